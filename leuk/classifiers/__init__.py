@@ -1,0 +1,1 @@
+"""The classifiers, all under one contract."""

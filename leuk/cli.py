@@ -1,0 +1,126 @@
+"""``leuk COMMAND [overrides]``: checks the command line, lets Hydra run it, tells how it went."""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+import hydra
+from omegaconf import DictConfig
+
+from leuk.config import conf_dir
+from leuk.config.nearest import hint
+from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.schema import register
+from leuk.errors import LeukError
+
+COMMANDS = {
+    "train": "fit, test and explain cells of the grid; -m runs a sweep",
+    "report": "print and write the tables of a sweep",
+}
+
+USAGE = """leuk: does adding GAN-made cells help a leukemia classifier, and why did it decide so?
+
+usage: leuk COMMAND [overrides]
+
+{commands}
+
+leuk COMMAND --help lists what can be overridden, and how. To complete commands, groups and keys
+with the tab key in bash: eval "$(leuk -sc install=bash)"
+"""
+
+
+class Command(Protocol):
+    """What a module in ``leuk.commands`` gives."""
+
+    def check(self, cells: list[DictConfig]) -> None:
+        """Refuse what cannot work, before anything is written."""
+
+    def run(self, cfg: DictConfig) -> None:
+        """Do one job; Hydra calls it."""
+
+    def finish(self, cells: list[DictConfig]) -> int:
+        """After all jobs: say where the results are, and return the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``leuk`` with ``argv`` (of the process by default) and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    _quiet()
+    try:
+        return _dispatch(arguments)
+    except LeukError as error:
+        print(f"leuk: {error}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if _completes(arguments):
+        return _complete(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        listed = "\n".join(f"  {name:<8} {what}" for name, what in COMMANDS.items())
+        print(USAGE.format(commands=listed))
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
+    register()
+    command = _load(name)
+    # Hydra reads overrides on one side of a flag only.
+    rest.sort(key=lambda argument: argument not in ("-m", "--multirun"))
+    line = CommandLine.read(name, rest)
+    if not line.runs:
+        _hydra(name, f"leuk {name}", rest, command.run)
+        return 0
+    cells = compose_cells(name, line)
+    command.check(cells)
+    _hydra(name, f"leuk {name}", rest, command.run)
+    return command.finish(cells)
+
+
+def _load(name: str) -> Command:
+    return cast(Command, importlib.import_module(f"leuk.commands.{name}"))
+
+
+def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
+    """Hand the command line to Hydra, as if ``program`` were one of its own with one command."""
+    before = sys.argv
+    sys.argv = [program, *rest]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
+    finally:
+        sys.argv = before
+
+
+def _completes(arguments: list[str]) -> bool:
+    return bool(arguments) and arguments[0] in ("-sc", "--shell-completion", "--shell_completion")
+
+
+def _complete(arguments: list[str]) -> int:
+    """Tab completion: the first word is a command, the others are Hydra's to complete."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    names_command = len(words) > 2 or (len(words) == 2 and line.endswith(" "))
+    if any("query" in argument for argument in arguments) and not names_command:
+        start = words[1] if len(words) > 1 else ""
+        print(" ".join(name for name in COMMANDS if name.startswith(start)))
+        return 0
+    name = words[1] if names_command and words[1] in COMMANDS else "train"
+    if names_command:
+        os.environ["COMP_LINE"] = " ".join(["leuk", *words[2:]]) + " " * line.endswith(" ")
+    register()
+    _hydra(name, "leuk", arguments, _load(name).run)
+    return 0
+
+
+def _quiet() -> None:
+    """Silence what a user can do nothing about; our own words go through logging."""
+    os.environ.setdefault("PYTORCH_DISABLE_LIGHTNING_TIPS", "1")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""``leuk train``: one cell of the grid, or a sweep of them."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from leuk.errors import StoreError
+from leuk.grid.record import Record
+from leuk.report.tables import write_report
+from leuk.runs.cell_run import check_parts, is_complete, run_cell
+from leuk.runs.identity import fingerprint_of, folder_of, register_resolvers, sweep_of
+from leuk.store.atomic import ensure_writable
+
+log = logging.getLogger(__name__)
+
+register_resolvers()
+run = run_cell
+
+
+def check(cells: list[DictConfig]) -> None:
+    """Refuse, before any work, what cannot be built, written or told apart."""
+    for cfg in cells:
+        check_parts(cfg)
+    folders = [folder_of(cfg, cfg.hydra) for cfg in cells]
+    for cfg, folder in zip(cells, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise StoreError(f"{folder}: two jobs of this sweep would write there")
+        is_complete(folder, fingerprint_of(cfg))
+    for outputs in {str(cfg.outputs) for cfg in cells}:
+        ensure_writable(Path(outputs), "outputs")
+
+
+def finish(cells: list[DictConfig]) -> int:
+    """Write the sweep's report, say where everything is; 1 if a cell is not complete."""
+    incomplete = []
+    for cfg in cells:
+        folder = folder_of(cfg, cfg.hydra)
+        try:
+            record = Record.read(folder)
+        except StoreError as error:
+            incomplete.append(f"{folder.name}: {error}")
+            continue
+        if record.status != "complete":
+            reason = record.error["message"] if record.error else "it was stopped"
+            incomplete.append(f"{folder.name}: {record.status}: {reason}")
+    sweep = sweep_of(cells[0])
+    print(write_report(sweep))
+    for line in incomplete:
+        print(f"not complete: {line}")
+    print(f"{len(cells) - len(incomplete)} of {len(cells)} cells complete; look in {sweep}")
+    return 1 if incomplete else 0

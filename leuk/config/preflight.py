@@ -1,0 +1,229 @@
+"""Everything that can be wrong with a command line, found before any work starts.
+
+The command line is composed here exactly as Hydra will compose it, once per cell of a sweep, and
+each result is checked against the schema and the targets. Hydra then runs what passed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from leuk.config import conf_dir
+from leuk.config.nearest import hint
+from leuk.config.schema import check_schema
+from leuk.config.targets import check_targets
+from leuk.errors import ConfigError
+
+NAMED = ("callbacks", "logger", "explain")
+"""Nodes that hold objects by name; a sweep may add its own."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Hydra's own reading of what follows ``leuk COMMAND``."""
+
+    overrides: list[str]
+    multirun: bool
+    runs: bool
+    """False where Hydra only shows something: help, the config, completions."""
+
+    @classmethod
+    def read(cls, command: str, argv: Sequence[str]) -> "CommandLine":
+        """Read what follows ``leuk COMMAND``.
+
+        Raises:
+            ConfigError: a flag that there is not.
+        """
+        parser = get_args_parser()
+        parser.prog = f"leuk {command}"
+        args, unknown = parser.parse_known_args(list(argv))
+        if unknown:
+            raise ConfigError(f"{unknown[0]}: no such flag; leuk {command} --help lists them")
+        shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+        overrides = list(args.overrides)
+        if args.config_dir:
+            overrides.append(f"hydra.searchpath=[file://{args.config_dir}]")
+        return cls(overrides, bool(args.multirun), not shows)
+
+
+def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
+    """Compose and check the config of every job that ``line`` asks for, in the order they run.
+
+    Returns:
+        One config a job, each with its ``hydra`` node.
+
+    Raises:
+        ConfigError: an override that is misspelt, mistyped or impossible.
+    """
+    with initialize_config_dir(str(conf_dir()), job_name=command, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        overrides = _parse(line.overrides, loader)
+        jobs = _jobs(command, overrides, loader) if line.multirun else [_single(overrides)]
+        return [_checked(_compose(command, job, loader)) for job in jobs]
+
+
+def _parse(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            raise ConfigError(
+                f"{text}: cannot be read; write KEY=VALUE, and quote a value with special "
+                """characters: 'KEY="VALUE"'"""
+            ) from error
+    return parsed
+
+
+def _single(overrides: Sequence[Override]) -> list[str]:
+    for override in overrides:
+        if override.is_sweep_override():
+            raise ConfigError(
+                f"{override.input_line}: names several values; add -m to run them all"
+            )
+    return [override.input_line or "" for override in overrides]
+
+
+def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
+    """The overrides of each job: the experiment's sweep, extended and overruled by the user's."""
+    fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
+    params = _compose(command, fixed, loader).hydra.sweeper.params or {}
+    swept = _parse([f"{key}={value}" for key, value in params.items()], loader)
+    (jobs,) = BasicSweeper.split_arguments([*swept, *overrides], max_batch_size=None)
+    return [list(job) for job in jobs]
+
+
+def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:
+    parsed = _parse(overrides, loader)
+    try:
+        cfg = compose(command, overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise _diagnosis(command, parsed, loader, error) from error
+    for override in parsed:
+        if override.is_add() or override.is_force_add():
+            _check_added(cfg, override)
+    return cfg
+
+
+def _check_added(cfg: DictConfig, override: Override) -> None:
+    """Refuse a key put with ``+`` where the schema has none of that name; Hydra would take it."""
+    parent_key, _, key = override.key_or_group.rpartition(".")
+    parent = OmegaConf.select(cfg, parent_key) if parent_key else cfg
+    schema = OmegaConf.get_type(parent)
+    if is_dataclass(schema) and key not in (known := [field.name for field in fields(schema)]):
+        raise ConfigError(
+            f"{override.input_line}: no key {override.key_or_group}; "
+            f"{hint(override.key_or_group, [f'{parent_key}.{name}'.lstrip('.') for name in known])}"
+        )
+
+
+def _checked(cfg: DictConfig) -> DictConfig:
+    """Refuse a config that lacks a value or that its targets will not take."""
+    values: dict[str, Any] = {}
+    try:
+        for key in map(str, cfg):
+            if key == "hydra":
+                continue
+            value = cfg[key]
+            if not OmegaConf.is_config(value):
+                values[key] = value
+                continue
+            for missing in sorted(OmegaConf.missing_keys(value)):
+                raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")
+            values[key] = OmegaConf.to_container(value, resolve=True)
+            if key in NAMED:
+                _check_named(key, value)
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_lines(error)) from error
+    check_schema(cfg)
+    check_targets(values)
+    return cfg
+
+
+def _check_named(group: str, nodes: DictConfig) -> None:
+    for name in map(str, nodes):
+        node = nodes[name]
+        if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
+            raise ConfigError(
+                f"{group}.{name}={node}: an object is described by a _target_, or left out by null"
+            )
+
+
+def _diagnosis(
+    command: str, overrides: Sequence[Override], loader: ConfigLoader, error: Exception
+) -> ConfigError:
+    """Say which override made composing fail, and what the user may have meant."""
+    options_of = {
+        o.key_or_group: loader.get_group_options(o.key_or_group, ObjectType.CONFIG)
+        for o in overrides
+    }
+    chosen = [o for o in overrides if options_of[o.key_or_group]]
+    for override in chosen:
+        options = options_of[override.key_or_group]
+        for value in _values(override):
+            if value is None and not override.is_delete():
+                what = f"~{override.key_or_group} leaves a group out"
+                return ConfigError(f"{override.input_line}: {what}; {hint('', options)}")
+            if value is not None and value not in options:
+                what = f"no {override.key_or_group} {value}"
+                return ConfigError(f"{override.input_line}: {what}; {hint(value, options)}")
+    try:
+        base = compose(command, overrides=[o.input_line or "" for o in chosen])
+    except (HydraException, OmegaConfBaseException):
+        return ConfigError(_first_lines(error))
+    groups = loader.get_group_options("", ObjectType.GROUP)
+    known = {*_keys(base, ""), *groups} - {"hydra"}
+    for override in overrides:
+        key = override.key_or_group
+        if override not in chosen and key not in known and not key.startswith("hydra."):
+            return ConfigError(
+                f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
+            )
+    return ConfigError(_first_lines(error))
+
+
+def _suggestions(cfg: DictConfig, word: str, groups: Sequence[str]) -> set[str]:
+    """Keys to compare a wrong one with: those with a value of their own, and its siblings."""
+    siblings = word.rpartition(".")[0]
+    near = {key for key in _keys(cfg, "") if key.rpartition(".")[0] == siblings}
+    return {*_keys(cfg, "", following=False), *near, *groups} - {"hydra"}
+
+
+def _values(override: Override) -> list[str | None]:
+    value: Any = override.value()
+    items = value if isinstance(value, list) else [value]
+    return [None if item is None else str(item) for item in items]
+
+
+def _keys(cfg: DictConfig, prefix: str, following: bool = True) -> Iterator[str]:
+    """All dotted keys; without ``following``, not those whose value only follows another key."""
+    for key in map(str, cfg):
+        if not following and OmegaConf.is_interpolation(cfg, key):
+            continue
+        path = f"{prefix}{key}"
+        yield path
+        child = cfg._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none():
+            yield from _keys(child, f"{path}.", following)
+
+
+def _first_lines(error: BaseException) -> str:
+    """The message of a Hydra or OmegaConf error, and of its cause, without their key dumps."""
+    lines = str(error).strip().splitlines()[:2]
+    if error.__cause__ is not None:
+        lines += str(error.__cause__).strip().splitlines()[:1]
+    text = "; ".join(line.strip() for line in lines if line.strip())
+    return text.removeprefix("Error merging override ")

@@ -1,0 +1,20 @@
+"""Types that say what values make sense; a config is checked against them before any work."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Count = Annotated[int, Field(ge=1)]
+"""A whole number, 1 or more."""
+
+CountOrZero = Annotated[int, Field(ge=0)]
+"""A whole number, 0 or more."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""A share of something, 0 or more and below 1."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number above 0."""
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number, 0 or more."""

@@ -1,0 +1,118 @@
+"""The keys that are leuk's own, with their types; nodes with a ``_target_`` are typed by it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from leuk.errors import ConfigError
+
+
+@dataclass
+class FitConfig:
+    """How long a classifier is fitted, and which validation figure decides."""
+
+    epochs: int = 30
+    """Cap on passes over the training part."""
+    patience: int = 5
+    """Epochs without a better ``monitor`` before fitting stops."""
+    monitor: str = "val/loss"
+    """A logged validation figure."""
+    mode: str = "min"
+    """``min`` or ``max``: which direction of ``monitor`` is better."""
+    standardise: bool = False
+    """Whether images are standardised by the channel statistics of the training part."""
+
+
+@dataclass
+class GANFitConfig:
+    """How long a GAN is fitted, and on how many images at a time."""
+
+    epochs: int = 225
+    """Passes over the training part's cells of the class that is made."""
+    batch_size: int = 32
+
+
+@dataclass
+class AugmentationConfig:
+    """What is done about the smaller class."""
+
+    name: str = "none"
+
+
+@dataclass
+class TrainConfig:
+    """One cell of the grid: ``leuk train``."""
+
+    outputs: str = "outputs"
+    """Everything written goes under this folder."""
+    name: str = "single"
+    """Folder of the sweep under ``outputs/runs``."""
+    seed: int = 0
+    """Decides initial weights, data order, dropout and sampling; 0 is a seed like any other."""
+    recipe: str = MISSING
+    """The form of model and GAN: ``thesis``, or ``small`` at 64 px."""
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    transforms: dict[str, Any] = field(default_factory=dict)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    gan: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    fit: FitConfig = field(default_factory=FitConfig)
+    gan_fit: GANFitConfig = field(default_factory=GANFitConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    explain: dict[str, Any] = field(default_factory=dict)
+    explain_cells: int = 16
+    """How many test cells are explained."""
+
+
+@dataclass
+class ReportConfig:
+    """Tables of a finished or unfinished sweep: ``leuk report``."""
+
+    outputs: str = "outputs"
+    """Folder that the sweep wrote under."""
+    name: str = "single"
+    """The sweep: a folder under ``outputs/runs``."""
+
+
+SMALLEST = {
+    "seed": 0,
+    "fit.epochs": 1,
+    "fit.patience": 1,
+    "gan_fit.epochs": 1,
+    "gan_fit.batch_size": 1,
+    "explain_cells": 1,
+}
+"""The smallest value of each whole number of the schema."""
+
+LARGEST_SEED = 2**32 - 1
+
+
+def check_schema(cfg: DictConfig) -> None:
+    """Refuse numbers out of range and names that are no folder's.
+
+    Raises:
+        ConfigError: naming the key, its value and what it takes.
+    """
+    for key, smallest in SMALLEST.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value < smallest:
+            raise ConfigError(f"{key}={value}: it must be {smallest} or more")
+    if "seed" in cfg and cfg.seed > LARGEST_SEED:
+        raise ConfigError(f"seed={cfg.seed}: it must be {LARGEST_SEED} or less")
+    if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
+        raise ConfigError(f"name={cfg.name}: it names one folder, without / and not hidden")
+    if cfg.get("fit") and cfg.fit.mode not in ("min", "max"):
+        raise ConfigError(f"fit.mode={cfg.fit.mode}: it must be min or max")
+
+
+def register() -> None:
+    """Make the schemas known to Hydra as ``train_schema`` and ``report_schema``."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="report_schema", node=ReportConfig)

@@ -1,0 +1,1 @@
+"""From a folder of cell images to batches on the device."""

@@ -1,0 +1,110 @@
+"""Conventional augmentation of training batches, on the device, one warp a batch.
+
+Every image draws its own parameters; what lies outside the frame is black, as in C-NMC.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from leuk.config.ranges import NotNegative, Share
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """A recipe: how far each random change may go; 0 or False switches it off.
+
+    Attributes:
+        rotation: largest angle, degrees, either way.
+        translate: largest shift, share of the side, either way, on each axis.
+        shear: largest angle, degrees, either way.
+        zoom: largest change of scale, either way: 0.15 draws from 0.85 to 1.15.
+        horizontal_flip: mirror every second image.
+        vertical_flip: likewise, upside down.
+        brightness: largest relative change of all channels together, either way.
+        colour: largest relative change of each channel by itself, either way.
+        contrast: largest relative change of the distance from the mean of the lit pixels.
+    """
+
+    rotation: NotNegative = 0.0
+    translate: Share = 0.0
+    shear: NotNegative = 0.0
+    zoom: Share = 0.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    brightness: Share = 0.0
+    colour: Share = 0.0
+    contrast: Share = 0.0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Change every image of a batch ``(B, 3, H, W)`` with values in [0, 1]."""
+        if self._warps():
+            images = warp(images, self._matrices(len(images), images.device))
+        if self.brightness or self.colour:
+            images = images * self._gains(len(images), images.device)
+        if self.contrast:
+            images = self._contrasted(images)
+        return images.clamp(0, 1) if self._recolours() else images
+
+    def _warps(self) -> bool:
+        return bool(
+            self.rotation
+            or self.translate
+            or self.shear
+            or self.zoom
+            or self.horizontal_flip
+            or self.vertical_flip
+        )
+
+    def _recolours(self) -> bool:
+        return bool(self.brightness or self.colour or self.contrast)
+
+    def _matrices(self, count: int, device: torch.device) -> Tensor:
+        """Inverse affine maps ``(B, 2, 3)`` in the [-1, 1] coordinates of ``affine_grid``."""
+        angle, shear, zoom, right, down = _symmetric(5, count, device=device)
+        angle = angle * math.radians(self.rotation)
+        slope = torch.tan(shear * math.radians(self.shear))
+        scale = 1 / (1 + zoom * self.zoom)
+        flip_x = _signs(count, device) if self.horizontal_flip else torch.ones_like(scale)
+        flip_y = _signs(count, device) if self.vertical_flip else torch.ones_like(scale)
+        cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+        # A shift of the whole side is 2 in [-1, 1] coordinates.
+        right, down = 2 * self.translate * right, 2 * self.translate * down
+        return torch.stack(
+            [
+                torch.stack([flip_x * cos, flip_x * (slope * cos - sin), right], dim=1),
+                torch.stack([flip_y * sin, flip_y * (slope * sin + cos), down], dim=1),
+            ],
+            dim=1,
+        )
+
+    def _gains(self, count: int, device: torch.device) -> Tensor:
+        together = 1 + self.brightness * _symmetric(count, 1, 1, 1, device=device)
+        apart = 1 + self.colour * _symmetric(count, 3, 1, 1, device=device)
+        return together * apart
+
+    def _contrasted(self, images: Tensor) -> Tensor:
+        lit = (images.amax(dim=1, keepdim=True) > 0).to(images.dtype)
+        area = lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)
+        mean = (images * lit).sum(dim=(2, 3), keepdim=True) / area
+        gain = 1 + self.contrast * _symmetric(len(images), 1, 1, 1, device=images.device)
+        return lit * (mean + gain * (images - mean))
+
+
+def warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Resample ``(B, C, H, W)`` images once, by ``(B, 2, 3)`` inverse maps; outside is black."""
+    grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+
+
+def _symmetric(*shape: int, device: torch.device) -> Tensor:
+    """Uniform numbers in [-1, 1)."""
+    return torch.rand(shape, device=device) * 2 - 1
+
+
+def _signs(count: int, device: torch.device) -> Tensor:
+    """-1 or 1, evenly."""
+    return torch.randint(0, 2, (count,), device=device) * 2.0 - 1

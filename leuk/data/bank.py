@@ -1,0 +1,72 @@
+"""Decoded cells behind one row numbering, and the batches gathered from them.
+
+A row number means the same cell from the loader to the saved prediction.
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class Batch(TypedDict):
+    """What a module's step is given."""
+
+    images: Tensor
+    """``float32 (B, 3, R, R)`` in [0, 1], channels-last in memory."""
+    labels: Tensor
+    """``int64 (B,)``, see :class:`leuk.data.cnmc.Label`."""
+    rows: Tensor
+    """``int64 (B,)`` rows of the bank."""
+
+
+class PixelBank:
+    """Several ``uint8 (N, R, R, 3)`` arrays behind one row numbering.
+
+    The arrays stay where they are, a memory map among them; :meth:`to` copies the whole to a
+    device that has room, so that gathering there needs no transfer.
+    """
+
+    def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]], labels: npt.NDArray[np.int64]):
+        self.tensors = [torch.from_numpy(array) for array in arrays]
+        self.labels = torch.tensor(labels)
+        self.starts = np.cumsum([0, *(len(array) for array in arrays)])
+        if self.starts[-1] != len(labels):
+            raise ValueError(f"{self.starts[-1]} images but {len(labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "PixelBank":
+        """The bank in the memory of ``device`` if it takes at most half of what is free there."""
+        size = sum(tensor.numel() for tensor in self.tensors)
+        if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 2:
+            return self
+        moved = object.__new__(PixelBank)
+        moved.tensors = [torch.cat([tensor.to(device) for tensor in self.tensors])]
+        moved.labels = self.labels.to(device)
+        moved.starts = self.starts[[0, -1]]
+        return moved
+
+    def gather(self, rows: Tensor, device: torch.device) -> Batch:
+        """The cells ``rows`` ``(B,)`` as a batch on ``device``."""
+        here = rows.to(self.labels.device, non_blocking=True)
+        pixels = self._pixels(here).to(device, non_blocking=True)
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+        return Batch(
+            images=images,
+            labels=self.labels[here].to(device, non_blocking=True),
+            rows=rows.to(device, non_blocking=True),
+        )
+
+    def _pixels(self, rows: Tensor) -> Tensor:
+        if len(self.tensors) == 1:
+            return self.tensors[0][rows]
+        pixels = self.tensors[0].new_empty((len(rows), *self.tensors[0].shape[1:]))
+        for tensor, start in zip(self.tensors, self.starts, strict=False):
+            inside = (rows >= int(start)) & (rows < int(start) + len(tensor))
+            pixels[inside] = tensor[rows[inside] - int(start)]
+        return pixels

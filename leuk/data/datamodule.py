@@ -1,0 +1,233 @@
+"""Batches on the device: the loaders yield row numbers, the device gathers and augments."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from leuk.config.ranges import Count, CountOrZero
+from leuk.data.augment import Transforms
+from leuk.data.bank import Batch, PixelBank
+from leuk.data.cnmc import CNMC, Label
+from leuk.data.pixels import Framing
+from leuk.data.splits import STAGES, Folds, Split
+
+
+class CellBatches(LightningDataModule):
+    """A loader of training rows over a bank, and their way to batches on the device.
+
+    Args:
+        bank: the pixels and labels.
+        train: ``int64 (N,)`` rows to train on.
+        batch_size: cells a batch.
+        workers: loader processes; they do not change the order.
+        seed: decides the order of the training rows, anew each epoch.
+        transforms: changes training batches ``(B, 3, R, R)`` on the device.
+    """
+
+    def __init__(
+        self,
+        bank: PixelBank,
+        train: npt.NDArray[np.int64],
+        batch_size: int,
+        workers: CountOrZero = 0,
+        seed: int = 0,
+        transforms: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bank = bank
+        self.train = train
+        self.batch_size = batch_size
+        self.workers = workers
+        self.seed = seed
+        self.transforms = transforms
+        self._resident: PixelBank | None = None
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Training rows, shuffled by seed and epoch; a last short batch is dropped."""
+        return self._loader(self.train, shuffle=True)
+
+    def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[Tensor]:
+        dataset = Rows(torch.from_numpy(rows))
+        # Its order depends on seed and epoch alone, so a resumed run sees what it would have seen.
+        # It pads the last batches when processes share it; predictions are de-duplicated by row.
+        sampler: DistributedSampler[Tensor] = DistributedSampler(
+            dataset,
+            num_replicas=self.trainer.world_size if self.trainer else 1,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            shuffle=shuffle,
+            seed=self.seed,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=min(self.batch_size, len(rows)),
+            sampler=sampler,
+            num_workers=self.workers,
+            # Of its own: the loader would draw from the global one, more often without workers.
+            generator=torch.Generator().manual_seed(self.seed),
+            persistent_workers=self.workers > 0,
+            collate_fn=torch.stack,
+            drop_last=shuffle,
+        )
+
+    def transfer_batch_to_device(
+        self, batch: Tensor, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Gather the rows ``(B,)`` on ``device``."""
+        if self._resident is None:
+            self._resident = self.bank.to(device)
+        return self._resident.gather(batch, device)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment training batches."""
+        if self.transforms is not None and self.trainer and self.trainer.training:
+            batch["images"] = self.transforms(batch["images"])
+        return batch
+
+
+class Rows(Dataset[Tensor]):
+    """Row numbers as a data set."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Tensor:
+        return self.rows[position]
+
+
+_CHUNK = 1024
+
+_NONE = np.empty(0, dtype=np.int64)
+_EMPTY_BANK = PixelBank([], _NONE)
+
+
+class CNMCDataModule(CellBatches):
+    """C-NMC 2019 with a split, in the manner of Lightning's CIFAR10 data module.
+
+    Args:
+        root: folder of the images, see :func:`leuk.data.cnmc.index_cells`.
+        split: from a table of cells to its stages.
+        resolution: pixels a side.
+        framing: the part of each image that is kept, see :class:`leuk.data.pixels.Frame`.
+        batch_size: cells a batch.
+        workers: loader processes.
+        seed: decides the order of the training cells.
+        transforms: conventional augmentation of training batches.
+        cache: folder of artefacts, where the pixel store is kept.
+        on_corrupt: ``raise`` or ``skip``.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Folds,
+        resolution: Count = 224,
+        framing: Framing = "full",
+        batch_size: Count = 32,
+        workers: CountOrZero = 0,
+        seed: int = 0,
+        transforms: Transforms | None = None,
+        cache: str = "outputs/artefacts",
+        on_corrupt: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        self.root = Path(root)
+        self.resolution = resolution
+        self.framing = framing
+        self.cache = Path(cache)
+        self.on_corrupt = on_corrupt
+        self.rule = split
+        self._dataset: CNMC | None = None
+        self.split = Split(_NONE, _NONE, _NONE)
+        super().__init__(_EMPTY_BANK, _NONE, batch_size, workers, seed, transforms)
+
+    @property
+    def dataset(self) -> CNMC:
+        """All cells under the root; :meth:`setup` first."""
+        if self._dataset is None:
+            raise RuntimeError("call setup() first")
+        return self._dataset
+
+    def prepare_data(self) -> None:
+        """Decode the images if no store of them is there; one process does it."""
+        self._open()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store and split the cells; a second call changes nothing."""
+        if self._dataset is None:
+            self._dataset = self._open()
+            labels = self._dataset.cells["label"].to_numpy(np.int64)
+            self.bank = PixelBank([self._dataset.data], labels)
+            self.split = self.rule(self._dataset.cells)
+            self.train = self.split.train
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Validation rows in order."""
+        return self._loader(self.split.val)
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """Test rows in order."""
+        return self._loader(self.split.test)
+
+    def _open(self) -> CNMC:
+        return CNMC(
+            self.root,
+            resolution=self.resolution,
+            framing=self.framing,
+            cache=self.cache,
+            on_corrupt=self.on_corrupt,
+        )
+
+    def add_synthetic(self, pixels: npt.NDArray[np.uint8], label: Label) -> None:
+        """Add made cells ``uint8 (N, R, R, 3)`` of one class to the training part."""
+        first = len(self.bank)
+        labels = np.full(len(pixels), int(label))
+        self.bank = PixelBank(
+            [self.dataset.data, pixels], np.concatenate([self.bank.labels.numpy(), labels])
+        )
+        self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])
+
+    def channel_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, in [0, 1], of the real training cells."""
+        rows = self.part("train").index.to_numpy()
+        total, squares, count = np.zeros(3), np.zeros(3), 0
+        for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
+            pixels = self.dataset.data[chunk].reshape(-1, 3) / 255.0
+            total += pixels.sum(axis=0)
+            squares += (pixels**2).sum(axis=0)
+            count += len(pixels)
+        mean = total / count
+        return mean.tolist(), np.sqrt(squares / count - mean**2).tolist()
+
+    def content(self, rows: npt.NDArray[np.int64]) -> str:
+        """Hash of the pixels of some rows: what a GAN fitted on them depends on."""
+        content = hashlib.sha256(repr(self.dataset.data.shape[1:]).encode())
+        for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
+            content.update(self.dataset.data[chunk].tobytes())
+        return content.hexdigest()[:16]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Real cells of each class, and subjects, of each stage."""
+        counts = {}
+        for stage in STAGES:
+            cells = self.part(stage)
+            counts[stage] = {
+                label.folder: int((cells["label"] == label).sum()) for label in reversed(Label)
+            }
+            counts[stage]["subjects"] = int(cells["subject"].nunique())
+        return counts
+
+    def part(self, stage: str) -> pd.DataFrame:
+        """The table of one stage's real cells; the index is the row of the bank."""
+        cells: pd.DataFrame = self.dataset.cells.iloc[getattr(self.split, stage)]
+        return cells

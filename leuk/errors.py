@@ -1,0 +1,20 @@
+"""Errors that are the user's to mend: what was wrong, where, and what to do.
+
+Anything else that is raised is a defect of leuk and keeps its traceback.
+"""
+
+
+class LeukError(Exception):
+    """Base of every error whose message alone is enough for the user."""
+
+
+class ConfigError(LeukError):
+    """An override or a config value that cannot be used."""
+
+
+class DataError(LeukError):
+    """Cell images or tables that cannot be used."""
+
+
+class StoreError(LeukError):
+    """A folder that cannot be written, or holds something unexpected."""

@@ -1,0 +1,1 @@
+"""Metrics and baselines, from plain tensors: no Lightning, no Hydra."""

@@ -1,0 +1,1 @@
+"""The GANs and what they share."""

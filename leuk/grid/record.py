@@ -1,0 +1,102 @@
+"""The record a cell leaves: what it was, how it went, what it found.
+
+Written whole at the start (running), on failure and at the end; resume, dry run and report read it.
+"""
+
+import json
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from leuk.errors import StoreError
+from leuk.grid.cell import Cell
+from leuk.store.atomic import write_json
+
+SCHEMA = 1
+FILE = "record.json"
+
+Figures = dict[str, dict[str, float | None]]
+"""Metric name to ``value``, ``low`` and ``high``; the bounds are null where not computed."""
+
+
+@dataclass
+class Record:
+    """One cell's record; the fields are those of the file.
+
+    Attributes:
+        cell: which cell.
+        fingerprint: hash of every setting that changes results.
+        status: how far it came.
+        data: counts and fingerprint of the data.
+        versions: of Python and the libraries.
+        device: what it ran on, and in which precision.
+        timings: seconds of each stage.
+        metrics: figures of ``val`` and ``test``, and the ``thresholds`` they used.
+        baselines: figures on ``test`` of each baseline.
+        predictions: file of per-cell scores.
+        explanations: what each method left.
+        warnings: what a reader must know before believing the figures.
+        error: type, message and traceback of a failure.
+    """
+
+    cell: Cell
+    fingerprint: str
+    status: Literal["running", "complete", "failed"] = "running"
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Figures] = field(default_factory=dict)
+    baselines: dict[str, Figures] = field(default_factory=dict)
+    predictions: str | None = None
+    explanations: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``record.json`` into the cell's folder, whole."""
+        values = asdict(self)
+        write_json(folder / FILE, {"schema": SCHEMA, "status": values.pop("status"), **values})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """Read the record of a cell's folder.
+
+        Raises:
+            StoreError: missing, damaged, or written by a newer leuk.
+        """
+        path = folder / FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            schema = values.pop("schema")
+            if schema > SCHEMA:
+                raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
+            return cls(**{**values, "cell": Cell(**values["cell"])})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path}: no readable record ({error})") from error
+
+    def fail(self, error: BaseException) -> None:
+        """Take down a failure with its traceback."""
+        self.status = "failed"
+        self.error = {
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+
+
+def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
+    """All records one level below ``sweep``, by folder name, and what could not be read."""
+    records, unreadable = [], []
+    for path in sorted(sweep.glob(f"*/{FILE}")):
+        try:
+            records.append(Record.read(path.parent))
+        except StoreError as error:
+            unreadable.append(str(error))
+    return records, unreadable
+
+
+def figures(values: dict[str, float]) -> Figures:
+    """Figures without bounds."""
+    return {name: {"value": value, "low": None, "high": None} for name, value in values.items()}

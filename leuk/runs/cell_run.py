@@ -1,0 +1,211 @@
+"""The life of one cell: data, GAN, fit, test, explain, record."""
+
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from leuk.classifiers.classifier import Classifier
+from leuk.config.targets import instantiate
+from leuk.data.datamodule import CNMCDataModule
+from leuk.errors import LeukError, StoreError
+from leuk.explain.callback import Explain
+from leuk.grid.record import FILE, Record
+from leuk.runs.assess import assess, assess_baselines, save_predictions
+from leuk.runs.device import describe
+from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.identity import cell_of, current_hydra, fingerprint_of, folder_of, uses_gan
+from leuk.runs.progress import clock
+from leuk.runs.synthesis import balance
+
+log = logging.getLogger(__name__)
+
+LIBRARIES = ("leuk", "torch", "torchvision", "lightning", "torchmetrics", "captum", "hydra-core")
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build the networks of a cell without memory, so that bad arguments show at once.
+
+    Raises:
+        ConfigError: an argument that the model or the GAN refuses.
+    """
+    with torch.device("meta"):
+        instantiate(cfg.model)
+        if uses_gan(cfg):
+            instantiate(cfg.gan)
+
+
+def run_cell(cfg: DictConfig) -> None:
+    """Run one cell unless its record says that it is complete; leave a record in any case.
+
+    A failure is taken down in the record and logged, not raised, so that a sweep goes on; the
+    command reads the records to tell how it went.
+    """
+    hydra_cfg = current_hydra()
+    cell, folder = cell_of(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
+    record = Record(cell, fingerprint_of(cfg))
+    if is_complete(folder, record.fingerprint):
+        log.info("%s: complete already", cell.folder)
+        return
+    started = time.perf_counter()
+    try:
+        record.versions = {"python": platform.python_version()}
+        record.versions |= {name: version(name) for name in LIBRARIES}
+        record.write(folder)
+        _live(cfg, folder, record)
+        record.status = "complete"
+    except LeukError as error:
+        record.fail(error)
+        log.error("%s: failed: %s", cell.folder, error)
+    except Exception as error:
+        record.fail(error)
+        log.exception("%s: failed", cell.folder)
+    record.timings["total"] = round(time.perf_counter() - started, 3)
+    record.write(folder)
+    if record.status == "complete":
+        auroc = record.metrics["test"]["auroc"]["value"]
+        took = clock(record.timings["total"])
+        log.info("%s: done in %s, test AUROC %.3f, %s", cell.folder, took, auroc, folder)
+
+
+def is_complete(folder: Path, fingerprint: str) -> bool:
+    """Whether the folder holds a complete record of the settings with this fingerprint.
+
+    Raises:
+        StoreError: it holds a complete record of other settings, or one that cannot be read.
+    """
+    if not (folder / FILE).exists():
+        return False
+    record = Record.read(folder)
+    if record.status == "complete" and record.fingerprint != fingerprint:
+        raise StoreError(
+            f"{folder}: complete with other settings; give this sweep a name of its own: name=NAME"
+        )
+    return record.status == "complete"
+
+
+def _live(cfg: DictConfig, folder: Path, record: Record) -> None:
+    with _timed(record, "data"):
+        data = _open_data(cfg, record)
+    with _timed(record, "augmentation"):
+        _augment(cfg, data, record)
+    with _timed(record, "fit"):
+        classifier, best = _fit(cfg, folder, data, record)
+    with _timed(record, "test"):
+        _judge(cfg, folder, data, classifier, best, record)
+
+
+def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
+    data: CNMCDataModule = instantiate(
+        cfg.data, split=instantiate(cfg.split), transforms=instantiate(cfg.transforms)
+    )
+    data.prepare_data()
+    data.setup()
+    record.data = {"fingerprint": data.dataset.store.fingerprint, "counts": data.counts()}
+    log.info("%s: %s", record.cell.folder, _counted(record))
+    return data
+
+
+def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
+    if not uses_gan(cfg):
+        return
+    made = balance(cfg, data)
+    if made is None:
+        record.warnings.append("augmentation: healthy cells are not the fewer; nothing was made")
+        return
+    data.add_synthetic(made.pixels, made.label)
+    record.data["synthetic"] = {
+        "label": made.label.folder,
+        "count": len(made.pixels),
+        "gan": str(made.gan),
+        "cells": str(made.folder),
+    }
+
+
+def _fit(
+    cfg: DictConfig, folder: Path, data: CNMCDataModule, record: Record
+) -> tuple[Classifier, str | None]:
+    """Fit the classifier; give it and the checkpoint that did best on validation cells."""
+    # Anew, so that a cell is the same whether its GAN was fitted here or found.
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    classifier: Classifier = instantiate(cfg.model)
+    if cfg.fit.standardise:
+        classifier.normalise_by(*data.channel_statistics())
+    callbacks = build_named(cfg.callbacks)
+    loggers = list(build_named(cfg.logger).values())
+    trainer = build_trainer(cfg, folder, list(callbacks.values()), logger=loggers)
+    channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
+    record.device = describe(trainer, channels_last)
+    log.info("%s: fitting on %s", record.cell.folder, _said(record))
+    trainer.fit(classifier, datamodule=data)
+    checkpoint = trainer.checkpoint_callback
+    best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else None
+    return classifier, best or None
+
+
+def _judge(
+    cfg: DictConfig,
+    folder: Path,
+    data: CNMCDataModule,
+    classifier: Classifier,
+    best: str | None,
+    record: Record,
+) -> None:
+    """Ask the best weights about validation and test cells, explain, and take down the figures."""
+    explain = Explain(build_named(cfg.explain), folder / "explanations", cfg.explain_cells)
+    # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
+    trainer = build_trainer(
+        cfg,
+        folder,
+        [*build_named(cfg.callbacks, ("channels_last",)).values(), explain],
+        logger=False,
+        enable_checkpointing=False,
+        inference_mode=False,  # explaining needs gradients
+    )
+    if best is not None:
+        weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+        classifier.load_state_dict(weights)
+    judged = {}
+    for part, ask in (("val", trainer.validate), ("test", trainer.test)):
+        ask(classifier, datamodule=data, verbose=False)
+        judged[part] = classifier.collected()
+    record.metrics = assess(judged["val"], judged["test"])
+    record.baselines = assess_baselines(data)
+    record.predictions = "predictions.csv"
+    save_predictions(folder / record.predictions, data, judged, cfg.seed)
+    record.explanations = explain.summary
+    for name, summary in explain.summary.items():
+        if summary["degenerate"]:
+            record.warnings.append(
+                f"{name}: {summary['degenerate']} of {summary['cells']} maps are degenerate"
+            )
+
+
+def _counted(record: Record) -> str:
+    parts = [
+        f"{stage} {counts['all']} all + {counts['hem']} hem of {counts['subjects']} subjects"
+        for stage, counts in record.data["counts"].items()
+    ]
+    return ", ".join(parts)
+
+
+def _said(record: Record) -> str:
+    layout = "channels-last" if record.device["channels_last"] else "channels-first"
+    return f"{record.device['name']}, {record.device['precision']}, {layout}"
+
+
+@contextmanager
+def _timed(record: Record, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        record.timings[stage] = round(time.perf_counter() - started, 3)

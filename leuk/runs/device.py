@@ -1,0 +1,67 @@
+"""What this device gains from, decided once and said."""
+
+import logging
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
+
+
+def uses_cuda(accelerator: str) -> bool:
+    """Whether ``trainer.accelerator`` will come out as CUDA on this host."""
+    return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+
+
+def gains_from_bf16(accelerator: str) -> bool:
+    """Whether bfloat16 is fast there: Ampere and later GPUs, CPUs with instructions for it."""
+    if uses_cuda(accelerator):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+
+
+def precision_for(accelerator: str) -> str:
+    """Lightning's ``precision`` for a device: ``bf16-mixed`` where it gains, else ``32-true``."""
+    return "bf16-mixed" if gains_from_bf16(accelerator) else "32-true"
+
+
+def gains_from_channels_last(accelerator: str) -> bool:
+    """Whether convolutions prefer channels-last: GPUs with tensor cores, and oneDNN on a CPU."""
+    if uses_cuda(accelerator):
+        return torch.cuda.get_device_capability() >= (7, 0)
+    return bool(torch.backends.mkldnn.is_available())
+
+
+def describe(trainer: Trainer, channels_last: bool) -> dict[str, Any]:
+    """Plain facts for the record: ``name``, ``precision``, ``channels_last``, ``processes``."""
+    root = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(root) if root.type == "cuda" else _cpu_name()
+    return {
+        "name": name,
+        "precision": str(trainer.precision),
+        "channels_last": channels_last,
+        "processes": trainer.world_size,
+    }
+
+
+def _cpu_name() -> str:
+    tiles = ", bf16 instructions" if gains_from_bf16("cpu") else ""
+    return (
+        f"CPU ({torch.backends.cpu.get_cpu_capability()}{tiles}, {torch.get_num_threads()} threads)"
+    )
+
+
+class ChannelsLast(Callback):
+    """Keeps convolution weights in channels-last memory, as the images come.
+
+    Args:
+        enabled: whether the device gains from it.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        layout = torch.channels_last if self.enabled else torch.contiguous_format
+        pl_module.to(memory_format=layout)

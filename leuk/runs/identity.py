@@ -1,0 +1,151 @@
+"""From a composed config to the cell it describes, its folder and its fingerprint."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from leuk.config import conf_dir
+from leuk.grid.cell import Cell, variant_of
+from leuk.runs.device import gains_from_channels_last, precision_for
+from leuk.store.digest import digest
+
+AXES = ("model", "augmentation", "split")
+"""Config groups that a cell's identity names by themselves."""
+
+NEUTRAL_GROUPS = ("trainer",)
+"""Config groups whose choice alone changes no result; single keys of theirs may."""
+
+NEUTRAL = (
+    "hydra",
+    "experiment",
+    "outputs",
+    "name",
+    "logger",
+    "explain",
+    "explain_cells",
+    "data.root",
+    "data.workers",
+    "data.cache",
+    "callbacks.progress",
+    "callbacks.checkpoint.dirpath",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.enable_progress_bar",
+)
+"""Keys that change where results go or how they are made, but not the results."""
+
+
+def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
+    """The cell a config describes.
+
+    Args:
+        cfg: composed config, with or without its ``hydra`` node.
+        hydra_cfg: the ``hydra`` node.
+    """
+    choices = hydra_cfg.runtime.choices
+    axes = {axis: str(choices[axis]) for axis in AXES}
+    return Cell(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg)))
+
+
+def _settings(cfg: DictConfig, hydra_cfg: DictConfig) -> dict[str, Any]:
+    """Overrides that change results and differ from what the experiment gives without them."""
+    parsed = OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task))
+    named = {*AXES, *NEUTRAL_GROUPS, "seed", "experiment"}
+    candidates = [
+        o for o in parsed if o.key_or_group not in named and not is_neutral(o.key_or_group, cfg)
+    ]
+    if not candidates:
+        return {}
+    kept = [o.input_line or "" for o in parsed if o.key_or_group in named]
+    base = _base(str(hydra_cfg.job.config_name), tuple(kept))
+    settings = {}
+    for override in candidates:
+        key = override.key_or_group
+        now, before = (
+            node[key] if (node := config.runtime.choices).get(key) is not None else None
+            for config in (hydra_cfg, base.hydra)
+        )
+        if now is None:
+            now, before = OmegaConf.select(cfg, key), OmegaConf.select(base, key)
+        if now != before:
+            settings[key] = now
+    return settings
+
+
+@cache
+def _base(command: str, overrides: tuple[str, ...]) -> DictConfig:
+    """What a command composes to with these overrides alone."""
+    if GlobalHydra.instance().is_initialized():
+        return compose(command, overrides=list(overrides), return_hydra_config=True)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(command, overrides=list(overrides), return_hydra_config=True)
+
+
+def uses_gan(cfg: DictConfig) -> bool:
+    """Whether the cell's augmentation fits a GAN; its settings count only then."""
+    return bool(cfg.augmentation.name != "none")
+
+
+def is_neutral(key: str, cfg: DictConfig) -> bool:
+    """Whether a dotted key, or one it lies under, changes no result of this cell."""
+    names = NEUTRAL if uses_gan(cfg) else (*NEUTRAL, "gan", "gan_fit")
+    return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
+
+
+def fingerprint_of(cfg: DictConfig) -> str:
+    """Hash of every setting that changes results."""
+    values = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(values, dict)
+    return digest(_without_neutral(values, "", cfg))
+
+
+def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if is_neutral(path, cfg):
+            continue
+        if isinstance(value, dict):
+            value = _without_neutral(value, f"{path}.", cfg)
+        kept[str(key)] = value
+    return kept
+
+
+def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
+    """``<outputs>/runs/<name>/<cell>``."""
+    return sweep_of(cfg) / cell_of(cfg, hydra_cfg).folder
+
+
+def sweep_of(cfg: DictConfig) -> Path:
+    """``<outputs>/runs/<name>``, the folder of the sweep."""
+    return Path(str(cfg.outputs)) / "runs" / str(cfg.name)
+
+
+def _with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
+    """A config and its ``hydra`` node, which Hydra takes away before it calls the task."""
+    return root, root.hydra if "hydra" in root else current_hydra()
+
+
+def current_hydra() -> DictConfig:
+    """The ``hydra`` node of the job that is running."""
+    return cast(DictConfig, HydraConfig.get())
+
+
+def register_resolvers() -> None:
+    """Make ``${leuk.cell:}``, ``${leuk.folder:}`` and the device's choices known to configs."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "leuk.cell": lambda *, _root_: cell_of(*_with_hydra(_root_)).folder,
+        "leuk.folder": lambda *, _root_: str(folder_of(*_with_hydra(_root_))),
+        "leuk.precision": precision_for,
+        "leuk.channels_last": gains_from_channels_last,
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)

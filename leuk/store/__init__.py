@@ -1,0 +1,1 @@
+"""Atomic files, locks and content-addressed artefacts: nothing here appears half-written."""

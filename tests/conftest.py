@@ -1,0 +1,92 @@
+"""What the tests share: small stand-in cells, and the real command line shrunk to seconds."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leuk.cli import main
+from leuk.data.phantom import make_phantom
+from leuk.grid.record import Record
+
+SMALL = [
+    "data.cells_per_fold=60",
+    "data.size=64",
+    "data.resolution=32",
+    "data.batch_size=16",
+    "fit.epochs=2",
+    "gan_fit.epochs=1",
+    "gan_fit.batch_size=8",
+    "explain_cells=4",
+    "trainer=cpu",
+]
+"""Overrides that make any experiment run in seconds."""
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artefacts that tests may share; what is made once is made once for all of them."""
+    return tmp_path_factory.mktemp("artefacts")
+
+
+@pytest.fixture(scope="session")
+def phantom(artefacts: Path) -> Path:
+    """Root of 120 stand-in cells, 64 px, in two folds."""
+    return make_phantom(artefacts, cells_per_fold=60, size=64, seed=0)
+
+
+@pytest.fixture
+def leuk(tmp_path: Path, artefacts: Path) -> Callable[..., int]:
+    """``leuk("train", "model=cnn", ...)`` in this process, small; returns the exit code."""
+
+    def run(command: str, *overrides: str) -> int:
+        small = [*SMALL, f"data.cache={artefacts}"] if command == "train" else []
+        given = {override.lstrip("+").split("=")[0] for override in overrides}
+        kept = [override for override in small if override.split("=")[0] not in given]
+        return main([command, f"outputs={tmp_path}", *kept, *overrides])
+
+    return run
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Callable[..., Record]:
+    """The record of the only cell of a sweep whose folder name contains a text."""
+
+    def read(name: str, containing: str = "") -> Record:
+        (folder,) = {p.parent for p in tmp_path.glob(f"runs/{name}/*{containing}*/record.json")}
+        return Record.read(folder)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def cnmc() -> Path:
+    """The real cells, for tests that need them: the folder that LEUK_CNMC names."""
+    folder = os.environ.get("LEUK_CNMC")
+    if not folder:
+        pytest.skip("set LEUK_CNMC to the folder of real C-NMC cells to run this test")
+    return Path(folder)
+
+
+def write_cell(path: Path, value: int = 120, size: int = 32) -> None:
+    """Write a picture of a disc on black; the suffix chooses the format."""
+    y, x = np.mgrid[:size, :size] - size / 2
+    disc = (np.hypot(x, y) < size / 4)[..., None] * np.array([value, value // 2, value])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(disc.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def tiny_folds(tmp_path: Path) -> Path:
+    """Two folds with two subjects of each class and two BMP cells of each subject."""
+    root = tmp_path / "tiny"
+    for fold in (0, 1):
+        for label, prefix in (("all", ""), ("hem", "H")):
+            for subject in (2 * fold + 1, 2 * fold + 2):
+                for cell in (1, 2):
+                    name = f"UID_{prefix}{subject}_{cell}_1_{label}.bmp"
+                    write_cell(root / f"fold_{fold}" / label / name, 60 + 20 * subject + cell)
+    return root

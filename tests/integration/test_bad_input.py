@@ -1,0 +1,113 @@
+"""Bad input, each with what the user is told; nothing is lost and nothing half-done stays."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import write_cell
+
+from leuk.grid.record import Record
+
+Leuk = Callable[..., int]
+Read = Callable[..., Record]
+
+
+def real(root: Path) -> list[str]:
+    return ["data=cnmc", f"data.root={root}", "data.resolution=32", "data.framing=full"]
+
+
+def small(leuk: Leuk, *overrides: str) -> int:
+    """Run on a folder of cells, without the settings that only stand-in cells have."""
+    return leuk("train", "data.cells_per_fold=", "data.size=", *overrides)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., int]:
+    from leuk.cli import main
+
+    def train(*overrides: str) -> int:
+        shrunk = ["fit.epochs=1", "data.batch_size=4", "explain_cells=2", "trainer=cpu"]
+        return main(["train", f"outputs={tmp_path}/out", "split.val=0.5", *shrunk, *overrides])
+
+    return train
+
+
+def failure(tmp_path: Path) -> str:
+    (path,) = tmp_path.glob("out/runs/single/*/record.json")
+    record = Record.read(path.parent)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "Traceback" in record.error["traceback"]
+    return record.error["message"]
+
+
+def test_small_real_folder_runs(run: Leuk, tiny_folds: Path) -> None:
+    assert run(*real(tiny_folds)) == 0
+
+
+def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*real(tmp_path / "nowhere")) == 1
+    assert "nowhere: no such folder; point data.root=DIR" in failure(tmp_path)
+    assert "Traceback" not in capsys.readouterr().out
+
+
+def test_empty_part(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+    for path in (tiny_folds / "fold_1").rglob("*.bmp"):
+        path.unlink()
+    assert run(*real(tiny_folds)) == 1
+    assert "split.test: no part fold_1 in the data; there are fold_0" in failure(tmp_path)
+
+
+@pytest.mark.parametrize(("fold", "stage"), [(0, "split.val=0.5"), (1, "split.test")])
+def test_part_without_healthy_cells(
+    run: Leuk, tiny_folds: Path, tmp_path: Path, fold: int, stage: str
+) -> None:
+    for path in (tiny_folds / f"fold_{fold}/hem").glob("*.bmp"):
+        path.unlink()
+    assert run(*real(tiny_folds)) == 1
+    assert failure(tmp_path).startswith(f"{stage}: ")
+    assert "hem" in failure(tmp_path)
+
+
+def test_truncated_image(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+    path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
+    path.write_bytes(path.read_bytes()[:1024])
+    assert run(*real(tiny_folds)) == 1
+    assert "truncated BMP (expected 3126 bytes, found 1024)" in failure(tmp_path)
+    assert "set data.on_corrupt=skip" in failure(tmp_path)
+
+
+def test_truncated_image_can_be_left_out(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+    path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
+    path.write_bytes(path.read_bytes()[:1024])
+    assert run(*real(tiny_folds), "data.on_corrupt=skip") == 0
+
+
+def test_unwritable_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from leuk.cli import main
+
+    (tmp_path / "file").write_text("")
+    assert main(["train", f"outputs={tmp_path}/file/out"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from leuk.cli import main
+
+    assert main(["train", f"outputs={tmp_path}/out", "model=resnet"]) == 2
+    assert "no model resnet; known: cnn" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_healthy_cells_than_a_batch(run: Leuk, tiny_folds: Path) -> None:
+    for cell in range(3, 9):
+        for subject in (1, 2):
+            write_cell(tiny_folds / f"fold_0/all/UID_{subject}_{cell}_1_all.bmp")
+    small_gan = ["gan_fit.epochs=1", "gan_fit.batch_size=64", "gan.latent=4"]
+    assert run(*real(tiny_folds), "augmentation=dcgan", *small_gan) == 0
+
+
+def test_nothing_to_balance_is_said(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+    assert run(*real(tiny_folds), "augmentation=dcgan") == 0
+    (path,) = tmp_path.glob("out/runs/single/*/record.json")
+    assert "healthy cells are not the fewer" in Record.read(path.parent).warnings[0]

@@ -1,0 +1,203 @@
+"""The main job through the real command line, shrunk to seconds."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from leuk.config import conf_dir
+from leuk.data import pixels
+from leuk.grid.record import Record
+from leuk.runs import synthesis
+
+Leuk = Callable[..., int]
+Read = Callable[..., Record]
+
+FIGURES = {
+    "auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc", "brier",
+    "ece", "precision_hem", "recall_all", "f1_macro", "f1_weighted", "balanced_accuracy@youden",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "experiment", sorted(p.stem for p in (conf_dir() / "experiment").iterdir())
+)
+def test_every_experiment_runs(
+    experiment: str, leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("train", "-m", f"experiment={experiment}", f"name={experiment}") == 0
+    sweep = tmp_path / "runs" / experiment
+    records = [Record.read(path.parent) for path in sweep.glob("*/record.json")]
+    assert records
+    assert {record.status for record in records} == {"complete"}
+    printed = capsys.readouterr().out
+    assert (sweep / "report/table.md").read_text().strip() in printed
+    assert f"look in {sweep}" in printed
+    assert (sweep / "report/table.csv").exists()
+
+
+def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path: Path) -> None:
+    assert leuk("train", "augmentation=dcgan", "name=one") == 0
+    written = record("one")
+    folder = next(tmp_path.glob("runs/one/*dcgan*"))
+    assert written.cell.folder == folder.name
+    assert set(written.metrics) == {"val", "test", "thresholds"}
+    assert set(written.metrics["test"]) >= FIGURES
+    assert set(written.baselines) == {"majority", "area"}
+    assert set(written.baselines["area"]) == set(written.metrics["test"])
+    assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
+    counts = written.data["counts"]["train"]
+    assert written.data["synthetic"]["count"] == counts["all"] - counts["hem"]
+    assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
+    assert torch.__version__.startswith(written.versions["torch"])
+    assert written.explanations["gradcam"]["cells"] == 4
+    assert (folder / written.explanations["gradcam"]["picture"]).stat().st_size > 10_000
+    maps = np.load(folder / written.explanations["gradcam"]["arrays"])["maps"]
+    assert maps.shape == (4, 32, 32)
+    torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    assert (folder / "log/metrics.csv").exists()
+    assert "epoch" in (folder / "leuk.log").read_text()
+
+
+def test_predictions_are_one_line_a_cell_and_give_the_figures(
+    leuk: Leuk, record: Read, tmp_path: Path
+) -> None:
+    assert leuk("train", "name=one") == 0
+    table = pd.read_csv(next(tmp_path.glob("runs/one/*/predictions.csv")))
+    assert not table.duplicated(["path"]).any()
+    test = table[table["part"] == "test"]
+    assert len(test) == 60
+    from sklearn.metrics import roc_auc_score
+
+    expected = record("one").metrics["test"]["auroc"]["value"]
+    assert roc_auc_score(test["label"], test["score"]) == pytest.approx(expected, abs=1e-6)
+    assert (test["label"] == test["path"].str.contains("/all/")).all()
+
+
+def results(record: Record) -> str:
+    return json.dumps([record.metrics, record.baselines])
+
+
+def test_same_seed_twice_gives_the_same_figures_to_the_last_digit(leuk: Leuk, record: Read) -> None:
+    names = {"a": 0, "b": 0, "c": 1}
+    for name, seed in names.items():
+        assert leuk("train", "augmentation=dcgan", f"name={name}", f"seed={seed}") == 0
+    assert results(record("a")) == results(record("b"))
+    assert results(record("a")) != results(record("c"))
+
+
+def test_workers_do_not_change_results(leuk: Leuk, record: Read) -> None:
+    for workers in (0, 2):
+        assert leuk("train", f"name=w{workers}", f"data.workers={workers}") == 0
+    assert results(record("w0")) == results(record("w2"))
+
+
+def test_found_gan_gives_what_a_fitted_one_gave(
+    leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[object] = []
+    fit = synthesis._fit
+    monkeypatch.setattr(synthesis, "_fit", lambda *args: (fits.append(args), fit(*args)))
+    arguments = ["augmentation=dcgan", "gan.latent=11"]
+    for name in ("first", "second"):
+        assert leuk("train", *arguments, f"name={name}") == 0
+    assert len(fits) == 1
+    assert results(record("first")) == results(record("second"))
+
+
+def test_second_start_decodes_nothing(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert leuk("train", "name=one", "data.resolution=64") == 0
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(pixels, "decode", refuse)
+    assert leuk("train", "name=two", "data.resolution=64") == 0
+
+
+def test_started_again_a_sweep_runs_what_is_missing_or_failed(
+    leuk: Leuk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert leuk("train", "-m", "name=s", "seed=0,1") == 0
+    folders = sorted(tmp_path.glob("runs/s/cnn*"))
+    failed = Record.read(folders[1])
+    failed.fail(RuntimeError("killed"))
+    failed.write(folders[1])
+    before = [(folder / "record.json").stat().st_mtime_ns for folder in folders]
+    assert leuk("train", "-m", "name=s", "seed=0,1") == 0
+    after = [(folder / "record.json").stat().st_mtime_ns for folder in folders]
+    assert after[0] == before[0]
+    assert after[1] > before[1]
+    assert Record.read(folders[1]).status == "complete"
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+    leuk: Leuk, record: Read, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("train", "name=s", "experiment=demo", "fit.epochs=3") == 0
+    before = record("s")
+    demo = leuk("train", "name=s", "experiment=demo", "fit.epochs=3")
+    assert (demo, record("s")) == (0, before)
+    changed = dataclasses.replace(before, fingerprint="another")
+    changed.write(tmp_path / "runs/s" / before.cell.folder)
+    assert leuk("train", "name=s", "experiment=demo", "fit.epochs=3") == 2
+    assert "complete with other settings" in capsys.readouterr().err
+    assert record("s") == changed
+
+
+def test_failing_cell_leaves_its_traceback_and_the_others_run(
+    leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the GAN broke")
+
+    monkeypatch.setattr(synthesis, "_fit", fail)
+    code = leuk("train", "-m", "name=s", "augmentation=dcgan,none", "gan.latent=13")
+    assert code == 1
+    failed = record("s", "dcgan")
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert failed.error["message"] == "the GAN broke"
+    assert "in fail" in failed.error["traceback"]
+    assert record("s", "none").status == "complete"
+    assert "1 of 2 cells complete" in capsys.readouterr().out
+
+
+def test_precision_is_chosen_by_the_device_and_can_be_overruled(leuk: Leuk, record: Read) -> None:
+    from leuk.runs.device import precision_for
+
+    assert leuk("train", "name=auto") == 0
+    assert record("auto").device["precision"] == precision_for("cpu")
+    (other,) = {"bf16-mixed", "32-true"} - {precision_for("cpu")}
+    assert leuk("train", "name=other", f"trainer.precision={other}") == 0
+    assert record("other").device["precision"] == other
+    assert f"precision_{other}" in record("other").cell.variant
+
+
+def test_report_of_a_finished_sweep(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("train", "name=s") == 0
+    table = (tmp_path / "runs/s/report/table.md").read_text()
+    capsys.readouterr()
+    assert leuk("report", "name=s") == 0
+    assert table.strip() in capsys.readouterr().out
+
+
+def test_report_of_no_sweep(leuk: Leuk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert leuk("report", "name=nothing") == 2
+    assert "name=nothing: no sweep" in capsys.readouterr().err
+
+
+def test_python_m_leuk_is_leuk() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "leuk"], capture_output=True, text=True, check=True
+    )
+    assert "usage: leuk COMMAND" in done.stdout

@@ -1,0 +1,307 @@
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from leuk.cli import COMMANDS, main
+from leuk.config import conf_dir
+from leuk.config.nearest import hint, nearest
+from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.schema import register
+from leuk.config.targets import check_targets, instantiate
+from leuk.data.augment import Transforms
+from leuk.errors import ConfigError
+
+LIVE = {"split", "transforms"}
+"""Arguments that are objects, handed over by the code rather than by a config."""
+
+
+@pytest.fixture(autouse=True)
+def schemas() -> None:
+    register()
+    for command in COMMANDS:
+        __import__(f"leuk.commands.{command}")
+
+
+def cells(*overrides: str) -> list[DictConfig]:
+    return compose_cells("train", CommandLine.read("train", overrides))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+WRONG = [
+    ("modle=cnn", "no key modle; did you mean model?"),
+    ("model=cnnn", "no model cnnn; did you mean cnn?"),
+    ("model=resnet", "no model resnet; known: cnn"),
+    ("+modle=cnn", "no key modle; did you mean model?"),
+    ("data.rezolution=64", "did you mean data.resolution?"),
+    ("rezolution=64", "did you mean data.resolution?"),
+    ("+data.rezolution=64", "takes no rezolution; did you mean resolution?"),
+    ("++fit.epoch=3", "no key fit.epoch; did you mean fit.epochs?"),
+    ("+seeed=1", "no key seeed; did you mean seed?"),
+    ("+hydra.swep=1", "no key hydra.swep; did you mean hydra.sweep?"),
+    ("model.droput=0.1", "did you mean model.dropout?"),
+    ("+model.droput=0.1", "takes no droput; did you mean dropout?"),
+    ("model.optim.learning_rat=1", "did you mean model.optim.learning_rate?"),
+    ("+model.optim.lerning_rate=1", "takes no lerning_rate; did you mean learning_rate?"),
+    ("trainer.max_epocs=3", "did you mean trainer.max_epochs?"),
+    ("+trainer.max_epocs=3", "takes no max_epocs; did you mean max_epochs?"),
+    ("gan.latnet=3", "did you mean gan.latent?"),
+    ("explain=[gradcam,lme]", "no explain lme"),
+    ("experiment=null", "~experiment leaves a group out; known: demo"),
+    ("experiment=dmo", "did you mean demo?"),
+    ("model/cnn=tesis", "did you mean thesis?"),
+    ("seed=abc", "seed=abc; Value 'abc' of type 'str' could not be converted to Integer"),
+    ("fit.epochs=1.5", "could not be converted to Integer"),
+    ("fit.standardise=maybe", "is not a valid bool"),
+    ("model.dropout=abc", "model.dropout=abc: input should be a valid number"),
+    ("model.widths=3", "model.widths=3: input should be a valid"),
+    ("model.hidden='3'", "model.hidden=3: input should be a valid integer"),
+    ("data.framing=circle", "data.framing=circle: input should be 'full' or 'crop300'"),
+    ("split.val=abc", "split.val=abc"),
+    ("trainer.precision=17", "trainer.precision=17"),
+    ("model.dropout=1", "input should be less than 1"),
+    ("data.batch_size=0", "input should be greater than or equal to 1"),
+    ("data.workers=-1", "greater than or equal to 0"),
+    ("gan.widths=[8,8]", "gan.widths=[8, 8]: "),
+    ("seed=-1", "seed=-1: it must be 0 or more"),
+    ("seed=99999999999", "it must be 4294967295 or less"),
+    ("fit.epochs=0", "fit.epochs=0: it must be 1 or more"),
+    ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
+    ("name=a/b", "name=a/b: it names one folder"),
+    ("name=..", "it names one folder"),
+    ("fit.mode=best", "fit.mode=best: it must be min or max"),
+    ("model._target_=os.system", "only names from leuk"),
+    ("model._target_=leuk.classifiers.cnn.CMM", "cannot be imported"),
+    ("+callbacks.x=1", "an object is described by a _target_"),
+    ("data=cnmc", "data.root has no value; set it: data.root=VALUE"),
+    ("model=cnn,cnn", "add -m to run them all"),
+    ("--mutlirun", "--mutlirun: no such flag"),
+    ("seed", "cannot be read; write KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("override", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+def test_wrong_override_stops_before_any_work(
+    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["train", f"outputs={tmp_path}/out", override])
+    printed = capsys.readouterr()
+    assert code == 2
+    assert said in printed.err
+    assert "Traceback" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_value_in_the_last_cell_of_a_sweep_stops_the_first(tmp_path: Path) -> None:
+    assert main(["train", "-m", f"outputs={tmp_path}/out", "seed=0,1,x"]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_jobs_for_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", f"outputs={tmp_path}/out", "seed=0,0"]) == 2
+    assert "two jobs of this sweep" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resolution", [60, 48])
+def test_networks_are_tried_before_any_work(resolution: int, tmp_path: Path) -> None:
+    code = main(
+        ["train", "augmentation=dcgan", f"outputs={tmp_path}/out", f"data.resolution={resolution}"]
+    )
+    assert code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_sweep_is_the_product_of_its_axes() -> None:
+    swept = cells("-m", "augmentation=none,dcgan", "seed=0,1")
+    assert [(c.augmentation.name, c.seed) for c in swept] == [
+        ("none", 0),
+        ("none", 1),
+        ("dcgan", 0),
+        ("dcgan", 1),
+    ]
+
+
+def test_axis_of_an_experiment_can_be_overruled() -> None:
+    assert [c.augmentation.name for c in cells("-m", "experiment=demo")] == ["none", "dcgan"]
+    assert [c.augmentation.name for c in cells("-m", "experiment=demo", "augmentation=none")] == [
+        "none"
+    ]
+
+
+def test_settings_of_a_gan_may_stand_beside_cells_without_one() -> None:
+    for cfg in cells("-m", "augmentation=none,dcgan", "gan.latent=7", "gan_fit.epochs=3"):
+        assert (cfg.gan.latent, cfg.gan_fit.epochs) == (7, 3)
+
+
+@pytest.mark.parametrize("group", [p.name for p in conf_dir().iterdir() if p.is_dir()])
+def test_every_option_composes(group: str) -> None:
+    if group == "hydra":
+        return
+    for option in options(group):
+        extra = ["data.root=."] if group == "data" and option == "cnmc" else []
+        (cfg,) = cells(f"{group}={option}", *extra)
+        assert cfg
+
+
+@pytest.mark.parametrize("recipe", options("recipe"))
+@pytest.mark.parametrize("model", options("model"))
+def test_every_argument_of_our_own_can_be_set_without_a_plus(model: str, recipe: str) -> None:
+    for data in options("data"):
+        extra = ["data.root=."] if data == "cnmc" else []
+        (cfg,) = cells(f"model={model}", f"recipe={recipe}", f"data={data}", *extra)
+        for path, node in targets(OmegaConf.to_container(cfg, resolve=False), ""):
+            if not node["_target_"].startswith("leuk."):
+                continue
+            takes = set(inspect.signature(get_object(node["_target_"])).parameters) - LIVE
+            assert takes <= set(node), f"{path} lacks {takes - set(node)}"
+
+
+def targets(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict):
+        if "_target_" in value and not path.startswith(".hydra"):
+            yield path, value
+        for key, child in value.items():
+            yield from targets(child, f"{path}.{key}")
+
+
+def test_thesis_recipe_is_every_default_of_the_classes() -> None:
+    (cfg,) = cells("recipe=thesis", "augmentation=dcgan")
+    for node in (cfg.model, cfg.gan):
+        for name, parameter in inspect.signature(get_object(node._target_)).parameters.items():
+            value = node[name]
+            if isinstance(value, DictConfig):
+                value = instantiate(value)
+            elif OmegaConf.is_list(value):
+                value = tuple(value)
+            assert value == parameter.default, name
+
+
+def test_every_config_has_a_first_comment() -> None:
+    for path in conf_dir().rglob("*.yaml"):
+        lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+        assert lines[0].startswith("# "), path
+
+
+def test_defaults_of_the_design() -> None:
+    (cfg,) = cells()
+    assert (cfg.outputs, cfg.seed, cfg.hydra.runtime.choices["data"]) == ("outputs", 0, "phantom")
+
+
+def test_variant_is_in_the_folder_only_where_something_differs() -> None:
+    def folder(*overrides: str) -> str:
+        return Path(cells(*overrides)[0].hydra.run.dir).as_posix()
+
+    assert folder() == "outputs/runs/single/cnn-none-folds-s0"
+    assert folder("recipe=small", "fit.epochs=40") == folder()
+    assert folder("data.resolution=96").endswith("cnn-none-folds-s0-resolution_96")
+    assert folder("experiment=demo") == "outputs/runs/demo/cnn-none-folds-s0"
+    assert folder("name=mine", "outputs=x") == "x/runs/mine/cnn-none-folds-s0"
+    assert folder("data=cnmc", "data.root=/x").endswith("cnn-none-folds-s0-data_cnmc")
+    assert folder("gan.latent=9") == folder()
+    assert folder("gan.latent=9", "augmentation=dcgan").endswith("-latent_9")
+    assert folder("explain=none", "logger=none", "data.workers=2", "trainer=cpu") == folder()
+
+
+def test_instantiate_checks_and_converts() -> None:
+    node = OmegaConf.create({"_target_": "leuk.data.augment.Transforms", "zoom": 0.5})
+    assert instantiate(node, rotation=3.0) == Transforms(rotation=3.0, zoom=0.5)
+    with pytest.raises(ConfigError, match="takes no zom; did you mean zoom"):
+        instantiate(OmegaConf.create({"_target_": "leuk.data.augment.Transforms", "zom": 1}))
+
+
+def test_nested_targets_are_checked() -> None:
+    bad = {"a": [{"_target_": "leuk.data.augment.Transforms", "zoom": "big"}]}
+    with pytest.raises(ConfigError, match=r"a\[0\]\.zoom=big"):
+        check_targets(bad)
+
+
+def test_nearest_key() -> None:
+    known = ["data.resolution", "model.dropout", "seed"]
+    assert nearest("sed", known) == "seed"
+    assert nearest("drpout", known) == "model.dropout"
+    assert nearest("zzzzzz", known) is None
+    assert hint("zzzzzz", known) == "known: data.resolution, model.dropout, seed"
+
+
+def test_only_one_place_instantiates() -> None:
+    package = Path(conf_dir().parent / "leuk")
+    found = [
+        path.name
+        for path in package.rglob("*.py")
+        if "hydra.utils.instantiate(" in path.read_text()
+    ]
+    assert found == ["targets.py"]
+
+
+def test_help_lists_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_lists_groups_and_keys(command: str) -> None:
+    done = leuk(command, "--help")
+    assert done.returncode == 0
+    assert f"leuk {command} [overrides]" in done.stdout
+    if command == "train":
+        for group in ("model", "augmentation", "data", "recipe"):
+            assert f"{group}: {', '.join(options(group))}" in done.stdout
+        assert "learning_rate" in done.stdout
+
+
+def test_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "no command trian; did you mean train?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("leuk tr", ["train"]),
+        ("leuk ", sorted(COMMANDS)),
+        ("leuk train augm", ["augmentation=", "augmentation."]),
+        ("leuk train model=", ["model=cnn"]),
+        ("leuk train recipe=", ["recipe=small", "recipe=thesis"]),
+        ("leuk train model=cnn fit.ep", ["fit.epochs="]),
+    ],
+)
+def test_tab_completion(line: str, expected: list[str]) -> None:
+    done = leuk("-sc", "query=bash", COMP_LINE=line)
+    assert done.returncode == 0, done.stderr
+    assert set(expected) <= set(done.stdout.split())
+
+
+def test_tab_completion_can_be_installed() -> None:
+    done = leuk("-sc", "install=bash")
+    assert done.stdout.rstrip().endswith("leuk")
+
+
+def leuk(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).parent / "leuk"
+    return subprocess.run(
+        [program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_configs_are_yaml_with_known_top_level_groups() -> None:
+    for path in conf_dir().rglob("*.yaml"):
+        assert yaml.safe_load(path.read_text()) is not None, path
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose("report").name == "single"

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from leuk.errors import StoreError
+from leuk.grid.cell import Cell, variant_of
+from leuk.grid.record import Record, figures, read_records
+
+CELL = Cell("cnn", "dcgan", "folds", 0)
+
+
+def test_folder_names_the_cell() -> None:
+    assert CELL.folder == "cnn-dcgan-folds-s0"
+    assert (
+        Cell("vit", "none", "folds", 2, "resolution_96").folder == "vit-none-folds-s2-resolution_96"
+    )
+
+
+def test_variant_names_settings_by_their_last_part() -> None:
+    assert variant_of({}) == ""
+    assert variant_of({"data.resolution": 96}) == "resolution_96"
+    assert variant_of({"recipe": "thesis", "data": "cnmc"}) == "data_cnmc-recipe_thesis"
+
+
+def test_variant_keeps_equal_last_parts_apart() -> None:
+    assert variant_of({"fit.epochs": 2, "gan_fit.epochs": 3}) == "fit.epochs_2-gan_fit.epochs_3"
+
+
+def test_variant_is_safe_for_a_folder() -> None:
+    assert variant_of({"split.train": ["fold_0", "fold_1"]}) == "train_fold_0_fold_1"
+    assert "/" not in variant_of({"x": "../../etc"})
+
+
+def test_long_variants_stay_apart() -> None:
+    settings = {f"model.setting_number_{i}": i for i in range(20)}
+    name = variant_of(settings)
+    assert len(name) <= 80
+    assert name != variant_of({**settings, "model.setting_number_19": 99})
+
+
+def test_record_keeps_what_is_written(tmp_path: Path) -> None:
+    record = Record(CELL, "abc", metrics={"test": figures({"auroc": 0.9})}, warnings=["careful"])
+    record.status = "complete"
+    record.write(tmp_path)
+    assert Record.read(tmp_path) == record
+    written = json.loads((tmp_path / "record.json").read_text())
+    assert written["schema"] == 1
+    assert written["cell"] == {
+        "model": "cnn",
+        "augmentation": "dcgan",
+        "split": "folds",
+        "seed": 0,
+        "variant": "",
+    }
+    assert written["metrics"]["test"]["auroc"] == {"value": 0.9, "low": None, "high": None}
+
+
+def test_failure_is_taken_down_with_its_traceback(tmp_path: Path) -> None:
+    record = Record(CELL, "abc")
+    try:
+        raise RuntimeError("out of luck")
+    except RuntimeError as error:
+        record.fail(error)
+    record.write(tmp_path)
+    error = Record.read(tmp_path).error
+    assert error is not None
+    assert (error["type"], error["message"]) == ("RuntimeError", "out of luck")
+    assert "test_failure_is_taken_down" in error["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"schema": 2, "status": "complete"}', "written by a newer leuk"),
+        ('{"schema": 1', "no readable record"),
+        ('{"schema": 1, "status": "complete"}', "no readable record"),
+        ("[]", "no readable record"),
+    ],
+)
+def test_unreadable_records_are_named(tmp_path: Path, text: str, said: str) -> None:
+    folder = tmp_path / "cnn-none-folds-s0"
+    folder.mkdir()
+    (folder / "record.json").write_text(text)
+    with pytest.raises(StoreError, match=said):
+        Record.read(folder)
+    records, unreadable = read_records(tmp_path)
+    assert not records
+    assert said in unreadable[0]
