@@ -1,6 +1,7 @@
 """What the tests share: small stand-in cells, and the real command line shrunk to seconds."""
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from leuk.data.phantom import make_phantom
 from leuk.grid.record import Record
 
 SMALL = [
-    "data.cells_per_fold=60",
+    "data.cells_per_part=60",
     "data.size=64",
     "data.resolution=32",
     "data.batch_size=16",
@@ -35,7 +36,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom(artefacts: Path) -> Path:
     """Root of 120 stand-in cells, 64 px, in two folds."""
-    return make_phantom(artefacts, cells_per_fold=60, size=64, seed=0)
+    return make_phantom(artefacts, cells_per_part=60, size=64, seed=0)
 
 
 @pytest.fixture
@@ -72,11 +73,14 @@ def cnmc() -> Path:
 
 
 def write_cell(path: Path, value: int = 120, size: int = 32) -> None:
-    """Write a picture of a disc on black; the suffix chooses the format."""
+    """Write a speckled disc on black, its speckles the file's own; the suffix says the format."""
     y, x = np.mgrid[:size, :size] - size / 2
     disc = (np.hypot(x, y) < size / 4)[..., None] * np.array([value, value // 2, value])
+    speckles = np.random.default_rng(zlib.crc32(path.stem.encode())).normal(
+        1, 0.15, (size, size, 1)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(disc.astype(np.uint8)).save(path)
+    Image.fromarray((disc * speckles).clip(0, 255).astype(np.uint8)).save(path)
 
 
 @pytest.fixture

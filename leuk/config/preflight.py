@@ -132,24 +132,20 @@ def _check_added(cfg: DictConfig, override: Override) -> None:
 
 def _checked(cfg: DictConfig) -> DictConfig:
     """Refuse a config that lacks a value or that its targets will not take."""
-    values: dict[str, Any] = {}
     try:
         for key in map(str, cfg):
-            if key == "hydra":
-                continue
             value = cfg[key]
-            if not OmegaConf.is_config(value):
-                values[key] = value
+            if key == "hydra" or not OmegaConf.is_config(value):
                 continue
             for missing in sorted(OmegaConf.missing_keys(value)):
                 raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")
-            values[key] = OmegaConf.to_container(value, resolve=True)
+            # At once: what follows may need it to be right, as a folder's name needs the split.
+            check_targets({key: OmegaConf.to_container(value, resolve=True)})
             if key in NAMED:
                 _check_named(key, value)
     except OmegaConfBaseException as error:
         raise ConfigError(_first_lines(error)) from error
     check_schema(cfg)
-    check_targets(values)
     return cfg
 
 

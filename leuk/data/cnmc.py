@@ -1,102 +1,63 @@
-"""The C-NMC 2019 cells: from a folder to a table of cells, and a data set over it.
+"""C-NMC 2019 as a data set: the table of its cells, and their decoded pixels.
 
-First station of the flow: everything later refers to cells by their row in this table.
+Everything later refers to cells by their row in this table.
 """
 
 import logging
-import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 from PIL import Image
 from torchvision.datasets import VisionDataset
 
-from leuk.data.pixels import Frame, Framing, PixelStore
+from leuk.data.decode import Frame, Framing
+from leuk.data.labels import UNLABELLED, Label
+from leuk.data.layouts import Problem, read_folder
+from leuk.data.pixels import PixelStore
 from leuk.errors import DataError
 
 log = logging.getLogger(__name__)
 
+OnCorrupt = Literal["raise", "skip"]
 
-class Label(IntEnum):
-    """The two classes of C-NMC; leukemic is the positive one everywhere."""
-
-    HEM = 0
-    """Healthy."""
-    ALL = 1
-    """Acute lymphoblastic leukemia: positive."""
-
-    @property
-    def folder(self) -> str:
-        """The name of the class in C-NMC's folders and file names."""
-        return self.name.lower()
+_NAMED = 5
 
 
-IMAGE_SUFFIXES = {".bmp", ".png"}
-_FOLDERS = {label.folder: label for label in Label}
-_NAME = re.compile(r"UID_[Hh]?(?P<subject>\d+)_(?P<image>\d+)_(?P<cell>\d+)_(?P<label>all|hem)")
-
-
-def index_cells(root: Path) -> pd.DataFrame:
-    """List the cell images under ``root`` that lie in C-NMC's ``fold_*/{all,hem}`` folders.
+def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
+    """List the cells under ``root``, in any layout of :func:`leuk.data.layouts.read_folder`.
 
     Args:
-        root: a folder at or above the fold folders.
+        root: a folder at or above the images.
+        on_corrupt: ``raise``, or ``skip`` to leave out files and rows that contradict each other.
 
     Returns:
-        One row a cell, sorted by path, with the columns ``path`` (relative to ``root``, with
-        forward slashes), ``label`` (a :class:`Label`), ``subject`` (unique over both classes, such
-        as ``ALL-11``) and ``part`` (such as ``fold_0``).
+        The table of :class:`leuk.data.layouts.Index`, the unlabelled cells included.
 
     Raises:
-        DataError: no folder there, no cells in it, or a file whose name contradicts its folder.
+        DataError: no folder there, no cells in it, or a contradiction with ``raise``.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; point data.root=DIR at the C-NMC images")
-    rows = [_row(root, part, label, path) for part, label, path in _images(root)]
-    if not rows:
+    index = read_folder(root)
+    if index.problems and on_corrupt == "raise":
+        raise DataError(_first_of(root, index.problems))
+    for problem in index.problems:
+        log.warning("left out: %s", problem)
+    if index.strays:
+        named = ", ".join(index.strays[:_NAMED])
+        more = ", ..." if len(index.strays) > _NAMED else ""
+        log.warning("%s: %d stray files ignored: %s%s", root, len(index.strays), named, more)
+    if index.cells.empty:
         raise DataError(
-            f"{root}: no cell images in fold_*/all or fold_*/hem below it; "
+            f"{root}: no cell images in fold_*/all or fold_*/hem, or in all or hem, below it; "
             "point data.root=DIR at the folder that holds C-NMC_training_data"
         )
-    table = pd.DataFrame(rows, columns=["path", "label", "subject", "part"])
-    return table.sort_values("path", ignore_index=True)
+    return index.cells
 
 
-def _images(root: Path) -> Iterator[tuple[str, Label, Path]]:
-    stray = 0
-    for folder, subfolders, files in os.walk(root):
-        subfolders.sort()
-        here = Path(folder)
-        label = _FOLDERS.get(here.name.lower())
-        part = here.parent.name
-        if label is None or not part.startswith("fold_"):
-            continue
-        for name in files:
-            path = here / name
-            if path.suffix.lower() in IMAGE_SUFFIXES and _NAME.fullmatch(path.stem):
-                yield part, label, path
-            else:
-                stray += 1
-                log.warning("%s: not a C-NMC cell image; ignored", path)
-    if stray:
-        log.warning("%s: %d stray files ignored", root, stray)
-
-
-def _row(root: Path, part: str, label: Label, path: Path) -> tuple[str, int, str, str]:
-    match = _NAME.fullmatch(path.stem)
-    assert match is not None
-    if _FOLDERS[match["label"]] is not label:
-        raise DataError(
-            f"{path}: the folder says {label.folder}, the name says {match['label']}; "
-            "move or remove the file"
-        )
-    # 19 numbers stand for two subjects, one of each class, so the class belongs to the key.
-    subject = f"{label.name}-{int(match['subject'])}"
-    return path.relative_to(root).as_posix(), int(label), subject, part
+def _first_of(root: Path, problems: Sequence[Problem]) -> str:
+    more = f" (and {len(problems) - 1} more; leuk data lists them)" if len(problems) > 1 else ""
+    return f"{root}: {problems[0]}, or set data.on_corrupt=skip{more}"
 
 
 class CNMC(VisionDataset):  # type: ignore[misc]
@@ -106,19 +67,20 @@ class CNMC(VisionDataset):  # type: ignore[misc]
 
     Attributes:
         cells: the table of :func:`index_cells`; row ``i`` is image ``i``.
+        store: what decoding left beside the pixels.
         data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
-        targets: ``N`` labels, 1 = leukemic.
+        targets: ``N`` labels, 1 = leukemic, -1 = unlabelled.
         classes: class names in the order of their labels.
 
     Args:
         root: a folder at or above the fold folders.
-        parts: names of the parts to keep, such as ``["fold_0"]``; all if None.
+        parts: names of the parts to keep, such as ``["fold_0"]``; all labelled cells if None.
         transform: takes and returns a PIL image.
         target_transform: takes and returns a label.
         resolution: pixels a side.
         framing: the part of each image that is kept, see :class:`leuk.data.pixels.Frame`.
         cache: folder of the pixel store.
-        on_corrupt: ``raise``, or ``skip`` to leave unreadable images out with a warning.
+        on_corrupt: ``raise``, or ``skip`` to leave bad files out with a warning.
 
     Raises:
         DataError: no cells, a part that is not there, or an image that cannot be read.
@@ -137,13 +99,12 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         resolution: int = 224,
         framing: Framing = "full",
         cache: str | Path = "outputs/artefacts",
-        on_corrupt: str = "raise",
+        on_corrupt: OnCorrupt = "raise",
     ) -> None:
         root = Path(root).expanduser()
         super().__init__(root, transform=transform, target_transform=target_transform)
-        cells = index_cells(root)
-        if parts is not None:
-            cells = keep_parts(cells, parts)
+        cells = index_cells(root, on_corrupt)
+        cells = labelled_cells(cells) if parts is None else keep_parts(cells, parts)
         self.store = PixelStore.open(
             cells, root, Frame(resolution, framing), Path(cache), on_corrupt
         )
@@ -160,6 +121,21 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         if self.transforms is not None:
             image, label = self.transforms(image, label)
         return image, label
+
+
+def labelled_cells(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``cells`` whose class is known.
+
+    Raises:
+        DataError: there are none.
+    """
+    labelled = cells[cells["label"] != UNLABELLED]
+    if labelled.empty:
+        raise DataError(
+            f"none of the {len(cells)} images has a label; the preliminary set's are in "
+            "C-NMC_test_prelim_phase_data_labels.csv, beside its folder"
+        )
+    return labelled.reset_index(drop=True)
 
 
 def keep_parts(cells: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:

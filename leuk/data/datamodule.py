@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,11 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from leuk.config.ranges import Count, CountOrZero
 from leuk.data.augment import Transforms
 from leuk.data.bank import Batch, PixelBank
-from leuk.data.cnmc import CNMC, Label
-from leuk.data.pixels import Framing
-from leuk.data.splits import STAGES, Folds, Split
+from leuk.data.cnmc import CNMC, OnCorrupt
+from leuk.data.decode import Framing
+from leuk.data.labels import Label
+from leuk.data.links import link_cells
+from leuk.data.splits import STAGES, Rule, Split
 
 
 class CellBatches(LightningDataModule):
@@ -131,7 +132,7 @@ class CNMCDataModule(CellBatches):
     def __init__(
         self,
         root: str,
-        split: Folds,
+        split: Rule,
         resolution: Count = 224,
         framing: Framing = "full",
         batch_size: Count = 32,
@@ -139,7 +140,7 @@ class CNMCDataModule(CellBatches):
         seed: int = 0,
         transforms: Transforms | None = None,
         cache: str = "outputs/artefacts",
-        on_corrupt: Literal["raise", "skip"] = "raise",
+        on_corrupt: OnCorrupt = "raise",
     ) -> None:
         self.root = Path(root)
         self.resolution = resolution
@@ -148,6 +149,7 @@ class CNMCDataModule(CellBatches):
         self.on_corrupt = on_corrupt
         self.rule = split
         self._dataset: CNMC | None = None
+        self._opened: CNMC | None = None
         self.split = Split(_NONE, _NONE, _NONE)
         super().__init__(_EMPTY_BANK, _NONE, batch_size, workers, seed, transforms)
 
@@ -159,7 +161,7 @@ class CNMCDataModule(CellBatches):
         return self._dataset
 
     def prepare_data(self) -> None:
-        """Decode the images if no store of them is there; one process does it."""
+        """Decode the images and find linked subjects unless that is done; one process does it."""
         self._open()
 
     def setup(self, stage: str | None = None) -> None:
@@ -180,13 +182,19 @@ class CNMCDataModule(CellBatches):
         return self._loader(self.split.test)
 
     def _open(self) -> CNMC:
-        return CNMC(
+        """The cells, indexed once in a process."""
+        if self._opened is not None:
+            return self._opened
+        dataset = CNMC(
             self.root,
             resolution=self.resolution,
             framing=self.framing,
             cache=self.cache,
             on_corrupt=self.on_corrupt,
         )
+        dataset.cells = link_cells(dataset.cells, dataset.store)
+        self._opened = dataset
+        return dataset
 
     def add_synthetic(self, pixels: npt.NDArray[np.uint8], label: Label) -> None:
         """Add made cells ``uint8 (N, R, R, 3)`` of one class to the training part."""

@@ -1,59 +1,54 @@
 """Stand-in cells in C-NMC's layout, for tests and for a first look without the data set.
 
-Made, not measured: they look like segmented lymphocytes and blasts, and their classes overlap in
-size and chromatin as the real ones do, but nothing found on them says anything about leukemia.
+They come with what makes the real set hard: subjects that differ in stain and size, classes that
+overlap, a healthy subject with a small ``h``, numbers that two subjects share, a table of labels
+for the preliminary set, larger final images without labels, a stray file, and one person of each
+class under two numbers in two folds.
 """
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 
 from leuk.config.ranges import Count, CountOrZero
 from leuk.data.augment import Transforms
-from leuk.data.cnmc import Label
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.pixels import Framing
-from leuk.data.splits import Folds
+from leuk.data.decode import FINAL_SIZE, NATIVE, Framing
+from leuk.data.drawing import Picture, Subject, draw_cell, photographed_again
+from leuk.data.labels import Label
+from leuk.data.layouts import LABELS_CSV, PRELIM
+from leuk.data.splits import Rule
 from leuk.store.artefacts import make_once
+from leuk.store.atomic import write_text
 
-FORMAT = 1
+FORMAT = 2
 """Part of every phantom's key: raise it when the pictures change."""
 
-FOLDS = ("fold_0", "fold_1")
+FOLDS = ("fold_0", "fold_1", "fold_2")
 SUBJECTS = {Label.ALL: 10, Label.HEM: 8}
-"""Subjects of each class in each fold."""
+"""Subjects of each class in each part."""
 SHARE = {Label.ALL: 2 / 3, Label.HEM: 1 / 3}
 """Shares of the classes, as in C-NMC."""
+FINAL_SHARE = 0.05
+"""Final images, as a share of the cells of a fold."""
 
 MINIMUM = 54
-"""Cells a fold, so that each subject has one."""
+"""Cells a part, so that each subject has one."""
 
-Plane = npt.NDArray[np.float64]
+_SHARED = 3
+"""Cells of one person under two numbers that show twice: first copied, then photographed again."""
 
-
-@dataclass(frozen=True)
-class Subject:
-    """What the cells of one made person share.
-
-    Attributes:
-        key: number and class in C-NMC's file names, such as ``H3``.
-        label: the class.
-        stain: ``(3,)`` mean colour, 0-255.
-        size: relative size of the cells.
-        maturity: how clumped the chromatin is; higher in healthy cells.
-    """
-
-    key: str
-    label: Label
-    stain: Plane
-    size: float
-    maturity: float
+_FOLDER = "C-NMC"
+_TRAINING = "C-NMC_training_data"
+_PRELIM = "C-NMC_test_prelim_phase_data"
+_FINAL = "C-NMC_test_final_phase_data"
 
 
 class PhantomDataModule(CNMCDataModule):
@@ -61,11 +56,12 @@ class PhantomDataModule(CNMCDataModule):
 
     Args:
         split: from a table of cells to its stages.
-        cells_per_fold: images in each of the two folds, two thirds of them leukemic.
+        cells_per_part: images in each of the three folds and in the preliminary set, two thirds
+            of them leukemic.
         size: pixels a side of the pictures.
         phantom_seed: decides the pictures; independent of the cell's seed.
         resolution: pixels a side after resizing.
-        framing: the part of each image that is kept, see :class:`leuk.data.pixels.Frame`.
+        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
         batch_size: cells a batch.
         workers: loader processes.
         seed: decides the order of the training cells.
@@ -75,9 +71,9 @@ class PhantomDataModule(CNMCDataModule):
 
     def __init__(
         self,
-        split: Folds,
-        cells_per_fold: Annotated[int, Field(ge=MINIMUM)] = 1200,
-        size: Annotated[int, Field(ge=32)] = 128,
+        split: Rule,
+        cells_per_part: Annotated[int, Field(ge=MINIMUM)] = 600,
+        size: Annotated[int, Field(ge=32)] = NATIVE,
         phantom_seed: CountOrZero = 0,
         resolution: Count = 64,
         framing: Framing = "full",
@@ -87,7 +83,7 @@ class PhantomDataModule(CNMCDataModule):
         transforms: Transforms | None = None,
         cache: str = "outputs/artefacts",
     ) -> None:
-        root = make_phantom(Path(cache), cells_per_fold, size, phantom_seed)
+        root = make_phantom(Path(cache), cells_per_part, size, phantom_seed)
         super().__init__(
             str(root),
             split,
@@ -101,101 +97,118 @@ class PhantomDataModule(CNMCDataModule):
         )
 
 
-def make_phantom(cache: Path, cells_per_fold: int, size: int, seed: int) -> Path:
+@dataclass(frozen=True)
+class Planned:
+    """One picture to be made.
+
+    Attributes:
+        subject: whose cell it is.
+        name: C-NMC's name of the image.
+        path: where the picture goes, relative.
+        seed: of the picture; two with the same seed show the same cell.
+        again: whether it is another photograph of the cell that the seed makes.
+    """
+
+    subject: Subject
+    name: str
+    path: str
+    seed: tuple[int, ...]
+    again: bool = False
+
+
+def make_phantom(cache: Path, cells_per_part: int, size: int, seed: int) -> Path:
     """Make stand-in cells once, or find them.
 
     Args:
         cache: folder of artefacts.
-        cells_per_fold: images in each fold.
+        cells_per_part: images in each fold and in the preliminary set.
         size: pixels a side.
         seed: the same seed makes the same pictures.
 
     Returns:
         The folder above ``C-NMC_training_data``.
     """
-    key = {"format": FORMAT, "cells_per_fold": cells_per_fold, "size": size, "seed": seed}
+    key = {"format": FORMAT, "cells_per_part": cells_per_part, "size": size, "seed": seed}
 
-    def write(folder: Path) -> None:
-        generator = np.random.default_rng(seed)
-        for number, fold in enumerate(FOLDS):
-            _write_fold(folder / "C-NMC_training_data" / fold, number, key, generator)
-
-    return make_once(cache, "phantom", key, write)
-
-
-def _write_fold(
-    folder: Path, number: int, key: dict[str, int], generator: np.random.Generator
-) -> None:
-    for label in Label:
-        target = folder / label.folder
-        target.mkdir(parents=True)
-        subjects = [
-            _draw_subject(label, 1 + number * SUBJECTS[label] + i, generator)
-            for i in range(SUBJECTS[label])
+    def write(target: Path) -> None:
+        folder = target / _FOLDER
+        planned = list(plan(cells_per_part, seed))
+        for parent in {(folder / cell.path).parent for cell in planned}:
+            parent.mkdir(parents=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda cell: _save(folder / cell.path, _picture(cell, size)), planned))
+        rows = [
+            f"{cell.name}.bmp,{Path(cell.path).stem}.bmp,{int(cell.subject.label)}"
+            for cell in planned
+            if cell.path.startswith(_PRELIM)
         ]
-        for cell in range(round(key["cells_per_fold"] * SHARE[label])):
-            subject = subjects[cell % len(subjects)]
-            picture = draw_cell(subject, key["size"], generator)
-            name = f"UID_{subject.key}_{cell // len(subjects) + 1}_1_{label.folder}.png"
-            Image.fromarray(picture).save(target / name)
+        write_text(folder / f"{_PRELIM}_labels.csv", "\n".join([",".join(LABELS_CSV), *rows, ""]))
+        write_text(folder / _TRAINING / "fold_0" / "all" / "Thumbs.db", "a stray file\n")
+
+    return make_once(cache, "phantom", key, write) / _FOLDER
 
 
-def _draw_subject(label: Label, number: int, generator: np.random.Generator) -> Subject:
-    sick = label is Label.ALL
-    return Subject(
-        key=f"{number}" if sick else f"H{number}",
-        label=label,
-        stain=np.array([96.0, 47.0, 112.0]) * generator.normal(1, [0.05, 0.06, 0.05]),
-        size=(1.05 if sick else 0.95) * generator.normal(1, 0.03),
-        maturity=(-0.75 if sick else 0.75) + generator.normal(0, 0.25),
-    )
+def plan(cells_per_part: int, seed: int) -> Iterator[Planned]:
+    """Every picture of a phantom, and whose cell it shows.
 
-
-def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Draw one cell on black.
-
-    Returns:
-        ``uint8 (size, size, 3)``.
+    The last person of each class in fold_0 is the first in fold_1 too, under another number.
     """
-    maturity = subject.maturity + generator.normal(0, 0.8)
-    radius = 0.215 * size * subject.size * generator.normal(1, 0.095)
-    distance = _outline(size, radius, generator)
-    inside = distance < 0
-    texture = _chromatin(size, radius, maturity, generator)
-    rim = np.exp(-((distance + 0.06 * radius) ** 2) / (2 * (0.05 * radius) ** 2))
-    light = (1 + texture) * generator.normal(1, 0.06)
-    colour = subject.stain * generator.normal(1, 0.03, 3)
-    picture = light[..., None] * colour + rim[..., None] * np.array([4.0, 10.0, 26.0])
-    picture = np.clip(picture, 12, 255) * inside[..., None]
-    drawn: npt.NDArray[np.uint8] = picture.round().astype(np.uint8)
-    return drawn
+    generator = np.random.default_rng(seed)
+    twins: dict[Label, Subject] = {}
+    for part, name in enumerate((*FOLDS, PRELIM)):
+        number = 0
+        for label in Label:
+            subjects = _draw_subjects(part, label, generator)
+            if part == 0:
+                twins[label] = subjects[-1]
+            if part == 1:
+                subjects[0] = twins[label].renamed(subjects[0].key)
+            for cell in range(round(cells_per_part * SHARE[label])):
+                number += 1
+                turn, who = divmod(cell, len(subjects))
+                source, again = (seed, part, int(label), cell), False
+                if part == 1 and who == 0 and turn < _SHARED:
+                    last = (turn + 1) * len(subjects) - 1
+                    source, again = (seed, 0, int(label), last), turn > 0
+                subject, path = subjects[who], _path(name, subjects[who], turn, number)
+                yield Planned(subject, _uid(subject, turn), path, source, again)
+    for number in range(1, 1 + max(2, round(cells_per_part * FINAL_SHARE))):
+        label = Label(int(generator.random() < SHARE[Label.ALL]))
+        subject = Subject.draw(label, "", generator)
+        yield Planned(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))
 
 
-def _outline(size: int, radius: float, generator: np.random.Generator) -> Plane:
-    """Distance to the cell's border in pixels, negative inside: a wobbly, sometimes bitten oval."""
-    middle = size / 2 + generator.normal(0, 0.02 * size, 2)
-    y, x = np.mgrid[:size, :size] - middle[:, None, None]
-    angle = np.arctan2(y, x)
-    border = np.full((size, size), radius)
-    for order, share in ((2, 0.07), (3, 0.035), (4, 0.02), (7, 0.01)):
-        wobble, phase = generator.normal(0, share), generator.uniform(0, 2 * np.pi)
-        border += radius * wobble * np.cos(order * angle + phase)
-    distance: Plane = np.hypot(x, y) - border
-    if generator.random() < 0.15:  # a neighbour cut away
-        towards = generator.uniform(0, 2 * np.pi)
-        far = radius * generator.uniform(1.05, 1.2)
-        bite = np.hypot(x - far * np.cos(towards), y - far * np.sin(towards))
-        distance = np.maximum(distance, 0.35 * radius - bite)
-    return distance
+def _draw_subjects(part: int, label: Label, generator: np.random.Generator) -> list[Subject]:
+    first = 1 + part * SUBJECTS[label]
+    prefix = "" if label is Label.ALL else "H"
+    keys = [f"{prefix}{first + number}" for number in range(SUBJECTS[label])]
+    # As in C-NMC, one healthy subject is written with a small letter.
+    keys = ["h3" if key == "H3" else key for key in keys]
+    return [Subject.draw(label, key, generator) for key in keys]
 
 
-def _chromatin(size: int, radius: float, maturity: float, generator: np.random.Generator) -> Plane:
-    """Relative brightness: fine and even in immature cells, coarse and clumped in mature ones."""
-    white = generator.standard_normal((2, size, size))
-    coarse = gaussian_filter(white[0], 0.16 * radius)
-    fine = gaussian_filter(white[1], 0.05 * radius)
-    clumped = 1 / (1 + np.exp(-1.2 * maturity))
-    strength = 0.03 + 0.22 * clumped
-    texture: Plane = strength * coarse / coarse.std()
-    texture += (0.09 - 0.05 * clumped) * fine / fine.std()
-    return texture
+def _uid(subject: Subject, turn: int) -> str:
+    return f"UID_{subject.key}_{turn + 1}_1_{subject.label.folder}"
+
+
+def _path(part: str, subject: Subject, turn: int, number: int) -> str:
+    if part == PRELIM:
+        return f"{_PRELIM}/{number}.png"
+    return f"{_TRAINING}/{part}/{subject.label.folder}/{_uid(subject, turn)}.png"
+
+
+def _picture(cell: Planned, size: int) -> Picture:
+    generator = np.random.default_rng(cell.seed)
+    picture = draw_cell(cell.subject, size, generator)
+    if cell.again:
+        return photographed_again(picture, generator)
+    if cell.path.startswith(_FINAL) and size == NATIVE:
+        whole = np.zeros((*FINAL_SIZE, 3), np.uint8)
+        edge = (FINAL_SIZE[0] - size) // 2
+        whole[edge : edge + size, edge : edge + size] = picture
+        return whole
+    return picture
+
+
+def _save(path: Path, picture: Picture) -> None:
+    Image.fromarray(picture).save(path, compress_level=1)

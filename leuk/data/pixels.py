@@ -8,82 +8,68 @@ import json
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
 from rich.progress import track
 
+from leuk.data.decode import THUMB, Decoded, Frame, decode
 from leuk.errors import DataError
 from leuk.store.artefacts import make_once
-from leuk.store.atomic import write_json
+from leuk.store.atomic import ensure_room, write_json
 from leuk.store.digest import digest
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of every store's key: raise it when decoding or resizing changes."""
 
-
-Framing = Literal["full", "crop300"]
-
-_SHARES: dict[str, float] = {"full": 1.0, "crop300": 300 / 450}
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What part of each image is kept, and at what size.
-
-    Both keep the scale the same for all cells, so that the size of a cell keeps its meaning.
-
-    Attributes:
-        resolution: pixels a side after resizing.
-        framing: ``full``, or ``crop300`` for the central 300 of C-NMC's 450 pixels (the central two
-            thirds of an image of another size).
-    """
-
-    resolution: int
-    framing: Framing = "full"
-
-    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Left, upper, right and lower edge, in pixels of the image."""
-        margin = (1 - _SHARES[self.framing]) / 2
-        return (margin * width, margin * height, (1 - margin) * width, (1 - margin) * height)
+_AHEAD = 256
+"""Images decoded before they are asked for; bounds the memory that decoding takes."""
 
 
 @dataclass(frozen=True)
 class PixelStore:
-    """Decoded cells.
+    """Decoded cells; row ``i`` of every array is the same image.
 
     Attributes:
         pixels: ``uint8 (N, R, R, 3)`` RGB, memory-mapped; writing to it does not reach the file.
+        thumbs: ``uint8 (N, 64, 64)`` grey squares around the cells, memory-mapped.
+        digests: ``(N, 16)`` bytes, equal for identical images.
+        areas: ``float32 (N,)`` share of the image that the cell covers.
+        sizes: ``int32 (N, 2)`` width and height of the files.
         kept: ``(N,)`` positions in the table that was decoded; shorter than the table where
             unreadable images were skipped.
+        errors: what was wrong with those that were skipped.
         fingerprint: hash of all pixels, names and labels, the same on every host.
+        folder: where it lies.
     """
 
     pixels: npt.NDArray[np.uint8]
+    thumbs: npt.NDArray[np.uint8]
+    digests: npt.NDArray[np.uint8]
+    areas: npt.NDArray[np.float32]
+    sizes: npt.NDArray[np.int32]
     kept: npt.NDArray[np.int64]
+    errors: list[str]
     fingerprint: str
+    folder: Path
 
     @classmethod
     def open(
-        cls,
-        cells: pd.DataFrame,
-        root: Path,
-        frame: Frame,
-        cache: Path,
-        on_corrupt: str,
+        cls, cells: pd.DataFrame, root: Path, frame: Frame, cache: Path, on_corrupt: str
     ) -> "PixelStore":
         """Find the store of these cells, or decode it.
 
         Args:
-            cells: a table with ``path`` and ``label``.
+            cells: a table with ``path``, ``label`` and ``name``.
             root: the folder that the paths start from.
             frame: what part of each image is kept, and at what size.
             cache: folder of artefacts.
@@ -91,129 +77,121 @@ class PixelStore:
 
         Raises:
             DataError: an image that cannot be read, with ``on_corrupt="raise"``.
+            StoreError: no room for the store.
         """
-        stats = [os.stat(root / path) for path in cells["path"]]
+        files = [
+            [path, label, *_stamp(root / path)]
+            for path, label in zip(cells["path"], cells["label"].tolist(), strict=True)
+        ]
         key = {
             "format": FORMAT,
-            "files": digest(
-                [
-                    [path, label, stat.st_size, stat.st_mtime_ns]
-                    for path, label, stat in zip(cells["path"], cells["label"], stats, strict=True)
-                ]
-            ),
+            "files": digest(files),
             "frame": asdict(frame),
             "on_corrupt": on_corrupt,
         }
-        folder = make_once(
-            cache,
-            "pixels",
-            key,
-            lambda target: _decode_all(cells, root, frame, target, on_corrupt),
-        )
-        return cls(
+
+        def build(target: Path) -> None:
+            ensure_room(target, len(cells) * (3 * frame.resolution**2 + THUMB**2))
+            _decode_all(cells, root, frame, target, on_corrupt)
+
+        return cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+
+    @classmethod
+    def _load(cls, folder: Path, resolution: int) -> "PixelStore":
+        facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
+        with np.load(folder / "cells.npz") as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+        count = len(columns["kept"])
+
+        def mapped(name: str, *shape: int) -> npt.NDArray[np.uint8]:
             # Copy-on-write: torch warns of read-only memory, and nothing reaches the file.
-            pixels=np.load(folder / "pixels.npy", mmap_mode="c"),
-            kept=np.load(folder / "kept.npy"),
-            fingerprint=json.loads((folder / "facts.json").read_text())["fingerprint"],
+            return np.memmap(folder / name, np.uint8, mode="c", shape=(count, *shape))
+
+        return cls(
+            pixels=mapped("pixels.raw", resolution, resolution, 3),
+            thumbs=mapped("thumbs.raw", THUMB, THUMB),
+            errors=facts["errors"],
+            fingerprint=facts["fingerprint"],
+            folder=folder,
+            **columns,
         )
 
 
-def decode(path: Path, frame: Frame) -> npt.NDArray[np.uint8]:
-    """Read one RGB image, keep its frame and resize that with an antialiased triangle filter.
-
-    The filter has no negative lobes, so the black around a cell stays black.
-
-    Returns:
-        ``uint8 (resolution, resolution, 3)``.
-
-    Raises:
-        DataError: the file is missing, truncated, not an image, or not 8-bit RGB.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise DataError(f"{path}: {image.mode} image where 8-bit RGB was expected")
-            size = (frame.resolution, frame.resolution)
-            box = frame.box(*image.size)
-            return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"{path}: {_what_is_wrong(path, error)}; replace the file or set data.on_corrupt=skip"
-        ) from error
-
-
-def _what_is_wrong(path: Path, error: Exception) -> str:
-    """Name the fault; a BMP carries its own length, so a truncated one can be told."""
-    try:
-        head = path.read_bytes()[:6]
-        found = path.stat().st_size
-    except OSError as unreadable:
-        return str(unreadable.strerror)
-    expected = int.from_bytes(head[2:6], "little")
-    if head[:2] == b"BM" and found < expected:
-        return f"truncated BMP (expected {expected} bytes, found {found})"
-    return f"cannot be read ({error})"
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _decode_all(
     cells: pd.DataFrame, root: Path, frame: Frame, target: Path, on_corrupt: str
 ) -> None:
-    """Decode every image of ``cells`` into ``target``, on all cores."""
+    """Decode every image of ``cells`` into ``target``, on all cores, in bounded memory."""
     started = time.perf_counter()
-    paths = [root / path for path in cells["path"]]
-    shape = (len(paths), frame.resolution, frame.resolution, 3)
-    pixels = np.lib.format.open_memmap(target / "all.npy", "w+", np.uint8, shape)
-
-    def decode_into(row: int) -> DataError | None:
-        try:
-            pixels[row] = decode(paths[row], frame)
-        except DataError as error:
-            return error
-        return None
-
-    # Pillow lets go of the interpreter lock while it inflates and resizes.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = track(
-            pool.map(decode_into, range(len(paths))), f"decoding {len(paths)} cells", len(paths)
-        )
-        errors = list(results)
-    kept = _kept(errors, on_corrupt)
-    _save(target, pixels, kept, cells)
+    content = hashlib.sha256()
+    kept: list[int] = []
+    facts: list[tuple[bytes, float, tuple[int, int]]] = []
+    bad: list[DataError] = []
+    decoded = _decoded([root / path for path in cells["path"]], frame)
+    with open(target / "pixels.raw", "wb") as pixels, open(target / "thumbs.raw", "wb") as thumbs:
+        for row, image in enumerate(track(decoded, f"decoding {len(cells)} cells", len(cells))):
+            if isinstance(image, DataError):
+                bad.append(image)
+                continue
+            kept.append(row)
+            facts.append((image.digest, image.area, image.size))
+            raw = image.pixels.tobytes()
+            content.update(raw)
+            pixels.write(raw)
+            thumbs.write(image.thumb.tobytes())
+    _refuse(bad, len(cells), on_corrupt)
+    _save_facts(target, kept, facts)
+    content.update(digest(cells.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
+    write_json(
+        target / "facts.json",
+        {"fingerprint": content.hexdigest()[:16], "errors": [str(error) for error in bad]},
+    )
     seconds = time.perf_counter() - started
     log.info("decoded %d cells in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
 
 
-def _kept(errors: list[DataError | None], on_corrupt: str) -> npt.NDArray[np.int64]:
-    bad = [error for error in errors if error is not None]
+def _decoded(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | DataError]:
+    """Each image in order, decoded on all cores a little ahead of its turn."""
+
+    def attempt(path: Path) -> Decoded | DataError:
+        try:
+            return decode(path, frame)
+        except DataError as error:
+            return error
+
+    # Pillow lets go of the interpreter lock while it inflates and resizes.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting: deque[Future[Decoded | DataError]] = deque()
+        for path in paths:
+            waiting.append(pool.submit(attempt, path))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _refuse(bad: Sequence[DataError], count: int, on_corrupt: str) -> None:
     if bad and on_corrupt == "raise":
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
-    if len(bad) == len(errors):
-        raise DataError(f"none of the {len(errors)} images can be read; the first: {bad[0]}")
+    if len(bad) == count:
+        raise DataError(f"none of the {count} images can be read; the first: {bad[0]}")
     for error in bad:
         log.warning("left out: %s", error)
-    return np.flatnonzero([error is None for error in errors])
 
 
-def _save(
-    target: Path, pixels: npt.NDArray[np.uint8], kept: npt.NDArray[np.int64], cells: pd.DataFrame
+def _save_facts(
+    target: Path, kept: Sequence[int], facts: Sequence[tuple[bytes, float, tuple[int, int]]]
 ) -> None:
-    """Write the kept pixels, their positions and their hash."""
-    whole = target / "pixels.npy"
-    if len(kept) == len(pixels):
-        pixels.flush()  # type: ignore[attr-defined]
-        os.replace(target / "all.npy", whole)
-    else:
-        shape = (len(kept), *pixels.shape[1:])
-        packed = np.lib.format.open_memmap(whole, "w+", np.uint8, shape)
-        for row, position in enumerate(kept):
-            packed[row] = pixels[position]
-        pixels = packed
-        (target / "all.npy").unlink()
-    kept_cells = cells.iloc[kept]
-    names = [[Path(path).name, label] for path, label in kept_cells[["path", "label"]].to_numpy()]
-    content = hashlib.sha256(digest(names).encode())
-    for start in range(0, len(pixels), 1024):
-        content.update(pixels[start : start + 1024].tobytes())
-    np.save(target / "kept.npy", kept)
-    write_json(target / "facts.json", {"fingerprint": content.hexdigest()[:16]})
+    digests, areas, sizes = zip(*facts, strict=True)
+    np.savez(
+        target / "cells.npz",
+        kept=np.array(kept, np.int64),
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(len(kept), -1),
+        areas=np.array(areas, np.float32),
+        sizes=np.array(sizes, np.int32),
+    )

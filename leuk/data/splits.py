@@ -1,123 +1,119 @@
-"""Splits: which cells train, which validate, which test. Subjects never straddle two of them."""
+"""Splits: which cells train, which validate, which test.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+A rule (:mod:`leuk.data.rules`) proposes; then who is in a later stage too leaves the earlier one,
+so that no person is in two. Rules that cannot promise this say why they are leaky.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from leuk.data.cnmc import Label
+from leuk.data.labels import Label
 from leuk.errors import DataError
 
 Rows = npt.NDArray[np.int64]
+Stages = dict[str, Rows]
 
 STAGES = ("train", "val", "test")
-_CANDIDATES = 2000
 
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a table of cells, one array a stage; no row is in two of them."""
+    """Row numbers of a table of cells, one array a stage, ascending.
+
+    Attributes:
+        dropped: why cells left, and how many did.
+        leaky: what leaks between the stages; empty if nothing does.
+    """
 
     train: Rows
     val: Rows
     test: Rows
+    dropped: dict[str, int] = field(default_factory=dict)
+    leaky: str = ""
 
 
-@dataclass(frozen=True)
-class Folds:
-    """Stages by the names of C-NMC's parts; validation may be a share of the training subjects.
+@dataclass(frozen=True, kw_only=True)
+class Rule(ABC):
+    """From a table of cells to a split.
+
+    The table has ``part``, ``subject`` and ``label``; ``group`` (linked subjects) is the subject
+    where it is missing, and ``original`` (the row of the first identical image) the row itself.
 
     Attributes:
-        train: names of parts.
-        val: names of parts, or the share of the training parts' cells, between 0 and 1, to be held
-            out as whole subjects.
-        test: names of parts.
-        seed: decides which subjects are held out; independent of the cell's seed, so that seeds
-            are compared on the same split.
+        link_subjects: treat subjects that share cells as one.
+        drop_copies: keep one of each set of identical images, in the latest stage that has one.
+        purge: take out of a stage whoever is in a later one too.
     """
 
-    train: Sequence[str]
-    val: Sequence[str] | float
-    test: Sequence[str]
-    seed: int = 0
+    link_subjects: bool = True
+    drop_copies: bool = True
+    purge: bool = True
+
+    @property
+    def leaky(self) -> str:
+        """What may leak between the stages; empty if nothing can."""
+        if not self.purge:
+            return "a person may be in two stages: split.purge is off"
+        if not self.link_subjects:
+            return "linked subjects may be in two stages: split.link_subjects is off"
+        return ""
+
+    @abstractmethod
+    def assign(self, cells: pd.DataFrame) -> Stages:
+        """Propose rows of each stage; ``val`` may be left to :meth:`complete`."""
+
+    def complete(self, cells: pd.DataFrame, stages: Stages) -> Stages:
+        """Add what is chosen among the cells that are left."""
+        return stages
 
     def __call__(self, cells: pd.DataFrame) -> Split:
-        """Split a table with ``part``, ``subject`` and ``label``.
+        """Split a table.
 
         Raises:
-            DataError: a part that is not there, a part in two stages, a share that cannot be
-                held out, or a stage that lacks a class.
+            DataError: a part that is not there, a part in two stages, a share that cannot be held
+                out, or a stage that lacks a class.
         """
-        named = {"train": list(self.train), "test": list(self.test)}
-        if not isinstance(self.val, float | int):
-            named["val"] = list(self.val)
-        rows = {stage: _rows_of(cells, stage, parts) for stage, parts in named.items()}
-        _refuse_overlap(named)
-        if isinstance(self.val, float | int):
-            share = float(self.val)
-            rows["train"], rows["val"] = _hold_out(cells, rows["train"], share, self.seed)
+        known = "group" in cells and self.link_subjects
+        cells = cells.assign(group=cells["group"] if known else cells["subject"])
+        stages = self.assign(cells)
+        dropped: dict[str, int] = {}
+        if self.drop_copies and "original" in cells:
+            self._drop_copies(cells["original"].to_numpy(), stages, dropped)
+        if self.purge:
+            self._purge(cells["group"].to_numpy(), stages, dropped)
+        stages = self.complete(cells, stages)
         for stage in STAGES:
-            _require_both_classes(cells, rows[stage], stage)
-        return Split(**rows)
+            _require_both_classes(cells, stages[stage], stage)
+        return Split(**stages, dropped=dropped, leaky=self.leaky)
+
+    def _drop_copies(self, original: Rows, stages: Stages, dropped: dict[str, int]) -> None:
+        seen: set[int] = set()
+        for stage in (stage for stage in reversed(STAGES) if stage in stages):
+            first = pd.Series(original[stages[stage]])
+            keep = ~(first.duplicated() | first.isin(seen)).to_numpy()
+            _keep(stages, stage, keep, dropped, "copy of another image")
+            seen.update(original[stages[stage]].tolist())
+
+    def _purge(
+        self, group: npt.NDArray[np.object_], stages: Stages, dropped: dict[str, int]
+    ) -> None:
+        for later, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
+            if later in stages and earlier in stages:
+                there = set(group[stages[later]])
+                keep = ~pd.Series(group[stages[earlier]]).isin(there).to_numpy()
+                _keep(stages, earlier, keep, dropped, f"same person in {later}")
 
 
-def _rows_of(cells: pd.DataFrame, stage: str, parts: Sequence[str]) -> Rows:
-    there = sorted(cells["part"].unique())
-    for part in parts:
-        if part not in there:
-            raise DataError(
-                f"split.{stage}: no part {part} in the data; there are {', '.join(there)}"
-            )
-    return np.flatnonzero(cells["part"].isin(parts))
-
-
-def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
-    stage_of: dict[str, str] = {}
-    for stage, parts in named.items():
-        for part in parts:
-            if part in stage_of:
-                raise DataError(f"split: part {part} is in both {stage_of[part]} and {stage}")
-            stage_of[part] = stage
-
-
-def _hold_out(cells: pd.DataFrame, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Take whole subjects of each class until ``share`` of its cells is held out.
-
-    Of many random subsets of subjects the one nearest to the share is taken, and among the
-    near ones that with most subjects, since one subject is no sample of a class.
-    """
-    if not 0 < share < 1:
-        raise DataError(f"split.val={share}: a share must lie between 0 and 1")
-    generator = np.random.default_rng(seed)
-    chosen = cells.iloc[rows]
-    held: set[str] = set()
-    for label in Label:
-        counts = chosen.loc[chosen["label"] == label, "subject"].value_counts().sort_index()
-        if len(counts) < 2:
-            raise DataError(
-                f"split.val={share}: {len(counts)} {label.folder} subject(s) in split.train; "
-                "at least 2 are needed to hold one out"
-            )
-        held |= _nearest_subset(counts, share, generator)
-    is_held = chosen["subject"].isin(held).to_numpy()
-    return rows[~is_held], rows[is_held]
-
-
-def _nearest_subset(
-    counts: "pd.Series[int]", share: float, generator: np.random.Generator
-) -> set[str]:
-    sizes = counts.to_numpy()
-    drawn = generator.random((_CANDIDATES, len(sizes))) < share
-    number = drawn.sum(axis=1)
-    drawn = drawn[(number > 0) & (number < len(sizes))]
-    if not len(drawn):
-        drawn = np.eye(len(sizes), dtype=bool)
-    miss = np.abs(drawn @ sizes / sizes.sum() - share)
-    near = drawn[miss <= max(0.01, miss.min())]
-    best = near[np.argmax(near.sum(axis=1))]
-    return set(counts.index[best])
+def _keep(
+    stages: Stages, stage: str, keep: npt.NDArray[np.bool_], dropped: dict[str, int], why: str
+) -> None:
+    if not keep.all():
+        dropped[f"{stage}: {why}"] = int((~keep).sum())
+    stages[stage] = stages[stage][keep]
 
 
 def _require_both_classes(cells: pd.DataFrame, rows: Rows, stage: str) -> None:

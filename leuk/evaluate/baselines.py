@@ -8,25 +8,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-LIT = 10
-"""A pixel belongs to the cell when its brightest channel (0-255) is above this.
-
-C-NMC's background is pure black; resizing leaves a faint rim, which this leaves out.
-"""
-
-_CHUNK = 1024
-
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-
-def cell_area(pixels: npt.NDArray[np.uint8]) -> Floats:
-    """Share of the frame that the cell covers, of ``uint8 (N, R, R, 3)`` images; ``(N,)``."""
-    shares = [
-        (pixels[start : start + _CHUNK].max(axis=3) > LIT).mean(axis=(1, 2))
-        for start in range(0, len(pixels), _CHUNK)
-    ]
-    return np.concatenate(shares) if shares else np.empty(0)
 
 
 class Majority:

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier, Predictions
-from leuk.data.cnmc import Label
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
 from leuk.explain.choice import choose_cells
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.overlays import save_overlays
@@ -29,16 +29,20 @@ class Explain(Callback):
         explainers: the methods.
         folder: where the files go.
         count: how many test cells.
+        name: of the cell of the grid, over every picture.
 
     Attributes:
         summary: per method: the files, how many maps there are, how many of them are degenerate,
             and the seconds they took.
     """
 
-    def __init__(self, explainers: Mapping[str, Explainer], folder: Path, count: int) -> None:
+    def __init__(
+        self, explainers: Mapping[str, Explainer], folder: Path, count: int, name: str = ""
+    ) -> None:
         self.explainers = explainers
         self.folder = folder
         self.count = count
+        self.name = name
         self.summary: dict[str, dict[str, Any]] = {}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -75,7 +79,7 @@ class Explain(Callback):
             images.cpu(),
             attribution,
             captions,
-            f"{name}: evidence for leukemia (orange) and against it (purple), test cells",
+            f"{self.name}\n{name}: evidence for leukemia (orange), against it (purple), test cells",
             "attribution to the leukemic logit",
         )
         self.summary[name] = {

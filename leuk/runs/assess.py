@@ -8,8 +8,9 @@ import torch
 
 from leuk.classifiers.classifier import Predictions
 from leuk.data.datamodule import CNMCDataModule
-from leuk.evaluate.baselines import BASELINES, cell_area
+from leuk.evaluate.baselines import BASELINES
 from leuk.evaluate.metrics import all_metrics, youden_threshold
+from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, figures
 from leuk.store.atomic import write_text
 
@@ -29,7 +30,7 @@ def assess_baselines(data: CNMCDataModule) -> dict[str, Figures]:
     areas, labels = {}, {}
     for stage in ("train", "val", "test"):
         cells = data.part(stage)
-        areas[stage] = cell_area(data.dataset.data[cells.index.to_numpy()])
+        areas[stage] = data.dataset.store.areas[cells.index.to_numpy()].astype(np.float64)
         labels[stage] = cells["label"].to_numpy(np.int64)
     results = {}
     for name, baseline in BASELINES.items():
@@ -42,14 +43,17 @@ def assess_baselines(data: CNMCDataModule) -> dict[str, Figures]:
 
 
 def save_predictions(
-    path: Path, data: CNMCDataModule, parts: dict[str, Predictions], seed: int
+    path: Path, data: CNMCDataModule, parts: dict[str, Predictions], cell: Cell
 ) -> None:
-    """Write one line a cell: ``part``, ``path``, ``subject``, ``label``, ``score``, ``seed``."""
+    """Write one line a cell image.
+
+    Columns: ``part``, ``path``, ``subject``, ``group``, ``label``, ``score``, ``split``, ``seed``.
+    """
     tables = []
     for stage, predictions in parts.items():
         cells = data.dataset.cells.iloc[predictions.rows.numpy()]
-        table = cells[["path", "subject", "label"]].assign(
-            score=predictions.scores.numpy(), seed=seed
+        table = cells[["path", "subject", "group", "label"]].assign(
+            score=predictions.scores.numpy(), split=cell.split, seed=cell.seed
         )
         table.insert(0, "part", stage)
         tables.append(table)

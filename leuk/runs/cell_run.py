@@ -109,8 +109,17 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
     )
     data.prepare_data()
     data.setup()
-    record.data = {"fingerprint": data.dataset.store.fingerprint, "counts": data.counts()}
+    record.data = {
+        "fingerprint": data.dataset.store.fingerprint,
+        "counts": data.counts(),
+        "dropped": data.split.dropped,
+    }
     log.info("%s: %s", record.cell.folder, _counted(record))
+    for why, count in data.split.dropped.items():
+        log.info("%s: left out %d cells of %s", record.cell.folder, count, why)
+    if data.split.leaky:
+        record.warnings.append(f"LEAKY: {data.split.leaky}")
+        log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)
     return data
 
 
@@ -160,7 +169,9 @@ def _judge(
     record: Record,
 ) -> None:
     """Ask the best weights about validation and test cells, explain, and take down the figures."""
-    explain = Explain(build_named(cfg.explain), folder / "explanations", cfg.explain_cells)
+    explain = Explain(
+        build_named(cfg.explain), folder / "explanations", cfg.explain_cells, record.cell.folder
+    )
     # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
     trainer = build_trainer(
         cfg,
@@ -180,7 +191,7 @@ def _judge(
     record.metrics = assess(judged["val"], judged["test"])
     record.baselines = assess_baselines(data)
     record.predictions = "predictions.csv"
-    save_predictions(folder / record.predictions, data, judged, cfg.seed)
+    save_predictions(folder / record.predictions, data, judged, record.cell)
     record.explanations = explain.summary
     for name, summary in explain.summary.items():
         if summary["degenerate"]:

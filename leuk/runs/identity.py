@@ -12,12 +12,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
+from leuk.config.targets import instantiate
 from leuk.grid.cell import Cell, variant_of
 from leuk.runs.device import gains_from_channels_last, precision_for
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
 """Config groups that a cell's identity names by themselves."""
+
+LEAKY = "_LEAKY"
+"""Ends the name of a split whose stages share persons, wherever the name is seen."""
 
 NEUTRAL_GROUPS = ("trainer",)
 """Config groups whose choice alone changes no result; single keys of theirs may."""
@@ -52,6 +56,8 @@ def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
     """
     choices = hydra_cfg.runtime.choices
     axes = {axis: str(choices[axis]) for axis in AXES}
+    if instantiate(cfg.split).leaky:
+        axes["split"] += LEAKY
     return Cell(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg)))
 
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from torchvision.utils import save_image
 
 from leuk.config.targets import instantiate
-from leuk.data.cnmc import Label
 from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.labels import Label
 from leuk.gans.adversarial import Adversarial
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.store.artefacts import make_once

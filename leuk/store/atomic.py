@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from leuk.errors import StoreError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def ensure_writable(folder: Path, key: str) -> None:
@@ -31,6 +34,20 @@ def ensure_writable(folder: Path, key: str) -> None:
             f"{folder}: cannot be written ({error.strerror or error}); "
             f"choose another folder with {key}=DIR"
         ) from error
+
+
+def ensure_room(folder: Path, needed: int) -> None:
+    """Refuse to start writing ``needed`` bytes where there are not as many free.
+
+    Raises:
+        StoreError: saying how much is missing.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StoreError(
+            f"{folder.parent}: needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; make "
+            "room or choose another disk with outputs=DIR"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,8 +80,13 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StoreError(
+                f"{target}: {error.strerror}; nothing half-written is left; make room or choose "
+                "another disk with outputs=DIR"
+            ) from error
         raise
 
 

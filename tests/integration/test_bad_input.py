@@ -18,7 +18,7 @@ def real(root: Path) -> list[str]:
 
 def small(leuk: Leuk, *overrides: str) -> int:
     """Run on a folder of cells, without the settings that only stand-in cells have."""
-    return leuk("train", "data.cells_per_fold=", "data.size=", *overrides)
+    return leuk("train", "data.cells_per_part=", "data.size=", *overrides)
 
 
 @pytest.fixture

@@ -18,21 +18,26 @@ from PIL import Image
 from leuk.cli import main
 from leuk.grid.record import Record
 
+PRELIM = "C-NMC_test_prelim_phase_data"
+
 
 def spoil_pixels(root: Path) -> None:
     generator = np.random.default_rng(0)
-    for path in sorted((root / "C-NMC_training_data/fold_1").rglob("*.png")):
+    for path in sorted((root / PRELIM).iterdir()):
         Image.fromarray(generator.integers(0, 255, (64, 64, 3), np.uint8)).save(path)
 
 
 def spoil_labels(root: Path) -> None:
-    fold = root / "C-NMC_training_data/fold_1"
-    (fold / "hem").rename(fold / "was_hem")
-    (fold / "all").rename(fold / "hem")
-    (fold / "was_hem").rename(fold / "all")
-    for path in sorted(fold.rglob("*.png")):
-        label = path.parent.name
-        path.rename(path.with_name(f"{path.stem.rpartition('_')[0]}_{label}.png"))
+    """Turn every label of the table round, the names too, to subjects that there are not."""
+    path = root / f"{PRELIM}_labels.csv"
+    table = pd.read_csv(path)
+    turned = table["Patient_ID"].str.extract(r"UID_(H?)(\d+)_(.*)_(all|hem)")
+    letter = turned[0].map({"H": "", "": "H"})
+    label = turned[3].map({"all": "hem", "hem": "all"})
+    number = (turned[1].astype(int) + 500).astype(str)
+    table["Patient_ID"] = "UID_" + letter + number + "_" + turned[2] + "_" + label + ".bmp"
+    table["labels"] = 1 - table["labels"]
+    table.to_csv(path, index=False)
 
 
 SPOILERS = {"pixels": spoil_pixels, "labels": spoil_labels}
@@ -121,11 +126,12 @@ def test_the_gan_sees_healthy_training_cells_only(
         "fit.epochs=1", "gan_fit.epochs=6", "gan_fit.batch_size=4", "explain=none", "trainer=cpu",
     ]  # fmt: skip
     assert main(["train", f"outputs={tmp_path}", *overrides]) == 0
-    from leuk.data.cnmc import index_cells
-    from leuk.data.splits import Folds
+    from leuk.data.datamodule import CNMCDataModule
+    from leuk.data.rules import Folds
 
-    table = index_cells(phantom)
-    train = table.iloc[Folds(["fold_0"], 0.2, ["fold_1"])(table).train]
+    data = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(tmp_path / "artefacts"))
+    data.setup()
+    train = data.part("train")
     healthy = set(train.index[train["label"] == 0])
     rows = set(torch.cat(seen).tolist())
     assert rows

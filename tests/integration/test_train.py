@@ -78,7 +78,7 @@ def test_predictions_are_one_line_a_cell_and_give_the_figures(
 
     expected = record("one").metrics["test"]["auroc"]["value"]
     assert roc_auc_score(test["label"], test["score"]) == pytest.approx(expected, abs=1e-6)
-    assert (test["label"] == test["path"].str.contains("/all/")).all()
+    assert (test["label"] == test["subject"].str.startswith("ALL-")).all()
 
 
 def results(record: Record) -> str:

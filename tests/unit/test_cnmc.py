@@ -6,7 +6,8 @@ from conftest import write_cell
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from leuk.data.cnmc import CNMC, Label, index_cells
+from leuk.data.cnmc import CNMC, index_cells
+from leuk.data.labels import Label
 from leuk.errors import DataError
 
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from leuk.data.augment import Transforms
 from leuk.data.bank import PixelBank
-from leuk.data.cnmc import Label
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.splits import Folds
+from leuk.data.labels import Label
+from leuk.data.rules import Folds
 
 CPU = torch.device("cpu")
 

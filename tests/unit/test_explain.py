@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from leuk.classifiers.cnn import CNN
-from leuk.data.cnmc import Label
+from leuk.data.labels import Label
 from leuk.explain.choice import choose_cells
 from leuk.explain.explainer import Attribution
 from leuk.explain.gradcam import GradCAM

@@ -7,8 +7,8 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from leuk.data.bank import PixelBank
-from leuk.data.cnmc import Label
 from leuk.data.datamodule import CellBatches
+from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.blocks import Dropout, from_unit, to_uint8

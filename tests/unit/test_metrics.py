@@ -4,7 +4,7 @@ import torch
 from sklearn import metrics as oracle
 from torch import Tensor
 
-from leuk.evaluate.baselines import AreaOnly, Majority, cell_area
+from leuk.evaluate.baselines import AreaOnly, Majority
 from leuk.evaluate.metrics import (
     all_metrics,
     decision_metrics,
@@ -101,13 +101,6 @@ def test_both_classes_are_needed() -> None:
         decision_metrics(torch.tensor([0.2, 0.4]), torch.tensor([1, 1]), 0.5)
 
 
-def test_cell_area_is_the_lit_share() -> None:
-    pixels = np.zeros((2, 10, 10, 3), np.uint8)
-    pixels[0, :5, :5, 1] = 200
-    pixels[1, :, :, 0] = 3  # the faint rim that resizing leaves
-    np.testing.assert_allclose(cell_area(pixels), [0.25, 0.0])
-
-
 def test_majority_says_the_same_of_every_cell() -> None:
     labels = np.array([1, 1, 0])
     scores = Majority(np.zeros(3), labels).scores(np.zeros(5))
@@ -127,7 +120,7 @@ def test_area_alone_on_real_cells(cnmc: object, artefacts: object) -> None:
     from leuk.data.cnmc import CNMC
 
     data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artefacts))
-    areas, labels = cell_area(data.data), np.array(data.targets)
+    areas, labels = data.store.areas, np.array(data.targets)
     for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
         chosen = (data.cells["part"] == part).to_numpy()
         assert oracle.roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(

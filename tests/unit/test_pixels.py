@@ -1,14 +1,20 @@
 import os
+import signal
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_cell
 from PIL import Image
 
 from leuk.data import pixels
 from leuk.data.cnmc import CNMC, index_cells
-from leuk.data.pixels import Frame, PixelStore, decode
-from leuk.errors import DataError
+from leuk.data.decode import Frame, decode
+from leuk.data.pixels import PixelStore
+from leuk.errors import DataError, StoreError
 
 
 def open_store(root: Path, cache: Path, on_corrupt: str = "raise", **frame: object) -> PixelStore:
@@ -18,11 +24,11 @@ def open_store(root: Path, cache: Path, on_corrupt: str = "raise", **frame: obje
 
 def test_decoding_at_the_same_size_changes_nothing(tiny_folds: Path) -> None:
     path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
-    np.testing.assert_array_equal(decode(path, Frame(32)), np.asarray(Image.open(path)))
+    np.testing.assert_array_equal(decode(path, Frame(32)).pixels, np.asarray(Image.open(path)))
 
 
 def test_resizing_leaves_the_background_black(tiny_folds: Path) -> None:
-    small = decode(tiny_folds / "fold_0/all/UID_1_1_1_all.bmp", Frame(16))
+    small = decode(tiny_folds / "fold_0/all/UID_1_1_1_all.bmp", Frame(16)).pixels
     assert small[0].max() == 0
     assert small.max() > 50
 
@@ -31,7 +37,7 @@ def test_crop_keeps_the_central_two_thirds(tmp_path: Path) -> None:
     picture = np.zeros((450, 450, 3), np.uint8)
     picture[75:375, 75:375] = 200
     Image.fromarray(picture).save(tmp_path / "cell.bmp")
-    assert decode(tmp_path / "cell.bmp", Frame(300, "crop300")).min() == 200
+    assert decode(tmp_path / "cell.bmp", Frame(300, "crop300")).pixels.min() == 200
 
 
 def test_rows_follow_the_table(tiny_folds: Path, tmp_path: Path) -> None:
@@ -53,7 +59,7 @@ def test_second_start_decodes_nothing(
     np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
-@pytest.mark.parametrize("change", [{"resolution": 8}, {"framing": "crop300"}])
+@pytest.mark.parametrize("change", [{"resolution": 8}, {"framing": "crop300"}, {"framing": "cell"}])
 def test_another_frame_is_another_store(
     tiny_folds: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -123,3 +129,98 @@ def test_grey_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
     with pytest.raises(DataError, match="L image where 8-bit RGB was expected"):
         open_store(tiny_folds, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I;16", "P"])
+def test_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (32, 32)).convert(mode) if mode != "I;16" else Image.new(mode, (8, 8))
+    image.save(tmp_path / "cell.png")
+    with pytest.raises(DataError, match=rf"{mode} image where 8-bit RGB was expected"):
+        decode(tmp_path / "cell.png", Frame(16))
+
+
+def test_text_named_bmp(tmp_path: Path) -> None:
+    (tmp_path / "cell.bmp").write_text("no image at all")
+    with pytest.raises(DataError, match=r"cell\.bmp: cannot be read .*data\.on_corrupt=skip"):
+        decode(tmp_path / "cell.bmp", Frame(16))
+
+
+def picture(size: int, left: int, upper: int, side: int) -> Image.Image:
+    pixels = np.zeros((size, size, 3), np.uint8)
+    pixels[upper : upper + side, left : left + side] = 100
+    return Image.fromarray(pixels)
+
+
+def test_final_images_are_cropped_to_the_size_of_the_others(tmp_path: Path) -> None:
+    picture(600, 175, 175, 250).save(tmp_path / "final.bmp")
+    picture(450, 100, 100, 250).save(tmp_path / "train.bmp")
+    final, train = (decode(tmp_path / f"{name}.bmp", Frame(64)) for name in ("final", "train"))
+    np.testing.assert_array_equal(final.pixels, train.pixels)
+    assert (final.digest, final.area) == (train.digest, train.area)
+    assert final.size == (600, 600)
+
+
+def test_cell_framing_fills_the_frame_wherever_the_cell_is(tmp_path: Path) -> None:
+    picture(450, 10, 300, 100).save(tmp_path / "cell.png")
+    decoded = decode(tmp_path / "cell.png", Frame(110, "cell"))
+    assert (decoded.pixels.max(axis=2) > 0).mean() == pytest.approx((100 / 110) ** 2, abs=0.02)
+    assert decoded.area == pytest.approx((100 / 450) ** 2)
+
+
+def test_black_image_is_decoded(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "cell.png")
+    for framing in ("full", "crop300", "cell"):
+        assert decode(tmp_path / "cell.png", Frame(16, framing)).area == 0
+
+
+def test_no_room_is_said_before_decoding(
+    tiny_folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match=r"needs .* GB, .* GB are free; make room or"):
+        open_store(tiny_folds, tmp_path / "cache", resolution=2_000_000)
+
+
+def test_full_disk_while_decoding_leaves_nothing(tiny_folds: Path, tmp_path: Path) -> None:
+    """A real refusal by the kernel, in a process that may write files of 20 kB at most."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "from leuk.data.cnmc import CNMC\n"
+        f"CNMC({str(tiny_folds)!r}, resolution=64, cache={str(tmp_path / 'cache')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "StoreError" in done.stderr
+    assert "nothing half-written is left; make room or choose another disk" in done.stderr
+    assert [p.suffix for p in (tmp_path / "cache/pixels").iterdir()] == [".lock"]
+    assert len(open_store(tiny_folds, tmp_path / "cache", resolution=64).pixels) == 16
+
+
+def test_half_written_store_is_made_again(tiny_folds: Path, tmp_path: Path) -> None:
+    store = open_store(tiny_folds, tmp_path / "cache")
+    raw = store.folder / "pixels.raw"
+    raw.write_bytes(raw.read_bytes()[:-100])
+    again = open_store(tiny_folds, tmp_path / "cache")
+    np.testing.assert_array_equal(again.pixels, store.pixels[:])
+    assert raw.stat().st_size == again.pixels.size
+
+
+def test_killed_while_decoding_leaves_no_store(tiny_folds: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, signal\nfrom leuk.data import pixels\nfrom leuk.data.cnmc import CNMC\n"
+        "pixels._save_facts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"CNMC({str(tiny_folds)!r}, resolution=16, cache={str(tmp_path / 'cache')!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not list((tmp_path / "cache/pixels").glob("[!.]*"))
+    assert len(open_store(tiny_folds, tmp_path / "cache").pixels) == 16
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
+    for cell in range(600):
+        write_cell(tmp_path / f"fold_0/all/UID_1_{cell}_1_all.png", size=16)
+    tracemalloc.start()
+    open_store(tmp_path, tmp_path / "cache", resolution=256)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    whole = 600 * 256 * 256 * 3
+    assert peak < 0.7 * whole

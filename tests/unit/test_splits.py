@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leuk.data.cnmc import Label, index_cells
-from leuk.data.splits import STAGES, Folds
+from leuk.data.cnmc import index_cells
+from leuk.data.labels import Label
+from leuk.data.rules import Folds
+from leuk.data.splits import STAGES
 from leuk.errors import DataError
 
 

@@ -1,0 +1,147 @@
+"""One image file to the pixels that are kept, and to what tells it from every other image."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from leuk.errors import DataError
+
+Framing = Literal["full", "crop300", "cell"]
+
+NATIVE = 450
+"""Pixels a side of C-NMC's images; those of the final test set are larger, and black around it."""
+
+FINAL_SIZE = (600, 600)
+LIT = 10
+"""A pixel belongs to the cell when it is brighter than this (0-255); compression blurs the black
+around it by less."""
+
+_LIT_TABLE = [255 * (value > LIT) for value in range(256)]
+
+THUMB = 64
+"""Pixels a side of a thumbnail."""
+
+_CROP300 = 300 / NATIVE
+_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What part of each image is kept, and at what size.
+
+    ``full`` and ``crop300`` keep the scale the same for all cells, so that the size of a cell keeps
+    its meaning; ``cell`` gives it up for detail.
+
+    Attributes:
+        resolution: pixels a side after resizing.
+        framing: ``full``, ``crop300`` for the central 300 of C-NMC's 450 pixels (the central two
+            thirds of an image of another size), or ``cell`` for the square around the cell.
+    """
+
+    resolution: int
+    framing: Framing = "full"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image.
+
+    Attributes:
+        pixels: ``uint8 (R, R, 3)`` RGB, the frame.
+        digest: hash of all pixels of the image as it is; equal for identical images.
+        thumb: ``uint8 (64, 64)`` grey, the square around the cell, for finding near-duplicates.
+        area: share of the image that the cell covers.
+        size: width and height of the image.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    digest: bytes
+    thumb: npt.NDArray[np.uint8]
+    area: float
+    size: tuple[int, int]
+
+
+def decode(path: Path, frame: Frame) -> Decoded:
+    """Read one RGB image and resize its frame with an antialiased triangle filter.
+
+    The filter has no negative lobes, so the black around a cell stays black. Of an image of 600 by
+    600 pixels the central 450 are taken first.
+
+    Raises:
+        DataError: the file is missing, truncated, not an image, or not 8-bit RGB.
+    """
+    try:
+        with Image.open(path) as opened:
+            if opened.mode != "RGB":
+                raise DataError(
+                    f"{path}: {opened.mode} image where 8-bit RGB was expected; "
+                    "replace the file or set data.on_corrupt=skip"
+                )
+            opened.load()
+            image: Image.Image = opened
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"{path}: {_what_is_wrong(path, error)}; replace the file or set data.on_corrupt=skip"
+        ) from error
+    size = image.size
+    if size == FINAL_SIZE:
+        image = image.crop(_centred(*size, NATIVE, NATIVE))
+    grey = image.convert("L")
+    mask = grey.point(_LIT_TABLE)
+    square = _square(mask.getbbox() or (0, 0, *image.size))
+    thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
+    return Decoded(
+        _framed(image, frame, square),
+        hashlib.sha256(image.tobytes()).digest()[:16],
+        np.asarray(thumb),
+        mask.histogram()[255] / (image.width * image.height),
+        size,
+    )
+
+
+def _framed(
+    image: Image.Image, frame: Frame, square: tuple[int, int, int, int]
+) -> npt.NDArray[np.uint8]:
+    box: tuple[float, float, float, float] | None = None
+    if frame.framing == "cell":
+        margin = round(_MARGIN * (square[2] - square[0]))
+        left, upper, right, lower = square
+        image = image.crop((left - margin, upper - margin, right + margin, lower + margin))
+    elif frame.framing == "crop300":
+        box = _centred(*image.size, _CROP300 * image.width, _CROP300 * image.height)
+    size = (frame.resolution, frame.resolution)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+def _centred(
+    width: int, height: int, wide: float, high: float
+) -> tuple[float, float, float, float]:
+    """Edges of a box of ``wide`` by ``high`` in the middle of an image."""
+    left, upper = (width - wide) / 2, (height - high) / 2
+    return (left, upper, left + wide, upper + high)
+
+
+def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The smallest square around a box, about its middle; it may reach out of the image."""
+    left, upper, right, lower = box
+    side = max(right - left, lower - upper)
+    x, y = left - (side - (right - left)) // 2, upper - (side - (lower - upper)) // 2
+    return (x, y, x + side, y + side)
+
+
+def _what_is_wrong(path: Path, error: Exception) -> str:
+    """Name the fault; a BMP carries its own length, so a truncated one can be told."""
+    try:
+        head = path.read_bytes()[:6]
+        found = path.stat().st_size
+    except OSError as unreadable:
+        return str(unreadable.strerror)
+    expected = int.from_bytes(head[2:6], "little")
+    if head[:2] == b"BM" and found < expected:
+        return f"truncated BMP (expected {expected} bytes, found {found})"
+    return f"cannot be read ({error})"

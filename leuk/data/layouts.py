@@ -1,0 +1,218 @@
+"""Where the images of C-NMC lie, in every layout in use, and what their names say.
+
+First station of the flow: from a folder to what its files claim to be, and what is wrong with them.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from leuk.data.labels import UNLABELLED, Label
+from leuk.errors import DataError
+
+PRELIM, FINAL, MERGED = "prelim", "final", "merged"
+"""Parts beside ``fold_0`` to ``fold_2``: the two test sets, and folders whose folds were lost."""
+
+_PHASES = {"prelim_phase": PRELIM, "final_phase": FINAL}
+IMAGE_SUFFIXES = {".bmp", ".png"}
+LABELS_CSV = ("Patient_ID", "new_names", "labels")
+"""Columns of the preliminary set's table; its label 1 is ALL."""
+
+_CLASS = {label.folder: label for label in Label}
+_FOLD = re.compile(r"fold_?(\d+)", re.IGNORECASE)
+_UID = re.compile(r"UID_[Hh]?(?P<subject>\d+)_(?P<image>\d+)_(?P<cell>\d+)_(?P<label>all|hem)")
+_NUMBER = re.compile(r"\d+")
+
+COLUMNS = ["path", "label", "subject", "part", "name"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file or row.
+
+    Attributes:
+        kind: such as ``label conflict``.
+        path: the file, and the line of a table.
+        text: what is wrong and what to do.
+    """
+
+    kind: str
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Index:
+    """What lies under a folder.
+
+    Attributes:
+        cells: one row a cell, sorted by path: ``path`` (relative, forward slashes), ``label`` (a
+            :class:`Label` or :data:`UNLABELLED`), ``subject`` (unique over both classes, such as
+            ``ALL-11``; empty where unknown), ``part``, ``name`` (C-NMC's own name of the image).
+        problems: files and rows that contradict each other; their cells are left out.
+        strays: files that are no part of C-NMC, relative.
+    """
+
+    cells: pd.DataFrame
+    problems: list[Problem]
+    strays: list[str]
+
+
+def read_folder(root: Path) -> Index:
+    """Find the cells under ``root``, whatever its layout.
+
+    Known are the archive's and Kaggle's folders, folders in folders of the same name as unpacking
+    makes them, and folders merged to ``all`` and ``hem``; BMP or PNG.
+
+    Args:
+        root: a folder at or above the images.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; point data.root=DIR at the C-NMC images")
+    rows: list[tuple[str, int, str, str, str]] = []
+    problems: list[Problem] = []
+    strays: list[str] = []
+    numbered: dict[str, str] = {}
+    tables: list[str] = []
+    for path in _files(root):
+        part, label = _place(root, path)
+        match = _UID.fullmatch(Path(path).stem)
+        is_image = Path(path).suffix.lower() in IMAGE_SUFFIXES
+        if is_image and label is not None and match is not None:
+            _take_named(path, part or MERGED, label, match, rows, problems)
+        elif is_image and label is None and part == PRELIM and _is_number(path):
+            numbered[path] = Path(path).stem
+        elif is_image and label is None and part == FINAL and _is_number(path):
+            rows.append((path, UNLABELLED, "", FINAL, Path(path).name))
+        elif _is_labels_csv(path):
+            tables.append(path)
+        else:
+            strays.append(path)
+    _take_numbered(root, numbered, tables, rows, problems)
+    cells = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
+    return Index(_drop_repeated(cells, problems), problems, strays)
+
+
+def _files(root: Path) -> Iterator[str]:
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        here = Path(folder).relative_to(root).as_posix()
+        for name in sorted(files):
+            yield name if here == "." else f"{here}/{name}"
+
+
+def _place(root: Path, path: str) -> tuple[str | None, Label | None]:
+    """The part and class that the folders of a file say; the nearest folder counts."""
+    folders = [root.resolve().name, *Path(path).parts[:-1]]
+    label = _CLASS.get(folders[-1].lower())
+    for folder in reversed(folders):
+        if fold := _FOLD.fullmatch(folder):
+            return f"fold_{int(fold[1])}", label
+        for phase, part in _PHASES.items():
+            if phase in folder.lower():
+                return part, label
+    return None, label
+
+
+def _is_number(path: str) -> bool:
+    return _NUMBER.fullmatch(Path(path).stem) is not None
+
+
+def _is_labels_csv(path: str) -> bool:
+    name = Path(path).name.lower()
+    return name.endswith(".csv") and "prelim_phase" in name and "label" in name
+
+
+def subject_of(match: re.Match[str]) -> str:
+    """A subject's key; 19 numbers stand for two subjects, so the class belongs to it."""
+    return f"{_CLASS[match['label']].name}-{int(match['subject'])}"
+
+
+def _take_named(
+    path: str,
+    part: str,
+    label: Label,
+    match: re.Match[str],
+    rows: list[tuple[str, int, str, str, str]],
+    problems: list[Problem],
+) -> None:
+    if _CLASS[match["label"]] is label:
+        rows.append((path, int(label), subject_of(match), part, match[0]))
+        return
+    text = f"the folder says {label.folder}, the name says {match['label']}; move or remove it"
+    problems.append(Problem("label conflict", path, text))
+
+
+def _take_numbered(
+    root: Path,
+    numbered: dict[str, str],
+    tables: list[str],
+    rows: list[tuple[str, int, str, str, str]],
+    problems: list[Problem],
+) -> None:
+    """Give the preliminary set's numbered files the labels and names of its table."""
+    if not tables:
+        rows += [(path, UNLABELLED, "", PRELIM, Path(path).name) for path in numbered]
+        return
+    said: dict[str, tuple[int, str, str]] = {}
+    for table in tables:
+        said |= _read_labels(root, table, problems)
+    for path, number in numbered.items():
+        if number in said:
+            label, subject, name = said.pop(number)
+            rows.append((path, label, subject, PRELIM, name))
+        else:
+            text = f"no row in {tables[0]} gives its label; complete the table or remove the file"
+            problems.append(Problem("file without row", path, text))
+    for number, (_, _, name) in said.items():
+        text = f"its row for {number} ({name}) has no file; download the image or remove the row"
+        problems.append(Problem("row without file", tables[0], text))
+
+
+def _read_labels(
+    root: Path, table: str, problems: list[Problem]
+) -> dict[str, tuple[int, str, str]]:
+    """Number of a file to its label, subject and original name, as the table says."""
+    try:
+        frame = pd.read_csv(root / table, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{root / table}: cannot be read ({error}); download it again") from error
+    if missing := [column for column in LABELS_CSV if column not in frame.columns]:
+        raise DataError(
+            f"{root / table}: no column {missing[0]}; it has {', '.join(map(str, frame.columns))}"
+        )
+    said: dict[str, tuple[int, str, str]] = {}
+    for line, row in enumerate(frame[list(LABELS_CSV)].itertuples(index=False), start=2):
+        patient, new_name, label = (str(value).strip() for value in row)
+        match = _UID.fullmatch(Path(patient).stem)
+        place = f"{table}:{line}"
+        if match is None or label not in ("0", "1"):
+            text = f"{patient},{new_name},{label}: not UID_..._all or _hem with a label 0 or 1"
+            problems.append(Problem("unknown label", place, text))
+        elif _CLASS[match["label"]] != int(label):
+            text = f"the name says {match['label']}, the label {label} ({Label(int(label)).folder})"
+            problems.append(Problem("label conflict", place, text))
+        else:
+            said[Path(new_name).stem] = int(label), subject_of(match), match[0]
+    return said
+
+
+def _drop_repeated(cells: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
+    """Leave out the second file of a name: the same cell as PNG and BMP, or two copies of C-NMC."""
+    labelled = cells["label"] != UNLABELLED
+    again = labelled & cells[labelled].duplicated("name").reindex(cells.index, fill_value=False)
+    first = cells[labelled].drop_duplicates("name").set_index("name")["path"]
+    for path, name in cells.loc[again, ["path", "name"]].itertuples(index=False):
+        text = f"{name} is there twice, first as {first[name]}; point data.root at one copy"
+        problems.append(Problem("name twice", path, text))
+    return cells[~again].reset_index(drop=True)
