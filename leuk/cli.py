@@ -17,6 +17,7 @@ from leuk.config.schema import register
 from leuk.errors import LeukError
 
 COMMANDS = {
+    "data": "audit a folder of cells: counts, faults, linked subjects",
     "train": "fit, test and explain cells of the grid; -m runs a sweep",
     "report": "print and write the tables of a sweep",
 }
@@ -85,13 +86,27 @@ def _load(name: str) -> Command:
 
 
 def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
-    """Hand the command line to Hydra, as if ``program`` were one of its own with one command."""
+    """Hand the command line to Hydra, as if ``program`` were one of its own with one command.
+
+    Raises:
+        LeukError: the first that ``task`` raised; Hydra would print its traceback and end here.
+    """
+    errors: list[LeukError] = []
+
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except LeukError as error:
+            errors.append(error)
+
     before = sys.argv
     sys.argv = [program, *rest]
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(task)()
+        hydra.main(config_path=str(conf_dir()), config_name=name, version_base="1.3")(guarded)()
     finally:
         sys.argv = before
+    if errors:
+        raise errors[0]
 
 
 def _completes(arguments: list[str]) -> bool:

@@ -80,6 +80,21 @@ class ReportConfig:
     """The sweep: a folder under ``outputs/runs``."""
 
 
+@dataclass
+class DataConfig:
+    """What lies in a folder of cells: ``leuk data``."""
+
+    outputs: str = "outputs"
+    """Everything written goes under this folder."""
+    name: str = MISSING
+    """Folder of the audit under ``outputs/data``."""
+    seed: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    sheets: dict[str, Any] = field(default_factory=dict)
+    """Recipes of conventional augmentation to show, by name."""
+
+
 SMALLEST = {
     "seed": 0,
     "fit.epochs": 1,
@@ -112,7 +127,8 @@ def check_schema(cfg: DictConfig) -> None:
 
 
 def register() -> None:
-    """Make the schemas known to Hydra as ``train_schema`` and ``report_schema``."""
+    """Make the schemas known to Hydra as ``<command>_schema``."""
     store = ConfigStore.instance()
+    store.store(name="data_schema", node=DataConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="report_schema", node=ReportConfig)

@@ -162,12 +162,12 @@ class CNMCDataModule(CellBatches):
 
     def prepare_data(self) -> None:
         """Decode the images and find linked subjects unless that is done; one process does it."""
-        self._open()
+        self.open()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and split the cells; a second call changes nothing."""
         if self._dataset is None:
-            self._dataset = self._open()
+            self._dataset = self.open()
             labels = self._dataset.cells["label"].to_numpy(np.int64)
             self.bank = PixelBank([self._dataset.data], labels)
             self.split = self.rule(self._dataset.cells)
@@ -181,8 +181,8 @@ class CNMCDataModule(CellBatches):
         """Test rows in order."""
         return self._loader(self.split.test)
 
-    def _open(self) -> CNMC:
-        """The cells, indexed once in a process."""
+    def open(self) -> CNMC:
+        """The cells with their linked subjects, before any split; indexed once in a process."""
         if self._opened is not None:
             return self._opened
         dataset = CNMC(

@@ -26,6 +26,9 @@ _LIT_TABLE = [255 * (value > LIT) for value in range(256)]
 THUMB = 64
 """Pixels a side of a thumbnail."""
 
+DIGEST = 16
+"""Bytes of a digest."""
+
 _CROP300 = 300 / NATIVE
 _MARGIN = 0.05
 
@@ -97,7 +100,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
     thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
     return Decoded(
         _framed(image, frame, square),
-        hashlib.sha256(image.tobytes()).digest()[:16],
+        hashlib.sha256(image.tobytes()).digest()[:DIGEST],
         np.asarray(thumb),
         mask.histogram()[255] / (image.width * image.height),
         size,

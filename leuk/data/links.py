@@ -7,6 +7,7 @@ where, the one turned or mirrored, the texture inside the cell is the same.
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -174,19 +175,45 @@ def _unit(images: npt.NDArray[np.float64] | Floats) -> Floats:
     return scaled
 
 
+def turned_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
+    """A picture turned and mirrored as ``second`` has to be to look most like ``first``.
+
+    Args:
+        first: ``uint8 (64, 64)``.
+        second: likewise.
+        picture: ``uint8 (R, R, 3)``, of what ``second`` shows.
+    """
+    correlations = _over_turns(_texture(first[None]), _texture(second[None]))
+    turn = int(np.argmax(np.concatenate(correlations)))
+    turned: Thumbs = list(_turns(picture[None]))[turn][0]
+    return turned
+
+
 def _best_over_turns(prepare: Callable[[Thumbs], Floats], thumbs: Thumbs, pairs: Rows) -> Floats:
     """Largest correlation of each pair over the 8 turns and mirrorings and over small shifts."""
     if not len(pairs):
         return np.empty(0, np.float32)
     first, second = prepare(thumbs[pairs[:, 0]]), prepare(thumbs[pairs[:, 1]])
+    best: Floats = np.max(_over_turns(first, second), axis=0)
+    return best
+
+
+def _over_turns(first: Floats, second: Floats) -> list[Floats]:
+    """Largest correlation ``(N,)`` over small shifts, for each turn of ``second``."""
     side = first.shape[1]
     spectrum = fft.rfft2(first, workers=-1)
     near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
-    best = np.full(len(pairs), -1, np.float32)
-    for turns in range(4):
-        turned = np.rot90(second, turns, axes=(1, 2))
-        for other in (turned, turned[:, :, ::-1]):
-            product = spectrum * np.conj(fft.rfft2(other, workers=-1))
-            shifted = fft.irfft2(product, s=(side, side), workers=-1)[:, near][:, :, near]
-            best = np.maximum(best, shifted.max(axis=(1, 2)))
-    return best
+    correlations = []
+    for turned in _turns(second):
+        product = spectrum * np.conj(fft.rfft2(turned, workers=-1))
+        shifted = fft.irfft2(product, s=(side, side), workers=-1)[:, near][:, :, near]
+        correlations.append(shifted.max(axis=(1, 2)))
+    return correlations
+
+
+def _turns(images: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """The 8 turns and mirrorings of images ``(N, H, H, ...)``."""
+    for quarter in range(4):
+        turned = np.rot90(images, quarter, axes=(1, 2))
+        yield turned
+        yield turned[:, :, ::-1]

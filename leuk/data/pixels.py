@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from leuk.data.decode import THUMB, Decoded, Frame, decode
+from leuk.data.decode import DIGEST, THUMB, Decoded, Frame, decode
 from leuk.errors import DataError
 from leuk.store.artefacts import make_once
 from leuk.store.atomic import ensure_room, write_json
@@ -87,14 +87,15 @@ class PixelStore:
             "format": FORMAT,
             "files": digest(files),
             "frame": asdict(frame),
-            "on_corrupt": on_corrupt,
         }
 
         def build(target: Path) -> None:
             ensure_room(target, len(cells) * (3 * frame.resolution**2 + THUMB**2))
-            _decode_all(cells, root, frame, target, on_corrupt)
+            _decode_all(cells, root, frame, target)
 
-        return cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+        store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+        _refuse(store.errors, len(cells), on_corrupt)
+        return store
 
     @classmethod
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
@@ -104,6 +105,8 @@ class PixelStore:
         count = len(columns["kept"])
 
         def mapped(name: str, *shape: int) -> npt.NDArray[np.uint8]:
+            if not count:
+                return np.empty((0, *shape), np.uint8)
             # Copy-on-write: torch warns of read-only memory, and nothing reaches the file.
             return np.memmap(folder / name, np.uint8, mode="c", shape=(count, *shape))
 
@@ -122,9 +125,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _decode_all(
-    cells: pd.DataFrame, root: Path, frame: Frame, target: Path, on_corrupt: str
-) -> None:
+def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
     """Decode every image of ``cells`` into ``target``, on all cores, in bounded memory."""
     started = time.perf_counter()
     content = hashlib.sha256()
@@ -143,7 +144,6 @@ def _decode_all(
             content.update(raw)
             pixels.write(raw)
             thumbs.write(image.thumb.tobytes())
-    _refuse(bad, len(cells), on_corrupt)
     _save_facts(target, kept, facts)
     content.update(digest(cells.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
     write_json(
@@ -174,7 +174,7 @@ def _decoded(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | DataErro
             yield waiting.popleft().result()
 
 
-def _refuse(bad: Sequence[DataError], count: int, on_corrupt: str) -> None:
+def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
     if bad and on_corrupt == "raise":
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
@@ -187,11 +187,11 @@ def _refuse(bad: Sequence[DataError], count: int, on_corrupt: str) -> None:
 def _save_facts(
     target: Path, kept: Sequence[int], facts: Sequence[tuple[bytes, float, tuple[int, int]]]
 ) -> None:
-    digests, areas, sizes = zip(*facts, strict=True)
+    digests, areas, sizes = zip(*facts, strict=True) if facts else ((), (), ())
     np.savez(
         target / "cells.npz",
         kept=np.array(kept, np.int64),
-        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(len(kept), -1),
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(len(kept), DIGEST),
         areas=np.array(areas, np.float32),
-        sizes=np.array(sizes, np.int32),
+        sizes=np.array(sizes, np.int32).reshape(len(kept), 2),
     )

@@ -140,16 +140,22 @@ def _with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
     return root, root.hydra if "hydra" in root else current_hydra()
 
 
+def choice_of(group: str, cfg: DictConfig) -> str:
+    """The option that was chosen for a config group."""
+    return str(_with_hydra(cfg)[1].runtime.choices[group])
+
+
 def current_hydra() -> DictConfig:
     """The ``hydra`` node of the job that is running."""
     return cast(DictConfig, HydraConfig.get())
 
 
 def register_resolvers() -> None:
-    """Make ``${leuk.cell:}``, ``${leuk.folder:}`` and the device's choices known to configs."""
+    """Make ``${leuk.cell:}``, ``${leuk.folder:}`` and others of their kind known to configs."""
     resolvers: dict[str, Callable[..., Any]] = {
         "leuk.cell": lambda *, _root_: cell_of(*_with_hydra(_root_)).folder,
         "leuk.folder": lambda *, _root_: str(folder_of(*_with_hydra(_root_))),
+        "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
         "leuk.precision": precision_for,
         "leuk.channels_last": gains_from_channels_last,
     }

@@ -1,0 +1,99 @@
+"""``leuk data`` through the real command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import write_cell
+
+from leuk.cli import main
+
+SMALL = ["data.cells_per_part=60", "data.size=64", "data.resolution=32"]
+
+
+def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "linked: ALL-10 (fold_0) and ALL-11 (fold_1): 1 identical and" in printed
+    assert "Nothing is wrong with the files: 243 images, 2 group(s) of linked" in printed
+    folder = tmp_path / "data/phantom"
+    found = json.loads((folder / "audit.json").read_text())
+    assert found["groups"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
+    assert found["split"]["dropped"] == {"train: copy of another image": 2}
+    page = (folder / "audit.html").read_text()
+    assert page.count("<figure>") == sum(len(link["pairs"]) for link in found["links"])
+    assert 'src="http' not in page
+    for recipe in ("general", "cnn", "vit", "cells"):
+        assert (folder / f"augmentation-{recipe}.png").stat().st_size > 10_000
+
+
+def test_audit_names_everything_that_is_wrong(
+    tmp_path: Path, tiny_folds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
+    broken.write_bytes(broken.read_bytes()[:500])
+    write_cell(tiny_folds / "fold_0/all/UID_1_9_1_all.bmp", size=40)
+    write_cell(tiny_folds / "fold_1/all/UID_H3_9_1_hem.bmp")
+    (tiny_folds / "fold_1/all/<b>note.txt").write_text("")
+    arguments = ["data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/out"]
+    assert main(["data", *arguments]) == 1
+    printed = capsys.readouterr().out
+    assert "truncated BMP (expected 3126 bytes, found 500)" in printed
+    assert "40 x 40 pixels; most here have 32 x 32" in printed
+    assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: the folder says all" in printed
+    assert "stray: fold_1/all/<b>note.txt" in printed
+    assert "3 problem(s) to mend" in printed
+    page = (tmp_path / "out/data/cnmc/audit.html").read_text()
+    assert "&lt;b&gt;note.txt" in page
+    assert "<b>note" not in page
+
+
+def test_audit_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
+    assert main(["data", *arguments]) == 2
+    told = capsys.readouterr()
+    assert "nowhere: no such folder; point data.root=DIR" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_training_finds_what_the_audit_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
+    from leuk.data import pixels
+
+    monkeypatch.setattr(pixels, "decode", None)
+    quick = ["fit.epochs=1", "explain=none", "trainer=cpu"]
+    assert main(["train", f"outputs={tmp_path}", *SMALL, *quick]) == 0
+
+
+@pytest.mark.parametrize("split", ["random", "thesis", "folds"])
+def test_every_output_of_a_leaky_split_says_so(
+    split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
+    quick = ["fit.epochs=1", "explain_cells=2", "trainer=cpu"]
+    assert main(["train", f"outputs={tmp_path}", *SMALL, *quick, *chosen]) == 0
+    (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
+    assert f"{split}_LEAKY" in folder.name
+    record = json.loads((folder / "record.json").read_text())
+    assert record["cell"]["split"] == f"{split}_LEAKY"
+    assert record["warnings"][0].startswith("LEAKY: ")
+    assert f",{split}_LEAKY," in (folder / "predictions.csv").read_text()
+    assert "LEAKY" in (folder / "leuk.log").read_text()
+    assert "LEAKY" in (tmp_path / "runs/single/report/table.md").read_text()
+    assert "LEAKY" in (tmp_path / "runs/single/report/table.csv").read_text()
+    assert "LEAKY" in capsys.readouterr().out
+
+
+def test_cells_of_folders_that_lost_their_folds(tmp_path: Path, phantom: Path) -> None:
+    for path in (phantom / "C-NMC_training_data").rglob("*.png"):
+        (tmp_path / "cells" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "cells" / path.parent.name / path.name)
+    arguments = [
+        "data=cnmc", f"data.root={tmp_path}/cells", "split=subject_kfold", "data.resolution=32",
+        "fit.epochs=1", "explain=none", "trainer=cpu", f"outputs={tmp_path}/out",
+    ]  # fmt: skip
+    assert main(["train", "-m", "split.fold=0,1", *arguments]) == 0
+    assert len(list((tmp_path / "out/runs/single").glob("*-subject_kfold-*/record.json"))) == 2
