@@ -7,6 +7,9 @@ from typing import Any
 
 from leuk.store.digest import digest
 
+LEAKY = "_LEAKY"
+"""Ends the name of a split whose stages may share persons, wherever the name is seen."""
+
 _LONGEST = 80
 
 

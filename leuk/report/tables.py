@@ -11,6 +11,7 @@ import pandas as pd
 from leuk.errors import StoreError
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, Record, read_records
+from leuk.report.leaking import leaking_gains
 from leuk.store.atomic import write_text
 
 COLUMNS = {
@@ -64,7 +65,9 @@ def write_report(sweep: Path) -> str:
     if not records:
         raise StoreError(f"{sweep}: no records; run leuk train with name={sweep.name} first")
     rows = table_rows(records)
-    text = "\n\n".join([f"# {sweep.name}", markdown(rows), NOTES, *_remarks(records, unreadable)])
+    remarks = [*leaking_gains(records), *_remarks(records, unreadable)]
+    sections = [f"# {sweep.name}", markdown(rows), NOTES, "\n".join(remarks)]
+    text = "\n\n".join(section for section in sections if section)
     write_text(sweep / "report" / "table.csv", _csv(rows))
     write_text(sweep / "report" / "table.md", text + "\n")
     return text
@@ -159,5 +162,4 @@ def _csv(rows: Iterable[Row]) -> str:
 
 def _remarks(records: Iterable[Record], unreadable: Iterable[str]) -> list[str]:
     remarks = [f"- {record.cell.folder}: {text}" for record in records for text in record.warnings]
-    remarks += [f"- {text}" for text in unreadable]
-    return ["\n".join(remarks)] if remarks else []
+    return remarks + [f"- {text}" for text in unreadable]

@@ -13,15 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
-from leuk.grid.cell import Cell, variant_of
+from leuk.grid.cell import LEAKY, Cell, variant_of
 from leuk.runs.device import gains_from_channels_last, precision_for
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
 """Config groups that a cell's identity names by themselves."""
-
-LEAKY = "_LEAKY"
-"""Ends the name of a split whose stages share persons, wherever the name is seen."""
 
 NEUTRAL_GROUPS = ("trainer",)
 """Config groups whose choice alone changes no result; single keys of theirs may."""

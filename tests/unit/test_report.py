@@ -7,7 +7,7 @@ import pytest
 from leuk.errors import StoreError
 from leuk.grid.cell import Cell
 from leuk.grid.record import Record, figures
-from leuk.report.tables import COLUMNS, write_report
+from leuk.report.tables import COLUMNS, NOTES, write_report
 
 CELL = Cell("cnn", "none", "folds", 0)
 
@@ -72,3 +72,19 @@ def test_lines_of_the_table_are_equally_long(tmp_path: Path) -> None:
 def test_empty_sweep(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
+
+
+def test_what_leaking_gains_stands_beside_the_honest_cell(tmp_path: Path) -> None:
+    leaky = replace(CELL, split="folds_LEAKY", variant="purge_False")
+    records = [complete(CELL, 0.89), complete(replace(CELL, seed=1), 0.91), complete(leaky, 0.95)]
+    write(tmp_path, *records)
+    text = write_report(tmp_path)
+    assert "cnn-none-folds_LEAKY-purge_False has a test AUROC of 0.950" in text
+    assert "cnn-none-folds of 0.900: leaking seems to gain +0.050" in text
+    assert "LEAKY" not in NOTES
+
+
+def test_no_honest_cell_no_gain(tmp_path: Path) -> None:
+    leaky = replace(CELL, split="random_LEAKY")
+    write(tmp_path, complete(leaky, 0.97), complete(replace(CELL, augmentation="dcgan"), 0.9))
+    assert "seems to gain" not in write_report(tmp_path)
