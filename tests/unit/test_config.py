@@ -204,7 +204,7 @@ def test_variant_is_in_the_folder_only_where_something_differs() -> None:
         return Path(cells(*overrides)[0].hydra.run.dir).as_posix()
 
     assert folder() == "outputs/runs/single/cnn-none-folds-s0"
-    assert folder("recipe=small", "fit.epochs=40") == folder()
+    assert folder("recipe=small", "fit.epochs=26") == folder()
     assert folder("data.resolution=96").endswith("cnn-none-folds-s0-resolution_96")
     assert folder("experiment=demo") == "outputs/runs/demo/cnn-none-folds-s0"
     assert folder("name=mine", "outputs=x") == "x/runs/mine/cnn-none-folds-s0"
