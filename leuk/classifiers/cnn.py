@@ -1,13 +1,13 @@
 """The thesis's CNN: three convolutions, each halved by pooling, and one hidden layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from leuk.classifiers.classifier import Classifier, Optim, two_class
-from leuk.config.ranges import Count, Share
+from leuk.config.ranges import Count, Counts, Share
 from leuk.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ class CNN(Classifier):
     def __init__(
         self,
         resolution: Count = 224,
-        widths: Sequence[Count] = (32, 64, 128),
+        widths: Counts = (32, 64, 128),
         hidden: Count = 128,
         dropout: Share = 0.5,
         optim: Optim | Mapping[str, Any] = Optim(),

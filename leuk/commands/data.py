@@ -4,8 +4,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from leuk.config.targets import instantiate
 from leuk.report.audit_page import audit_text
 from leuk.report.inspection import inspect_data
+from leuk.runs.beforehand import check_root
 from leuk.runs.identity import register_resolvers
 from leuk.store.atomic import ensure_writable
 
@@ -18,6 +20,8 @@ def check(cells: list[DictConfig]) -> None:
     """Refuse, before any work, what cannot be written."""
     _wrong.clear()
     for cfg in cells:
+        check_root(cfg)
+        instantiate(cfg.split).check()
         ensure_writable(Path(cfg.outputs), "outputs")
 
 

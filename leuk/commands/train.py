@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.tables import write_report
-from leuk.runs.cell_run import check_parts, is_complete, run_cell
-from leuk.runs.identity import fingerprint_of, folder_of, register_resolvers, sweep_of
+from leuk.runs.beforehand import check_finished, check_parts
+from leuk.runs.cell_run import run_cell
+from leuk.runs.identity import folder_of, register_resolvers, sweep_of
 from leuk.store.atomic import ensure_writable
 
 log = logging.getLogger(__name__)
@@ -22,11 +23,11 @@ def check(cells: list[DictConfig]) -> None:
     """Refuse, before any work, what cannot be built, written or told apart."""
     for cfg in cells:
         check_parts(cfg)
+        check_finished(cfg)
     folders = [folder_of(cfg, cfg.hydra) for cfg in cells]
-    for cfg, folder in zip(cells, folders, strict=True):
+    for folder in folders:
         if folders.count(folder) > 1:
             raise StoreError(f"{folder}: two jobs of this sweep would write there")
-        is_complete(folder, fingerprint_of(cfg))
     for outputs in {str(cfg.outputs) for cfg in cells}:
         ensure_writable(Path(outputs), "outputs")
 
@@ -44,9 +45,11 @@ def finish(cells: list[DictConfig]) -> int:
         if record.status != "complete":
             reason = record.error["message"] if record.error else "it was stopped"
             incomplete.append(f"{folder.name}: {record.status}: {reason}")
-    sweep = sweep_of(cells[0])
-    print(write_report(sweep))
+    sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in cells))
+    for sweep in sweeps:
+        print(write_report(sweep))
     for line in incomplete:
         print(f"not complete: {line}")
-    print(f"{len(cells) - len(incomplete)} of {len(cells)} cells complete; look in {sweep}")
+    places = ", ".join(map(str, sweeps))
+    print(f"{len(cells) - len(incomplete)} of {len(cells)} cells complete; look in {places}")
     return 1 if incomplete else 0

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LISTED = 20
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known key most like ``word``, or None when nothing is.
@@ -24,4 +26,6 @@ def hint(word: str, known: Iterable[str]) -> str:
     keys = sorted(set(known))
     if (match := nearest(word, keys)) is not None:
         return f"did you mean {match}?"
+    if len(keys) > _LISTED:
+        return "the command's --help lists all keys"
     return f"known: {', '.join(keys)}" if keys else "nothing can be set there"

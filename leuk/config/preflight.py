@@ -49,6 +49,8 @@ class CommandLine:
         parser = get_args_parser()
         parser.prog = f"leuk {command}"
         args, unknown = parser.parse_known_args(list(argv))
+        if args.config_name or args.config_path:
+            raise ConfigError(f"leuk {command} has a config of its own; -cn and -cp are not used")
         if unknown:
             raise ConfigError(f"{unknown[0]}: no such flag; leuk {command} --help lists them")
         shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
@@ -102,12 +104,20 @@ def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> 
     fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
     params = _compose(command, fixed, loader).hydra.sweeper.params or {}
     swept = _parse([f"{key}={value}" for key, value in params.items()], loader)
-    (jobs,) = BasicSweeper.split_arguments([*swept, *overrides], max_batch_size=None)
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: name the values to run: KEY=VALUE,VALUE")
+    try:
+        (jobs,) = BasicSweeper.split_arguments([*swept, *overrides], max_batch_size=None)
+    except HydraException as error:
+        raise ConfigError(_first_lines(error)) from error
     return [list(job) for job in jobs]
 
 
 def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:
     parsed = _parse(overrides, loader)
+    for override in parsed:
+        _refuse_deletion(override)
     try:
         cfg = compose(command, overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -118,16 +128,28 @@ def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> Di
     return cfg
 
 
+def _refuse_deletion(override: Override) -> None:
+    """Refuse to leave out what every job needs: a key of the schema, or what a node builds."""
+    key = override.key_or_group
+    if override.is_delete() and ("." not in key or key.endswith("._target_")):
+        raise ConfigError(f"{override.input_line}: {key} cannot be left out; set another value")
+
+
 def _check_added(cfg: DictConfig, override: Override) -> None:
     """Refuse a key put with ``+`` where the schema has none of that name; Hydra would take it."""
-    parent_key, _, key = override.key_or_group.rpartition(".")
-    parent = OmegaConf.select(cfg, parent_key) if parent_key else cfg
-    schema = OmegaConf.get_type(parent)
-    if is_dataclass(schema) and key not in (known := [field.name for field in fields(schema)]):
-        raise ConfigError(
-            f"{override.input_line}: no key {override.key_or_group}; "
-            f"{hint(override.key_or_group, [f'{parent_key}.{name}'.lstrip('.') for name in known])}"
-        )
+    parent: Any = cfg
+    path = ""
+    for key in override.key_or_group.split("."):
+        schema = OmegaConf.get_type(parent)
+        if not is_dataclass(schema):
+            return
+        known = [field.name for field in fields(schema)]
+        if key not in known and not (parent is cfg and key == "hydra"):
+            siblings = [f"{path}{name}" for name in known]
+            raise ConfigError(
+                f"{override.input_line}: no key {path}{key}; {hint(f'{path}{key}', siblings)}"
+            )
+        parent, path = parent._get_node(key), f"{path}{key}."
 
 
 def _checked(cfg: DictConfig) -> DictConfig:
@@ -171,7 +193,7 @@ def _diagnosis(
         options = options_of[override.key_or_group]
         for value in _values(override):
             if value is None and not override.is_delete():
-                what = f"~{override.key_or_group} leaves a group out"
+                what = "a group cannot be left out"
                 return ConfigError(f"{override.input_line}: {what}; {hint('', options)}")
             if value is not None and value not in options:
                 what = f"no {override.key_or_group} {value}"
@@ -185,10 +207,30 @@ def _diagnosis(
     for override in overrides:
         key = override.key_or_group
         if override not in chosen and key not in known and not key.startswith("hydra."):
+            if option := _option_with(command, key, chosen, loader):
+                return ConfigError(
+                    f"{override.input_line}: {key} belongs to {option}; give that too"
+                )
             return ConfigError(
                 f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
             )
     return ConfigError(_first_lines(error))
+
+
+def _option_with(
+    command: str, key: str, chosen: Sequence[Override], loader: ConfigLoader
+) -> str | None:
+    """The option of a config group that has a key which the chosen one lacks."""
+    group = key.split(".")[0]
+    kept = [o.input_line or "" for o in chosen if o.key_or_group != group]
+    for option in loader.get_group_options(group, ObjectType.CONFIG):
+        try:
+            cfg = compose(command, overrides=[*kept, f"{group}={option}"])
+        except (HydraException, OmegaConfBaseException):
+            continue
+        if key in _keys(cfg, ""):
+            return f"{group}={option}"
+    return None
 
 
 def _suggestions(cfg: DictConfig, word: str, groups: Sequence[str]) -> set[str]:

@@ -1,11 +1,16 @@
 """Types that say what values make sense; a config is checked against them before any work."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
+from annotated_types import Len
 from pydantic import Field
 
 Count = Annotated[int, Field(ge=1)]
 """A whole number, 1 or more."""
+
+Counts = Annotated[Sequence[Count], Len(1)]
+"""Whole numbers, 1 or more, at least one of them."""
 
 CountOrZero = Annotated[int, Field(ge=0)]
 """A whole number, 0 or more."""

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from leuk.config.nearest import hint
 from leuk.errors import ConfigError
 
 
@@ -100,10 +101,17 @@ SMALLEST = {
     "fit.epochs": 1,
     "fit.patience": 1,
     "gan_fit.epochs": 1,
-    "gan_fit.batch_size": 1,
+    # Batch normalisation needs two.
+    "data.batch_size": 2,
+    "gan_fit.batch_size": 2,
     "explain_cells": 1,
 }
 """The smallest value of each whole number of the schema."""
+
+MONITORS = ("val/loss", "val/auroc")
+"""What a classifier logs of the validation part."""
+
+_LONGEST_NAME = 100
 
 LARGEST_SEED = 2**32 - 1
 
@@ -120,10 +128,14 @@ def check_schema(cfg: DictConfig) -> None:
             raise ConfigError(f"{key}={value}: it must be {smallest} or more")
     if "seed" in cfg and cfg.seed > LARGEST_SEED:
         raise ConfigError(f"seed={cfg.seed}: it must be {LARGEST_SEED} or less")
+    if len(cfg.name) > _LONGEST_NAME:
+        raise ConfigError(f"name={cfg.name[:20]}...: at most {_LONGEST_NAME} letters")
     if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
         raise ConfigError(f"name={cfg.name}: it names one folder, without / and not hidden")
     if cfg.get("fit") and cfg.fit.mode not in ("min", "max"):
         raise ConfigError(f"fit.mode={cfg.fit.mode}: it must be min or max")
+    if cfg.get("fit") and cfg.fit.monitor not in MONITORS:
+        raise ConfigError(f"fit.monitor={cfg.fit.monitor}: {hint(cfg.fit.monitor, MONITORS)}")
 
 
 def register() -> None:

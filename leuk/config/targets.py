@@ -68,9 +68,12 @@ def _locate(name: Any, path: str) -> Any:
         packages = ", ".join(prefix.rstrip(".") for prefix in ALLOWED)
         raise ConfigError(f"{path}._target_={name}: only names from {packages} may be built")
     try:
-        return pkgutil.resolve_name(name)
+        target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}._target_={name}: cannot be imported ({error})") from error
+    if not callable(target):
+        raise ConfigError(f"{path}._target_={name}: nothing that can be built")
+    return target
 
 
 def _check_arguments(path: str, target: Any, node: Mapping[str, Any]) -> None:
@@ -104,7 +107,9 @@ def _check_type(path: str, value: Any, annotation: Any) -> None:
         return
     try:
         # JSON's rules are YAML's: a list serves for a tuple, but "3" does not serve for 3.
-        adapter.validate_json(json.dumps(value), strict=True)
-    except pydantic.ValidationError as error:
+        adapter.validate_json(json.dumps(value, allow_nan=False), strict=True)
+    except ValueError as error:
+        if not isinstance(error, pydantic.ValidationError):
+            raise ConfigError(f"{path}={value}: not a finite number") from error
         reason = error.errors()[0]["msg"]
         raise ConfigError(f"{path}={value}: {reason[0].lower()}{reason[1:]}") from error

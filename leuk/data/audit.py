@@ -121,6 +121,7 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
         if (kept["label"] != UNLABELLED).all():
             pairs = find_pairs(store)
             links, within = _links(kept, pairs)
+            problems += _conflicts(kept, pairs)
             found = group_subjects(kept["subject"], pairs).unique()
             groups = sorted(group for group in found if "+" in group)
     number = Counter((part, size) for part, _, size in sizes)
@@ -156,6 +157,17 @@ def _counts(cells: pd.DataFrame) -> list[Count]:
         who = subjects[key] if known else 0
         counts.append(Count(part, name, images[key], published[0], who, published[1]))
     return counts
+
+
+def _conflicts(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Problem]:
+    """Identical images with different labels."""
+    paths, labels = cells["path"].to_numpy(), cells["label"].to_numpy()
+    copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
+    return [
+        Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
+        for a, b in copies
+        if labels[a] != labels[b]
+    ]
 
 
 def _odd_sizes(sizes: list[Sized], number: Mapping[tuple[str, Size], int]) -> list[Problem]:

@@ -130,6 +130,8 @@ def labelled_cells(cells: pd.DataFrame) -> pd.DataFrame:
         DataError: there are none.
     """
     labelled = cells[cells["label"] != UNLABELLED]
+    for part, count in cells.loc[cells["label"] == UNLABELLED, "part"].value_counts().items():
+        log.info("%d unlabelled images of %s are not used", count, part)
     if labelled.empty:
         raise DataError(
             f"none of the {len(cells)} images has a label; the preliminary set's are in "

@@ -15,11 +15,14 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from leuk.config.ranges import Count, CountOrZero
 from leuk.data.augment import Transforms
 from leuk.data.bank import Batch, PixelBank
-from leuk.data.cnmc import CNMC, OnCorrupt
+from leuk.data.cnmc import CNMC, OnCorrupt, index_cells, labelled_cells
 from leuk.data.decode import Framing
 from leuk.data.labels import Label
 from leuk.data.links import link_cells
+from leuk.data.pixels import size_of
 from leuk.data.splits import STAGES, Rule, Split
+from leuk.errors import DataError
+from leuk.store.digest import digest
 
 
 class CellBatches(LightningDataModule):
@@ -142,7 +145,7 @@ class CNMCDataModule(CellBatches):
         cache: str = "outputs/artefacts",
         on_corrupt: OnCorrupt = "raise",
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.resolution = resolution
         self.framing = framing
         self.cache = Path(cache)
@@ -193,8 +196,20 @@ class CNMCDataModule(CellBatches):
             on_corrupt=self.on_corrupt,
         )
         dataset.cells = link_cells(dataset.cells, dataset.store)
+        if self.on_corrupt == "raise" and dataset.cells["conflict"].any():
+            first = dataset.cells.loc[dataset.cells["conflict"], "path"].iloc[0]
+            raise DataError(
+                f"{self.root / first}: an identical image has the other label; leuk data names it; "
+                "remove both or set data.on_corrupt=skip"
+            )
         self._opened = dataset
         return dataset
+
+    def listing(self) -> str:
+        """Hash of the names, labels and sizes of the files: whether the data is what it was."""
+        cells = labelled_cells(index_cells(self.root, self.on_corrupt))
+        sizes = [size_of(self.root / path) for path in cells["path"]]
+        return digest([cells[["name", "label", "part"]].to_numpy().tolist(), sizes])
 
     def add_synthetic(self, pixels: npt.NDArray[np.uint8], label: Label) -> None:
         """Add made cells ``uint8 (N, R, R, 3)`` of one class to the training part."""

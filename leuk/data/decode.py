@@ -76,7 +76,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
     600 pixels the central 450 are taken first.
 
     Raises:
-        DataError: the file is missing, truncated, not an image, or not 8-bit RGB.
+        DataError: the file is missing, truncated, not an image, not 8-bit RGB, or all black.
     """
     try:
         with Image.open(path) as opened:
@@ -87,7 +87,9 @@ def decode(path: Path, frame: Frame) -> Decoded:
                 )
             opened.load()
             image: Image.Image = opened
-    except (OSError, SyntaxError, ValueError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
         raise DataError(
             f"{path}: {_what_is_wrong(path, error)}; replace the file or set data.on_corrupt=skip"
         ) from error
@@ -96,7 +98,13 @@ def decode(path: Path, frame: Frame) -> Decoded:
         image = image.crop(_centred(*size, NATIVE, NATIVE))
     grey = image.convert("L")
     mask = grey.point(_LIT_TABLE)
-    square = _square(mask.getbbox() or (0, 0, *image.size))
+    box = mask.getbbox()
+    if box is None:
+        raise DataError(
+            f"{path}: no cell in it, all pixels are black; replace the file or set "
+            "data.on_corrupt=skip"
+        )
+    square = _square(box)
     thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
     return Decoded(
         _framed(image, frame, square),

@@ -97,14 +97,19 @@ def read_folder(root: Path) -> Index:
         elif _is_labels_csv(path):
             tables.append(path)
         else:
-            strays.append(path)
+            strays.append(os.fsencode(path).decode("utf-8", "backslashreplace"))
     _take_numbered(root, numbered, tables, rows, problems)
     cells = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
     return Index(_drop_repeated(cells, problems), problems, strays)
 
 
 def _files(root: Path) -> Iterator[str]:
-    for folder, subfolders, files in os.walk(root):
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         here = Path(folder).relative_to(root).as_posix()
         for name in sorted(files):
@@ -163,10 +168,14 @@ def _take_numbered(
     """Give the preliminary set's numbered files the labels and names of its table."""
     if not tables:
         rows += [(path, UNLABELLED, "", PRELIM, Path(path).name) for path in numbered]
+        if numbered:
+            place = str(Path(min(numbered)).parent)
+            text = "no table of labels; put C-NMC_test_prelim_phase_data_labels.csv beside it"
+            problems.append(Problem("no table", place, text))
         return
     said: dict[str, tuple[int, str, str]] = {}
     for table in tables:
-        said |= _read_labels(root, table, problems)
+        _read_labels(root, table, said, problems)
     for path, number in numbered.items():
         if number in said:
             label, subject, name = said.pop(number)
@@ -180,9 +189,9 @@ def _take_numbered(
 
 
 def _read_labels(
-    root: Path, table: str, problems: list[Problem]
-) -> dict[str, tuple[int, str, str]]:
-    """Number of a file to its label, subject and original name, as the table says."""
+    root: Path, table: str, said: dict[str, tuple[int, str, str]], problems: list[Problem]
+) -> None:
+    """Take down label, subject and original name of each numbered file, as the table says."""
     try:
         frame = pd.read_csv(root / table, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -191,7 +200,6 @@ def _read_labels(
         raise DataError(
             f"{root / table}: no column {missing[0]}; it has {', '.join(map(str, frame.columns))}"
         )
-    said: dict[str, tuple[int, str, str]] = {}
     for line, row in enumerate(frame[list(LABELS_CSV)].itertuples(index=False), start=2):
         patient, new_name, label = (str(value).strip() for value in row)
         match = _UID.fullmatch(Path(patient).stem)
@@ -203,8 +211,10 @@ def _read_labels(
             text = f"the name says {match['label']}, the label {label} ({Label(int(label)).folder})"
             problems.append(Problem("label conflict", place, text))
         else:
-            said[Path(new_name).stem] = int(label), subject_of(match), match[0]
-    return said
+            row_says = int(label), subject_of(match), match[0]
+            if said.setdefault(Path(new_name).stem, row_says) != row_says:
+                text = f"{new_name} is {said[Path(new_name).stem][2]} in another row; remove one"
+                problems.append(Problem("label conflict", place, text))
 
 
 def _drop_repeated(cells: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:

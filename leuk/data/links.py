@@ -44,12 +44,19 @@ _CHUNK = 512
 
 
 def link_cells(cells: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
-    """Add ``group`` (linked subjects) and ``original`` (row of the first identical image)."""
+    """Add what other images tell about each.
+
+    Columns: ``group`` (linked subjects), ``original`` (row of the first identical image) and
+    ``conflict`` (whether an identical image has the other label).
+    """
     pairs = find_pairs(store)
     original = np.arange(len(cells))
     copies = pairs[pairs["kind"] == "identical"]
     original[copies["second"]] = copies["first"]
-    return cells.assign(group=group_subjects(cells["subject"], pairs), original=original)
+    labels = cells["label"].to_numpy()
+    wrong = np.isin(original, original[labels != labels[original]])
+    groups = group_subjects(cells["subject"], pairs)
+    return cells.assign(group=groups, original=original, conflict=wrong)
 
 
 def find_pairs(store: PixelStore) -> pd.DataFrame:

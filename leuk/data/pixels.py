@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -94,8 +95,16 @@ class PixelStore:
             _decode_all(cells, root, frame, target)
 
         store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+        if store._can_be_mended([root / path for path in cells["path"]], frame):
+            shutil.rmtree(store.folder)
+            store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
         _refuse(store.errors, len(cells), on_corrupt)
         return store
+
+    def _can_be_mended(self, paths: Sequence[Path], frame: Frame) -> bool:
+        """Whether a file that could not be read can be read now, its size and date unchanged."""
+        missing = np.setdiff1d(np.arange(len(paths)), self.kept)
+        return any(isinstance(_attempt(paths[row], frame), Decoded) for row in missing)
 
     @classmethod
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
@@ -120,9 +129,24 @@ class PixelStore:
         )
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 where there is none, such as at the end of a broken link."""
+    return _stamp(path)[0]
+
+
 def _stamp(path: Path) -> tuple[int, int]:
-    stat = os.stat(path)
+    try:
+        stat = os.stat(path)
+    except OSError:  # decoding will say what is wrong
+        return -1, -1
     return stat.st_size, stat.st_mtime_ns
+
+
+def _attempt(path: Path, frame: Frame) -> Decoded | DataError:
+    try:
+        return decode(path, frame)
+    except DataError as error:
+        return error
 
 
 def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
@@ -156,18 +180,11 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
 
 def _decoded(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | DataError]:
     """Each image in order, decoded on all cores a little ahead of its turn."""
-
-    def attempt(path: Path) -> Decoded | DataError:
-        try:
-            return decode(path, frame)
-        except DataError as error:
-            return error
-
     # Pillow lets go of the interpreter lock while it inflates and resizes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[Future[Decoded | DataError]] = deque()
         for path in paths:
-            waiting.append(pool.submit(attempt, path))
+            waiting.append(pool.submit(_attempt, path, frame))
             if len(waiting) > _AHEAD:
                 yield waiting.popleft().result()
         while waiting:

@@ -41,6 +41,10 @@ class Folds(Rule):
     test: Sequence[str] | None = None
     seed: CountOrZero = 0
 
+    def check(self) -> None:
+        if isinstance(self.val, float | int) and not 0 < self.val < 1:
+            raise DataError(f"split.val={self.val}: a share must lie between 0 and 1")
+
     def assign(self, cells: pd.DataFrame) -> Stages:
         named = {
             stage: list(parts)
@@ -87,12 +91,14 @@ class SubjectKFold(Rule):
     parts: Sequence[str] | None = None
     seed: CountOrZero = 0
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
+    def check(self) -> None:
         if self.n_folds < 3 or self.fold >= self.n_folds:
             raise DataError(
                 f"split.fold={self.fold}, split.n_folds={self.n_folds}: there must be 3 folds or "
                 "more, numbered from 0"
             )
+
+    def assign(self, cells: pd.DataFrame) -> Stages:
         rows = rows_of(cells, "parts", self.parts)
         labels = cells["label"].to_numpy()[rows]
         groups = cells["group"].to_numpy()[rows]
@@ -161,20 +167,28 @@ class RandomImages(Rule):
     def leaky(self) -> str:
         return "images are split at random: the same persons are in all stages"
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
+    def check(self) -> None:
         if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):
             raise DataError(
                 f"split.val={self.val}, split.test={self.test}: shares above 0 that leave some"
             )
+
+    def assign(self, cells: pd.DataFrame) -> Stages:
         rows = rows_of(cells, "parts", self.parts)
         labels = cells["label"].to_numpy()
-        rest, test = train_test_split(
-            rows, test_size=self.test, stratify=labels[rows], random_state=self.seed
-        )
         share = self.val / (1 - self.test)
-        train, val = train_test_split(
-            rest, test_size=share, stratify=labels[rest], random_state=self.seed
-        )
+        try:
+            rest, test = train_test_split(
+                rows, test_size=self.test, stratify=labels[rows], random_state=self.seed
+            )
+            train, val = train_test_split(
+                rest, test_size=share, stratify=labels[rest], random_state=self.seed
+            )
+        except ValueError as error:
+            raise DataError(
+                f"split.val={self.val}, split.test={self.test}: too small for {len(rows)} cells "
+                f"({error})"
+            ) from error
         return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
 
 
@@ -235,8 +249,6 @@ def _hold_out(cells: pd.DataFrame, rows: Rows, share: float, seed: int) -> tuple
     Of many random subsets of groups the one nearest to the share is taken, and among the near ones
     that with most groups, since one person is no sample of a class.
     """
-    if not 0 < share < 1:
-        raise DataError(f"split.val={share}: a share must lie between 0 and 1")
     generator = np.random.default_rng(seed)
     chosen = cells.iloc[rows]
     held: set[str] = set()

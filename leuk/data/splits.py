@@ -62,6 +62,13 @@ class Rule(ABC):
             return "linked subjects may be in two stages: split.link_subjects is off"
         return ""
 
+    def check(self) -> None:  # noqa: B027, most rules can be satisfied by some data
+        """Refuse what no data could satisfy.
+
+        Raises:
+            DataError: naming the key.
+        """
+
     @abstractmethod
     def assign(self, cells: pd.DataFrame) -> Stages:
         """Propose rows of each stage; ``val`` may be left to :meth:`complete`."""
@@ -77,10 +84,15 @@ class Rule(ABC):
             DataError: a part that is not there, a part in two stages, a share that cannot be held
                 out, or a stage that lacks a class.
         """
+        self.check()
         known = "group" in cells and self.link_subjects
         cells = cells.assign(group=cells["group"] if known else cells["subject"])
         stages = self.assign(cells)
         dropped: dict[str, int] = {}
+        if "conflict" in cells:
+            for stage in list(stages):
+                agreed = ~cells["conflict"].to_numpy()[stages[stage]]
+                _keep(stages, stage, agreed, dropped, "identical image with the other label")
         if self.drop_copies and "original" in cells:
             self._drop_copies(cells["original"].to_numpy(), stages, dropped)
         if self.purge:

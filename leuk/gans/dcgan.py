@@ -8,7 +8,7 @@ from annotated_types import Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.config.ranges import Count, Positive, Share
+from leuk.config.ranges import Count, Counts, Positive, Share
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.blocks import (
     HALVINGS,
@@ -81,7 +81,7 @@ class DCGAN(Adversarial):
         latent: Count = 500,
         first: Count = 128,
         widths: Annotated[Sequence[Count], Len(HALVINGS, HALVINGS)] = (128, 64, 64, 32, 32),
-        discriminator_widths: Sequence[Count] = (64, 128),
+        discriminator_widths: Counts = (64, 128),
         dropout: Share = 0.5,
         generator_rate: Positive = 1e-4,
         discriminator_rate: Positive = 2e-4,

@@ -1,5 +1,6 @@
 """An audit from a config: the folder, the split of its cells, and pictures of every recipe."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from leuk.config.targets import instantiate
 from leuk.data.audit import Audit, audit
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
+from leuk.data.layouts import Problem
 from leuk.data.phantom import PhantomDataModule
 from leuk.errors import DataError
 from leuk.report.audit_page import audit_page
@@ -39,6 +41,9 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     found = audit(data.root, frame, data.cache)
     folder = Path(cfg.outputs) / "data" / str(cfg.name)
     split = _split(cfg, data)
+    if split["error"]:
+        problem = Problem("split", split["name"], split["error"])
+        found = replace(found, problems=[*found.problems, problem])
     sheets = _sheets(cfg, data, folder)
     source = STAND_IN if isinstance(data, PhantomDataModule) else CITATION
     write_json(folder / "audit.json", {**found.to_dict(), "split": split})

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import pandas as pd
 
 from leuk.errors import StoreError
-from leuk.grid.cell import Cell
+from leuk.grid.cell import LEAKY, Cell
 from leuk.grid.record import Figures, Record, read_records
 from leuk.report.leaking import leaking_gains
 from leuk.store.atomic import write_text
@@ -105,14 +105,22 @@ def _mean_row(cell: Cell, values: list[dict[str, float]]) -> Row:
 
 
 def _baseline_rows(records: Iterable[Record]) -> list[Row]:
-    """Each baseline once for each data and split it was computed on."""
-    seen: dict[tuple[str, str, str], Row] = {}
+    """Each baseline once for each data and split it was computed on; the split is named."""
+    seen: dict[tuple[str, str, str], tuple[str, str, Figures]] = {}
     for record in records:
         for name, figures in record.baselines.items():
-            data = str(record.data.get("fingerprint", ""))
-            row = Row(f"baseline: {name}", _values(figures))
-            seen.setdefault((name, data, repr(record.data.get("counts"))), row)
-    return list(seen.values())
+            key = (name, str(record.data.get("fingerprint")), repr(record.data.get("counts")))
+            seen.setdefault(key, (name, record.cell.split, figures))
+    one_split = len({split for _, split, _ in seen.values()}) == 1
+    return [
+        Row(
+            f"baseline: {name}"
+            if one_split and not split.endswith(LEAKY)
+            else f"baseline: {name} ({split})",
+            _values(figures),
+        )
+        for name, split, figures in seen.values()
+    ]
 
 
 def _values(figures: Figures) -> dict[str, float]:

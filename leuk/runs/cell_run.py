@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
@@ -28,19 +29,9 @@ from leuk.runs.synthesis import balance
 
 log = logging.getLogger(__name__)
 
+LOCK = ".lock"
+
 LIBRARIES = ("leuk", "torch", "torchvision", "lightning", "torchmetrics", "captum", "hydra-core")
-
-
-def check_parts(cfg: DictConfig) -> None:
-    """Build the networks of a cell without memory, so that bad arguments show at once.
-
-    Raises:
-        ConfigError: an argument that the model or the GAN refuses.
-    """
-    with torch.device("meta"):
-        instantiate(cfg.model)
-        if uses_gan(cfg):
-            instantiate(cfg.gan)
 
 
 def run_cell(cfg: DictConfig) -> None:
@@ -55,6 +46,24 @@ def run_cell(cfg: DictConfig) -> None:
     if is_complete(folder, record.fingerprint):
         log.info("%s: complete already", cell.folder)
         return
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("%s: another process runs it; left to that one", cell.folder)
+        return
+    with lock:
+        _run(cfg, folder, record)
+    if record.status == "complete":
+        auroc = record.metrics["test"]["auroc"]["value"]
+        took = clock(record.timings["total"])
+        log.info("%s: done in %s, test AUROC %.3f, %s", cell.folder, took, auroc, folder)
+
+
+def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
+    """Live through one cell, and write its record whatever happens."""
+    name = record.cell.folder
     started = time.perf_counter()
     try:
         record.versions = {"python": platform.python_version()}
@@ -64,16 +73,12 @@ def run_cell(cfg: DictConfig) -> None:
         record.status = "complete"
     except LeukError as error:
         record.fail(error)
-        log.error("%s: failed: %s", cell.folder, error)
+        log.error("%s: failed: %s", name, error)
     except Exception as error:
         record.fail(error)
-        log.exception("%s: failed", cell.folder)
+        log.exception("%s: failed", name)
     record.timings["total"] = round(time.perf_counter() - started, 3)
     record.write(folder)
-    if record.status == "complete":
-        auroc = record.metrics["test"]["auroc"]["value"]
-        took = clock(record.timings["total"])
-        log.info("%s: done in %s, test AUROC %.3f, %s", cell.folder, took, auroc, folder)
 
 
 def is_complete(folder: Path, fingerprint: str) -> bool:
@@ -111,6 +116,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
     data.setup()
     record.data = {
         "fingerprint": data.dataset.store.fingerprint,
+        "files": data.listing(),
         "counts": data.counts(),
         "dropped": data.split.dropped,
     }

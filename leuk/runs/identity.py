@@ -1,6 +1,6 @@
 """From a composed config to the cell it describes, its folder and its fingerprint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -67,17 +67,20 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig) -> dict[str, Any]:
     ]
     if not candidates:
         return {}
-    kept = [o.input_line or "" for o in parsed if o.key_or_group in named]
-    base = _base(str(hydra_cfg.job.config_name), tuple(kept))
+    command, groups = str(hydra_cfg.job.config_name), hydra_cfg.runtime.choices
+
+    def base_with(chosen: Container[str]) -> DictConfig:
+        kept = [o.input_line or "" for o in parsed if o.key_or_group in chosen]
+        return _base(command, tuple(kept))
+
+    # A group is compared with what is chosen without it, a key with what the groups make of it.
+    plain, grouped = base_with(named), base_with({*named, *groups})
     settings = {}
-    for override in candidates:
-        key = override.key_or_group
-        now, before = (
-            node[key] if (node := config.runtime.choices).get(key) is not None else None
-            for config in (hydra_cfg, base.hydra)
-        )
-        if now is None:
-            now, before = OmegaConf.select(cfg, key), OmegaConf.select(base, key)
+    for key in (o.key_or_group for o in candidates):
+        if key in groups:
+            now, before = groups[key], plain.hydra.runtime.choices.get(key)
+        else:
+            now, before = OmegaConf.select(cfg, key), OmegaConf.select(grouped, key)
         if now != before:
             settings[key] = now
     return settings

@@ -18,6 +18,7 @@ from leuk.data.datamodule import CellBatches, CNMCDataModule
 from leuk.data.labels import Label
 from leuk.gans.adversarial import Adversarial
 from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.identity import NEUTRAL
 from leuk.store.artefacts import make_once
 
 log = logging.getLogger(__name__)
@@ -79,10 +80,19 @@ def gan_key(
         "format": FORMAT,
         "gan": OmegaConf.to_container(cfg.gan, resolve=True),
         "gan_fit": OmegaConf.to_container(cfg.gan_fit, resolve=True),
-        "precision": cfg.trainer.precision,
+        "trainer": _lasting(cfg.trainer),
+        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
         "cells": data.content(rows),
         "seed": int(cfg.seed),
     }
+
+
+def _lasting(trainer: DictConfig) -> dict[str, object]:
+    """The settings of a trainer that change what is fitted; a GAN has epochs of its own."""
+    values = OmegaConf.to_container(trainer, resolve=True)
+    assert isinstance(values, dict)
+    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
+    return {str(name): value for name, value in values.items() if name not in neutral}
 
 
 def _fit(cfg: DictConfig, data: CNMCDataModule, rows: npt.NDArray[np.int64], target: Path) -> None:

@@ -46,9 +46,11 @@ def test_small_real_folder_runs(run: Leuk, tiny_folds: Path) -> None:
 
 
 def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*real(tmp_path / "nowhere")) == 1
-    assert "nowhere: no such folder; point data.root=DIR" in failure(tmp_path)
-    assert "Traceback" not in capsys.readouterr().out
+    assert run(*real(tmp_path / "nowhere")) == 2
+    told = capsys.readouterr()
+    assert "nowhere: no such folder; point it at the C-NMC images" in told.err
+    assert "Traceback" not in told.out + told.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_empty_part(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
@@ -111,3 +113,16 @@ def test_nothing_to_balance_is_said(run: Leuk, tiny_folds: Path, tmp_path: Path)
     assert run(*real(tiny_folds), "augmentation=dcgan") == 0
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
     assert "healthy cells are not the fewer" in Record.read(path.parent).warnings[0]
+
+
+def test_identical_images_with_two_labels(
+    run: Leuk, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from leuk.cli import main
+
+    source = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
+    (tiny_folds / "fold_1/hem/UID_H4_9_1_hem.bmp").write_bytes(source.read_bytes())
+    assert main(["data", "data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/a"]) == 1
+    assert "UID_H4_9_1_hem.bmp: identical to" in capsys.readouterr().out
+    assert run(*real(tiny_folds)) == 1
+    assert "an identical image has the other label" in failure(tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from leuk.cli import main
 from leuk.config import conf_dir
 from leuk.data import pixels
 from leuk.grid.record import Record
@@ -168,6 +170,51 @@ def test_failing_cell_leaves_its_traceback_and_the_others_run(
     assert "in fail" in failed.error["traceback"]
     assert record("s", "none").status == "complete"
     assert "1 of 2 cells complete" in capsys.readouterr().out
+
+
+def test_cell_that_another_process_runs_is_left_to_it(
+    leuk: Leuk, tmp_path: Path, record: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from filelock import FileLock
+
+    assert leuk("train", "name=s") == 0
+    before = record("s")
+    (folder,) = (path.parent for path in tmp_path.glob("runs/s/*/record.json"))
+    dataclasses.replace(before, status="running").write(folder)
+    with FileLock(folder / ".lock"):
+        assert leuk("train", "name=s") == 1
+    assert "another process runs it; left to that one" in capsys.readouterr().out
+    assert record("s").status == "running"
+    assert leuk("train", "name=s") == 0
+
+
+def test_complete_cell_of_other_data_is_refused(
+    leuk: Leuk, tmp_path: Path, phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cells"
+    shutil.copytree(phantom, root)
+    arguments = ["name=s", "data=cnmc", f"data.root={root}"]
+    quick = ["data.resolution=32", "fit.epochs=1", "explain=none", "trainer=cpu"]
+    run = ["train", f"outputs={tmp_path}", *arguments, *quick]
+    assert main(run) == 0
+    assert main(run) == 0
+    (root / "C-NMC_training_data/fold_1/all/UID_11_4_1_all.png").unlink()
+    assert main(run) == 2
+    assert "complete on other data" in capsys.readouterr().err
+
+
+def test_gan_of_a_smoke_run_is_not_taken_for_a_real_one(leuk: Leuk, record: Read) -> None:
+    arguments = ["augmentation=dcgan", "gan.latent=17"]
+    assert leuk("train", *arguments, "name=smoke", "+trainer.limit_train_batches=1") == 0
+    assert leuk("train", *arguments, "name=real") == 0
+    smoke, real = (record(name).data["synthetic"]["gan"] for name in ("smoke", "real"))
+    assert smoke != real
+
+
+def test_several_names_have_a_report_each(leuk: Leuk, tmp_path: Path) -> None:
+    assert leuk("train", "-m", "name=na,nb") == 0
+    for name in ("na", "nb"):
+        assert (tmp_path / f"runs/{name}/report/table.md").exists()
 
 
 def test_precision_is_chosen_by_the_device_and_can_be_overruled(leuk: Leuk, record: Read) -> None:

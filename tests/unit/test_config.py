@@ -59,7 +59,24 @@ WRONG = [
     ("+trainer.max_epocs=3", "takes no max_epocs; did you mean max_epochs?"),
     ("gan.latnet=3", "did you mean gan.latent?"),
     ("explain=[gradcam,lme]", "no explain lme"),
-    ("experiment=null", "~experiment leaves a group out; known: demo"),
+    ("experiment=null", "a group cannot be left out; known: demo"),
+    ("+fitt.epochs=3", "no key fitt; did you mean fit?"),
+    ("+augmentation.foo.bar=1", "no key augmentation.foo; did you mean augmentation.name?"),
+    ("data.root=/tmp", "data.root belongs to data=cnmc; give that too"),
+    ("augmentation.name=oversample", "it follows the group; choose augmentation=NAME"),
+    ("~model._target_", "model._target_ cannot be left out"),
+    ("~trainer", "trainer cannot be left out"),
+    ("model._target_=leuk.classifiers.cnn", "nothing that can be built"),
+    ("model.widths=[]", "model.widths=[]: "),
+    ("model.resolution=32", "set data.resolution alone"),
+    ("data.batch_size=1", "data.batch_size=1: it must be 2 or more"),
+    ("fit.monitor=val/acc", "fit.monitor=val/acc: did you mean val/auroc?"),
+    ("trainer.accelerator=foo", "trainer: "),
+    ("trainer.devices=foo", "trainer"),
+    ("split.val=2", "split.val=2"),
+    ("split.val=nan", "split.val=nan: not a finite number"),
+    ("-cn=report", "-cn and -cp are not used"),
+    ("-m seed=interval(0,1)", "name the values to run"),
     ("experiment=dmo", "did you mean demo?"),
     ("model/cnn=tesis", "did you mean thesis?"),
     ("seed=abc", "seed=abc; Value 'abc' of type 'str' could not be converted to Integer"),
@@ -96,7 +113,7 @@ WRONG = [
 def test_wrong_override_stops_before_any_work(
     override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = main(["train", f"outputs={tmp_path}/out", override])
+    code = main(["train", f"outputs={tmp_path}/out", *override.split(" ", 1)])
     printed = capsys.readouterr()
     assert code == 2
     assert said in printed.err

@@ -1,5 +1,6 @@
 """Every layout in use, and what is wrong with folders in practice."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -109,8 +110,10 @@ def test_unlabelled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
 def test_preliminary_set_without_its_table_is_unlabelled(tmp_path: Path) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).unlink()
+    with pytest.raises(DataError, match=r"prelim_phase_data: no table of labels; put C-NMC_test_p"):
+        index_cells(tmp_path)
     with pytest.raises(DataError, match=r"none of the 2 images has a label; .*_labels\.csv"):
-        labelled_cells(index_cells(tmp_path))
+        labelled_cells(index_cells(tmp_path, "skip"))
 
 
 def problems(root: Path) -> dict[str, str]:
@@ -146,6 +149,27 @@ def test_table_of_another_kind(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / CSV).write_text(text)
     with pytest.raises(DataError, match=said):
         read_folder(tmp_path)
+
+
+def test_row_that_another_row_contradicts(tmp_path: Path) -> None:
+    rows = [*ROWS, "UID_H777_1_1_hem.bmp,1.bmp,0"]
+    prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV, rows=rows)
+    assert "1.bmp is UID_57_29_1_all in another row" in problems(tmp_path)["label conflict"]
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    training(tmp_path / "elsewhere")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/fold_0").symlink_to(tmp_path / "elsewhere/fold_0")
+    (tmp_path / "elsewhere/fold_0/again").symlink_to(tmp_path / "elsewhere/fold_0")
+    assert len(index_cells(tmp_path / "root")) == 2
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    training(tmp_path)
+    with open(os.fsencode(tmp_path) + b"/fold_0/all/caf\xe9.txt", "w"):
+        pass
+    assert read_folder(tmp_path).strays == ["fold_0/all/caf\\xe9.txt"]
 
 
 def test_the_same_cell_twice(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""What can be known to fail before any work: parts that cannot be built, data that is not there."""
+
+from pathlib import Path
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig
+
+from leuk.config.targets import instantiate
+from leuk.data.datamodule import CNMCDataModule
+from leuk.errors import ConfigError, DataError, StoreError
+from leuk.grid.record import Record
+from leuk.runs.cell_run import is_complete
+from leuk.runs.fitting import build_trainer
+from leuk.runs.identity import choice_of, fingerprint_of, folder_of, uses_gan
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build what a cell is made of, its networks without memory, so that faults show at once.
+
+    Raises:
+        ConfigError: an argument that a part refuses, or two keys that contradict each other.
+        DataError: no such folder of images, or a split that no data could satisfy.
+    """
+    chosen = choice_of("augmentation", cfg)
+    if cfg.augmentation.name != chosen:
+        raise ConfigError(
+            f"augmentation.name={cfg.augmentation.name}: it follows the group; choose "
+            "augmentation=NAME"
+        )
+    if cfg.model.resolution != cfg.data.resolution:
+        raise ConfigError(
+            f"model.resolution={cfg.model.resolution} and data.resolution={cfg.data.resolution}: "
+            "set data.resolution alone"
+        )
+    check_root(cfg)
+    instantiate(cfg.split).check()
+    with torch.device("meta"):
+        instantiate(cfg.model)
+        if uses_gan(cfg):
+            instantiate(cfg.gan)
+    try:
+        build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ConfigError(f"trainer: {first}") from error
+
+
+def check_root(cfg: DictConfig) -> None:
+    """Refuse a folder of images that is not there."""
+    if "root" in cfg.data and not Path(cfg.data.root).expanduser().is_dir():
+        raise DataError(f"data.root={cfg.data.root}: no such folder; point it at the C-NMC images")
+
+
+def check_finished(cfg: DictConfig) -> None:
+    """Refuse to count a cell as complete whose settings or data have changed since.
+
+    Raises:
+        StoreError: naming the folder, and how to go on.
+    """
+    folder = folder_of(cfg, cfg.hydra)
+    if not is_complete(folder, fingerprint_of(cfg)):
+        return
+    data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+    before = Record.read(folder).data.get("files")
+    if before != data.listing():
+        raise StoreError(
+            f"{folder}: complete on other data, {data.root} has changed since; give this sweep a "
+            "name of its own: name=NAME"
+        )
