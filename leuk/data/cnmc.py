@@ -67,6 +67,7 @@ class CNMC(VisionDataset):  # type: ignore[misc]
 
     Attributes:
         cells: the table of :func:`index_cells`; row ``i`` is image ``i``.
+        listed: the same table before unreadable images were left out.
         store: what decoding left beside the pixels.
         data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
         targets: ``N`` labels, 1 = leukemic, -1 = unlabelled.
@@ -105,6 +106,7 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         super().__init__(root, transform=transform, target_transform=target_transform)
         cells = index_cells(root, on_corrupt)
         cells = labelled_cells(cells) if parts is None else keep_parts(cells, parts)
+        self.listed = cells
         self.store = PixelStore.open(
             cells, root, Frame(resolution, framing), Path(cache), on_corrupt
         )

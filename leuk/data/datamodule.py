@@ -207,7 +207,10 @@ class CNMCDataModule(CellBatches):
 
     def listing(self) -> str:
         """Hash of the names, labels and sizes of the files: whether the data is what it was."""
-        cells = labelled_cells(index_cells(self.root, self.on_corrupt))
+        if self._opened is not None:
+            cells = self._opened.listed
+        else:
+            cells = labelled_cells(index_cells(self.root, self.on_corrupt))
         sizes = [size_of(self.root / path) for path in cells["path"]]
         return digest([cells[["name", "label", "part"]].to_numpy().tolist(), sizes])
 

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/many_cells.py [--most 100000]
 
-Prints seconds per 1,000 cells and the memory taken that is not a mapped file. Measured on two cores:
+Prints seconds per 1,000 cells and the memory taken that is not a mapped file. On two cores
 indexing, decoding, splitting and loading cost the same per cell at 10,000 and at 100,000; linking,
-done once, 0.95 s per 1,000 at 10,000 and 2.6 s at 100,000; memory grows by 1 kB a cell, the tables.
+done once, 0.95 s per 1,000 at 10,000 and 2.6 s at 100,000; the tables take 1 kB a cell.
 """
 
 import argparse
