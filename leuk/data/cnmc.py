@@ -79,7 +79,7 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         transform: takes and returns a PIL image.
         target_transform: takes and returns a label.
         resolution: pixels a side.
-        framing: the part of each image that is kept, see :class:`leuk.data.pixels.Frame`.
+        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
         cache: folder of the pixel store.
         on_corrupt: ``raise``, or ``skip`` to leave bad files out with a warning.
 

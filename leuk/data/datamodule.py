@@ -123,7 +123,7 @@ class CNMCDataModule(CellBatches):
         root: folder of the images, see :func:`leuk.data.cnmc.index_cells`.
         split: from a table of cells to its stages.
         resolution: pixels a side.
-        framing: the part of each image that is kept, see :class:`leuk.data.pixels.Frame`.
+        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
         batch_size: cells a batch.
         workers: loader processes.
         seed: decides the order of the training cells.
@@ -152,7 +152,6 @@ class CNMCDataModule(CellBatches):
         self.on_corrupt = on_corrupt
         self.rule = split
         self._dataset: CNMC | None = None
-        self._opened: CNMC | None = None
         self.split = Split(_NONE, _NONE, _NONE)
         super().__init__(_EMPTY_BANK, _NONE, batch_size, workers, seed, transforms)
 
@@ -169,12 +168,11 @@ class CNMCDataModule(CellBatches):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and split the cells; a second call changes nothing."""
-        if self._dataset is None:
-            self._dataset = self.open()
-            labels = self._dataset.cells["label"].to_numpy(np.int64)
-            self.bank = PixelBank([self._dataset.data], labels)
-            self.split = self.rule(self._dataset.cells)
+        if self.bank is _EMPTY_BANK:
+            dataset = self.open()
+            self.split = self.rule(dataset.cells)
             self.train = self.split.train
+            self.bank = PixelBank([dataset.data], dataset.cells["label"].to_numpy(np.int64))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """Validation rows in order."""
@@ -186,8 +184,8 @@ class CNMCDataModule(CellBatches):
 
     def open(self) -> CNMC:
         """The cells with their linked subjects, before any split; indexed once in a process."""
-        if self._opened is not None:
-            return self._opened
+        if self._dataset is not None:
+            return self._dataset
         dataset = CNMC(
             self.root,
             resolution=self.resolution,
@@ -202,13 +200,13 @@ class CNMCDataModule(CellBatches):
                 f"{self.root / first}: an identical image has the other label; leuk data names it; "
                 "remove both or set data.on_corrupt=skip"
             )
-        self._opened = dataset
+        self._dataset = dataset
         return dataset
 
     def listing(self) -> str:
         """Hash of the names, labels and sizes of the files: whether the data is what it was."""
-        if self._opened is not None:
-            cells = self._opened.listed
+        if self._dataset is not None:
+            cells = self._dataset.listed
         else:
             cells = labelled_cells(index_cells(self.root, self.on_corrupt))
         sizes = [size_of(self.root / path) for path in cells["path"]]

@@ -80,19 +80,12 @@ def decode(path: Path, frame: Frame) -> Decoded:
     """
     try:
         with Image.open(path) as opened:
-            if opened.mode != "RGB":
-                raise DataError(
-                    f"{path}: {opened.mode} image where 8-bit RGB was expected; "
-                    "replace the file or set data.on_corrupt=skip"
-                )
             opened.load()
             image: Image.Image = opened
-    except DataError:
-        raise
     except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
-        raise DataError(
-            f"{path}: {_what_is_wrong(path, error)}; replace the file or set data.on_corrupt=skip"
-        ) from error
+        raise _unusable(path, _what_is_wrong(path, error)) from error
+    if image.mode != "RGB":
+        raise _unusable(path, f"{image.mode} image where 8-bit RGB was expected")
     size = image.size
     if size == FINAL_SIZE:
         image = image.crop(_centred(*size, NATIVE, NATIVE))
@@ -100,10 +93,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
     mask = grey.point(_LIT_TABLE)
     box = mask.getbbox()
     if box is None:
-        raise DataError(
-            f"{path}: no cell in it, all pixels are black; replace the file or set "
-            "data.on_corrupt=skip"
-        )
+        raise _unusable(path, "no cell in it, all pixels are black")
     square = _square(box)
     thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
     return Decoded(
@@ -143,6 +133,10 @@ def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     side = max(right - left, lower - upper)
     x, y = left - (side - (right - left)) // 2, upper - (side - (lower - upper)) // 2
     return (x, y, x + side, y + side)
+
+
+def _unusable(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}; replace the file or set data.on_corrupt=skip")
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

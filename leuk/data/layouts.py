@@ -82,7 +82,7 @@ def read_folder(root: Path) -> Index:
     rows: list[tuple[str, int, str, str, str]] = []
     problems: list[Problem] = []
     strays: list[str] = []
-    numbered: dict[str, str] = {}
+    numbered: list[str] = []
     tables: list[str] = []
     for path in _files(root):
         part, label = _place(root, path)
@@ -91,7 +91,7 @@ def read_folder(root: Path) -> Index:
         if is_image and label is not None and match is not None:
             _take_named(path, part or MERGED, label, match, rows, problems)
         elif is_image and label is None and part == PRELIM and _is_number(path):
-            numbered[path] = Path(path).stem
+            numbered.append(path)
         elif is_image and label is None and part == FINAL and _is_number(path):
             rows.append((path, UNLABELLED, "", FINAL, Path(path).name))
         elif _is_labels_csv(path):
@@ -160,7 +160,7 @@ def _take_named(
 
 def _take_numbered(
     root: Path,
-    numbered: dict[str, str],
+    numbered: list[str],
     tables: list[str],
     rows: list[tuple[str, int, str, str, str]],
     problems: list[Problem],
@@ -176,7 +176,8 @@ def _take_numbered(
     said: dict[str, tuple[int, str, str]] = {}
     for table in tables:
         _read_labels(root, table, said, problems)
-    for path, number in numbered.items():
+    for path in numbered:
+        number = Path(path).stem
         if number in said:
             label, subject, name = said.pop(number)
             rows.append((path, label, subject, PRELIM, name))
