@@ -18,6 +18,7 @@ from leuk.errors import LeukError
 
 COMMANDS = {
     "data": "audit a folder of cells: counts, faults, linked subjects",
+    "synthesize": "fit a GAN, write its cells and say how good they are; -m for several",
     "train": "fit, test and explain cells of the grid; -m runs a sweep",
     "report": "print and write the tables of a sweep",
 }
@@ -61,7 +62,7 @@ def _dispatch(arguments: list[str]) -> int:
     if _completes(arguments):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        listed = "\n".join(f"  {name:<8} {what}" for name, what in COMMANDS.items())
+        listed = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
         print(USAGE.format(commands=listed))
         return 0
     name, *rest = arguments

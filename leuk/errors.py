@@ -18,3 +18,7 @@ class DataError(LeukError):
 
 class StoreError(LeukError):
     """A folder that cannot be written, or holds something unexpected."""
+
+
+class TrainingError(LeukError):
+    """Fitting that went wrong in a way a setting can mend."""

@@ -26,6 +26,11 @@ SMALL = [
 ]
 """Overrides that make any experiment run in seconds."""
 
+SMALL_SYNTHESIS = [
+    *(text for text in SMALL if text.startswith(("data.", "gan_fit.", "trainer"))),
+]
+"""The same for made cells."""
+
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,11 +45,18 @@ def phantom(artefacts: Path) -> Path:
 
 
 @pytest.fixture
+def small_synthesis() -> list[str]:
+    """Overrides that make a GAN's cells in seconds."""
+    return [*SMALL_SYNTHESIS, "extractor.side=64"]
+
+
+@pytest.fixture
 def leuk(tmp_path: Path, artefacts: Path) -> Callable[..., int]:
     """``leuk("train", "model=cnn", ...)`` in this process, small; returns the exit code."""
 
     def run(command: str, *overrides: str) -> int:
-        small = [*SMALL, f"data.cache={artefacts}"] if command == "train" else []
+        smaller = {"train": SMALL, "synthesize": SMALL_SYNTHESIS}
+        small = [*smaller[command], f"data.cache={artefacts}"] if command in smaller else []
         given = {override.lstrip("+").split("=")[0] for override in overrides}
         kept = [override for override in small if override.split("=")[0] not in given]
         return main([command, f"outputs={tmp_path}", *kept, *overrides])

@@ -59,12 +59,14 @@ class Classifier(LightningModule, ABC):
 
     mean: Tensor
     std: Tensor
+    class_weights: Tensor
 
     def __init__(self, optim: Optim | Mapping[str, Any]) -> None:
         super().__init__()
         self.optim = optim if isinstance(optim, Optim) else Optim(**optim)
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
+        self.register_buffer("class_weights", torch.ones(2))
         self.val_auroc = BinaryAUROC()
         self._asked: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -76,6 +78,10 @@ class Classifier(LightningModule, ABC):
         """Take the channel statistics of the training part; they travel with the weights."""
         self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
         self.std.copy_(torch.tensor(std).view(3, 1, 1))
+
+    def weigh_by(self, weights: Sequence[float]) -> None:
+        """Take the weights of the healthy and the leukemic cells' training loss."""
+        self.class_weights.copy_(torch.tensor(weights))
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, 2)`` of healthy and leukemic for ``(B, 3, R, R)`` images in [0, 1]."""
@@ -104,14 +110,15 @@ class Classifier(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
-        loss = self._loss(self(batch["images"]), batch["labels"])
+        logits: Tensor = self(batch["images"])
+        loss = F.cross_entropy(logits.float(), batch["labels"], self.class_weights)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log ``val/loss`` and ``val/auroc``."""
         logits = self._ask(batch)
-        loss = self._loss(logits, batch["labels"])
+        loss = F.cross_entropy(logits, batch["labels"])
         self.val_auroc.update(logits.softmax(dim=1)[:, 1], batch["labels"])
         self.log("val/loss", loss, batch_size=len(batch["rows"]), sync_dist=True)
         self.log("val/auroc", self.val_auroc)
@@ -147,9 +154,6 @@ class Classifier(LightningModule, ABC):
         logits: Tensor = self(batch["images"]).float()
         self._asked.append((batch["rows"], logits, batch["labels"]))
         return logits
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam, or AdamW where there is weight decay."""

@@ -34,6 +34,12 @@ class GANFitConfig:
     epochs: int = 225
     """Passes over the training part's cells of the class that is made."""
     batch_size: int = 32
+    sample_every: int = 1
+    """Epochs between two grids of made cells."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints that a stopped fit goes on from."""
+    compile: bool = False
+    """Whether the networks are compiled; see ``tests/benchmarks/gans.py`` for where it pays."""
 
 
 @dataclass
@@ -41,6 +47,11 @@ class AugmentationConfig:
     """What is done about the smaller class."""
 
     name: str = "none"
+    classes: list[str] = field(default_factory=lambda: ["hem"])
+    """Of which classes cells are added: ``[hem]`` as in the thesis, or ``[hem,all]``, as many of
+    each, so that being made says nothing of the class."""
+    count: int | None = None
+    """Cells added of each class; null for as many as healthy ones are missing."""
 
 
 @dataclass
@@ -54,7 +65,7 @@ class TrainConfig:
     seed: int = 0
     """Decides initial weights, data order, dropout and sampling; 0 is a seed like any other."""
     recipe: str = MISSING
-    """The form of model and GAN: ``thesis``, or ``small`` at 64 px."""
+    """The form of model and GAN: ``thesis``, or ``small`` or ``strong`` at 64 px."""
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     transforms: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +80,31 @@ class TrainConfig:
     explain: dict[str, Any] = field(default_factory=dict)
     explain_cells: int = 16
     """How many test cells are explained."""
+
+
+@dataclass
+class SynthesizeConfig:
+    """The cells of one GAN, and how good they are: ``leuk synthesize``."""
+
+    outputs: str = "outputs"
+    """Everything written goes under this folder."""
+    name: str = "single"
+    """Folder of the sweep under ``outputs/synthetic``."""
+    seed: int = 0
+    """Decides initial weights, data order and sampling; 0 is a seed like any other."""
+    recipe: str = MISSING
+    """The form of the GAN: ``thesis``, ``small`` or ``strong``."""
+    data: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    gan: dict[str, Any] = field(default_factory=dict)
+    gan_fit: GANFitConfig = field(default_factory=GANFitConfig)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    held_out: str = "test"
+    """Stage whose subjects' cells made ones are compared with: ``test`` or ``val``."""
+    extractor: dict[str, Any] = field(default_factory=dict)
+    """What the features are that distances between sets of cells are measured in."""
 
 
 @dataclass
@@ -101,6 +137,9 @@ SMALLEST = {
     "fit.epochs": 1,
     "fit.patience": 1,
     "gan_fit.epochs": 1,
+    "gan_fit.sample_every": 1,
+    "gan_fit.checkpoint_every": 1,
+    "augmentation.count": 1,
     # Batch normalisation needs two.
     "data.batch_size": 2,
     "gan_fit.batch_size": 2,
@@ -132,6 +171,8 @@ def check_schema(cfg: DictConfig) -> None:
         raise ConfigError(f"name={cfg.name[:20]}...: at most {_LONGEST_NAME} letters")
     if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
         raise ConfigError(f"name={cfg.name}: it names one folder, without / and not hidden")
+    if cfg.get("held_out", "test") not in ("test", "val"):
+        raise ConfigError(f"held_out={cfg.held_out}: it must be test or val")
     if cfg.get("fit") and cfg.fit.mode not in ("min", "max"):
         raise ConfigError(f"fit.mode={cfg.fit.mode}: it must be min or max")
     if cfg.get("fit") and cfg.fit.monitor not in MONITORS:
@@ -143,4 +184,5 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store(name="data_schema", node=DataConfig)
     store.store(name="train_schema", node=TrainConfig)
+    store.store(name="synthesize_schema", node=SynthesizeConfig)
     store.store(name="report_schema", node=ReportConfig)

@@ -212,14 +212,17 @@ class CNMCDataModule(CellBatches):
         sizes = [size_of(self.root / path) for path in cells["path"]]
         return digest([cells[["name", "label", "part"]].to_numpy().tolist(), sizes])
 
-    def add_synthetic(self, pixels: npt.NDArray[np.uint8], label: Label) -> None:
-        """Add made cells ``uint8 (N, R, R, 3)`` of one class to the training part."""
+    def add_synthetic(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
+        """Add made cells ``uint8 (N, R, R, 3)`` with their labels ``(N,)`` to the training part."""
         first = len(self.bank)
-        labels = np.full(len(pixels), int(label))
         self.bank = PixelBank(
             [self.dataset.data, pixels], np.concatenate([self.bank.labels.numpy(), labels])
         )
         self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])
+
+    def repeat(self, rows: npt.NDArray[np.int64]) -> None:
+        """Show these training rows once more an epoch."""
+        self.train = np.concatenate([self.train, rows])
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in [0, 1], of the real training cells."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from leuk.errors import ConfigError
 
@@ -27,9 +26,19 @@ def start_side(resolution: int) -> int:
     return resolution // step
 
 
-def upsampling(before: int, after: int) -> nn.ConvTranspose2d:
+def check_widths(widths: Sequence[int], count: int) -> None:
+    """Refuse widths that are not one for each doubling of a generator.
+
+    Raises:
+        ConfigError: there are not ``count``.
+    """
+    if len(widths) != count:
+        raise ConfigError(f"gan.widths={list(widths)}: this generator takes {count} numbers")
+
+
+def upsampling(before: int, after: int, bias: bool = True) -> nn.ConvTranspose2d:
     """A 5 x 5 transposed convolution that doubles the side."""
-    return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1)
+    return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1, bias=bias)
 
 
 def downsampling(before: int, after: int) -> nn.Conv2d:
@@ -46,36 +55,56 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-class Dropout(nn.Module):
-    """Dropout of single values, from whole random words on a CPU.
+def glorot(layer: nn.Module) -> None:
+    """Initial weights as in the thesis's stack: Glorot uniform, biases 0."""
+    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
-    A discriminator drops millions of values a step, and torch's CPU generator draws them one by one
-    on one core; 8 bytes of one draw serve 8 values (see ``tests/benchmarks/dropout.py``). The share
-    is rounded to 256ths there; other devices use torch's own.
+
+class LeakyReLU(nn.Module):
+    """LeakyReLU and dropout as one product of each value and its gain.
+
+    The slope of torch's own depends on its input as far as autograd can see, so a penalty on the
+    gradient of a discriminator sends zeros back through all its layers once more; the gain here is
+    a constant to it. And torch's CPU generator draws dropout's values one by one on one core; here
+    8 bytes of one draw serve 8 values, the share rounded to 256ths. See
+    ``tests/benchmarks/leaky_relu.py``.
 
     Args:
-        share: of the values that become 0 in training, below 1; the others are scaled up to keep
-            the mean.
+        slope: below zero.
+        dropout: share of the values that become 0 in training, below 1; the others are scaled up to
+            keep the mean.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, slope: float, dropout: float = 0.0) -> None:
         super().__init__()
-        self.share = share
-        self.kept = round((1 - share) * 256)
+        self.slope = slope
+        self.dropout = dropout
 
     def forward(self, values: Tensor) -> Tensor:
-        if not self.training or not self.share:
-            return values
-        if values.device.type != "cpu" or not _dense(values):
-            return F.dropout(values, self.share)
-        words = torch.empty(-(-values.numel() // 8), dtype=torch.int64)
-        words.random_(torch.iinfo(torch.int64).min, None)
-        below = words.view(torch.uint8)[: values.numel()] < self.kept
-        mask = below.as_strided(values.shape, values.stride())
-        return values * (mask * (256 / self.kept)).to(values.dtype)
+        return values * self._gain(values.detach())
+
+    def _gain(self, values: Tensor) -> Tensor:
+        drops = self.training and self.dropout > 0
+        scale = 1 / (1 - self.dropout) if drops else 1.0
+        gain = (values > 0).to(values.dtype)
+        gain.mul_((1 - self.slope) * scale).add_(self.slope * scale)
+        return gain.mul_(_kept(values, self.dropout)) if drops else gain
 
     def extra_repr(self) -> str:
-        return f"share={self.share}"
+        return f"slope={self.slope}, dropout={self.dropout}"
+
+
+def _kept(values: Tensor, share: float) -> Tensor:
+    """Which values dropout keeps, each by itself; ``bool``, laid out as ``values``."""
+    if values.device.type != "cpu" or not _dense(values):
+        return torch.empty_like(values, dtype=torch.bool).bernoulli_(1 - share)
+    words = torch.empty(-(-values.numel() // 8), dtype=torch.int64)
+    words.random_(torch.iinfo(torch.int64).min, None)
+    kept = words.view(torch.uint8)[: values.numel()] < round((1 - share) * 256)
+    return kept.as_strided(values.shape, values.stride())
 
 
 def _dense(values: Tensor) -> bool:
@@ -106,3 +135,50 @@ def to_uint8(images: Tensor) -> Tensor:
 def from_unit(images: Tensor) -> Tensor:
     """Images in [0, 1] as the discriminators see them, in [-1, 1]."""
     return images * 2 - 1
+
+
+class PixelNoise(nn.Module):
+    """Adds noise, one number a pixel, as strongly as each channel has learned to want it.
+
+    Grain that differs from cell to cell need not come from the latent vector (Karras et al. 2019,
+    section 3.2).
+
+    Args:
+        channels: of the maps ``(B, C, h, w)``.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.full((channels, 1, 1), 0.1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        noise = torch.randn_like(maps[:, :1])
+        noisy: Tensor = maps + self.strength.to(maps.dtype) * noise
+        return noisy
+
+
+class MinibatchSpread(nn.Module):
+    """One more plane: how far apart the images of a group are (Karras et al. 2018, section 3).
+
+    A generator that makes one image over and over is found out by it.
+
+    Args:
+        group: images compared with each other; the largest divisor of the batch up to it.
+    """
+
+    def __init__(self, group: int = 4) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, maps: Tensor, alone: bool = False) -> Tensor:
+        """Maps ``(B, C, h, w)`` to ``(B, C + 1, h, w)``.
+
+        With ``alone`` no gradient passes from one image to another, for a penalty on each.
+        """
+        count = len(maps)
+        size = next(size for size in range(min(self.group, count), 0, -1) if count % size == 0)
+        groups = maps.float().unflatten(0, (size, count // size))
+        spread = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+        spread = spread.detach() if alone else spread
+        plane = spread.repeat(size).view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
+        return torch.cat([maps, plane.to(maps.dtype)], dim=1)

@@ -1,24 +1,29 @@
-"""DCGAN (Radford et al. 2016), in the thesis's form."""
+"""DCGAN (Radford et al. 2016): cross-entropy, in the thesis's form or with the strong networks."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
-from annotated_types import Len
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.config.ranges import Count, Counts, Positive, Share
-from leuk.gans.adversarial import Adversarial
+from leuk.config.ranges import Count, Counts, NotNegative, Share
+from leuk.gans.adversarial import Adversarial, Fitting
 from leuk.gans.blocks import (
     HALVINGS,
-    Dropout,
+    LeakyReLU,
     batch_norm,
+    check_widths,
     downsampling,
+    glorot,
     start_side,
     upsampling,
     widths_before,
 )
+from leuk.gans.diffaugment import DiffAugment
+from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.penalties import r1_penalty
 
 
 class Generator(nn.Sequential):
@@ -29,6 +34,7 @@ class Generator(nn.Sequential):
 
     def __init__(self, resolution: int, latent: int, first: int, widths: Sequence[int]) -> None:
         side = start_side(resolution)
+        check_widths(widths, HALVINGS)
         layers: list[nn.Module] = [
             nn.Linear(latent, first * side * side),
             nn.Unflatten(1, (first, side, side)),
@@ -38,22 +44,29 @@ class Generator(nn.Sequential):
             layers += [upsampling(before, after), nn.ReLU(), batch_norm(after)]
         layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
         super().__init__(*layers)
+        self.apply(glorot)
 
 
 class Discriminator(nn.Sequential):
-    """Stride-2 convolutions with LeakyReLU and dropout; images to logits ``(B, 1)`` of real."""
+    """Stride-2 convolutions with LeakyReLU and dropout; images to scores, high for real."""
 
     def __init__(self, resolution: int, widths: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
         for before, after in widths_before(widths, 3):
-            layers += [downsampling(before, after), nn.LeakyReLU(0.3), Dropout(dropout)]
+            layers += [downsampling(before, after), LeakyReLU(0.3, dropout)]
         side = resolution // 2 ** len(widths)
         layers += [nn.Flatten(), nn.Linear(widths[-1] * side * side, 1)]
         super().__init__(*layers)
+        self.apply(glorot)
+
+    def forward(self, images: Tensor, alone: bool = False) -> Tensor:
+        """Scores ``(B, 1)``; each image is always judged ``alone`` here."""
+        scores: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return scores
 
 
 class DCGAN(Adversarial):
-    """Generator and discriminator with binary cross-entropy.
+    """Generator and discriminator with binary cross-entropy, non-saturating.
 
     Without arguments it is the thesis's form (section 2 of the design: generator 3,939,491
     trainable parameters, discriminator 611,201).
@@ -61,15 +74,15 @@ class DCGAN(Adversarial):
     Args:
         resolution: pixels a side, a multiple of 32.
         latent: numbers a latent vector.
+        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
         first: channels of the generator's first map.
-        widths: channels after each of its five transposed convolutions.
-        discriminator_widths: channels after each convolution of the discriminator.
-        dropout: of the discriminator.
-        generator_rate: learning rate of the generator's Adam.
-        discriminator_rate: learning rate of the discriminator's.
-        beta1: of both.
-        clip: largest absolute value of a gradient of the discriminator.
-        updates: generator updates after which fitting stops.
+        widths: channels after each of its doublings: five plain, four of ``cell``.
+        opponent_widths: channels after each halving of the discriminator.
+        dropout: of the plain discriminator.
+        r1: weight of the R1 penalty; 0 for none.
+        r1_every: rounds between two penalties, each as much heavier (Karras et al. 2020).
+        fitting: how the networks are updated.
+        augment: what changes the images that the discriminator sees.
 
     Raises:
         ConfigError: a resolution that is not a multiple of 32.
@@ -79,55 +92,55 @@ class DCGAN(Adversarial):
         self,
         resolution: Count = 224,
         latent: Count = 500,
+        networks: Networks = "plain",
         first: Count = 128,
-        widths: Annotated[Sequence[Count], Len(HALVINGS, HALVINGS)] = (128, 64, 64, 32, 32),
-        discriminator_widths: Counts = (64, 128),
+        widths: Counts = (128, 64, 64, 32, 32),
+        opponent_widths: Counts = (64, 128),
         dropout: Share = 0.5,
-        generator_rate: Positive = 1e-4,
-        discriminator_rate: Positive = 2e-4,
-        beta1: Share = 0.5,
-        clip: Positive = 1.5,
-        updates: Count | None = None,
+        r1: NotNegative = 0.0,
+        r1_every: Count = 8,
+        fitting: Fitting | Mapping[str, Any] = Fitting(opponent_rate=2e-4, clip=1.5),
+        augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(resolution, latent, updates)
-        self.save_hyperparameters()
-        self.generator = Generator(resolution, latent, first, widths)
-        self.discriminator = Discriminator(resolution, discriminator_widths, dropout)
-        self.rates = (generator_rate, discriminator_rate)
-        self.beta1 = beta1
-        self.clip = clip
+        super().__init__(resolution, latent, fitting, augment)
+        self.r1, self.r1_every = r1, r1_every
+        generator: nn.Module
+        discriminator: nn.Module
+        if networks == "cell":
+            generator = CellGenerator(resolution, latent, first, widths)
+            discriminator = CellDiscriminator(resolution, opponent_widths, spread=True)
+        else:
+            generator = Generator(resolution, latent, first, widths)
+            discriminator = Discriminator(resolution, opponent_widths, dropout)
+        self._own(
+            generator,
+            discriminator,
+            networks=networks,
+            first=first,
+            widths=tuple(widths),
+            opponent_widths=tuple(opponent_widths),
+            dropout=dropout,
+            r1=r1,
+            r1_every=r1_every,
+        )
 
-    def adversarial_step(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One discriminator update, then one generator update, on the same made images."""
-        for_generator, for_discriminator = self.both_optimizers()
-        made = self.generator(self.noise(len(real)))
+    @property
+    def penalised(self) -> bool:
+        return bool(self.r1)
 
-        judged_real, judged_made = self.discriminator(real), self.discriminator(made.detach())
-        loss_discriminator = _bce(judged_real, 1) + _bce(judged_made, 0)
-        for_discriminator.zero_grad()
-        self.manual_backward(loss_discriminator)
-        torch.nn.utils.clip_grad_value_(self.discriminator.parameters(), self.clip)
-        for_discriminator.step()
+    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
+        loss = cross_entropy(self.judge(real, labels), 1) + cross_entropy(
+            self.judge(made, labels), 0
+        )
+        if self.r1 and self.done_updates % self.r1_every == 0:
+            alone = partial(self.opponent, alone=True)
+            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
+        return loss
 
-        self.discriminator.requires_grad_(False)
-        loss_generator = _bce(self.discriminator(made), 1)
-        for_generator.zero_grad()
-        self.manual_backward(loss_generator)
-        for_generator.step()
-        self.discriminator.requires_grad_(True)
-        return {"generator_loss": loss_generator, "discriminator_loss": loss_discriminator}
-
-    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the generator, Adam for the discriminator."""
-        betas = (self.beta1, 0.999)
-        return [
-            torch.optim.Adam(network.parameters(), lr=rate, betas=betas)
-            for network, rate in zip((self.generator, self.discriminator), self.rates, strict=True)
-        ]
+    def generator_loss(self, judged: Tensor) -> Tensor:
+        return cross_entropy(judged, 1)
 
 
-def _bce(logits: Tensor, truth: int) -> Tensor:
+def cross_entropy(scores: Tensor, truth: int) -> Tensor:
     """Binary cross-entropy against all-real (1) or all-made (0)."""
-    return F.binary_cross_entropy_with_logits(
-        logits.float(), torch.full_like(logits, truth, dtype=torch.float32)
-    )
+    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth))

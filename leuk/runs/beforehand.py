@@ -1,5 +1,6 @@
 """What can be known to fail before any work: parts that cannot be built, data that is not there."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,6 +14,10 @@ from leuk.grid.record import Record
 from leuk.runs.cell_run import is_complete
 from leuk.runs.fitting import build_trainer
 from leuk.runs.identity import choice_of, fingerprint_of, folder_of, uses_gan
+from leuk.runs.synthesis import classes_of
+
+# Lightning tells of every trainer that is built, and these are thrown away.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def check_parts(cfg: DictConfig) -> None:
@@ -39,6 +44,27 @@ def check_parts(cfg: DictConfig) -> None:
         instantiate(cfg.model)
         if uses_gan(cfg):
             instantiate(cfg.gan)
+    classes_of(cfg)
+    _check_trainer(cfg)
+
+
+def check_synthesis(cfg: DictConfig) -> None:
+    """Build what ``leuk synthesize`` needs, so that faults show at once.
+
+    Raises:
+        ConfigError: an argument that a part refuses, or weights of the extractor that are missing.
+        DataError: no such folder of images, or a split that no data could satisfy.
+    """
+    check_root(cfg)
+    instantiate(cfg.split).check()
+    with torch.device("meta"):
+        instantiate(cfg.gan)
+    classes_of(cfg)
+    instantiate(cfg.extractor)
+    _check_trainer(cfg)
+
+
+def _check_trainer(cfg: DictConfig) -> None:
     try:
         build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError) as error:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch import seed_everything
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
 from leuk.errors import LeukError, StoreError
 from leuk.explain.callback import Explain
 from leuk.grid.record import FILE, Record
@@ -25,7 +27,7 @@ from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import cell_of, current_hydra, fingerprint_of, folder_of, uses_gan
 from leuk.runs.progress import clock
-from leuk.runs.synthesis import balance
+from leuk.runs.synthesis import class_weights, repeated_rows, synthesise
 
 log = logging.getLogger(__name__)
 
@@ -130,19 +132,26 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
 
 
 def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
-    if not uses_gan(cfg):
+    """Add what the augmentation adds to the training part, and take it down."""
+    if uses_gan(cfg):
+        if made := synthesise(cfg, data):
+            data.add_synthetic(made.pixels, made.origin["label"].to_numpy(np.int64))
+            added = made.origin["label"].value_counts().to_dict()
+            record.data["synthetic"] = {
+                "counts": {label.folder: added[label] for label in Label if label in added},
+                "gans": sorted(set(made.origin["gan"])),
+                "cells": str(made.folder),
+            }
+            return
+    elif cfg.augmentation.name == "oversample":
+        repeated = repeated_rows(cfg, data, int(cfg.seed))
+        if repeated:
+            data.repeat(np.concatenate(list(repeated.values())))
+            record.data["repeated"] = {k.folder: len(rows) for k, rows in repeated.items()}
+            return
+    else:
         return
-    made = balance(cfg, data)
-    if made is None:
-        record.warnings.append("augmentation: healthy cells are not the fewer; nothing was made")
-        return
-    data.add_synthetic(made.pixels, made.label)
-    record.data["synthetic"] = {
-        "label": made.label.folder,
-        "count": len(made.pixels),
-        "gan": str(made.gan),
-        "cells": str(made.folder),
-    }
+    record.warnings.append("augmentation: healthy cells are not the fewer; nothing was added")
 
 
 def _fit(
@@ -154,6 +163,8 @@ def _fit(
     classifier: Classifier = instantiate(cfg.model)
     if cfg.fit.standardise:
         classifier.normalise_by(*data.channel_statistics())
+    if cfg.augmentation.name == "class_weights":
+        classifier.weigh_by(class_weights(data))
     callbacks = build_named(cfg.callbacks)
     loggers = list(build_named(cfg.logger).values())
     trainer = build_trainer(cfg, folder, list(callbacks.values()), logger=loggers)

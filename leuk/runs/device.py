@@ -14,6 +14,11 @@ def uses_cuda(accelerator: str) -> bool:
     return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
 
+def device_for(accelerator: str) -> str:
+    """Where networks outside a trainer work: ``cuda`` or ``cpu``."""
+    return "cuda" if uses_cuda(accelerator) else "cpu"
+
+
 def gains_from_bf16(accelerator: str) -> bool:
     """Whether bfloat16 is fast there: Ampere and later GPUs, CPUs with instructions for it."""
     if uses_cuda(accelerator):

@@ -1,6 +1,6 @@
 """From a composed config to the cell it describes, its folder and its fingerprint."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
 from leuk.grid.cell import LEAKY, Cell, variant_of
-from leuk.runs.device import gains_from_channels_last, precision_for
+from leuk.runs.device import device_for, gains_from_channels_last, precision_for
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
 """Config groups that a cell's identity names by themselves."""
+
+SYNTHESIS_AXES = ("gan", "split")
+"""The same, of a set of made cells."""
 
 NEUTRAL_GROUPS = ("trainer",)
 """Config groups whose choice alone changes no result; single keys of theirs may."""
@@ -31,6 +34,8 @@ NEUTRAL = (
     "logger",
     "explain",
     "explain_cells",
+    "gan_fit.sample_every",
+    "gan_fit.checkpoint_every",
     "data.root",
     "data.workers",
     "data.cache",
@@ -55,13 +60,26 @@ def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
     axes = {axis: str(choices[axis]) for axis in AXES}
     if instantiate(cfg.split).leaky:
         axes["split"] += LEAKY
-    return Cell(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg)))
+    return Cell(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg, AXES)))
 
 
-def _settings(cfg: DictConfig, hydra_cfg: DictConfig) -> dict[str, Any]:
+def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
+    """``<gan>-<split>-s<seed>[-<variant>]``, the folder of one GAN's cells."""
+    choices = hydra_cfg.runtime.choices
+    split = f"{choices.split}{LEAKY if instantiate(cfg.split).leaky else ''}"
+    variant = variant_of(_settings(cfg, hydra_cfg, SYNTHESIS_AXES))
+    return "-".join(part for part in (choices.gan, split, f"s{cfg.seed}", variant) if part)
+
+
+def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
+    """``<outputs>/synthetic/<name>/<gan>-<split>-s<seed>[-<variant>]``."""
+    return Path(str(cfg.outputs)) / "synthetic" / str(cfg.name) / synthesis_name(cfg, hydra_cfg)
+
+
+def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> dict[str, Any]:
     """Overrides that change results and differ from what the experiment gives without them."""
     parsed = OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task))
-    named = {*AXES, *NEUTRAL_GROUPS, "seed", "experiment"}
+    named = {*axes, *NEUTRAL_GROUPS, "seed", "experiment"}
     candidates = [
         o for o in parsed if o.key_or_group not in named and not is_neutral(o.key_or_group, cfg)
     ]
@@ -82,7 +100,7 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig) -> dict[str, Any]:
         else:
             now, before = OmegaConf.select(cfg, key), OmegaConf.select(grouped, key)
         if now != before:
-            settings[key] = now
+            settings[key] = OmegaConf.to_container(now) if OmegaConf.is_config(now) else now
     return settings
 
 
@@ -95,9 +113,13 @@ def _base(command: str, overrides: tuple[str, ...]) -> DictConfig:
         return compose(command, overrides=list(overrides), return_hydra_config=True)
 
 
+WITHOUT_GAN = ("none", "oversample", "class_weights")
+"""Augmentations that fit no GAN; its settings count only with the others."""
+
+
 def uses_gan(cfg: DictConfig) -> bool:
-    """Whether the cell's augmentation fits a GAN; its settings count only then."""
-    return bool(cfg.augmentation.name != "none")
+    """Whether the cell's augmentation fits a GAN."""
+    return cfg.augmentation.name not in WITHOUT_GAN
 
 
 def is_neutral(key: str, cfg: DictConfig) -> bool:
@@ -155,8 +177,11 @@ def register_resolvers() -> None:
     resolvers: dict[str, Callable[..., Any]] = {
         "leuk.cell": lambda *, _root_: cell_of(*_with_hydra(_root_)).folder,
         "leuk.folder": lambda *, _root_: str(folder_of(*_with_hydra(_root_))),
+        "leuk.synthesis": lambda *, _root_: str(synthesis_folder(*_with_hydra(_root_))),
+        "leuk.synthesis_name": lambda *, _root_: synthesis_name(*_with_hydra(_root_)),
         "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
         "leuk.precision": precision_for,
+        "leuk.device": device_for,
         "leuk.channels_last": gains_from_channels_last,
     }
     for name, resolver in resolvers.items():

@@ -1,33 +1,22 @@
-"""The GAN of a cell: fitted once per training part, kept as an artefact, and what it makes."""
+"""What is added to a training part: a GAN's cells, repeated cells, or weights of the classes."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from hydra.utils import get_class
-from lightning.pytorch import seed_everything
-from lightning.pytorch.loggers import CSVLogger
-from omegaconf import DictConfig, OmegaConf
-from torchvision.utils import save_image
+import pandas as pd
+from omegaconf import DictConfig
 
-from leuk.config.targets import instantiate
-from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.gans.adversarial import Adversarial
-from leuk.runs.fitting import build_named, build_trainer
-from leuk.runs.identity import NEUTRAL
+from leuk.errors import ConfigError
+from leuk.runs.gan_fit import FORMAT, fitted_gan, form_of, load_gan
 from leuk.store.artefacts import make_once
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Part of every GAN's key: raise it when fitting or sampling changes."""
-
-
-_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -36,94 +25,103 @@ class Synthetic:
 
     Attributes:
         pixels: ``uint8 (N, R, R, 3)``.
-        label: the class they were made of.
-        gan: artefact of the GAN.
+        origin: one row a cell: ``label``, ``gan`` (artefact of the GAN that made it), ``seed`` and
+            ``position`` (of the draw; the same three make the same cell).
         folder: artefact of the cells.
     """
 
     pixels: npt.NDArray[np.uint8]
-    label: Label
-    gan: Path
+    origin: pd.DataFrame
     folder: Path
 
 
-def balance(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
-    """Make healthy cells until the training part has as many as leukemic ones.
+def classes_of(cfg: DictConfig) -> list[Label]:
+    """The classes that cells are added of.
 
-    The GAN sees the training part's healthy cells and nothing else.
+    Raises:
+        ConfigError: a name that is no class, or none at all.
+    """
+    known = {label.folder: label for label in Label}
+    names = list(cfg.augmentation.classes)
+    if not names or set(names) - set(known) or len(set(names)) < len(names):
+        raise ConfigError(f"augmentation.classes={names}: name hem, all or both, each once")
+    return sorted(known[name] for name in names)
+
+
+def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
+    """How many cells of each class are to be added; empty where healthy ones are not the fewer."""
+    count = cfg.augmentation.count
+    if count is None:
+        labels = data.part("train")["label"]
+        count = int((labels == Label.ALL).sum() - (labels == Label.HEM).sum())
+    if count <= 0:
+        log.warning("augmentation: healthy cells are not the fewer here; nothing is added")
+        return {}
+    return dict.fromkeys(classes_of(cfg), count)
+
+
+def synthesise(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
+    """Make the cells that the config asks for, or find them made.
+
+    A GAN sees the training part's cells of the classes it makes and nothing else; one that is not
+    told the class is fitted once for each.
 
     Returns:
-        None where healthy cells are not the fewer.
+        None where nothing is to be made.
     """
-    labels = data.part("train")["label"]
-    missing = int((labels == Label.ALL).sum() - (labels == Label.HEM).sum())
-    if missing <= 0:
-        log.warning("augmentation: healthy cells are not the fewer here; nothing is made")
+    counts = wanted(cfg, data)
+    if not counts:
         return None
-    artefacts = Path(cfg.outputs) / "artefacts"
-    rows = data.split.train[labels.to_numpy() == Label.HEM]
-    gan = make_once(
-        artefacts, "gan", gan_key(cfg, data, rows), lambda to: _fit(cfg, data, rows, to)
-    )
-    key = {"format": FORMAT, "gan": gan.name, "count": missing, "seed": int(cfg.seed)}
-    folder = make_once(artefacts, "synthetic", key, lambda to: _sample(cfg, gan, missing, to))
-    pixels = np.load(folder / "cells.npy", mmap_mode="c")
-    log.info("%d healthy cells from %s", missing, gan)
-    return Synthetic(pixels, Label.HEM, gan, folder)
-
-
-def gan_key(
-    cfg: DictConfig, data: CNMCDataModule, rows: npt.NDArray[np.int64]
-) -> dict[str, object]:
-    """Everything that determines a fitted GAN: its form, its fitting, its cells and its seed."""
-    return {
+    labels = list(counts)
+    if form_of(cfg).CONDITIONAL:
+        gans = dict.fromkeys(labels, fitted_gan(cfg, data, list(Label)))
+    else:
+        gans = {label: fitted_gan(cfg, data, [label]) for label in labels}
+    key = {
         "format": FORMAT,
-        "gan": OmegaConf.to_container(cfg.gan, resolve=True),
-        "gan_fit": OmegaConf.to_container(cfg.gan_fit, resolve=True),
-        "trainer": _lasting(cfg.trainer),
-        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
-        "cells": data.content(rows),
+        "cells": {label.folder: [gans[label].name, counts[label]] for label in labels},
         "seed": int(cfg.seed),
     }
+    root = Path(cfg.outputs) / "artefacts"
+    folder = make_once(root, "synthetic", key, lambda target: _sample(cfg, gans, counts, target))
+    pixels = np.load(folder / "cells.npy", mmap_mode="c")
+    origin = pd.read_csv(folder / "origin.csv")
+    for label in labels:
+        log.info("%d %s cells from %s", counts[label], label.folder, gans[label])
+    return Synthetic(pixels, origin, folder)
 
 
-def _lasting(trainer: DictConfig) -> dict[str, object]:
-    """The settings of a trainer that change what is fitted; a GAN has epochs of its own."""
-    values = OmegaConf.to_container(trainer, resolve=True)
-    assert isinstance(values, dict)
-    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
-    return {str(name): value for name, value in values.items() if name not in neutral}
+def _sample(
+    cfg: DictConfig, gans: Mapping[Label, Path], counts: Mapping[Label, int], target: Path
+) -> None:
+    seed = int(cfg.seed)
+    cells, origins = [], []
+    for label, gan in gans.items():
+        cells.append(load_gan(cfg, gan).sample(counts[label], label, seed))
+        position = np.arange(counts[label])
+        origins.append(
+            pd.DataFrame({"label": int(label), "gan": gan.name, "seed": seed, "position": position})
+        )
+    np.save(target / "cells.npy", np.concatenate(cells))
+    pd.concat(origins).to_csv(target / "origin.csv", index=False)
 
 
-def _fit(cfg: DictConfig, data: CNMCDataModule, rows: npt.NDArray[np.int64], target: Path) -> None:
-    """Fit a GAN on ``rows`` and leave its weights and loss curves in ``target``."""
-    log.info("fitting %s on %d healthy training cells", cfg.gan._target_, len(rows))
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    gan: Adversarial = instantiate(cfg.gan)
-    batches = CellBatches(
-        data.bank,
-        rows,
-        batch_size=cfg.gan_fit.batch_size,
-        workers=cfg.data.workers,
-        seed=cfg.seed,
-    )
-    trainer = build_trainer(
-        cfg,
-        target,
-        list(build_named(cfg.callbacks, ("progress", "channels_last")).values()),
-        max_epochs=cfg.gan_fit.epochs,
-        enable_checkpointing=False,
-        logger=CSVLogger(target, name="", version="log"),
-    )
-    trainer.fit(gan, datamodule=batches)
-    trainer.save_checkpoint(target / "gan.ckpt", weights_only=True)
+def repeated_rows(
+    cfg: DictConfig, data: CNMCDataModule, seed: int
+) -> dict[Label, npt.NDArray[np.int64]]:
+    """Training rows to show again; within a class no cell is shown twice more than another."""
+    of_part = data.part("train")["label"].to_numpy()
+    random = np.random.default_rng(seed)
+    rows = {}
+    for label, count in wanted(cfg, data).items():
+        own = data.split.train[of_part == label]
+        rounds = [random.permutation(own) for _ in range(-(-count // len(own)))]
+        rows[label] = np.concatenate(rounds)[:count]
+    return rows
 
 
-def _sample(cfg: DictConfig, gan_folder: Path, count: int, target: Path) -> None:
-    form = get_class(cfg.gan._target_)
-    assert issubclass(form, Adversarial)
-    gan = form.load_from_checkpoint(gan_folder / "gan.ckpt", weights_only=True)
-    cells = gan.sample(count, Label.HEM, seed=int(cfg.seed))
-    np.save(target / "cells.npy", cells)
-    shown = torch.from_numpy(cells[:_SHOWN]).permute(0, 3, 1, 2) / 255
-    save_image(shown, target / "cells.png", nrow=_SHOWN // 8)
+def class_weights(data: CNMCDataModule) -> list[float]:
+    """Weights of the classes' losses, so that both weigh the same: N / (2 N of the class)."""
+    labels = data.part("train")["label"].to_numpy()
+    counts = np.bincount(labels, minlength=len(Label))
+    return [float(len(labels) / (len(Label) * count)) for count in counts]

@@ -4,6 +4,7 @@ An artefact is a folder ``<root>/<kind>/<hash>/``. It is written beside its plac
 whole, behind a file lock, so that processes that need the same one at the same time make it once.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -19,6 +20,9 @@ from leuk.store.digest import digest
 log = logging.getLogger(__name__)
 
 MANIFEST = "artefact.json"
+
+_HASHED = 64 * 2**20
+"""Bytes of the largest file whose content is checked at every use."""
 
 
 def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
@@ -48,13 +52,28 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
     return folder
 
 
+def unfinished(root: Path, kind: str, key: Mapping[str, Any]) -> Path:
+    """Folder where the making of an artefact may leave what a later start can go on from.
+
+    It is the maker's, who holds the artefact's lock, and the maker's to remove.
+    """
+    return root / kind / f".{digest(key)}.unfinished"
+
+
 def is_whole(folder: Path) -> bool:
-    """Whether ``folder`` holds every file its manifest lists, at the size it lists."""
+    """Whether ``folder`` holds every file its manifest lists, as it lists them."""
     try:
-        sizes: dict[str, int] = json.loads((folder / MANIFEST).read_text())["files"]
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        listed: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["files"]
+        return all(_facts(folder / name) == facts for name, facts in listed.items())
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
+
+
+def _facts(path: Path) -> list[Any]:
+    """Size and hash of a file; large ones go by their size alone, as reading them takes long."""
+    size = path.stat().st_size
+    content = path.read_bytes() if size <= _HASHED else b""
+    return [size, hashlib.sha256(content).hexdigest()[:16]]
 
 
 def _build(folder: Path, key: Mapping[str, Any], build: Callable[[Path], None]) -> None:
@@ -64,7 +83,7 @@ def _build(folder: Path, key: Mapping[str, Any], build: Callable[[Path], None]) 
     with whole_folder(folder) as temporary:
         build(temporary)
         files = {
-            path.relative_to(temporary).as_posix(): path.stat().st_size
+            path.relative_to(temporary).as_posix(): _facts(path)
             for path in sorted(temporary.rglob("*"))
             if path.is_file()
         }

@@ -101,12 +101,20 @@ def test_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_fewer_healthy_cells_than_a_batch(run: Leuk, tiny_folds: Path) -> None:
+def test_fewer_healthy_cells_than_a_batch(
+    run: Leuk, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for cell in range(3, 9):
         for subject in (1, 2):
             write_cell(tiny_folds / f"fold_0/all/UID_{subject}_{cell}_1_all.bmp")
     small_gan = ["gan_fit.epochs=1", "gan_fit.batch_size=64", "gan.latent=4"]
-    assert run(*real(tiny_folds), "augmentation=dcgan", *small_gan) == 0
+    assert run(*real(tiny_folds), "augmentation=dcgan", *small_gan) == 1
+    said = "gan_fit.batch_size=64: the training part has 2 cells for the GAN"
+    assert said in capsys.readouterr().out
+    (path,) = tmp_path.glob("out/runs/single/*/record.json")
+    error = Record.read(path.parent).error
+    assert error is not None
+    assert error["message"].startswith(said)
 
 
 def test_nothing_to_balance_is_said(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:

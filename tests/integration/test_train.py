@@ -17,7 +17,7 @@ from leuk.cli import main
 from leuk.config import conf_dir
 from leuk.data import pixels
 from leuk.grid.record import Record
-from leuk.runs import synthesis
+from leuk.runs import gan_fit
 
 Leuk = Callable[..., int]
 Read = Callable[..., Record]
@@ -56,7 +56,7 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert set(written.baselines["area"]) == set(written.metrics["test"])
     assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
     counts = written.data["counts"]["train"]
-    assert written.data["synthetic"]["count"] == counts["all"] - counts["hem"]
+    assert written.data["synthetic"]["counts"]["hem"] == counts["all"] - counts["hem"]
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["cells"] == 4
@@ -105,8 +105,8 @@ def test_found_gan_gives_what_a_fitted_one_gave(
     leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[object] = []
-    fit = synthesis._fit
-    monkeypatch.setattr(synthesis, "_fit", lambda *args: (fits.append(args), fit(*args)))
+    fit = gan_fit._fit
+    monkeypatch.setattr(gan_fit, "_fit", lambda *args: (fits.append(args), fit(*args)))
     arguments = ["augmentation=dcgan", "gan.latent=11"]
     for name in ("first", "second"):
         assert leuk("train", *arguments, f"name={name}") == 0
@@ -160,7 +160,7 @@ def test_failing_cell_leaves_its_traceback_and_the_others_run(
     def fail(*_: object) -> None:
         raise RuntimeError("the GAN broke")
 
-    monkeypatch.setattr(synthesis, "_fit", fail)
+    monkeypatch.setattr(gan_fit, "_fit", fail)
     code = leuk("train", "-m", "name=s", "augmentation=dcgan,none", "gan.latent=13")
     assert code == 1
     failed = record("s", "dcgan")
@@ -207,7 +207,7 @@ def test_gan_of_a_smoke_run_is_not_taken_for_a_real_one(leuk: Leuk, record: Read
     arguments = ["augmentation=dcgan", "gan.latent=17"]
     assert leuk("train", *arguments, "name=smoke", "+trainer.limit_train_batches=1") == 0
     assert leuk("train", *arguments, "name=real") == 0
-    smoke, real = (record(name).data["synthetic"]["gan"] for name in ("smoke", "real"))
+    smoke, real = (record(name).data["synthetic"]["gans"] for name in ("smoke", "real"))
     assert smoke != real
 
 
@@ -248,3 +248,20 @@ def test_python_m_leuk_is_leuk() -> None:
         [sys.executable, "-m", "leuk"], capture_output=True, text=True, check=True
     )
     assert "usage: leuk COMMAND" in done.stdout
+
+
+@pytest.mark.parametrize("augmentation", ["wgan", "cgan", "oversample", "class_weights"])
+def test_every_augmentation(augmentation: str, leuk: Leuk, record: Read, tmp_path: Path) -> None:
+    assert leuk("train", f"augmentation={augmentation}", "name=one", "explain=none") == 0
+    written = record("one")
+    counts = written.data["counts"]["train"]
+    missing = counts["all"] - counts["hem"]
+    if augmentation == "oversample":
+        assert written.data["repeated"] == {"hem": missing}
+    elif augmentation == "class_weights":
+        weights = torch.load(next(tmp_path.rglob("best.ckpt")), weights_only=True)["state_dict"]
+        total = counts["all"] + counts["hem"]
+        expected = [total / (2 * counts["hem"]), total / (2 * counts["all"])]
+        assert weights["class_weights"].tolist() == pytest.approx(expected)
+    else:
+        assert written.data["synthetic"]["counts"] == {"hem": missing}

@@ -32,8 +32,8 @@ def schemas() -> None:
         __import__(f"leuk.commands.{command}")
 
 
-def cells(*overrides: str) -> list[DictConfig]:
-    return compose_cells("train", CommandLine.read("train", overrides))
+def cells(*overrides: str, command: str = "train") -> list[DictConfig]:
+    return compose_cells(command, CommandLine.read(command, overrides))
 
 
 def options(group: str) -> list[str]:
@@ -61,7 +61,7 @@ WRONG = [
     ("explain=[gradcam,lme]", "no explain lme"),
     ("experiment=null", "a group cannot be left out; known: demo"),
     ("+fitt.epochs=3", "no key fitt; did you mean fit?"),
-    ("+augmentation.foo.bar=1", "no key augmentation.foo; did you mean augmentation.name?"),
+    ("+augmentation.foo.bar=1", "no key augmentation.foo; did you mean augmentation"),
     ("data.root=/tmp", "data.root belongs to data=cnmc; give that too"),
     ("augmentation.name=oversample", "it follows the group; choose augmentation=NAME"),
     ("~model._target_", "model._target_ cannot be left out"),
@@ -91,7 +91,7 @@ WRONG = [
     ("model.dropout=1", "input should be less than 1"),
     ("data.batch_size=0", "input should be greater than or equal to 1"),
     ("data.workers=-1", "greater than or equal to 0"),
-    ("gan.widths=[8,8]", "gan.widths=[8, 8]: "),
+    ("gan.widths=[8,8] augmentation=dcgan", "gan.widths=[8, 8]: "),
     ("seed=-1", "seed=-1: it must be 0 or more"),
     ("seed=99999999999", "it must be 4294967295 or less"),
     ("fit.epochs=0", "fit.epochs=0: it must be 1 or more"),
@@ -167,8 +167,9 @@ def test_every_option_composes(group: str) -> None:
     if group == "hydra":
         return
     for option in options(group):
-        extra = ["data.root=."] if group == "data" and option == "cnmc" else []
-        (cfg,) = cells(f"{group}={option}", *extra)
+        extra = {"cnmc": ["data.root=."], "classifier": ["extractor.run=."]}.get(option, [])
+        command = "synthesize" if group == "extractor" else "train"
+        (cfg,) = cells(f"{group}={option}", *extra, command=command)
         assert cfg
 
 

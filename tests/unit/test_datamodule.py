@@ -77,7 +77,7 @@ def test_gathering_copies(data: CNMCDataModule) -> None:
 def test_synthetic_cells_join_the_training_part_only(data: CNMCDataModule) -> None:
     before = {stage: getattr(data.split, stage).copy() for stage in ("train", "val", "test")}
     made = np.full((7, 32, 32, 3), 200, np.uint8)
-    data.add_synthetic(made, Label.HEM)
+    data.add_synthetic(made, np.full(len(made), int(Label.HEM)))
     new = np.setdiff1d(data.train, before["train"])
     assert len(new) == 7
     batch = data.transfer_batch_to_device(torch.from_numpy(np.r_[new, 0]), CPU, 0)

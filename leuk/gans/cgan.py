@@ -1,0 +1,190 @@
+"""cGAN (Mirza & Osindero 2014): the class is told to both; strong with projection (Miyato 2018)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leuk.config.ranges import Count, Counts, NotNegative, Share
+from leuk.data.labels import Label
+from leuk.gans.adversarial import Adversarial, Fitting
+from leuk.gans.blocks import LeakyReLU, glorot, widths_before
+from leuk.gans.dcgan import cross_entropy
+from leuk.gans.diffaugment import DiffAugment
+from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.penalties import r1_penalty
+from leuk.gans.wgan import Generator
+
+Condition = Literal["onehot", "embedding"]
+
+_CLASSES = len(Label)
+_EMBEDDED = 50
+_SLOPE = 0.2
+
+
+class OneHot(nn.Module):
+    """Labels ``(B,)`` as ``(B, 2)``, 1 at the class."""
+
+    size = _CLASSES
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return F.one_hot(labels, _CLASSES).float()
+
+
+class Embedded(nn.Embedding):
+    """Labels ``(B,)`` as 50 learned numbers each."""
+
+    size = _EMBEDDED
+
+    def __init__(self) -> None:
+        super().__init__(_CLASSES, _EMBEDDED)
+
+
+class ConditionalGenerator(nn.Module):
+    """A generator whose input is the noise with the label's numbers joined to it.
+
+    Args:
+        network: from ``(B, latent + condition.size)`` to images.
+        condition: from labels to numbers.
+    """
+
+    def __init__(self, network: nn.Module, condition: OneHot | Embedded) -> None:
+        super().__init__()
+        self.network = network
+        self.condition = condition
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Images ``(B, 3, R, R)`` from noise ``(B, latent)`` and labels ``(B,)``."""
+        images: Tensor = self.network(torch.cat([noise, self.condition(labels)], dim=1))
+        return images
+
+
+class PlaneDiscriminator(nn.Sequential):
+    """4 x 4 stride-2 convolutions over the image and one plane that holds its label, -1 or 1."""
+
+    def __init__(self, resolution: int, widths: Sequence[int], dropout: float) -> None:
+        layers: list[nn.Module] = []
+        for before, after in widths_before(widths, 4):
+            layers += [
+                nn.Conv2d(before, after, 4, stride=2, padding=1),
+                LeakyReLU(_SLOPE, dropout),
+            ]
+        side = resolution // 2 ** len(widths)
+        super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, 1))
+        self.apply(glorot)
+
+    def forward(self, images: Tensor, labels: Tensor, alone: bool = False) -> Tensor:  # type: ignore[override]
+        """Scores ``(B, 1)``, high for real images of their labels ``(B,)``."""
+        plane = (2.0 * labels - 1).to(images.dtype).view(-1, 1, 1, 1)
+        joined = torch.cat([images, plane.expand(-1, 1, *images.shape[2:])], dim=1)
+        scores: Tensor = super().forward(joined)  # type: ignore[no-untyped-call]
+        return scores
+
+
+class ProjectionDiscriminator(CellDiscriminator):
+    """Adds to the score how well the features go with the class (Miyato & Koyama 2018, eq. 3)."""
+
+    def __init__(self, resolution: int, widths: Sequence[int]) -> None:
+        super().__init__(resolution, widths, spread=True)
+        self.classes = nn.Embedding(_CLASSES, self.score.in_features)
+        nn.init.normal_(self.classes.weight, 0.0, 0.02)
+
+    def forward(self, images: Tensor, labels: Tensor, alone: bool = False) -> Tensor:  # type: ignore[override]
+        """Scores ``(B, 1)``, high for real images of their labels ``(B,)``."""
+        features = self.features(images, alone)
+        matching = (features * self.classes(labels)).sum(dim=1, keepdim=True)
+        score: Tensor = self.score(features) + matching
+        return score
+
+
+class CGAN(Adversarial):
+    """A GAN of both classes: cross-entropy with plain networks, hinge with projection.
+
+    Without arguments it is the thesis's form with the label one-hot; with ``condition="embedding"``
+    the generator has the 4,258,887 trainable parameters of section 2 of the design. The
+    discriminator has 11,197,377.
+
+    Args:
+        resolution: pixels a side, a multiple of 32.
+        latent: numbers a latent vector, before the label is joined to it.
+        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
+        condition: how the generator is told the class: ``onehot`` or ``embedding``.
+        first: channels of the generator's first map.
+        widths: channels after each of its doublings: five plain, four of ``cell``.
+        opponent_widths: channels after each halving of the discriminator.
+        dropout: of the plain discriminator.
+        r1: weight of the R1 penalty; 0 for none.
+        r1_every: rounds between two penalties, each as much heavier.
+        fitting: how the networks are updated.
+        augment: what changes the images that the discriminator sees.
+
+    Raises:
+        ConfigError: a resolution that is not a multiple of 32.
+    """
+
+    CONDITIONAL = True
+
+    def __init__(
+        self,
+        resolution: Count = 224,
+        latent: Count = 500,
+        networks: Networks = "plain",
+        condition: Condition = "onehot",
+        first: Count = 128,
+        widths: Counts = (128, 64, 64, 32, 32),
+        opponent_widths: Counts = (64, 128, 256, 512, 1024),
+        dropout: Share = 0.3,
+        r1: NotNegative = 0.0,
+        r1_every: Count = 8,
+        fitting: Fitting | Mapping[str, Any] = Fitting(2e-4, 5e-5, clip=1.0, generator_steps=2),
+        augment: DiffAugment | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(resolution, latent, fitting, augment)
+        self.r1, self.r1_every = r1, r1_every
+        self.projects = networks == "cell"
+        told = OneHot() if condition == "onehot" else Embedded()
+        shape = (resolution, latent + told.size, first, widths)
+        network = CellGenerator(*shape) if self.projects else Generator(*shape)
+        self._own(
+            ConditionalGenerator(network, told),
+            ProjectionDiscriminator(resolution, opponent_widths)
+            if self.projects
+            else PlaneDiscriminator(resolution, opponent_widths, dropout),
+            networks=networks,
+            condition=condition,
+            first=first,
+            widths=tuple(widths),
+            opponent_widths=tuple(opponent_widths),
+            dropout=dropout,
+            r1=r1,
+            r1_every=r1_every,
+        )
+
+    def make(self, noise: Tensor, labels: Tensor) -> Tensor:
+        images: Tensor = self.generator(noise, labels)
+        return images
+
+    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.opponent(self.seen(images), labels)
+        return scores.float()
+
+    @property
+    def penalised(self) -> bool:
+        return bool(self.r1)
+
+    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
+        of_real, of_made = self.judge(real, labels), self.judge(made, labels)
+        if self.projects:
+            loss = F.relu(1 - of_real).mean() + F.relu(1 + of_made).mean()
+        else:
+            loss = cross_entropy(of_real, 1) + cross_entropy(of_made, 0)
+        if self.r1 and self.done_updates % self.r1_every == 0:
+            alone = partial(self.opponent, labels=labels, alone=True)
+            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
+        return loss
+
+    def generator_loss(self, judged: Tensor) -> Tensor:
+        return -judged.mean() if self.projects else cross_entropy(judged, 1)

@@ -1,0 +1,131 @@
+"""WGAN with gradient penalty (Gulrajani et al. 2017), as in the thesis or with strong networks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from leuk.config.ranges import Count, Counts, NotNegative, Positive, Share
+from leuk.gans.adversarial import Adversarial, Fitting
+from leuk.gans.blocks import (
+    HALVINGS,
+    batch_norm,
+    check_widths,
+    glorot,
+    start_side,
+    upsampling,
+    widths_before,
+)
+from leuk.gans.dcgan import Discriminator
+from leuk.gans.diffaugment import DiffAugment
+from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.penalties import gradient_penalty
+
+_SLOPE = 0.3
+
+
+class Generator(nn.Sequential):
+    """As the DCGAN's, but batch norm comes before each LeakyReLU and biases only at the end.
+
+    Maps ``(B, inputs)`` to images ``(B, 3, R, R)`` in [-1, 1].
+    """
+
+    def __init__(self, resolution: int, inputs: int, first: int, widths: Sequence[int]) -> None:
+        side = start_side(resolution)
+        check_widths(widths, HALVINGS)
+        count = first * side * side
+        layers: list[nn.Module] = [
+            nn.Linear(inputs, count, bias=False),
+            nn.BatchNorm1d(count, eps=1e-3, momentum=0.01),
+            nn.LeakyReLU(_SLOPE),
+            nn.Unflatten(1, (first, side, side)),
+        ]
+        for before, after in widths_before(widths, first):
+            layers += [
+                upsampling(before, after, bias=False),
+                batch_norm(after),
+                nn.LeakyReLU(_SLOPE),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
+        super().__init__(*layers)
+        self.apply(glorot)
+
+
+class WGANGP(Adversarial):
+    """Generator and critic with the Wasserstein loss; the critic's slope is held near 1.
+
+    Without arguments it is the thesis's form (section 2 of the design: generator 3,945,187
+    trainable parameters, critic 611,201).
+
+    Args:
+        resolution: pixels a side, a multiple of 32.
+        latent: numbers a latent vector.
+        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
+        first: channels of the generator's first map.
+        widths: channels after each of its doublings: five plain, four of ``cell``.
+        opponent_widths: channels after each halving of the critic.
+        dropout: of the plain critic.
+        penalty: weight of the gradient penalty.
+        drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
+            et al. 2018, appendix A.1); 0 for none.
+        fitting: how the networks are updated.
+        augment: what changes the images that the critic sees.
+
+    Raises:
+        ConfigError: a resolution that is not a multiple of 32.
+    """
+
+    OPPONENT = "critic"
+
+    def __init__(
+        self,
+        resolution: Count = 224,
+        latent: Count = 500,
+        networks: Networks = "plain",
+        first: Count = 128,
+        widths: Counts = (128, 64, 64, 32, 32),
+        opponent_widths: Counts = (64, 128),
+        dropout: Share = 0.3,
+        penalty: Positive = 10.0,
+        drift: NotNegative = 0.0,
+        fitting: Fitting | Mapping[str, Any] = Fitting(opponent_steps=5),
+        augment: DiffAugment | Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(resolution, latent, fitting, augment)
+        self.penalty, self.drift = penalty, drift
+        generator: nn.Module
+        critic: nn.Module
+        if networks == "cell":
+            generator = CellGenerator(resolution, latent, first, widths)
+            critic = CellDiscriminator(resolution, opponent_widths, spread=False)
+        else:
+            generator = Generator(resolution, latent, first, widths)
+            critic = Discriminator(resolution, opponent_widths, dropout)
+        self._own(
+            generator,
+            critic,
+            networks=networks,
+            first=first,
+            widths=tuple(widths),
+            opponent_widths=tuple(opponent_widths),
+            dropout=dropout,
+            penalty=penalty,
+            drift=drift,
+        )
+
+    @property
+    def penalised(self) -> bool:
+        return True
+
+    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
+        real, made = self.seen(real), self.seen(made)
+        of_real, of_made = self.opponent(real).float(), self.opponent(made).float()
+        shares = torch.rand(len(real), 1, 1, 1, device=real.device)
+        slope = gradient_penalty(self.opponent, real, made, shares)
+        distance: Tensor = of_real.mean() - of_made.mean()
+        drift: Tensor = self.drift * of_real.square().mean()
+        return drift + self.penalty * slope - distance
+
+    def generator_loss(self, judged: Tensor) -> Tensor:
+        return -judged.mean()

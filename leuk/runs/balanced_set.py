@@ -1,0 +1,88 @@
+"""A balanced training part as images: real cells as they were seen, and made ones beside them."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
+from leuk.runs.synthesis import Synthetic
+from leuk.store.atomic import whole_folder
+
+PART = "C-NMC_training_data/fold_0"
+"""Where the images are under the folder, so that ``data=cnmc data.root=FOLDER`` reads them."""
+
+MANIFEST = "manifest.csv"
+ARRAY = "made.npy"
+
+_MADE = 9_000_000
+"""Subject numbers of made cells start here, beyond C-NMC's own; the seed is added."""
+
+
+def write_balanced_set(target: Path, data: CNMCDataModule, made: Synthetic) -> int:
+    """Write the training part and the made cells, whole or not at all.
+
+    ``manifest.csv`` has one line an image: ``file``, ``label``, ``origin`` (real or made), for a
+    real one ``source`` (its file under the data's root) and ``subject``, for a made one ``gan``
+    (the artefact), ``seed`` and ``position`` (of the draw, and the row of ``made.npy``, which is
+    ``uint8 (N, R, R, 3)``).
+
+    Returns:
+        How many images there are.
+    """
+    manifest = pd.concat([_real(data), _made(made)], ignore_index=True)
+    rows = data.part("train").index.to_numpy()
+    with whole_folder(target) as folder:
+        for label in Label:
+            (folder / PART / label.folder).mkdir(parents=True)
+        real = len(rows)
+        _write(folder, manifest["file"].tolist()[:real], data.dataset.data[rows])
+        _write(folder, manifest["file"].tolist()[real:], made.pixels)
+        np.save(folder / ARRAY, made.pixels)
+        manifest.to_csv(folder / MANIFEST, index=False)
+    return len(manifest)
+
+
+def _real(data: CNMCDataModule) -> pd.DataFrame:
+    cells = data.part("train")
+    files = [
+        f"{PART}/{Label(label).folder}/{Path(name).stem}.png"
+        for name, label in zip(cells["name"], cells["label"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "file": files,
+            "label": cells["label"].to_numpy(),
+            "origin": "real",
+            "source": cells["path"].to_numpy(),
+            "subject": cells["subject"].to_numpy(),
+        }
+    )
+
+
+def _made(made: Synthetic) -> pd.DataFrame:
+    table = made.origin.assign(origin="made")
+    names = []
+    for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
+        folder = Label(label).folder
+        subject = f"{'H' if label == Label.HEM else ''}{_MADE + seed}"
+        names.append(f"{PART}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
+    table.insert(0, "file", names)
+    return table
+
+
+def _write(folder: Path, files: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
+    """Write one PNG a cell, on all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        writes = [
+            pool.submit(Image.fromarray(image).save, folder / file)
+            for file, image in zip(files, pixels, strict=True)
+        ]
+        for write in writes:
+            write.result()

@@ -1,0 +1,181 @@
+"""A fitted GAN: an artefact made once per form, cells and seed, resumed where it stopped."""
+
+import logging
+import math
+import pickle
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from hydra.utils import get_class
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+
+from leuk.config.targets import instantiate
+from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.labels import Label
+from leuk.errors import DataError
+from leuk.gans.adversarial import Adversarial
+from leuk.gans.samples import SampleGrids
+from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.identity import NEUTRAL
+from leuk.store.artefacts import make_once, unfinished
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2
+"""Part of every GAN's key: raise it when fitting or sampling changes."""
+
+WEIGHTS = "gan.ckpt"
+
+Rows = npt.NDArray[np.int64]
+
+
+def form_of(cfg: DictConfig) -> type[Adversarial]:
+    """The class of the configured GAN."""
+    form = get_class(cfg.gan._target_)
+    assert issubclass(form, Adversarial)
+    return form
+
+
+def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Path:
+    """Find or fit the configured GAN on the training part's cells of ``labels``, nothing else.
+
+    A fit that was stopped goes on from its last whole checkpoint.
+
+    Returns:
+        The artefact: ``gan.ckpt``, ``samples/`` and ``log/``.
+
+    Raises:
+        DataError: too few cells of a class in the training part.
+    """
+    rows = _rows_of(cfg, data, labels)
+    root = Path(cfg.outputs) / "artefacts"
+    key = gan_key(cfg, data, rows)
+    scratch = unfinished(root, "gan", key)
+    folder = make_once(
+        root, "gan", key, lambda target: _fit(cfg, data, rows, labels, scratch, target)
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
+    """The GAN of an artefact, on the CPU."""
+    gan = form_of(cfg).load_from_checkpoint(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    assert isinstance(gan, Adversarial)
+    return gan.eval()
+
+
+def gan_key(cfg: DictConfig, data: CNMCDataModule, rows: Rows) -> dict[str, object]:
+    """Everything that determines a fitted GAN: its form, its fitting, its cells and its seed."""
+    return {
+        "format": FORMAT,
+        "gan": OmegaConf.to_container(cfg.gan, resolve=True),
+        "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
+        "trainer": _lasting(cfg.trainer),
+        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
+        "cells": data.content(rows),
+        "seed": int(cfg.seed),
+    }
+
+
+def _lasting(trainer: DictConfig) -> dict[str, object]:
+    """The settings of a trainer that change what is fitted; a GAN has epochs of its own."""
+    values = OmegaConf.to_container(trainer, resolve=True)
+    assert isinstance(values, dict)
+    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
+    return {str(name): value for name, value in values.items() if name not in neutral}
+
+
+def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
+    of_part = data.part("train")["label"].to_numpy()
+    for label in labels:
+        if not (of_part == label).any():
+            raise DataError(
+                f"split: no {label.folder} cells in the training part; {cfg.gan._target_} cannot "
+                "be fitted: choose other parts with split.train, or augmentation=none"
+            )
+    rows: Rows = data.split.train[np.isin(of_part, labels)]
+    if len(rows) < cfg.gan_fit.batch_size:
+        raise DataError(
+            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: the training part has {len(rows)} cells "
+            f"for the GAN; set gan_fit.batch_size={len(rows)} or lower"
+        )
+    return rows
+
+
+def _fit(
+    cfg: DictConfig,
+    data: CNMCDataModule,
+    rows: Rows,
+    labels: Sequence[Label],
+    scratch: Path,
+    target: Path,
+) -> None:
+    """Fit a GAN on ``rows``, working in ``scratch``; leave what it becomes in ``target``."""
+    names = " and ".join(label.folder for label in labels)
+    log.info("fitting %s on %d training cells of %s", cfg.gan._target_, len(rows), names)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    gan: Adversarial = instantiate(cfg.gan)
+    if cfg.gan_fit.compile:
+        gan.compile_networks()
+    batches = CellBatches(
+        data.bank,
+        rows,
+        batch_size=cfg.gan_fit.batch_size,
+        workers=cfg.data.workers,
+        seed=cfg.seed,
+    )
+    trainer = _trainer(cfg, scratch, labels)
+    limit_epochs(trainer, gan, len(rows) // (cfg.gan_fit.batch_size * trainer.world_size))
+    trainer.fit(gan, datamodule=batches, ckpt_path=last_whole(scratch), weights_only=True)
+    trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
+    for made in ("samples", "log"):
+        shutil.copytree(scratch / made, target / made)
+
+
+def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer:
+    callbacks = [
+        *build_named(cfg.callbacks, ("progress", "channels_last")).values(),
+        SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
+        ModelCheckpoint(
+            scratch / "checkpoints",
+            filename="{epoch:05d}",
+            every_n_epochs=cfg.gan_fit.checkpoint_every,
+            enable_version_counter=False,
+        ),
+    ]
+    return build_trainer(
+        cfg,
+        scratch,
+        callbacks,
+        max_epochs=cfg.gan_fit.epochs,
+        # A start after a stop gets a file of its own, so that no curve is lost.
+        logger=CSVLogger(scratch, name="log"),
+    )
+
+
+def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
+    """Let the trainer plan no more epochs than the GAN's updates take, for the time left."""
+    if gan.fitting.updates is not None:
+        needed = math.ceil(gan.fitting.updates / max(1, batches * gan.fitting.generator_steps))
+        trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)
+
+
+def last_whole(scratch: Path) -> Path | None:
+    """The newest checkpoint that can be read; None where there is none."""
+    for path in sorted((scratch / "checkpoints").glob("*.ckpt"), reverse=True):
+        try:
+            epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
+        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
+            log.warning("%s: cannot be read (%s); an older one is tried", path, error)
+            continue
+        log.info("going on after epoch %d, from %s", epoch + 1, path)
+        return path
+    return None

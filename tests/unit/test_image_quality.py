@@ -1,0 +1,366 @@
+"""Figures of made cells, on drawn cells and with random projections for features."""
+
+import dataclasses
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_fidelity import metric_kid
+
+from leuk.evaluate import similarity
+from leuk.evaluate.distances import (
+    Figures,
+    distances,
+    equal_sizes,
+    frechet_distance,
+    kernel_distance,
+)
+from leuk.evaluate.features import Features, Network
+from leuk.evaluate.image_quality import Quality, RealCells, collapse, judge
+from leuk.evaluate.memorisation import (
+    closest_pairs,
+    compare,
+    nearest_in_features,
+    nearest_in_pixels,
+)
+from leuk.evaluate.morphology import MEASURES, measure, morphology_distance
+from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.similarity import diversity, nearest_similarity
+
+Images = npt.NDArray[np.uint8]
+N = 60
+
+
+def cells(n: int, seed: int, radius: float = 9, side: int = 32) -> Images:
+    """Speckled ellipses on black, purple as stained nuclei are; no two alike."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    turn = generator.uniform(0, np.pi, (n, 1, 1))
+    wide, high = radius * generator.uniform(0.8, 1.2, (2, n, 1, 1))
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    inside = (along / wide) ** 2 + (across / high) ** 2 < 1
+    grain = generator.normal(1, 0.15, (n, side // 4, side // 4)).repeat(4, 1).repeat(4, 2)
+    stain = generator.normal(1, 0.1, (n, 1, 1, 1)) * np.array([150, 60, 160])
+    return ((inside * grain)[..., None] * stain).clip(0, 255).astype(np.uint8)
+
+
+class Projection(Network):
+    """Random directions of the shrunk image."""
+
+    def __init__(self) -> None:
+        directions = torch.randn(8 * 8 * 3, 24, generator=torch.Generator().manual_seed(0))
+        self.images = 0
+
+        def features(images: Tensor) -> Tensor:
+            self.images += len(images)
+            return F.adaptive_avg_pool2d(images, 8).flatten(1) @ directions
+
+        super().__init__("projection", features, lambda images: features(images)[:, :5])
+
+
+def points(rows: npt.NDArray[np.float64], inception: bool = False) -> Features:
+    return Features("points", inception, rows.astype(np.float32), rows[:, :2].astype(np.float32))
+
+
+def cloud(n: int, seed: int, at: float = 0) -> npt.NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(at, 1, (n, 6))
+
+
+def value(figure: float | None) -> float:
+    assert figure is not None
+    return figure
+
+
+# Distances between features
+
+
+def test_a_set_is_at_no_distance_from_itself() -> None:
+    found = distances(points(cloud(80, 0)), points(cloud(80, 0)), seed=0)
+    assert value(found["frechet_distance"]) == pytest.approx(0, abs=1e-3)
+    assert abs(value(found["kernel_distance"])) < 3 * value(found["kernel_distance_spread"])
+    assert (found["precision"], found["recall"], found["coverage"]) == (1, 1, 1)
+    assert found["density"] == pytest.approx(1, abs=0.2)
+
+
+def test_only_inception_s_distances_are_called_fid() -> None:
+    fid = {"fid", "kid", "kid_spread", "inception_score"}
+    one, other = cloud(20, 0), cloud(20, 1)
+    assert fid <= set(distances(points(one, inception=True), points(other, inception=True), 0))
+    found = set(distances(points(one), points(other), 0))
+    assert not {name for name in found if "fid" in name or "kid" in name or "inception" in name}
+    assert {"frechet_distance", "kernel_distance", "class_score"} <= found
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    made, real = (torch.from_numpy(cloud(20_000, seed, at)) for seed, at in ((0, 2), (1, 0)))
+    # Means 2 apart in each of 6 directions; standard deviations 3 and 1.
+    assert frechet_distance(made * 3 - 4, real) == pytest.approx(6 * 4 + 6 * 4, rel=0.02)
+
+
+def test_kernel_distance_agrees_with_torch_fidelity() -> None:
+    made, real = (torch.from_numpy(cloud(50, seed)) for seed in (0, 1))
+    oracle = metric_kid.kid_features_to_metric(
+        made, real, kid_subsets=1, kid_subset_size=50, verbose=False
+    )
+    found, spread = kernel_distance(made, real, seed=0)
+    assert found == pytest.approx(oracle["kernel_inception_distance_mean"], rel=1e-6)
+    assert spread > 0
+
+
+def test_spread_is_that_of_fresh_samples() -> None:
+    pairs = [[torch.from_numpy(cloud(100, 2 * i + j)) for j in (0, 1)] for i in range(30)]
+    found, spreads = zip(*(kernel_distance(*pair, seed=0) for pair in pairs), strict=True)
+    assert np.mean(spreads) == pytest.approx(np.std(found), rel=0.5)
+
+
+def test_precision_and_recall_have_the_right_direction() -> None:
+    two_modes = np.concatenate([cloud(50, 0), cloud(50, 1, at=30)])
+    one_mode = cloud(100, 2)
+    found = distances(points(one_mode), points(two_modes), seed=0)
+    assert value(found["precision"]) > 0.8 > 0.6 > value(found["recall"])
+    assert value(found["coverage"]) < 0.6
+    found = distances(points(two_modes), points(one_mode), seed=0)
+    assert value(found["precision"]) < 0.6 < 0.8 < value(found["recall"])
+
+
+def test_order_of_features_does_not_matter() -> None:
+    made, real = points(cloud(60, 0, at=0.3)), points(cloud(60, 1))
+    generator = np.random.default_rng(0)
+    shuffled = [cells.take(generator.permutation(60)) for cells in (made, real)]
+    before, after = distances(made, real, 0), distances(*shuffled, 0)
+    spread = value(before.pop("kernel_distance_spread"))
+    assert after.pop("kernel_distance_spread") == pytest.approx(spread, rel=0.4)
+    assert after == pytest.approx(before, rel=1e-5)
+
+
+def test_sets_of_one_size_by_one_extractor_are_compared() -> None:
+    with pytest.raises(ValueError, match=r"same size, found 30 and 20 cells.*equal_sizes"):
+        distances(points(cloud(30, 0)), points(cloud(20, 1)), 0)
+    with pytest.raises(ValueError, match="different extractors: points and other"):
+        distances(points(cloud(20, 0)), Features("other", False, points(cloud(20, 0)).pooled), 0)
+    with pytest.raises(ValueError, match="at least 10 cells"):
+        distances(points(cloud(9, 0)), points(cloud(9, 1)), 0)
+    with pytest.raises(ValueError, match="not finite"):
+        distances(points(cloud(20, 0) * np.nan), points(cloud(20, 1)), 0)
+
+
+def test_equal_sizes_are_the_smallest_s() -> None:
+    sets = [points(cloud(n, n)) for n in (40, 25, 60)]
+    cut, again, other = (equal_sizes(sets, seed) for seed in (0, 0, 1))
+    assert [len(features) for features in cut] == [25, 25, 25]
+    np.testing.assert_array_equal(cut[0].pooled, again[0].pooled)
+    assert not np.array_equal(cut[0].pooled, other[0].pooled)
+    with pytest.raises(ValueError, match="at least 10 cells in each set are needed, found 3"):
+        equal_sizes([*sets, points(cloud(3, 0))], 0)
+
+
+# Similarity
+
+
+@pytest.mark.parametrize("side", [16, 32, 64, 128, 224])
+def test_diversity_at_every_resolution(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "_PAIRS", 8)
+    image = cells(1, 0, side / 4, side)
+    assert diversity(image.repeat(4, 0), 0) == pytest.approx(0, abs=1e-6)
+    assert 0 < diversity(cells(4, 0, side / 4, side), 0) < 1
+
+
+def test_ssim_flatters_black_images_but_not_within_the_cell() -> None:
+    made, rows = cells(12, 0, radius=5), np.arange(12)
+    assert nearest_similarity(made, made, rows) == pytest.approx({"ssim": 1, "ssim_cell": 1})
+    black = nearest_similarity(np.zeros_like(made), made, rows)
+    assert value(black["ssim"]) > 0.6
+    assert value(black["ssim_cell"]) < 0.1
+    nothing = nearest_similarity(np.zeros_like(made), np.zeros_like(made), rows)
+    assert nothing["ssim_cell"] is None
+
+
+# Morphology
+
+
+def ellipse(wide: float, high: float, side: int = 128) -> Images:
+    y, x = np.mgrid[:side, :side] - side / 2
+    inside = (x / wide) ** 2 + (y / high) ** 2 < 1
+    return (inside[..., None] * np.array([100, 50, 200])).astype(np.uint8)
+
+
+def test_morphology_of_drawn_ellipses() -> None:
+    image = ellipse(40, 20)
+    image[:2, :5] = 255
+    (row,) = measure(image[None]).values
+    found = dict(zip(MEASURES, row, strict=True))
+    assert found["area"] == pytest.approx(np.pi * 40 * 20 / 128**2, rel=0.02)
+    assert found["eccentricity"] == pytest.approx((1 - 0.25) ** 0.5, rel=0.01)
+    assert found["solidity"] == pytest.approx(1, abs=0.03)
+    assert (found["red"], found["green"], found["blue"]) == (100, 50, 200)
+    assert found["texture"] == 0
+    assert found["specks"] == pytest.approx(10 / (10 + np.pi * 40 * 20), rel=0.02)
+
+
+def test_texture_is_of_the_inside() -> None:
+    smooth = cells(1, 0, radius=12)
+    rough = smooth.copy()
+    rough[:, ::2] //= 2
+    assert measure(rough).values[0, 6] > 2 * measure(smooth).values[0, 6]
+
+
+def test_empty_and_tiny_cells_are_measured() -> None:
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    images[1, 4, 4:9] = 200
+    images[2, 4, 4] = 200
+    found = measure(images)
+    assert (found.empty, len(found.values), found.empty_share) == (1, 2, pytest.approx(1 / 3))
+    assert np.isfinite(found.values).all()
+    nothing = morphology_distance(measure(images[:1]), found)
+    assert set(nothing.values()) == {None}
+
+
+def test_morphology_distance_is_in_standard_deviations() -> None:
+    real = measure(cells(200, 0))
+    moved = dataclasses.replace(real, values=real.values + 2 * real.values.std(axis=0))
+    found = morphology_distance(moved, real)
+    assert found["area"] == pytest.approx(2)
+    assert set(morphology_distance(real, real).values()) == {0}
+
+
+# Memorisation
+
+
+def test_turned_copies_are_found_and_new_cells_are_not() -> None:
+    train, held_out, new = cells(N, 0), cells(N, 1), cells(N, 2)
+    usual = nearest_in_pixels(held_out, train), nearest_in_pixels(train, train, itself=False)
+    rows = np.random.default_rng(0).permutation(N)
+    for copies in (train[rows], np.rot90(train[rows], 1, (1, 2)), train[rows][:, :, ::-1]):
+        noisy = np.clip(copies + np.random.default_rng(0).normal(0, 3, copies.shape), 0, 255)
+        found = nearest_in_pixels(noisy.astype(np.uint8), train)
+        assert (found.rows == rows).mean() > 0.95
+        assert value(compare(found, *usual)["closer_share"]) > 0.95
+        assert value(compare(found, *usual)["median_ratio"]) < 0.6
+    figures = compare(nearest_in_pixels(new, train), *usual)
+    assert value(figures["closer_share"]) < 0.1
+    assert value(figures["median_ratio"]) == pytest.approx(1, abs=0.2)
+    assert value(figures["train_median_ratio"]) == pytest.approx(1, abs=0.2)
+
+
+def test_copies_are_found_in_features() -> None:
+    train, held_out = points(cloud(N, 0)), points(cloud(N, 1))
+    found = nearest_in_features(train.take(np.arange(N)[::-1].copy()), train)
+    np.testing.assert_array_equal(found.rows, np.arange(N)[::-1])
+    others = nearest_in_features(train, train, itself=False)
+    assert not (others.rows == np.arange(N)).any()
+    usual = nearest_in_features(held_out, train)
+    assert compare(found, usual, others)["closer_share"] == 1
+    assert compare(others, found, others)["median_ratio"] is None
+
+
+def test_closest_pairs_come_first() -> None:
+    train = cells(N, 0)
+    made = cells(N, 1)
+    made[[7, 3]] = train[[20, 50]]
+    pairs = closest_pairs(nearest_in_pixels(made, train), 2)
+    assert {pair[:2] for pair in pairs} == {(7, 20), (3, 50)}
+
+
+# Probes
+
+
+def test_probe_tells_apart_what_differs() -> None:
+    one, same, other = (points(cloud(1000, s, at)) for s, at in ((0, 0), (1, 0), (2, 3)))
+    assert telling_apart(one, same, 0) == pytest.approx(0.5, abs=0.1)
+    assert telling_apart(other, one, 0) > 0.99
+
+
+def test_usefulness_is_of_the_right_lesson() -> None:
+    one, one_new, other, other_new = (
+        points(cloud(100, s, at)) for s, at in ((0, 0), (1, 0), (2, 1), (3, 1))
+    )
+    assert usefulness(one, other, one_new, other_new) > 0.9
+    assert usefulness(other, one, one_new, other_new) < 0.1
+
+
+# The whole table
+
+
+@pytest.fixture(scope="module")
+def real() -> RealCells:
+    return RealCells(cells(N, 0), cells(N, 1, 11), cells(N + 20, 2), cells(N + 10, 3, 11))
+
+
+def judged(made: Images, real: RealCells) -> Quality:
+    return judge(made, real, Projection(), seed=0)
+
+
+def test_good_cells_stand_beside_the_floor(real: RealCells) -> None:
+    quality = judged(cells(N + 5, 9), real)
+    assert quality.n == N
+    assert list(quality.rows) == ["made", "real", "other_class", "black", "mean_cell"]
+    assert quality.warnings == []
+    rows = {name: value(figures["frechet_distance"]) for name, figures in quality.rows.items()}
+    assert rows["made"] < 2 * rows["real"] < rows["other_class"] < rows["black"]
+    assert abs(value(quality.rows["made"]["told_apart"]) - 0.5) < 0.2
+    assert value(quality.rows["other_class"]["told_apart"]) > 0.8
+    assert value(quality.usefulness["made"]) > 0.8
+    json.dumps(dataclasses.asdict(quality), allow_nan=False)
+
+
+def test_each_image_is_extracted_once(real: RealCells) -> None:
+    extractor = Projection()
+    judge(cells(N, 9), real, extractor, seed=0)
+    # What is searched for copies whole, as many of the other class, two images for the anchors.
+    given = N + len(real.train) + len(real.reference) + 2 * N
+    assert extractor.images == 2 * (given + 2)  # features and logits
+
+
+def test_judging_is_repeatable_and_its_seed_matters(real: RealCells) -> None:
+    one, again = judged(cells(N, 9), real), judged(cells(N, 9), real)
+    assert one == again
+    assert judge(cells(N, 9), real, Projection(), seed=1).rows != one.rows
+
+
+def test_made_cells_of_the_other_class_train_the_probe(real: RealCells) -> None:
+    wrong = judge(cells(N, 9), real, Projection(), 0, made_other=cells(N, 8))
+    assert value(wrong.usefulness["made"]) < 0.8 < value(wrong.usefulness["real"])
+
+
+SICK = {
+    "black": (np.zeros((N, 32, 32, 3), np.uint8), ["are black", "all the same", "coverage"]),
+    "constant": (cells(1, 9).repeat(N, 0), ["all the same", "coverage", "diversity"]),
+    "few": (cells(3, 9).repeat(N // 3, 0), ["only 5% of the made images are distinct"]),
+    "copies": (np.rot90(cells(N, 0), 1, (1, 2)).copy(), ["in pixels"]),
+    "one mode": (cells(1, 9).repeat(N, 0) + cells(N, 5) // 64, ["coverage", "diversity"]),
+}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_what_is_plainly_wrong_is_said(name: str, real: RealCells) -> None:
+    made, expected = SICK[name]
+    quality = judged(made, real)
+    text = "\n".join(quality.warnings)
+    for part in expected:
+        assert part in text
+    json.dumps(dataclasses.asdict(quality), allow_nan=False)
+
+
+def test_collapse_is_quiet_about_sound_figures() -> None:
+    sound: Figures = {
+        "empty": 0.0,
+        "spread": 11.0,
+        "distinct": 1.0,
+        "coverage": 0.8,
+        "diversity": 0.4,
+    }
+    assert collapse(sound, sound) == []
+    assert len(collapse({**sound, "coverage": 0.3}, sound)) == 1
+
+
+def test_cells_of_another_resolution_are_refused(real: RealCells) -> None:
+    with pytest.raises(ValueError, match="train cells have 32 pixels a side, made ones 64"):
+        judged(cells(N, 9, side=64), real)
+    with pytest.raises(ValueError, match="uint8"):
+        judged(cells(N, 9).astype(np.float32), real)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 10 cells"):
+        judged(cells(5, 9), real)
