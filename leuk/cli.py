@@ -135,6 +135,8 @@ def _quiet() -> None:
     """Silence what a user can do nothing about; our own words go through logging."""
     os.environ.setdefault("PYTORCH_DISABLE_LIGHTNING_TIPS", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The averaged generator of a GAN stays in evaluation mode on purpose.
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
 
 
