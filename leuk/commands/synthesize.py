@@ -1,15 +1,11 @@
 """``leuk synthesize``: a GAN's cells, the training part they balance, and how good they are."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
-from leuk.errors import StoreError
 from leuk.report.gan_tables import write_gan_report
-from leuk.runs.beforehand import check_synthesis
+from leuk.runs.beforehand import check_places, check_synthesis
 from leuk.runs.identity import register_resolvers, synthesis_folder
 from leuk.runs.synthesis_run import run_synthesis
-from leuk.store.atomic import ensure_writable
 
 register_resolvers()
 run = run_synthesis
@@ -19,16 +15,11 @@ def check(cells: list[DictConfig]) -> None:
     """Refuse, before any work, what cannot be built, written or told apart."""
     for cfg in cells:
         check_synthesis(cfg)
-    folders = [synthesis_folder(cfg, cfg.hydra) for cfg in cells]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs of this sweep would write there")
-    for outputs in {str(cfg.outputs) for cfg in cells}:
-        ensure_writable(Path(outputs), "outputs")
+    check_places(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])
 
 
 def finish(cells: list[DictConfig]) -> int:
-    """Write the table and the figure of all GANs of the sweep; 1 if one has no quality report."""
+    """Write the table and the figure of all GANs of the sweep; a job that failed ended it."""
     sweeps = dict.fromkeys(synthesis_folder(cfg, cfg.hydra).parent for cfg in cells)
     for sweep in sweeps:
         print(write_gan_report(sweep))

@@ -1,17 +1,15 @@
 """``leuk train``: one cell of the grid, or a sweep of them."""
 
 import logging
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.tables import write_report
-from leuk.runs.beforehand import check_finished, check_parts
+from leuk.runs.beforehand import check_finished, check_parts, check_places
 from leuk.runs.cell_run import run_cell
 from leuk.runs.identity import folder_of, register_resolvers, sweep_of
-from leuk.store.atomic import ensure_writable
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +22,7 @@ def check(cells: list[DictConfig]) -> None:
     for cfg in cells:
         check_parts(cfg)
         check_finished(cfg)
-    folders = [folder_of(cfg, cfg.hydra) for cfg in cells]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs of this sweep would write there")
-    for outputs in {str(cfg.outputs) for cfg in cells}:
-        ensure_writable(Path(outputs), "outputs")
+    check_places(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
 
 
 def finish(cells: list[DictConfig]) -> int:

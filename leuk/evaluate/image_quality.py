@@ -27,10 +27,10 @@ Rows = npt.NDArray[np.int64]
 _SIMILAR = 500
 """Cells, in random order already, whose SSIM is enough for its mean."""
 
-_SHOWN = 16
 _WHOLE = ("made", "train", "reference")
 """Sets that are searched for copies whole; of the others only what is compared is looked at."""
 
+_SHOWN = 16
 """Pairs kept to be looked at."""
 
 _SAME = 1.0
@@ -147,16 +147,20 @@ def judge(
         for (name, images), rows in zip(given.items(), kept, strict=True)
     }
     judged = _judged(equal, real.train, extractor)
-    rows = {name: _figures(cells, equal["reference"], seed) for name, cells in judged.items()}
+    reference = equal["reference"]
+    shapes = {
+        name: morphology_distance(cells.shape, reference.shape) for name, cells in judged.items()
+    }
+    rows = {
+        name: {**_figures(cells, reference, seed), "morphology": shapes[name]["mean"]}
+        for name, cells in judged.items()
+    }
     memorised, closest = _memorisation(sets)
     return Quality(
         extractor=extractor.name,
         n=len(kept[0]),
         rows=rows,
-        morphology={
-            name: morphology_distance(cells.shape, equal["reference"].shape)
-            for name, cells in judged.items()
-        },
+        morphology=shapes,
         memorisation=memorised,
         closest=closest,
         usefulness=_usefulness(equal),
@@ -231,7 +235,7 @@ def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
 
 
 def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
-    """One row: see :attr:`Quality.rows`."""
+    """One row but for its morphology: see :attr:`Quality.rows`."""
     nearest = nearest_in_features(cells.features, reference.features)
     return {
         **distances(cells.features, reference.features, seed),
@@ -240,7 +244,6 @@ def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
         "spread": _spread(cells.images),
         "distinct": len({image.tobytes() for image in cells.images}) / len(cells.images),
         "empty": cells.shape.empty_share,
-        "morphology": morphology_distance(cells.shape, reference.shape)["mean"],
         "told_apart": telling_apart(cells.features, reference.features, seed),
     }
 

@@ -1,6 +1,7 @@
 """What can be known to fail before any work: parts that cannot be built, data that is not there."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from leuk.runs.cell_run import is_complete
 from leuk.runs.fitting import build_trainer
 from leuk.runs.identity import choice_of, fingerprint_of, folder_of, uses_gan
 from leuk.runs.synthesis import classes_of
+from leuk.store.atomic import ensure_writable
 
 # Lightning tells of every trainer that is built, and these are thrown away.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -62,6 +64,23 @@ def check_synthesis(cfg: DictConfig) -> None:
     classes_of(cfg)
     instantiate(cfg.extractor)
     _check_trainer(cfg)
+
+
+def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
+    """Refuse jobs that would write to one folder, or where nothing can be written.
+
+    Args:
+        cells: the config of each job.
+        folders: where each job writes.
+
+    Raises:
+        StoreError: naming the folder.
+    """
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise StoreError(f"{folder}: two jobs of this sweep would write there")
+    for outputs in {str(cfg.outputs) for cfg in cells}:
+        ensure_writable(Path(outputs), "outputs")
 
 
 def _check_trainer(cfg: DictConfig) -> None:

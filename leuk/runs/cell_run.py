@@ -144,7 +144,7 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
             }
             return
     elif cfg.augmentation.name == "oversample":
-        repeated = repeated_rows(cfg, data, int(cfg.seed))
+        repeated = repeated_rows(cfg, data)
         if repeated:
             data.repeat(np.concatenate(list(repeated.values())))
             record.data["repeated"] = {k.folder: len(rows) for k, rows in repeated.items()}

@@ -106,12 +106,10 @@ def _sample(
     pd.concat(origins).to_csv(target / "origin.csv", index=False)
 
 
-def repeated_rows(
-    cfg: DictConfig, data: CNMCDataModule, seed: int
-) -> dict[Label, npt.NDArray[np.int64]]:
+def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDArray[np.int64]]:
     """Training rows to show again; within a class no cell is shown twice more than another."""
     of_part = data.part("train")["label"].to_numpy()
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(int(cfg.seed))
     rows = {}
     for label, count in wanted(cfg, data).items():
         own = data.split.train[of_part == label]
