@@ -1,6 +1,8 @@
 """What the tests share: small stand-in cells, and the real command line shrunk to seconds."""
 
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,25 @@ def leuk(tmp_path: Path, artefacts: Path) -> Callable[..., int]:
         given = {override.lstrip("+").split("=")[0] for override in overrides}
         kept = [override for override in small if override.split("=")[0] not in given]
         return main([command, f"outputs={tmp_path}", *kept, *overrides])
+
+    return run
+
+
+@pytest.fixture
+def start(small_synthesis: list[str]) -> Callable[..., subprocess.Popen[str]]:
+    """``start("train", outputs, "model=cnn", ...)``: a process of its own, small."""
+
+    def run(command: str, outputs: Path, *overrides: str) -> subprocess.Popen[str]:
+        small = {"train": SMALL, "synthesize": small_synthesis}[command]
+        given = {override.split("=")[0] for override in overrides}
+        kept = [override for override in small if override.split("=")[0] not in given]
+        return subprocess.Popen(
+            [sys.executable, "-m", "leuk", command, f"outputs={outputs}", *kept, *overrides],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
 
     return run
 

@@ -10,25 +10,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import BinaryAUROC
 
-from leuk.config.ranges import NotNegative, Positive
+from leuk.classifiers.optim import Group, Optim, build_optimizer, plateau_of, schedule_of
 from leuk.data.bank import Batch
-
-
-@dataclass(frozen=True)
-class Optim:
-    """How weights are updated.
-
-    Attributes:
-        learning_rate: of Adam.
-        weight_decay: decoupled (AdamW) where it is above 0.
-    """
-
-    learning_rate: Positive = 1e-4
-    weight_decay: NotNegative = 0.0
+from leuk.errors import ConfigError, TrainingError
+from leuk.training.guard import EVERY, FirstBad
+from leuk.training.randomness import start_stream
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,13 @@ class Classifier(LightningModule, ABC):
 
     Args:
         optim: how weights are updated; a mapping of its fields when read from a checkpoint.
+
+    Attributes:
+        stamp: says in every checkpoint whose it is: ``form``, and what the run adds.
+        has_patches: whether there are :meth:`tokens`.
     """
+
+    has_patches: bool = False
 
     mean: Tensor
     std: Tensor
@@ -68,7 +67,20 @@ class Classifier(LightningModule, ABC):
         self.register_buffer("std", torch.ones(3, 1, 1))
         self.register_buffer("class_weights", torch.ones(2))
         self.val_auroc = BinaryAUROC()
+        self.first_bad = FirstBad()
+        self.stamp = {"form": type(self).__name__}
+        self._seed: int | None = None
+        self._plateau: ReduceLROnPlateau | None = None
+        self._stopped_plateau: dict[str, Any] | None = None
         self._asked: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["stamp"] = self.stamp
+        if self._plateau is not None:
+            checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._stopped_plateau = checkpoint.get("plateau")
 
     def _save_plain(self, **values: Any) -> None:
         """Record the constructor's arguments as plain values."""
@@ -108,12 +120,61 @@ class Classifier(LightningModule, ABC):
     def cam_grid(self, activations: Tensor) -> Tensor:
         """Activations of :attr:`cam_layer` as a map ``(B, C, h, w)``."""
 
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``(B, 2)`` of a training batch, and what the form itself adds to the loss."""
+        logits: Tensor = self(images)
+        return logits, logits.new_zeros(())
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Cross-entropy of one batch."""
-        logits: Tensor = self(batch["images"])
-        loss = F.cross_entropy(logits.float(), batch["labels"], self.class_weights)
+        """Cross-entropy of one batch, and what the form adds."""
+        logits, cost = self.training_logits(batch["images"], batch["labels"])
+        loss = cost.float() + F.cross_entropy(
+            logits.float(),
+            batch["labels"],
+            self.class_weights,
+            label_smoothing=self.optim.label_smoothing,
+        )
+        self.first_bad.note(loss, self.global_step)
+        # At the end of an epoch too, so that no checkpoint is written of broken weights.
+        if self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
+            self._look()
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
         return loss
+
+    def _look(self) -> None:
+        reduce = self.trainer.strategy.reduce
+        first = self.first_bad.look(lambda step: reduce(step, reduce_op="max"))
+        if first is not None:
+            raise TrainingError(
+                f"the loss is not finite since step {first}; the best checkpoint so far is kept: "
+                "lower model.optim.learning_rate or set trainer.precision=32-true"
+            )
+
+    def on_fit_start(self) -> None:
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+        freezes = self.optim.frozen_epochs and any(g.frozen for g in self.parameter_groups())
+        finds_unused = getattr(self.trainer.strategy, "_ddp_kwargs", {}).get(
+            "find_unused_parameters", False
+        )
+        if freezes and self.trainer.world_size > 1 and not finds_unused:
+            raise ConfigError(
+                "model.optim.frozen_epochs: processes wait for gradients that frozen weights do "
+                "not have; set trainer.strategy=ddp_find_unused_parameters_true or 0 epochs"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        assert self._seed is not None
+        start_stream(self._seed, self.current_epoch, self.global_rank)
+        for group in self.parameter_groups():
+            if group.frozen:
+                for parameter in group.parameters:
+                    parameter.requires_grad_(self.current_epoch >= self.optim.frozen_epochs)
+
+    def on_train_epoch_end(self) -> None:
+        # Here and not by Lightning, which steps it after a checkpoint of the epoch is written.
+        if self._plateau is not None:
+            self._plateau.step(float(self.trainer.callback_metrics["val/loss"]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log ``val/loss`` and ``val/auroc``."""
@@ -151,16 +212,41 @@ class Classifier(LightningModule, ABC):
         return gathered.flatten(0, 1)
 
     def _ask(self, batch: Batch) -> Tensor:
-        logits: Tensor = self(batch["images"]).float()
+        # While fitting, one view is enough to choose a checkpoint by.
+        fitting = self.trainer.state.fn == TrainerFn.FITTING
+        logits = self(batch["images"]).float() if fitting else self.asked(batch["images"])
         self._asked.append((batch["rows"], logits, batch["labels"]))
         return logits
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, or AdamW where there is weight decay."""
-        rate, decay = self.optim.learning_rate, self.optim.weight_decay
-        if decay:
-            return torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay)
-        return torch.optim.Adam(self.parameters(), lr=rate)
+    def asked(self, images: Tensor) -> Tensor:
+        """Logits ``float32 (B, 2)`` as cells are judged: the mean over ``optim.test_views``."""
+        views = dihedral(images) if self.optim.test_views > 1 else [images]
+        return torch.stack([self(view).float() for view in views]).mean(dim=0)
+
+    def parameter_groups(self) -> list[Group]:
+        """Parameters by how they are updated."""
+        return [Group(list(self.parameters()))]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """See :class:`leuk.classifiers.optim.Optim`."""
+        optimizer = build_optimizer(self.optim, self.parameter_groups())
+        self._plateau = plateau_of(self.optim, optimizer)
+        if self._plateau is not None and self._stopped_plateau is not None:
+            self._plateau.load_state_dict(self._stopped_plateau)
+        if self._plateau is not None or self.optim.steady:
+            return optimizer
+        epochs, steps = self.trainer.max_epochs or 1, int(self.trainer.estimated_stepping_batches)
+        changing = schedule_of(self.optim, optimizer, epochs, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": changing, "interval": "step"},
+        }
+
+
+def dihedral(images: Tensor) -> list[Tensor]:
+    """The eight views of ``(B, C, H, H)`` images by quarter turns and a flip."""
+    turned = [torch.rot90(images, turns, dims=(2, 3)) for turns in range(4)]
+    return [*turned, *(view.flip(3) for view in turned)]
 
 
 def two_class(logit: Tensor) -> Tensor:

@@ -1,27 +1,39 @@
-"""The thesis's CNN: three convolutions, each halved by pooling, and one hidden layer."""
+"""The thesis's CNN, and the options that make a stronger one of it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier, Optim, two_class
+from leuk.classifiers.classifier import two_class
+from leuk.classifiers.optim import Optim
+from leuk.classifiers.prototyped import Prototyped
+from leuk.classifiers.prototypes import Head, PrototypeHead
 from leuk.config.ranges import Count, Counts, Share
 from leuk.errors import ConfigError
+from leuk.training.initial import glorot
+
+Pool = Literal["flatten", "average"]
+"""What the hidden layer sees of the last block: every place of it, or their mean."""
 
 
-class CNN(Classifier):
-    """Three convolution blocks, flatten, batch normalisation, one hidden layer, one logit.
+class CNN(Prototyped):
+    """Convolution blocks, each halved by pooling, batch normalisation, a hidden layer, one logit.
 
     Without arguments it is the thesis's form (section 3 of the design: 3 x 3 convolutions of 32,
-    64 and 128 filters, 13,139,265 trainable parameters at 224 px).
+    64 and 128 filters, 13,139,265 trainable parameters at 224 px). Weights start Glorot uniform, as
+    in the thesis's stack.
 
     Args:
         resolution: pixels a side; a multiple of 2 to the number of blocks.
         widths: filters of each block.
         hidden: units of the hidden layer.
         dropout: share of hidden units dropped in training.
+        convolutions: of each block, before its pooling.
+        batch_norm: whether each is normalised before its ReLU.
+        pool: ``flatten`` (the thesis's) or ``average``, over all places of the last block.
+        head: ``linear``, or ``prototype`` on the last block.
+        per_class: prototypes a class.
         optim: how weights are updated.
 
     Raises:
@@ -34,56 +46,98 @@ class CNN(Classifier):
         widths: Counts = (32, 64, 128),
         hidden: Count = 128,
         dropout: Share = 0.5,
+        convolutions: Count = 1,
+        batch_norm: bool = False,
+        pool: Pool = "flatten",
+        head: Head = "linear",
+        per_class: Count = 5,
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
         super().__init__(optim)
-        self._save_plain(resolution=resolution, widths=list(widths), hidden=hidden, dropout=dropout)
-        step = 2 ** len(widths)
-        if resolution % step:
-            raise ConfigError(
-                f"data.resolution={resolution}: this CNN needs a multiple of {step}, "
-                f"such as {round(resolution / step) * step or step}"
-            )
-        side = resolution // step
-        self.blocks = nn.Sequential(
-            *(_block(before, after) for before, after in zip((3, *widths), widths, strict=False))
+        self._save_plain(
+            resolution=resolution,
+            widths=list(widths),
+            hidden=hidden,
+            dropout=dropout,
+            convolutions=convolutions,
+            batch_norm=batch_norm,
+            pool=pool,
+            head=head,
+            per_class=per_class,
         )
+        self.step = 2 ** len(widths)
+        if resolution % self.step:
+            raise ConfigError(
+                f"data.resolution={resolution}: this CNN needs a multiple of {self.step}, "
+                f"such as {round(resolution / self.step) * self.step or self.step}"
+            )
+        self.blocks = nn.Sequential(
+            *(
+                _block(before, after, convolutions, batch_norm)
+                for before, after in zip((3, *widths), widths, strict=False)
+            )
+        )
+        self.prototypes = None
+        if head == "prototype":
+            self.apply(glorot)
+            self.prototypes = PrototypeHead(widths[-1], per_class)
+            return
+        places = (resolution // self.step) ** 2 if pool == "flatten" else 1
+        self.pool = nn.Identity() if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()  # (B, C, s, s) -> (B, C*s*s)
-        self.norm = nn.BatchNorm1d(widths[-1] * side * side)
-        self.hidden = nn.Linear(widths[-1] * side * side, hidden)
+        self.norm = nn.BatchNorm1d(widths[-1] * places)
+        self.hidden = nn.Linear(widths[-1] * places, hidden)
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, 1)
-        self.apply(_glorot)
+        self.apply(glorot)
 
     def features(self, images: Tensor) -> Tensor:
-        grid = self.blocks(self.normalised(images))  # (B, C, s, s)
-        hidden: Tensor = self.activation(self.hidden(self.norm(self.flatten(grid))))
+        grid = self.grid(images)
+        if self.prototypes is not None:
+            similarities: Tensor = self.prototypes(grid)
+            return similarities
+        flat = self.norm(self.flatten(self.pool(grid)))
+        hidden: Tensor = self.activation(self.hidden(flat))
         return hidden
 
     def logits(self, features: Tensor) -> Tensor:
+        if self.prototypes is not None:
+            return self.prototypes.logits(features)
         return two_class(self.head(self.dropout(features)))
+
+    def grid(self, images: Tensor) -> Tensor:
+        grid: Tensor = self.blocks(self.normalised(images))  # (B, C, s, s)
+        return grid
+
+    @property
+    def patch_pixels(self) -> tuple[int, int]:
+        return self.step, self.step
 
     @property
     def cam_layer(self) -> nn.Module:
         """The last convolution after its ReLU, before pooling."""
         last = self.blocks[-1]
         assert isinstance(last, nn.Sequential)
-        return last[1]
+        return last[-2]
 
     def cam_grid(self, activations: Tensor) -> Tensor:
         return activations
 
 
-def _block(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(before, after, kernel_size=3, padding="same"), nn.ReLU(), nn.MaxPool2d(2)
-    )
-
-
-def _glorot(module: nn.Module) -> None:
-    """Keras's initial weights, which the thesis's stack started from."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            torch.nn.init.zeros_(module.bias)
+def _block(before: int, after: int, convolutions: int, batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for number in range(convolutions):
+        layers.append(
+            nn.Conv2d(
+                before if number == 0 else after,
+                after,
+                kernel_size=3,
+                padding="same",
+                bias=not batch_norm,
+            )
+        )
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(after))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.MaxPool2d(2))

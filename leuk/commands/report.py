@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from leuk.config.nearest import hint
 from leuk.errors import StoreError
-from leuk.report.tables import write_report
+from leuk.report.sweep_report import write_report
 from leuk.runs.identity import register_resolvers, sweep_of
 
 register_resolvers()

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.grid.record import Record
-from leuk.report.tables import write_report
+from leuk.report.sweep_report import write_report
 from leuk.runs.beforehand import check_finished, check_parts, check_places
 from leuk.runs.cell_run import run_cell
 from leuk.runs.identity import folder_of, register_resolvers, sweep_of

@@ -1,50 +1,55 @@
-"""What no model is worth reporting without: the majority class, and cell area alone."""
+"""What no model is worth reporting without: the majority class, cell area, simple measures."""
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import torch
+import pandas as pd
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int64]
+from leuk.evaluate.morphology import MEASURES
+from leuk.evaluate.vectors import Floats, Integers
 
+Scorer = Callable[[pd.DataFrame], Floats]
+"""From a table of measures, one row a cell, to the probability of leukemia ``(N,)``."""
 
-class Majority:
-    """Every cell scores the share of leukemic cells in the training part."""
-
-    def __init__(self, areas: Floats, labels: Labels) -> None:
-        self.share = float(labels.mean())
-
-    def scores(self, areas: Floats) -> Tensor:
-        """Probability of leukemia ``(N,)``, the same for all."""
-        return torch.full((len(areas),), self.share, dtype=torch.float64)
+_STEPS = 1000
 
 
-class AreaOnly:
-    """Logistic regression on the area of the cell, fitted on the training part."""
+@dataclass(frozen=True)
+class Baseline:
+    """Logistic regression on a few measures of each cell, standardised by the training part.
 
-    def __init__(self, areas: Floats, labels: Labels) -> None:
-        self.mean, self.spread = float(areas.mean()), float(areas.std()) or 1.0
-        self.model = LogisticRegression().fit(self._columns(areas), labels)
+    Attributes:
+        columns: the measures it looks at; without any it gives the training part's share of
+            leukemic cells to every cell.
+    """
 
-    def scores(self, areas: Floats) -> Tensor:
-        """Probability of leukemia ``(N,)``."""
-        return torch.from_numpy(self.model.predict_proba(self._columns(areas))[:, 1].copy())
+    columns: tuple[str, ...] = ()
 
-    def _columns(self, areas: Floats) -> Floats:
-        return ((areas - self.mean) / self.spread)[:, None]
+    def fitted(self, measures: pd.DataFrame, labels: Integers) -> Scorer:
+        """Fit on training cells.
+
+        Args:
+            measures: one row a cell, with :attr:`columns` among its columns.
+            labels: ``(N,)``, 1 = leukemic; both classes present.
+        """
+        if self.columns:
+            model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
+        else:
+            model = DummyClassifier(strategy="prior")
+        model.fit(self._chosen(measures), labels)
+        return lambda table: np.asarray(model.predict_proba(self._chosen(table))[:, 1])
+
+    def _chosen(self, measures: pd.DataFrame) -> Floats:
+        return measures[list(self.columns)].to_numpy(np.float64)
 
 
-class Baseline(Protocol):
-    """Fitted on the training part's areas and labels; gives scores for other areas."""
-
-    def __init__(self, areas: Floats, labels: Labels) -> None: ...
-
-    def scores(self, areas: Floats) -> Tensor:
-        """Probability of leukemia ``(N,)``."""
-
-
-BASELINES: dict[str, type[Baseline]] = {"majority": Majority, "area": AreaOnly}
+BASELINES = {
+    "majority": Baseline(),
+    "area": Baseline(("area",)),
+    "morphology": Baseline(MEASURES),
+}

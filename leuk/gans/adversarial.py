@@ -19,14 +19,10 @@ from leuk.errors import TrainingError
 from leuk.gans.averaging import Averaged
 from leuk.gans.blocks import from_unit, to_uint8
 from leuk.gans.diffaugment import DiffAugment
+from leuk.training.guard import EVERY, FirstBad
+from leuk.training.randomness import start_stream
 
 _SAMPLING_BATCH = 256
-
-_LOOK = 100
-"""Rounds between two looks at the losses; each look waits for the device."""
-
-_EPOCHS, _RANKS = 1_000_003, 7_919
-"""Primes that keep the random streams of epochs and processes apart."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,6 @@ class Adversarial(LightningModule, ABC):
 
     generator: nn.Module
     averaged: Averaged | None
-    _bad: Tensor
 
     def __init__(
         self,
@@ -93,7 +88,7 @@ class Adversarial(LightningModule, ABC):
         self.augment = DiffAugment(**augment) if isinstance(augment, Mapping) else augment
         self.done_updates = 0
         self._seed: int | None = None
-        self.register_buffer("_bad", torch.tensor(-1), persistent=False)
+        self.first_bad = FirstBad()
 
     def _own(self, generator: nn.Module, opponent: nn.Module, **values: Any) -> None:
         """Take the networks, and record the constructor's arguments as plain values."""
@@ -154,7 +149,7 @@ class Adversarial(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_index: int) -> None:
         """One round of updates; Lightning's own step count would count each optimizer's."""
         losses = self._round(from_unit(batch["images"]), batch["labels"])
-        self._flag(losses)
+        self.first_bad.note(torch.stack(list(losses.values())), self.done_updates)
         self.log_dict(
             {f"gan/{name}": loss.detach() for name, loss in losses.items()},
             on_step=False,
@@ -164,7 +159,7 @@ class Adversarial(LightningModule, ABC):
         ends = self.fitting.updates is not None and self.done_updates >= self.fitting.updates
         self.trainer.should_stop |= ends
         # At the end of an epoch too, so that no checkpoint is written of broken weights.
-        if ends or self.trainer.is_last_batch or batch_index % _LOOK == _LOOK - 1:
+        if ends or self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
             self._look()
 
     def _round(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -195,15 +190,10 @@ class Adversarial(LightningModule, ABC):
             torch.nn.utils.clip_grad_value_(clipped.parameters(), self.fitting.clip)
         optimizer.step()
 
-    def _flag(self, losses: Mapping[str, Tensor]) -> None:
-        """Note on the device the first update with a loss that is no number."""
-        bad = ~torch.isfinite(torch.stack([loss.detach() for loss in losses.values()])).all()
-        self._bad = torch.where(bad & (self._bad < 0), self.done_updates, self._bad)
-
     def _look(self) -> None:
-        # Of all processes, so that none waits for one that has stopped.
-        first = int(self.trainer.strategy.reduce(self._bad.clone(), reduce_op="max"))
-        if first >= 0:
+        reduce = self.trainer.strategy.reduce
+        first = self.first_bad.look(lambda step: reduce(step, reduce_op="max"))
+        if first is not None:
             raise TrainingError(
                 f"the loss is not finite since generator update {first}; what was fitted before "
                 "is kept: lower gan.fitting.generator_rate or gan.fitting.opponent_rate, or set "
@@ -216,8 +206,7 @@ class Adversarial(LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         assert self._seed is not None
-        stream = self.current_epoch * _EPOCHS + self.global_rank * _RANKS
-        torch.manual_seed((self._seed + stream) % 2**63)
+        start_stream(self._seed, self.current_epoch, self.global_rank)
 
     def both_optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
         """The generator's optimizer and its opponent's."""

@@ -2,11 +2,9 @@
 
 import copy
 
-import torch
 from torch import nn
 
-_RAMP = 10
-"""Updates that the average needs to forget the initial weights, times ten."""
+from leuk.training.averaging import move_average
 
 
 class Averaged(nn.Module):
@@ -29,14 +27,6 @@ class Averaged(nn.Module):
         """Stay in evaluation mode, whatever the networks around do."""
         return super().train(False)
 
-    @torch.no_grad()
     def update(self, network: nn.Module, updates: int) -> None:
         """Take in the weights after ``updates`` updates."""
-        decay = min(self.decay, (1 + updates) / (_RAMP + updates))
-        past, now = self.module.state_dict(), network.state_dict()
-        floats = [name for name, value in past.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [past[name] for name in floats], [now[name] for name in floats], 1 - decay
-        )
-        for name in past.keys() - set(floats):
-            past[name].copy_(now[name])
+        move_average(self.module.state_dict(), network.state_dict(), self.decay, updates)

@@ -55,14 +55,6 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
-def glorot(layer: nn.Module) -> None:
-    """Initial weights as in the thesis's stack: Glorot uniform, biases 0."""
-    if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-        nn.init.xavier_uniform_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
 class LeakyReLU(nn.Module):
     """LeakyReLU and dropout as one product of each value and its gain.
 

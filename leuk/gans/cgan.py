@@ -11,12 +11,13 @@ from torch.nn import functional as F
 from leuk.config.ranges import Count, Counts, NotNegative, Share
 from leuk.data.labels import Label
 from leuk.gans.adversarial import Adversarial, Fitting
-from leuk.gans.blocks import LeakyReLU, glorot, widths_before
+from leuk.gans.blocks import LeakyReLU, widths_before
 from leuk.gans.dcgan import cross_entropy
 from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.wgan import Generator
+from leuk.training.initial import glorot
 
 Condition = Literal["onehot", "embedding"]
 

@@ -16,7 +16,6 @@ from leuk.gans.blocks import (
     batch_norm,
     check_widths,
     downsampling,
-    glorot,
     start_side,
     upsampling,
     widths_before,
@@ -24,6 +23,7 @@ from leuk.gans.blocks import (
 from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import r1_penalty
+from leuk.training.initial import glorot
 
 
 class Generator(nn.Sequential):

@@ -12,7 +12,6 @@ from leuk.gans.blocks import (
     HALVINGS,
     batch_norm,
     check_widths,
-    glorot,
     start_side,
     upsampling,
     widths_before,
@@ -21,6 +20,7 @@ from leuk.gans.dcgan import Discriminator
 from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import gradient_penalty
+from leuk.training.initial import glorot
 
 _SLOPE = 0.3
 

@@ -5,6 +5,7 @@ Written whole at the start (running), on failure and at the end; resume, dry run
 
 import json
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +34,10 @@ class Record:
         device: what it ran on, and in which precision.
         timings: seconds of each stage.
         metrics: figures of ``val`` and ``test``, and the ``thresholds`` they used.
+        calibration: ``temperature``, fitted on ``val``; ``*_calibrated`` figures are after it.
         baselines: figures on ``test`` of each baseline.
+        area: what is left of the figures on ``test`` among cells of like area, and at one size.
+        cost: parameters, arithmetic, time and memory of the model.
         predictions: file of per-cell scores.
         explanations: what each method left.
         warnings: what a reader must know before believing the figures.
@@ -48,7 +52,10 @@ class Record:
     device: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Figures] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
     baselines: dict[str, Figures] = field(default_factory=dict)
+    area: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float | int | str] = field(default_factory=dict)
     predictions: str | None = None
     explanations: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -97,6 +104,19 @@ def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
     return records, unreadable
 
 
-def figures(values: dict[str, float]) -> Figures:
-    """Figures without bounds."""
-    return {name: {"value": value, "low": None, "high": None} for name, value in values.items()}
+def figures(
+    values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
+) -> Figures:
+    """Figures with the bounds there are.
+
+    Args:
+        values: name to value.
+        intervals: name to lower and upper bound.
+    """
+    bounds = intervals or {}
+    return {
+        name: dict(
+            zip(("value", "low", "high"), (value, *bounds.get(name, (None, None))), strict=True)
+        )
+        for name, value in values.items()
+    }

@@ -1,1 +1,1 @@
-"""Tables from records."""
+"""Tables, figures and pages from the records of a sweep."""

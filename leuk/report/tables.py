@@ -1,18 +1,22 @@
-"""The table of a sweep: every cell, the mean over seeds, and the baselines, on the test part."""
+"""The main table of a sweep, and what has to be said before believing it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from statistics import mean, stdev
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import mean
 
+import numpy as np
 import pandas as pd
 
-from leuk.errors import StoreError
-from leuk.grid.cell import LEAKY, Cell
-from leuk.grid.record import Figures, Record, read_records
+from leuk.evaluate.intervals import few_subjects
+from leuk.evaluate.metrics import ranking_metrics
+from leuk.evaluate.sample import Sample
+from leuk.grid.cell import CUT
+from leuk.report.baselines import AREA, baseline_of, baselines
 from leuk.report.leaking import leaking_gains
-from leuk.store.atomic import write_text
+from leuk.report.lines import DRAWS, Line, draws_for, group_lines, run_lines
+from leuk.report.results import Group, Results
+from leuk.report.sections import Grid, Section, interval_text
 
 COLUMNS = {
     "AUROC": "auroc",
@@ -23,151 +27,154 @@ COLUMNS = {
     "F1 macro": "f1_macro",
     "F1 weighted": "f1_weighted",
     "MCC": "mcc",
-    "bal. acc. (val)": "balanced_accuracy@youden",
-    "sens. (val)": "sensitivity@youden",
-    "spec. (val)": "specificity@youden",
-    "Brier": "brier",
-    "ECE": "ece",
 }
-"""Headings of the printed table, and the figures under them; the CSV has every figure."""
+"""Headings of the main columns, and the figures under them; the CSV has every figure."""
+
+CHOSEN = {
+    "bal. acc. (Youden)": "balanced_accuracy@youden",
+    "sens. (Youden)": "sensitivity@youden",
+    "spec. (Youden)": "specificity@youden",
+    "bal. acc. (sens. 0.95)": "balanced_accuracy@sensitivity95",
+    "sens. (sens. 0.95)": "sensitivity@sensitivity95",
+    "spec. (sens. 0.95)": "specificity@sensitivity95",
+}
+"""The same for thresholds that were chosen on validation cells."""
+
+CALIBRATION = {
+    "Brier": "brier",
+    "Brier (calibrated)": "brier_calibrated",
+    "ECE": "ece",
+    "ECE (calibrated)": "ece_calibrated",
+}
+"""The same for scores as probabilities."""
 
 NOTES = """\
 Test part only. Positive = leukemia (all), so sensitivity is the recall of leukemic cells and
-specificity that of healthy ones. Decisions at a score of 0.5, and under (val) at the threshold that
-maximises sensitivity + specificity on the validation part. A precision or F1 of a class that
-nobody was assigned to counts as 0. Intervals are not computed yet."""
+specificity that of healthy ones. Figures are means over folds and seeds, in brackets their 95 %
+interval from {draws} resamples of persons (and of seeds, where there are several), not of cells.
+Decisions at a score of 0.5. F1 macro is the plain mean of both classes' F1, F1 weighted that by
+class size; a precision or F1 of a class that nobody was assigned to counts as 0."""
+
+FEWER = """\
+Beyond 60 runs intervals come from fewer than 1,000 resamples, so that the report stays quick."""
+
+CHOSEN_NOTES = """\
+Thresholds were chosen on the validation part, by the largest sensitivity + specificity (Youden) and
+as the largest that finds 95 % of leukemic cells there (sens. 0.95), and used on the test part."""
+
+CALIBRATION_NOTES = """\
+Brier: mean squared error of the score as a probability. ECE: expected calibration error over 15
+bins. Calibrated: after temperature scaling, fitted on the validation part."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
+def main_section(
+    name: str, results: Results, groups: Sequence[Group], elsewhere: Iterable[str] = ()
+) -> Section:
+    """The main table: lines of all groups, baselines, and remarks.
 
-    Attributes:
-        name: what the line is about.
-        figures: figure name to value.
-        spread: figure name to standard deviation over seeds, where there are several.
-        note: what there is to say instead of figures.
+    Args:
+        name: of the sweep.
+        results: what was read.
+        groups: its groups and what the report added, such as the ensembles.
+        elsewhere: further remarks, one Markdown list item each.
     """
-
-    name: str
-    figures: dict[str, float]
-    spread: dict[str, float] | None = None
-    note: str = ""
-
-
-def write_report(sweep: Path) -> str:
-    """Write ``report/table.csv`` and ``report/table.md`` of a sweep and return the latter.
-
-    Raises:
-        StoreError: no record in the folder.
-    """
-    records, unreadable = read_records(sweep)
-    if not records:
-        raise StoreError(f"{sweep}: no records; run leuk train with name={sweep.name} first")
-    rows = table_rows(records)
-    remarks = [*leaking_gains(records), *_remarks(records, unreadable)]
-    sections = [f"# {sweep.name}", markdown(rows), NOTES, "\n".join(remarks)]
-    text = "\n\n".join(section for section in sections if section)
-    write_text(sweep / "report" / "table.csv", _csv(rows))
-    write_text(sweep / "report" / "table.md", text + "\n")
-    return text
+    draws = draws_for(groups)
+    lines = group_lines(groups, draws)
+    shown = [*lines, *group_lines(baselines(groups), draws, "baseline")]
+    notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
+    shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
+    remarks = [*leaking_gains(results.records), *_remarks(results, groups, lines), *elsewhere]
+    parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, "\n".join(remarks)]
+    if any("sensitivity@youden" in line.figures for line in shown):
+        parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
+    if any("brier" in line.figures for line in shown):
+        parts += ["## Calibration", _grid(shown, CALIBRATION), CALIBRATION_NOTES]
+    table = pd.DataFrame([_values(line) for line in [*shown, *run_lines(results.records)]])
+    return Section("table", name, tuple(parts), table)
 
 
-def table_rows(records: Iterable[Record]) -> list[Row]:
-    """Cells in order, each group of seeds followed by its mean, then the baselines of each data."""
-    groups: dict[Cell, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: record.cell):
-        groups[replace(record.cell, seed=0)].append(record)
-    rows: list[Row] = []
-    for group in groups.values():
-        rows += [_cell_row(record) for record in group]
-        complete = [_values(r.metrics["test"]) for r in group if r.status == "complete"]
-        if len(complete) > 1:
-            rows.append(_mean_row(group[0].cell, complete))
-    return rows + _baseline_rows(r for group in groups.values() for r in group)
+def _grid(lines: Iterable[Line], columns: dict[str, str]) -> Grid:
+    rows = []
+    for line in lines:
+        texts = [
+            interval_text(*line.figures[name]) if name in line.figures else ""
+            for name in columns.values()
+        ]
+        if not line.figures:
+            texts[0] = line.note[:60]
+        rows.append((line.name, *texts))
+    return Grid(("line", *columns), tuple(rows))
 
 
-def _cell_row(record: Record) -> Row:
-    if record.status == "complete":
-        return Row(record.cell.folder, _values(record.metrics["test"]))
-    message = record.error["message"].splitlines()[0] if record.error else "not finished"
-    return Row(record.cell.folder, {}, note=f"{record.status}: {message}")
+def _values(line: Line) -> dict[str, object]:
+    """A line of the CSV: whose it is, and every figure with its interval."""
+    cell = line.cell
+    values: dict[str, object] = {"line": line.name, "kind": line.kind}
+    for axis in ("model", "augmentation", "split", "variant"):
+        values[axis] = getattr(cell, axis) if cell else None
+    for axis in ("seed", "fold"):
+        values[axis] = getattr(cell, axis) if cell and line.kind == "run" else None
+    values |= {"runs": line.runs, "note": line.note}
+    for name, (value, low, high) in line.figures.items():
+        values |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return values
 
 
-def _mean_row(cell: Cell, values: list[dict[str, float]]) -> Row:
-    names = [name for name in values[0] if all(name in figures for figures in values)]
-    columns = {name: [figures[name] for figures in values] for name in names}
-    return Row(
-        f"{replace(cell, seed=0).folder.replace('-s0', '', 1)} (mean of {len(values)} seeds)",
-        {name: mean(column) for name, column in columns.items()},
-        {name: stdev(column) for name, column in columns.items()},
-    )
+def _remarks(results: Results, groups: Sequence[Group], lines: Sequence[Line]) -> list[str]:
+    """What is missing, what the area of the cell alone reaches, whose persons are few."""
+    remarks = [*_few(groups), *_not_above_area(groups, lines)]
+    remarks += [f"{line.name}: {line.note}" for line in lines if line.figures and line.note]
+    remarks += [
+        f"{group.title}: has too many settings for a name, so that it is compared with lines of "
+        "the same settings alone"
+        for group in groups
+        if any(text.startswith(CUT) for text in group.cell.settings)
+    ]
+    for record in results.records:
+        name = record.cell.folder
+        if record.status != "complete":
+            said = record.error["message"].splitlines()[0] if record.error else "not finished"
+            remarks.append(f"{name}: {record.status}: {said}")
+        remarks += [f"{name}: {text}" for text in record.warnings]
+    return [f"- {text}" for text in [*remarks, *results.problems]]
 
 
-def _baseline_rows(records: Iterable[Record]) -> list[Row]:
-    """Each baseline once for each data and split it was computed on; the split is named."""
-    seen: dict[tuple[str, str, str], tuple[str, str, Figures]] = {}
-    for record in records:
-        for name, figures in record.baselines.items():
-            key = (name, str(record.data.get("fingerprint")), repr(record.data.get("counts")))
-            seen.setdefault(key, (name, record.cell.split, figures))
-    one_split = len({split for _, split, _ in seen.values()}) == 1
+def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[str]:
+    """Which lines' intervals do not lie above what the area of the cell alone reaches."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group, line in zip(groups, lines, strict=True):
+        area = baseline_of(replace(group, runs=tuple(group.first_seed)), AREA)
+        if area is None or "auroc" not in line.figures:
+            continue
+        samples = [run.test.sample for run in area.runs]
+        reached = mean(ranking_metrics(one.scores, one.labels)["auroc"] for one in samples)
+        value, low, _ = line.figures["auroc"]
+        if (value if low is None else low) <= reached:
+            found[group.cell.split, f"{reached:.3f}"].append(group.title)
     return [
-        Row(
-            f"baseline: {name}"
-            if one_split and not split.endswith(LEAKY)
-            else f"baseline: {name} ({split})",
-            _values(figures),
-        )
-        for name, split, figures in seen.values()
+        f"**AUROC not above what the area of the cell alone reaches ({reached}, {split}):** "
+        + ", ".join(titles)
+        for (split, reached), titles in found.items()
     ]
 
 
-def _values(figures: Figures) -> dict[str, float]:
-    return {name: entry["value"] for name, entry in figures.items() if entry["value"] is not None}
+def _few(groups: Sequence[Group]) -> list[str]:
+    """Splits whose test part has few persons of a class."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group in groups:
+        if group.runs and (text := few_subjects(all_test_cells(group))):
+            found[group.cell.split, text].append(group.title)
+    return [f"**{split}: {text}**" for split, text in found]
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """The main columns as an aligned Markdown table; ``±`` is the standard deviation over seeds."""
-    header = ["cell", *COLUMNS]
-    lines = [[row.name, *_texts(row)] for row in rows]
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+def all_test_cells(group: Group) -> Sample:
+    """The test cells of all folds, each once: as the runs of the lowest seed judged them.
 
-    def joined(line: list[str]) -> str:
-        first = line[0].ljust(widths[0])
-        others = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
-        return "| " + " | ".join([first, *others]) + " |"
-
-    rule = "|" + "|".join(["-" * (widths[0] + 2), *("-" * (w + 1) + ":" for w in widths[1:])]) + "|"
-    return "\n".join([joined(header), rule, *map(joined, lines)])
-
-
-def _texts(row: Row) -> list[str]:
-    if row.note:
-        return [row.note.replace("|", "/")[:60], *[""] * (len(COLUMNS) - 1)]
-    texts = []
-    for name in COLUMNS.values():
-        text = f"{row.figures[name]:.3f}" if name in row.figures else ""
-        if row.spread and name in row.spread:
-            text += f" ± {row.spread[name]:.3f}"
-        texts.append(text)
-    return texts
-
-
-def _csv(rows: Iterable[Row]) -> str:
-    """Every figure of every line; ``<name>_sd`` is the standard deviation over seeds."""
-    lines = [
-        {
-            "cell": row.name,
-            "note": row.note,
-            **row.figures,
-            **{f"{name}_sd": value for name, value in (row.spread or {}).items()},
-        }
-        for row in rows
-    ]
-    return pd.DataFrame(lines).to_csv(index=False)
-
-
-def _remarks(records: Iterable[Record], unreadable: Iterable[str]) -> list[str]:
-    remarks = [f"- {record.cell.folder}: {text}" for record in records for text in record.warnings]
-    return remarks + [f"- {text}" for text in unreadable]
+    Scores of several models lie side by side in it, so that it serves for counting, not ranking.
+    """
+    samples = [run.test.sample for run in group.first_seed]
+    return Sample(
+        np.concatenate([sample.scores for sample in samples]),
+        np.concatenate([sample.labels for sample in samples]),
+        np.concatenate([sample.subjects for sample in samples]),
+    )

@@ -1,60 +1,218 @@
 """Figures of one fitted cell: predictions to metrics, and the baselines beside them."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from leuk.classifiers.classifier import Predictions
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.splits import STAGES
+from leuk.evaluate.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.evaluate.baselines import BASELINES
-from leuk.evaluate.metrics import all_metrics, youden_threshold
+from leuk.evaluate.calibration import apply_temperature, fit_temperature
+from leuk.evaluate.intervals import bootstrap_intervals, few_subjects
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.subjects import per_subject
+from leuk.evaluate.thresholds import DEFAULT, Thresholds, choose_thresholds
+from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, figures
 from leuk.store.atomic import write_text
 
+_BATCH = 64
 
-def assess(val: Predictions, test: Predictions) -> dict[str, Figures]:
-    """Figures of both parts; the chosen threshold comes from validation and is used on test."""
-    chosen = youden_threshold(val.scores, val.labels)
-    return {
-        "val": figures(all_metrics(val.scores, val.labels, chosen)),
-        "test": figures(all_metrics(test.scores, test.labels, chosen)),
-        "thresholds": figures({"default": 0.5, "youden": chosen}),
+
+@dataclass(frozen=True)
+class Assessed:
+    """What the predictions of a cell come to.
+
+    Attributes:
+        metrics: for the record: ``val``, ``test`` and ``thresholds``.
+        temperature: fitted on validation cells.
+        samples: of ``val`` and ``test``, calibrated.
+        warnings: what a reader must know before believing the intervals.
+    """
+
+    metrics: dict[str, Figures]
+    temperature: float
+    samples: dict[str, Sample]
+    warnings: list[str]
+
+
+def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
+    """Figures of both parts, with intervals.
+
+    Thresholds and temperature come from validation cells alone and are used on test cells.
+
+    Args:
+        data: whose cells were judged.
+        judged: predictions of ``val`` and ``test``.
+    """
+    samples = {part: sample_of(data, predictions) for part, predictions in judged.items()}
+    val = samples["val"]
+    temperature = fit_temperature(val.scores, val.labels)
+    thresholds = choose_thresholds(val.scores, val.labels)
+    samples = {
+        part: replace(sample, calibrated=apply_temperature(sample.scores, temperature))
+        for part, sample in samples.items()
     }
+    metrics = {part: figures_of(sample, thresholds) for part, sample in samples.items()}
+    few = {part: few_subjects(sample) for part, sample in samples.items()}
+    return Assessed(
+        metrics | {"thresholds": figures(thresholds)},
+        temperature,
+        samples,
+        [f"{part}: {text}" for part, text in few.items() if text],
+    )
 
 
-def assess_baselines(data: CNMCDataModule) -> dict[str, Figures]:
-    """Test figures of each baseline, fitted on training cells, its threshold from validation."""
-    areas, labels = {}, {}
-    for stage in ("train", "val", "test"):
-        cells = data.part(stage)
-        areas[stage] = data.dataset.store.areas[cells.index.to_numpy()].astype(np.float64)
-        labels[stage] = cells["label"].to_numpy(np.int64)
+def sample_of(data: CNMCDataModule, predictions: Predictions) -> Sample:
+    """Predictions with the persons behind the cells."""
+    groups = data.dataset.cells["group"].to_numpy()[predictions.rows.numpy()]
+    return Sample(predictions.scores.numpy(), predictions.labels.numpy(), groups.astype(str))
+
+
+def figures_of(sample: Sample, thresholds: Thresholds) -> Figures:
+    """Every figure of a sample with its 95 % interval."""
+    values = all_metrics(sample.scores, sample.labels, thresholds, sample.calibrated)
+    return figures(values, bootstrap_intervals(sample, thresholds))
+
+
+def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFrame:
+    """What each baseline, fitted on training cells, says of validation and test cells.
+
+    Args:
+        data: the cells and their split.
+        measures: see :func:`leuk.runs.measures.measured`.
+
+    Returns:
+        A column for each of :data:`BASELINES`; the index is the row of the bank.
+    """
+    train, *others = (data.part(stage) for stage in STAGES)
+    rows = pd.concat(others).index
+    fitted = {
+        name: baseline.fitted(measures.loc[train.index], train["label"].to_numpy(np.int64))
+        for name, baseline in BASELINES.items()
+    }
+    asked = measures.loc[rows]
+    return pd.DataFrame({name: score(asked) for name, score in fitted.items()}, index=rows)
+
+
+def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Figures]:
+    """Test figures of each baseline, its thresholds and temperature from validation.
+
+    Args:
+        data: the cells and their split.
+        scores: see :func:`baseline_scores`.
+    """
+    val, test = data.part("val"), data.part("test")
     results = {}
-    for name, baseline in BASELINES.items():
-        fitted = baseline(areas["train"], labels["train"])
-        scores = {stage: fitted.scores(areas[stage]) for stage in ("val", "test")}
-        truth = {stage: torch.tensor(labels[stage]) for stage in ("val", "test")}
-        chosen = youden_threshold(scores["val"], truth["val"])
-        results[name] = figures(all_metrics(scores["test"], truth["test"], chosen))
+    for name, column in scores.items():
+        chosen = column[val.index].to_numpy(), val["label"].to_numpy(np.int64)
+        judged = column[test.index].to_numpy()
+        sample = Sample(
+            judged,
+            test["label"].to_numpy(np.int64),
+            test["group"].to_numpy().astype(str),
+            apply_temperature(judged, fit_temperature(*chosen)),
+        )
+        results[str(name)] = figures_of(sample, choose_thresholds(*chosen))
     return results
 
 
+def assess_area(
+    data: CNMCDataModule,
+    test: Predictions,
+    score: Callable[[Tensor], Tensor],
+    device: torch.device,
+) -> dict[str, Any]:
+    """What the model knows of test cells beside their area.
+
+    Args:
+        data: whose cells were judged.
+        test: the predictions of the cells as they are.
+        score: from images ``(B, 3, R, R)`` in [0, 1] on ``device`` to the probability of leukemia
+            ``(B,)``, as ``test`` was made.
+        device: where the images are put.
+
+    Returns:
+        ``within_bins``, see :class:`leuk.evaluate.area.WithinBins`, and beside it
+        ``area_within_bins``, what the area itself still reaches there; and ``one_size`` with every
+        cell brought to ``target_area`` (the mean share of the image that training cells cover, in
+        the data's framing): the ``metrics`` then, with intervals, at 0.5, and the AUROC of what
+        is left of the area, ``area_auroc``, beside that before, ``area_auroc_before``.
+    """
+    sample, rows = sample_of(data, test), test.rows
+    areas = data.dataset.store.areas[rows.numpy()].astype(np.float64)
+    target = _mean_area(data)
+    scores, left = [], []
+    with torch.inference_mode():
+        for batch in rows.split(_BATCH):
+            images = scaled_to_one_size(data.bank.gather(batch, device)["images"], target)
+            scores.append(score(images).double().cpu())
+            left.append(cell_areas(images).cpu())
+    scaled = replace(sample, scores=torch.cat(scores).numpy())
+    return {
+        "within_bins": asdict(auroc_within_area_bins(sample, areas)),
+        "area_within_bins": auroc_within_area_bins(replace(sample, scores=areas), areas).value,
+        "one_size": {
+            "target_area": target,
+            "metrics": figures_of(scaled, {DEFAULT: 0.5}),
+            "area_auroc": float(roc_auc_score(sample.labels, torch.cat(left).numpy())),
+            "area_auroc_before": float(roc_auc_score(sample.labels, areas)),
+        },
+    }
+
+
+def _mean_area(data: CNMCDataModule) -> float:
+    """Mean share of the image that a training cell covers, in the data's framing."""
+    rows = torch.tensor(data.part("train").index.to_numpy())
+    cpu = torch.device("cpu")
+    areas = [cell_areas(data.bank.gather(batch, cpu)["images"]) for batch in rows.split(_BATCH)]
+    return float(torch.cat(areas).mean())
+
+
 def save_predictions(
-    path: Path, data: CNMCDataModule, parts: dict[str, Predictions], cell: Cell
+    path: Path,
+    data: CNMCDataModule,
+    judged: Mapping[str, Predictions],
+    temperature: float,
+    baselines: pd.DataFrame,
+    cell: Cell,
 ) -> None:
     """Write one line a cell image.
 
-    Columns: ``part``, ``path``, ``subject``, ``group``, ``label``, ``score``, ``split``, ``seed``.
+    Columns: ``part``, ``path``, ``subject``, ``group``, ``label``, ``score``, ``calibrated`` (the
+    score at the temperature), ``split``, ``seed``, and ``baseline_<name>`` of each baseline.
     """
     tables = []
-    for stage, predictions in parts.items():
+    for stage, predictions in judged.items():
         cells = data.dataset.cells.iloc[predictions.rows.numpy()]
+        scores: Floats = predictions.scores.numpy()
         table = cells[["path", "subject", "group", "label"]].assign(
-            score=predictions.scores.numpy(), split=cell.split, seed=cell.seed
+            score=scores,
+            calibrated=apply_temperature(scores, temperature),
+            split=cell.split,
+            seed=cell.seed,
         )
+        table.insert(0, "part", stage)
+        tables.append(table.join(baselines.add_prefix("baseline_")))
+    write_text(path, pd.concat(tables).to_csv(index=False))
+
+
+def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
+    """Write one line a person: ``part``, and :func:`leuk.evaluate.subjects.per_subject` at 0.5."""
+    tables = []
+    for stage, sample in samples.items():
+        table = per_subject(sample, 0.5)
         table.insert(0, "part", stage)
         tables.append(table)
     write_text(path, pd.concat(tables).to_csv(index=False))

@@ -9,25 +9,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
-from lightning.pytorch import seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig
 
-from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import LeukError, StoreError
-from leuk.explain.callback import Explain
 from leuk.grid.record import FILE, Record
-from leuk.runs.assess import assess, assess_baselines, save_predictions
-from leuk.runs.device import describe
-from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.classifier_fit import fitted_classifier
 from leuk.runs.identity import cell_of, current_hydra, fingerprint_of, folder_of, uses_gan
+from leuk.runs.judging import judge
 from leuk.runs.progress import clock
-from leuk.runs.synthesis import class_weights, repeated_rows, synthesise
+from leuk.runs.synthesis import repeated_rows, synthesise
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +99,9 @@ def _live(cfg: DictConfig, folder: Path, record: Record) -> None:
     with _timed(record, "augmentation"):
         _augment(cfg, data, record)
     with _timed(record, "fit"):
-        classifier, best = _fit(cfg, folder, data, record)
+        classifier = fitted_classifier(cfg, folder, data, record)
     with _timed(record, "test"):
-        _judge(cfg, folder, data, classifier, best, record)
+        judge(cfg, folder, data, classifier, record)
 
 
 def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
@@ -154,80 +148,12 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
     record.warnings.append("augmentation: healthy cells are not the fewer; nothing was added")
 
 
-def _fit(
-    cfg: DictConfig, folder: Path, data: CNMCDataModule, record: Record
-) -> tuple[Classifier, str | None]:
-    """Fit the classifier; give it and the checkpoint that did best on validation cells."""
-    # Anew, so that a cell is the same whether its GAN was fitted here or found.
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    classifier: Classifier = instantiate(cfg.model)
-    if cfg.fit.standardise:
-        classifier.normalise_by(*data.channel_statistics())
-    if cfg.augmentation.name == "class_weights":
-        classifier.weigh_by(class_weights(data))
-    callbacks = build_named(cfg.callbacks)
-    loggers = list(build_named(cfg.logger).values())
-    trainer = build_trainer(cfg, folder, list(callbacks.values()), logger=loggers)
-    channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
-    record.device = describe(trainer, channels_last)
-    log.info("%s: fitting on %s", record.cell.folder, _said(record))
-    trainer.fit(classifier, datamodule=data)
-    checkpoint = trainer.checkpoint_callback
-    best = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else None
-    return classifier, best or None
-
-
-def _judge(
-    cfg: DictConfig,
-    folder: Path,
-    data: CNMCDataModule,
-    classifier: Classifier,
-    best: str | None,
-    record: Record,
-) -> None:
-    """Ask the best weights about validation and test cells, explain, and take down the figures."""
-    explain = Explain(
-        build_named(cfg.explain), folder / "explanations", cfg.explain_cells, record.cell.folder
-    )
-    # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
-    trainer = build_trainer(
-        cfg,
-        folder,
-        [*build_named(cfg.callbacks, ("channels_last",)).values(), explain],
-        logger=False,
-        enable_checkpointing=False,
-        inference_mode=False,  # explaining needs gradients
-    )
-    if best is not None:
-        weights = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-        classifier.load_state_dict(weights)
-    judged = {}
-    for part, ask in (("val", trainer.validate), ("test", trainer.test)):
-        ask(classifier, datamodule=data, verbose=False)
-        judged[part] = classifier.collected()
-    record.metrics = assess(judged["val"], judged["test"])
-    record.baselines = assess_baselines(data)
-    record.predictions = "predictions.csv"
-    save_predictions(folder / record.predictions, data, judged, record.cell)
-    record.explanations = explain.summary
-    for name, summary in explain.summary.items():
-        if summary["degenerate"]:
-            record.warnings.append(
-                f"{name}: {summary['degenerate']} of {summary['cells']} maps are degenerate"
-            )
-
-
 def _counted(record: Record) -> str:
     parts = [
         f"{stage} {counts['all']} all + {counts['hem']} hem of {counts['subjects']} subjects"
         for stage, counts in record.data["counts"].items()
     ]
     return ", ".join(parts)
-
-
-def _said(record: Record) -> str:
-    layout = "channels-last" if record.device["channels_last"] else "channels-first"
-    return f"{record.device['name']}, {record.device['precision']}, {layout}"
 
 
 @contextmanager

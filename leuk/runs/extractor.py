@@ -10,6 +10,7 @@ from leuk.config.ranges import Count
 from leuk.config.targets import check_targets
 from leuk.errors import ConfigError
 from leuk.evaluate.features import Network
+from leuk.runs.checkpoints import read_checkpoint
 
 _CONFIG = ".hydra/config.yaml"
 _WEIGHTS = "checkpoints/best.ckpt"
@@ -25,6 +26,7 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
 
     Raises:
         ConfigError: no finished cell there, or one whose config names what may not be built.
+        StoreError: its checkpoint cannot be read, or is of another model.
     """
     folder = Path(run).expanduser()
     for file in (_CONFIG, _WEIGHTS):
@@ -38,6 +40,7 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
     form = get_class(target)
     if not issubclass(form, Classifier):
         raise ConfigError(f"extractor.run={run}: {target} is not a classifier")
+    read_checkpoint(folder / _WEIGHTS, {"form": form.__name__})
     loaded = form.load_from_checkpoint(
         folder / _WEIGHTS, map_location=device, weights_only=True
     ).eval()

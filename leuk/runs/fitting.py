@@ -1,13 +1,16 @@
 """Trainers and callbacks from a config; classifiers and GANs are fitted with the same."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
+from leuk.errors import TrainingError
 
 
 def build_trainer(
@@ -34,3 +37,25 @@ def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[
         for name, node in nodes.items()
         if node is not None and (only is None or name in only)
     }
+
+
+@contextmanager
+def told_of_memory(key: str, batch_size: int) -> Iterator[None]:
+    """Say which batch size to try where a device has no memory for one.
+
+    Args:
+        key: of the batch size.
+        batch_size: its value now.
+
+    Raises:
+        TrainingError: in place of the device's own error.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # the CPU's allocator raises no class of its own
+        full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not full:
+            raise
+        raise TrainingError(
+            f"out of memory with {key}={batch_size}; try {key}={max(2, batch_size // 2)}"
+        ) from error

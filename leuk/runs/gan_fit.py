@@ -2,14 +2,12 @@
 
 import logging
 import math
-import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from hydra.utils import get_class
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -22,6 +20,7 @@ from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
+from leuk.runs.checkpoints import last_whole
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import NEUTRAL
 from leuk.store.artefacts import make_once, unfinished
@@ -134,7 +133,9 @@ def _fit(
     )
     trainer = _trainer(cfg, scratch, labels)
     limit_epochs(trainer, gan, len(rows) // (cfg.gan_fit.batch_size * trainer.world_size))
-    trainer.fit(gan, datamodule=batches, ckpt_path=last_whole(scratch), weights_only=True)
+    trainer.fit(
+        gan, datamodule=batches, ckpt_path=last_whole(scratch / "checkpoints"), weights_only=True
+    )
     trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
     for made in ("samples", "log"):
         shutil.copytree(scratch / made, target / made)
@@ -166,16 +167,3 @@ def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
     if gan.fitting.updates is not None:
         needed = math.ceil(gan.fitting.updates / max(1, batches * gan.fitting.generator_steps))
         trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)
-
-
-def last_whole(scratch: Path) -> Path | None:
-    """The newest checkpoint that can be read; None where there is none."""
-    for path in sorted((scratch / "checkpoints").glob("*.ckpt"), reverse=True):
-        try:
-            epoch = torch.load(path, map_location="cpu", weights_only=True)["epoch"]
-        except (OSError, EOFError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-            log.warning("%s: cannot be read (%s); an older one is tried", path, error)
-            continue
-        log.info("going on after epoch %d, from %s", epoch + 1, path)
-        return path
-    return None

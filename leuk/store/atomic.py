@@ -50,20 +50,30 @@ def ensure_room(folder: Path, needed: int) -> None:
         )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``: readers see the old file or the new one, never a part."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file that becomes ``path`` when the block ends without an error.
+
+    Readers see the old file or the new one, never a part. The temporary one has the same suffix.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    os.close(handle)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+        yield Path(name)
+        with open(name, "rb") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, whole."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

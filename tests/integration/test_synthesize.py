@@ -1,10 +1,8 @@
 """``leuk synthesize`` through the real command line, shrunk to seconds."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,27 +90,10 @@ def test_both_classes_in_equal_share(leuk: Leuk, tmp_path: Path, gan: str) -> No
     assert set(json.loads((folder / "quality.json").read_text())["quality"]) == {"hem", "all"}
 
 
-@pytest.fixture
-def start(small_synthesis: list[str]) -> Start:
-    """``leuk synthesize`` in a process of its own."""
-
-    def run(outputs: Path, *overrides: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "leuk", "synthesize", f"outputs={outputs}"]
-        return subprocess.Popen(
-            [*command, *small_synthesis, *overrides],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    return run
-
-
 def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: Path) -> None:
     outputs = tmp_path / "killed"
     overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
-    process = start(outputs, *overrides)
+    process = start("synthesize", outputs, *overrides)
     while not list(outputs.glob("artefacts/gan/.*.unfinished/checkpoints/*.ckpt")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
@@ -122,12 +103,12 @@ def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: 
     (latest, *_) = sorted(outputs.glob("artefacts/gan/.*/checkpoints/*.ckpt"), reverse=True)
     torn = latest.with_name("epoch=99999.ckpt")
     torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
-    again = start(outputs, *overrides)
+    again = start("synthesize", outputs, *overrides)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
     assert "going on after epoch" in printed
     assert not list(outputs.glob("artefacts/gan/.*.unfinished"))
-    unbroken = start(tmp_path / "unbroken", *overrides)
+    unbroken = start("synthesize", tmp_path / "unbroken", *overrides)
     assert unbroken.wait() == 0
     expected = weights(tmp_path / "unbroken")
     for key, value in weights(outputs).items():
@@ -135,7 +116,7 @@ def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: 
 
 
 def test_three_processes_that_need_one_gan_fit_it_once(start: Start, tmp_path: Path) -> None:
-    processes = [start(tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
+    processes = [start("synthesize", tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], printed
     assert sum("fitting leuk.gans.dcgan.DCGAN" in text for text in printed) == 1

@@ -52,7 +52,7 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert written.cell.folder == folder.name
     assert set(written.metrics) == {"val", "test", "thresholds"}
     assert set(written.metrics["test"]) >= FIGURES
-    assert set(written.baselines) == {"majority", "area"}
+    assert set(written.baselines) == {"majority", "area", "morphology"}
     assert set(written.baselines["area"]) == set(written.metrics["test"])
     assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
     counts = written.data["counts"]["train"]

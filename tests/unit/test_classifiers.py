@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,10 +8,35 @@ from torch import nn
 
 from leuk.classifiers.classifier import Classifier, Optim, two_class
 from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.pretrained import Pretrained
+from leuk.classifiers.vit import ViT
+from leuk.data.labels import Label
 from leuk.errors import ConfigError
+from leuk.explain.gradcam import GradCAM
 
-SMALL: dict[str, Classifier] = {"cnn": CNN(resolution=32, widths=(4, 8, 8), hidden=8)}
-"""One small classifier of each kind; every test of the contract runs over all of them."""
+TOKENS: dict[str, Any] = {"width": 16, "depth": 2, "mlp": 16}
+MAP: dict[str, Any] = {"resolution": 32, "widths": (4, 8, 8), "patch": 2, "stride": 2, **TOKENS}
+SMALL: dict[str, Classifier] = {
+    "cnn": CNN(resolution=32, widths=(4, 8, 8), hidden=8),
+    "cnn-modern": CNN(
+        resolution=32, widths=(4, 8), hidden=8, convolutions=2, batch_norm=True, pool="average"
+    ),
+    "cnn-prototype": CNN(resolution=32, widths=(4, 8, 8), head="prototype"),
+    "vit": ViT(resolution=32, patch=8, hidden=8, **TOKENS),
+    "vit-modern": ViT(
+        resolution=32, patch=8, hidden=8, norm="pre", stem="conv", drop_path=0.2, **TOKENS
+    ),
+    "vit-attention": ViT(resolution=32, patch=8, hidden=8, attention_loss=1.0, **TOKENS),
+    "vit-prototype": ViT(resolution=32, patch=8, head="prototype", **TOKENS),
+    "hybrid": Hybrid(hidden=(12, 8), **MAP),
+    "hybrid-attention": Hybrid(hidden=(8,), fusion="attention", norm="pre", **MAP),
+    "hybrid-gated": Hybrid(hidden=(8,), fusion="gated", attention_loss=1.0, **MAP),
+    "hybrid-concat": Hybrid(hidden=(8,), fusion="concat", **MAP),
+    "hybrid-prototype": Hybrid(head="prototype", **MAP),
+    "pretrained": Pretrained(32, "test_resnet", weights="none", side=64),
+}
+"""Small classifiers of each kind; every test of the contract runs over all of them."""
 
 
 def parameters(module: nn.Module) -> int:
@@ -37,6 +63,13 @@ def test_one_logit_as_two_has_the_same_probability_and_loss() -> None:
         nn.functional.cross_entropy(pair, truth),
         nn.functional.binary_cross_entropy_with_logits(logit[:, 0], truth.float()),
     )
+
+
+def test_modern_cnn_has_the_parameters_of_its_layers() -> None:
+    cnn = CNN(64, (8, 16), hidden=4, convolutions=2, batch_norm=True, pool="average")
+    convolutions = 9 * (3 * 8 + 8 * 8 + 8 * 16 + 16 * 16)
+    norms = 2 * (8 + 8 + 16 + 16) + 2 * 16
+    assert parameters(cnn) == convolutions + norms + (16 * 4 + 4) + (4 + 1)
 
 
 def test_resolution_that_cannot_be_halved() -> None:
@@ -79,6 +112,42 @@ class TestContract:
         for handle in handles:
             handle.remove()
         assert set(calls.values()) == {1}
+
+    def test_gradcam_of_every_cell_means_something(self, name: str) -> None:
+        images = torch.rand(4, 3, 32, 32)
+        assert not GradCAM().attribute(SMALL[name], images, Label.ALL).degenerate.any()
+
+    def test_tokens_are_all_that_decides(self, name: str) -> None:
+        model, images = SMALL[name].eval(), torch.rand(3, 3, 32, 32)
+        assert model.has_patches == name.startswith(("vit", "hybrid"))
+        if model.has_patches:
+            tokens = model.tokens(images)
+            assert tokens.shape[:2] == (3, 16)
+            torch.testing.assert_close(model.from_tokens(tokens), model(images))
+
+    def test_training_logits_have_gradients_for_every_parameter(self, name: str) -> None:
+        model = type(SMALL[name])(**SMALL[name].hparams).train()
+        images = torch.rand(8, 3, 32, 32).to(memory_format=torch.channels_last)
+        labels = torch.arange(8) % 2
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, cost = model.training_logits(images, labels)
+        assert cost.shape == ()
+        (nn.functional.cross_entropy(logits.float(), labels) + cost).backward()
+        grouped = [p for group in model.parameter_groups() for p in group.parameters]
+        assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
+        lacking = [n for n, p in model.named_parameters() if p.grad is None]
+        assert not lacking
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in grouped)
+
+    def test_is_built_without_memory(self, name: str) -> None:
+        with torch.device("meta"):
+            model = type(SMALL[name])(**SMALL[name].hparams)
+            assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
+        assert {p.device.type for p in model.parameters()} == {"meta"}
+
+    def test_no_cell_depends_on_its_company(self, name: str) -> None:
+        model, images = SMALL[name].eval(), torch.rand(6, 3, 32, 32)
+        torch.testing.assert_close(model(images)[2:3], model(images[2:3]))
 
     def test_normalisation_is_the_first_step(self, name: str) -> None:
         model = type(SMALL[name])(**SMALL[name].hparams)

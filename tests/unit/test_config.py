@@ -228,7 +228,7 @@ def test_variant_is_in_the_folder_only_where_something_differs() -> None:
     assert folder("name=mine", "outputs=x") == "x/runs/mine/cnn-none-folds-s0"
     assert folder("data=cnmc", "data.root=/x").endswith("cnn-none-folds-s0-data_cnmc")
     assert folder("gan.latent=9") == folder()
-    assert folder("gan.latent=9", "augmentation=dcgan").endswith("-latent_9")
+    assert folder("gan.latent=9", "augmentation=dcgan").endswith("-gan.latent_9")
     assert folder("explain=none", "logger=none", "data.workers=2", "trainer=cpu") == folder()
 
 

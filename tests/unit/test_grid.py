@@ -24,7 +24,15 @@ def test_variant_names_settings_by_their_last_part() -> None:
 
 
 def test_variant_keeps_equal_last_parts_apart() -> None:
-    assert variant_of({"fit.epochs": 2, "gan_fit.epochs": 3}) == "fit.epochs_2-gan_fit.epochs_3"
+    assert variant_of({"fit.epochs": 2, "other.epochs": 3}) == "fit.epochs_2-other.epochs_3"
+
+
+def test_settings_of_the_augmentation_are_told_apart() -> None:
+    settings = {"fit.epochs": 2, "gan_fit.epochs": 3, "gan.latent": 9}
+    made = Cell("cnn", "dcgan", "folds", 1, variant_of(settings))
+    assert made.variant == "epochs_2-gan.latent_9-gan_fit.epochs_3"
+    assert made.augmentation_settings == ("gan.latent_9", "gan_fit.epochs_3")
+    assert made.plain == Cell("cnn", "none", "folds", 1, variant_of({"fit.epochs": 2}))
 
 
 def test_variant_is_safe_for_a_folder() -> None:
@@ -35,8 +43,28 @@ def test_variant_is_safe_for_a_folder() -> None:
 def test_long_variants_stay_apart() -> None:
     settings = {f"model.setting_number_{i}": i for i in range(20)}
     name = variant_of(settings)
-    assert len(name) <= 80
+    assert len(name) <= 140
     assert name != variant_of({**settings, "model.setting_number_19": 99})
+
+
+@pytest.mark.parametrize("extra", [0, 20])
+def test_folds_of_one_line_are_recognised(extra: int) -> None:
+    settings = {f"model.setting_number_{i}": ["fold_7", i] for i in range(extra)}
+    cells = [
+        Cell("cnn", "none", "subject_kfold", seed, variant_of({**settings, **fold, "data": "cnmc"}))
+        for seed, fold in ((0, {}), (1, {"split.fold": 1}), (2, {"split.fold": 12}))
+    ]
+    assert [cell.fold for cell in cells] == [0, 1, 12]
+    assert len({cell.line for cell in cells}) == 1
+    assert len({cell.folder for cell in cells}) == 3
+    assert cells[0].line == cells[0]
+
+
+def test_fold_is_not_taken_from_other_settings() -> None:
+    cell = Cell("cnn", "none", "folds", 0, variant_of({"split.train": ["fold_3"], "lr": 1e-05}))
+    assert cell.fold == 0
+    assert cell.settings == ("lr_1e-05", "train_fold_3")
+    assert cell.title == "cnn-none-folds-lr_1e-05-train_fold_3"
 
 
 def test_record_keeps_what_is_written(tmp_path: Path) -> None:

@@ -1,16 +1,11 @@
-import numpy as np
 import pytest
 import torch
 from sklearn import metrics as oracle
 from torch import Tensor
 
-from leuk.evaluate.baselines import AreaOnly, Majority
-from leuk.evaluate.metrics import (
-    all_metrics,
-    decision_metrics,
-    ranking_metrics,
-    youden_threshold,
-)
+from leuk.evaluate.conventions import thesis_figures
+from leuk.evaluate.metrics import all_metrics, decision_metrics, ranking_metrics
+from leuk.evaluate.thresholds import choose_thresholds, sensitivity_threshold, youden_threshold
 
 
 @pytest.fixture
@@ -76,18 +71,87 @@ def test_youden_threshold_is_the_best_cut(judged: tuple[Tensor, Tensor]) -> None
     assert decision_metrics(scores, labels, chosen)["balanced_accuracy"] == pytest.approx(best)
 
 
-def test_chosen_threshold_is_used_as_given(judged: tuple[Tensor, Tensor]) -> None:
+def test_sensitivity_threshold_is_the_largest_that_finds_enough(
+    judged: tuple[Tensor, Tensor],
+) -> None:
     scores, labels = judged
-    figures = all_metrics(scores, labels, 0.7)
-    for name, value in decision_metrics(scores, labels, 0.7).items():
-        assert figures[f"{name}@youden"] == value
+    chosen = sensitivity_threshold(scores, labels)
+    assert decision_metrics(scores, labels, chosen)["sensitivity"] >= 0.95
+    above = float(scores[scores > chosen].min())
+    assert decision_metrics(scores, labels, above)["sensitivity"] < 0.95
+
+
+def test_sensitivity_threshold_of_a_known_case() -> None:
+    # 19 of 20 leukemic cells are 0.95 of them, and no rounding may say otherwise.
+    scores = torch.cat([torch.linspace(0.5, 0.69, 20, dtype=torch.float64), torch.tensor([0.1])])
+    labels = torch.tensor([1] * 20 + [0])
+    assert sensitivity_threshold(scores, labels) == pytest.approx(0.51)
+    assert sensitivity_threshold(scores, labels, wanted=1.0) == pytest.approx(0.5)
+
+
+def test_thresholds_are_named_and_used_as_given(judged: tuple[Tensor, Tensor]) -> None:
+    scores, labels = judged
+    chosen = choose_thresholds(scores, labels)
+    assert list(chosen) == ["default", "youden", "sensitivity95"]
+    figures = all_metrics(scores, labels, chosen)
+    for cut, threshold in chosen.items():
+        end = "" if cut == "default" else f"@{cut}"
+        for name, value in decision_metrics(scores, labels, threshold).items():
+            assert figures[name + end] == value
+    assert "brier_calibrated" not in figures
+
+
+def test_calibrated_scores_have_figures_of_their_own(judged: tuple[Tensor, Tensor]) -> None:
+    scores, labels = judged
+    figures = all_metrics(scores, labels, {}, scores**2)
+    assert figures["brier_calibrated"] == ranking_metrics(scores**2, labels)["brier"]
+    assert figures["ece_calibrated"] == ranking_metrics(scores**2, labels)["ece"]
+    assert figures["brier"] == ranking_metrics(scores, labels)["brier"]
+
+
+def test_arrays_are_as_good_as_tensors(judged: tuple[Tensor, Tensor]) -> None:
+    scores, labels = judged
+    cuts = choose_thresholds(scores.numpy(), labels.numpy())
+    assert cuts == choose_thresholds(scores, labels)
+    assert all_metrics(scores.numpy(), labels.numpy(), cuts) == all_metrics(scores, labels, cuts)
 
 
 def test_order_does_not_matter(judged: tuple[Tensor, Tensor]) -> None:
     scores, labels = judged
     shuffled = torch.randperm(len(scores))
-    again = all_metrics(scores[shuffled], labels[shuffled], 0.3)
-    assert again == pytest.approx(all_metrics(scores, labels, 0.3))
+    again = all_metrics(scores[shuffled], labels[shuffled], {"default": 0.3})
+    assert again == pytest.approx(all_metrics(scores, labels, {"default": 0.3}))
+
+
+def test_the_thesis_counts_healthy_as_positive(judged: tuple[Tensor, Tensor]) -> None:
+    scores, labels = judged
+    thesis = thesis_figures(scores, labels, 0.4)
+    healthy, called = (1 - labels).numpy(), (scores < 0.4).long().numpy()
+    expected = {
+        "accuracy": oracle.accuracy_score(healthy, called),
+        "sensitivity": oracle.recall_score(healthy, called),
+        "specificity": oracle.recall_score(healthy, called, pos_label=0),
+        "auc": oracle.roc_auc_score(healthy, called),
+        **{
+            f"{name}_{average}": function(healthy, called, average=average)
+            for name, function in (
+                ("precision", oracle.precision_score),
+                ("recall", oracle.recall_score),
+                ("f1", oracle.f1_score),
+            )
+            for average in ("macro", "weighted")
+        },
+    }
+    assert thesis == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_thesis_s_gain_is_a_loss_of_leukemic_cells() -> None:
+    # Its "+167 % sensitivity": more healthy cells called healthy, fewer leukemic ones found.
+    labels = torch.tensor([0] * 16 + [1] * 30)
+    before = thesis_figures(torch.tensor([0.1] * 3 + [0.9] * 13 + [0.9] * 29 + [0.1]), labels)
+    after = thesis_figures(torch.tensor([0.1] * 8 + [0.9] * 8 + [0.9] * 26 + [0.1] * 4), labels)
+    assert (before["sensitivity"], after["sensitivity"]) == pytest.approx((0.1875, 0.5))
+    assert after["specificity"] < before["specificity"]
 
 
 @pytest.mark.parametrize("scores", [[0.5, 1.2], [0.5, -0.1], [0.5, float("nan")]])
@@ -97,32 +161,7 @@ def test_scores_must_be_probabilities(scores: list[float]) -> None:
 
 
 def test_both_classes_are_needed() -> None:
-    with pytest.raises(ValueError, match="both classes are needed"):
+    with pytest.raises(ValueError, match=r"both classes are needed, found labels \[1\]"):
         decision_metrics(torch.tensor([0.2, 0.4]), torch.tensor([1, 1]), 0.5)
-
-
-def test_majority_says_the_same_of_every_cell() -> None:
-    labels = np.array([1, 1, 0])
-    scores = Majority(np.zeros(3), labels).scores(np.zeros(5))
-    torch.testing.assert_close(scores, torch.full((5,), 2 / 3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_area_baseline_learns_its_direction(sign: int) -> None:
-    generator = np.random.default_rng(0)
-    labels = np.arange(200) % 2
-    areas = 0.2 + sign * 0.05 * labels + generator.normal(0, 0.03, 200)
-    scores = AreaOnly(areas, labels).scores(areas)
-    assert ranking_metrics(scores, torch.from_numpy(labels))["auroc"] > 0.8
-
-
-def test_area_alone_on_real_cells(cnmc: object, artefacts: object) -> None:
-    from leuk.data.cnmc import CNMC
-
-    data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artefacts))
-    areas, labels = data.store.areas, np.array(data.targets)
-    for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
-        chosen = (data.cells["part"] == part).to_numpy()
-        assert oracle.roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(
-            published, abs=0.01
-        )
+    with pytest.raises(ValueError, match="both classes are needed"):
+        choose_thresholds(torch.tensor([0.2, 0.4]), torch.tensor([0, 0]))

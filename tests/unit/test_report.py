@@ -1,90 +1,315 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from sweeps import CELL, predictions, record_of, write_run, write_sweep
 
 from leuk.errors import StoreError
+from leuk.evaluate.calibration import fit_temperature
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.thresholds import choose_thresholds
 from leuk.grid.cell import Cell
-from leuk.grid.record import Record, figures
-from leuk.report.tables import COLUMNS, NOTES, write_report
+from leuk.grid.record import Record
+from leuk.report.ensemble import ensembles
+from leuk.report.lines import draws_for
+from leuk.report.naming import line_names
+from leuk.report.results import Group, read_results
+from leuk.report.sections import Grid, interval_text, p_text
+from leuk.report.sweep_report import build_report, write_report
+from leuk.report.tables import NOTES
 
-CELL = Cell("cnn", "none", "folds", 0)
-
-
-def complete(cell: Cell, auroc: float) -> Record:
-    values = dict.fromkeys(COLUMNS.values(), 0.5) | {"auroc": auroc}
-    return Record(
-        cell,
-        "abc",
-        status="complete",
-        data={"fingerprint": "d", "counts": {}},
-        metrics={"test": figures(values)},
-        baselines={"area": figures(values | {"auroc": 0.87})},
-    )
+KFOLD = Cell("cnn", "none", "subject_kfold", 0, "n_folds_3")
 
 
-def write(sweep: Path, *records: Record) -> None:
-    for record in records:
-        record.write(sweep / record.cell.folder)
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all else and has tests of its own."""
+    monkeypatch.setattr("leuk.report.sweep_report.write_figures", lambda *arguments: [])
 
 
-def test_cells_seeds_and_baselines_stand_in_one_table(tmp_path: Path) -> None:
-    write(tmp_path, complete(CELL, 0.9), complete(replace(CELL, seed=1), 0.92))
+def fold(cell: Cell, number: int) -> Cell:
+    return replace(cell, variant=f"fold_{number}-{cell.variant}" if number else cell.variant)
+
+
+def table(sweep: Path) -> pd.DataFrame:
+    return pd.read_csv(sweep / "report/table.csv").set_index("line")
+
+
+def test_folds_and_seeds_are_one_line_and_keep_their_own_rows(tmp_path: Path) -> None:
+    cells = [fold(replace(KFOLD, seed=seed), n) for seed in (0, 1) for n in range(3)]
+    write_sweep(tmp_path, cells)
     text = write_report(tmp_path)
     assert (tmp_path / "report/table.md").read_text() == text + "\n"
-    table = pd.read_csv(tmp_path / "report/table.csv").set_index("cell")
-    assert table.loc["cnn-none-folds-s1", "auroc"] == 0.92
-    mean = table.loc["cnn-none-folds (mean of 2 seeds)"]
-    assert mean["auroc"] == pytest.approx(0.91)
-    assert mean["auroc_sd"] == pytest.approx(0.0002**0.5)
-    assert table.loc["baseline: area", "auroc"] == 0.87
-    assert list(table.index).count("baseline: area") == 1
-    assert "0.910 ± 0.014" in text
+    rows = table(tmp_path)
+    (line,) = rows.index[rows["kind"] == "group"]
+    assert line == "cnn-none (3 folds, 2 seeds)"
+    assert rows.loc[line, "runs"] == 6
+    single = [Record.read(tmp_path / cell.folder).metrics["test"] for cell in cells]
+    for name in ("auroc", "mcc", "balanced_accuracy@youden", "ece_calibrated"):
+        values = [figures[name]["value"] for figures in single]
+        assert rows.loc[line, name] == pytest.approx(np.mean(values)), name
+        assert rows.loc[line, f"{name}_low"] < rows.loc[line, name] < rows.loc[line, f"{name}_high"]
+    runs = rows[rows["kind"] == "run"]
+    assert set(runs.index) == {cell.folder for cell in cells}
+    assert runs.loc[fold(replace(KFOLD, seed=1), 2).folder, "fold"] == 2
+    assert interval_text(*(rows.loc[line, f"auroc{end}"] for end in ("", "_low", "_high"))) in text
 
 
-def test_failed_and_unfinished_cells_are_shown(tmp_path: Path) -> None:
-    failed = Record(replace(CELL, seed=1), "abc")
+def test_every_baseline_has_one_line_with_an_interval(tmp_path: Path) -> None:
+    write_sweep(
+        tmp_path, [fold(replace(KFOLD, model=m), n) for m in ("cnn", "vit") for n in (0, 1)]
+    )
+    write_run(tmp_path, fold(replace(KFOLD, model="hybrid"), 0))
+    write_report(tmp_path)
+    rows = table(tmp_path)
+    lines = rows[rows["kind"] == "baseline"]
+    assert list(lines.index) == ["baseline: majority (2 folds)", "baseline: area (2 folds)"]
+    assert lines.loc["baseline: majority (2 folds)", "auroc"] == 0.5
+    tests = [predictions(fold(KFOLD, n)).query("part == 'test'") for n in (0, 1)]
+    expected = [
+        all_metrics(t["baseline_area"].to_numpy(), t["label"].to_numpy(), {"default": 0.5})["auroc"]
+        for t in tests
+    ]
+    area = lines.loc["baseline: area (2 folds)"]
+    assert area["auroc"] == pytest.approx(np.mean(expected))
+    assert area["auroc_low"] < area["auroc"] < area["auroc_high"]
+
+
+def test_a_line_not_above_the_area_alone_is_remarked(tmp_path: Path) -> None:
+    good = predictions(CELL, strength=3.0)
+    write_run(tmp_path, CELL, good)
+    poor = predictions(replace(CELL, model="vit"), strength=0.2)
+    poor["baseline_area"] = good["baseline_area"]
+    write_run(tmp_path, replace(CELL, model="vit"), poor)
+    said = [
+        line for line in write_report(tmp_path).splitlines() if "area of the cell alone" in line
+    ]
+    assert len(said) == 1
+    assert said[0].endswith("vit-none")
+
+
+@pytest.mark.parametrize(("healthy", "warned"), [(3, True), (8, False)])
+def test_few_persons_are_warned_of(tmp_path: Path, healthy: int, warned: bool) -> None:
+    write_sweep(tmp_path, [CELL], healthy=healthy)
+    assert ("only 3 healthy subjects" in write_report(tmp_path)) is warned
+
+
+def test_persons_of_folds_are_counted_together(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)], healthy=3)
+    assert "healthy subjects" not in write_report(tmp_path)
+
+
+def test_failed_unfinished_and_half_written_cells_are_said(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
+    failed = Record(replace(CELL, model="vit"), "abc")
     failed.fail(RuntimeError("no luck"))
-    write(tmp_path, complete(CELL, 0.9), failed, Record(replace(CELL, seed=2), "abc"))
+    unfinished = Record(replace(CELL, model="hybrid"), "abc")
+    for record in (failed, unfinished):
+        record.write(tmp_path / record.cell.folder)
+    (tmp_path / "vit-dcgan-folds-s0").mkdir()
+    (tmp_path / "report").mkdir()
+    broken = tmp_path / "cnn-wgan-folds-s0"
+    broken.mkdir()
+    (broken / "record.json").write_text("{")
     text = write_report(tmp_path)
-    assert "failed: no luck" in text
-    assert "running: not finished" in text
+    assert "vit-none-folds-s0: failed: no luck" in text
+    assert "hybrid-none-folds-s0: running: not finished" in text
+    assert "vit-dcgan-folds-s0: no record.json" in text
+    assert "cnn-wgan-folds-s0/record.json: no readable record" in text
+    assert len(text.split("- report: no record")) == 1
 
 
-def test_warnings_and_unreadable_records_are_told(tmp_path: Path) -> None:
-    record = complete(CELL, 0.9)
-    record.warnings.append("gradcam: 2 of 16 maps are degenerate")
-    write(tmp_path, record)
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/record.json").write_text("{")
+def test_a_fold_that_one_line_lacks_is_named(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
+    write_sweep(tmp_path, [fold(replace(KFOLD, model="vit"), n) for n in (0, 2)])
     text = write_report(tmp_path)
-    assert "2 of 16 maps are degenerate" in text
-    assert "broken/record.json: no readable record" in text
+    assert "vit-none: not run, though other lines have it: seed 0 fold 1" in text
 
 
-def test_lines_of_the_table_are_equally_long(tmp_path: Path) -> None:
-    write(tmp_path, complete(CELL, 0.9), complete(replace(CELL, model="hybrid"), 0.9))
-    lines = [line for line in write_report(tmp_path).splitlines() if line.startswith("|")]
-    assert len({len(line) for line in lines}) == 1
+def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
+    if how == "cut":
+        return content.iloc[:-5]
+    if how == "column":
+        return content.drop(columns="calibrated")
+    if how == "nan":
+        return content.assign(score=content["score"].where(content.index != 3))
+    if how == "range":
+        return content.assign(score=content["score"] * 2)
+    return content[content["part"] == "val"]
 
 
-def test_empty_sweep(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no records"):
-        write_report(tmp_path)
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("cut", "275 lines of the test part, its record says 280"),
+        ("column", "no column calibrated"),
+        ("nan", "values are missing"),
+        ("range", r"scores must lie in [0, 1]"),
+        ("part", "no line of the test part"),
+        ("gone", "no readable predictions"),
+    ],
+)
+def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, said: str) -> None:
+    record = write_run(tmp_path, CELL)
+    path = tmp_path / CELL.folder / "predictions.csv"
+    if how == "gone":
+        path.unlink()
+    else:
+        damaged(how, pd.read_csv(path)).to_csv(path, index=False)
+    text = write_report(tmp_path)
+    assert said in text
+    assert "no interval: no predictions" in text
+    rows = table(tmp_path)
+    assert rows.loc["cnn-none", "auroc"] == record.metrics["test"]["auroc"]["value"]
+    assert np.isnan(rows.loc["cnn-none", "auroc_low"])
+
+
+def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> None:
+    vit = replace(KFOLD, model="vit")
+    write_sweep(tmp_path, [fold(KFOLD, 0), fold(KFOLD, 1), fold(vit, 1), fold(vit, 2)])
+    (made,) = ensembles(read_results(tmp_path).groups)
+    assert made.title == "ensemble-none"
+    (run,) = made.runs
+    assert run.cell == fold(replace(KFOLD, model="ensemble"), 1)
+    both = [predictions(fold(cell, 1)) for cell in (KFOLD, vit)]
+    for name, part in (("val", run.val), ("test", run.test)):
+        one, two = (of[of["part"] == name].set_index("path").loc[part.paths] for of in both)
+        np.testing.assert_allclose(part.sample.scores, (one["score"] + two["score"]) / 2, rtol=1e-9)
+        assert part.sample.labels.tolist() == one["label"].tolist()
+    val = run.val.sample
+    assert run.thresholds == choose_thresholds(val.scores, val.labels)
+    odds = np.log(val.scores / (1 - val.scores)) / fit_temperature(val.scores, val.labels)
+    np.testing.assert_allclose(val.calibrated, 1 / (1 + np.exp(-odds)), rtol=1e-9)
+
+
+def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
+    write_run(tmp_path, CELL)
+    other = predictions(replace(CELL, model="vit"))
+    write_run(tmp_path, replace(CELL, model="vit"), other.assign(path="other/" + other["path"]))
+    assert ensembles(read_results(tmp_path).groups) == []
+
+
+def test_the_ensemble_is_a_line_of_the_table(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
+    write_report(tmp_path)
+    rows = table(tmp_path)
+    assert rows.loc["ensemble-none", "kind"] == "group"
+    assert rows.loc["ensemble-none", "auroc"] > rows.loc[["cnn-none", "vit-none"], "auroc"].max()
+
+
+def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
+    for number in (0, 1):
+        content = predictions(fold(KFOLD, number), cells=20 + number)
+        names = content["group"].str.replace("test1", "test0")
+        write_run(tmp_path, fold(KFOLD, number), content.assign(group=names))
+    text = write_report(tmp_path)
+    assert "cnn-none (2 folds): no interval: subjects" in text
+    assert np.isnan(table(tmp_path).loc["cnn-none (2 folds)", "auroc_low"])
+
+
+def test_lines_are_named_by_what_differs(tmp_path: Path) -> None:
+    shared = replace(CELL, variant="data_cnmc-resolution_64")
+    write_sweep(tmp_path, [shared, replace(shared, variant="data_cnmc-lr_1e-05-resolution_64")])
+    text = write_report(tmp_path)
+    assert "folds: data_cnmc, resolution_64." in text
+    assert {"cnn-none", "cnn-none-lr_1e-05"} <= set(table(tmp_path).index)
+
+
+def test_names_leave_out_what_lines_share() -> None:
+    made = replace(CELL, augmentation="dcgan", variant="data_cnmc-gan.latent_9-gan_fit.epochs_3")
+    cells = [
+        replace(CELL, variant="data_cnmc"),
+        made,
+        replace(made, variant="data_cnmc-gan.latent_9-gan_fit.epochs_5"),
+        replace(CELL, split="random_LEAKY", variant="data_cnmc"),
+    ]
+    names, shared = line_names(cells)
+    assert list(names.values()) == [
+        "cnn-none-folds",
+        "cnn-dcgan-folds-gan_fit.epochs_3",
+        "cnn-dcgan-folds-gan_fit.epochs_5",
+        "cnn-none-random_LEAKY",
+    ]
+    assert shared == ("folds: data_cnmc", "folds, dcgan: gan.latent_9", "random_LEAKY: data_cnmc")
+    assert line_names(cells[:1])[0] == {cells[0]: "cnn-none"}
+
+
+def test_a_name_that_was_cut_is_said(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [replace(CELL, variant="cut_0123456789abcdef")])
+    assert "cnn-none: has too many settings for a name" in write_report(tmp_path)
+
+
+def test_warnings_of_records_are_told(tmp_path: Path) -> None:
+    write_run(tmp_path, CELL, warnings=["gradcam: 2 of 16 maps are degenerate"])
+    assert "cnn-none-folds-s0: gradcam: 2 of 16 maps are degenerate" in write_report(tmp_path)
 
 
 def test_what_leaking_gains_stands_beside_the_honest_cell(tmp_path: Path) -> None:
     leaky = replace(CELL, split="folds_LEAKY", variant="purge_False")
-    records = [complete(CELL, 0.89), complete(replace(CELL, seed=1), 0.91), complete(leaky, 0.95)]
-    write(tmp_path, *records)
+    for cell, auroc in ((CELL, 0.89), (replace(CELL, seed=1), 0.91), (leaky, 0.95)):
+        record = record_of(cell, predictions(cell))
+        record.metrics["test"]["auroc"]["value"] = auroc
+        record.write(tmp_path / cell.folder)
     text = write_report(tmp_path)
     assert "cnn-none-folds_LEAKY-purge_False has a test AUROC of 0.950" in text
     assert "cnn-none-folds of 0.900: leaking seems to gain +0.050" in text
     assert "LEAKY" not in NOTES
 
 
-def test_no_honest_cell_no_gain(tmp_path: Path) -> None:
-    leaky = replace(CELL, split="random_LEAKY")
-    write(tmp_path, complete(leaky, 0.97), complete(replace(CELL, augmentation="dcgan"), 0.9))
-    assert "seems to gain" not in write_report(tmp_path)
+def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [replace(CELL, split="random_LEAKY")])
+    text = write_report(tmp_path)
+    assert "seems to gain" not in text
+    assert "| cnn-none-random_LEAKY " in text
+    assert "baseline: area (random_LEAKY)" in text
+
+
+def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
+    report = build_report(tmp_path)
+    costs, area = (s for s in report.sections if s.name in ("costs", "area"))
+    of_line = costs.table.set_index("line")
+    assert of_line.loc["cnn-none", "parameters"] == 1_000_000
+    assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
+    assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
+    assert "1,000,000" in costs.markdown
+    row = area.table.set_index("cell").loc[CELL.folder]
+    assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
+    assert row["one_size"] == row["auroc"]
+    assert "0.550" in area.markdown
+
+
+def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
+    record = write_run(tmp_path, CELL, area={}, cost={})
+    assert json.loads((tmp_path / record.cell.folder / "record.json").read_text())["cost"] == {}
+    report = build_report(tmp_path)
+    costs, area = (s for s in report.sections if s.name in ("costs", "area"))
+    assert "No record of the sweep holds a cost" in costs.markdown
+    assert "No record of the sweep holds a look at the area" in area.markdown
+
+
+@pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (67, 800), (700, 200)])
+def test_large_sweeps_draw_fewer_resamples(runs: int, draws: int) -> None:
+    assert draws_for([Group(CELL, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
+
+
+def test_grids_are_aligned() -> None:
+    grid = Grid(("", "a"), (("long name", "1"), ("x|y", "0.125")))
+    lines = grid.markdown.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[3] == "| x/y       | 0.125 |"
+
+
+def test_numbers_as_they_are_read() -> None:
+    assert interval_text(0.9123, 0.88, 0.94) == "0.912 [0.88, 0.94]"
+    assert interval_text(0.9123, None, None) == "0.912"
+    assert interval_text(None, None, None) == ""
+    assert (p_text(0.0004), p_text(0.0123)) == ("<0.001", "0.012")
+
+
+def test_empty_sweep(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no records"):
+        write_report(tmp_path)

@@ -1,0 +1,123 @@
+"""Networks of timm without their heads, with weights from its hub, a file or a Python package."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file  # comes with timm
+from torch import Tensor, nn
+
+from leuk.config.nearest import nearest
+from leuk.errors import ConfigError
+from leuk.evaluate.lite0 import NAME, lite0_file, lite0_network
+
+HUB = "imagenet"
+"""Weights that timm's hub has for a network."""
+
+PACKAGE = "lite0-package"
+"""Weights of EfficientNet-lite0 from a Python package."""
+
+RANDOM = "none"
+"""Weights as they are initialised."""
+
+
+def build_backbone(name: str, weights: str, side: int) -> nn.Module:
+    """A network of timm without its head.
+
+    Under ``torch.device("meta")`` nothing is read or downloaded, but a file or package that is
+    missing is found.
+
+    Args:
+        name: in timm, with or without the tag of its weights.
+        weights: :data:`HUB`, :data:`PACKAGE`, :data:`RANDOM`, or the file of a state dict.
+        side: pixels a side of its images.
+
+    Raises:
+        ConfigError: a network that there is not or that cannot take such images; weights that are
+            missing, cannot be read, or are another network's.
+    """
+    if not timm.is_model(name):
+        match = nearest(name, timm.list_models())
+        known = f"did you mean {match}?" if match else "timm.list_models() lists those there are"
+        raise ConfigError(f"model.backbone={name}: no network of timm; {known}")
+    if weights == PACKAGE and name != NAME:
+        raise ConfigError(
+            f"model.weights={PACKAGE}: they are of {NAME} and not of {name}; set "
+            f"model.weights={HUB} or the file of its weights"
+        )
+    file = _file(weights)
+    network = _create(name, side, pretrained=False)
+    if not next(network.parameters()).is_meta:
+        if weights == HUB:
+            network = _create(name, side, pretrained=True)
+        elif weights == PACKAGE:
+            assert file is not None
+            _take(network, lite0_network(file, "model.weights").state_dict(), weights)
+        elif file is not None:
+            _take(network, _read(file), weights)
+    for module in network.modules():
+        # An explanation method needs what goes into an activation.
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010 - mypy takes it for a tensor
+    return network
+
+
+def _file(weights: str) -> Path | None:
+    if weights in (HUB, RANDOM):
+        return None
+    if weights == PACKAGE:
+        return lite0_file(None, "model.weights")
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"model.weights={weights}: no such file; name one, or {HUB}, {PACKAGE} or {RANDOM}"
+        )
+    return path
+
+
+def _create(name: str, side: int, pretrained: bool) -> nn.Module:
+    config: Any = timm.get_pretrained_cfg(name)
+    size: dict[str, Any] = {}
+    if config is not None and config.fixed_input_size and side != config.input_size[-1]:
+        size = {"img_size": side}
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **size)
+    except Exception as error:  # whatever a hub, a cache or one of 1,000 constructors raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if pretrained:
+            raise ConfigError(
+                f"model.weights={HUB}: timm's hub gave none for {name} ({reason}); go online, set "
+                f"model.weights=FILE, or model.weights={RANDOM} to start from random ones"
+            ) from error
+        raise ConfigError(f"model.backbone={name} at {side} px: {reason}") from error
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        given = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model"):
+            given = given.get(key, given)
+        return dict(given)
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise ConfigError(f"{path}: cannot be read as weights ({error})") from error
+
+
+def _take(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
+    """Load all tensors of a network; those of a head that it lacks are left over."""
+    own = network.state_dict()
+    other = [
+        name
+        for name, tensor in own.items()
+        if name not in given or given[name].shape != tensor.shape
+    ]
+    if other:
+        raise ConfigError(
+            f"model.weights={source}: not of this backbone ({len(other)} of {len(own)} tensors are "
+            f"missing or of another shape, {other[0]} first); name the file of its own"
+        )
+    network.load_state_dict({name: given[name] for name in own})

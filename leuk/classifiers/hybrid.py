@@ -1,0 +1,263 @@
+"""The thesis's hybrid: a transformer and a pooled vector over one convolutional feature map."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leuk.classifiers.classifier import two_class
+from leuk.classifiers.encoder import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.classifiers.fusion import FUSIONS, FusionName
+from leuk.classifiers.optim import Optim
+from leuk.classifiers.prototyped import Prototyped, refuse_attention_loss
+from leuk.classifiers.prototypes import Head, PrototypeHead
+from leuk.config.ranges import Count, Counts, NotNegative, Share
+from leuk.errors import ConfigError
+from leuk.training.initial import glorot
+
+
+class Hybrid(Prototyped):
+    """Convolutions to a map F, then two branches whose vectors are fused.
+
+    One branch is F's mean and a dense layer, the other patches of F, an encoder and its [CLS]; a
+    perceptron follows. Without arguments it is the thesis's form with 4 x 4 patches of F, 49 tokens
+    and 4,942,849 trainable parameters at 224 px. The thesis claims nine 16 x 16 patches of the
+    28 x 28 map, which only a stride of 6 gives: ``patch=16, stride=6``, 20,661,249 parameters.
+    Weights start Glorot uniform, as in the thesis's stack.
+
+    Args:
+        resolution: pixels a side.
+        widths: filters of the convolution blocks; each but the last halves the image.
+        patch: places of F a side of a patch.
+        stride: places of F from one patch to the next; with ``patch`` it covers F to its edge.
+        width: numbers a token and a branch's vector.
+        depth: blocks of the encoder.
+        heads: of each block's attention.
+        mlp: hidden units of each block.
+        hidden: units of the perceptron's layers.
+        dropout: share dropped in training of the CNN branch's vector and after each of them.
+        norm: ``post`` (the thesis's equations) or ``pre``.
+        drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
+        fusion: ``add`` (the thesis's), ``attention``, ``gated`` or ``concat``.
+        head: ``linear``, or ``prototype`` on the branches fused patch by patch.
+        per_class: prototypes a class.
+        attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
+            :func:`leuk.classifiers.encoder.attention_off_cell`.
+        optim: how weights are updated.
+
+    Raises:
+        ConfigError: a resolution the pooling cannot halve evenly, patch and stride that do not
+            cover F, heads that do not divide the width, or ``attention_loss`` under a head that
+            does not read [CLS].
+    """
+
+    def __init__(
+        self,
+        resolution: Count = 224,
+        widths: Counts = (32, 64, 128, 256),
+        patch: Count = 4,
+        stride: Count = 4,
+        width: Count = 256,
+        depth: Count = 6,
+        heads: Count = 4,
+        mlp: Count = 512,
+        hidden: Counts = (512, 256),
+        dropout: Share = 0.5,
+        norm: Norm = "post",
+        drop_path: Share = 0.0,
+        fusion: FusionName = "add",
+        head: Head = "linear",
+        per_class: Count = 5,
+        attention_loss: NotNegative = 0.0,
+        optim: Optim | Mapping[str, Any] = Optim(),
+    ) -> None:
+        super().__init__(optim)
+        self._save_plain(
+            resolution=resolution,
+            widths=list(widths),
+            patch=patch,
+            stride=stride,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp=mlp,
+            hidden=list(hidden),
+            dropout=dropout,
+            norm=norm,
+            drop_path=drop_path,
+            fusion=fusion,
+            head=head,
+            per_class=per_class,
+            attention_loss=attention_loss,
+        )
+        self.step = 2 ** (len(widths) - 1)
+        side = _side(resolution, self.step)
+        _check_patches(side, patch, stride)
+        refuse_attention_loss(attention_loss, head)
+        self.side, self.patch, self.stride = side, patch, stride
+        self.attention_loss = attention_loss
+        # Overlapping patches share places of F: a changed one would have no F to go back to.
+        self.has_patches = stride == patch
+        self.blocks = _blocks(widths)
+        self.vector = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Dropout(dropout))
+        self.embed = nn.Conv2d(widths[-1], width, kernel_size=patch, stride=stride)
+        tokens = (side - patch) // stride + 1
+        self.encoder = Encoder(tokens, width, depth, heads, mlp, norm, drop_path, last_norm=False)
+        self.fusion = FUSIONS[fusion](width)
+        self._build_head(head, hidden, dropout, per_class)
+
+    def _build_head(self, head: Head, hidden: Counts, dropout: float, per_class: int) -> None:
+        self.prototypes = None
+        if head == "linear":
+            self.perceptron = _perceptron(self.fusion.width, hidden, dropout)
+            self.dropout = nn.Dropout(dropout)
+            self.head = nn.Linear(hidden[-1], 1)
+        self.apply(glorot)
+        if head == "prototype":
+            self.prototypes = PrototypeHead(self.fusion.width, per_class)
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """F, ``(B, C, s, s)``, of ``(B, 3, R, R)`` images in [0, 1]."""
+        feature_map: Tensor = self.blocks(self.normalised(images))
+        return feature_map
+
+    def features(self, images: Tensor) -> Tensor:
+        return self._read(self.feature_map(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        if self.prototypes is not None:
+            return self.prototypes.logits(features)
+        return two_class(self.head(self.dropout(features)))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """The patches of F, ``(B, N, C * patch * patch)``, row by row, before their projection.
+
+        Both branches read F, so what stands for an image is F's patches and not their embeddings.
+
+        Raises:
+            ConfigError: patches overlap; ``has_patches`` says so beforehand.
+        """
+        self._refuse_overlap()
+        patches = F.unfold(self.feature_map(images), self.patch, stride=self.stride)
+        return patches.transpose(1, 2)
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from patches of F, see :meth:`tokens`; both branches see them."""
+        self._refuse_overlap()
+        size = (self.side, self.side)
+        feature_map = F.fold(tokens.transpose(1, 2), size, self.patch, stride=self.stride)
+        return self.logits(self._read(feature_map))
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
+        return torch.stack(
+            self.encoder.attended(self._embedded(self.feature_map(images)))[1], dim=1
+        )
+
+    def grid(self, images: Tensor) -> Tensor:
+        return self._grid(self.feature_map(images))
+
+    @property
+    def patch_pixels(self) -> tuple[int, int]:
+        return self.step * self.patch, self.step * self.stride
+
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.attention_loss:
+            return super().training_logits(images, labels)
+        feature_map = self.feature_map(images)
+        encoded, attentions = self.encoder.attended(self._embedded(feature_map))
+        off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
+        fused = self.fusion(self._pooled(feature_map), encoded[:, 0])
+        return self.logits(self.perceptron(fused)), self.attention_loss * off
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """The last convolution after its ReLU; both branches read what comes of it."""
+        last = self.blocks[-1]
+        assert isinstance(last, nn.Sequential)
+        return last[1]
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        return activations
+
+    def _read(self, feature_map: Tensor) -> Tensor:
+        """Features ``(B, D)`` of F."""
+        if self.prototypes is not None:
+            similarities: Tensor = self.prototypes(self._grid(feature_map))
+            return similarities
+        encoded = self.encoder(self._embedded(feature_map))
+        features: Tensor = self.perceptron(self.fusion(self._pooled(feature_map), encoded[:, 0]))
+        return features
+
+    def _pooled(self, feature_map: Tensor) -> Tensor:
+        vector: Tensor = self.vector(feature_map.mean(dim=(2, 3)))
+        return vector
+
+    def _embedded(self, feature_map: Tensor) -> Tensor:
+        embedded: Tensor = self.embed(feature_map)
+        return embedded.flatten(2).transpose(1, 2)  # (B, N, D)
+
+    def _grid(self, feature_map: Tensor) -> Tensor:
+        """Both branches patch by patch: the patch's mean, and its encoded token."""
+        means = F.avg_pool2d(feature_map, self.patch, self.stride).flatten(2).transpose(1, 2)
+        encoded = self.encoder(self._embedded(feature_map))
+        fused = self.fusion(self.vector(means), encoded[:, 1:])
+        side = self.encoder.side
+        grid: Tensor = fused.transpose(1, 2).unflatten(2, (side, side))
+        return grid
+
+    def _refuse_overlap(self) -> None:
+        if not self.has_patches:
+            raise ConfigError(
+                f"model.stride={self.stride}: patches of {self.patch} overlap, so no part of F is "
+                f"one patch's alone; set model.stride={self.patch} to explain by patches"
+            )
+
+
+def _side(resolution: int, step: int) -> int:
+    if resolution % step:
+        raise ConfigError(
+            f"data.resolution={resolution}: this hybrid needs a multiple of {step}, "
+            f"such as {round(resolution / step) * step or step}"
+        )
+    return resolution // step
+
+
+def _check_patches(side: int, patch: int, stride: int) -> None:
+    if patch > side:
+        raise ConfigError(
+            f"model.patch={patch}: larger than the {side} x {side} map that it is cut from; choose "
+            f"from {divisors(side)} with the same model.stride"
+        )
+    strides = [d for d in divisors(side - patch) if d <= patch] if patch < side else [patch]
+    if stride not in strides:
+        raise ConfigError(
+            f"model.patch={patch} and model.stride={stride}: they do not cover the {side} x {side} "
+            f"map; choose model.stride from {strides}, or model.patch from {divisors(side)} with "
+            "the same model.stride"
+        )
+
+
+def _blocks(widths: Counts) -> nn.Sequential:
+    """Convolution, ReLU, batch normalisation, and a pooling but in the last."""
+    blocks = []
+    for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), start=1):
+        layers: list[nn.Module] = [
+            nn.Conv2d(before, after, kernel_size=3, padding="same"),
+            nn.ReLU(),
+            nn.BatchNorm2d(after),
+        ]
+        if number < len(widths):
+            layers.append(nn.MaxPool2d(2))
+        blocks.append(nn.Sequential(*layers))
+    return nn.Sequential(*blocks)
+
+
+def _perceptron(width: int, hidden: Counts, dropout: float) -> nn.Sequential:
+    """Dense layers with GELU, dropout between them; what follows the last is the head's."""
+    layers: list[nn.Module] = []
+    for before, after in zip((width, *hidden), hidden, strict=False):
+        layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,189 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021) of the thesis, small enough for 7,000 cells."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from leuk.classifiers.encoder import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.classifiers.optim import Optim
+from leuk.classifiers.prototyped import Prototyped, refuse_attention_loss
+from leuk.classifiers.prototypes import Head, PrototypeHead
+from leuk.config.ranges import Count, NotNegative, Share
+from leuk.errors import ConfigError
+from leuk.training.initial import glorot
+
+Stem = Literal["patch", "conv"]
+"""How pixels become patch embeddings."""
+
+
+class ViT(Prototyped):
+    """Patch embeddings, an encoder, and a head on [CLS].
+
+    Without arguments it is the thesis's form: 16 x 16 patches, four post-LN blocks, a last
+    LayerNorm, one hidden layer with ReLU, two logits; 2,422,786 trainable parameters at 224 px.
+    Weights start Glorot uniform, as in the thesis's stack.
+
+    Args:
+        resolution: pixels a side.
+        patch: pixels a side of a patch; it divides ``resolution``.
+        width: numbers a token.
+        depth: blocks of the encoder.
+        heads: of each block's attention.
+        mlp: hidden units of each block.
+        hidden: units of the head's hidden layer.
+        dropout: share of them dropped in training.
+        norm: ``post`` (the thesis's equations) or ``pre``.
+        stem: ``patch``, one linear map a patch, or ``conv``, 3 x 3 convolutions of stride 2 (Xiao
+            et al. 2021, *Early convolutions help transformers see better*).
+        drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
+        head: ``linear``, or ``prototype`` on the encoded patches.
+        per_class: prototypes a class.
+        attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
+            :func:`leuk.classifiers.encoder.attention_off_cell`.
+        optim: how weights are updated.
+
+    Raises:
+        ConfigError: a patch that does not divide the resolution, or is no power of two under
+            ``stem="conv"``; heads that do not divide the width; ``attention_loss`` under a head
+            that does not read [CLS].
+    """
+
+    has_patches = True
+
+    def __init__(
+        self,
+        resolution: Count = 224,
+        patch: Count = 16,
+        width: Count = 256,
+        depth: Count = 4,
+        heads: Count = 4,
+        mlp: Count = 512,
+        hidden: Count = 256,
+        dropout: Share = 0.5,
+        norm: Norm = "post",
+        stem: Stem = "patch",
+        drop_path: Share = 0.0,
+        head: Head = "linear",
+        per_class: Count = 5,
+        attention_loss: NotNegative = 0.0,
+        optim: Optim | Mapping[str, Any] = Optim(),
+    ) -> None:
+        super().__init__(optim)
+        self._save_plain(
+            resolution=resolution,
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp=mlp,
+            hidden=hidden,
+            dropout=dropout,
+            norm=norm,
+            stem=stem,
+            drop_path=drop_path,
+            head=head,
+            per_class=per_class,
+            attention_loss=attention_loss,
+        )
+        _check_patch(resolution, patch, stem)
+        refuse_attention_loss(attention_loss, head)
+        self.patch, self.attention_loss = patch, attention_loss
+        self.stem = _patches(patch, width) if stem == "patch" else _convolutions(patch, width)
+        self.encoder = Encoder(resolution // patch, width, depth, heads, mlp, norm, drop_path)
+        self.prototypes = None
+        if head == "linear":
+            self.hidden = nn.Linear(width, hidden)
+            self.activation = nn.ReLU()
+            self.dropout = nn.Dropout(dropout)
+            self.head = nn.Linear(hidden, 2)
+        self.apply(glorot)
+        if head == "prototype":
+            self.prototypes = PrototypeHead(width, per_class)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Patch embeddings ``(B, N, D)``, row by row, of ``(B, 3, R, R)`` images in [0, 1]."""
+        embedded: Tensor = self.stem(self.normalised(images))
+        return embedded.flatten(2).transpose(1, 2)
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from patch embeddings ``(B, N, D)``."""
+        return self.logits(self._read(self.encoder(tokens)))
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
+        return torch.stack(self.encoder.attended(self.tokens(images))[1], dim=1)
+
+    def grid(self, images: Tensor) -> Tensor:
+        return self.encoder.as_grid(self.encoder(self.tokens(images)))
+
+    @property
+    def patch_pixels(self) -> tuple[int, int]:
+        return self.patch, self.patch
+
+    def features(self, images: Tensor) -> Tensor:
+        return self._read(self.encoder(self.tokens(images)))
+
+    def logits(self, features: Tensor) -> Tensor:
+        if self.prototypes is not None:
+            return self.prototypes.logits(features)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.attention_loss:
+            return super().training_logits(images, labels)
+        encoded, attentions = self.encoder.attended(self.tokens(images))
+        off = attention_off_cell(attentions, off_cell(images, self.patch, self.patch))
+        return self.logits(self._read(encoded)), self.attention_loss * off
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """The patch tokens before the last block; behind it their gradients are exactly 0."""
+        return self.encoder.patch_grid
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        return activations
+
+    def _read(self, encoded: Tensor) -> Tensor:
+        """Features ``(B, D)`` of encoded tokens ``(B, 1 + N, D)``."""
+        if self.prototypes is not None:
+            similarities: Tensor = self.prototypes(self.encoder.as_grid(encoded))
+            return similarities
+        hidden: Tensor = self.activation(self.hidden(encoded[:, 0]))
+        return hidden
+
+
+def _check_patch(resolution: int, patch: int, stem: Stem) -> None:
+    valid = divisors(resolution)
+    if patch not in valid:
+        raise ConfigError(
+            f"model.patch={patch}: patches must divide the {resolution} px of the image; choose "
+            f"from {valid}"
+        )
+    powers = [d for d in valid if d > 1 and d & (d - 1) == 0]
+    if stem == "conv" and patch not in powers:
+        raise ConfigError(
+            f"model.patch={patch}: model.stem=conv halves the image and needs a power of two; "
+            f"choose from {powers}"
+        )
+
+
+def _patches(patch: int, width: int) -> nn.Module:
+    return nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+
+
+def _convolutions(patch: int, width: int) -> nn.Module:
+    """Halves the image until one place is one patch, twice the filters each time."""
+    halvings = patch.bit_length() - 1
+    widths = [3, *(max(8, width // 2 ** (halvings - number)) for number in range(halvings))]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [
+            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1))

@@ -1,0 +1,180 @@
+"""Subjects within folds and seeds within folds: how a mean over them spreads.
+
+A *fold* is one set of test cells; its *runs* are models of other seeds that judged the same cells.
+A figure is meant over the runs of a fold, then over folds, since scores of different models cannot
+be pooled. Subjects and, where a fold has several, seeds are resampled at once (the pigeonhole
+bootstrap; Owen 2007: its variance errs, if at all, on the large side).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from scipy import stats
+from scipy.special import expit, logit
+
+from leuk.evaluate.resampling import left_out, resamples
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.vectors import Floats, Integers
+
+Run = TypeVar("Run")
+
+_ROUNDING = 1e-12
+"""A smaller standard error is none."""
+
+
+@dataclass(frozen=True)
+class Fold(Generic[Run]):
+    """One set of test cells.
+
+    Attributes:
+        runs: what was computed on it, one for each seed.
+        strata: numbers of the subjects that are resampled among themselves.
+        count: how many subjects there are.
+    """
+
+    runs: Sequence[Run]
+    strata: Sequence[Integers]
+    count: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and how far it may be off.
+
+    Attributes:
+        value: on all subjects.
+        error: standard error, the spread of the bootstrap draws.
+        freedom: degrees of freedom of that error (Satterthwaite 1946): about the number of subjects
+            of the class with the most variance, or of seeds.
+    """
+
+    value: float
+    error: float
+    freedom: float
+
+    def quantile(self, level: float) -> float:
+        """Quantile of Student's t with this estimate's degrees of freedom."""
+        return float(stats.t.ppf(level, self.freedom))
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """The value and t standard errors either way."""
+        half = self.quantile((1 + level) / 2) * self.error
+        return self.value - half, self.value + half
+
+    def interval_within(self, level: float, lowest: float, highest: float) -> tuple[float, float]:
+        """The same on the log-odds of where the value lies between two bounds it cannot pass.
+
+        At a bound, where every draw is the same, the interval has no width.
+        """
+        share = (self.value - lowest) / (highest - lowest)
+        if not 0 < share < 1 or self.error < _ROUNDING:
+            return self.value, self.value
+        slope = 1 / ((highest - lowest) * share * (1 - share))
+        half = self.quantile((1 + level) / 2) * self.error * slope
+        low, high = expit(logit(share) + np.array([-half, half])) * (highest - lowest) + lowest
+        return float(low), float(high)
+
+
+class Bootstrap(Generic[Run]):
+    """The same resamples of the same folds, for any figure of their runs.
+
+    Args:
+        folds: whose subjects are other people in each.
+        draws: how many resamples.
+        seed: of the resamples.
+    """
+
+    def __init__(self, folds: Sequence[Fold[Run]], draws: int, seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        self.folds = folds
+        self._draws = draws
+        self._subjects, self._seeds = [], []
+        for fold in folds:
+            rows = [np.ones((1, fold.count))]
+            rows.append(resamples(fold.strata, fold.count, draws, generator))
+            rows += [left_out(members, fold.count) for members in _several(fold.strata)]
+            self._subjects.append(np.concatenate(rows))
+            runs = len(fold.runs)
+            self._seeds.append(resamples([np.arange(runs)], runs, draws, generator))
+
+    def estimate(self, figure: Callable[[Run, Floats], Floats]) -> Estimate:
+        """Mean over runs and folds of a figure.
+
+        Args:
+            figure: from a run and weights ``(D, S)`` of the subjects of its fold to ``(D,)``.
+        """
+        share = 1 / len(self.folds)
+        value, drawn = 0.0, np.zeros(self._draws)
+        parts: list[tuple[float, int]] = []
+        for fold, subjects, seeds in zip(self.folds, self._subjects, self._seeds, strict=True):
+            figures = np.stack([figure(run, subjects) for run in fold.runs])
+            value += share * float(figures[:, 0].mean())
+            drawn += share * (figures[:, 1 : self._draws + 1] * seeds.T).mean(axis=0)
+            parts += [(share**2 * v, n) for v, n in self._jackknifed(fold, figures)]
+        return Estimate(value, float(drawn.std(ddof=1)), _freedom(parts))
+
+    def _jackknifed(self, fold: Fold[Run], figures: Floats) -> list[tuple[float, int]]:
+        """Variance of each stratum's and of the seeds' contribution, and how many they were."""
+        means, at = figures.mean(axis=0), 1 + self._draws
+        parts = []
+        for members in _several(fold.strata):
+            parts.append(_variance(means[at : at + len(members)]))
+            at += len(members)
+        runs = len(fold.runs)
+        if runs > 1:
+            parts.append(_variance(left_out(np.arange(runs), runs) @ figures[:, 0] / runs))
+        return parts
+
+
+def folds_of(samples: Sequence[Sample]) -> list[list[int]]:
+    """Positions of the samples of each fold: those that judge the same cells, in their order.
+
+    Raises:
+        ValueError: none, or a subject that is tested in two folds.
+    """
+    if not samples:
+        raise ValueError("no sample to take the mean of")
+    folds: list[list[int]] = []
+    for position, sample in enumerate(samples):
+        for fold in folds:
+            if same_cells(samples[fold[0]], sample):
+                fold.append(position)
+                break
+        else:
+            folds.append([position])
+    seen: set[str] = set()
+    for fold in folds:
+        own = set(samples[fold[0]].subjects.astype(str).tolist())
+        if twice := seen & own:
+            raise ValueError(
+                f"subjects {', '.join(sorted(twice)[:3])} are tested in two folds, or their cells "
+                "are not in the same order in all runs"
+            )
+        seen |= own
+    return folds
+
+
+def same_cells(one: Sample, other: Sample) -> bool:
+    """Whether two samples are of the same cells in the same order, as far as they can tell."""
+    return np.array_equal(one.labels, other.labels) and np.array_equal(
+        one.subjects.astype(str), other.subjects.astype(str)
+    )
+
+
+def _several(strata: Sequence[Integers]) -> list[Integers]:
+    return [members for members in strata if len(members) > 1]
+
+
+def _variance(without: Floats) -> tuple[float, int]:
+    """Jackknife variance from the figures with one of n left out, and n."""
+    n = len(without)
+    return float((n - 1) / n * ((without - without.mean()) ** 2).sum()), n
+
+
+def _freedom(parts: Sequence[tuple[float, int]]) -> float:
+    total = sum(variance for variance, _ in parts)
+    if not total:
+        return 1.0
+    return total**2 / sum(variance**2 / (n - 1) for variance, n in parts)

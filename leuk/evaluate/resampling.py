@@ -1,0 +1,238 @@
+"""Figures of many reweightings of the same subjects at once.
+
+Everything :mod:`leuk.evaluate.intervals` and :mod:`leuk.evaluate.significance` draw comes through
+here: a resample of subjects is a row of weights, and every figure of
+:func:`leuk.evaluate.metrics.all_metrics` follows from sums over subjects, without looking at the
+cells again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from leuk.evaluate.calibration import ECE_BINS, bin_of
+from leuk.evaluate.metrics import CLASSES
+from leuk.evaluate.thresholds import DEFAULT, suffixed
+from leuk.evaluate.vectors import Floats, Integers
+
+Flags = npt.NDArray[np.bool_]
+
+_CHUNK = 8
+"""Rows of weights at a time where each needs a value per cell; what fits a cache is fastest."""
+
+
+class Reweighted:
+    """Figures of a set of cells whose subjects are given weights.
+
+    A weight of 2 counts every cell of the subject twice, one of 0 leaves them out. Both classes
+    need a subject with a weight.
+
+    Args:
+        scores: ``(N,)`` probability of leukemia.
+        labels: ``(N,)``, 1 = leukemic.
+        subjects: ``(N,)`` numbers from 0 of the subjects.
+        decided: threshold name to ``(N,)`` whether the cell is called leukemic.
+        calibrated: ``(N,)`` scores after temperature scaling, if there are any.
+    """
+
+    def __init__(
+        self,
+        scores: Floats,
+        labels: Integers,
+        subjects: Integers,
+        decided: Mapping[str, Flags],
+        calibrated: Floats | None = None,
+    ) -> None:
+        self.scores, self.labels, self.subjects = scores, labels.astype(bool), subjects
+        self.count = int(subjects.max()) + 1
+        self._decided = decided
+        self._probabilities = {"": scores}
+        if calibrated is not None:
+            self._probabilities["_calibrated"] = calibrated
+
+    @property
+    def names(self) -> list[str]:
+        """Every figure that :meth:`figure` gives, as ``all_metrics`` names them."""
+        ranking = ["auroc", "auprc"]
+        ranking += [f"{name}{end}" for end in self._probabilities for name in ("brier", "ece")]
+        return ranking + [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
+
+    def figure(self, name: str, weights: Floats) -> Floats:
+        """One figure for each row of ``weights`` ``(D, S)``.
+
+        Raises:
+            ValueError: a name that is not among :attr:`names`.
+        """
+        if name not in self.names:
+            raise ValueError(f"no figure {name}; there are {', '.join(self.names)}")
+        if name == "auroc":
+            return self.auroc(weights)
+        if name == "auprc":
+            chunks = np.array_split(weights, max(1, len(weights) // _CHUNK))
+            return np.concatenate([self._auprc(chunk) for chunk in chunks])
+        base, _, cut = name.partition("@")
+        if base in DECISIONS:
+            return DECISIONS[base](*self._counts(cut or DEFAULT, weights))
+        base, _, end = base.partition("_")
+        scores = self._probabilities[f"_{end}" if end else ""]
+        return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
+
+    def auroc(self, weights: Floats) -> Floats:
+        """Area under the ROC curve: the share of weighted pairs of both classes in right order."""
+        positive, negative = self._sums(self.labels), self._sums(~self.labels)
+        pairs = (weights @ positive) * (weights @ negative)
+        return np.asarray(((weights @ self._won) * weights).sum(axis=1) / pairs)
+
+    @cached_property
+    def _won(self) -> Floats:
+        return pairs_won(self.scores, self.labels, self.subjects, self.count)
+
+    def _auprc(self, weights: Floats) -> Floats:
+        """Average precision, equal scores taken together, as in scikit-learn."""
+        found, called = (cells @ weights.T for cells in self._by_score)
+        precision = _ratio(found.cumsum(axis=0), called.cumsum(axis=0))
+        return np.asarray((precision * found).sum(axis=0) / found.sum(axis=0))
+
+    @cached_property
+    def _by_score(self) -> tuple[sparse.csr_array, sparse.csr_array]:
+        """How many leukemic cells, and cells, each subject has at each score, the highest first."""
+        values, place = np.unique(-self.scores, return_inverse=True)
+        shape = (len(values), self.count)
+        cells = (np.ones(len(place)), (place, self.subjects))
+        own = (self.labels.astype(np.float64), (place, self.subjects))
+        return sparse.csr_array(own, shape=shape), sparse.csr_array(cells, shape=shape)
+
+    def _counts(self, cut: str, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Weighted true and false positives, false and true negatives."""
+        called, labels = self._decided[cut], self.labels
+        kinds = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
+        true_positive, false_positive, false_negative, true_negative = (
+            weights @ self._sums(kind) for kind in kinds
+        )
+        return true_positive, false_positive, false_negative, true_negative
+
+    def _brier(self, scores: Floats, weights: Floats) -> Floats:
+        squares = self._sums((scores - self.labels) ** 2)
+        return np.asarray((weights @ squares) / self._total(weights))
+
+    def _ece(self, scores: Floats, weights: Floats) -> Floats:
+        cell = self.subjects * ECE_BINS + bin_of(scores, ECE_BINS)
+        off = np.bincount(cell, scores - self.labels, self.count * ECE_BINS)
+        apart = np.abs(weights @ off.reshape(self.count, ECE_BINS)).sum(axis=1)
+        return np.asarray(apart / self._total(weights))
+
+    def _total(self, weights: Floats) -> Floats:
+        return np.asarray(weights @ self._sums(np.ones_like(self.scores)))
+
+    def _sums(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Sum of ``values`` ``(N,)`` over the cells of each subject."""
+        sums = np.bincount(self.subjects, values.astype(np.float64), self.count)
+        return sums.astype(np.float64)
+
+
+def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> Floats:
+    """In how many pairs the leukemic cells of one subject outscore the healthy cells of another.
+
+    Returns:
+        ``(S, S)``: row the subject of the leukemic cell, column that of the healthy one; a tie is
+        half a pair.
+    """
+    values, place = np.unique(scores, return_inverse=True)
+    healthy = np.zeros((len(values), count))
+    np.add.at(healthy, (place[~labels], subjects[~labels]), 1.0)
+    outscored = healthy.cumsum(axis=0) - healthy / 2
+    own = (np.ones(int(labels.sum())), (subjects[labels], place[labels]))
+    return np.asarray(sparse.csr_array(own, shape=(count, len(values))) @ outscored)
+
+
+def resamples(
+    strata: Sequence[Integers], count: int, draws: int, generator: np.random.Generator
+) -> Floats:
+    """Weights ``(draws, count)`` of a bootstrap of the members of each stratum.
+
+    Of n members n - 1 are drawn with replacement and weigh n / (n - 1) each: without it the
+    variance would come out n / (n - 1) times too small, which counts where a class has a dozen
+    subjects (Rao & Wu 1988). A member alone in its stratum always stays.
+    """
+    weights = np.ones((draws, count))
+    for members in strata:
+        n = len(members)
+        if n > 1:
+            drawn = generator.multinomial(n - 1, np.full(n, 1 / n), size=draws)
+            weights[:, members] = drawn * (n / (n - 1))
+    return weights
+
+
+def left_out(members: Integers, count: int) -> Floats:
+    """Weights ``(n, count)`` that leave out one of the n members of a stratum after the other."""
+    n = len(members)
+    weights = np.ones((n, count))
+    weights[:, members] = n / (n - 1)
+    weights[np.arange(n), members] = 0
+    return weights
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    """``part / whole``; 0 where there is nothing."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _f1(hit: Floats, wrong: Floats, missed: Floats) -> Floats:
+    return _ratio(2 * hit, 2 * hit + wrong + missed)
+
+
+def _mcc(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return _ratio(tp * tn - fp * fn, np.sqrt(product))
+
+
+_Decision = Callable[[Floats, Floats, Floats, Floats], Floats]
+
+_OF_CLASS: dict[str, dict[str, _Decision]] = {
+    "precision": {
+        "hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn),
+        "all": lambda tp, fp, fn, tn: _ratio(tp, tp + fp),
+    },
+    "recall": {
+        "hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp),
+        "all": lambda tp, fp, fn, tn: _ratio(tp, tp + fn),
+    },
+    "f1": {
+        "hem": lambda tp, fp, fn, tn: _f1(tn, fn, fp),
+        "all": lambda tp, fp, fn, tn: _f1(tp, fp, fn),
+    },
+}
+
+
+def _averages(name: str) -> dict[str, _Decision]:
+    """A figure of each class, and its plain and weighted means."""
+    hem, leukemic = (_OF_CLASS[name][label] for label in CLASSES)
+
+    def macro(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+        return (hem(tp, fp, fn, tn) + leukemic(tp, fp, fn, tn)) / 2
+
+    def weighted(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
+        share = _ratio(tp + fn, tp + fp + fn + tn)
+        return (1 - share) * hem(tp, fp, fn, tn) + share * leukemic(tp, fp, fn, tn)
+
+    return {
+        **{f"{name}_{label}": function for label, function in _OF_CLASS[name].items()},
+        f"{name}_macro": macro,
+        f"{name}_weighted": weighted,
+    }
+
+
+_AVERAGED = {key: function for name in _OF_CLASS for key, function in _averages(name).items()}
+
+DECISIONS: dict[str, _Decision] = {
+    "accuracy": lambda tp, fp, fn, tn: _ratio(tp + tn, tp + fp + fn + tn),
+    "balanced_accuracy": _AVERAGED["recall_macro"],
+    "sensitivity": _AVERAGED["recall_all"],
+    "specificity": _AVERAGED["recall_hem"],
+    "mcc": _mcc,
+    **_AVERAGED,
+}
+"""Name to the figure of weighted true and false positives, false and true negatives."""

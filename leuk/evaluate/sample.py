@@ -1,0 +1,62 @@
+"""What a model said of a part of the data, and whose cells they are."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from leuk.data.labels import Label
+from leuk.evaluate.thresholds import Thresholds
+from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The cells of one part, judged by one fitted model.
+
+    Attributes:
+        scores: ``float64 (N,)`` probability of leukemia, in [0, 1].
+        labels: ``int64 (N,)``, 1 = leukemic; both classes present.
+        subjects: ``(N,)`` the person behind each cell: linked subjects are one.
+        calibrated: ``float64 (N,)`` the scores after temperature scaling, if that was done.
+
+    Raises:
+        ValueError: columns of other lengths, one class only, or scores outside [0, 1].
+    """
+
+    scores: Floats
+    labels: Integers
+    subjects: npt.NDArray[np.generic]
+    calibrated: Floats | None = None
+
+    def __post_init__(self) -> None:
+        for scores in (self.scores, self.calibrated):
+            if scores is not None:
+                as_scores_and_labels(scores, self.labels)
+        if self.subjects.shape != self.labels.shape:
+            raise ValueError(f"{len(self.labels)} cells but {len(self.subjects)} subjects")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def codes(self) -> Integers:
+        """``(N,)`` number of each cell's subject, from 0."""
+        return np.unique(self.subjects.astype(str), return_inverse=True)[1]
+
+    @cached_property
+    def strata(self) -> list[Integers]:
+        """Numbers of the subjects with healthy cells, with leukemic cells, and with both."""
+        classes = np.zeros(int(self.codes.max()) + 1, np.int64)
+        for label in Label:
+            classes[np.unique(self.codes[self.labels == label])] |= 1 << label
+        return [np.flatnonzero(classes == kind) for kind in (1, 2, 3) if (classes == kind).any()]
+
+    def subjects_of(self, label: Label) -> int:
+        """How many subjects have cells of a class."""
+        return len(np.unique(self.codes[self.labels == label]))
+
+    def decided(self, thresholds: Thresholds) -> dict[str, npt.NDArray[np.bool_]]:
+        """Threshold name to ``(N,)`` whether the cell is called leukemic."""
+        return {name: self.scores >= threshold for name, threshold in thresholds.items()}

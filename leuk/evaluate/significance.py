@@ -1,0 +1,199 @@
+"""Whether one model is better than another on the same cells.
+
+Paired (both judge the same cells), clustered (persons, not cells, are drawn) and hierarchical
+(runs of other seeds within folds). The report compares cells of the grid with it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of, same_cells
+from leuk.evaluate.intervals import reweighted
+from leuk.evaluate.resampling import Reweighted
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.thresholds import DEFAULT, Thresholds
+from leuk.evaluate.vectors import Floats
+
+_POWER = 0.8
+_RANKED = ("auroc", "auprc")
+_HAIR = 1e-12
+"""Differences closer than this are equal up to rounding."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two models differ in one figure.
+
+    Attributes:
+        metric: the figure.
+        difference: of the second model minus the first.
+        low: lower end of its 95 % interval, from resampled subjects and, if several, seeds.
+        high: upper end.
+        p: how often a difference at least as large, either way, comes by chance.
+        detectable: the smallest true difference that a test at 5 % would have found on this test
+            set with 80 % power; what is smaller cannot be ruled out.
+        folds: how many sets of test cells went in.
+        runs: how many pairs of runs.
+    """
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+    folds: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Both models of one run, apart for the bootstrap and mixed for the permutations."""
+
+    first: Reweighted
+    second: Reweighted
+    mixed: Reweighted
+
+    def difference(self, metric: str, weights: Floats) -> Floats:
+        return self.second.figure(metric, weights) - self.first.figure(metric, weights)
+
+    def swapped(self, metric: str, swaps: Floats) -> Floats:
+        """Differences with the scores of the subjects marked 1 in ``(P, S)`` swapped.
+
+        A difference of AUROCs is linear in the swaps: what two subjects have in common cancels
+        between the models, and the pairs of cells stay as many. So one swap a subject tells all.
+        """
+        if metric != "auroc":
+            return self._swapped(metric, swaps)
+        corners = np.vstack([np.zeros(swaps.shape[1]), np.eye(swaps.shape[1])])
+        at = self._swapped(metric, corners)
+        differences: Floats = at[0] + swaps @ (at[1:] - at[0])
+        return differences
+
+    def _swapped(self, metric: str, swaps: Floats) -> Floats:
+        one, other = np.hstack([1 - swaps, swaps]), np.hstack([swaps, 1 - swaps])
+        return self.mixed.figure(metric, other) - self.mixed.figure(metric, one)
+
+
+def paired_difference(
+    a: Sequence[Sample],
+    b: Sequence[Sample],
+    metric: str = "auroc",
+    thresholds: Sequence[tuple[Thresholds, Thresholds]] | None = None,
+    draws: int = 1000,
+    permutations: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Difference:
+    """Compare two models over matching runs.
+
+    ``a[i]`` and ``b[i]`` judge the same cells with the same seed. Runs of the same cells are seeds
+    of one fold; the figure is meant over seeds, then over folds.
+
+    The test swaps the two models' scores for whole subjects, in all seeds of a fold at once. If the
+    models do not differ, swapped scores are as likely as those that were found, however alike the
+    cells of a subject are. Scores of two models need not mean the same, so that for ``auroc`` and
+    ``auprc``, which are of ranks alone, they are replaced by their ranks among all cells of the run
+    first (Venkatraman & Begg 1996; Bandos et al. 2005); other figures swap scores and decisions as
+    they are.
+
+    Swapping subjects speaks of the runs as they are. With several seeds ``p`` is therefore not
+    smaller than that of a t test whose error includes the seeds. With one seed a fold, luck of that
+    seed cannot be told from a better model.
+
+    Args:
+        a: the first model's runs.
+        b: the second's, in the same order.
+        metric: any figure of :func:`leuk.evaluate.metrics.all_metrics`.
+        thresholds: of each run the first and the second model's; 0.5 as ``default`` without.
+        draws: bootstrap resamples.
+        permutations: random swaps; the smallest ``p`` is 1 / (permutations + 1).
+        seed: of both.
+        level: of the interval.
+
+    Raises:
+        ValueError: runs that do not match, a subject that is tested in two folds, or an unknown
+            metric.
+    """
+    _check(a, b)
+    cuts = thresholds or [({DEFAULT: 0.5}, {DEFAULT: 0.5})] * len(a)
+    folds: list[Fold[_Pair]] = []
+    for positions in folds_of(a):
+        runs = [_pair(a[i], b[i], *cuts[i], ranked=metric in _RANKED) for i in positions]
+        folds.append(Fold(runs, a[positions[0]].strata, runs[0].first.count))
+    found = Bootstrap(folds, draws, seed).estimate(
+        lambda run, weights: run.difference(metric, weights)
+    )
+    p = _permuted(folds, metric, found.value, permutations, seed)
+    if len(a) > len(folds) and found.error:
+        p = max(p, float(2 * stats.t.sf(abs(found.value) / found.error, found.freedom)))
+    low, high = found.interval(level)
+    detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
+    return Difference(metric, found.value, low, high, p, detectable, len(folds), len(a))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted for how many there are (Holm 1979), in the order given.
+
+    Comparing each with 0.05 keeps the chance of any false discovery among all of them below 5 %.
+
+    Raises:
+        ValueError: a value outside [0, 1].
+    """
+    values = np.asarray(p_values, np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("p values must lie in [0, 1]; NaN does not")
+    order = np.argsort(values, kind="stable")
+    stepped = values[order] * np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(stepped).clip(max=1)
+    return [float(value) for value in adjusted]
+
+
+def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"runs must match one to one, found {len(a)} and {len(b)}")
+    for position, (one, other) in enumerate(zip(a, b, strict=True)):
+        if not same_cells(one, other):
+            raise ValueError(
+                f"run {position}: the two models did not judge the same cells in the same order; "
+                "compare runs of the same split, fold and data"
+            )
+
+
+def _pair(
+    one: Sample, other: Sample, cuts: Thresholds, other_cuts: Thresholds, ranked: bool
+) -> _Pair:
+    first, second = reweighted(one, cuts), reweighted(other, other_cuts)
+    scores = [one.scores, other.scores]
+    if ranked:
+        scores = [stats.rankdata(column) / (len(column) + 1) for column in scores]
+    calibrated = None
+    if one.calibrated is not None and other.calibrated is not None:
+        calibrated = np.concatenate([one.calibrated, other.calibrated])
+    decisions, other_decisions = one.decided(cuts), other.decided(other_cuts)
+    mixed = Reweighted(
+        np.concatenate(scores),
+        np.tile(one.labels, 2),
+        np.concatenate([one.codes, one.codes + first.count]),
+        {cut: np.concatenate([decisions[cut], other_decisions[cut]]) for cut in decisions},
+        calibrated,
+    )
+    return _Pair(first, second, mixed)
+
+
+def _permuted(
+    folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
+) -> float:
+    """Share of random swaps with a difference at least as large, the one found among them."""
+    generator = np.random.default_rng([seed, 1])
+    differences = np.zeros(permutations)
+    for fold in folds:
+        swaps = generator.integers(0, 2, size=(permutations, fold.count)).astype(np.float64)
+        of_runs = [run.swapped(metric, swaps) for run in fold.runs]
+        differences += np.mean(of_runs, axis=0) / len(folds)
+    larger = int((np.abs(differences) >= abs(found) - _HAIR).sum())
+    return (larger + 1) / (permutations + 1)

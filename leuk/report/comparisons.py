@@ -1,0 +1,233 @@
+"""Differences between lines of a sweep: which are planned, and what each came to.
+
+Every difference is paired (the same test cells, seed and fold), clustered by person and corrected
+by Holm's method within its family and split. Verdicts and the forest plot are made of these.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from leuk.evaluate.significance import Difference, holm, paired_difference
+from leuk.grid.cell import Cell
+from leuk.report.baselines import AREA, baseline_of
+from leuk.report.ensemble import MEMBERS, NAME
+from leuk.report.lines import draws_for
+from leuk.report.naming import in_order
+from leuk.report.results import Group, matching
+from leuk.report.sections import Grid, Section, difference_text, p_text
+
+FAMILIES = {
+    "area": "each line minus the area of the cell alone",
+    "augmentation": "each augmentation minus none",
+    "model": "models of one augmentation",
+    "ensemble": "the ensemble minus its members and the hybrid",
+    "gan_hybrid": "the hybrid with made cells minus CNN and ViT without",
+    "fusion": "other fusions minus addition, and minus the ensemble",
+    "head": "prototypes minus the model's own head",
+    "attention_loss": "regularised attention minus free attention",
+}
+"""Families of questions asked together, and what their differences are."""
+
+GANS = ("dcgan", "wgan", "cgan")
+
+_PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
+
+SETTINGS = {"fusion": "add", "head": "linear", "attention_loss": "0.0"}
+"""Settings with a question of their own, and what a model has where its variant does not
+name them."""
+
+NOTES = """\
+Differences of the test AUROC, mean over matching seeds and folds, with 95 % intervals: paired by
+cell image and clustered by person, from as many resamples as in the main table. p (Holm) is
+corrected for all questions of the family that were asked of the split. Detectable is the smallest
+difference that this test part would have shown with a power of 80 %: a smaller one cannot be ruled
+out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One planned difference, ``one`` minus ``other``.
+
+    Attributes:
+        family: a key of :data:`FAMILIES`.
+        one: the line a claim is about.
+        other: the line it is compared with.
+        runs: how many seeds and folds both have.
+        result: the difference in AUROC; None where there is none.
+        p: of ``result``, after Holm's correction.
+        note: why there is no result.
+    """
+
+    family: str
+    one: Group
+    other: Group
+    runs: int
+    result: Difference | None
+    p: float | None = None
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """``<line> - <other line>``."""
+        return f"{self.one.title} - {self.other.title}"
+
+
+def compare(groups: Sequence[Group]) -> list[Comparison]:
+    """Every planned difference between lines of one split, corrected within its family.
+
+    Args:
+        groups: lines of a sweep, the ensembles among them.
+    """
+    pairs = planned(groups)
+    sizes = Counter((family, one.cell.split) for family, one, _ in pairs)
+    # The smallest p, times the size of its family, must be able to fall below 0.05.
+    permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
+    draws = draws_for(groups)
+    found = [_compared(*pair, draws, permutations) for pair in pairs]
+    for asked in sizes:
+        places = [
+            place
+            for place, it in enumerate(found)
+            if it.result is not None and (it.family, it.one.cell.split) == asked
+        ]
+        corrected = holm([r.p for place in places if (r := found[place].result) is not None])
+        for place, p in zip(places, corrected, strict=True):
+            found[place] = replace(found[place], p=p)
+    return found
+
+
+def _compared(family: str, one: Group, other: Group, draws: int, permutations: int) -> Comparison:
+    pairs = matching(one, other)
+    if not pairs:
+        return Comparison(family, one, other, 0, None, note="no seed and fold in common")
+    samples = [[run.test.sample for run in runs] for runs in zip(*pairs, strict=True)]
+    try:
+        result = paired_difference(samples[1], samples[0], draws=draws, permutations=permutations)
+    except ValueError as error:
+        return Comparison(family, one, other, len(pairs), None, note=str(error))
+    return Comparison(family, one, other, len(pairs), result)
+
+
+def planned(groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
+    """Family and the two lines of every question the sweep can answer, in the order of families."""
+    lines = {group.cell: group for group in groups if group.runs}
+    pairs = {pair for cell in lines for pair in _questions(cell, lines)}
+    order = list(FAMILIES)
+    ordered = sorted(
+        pairs, key=lambda pair: (order.index(pair[0]), in_order(pair[1]), in_order(pair[2]))
+    )
+    alone = [
+        ("area", group, area) for group in lines.values() if (area := baseline_of(group, AREA))
+    ]
+    return alone + [(family, lines[one], lines[other]) for family, one, other in ordered]
+
+
+_Pair = tuple[str, Cell, Cell]
+
+
+def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
+    """What is asked of one line; only lines that are there are compared."""
+    asked = [("augmentation", cell.plain)]
+    if cell.model == NAME:
+        asked += [("ensemble", replace(cell, model=model)) for model in _models(lines)]
+    elif cell.model == "hybrid" and cell.augmentation in GANS:
+        asked += [("gan_hybrid", replace(cell.plain, model=model)) for model in MEMBERS]
+    for other in lines:
+        if replace(other, model=cell.model) == cell and _comes_before(other, cell):
+            asked.append(("model", other))
+    for family in SETTINGS:
+        asked += [(family, other) for other in _without(family, cell, lines)]
+    if setting(cell, "fusion") not in (None, SETTINGS["fusion"]):
+        for plain in _without("fusion", cell, lines):
+            asked.append(("fusion", replace(plain, model=NAME, variant=_bare(cell, "fusion"))))
+    for family, other in asked:
+        if other in lines and other != cell:
+            yield family, cell, other
+
+
+def _models(lines: Mapping[Cell, Group]) -> list[str]:
+    return sorted({cell.model for cell in lines} - {NAME})
+
+
+def _comes_before(one: Cell, other: Cell) -> bool:
+    """Whether the difference is to be ``other`` minus ``one``: later models minus earlier."""
+    if NAME in (one.model, other.model):
+        return False
+
+    return in_order(one) < in_order(other)
+
+
+def setting(cell: Cell, name: str) -> str | None:
+    """The value that a cell's variant gives a setting, such as ``attention``; None for no value."""
+    for text in cell.settings:
+        if found := re.fullmatch(rf"(?:.*\.)?{name}_(.+)", text):
+            return found[1]
+    return None
+
+
+def _bare(cell: Cell, name: str) -> str:
+    """The variant without a setting."""
+    kept = [text for text in cell.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
+    return "-".join(kept)
+
+
+def _without(name: str, cell: Cell, lines: Mapping[Cell, Group]) -> list[Cell]:
+    """The line that has the default of a setting and is ``cell`` in all else, if it is there."""
+    value = setting(cell, name)
+    if value is None or value == SETTINGS[name]:
+        return []
+    plain = replace(cell, variant=_bare(cell, name))
+    named = [
+        other
+        for other in lines
+        if setting(other, name) == SETTINGS[name]
+        and replace(other, variant=_bare(other, name)) == plain
+    ]
+    return named or [plain]
+
+
+def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
+    """Every difference, by family."""
+    header = ("difference", "runs", "AUROC", "p", "p (Holm)", "detectable")
+    parts: list[Grid | str] = [NOTES]
+    for family, meaning in FAMILIES.items():
+        rows = [_row(one) for one in comparisons if one.family == family]
+        if rows:
+            parts += [f"## {meaning.capitalize()}", Grid(header, tuple(rows))]
+    if len(parts) == 1:
+        parts.append("No two lines of the sweep can be compared.")
+    table = pd.DataFrame([_values(one) for one in comparisons])
+    return Section("comparisons", "Differences between lines", tuple(parts), table)
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    found = comparison.result
+    if found is None or comparison.p is None:
+        return (comparison.title, str(comparison.runs), comparison.note, "", "", "")
+    return (
+        comparison.title,
+        str(comparison.runs),
+        difference_text(found.difference, found.low, found.high),
+        p_text(found.p),
+        p_text(comparison.p),
+        f"{found.detectable:.3f}",
+    )
+
+
+def _values(comparison: Comparison) -> dict[str, object]:
+    found = comparison.result
+    figures = ("difference", "low", "high", "p", "detectable")
+    return {
+        "family": comparison.family,
+        "split": comparison.one.cell.split,
+        "one": comparison.one.title,
+        "other": comparison.other.title,
+        "runs": comparison.runs,
+        **{name: getattr(found, name) if found else None for name in figures},
+        "p_holm": comparison.p,
+        "note": comparison.note,
+    }

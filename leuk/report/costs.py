@@ -1,0 +1,90 @@
+"""What each line costs: parameters, arithmetic, time and memory, from the records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from leuk.grid.cell import Cell
+from leuk.report.ensemble import MEMBERS, NAME
+from leuk.report.results import Group
+from leuk.report.sections import Grid, Section
+
+Cost = Mapping[str, Any]
+"""As :func:`leuk.evaluate.cost.cost_of` measures it, and ``fit_s``, seconds of fitting."""
+
+_COUNTED = ("parameters", "flops")
+_TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")
+
+NOTES = """\
+Of one image unless said otherwise, as the model answers, in float32. FLOPs: a multiplication and
+its addition are two; convolutions, matrix products and attention are counted. Latency: median time
+of one image alone, and of one image in a batch. Memory: peak with that batch, weights among it.
+Times compare only on one device. Several runs of a line: their median. The ensemble costs what its
+members cost together, asked one after the other."""
+
+
+def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
+    """Cost of each line whose records hold one, and of ensembles of two such lines."""
+    found: dict[Cell, Cost] = {}
+    for group in groups:
+        if measured := [record for record in group.records if record.cost]:
+            costs: list[Cost] = [record.cost for record in measured]
+            fits = [record.timings["fit"] for record in measured if "fit" in record.timings]
+            timed = {name: median(cost[name] for cost in costs) for name in _TIMED}
+            found[group.cell] = {**costs[0], **timed, "fit_s": median(fits) if fits else None}
+    for group in groups:
+        members = [found.get(replace(group.cell, model=model)) for model in MEMBERS]
+        one, other = members
+        if group.cell.model == NAME and one and other:
+            found[group.cell] = _together(one, other)
+    return found
+
+
+def _together(one: Cost, other: Cost) -> Cost:
+    """Both asked one after the other; what they hold at once depends on how, so no memory."""
+    names = (*_COUNTED, "latency_ms", "batch_latency_ms", "fit_s")
+    summed = {
+        name: None if None in (one[name], other[name]) else one[name] + other[name]
+        for name in names
+    }
+    same = one["device"] == other["device"]
+    device = one["device"] if same else f"{one['device']}, {other['device']}"
+    return {**one, **summed, "memory_bytes": None, "device": device}
+
+
+def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Section:
+    """The cost of every line that was measured."""
+    header = (
+        "line",
+        "parameters",
+        "MFLOPs",
+        "latency, ms",
+        "in a batch, ms",
+        "memory, MB",
+        "fit, s",
+        "px",
+        "device",
+    )
+    lines = [(group, costs[group.cell]) for group in groups if group.cell in costs]
+    rows = [
+        (
+            group.title,
+            f"{cost['parameters']:,}",
+            f"{cost['flops'] / 1e6:,.1f}",
+            f"{cost['latency_ms']:.2f}",
+            f"{cost['batch_latency_ms']:.2f}",
+            "" if cost["memory_bytes"] is None else f"{cost['memory_bytes'] / 1e6:,.0f}",
+            "" if cost["fit_s"] is None else f"{cost['fit_s']:,.0f}",
+            str(cost["resolution"]),
+            str(cost["device"]),
+        )
+        for group, cost in lines
+    ]
+    shown: Grid | str = (
+        Grid(header, tuple(rows)) if rows else "No record of the sweep holds a cost."
+    )
+    table = pd.DataFrame([{"line": group.title, **cost} for group, cost in lines])
+    return Section("costs", "What the models cost", (shown, NOTES), table)

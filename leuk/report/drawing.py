@@ -1,0 +1,98 @@
+"""What all figures of a report share: colours, small multiples, and files that appear whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from leuk.grid.cell import Cell
+from leuk.report.naming import AUGMENTATIONS
+from leuk.report.results import Group
+from leuk.store.atomic import whole_file
+
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+"""Told apart by colour-blind readers too (Okabe & Ito 2008)."""
+
+STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+"""Of lines, so that no figure depends on colour alone."""
+
+HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
+
+_FORMATS, _DPI = ("png", "pdf"), 110
+_PANEL = 2.8
+_COLUMNS = 4
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.5, 0.08, 0.42, 0.36
+"""Inches around each of several small axes."""
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write ``<name>.png`` and ``<name>.pdf``: the old file or the new one, never a part."""
+    paths = [folder / f"{name}.{suffix}" for suffix in _FORMATS]
+    for path in paths:
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, dpi=_DPI)
+    return paths
+
+
+def panels(
+    count: int, width: float = _PANEL, height: float = _PANEL, columns: int = _COLUMNS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` small axes, as many a row as fit.
+
+    Args:
+        count: of axes, at least one.
+        width: inches of each.
+        height: inches of each.
+        columns: at most this many a row.
+    """
+    across = min(columns, count)
+    down = -(-count // across)
+    figure = Figure(figsize=(width * across, height * down))
+    axes = list(np.ravel(figure.subplots(down, across, squeeze=False)))
+    # Margins in inches: a layout engine would take most of the time of the whole report.
+    figure.subplots_adjust(
+        left=_LEFT / (width * across),
+        right=1 - _RIGHT / (width * across),
+        bottom=_BELOW / (height * down),
+        top=1 - _ABOVE / (height * down),
+        wspace=(_LEFT + _RIGHT) / (width - _LEFT - _RIGHT),
+        hspace=(_BELOW + _ABOVE) / (height - _BELOW - _ABOVE),
+    )
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def titled(axes: Axes, text: str) -> None:
+    """Put a heading over small axes, broken where it would be too wide."""
+    words, lines = text.replace("-", "- ").split(" "), [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) > 30:
+            lines.append("")
+        lines[-1] += word
+    axes.set_title("\n".join(lines), fontsize=8)
+
+
+def style_of(augmentation: str) -> dict[str, Any]:
+    """Colour and dashes of an augmentation, the same in every figure."""
+    known = augmentation in AUGMENTATIONS
+    place = AUGMENTATIONS.index(augmentation) if known else len(COLOURS) - 1
+    return {"color": COLOURS[place], "linestyle": STYLES[place], "linewidth": 1.4}
+
+
+def by_model(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Groups that differ in the augmentation alone, under a name without it."""
+    found: dict[Cell, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.cell.plain, []).append(group)
+    return {_without_augmentation(members[0]): members for members in found.values()}
+
+
+def _without_augmentation(group: Group) -> str:
+    name = group.title
+    for text in (group.cell.augmentation, *group.cell.augmentation_settings):
+        name = name.replace(f"-{text}", "", 1)
+    return name

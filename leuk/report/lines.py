@@ -1,0 +1,130 @@
+"""Lines of the main table: what each group of cells reaches.
+
+Figures of a group are means over its folds and seeds; intervals come from resampling persons.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from leuk.evaluate.intervals import fold_mean
+from leuk.evaluate.metrics import all_metrics
+from leuk.grid.cell import Cell
+from leuk.grid.record import Figures, Record
+from leuk.report.results import Group
+
+Figure = tuple[float, float | None, float | None]
+"""Value, and the ends of its 95 % interval where there is one."""
+
+DRAWS, FEWEST_DRAWS = 1000, 200
+_DRAWS_IN_ALL = 60_000
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        name: what it is about.
+        kind: ``group``, ``run`` or ``baseline``.
+        figures: figure name to value and interval.
+        note: what there is to say instead of figures, or about them.
+        cell: which cell, or the one that stands for a group.
+        runs: how many runs the figures are the mean of.
+    """
+
+    name: str
+    kind: str
+    figures: Mapping[str, Figure]
+    note: str = ""
+    cell: Cell | None = None
+    runs: int = 1
+
+
+def group_lines(groups: Sequence[Group], draws: int, kind: str = "group") -> list[Line]:
+    """One line for each group, with intervals where its predictions are there."""
+    return [_group_line(group, draws, kind) for group in groups]
+
+
+def draws_for(groups: Iterable[Group]) -> int:
+    """Resamples for an interval: 1,000, and fewer, but never below 200, beyond 60 runs."""
+    runs = sum(len(group.runs) for group in groups)
+    hundreds = _DRAWS_IN_ALL // max(runs, 1) // 100 * 100
+    return min(DRAWS, max(FEWEST_DRAWS, hundreds))
+
+
+def _group_line(group: Group, draws: int, kind: str) -> Line:
+    name = f"{group.title}{_counted(group)}"
+    if not group.runs:
+        return _without_predictions(group, name)
+    samples = [(run.test.sample, run.thresholds) for run in group.runs]
+    try:
+        figures: dict[str, Figure] = dict(fold_mean(samples, draws))
+        note = ""
+    except ValueError as error:
+        values = [
+            all_metrics(sample.scores, sample.labels, cuts, sample.calibrated)
+            for sample, cuts in samples
+        ]
+        figures, note = _means(values), f"no interval: {error}"
+    return Line(name, kind, figures, note, group.cell, len(group.runs))
+
+
+def _without_predictions(group: Group, name: str) -> Line:
+    """What the records say by themselves."""
+    complete = [record for record in group.records if record.status == "complete"]
+    if complete:
+        figures = _means([_values(record.metrics.get("test", {})) for record in complete])
+        note = "no interval: no predictions"
+        return Line(name, "group", figures, note, group.cell, len(complete))
+    return Line(name, "group", {}, "; ".join(map(_state, group.records)), group.cell, 0)
+
+
+def _state(record: Record) -> str:
+    message = record.error["message"].splitlines()[0] if record.error else "not finished"
+    return f"{record.status}: {message}"
+
+
+def _counted(group: Group) -> str:
+    """`` (3 folds)``, `` (2 seeds)``, `` (3 folds, 2 seeds)``, or nothing for a single cell."""
+    cells = [run.cell for run in group.runs] or [record.cell for record in group.records]
+    folds, seeds = ({getattr(cell, axis) for cell in cells} for axis in ("fold", "seed"))
+    counts = [(len(folds), "folds"), (len(seeds), "seeds")]
+    text = ", ".join(f"{count} {name}" for count, name in counts if count > 1)
+    if len(cells) not in (1, len(folds) * len(seeds)):
+        text += f", {len(cells)} runs"
+    return f" ({text})" if text else ""
+
+
+def _means(values: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
+    names = [name for name in values[0] if all(name in figures for figures in values)]
+    return {
+        name: (float(np.mean([figures[name] for figures in values])), None, None) for name in names
+    }
+
+
+def _values(figures: Figures) -> dict[str, float]:
+    return {name: entry["value"] for name, entry in figures.items() if entry["value"] is not None}
+
+
+def run_lines(records: Iterable[Record]) -> list[Line]:
+    """One line for each cell of the grid, with the figures its record holds."""
+    return [
+        Line(
+            record.cell.folder,
+            "run",
+            _with_bounds(record.metrics.get("test", {})) if record.status == "complete" else {},
+            "" if record.status == "complete" else _state(record),
+            record.cell,
+        )
+        for record in records
+    ]
+
+
+def _with_bounds(figures: Figures) -> dict[str, Figure]:
+    return {
+        name: (entry["value"], entry["low"], entry["high"])
+        for name, entry in figures.items()
+        if entry["value"] is not None
+    }

@@ -1,0 +1,253 @@
+"""What a sweep left: records and predictions, cells that differ in seed and fold alone together.
+
+The first step of every report: tables, comparisons and figures are made of :class:`Results`.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from leuk.errors import StoreError
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.vectors import Floats
+from leuk.grid.cell import Cell
+from leuk.grid.record import FILE, Record, read_records
+from leuk.report.naming import in_order, line_names
+
+Key = tuple[int, int]
+"""Seed and fold of a run."""
+
+BASELINE = "baseline_"
+"""Before the name of a baseline, the column of its scores."""
+
+_COLUMNS = ("part", "path", "group", "label", "score", "calibrated")
+_PARTS = ("val", "test")
+_CELL_FOLDER = re.compile(r".+-s\d+(-.*)?")
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Predictions of one part, in the order of their paths.
+
+    Attributes:
+        sample: scores, labels and persons, one each a cell image.
+        paths: of the images ``(N,)``.
+        baselines: name to scores ``(N,)`` of the same cells.
+    """
+
+    sample: Sample
+    paths: npt.NDArray[np.str_]
+    baselines: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One complete cell of the grid with its predictions.
+
+    Attributes:
+        cell: which.
+        val: what its thresholds were chosen on.
+        test: what its figures are about.
+        thresholds: ``default`` (0.5), and ``youden`` and ``sensitivity95``, chosen on ``val``.
+    """
+
+    cell: Cell
+    val: Part
+    test: Part
+    thresholds: Mapping[str, float]
+
+    @property
+    def key(self) -> Key:
+        """Seed and fold, by which runs of two groups match."""
+        return self.cell.seed, self.cell.fold
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Cells that differ in seed and fold alone: one line of a table.
+
+    Attributes:
+        cell: stands for all, see :attr:`leuk.grid.cell.Cell.line`.
+        records: of all of them, complete or not.
+        runs: the complete ones whose predictions could be read.
+        name: what the line is called; as its cell, if empty.
+    """
+
+    cell: Cell
+    records: tuple[Record, ...]
+    runs: tuple[Run, ...]
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the line is called."""
+        return self.name or self.cell.title
+
+    @property
+    def first_seed(self) -> list[Run]:
+        """One run of each fold, that of the lowest seed: every test cell once."""
+        chosen: dict[int, Run] = {}
+        for run in sorted(self.runs, key=lambda run: run.key):
+            chosen.setdefault(run.cell.fold, run)
+        return list(chosen.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """A sweep, read.
+
+    Attributes:
+        groups: in the order of their cells.
+        problems: what is missing, half-written or cannot be read, one sentence each.
+        shared: each split, and the settings that all its lines have and their names leave out.
+    """
+
+    groups: tuple[Group, ...]
+    problems: tuple[str, ...]
+    shared: tuple[str, ...]
+
+    @property
+    def records(self) -> list[Record]:
+        """All records that could be read, in the order of their cells."""
+        return [record for group in self.groups for record in group.records]
+
+
+def read_results(sweep: Path) -> Results:
+    """Read every record of a sweep and the predictions of the complete ones.
+
+    Raises:
+        StoreError: no record in the folder.
+    """
+    records, problems = read_records(sweep)
+    if not records:
+        raise StoreError(f"{sweep}: no records; run leuk train with name={sweep.name} first")
+    problems += _without_record(sweep)
+    together: dict[Cell, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.cell):
+        together[record.cell.line].append(record)
+    groups = []
+    for cell, members in together.items():
+        runs = []
+        for record in members:
+            try:
+                if record.status == "complete":
+                    runs.append(_read_run(sweep, record))
+            except StoreError as error:
+                problems.append(str(error))
+        groups.append(Group(cell, tuple(members), tuple(runs)))
+    groups.sort(key=lambda group: in_order(group.cell))
+    names, shared = line_names([group.cell for group in groups])
+    named = [replace(group, name=names[group.cell]) for group in groups]
+    return Results(tuple(named), (*problems, *_holes(named)), shared)
+
+
+def _without_record(sweep: Path) -> list[str]:
+    """Folders of cells that were begun and left no record."""
+    return [
+        f"{folder.name}: no {FILE}; the cell was stopped before it could write one"
+        for folder in sorted(sweep.iterdir())
+        if folder.is_dir() and _CELL_FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
+    ]
+
+
+def _read_run(sweep: Path, record: Record) -> Run:
+    path = sweep / record.cell.folder / (record.predictions or "predictions.csv")
+    parts = read_predictions(path)
+    counts = record.data.get("counts", {})
+    for name, part in parts.items():
+        expected = sum(counts.get(name, {}).get(label, 0) for label in ("all", "hem"))
+        if expected and expected != len(part.paths):
+            raise StoreError(
+                f"{path}: {len(part.paths)} lines of the {name} part, its record says {expected}; "
+                "remove the folder and run the cell again"
+            )
+    chosen = {
+        name: figure["value"]
+        for name, figure in record.metrics.get("thresholds", {}).items()
+        if figure["value"] is not None
+    }
+    return Run(record.cell, parts["val"], parts["test"], chosen)
+
+
+def read_predictions(path: Path) -> dict[str, Part]:
+    """The ``val`` and ``test`` part of a file of predictions.
+
+    Raises:
+        StoreError: missing, damaged, or without one of the parts or columns.
+    """
+    again = "remove the folder and run the cell again"
+    try:
+        table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
+    if lacking := [name for name in _COLUMNS if name not in table]:
+        raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
+    if table.isna().any(axis=None):
+        raise StoreError(f"{path}: values are missing; {again}")
+    table = table.sort_values("path", kind="stable")
+    of_part = {str(name): lines for name, lines in table.groupby("part")}
+    for name in _PARTS:
+        if name not in of_part:
+            raise StoreError(f"{path}: no line of the {name} part; {again}")
+    try:
+        return {name: _part(of_part[name]) for name in _PARTS}
+    except ValueError as error:
+        raise StoreError(f"{path}: {error}; {again}") from error
+
+
+def _wanted(column: str) -> bool:
+    return column in _COLUMNS or column.startswith(BASELINE)
+
+
+def _part(table: pd.DataFrame) -> Part:
+    sample = Sample(
+        np.array(table["score"], np.float64),
+        np.array(table["label"], np.int64),
+        table["group"].to_numpy().astype(str),
+        np.array(table["calibrated"], np.float64),
+    )
+    baselines = {
+        str(name).removeprefix(BASELINE): np.array(table[name], np.float64)
+        for name in table
+        if str(name).startswith(BASELINE)
+    }
+    return Part(sample, table["path"].to_numpy().astype(str), baselines)
+
+
+def _holes(groups: Sequence[Group]) -> list[str]:
+    """Seeds and folds that other lines of the same split have and a line lacks."""
+    everywhere: dict[tuple[str, ...], set[Key]] = defaultdict(set)
+    for group in groups:
+        everywhere[_split(group.cell)] |= _keys(group.records)
+    lacking = []
+    for group in groups:
+        missing = sorted(everywhere[_split(group.cell)] - _keys(group.records))
+        if missing:
+            named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
+            lacking.append(f"{group.title}: not run, though other lines have it: {named}")
+    return lacking
+
+
+def _split(cell: Cell) -> tuple[str, ...]:
+    """The split and in how many folds: of three folds none lacks a fourth."""
+    return (cell.split, *(text for text in cell.settings if text.startswith("n_folds_")))
+
+
+def _keys(records: Iterable[Record]) -> set[Key]:
+    return {(record.cell.seed, record.cell.fold) for record in records}
+
+
+def matching(one: Group, other: Group) -> list[tuple[Run, Run]]:
+    """Runs of both with the same seed and fold, judged on the same cells, in order."""
+    theirs = {run.key: run for run in other.runs}
+    return [
+        (run, theirs[run.key])
+        for run in sorted(one.runs, key=lambda run: run.key)
+        if run.key in theirs and np.array_equal(run.test.paths, theirs[run.key].test.paths)
+    ]

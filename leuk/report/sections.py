@@ -1,0 +1,85 @@
+"""The parts of a report: titled tables and sentences, written as Markdown and CSV.
+
+Each builder of this package returns a :class:`Section`; a page can show the same parts its own way.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from leuk.store.atomic import write_text
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as it is read: texts, not numbers.
+
+    Attributes:
+        header: of the columns; the first names the line.
+        rows: as many texts each as the header has.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def markdown(self) -> str:
+        """Aligned, the first column to the left and the others to the right."""
+        lines = [[text.replace("|", "/") for text in row] for row in (self.header, *self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+        def joined(line: Sequence[str]) -> str:
+            others = [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+            return "| " + " | ".join([line[0].ljust(widths[0]), *others]) + " |"
+
+        rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+        return "\n".join([joined(lines[0]), f"|{'|'.join(rule)}|", *map(joined, lines[1:])])
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One file of a report.
+
+    Attributes:
+        name: of its files, without suffix.
+        title: its heading.
+        parts: tables, and paragraphs or lists in Markdown, in order.
+        table: every figure behind them, as numbers.
+    """
+
+    name: str
+    title: str
+    parts: tuple[Grid | str, ...]
+    table: pd.DataFrame
+
+    @property
+    def markdown(self) -> str:
+        """The whole section."""
+        shown = [part if isinstance(part, str) else part.markdown for part in self.parts]
+        return "\n\n".join([f"# {self.title}", *(text for text in shown if text)])
+
+    def write(self, folder: Path) -> None:
+        """Write ``<name>.md`` and ``<name>.csv``."""
+        write_text(folder / f"{self.name}.md", self.markdown + "\n")
+        write_text(folder / f"{self.name}.csv", self.table.to_csv(index=False))
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """``0.912 [0.88, 0.94]``; without the brackets where there are no bounds."""
+    if value is None or pd.isna(value):
+        return ""
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return f"{value:.3f}"
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"
+
+
+def difference_text(value: float, low: float, high: float) -> str:
+    """``+0.012 [-0.010, +0.034]``."""
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def p_text(p: float) -> str:
+    """``0.012``, or ``<0.001``."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

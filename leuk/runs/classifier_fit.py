@@ -1,0 +1,80 @@
+"""The fit of one cell's classifier: continued where it was stopped, ended on its best weights."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+
+from leuk.classifiers.classifier import Classifier
+from leuk.config.targets import instantiate
+from leuk.data.datamodule import CNMCDataModule
+from leuk.grid.record import Record
+from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.device import describe
+from leuk.runs.fitting import build_named, build_trainer, told_of_memory
+from leuk.runs.synthesis import class_weights
+
+log = logging.getLogger(__name__)
+
+RESUME = "checkpoints/resume"
+"""Where a cell keeps what a stopped fit goes on from."""
+
+
+def fitted_classifier(
+    cfg: DictConfig, folder: Path, data: CNMCDataModule, record: Record
+) -> Classifier:
+    """Fit the cell's classifier, and give it the weights that did best on validation cells.
+
+    Raises:
+        StoreError: a stopped fit in the folder is not of this cell.
+        TrainingError: the loss is not finite, or a batch does not fit into memory.
+    """
+    # Anew, so that a cell is the same whether its GAN was fitted here or found.
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    classifier = _new(cfg, data, record)
+    callbacks = build_named(cfg.callbacks)
+    trainer = _trainer(cfg, folder, [*callbacks.values()])
+    channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
+    record.device = describe(trainer, channels_last)
+    log.info("%s: fitting on %s", record.cell.folder, _said(record))
+    stopped = last_whole(folder / RESUME)
+    if stopped is not None:
+        read_checkpoint(stopped, classifier.stamp)
+    with told_of_memory("data.batch_size", cfg.data.batch_size):
+        trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
+    best = callbacks.get("checkpoint")
+    if isinstance(best, ModelCheckpoint) and best.best_model_path:
+        weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
+        classifier.load_state_dict(weights)
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
+    return classifier
+
+
+def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:
+    """The classifier before its first step, with what it takes from the training part."""
+    classifier: Classifier = instantiate(cfg.model)
+    classifier.stamp |= {"settings": record.fingerprint, "data": data.listing()}
+    if cfg.fit.standardise:
+        classifier.normalise_by(*data.channel_statistics())
+    if cfg.augmentation.name == "class_weights":
+        classifier.weigh_by(class_weights(data))
+    return classifier
+
+
+def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:
+    resume = ModelCheckpoint(
+        folder / RESUME,
+        filename="{epoch:05d}",
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    loggers = list(build_named(cfg.logger).values())
+    return build_trainer(cfg, folder, [*callbacks, resume], logger=loggers)
+
+
+def _said(record: Record) -> str:
+    layout = "channels-last" if record.device["channels_last"] else "channels-first"
+    return f"{record.device['name']}, {record.device['precision']}, {layout}"

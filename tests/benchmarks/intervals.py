@@ -1,0 +1,81 @@
+"""How often intervals of several kinds hold the truth: what leuk.evaluate.intervals was chosen by.
+
+Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints one line a kind, figure and design.
+"""
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from simulated import judged, true_auroc, true_recall
+
+from leuk.evaluate.hierarchy import Bootstrap, Fold
+from leuk.evaluate.intervals import reweighted
+from leuk.evaluate.resampling import resamples
+from leuk.evaluate.sample import Sample
+
+DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]
+"""Healthy subjects, leukemic subjects, and the gap between the classes."""
+
+FIGURES = ("auroc", "sensitivity", "specificity")
+CELLS, DRAWS = 25, 1000
+ENDS = [0.025, 0.975]
+
+Interval = tuple[float, float]
+
+
+def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) -> np.ndarray:
+    """Weights of a bootstrap that draws n of n."""
+    weights = np.ones((DRAWS, count))
+    for members in strata:
+        share = np.full(len(members), 1 / len(members))
+        weights[:, members] = generator.multinomial(len(members), share, size=DRAWS)
+    return weights
+
+
+def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict[str, Interval]:
+    """One interval of each kind."""
+    figures = reweighted(sample, {"default": 0.5})
+    fold = Fold([figures], sample.strata, figures.count)
+    found = Bootstrap([fold], DRAWS, int(generator.integers(2**31))).estimate(
+        lambda run, weights: run.figure(name, weights)
+    )
+    every = figures.figure(name, plain(sample.strata, figures.count, generator))
+    fewer = figures.figure(name, resamples(sample.strata, figures.count, DRAWS, generator))
+    below = (np.mean(fewer < found.value) + np.mean(fewer <= found.value)) / 2
+    bias = stats.norm.ppf(np.clip(below, 1e-3, 1 - 1e-3))
+    corrected = stats.norm.cdf(2 * bias + stats.norm.ppf(ENDS))
+    return {
+        "percentile, n of n": tuple(np.quantile(every, ENDS)),
+        "percentile, n - 1 of n": tuple(np.quantile(fewer, ENDS)),
+        "bias-corrected": tuple(np.quantile(fewer, corrected)),
+        "t": found.interval(0.95),
+        "t on log-odds (used)": found.interval_within(0.95, 0, 1),
+    }
+
+
+def main(sets: int) -> None:
+    """Print how often each holds the truth, and how wide it is."""
+    for hem, leukemic, gap in DESIGNS:
+        generator = np.random.default_rng(0)
+        truths = dict.fromkeys(FIGURES, true_recall(gap)) | {"auroc": true_auroc(gap)}
+        held, width = defaultdict(list), defaultdict(list)
+        for _ in range(sets):
+            sample = judged(generator, hem, leukemic, CELLS, gap)
+            for name in FIGURES:
+                for kind, (low, high) in intervals(sample, name, generator).items():
+                    held[name, kind].append(low <= truths[name] <= high)
+                    width[name, kind].append(high - low)
+        for (name, kind), hits in sorted(held.items()):
+            print(
+                f"{hem:2} healthy {leukemic} leukemic gap {gap} {name:11} {kind:24}"
+                f" held {np.mean(hits):.3f} width {np.mean(width[name, kind]):.3f}"
+            )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)

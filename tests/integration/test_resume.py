@@ -1,0 +1,73 @@
+"""A cell that was killed goes on where it was."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+Start = Callable[..., subprocess.Popen[str]]
+
+LONG = ("fit.epochs=40", "fit.patience=40", "explain=none")
+
+
+def cell(outputs: Path) -> Path:
+    (folder,) = outputs.glob("runs/single/*")
+    return folder
+
+
+def results(folder: Path) -> str:
+    record = json.loads((folder / "record.json").read_text())
+    assert record["status"] == "complete"
+    return json.dumps([record["metrics"], record["baselines"]])
+
+
+def killed_while_fitting(start: Start, outputs: Path, *overrides: str) -> Path:
+    """Start a cell and kill it once it has something to go on from; its folder."""
+    process = start("train", outputs, *LONG, *overrides)
+    while not (kept := list(outputs.glob("runs/single/*/checkpoints/resume/*.ckpt"))):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return kept[0].parents[2]
+
+
+@pytest.mark.parametrize("model", ["cnn", "vit", "hybrid"])
+def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
+    model: str, start: Start, tmp_path: Path
+) -> None:
+    folder = killed_while_fitting(start, tmp_path / "killed", f"model={model}")
+    latest = max((folder / "checkpoints/resume").glob("*.ckpt"))
+    torn = latest.with_name("epoch=99999.ckpt")
+    torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
+    again = start("train", tmp_path / "killed", *LONG, f"model={model}")
+    printed = again.communicate()[0]
+    assert again.returncode == 0, printed
+    assert "going on after epoch" in printed
+    assert not (folder / "checkpoints/resume").exists()
+    unbroken = start("train", tmp_path / "unbroken", *LONG, f"model={model}")
+    printed = unbroken.communicate()[0]
+    assert unbroken.returncode == 0, printed
+    assert results(folder) == results(cell(tmp_path / "unbroken"))
+    expected = torch.load(cell(tmp_path / "unbroken") / "checkpoints/best.ckpt", weights_only=True)
+    found = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
+    for key, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][key]), key
+
+
+def test_stopped_fit_of_other_settings_is_refused_and_kept(start: Start, tmp_path: Path) -> None:
+    folder = killed_while_fitting(start, tmp_path)
+    path = max((folder / "checkpoints/resume").glob("*.ckpt"))
+    values = torch.load(path, weights_only=True)
+    values["stamp"]["settings"] = "others"
+    torch.save(values, path)
+    again = start("train", tmp_path, *LONG)
+    printed = again.communicate()[0]
+    assert again.returncode == 1
+    assert f"{path}: fitted with other settings" in printed
+    assert path.exists()

@@ -1,0 +1,98 @@
+"""Test sets with known truths: the cells of a person are alike."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import norm
+
+from leuk.evaluate.intervals import Sample
+
+SUBJECT, CELL = 0.7, 1.0
+"""Spread of the subjects and of the cells of a subject, on the scale of the gap."""
+
+
+def true_auroc(gap: float, noise: float = float(np.hypot(SUBJECT, CELL))) -> float:
+    """AUROC over all persons there could be, for two normal classes a gap apart."""
+    return float(norm.cdf(gap / (noise * np.sqrt(2))))
+
+
+def true_recall(gap: float) -> float:
+    """Recall of either class at 0.5."""
+    return float(norm.cdf(gap / 2 / np.hypot(SUBJECT, CELL)))
+
+
+def people(hem: int, leukemic: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the subject and label of each cell."""
+    subjects = np.repeat(np.arange(hem + leukemic), cells)
+    return subjects, (subjects >= hem).astype(np.int64)
+
+
+def judged(
+    generator: np.random.Generator, hem: int, leukemic: int, cells: int, gap: float, name: str = ""
+) -> Sample:
+    """One model on one test set."""
+    subjects, labels = people(hem, leukemic, cells)
+    shift = generator.normal(0, SUBJECT, hem + leukemic)[subjects]
+    scores = gap * (labels - 0.5) + shift + generator.normal(0, CELL, len(labels))
+    return Sample(expit(scores), labels, np.char.add(name, subjects.astype(str)))
+
+
+PAIR_NOISE = float(np.sqrt(0.6**2 + 0.5**2 + 0.6**2 + 0.6**2))
+"""Spread of the scores of each of two models by :func:`judged_by_two`."""
+
+
+def judged_by_two(
+    generator: np.random.Generator,
+    people_of: tuple[int, int],
+    gaps: tuple[float, float],
+    *,
+    name: str = "",
+    seeds: int = 1,
+    luck: float = 0.0,
+) -> list[tuple[Sample, Sample]]:
+    """Two models, of several seeds, on one test set: they share persons and have their own errors.
+
+    Args:
+        generator: of everything.
+        people_of: healthy and leukemic subjects.
+        gaps: of the first and the second model.
+        name: begins the subjects' names.
+        seeds: how many of each.
+        luck: spread of the gap over seeds.
+    """
+    subjects, labels = people(*people_of, 20)
+    count = sum(people_of)
+
+    def persons(spread: float) -> np.ndarray:
+        return generator.normal(0, spread, count)[subjects]
+
+    shared = persons(0.6) + generator.normal(0, 0.6, len(labels))
+    own = [persons(0.5) for _ in gaps]
+    names = np.char.add(name, subjects.astype(str))
+    runs = []
+    for _ in range(seeds):
+        pair = []
+        # The second model's scores mean something else: it is twice as sure.
+        for gap, errors, sure in zip(gaps, own, (1, 2), strict=True):
+            lucky = gap + generator.normal(0, luck)
+            noise = generator.normal(0, 0.6, len(labels))
+            scores = expit(sure * (lucky * (labels - 0.5) + shared + errors + noise))
+            pair.append(Sample(scores, labels, names))
+        runs.append((pair[0], pair[1]))
+    return runs
+
+
+def three_folds(
+    generator: np.random.Generator,
+    gaps: tuple[float, float],
+    seeds: int = 1,
+    luck: float = 0.0,
+) -> tuple[Sequence[Sample], Sequence[Sample]]:
+    """Both models' runs on three folds of four healthy and ten leukemic subjects each."""
+    runs = [
+        pair
+        for fold in range(3)
+        for pair in judged_by_two(generator, (4, 10), gaps, name=f"{fold}-", seeds=seeds, luck=luck)
+    ]
+    return [one for one, _ in runs], [other for _, other in runs]

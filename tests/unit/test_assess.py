@@ -1,0 +1,180 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from leuk.classifiers.classifier import Predictions
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.rules import Folds
+from leuk.evaluate.area import cell_areas
+from leuk.evaluate.calibration import apply_temperature
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.thresholds import choose_thresholds
+from leuk.grid.cell import Cell
+from leuk.grid.record import Record, figures
+from leuk.runs.assess import (
+    assess,
+    assess_area,
+    assess_baselines,
+    baseline_scores,
+    save_predictions,
+    save_subjects,
+)
+from leuk.runs.measures import measured
+
+CELL = Cell("cnn", "none", "folds", 3)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
+    data = CNMCDataModule(
+        str(phantom),
+        Folds(train=["fold_0"], val=0.3, test=["fold_1"]),
+        resolution=32,
+        cache=str(artefacts),
+    )
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def judged(data: CNMCDataModule) -> dict[str, Predictions]:
+    generator = torch.Generator().manual_seed(0)
+    predictions = {}
+    for part in ("val", "test"):
+        cells = data.part(part)
+        labels = torch.tensor(cells["label"].to_numpy(np.int64))
+        noise = torch.randn(len(labels), generator=generator, dtype=torch.float64)
+        # Twice as sure as it should be, and too fond of leukemia.
+        scores = torch.sigmoid(2 * (2 * (labels - 0.5) + noise + 1))
+        predictions[part] = Predictions(torch.tensor(cells.index.to_numpy()), scores, labels)
+    return predictions
+
+
+def test_thresholds_and_temperature_come_from_validation(
+    data: CNMCDataModule, judged: dict[str, Predictions]
+) -> None:
+    found = assess(data, judged)
+    val, test = judged["val"], judged["test"]
+    chosen = choose_thresholds(val.scores, val.labels)
+    assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
+    calibrated = apply_temperature(test.scores, found.temperature)
+    assert found.temperature > 1
+    expected = all_metrics(test.scores, test.labels, chosen, calibrated)
+    assert {k: v["value"] for k, v in found.metrics["test"].items()} == expected
+    # Other test labels change neither.
+    turned = Predictions(test.rows, test.scores, 1 - test.labels)
+    again = assess(data, {"val": val, "test": turned})
+    assert again.metrics["thresholds"] == found.metrics["thresholds"]
+    assert again.temperature == found.temperature
+    assert again.metrics["val"] == found.metrics["val"]
+
+
+def test_every_figure_has_an_interval_from_persons(
+    data: CNMCDataModule, judged: dict[str, Predictions]
+) -> None:
+    found = assess(data, judged)
+    for part in ("val", "test"):
+        for name, figure in found.metrics[part].items():
+            assert figure["low"] is not None, name
+            assert figure["high"] is not None
+            assert figure["low"] <= figure["value"] + 1e-6
+            assert figure["value"] <= figure["high"] + 1e-6
+        groups = data.part(part)["group"].astype(str)
+        assert found.samples[part].subjects.tolist() == groups.tolist()
+    few = [text.partition(":")[0] for text in found.warnings]
+    assert "val" in few
+
+
+def test_baselines_have_intervals_and_thresholds_of_their_own(data: CNMCDataModule) -> None:
+    scores = baseline_scores(data, measured(data))
+    parts = [data.part("val"), data.part("test")]
+    assert scores.index.tolist() == [row for part in parts for row in part.index]
+    found = assess_baselines(data, scores)
+    assert list(found) == ["majority", "area", "morphology"]
+    assert found["majority"]["auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["majority"]["specificity"]["value"] == 0
+    for name in ("area", "morphology"):
+        auroc = found[name]["auroc"]
+        assert auroc["low"] is not None
+        assert auroc["low"] < auroc["value"] < auroc["high"]
+        assert set(found[name]) == set(found["majority"])
+        assert {"sensitivity@sensitivity95", "brier_calibrated"} <= set(found[name])
+
+
+def test_predictions_and_subjects_are_saved(
+    data: CNMCDataModule, judged: dict[str, Predictions], tmp_path: Path
+) -> None:
+    found = assess(data, judged)
+    scores = baseline_scores(data, measured(data))
+    save_predictions(tmp_path / "p.csv", data, judged, found.temperature, scores, CELL)
+    table = pd.read_csv(tmp_path / "p.csv")
+    assert list(table.columns) == [
+        *("part", "path", "subject", "group", "label", "score", "calibrated", "split", "seed"),
+        *("baseline_majority", "baseline_area", "baseline_morphology"),
+    ]
+    assert len(table) == sum(len(one.rows) for one in judged.values())
+    test = table[table["part"] == "test"]
+    np.testing.assert_array_equal(test["score"], judged["test"].scores)
+    np.testing.assert_array_equal(test["calibrated"], found.samples["test"].calibrated)
+    np.testing.assert_array_equal(
+        test["baseline_area"], scores["area"][judged["test"].rows.numpy()]
+    )
+    assert set(table["seed"]) == {3}
+
+    save_subjects(tmp_path / "s.csv", found.samples)
+    subjects = pd.read_csv(tmp_path / "s.csv")
+    assert list(subjects.columns) == ["part", "subject", "label", "cells", "correct", "score"]
+    for part, one in subjects.groupby("part"):
+        assert one["cells"].sum() == len(judged[str(part)].rows)
+        share = (one["cells"] * one["correct"]).sum() / one["cells"].sum()
+        assert share == pytest.approx(found.metrics[str(part)]["accuracy"]["value"])
+
+
+def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> None:
+    rows = torch.tensor(data.part("test").index.to_numpy())
+    batch = data.bank.gather(rows, CPU)
+    test = Predictions(rows, cell_areas(batch["images"]).double(), batch["labels"])
+    found = assess_area(data, test, cell_areas, CPU)
+    whole = assess(data, {"val": test, "test": test}).metrics["test"]["auroc"]["value"]
+    assert whole is not None
+    one_size = found["one_size"]
+    assert abs(one_size["metrics"]["auroc"]["value"] - 0.5) < abs(whole - 0.5)
+    assert one_size["metrics"]["auroc"]["value"] == pytest.approx(one_size["area_auroc"])
+    assert one_size["area_auroc_before"] == pytest.approx(whole, abs=0.05)
+    assert 0 < one_size["target_area"] < 1
+    within = found["within_bins"]
+    assert abs(within["value"] - 0.5) < abs(whole - 0.5)
+    assert len(within["bins"]) == 5
+    assert found["area_within_bins"] == pytest.approx(within["value"], abs=0.1)
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
+    record = Record(
+        CELL,
+        "abc",
+        metrics={"test": figures({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
+        calibration={"temperature": 1.7},
+        area={"within_bins": {"value": 0.8, "bins": [{"auroc": None}]}},
+        cost={"flops": 10**9, "latency_ms": 1.5, "device": "CPU"},
+    )
+    record.write(tmp_path)
+    again = Record.read(tmp_path)
+    assert again == record
+    assert again.metrics["test"]["auroc"] == {"value": 0.9, "low": 0.8, "high": 0.95}
+    assert again.metrics["test"]["mcc"] == {"value": 0.5, "low": None, "high": None}
+
+
+def test_a_record_from_before_these_fields_can_still_be_read(tmp_path: Path) -> None:
+    Record(CELL, "abc").write(tmp_path)
+    values = json.loads((tmp_path / "record.json").read_text())
+    assert values["schema"] == 1
+    for name in ("calibration", "area", "cost"):
+        del values[name]
+    (tmp_path / "record.json").write_text(json.dumps(values))
+    assert Record.read(tmp_path).cost == {}

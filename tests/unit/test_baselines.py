@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.rules import Folds
+from leuk.evaluate.baselines import BASELINES, Baseline
+from leuk.evaluate.morphology import MEASURES, measure
+from leuk.runs import measures as measures_module
+from leuk.runs.measures import measured
+
+
+def test_majority_says_the_same_of_every_cell() -> None:
+    score = BASELINES["majority"].fitted(pd.DataFrame(index=range(3)), np.array([1, 1, 0]))
+    np.testing.assert_allclose(score(pd.DataFrame(index=range(5))), np.full(5, 2 / 3))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_area_baseline_learns_its_direction(sign: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    table = pd.DataFrame({"area": 0.2 + sign * 0.05 * labels + generator.normal(0, 0.03, 200)})
+    scores = BASELINES["area"].fitted(table, labels)(table)
+    assert roc_auc_score(labels, scores) > 0.8
+
+
+def test_measures_are_standardised_by_the_training_part() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    table = pd.DataFrame(
+        {
+            "red": 150 + 20 * labels + generator.normal(0, 10, 400),
+            "area": 0.2 + generator.normal(0, 1e-3, 400),
+        }
+    )
+    baseline = Baseline(("red", "area"))
+    scores = baseline.fitted(table, labels)(table)
+    other_unit = table.assign(red=table["red"] / 255)
+    np.testing.assert_allclose(baseline.fitted(other_unit, labels)(other_unit), scores, atol=1e-4)
+    # One cell's score does not depend on the cells it is asked with.
+    np.testing.assert_allclose(baseline.fitted(table, labels)(table[:1]), scores[:1])
+
+
+def test_morphology_sees_what_area_does_not() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.arange(300) % 2
+    table = pd.DataFrame({name: generator.normal(size=300) for name in MEASURES})
+    table["texture"] += 2 * labels
+    areas = {
+        name: roc_auc_score(labels, BASELINES[name].fitted(table, labels)(table))
+        for name in ("area", "morphology")
+    }
+    assert areas["morphology"] > 0.85 > areas["area"]
+
+
+@pytest.fixture
+def data(phantom: Path, tmp_path: Path) -> CNMCDataModule:
+    data = CNMCDataModule(
+        str(phantom),
+        Folds(train=["fold_0"], val=0.3, test=["fold_1"]),
+        resolution=32,
+        cache=str(tmp_path),
+    )
+    data.setup()
+    return data
+
+
+def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = measured(data)
+    assert list(table.columns) == list(MEASURES)
+    assert len(table) == len(data.dataset)
+    np.testing.assert_allclose(table["area"], data.dataset.store.areas)
+    others = [name for name in MEASURES if name != "area"]
+    expected = pd.DataFrame(measure(np.asarray(data.dataset.data[:5])).values, columns=MEASURES)
+    pd.testing.assert_frame_equal(table[others][:5], expected[others])
+
+    def again(_: object) -> None:
+        raise AssertionError("measured twice")
+
+    monkeypatch.setattr(measures_module, "measure", again)
+    pd.testing.assert_frame_equal(measured(data), table)
+
+
+def test_a_cell_without_a_lit_pixel_measures_nothing() -> None:
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    images[1, 4:12, 4:12] = 200
+    rows = measures_module._measured(images)
+    assert (rows[0] == 0).all()
+    assert rows[1][0] == 0.25
+    assert (measures_module._measured(images[:1]) == 0).all()
+
+
+def test_area_alone_on_real_cells(cnmc: object, artefacts: object) -> None:
+    from leuk.data.cnmc import CNMC
+
+    data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artefacts))
+    areas, labels = data.store.areas, np.array(data.targets)
+    for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
+        chosen = (data.cells["part"] == part).to_numpy()
+        assert roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(published, abs=0.01)

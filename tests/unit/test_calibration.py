@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit
+from torchmetrics.functional.classification import binary_calibration_error
+
+from leuk.evaluate.calibration import (
+    COOLEST,
+    HOTTEST,
+    apply_temperature,
+    bin_of,
+    fit_temperature,
+    reliability,
+)
+from leuk.evaluate.metrics import ranking_metrics
+
+
+def honest(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that are probabilities, and labels drawn by them."""
+    generator = np.random.default_rng(0)
+    scores = expit(generator.normal(0.5, 2, count))
+    return scores, (generator.random(count) < scores).astype(np.int64)
+
+
+@pytest.mark.parametrize("planted", [0.4, 1.0, 2.5])
+def test_a_planted_temperature_is_found(planted: float) -> None:
+    scores, labels = honest()
+    spoilt = apply_temperature(scores, 1 / planted)
+    assert fit_temperature(spoilt, labels) == pytest.approx(planted, rel=0.05)
+    mended = apply_temperature(spoilt, planted)
+    np.testing.assert_allclose(mended, scores, atol=1e-9)
+    if planted != 1:
+        assert ranking_metrics(mended, labels)["ece"] < ranking_metrics(spoilt, labels)["ece"] / 3
+
+
+def test_it_is_the_minimum_of_the_cross_entropy() -> None:
+    scores, labels = honest(500)
+    scores = apply_temperature(scores, 0.5)
+    best = fit_temperature(scores, labels)
+
+    def loss(temperature: float) -> float:
+        at = apply_temperature(scores, temperature)
+        return float(-np.log(np.where(labels == 1, at, 1 - at)).mean())
+
+    assert loss(best) <= min(loss(best * 1.01), loss(best / 1.01))
+
+
+def test_order_is_kept() -> None:
+    scores, _ = honest(1000)
+    assert (np.argsort(apply_temperature(scores, 3.0)) == np.argsort(scores)).all()
+
+
+def test_scores_of_exactly_0_and_1_are_safe() -> None:
+    scores = np.array([0.0, 0.0, 1.0, 1.0, 0.3, 0.8])
+    labels = np.array([0, 1, 1, 0, 0, 1])
+    temperature = fit_temperature(scores, labels)
+    assert 1 < temperature <= HOTTEST
+    calibrated = apply_temperature(scores, temperature)
+    assert np.isfinite(calibrated).all()
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+    assert calibrated[0] < calibrated[4] < calibrated[5] < calibrated[2]
+
+
+def test_temperatures_have_bounds() -> None:
+    scores = np.array([0.1, 0.2, 0.8, 0.9])
+    apart = np.array([0, 0, 1, 1])
+    assert fit_temperature(scores, apart) == pytest.approx(COOLEST, rel=0.01)
+    assert fit_temperature(scores, 1 - apart) == pytest.approx(HOTTEST, rel=0.01)
+    with pytest.raises(ValueError, match="a temperature is above 0, found 0"):
+        apply_temperature(scores, 0)
+
+
+def test_the_curve_adds_up_to_the_ece_of_torchmetrics() -> None:
+    scores, labels = honest(2000)
+    scores = apply_temperature(scores, 0.5)
+    curve = reliability(scores, labels)
+    assert curve["count"].sum() == 2000
+    ece = (curve["count"] * (curve["score"] - curve["observed"]).abs()).sum() / 2000
+    expected = binary_calibration_error(
+        torch.from_numpy(scores), torch.from_numpy(labels), n_bins=15
+    )
+    assert ece == pytest.approx(float(expected), abs=1e-6)
+    assert ((curve["low"] <= curve["score"]) & (curve["score"] <= curve["high"])).all()
+
+
+def test_the_curve_of_a_known_case_leaves_empty_bins_out() -> None:
+    scores, labels = np.array([0.12, 0.18, 0.9, 1.0]), np.array([0, 1, 1, 1])
+    curve = reliability(scores, labels, bins=5)
+    assert curve["low"].tolist() == pytest.approx([0.0, 0.8])
+    assert curve["high"].tolist() == pytest.approx([0.2, 1.0])
+    assert curve["score"].tolist() == pytest.approx([0.15, 0.95])
+    assert curve["observed"].tolist() == [0.5, 1.0]
+    assert curve["count"].tolist() == [2, 2]
+
+
+def test_bins_hold_their_lower_edge() -> None:
+    assert bin_of(np.array([0.0, 0.25, 0.4999, 0.5, 1.0]), 4).tolist() == [0, 1, 1, 2, 3]
+
+
+def test_log_odds_are_those_of_the_scores() -> None:
+    np.testing.assert_allclose(
+        logit(apply_temperature(np.array([0.2, 0.9]), 2.0)), logit([0.2, 0.9]) / 2
+    )

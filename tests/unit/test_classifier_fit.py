@@ -1,0 +1,350 @@
+"""How classifiers are fitted and asked, whatever their form."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+from leuk.classifiers.classifier import Classifier, dihedral
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.optim import Optim, build_optimizer, schedule_of
+from leuk.classifiers.vit import ViT
+from leuk.data.augment import Transforms
+from leuk.data.bank import PixelBank
+from leuk.data.datamodule import CellBatches
+from leuk.errors import StoreError, TrainingError
+from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.fitting import told_of_memory
+from leuk.training.averaging import WeightEMA
+
+FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
+    "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),
+    "vit": (ViT, {"patch": 8, "width": 16, "depth": 2, "heads": 2}),
+    "hybrid": (
+        Hybrid,
+        {"widths": (4, 4, 8, 8), "width": 16, "depth": 2, "heads": 2, "patch": 2, "stride": 2},
+    ),
+}
+
+
+def small(name: str, optim: Optim = Optim(1e-3), **changes: Any) -> Classifier:
+    form, arguments = FORMS[name]
+    return form(resolution=32, optim=optim, **{**arguments, **changes})
+
+
+class Cells(CellBatches):
+    """48 noisy squares, the leukemic ones brighter; the last 19 validate and test."""
+
+    def __init__(self, batch_size: int = 4, moved: bool = False, train: int = 29) -> None:
+        labels = np.arange(train + 19) % 2
+        noise = np.random.default_rng(0).normal(0, 20, (len(labels), 32, 32, 3))
+        pixels = (90 + 60 * labels[:, None, None, None] + noise).clip(0, 255).astype(np.uint8)
+        transforms = Transforms(rotation=90, horizontal_flip=True) if moved else None
+        super().__init__(
+            PixelBank([pixels], labels), np.arange(train), batch_size, transforms=transforms
+        )
+        self.held = np.arange(train, train + 19)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        return self._loader(self.held)
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        return self._loader(self.held)
+
+
+def trainer_for(tmp_path: Path, callbacks: Sequence[Callback] = (), **arguments: Any) -> Trainer:
+    return Trainer(
+        **{
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "logger": False,
+            "callbacks": list(callbacks),
+            "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+            "default_root_dir": tmp_path,
+            **arguments,
+        }
+    )
+
+
+class Stop(Callback):
+    """Ends the process's work in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer: Trainer, *_: object) -> None:
+        if trainer.current_epoch == self.epoch and trainer.fit_loop.batch_idx == 1:
+            raise KeyError("stopped")
+
+
+RECIPES = {
+    "constant": Optim(1e-2),
+    "cosine": Optim(1e-2, weight_decay=0.1, schedule="cosine", warmup_epochs=1),
+    "plateau": Optim(1e-2, schedule="plateau", plateau_patience=1),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("averaged", [False, True], ids=["last", "averaged"])
+def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
+    name: str, recipe: str, averaged: bool, tmp_path: Path
+) -> None:
+    def fitted(folder: Path, *more: Callback, resume: Path | None = None) -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        model = small(name, RECIPES[recipe])
+        callbacks: list[Callback] = [WeightEMA(0.9)] if averaged else []
+        keep = ModelCheckpoint(folder, filename="{epoch:05d}", save_on_train_epoch_end=True)
+        trainer = trainer_for(folder, [*callbacks, *more, keep], max_epochs=5)
+        trainer.fit(model, datamodule=Cells(moved=True), ckpt_path=resume, weights_only=True)
+        return model.state_dict()
+
+    whole = fitted(tmp_path / "whole")
+    with pytest.raises(KeyError):
+        fitted(tmp_path / "broken", Stop(epoch=3))
+    stopped = last_whole(tmp_path / "broken")
+    assert stopped is not None
+    assert stopped.name == "epoch=00002.ckpt"
+    again = fitted(tmp_path / "broken", resume=stopped)
+    for key, value in whole.items():
+        assert torch.equal(value, again[key]), key
+
+
+class Waits(TorchDispatchMode):
+    """Counts what a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_no_batch_waits_for_the_device(name: str, tmp_path: Path) -> None:
+    counts = []
+    for train in (16, 64):
+        with Waits() as waits:
+            optim = Optim(weight_decay=0.1, schedule="cosine", label_smoothing=0.1)
+            trainer = trainer_for(
+                tmp_path, [WeightEMA()], max_epochs=1, precision="bf16-mixed", limit_val_batches=0
+            )
+            trainer.fit(small(name, optim), datamodule=Cells(4, moved=True, train=train))
+        counts.append(waits.count)
+    assert counts[0] == counts[1]
+
+
+def test_a_wait_would_be_counted() -> None:
+    with Waits() as waits:
+        torch.ones(3).sum().item()
+    assert waits.count == 1
+
+
+def test_loss_that_is_no_number_stops_and_names_its_step(tmp_path: Path) -> None:
+    class Break(Callback):
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+        ) -> None:
+            if trainer.current_epoch == 1 and batch_idx == 2:
+                next(pl_module.parameters()).data.fill_(float("nan"))
+
+    keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
+    # Seven batches an epoch: the third of the second epoch is step 9.
+    with pytest.raises(TrainingError, match="not finite since step 9;"):
+        trainer_for(tmp_path, [Break(), keep]).fit(small("cnn"), datamodule=Cells())
+    assert [path.name for path in tmp_path.glob("*.ckpt")] == ["epoch=0.ckpt"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
+def test_too_little_memory_names_a_batch_size_to_try(error: RuntimeError) -> None:
+    with (
+        pytest.raises(TrainingError, match=r"data\.batch_size=64; try data\.batch_size=32"),
+        told_of_memory("data.batch_size", 64),
+    ):
+        raise error
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), told_of_memory("data.batch_size", 64):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_cosine_warms_up_and_ends_near_zero() -> None:
+    optim = Optim(1e-3, schedule="cosine", warmup_epochs=1)
+    optimizer = build_optimizer(optim, small("cnn").parameter_groups())
+    changing = schedule_of(optim, optimizer, epochs=10, steps=100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        changing.step()
+    assert rates[0] == pytest.approx(1e-3 / 11)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) == 10
+    assert rates[-1] == pytest.approx(1e-5, rel=0.1)
+
+
+def test_plateau_lowers_the_rate(tmp_path: Path) -> None:
+    optim = Optim(1.0, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
+    trainer = trainer_for(tmp_path, max_epochs=8)
+    trainer.fit(small("cnn", optim), datamodule=Cells())
+    assert trainer.optimizers[0].param_groups[0]["lr"] < 1.0
+
+
+def test_decay_spares_biases_and_norms() -> None:
+    model = small("cnn")
+    optimizer = build_optimizer(Optim(weight_decay=0.1), model.parameter_groups())
+    assert type(optimizer) is torch.optim.AdamW
+    for group in optimizer.param_groups:
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
+    assert type(build_optimizer(Optim(), model.parameter_groups())) is torch.optim.Adam
+
+
+def test_eight_views_are_all_turns_and_flips() -> None:
+    image = torch.arange(4.0).view(1, 1, 2, 2)
+    views = dihedral(image)
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
+
+
+def test_views_are_averaged_in_judging_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = small("cnn", Optim(test_views=8)).eval()
+    cells = Cells()
+    trainer_for(tmp_path).test(model, datamodule=cells, verbose=False)
+    images = cells.bank.gather(torch.tensor(cells.held), torch.device("cpu"))["images"]
+    with torch.no_grad():
+        mean = torch.stack([model(view) for view in dihedral(images)]).mean(0)
+    expected = mean.double().softmax(1)[:, 1]
+    torch.testing.assert_close(model.collected().scores, expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(expected, model(images).double().softmax(1)[:, 1], atol=1e-6)
+
+
+def test_average_is_what_validation_sees_and_what_is_kept(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, decay = small("cnn", Optim(1e-2)), 0.5
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+
+    class Follow(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            share = 1 - min(decay, (1 + trainer.global_step) / (10 + trainer.global_step))
+            for key, value in pl_module.state_dict().items():
+                if value.is_floating_point():
+                    expected[key].lerp_(value, share)
+
+    trainer = trainer_for(tmp_path, [Follow(), WeightEMA(decay)])
+    trainer.fit(model, datamodule=Cells())
+    for key, value in model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[key])
+
+
+class TestStamp:
+    def saved(self, tmp_path: Path) -> Path:
+        model = small("cnn")
+        model.stamp |= {"settings": "s1", "data": "d1"}
+        trainer = trainer_for(tmp_path, max_epochs=1)
+        trainer.fit(model, datamodule=Cells())
+        trainer.save_checkpoint(tmp_path / "best.ckpt")
+        return tmp_path / "best.ckpt"
+
+    def test_its_own_is_read(self, tmp_path: Path) -> None:
+        stamp = {"form": "CNN", "settings": "s1", "data": "d1"}
+        assert "state_dict" in read_checkpoint(self.saved(tmp_path), stamp)
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"form": "ViT"}, "of another model .form CNN, not ViT."),
+            ({"settings": "s2"}, "fitted with other settings .*name=NAME"),
+            ({"data": "d2"}, "fitted on other data .data d1, not d2."),
+        ],
+    )
+    def test_another_s_is_refused(self, tmp_path: Path, changed: dict[str, str], said: str) -> None:
+        stamp = {"form": "CNN", "settings": "s1", "data": "d1"} | changed
+        with pytest.raises(StoreError, match=f"best.ckpt: {said}"):
+            read_checkpoint(self.saved(tmp_path), stamp)
+
+    def test_torn_file(self, tmp_path: Path) -> None:
+        path = self.saved(tmp_path)
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(StoreError, match=r"best\.ckpt: no readable checkpoint"):
+            read_checkpoint(path, {})
+        assert last_whole(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_bf16_ranks_cells_as_float32_does(name: str, tmp_path: Path) -> None:
+    aurocs = []
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        trainer = trainer_for(tmp_path, max_epochs=3, precision=precision)
+        trainer.fit(small(name), datamodule=Cells())
+        aurocs.append(float(trainer.callback_metrics["val/auroc"]))
+    assert aurocs[1] == pytest.approx(aurocs[0], abs=0.05)
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from test_classifier_fit import Cells, Optim, small, trainer_for
+
+if __name__ == "__main__":
+    name, folder, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    plain = {"dropout": 0.0} if name == "vit" else {}
+    how = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    trainer = trainer_for(folder, **how, max_epochs=4, use_distributed_sampler=False)
+    torch.manual_seed(0)
+    fitted = small(name, Optim(1e-2), **plain)
+    trainer.fit(fitted, datamodule=Cells(8 // processes, train=32))
+    torch.manual_seed(1)
+    results = {}
+    # 19 cells, which two processes cannot share evenly.
+    for key, model in (("fitted", fitted), ("same", small(name))):
+        trainer.test(model, datamodule=Cells(8 // processes, train=32), verbose=False)
+        asked = model.collected()
+        results |= {f"{key}_rows": asked.rows, f"{key}_scores": asked.scores}
+    if trainer.is_global_zero:
+        torch.save(results, f"{folder}/{processes}.pt")
+"""
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_processes_judge_as_one_and_fit_as_one(name: str, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    results = []
+    for processes in (1, 2):
+        done = subprocess.run(
+            [sys.executable, str(script), name, str(tmp_path), str(processes)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results.append(torch.load(tmp_path / f"{processes}.pt", weights_only=True))
+    one, two = results
+    for key in ("same", "fitted"):
+        assert one[f"{key}_rows"].tolist() == two[f"{key}_rows"].tolist() == list(range(32, 51))
+    torch.testing.assert_close(one["same_scores"], two["same_scores"], atol=1e-6, rtol=0)
+    if name == "vit":  # no batch statistics, so two halves make the whole
+        assert one["fitted_scores"].std() > 0.01
+        torch.testing.assert_close(one["fitted_scores"], two["fitted_scores"], atol=1e-4, rtol=0)

@@ -1,0 +1,265 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from simulated import judged, three_folds, true_auroc, true_recall
+from sklearn import metrics as oracle
+from torchmetrics.functional.classification import binary_calibration_error
+
+from leuk.evaluate.hierarchy import Bootstrap, Fold
+from leuk.evaluate.intervals import (
+    Sample,
+    bootstrap_intervals,
+    few_subjects,
+    fold_mean,
+    reweighted,
+)
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.resampling import resamples
+from leuk.evaluate.subjects import per_subject
+from leuk.evaluate.thresholds import choose_thresholds
+
+HALF = {"default": 0.5}
+CUTS = {"default": 0.5, "youden": 0.62}
+
+
+@pytest.fixture
+def tied() -> Sample:
+    """Nine subjects, one of them with cells of both classes; few distinct scores."""
+    generator = np.random.default_rng(0)
+    subjects = generator.integers(0, 9, 400)
+    labels = np.where(subjects < 3, 0, 1)
+    labels[subjects == 8] = generator.integers(0, 2, int((subjects == 8).sum()))
+    scores = (generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1) * 12).round() / 12
+    return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)
+
+
+def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
+    weights = np.random.default_rng(1).uniform(0, 3, (20, 9))
+    figures = reweighted(tied, CUTS)
+    labels, scores, called = tied.labels, tied.scores, tied.scores >= 0.62
+    for row in weights:
+        cells = {"sample_weight": row[tied.codes]}
+        expected = {
+            "auroc": oracle.roc_auc_score(labels, scores, **cells),
+            "auprc": oracle.average_precision_score(labels, scores, **cells),
+            "brier": oracle.brier_score_loss(labels, scores, **cells),
+            "brier_calibrated": oracle.brier_score_loss(labels, scores**2, **cells),
+            "accuracy@youden": oracle.accuracy_score(labels, called, **cells),
+            "balanced_accuracy@youden": oracle.balanced_accuracy_score(labels, called, **cells),
+            "sensitivity@youden": oracle.recall_score(labels, called, **cells),
+            "specificity@youden": oracle.recall_score(labels, called, pos_label=0, **cells),
+            "mcc@youden": oracle.matthews_corrcoef(labels, called, **cells),
+            "f1_macro@youden": oracle.f1_score(labels, called, average="macro", **cells),
+            "f1_weighted": oracle.f1_score(labels, scores >= 0.5, average="weighted", **cells),
+            "precision_hem": oracle.precision_score(labels, scores >= 0.5, pos_label=0, **cells),
+        }
+        for name, value in expected.items():
+            assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
+
+
+def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
+    weights = np.random.default_rng(2).integers(1, 4, (1, 9))
+    repeated = np.repeat(np.arange(len(tied)), weights[0][tied.codes])
+    expected = all_metrics(
+        tied.scores[repeated], tied.labels[repeated], CUTS, tied.scores[repeated] ** 2
+    )
+    figures = reweighted(tied, CUTS)
+    assert set(figures.names) == set(expected)
+    for name, value in expected.items():
+        found = figures.figure(name, weights.astype(np.float64))
+        assert found[0] == pytest.approx(value, abs=1e-6), name
+
+
+def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
+    expected = binary_calibration_error(
+        torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
+    )
+    found = reweighted(tied, HALF).figure("ece", np.ones((1, 9)))
+    assert found[0] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_unknown_figures_are_named(tied: Sample) -> None:
+    with pytest.raises(ValueError, match="no figure auc; there are auroc"):
+        reweighted(tied, HALF).figure("auc", np.ones((1, 9)))
+
+
+def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:
+    thresholds = choose_thresholds(tied.scores, tied.labels)
+    values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated)
+    intervals = bootstrap_intervals(tied, thresholds, draws=200)
+    assert set(intervals) == set(values)
+    for name, (low, high) in intervals.items():
+        assert -1 <= low < values[name] < high <= 1, name
+    assert intervals == bootstrap_intervals(tied, thresholds, draws=200)
+    assert intervals != bootstrap_intervals(tied, thresholds, draws=200, seed=1)
+
+
+def test_resamples_keep_the_classes_and_the_mean_and_are_not_too_narrow() -> None:
+    strata = [np.arange(4), np.arange(4, 5), np.arange(5, 15)]
+    weights = resamples(strata, 15, 20_000, np.random.default_rng(0))
+    for members in strata:
+        np.testing.assert_allclose(weights[:, members].sum(axis=1), len(members))
+    assert (weights[:, 4] == 1).all()
+    values = np.random.default_rng(1).normal(size=10)
+    spread = (weights[:, 5:] @ values / 10).var()
+    assert spread == pytest.approx(values.var(ddof=1) / 10, rel=0.05)
+
+
+def test_a_flawless_figure_has_no_width() -> None:
+    subjects = np.arange(6).repeat(5)
+    labels = (subjects >= 3).astype(np.int64)
+    sample = Sample(0.1 + 0.8 * labels, labels, subjects)
+    assert bootstrap_intervals(sample, HALF, draws=50)["sensitivity"] == (1.0, 1.0)
+
+
+TRUTHS = {
+    "auroc": true_auroc(1.6),
+    "sensitivity": true_recall(1.6),
+    "specificity": true_recall(1.6),
+}
+
+
+def held(samples: Sequence[Sample], draws: int = 300) -> dict[str, float]:
+    """How often the interval holds the truth."""
+    hits = dict.fromkeys(TRUTHS, 0)
+    for sample in samples:
+        intervals = bootstrap_intervals(sample, HALF, draws)
+        for name, truth in TRUTHS.items():
+            low, high = intervals[name]
+            hits[name] += low <= truth <= high
+    return {name: count / len(samples) for name, count in hits.items()}
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(0)
+    shares = held([judged(generator, 12, 30, 15, 1.6) for _ in range(300)])
+    # The binomial error of 300 sets is 1.3 points; what remains is the smallness of the sets.
+    assert all(0.91 <= share <= 0.98 for share in shares.values()), shares
+
+
+def test_intervals_from_cells_promise_too_much() -> None:
+    generator = np.random.default_rng(0)
+    samples = [judged(generator, 12, 30, 20, 1.6) for _ in range(40)]
+    by_cell = [Sample(s.scores, s.labels, np.arange(len(s))) for s in samples]
+    shares = held(by_cell, draws=100)
+    assert all(share < 0.8 for share in shares.values()), shares
+
+
+def test_three_healthy_subjects_still_hold_the_truth_often_and_say_so() -> None:
+    generator = np.random.default_rng(0)
+    samples = [judged(generator, 3, 20, 15, 1.6) for _ in range(200)]
+    shares = held(samples)
+    assert all(0.86 <= share <= 0.99 for share in shares.values()), shares
+    assert few_subjects(samples[0]) == (
+        "only 3 healthy subjects: intervals are wide and still hold the true figure less often "
+        "than they say"
+    )
+
+
+def test_few_subjects_are_said_of_either_class() -> None:
+    generator = np.random.default_rng(0)
+    assert few_subjects(judged(generator, 6, 6, 2, 1.0)) is None
+    both = few_subjects(judged(generator, 2, 3, 2, 1.0))
+    assert both is not None
+    assert both.startswith("only 2 healthy and 3 leukemic subjects")
+    one = few_subjects(judged(generator, 1, 9, 4, 1.0))
+    assert one is not None
+    assert "cannot be told from one" in one
+
+
+def test_mean_of_folds_is_the_mean_of_their_figures() -> None:
+    generator = np.random.default_rng(0)
+    samples = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+    runs = [(sample, {"default": 0.5, "youden": 0.4 + 0.1 * i}) for i, sample in enumerate(samples)]
+    pooled = fold_mean(runs, draws=200)
+    each = [all_metrics(sample.scores, sample.labels, cuts) for sample, cuts in runs]
+    for name, (value, low, high) in pooled.items():
+        assert value == pytest.approx(np.mean([figures[name] for figures in each]), abs=1e-6)
+        assert low < value < high
+    # Scores of different models are not compared with each other.
+    shifted = Sample(samples[0].scores ** 9, samples[0].labels, samples[0].subjects)
+    again = fold_mean([(shifted, runs[0][1]), *runs[1:]], draws=200)
+    assert again["auroc"] == pytest.approx(pooled["auroc"])
+
+
+def test_one_fold_is_its_own_mean(tied: Sample) -> None:
+    pooled = fold_mean([(tied, CUTS)], draws=100)
+    for name, interval in bootstrap_intervals(tied, CUTS, draws=100).items():
+        assert pooled[name][1:] == interval
+
+
+def test_means_of_folds_hold_the_truth_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(0)
+    hits = dict.fromkeys(TRUTHS, 0)
+    for _ in range(150):
+        folds = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+        pooled = fold_mean([(fold, HALF) for fold in folds], draws=200)
+        for name, truth in TRUTHS.items():
+            hits[name] += pooled[name][1] <= truth <= pooled[name][2]
+    assert all(0.9 <= count / 150 <= 0.99 for count in hits.values()), hits
+
+
+def test_runs_of_other_seeds_are_one_fold_and_widen_the_interval() -> None:
+    generator = np.random.default_rng(0)
+    steady, _ = three_folds(generator, (1.6, 1.6), seeds=3)
+    lucky, _ = three_folds(generator, (1.6, 1.6), seeds=3, luck=1.0)
+    widths = []
+    for runs in (steady, lucky):
+        pooled = fold_mean([(run, HALF) for run in runs], draws=200)
+        mean = np.mean([all_metrics(run.scores, run.labels, HALF)["auroc"] for run in runs])
+        assert pooled["auroc"][0] == pytest.approx(mean, abs=1e-6)
+        widths.append(pooled["auroc"][2] - pooled["auroc"][1])
+    assert widths[1] > 1.3 * widths[0]
+
+
+def test_a_subject_is_tested_in_one_fold_only() -> None:
+    generator = np.random.default_rng(0)
+    runs = [(judged(generator, 4, 10, cells, 1.6), HALF) for cells in (5, 6)]
+    with pytest.raises(ValueError, match="tested in two folds"):
+        fold_mean(runs)
+    with pytest.raises(ValueError, match="no sample"):
+        fold_mean([])
+
+
+def test_freedom_is_that_of_the_class_with_the_variance() -> None:
+    values = np.concatenate([np.random.default_rng(0).normal(size=5), np.zeros(30)])
+    fold = Fold(["run"], [np.arange(5), np.arange(5, 35)], 35)
+    estimate = Bootstrap([fold], 4000, 0).estimate(lambda _, weights: weights @ values / 5)
+    assert estimate.freedom == pytest.approx(4)
+    assert estimate.error == pytest.approx(values[:5].std(ddof=1) / np.sqrt(5), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"labels": np.ones(4, np.int64)}, "both classes are needed"),
+        ({"scores": np.array([0.1, 0.2, 0.3, np.nan])}, r"must lie in \[0, 1\]"),
+        ({"calibrated": np.array([0.1, 0.2, 0.3, 1.5])}, r"must lie in \[0, 1\]"),
+        ({"labels": np.array([0, 1])}, "must be two columns"),
+        ({"subjects": np.array(["a"])}, "4 cells but 1 subjects"),
+    ],
+)
+def test_samples_are_checked(change: dict[str, np.ndarray], complaint: str) -> None:
+    columns = {
+        "scores": np.linspace(0, 1, 4),
+        "labels": np.array([0, 1, 0, 1]),
+        "subjects": np.array(["a", "b", "a", "b"]),
+    }
+    with pytest.raises(ValueError, match=complaint):
+        Sample(**{**columns, **change})
+
+
+def test_per_subject_accuracy() -> None:
+    sample = Sample(
+        np.array([0.9, 0.2, 0.1, 0.7, 0.8]),
+        np.array([1, 1, 0, 0, 0]),
+        np.array(["a", "a", "b", "b", "a"]),
+    )
+    table = per_subject(sample, 0.5)
+    assert table.to_dict("records") == [
+        {"subject": "a", "label": 0, "cells": 1, "correct": 0.0, "score": 0.8},
+        {"subject": "b", "label": 0, "cells": 2, "correct": 0.5, "score": pytest.approx(0.4)},
+        {"subject": "a", "label": 1, "cells": 2, "correct": 0.5, "score": pytest.approx(0.55)},
+    ]

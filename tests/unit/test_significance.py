@@ -1,0 +1,169 @@
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from simulated import PAIR_NOISE, judged_by_two, three_folds, true_auroc
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from leuk.evaluate.intervals import Sample
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.significance import Difference, holm, paired_difference
+
+Gaps = tuple[float, float]
+
+
+def differences(
+    count: int, gaps: Gaps, seeds: int = 1, luck: float = 0.0, metric: str = "auroc"
+) -> list[Difference]:
+    """Two models compared on many simulated experiments of three folds."""
+    generator = np.random.default_rng(7)
+    return [
+        paired_difference(
+            *three_folds(generator, gaps, seeds, luck), metric, draws=200, permutations=200
+        )
+        for _ in range(count)
+    ]
+
+
+def rejected(found: list[Difference]) -> float:
+    return float(np.mean([one.p <= 0.05 for one in found]))
+
+
+def covered(found: list[Difference], truth: float) -> float:
+    return float(np.mean([one.low <= truth <= one.high for one in found]))
+
+
+@pytest.mark.parametrize("metric", ["auroc", "balanced_accuracy"])
+def test_equal_models_are_seldom_called_different(metric: str) -> None:
+    # Balanced accuracy at 0.5 does not change with how sure a model is.
+    found = differences(300, (1.6, 1.6), metric=metric)
+    assert 0.01 <= rejected(found) <= 0.08
+    assert 0.91 <= covered(found, 0.0) <= 0.99
+
+
+def test_lucky_seeds_are_seldom_called_a_difference() -> None:
+    found = differences(100, (1.6, 1.6), seeds=3, luck=0.4)
+    assert rejected(found) <= 0.08
+    assert covered(found, 0.0) >= 0.91
+
+
+def test_a_test_of_cells_would_cry_wolf() -> None:
+    generator = np.random.default_rng(7)
+    p = []
+    for _ in range(40):
+        ((one, other),) = judged_by_two(generator, (6, 15), (1.6, 1.6))
+        by_cell = [replace(s, subjects=np.arange(len(s))) for s in (one, other)]
+        p.append(paired_difference([by_cell[0]], [by_cell[1]], draws=2, permutations=100).p)
+    assert np.mean(np.array(p) <= 0.05) > 0.2
+
+
+def test_a_difference_is_found_as_often_as_it_is_said_to_be() -> None:
+    gaps = (1.3, 2.2)
+    truth = true_auroc(gaps[1], PAIR_NOISE) - true_auroc(gaps[0], PAIR_NOISE)
+    found = differences(150, gaps)
+    # By its own reckoning the test set shows a little more than this with a power of 80 %.
+    assert truth == pytest.approx(np.mean([one.detectable for one in found]), rel=0.15)
+    assert 0.65 <= rejected(found) <= 0.95
+    assert 0.91 <= covered(found, truth) <= 0.99
+
+
+def test_the_second_model_s_figure_minus_the_first_s() -> None:
+    first, second = three_folds(np.random.default_rng(0), (1.0, 3.0))
+    found = paired_difference(first, second)
+    apart = [
+        all_metrics(b.scores, b.labels, {})["auroc"] - all_metrics(a.scores, a.labels, {})["auroc"]
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert found.difference == pytest.approx(np.mean(apart), abs=1e-6)
+    assert 0 < found.low < found.difference < found.high
+    assert found.p < 0.01
+    assert (found.folds, found.runs) == (3, 3)
+    back = paired_difference(second, first)
+    assert back.difference == pytest.approx(-found.difference)
+    assert back == replace(
+        found, difference=back.difference, low=back.low, high=back.high, p=back.p
+    )
+
+
+def test_seeds_are_meant_before_folds() -> None:
+    generator = np.random.default_rng(0)
+    three = judged_by_two(generator, (4, 10), (1.0, 2.0), name="0-", seeds=3, luck=0.5)
+    one = judged_by_two(generator, (4, 10), (1.0, 2.0), name="1-")
+    runs = [three[0], *one, *three[1:]]
+    found = paired_difference([a for a, _ in runs], [b for _, b in runs])
+
+    def apart(a: Sample, b: Sample) -> float:
+        figures = [all_metrics(s.scores, s.labels, {})["auroc"] for s in (a, b)]
+        return figures[1] - figures[0]
+
+    expected = (np.mean([apart(*pair) for pair in three]) + apart(*one[0])) / 2
+    assert found.difference == pytest.approx(expected)
+    assert (found.folds, found.runs) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "figure"), [("auroc", roc_auc_score), ("auprc", average_precision_score)]
+)
+def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) -> None:
+    """Five subjects can be swapped in 32 ways, which can be counted one by one."""
+    generator = np.random.default_rng(2)
+    subjects = np.repeat(np.arange(5), 6)
+    labels = (subjects >= 2).astype(np.int64)
+    noise = generator.normal(size=(2, 30)) + np.array([[0.3], [1.2]]) * labels
+    one, other = (stats.rankdata(column) / 31 for column in noise)
+    found = []
+    for swap in itertools.product([False, True], repeat=5):
+        swapped = np.asarray(swap)[subjects]
+        first, second = np.where(swapped, other, one), np.where(swapped, one, other)
+        found.append(figure(labels, second) - figure(labels, first))
+    exact = np.mean(np.abs(found) >= abs(found[0]) - 1e-9)
+    names = subjects.astype(str)
+    difference = paired_difference(
+        [Sample(one, labels, names)], [Sample(other, labels, names)], metric, permutations=20_000
+    )
+    assert difference.difference == pytest.approx(found[0], abs=1e-6)
+    assert difference.p == pytest.approx(exact, abs=0.015)
+
+
+@pytest.mark.parametrize("metric", ["auroc", "auprc"])
+def test_how_sure_a_model_is_does_not_matter_to_ranks(metric: str) -> None:
+    runs, _ = three_folds(np.random.default_rng(0), (1.6, 1.6))
+    surer = [replace(run, scores=run.scores**3) for run in runs]
+    found = paired_difference(runs, surer, metric, draws=50, permutations=50)
+    assert found.difference == pytest.approx(0, abs=1e-12)
+    assert found.p == 1
+
+
+def test_every_figure_can_be_compared_at_each_model_s_own_threshold() -> None:
+    first, second = three_folds(np.random.default_rng(0), (1.6, 1.6))
+    cuts = [({"youden": 0.4}, {"youden": 0.7})] * 3
+    found = paired_difference(first, second, "sensitivity@youden", cuts, draws=50, permutations=50)
+    expected = [
+        np.mean(b.scores[b.labels == 1] >= 0.7) - np.mean(a.scores[a.labels == 1] >= 0.4)
+        for a, b in zip(first, second, strict=True)
+    ]
+    assert found.difference == pytest.approx(np.mean(expected))
+    brier = paired_difference(first, second, "brier", draws=50, permutations=50)
+    assert brier.low < brier.difference < brier.high
+    with pytest.raises(ValueError, match="no figure kappa"):
+        paired_difference(first, second, "kappa")
+
+
+def test_runs_must_match() -> None:
+    first, second = three_folds(np.random.default_rng(0), (1.6, 1.6))
+    with pytest.raises(ValueError, match="one to one, found 3 and 2"):
+        paired_difference(first, second[:2])
+    with pytest.raises(ValueError, match="run 0: the two models did not judge the same cells"):
+        paired_difference(first, [second[1], second[0], second[2]])
+
+
+def test_holm_on_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        holm([0.2, float("nan")])

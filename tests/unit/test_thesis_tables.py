@@ -1,0 +1,88 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweeps import CELL, predictions, write_run
+
+from leuk.report.results import read_results
+from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
+
+
+def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFrame:
+    """Predictions with these counts of cells called healthy and leukemic, of each class."""
+    rows = [
+        {"label": label, "score": 0.2 if called == 0 else 0.9}
+        for label, counts in ((0, healthy), (1, leukemic))
+        for called, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    part = pd.DataFrame(rows)
+    part["calibrated"] = part["score"]
+    part["path"] = [f"{i:03d}.bmp" for i in range(len(part))]
+    part["group"] = part["subject"] = [f"p{i % 10}-{row['label']}" for i, row in enumerate(rows)]
+    part["baseline_area"] = part["score"]
+    return pd.concat([part.assign(part=name) for name in ("val", "test")])
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    # Of 100 healthy cells 30 are called healthy, of 200 leukemic ones 180 leukemic.
+    write_run(tmp_path, CELL, two_by_two(healthy=(30, 70), leukemic=(20, 180)))
+    return tmp_path
+
+
+def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
+    (group,) = read_results(sweep).groups
+    figures = thesis_means(group)
+    assert figures["sensitivity"] == pytest.approx(0.3)
+    assert figures["specificity"] == pytest.approx(0.9)
+    assert figures["auc"] == pytest.approx(0.6)
+    assert figures["accuracy"] == pytest.approx(210 / 300)
+    healthy, leukemic = 30 / 50, 180 / 250
+    assert figures["precision_macro"] == pytest.approx((healthy + leukemic) / 2)
+    assert figures["precision_weighted"] == pytest.approx((healthy + 2 * leukemic) / 3)
+
+
+def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
+    section = thesis_section(read_results(sweep).groups)
+    table = section.table.set_index(["metric", "augmentation"])
+    sensitivity = table.loc[("sensitivity", "none")]
+    assert (sensitivity["published"], sensitivity["ours"]) == (0.194, pytest.approx(0.3))
+    assert "HEALTHY" in sensitivity["averaging_or_note"]
+    assert pd.isna(table.loc[("auc", "dcgan"), "ours"])
+    assert table.loc[("auc", "dcgan"), "published"] == 0.556
+    (row,) = (line for line in section.markdown.splitlines() if line.startswith("| sensitivity"))
+    assert [text.strip() for text in row.split("|")[2:4]] == ["0.194", "0.300"]
+    assert row.rstrip(" |").endswith("recall of HEALTHY cells (hem was positive)")
+
+
+def test_the_average_is_that_of_the_neighbour(tmp_path: Path) -> None:
+    table = two_by_two(healthy=(30, 70), leukemic=(20, 180))
+    for augmentation in ("none", "cgan"):
+        cell = replace(CELL, model="hybrid", augmentation=augmentation)
+        write_run(tmp_path, cell, table)
+    figures = thesis_section(read_results(tmp_path).groups).table
+    precision = figures[figures["metric"] == "precision"].set_index("augmentation")
+    assert precision.loc["none", "averaging_or_note"] == "weighted"
+    assert precision.loc["none", "ours"] == pytest.approx((0.6 + 2 * 0.72) / 3)
+    assert precision.loc["cgan", "averaging_or_note"] == "macro"
+    assert precision.loc["cgan", "ours"] == pytest.approx(0.66)
+
+
+def test_what_is_wrong_is_said_and_models_that_are_missing(sweep: Path) -> None:
+    text = thesis_section(read_results(sweep).groups).markdown
+    assert NOTES in text
+    assert "Healthy is positive" in NOTES
+    assert "## Table 3: cnn, folds" in text
+    for number in (4, 5):
+        assert f"## Table {number}: {TABLES[number]}\n\nNot in this sweep." in text
+
+
+def test_untested_ideas_and_other_augmentations_are_not_the_thesis_s(tmp_path: Path) -> None:
+    for cell in (
+        replace(CELL, variant="head_prototype"),
+        replace(CELL, augmentation="oversample"),
+    ):
+        write_run(tmp_path, cell, predictions(cell))
+    assert thesis_section(read_results(tmp_path).groups).table.empty
