@@ -104,7 +104,11 @@ def _read(path: Path) -> dict[str, Tensor]:
             given = given.get(key, given)
         return dict(given)
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise ConfigError(f"{path}: cannot be read as weights ({error})") from error
+        # Not torch's own words, which advise to run whatever code the file holds.
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); name a state dict that "
+            "torch.save wrote, or a .safetensors file"
+        ) from error
 
 
 def _take(network: nn.Module, given: dict[str, Tensor], source: str) -> None:

@@ -23,6 +23,12 @@ from leuk.errors import ConfigError, TrainingError
 from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
 
+BROKEN = (
+    "the fitted weights give no finite scores, though no loss said so: the last steps broke them; "
+    "lower model.optim.learning_rate or set trainer.precision=32-true"
+)
+"""What is wrong where the step after the last loss went too far."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -195,13 +201,19 @@ class Classifier(LightningModule, ABC):
         self._asked.clear()
 
     def collected(self) -> Predictions:
-        """Predictions of the last validation or test pass, of all processes, each row once."""
+        """Predictions of the last validation or test pass, of all processes, each row once.
+
+        Raises:
+            TrainingError: a logit is not finite.
+        """
         rows, logits, labels = (torch.cat(column) for column in zip(*self._asked, strict=True))
         if self.trainer.world_size > 1:
             rows, logits, labels = (self._gathered(x) for x in (rows, logits, labels))
         # A distributed sampler pads; the first of equal rows stands for all.
         order = rows.argsort(stable=True)
         rows, logits, labels = rows[order].cpu(), logits[order].cpu(), labels[order].cpu()
+        if not bool(logits.isfinite().all()):
+            raise TrainingError(BROKEN)
         first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
         scores = logits.double().softmax(dim=1)[:, 1]  # float32 would tie the surest cells at 1
         return Predictions(rows[first], scores[first], labels[first])

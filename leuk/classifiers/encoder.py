@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.config.ranges import Count, Share
+from leuk.data.decode import LIT
 from leuk.errors import ConfigError
 
 Norm = Literal["post", "pre"]
@@ -146,14 +147,14 @@ def attention_off_cell(attentions: Sequence[Tensor], outside: Tensor) -> Tensor:
 
 
 def off_cell(images: Tensor, patch: int, stride: int) -> Tensor:
-    """Share of each patch that is black in all channels, ``(B, N)``.
+    """Share of each patch that is background, darker than a cell is, ``(B, N)``.
 
     Args:
         images: ``(B, 3, R, R)`` in [0, 1], before any normalisation.
         patch: pixels a side.
         stride: pixels from one patch to the next.
     """
-    lit = (images.amax(dim=1, keepdim=True) > 0).float()
+    lit = (images.amax(dim=1, keepdim=True) > LIT / 255).float()
     return 1 - F.avg_pool2d(lit, patch, stride).flatten(1)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.classifier import BROKEN, Classifier
 from leuk.classifiers.encoder import off_cell
 from leuk.classifiers.prototypes import Head, Nearest, Prototype, PrototypeHead
 from leuk.data.bank import Batch
-from leuk.errors import ConfigError, DataError
+from leuk.errors import ConfigError, DataError, TrainingError
 
 
 class Prototyped(Classifier):
@@ -58,6 +58,7 @@ class Prototyped(Classifier):
 
         Raises:
             DataError: ``batches`` lack a class.
+            TrainingError: the weights make no numbers.
             ValueError: the head is no prototypes.
         """
         head = self._head()
@@ -71,7 +72,9 @@ class Prototyped(Classifier):
             )
             nearest = found if nearest is None else nearest.or_nearer(found)
         self.train(training)
-        if nearest is None or not bool(nearest.distances.isfinite().all()):
+        if nearest is not None and bool(nearest.distances.isnan().any()):
+            raise TrainingError(BROKEN)
+        if nearest is None or bool(nearest.distances.isinf().any()):
             raise DataError("prototypes need training cells of both classes to be projected to")
         head.take(nearest)
         return self.placed()

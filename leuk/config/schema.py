@@ -147,8 +147,8 @@ SMALLEST = {
 }
 """The smallest value of each whole number of the schema."""
 
-MONITORS = ("val/loss", "val/auroc")
-"""What a classifier logs of the validation part."""
+MONITORS = {"val/loss": "min", "val/auroc": "max"}
+"""What a classifier logs of the validation part, and which direction of it is better."""
 
 _LONGEST_NAME = 100
 
@@ -177,6 +177,11 @@ def check_schema(cfg: DictConfig) -> None:
         raise ConfigError(f"fit.mode={cfg.fit.mode}: it must be min or max")
     if cfg.get("fit") and cfg.fit.monitor not in MONITORS:
         raise ConfigError(f"fit.monitor={cfg.fit.monitor}: {hint(cfg.fit.monitor, MONITORS)}")
+    if cfg.get("fit") and cfg.fit.mode != (better := MONITORS[cfg.fit.monitor]):
+        raise ConfigError(
+            f"fit.monitor={cfg.fit.monitor} and fit.mode={cfg.fit.mode}: the worst epoch would be "
+            f"kept; set fit.mode={better}"
+        )
 
 
 def register() -> None:

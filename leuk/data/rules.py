@@ -18,6 +18,9 @@ from leuk.errors import DataError
 _DRAWS = 2000
 _ATTEMPTS = 200
 
+_FEWEST = 3
+"""Groups of a class that each fold should have."""
+
 
 @dataclass(frozen=True)
 class Folds(Rule):
@@ -124,7 +127,7 @@ class SubjectKFold(Rule):
         generator = np.random.default_rng(self.seed)
         best, least = np.zeros(len(names), np.int64), np.inf
         for _ in range(_ATTEMPTS):
-            folds = self._dealt(cells, generator)
+            folds = self._accompanied(self._dealt(cells, generator), cells)
             held = np.stack([np.bincount(folds, column, self.n_folds) for column in cells.T], 1)
             uneven = float((np.ptp(held, axis=0) / cells.sum(axis=0)).sum())
             if uneven < least:
@@ -142,6 +145,22 @@ class SubjectKFold(Rule):
             least = load[:, cells[group].argmax()] + generator.uniform(0, 1e-3, self.n_folds)
             folds[group] = least.argmin()
             load[folds[group]] += cells[group]
+        return folds
+
+    def _accompanied(
+        self, folds: npt.NDArray[np.int64], cells: npt.NDArray[Any]
+    ) -> npt.NDArray[np.int64]:
+        """Move the smallest groups to folds that have fewer than three of a class, where it can be.
+
+        A third of C-NMC's healthy cells of folds 0 and 1 are of one person, who would be alone:
+        nothing could be said of how persons differ from a fold with one.
+        """
+        for column in cells.T:
+            own = np.flatnonzero(column)
+            fewest = min(_FEWEST, len(own) // self.n_folds)
+            while (held := np.bincount(folds[own], minlength=self.n_folds)).min() < fewest:
+                donors = own[held[folds[own]] > fewest]
+                folds[donors[column[donors].argmin()]] = held.argmin()
         return folds
 
 

@@ -25,8 +25,16 @@ _FEWEST = 3
 
 Cost = dict[str, float | int | str]
 
+Ask = Callable[[Tensor], Tensor]
 
-def cost_of(model: nn.Module, resolution: int, device: torch.device | str, batch: int = 64) -> Cost:
+
+def cost_of(
+    model: nn.Module,
+    resolution: int,
+    device: torch.device | str,
+    batch: int = 64,
+    ask: Ask | None = None,
+) -> Cost:
     """Measure one model as it answers, in evaluation mode and float32.
 
     Args:
@@ -34,6 +42,7 @@ def cost_of(model: nn.Module, resolution: int, device: torch.device | str, batch
         resolution: pixels a side.
         device: where to measure.
         batch: images of the large batch.
+        ask: how it answers where that is more than one call of it, such as the mean over views.
 
     Returns:
         ``parameters`` and ``trainable_parameters``; ``flops`` of one image (a multiplication and
@@ -49,14 +58,15 @@ def cost_of(model: nn.Module, resolution: int, device: torch.device | str, batch
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, resolution, resolution, generator=generator).to(device)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    ask = ask or model
     with _evaluating(model):
         return {
             "parameters": sum(size for size, _ in sizes),
             "trainable_parameters": sum(size for size, trainable in sizes if trainable),
-            "flops": _flops(model, images[:1]),
-            "latency_ms": _milliseconds(model, images[:1]),
-            "batch_latency_ms": _milliseconds(model, images) / batch,
-            "memory_bytes": _peak_memory(model, images),
+            "flops": _flops(ask, images[:1]),
+            "latency_ms": _milliseconds(ask, images[:1]),
+            "batch_latency_ms": _milliseconds(ask, images) / batch,
+            "memory_bytes": _peak_memory(model, ask, images),
             "batch": batch,
             "resolution": resolution,
             "device": _name(device),
@@ -76,25 +86,25 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _flops(model: nn.Module, images: Tensor) -> int:
+def _flops(ask: Ask, images: Tensor) -> int:
     fused = torch.backends.mha.get_fastpath_enabled()
     # The counter sees neither a whole encoder layer in one operator nor fused attention on a CPU.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            model(images)
+            ask(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
 
 
-def _milliseconds(model: nn.Module, images: Tensor) -> float:
+def _milliseconds(ask: Ask, images: Tensor) -> float:
     """Median time of one call."""
     for _ in range(_WARM_UP):
-        model(images)
+        ask(images)
     taken: list[float] = []
     while len(taken) < _FEWEST or (len(taken) < _REPEATS and sum(taken) < _LONGEST):
-        taken.append(_seconds(lambda: model(images), images.device))
+        taken.append(_seconds(lambda: ask(images), images.device))
     return 1000 * median(taken)
 
 
@@ -111,16 +121,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(model: nn.Module, images: Tensor) -> int:
+def _peak_memory(model: nn.Module, ask: Ask, images: Tensor) -> int:
     if images.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(images.device)
-        model(images)
+        ask(images)
         _wait(images.device)
         return torch.cuda.max_memory_allocated(images.device)
     # The profiler complains on the terminal where there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(use_kineto=False, profile_memory=True) as profiled:
-        model(images)
+        ask(images)
     alive = peak = 0
     for event in sorted(profiled.function_events, key=lambda event: event.time_range.start):
         alive += event.self_cpu_memory_usage

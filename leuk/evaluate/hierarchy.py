@@ -177,4 +177,5 @@ def _freedom(parts: Sequence[tuple[float, int]]) -> float:
     total = sum(variance for variance, _ in parts)
     if not total:
         return 1.0
-    return total**2 / sum(variance**2 / (n - 1) for variance, n in parts)
+    # Shares first: the square of a perfect model's variance, such as 1e-170, is 0.
+    return 1 / sum((variance / total) ** 2 / (n - 1) for variance, n in parts)

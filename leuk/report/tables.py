@@ -133,8 +133,7 @@ def _remarks(results: Results, groups: Sequence[Group], lines: Sequence[Line]) -
     for record in results.records:
         name = record.cell.folder
         if record.status != "complete":
-            said = record.error["message"].splitlines()[0] if record.error else "not finished"
-            remarks.append(f"{name}: {record.status}: {said}")
+            remarks.append(f"{name}: {record.state}")
         remarks += [f"{name}: {text}" for text in record.warnings]
     return [f"- {text}" for text in [*remarks, *results.problems]]
 

@@ -85,10 +85,17 @@ def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
 
 def _check_trainer(cfg: DictConfig) -> None:
     try:
-        build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False)
+        trainer = build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {first}") from error
+    # Lightning would start the command anew for each, and each would wait for this one's lock.
+    if trainer.num_devices * trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.devices={cfg.trainer.devices}: a cell is fitted on one device; set "
+            "trainer.devices=1 and start the same sweep once more for each further device, each "
+            "takes the cells that no other runs"
+        )
 
 
 def check_root(cfg: DictConfig) -> None:

@@ -43,6 +43,7 @@ def fitted_classifier(
     stopped = last_whole(folder / RESUME)
     if stopped is not None:
         read_checkpoint(stopped, classifier.stamp)
+        record.warnings.append("fit: went on from a stopped one; its time is that of the rest")
     with told_of_memory("data.batch_size", cfg.data.batch_size):
         trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")

@@ -59,7 +59,7 @@ def judge(
     ]
     classifier.to(device).eval()
     record.area = assess_area(data, judged["test"], _scorer(classifier, trainer), device)
-    record.cost = cost_of(classifier, cfg.data.resolution, device)
+    record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.asked)
 
 
 def _take_down(

@@ -35,7 +35,7 @@ def tie_prototypes(
         For the record: ``picture``, and ``table``, one entry a prototype.
     """
     cells = data.part("train")
-    rows = torch.from_numpy(cells.index.to_numpy())
+    rows = torch.tensor(cells.index.to_numpy())
     classifier.to(device)
 
     def batches() -> Iterator[Batch]:

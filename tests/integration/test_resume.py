@@ -49,6 +49,8 @@ def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
     assert "going on after epoch" in printed
+    record = json.loads((folder / "record.json").read_text())
+    assert "fit: went on from a stopped one; its time is that of the rest" in record["warnings"]
     assert not (folder / "checkpoints/resume").exists()
     unbroken = start("train", tmp_path / "unbroken", *LONG, f"model={model}")
     printed = unbroken.communicate()[0]

@@ -8,7 +8,7 @@ import torch
 
 from leuk.classifiers.classifier import Predictions
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.rules import Folds
+from leuk.data.rules import Folds, Thesis
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature
 from leuk.evaluate.metrics import all_metrics
@@ -133,6 +133,24 @@ def test_predictions_and_subjects_are_saved(
         assert one["cells"].sum() == len(judged[str(part)].rows)
         share = (one["cells"] * one["correct"]).sum() / one["cells"].sum()
         assert share == pytest.approx(found.metrics[str(part)]["accuracy"]["value"])
+
+
+def test_a_part_that_validates_and_tests_is_judged_once_each(
+    phantom: Path, artefacts: Path, tmp_path: Path
+) -> None:
+    rule = Thesis(train=["fold_0"], test=["fold_1"])
+    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artefacts))
+    data.setup()
+    cells = data.part("test")
+    labels = torch.tensor(cells["label"].to_numpy(np.int64))
+    one = Predictions(torch.tensor(cells.index.to_numpy()), labels * 0.6 + 0.2, labels)
+    judged = {"val": one, "test": one}
+    scores = baseline_scores(data, measured(data))
+    assert scores.index.tolist() == cells.index.tolist()
+    assert assess_baselines(data, scores)["area"]["auroc"]["value"] > 0.5
+    save_predictions(tmp_path / "p.csv", data, judged, 1.0, scores, CELL)
+    saved = pd.read_csv(tmp_path / "p.csv")
+    assert saved.groupby("part").size().to_dict() == {"val": len(cells), "test": len(cells)}
 
 
 def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> None:

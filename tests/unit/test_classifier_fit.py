@@ -255,6 +255,15 @@ def test_average_is_what_validation_sees_and_what_is_kept(tmp_path: Path) -> Non
             torch.testing.assert_close(value, expected[key])
 
 
+def test_weights_that_the_last_step_broke_are_said(tmp_path: Path) -> None:
+    model = small("cnn")
+    with torch.no_grad():
+        model.head.weight.fill_(torch.nan)
+    trainer_for(tmp_path).test(model, datamodule=Cells(), verbose=False)
+    with pytest.raises(TrainingError, match=r"no finite scores.*lower model\.optim\.learning_rate"):
+        model.collected()
+
+
 class TestStamp:
     def saved(self, tmp_path: Path) -> Path:
         model = small("cnn")

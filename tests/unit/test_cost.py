@@ -35,6 +35,13 @@ def test_parameters_and_arithmetic_of_a_known_model() -> None:
     assert str(cost["device"]).endswith(("thread", "threads"))
 
 
+def test_every_view_that_is_asked_costs() -> None:
+    model = CNN(32, optim={"test_views": 8})
+    costs = [cost_of(model, 32, "cpu", batch=2, ask=ask) for ask in (None, model.asked)]
+    assert costs[1]["flops"] == 8 * int(costs[0]["flops"])
+    assert costs[1]["parameters"] == costs[0]["parameters"]
+
+
 def test_memory_is_weights_images_and_living_activations() -> None:
     cost = cost_of(Convolution(), 16, "cpu", batch=4)
     images, activation = 4 * 3 * 16 * 16 * 4, 4 * 8 * 16 * 16 * 4

@@ -3,10 +3,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from simulated import judged, three_folds, true_auroc, true_recall
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import binary_calibration_error
 
+from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.hierarchy import Bootstrap, Fold
 from leuk.evaluate.intervals import (
     Sample,
@@ -163,7 +165,7 @@ def test_few_subjects_are_said_of_either_class() -> None:
     assert few_subjects(judged(generator, 6, 6, 2, 1.0)) is None
     both = few_subjects(judged(generator, 2, 3, 2, 1.0))
     assert both is not None
-    assert both.startswith("only 2 healthy and 3 leukemic subjects")
+    assert both.startswith("only 2 healthy subjects and 3 leukemic subjects")
     one = few_subjects(judged(generator, 1, 9, 4, 1.0))
     assert one is not None
     assert "cannot be told from one" in one
@@ -229,6 +231,26 @@ def test_freedom_is_that_of_the_class_with_the_variance() -> None:
     estimate = Bootstrap([fold], 4000, 0).estimate(lambda _, weights: weights @ values / 5)
     assert estimate.freedom == pytest.approx(4)
     assert estimate.error == pytest.approx(values[:5].std(ddof=1) / np.sqrt(5), rel=0.05)
+
+
+def test_a_small_calibration_error_has_a_narrow_interval() -> None:
+    labels = np.repeat([0, 1], [100, 210])
+    subjects = np.concatenate([np.repeat(np.arange(5), [10, 15, 20, 25, 30]), 5 + np.arange(210)])
+    sample = Sample(np.full(310, 0.68), labels, subjects)
+    low, high = bootstrap_intervals(sample, HALF)["ece"]
+    assert low == 0
+    assert 0.01 < high < 0.2
+
+
+@pytest.mark.parametrize("surest", [4.8, 9.0, 15.0])
+def test_a_model_that_is_nearly_flawless_has_intervals(surest: float) -> None:
+    """Squared, the variance of its calibrated Brier score is less than the least number."""
+    labels = np.repeat([0, 1], 60)
+    scores = expit((2 * labels - 1) * (surest + np.linspace(0, 1, 120)))
+    calibrated = apply_temperature(scores, fit_temperature(scores, labels))
+    sample = Sample(scores, labels, np.arange(120) // 10, calibrated)
+    for name, ends in bootstrap_intervals(sample, HALF, draws=50).items():
+        assert np.isfinite(ends).all(), name
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,9 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_other_weights_are_refused(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     (tmp_path / "page.pth").write_text("<html>")
-    with pytest.raises(ConfigError, match=r"page\.pth: cannot be read"):
+    with pytest.raises(ConfigError, match=r"page\.pth: cannot be read") as refusal:
         tiny(weights=str(tmp_path / "page.pth"))
+    assert "weights_only" not in str(refusal.value)
     del weights["conv_stem.weight"]
     torch.save(weights, tmp_path / "part.pth")
     with pytest.raises(ConfigError, match=r"not of this backbone \(1 of \d+ .*conv_stem\.weight"):

@@ -13,7 +13,7 @@ from leuk.classifiers.prototypes import Prototype, PrototypeHead
 from leuk.classifiers.vit import ViT
 from leuk.data.bank import Batch
 from leuk.data.labels import Label
-from leuk.errors import DataError
+from leuk.errors import DataError, TrainingError
 from leuk.explain.prototype_sheet import save_prototypes
 
 FORMS = ["cnn", "vit", "hybrid", "hybrid-overlap"]
@@ -190,6 +190,11 @@ def test_projection_needs_both_classes_and_prototypes() -> None:
     for ask in (CNN(32, (4, 8)).project, CNN(32, (4, 8)).refit_head):
         with pytest.raises(ValueError, match=r"model\.head=prototype"):
             ask(cells())
+    broken = form("cnn")
+    with torch.no_grad():
+        head_of(broken).embed[0].weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match=r"lower model\.optim\.learning_rate"):
+        broken.project(cells())
 
 
 def test_equal_patches_are_equal_under_autocast() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,6 +123,27 @@ def test_failed_unfinished_and_half_written_cells_are_said(tmp_path: Path) -> No
     assert len(text.split("- report: no record")) == 1
 
 
+def test_a_failure_without_a_message_is_said(tmp_path: Path) -> None:
+    write_run(tmp_path, CELL)
+    failed = Record(replace(CELL, model="vit"), "abc")
+    failed.fail(AssertionError())
+    before = Record(replace(CELL, model="hybrid"), "abc", status="failed")
+    before.error = {"type": "AssertionError", "message": "", "traceback": ""}
+    for record in (failed, before):
+        record.write(tmp_path / record.cell.folder)
+    text = write_report(tmp_path)
+    assert "- vit-none-folds-s0: failed: AssertionError" in text
+    assert "- hybrid-none-folds-s0: failed: not finished" in text
+
+
+def test_a_copied_folder_is_no_further_run(tmp_path: Path) -> None:
+    write_run(tmp_path, CELL)
+    shutil.copytree(tmp_path / CELL.folder, tmp_path / f"{CELL.folder}-copy")
+    text = write_report(tmp_path)
+    assert f"{CELL.folder}-copy: left out, its record is of {CELL.folder}; move it out" in text
+    assert table(tmp_path).loc["cnn-none", "runs"] == 1
+
+
 def test_a_fold_that_one_line_lacks_is_named(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
     write_sweep(tmp_path, [fold(replace(KFOLD, model="vit"), n) for n in (0, 2)])
@@ -136,6 +158,8 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         return content.drop(columns="calibrated")
     if how == "nan":
         return content.assign(score=content["score"].where(content.index != 3))
+    if how == "baseline":
+        return content.assign(baseline_area=content["baseline_area"] * 3)
     if how == "range":
         return content.assign(score=content["score"] * 2)
     return content[content["part"] == "val"]
@@ -148,6 +172,7 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         ("column", "no column calibrated"),
         ("nan", "values are missing"),
         ("range", r"scores must lie in [0, 1]"),
+        ("baseline", r"scores must lie in [0, 1]"),
         ("part", "no line of the test part"),
         ("gone", "no readable predictions"),
     ],

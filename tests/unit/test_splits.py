@@ -198,6 +198,29 @@ def test_real_subject_folds_are_as_even_as_the_persons_allow(cnmc: Path, artefac
     assert max(shares) - min(shares) < 0.03
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_nobody_is_the_only_person_of_a_class_in_a_fold(seed: int) -> None:
+    """One person has a third of the healthy cells, as in folds 0 and 1 of C-NMC."""
+    healthy = [789, 405, 373, 185, 162, 119, 108, 69, 47, 18, 18]
+    cells = table(
+        {
+            "fold_0": {
+                **{f"HEM-{number}": count for number, count in enumerate(healthy)},
+                **{f"ALL-{number}": 100 for number in range(20)},
+            }
+        }
+    )
+    persons, shares = [], []
+    for fold in range(3):
+        test = cells.iloc[SubjectKFold(n_folds=3, fold=fold, seed=seed)(cells).test]
+        of_healthy = test[test["label"] == Label.HEM]
+        persons.append(of_healthy["subject"].nunique())
+        shares.append(len(of_healthy) / sum(healthy))
+    assert min(persons) >= 3
+    assert sum(persons) == len(healthy)
+    assert max(shares) < 0.4
+
+
 def test_every_cell_is_tested_once_over_the_folds() -> None:
     tests = [SubjectKFold(n_folds=4, fold=fold)(WHOLE).test for fold in range(4)]
     assert sorted(np.concatenate(tests)) == list(range(len(WHOLE)))

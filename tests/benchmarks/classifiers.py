@@ -1,0 +1,47 @@
+"""Training images a second of each classifier, beside the same one in the thesis's own stack.
+
+Both sides fit the thesis's form at 224 px, batch 32, one after the other in one run. Give it the
+interpreter of an environment that has TensorFlow to compare with Keras::
+
+    python tests/benchmarks/classifiers.py [cnn vit hybrid] [--keras PYTHON --peer keras_seed.py]
+
+``--precisions`` adds a run in float32.
+"""
+
+from collections.abc import Callable
+
+from lightning.pytorch import LightningModule
+from side_by_side import arguments, beside_keras, rate
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+
+FORMS: dict[str, Callable[[], Classifier]] = {
+    "cnn": CNN,
+    "vit": ViT,
+    "hybrid": lambda: Hybrid(patch=16, stride=6),
+}
+
+
+def steps(module: LightningModule) -> int:
+    """Optimizer steps so far."""
+    return module.global_step
+
+
+def main() -> None:
+    """Print rates and their ratios."""
+    parser = arguments(__doc__, list(FORMS))
+    parser.add_argument("--precisions", action="store_true")
+    args = parser.parse_args()
+    for name in args.names:
+        own = rate(FORMS[name](), args.seconds, steps)
+        line = f"{name}: leuk {own:.1f} images/s"
+        if args.precisions:
+            line += f", float32 {rate(FORMS[name](), args.seconds, steps, '32-true'):.1f}"
+        print(line + beside_keras(name, own, args), flush=True)
+
+
+if __name__ == "__main__":
+    main()
