@@ -12,12 +12,12 @@ import torch
 
 Start = Callable[..., subprocess.Popen[str]]
 
-LONG = ("fit.epochs=40", "fit.patience=40", "explain=none")
+LONG = ("fit.epochs=15", "fit.patience=15", "explain=none")
 
 
 def cell(outputs: Path) -> Path:
-    (folder,) = outputs.glob("runs/single/*")
-    return folder
+    (record,) = outputs.glob("runs/single/*/record.json")
+    return record.parent
 
 
 def results(folder: Path) -> str:
