@@ -318,9 +318,9 @@ if __name__ == "__main__":
     name, folder, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
     plain = {"dropout": 0.0} if name == "vit" else {}
     how = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
-    trainer = trainer_for(folder, **how, max_epochs=4, use_distributed_sampler=False)
+    trainer = trainer_for(folder, **how, max_epochs=10, use_distributed_sampler=False)
     torch.manual_seed(0)
-    fitted = small(name, Optim(1e-2), **plain)
+    fitted = small(name, Optim(1e-3), **plain)
     trainer.fit(fitted, datamodule=Cells(8 // processes, train=32))
     torch.manual_seed(1)
     results = {}
@@ -355,5 +355,5 @@ def test_two_processes_judge_as_one_and_fit_as_one(name: str, tmp_path: Path) ->
         assert one[f"{key}_rows"].tolist() == two[f"{key}_rows"].tolist() == list(range(32, 51))
     torch.testing.assert_close(one["same_scores"], two["same_scores"], atol=1e-6, rtol=0)
     if name == "vit":  # no batch statistics, so two halves make the whole
-        assert one["fitted_scores"].std() > 0.01
+        assert one["fitted_scores"].std() > 0.1
         torch.testing.assert_close(one["fitted_scores"], two["fitted_scores"], atol=1e-4, rtol=0)
