@@ -23,6 +23,12 @@ from leuk.errors import ConfigError, TrainingError
 from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
 
+ADVICE = (
+    "the best checkpoint so far is kept: lower model.optim.learning_rate or set "
+    "trainer.precision=32-true"
+)
+"""What to do about a loss that is not finite."""
+
 BROKEN = (
     "the fitted weights give no finite scores, though no loss said so: the last steps broke them; "
     "lower model.optim.learning_rate or set trainer.precision=32-true"
@@ -143,18 +149,9 @@ class Classifier(LightningModule, ABC):
         self.first_bad.note(loss, self.global_step)
         # At the end of an epoch too, so that no checkpoint is written of broken weights.
         if self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
-            self._look()
+            self.first_bad.look(self.trainer.strategy, "step", ADVICE)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
         return loss
-
-    def _look(self) -> None:
-        reduce = self.trainer.strategy.reduce
-        first = self.first_bad.look(lambda step: reduce(step, reduce_op="max"))
-        if first is not None:
-            raise TrainingError(
-                f"the loss is not finite since step {first}; the best checkpoint so far is kept: "
-                "lower model.optim.learning_rate or set trainer.precision=32-true"
-            )
 
     def on_fit_start(self) -> None:
         if self._seed is None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from leuk.config.ranges import Count, Positive, Share
 from leuk.data.bank import Batch
-from leuk.errors import TrainingError
 from leuk.gans.averaging import Averaged
 from leuk.gans.blocks import from_unit, to_uint8
 from leuk.gans.diffaugment import DiffAugment
@@ -23,6 +22,13 @@ from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
 
 _SAMPLING_BATCH = 256
+
+
+_ADVICE = (
+    "what was fitted before is kept: lower gan.fitting.generator_rate or "
+    "gan.fitting.opponent_rate, or set trainer.precision=32-true"
+)
+"""What to do about a loss that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ class Adversarial(LightningModule, ABC):
         self.trainer.should_stop |= ends
         # At the end of an epoch too, so that no checkpoint is written of broken weights.
         if ends or self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
-            self._look()
+            self.first_bad.look(self.trainer.strategy, "generator update", _ADVICE)
 
     def _round(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
         for_generator, for_opponent = self.both_optimizers()
@@ -189,16 +195,6 @@ class Adversarial(LightningModule, ABC):
         if clipped is not None and self.fitting.clip is not None:
             torch.nn.utils.clip_grad_value_(clipped.parameters(), self.fitting.clip)
         optimizer.step()
-
-    def _look(self) -> None:
-        reduce = self.trainer.strategy.reduce
-        first = self.first_bad.look(lambda step: reduce(step, reduce_op="max"))
-        if first is not None:
-            raise TrainingError(
-                f"the loss is not finite since generator update {first}; what was fitted before "
-                "is kept: lower gan.fitting.generator_rate or gan.fitting.opponent_rate, or set "
-                "trainer.precision=32-true"
-            )
 
     def on_fit_start(self) -> None:
         if self._seed is None:

@@ -1,9 +1,10 @@
 """Notices a loss that is no number without waiting for the device at every step."""
 
-from collections.abc import Callable
-
 import torch
+from lightning.pytorch.strategies import Strategy
 from torch import Tensor, nn
+
+from leuk.errors import TrainingError
 
 EVERY = 100
 """Steps between two looks at the flag; each look waits for the device."""
@@ -23,12 +24,17 @@ class FirstBad(nn.Module):
         bad = ~torch.isfinite(losses.detach()).all()
         self.step = torch.where(bad & (self.step < 0), step, self.step)
 
-    def look(self, reduce: Callable[[Tensor], Tensor]) -> int | None:
-        """The first bad step of all processes, None where there is none.
+    def look(self, strategy: Strategy, unit: str, advice: str) -> None:
+        """Stop where a loss was not finite; all processes look together, so that none waits.
 
         Args:
-            reduce: gives the largest of a number over the processes, so that none goes on waiting
-                for one that has stopped.
+            strategy: the trainer's.
+            unit: what was counted.
+            advice: what is kept and what to do.
+
+        Raises:
+            TrainingError: naming the first bad step of all processes.
         """
-        first = int(reduce(self.step.clone()))
-        return first if first >= 0 else None
+        first = int(strategy.reduce(self.step.clone(), reduce_op="max"))
+        if first >= 0:
+            raise TrainingError(f"the loss is not finite since {unit} {first}; {advice}")
