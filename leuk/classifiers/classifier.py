@@ -132,6 +132,29 @@ class Classifier(LightningModule, ABC):
     def cam_grid(self, activations: Tensor) -> Tensor:
         """Activations of :attr:`cam_layer` as a map ``(B, C, h, w)``."""
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """Patches ``(B, N, D)``, row by row, of ``(B, 3, R, R)`` images in [0, 1].
+
+        Raises:
+            ConfigError: the form has no patches; :attr:`has_patches` says so beforehand.
+        """
+        raise ConfigError(self.patchless())
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from :meth:`tokens`; raises as they do."""
+        raise ConfigError(self.patchless())
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; raises as they do."""
+        raise ConfigError(self.patchless())
+
+    def patchless(self) -> str:
+        """What is wrong with asking this form for patches, and what to do."""
+        return (
+            f"{type(self).__name__} has no patches; choose model=vit, or model=hybrid with "
+            "model.stride equal to model.patch"
+        )
+
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, 2)`` of a training batch, and what the form itself adds to the loss."""
         logits: Tensor = self(images)

@@ -73,8 +73,8 @@ class CNN(Prototyped):
             )
         self.blocks = nn.Sequential(
             *(
-                _block(before, after, convolutions, batch_norm)
-                for before, after in zip((3, *widths), widths, strict=False)
+                _block(before, after, convolutions, batch_norm, number == len(widths))
+                for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), 1)
             )
         )
         self.prototypes = None
@@ -84,7 +84,7 @@ class CNN(Prototyped):
             return
         places = (resolution // self.step) ** 2 if pool == "flatten" else 1
         self.pool = nn.Identity() if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()  # (B, C, s, s) -> (B, C*s*s)
+        self.flatten = nn.Flatten()  # (B, s, s, C) -> (B, s*s*C)
         self.norm = nn.BatchNorm1d(widths[-1] * places)
         self.hidden = nn.Linear(widths[-1] * places, hidden)
         self.activation = nn.ReLU()
@@ -97,7 +97,8 @@ class CNN(Prototyped):
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(grid)
             return similarities
-        flat = self.norm(self.flatten(self.pool(grid)))
+        # Place by place, as channels-last memory lies and the thesis's stack flattens: no copy.
+        flat = self.norm(self.flatten(self.pool(grid).permute(0, 2, 3, 1)))
         hidden: Tensor = self.activation(self.hidden(flat))
         return hidden
 
@@ -125,7 +126,14 @@ class CNN(Prototyped):
         return activations
 
 
-def _block(before: int, after: int, convolutions: int, batch_norm: bool) -> nn.Sequential:
+def _block(
+    before: int, after: int, convolutions: int, batch_norm: bool, last: bool
+) -> nn.Sequential:
+    """Convolutions, each with its ReLU, and a pooling.
+
+    A ReLU and a maximum can change places: after the pooling the ReLU has a quarter to do. In the
+    last block it stays before, where Grad-CAM looks.
+    """
     layers: list[nn.Module] = []
     for number in range(convolutions):
         layers.append(
@@ -140,4 +148,6 @@ def _block(before: int, after: int, convolutions: int, batch_norm: bool) -> nn.S
         if batch_norm:
             layers.append(nn.BatchNorm2d(after))
         layers.append(nn.ReLU())
-    return nn.Sequential(*layers, nn.MaxPool2d(2))
+    *convolved, relu = layers
+    pooling = nn.MaxPool2d(2)
+    return nn.Sequential(*convolved, *((relu, pooling) if last else (pooling, relu)))

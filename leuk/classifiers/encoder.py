@@ -40,18 +40,30 @@ class Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor, weights: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Tokens ``(B, N, D)`` and, with ``weights``, the attention ``(B, heads, N, N)``."""
+    def forward(
+        self, tokens: Tensor, weights: bool = False, first_only: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens ``(B, N, D)`` and, with ``weights``, the attention ``(B, heads, N, N)``.
+
+        With ``first_only`` the same of the first token alone, ``(B, 1, D)`` and
+        ``(B, heads, 1, N)``.
+        """
+        asking = tokens[:, :1] if first_only else tokens
         seen = self.norm1(tokens) if self.pre else tokens
-        # Without weights it takes the fused kernel.
+        # Without weights it takes the fused kernel, which is the slower one on a CPU.
         attended, attention = self.attention(
-            seen, seen, seen, need_weights=weights, average_attn_weights=False
+            seen[:, :1] if first_only else seen,
+            seen,
+            seen,
+            need_weights=weights or tokens.device.type == "cpu",
+            average_attn_weights=False,
         )
-        tokens = tokens + self.drop_path(attended)
+        kept = attention if weights else None
+        asking = asking + self.drop_path(attended)
         if self.pre:
-            return tokens + self.drop_path(self.mlp(self.norm2(tokens))), attention
-        tokens = self.norm1(tokens)
-        return self.norm2(tokens + self.drop_path(self.mlp(tokens))), attention
+            return asking + self.drop_path(self.mlp(self.norm2(asking))), kept
+        asking = self.norm1(asking)
+        return self.norm2(asking + self.drop_path(self.mlp(asking))), kept
 
 
 class Encoder(nn.Module):
@@ -97,7 +109,7 @@ class Encoder(nn.Module):
                 f"{divisors(width)}"
             )
         self.side = side
-        self.cls = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
         self.positions = nn.Parameter(torch.empty(1, side**2 + 1, width).normal_(std=0.02))
         shares = [drop_path * number / max(1, depth - 1) for number in range(depth)]
         self.blocks = nn.ModuleList(Block(width, heads, mlp, norm, share) for share in shares)
@@ -106,7 +118,14 @@ class Encoder(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encoded tokens ``(B, 1 + N, D)``, [CLS] first, from patch embeddings ``(B, N, D)``."""
-        return self._run(patches, weights=False)[0]
+        return self._run(patches)[0]
+
+    def cls(self, patches: Tensor) -> Tensor:
+        """Encoded [CLS] ``(B, D)``, as :meth:`forward` gives it.
+
+        In the last block nobody reads the patches any more, so that only [CLS] goes through it.
+        """
+        return self._run(patches, cls_only=True)[0][:, 0]
 
     def attended(self, patches: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Encoded tokens, and of each block ``(B, heads, 1 + N, 1 + N)`` whose rows sum to 1."""
@@ -117,15 +136,19 @@ class Encoder(nn.Module):
         grid: Tensor = encoded[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
         return grid
 
-    def _run(self, patches: Tensor, weights: bool) -> tuple[Tensor, list[Tensor]]:
-        cls = self.cls.expand(len(patches), -1, -1)
+    def _run(
+        self, patches: Tensor, weights: bool = False, cls_only: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        # Not len(): an exported network would be for that many cells alone.
+        cls = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat([cls.to(patches.dtype), patches], dim=1) + self.positions
         attentions = []
-        for number, block in enumerate(self.blocks):
-            if number == len(self.blocks) - 1:
+        for number, block in enumerate(self.blocks, start=1):
+            last = number == len(self.blocks)
+            if last:
                 grid = self.patch_grid(self.as_grid(tokens))
                 tokens = torch.cat([tokens[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
-            tokens, attention = block(tokens, weights)
+            tokens, attention = block(tokens, weights, cls_only and last)
             if attention is not None:
                 attentions.append(attention)
         return self.last_norm(tokens), attentions

@@ -187,8 +187,8 @@ class Hybrid(Prototyped):
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(self._grid(feature_map))
             return similarities
-        encoded = self.encoder(self._embedded(feature_map))
-        features: Tensor = self.perceptron(self.fusion(self._pooled(feature_map), encoded[:, 0]))
+        cls = self.encoder.cls(self._embedded(feature_map))
+        features: Tensor = self.perceptron(self.fusion(self._pooled(feature_map), cls))
         return features
 
     def _pooled(self, feature_map: Tensor) -> Tensor:
@@ -196,8 +196,16 @@ class Hybrid(Prototyped):
         return vector
 
     def _embedded(self, feature_map: Tensor) -> Tensor:
-        embedded: Tensor = self.embed(feature_map)
-        return embedded.flatten(2).transpose(1, 2)  # (B, N, D)
+        """Patch embeddings ``(B, N, D)`` of F."""
+        if self.has_patches:
+            embedded: Tensor = self.embed(feature_map)
+            return embedded.flatten(2).transpose(1, 2)
+        # Overlapping patches, gathered, and one product: the convolution's own backward pass takes
+        # twice as long. In the order of channels-last memory nothing of the weights is copied.
+        places = feature_map.permute(0, 2, 3, 1)
+        patches = places.unfold(1, self.patch, self.stride).unfold(2, self.patch, self.stride)
+        flat = patches.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(1, 2)
+        return F.linear(flat, self.embed.weight.permute(0, 2, 3, 1).flatten(1), self.embed.bias)
 
     def _grid(self, feature_map: Tensor) -> Tensor:
         """Both branches patch by patch: the patch's mean, and its encoded token."""

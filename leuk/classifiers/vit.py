@@ -110,7 +110,7 @@ class ViT(Prototyped):
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` from patch embeddings ``(B, N, D)``."""
-        return self.logits(self._read(self.encoder(tokens)))
+        return self.logits(self._from_tokens(tokens))
 
     def attention(self, images: Tensor) -> Tensor:
         """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
@@ -124,7 +124,7 @@ class ViT(Prototyped):
         return self.patch, self.patch
 
     def features(self, images: Tensor) -> Tensor:
-        return self._read(self.encoder(self.tokens(images)))
+        return self._from_tokens(self.tokens(images))
 
     def logits(self, features: Tensor) -> Tensor:
         if self.prototypes is not None:
@@ -137,7 +137,7 @@ class ViT(Prototyped):
             return super().training_logits(images, labels)
         encoded, attentions = self.encoder.attended(self.tokens(images))
         off = attention_off_cell(attentions, off_cell(images, self.patch, self.patch))
-        return self.logits(self._read(encoded)), self.attention_loss * off
+        return self.logits(self._hidden(encoded[:, 0])), self.attention_loss * off
 
     @property
     def cam_layer(self) -> nn.Module:
@@ -147,12 +147,15 @@ class ViT(Prototyped):
     def cam_grid(self, activations: Tensor) -> Tensor:
         return activations
 
-    def _read(self, encoded: Tensor) -> Tensor:
-        """Features ``(B, D)`` of encoded tokens ``(B, 1 + N, D)``."""
+    def _from_tokens(self, tokens: Tensor) -> Tensor:
+        """Features ``(B, D)`` of patch embeddings."""
         if self.prototypes is not None:
-            similarities: Tensor = self.prototypes(self.encoder.as_grid(encoded))
+            similarities: Tensor = self.prototypes(self.encoder.as_grid(self.encoder(tokens)))
             return similarities
-        hidden: Tensor = self.activation(self.hidden(encoded[:, 0]))
+        return self._hidden(self.encoder.cls(tokens))
+
+    def _hidden(self, cls: Tensor) -> Tensor:
+        hidden: Tensor = self.activation(self.hidden(cls))
         return hidden
 
 

@@ -72,6 +72,22 @@ def test_modern_cnn_has_the_parameters_of_its_layers() -> None:
     assert parameters(cnn) == convolutions + norms + (16 * 4 + 4) + (4 + 1)
 
 
+def test_pooling_before_the_relu_is_pooling_after_it() -> None:
+    torch.manual_seed(0)
+    cnn = CNN(resolution=32, widths=(4, 8), hidden=8).eval()
+    images = torch.randn(3, 3, 32, 32)
+    first, second = (block[0] for block in cnn.blocks)
+    expected = images
+    for convolution in (first, second):
+        expected = nn.functional.max_pool2d(convolution(expected).relu(), 2)
+    torch.testing.assert_close(cnn.grid(images), expected)
+    gradients = [
+        torch.autograd.grad(grid.square().sum(), first.weight)[0]
+        for grid in (cnn.grid(images), expected)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 def test_resolution_that_cannot_be_halved() -> None:
     with pytest.raises(ConfigError, match=r"data\.resolution=60: .* multiple of 8, such as 64"):
         CNN(resolution=60)
@@ -115,7 +131,7 @@ class TestContract:
 
     def test_gradcam_of_every_cell_means_something(self, name: str) -> None:
         images = torch.rand(4, 3, 32, 32)
-        assert not GradCAM().attribute(SMALL[name], images, Label.ALL).degenerate.any()
+        assert not GradCAM().attribute(SMALL[name], images, Label.ALL, images).degenerate.any()
 
     def test_tokens_are_all_that_decides(self, name: str) -> None:
         model, images = SMALL[name].eval(), torch.rand(3, 3, 32, 32)

@@ -126,6 +126,21 @@ def test_overlapping_patches_are_nobody_s_own() -> None:
             ask(torch.rand(2, 3, 32, 32))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_overlapping_patches_are_embedded_as_by_their_convolution(
+    layout: torch.memory_format,
+) -> None:
+    hybrid = small(patch=4, stride=2).to(memory_format=layout)
+    feature_map = hybrid.feature_map(torch.rand(2, 3, 32, 32).to(memory_format=layout))
+    expected = hybrid.embed(feature_map).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(hybrid._embedded(feature_map), expected)
+    gradients = [
+        torch.autograd.grad(embedded.square().sum(), hybrid.embed.weight, retain_graph=True)[0]
+        for embedded in (hybrid._embedded(feature_map), expected)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize(("patch", "stride"), [(2, 2), (4, 2)])
 def test_attention_loss_is_of_the_patches_pixels(patch: int, stride: int) -> None:
     hybrid = small(patch=patch, stride=stride, attention_loss=0.5)
@@ -152,4 +167,4 @@ def test_gradcam_sees_the_last_convolution(head: str) -> None:
     assert kept[0].shape == (2, 8, 8, 8)
     assert kept[0].grad is not None
     assert kept[0].grad.abs().sum() > 0
-    assert not GradCAM().attribute(hybrid, images, Label.ALL).degenerate.any()
+    assert not GradCAM().attribute(hybrid, images, Label.ALL, images).degenerate.any()

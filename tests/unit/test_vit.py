@@ -125,14 +125,37 @@ def test_patches_have_gradients_where_gradcam_looks(norm: str, depth: int) -> No
     assert grid.shape == (2, 16, 4, 4)
     assert grid.grad is not None
     assert grid.grad.abs().amax(dim=1).min() > 0
-    assert last.grad is not None
-    assert last.grad[:, 1:].abs().max() == 0  # why it does not look there
-    maps = GradCAM().attribute(vit, torch.rand(2, 3, 32, 32), Label.ALL)
+    assert last.shape == (2, 1, 16)  # behind the last block only [CLS] is read: why it is not there
+    images = torch.rand(2, 3, 32, 32)
+    maps = GradCAM().attribute(vit, images, Label.ALL, images)
     assert not maps.degenerate.any()
 
 
 def test_token_layers_are_refused_by_gradcam(monkeypatch: pytest.MonkeyPatch) -> None:
     vit = small()
     monkeypatch.setattr(ViT, "cam_layer", property(lambda self: self.encoder.last_norm))
-    with pytest.raises(ValueError, match=r"\(B, C, h, w\)"):
-        GradCAM().attribute(vit, torch.rand(2, 3, 32, 32), Label.ALL)
+    images = torch.rand(2, 3, 32, 32)
+    with pytest.raises(ConfigError, match=r"\(B, C, h, w\)"):
+        GradCAM().attribute(vit, images, Label.ALL, images)
+
+
+@pytest.mark.parametrize("norm", ["post", "pre"])
+def test_cls_alone_through_the_last_block_is_what_all_tokens_give(norm: str) -> None:
+    vit = small(norm=norm, depth=3).double()
+    patches = torch.randn(3, 16, 16, dtype=torch.float64)
+    whole, short = vit.encoder(patches)[:, 0], vit.encoder.cls(patches)
+    torch.testing.assert_close(short, whole, rtol=1e-12, atol=1e-12)
+    weights = [
+        torch.autograd.grad(cls.square().sum(), list(vit.encoder.blocks.parameters()))
+        for cls in (whole, short)
+    ]
+    torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-12)
+
+
+def test_attention_on_a_cpu_is_the_fused_kernel_s() -> None:
+    block = small().encoder.blocks[0]
+    tokens = torch.randn(2, 17, 16)
+    fused = block.attention(tokens, tokens, tokens, need_weights=False)[0]
+    torch.testing.assert_close(
+        block(tokens)[0], block.norm2((first := block.norm1(tokens + fused)) + block.mlp(first))
+    )
