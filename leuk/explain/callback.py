@@ -1,49 +1,55 @@
 """Explains test cells once a classifier has been tested, on its best weights and its device."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier, Predictions
+from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.labels import Label
-from leuk.explain.choice import choose_cells
-from leuk.explain.explainer import Attribution, Explainer
-from leuk.explain.overlays import save_overlays
-
-log = logging.getLogger(__name__)
+from leuk.explain.checks import CheckSettings
+from leuk.explain.cohort import judged_cohort
+from leuk.explain.explainer import Explainer
+from leuk.explain.study import Study
 
 
 class Explain(Callback):
-    """After testing, attribute the leukemic logit of chosen test cells with every method.
-
-    Writes ``<method>.png`` (pictures) and ``<method>.npz`` (``maps``, ``rows``) per method.
+    """After testing, attribute the log-odds of leukemia of chosen test cells with every method.
 
     Args:
-        explainers: the methods.
-        folder: where the files go.
-        count: how many test cells.
+        explainers: the methods by name.
+        folder: where the files go, see :meth:`leuk.explain.study.Study.of`.
+        shown: how many test cells get pictures.
+        checked: how many are explained where there are checks, the shown ones among them.
+        background: how many training cells a method may compare with.
+        checks: what is measured of the explanations; nothing where it is None.
         name: of the cell of the grid, over every picture.
 
     Attributes:
-        summary: per method: the files, how many maps there are, how many of them are degenerate,
-            and the seconds they took.
+        count: how many test cells are explained.
+        summary: what :meth:`leuk.explain.study.Study.of` returned; empty without methods.
     """
 
     def __init__(
-        self, explainers: Mapping[str, Explainer], folder: Path, count: int, name: str = ""
+        self,
+        explainers: Mapping[str, Explainer],
+        folder: Path,
+        shown: int,
+        checked: int = 0,
+        background: int = 64,
+        checks: CheckSettings | None = None,
+        name: str = "",
     ) -> None:
         self.explainers = explainers
         self.folder = folder
-        self.count = count
+        self.shown = shown
+        # Nothing would be done with the others.
+        self.count = max(shown, checked) if checks else shown
+        self.background = background
+        self.checks = checks
         self.name = name
-        self.summary: dict[str, dict[str, Any]] = {}
+        self.summary: dict[str, Any] = {}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -52,62 +58,10 @@ class Explain(Callback):
         predictions = pl_module.collected()
         if not trainer.is_global_zero or not self.explainers:
             return
-        chosen = _choose(data, predictions, self.count)
-        images = data.bank.gather(predictions.rows[chosen], pl_module.device)["images"]
-        captions = _captions(data, predictions, chosen)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for explainer in self.explainers.values():
-            attribution = explainer.attribute(pl_module, images, Label.ALL)
-            self._save(explainer.name, attribution, images, predictions.rows[chosen], captions)
+        cohort = judged_cohort(data, predictions, self.shown, self.count, self.background)
+        self.summary = self.study(trainer).of(pl_module, cohort)
 
-    def _save(
-        self,
-        name: str,
-        attribution: Attribution,
-        images: Tensor,
-        rows: Tensor,
-        captions: list[str],
-    ) -> None:
-        degenerate = int(attribution.degenerate.sum())
-        if degenerate:
-            log.warning("%s: %d of %d maps are degenerate", name, degenerate, len(rows))
-        np.savez_compressed(
-            self.folder / f"{name}.npz", maps=attribution.maps.numpy(), rows=rows.numpy()
-        )
-        save_overlays(
-            self.folder / f"{name}.png",
-            images.cpu(),
-            attribution,
-            captions,
-            f"{self.name}\n{name}: evidence for leukemia (orange), against it (purple), test cells",
-            "attribution to the leukemic logit",
-        )
-        self.summary[name] = {
-            "picture": f"{self.folder.name}/{name}.png",
-            "arrays": f"{self.folder.name}/{name}.npz",
-            "cells": len(rows),
-            "degenerate": degenerate,
-            "seconds": round(attribution.seconds, 3),
-        }
-
-
-def _choose(data: CNMCDataModule, predictions: Predictions, count: int) -> list[int]:
-    table = pd.DataFrame(
-        {
-            "label": predictions.labels.numpy(),
-            "decided": (predictions.scores >= 0.5).long().numpy(),
-            "subject": data.dataset.cells["subject"].to_numpy()[predictions.rows.numpy()],
-        }
-    )
-    return choose_cells(table, count)
-
-
-def _captions(data: CNMCDataModule, predictions: Predictions, chosen: list[int]) -> list[str]:
-    cells = data.dataset.cells
-    subjects = cells["subject"].to_numpy()[predictions.rows[chosen].numpy()]
-    scores = predictions.scores[chosen]
-    right = (scores >= 0.5).long() == predictions.labels[chosen]
-    return [
-        f"{who}  {score:.2f}  {'right' if is_right else 'wrong'}"
-        for who, score, is_right in zip(subjects, scores.tolist(), right.tolist(), strict=True)
-    ]
+    def study(self, trainer: Trainer) -> Study:
+        """What explains any cohort as this does, asking in the precision of ``trainer``."""
+        asking = trainer.precision_plugin.forward_context
+        return Study(self.explainers, self.folder, self.name, asking, self.checks)

@@ -1,51 +1,97 @@
 """Grad-CAM (Selvaraju et al. 2017), by Captum, signed."""
 
-import time
-
 import torch
 from captum.attr import LayerAttribution, LayerGradCam
-from torch import Tensor
+from torch import Tensor, nn
 
 from leuk.classifiers.classifier import Classifier
 from leuk.config.ranges import Count
-from leuk.explain.explainer import Attribution, Explainer
+from leuk.data.labels import Label
+from leuk.errors import ConfigError
+from leuk.explain.explainer import Attribution, Explainer, as_judged, log_odds
 
 
 class GradCAM(Explainer):
-    """Activations of the classifier's CAM layer, weighed by the mean gradient of the logit.
+    """Activations of a layer, weighed by the mean gradient of the log-odds.
 
     The map keeps its sign (the ReLU of the paper is left to who draws it), so that evidence
     against the target shows too.
 
     Args:
+        layer: name of a module that gives ``(B, C, h, w)``, as ``named_modules`` lists them; the
+            classifier's own CAM layer where it is None.
         batch_size: images a pass.
     """
 
     name = "gradcam"
 
-    def __init__(self, batch_size: Count = 64) -> None:
+    def __init__(self, layer: str | None = None, batch_size: Count = 64) -> None:
+        self.layer = layer
         self.batch_size = batch_size
 
-    def attribute(self, classifier: Classifier, images: Tensor, target: int) -> Attribution:
-        """Maps at the size of the images; see :meth:`Explainer.attribute`.
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        layer = self.layer_of(classifier)
+        method = LayerGradCam(lambda batch: log_odds(classifier(batch)), layer)
+        return Attribution(self._maps(method, classifier, layer, images, None), "pixel")
+
+    def of_classes(self, classifier: Classifier, images: Tensor) -> Tensor:
+        """Maps of each class's own logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
+
+        Of a classifier with one output the two are each other's negative.
 
         Raises:
-            ValueError: the CAM layer gives no (B, C, h, w) activations, on which Captum would
-                silently return a map without meaning.
+            ConfigError: see :meth:`layers_of`.
         """
-        started = time.perf_counter()
-        training = classifier.training
-        classifier.eval()
-        method = LayerGradCam(classifier, classifier.cam_layer)
-        with torch.inference_mode(False), torch.enable_grad():
-            maps = [self._maps(method, part, target) for part in images.split(self.batch_size)]
-        classifier.train(training)
-        return Attribution(torch.cat(maps), "pixel", time.perf_counter() - started)
+        layer = self.layer_of(classifier)
+        method = LayerGradCam(classifier, layer)
+        with as_judged(classifier):
+            return torch.stack(
+                [self._maps(method, classifier, layer, images, target) for target in Label]
+            )
 
-    def _maps(self, method: LayerGradCam, images: Tensor, target: int) -> Tensor:
-        coarse = method.attribute(images, target=target)
-        if not isinstance(coarse, Tensor) or coarse.ndim != 4 or coarse.shape[1] != 1:
-            raise ValueError("Grad-CAM needs a layer with (B, C, h, w) activations")
-        fine = LayerAttribution.interpolate(coarse, tuple(images.shape[2:]), "bilinear")
-        assert isinstance(fine, Tensor)
-        return fine[:, 0].detach().float().cpu()
+    def layer_of(self, classifier: Classifier) -> nn.Module:
+        """The module that is looked at.
+
+        Raises:
+            ConfigError: there is none of that name; those that can be looked at are listed.
+        """
+        if self.layer is None:
+            return classifier.cam_layer
+        modules: dict[str, nn.Module] = dict(classifier.named_modules())
+        if not self.layer or self.layer not in modules:
+            raise ConfigError(self._wrong_layer(classifier, "there is no such layer"))
+        return modules[self.layer]
+
+    def _maps(
+        self,
+        method: LayerGradCam,
+        classifier: Classifier,
+        layer: nn.Module,
+        images: Tensor,
+        target: int | None,
+    ) -> Tensor:
+        maps = []
+        with torch.autocast(images.device.type, enabled=False):
+            for part in images.split(self.batch_size):
+                coarse = method.attribute(part, target=target)
+                if not isinstance(coarse, Tensor) or coarse.ndim != 4 or coarse.shape[1] != 1:
+                    why = "its activations are no (B, C, h, w) map"
+                    raise ConfigError(self._wrong_layer(classifier, why))
+                fine = LayerAttribution.interpolate(coarse, tuple(images.shape[2:]), "bilinear")
+                assert isinstance(fine, Tensor)
+                maps.append(fine[:, 0].detach().float().cpu())
+        return torch.cat(maps)
+
+    def _wrong_layer(self, classifier: Classifier, why: str) -> str:
+        there = ", ".join(layers_of(classifier))
+        return f"explain.gradcam.layer={self.layer}: {why}; choose from {there}"
+
+
+def layers_of(classifier: Classifier) -> list[str]:
+    """Names of the layers that Grad-CAM can look at: convolutions, what is between, CAM layers."""
+    spatial = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d)
+    return [
+        name
+        for name, module in classifier.named_modules()
+        if isinstance(module, spatial) or module is classifier.cam_layer
+    ]

@@ -1,77 +1,267 @@
-"""Pictures of attributions: the cell, and the signed map over it."""
+"""How attributions look: a cell under its signed map, and a canvas to lay them out on.
 
+A map is put on the cell as ink on a light print of it, so that zero leaves the print as it is and a
+colour means what the bar says.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from leuk.data.decode import LIT
 from leuk.explain.explainer import Attribution
+from leuk.store.atomic import whole_file
 
-COLUMNS = 4
-COLOURS = "PuOr_r"
+SIGNED, UNSIGNED = "PuOr_r", "Greens"
 """Zero is white; orange and purple stay apart for colour-blind readers."""
+
+HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
+"""Of the classes, told apart by colour-blind readers too (Okabe & Ito 2008)."""
+
+_TITLES = {
+    "gradcam": "Grad-CAM",
+    "rollout": "attention rollout",
+    "shap_pixels": "SHAP, pixels",
+    "shap_regions": "SHAP, regions",
+    "shap_patches": "SHAP, patches",
+    "lime": "LIME, superpixels",
+    "lime_patches": "LIME, patches",
+}
+_MEASURES = {
+    "gradcam": "activation x gradient of the log-odds of leukemia",
+    "rollout": "share of [CLS] that attention carries there",
+    "lime": "weight in a linear fit of the log-odds of leukemia",
+    "lime_patches": "weight in a linear fit of the log-odds of leukemia",
+}
+_CONTRIBUTION = "contribution to the log-odds of leukemia"
+
+_PRINT = 0.45
+"""How much darker the darkest part of a cell is than the paper."""
+
+_DPI = 110
+_FONT = 8
+
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """One method's maps as they are drawn, all on one scale.
+
+    Attributes:
+        title: the method's name for a reader.
+        label: what the colour bar measures.
+        values: ``float32 (B, R, R)``; of superpixels and patches the value of the whole part.
+        usable: ``bool (B,)``; a degenerate map is not drawn as if it meant something.
+        limit: the colour bar ends there, on both sides where the method is signed.
+        signed: whether values below zero speak against leukemia.
+        segments: ``int64 (B, R, R)``, -1 where of no part; None where the unit is a pixel.
+        notes: a few words on each map.
+    """
+
+    title: str
+    label: str
+    values: Pixels
+    usable: npt.NDArray[np.bool_]
+    limit: float
+    signed: bool
+    segments: npt.NDArray[np.int64] | None
+    notes: Sequence[str]
+
+    @property
+    def colours(self) -> str:
+        """Name of the colour map."""
+        return SIGNED if self.signed else UNSIGNED
+
+    def over(self, position: int, cell: Pixels) -> Pixels:
+        """RGB ``(R, R, 3)`` of one map on its cell ``(R, R, 3)``."""
+        if not self.usable[position]:
+            return printed(cell)
+        low = -self.limit if self.signed else 0.0
+        share = (self.values[position] - low) / (self.limit - low)
+        inked = colormaps[self.colours](share.clip(0, 1))[..., :3]
+        return np.asarray(inked * printed(cell), np.float32)
+
+
+def drawn_of(name: str, attribution: Attribution) -> Drawn:
+    """Maps with the scale, the title and the label that a reader needs.
+
+    The scale ends at the 99th percentile of what is drawn, so that a few pixels do not bleach the
+    others; superpixels and patches have the values of the whole part, which are what their methods
+    estimate.
+
+    Args:
+        name: of the method.
+        attribution: its maps.
+    """
+    values, segments = attribution.maps.numpy(), None
+    unit = "pixel"
+    if attribution.segments is not None:
+        segments, unit = attribution.segments.numpy(), attribution.unit
+        values = values * sizes_of(segments)
+    usable = ~attribution.degenerate.numpy()
+    return Drawn(
+        title_of(name),
+        f"{_MEASURES.get(name, _CONTRIBUTION)}, per {unit}",
+        values,
+        usable,
+        limit_of(values[usable]),
+        attribution.signed,
+        segments,
+        _notes(attribution.checks, len(values)),
+    )
+
+
+def title_of(name: str) -> str:
+    """A method's name for a reader."""
+    return _TITLES.get(name, name)
+
+
+def limit_of(values: Pixels) -> float:
+    """Where a scale for these values ends: at the 99th percentile of their magnitude."""
+    magnitudes = np.abs(values)
+    if not magnitudes.any():
+        return 1.0
+    return float(np.percentile(magnitudes, 99)) or float(magnitudes.max())
+
+
+def sizes_of(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """How many pixels the part of each pixel has, ``(B, R, R)``; 0 where it is of none."""
+    sizes = np.zeros(segments.shape, np.float32)
+    for one, size in zip(segments, sizes, strict=True):
+        counts = np.bincount(one.ravel() + 1)
+        counts[0] = 0
+        size[:] = counts[one + 1]
+    return sizes
+
+
+def _notes(checks: Mapping[str, Tensor], count: int) -> list[str]:
+    named = {name.replace("_", " ").replace("r2", "R²"): of.tolist() for name, of in checks.items()}
+    return [
+        ", ".join(f"{name} {_short(values[position])}" for name, values in named.items())
+        for position in range(count)
+    ]
+
+
+def _short(value: float) -> str:
+    return "< 0.01" if 0 <= value < 0.005 else f"{value:.2f}"
+
+
+def printed(cell: Pixels) -> Pixels:
+    """A light grey print ``(R, R, 3)`` of a cell ``(R, R, 3)`` in [0, 1] on white."""
+    grey = cell.mean(axis=2)
+    there = cell.max(axis=2) > LIT / 255
+    light = np.ones_like(grey)
+    if there.any():
+        low, high = np.percentile(grey[there], (2, 98))
+        shade = (high - grey[there]) / max(high - low, 1e-6)
+        light[there] = 1 - _PRINT * (0.2 + 0.8 * shade.clip(0, 1))
+    return np.repeat(light[..., None], 3, axis=2).astype(np.float32)
+
+
+def as_cells(images: Tensor) -> Pixels:
+    """Images ``(B, 3, R, R)`` as ``(B, R, R, 3)`` to draw."""
+    return np.asarray(images.permute(0, 2, 3, 1).float().cpu().numpy().clip(0, 1))
+
+
+class Canvas:
+    """A picture laid out in inches from its upper left corner; no layout engine, so it is quick.
+
+    Args:
+        width: in inches.
+        height: in inches.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure(figsize=(width, height))
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_axis_off()
+        self.width, self.height = width, height
+
+    def image(self, pixels: Pixels, left: float, top: float, side: float) -> None:
+        """Draw RGB ``(R, R, 3)`` as a square."""
+        self._image(pixels, (left, left + side, top + side, top))
+
+    def _image(self, pixels: Pixels, extent: tuple[float, float, float, float]) -> None:
+        self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
+
+    def text(self, text: str, left: float, top: float, size: float = _FONT, **how: Any) -> None:
+        """Write from a point, downwards unless ``how`` says otherwise."""
+        self.axes.text(left, top, text, fontsize=size, **{"va": "top", **how})
+
+    def map(self, drawn: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
+        """Draw one map on its cell; ``place`` is left, top and side."""
+        left, top, side = place
+        self.image(drawn.over(position, cell), left, top, side)
+        if not drawn.usable[position]:
+            middle = {"ha": "center", "va": "center", "style": "italic"}
+            self.text("degenerate", left + side / 2, top + side / 2, 10, **middle)
+
+    def borders(self, segments: npt.NDArray[np.int64], place: Sequence[float], colour: str) -> None:
+        """Draw where the parts of ``(R, R)`` meet; ``place`` is left, top and side."""
+        left, top, side = place
+        lines = _edges(segments) * (side / len(segments)) + np.array([left, top])
+        self.axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=0.6))
+
+    def bar(self, drawn: Drawn, left: float, top: float, width: float) -> None:
+        """A colour bar with its ends, and below it what it measures; 0.62 inches high."""
+        shades = colormaps[drawn.colours](np.linspace(0, 1, 129))[None, :, :3]
+        self._image(shades, (left, left + width, top + 0.09, top))
+        ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
+        aligned = ("left", "center", "right") if drawn.signed else ("left", "right")
+        for end, place, side in zip(ends, np.linspace(0, width, len(ends)), aligned, strict=True):
+            self.text(f"{end:.2g}", left + place, top + 0.11, 7, ha=side)
+        lines = textwrap.fill(drawn.label, max(12, int(width * 72 / 3.7)))
+        self.text(lines, left + width / 2, top + 0.24, 7, ha="center")
+
+    def save(self, path: Path) -> None:
+        """Write a PNG: the old file or the new one, never a part."""
+        self.axes.set(xlim=(0, self.width), ylim=(self.height, 0))
+        with whole_file(path) as temporary:
+            self.figure.savefig(temporary, dpi=_DPI)
+
+
+def _edges(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Pixel edges between different parts, ``(M, 2, 2)``: two ends, each x and y in pixels."""
+    down, right = np.nonzero(segments[:, 1:] != segments[:, :-1])
+    upright = np.stack([right + 1, down, right + 1, down + 1], axis=1)
+    down, right = np.nonzero(segments[1:] != segments[:-1])
+    level = np.stack([right, down + 1, right + 1, down + 1], axis=1)
+    return np.concatenate([upright, level]).reshape(-1, 2, 2).astype(np.float64)
 
 
 def save_overlays(
-    path: Path,
-    images: Tensor,
-    attribution: Attribution,
-    captions: list[str],
-    title: str,
-    unit: str,
+    path: Path, images: Tensor, drawn: Drawn, captions: Sequence[str], title: str
 ) -> None:
     """Draw each cell beside its map and write one PNG.
 
-    All maps share one scale, symmetric about zero and ending at the 99th percentile of their
-    magnitude; the colour bar shows it. A degenerate map is not drawn as if it meant something: its
-    panel says ``degenerate``.
-
     Args:
         path: the PNG.
-        images: ``(B, 3, H, W)`` in [0, 1].
-        attribution: a map for each cell.
+        images: ``(B, 3, R, R)`` in [0, 1].
+        drawn: a map for each cell.
         captions: one a cell.
         title: over the whole picture.
-        unit: what the colour bar measures.
     """
-    usable = ~attribution.degenerate.numpy()
-    values = attribution.maps.numpy()
-    limit = float(np.percentile(np.abs(values[usable]), 99)) if usable.any() else 1.0
-    scale = Normalize(-limit, limit)
-    rows = -(-len(images) // COLUMNS)
-    figure = Figure(figsize=(COLUMNS * 3.2, rows * 1.95 + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    axes = figure.subplots(rows, 2 * COLUMNS, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    cells = images.permute(0, 2, 3, 1).numpy()
-    for position, (cell, caption) in enumerate(zip(cells, captions, strict=True)):
-        row, column = divmod(position, COLUMNS)
-        plain, over = axes[row, 2 * column], axes[row, 2 * column + 1]
-        plain.imshow(cell)
-        plain.set_title(caption, fontsize=7, loc="left")
-        _draw(over, cell, values[position] if usable[position] else None, scale)
-    bar = figure.colorbar(
-        ScalarMappable(scale, COLOURS), ax=axes, location="bottom", shrink=0.4, aspect=40
-    )
-    bar.set_label(unit, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def _draw(
-    axis: Axes,
-    cell: npt.NDArray[np.float32],
-    values: npt.NDArray[np.float32] | None,
-    scale: Normalize,
-) -> None:
-    axis.imshow(cell.mean(axis=2), cmap="gray", vmin=0, vmax=1)
-    if values is None:
-        axis.text(0.5, 0.5, "degenerate", color="white", ha="center", transform=axis.transAxes)
-    else:
-        axis.imshow(values, cmap=COLOURS, norm=scale, alpha=0.6)
+    side, gap, head, columns = 1.55, 0.12, 0.75, 4
+    across = min(columns, len(images))
+    wide, high = 2 * side + 2 * gap, side + 0.3
+    down = -(-len(images) // columns)
+    canvas = Canvas(gap + max(across * wide, 6.5), head + down * high + 0.75)
+    canvas.text(title, gap, 0.1, 11)
+    for position, (cell, caption) in enumerate(zip(as_cells(images), captions, strict=True)):
+        row, column = divmod(position, columns)
+        left, top = gap + column * wide, head + row * high
+        canvas.text(caption, left, top - 0.04, va="bottom")
+        canvas.image(cell, left, top, side)
+        canvas.map(drawn, position, cell, (left + side + 0.03, top, side))
+    canvas.bar(drawn, gap, head + down * high - 0.1, 5.0)
+    canvas.save(path)

@@ -1,66 +1,305 @@
+"""Which cells are explained, with which methods, and what is left of it on disk."""
+
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from leuk.classifiers.classifier import Classifier, Predictions
 from leuk.classifiers.cnn import CNN
-from leuk.data.labels import Label
-from leuk.explain.choice import choose_cells
-from leuk.explain.explainer import Attribution
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.rules import Folds
+from leuk.errors import ConfigError
+from leuk.explain.callback import Explain
+from leuk.explain.checks import CheckSettings
+from leuk.explain.choice import choose_background, choose_cells, possible_explainers
+from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, judged_cohort, unlabelled_cohort
+from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.overlays import save_overlays
+from leuk.explain.lime import LIME
+from leuk.explain.rollout import AttentionRollout
+from leuk.explain.shap import GradientSHAP, PartitionSHAP
+from leuk.explain.study import COHORT, Study
 
 
-@pytest.fixture
+class Bright(Explainer):
+    """A method that keeps what it was given; some maps are of zeros."""
+
+    name = "bright"
+
+    def __init__(self, zeros: int = 0) -> None:
+        self.zeros = zeros
+        self.images: list[Tensor] = []
+        self.backgrounds: list[Tensor] = []
+
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        self.images.append(images.clone())
+        self.backgrounds.append(background.clone())
+        maps = images.mean(dim=1).clone()
+        maps[: self.zeros] = 0
+        return Attribution(maps, "pixel", checks={"mean": images.mean(dim=(1, 2, 3))})
+
+
+@pytest.fixture(scope="module")
 def cnn() -> CNN:
     torch.manual_seed(0)
     return CNN(resolution=32, widths=(4, 8, 8), hidden=8).eval()
 
 
-def by_hand(cnn: CNN, images: Tensor) -> Tensor:
-    """Grad-CAM from its definition: activations weighed by their mean gradient, summed."""
-    kept: list[Tensor] = []
-    handle = cnn.cam_layer.register_forward_hook(lambda *args: kept.append(args[2]))
-    logits = cnn(images)
-    handle.remove()
-    (gradient,) = torch.autograd.grad(logits[:, Label.ALL].sum(), kept[0])
-    coarse = (gradient.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1, keepdim=True)
-    return nn.functional.interpolate(coarse, images.shape[2:], mode="bilinear")[:, 0].detach()
+@pytest.fixture(scope="module")
+def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
+    made = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(artefacts))
+    made.prepare_data()
+    made.setup()
+    return made
 
 
-def test_gradcam_is_what_its_paper_says(cnn: CNN) -> None:
-    images = torch.rand(5, 3, 32, 32)
-    attribution = GradCAM(batch_size=2).attribute(cnn, images, Label.ALL)
-    torch.testing.assert_close(attribution.maps, by_hand(cnn, images))
-    assert attribution.maps.shape == (5, 32, 32)
-    assert float(attribution.maps.min()) < 0 < float(attribution.maps.max())
+@pytest.fixture(scope="module")
+def predictions(data: CNMCDataModule) -> Predictions:
+    rows = torch.tensor(np.sort(data.split.test))
+    scores = torch.rand(len(rows), generator=torch.Generator().manual_seed(0)).double()
+    return Predictions(rows, scores, data.bank.labels[rows])
 
 
-def test_gradcam_of_the_other_class_has_the_other_sign(cnn: CNN) -> None:
-    images = torch.rand(2, 3, 32, 32)
-    sick, healthy = (GradCAM().attribute(cnn, images, label).maps for label in (1, 0))
-    torch.testing.assert_close(sick, -healthy)
+def pixels(data: CNMCDataModule, rows: Any) -> set[bytes]:
+    return {data.dataset.data[row].tobytes() for row in rows}
 
 
-def test_explaining_leaves_the_classifier_as_it_was(cnn: CNN) -> None:
-    cnn.train()
-    before = {key: value.clone() for key, value in cnn.state_dict().items()}
-    with torch.no_grad():
-        GradCAM().attribute(cnn, torch.rand(2, 3, 32, 32), Label.ALL)
-    assert cnn.training
-    assert all(torch.equal(before[key], value) for key, value in cnn.state_dict().items())
-    assert all(parameter.grad is None for parameter in cnn.parameters())
-    assert not cnn.cam_layer._forward_hooks
+def seen(images: Tensor) -> set[bytes]:
+    whole = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return {image.numpy().tobytes() for image in whole}
 
 
-def test_layer_without_a_grid_is_refused(cnn: CNN, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CNN, "cam_layer", property(lambda self: self.activation))
-    with pytest.raises((ValueError, AssertionError)):
-        GradCAM().attribute(cnn, torch.rand(2, 3, 32, 32), Label.ALL)
+def table(count: int = 400) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    cells = pd.DataFrame(
+        {
+            "label": generator.integers(0, 2, count),
+            "subject": [f"S{i}" for i in generator.integers(0, 10, count)],
+        }
+    )
+    cells["decided"] = np.where(generator.random(count) < 0.9, cells["label"], 1 - cells["label"])
+    return cells
+
+
+def test_chosen_cells_come_from_all_outcomes_and_many_subjects() -> None:
+    cells = table()
+    chosen = cells.iloc[choose_cells(cells, 16)]
+    assert chosen.groupby(["label", "decided"]).size().tolist() == [4, 4, 4, 4]
+    assert chosen["subject"].nunique() >= 4
+    assert choose_cells(cells, 16) == choose_cells(cells.copy(), 16)
+    assert len(set(choose_cells(cells, 1000))) == 400
+
+
+def test_the_first_of_a_larger_choice_are_the_smaller_one() -> None:
+    assert choose_cells(table(), 100)[:16] == choose_cells(table(), 16)
+
+
+def test_background_is_of_both_classes_and_many_subjects_and_follows_the_seed() -> None:
+    train = table().set_index(np.arange(400) * 3)
+    rows = choose_background(train, 20, seed=0)
+    chosen = train.loc[rows]
+    assert chosen["label"].value_counts().tolist() == [10, 10]
+    assert chosen["subject"].nunique() == 10
+    assert rows == choose_background(train, 20, seed=0) == sorted(set(rows))
+    assert rows != choose_background(train, 20, seed=1)
+    assert len(choose_background(train, 1000, seed=0)) == 400
+
+
+def test_background_is_training_cells_alone(
+    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
+) -> None:
+    method = Bright()
+    cohort = judged_cohort(data, predictions, shown=2, count=20, background=30)
+    Study({"bright": method}, tmp_path, "model").of(cnn, cohort)
+    behind = seen(torch.cat(method.backgrounds))
+    assert len(behind) >= 28
+    assert behind <= pixels(data, data.split.train)
+    assert not behind & pixels(data, [*data.split.val, *data.split.test])
+    assert seen(torch.cat(method.images)) <= pixels(data, data.split.test)
+
+
+def test_cohort_says_of_each_cell_what_was_predicted(
+    data: CNMCDataModule, predictions: Predictions
+) -> None:
+    cohort = judged_cohort(data, predictions, shown=4, count=40, background=4)
+    scores = dict(zip(predictions.rows.tolist(), predictions.scores.tolist(), strict=True))
+    assert len(cohort.cells) == len(cohort.images) == 40
+    assert cohort.cells["shown"].tolist() == [True] * 4 + [False] * 36
+    for position, one in enumerate(cohort.cells.to_dict("records")):
+        row = one["row"]
+        assert one["score"] == scores[row]
+        assert one["label"] == int(data.bank.labels[row])
+        assert one["file"] == data.dataset.cells["path"].iloc[row]
+        right = (one["score"] >= 0.5) == one["label"]
+        assert one["outcome"].startswith("true" if right else "false")
+        assert one["outcome"].endswith("positive" if one["score"] >= 0.5 else "negative")
+        assert seen(cohort.images[position][None]) == pixels(data, [row])
+    # Of the last there are no more.
+    assert [len(cohort.of(outcome)) for outcome in OUTCOMES] == [12, 12, 12, 4]
+    assert sorted(cohort.shown) == [0, 1, 2, 3]
+    assert [cohort.cells["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
+
+
+def test_more_cells_than_are_shown_are_explained_only_where_they_are_checked() -> None:
+    assert Explain({}, Path(), shown=16, checked=100).count == 16
+    assert Explain({}, Path(), shown=16, checked=100, checks=CheckSettings()).count == 100
+    assert Explain({}, Path(), shown=16, checked=0, checks=CheckSettings()).count == 16
+
+
+def test_methods_by_patches_are_left_out_or_refused(cnn: CNN) -> None:
+    willing = {"gradcam": GradCAM(), "rollout": AttentionRollout(when_possible=True)}
+    kept, left_out = possible_explainers(willing, cnn)
+    assert list(kept) == ["gradcam"]
+    assert left_out == {"rollout": "CNN has no patches"}
+    with pytest.raises(ConfigError, match=r"explain=rollout: CNN has no patches; choose model=vit"):
+        possible_explainers({"rollout": AttentionRollout()}, cnn)
+
+
+def test_layers_are_looked_up_before_any_work(cnn: CNN) -> None:
+    with torch.device("meta"):
+        model = CNN(resolution=32, widths=(4, 8, 8), hidden=8)
+    with pytest.raises(ConfigError, match=r"layer=blocks\.9: there is no such layer; .*blocks\.0"):
+        possible_explainers({"gradcam": GradCAM(layer="blocks.9")}, model)
+
+
+@pytest.fixture
+def cohort(data: CNMCDataModule, predictions: Predictions) -> Cohort:
+    return judged_cohort(data, predictions, shown=4, count=20, background=6)
+
+
+def test_study_leaves_arrays_a_manifest_and_a_summary(
+    cohort: Cohort, cnn: CNN, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "explanations"
+    methods = {"gradcam": GradCAM(), "bright": Bright(zeros=1)}
+    with caplog.at_level("INFO"):
+        summary = Study(methods, folder, "model").of(cnn, cohort)
+    manifest = pd.read_csv(folder / "manifest.csv")
+    assert manifest["file"].tolist() == cohort.cells["file"].tolist()
+    assert manifest["picture"].notna().tolist() == [True] * 4 + [False] * 16
+    assert all((folder / picture).is_file() for picture in manifest["picture"].dropna())
+    with np.load(folder / "bright.npz") as arrays:
+        assert arrays["rows"].tolist() == manifest["row"].tolist()
+        assert arrays["maps"].shape == (20, 32, 32)
+        # Chunks of 16 cells, the first of each of zeros.
+        whole = [position for position in range(20) if position not in (0, 16)]
+        np.testing.assert_allclose(arrays["maps"][whole], cohort.images.mean(dim=1)[whole])
+        np.testing.assert_allclose(arrays["check_mean"], cohort.images.mean(dim=(1, 2, 3)))
+    assert summary == json.loads((folder / "summary.json").read_text())
+    assert summary["bright"]["degenerate"] == 2
+    assert summary["bright"]["checks"]["mean"] == pytest.approx(float(cohort.images.mean()))
+    assert summary["gradcam"]["seconds_per_cell"] > 0
+    together = summary[COHORT]
+    assert together["warnings"] == ["bright: 2 of 20 maps are degenerate"]
+    assert "bright: 2 of 20 maps are degenerate" in caplog.text
+    assert "gradcam: 20 cells" in caplog.text
+    assert together["background"] == 6
+    assert together["peak_memory_bytes"]["process"] > 10_000_000
+    assert {"explanations/cohort.png", "explanations/figure_9.png"} <= set(together["pictures"])
+    assert all((tmp_path / picture).stat().st_size > 3000 for picture in together["pictures"])
+
+
+def test_the_same_cells_explained_again_give_the_same_arrays(
+    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
+) -> None:
+    found = []
+    for turn in ("one", "two"):
+        # Of the process's random state nothing may depend.
+        torch.manual_seed(len(found))
+        np.random.seed(len(found))  # noqa: NPY002
+        methods = {
+            "gradcam": GradCAM(),
+            "shap_pixels": GradientSHAP(samples=4),
+            "shap_regions": PartitionSHAP(evaluations=20, regions=4),
+            "lime": LIME(samples=30, segments=6),
+        }
+        cohort = judged_cohort(data, predictions, shown=2, count=4, background=6)
+        Study(methods, tmp_path / turn, "model").of(cnn, cohort)
+        arrays = {name: np.load(tmp_path / turn / f"{name}.npz") for name in methods}
+        found.append({(n, key): file[key] for n, file in arrays.items() for key in file.files})
+    assert found[0].keys() == found[1].keys()
+    for name, values in found[0].items():
+        np.testing.assert_array_equal(values, found[1][name], err_msg=str(name))
+
+
+def test_every_question_is_asked_as_the_trainer_asks(
+    cohort: Cohort, cnn: CNN, tmp_path: Path
+) -> None:
+    kinds: list[torch.dtype] = []
+
+    class Asks(Bright):
+        def _explain(self, model: Classifier, images: Tensor, background: Tensor) -> Attribution:
+            kinds.append(model(images).dtype)
+            return super()._explain(model, images, background)
+
+    def asking() -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+    Study({"bright": Asks()}, tmp_path, "model", asking).of(cnn, cohort)
+    assert set(kinds) == {torch.bfloat16}
+
+
+def test_a_class_without_a_right_prediction_is_said(
+    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
+) -> None:
+    sick = Predictions(predictions.rows, torch.ones_like(predictions.scores), predictions.labels)
+    cohort = judged_cohort(data, sick, shown=3, count=10, background=2)
+    summary = Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
+    assert summary[COHORT]["outcomes"]["true negative"] == 0
+    few = judged_cohort(data, sick, shown=1, count=1, background=2)
+    assert few.missing == []
+    (warning,) = summary[COHORT]["warnings"]
+    assert warning.startswith("explanations: no true negative (healthy, called healthy)")
+
+
+def test_cells_without_a_label_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path) -> None:
+    images = torch.rand(3, 3, 32, 32)
+    cohort = unlabelled_cohort(["a.bmp", "b.bmp", "c.bmp"], images, [0.1, 0.9, 0.5], images, 2)
+    summary = Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
+    assert summary[COHORT]["outcomes"] == {UNKNOWN: 3}
+    assert summary[COHORT]["warnings"] == []
+    manifest = pd.read_csv(tmp_path / "manifest.csv")
+    assert manifest["label"].isna().all()
+    assert manifest["picture"].notna().tolist() == [True, True, False]
+
+
+def test_pictures_of_cells_no_longer_shown_are_removed(
+    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
+) -> None:
+    for shown in (6, 2):
+        cohort = judged_cohort(data, predictions, shown, shown, background=2)
+        Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
+    assert len(list((tmp_path / "cells").glob("*.png"))) == 2
+
+
+def test_checks_are_written_beside_the_maps(cohort: Cohort, cnn: CNN, tmp_path: Path) -> None:
+    few = CheckSettings(
+        steps=3, removals=3, sensitivity_cells=2, sensitivity_samples=1, randomised_cells=2, draws=9
+    )
+    folder = tmp_path / "explanations"
+    summary = Study({"gradcam": GradCAM()}, folder, "model", checks=few).of(cnn, cohort)
+    measures = pd.read_csv(folder / "measures.csv").set_index(["method", "measure"])
+    for name, figure in summary["gradcam"]["measures"].items():
+        assert figure["value"] == pytest.approx(measures.loc[("gradcam", name), "value"], abs=1e-5)
+    assert {"infidelity", "positive_border", "area_border"} <= set(summary["gradcam"]["measures"])
+    assert isinstance(summary["gradcam"]["passes_randomisation"], bool)
+    together = summary[COHORT]
+    assert set(together["controls"]) >= {"random", "centre", "edges"}
+    assert together["agreement"]["gradcam"]["gradcam"] == pytest.approx(1)
+    cells = pd.read_csv(folder / "measured_cells.csv")
+    own = cells[cells["method"] == "gradcam"]
+    assert own["row"].tolist() == cohort.cells["row"].tolist()
+    curves = pd.read_csv(folder / "curves.csv")
+    assert set(curves["curve"]) == {"deletion", "insertion"}
+    assert (tmp_path / together["curves"]).stat().st_size > 10_000
+    assert all((tmp_path / table).is_file() for table in together["tables"])
+    assert summary == json.loads((folder / "summary.json").read_text())
 
 
 def test_degenerate_maps_are_told_from_others() -> None:
@@ -69,34 +308,3 @@ def test_degenerate_maps_are_told_from_others() -> None:
     maps[1] = 0.3
     maps[2, 0, 0] = float("nan")
     assert Attribution(maps, "pixel", 0.0).degenerate.tolist() == [True, True, True, False]
-
-
-def test_pictures_show_degenerate_maps_as_such(tmp_path: Path) -> None:
-    images = torch.zeros(2, 3, 16, 16)
-    pictures = []
-    for name, second in (("one", torch.zeros(16, 16)), ("two", torch.full((16, 16), torch.nan))):
-        maps = torch.stack([torch.linspace(-1, 1, 256).view(16, 16), second])
-        drawn = Attribution(maps, "pixel", 0.0)
-        save_overlays(tmp_path / f"{name}.png", images, drawn, ["a", "b"], "title", "unit")
-        pictures.append(np.asarray(Image.open(tmp_path / f"{name}.png")))
-    np.testing.assert_array_equal(*pictures)
-    drawn = Attribution(maps[:1].repeat(2, 1, 1), "pixel", 0.0)
-    save_overlays(tmp_path / "three.png", images, drawn, ["a", "b"], "title", "unit")
-    assert not np.array_equal(pictures[0], np.asarray(Image.open(tmp_path / "three.png")))
-
-
-def test_chosen_cells_come_from_all_outcomes_and_many_subjects() -> None:
-    generator = np.random.default_rng(0)
-    cells = pd.DataFrame(
-        {
-            "label": generator.integers(0, 2, 400),
-            "subject": [f"S{i}" for i in generator.integers(0, 10, 400)],
-        }
-    )
-    cells["decided"] = np.where(generator.random(400) < 0.9, cells["label"], 1 - cells["label"])
-    chosen = cells.iloc[choose_cells(cells, 16)]
-    outcomes = chosen.groupby(["label", "decided"]).size()
-    assert outcomes.tolist() == [4, 4, 4, 4]
-    assert chosen["subject"].nunique() >= 4
-    assert choose_cells(cells, 16) == choose_cells(cells.copy(), 16)
-    assert len(set(choose_cells(cells, 1000))) == 400

@@ -176,4 +176,4 @@ def test_any_kind_of_backbone_has_a_grid(backbone: str) -> None:
     assert features.shape == (2, model.head.in_features)
     assert kept[0].ndim == 4
     assert kept[0].shape[2] == kept[0].shape[3]
-    assert not GradCAM().attribute(model, images, Label.ALL).degenerate.any()
+    assert not GradCAM().attribute(model, images, Label.ALL, images).degenerate.any()

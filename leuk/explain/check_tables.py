@@ -1,0 +1,137 @@
+"""What the checks found, as files beside the explanations and as a few figures for the record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from leuk.explain.checked import Checked
+from leuk.explain.cohort import Cohort
+from leuk.explain.overlays import title_of
+from leuk.store.atomic import whole_file, write_text
+
+REPORTED = (
+    "insertion_minus_deletion_black",
+    "insertion_minus_deletion_blur",
+    "insertion_minus_deletion_black_over_random",
+    "insertion_minus_deletion_blur_over_random",
+    "infidelity",
+    "sensitivity",
+    "randomised_spearman",
+    "randomised_absolute",
+    "area_border",
+    "positive_border",
+    "positive_border_ratio",
+    "positive_interior_ratio",
+    "positive_background_ratio",
+    "positive_border_of_cell_ratio",
+    "r2",
+    "stability",
+    "additivity_error",
+)
+"""The measures that go into the record; :mod:`leuk.explain.checks` says what each means."""
+
+TABLES = ("methods", "measures", "curves", "randomisation")
+"""Tables of a check that are written as they are."""
+
+_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Of methods; told apart by colour-blind readers too (Okabe & Ito 2008)."""
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def save_checks(
+    folder: Path, checked: Checked, cohort: Cohort, title: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the tables and the curves of a check.
+
+    They are ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomisation.csv`` and
+    ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_cells.csv``, every
+    measure of every cell, by its row; and ``curves.png``.
+
+    Args:
+        folder: of the explanations.
+        checked: what was found.
+        cohort: the cells it was found on.
+        title: of the model.
+
+    Returns:
+        For the record: by method ``measures`` (each of :data:`REPORTED` that it has, with
+        ``value``, ``low`` and ``high``) and ``passes_randomisation``; and what is of all methods
+        together: ``controls``, the same of maps that ignore the model, ``agreement`` and
+        ``tables``.
+    """
+    for name in TABLES:
+        write_text(folder / f"{name}.csv", getattr(checked, name).to_csv(index=False))
+    write_text(folder / "agreement.csv", checked.agreement.to_csv(index_label="method"))
+    cells = checked.cells.copy()
+    cells.insert(1, "row", cohort.cells["row"].to_numpy()[cells.pop("cell")])
+    write_text(folder / "measured_cells.csv", cells.to_csv(index=False))
+    _save_curves(folder / "curves.png", checked, title)
+    summary = checked.summary()
+    said = {name: _said(found) for name, found in summary["methods"].items()}
+    controls = set(checked.methods.loc[checked.methods["control"], "method"])
+    together = {
+        "controls": {name: found for name, found in said.items() if name in controls},
+        "agreement": summary["agreement"],
+        "tables": [f"{folder.name}/{name}.csv" for name in (*TABLES, "agreement")],
+        "curves": f"{folder.name}/curves.png",
+    }
+    return {name: found for name, found in said.items() if name not in controls}, together
+
+
+def _said(found: Mapping[str, Any]) -> dict[str, Any]:
+    measures = {
+        name: {bound: found["measures"][name][bound] for bound in ("value", "low", "high")}
+        for name in REPORTED
+        if found["measures"].get(name, {}).get("value") is not None
+    }
+    return {"measures": measures, "passes_randomisation": found["passes_randomisation"]}
+
+
+def _save_curves(path: Path, checked: Checked, title: str) -> None:
+    """Deletion above insertion, a column a way of hiding pixels; controls thin and grey."""
+    ways = list(dict.fromkeys(checked.curves["hide"]))
+    figure = Figure(figsize=(4.2 * len(ways) + 2.0, 6.6), layout="constrained")
+    figure.suptitle(f"{title}\nprobability of the predicted class, mean over subjects", fontsize=11)
+    axes = figure.subplots(2, len(ways), squeeze=False, sharex=True, sharey=True)
+    for line, curve, words in zip(
+        axes,
+        ("deletion", "insertion"),
+        ("of the cell's pixels hidden, highest first", "of them shown, highest first"),
+        strict=True,
+    ):
+        for axis, way in zip(line, ways, strict=True):
+            own = checked.curves[
+                (checked.curves["curve"] == curve) & (checked.curves["hide"] == way)
+            ]
+            _curves(axis, own, checked.methods)
+            better = "low is good" if curve == "deletion" else "high is good"
+            axis.set_title(f"{curve} ({way}): {better}", fontsize=9)
+            axis.set_xlabel(f"share {words}", fontsize=8)
+            axis.tick_params(labelsize=8, labelbottom=True)
+            axis.grid(color="0.92")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _curves(axis: Axes, own: pd.DataFrame, methods: pd.DataFrame) -> None:
+    turns = {True: 0, False: 0}
+    for name, control in zip(methods["method"], methods["control"], strict=True):
+        line = own[own["method"] == name]
+        turn = turns[bool(control)]
+        turns[bool(control)] += 1
+        looks: dict[str, Any] = {
+            "color": "0.6" if control else _COLOURS[turn % len(_COLOURS)],
+            "linestyle": _DASHES[turn % len(_DASHES)],
+            "linewidth": 1.0 if control else 1.6,
+        }
+        label = f"control: {name}" if control else title_of(name)
+        axis.plot(np.asarray(line["share"]), np.asarray(line["probability"]), label=label, **looks)
+    axis.set_xlim(0, 1)

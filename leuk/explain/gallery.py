@@ -1,0 +1,79 @@
+"""Every picture of a cohort: where each goes, and which there is something to draw of."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from leuk.classifiers.classifier import Classifier
+from leuk.explain.cohort import Cohort
+from leuk.explain.explainer import Attribution
+from leuk.explain.overlays import drawn_of, save_overlays
+from leuk.explain.panels import captions, save_cohort, save_panels
+from leuk.explain.thesis_figures import save_figure_9, save_figure_10, save_figure_11
+
+
+def draw_all(
+    folder: Path,
+    title: str,
+    classifier: Classifier,
+    cohort: Cohort,
+    found: Mapping[str, Attribution],
+) -> list[str]:
+    """Draw what was found.
+
+    Args:
+        folder: of the explanations.
+        title: of the model, over every picture.
+        classifier: fitted; Grad-CAM asks it about its layers.
+        cohort: the cells.
+        found: maps of all of them, by method.
+
+    Returns:
+        The pictures, relative to ``folder``, but for each method's own.
+    """
+    if not found:
+        return []
+    for name, maps in found.items():
+        _one_method(folder / f"{name}.png", name, cohort, maps, title)
+    drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
+    pictures = save_panels(folder, cohort, drawn, title)
+    words = f"{title}\naverage maps over {len(cohort.cells)} explained cells, by outcome"
+    save_cohort(folder / "cohort.png", cohort, found, words)
+    return [*pictures, "cohort.png", *_of_the_thesis(folder, title, classifier, cohort, found)]
+
+
+def _one_method(path: Path, name: str, cohort: Cohort, maps: Attribution, title: str) -> None:
+    shown = cohort.shown
+    parts = None if maps.segments is None else maps.segments[shown]
+    checks = {check: values[shown] for check, values in maps.checks.items()}
+    own = replace(maps, maps=maps.maps[shown], segments=parts, checks=checks)
+    drawn = drawn_of(name, own)
+    words = f"{title}\n{drawn.title}; over each cell its subject and the score of leukemia"
+    save_overlays(path, cohort.images[shown], drawn, captions(cohort, shown), words)
+
+
+def _of_the_thesis(
+    folder: Path,
+    title: str,
+    classifier: Classifier,
+    cohort: Cohort,
+    found: Mapping[str, Attribution],
+) -> list[str]:
+    """The thesis's figures that these methods allow."""
+    written = []
+    shap, lime = (
+        {name: maps for name, maps in found.items() if name.startswith(method)}
+        for method in ("shap", "lime")
+    )
+    if "gradcam" in found:
+        written.append("figure_9.png")
+        save_figure_9(folder / written[-1], classifier, cohort, title)
+    if shap:
+        written.append("figure_10.png")
+        words = f"{title}\nSHAP values of healthy and leukemic cells, but for the outermost 0.1 %"
+        save_figure_10(folder / written[-1], cohort, shap, words)
+    if lime:
+        written.append("figure_11.png")
+        words = f"{title}\nLIME: parts of the image, and their weights"
+        save_figure_11(folder / written[-1], cohort, lime, words)
+    return written

@@ -1,0 +1,163 @@
+"""Pictures of a cohort: every method beside each other for one cell, and averages by outcome."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from leuk.explain.cohort import MEANING, UNKNOWN, Cohort
+from leuk.explain.explainer import Attribution
+from leuk.explain.overlays import Canvas, Drawn, Pixels, as_cells, drawn_of
+
+FOLDER = "cells"
+"""Where the pictures of single cells go, below that of the explanations."""
+
+_GAP = 0.22
+_BAR = 0.66
+"""Inches between tiles, and of a colour bar with its words."""
+
+_SIDE = 2.15
+_COLUMNS = 5
+
+
+def panel_name(row: int) -> str:
+    """The picture of the cell of this row, relative to the folder of the explanations."""
+    return f"{FOLDER}/{row:05d}.png"
+
+
+def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title: str) -> list[str]:
+    """Draw one picture for each shown cell; all cells share a scale for each method.
+
+    Pictures of other cells that lie there from before are removed.
+
+    Args:
+        folder: of the explanations.
+        cohort: the cells.
+        drawn: maps of all of them, by method.
+        title: of the model.
+
+    Returns:
+        The pictures, relative to ``folder``, by outcome.
+    """
+    names = {position: panel_name(cohort.cells["row"].iloc[position]) for position in cohort.shown}
+    for path in (folder / FOLDER).glob("*.png"):
+        if f"{FOLDER}/{path.name}" not in names.values():
+            path.unlink()
+    for position, name in names.items():
+        _panel(cohort, drawn, position, title).save(folder / name)
+    return list(names.values())
+
+
+def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Canvas:
+    across, down = min(_COLUMNS, 1 + len(drawn)), -(-(1 + len(drawn)) // _COLUMNS)
+    # A line of the methods' own checks stands between title and map where one has any.
+    over = 0.42 if any(maps.notes[position] for maps in drawn.values()) else 0.25
+    high, head, wide = over + _SIDE + _BAR, 0.95, _SIDE + _GAP
+    canvas = Canvas(max(across * wide + _GAP, 7.0), head + down * high + 0.05)
+    whose, said = described(cohort, position)
+    canvas.text(said, _GAP, 0.12, 13)
+    canvas.text(whose, _GAP, 0.42, 9)
+    canvas.text(title, _GAP, 0.62, 9, color="0.35")
+    cell = as_cells(cohort.images[position : position + 1])[0]
+    canvas.text("the cell", _GAP, head + 0.04, 10)
+    canvas.image(cell, _GAP, head + over, _SIDE)
+    for tile, maps in enumerate(drawn.values(), start=1):
+        row, column = divmod(tile, across)
+        left, top = _GAP + column * wide, head + row * high + over
+        canvas.text(maps.title, left, top - over + 0.04, 10)
+        canvas.text(maps.notes[position], left, top - 0.17, 7.5, color="0.35")
+        canvas.map(maps, position, cell, (left, top, _SIDE))
+        canvas.bar(maps, left, top + _SIDE + 0.05, _SIDE)
+    return canvas
+
+
+def described(cohort: Cohort, position: int) -> tuple[str, str]:
+    """Which cell it is, and what the classifier said of it beside what is true."""
+    one = cohort.cells.iloc[position]
+    outcome = str(one["outcome"])
+    truth = "truth unknown"
+    if outcome != UNKNOWN:
+        said = MEANING[outcome].partition(",")[0]
+        truth = f"truth: {said}, {verdict(outcome)} ({outcome})"
+    return f"{one['file']}    {one['subject']}", f"score {one['score']:.2f} of leukemia, {truth}"
+
+
+def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
+    """A few words on each cell: whose it is, its score, right or wrong."""
+    words = []
+    for position in positions:
+        one = cohort.cells.iloc[position]
+        whose = one["subject"] or Path(one["file"]).stem
+        words.append(f"{whose}   {one['score']:.2f}   {verdict(str(one['outcome']))}")
+    return words
+
+
+def verdict(outcome: str) -> str:
+    """``right``, ``WRONG``, or nothing where the truth is unknown."""
+    if outcome == UNKNOWN:
+        return ""
+    return "right" if outcome.startswith("true") else "WRONG"
+
+
+def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str) -> None:
+    """Draw the average map of each method over the cells of each outcome.
+
+    Degenerate maps are left out of an average.
+
+    Args:
+        path: the PNG.
+        cohort: the cells.
+        found: maps of all of them, by method.
+        title: over the picture.
+    """
+    side, label, step = 1.5, 1.75, 1.64
+    methods = {name: drawn_of(name, averaged(cohort, maps)) for name, maps in found.items()}
+    counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
+    heights = [step if count else 0.85 for count in counts.values()]
+    tops = list(accumulate(heights, initial=1.0))
+    canvas = Canvas(max(label + (1 + len(methods)) * step, 7.0), tops[-1] + 0.85)
+    canvas.text(title, 0.12, 0.1, 11)
+    for column, name in enumerate(["mean cell", *(drawn.title for drawn in methods.values())]):
+        canvas.text(name, label + column * step, tops[0] - 0.05, 9, va="bottom")
+    for row, (outcome, mean) in enumerate(zip(counts, mean_cells(cohort), strict=True)):
+        words = MEANING[outcome].replace(", ", ",\n")
+        canvas.text(f"{outcome}\n{words}\n{counts[outcome]} cells", 0.12, tops[row] + 0.05, 9)
+        if not counts[outcome]:
+            words = "no such cell among those explained"
+            canvas.text(words, label, tops[row] + 0.05, 9, color="0.4")
+            continue
+        canvas.image(mean, label, tops[row], side)
+        # Of what few cells reach an average shows next to nothing.
+        core = np.where(mean.max(axis=2, keepdims=True) > mean.max() / 2, mean, 0)
+        for column, drawn in enumerate(methods.values(), start=1):
+            canvas.map(drawn, row, core, (label + column * step, tops[row], side))
+    for column, drawn in enumerate(methods.values(), start=1):
+        canvas.bar(drawn, label + column * step, tops[-1], side)
+    canvas.save(path)
+
+
+def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
+    """The mean map of each outcome, ``(outcomes, R, R)``, per pixel whatever the method's unit.
+
+    An outcome without a cell, or of degenerate maps alone, has a map of zeros.
+    """
+    means = []
+    usable = ~maps.degenerate
+    for outcome in cohort.outcomes:
+        own = torch.zeros(len(usable), dtype=torch.bool)
+        own[cohort.of(outcome)] = True
+        chosen = maps.maps[own & usable]
+        means.append(chosen.mean(dim=0) if len(chosen) else torch.zeros_like(maps.maps[0]))
+    return Attribution(torch.stack(means), maps.unit, signed=maps.signed)
+
+
+def mean_cells(cohort: Cohort) -> Pixels:
+    """The mean image of each outcome, ``(outcomes, R, R, 3)``; black where there is no cell."""
+    empty = torch.zeros_like(cohort.images[:1])
+    groups = [
+        cohort.images[positions] if (positions := cohort.of(outcome)) else empty
+        for outcome in cohort.outcomes
+    ]
+    return as_cells(torch.stack([images.mean(dim=0) for images in groups]))

@@ -1,0 +1,46 @@
+"""Attention rollout (Abnar & Zuidema 2020): how much of each patch reaches [CLS] by attention."""
+
+import torch
+from torch import Tensor
+
+from leuk.classifiers.classifier import Classifier
+from leuk.config.ranges import Count
+from leuk.explain.explainer import Attribution, Explainer
+from leuk.explain.perturb import patch_segments, spread
+
+
+class AttentionRollout(Explainer):
+    """Attention of all blocks, multiplied from the first to the last, as [CLS] sees it.
+
+    Heads are averaged and the residual connection counts as much as the attention (section 3 of
+    the paper). It asks neither for a class nor for the head's weights, so it is no evidence for
+    anything: it stands beside Grad-CAM to show how far the two differ.
+
+    Args:
+        batch_size: images a pass.
+        when_possible: leave classifiers without patches out rather than refuse them.
+    """
+
+    name = "rollout"
+    needs_patches = True
+
+    def __init__(self, batch_size: Count = 64, when_possible: bool = False) -> None:
+        self.batch_size = batch_size
+        self.when_possible = when_possible
+
+    @torch.no_grad()
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        reached = torch.cat(
+            [self._rolled(classifier, part) for part in images.split(self.batch_size)]
+        )
+        segments = patch_segments(images.shape[-1], reached.shape[1], len(images))
+        return Attribution(spread(reached, segments), "patch", segments=segments, signed=False)
+
+    def _rolled(self, classifier: Classifier, images: Tensor) -> Tensor:
+        """Share of each patch in [CLS], ``float32 (B, N)`` on the CPU."""
+        attention = classifier.attention(images).float().mean(dim=2)  # (B, depth, 1 + N, 1 + N)
+        mixed = (attention + torch.eye(attention.shape[-1], device=images.device)) / 2
+        rolled = mixed[:, 0]
+        for block in mixed[:, 1:].unbind(dim=1):
+            rolled = block @ rolled
+        return rolled[:, 0, 1:].cpu()

@@ -1,0 +1,195 @@
+"""Explanations of a finished cell of the grid, made later, without training."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig
+from torch import Tensor
+
+from leuk.classifiers.classifier import Classifier
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.decode import Decoded, Frame, decode
+from leuk.data.layouts import IMAGE_SUFFIXES
+from leuk.errors import ConfigError, DataError, StoreError
+from leuk.explain.choice import choose_background, possible_explainers
+from leuk.explain.cohort import Cohort, unlabelled_cohort
+from leuk.explain.study import COHORT
+from leuk.grid.state import LOCK
+from leuk.runs.finished import Finished
+from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.judging import EXPLANATIONS, explain_callback
+from leuk.store.atomic import ensure_writable
+
+log = logging.getLogger(__name__)
+
+_BATCH = 64
+_NAMED = 3
+"""Files that are named where there may be many."""
+
+
+def explanations_folder(cfg: DictConfig) -> Path:
+    """Where ``leuk explain`` writes.
+
+    ``explanations`` below the run for its own test cells, ``explanations-<folder>`` for a folder
+    of images, ``explanations-<name>`` where a name is given.
+    """
+    run = Path(str(cfg.run)).expanduser().resolve()
+    name = str(cfg.name)
+    if name == EXPLANATIONS and cfg.images is not None:
+        name = Path(str(cfg.images)).expanduser().resolve().name
+    return run / (name if name == EXPLANATIONS else f"{EXPLANATIONS}-{name}")
+
+
+def check_explaining(cfg: DictConfig) -> None:
+    """Refuse what cannot be explained, before anything is written.
+
+    Raises:
+        ConfigError: no finished run, no method, or one that its classifier does not allow.
+        DataError: no images to explain.
+        StoreError: nothing can be written there, or the run's checkpoint is not its own.
+    """
+    finished = Finished.read(cfg.run)
+    explainers = build_named(cfg.explain)
+    if not explainers:
+        raise ConfigError("explain=none: nothing would be explained; choose a method")
+    possible_explainers(explainers, finished.classifier())
+    if cfg.images is not None:
+        _files(cfg.images)
+    ensure_writable(finished.folder, "run")
+
+
+def explain_run(cfg: DictConfig) -> None:
+    """Explain a finished run's own test cells, or the images of a folder.
+
+    Explanations of its own cells, under the usual name, become those of its record.
+
+    Raises:
+        DataError: images that cannot be read, or data that is no longer there.
+        StoreError: another process works in the run's folder.
+    """
+    finished = Finished.read(cfg.run)
+    try:
+        held = FileLock(finished.folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(f"{finished.folder}: another process works there; wait for it") from error
+    with held:
+        folder = explanations_folder(cfg)
+        summary = _explained(cfg, finished, folder)
+        if folder.name == EXPLANATIONS:
+            _take_down(finished, summary)
+    log.info("%s: explained, look in %s", finished.folder.name, folder)
+
+
+def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, Any]:
+    data, classifier = finished.data(cfg.root), finished.classifier()
+    callbacks = build_named(cfg.callbacks, ("channels_last",))
+    explain = explain_callback(cfg, folder, finished.folder.name)
+    trainer = _trainer(cfg, finished.folder, [*callbacks.values(), explain])
+    if cfg.images is None:
+        trainer.test(classifier, datamodule=data, verbose=False)
+        return explain.summary
+    classifier.to(trainer.strategy.root_device)
+    for callback in callbacks.values():
+        callback.setup(trainer, classifier, "test")
+    cohort = _cohort_of(cfg, explain.count, data, classifier, trainer)
+    return explain.study(trainer).of(classifier, cohort)
+
+
+def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:
+    """One that asks, with gradients possible, and writes nothing."""
+    changes = {"logger": False, "enable_checkpointing": False, "inference_mode": False}
+    try:
+        return build_trainer(cfg, folder, callbacks, **changes)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+
+
+def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
+    """Put new explanations in the place of the record's."""
+    record = finished.record
+    before = record.explanations
+    record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
+    old = before.get(COHORT, {}).get("warnings", [])
+    kept = [warning for warning in record.warnings if warning not in old]
+    record.warnings = kept + summary[COHORT]["warnings"]
+    record.write(finished.folder)
+
+
+def _files(images: str) -> list[Path]:
+    """The cell images of a folder, by path."""
+    folder = Path(images).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"images={images}: no such folder; name one that holds cell images")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise DataError(f"images={images}: no .bmp or .png image in it")
+    return found
+
+
+def _cohort_of(
+    cfg: DictConfig, most: int, data: CNMCDataModule, classifier: Classifier, trainer: Trainer
+) -> Cohort:
+    """The first images of a folder, as the run sees its own cells, and its scores of them."""
+    root = Path(cfg.images).expanduser()
+    files = _files(cfg.images)
+    if len(files) > most:
+        log.warning(
+            "the first %d of %d images are explained; set explain_cells for more", most, len(files)
+        )
+        files = files[:most]
+    decoded = [_decoded(path, Frame(data.resolution, data.framing)) for path in files]
+    _say_of_sizes(data, files, decoded)
+    pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
+    images = pixels.permute(0, 3, 1, 2).float().div(255)
+    behind = choose_background(data.part("train"), cfg.explain_background, data.seed)
+    return unlabelled_cohort(
+        [path.relative_to(root).as_posix() for path in files],
+        images,
+        _scores(classifier, trainer, images),
+        data.bank.gather(torch.tensor(behind), torch.device("cpu"))["images"],
+        cfg.explain_cells,
+    )
+
+
+def _decoded(path: Path, frame: Frame) -> Decoded:
+    try:
+        return decode(path, frame)
+    except DataError as error:
+        what = str(error).rpartition(";")[0]
+        raise DataError(f"{what}; replace the file or take it out of the folder") from error
+
+
+def _say_of_sizes(data: CNMCDataModule, files: list[Path], decoded: list[Decoded]) -> None:
+    """Say so where images are not of the size of those that the model was fitted on."""
+    fitted = {tuple(size) for size in np.unique(data.dataset.store.sizes, axis=0).tolist()}
+    others = [path.name for path, one in zip(files, decoded, strict=True) if one.size not in fitted]
+    if others:
+        more = ", ..." if len(others) > _NAMED else ""
+        sizes = ", ".join(f"{wide} x {high}" for wide, high in sorted(fitted))
+        log.warning(
+            "%d of %d images are not of the size the model was fitted on (%s px): %s%s; they are "
+            "brought to %d px by the run's own framing (%s) like the others",
+            *(len(others), len(files), sizes, ", ".join(others[:_NAMED]), more),
+            *(data.resolution, data.framing),
+        )
+
+
+@torch.no_grad()
+def _scores(classifier: Classifier, trainer: Trainer, images: Tensor) -> list[float]:
+    """Probabilities of leukemia, as test cells are judged."""
+    scores = []
+    for part in images.split(_BATCH):
+        with trainer.precision_plugin.forward_context():
+            logits = classifier.asked(part.to(classifier.device))
+        scores += logits.double().softmax(dim=1)[:, 1].tolist()
+    return scores

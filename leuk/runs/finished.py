@@ -1,0 +1,136 @@
+"""A finished cell of the grid, read back: its settings, its classifier and its data."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from leuk.classifiers.classifier import Classifier
+from leuk.config.targets import check_targets, instantiate
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.decode import Frame
+from leuk.errors import ConfigError, DataError, StoreError
+from leuk.grid.record import FILE, Record
+from leuk.runs.checkpoints import read_checkpoint
+
+CONFIG = ".hydra/config.yaml"
+WEIGHTS = "checkpoints/best.ckpt"
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A complete cell of the grid.
+
+    Attributes:
+        folder: where it lies.
+        record: what it left.
+        cfg: the settings it was run with.
+    """
+
+    folder: Path
+    record: Record
+    cfg: DictConfig
+
+    @classmethod
+    def read(cls, run: str) -> "Finished":
+        """Read the cell in a folder.
+
+        Args:
+            run: the folder, below ``outputs/runs/<name>``.
+
+        Raises:
+            ConfigError: no finished cell there.
+            StoreError: its record cannot be read.
+        """
+        folder = Path(run).expanduser().resolve()
+        advice = "name the folder of a finished cell, below outputs/runs/NAME"
+        if not folder.is_dir():
+            raise ConfigError(f"run={run}: no such folder; {advice}")
+        if not (folder / FILE).is_file():
+            cells = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+            below = f"it holds several cells, name one: {', '.join(cells)}" if cells else advice
+            raise ConfigError(f"run={run}: no {FILE} in it; {below}")
+        record = Record.read(folder)
+        if record.status != "complete":
+            raise ConfigError(
+                f"run={run}: not finished ({record.state}); start leuk train again as it was"
+            )
+        for file in (CONFIG, WEIGHTS):
+            if not (folder / file).is_file():
+                raise ConfigError(f"run={run}: no {file} in it; {advice}")
+        cfg = cast(DictConfig, OmegaConf.load(folder / CONFIG))
+        # Where a moved folder's artefacts are now; a cache of its own stays what it was.
+        if folder.parent.parent.name == "runs":
+            cfg.outputs = str(folder.parents[2])
+        return cls(folder, record, cfg)
+
+    @property
+    def frame(self) -> Frame:
+        """What part of each image its classifier sees, and at what size."""
+        return Frame(int(self.cfg.data.resolution), self.cfg.data.framing)
+
+    @property
+    def weights_digest(self) -> str:
+        """Hash of the file of its best weights."""
+        with (self.folder / WEIGHTS).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def classifier(self) -> Classifier:
+        """The classifier with its best weights, on the CPU, in evaluation mode.
+
+        Raises:
+            ConfigError: the settings name something else than a classifier.
+            StoreError: the checkpoint cannot be read, or is not of this cell.
+        """
+        target = str(self.cfg.model._target_)
+        check_targets({"model": {"_target_": target}})
+        form = get_class(target)
+        if not issubclass(form, Classifier):
+            raise ConfigError(f"{self.folder / CONFIG}: {target} is not a classifier")
+        stamp = {"form": form.__name__, "settings": self.record.fingerprint}
+        if files := self.record.data.get("files"):
+            stamp["data"] = files
+        path = self.folder / WEIGHTS
+        read_checkpoint(path, stamp)
+        try:
+            loaded = form.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, TypeError) as error:
+            what = " ".join(str(error).split())
+            raise StoreError(
+                f"{path}: not weights of this leuk's {form.__name__}, but of another version's "
+                f"({what}); use the leuk of the run ({self.record.versions.get('leuk')}), or run "
+                "the cell again"
+            ) from error
+        assert isinstance(loaded, Classifier)
+        return loaded.eval()
+
+    def data(self, root: str | None = None) -> CNMCDataModule:
+        """The cells that it was fitted and judged on, set up.
+
+        Args:
+            root: where the images lie now, if they have moved.
+
+        Raises:
+            ConfigError: ``root`` for stand-in cells, which have none.
+            DataError: no such folder of images.
+            StoreError: the data is not what it was.
+        """
+        if root is not None:
+            if "root" not in self.cfg.data:
+                raise ConfigError(f"root={root}: {self.folder.name} is of stand-in cells")
+            self.cfg.data.root = root
+        where = self.cfg.data.get("root")
+        if where is not None and not Path(where).expanduser().is_dir():
+            raise DataError(f"{where}: no such folder; say where the images lie now: root=DIR")
+        data: CNMCDataModule = instantiate(self.cfg.data, split=instantiate(self.cfg.split))
+        if self.record.data.get("files") not in (None, data.listing()):
+            raise StoreError(
+                f"{data.root}: not the data that {self.folder.name} was fitted on; say where that "
+                "is: root=DIR"
+            )
+        data.prepare_data()
+        data.setup()
+        return data

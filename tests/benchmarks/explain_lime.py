@@ -1,0 +1,217 @@
+"""What LIME takes beside the classifier itself and beside lime as people call it, in one run.
+
+By turns: the classifier alone at its best batch size, about random cells of 224 px that lie on its
+device; ``LIME``, which explains cells with as many samples each; and lime's own image explainer
+(ten images a pass, put together in numpy), with the same superpixels and the same hidden image,
+both as people call it (an image in float64, the classifier as it is built: float32, contiguous)
+and with the precision and layout of the others::
+
+    python tests/benchmarks/explain_lime.py [cnn vit hybrid] [--precision 32-true]
+
+Says where the rest goes: ``compose`` puts the images together, measured with a classifier that
+looks at none, as is ``loop``, the same of lime's own; ``superpixels`` is SLIC, and ``draw``,
+``distances`` and ``fit`` are lime's. ``passes`` is what is left: passes of another size than the
+best, and noise. ``--busy`` counts processor time, for one thread on a machine with other work.
+"""
+
+import argparse
+import contextlib
+import copy
+import io
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lime.lime_image import LimeImageExplainer
+from side_by_side import SIDE
+from sklearn.metrics import pairwise_distances
+from torch import Tensor
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+from leuk.explain.explainer import as_judged
+from leuk.explain.lime import LIME, PatchLIME, PresenceLime
+from leuk.explain.perturb import ask, ask_parts, hidden
+from leuk.explain.superpixels import cell_superpixels
+from leuk.runs.device import precision_for
+
+FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
+BATCHES = (4, 8, 16, 32, 64, 128)
+
+
+CLOCK = [time.perf_counter]
+
+
+def cells(count: int, device: str) -> Tensor:
+    """Speckled discs on black, ``(count, 3, 224, 224)``, as large as cells are."""
+    place = torch.arange(SIDE) - SIDE / 2
+    disc = place[:, None] ** 2 + place**2 < (SIDE / 3.2) ** 2
+    speckles = 0.2 + 0.6 * torch.rand(
+        count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
+    )
+    return (speckles * disc).to(device, memory_format=torch.channels_last)
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """How long some work takes, the device's part of it too."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = CLOCK[0]()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return CLOCK[0]() - started
+
+
+def best_batch(classifier: Classifier, images: Tensor, device: str) -> int:
+    """The batch size with the most images a second."""
+    taken = {}
+    for batch in BATCHES:
+        ask(classifier, images[:batch], batch)
+        work = partial(ask, classifier, images, batch)
+        taken[batch] = min(seconds(work, device) for _ in range(2))
+    print("  seconds by batch size:", {size: round(took, 2) for size, took in taken.items()})
+    return min(taken, key=lambda batch: taken[batch])
+
+
+def lime_image(classifier: Callable[[Tensor], Tensor], image: Tensor, method: LIME) -> None:
+    """lime's own explainer of one ``(1, 3, R, R)`` image, in its precision.
+
+    The black around the cell is a superpixel more.
+    """
+    segments = cell_superpixels(image, method.segments)[0].numpy()
+    segments = np.where(segments < 0, segments.max() + 1, segments)
+    other = hidden(image, method.hide)[0].permute(1, 2, 0).cpu().numpy()
+
+    def probabilities(batch: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            images = torch.from_numpy(batch).permute(0, 3, 1, 2).to(image.device).float()
+            found: npt.NDArray[np.float32] = classifier(images).float().softmax(1).cpu().numpy()
+            return found
+
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        LimeImageExplainer(random_state=0).explain_instance(
+            image[0].permute(1, 2, 0).cpu().numpy(),
+            probabilities,
+            hide_color=other,
+            num_samples=method.samples,
+            segmentation_fn=lambda _: segments,
+        )
+
+
+def blind(images: Tensor) -> Tensor:
+    """A classifier that looks at no image."""
+    return images[:, :2, 0, 0]
+
+
+def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[str, float]:
+    """Seconds of the parts of one explanation but the classifier's."""
+    segments = cell_superpixels(image, method.segments)
+    count, parts = int(segments.max()) + 1, segments[0].to(device)
+    other = hidden(image, method.hide)[0]
+    weights = torch.randn(count, generator=torch.Generator().manual_seed(0))
+
+    def linear(there: Tensor) -> Tensor:
+        return there.float() @ weights
+
+    generator = np.random.RandomState(0)
+    presence = generator.randint(0, 2, (method.samples, count))
+    lime = PresenceLime(None, 0)
+    lime.fit(linear, count, method.samples)  # imports what it needs
+    taken = {
+        "compose": lambda: ask_parts(
+            blind,  # type: ignore[arg-type]
+            image[0],
+            other,
+            parts,
+            torch.from_numpy(presence).bool(),
+            size,
+        ),
+        "superpixels": lambda: cell_superpixels(image, method.segments),
+        "draw": lambda: generator.randint(0, 2, presence.shape),
+        "distances": lambda: pairwise_distances(presence, presence[:1], metric="cosine"),
+        "lime": lambda: lime.fit(linear, count, method.samples),
+    }
+    found = {name: min(seconds(work, device) for _ in range(3)) for name, work in taken.items()}
+    found["loop"] = seconds(partial(lime_image, blind, image, method), device)
+    found["fit"] = found.pop("lime") - found["draw"] - found["distances"]
+    for kept in (5, 10):
+        chosen = PresenceLime(kept, 0)
+        took = seconds(partial(chosen.fit, linear, count, method.samples), device)
+        print(f"  lime's part with features={kept}: {took:.3f} s")
+    return found
+
+
+def measure(name: str, args: argparse.Namespace, device: str) -> None:
+    """Print one classifier's lines."""
+    torch.manual_seed(0)
+    plain = FORMS[name]().to(device)
+    classifier = copy.deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = cells(max(BATCHES), device)
+    many = images.repeat(-(-args.samples // len(images)), 1, 1, 1)[: args.samples]
+    method = LIME(samples=args.samples, repeats=1, batch_size=args.batch_size)
+    taken: dict[str, list[float]] = defaultdict(list)
+    with as_judged(classifier), as_judged(plain):
+        batch = best_batch(classifier, images, device)
+        for cell in images[: args.rounds].split(1):
+            for who, work in {
+                "alone": partial(ask, classifier, many, batch),
+                "lime": partial(method.attribute, classifier, cell, 1, cell),
+                "same": partial(lime_image, classifier, cell, method),
+            }.items():
+                taken[who].append(seconds(work, device))
+            with torch.autocast(device, enabled=False):
+                work = partial(lime_image, plain, cell.double(), method)
+                taken["people"].append(seconds(work, device))
+        size = method.passes(images)
+        parts = where_it_goes(images[:1], method, size, device)
+    alone, own, same, people = (median(of) for of in taken.values())
+    loop = parts.pop("loop")
+    parts["passes"] = own - alone - sum(parts.values())
+    rest = ", ".join(f"{part} {took:.3f} s" for part, took in parts.items())
+    print(
+        f"{name}: {args.samples} images alone {alone:.2f} s (batch {batch}), lime {own:.2f} s "
+        f"(batch {size}); ratio {own / alone:.2f}\n  of the rest {rest}\n  lime_image as people "
+        f"call it {people:.2f} s; ratio {people / own:.2f}; with the same precision and layout "
+        f"{same:.2f} s; ratio {same / own:.2f}; of it loop {loop:.2f} s",
+        flush=True,
+    )
+    if classifier.has_patches:
+        patches = PatchLIME(samples=args.samples, repeats=1, batch_size=args.batch_size)
+        took = seconds(partial(patches.attribute, classifier, images[:1], 1, images[:8]), device)
+        print(f"  lime_patches {took:.2f} s; {took / alone:.2f} of the classifier alone")
+
+
+def main() -> None:
+    """Print seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(FORMS), help="all without any")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3, help="cells explained")
+    parser.add_argument("--batch-size", type=int, default=None, help="of LIME")
+    parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
+    parser.add_argument("--busy", action="store_true", help="count processor time")
+    args = parser.parse_args()
+    if args.busy:
+        CLOCK[0] = time.process_time
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = args.precision or precision_for(device)
+    half: AbstractContextManager[object] = torch.autocast(
+        device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"
+    )
+    print(f"{device}, {precision}, {torch.get_num_threads()} threads")
+    with half:
+        for name in args.names:
+            measure(name, args, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What SHAP takes beside the classifier itself, for as many images, in one run.
+
+The classifier alone is asked at its best batch size, about random cells of 224 px that lie on its
+device; ``PartitionSHAP`` as it is then explains cells, as many evaluations each, by turns::
+
+    python tests/benchmarks/explain_shap.py [cnn vit hybrid] [--precision 32-true]
+
+Says where the rest goes: ``compose`` puts the images together, ``shap`` is what the library does
+between its questions, measured with a classifier that answers at once. ``passes`` is what is left:
+passes of another size than the best, and noise. Last come the other methods' seconds a cell.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+import torch
+from side_by_side import SIDE
+from torch import Tensor
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+from leuk.explain.explainer import Explainer, as_judged
+from leuk.explain.perturb import ask, ask_parts, hidden, patch_segments
+from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
+from leuk.explain.shap_masker import ROUND, owen_values
+from leuk.runs.device import precision_for
+
+FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
+BATCHES = (4, 8, 16, 32, 64, 128)
+
+
+def cells(count: int, device: str) -> Tensor:
+    """Speckled discs on black, ``(count, 3, 224, 224)``, as large as cells are."""
+    place = torch.arange(SIDE) - SIDE / 2
+    disc = place[:, None] ** 2 + place**2 < (SIDE / 3.2) ** 2
+    speckles = 0.2 + 0.6 * torch.rand(
+        count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
+    )
+    return (speckles * disc).to(device, memory_format=torch.channels_last)
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """How long some work takes, the device's part of it too."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def best_batch(classifier: Classifier, images: Tensor, device: str) -> int:
+    """The batch size with the most images a second."""
+    taken = {}
+    for batch in BATCHES:
+        ask(classifier, images[:batch], batch)
+        taken[batch] = seconds(partial(ask, classifier, images, batch), device)
+    print("  seconds by batch size:", {size: round(took, 2) for size, took in taken.items()})
+    return min(taken, key=lambda batch: taken[batch])
+
+
+def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
+    """Seconds of the library for one cell, with answers that cost nothing."""
+    differs = (image != hidden(image[None], method.hide)[0]).any(dim=0).float().cpu()
+    step = SIDE // method.regions
+    players = torch.nn.functional.max_pool2d(differs[None], step)[0] > 0
+    weights = torch.randn(players.numel())
+    answer = partial(torch.mv, vec=weights)
+    return seconds(
+        lambda: owen_values(lambda there: answer(there.float()), players, method.evaluations, 0),
+        "cpu",
+    )
+
+
+def composing(image: Tensor, method: PartitionSHAP, device: str) -> float:
+    """Seconds of putting one cell's images together, with a classifier that looks at none."""
+
+    def blind(images: Tensor) -> Tensor:
+        return images[:, :2, 0, 0]
+
+    other = hidden(image[None], method.hide)[0]
+    count = method.regions**2
+    grid = patch_segments(SIDE, count, 1)[0].to(device)
+    there = torch.rand(method.evaluations, count) < 0.5
+    return seconds(
+        lambda: ask_parts(blind, image, other, grid, there, ROUND),  # type: ignore[arg-type]
+        device,
+    )
+
+
+def measure(name: str, args: argparse.Namespace, device: str) -> None:
+    """Print one classifier's lines."""
+    torch.manual_seed(0)
+    classifier = FORMS[name]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = cells(max(BATCHES), device)
+    many = images.repeat(-(-args.evaluations // len(images)), 1, 1, 1)[: args.evaluations]
+    with as_judged(classifier):
+        batch = best_batch(classifier, images, device)
+    method = PartitionSHAP(evaluations=args.evaluations)
+    method.attribute(classifier, images[:1], 1, images[:1])  # numba compiles
+    alone, explained = [], []
+    for cell in images[: args.rounds].split(1):
+        with as_judged(classifier):
+            alone.append(seconds(partial(ask, classifier, many, batch), device))
+        explained.append(method.attribute(classifier, cell, 1, cell).seconds)
+    plain, whole = sorted(alone)[len(alone) // 2], sorted(explained)[len(explained) // 2]
+    compose, between = composing(images[0], method, device), shap_alone(images[0], method)
+    print(
+        f"{name}: {args.evaluations} images alone {plain:.2f} s (batch {batch}), shap_regions "
+        f"{whole:.2f} s; ratio {whole / plain:.2f}; of it compose {compose:.2f} s, shap "
+        f"{between:.2f} s, passes {whole - plain - compose - between:.2f} s",
+        flush=True,
+    )
+    others: list[Explainer] = [GradientSHAP()]
+    if classifier.has_patches:
+        others.append(PatchSHAP(evaluations=args.evaluations))
+    for other in others:
+        taken = other.attribute(classifier, images[:1], 1, images[:8]).seconds
+        print(f"  {other.name}: {taken:.2f} s a cell", flush=True)
+
+
+def main() -> None:
+    """Print seconds and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(FORMS), help="all without any")
+    parser.add_argument("--evaluations", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3, help="cells explained")
+    parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = args.precision or precision_for(device)
+    half: AbstractContextManager[object] = torch.autocast(
+        device, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"
+    )
+    print(f"{device}, {precision}, {torch.get_num_threads()} threads")
+    with half:
+        for name in args.names:
+            measure(name, args, device)
+
+
+if __name__ == "__main__":
+    main()

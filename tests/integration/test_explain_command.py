@@ -1,0 +1,273 @@
+"""``leuk explain`` through the real command line, and how methods are chosen."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, write_cell
+from filelock import FileLock
+from PIL import Image
+
+from leuk.cli import main
+from leuk.grid.record import Record
+
+QUICK = ["explain_cells=6", "explain_background=4", "checks=none", "trainer=cpu"]
+"""Overrides that keep explaining short."""
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> dict[str, Path]:
+    """Folders of a fitted CNN and a fitted ViT, explained with Grad-CAM."""
+    outputs = tmp_path_factory.mktemp("fitted")
+    folders = {}
+    for model in ("cnn", "vit"):
+        small = [text for text in SMALL if not text.startswith(("explain", "check", "trainer"))]
+        run = ["train", f"outputs={outputs}", f"name={model}", f"data.cache={artefacts}", *small]
+        assert main([*run, *QUICK, f"model={model}", "explain=gradcam", "fit.epochs=1"]) == 0
+        (folders[model],) = (path.parent for path in outputs.glob(f"runs/{model}/*/record.json"))
+    return folders
+
+
+@pytest.fixture
+def run(fitted: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a fitted run, for a test of its own."""
+
+    def copied(model: str) -> Path:
+        target = tmp_path / "runs" / "own" / fitted[model].name
+        return Path(shutil.copytree(fitted[model], target))
+
+    return copied
+
+
+def explain(folder: Path, *overrides: str) -> int:
+    given = {override.split("=")[0] for override in overrides}
+    kept = [override for override in QUICK if override.split("=")[0] not in given]
+    return main(["explain", f"run={folder}", *kept, *overrides])
+
+
+def test_explained_later_gives_the_arrays_of_the_run_itself(run: Callable[[str], Path]) -> None:
+    folder = run("cnn")
+    before = Record.read(folder)
+    shutil.move(folder / "explanations", folder / "first")
+    assert explain(folder, "explain=gradcam") == 0
+    with (
+        np.load(folder / "first/gradcam.npz") as one,
+        np.load(folder / "explanations/gradcam.npz") as two,
+    ):
+        assert one.files == two.files
+        for name in one.files:
+            np.testing.assert_array_equal(one[name], two[name])
+    manifests = [pd.read_csv(folder / name / "manifest.csv") for name in ("first", "explanations")]
+    pd.testing.assert_frame_equal(*manifests)
+    after = Record.read(folder)
+    assert after.metrics == before.metrics
+    assert set(after.explanations) == set(before.explanations)
+
+
+def test_other_methods_later_take_the_place_of_the_record_s(run: Callable[[str], Path]) -> None:
+    folder = run("vit")
+    assert explain(folder, "explain=[gradcam,rollout]") == 0
+    record = Record.read(folder)
+    assert set(record.explanations) == {"gradcam", "rollout", "cohort"}
+    for method in ("gradcam", "rollout"):
+        said = record.explanations[method]
+        assert said["cells"] == 6
+        assert (folder / said["picture"]).stat().st_size > 10_000
+        assert np.load(folder / said["arrays"])["maps"].shape == (6, 32, 32)
+
+
+def test_a_name_keeps_the_record_s_explanations(run: Callable[[str], Path]) -> None:
+    folder = run("vit")
+    before = (folder / "record.json").read_bytes()
+    assert explain(folder, "explain=rollout", "name=mine") == 0
+    assert (folder / "explanations-mine/rollout.npz").is_file()
+    assert (folder / "record.json").read_bytes() == before
+
+
+def test_images_of_a_folder(
+    run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = run("cnn"), tmp_path / "new"
+    for number in range(3):
+        write_cell(images / f"deep/{number}.bmp", 100 + 20 * number, size=64)
+    write_cell(images / "large.png", 120, size=90)
+    assert explain(folder, f"images={images}", "explain=gradcam") == 0
+    manifest = pd.read_csv(folder / "explanations-new/manifest.csv")
+    assert manifest["file"].tolist() == ["deep/0.bmp", "deep/1.bmp", "deep/2.bmp", "large.png"]
+    assert manifest["label"].isna().all()
+    assert manifest["score"].between(0, 1).all()
+    summary = json.loads((folder / "explanations-new/summary.json").read_text())
+    assert summary["gradcam"]["cells"] == 4
+    assert summary["cohort"]["outcomes"] == {"unknown": 4}
+    printed = capsys.readouterr().out
+    assert (
+        "1 of 4 images are not of the size the model was fitted on (64 x 64 px): large" in printed
+    )
+    assert "brought to 32 px by the run's own framing (crop300)" in printed
+
+
+def test_a_cell_of_the_run_is_explained_alike_in_a_folder(
+    run: Callable[[str], Path], tmp_path: Path, artefacts: Path
+) -> None:
+    folder = run("cnn")
+    manifest = pd.read_csv(folder / "explanations/manifest.csv")
+    (source,) = artefacts.glob(f"phantom/*/C-NMC/{manifest['file'][0]}")
+    (tmp_path / "new").mkdir()
+    shutil.copy(source, tmp_path / "new")
+    assert explain(folder, f"images={tmp_path / 'new'}", "explain=gradcam") == 0
+    again = pd.read_csv(folder / "explanations-new/manifest.csv")
+    assert again["score"][0] == pytest.approx(manifest["score"][0], abs=1e-2)
+    maps = [
+        np.load(folder / name / "gradcam.npz")["maps"][0]
+        for name in ("explanations", "explanations-new")
+    ]
+    np.testing.assert_allclose(*maps, rtol=1e-3, atol=1e-6)
+
+
+def test_more_images_than_asked_for_are_said(
+    run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        write_cell(tmp_path / f"new/{number}.bmp", size=64)
+    folder = run("cnn")
+    few = ["explain_cells=2", "explain=gradcam"]
+    assert explain(folder, f"images={tmp_path / 'new'}", *few) == 0
+    assert "the first 2 of 5 images are explained; set explain_cells" in capsys.readouterr().out
+    assert len(pd.read_csv(folder / "explanations-new/manifest.csv")) == 2
+
+
+WRONG = [
+    ("explain=none", "explain=none: nothing would be explained"),
+    ("explain=rollout", "explain=rollout: CNN has no patches; choose model=vit"),
+    ("explain=[gradcam,lme]", "no explain lme"),
+    ("explain=gradcam explain.gradcam.layer=blocks.7", "no such layer; choose from blocks.0.0"),
+    ("images=/no/where", "images=/no/where: no such folder"),
+    ("root=/no/where explain=gradcam", "root=/no/where: "),
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
+    ("explain_background=1", "explain_background=1: it must be 2 or more"),
+    ("name=a/b", "name=a/b: it names one folder"),
+    ("trainer.accelerator=foo explain=gradcam", "trainer: "),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+def test_bad_input(
+    overrides: str, said: str, run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("cnn")
+    before = sorted(folder.rglob("*"))
+    assert explain(folder, *overrides.split(" ")) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err + printed.out
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_run_that_is_missing_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 2
+    assert "run" in capsys.readouterr().err
+
+
+def test_runs_that_cannot_be_explained(
+    run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("cnn")
+    assert explain(folder.parent) == 2
+    assert f"it holds several cells, name one: {folder.name}" in capsys.readouterr().err
+    record = Record.read(folder)
+    record.status = "running"
+    record.write(folder)
+    assert explain(folder) == 2
+    assert "not finished (running: not finished)" in capsys.readouterr().err
+    record.status = "complete"
+    record.fingerprint = "another"
+    record.write(folder)
+    assert explain(folder) == 2
+    assert "fitted with other settings" in capsys.readouterr().err
+    record.write(folder)
+    (folder / "checkpoints/best.ckpt").unlink()
+    assert explain(folder) == 2
+    assert "no checkpoints/best.ckpt in it" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert explain(tmp_path / "empty") == 2
+    assert "no record.json in it" in capsys.readouterr().err
+
+
+def test_run_that_another_process_works_in(
+    run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("cnn")
+    with FileLock(folder / ".lock"):
+        assert explain(folder, "explain=gradcam") == 2
+    assert "another process works there" in capsys.readouterr().err
+
+
+def test_unreadable_images(
+    run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = run("cnn"), tmp_path / "new"
+    images.mkdir()
+    assert explain(folder, f"images={images}") == 2
+    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    Image.new("RGB", (64, 64)).save(images / "black.png")
+    assert explain(folder, f"images={images}", "explain=gradcam") == 2
+    printed = capsys.readouterr()
+    assert "black.png: no cell in it, all pixels are black; replace the file or take" in printed.err
+    assert not (folder / "explanations-new").exists()
+
+
+def test_data_that_has_changed_or_moved(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cells"
+    shutil.copytree(phantom, root)
+    quick = [*QUICK, "data.resolution=32", "fit.epochs=1", "explain=none"]
+    assert main(["train", f"outputs={tmp_path}", "data=cnmc", f"data.root={root}", *quick]) == 0
+    (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
+    moved = root.rename(tmp_path / "moved")
+    assert explain(folder, "explain=gradcam") == 2
+    assert f"{root}: no such folder; say where the images lie now: root=DIR" in (
+        capsys.readouterr().err
+    )
+    assert explain(folder, "explain=gradcam", f"root={moved}") == 0
+    assert Record.read(folder).explanations["gradcam"]["cells"] == 6
+    capsys.readouterr()
+    (moved / "C-NMC_training_data/fold_1/all/UID_11_4_1_all.png").unlink()
+    assert explain(folder, "explain=gradcam", f"root={moved}") == 2
+    assert "not the data that" in capsys.readouterr().err
+
+
+def test_several_runs_at_once(run: Callable[[str], Path], tmp_path: Path) -> None:
+    folders = [run(model) for model in ("cnn", "vit")]
+    swept = f"run={','.join(map(str, folders))}"
+    arguments = ["explain", "-m", swept, f"outputs={tmp_path}", "name=two", "explain=gradcam"]
+    assert main([*arguments, *QUICK]) == 0
+    assert all((folder / "explanations-two/gradcam.npz").is_file() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "methods"),
+    [("none", set()), ("[gradcam,rollout]", {"gradcam", "rollout"}), ("gradcam", {"gradcam"})],
+)
+def test_methods_of_a_training_run_are_chosen_by_name_or_as_a_list(
+    chosen: str, methods: set[str], leuk: Callable[..., int], record: Callable[..., Record]
+) -> None:
+    few = ["explain_cells=2", "fit.epochs=1"]
+    assert leuk("train", "model=vit", f"explain={chosen}", "name=one", *few) == 0
+    assert set(record("one").explanations) - {"cohort"} == methods
+
+
+def test_methods_by_patches_are_left_out_of_all_for_a_model_without(
+    leuk: Callable[..., int], record: Callable[..., Record]
+) -> None:
+    few = ["explain_cells=1", "fit.epochs=1"]
+    chosen = ["explain=[gradcam,rollout]", "explain.rollout.when_possible=true"]
+    assert leuk("train", "model=cnn", *chosen, "name=one", *few) == 0
+    written = record("one").explanations
+    assert written["cohort"]["left_out"] == {"rollout": "CNN has no patches"}
+    assert "rollout" not in written

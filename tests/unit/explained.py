@@ -1,0 +1,70 @@
+"""Doubles of the tests of checks: cells, and a classifier whose every map is known."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from leuk.classifiers.classifier import Classifier, two_class
+from leuk.classifiers.optim import Optim
+from leuk.explain.explainer import Attribution, Explainer
+
+SIDE = 32
+
+
+class Linear(Classifier):
+    """Log-odds of leukemia are a weighted sum of the pixels."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__(Optim())
+        self.weight = nn.Parameter(weight)
+
+    def features(self, images: Tensor) -> Tensor:
+        return (images * self.weight).sum(dim=(1, 2, 3))[:, None]
+
+    def logits(self, features: Tensor) -> Tensor:
+        return two_class(features)
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        raise NotImplementedError
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def truth(self, images: Tensor) -> Tensor:
+        """What each pixel adds to the log-odds."""
+        return (images * self.weight).sum(dim=1).detach()
+
+
+class Made(Explainer):
+    """Any function of classifier and images as a method."""
+
+    def __init__(self, name: str, make: Callable[[Classifier, Tensor], Tensor]) -> None:
+        self.name, self.make = name, make
+
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        return Attribution(self.make(classifier, images).detach().cpu(), "pixel")
+
+
+TRUTH = Made("truth", lambda classifier, images: classifier.truth(images))
+REVERSED = Made("reversed", lambda classifier, images: -classifier.truth(images))
+
+
+def disc(radius: float = 10.0, side: int = SIDE) -> Tensor:
+    """``bool (R, R)``, about the middle of the image."""
+    line = torch.arange(side) - (side - 1) / 2
+    return torch.hypot(line[:, None], line) <= radius
+
+
+def some_cells(count: int, seed: int = 0, side: int = SIDE) -> Tensor:
+    """Speckled discs of several sizes on black."""
+    generator = torch.Generator().manual_seed(seed)
+    speckles = 0.2 + 0.7 * torch.rand((count, 3, side, side), generator=generator)
+    masks = [disc((0.28 + 0.02 * (i % 6)) * side, side) for i in range(count)]
+    return speckles * torch.stack(masks)[:, None]
+
+
+def linear(seed: int = 0, scale: float = 0.05) -> Linear:
+    weight = torch.randn((3, SIDE, SIDE), generator=torch.Generator().manual_seed(seed))
+    return Linear(scale * weight)

@@ -1,0 +1,128 @@
+"""Grad-CAM and attention rollout against their definitions."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+from leuk.data.labels import Label
+from leuk.errors import ConfigError, DataError
+from leuk.explain.gradcam import GradCAM, layers_of
+from leuk.explain.rollout import AttentionRollout
+
+IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def cnn() -> CNN:
+    return CNN(resolution=32, widths=(4, 8, 8), hidden=8)
+
+
+def vit() -> ViT:
+    return ViT(resolution=32, patch=8, width=16, depth=3, heads=2, mlp=32, hidden=16)
+
+
+def hybrid() -> Hybrid:
+    return Hybrid(
+        resolution=32, widths=(4, 8), patch=4, stride=4, width=16, depth=2, heads=2, mlp=32,
+        hidden=(16, 8),
+    )  # fmt: skip
+
+
+@pytest.fixture(params=[cnn, vit, hybrid], ids=["cnn", "vit", "hybrid"])
+def classifier(request: pytest.FixtureRequest) -> Classifier:
+    torch.manual_seed(0)
+    made: Classifier = request.param()
+    return made.eval()
+
+
+def by_hand(classifier: Classifier, images: Tensor, layer: str | None = None) -> Tensor:
+    """Activations weighed by their mean gradient, summed."""
+    module = dict(classifier.named_modules())[layer] if layer else classifier.cam_layer
+    kept: list[Tensor] = []
+    handle = module.register_forward_hook(lambda *args: kept.append(args[2]))
+    logits = classifier(images)
+    handle.remove()
+    margin = logits[:, Label.ALL] - logits[:, Label.HEM]
+    (gradient,) = torch.autograd.grad(margin.sum(), kept[0])
+    coarse = (gradient.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1, keepdim=True)
+    fine = torch.nn.functional.interpolate(coarse, images.shape[2:], mode="bilinear")
+    return fine[:, 0].detach()
+
+
+def test_gradcam_is_what_its_paper_says(classifier: Classifier) -> None:
+    found = GradCAM(batch_size=2).attribute(classifier, IMAGES, Label.ALL, IMAGES)
+    torch.testing.assert_close(found.maps, by_hand(classifier, IMAGES))
+    assert not found.degenerate.any()
+
+
+def test_gradcam_looks_at_any_convolution() -> None:
+    torch.manual_seed(0)
+    model = cnn().eval()
+    found = GradCAM(layer="blocks.0.0").attribute(model, IMAGES, Label.ALL, IMAGES)
+    torch.testing.assert_close(found.maps, by_hand(model, IMAGES, "blocks.0.0"))
+    assert "blocks.0.0" in layers_of(model)
+
+
+@pytest.mark.parametrize("layer", ["blocks.9", "hidden", ""])
+def test_layers_without_a_map_are_refused_with_those_that_have_one(layer: str) -> None:
+    with pytest.raises(ConfigError, match=r"blocks\.0\.0"):
+        GradCAM(layer=layer).attribute(cnn(), IMAGES, Label.ALL, IMAGES)
+
+
+def test_each_class_has_a_map_of_its_own_logit(classifier: Classifier) -> None:
+    healthy, sick = GradCAM().of_classes(classifier, IMAGES)
+    both = GradCAM().attribute(classifier, IMAGES, Label.ALL, IMAGES).maps
+    torch.testing.assert_close(sick - healthy, both, rtol=1e-4, atol=1e-6)
+
+
+def test_targets_may_differ_between_images(classifier: Classifier) -> None:
+    sick = GradCAM().attribute(classifier, IMAGES, Label.ALL, IMAGES).maps
+    targets = torch.tensor([1, 0, 1, 0, 0])
+    mixed = GradCAM().attribute(classifier, IMAGES, targets, IMAGES).maps
+    torch.testing.assert_close(mixed, sick * (targets * 2 - 1)[:, None, None])
+
+
+def test_explaining_leaves_the_classifier_as_it_was(classifier: Classifier) -> None:
+    classifier.train()
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+    with torch.no_grad():
+        GradCAM().attribute(classifier, IMAGES, Label.ALL, IMAGES)
+    assert classifier.training
+    assert all(torch.equal(before[key], value) for key, value in classifier.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in classifier.parameters())
+    assert not any(module._forward_hooks for module in classifier.modules())
+
+
+def test_images_of_another_size_are_refused(classifier: Classifier) -> None:
+    with pytest.raises(DataError, match=r"data\.resolution=32"):
+        GradCAM().attribute(classifier, torch.rand(2, 3, 64, 64), Label.ALL, IMAGES)
+
+
+def test_rollout_is_the_product_of_attentions() -> None:
+    torch.manual_seed(0)
+    model = vit().eval()
+    found = AttentionRollout(batch_size=2).attribute(model, IMAGES, Label.ALL, IMAGES)
+    attention = model.attention(IMAGES).detach().mean(dim=2)
+    mixed = (attention + torch.eye(17)) / 2
+    expected = (mixed[:, 2] @ mixed[:, 1] @ mixed[:, 0])[:, 0, 1:]
+    sums = torch.nn.functional.avg_pool2d(found.maps[:, None], 8).flatten(1) * 64
+    torch.testing.assert_close(sums, expected)
+    assert float(expected.sum(dim=1).max()) < 1
+    assert found.unit == "patch"
+
+
+def test_rollout_knows_no_class() -> None:
+    torch.manual_seed(0)
+    model = vit()
+    sick, healthy = (
+        AttentionRollout().attribute(model, IMAGES, label, IMAGES).maps for label in (1, 0)
+    )
+    torch.testing.assert_close(sick, healthy, rtol=0, atol=0)
+
+
+def test_patches_are_asked_only_of_who_has_them() -> None:
+    with pytest.raises(ConfigError, match="model=vit"):
+        AttentionRollout().attribute(cnn(), IMAGES, Label.ALL, IMAGES)

@@ -1,0 +1,297 @@
+"""LIME against the library's plain interface, and on models whose truth is known."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import yaml
+from explained import SIDE, Linear, linear, some_cells
+from hydra.utils import get_class
+from lime.lime_image import LimeImageExplainer
+from torch import Tensor, nn
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+from leuk.errors import ConfigError
+from leuk.explain.explainer import Explainer, log_odds
+from leuk.explain.lime import LIME, PatchLIME, PresenceLime
+from leuk.explain.perturb import Hide, cell_mask, hidden
+from leuk.explain.superpixels import cell_superpixels
+
+MODELS: dict[str, Callable[[], Classifier]] = {
+    "cnn": lambda: CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8),
+    "vit": lambda: ViT(resolution=SIDE, patch=8, width=16, depth=3, heads=2, mlp=32, hidden=16),
+    "hybrid": lambda: Hybrid(
+        resolution=SIDE,
+        widths=(4, 8),
+        patch=4,
+        stride=4,
+        width=16,
+        depth=2,
+        heads=2,
+        mlp=32,
+        hidden=(16, 8),
+    ),
+}
+METHODS: dict[str, Callable[..., Explainer]] = {
+    "lime": partial(LIME, samples=60, segments=12),
+    "lime_patches": partial(PatchLIME, samples=60),
+}
+CASES = [
+    *((model, "lime") for model in MODELS),
+    *((model, "lime_patches") for model in MODELS if model != "cnn"),
+]
+IMAGES, BACKGROUND = some_cells(3, seed=1), some_cells(6, seed=2)
+
+
+def made(name: str) -> Classifier:
+    torch.manual_seed(0)
+    return MODELS[name]().eval()
+
+
+def weights_of(maps: Tensor, segments: Tensor) -> Tensor:
+    """What each part adds, ``(K,)``, of one image's map."""
+    inside = segments >= 0
+    return torch.zeros(int(segments.max()) + 1).scatter_add_(0, segments[inside], maps[inside])
+
+
+def as_arrays(explanation: Any, parts: int) -> Tensor:
+    """The weights lime itself gives."""
+    weights = torch.zeros(parts)
+    for part, weight in explanation.local_exp[0]:
+        weights[part] = float(weight)
+    return weights
+
+
+def test_superpixels_cover_the_cell_and_nothing_else() -> None:
+    segments = cell_superpixels(IMAGES, 20)
+    assert segments.dtype == torch.int64
+    assert torch.equal(segments >= 0, cell_mask(IMAGES))
+    for image, own in zip(IMAGES, segments, strict=True):
+        assert own.unique().tolist() == list(range(-1, int(own.max()) + 1))
+        assert torch.equal(cell_superpixels(image[None], 20)[0], own)
+
+
+@pytest.mark.parametrize("count", [1, 16, 58, 64])
+def test_number_of_superpixels_is_about_what_was_asked_for(count: int) -> None:
+    smooth = nn.functional.interpolate(some_cells(2), 96, mode="bilinear")
+    found = (cell_superpixels(smooth, count).flatten(1).amax(dim=1) + 1).tolist()
+    assert all(0.7 * count <= number <= 1.1 * count for number in found)
+
+
+@pytest.mark.parametrize("lit", [0, 1, 2, 5])
+def test_tiny_cells_have_as_many_superpixels_as_pixels(lit: int) -> None:
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    image[0, :, 4, 4 : 4 + lit] = 0.1 * torch.arange(1, lit + 1)
+    segments = cell_superpixels(image, 64)
+    assert sorted(segments[segments >= 0].tolist()) == list(range(lit))
+
+
+@pytest.mark.parametrize("hide", ["cell", "black", "blur"])
+@pytest.mark.parametrize("features", [None, 5, 8])
+def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> None:
+    model = made("cnn")
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5)).clamp(0.1)
+    method = LIME(60, segments=12, hide=hide, features=features, repeats=1, seed=7)
+    found = method.attribute(model, image, 1, BACKGROUND)
+    assert found.segments is not None
+    segments = found.segments[0]
+
+    def said(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            answers: Tensor = log_odds(model(torch.from_numpy(batch).permute(0, 3, 1, 2)))
+            return answers[:, None].numpy()
+
+    plain = LimeImageExplainer(random_state=7).explain_instance(
+        image[0].permute(1, 2, 0).numpy(),
+        said,
+        labels=(0,),
+        top_labels=None,
+        hide_color=hidden(image, hide)[0].permute(1, 2, 0).numpy(),
+        num_features=features or 100,
+        num_samples=60,
+        segmentation_fn=lambda _: segments.numpy(),
+    )
+    own = weights_of(found.maps[0], segments)
+    torch.testing.assert_close(own, as_arrays(plain, len(own)), rtol=1e-4, atol=1e-6)
+    assert float(found.checks["r2"]) == pytest.approx(plain.score, abs=1e-4)
+    assert int((own != 0).sum()) == (features or len(own))
+
+
+def test_patch_weights_are_those_of_lime_itself() -> None:
+    model = made("vit")
+    found = PatchLIME(60, repeats=1, seed=7).attribute(model, IMAGES[:1], 1, BACKGROUND)
+    with torch.no_grad():
+        tokens, mean = model.tokens(IMAGES[:1])[0], model.tokens(BACKGROUND).mean(dim=0)
+
+    def said(strips: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        there = torch.from_numpy(strips[:, 0, :, :1] > 0)
+        with torch.no_grad():
+            return log_odds(model.from_tokens(tokens.where(there, mean)))[:, None].numpy()
+
+    plain = LimeImageExplainer(random_state=7).explain_instance(
+        np.ones((1, 16, 3)),
+        said,
+        labels=(0,),
+        top_labels=None,
+        hide_color=0,
+        num_samples=60,
+        segmentation_fn=lambda _: np.arange(16)[None],
+    )
+    assert found.segments is not None
+    own = weights_of(found.maps[0], found.segments[0])
+    torch.testing.assert_close(own, as_arrays(plain, 16), rtol=1e-4, atol=1e-6)
+    assert found.unit == "patch"
+
+
+@pytest.mark.parametrize("hide", ["cell", "black", "blur"])
+def test_weights_of_a_linear_model_are_what_its_parts_add(hide: Hide) -> None:
+    model = linear()
+    found = LIME(samples=600, segments=12, hide=hide).attribute(model, IMAGES, 1, BACKGROUND)
+    assert found.segments is not None
+    truth = model.truth(IMAGES - hidden(IMAGES, hide))
+    for maps, expected, segments in zip(found.maps, truth, found.segments, strict=True):
+        own, known = weights_of(maps, segments), weights_of(expected, segments)
+        torch.testing.assert_close(own, known, rtol=0.05, atol=0.03 * float(known.abs().max()))
+    assert float(found.checks["r2"].min()) > 0.99
+    assert float(found.checks["stability"].min()) > 0.95
+
+
+def test_what_speaks_for_leukemia_is_positive_and_the_rest_is_nothing() -> None:
+    planted = torch.zeros(3, SIDE, SIDE)
+    planted[:, 10:18, 10:18] = 0.05
+    found = LIME(samples=300, segments=24, hide="black").attribute(
+        Linear(planted), IMAGES, 1, BACKGROUND
+    )
+    assert found.segments is not None
+    for maps, segments in zip(found.maps, found.segments, strict=True):
+        own = weights_of(maps, segments)
+        inside = weights_of((planted[0] > 0).float(), segments) > 0
+        assert float(own[inside].min()) > 0
+        assert float(own[~inside].abs().max()) < 0.02 * float(own.max())
+    healthy = LIME(samples=300, segments=24, hide="black").attribute(
+        Linear(planted), IMAGES, 0, BACKGROUND
+    )
+    assert torch.equal(healthy.maps, -found.maps)
+
+
+def test_probabilities_of_a_sure_classifier_have_no_weights_and_log_odds_have() -> None:
+    adds = torch.tensor([3.0, -1.0, 0.5, -2.0])
+
+    def odds(there: Tensor) -> Tensor:
+        return 30 + there.float() @ adds
+
+    def probability(there: Tensor) -> Tensor:
+        said = odds(there)
+        return torch.stack([torch.zeros_like(said), said], dim=1).softmax(dim=1)[:, 1]
+
+    assert (PresenceLime(None, 0).fit(probability, 4, 500).weights == 0).all()
+    # Neither does a choice of lime's make zeros of what has weight.
+    for features in (None, 4, 2):
+        weights = PresenceLime(features, 0).fit(odds, 4, 500).weights
+        assert weights[[0, 3]] == pytest.approx([3, -2], rel=0.15)
+        assert int((weights != 0).sum()) == (features or 4)
+
+
+def test_a_classifier_that_never_changes_its_mind_has_a_degenerate_map() -> None:
+    found = LIME(60, segments=12).attribute(linear(scale=0), IMAGES, 1, BACKGROUND)
+    assert found.degenerate.all()
+    assert found.checks["r2"].isnan().all()
+    assert found.checks["stability"].isnan().all()
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_a_cell_has_the_same_map_each_time_and_among_others(name: str, method: str) -> None:
+    model, explainer = made(name), METHODS[method]()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
+    np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(found.maps, explainer.attribute(model, IMAGES, 1, BACKGROUND).maps)
+    few = METHODS[method](batch_size=7).attribute(model, IMAGES[2:], 1, BACKGROUND)
+    torch.testing.assert_close(found.maps[2:], few.maps, rtol=1e-3, atol=1e-6)
+    other = METHODS[method](seed=9).attribute(model, IMAGES, 1, BACKGROUND)
+    assert not torch.isclose(found.maps, other.maps).all()
+    assert not found.degenerate.any()
+    assert found.maps.dtype == torch.float32
+    assert found.segments is not None
+    assert (found.maps[found.segments < 0] == 0).all()
+    assert found.unit == ("superpixel" if method == "lime" else "patch")
+    assert set(found.checks) == {"r2", "stability"}
+    for values in found.checks.values():
+        assert values.shape == (3,)
+        assert bool((values.abs() <= 1).all())
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_half_precision_around_is_gone_along_with(name: str, method: str) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = METHODS[method]().attribute(made(name), IMAGES, 1, BACKGROUND)
+    assert found.maps.dtype == torch.float32
+    assert found.maps.isfinite().all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_each_repeat_asks_for_its_samples_in_whole_passes(method: str, repeats: int) -> None:
+    model, asked = made("vit"), []
+    model.encoder.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    cls = model.encoder.cls
+
+    def counted(tokens: Tensor) -> Tensor:
+        asked.append(len(tokens))
+        return cls(tokens)
+
+    model.encoder.cls = counted
+    found = METHODS[method](repeats=repeats, batch_size=25).attribute(
+        model, IMAGES[:1], 1, BACKGROUND
+    )
+    assert asked == [25, 25, 10] * repeats
+    assert ("stability" in found.checks) == (repeats > 1)
+
+
+def test_a_cell_that_is_not_there_has_a_degenerate_map_beside_one_that_is() -> None:
+    images = torch.cat([torch.zeros(1, 3, SIDE, SIDE), IMAGES[:1]])
+    found = METHODS["lime"]().attribute(made("cnn"), images, 1, BACKGROUND)
+    assert found.degenerate.tolist() == [True, False]
+    assert found.checks["r2"].isnan().tolist() == [True, False]
+    alone = METHODS["lime"]().attribute(made("cnn"), images[:1], 1, BACKGROUND)
+    assert (alone.maps == 0).all()
+
+
+def test_a_cell_of_one_pixel_is_one_part() -> None:
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    image[0, :, 4, 4] = 0.5
+    found = METHODS["lime"](hide="black").attribute(linear(), image, 1, BACKGROUND)
+    assert (found.maps != 0).sum() == 1
+    assert found.checks["stability"].isnan().all()
+
+
+def test_patches_are_asked_only_of_who_has_them() -> None:
+    with pytest.raises(ConfigError, match=r"explain=lime_patches.*model=vit"):
+        PatchLIME().attribute(made("cnn"), IMAGES, 1, BACKGROUND)
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    for method in METHODS.values():
+        method().attribute(made("vit"), IMAGES, 1, BACKGROUND)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_config_names_every_method_and_its_settings() -> None:
+    path = Path(__file__).parents[2] / "conf/explain/lime.yaml"
+    nodes = yaml.safe_load(path.read_text())
+    assert list(nodes) == list(METHODS)
+    for name, node in nodes.items():
+        method = get_class(node.pop("_target_"))
+        assert method.name == name
+        defaults = {key: it.default for key, it in inspect.signature(method).parameters.items()}
+        assert node == {**defaults, **({"when_possible": True} if "when_possible" in node else {})}
+        method(**node)

@@ -1,0 +1,396 @@
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sweeps import CELL, predictions, write_run, write_sweep
+
+from leuk.errors import StoreError
+from leuk.evaluate.significance import Difference
+from leuk.grid.cell import Cell
+from leuk.grid.record import Record
+from leuk.report.answer import answer
+from leuk.report.blocks import section_blocks, table_of
+from leuk.report.comparisons import Comparison
+from leuk.report.explained import explained_pictures
+from leuk.report.made_cells import contact_sheet, made_section
+from leuk.report.page import warned
+from leuk.report.prose import Heading, Items, Paragraph, Span, blocks, spans
+from leuk.report.remarks import Remark
+from leuk.report.results import Group, read_results
+from leuk.report.run_facts import data_section, last_command, run_section
+from leuk.report.sections import Grid, Section
+from leuk.report.sweep_report import write_report
+
+EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
+
+BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
+
+
+class Page(HTMLParser):
+    """What tests ask of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep with everything that is to be warned of, and texts that want to be HTML."""
+    folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
+    cells = [replace(CELL, augmentation=name) for name in ("none", "oversample", "dcgan")]
+    cells.append(replace(CELL, split="random_LEAKY"))
+    said = {"warnings": [f"gradcam: 2 of 16 maps are degenerate {EVIL}"]}
+    said["warnings"].append("LEAKY: cells, not persons, were drawn")
+    for cell in cells:
+        write_run(folder, cell, predictions(cell, healthy=3, cells=8), **said)
+    failed = Record(replace(CELL, model="vit"), "abc")
+    failed.fail(RuntimeError(EVIL))
+    failed.write(folder / failed.cell.folder)
+    (folder / "vit-dcgan-folds-s0").mkdir()
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(sweep: Path) -> Page:
+    return Page((sweep / "report/report.html").read_text())
+
+
+def test_the_page_is_one_file_that_may_load_nothing(sweep: Path, page: Page) -> None:
+    text = (sweep / "report/report.html").read_text()
+    (policy,) = [m["content"] for m in page.of("meta") if "http-equiv" in m]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    (style,) = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "form"}
+    assert "@import" not in style
+    assert "url(" not in style
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith(("#", "../"))
+
+
+def test_texts_of_records_stay_texts(page: Page) -> None:
+    assert f"maps are degenerate {EVIL}" in page.text
+    assert f"failed: {EVIL}" in page.text
+
+
+def test_who_reads_with_other_means_finds_the_way(page: Page) -> None:
+    ids = Counter(a["id"] for _, a in page.tags if "id" in a)
+    assert set(ids.values()) == {1}
+    assert len(page.of("h1")) == 1
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert page.of("html")[0]["lang"] == "en"
+    for link in page.of("a"):
+        assert not link["href"].startswith("#") or link["href"][1:] in ids
+    for _, attributes in page.tags:
+        assert attributes.get("aria-labelledby", "content") in ids
+    assert len(page.of("table")) == len(page.of("caption"))
+    assert all(heading["scope"] in ("row", "col") for heading in page.of("th"))
+    pictures = [picture["alt"] for picture in page.of("img")]
+    assert len(pictures) > 8
+    assert all(len(words) > 25 for words in pictures)
+    scrolled = [a for a in page.of("div") if a.get("class") in ("scroll", "card wide")]
+    assert all(a["tabindex"] == "0" for a in scrolled)
+
+
+def test_the_first_screen_warns_before_the_tables(page: Page) -> None:
+    said = page.text.partition("Contents")[0]
+    for words in (
+        "4 of 5 cells complete",
+        "1 failed",
+        "LEAKY: persons may be in two parts",
+        "only 3 healthy subjects",
+        "gradcam: 2 of 16 maps are degenerate",
+        "vit-none-folds-s0: failed",
+        "vit-dcgan-folds-s0: no record.json",
+    ):
+        assert words in said, words
+    assert "(in 4 cells)" in said
+
+
+def test_the_page_has_every_table_and_figure(sweep: Path, page: Page) -> None:
+    titles = {section.stem for section in (sweep / "report").glob("*.md")}
+    assert titles == {section.stem for section in (sweep / "report").glob("*.csv")}
+    assert titles >= {"table", "answer", "grid", "data", "run", "made_cells", "thesis_tables"}
+    table = pd.read_csv(sweep / "report/table.csv").set_index("line")
+    assert f"{table.loc['cnn-dcgan-folds', 'auroc']:.3f}" in page.text
+    assert "1.274" in page.text  # the published FID of the thesis's DCGAN
+    assert "HEALTHY" in page.text
+    drawn = {path.stem for path in (sweep / "report/figures").glob("*.png")}
+    assert drawn >= {"grid", "augmentation", "differences", "roc", "confusion"}
+    levels = [a["class"] for a in page.of("td") if a.get("class", "").startswith("level")]
+    assert len(levels) == 4
+    assert {"level0", "level7"} <= set(levels)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_folder_without_records_has_a_page_of_what_is_missing(tmp_path: Path, half: bool) -> None:
+    if half:
+        (tmp_path / CELL.folder).mkdir()
+        (tmp_path / CELL.folder / "record.json").write_text('{"status": "<b>')
+        (tmp_path / "vit-none-folds-s0").mkdir()
+    with pytest.raises(StoreError, match="no records"):
+        write_report(tmp_path)
+    found = Page((tmp_path / "report/report.html").read_text())
+    assert "nothing to report yet" in found.text
+    assert f"leuk train -m name={tmp_path.name}" in found.text
+    assert ("vit-none-folds-s0: no record.json" in found.text) is half
+    assert ("no readable record" in found.text) is half
+
+
+Found = tuple[float, float, float] | None
+
+
+def compared(cell: Cell, other: str, found: Found, family: str = "control") -> Comparison:
+    """A line with made cells against a line without, with this interval and Holm p."""
+    groups = [Group(one, (), ()) for one in (cell, replace(cell, augmentation=other))]
+    if found is None:
+        return Comparison(family, *groups, 0, None, note="nothing in common")
+    low, high, p = found
+    result = Difference("auroc", (low + high) / 2, low, high, p, 0.03, 1, 1)
+    return Comparison(family, *groups, 1, result, p)
+
+
+MADE = replace(CELL, augmentation="dcgan")
+
+
+@pytest.mark.parametrize(
+    ("none", "oversample", "weights", "judgement", "said"),
+    [
+        (BETTER, BETTER, BETTER, "helps", "Yes, for cnn-dcgan"),
+        (BETTER, BETTER, UNCLEAR, "in part", "not shown to do more than oversampling and class"),
+        (BETTER, BETTER, None, "in part", "not shown to do more than oversampling, which"),
+        (BETTER, None, None, "in part", "the sweep cannot say"),
+        (WORSE, UNCLEAR, UNCLEAR, "harms", "make cnn-dcgan-folds worse"),
+        (UNCLEAR, BETTER, BETTER, "not shown", "no model gains or loses"),
+        (None, BETTER, BETTER, "cannot say", "cannot say"),
+    ],
+)
+def test_the_answer(
+    none: Found, oversample: Found, weights: Found, judgement: str, said: str
+) -> None:
+    found = [compared(MADE, "none", none, "augmentation")]
+    for other, interval in (("oversample", oversample), ("class_weights", weights)):
+        if interval is not None:
+            found.append(compared(MADE, other, interval))
+    given = answer([], found, "mine")
+    assert given.judgement == judgement
+    assert said in given.headline
+    lacks = judgement == "cannot say" or None in (oversample, weights)
+    assert bool(given.command) is lacks
+    assert len(given.section.table) == (0 if none is None else len(found))
+
+
+def test_the_answer_names_the_largest_difference_and_what_could_be_seen() -> None:
+    other = replace(MADE, model="vit")
+    found = [
+        compared(MADE, "none", UNCLEAR, "augmentation"),
+        compared(other, "none", (-0.2, 0.1, 1.0), "augmentation"),
+        compared(other, "oversample", WORSE),
+    ]
+    first, oversampling, weights, seen = answer([], found, "mine").sentences
+    assert "-0.050 [-0.200, +0.100] (vit-dcgan-folds, Holm p 1.000)" in first
+    assert "Against oversampling: 1 worse" in oversampling
+    assert "Against class weights nothing can be said" in weights
+    assert "0.030" in seen
+
+
+def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
+    leaky = replace(MADE, split="random_LEAKY")
+    write_sweep(tmp_path, [leaky, replace(leaky, augmentation="none")])
+    groups = read_results(tmp_path).groups
+    given = answer(groups, [compared(leaky, "none", BETTER, "augmentation")], "mine")
+    assert given.judgement == "cannot say"
+    assert "leaks" in given.sentences[0]
+
+
+@pytest.mark.parametrize("names", [("none",), ("dcgan",)])
+def test_what_to_run_for_an_answer(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
+    groups = read_results(tmp_path).groups
+    before = "leuk train -m name=old 'data.root=/my cells' model=cnn augmentation=none seed=3"
+    given = answer(groups, [], "mine", before)
+    assert given.command == (
+        "leuk train -m name=mine model=cnn "
+        "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=3"
+    )
+
+
+def test_many_cells_that_say_the_same_are_counted() -> None:
+    remarks = [Remark("other", "too hot", f"cell-{number}") for number in range(9)]
+    remarks += [Remark("leaky", "leaks", "one"), Remark("few", "test: only 2", "one")]
+    leaky, other = warned(remarks)
+    assert leaky.texts == ((Span("one: leaks"),),)
+    assert other.texts == ((Span("too hot (in 9 cells)"),),)
+
+
+def test_markdown_is_taken_apart() -> None:
+    text = "A **b** `c`\nd\n\n## T\n- one\n  more\n- [x](../y/z.png)\n\n[out](https://e.org)"
+    first, heading, items, last = blocks(text)
+    assert isinstance(first, Paragraph)
+    assert first.spans == (
+        Span("A "),
+        Span("b", "strong"),
+        Span(" "),
+        Span("c", "code"),
+        Span(" d"),
+    )
+    assert heading == Heading("T")
+    assert isinstance(items, Items)
+    assert items.entries == ((Span("one more"),), (Span("x", "link", "../y/z.png"),))
+    assert isinstance(last, Paragraph)
+    assert last.spans == (Span("out"),)
+    assert spans("") == ()
+
+
+def test_tables_set_numbers_to_the_right_and_intervals_apart() -> None:
+    grid = Grid(("line", "AUROC", "n", "what"), (("a", "0.9 [0.8, 1.0]", "12", "7f10ab"),))
+    table = table_of(grid, "T")
+    assert table.header == (("line", False), ("AUROC", True), ("n", True), ("what", False))
+    value = table.rows[0][1]
+    assert (value.spans, value.interval) == ((Span("0.9"),), "[0.8, 1.0]")
+    empty = table_of(Grid(("line", "x"), ()), "T")
+    assert empty.rows == ()
+    section = Section("s", "Title", (grid, "## Below", grid), pd.DataFrame())
+    first, _, second = section_blocks(section, "Mine")
+    assert (first.caption, first.named) == ("Mine", False)  # type: ignore[union-attr]
+    assert (second.caption, second.named) == ("Below", True)  # type: ignore[union-attr]
+
+
+def made(sweep: Path) -> Record:
+    """A cell with ten made cells in an artefact."""
+    folder = sweep.parent.parent / "artefacts/synthetic/0123"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
+    np.save(folder / "cells.npy", pixels)
+    pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
+    synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "cells": "elsewhere/0123"}
+    return write_run(sweep, MADE, predictions(MADE, cells=5), data={"synthetic": synthetic})
+
+
+def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    record = made(sweep)
+    sheet = contact_sheet(sweep, [record, record])
+    assert sheet is not None
+    assert "dcgan hem, dcgan all" in sheet.alt[0]
+    assert len(sheet.figure.axes[0].images) == 2
+    section = made_section(sweep, [record, record])
+    assert section.table[["class", "cells"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
+    assert "None of these GANs has been judged" in section.markdown
+    assert "1.274" in section.markdown
+    (tmp_path / "artefacts/synthetic/0123/cells.npy").write_bytes(b"no")
+    assert contact_sheet(sweep, [record]) is None
+
+
+def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    record = made(sweep)
+    row = {"precision": 0.5, "kernel_distance": 0.25}
+    names = ("made", "real", "other_class", "mean_cell", "black")
+    spaces = {name: {"closer_share": 0.01} for name in ("features", "pixels")}
+    quality = {
+        "extractor": "lite0",
+        "n": 6,
+        "rows": dict.fromkeys(names, row),
+        "memorisation": spaces,
+        "usefulness": {"made": 0.7, "real": 0.9},
+        "warnings": [],
+    }
+    for name, gan in (("mine", "feed"), ("others", "dead"), ("broken", "")):
+        folder = tmp_path / f"synthetic/{name}/dcgan-{name}"
+        folder.mkdir(parents=True)
+        told = {"artefacts": [gan], "held_out": "test", "quality": {"hem": quality}}
+        (folder / "quality.json").write_text(json.dumps(told) if gan else "{")
+    text = made_section(sweep, [record]).markdown
+    assert "dcgan-mine" in text
+    assert "0.250" in text
+    assert "dcgan-others" not in text
+    assert "broken/dcgan-broken/quality.json: cannot be read" in text
+
+
+def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:
+    told = {
+        "gradcam": {"picture": "explanations/gradcam.png", "cells": 4, "degenerate": 1},
+        "outside": {"picture": "../secret.png"},
+        "broken": {"picture": "explanations/broken.png"},
+        "gone": {"picture": "explanations/gone.png"},
+        "odd": "no mapping",
+        "cohort": {"curves": "explanations/curves.png"},
+    }
+    write_run(tmp_path, CELL, predictions(CELL, cells=5), explanations=told)
+    folder = tmp_path / CELL.folder / "explanations"
+    folder.mkdir()
+    for path in (folder / "gradcam.png", folder / "curves.png", tmp_path / "secret.png"):
+        Image.new("RGB", (2000, 40)).save(path)
+    (folder / "broken.png").write_text("no picture")
+    first, second = explained_pictures(tmp_path, read_results(tmp_path).groups)
+    assert (first.method, second.method) == ("gradcam", "deletion and insertion")
+    assert "1 maps are degenerate" in first.alt
+    assert int.from_bytes(first.png[16:20]) == 1100  # made narrower
+
+
+def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    data = {
+        "fingerprint": "f00d",
+        "counts": {"train": {"all": 9, "hem": 5, "subjects": 3}},
+        "dropped": {"train: same person in test": 7},
+        "repeated": {"hem": 4},
+    }
+    told = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
+    for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
+        cell = replace(CELL, augmentation="oversample", seed=seed)
+        write_run(sweep, cell, predictions(cell, cells=5), versions={"torch": version}, **told)
+    audits = tmp_path / "data/mine"
+    audits.mkdir(parents=True)
+    found = {"problems": [1], "groups": ["a+b"], "split": {"counts": data["counts"]}}
+    (audits / "audit.json").write_text(json.dumps(found))
+    task = ["name=s", "data.root=/my cells"]
+    (sweep / "multirun.yaml").write_text(json.dumps({"hydra": {"overrides": {"task": task}}}))
+    records = read_results(sweep).records
+    run, of_data = run_section(sweep, records).markdown, data_section(sweep, records)
+    assert "`leuk train -m name=s 'data.root=/my cells'`" in run
+    assert re.search(r"torch +\| +1.0 \| +2 \|", run)
+    assert re.search(r"fit +\| +3 \| +60 s \| +60 s \| +3.0 min", run)
+    assert of_data.table["leukemic"].tolist()[0] == 9
+    for words in (
+        "folds, fold 0: 7 left out of train: same person in test",
+        "oversample (folds, fold 0): 4 hem cells repeated",
+        "f00d (3 cells)",
+        "Audit mine: 1 problems, 1 groups of linked subjects (a+b)",
+    ):
+        assert words in of_data.markdown
+    (sweep / "multirun.yaml").write_text(": [")
+    assert last_command(sweep) == ""

@@ -1,0 +1,124 @@
+"""Images with parts hidden: put together on the device as by hand, whatever the batch."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.vit import ViT
+from leuk.explain.explainer import log_odds
+from leuk.explain.perturb import (
+    Hide,
+    ask,
+    ask_parts,
+    ask_tokens,
+    cell_mask,
+    hidden,
+    mean_tokens,
+    patch_segments,
+    spread,
+)
+
+IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2))
+SEGMENTS = patch_segments(32, 16, 1)[0]
+PRESENCE = torch.rand(7, 16, generator=torch.Generator().manual_seed(3)) < 0.5
+
+
+@pytest.fixture
+def cnn() -> CNN:
+    torch.manual_seed(0)
+    return CNN(resolution=32, widths=(4, 8), hidden=8).eval()
+
+
+@pytest.fixture
+def vit() -> ViT:
+    torch.manual_seed(0)
+    return ViT(resolution=32, patch=8, width=16, depth=2, heads=2, mlp=32, hidden=8).eval()
+
+
+def by_hand(image: Tensor, other: Tensor, segments: Tensor, presence: Tensor) -> Tensor:
+    """One image a row of presence, part by part."""
+    shown = []
+    for row in presence:
+        composed = image.clone()
+        for part in (~row).nonzero()[:, 0].tolist():
+            composed[:, segments == part] = other[:, segments == part]
+        shown.append(composed)
+    return torch.stack(shown)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_parts_are_replaced_as_by_hand(cnn: CNN, batch_size: int) -> None:
+    segments = SEGMENTS.clone()
+    segments[:8, :8] = -1  # nobody's: always there
+    other = torch.zeros(3, 32, 32)
+    found = ask_parts(cnn, IMAGE, other, segments, PRESENCE, batch_size)
+    composed = by_hand(IMAGE, other, segments, PRESENCE)
+    assert bool((composed[:, :, :8, :8] == IMAGE[:, :8, :8]).all())
+    torch.testing.assert_close(found, log_odds(cnn(composed)).detach())
+    torch.testing.assert_close(ask(cnn, composed, batch_size), found)
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_absent_patches_are_replaced_token_by_token(vit: ViT, batch_size: int) -> None:
+    with torch.no_grad():
+        tokens = vit.tokens(IMAGE[None])[0]
+        other = torch.randn_like(tokens)
+        composed = torch.where(PRESENCE[:, :, None], tokens, other)
+        expected = log_odds(vit.from_tokens(composed))
+    found = ask_tokens(vit, tokens, other, PRESENCE, batch_size)
+    torch.testing.assert_close(found, expected)
+
+
+def test_absent_patches_look_like_the_background_s_mean(vit: ViT) -> None:
+    background = torch.rand(5, 3, 32, 32)
+    found = mean_tokens(vit, background, batch_size=2)
+    torch.testing.assert_close(found, vit.tokens(background).mean(dim=0).detach())
+
+
+def disk() -> Tensor:
+    image = torch.zeros(1, 3, 32, 32)
+    image[:, 0, 8:24, 8:24] = torch.linspace(0.2, 0.8, 16)
+    return image
+
+
+def test_hidden_cells_keep_silhouette_or_colour_or_nothing() -> None:
+    image = disk()
+    flat = hidden(image, "cell")
+    assert bool((cell_mask(flat) == cell_mask(image)).all())
+    torch.testing.assert_close(flat[0, 0, 8:24, 8:24], torch.full((16, 16), 0.5))
+    assert float(hidden(image, "black").abs().max()) == 0
+    blurred = hidden(image, "blur")
+    assert float(blurred.std()) < 0.8 * float(image.std())
+    assert float(blurred.mean()) == pytest.approx(float(image.mean()), rel=0.1)
+
+
+def test_blur_is_the_same_under_autocast() -> None:
+    image = disk().to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = hidden(image, "blur")  # in bfloat16 it would not end
+    torch.testing.assert_close(found, hidden(image, "blur"))
+
+
+@pytest.mark.parametrize("how", ["cell", "black", "blur"])
+def test_empty_images_stay_empty(how: Hide) -> None:
+    assert float(hidden(torch.zeros(1, 3, 32, 32), how).abs().max()) == 0
+
+
+def test_sum_over_a_part_is_its_value() -> None:
+    segments = patch_segments(32, 4, 2)
+    segments[1, :16, :4] = -1
+    values = torch.tensor([[1.0, -2.0, 3.0, 0.0], [4.0, 5.0, -6.0, 7.0]])
+    maps = spread(values, segments)
+    for image in range(2):
+        for part in range(4):
+            inside = segments[image] == part
+            assert float(maps[image][inside].sum()) == pytest.approx(float(values[image, part]))
+            assert maps[image][inside].unique().numel() == 1
+    assert float(maps[1, :16, :4].abs().max()) == 0
+
+
+def test_patches_are_numbered_row_by_row() -> None:
+    segments = patch_segments(6, 9, 1)[0]
+    assert segments[::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]

@@ -1,0 +1,208 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from explained import TRUTH, linear, some_cells
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.vit import ViT
+from leuk.data.labels import Label
+from leuk.explain.controls import all_controls
+from leuk.explain.explainer import Attribution, Explainer
+from leuk.explain.gradcam import GradCAM
+from leuk.explain.randomisation import CHANGED_BELOW, cascades, randomised_copies, stages_of
+from leuk.explain.rollout import AttentionRollout
+
+MAKE: dict[str, Callable[[], Classifier]] = {
+    "cnn": lambda: CNN(resolution=32, widths=(4, 8, 8), hidden=8),
+    "deep cnn": lambda: CNN(
+        resolution=32, widths=(4, 8, 8), hidden=8, convolutions=3, batch_norm=True, pool="average"
+    ),
+    "vit": lambda: ViT(resolution=32, patch=8, width=32, depth=2, mlp=32, hidden=16),
+    "hybrid": lambda: Hybrid(
+        resolution=32, widths=(4, 8, 8), patch=2, stride=2, width=16, depth=2, mlp=16, hidden=(16,)
+    ),
+    "prototypes": lambda: CNN(resolution=32, widths=(4, 8, 8), head="prototype"),
+}
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return some_cells(6)
+
+
+def planted(count: int) -> tuple[Tensor, Tensor]:
+    """Cells of which the leukemic ones have a bright square, somewhere in them."""
+    images, labels = some_cells(count, seed=3) * 0.5, torch.arange(count) % 2
+    places = torch.randint(10, 18, (count, 2), generator=torch.Generator().manual_seed(0))
+    for image, label, (top, left) in zip(images, labels, places.tolist(), strict=True):
+        image[:, top : top + 5, left : left + 5] += 0.5 * label
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def fitted() -> CNN:
+    """A small network that has learned to look for the square."""
+    images, labels = planted(64)
+    torch.manual_seed(0)
+    cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0)
+    optimizer = torch.optim.Adam(cnn.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(cnn(images), labels).backward()
+        optimizer.step()
+    with torch.no_grad():
+        right = cnn.eval()(images).argmax(dim=1) == labels
+    assert float(right.float().mean()) > 0.95
+    return cnn
+
+
+def test_gradcam_of_a_fitted_network_passes_and_controls_fail(fitted: CNN) -> None:
+    images, labels = planted(12)
+    explainers: dict[str, Explainer] = {"gradcam": GradCAM(), **all_controls(0)}
+    maps = {
+        name: it.attribute(fitted, images, labels, images).maps for name, it in explainers.items()
+    }
+    found = cascades(explainers, maps, fitted, images, labels, images)
+    assert found["gradcam"].passes
+    assert float(np.nanmean(found["gradcam"].ssim[-1])) < 0.8
+    for name in all_controls(0):
+        assert found[name].passes is False
+        np.testing.assert_allclose(found[name].spearman, 1)
+        np.testing.assert_allclose(found[name].ssim, 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", MAKE)
+def test_layers_are_randomised_from_the_head_down(form: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    classifier = MAKE[form]().eval()
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    done: list[str] = []
+    altered = classifier
+    for names, altered in randomised_copies(classifier, images, images, 4, seed=0):
+        done += names
+        for name, value in altered.named_parameters():
+            module = name.rpartition(".")[0]
+            same = torch.equal(value, before[name])
+            # What started at 0 or 1 may do so again.
+            assert same or module in done
+            if module in done and float(before[name].std(correction=0)) > 0:
+                assert not same
+        with torch.no_grad():
+            assert bool(altered(images).isfinite().all())
+        assert not altered.training
+    assert set(done) == {name.rpartition(".")[0] for name, _ in classifier.named_parameters()}
+    assert len(done) == len(set(done))
+    assert all(torch.equal(before[name], it) for name, it in classifier.state_dict().items())
+    assert all(parameter.requires_grad for parameter in classifier.parameters())
+
+
+@pytest.mark.parametrize("form", MAKE)
+@pytest.mark.parametrize("stages", [1, 2, 4, 100])
+def test_stages_begin_at_the_output(form: str, stages: int) -> None:
+    classifier = MAKE[form]()
+    groups = stages_of(classifier, stages)
+    flat = [name for group in groups for name in group]
+    assert len(groups) == min(stages, len(flat))
+    assert all(groups)
+    assert flat[0].endswith("head")
+    assert "blocks.0" in flat[-1] or "stem" in flat[-1]
+    if stages > 1:
+        assert groups[0] == flat[:1]
+
+
+def test_the_seed_decides_the_copies_and_nothing_else_is_drawn(images: Tensor) -> None:
+    cnn = MAKE["cnn"]()
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    made = [
+        [copy(images) for _, copy in randomised_copies(cnn, images, images, 3, seed)]
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(torch.rand(1), expected)
+    for one, again, other in zip(*made, strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+
+
+def test_new_layers_take_the_statistics_of_new_activations(images: Tensor) -> None:
+    cnn = MAKE["deep cnn"]()
+    *_, (_, last) = randomised_copies(cnn, images, images, 2, seed=0)
+    seen: dict[str, Tensor] = {}
+    norms = {name: it for name, it in last.named_modules() if isinstance(it, nn.BatchNorm2d)}
+    for name, norm in norms.items():
+        norm.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
+    with torch.no_grad():
+        last(torch.cat([images, images]))
+    assert len(norms) == 9
+    for name, norm in norms.items():
+        assert norm.momentum == 0.1
+        torch.testing.assert_close(
+            norm.running_mean, seen[name].mean(dim=(0, 2, 3)), atol=1e-3, rtol=1e-3
+        )
+
+
+def test_copies_leave_a_trainer_behind(images: Tensor) -> None:
+    class Trainer:
+        def __deepcopy__(self, memo: object) -> None:
+            raise AssertionError("the trainer was copied, and all its data with it")
+
+    cnn = MAKE["cnn"]()
+    cnn._trainer = Trainer()
+    with torch.inference_mode():  # as in Lightning's hooks
+        ((_, copy),) = randomised_copies(cnn, images, images, 1, seed=0)
+    assert not any(parameter.is_inference() for parameter in copy.parameters())
+    assert isinstance(cnn._trainer, Trainer)
+
+
+@pytest.mark.parametrize("form", ["vit", "hybrid"])
+def test_transformers_are_explained_again(form: str, images: Tensor) -> None:
+    torch.manual_seed(0)
+    classifier = MAKE[form]()
+    explainers: dict[str, Explainer] = {"gradcam": GradCAM(), "rollout": AttentionRollout()}
+    maps = {
+        name: it.attribute(classifier, images, Label.ALL, images).maps
+        for name, it in explainers.items()
+    }
+    found = cascades(explainers, maps, classifier, images, Label.ALL, images, stages=3)
+    assert found["gradcam"].spearman.shape == (3, len(images))
+    assert float(np.nanmax(np.abs(found["gradcam"].spearman[-1]))) < 0.99
+    # Attention has nothing to do with the head, which is all that the first stage changes.
+    np.testing.assert_allclose(found["rollout"].spearman[0], 1)
+    assert float(np.nanmin(found["rollout"].spearman[-1])) < 0.99
+
+
+def test_maps_turned_upside_down_are_the_same_picture(images: Tensor) -> None:
+    class Turning(Explainer):
+        name = "turning"
+
+        def _explain(
+            self, classifier: Classifier, images: Tensor, background: Tensor
+        ) -> Attribution:
+            turned = -1 if torch.equal(classifier.weight, model.weight) else 1
+            return Attribution(turned * images.mean(dim=1), "pixel")
+
+    model = linear()
+    maps = Turning().attribute(model, images, Label.ALL, images).maps
+    found = cascades({"it": Turning()}, {"it": maps}, model, images, Label.ALL, images)["it"]
+    np.testing.assert_allclose(found.spearman[-1], -1)
+    assert found.passes is False
+
+
+def test_maps_that_cannot_be_compared_decide_nothing(images: Tensor) -> None:
+    model = linear()
+    flat = torch.zeros(6, 32, 32)
+    found = cascades({"it": TRUTH}, {"it": flat}, model, images, Label.ALL, images)["it"]
+    assert found.passes is None
+    assert np.isnan(found.spearman).all()
+    truth = model.truth(images)
+    found = cascades({"it": TRUTH}, {"it": truth}, model, images, Label.ALL, images)["it"]
+    assert found.passes
+    assert found.similarity.mean() < CHANGED_BELOW
+    assert found.layers == [[""]]
