@@ -14,14 +14,20 @@ from leuk.config import conf_dir
 from leuk.config.nearest import hint
 from leuk.config.preflight import CommandLine, compose_cells
 from leuk.config.schema import register
-from leuk.errors import LeukError
+from leuk.errors import ConfigError, LeukError
 
 COMMANDS = {
     "data": "audit a folder of cells: counts, faults, linked subjects",
     "synthesize": "fit a GAN, write its cells and say how good they are; -m for several",
-    "train": "fit, test and explain cells of the grid; -m runs a sweep",
+    "train": "fit, test and explain cells of the grid; -m a sweep, --dry-run what it would do",
+    "explain": "explain a finished cell, or images with it; -m for several",
+    "predict": "judge new cells with a finished cell; -m for several",
+    "export": "write a finished cell's classifier for use without leuk; -m for several",
     "report": "print and write the tables of a sweep",
 }
+
+DRY = "--dry-run"
+"""Our own flag; Hydra does not see it."""
 
 USAGE = """leuk: does adding GAN-made cells help a leukemia classifier, and why did it decide so?
 
@@ -47,6 +53,13 @@ class Command(Protocol):
         """After all jobs: say where the results are, and return the exit code."""
 
 
+class Planned(Protocol):
+    """What a command gives beside that knows what it would do."""
+
+    def dry_run(self, cells: list[DictConfig]) -> int:
+        """Say what would be done, and write nothing."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``leuk`` with ``argv`` (of the process by default) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -70,16 +83,33 @@ def _dispatch(arguments: list[str]) -> int:
         raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
     register()
     command = _load(name)
+    if dry := DRY in rest:
+        rest = [argument for argument in rest if argument != DRY]
     # Hydra reads overrides on one side of a flag only.
     rest.sort(key=lambda argument: argument not in ("-m", "--multirun"))
     line = CommandLine.read(name, rest)
+    if dry:
+        return _dry_run(name, command, line)
     if not line.runs:
         _hydra(name, f"leuk {name}", rest, command.run)
         return 0
     cells = compose_cells(name, line)
     command.check(cells)
-    _hydra(name, f"leuk {name}", rest, command.run)
+    try:
+        _hydra(name, f"leuk {name}", rest, command.run)
+    except SystemExit:
+        # Hydra's end where a job could not be run at all, such as one that a cluster killed; why
+        # is printed, and the other jobs have their results.
+        if line.multirun:
+            command.finish(cells)
+        raise
     return command.finish(cells)
+
+
+def _dry_run(name: str, command: Command, line: CommandLine) -> int:
+    if not hasattr(command, "dry_run") or not line.runs:
+        raise ConfigError(f"{DRY}: leuk train has it, alone; leuk {name} does what it says")
+    return cast(Planned, command).dry_run(compose_cells(name, line))
 
 
 def _load(name: str) -> Command:
@@ -93,11 +123,15 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         LeukError: the first that ``task`` raised; Hydra would print its traceback and end here.
     """
     errors: list[LeukError] = []
+    here = os.getpid()
 
     def guarded(cfg: DictConfig) -> None:
         try:
             task(cfg)
         except LeukError as error:
+            # In a launcher's process, Hydra alone can carry it here.
+            if os.getpid() != here:
+                raise
             errors.append(error)
 
     before = sys.argv

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from leuk.cli import main
 from leuk.data.phantom import make_phantom
 from leuk.grid.record import Record
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One worker a core: more threads would only wait for each other. Processes of tests too.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 SMALL = [
     "data.cells_per_part=60",
@@ -23,6 +29,7 @@ SMALL = [
     "fit.epochs=2",
     "gan_fit.epochs=1",
     "gan_fit.batch_size=8",
+    "explain=gradcam",
     "explain_cells=4",
     "trainer=cpu",
 ]

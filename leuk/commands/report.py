@@ -1,4 +1,4 @@
-"""``leuk report``: the tables of a sweep, from its records."""
+"""``leuk report``: page, tables and figures of a sweep, from its records."""
 
 from pathlib import Path
 
@@ -6,10 +6,9 @@ from omegaconf import DictConfig
 
 from leuk.config.nearest import hint
 from leuk.errors import StoreError
+from leuk.grid.cell import sweep_folder
+from leuk.report.page import FILE
 from leuk.report.sweep_report import write_report
-from leuk.runs.identity import register_resolvers, sweep_of
-
-register_resolvers()
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -23,10 +22,18 @@ def check(cells: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the table of one sweep and write it as CSV and Markdown."""
-    sweep = Path(sweep_of(cfg))
+    """Print the main table of one sweep and write its report."""
+    sweep = sweep_of(cfg)
     print(write_report(sweep))
-    print(f"written to {sweep / 'report'}")
+    print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
+
+
+def sweep_of(cfg: DictConfig) -> Path:
+    """The folder of the sweep that a config names.
+
+    What runs cells has the same, but takes seconds to load: it brings torch and Lightning.
+    """
+    return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
 def finish(cells: list[DictConfig]) -> int:

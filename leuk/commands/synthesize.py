@@ -5,14 +5,20 @@ from omegaconf import DictConfig
 from leuk.report.gan_tables import write_gan_report
 from leuk.runs.beforehand import check_places, check_synthesis
 from leuk.runs.identity import register_resolvers, synthesis_folder
+from leuk.runs.launching import check_launcher
 from leuk.runs.synthesis_run import run_synthesis
 
 register_resolvers()
-run = run_synthesis
+
+
+def run(cfg: DictConfig) -> None:
+    """Do one job; as a function of this module, so that a process of its own knows our words."""
+    run_synthesis(cfg)
 
 
 def check(cells: list[DictConfig]) -> None:
     """Refuse, before any work, what cannot be built, written or told apart."""
+    check_launcher(cells[0])
     for cfg in cells:
         check_synthesis(cfg)
     check_places(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])

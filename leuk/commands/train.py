@@ -1,48 +1,62 @@
 """``leuk train``: one cell of the grid, or a sweep of them."""
 
-import logging
-
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.grid.record import Record
 from leuk.report.sweep_report import write_report
-from leuk.runs.beforehand import check_finished, check_parts, check_places
-from leuk.runs.cell_run import run_cell
+from leuk.runs.beforehand import check_found, check_parts, check_places, set_aside
+from leuk.runs.cell_run import FAILED, run_cell
+from leuk.runs.dry_run import plan
 from leuk.runs.identity import folder_of, register_resolvers, sweep_of
-
-log = logging.getLogger(__name__)
+from leuk.runs.launching import check_launcher
+from leuk.runs.summary import incomplete_cells
 
 register_resolvers()
-run = run_cell
+
+
+def run(cfg: DictConfig) -> None:
+    """Run one cell; as a function of this module, so that a process of its own knows our words."""
+    run_cell(cfg)
 
 
 def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what cannot be built, written or told apart."""
+    """Refuse, before any work, what cannot be built, written or told apart.
+
+    Nothing is written but what a sweep that begins has to put out of its way.
+    """
+    check_launcher(cells[0])
     for cfg in cells:
         check_parts(cfg)
-        check_finished(cfg)
+    replaced = [cfg for cfg in cells if check_found(cfg)]
     check_places(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
+    for cfg in replaced:
+        set_aside(cfg)
+    for sweep in {sweep_of(cfg) for cfg in cells}:
+        (sweep / FAILED).unlink(missing_ok=True)
+
+
+def dry_run(cells: list[DictConfig]) -> int:
+    """Say what a start would do, and write nothing."""
+    check_launcher(cells[0])
+    for cfg in cells:
+        check_parts(cfg)
+    print(plan(cells))
+    return 0
 
 
 def finish(cells: list[DictConfig]) -> int:
     """Write the sweep's report, say where everything is; 1 if a cell is not complete."""
-    incomplete = []
-    for cfg in cells:
-        folder = folder_of(cfg, cfg.hydra)
-        try:
-            record = Record.read(folder)
-        except StoreError as error:
-            incomplete.append(f"{folder.name}: {error}")
-            continue
-        if record.status != "complete":
-            reason = record.error["message"] if record.error else "it was stopped"
-            incomplete.append(f"{folder.name}: {record.status}: {reason}")
+    incomplete = incomplete_cells(cells)
     sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in cells))
-    for sweep in sweeps:
-        print(write_report(sweep))
-    for line in incomplete:
-        print(f"not complete: {line}")
-    places = ", ".join(map(str, sweeps))
-    print(f"{len(cells) - len(incomplete)} of {len(cells)} cells complete; look in {places}")
+    try:
+        for sweep in sweeps:
+            print(write_report(sweep))
+    except StoreError as error:  # no cell came as far as a record
+        print(error)
+    finally:
+        for line in incomplete:
+            print(f"not complete: {line}")
+        places = ", ".join(map(str, sweeps))
+        done = len(cells) - len(incomplete)
+        print(f"{done} of {len(cells)} cells complete; look in {places}")
     return 1 if incomplete else 0

@@ -7,7 +7,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from leuk.config.launchers import register_launchers
 from leuk.config.nearest import hint
+from leuk.config.used_later import ExportConfig, PredictConfig
 from leuk.errors import ConfigError
 
 
@@ -25,6 +27,8 @@ class FitConfig:
     """``min`` or ``max``: which direction of ``monitor`` is better."""
     standardise: bool = False
     """Whether images are standardised by the channel statistics of the training part."""
+    compile: bool = False
+    """Whether the network is compiled for training; it pays on GPUs, in long fits."""
 
 
 @dataclass
@@ -55,6 +59,17 @@ class AugmentationConfig:
 
 
 @dataclass
+class GridConfig:
+    """How a sweep treats its cells."""
+
+    on_mismatch: str = "refuse"
+    """What to do with a folder whose cell was made of other settings or data: ``refuse``, or
+    ``rerun`` the cell and keep what was there under ``.replaced``."""
+    fail_fast: bool = False
+    """Whether no further cell is begun once one has failed."""
+
+
+@dataclass
 class TrainConfig:
     """One cell of the grid: ``leuk train``."""
 
@@ -64,6 +79,7 @@ class TrainConfig:
     """Folder of the sweep under ``outputs/runs``."""
     seed: int = 0
     """Decides initial weights, data order, dropout and sampling; 0 is a seed like any other."""
+    grid: GridConfig = field(default_factory=GridConfig)
     recipe: str = MISSING
     """The form of model and GAN: ``thesis``, or ``small`` or ``strong`` at 64 px."""
     data: dict[str, Any] = field(default_factory=dict)
@@ -79,7 +95,40 @@ class TrainConfig:
     logger: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
     explain_cells: int = 16
-    """How many test cells are explained."""
+    """How many test cells get pictures of their explanations."""
+    checked_cells: int = 100
+    """How many test cells are explained where explanations are checked, those among them."""
+    explain_background: int = 64
+    """How many training cells of both classes stand behind them, for methods that compare."""
+    checks: dict[str, Any] = field(default_factory=dict)
+    """What is measured of explanations, to tell whether they are right; it takes a while."""
+
+
+@dataclass
+class ExplainConfig:
+    """Explanations of a finished cell of the grid, later: ``leuk explain``."""
+
+    run: str = MISSING
+    """Folder of the finished cell, below ``outputs/runs/<name>``."""
+    images: str | None = None
+    """Folder of cell images to explain; null for the test cells that the cell was judged on."""
+    root: str | None = None
+    """Where the images of the data set lie now, if they have moved since."""
+    name: str = "explanations"
+    """Folder of the explanations, below ``run``; another name is put behind ``explanations-``."""
+    outputs: str = "outputs"
+    """Where Hydra notes a sweep; everything else is written below ``run``."""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    explain: dict[str, Any] = field(default_factory=dict)
+    explain_cells: int = 16
+    """How many cells get pictures of their explanations."""
+    checked_cells: int = 100
+    """How many test cells are explained where explanations are checked, those among them."""
+    explain_background: int = 64
+    """How many training cells of both classes stand behind them, for methods that compare."""
+    checks: dict[str, Any] = field(default_factory=dict)
+    """What is measured of explanations, to tell whether they are right; it takes a while."""
 
 
 @dataclass
@@ -144,6 +193,13 @@ SMALLEST = {
     "data.batch_size": 2,
     "gan_fit.batch_size": 2,
     "explain_cells": 1,
+    "checked_cells": 0,
+    # One of each class.
+    "explain_background": 2,
+    "overlays": 0,
+    "page_cells": 0,
+    "batch_size": 1,
+    "cells": 1,
 }
 """The smallest value of each whole number of the schema."""
 
@@ -171,6 +227,8 @@ def check_schema(cfg: DictConfig) -> None:
         raise ConfigError(f"name={cfg.name[:20]}...: at most {_LONGEST_NAME} letters")
     if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
         raise ConfigError(f"name={cfg.name}: it names one folder, without / and not hidden")
+    if cfg.get("grid") and cfg.grid.on_mismatch not in ("refuse", "rerun"):
+        raise ConfigError(f"grid.on_mismatch={cfg.grid.on_mismatch}: it must be refuse or rerun")
     if cfg.get("held_out", "test") not in ("test", "val"):
         raise ConfigError(f"held_out={cfg.held_out}: it must be test or val")
     if cfg.get("fit") and cfg.fit.mode not in ("min", "max"):
@@ -185,9 +243,13 @@ def check_schema(cfg: DictConfig) -> None:
 
 
 def register() -> None:
-    """Make the schemas known to Hydra as ``<command>_schema``."""
+    """Make the schemas known to Hydra as ``<command>_schema``, and the launchers."""
+    register_launchers()
     store = ConfigStore.instance()
     store.store(name="data_schema", node=DataConfig)
     store.store(name="train_schema", node=TrainConfig)
+    store.store(name="explain_schema", node=ExplainConfig)
     store.store(name="synthesize_schema", node=SynthesizeConfig)
+    store.store(name="predict_schema", node=PredictConfig)
+    store.store(name="export_schema", node=ExportConfig)
     store.store(name="report_schema", node=ReportConfig)

@@ -3,8 +3,9 @@
 A row number means the same cell from the loader to the saved prediction.
 """
 
+import mmap
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ class PixelBank:
     """
 
     def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]], labels: npt.NDArray[np.int64]):
+        self.arrays = list(arrays)
         self.tensors = [torch.from_numpy(array) for array in arrays]
         self.labels = torch.tensor(labels)
         self.starts = np.cumsum([0, *(len(array) for array in arrays)])
@@ -40,12 +42,24 @@ class PixelBank:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: files that are mapped go by their names, not by their content."""
+        arrays = [_by_name(array) for array in self.arrays]
+        return {"arrays": arrays, "labels": self.labels.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = [
+            np.memmap(**array) if isinstance(array, dict) else array for array in state["arrays"]
+        ]
+        self.__init__(arrays, state["labels"])  # type: ignore[misc]
+
     def to(self, device: torch.device) -> "PixelBank":
         """The bank in the memory of ``device`` if it takes at most half of what is free there."""
         size = sum(tensor.numel() for tensor in self.tensors)
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 2:
             return self
         moved = object.__new__(PixelBank)
+        moved.arrays = self.arrays
         moved.tensors = [torch.cat([tensor.to(device) for tensor in self.tensors])]
         moved.labels = self.labels.to(device)
         moved.starts = self.starts[[0, -1]]
@@ -70,3 +84,16 @@ class PixelBank:
             inside = (rows >= int(start)) & (rows < int(start) + len(tensor))
             pixels[inside] = tensor[rows[inside] - int(start)]
         return pixels
+
+
+def _by_name(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dict[str, Any]:
+    """What maps a file again, where the array is the whole of such a map."""
+    if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
+        return array
+    return {
+        "filename": array.filename,
+        "dtype": array.dtype,
+        "mode": array.mode,
+        "offset": array.offset,
+        "shape": array.shape,
+    }

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ class CellBatches(LightningDataModule):
     Args:
         bank: the pixels and labels.
         train: ``int64 (N,)`` rows to train on.
-        batch_size: cells a batch.
+        batch_size: cells a batch, shared by the processes that fit together.
         workers: loader processes; they do not change the order.
         seed: decides the order of the training rows, anew each epoch.
         transforms: changes training batches ``(B, 3, R, R)`` on the device.
@@ -72,7 +73,7 @@ class CellBatches(LightningDataModule):
         )
         return DataLoader(
             dataset,
-            batch_size=min(self.batch_size, len(rows)),
+            batch_size=max(1, min(self.batch_size, len(rows)) // sampler.num_replicas),
             sampler=sampler,
             num_workers=self.workers,
             # Of its own: the loader would draw from the global one, more often without workers.
@@ -164,7 +165,12 @@ class CNMCDataModule(CellBatches):
 
     def prepare_data(self) -> None:
         """Decode the images and find linked subjects unless that is done; one process does it."""
-        self.open()
+        if self.bank is _EMPTY_BANK:
+            self.open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that fits with others: the rows and the bank, no table and no device."""
+        return {**self.__dict__, "_dataset": None, "_resident": None}
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and split the cells; a second call changes nothing."""

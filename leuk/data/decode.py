@@ -33,6 +33,20 @@ _CROP300 = 300 / NATIVE
 _MARGIN = 0.05
 
 
+class UnusableError(DataError):
+    """An image file that cannot be used.
+
+    Attributes:
+        what: what is wrong with it, without its path and without advice.
+    """
+
+    what = ""
+
+
+class NoCellError(UnusableError):
+    """An image that can be read and shows nothing."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """What part of each image is kept, and at what size.
@@ -76,7 +90,8 @@ def decode(path: Path, frame: Frame) -> Decoded:
     600 pixels the central 450 are taken first.
 
     Raises:
-        DataError: the file is missing, truncated, not an image, not 8-bit RGB, or all black.
+        NoCellError: all of it is black.
+        UnusableError: the file is missing, truncated, not an image, or not 8-bit RGB.
     """
     try:
         with Image.open(path) as opened:
@@ -93,7 +108,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
     mask = grey.point(_LIT_TABLE)
     box = mask.getbbox()
     if box is None:
-        raise _unusable(path, "no cell in it, all pixels are black")
+        raise _unusable(path, "no cell in it, all pixels are black", NoCellError)
     square = _square(box)
     thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
     return Decoded(
@@ -135,8 +150,10 @@ def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     return (x, y, x + side, y + side)
 
 
-def _unusable(path: Path, what: str) -> DataError:
-    return DataError(f"{path}: {what}; replace the file or set data.on_corrupt=skip")
+def _unusable(path: Path, what: str, kind: type[UnusableError] = UnusableError) -> UnusableError:
+    error = kind(f"{path}: {what}; replace the file or set data.on_corrupt=skip")
+    error.what = what
+    return error
 
 
 def _what_is_wrong(path: Path, error: Exception) -> str:

@@ -84,7 +84,7 @@ def read_folder(root: Path) -> Index:
     strays: list[str] = []
     numbered: list[str] = []
     tables: list[str] = []
-    for path in _files(root):
+    for path in files_below(root):
         part, label = _place(root, path)
         match = _UID.fullmatch(Path(path).stem)
         is_image = Path(path).suffix.lower() in IMAGE_SUFFIXES
@@ -103,7 +103,11 @@ def read_folder(root: Path) -> Index:
     return Index(_drop_repeated(cells, problems), problems, strays)
 
 
-def _files(root: Path) -> Iterator[str]:
+def files_below(root: Path) -> Iterator[str]:
+    """Paths of the files below a folder, relative, by name; links are followed once.
+
+    Hidden folders are left out.
+    """
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from leuk.data.decode import DIGEST, THUMB, Decoded, Frame, decode
+from leuk.data.decode import DIGEST, THUMB, Decoded, Frame, UnusableError, decode
 from leuk.errors import DataError
-from leuk.store.artefacts import make_once
+from leuk.store.artefacts import discard, make_once
 from leuk.store.atomic import ensure_room, write_json
 from leuk.store.digest import digest
 
@@ -96,7 +95,7 @@ class PixelStore:
 
         store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
         if store._can_be_mended([root / path for path in cells["path"]], frame):
-            shutil.rmtree(store.folder)
+            discard(store.folder)
             store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
         _refuse(store.errors, len(cells), on_corrupt)
         return store
@@ -142,10 +141,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _attempt(path: Path, frame: Frame) -> Decoded | DataError:
+def _attempt(path: Path, frame: Frame) -> Decoded | UnusableError:
     try:
         return decode(path, frame)
-    except DataError as error:
+    except UnusableError as error:
         return error
 
 
@@ -155,11 +154,11 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
     content = hashlib.sha256()
     kept: list[int] = []
     facts: list[tuple[bytes, float, tuple[int, int]]] = []
-    bad: list[DataError] = []
-    decoded = _decoded([root / path for path in cells["path"]], frame)
+    bad: list[UnusableError] = []
+    decoded = decoded_ahead([root / path for path in cells["path"]], frame)
     with open(target / "pixels.raw", "wb") as pixels, open(target / "thumbs.raw", "wb") as thumbs:
         for row, image in enumerate(track(decoded, f"decoding {len(cells)} cells", len(cells))):
-            if isinstance(image, DataError):
+            if isinstance(image, UnusableError):
                 bad.append(image)
                 continue
             kept.append(row)
@@ -178,11 +177,19 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
     log.info("decoded %d cells in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
 
 
-def _decoded(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | DataError]:
-    """Each image in order, decoded on all cores a little ahead of its turn."""
+def decoded_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | UnusableError]:
+    """Each image in order, decoded on all cores a little ahead of its turn.
+
+    Args:
+        paths: of the files.
+        frame: what part of each image is kept, and at what size.
+
+    Returns:
+        An image, or what is wrong with its file.
+    """
     # Pillow lets go of the interpreter lock while it inflates and resizes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: deque[Future[Decoded | DataError]] = deque()
+        waiting: deque[Future[Decoded | UnusableError]] = deque()
         for path in paths:
             waiting.append(pool.submit(_attempt, path, frame))
             if len(waiting) > _AHEAD:

@@ -71,14 +71,15 @@ def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.Data
         ValueError: as :func:`fit_temperature`.
     """
     checked, truth = as_scores_and_labels(scores, labels)
-    table = pd.DataFrame({"bin": bin_of(checked, bins), "score": checked, "observed": truth})
-    curve = table.groupby("bin").agg(
-        score=("score", "mean"), observed=("observed", "mean"), count=("score", "size")
-    )
-    low = curve.index.to_numpy() / bins
-    curve.insert(0, "low", low)
-    curve.insert(1, "high", low + 1 / bins)
-    return curve.reset_index(drop=True)
+    place = bin_of(checked, bins)
+    counts = np.bincount(place, minlength=bins)
+    there = np.flatnonzero(counts)
+    means = {
+        name: np.bincount(place, values, bins)[there] / counts[there]
+        for name, values in (("score", checked), ("observed", truth))
+    }
+    low = there / bins
+    return pd.DataFrame({"low": low, "high": low + 1 / bins, **means, "count": counts[there]})
 
 
 def bin_of(scores: Floats, bins: int) -> npt.NDArray[np.int64]:

@@ -21,9 +21,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from leuk.errors import ConfigError
 from leuk.evaluate.lite0 import lite0_file, lite0_network
-
-Images = npt.NDArray[np.uint8]
-"""``uint8 (N, R, R, 3)`` RGB."""
+from leuk.evaluate.vectors import Images
 
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _INCEPTION_URL = (

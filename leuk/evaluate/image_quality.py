@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leuk.evaluate.distances import Figures, distances, equal_rows
-from leuk.evaluate.features import Extractor, Features, Images, check_images
+from leuk.evaluate.features import Extractor, Features, check_images
 from leuk.evaluate.memorisation import (
     closest_pairs,
     compare,
@@ -21,6 +21,7 @@ from leuk.evaluate.memorisation import (
 from leuk.evaluate.morphology import Morphology, measure, morphology_distance
 from leuk.evaluate.probes import telling_apart, usefulness
 from leuk.evaluate.similarity import diversity, nearest_similarity
+from leuk.evaluate.vectors import Images
 
 Rows = npt.NDArray[np.int64]
 

@@ -31,11 +31,10 @@ from collections.abc import Sequence
 
 from leuk.data.labels import Label
 from leuk.evaluate.hierarchy import Bootstrap, Estimate, Fold, folds_of
-from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import Thresholds
 
-__all__ = ["Sample", "bootstrap_intervals", "few_subjects", "fold_mean", "range_of", "reweighted"]
+__all__ = ["Sample", "bootstrap_intervals", "few_subjects", "fold_mean", "range_of"]
 
 FEW = 6
 """Subjects of a class below which intervals carry a warning."""
@@ -120,12 +119,6 @@ def few_subjects(sample: Sample) -> str | None:
     )
 
 
-def reweighted(sample: Sample, thresholds: Thresholds) -> Reweighted:
-    """The figures of a sample for any weights of its subjects."""
-    decided = sample.decided(thresholds)
-    return Reweighted(sample.scores, sample.labels, sample.codes, decided, sample.calibrated)
-
-
 def range_of(name: str) -> tuple[float, float]:
     """The bounds that a figure cannot pass."""
     return (-1.0, 1.0) if name.partition("@")[0] == "mcc" else (0.0, 1.0)
@@ -145,7 +138,7 @@ def _estimates(
 ) -> dict[str, Estimate]:
     folds = []
     for positions in folds_of([sample for sample, _ in samples]):
-        runs = [reweighted(*samples[position]) for position in positions]
+        runs = [sample.reweighted(cuts) for sample, cuts in (samples[place] for place in positions)]
         folds.append(Fold(runs, samples[positions[0]][0].strata, runs[0].count))
     bootstrap = Bootstrap(folds, draws, seed)
     names = folds[0].runs[0].names

@@ -13,7 +13,8 @@ from scipy.stats import wasserstein_distance
 from skimage.measure import label, regionprops
 
 from leuk.data.decode import LIT
-from leuk.evaluate.features import Images, check_images
+from leuk.evaluate.features import check_images
+from leuk.evaluate.vectors import Images
 
 Mask = npt.NDArray[np.bool_]
 

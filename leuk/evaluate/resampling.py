@@ -7,21 +7,21 @@ cells again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from leuk.data.labels import Label
 from leuk.evaluate.calibration import ECE_BINS, bin_of
-from leuk.evaluate.metrics import CLASSES
 from leuk.evaluate.thresholds import DEFAULT, suffixed
 from leuk.evaluate.vectors import Floats, Integers
 
 Flags = npt.NDArray[np.bool_]
 
-_CHUNK = 8
-"""Rows of weights at a time where each needs a value per cell; what fits a cache is fastest."""
+_CHUNK = 32_000
+"""Values at a time where each row of weights needs one per cell; what fits a cache is fastest."""
 
 
 class Reweighted:
@@ -49,9 +49,13 @@ class Reweighted:
         self.scores, self.labels, self.subjects = scores, labels.astype(bool), subjects
         self.count = int(subjects.max()) + 1
         self._decided = decided
+        self._places = {cut: place for place, cut in enumerate(decided)}
         self._probabilities = {"": scores}
         if calibrated is not None:
             self._probabilities["_calibrated"] = calibrated
+        self._asked: Floats | None = None
+        self._counted: Sequence[Floats] = ()
+        self._found: dict[str, Floats] = {}
 
     @property
     def names(self) -> list[str]:
@@ -63,35 +67,39 @@ class Reweighted:
     def figure(self, name: str, weights: Floats) -> Floats:
         """One figure for each row of ``weights`` ``(D, S)``.
 
+        Figures of the same array share what they are made of: it must not be changed in between.
+
         Raises:
             ValueError: a name that is not among :attr:`names`.
         """
-        if name not in self.names:
-            raise ValueError(f"no figure {name}; there are {', '.join(self.names)}")
-        if name == "auroc":
-            return self.auroc(weights)
-        if name == "auprc":
-            chunks = np.array_split(weights, max(1, len(weights) // _CHUNK))
-            return np.concatenate([self._auprc(chunk) for chunk in chunks])
-        base, _, cut = name.partition("@")
-        if base in DECISIONS:
-            return DECISIONS[base](*self._counts(cut or DEFAULT, weights))
-        base, _, end = base.partition("_")
-        scores = self._probabilities[f"_{end}" if end else ""]
-        return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
+        if name in ("auroc", "auprc"):
+            return self.auroc(weights) if name == "auroc" else self._auprc(weights)
+        base, after = _parsed(name)
+        if base in DECISIONS and after in self._places:
+            return self._decision(base, self._places[after], weights)
+        if base in ("brier", "ece") and after in self._probabilities:
+            scores = self._probabilities[after]
+            return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
+        raise ValueError(f"no figure {name}; there are {', '.join(self.names)}")
 
     def auroc(self, weights: Floats) -> Floats:
         """Area under the ROC curve: the share of weighted pairs of both classes in right order."""
         positive, negative = self._sums(self.labels), self._sums(~self.labels)
         pairs = (weights @ positive) * (weights @ negative)
-        return np.asarray(((weights @ self._won) * weights).sum(axis=1) / pairs)
+        return np.asarray(((weights @ self.won) * weights).sum(axis=1) / pairs)
 
     @cached_property
-    def _won(self) -> Floats:
+    def won(self) -> Floats:
         return pairs_won(self.scores, self.labels, self.subjects, self.count)
 
     def _auprc(self, weights: Floats) -> Floats:
         """Average precision, equal scores taken together, as in scikit-learn."""
+        parts = len(weights) * self._by_score[0].shape[0] // _CHUNK
+        return np.concatenate(
+            [self._auprc_of(chunk) for chunk in np.array_split(weights, max(1, parts))]
+        )
+
+    def _auprc_of(self, weights: Floats) -> Floats:
         found, called = (cells @ weights.T for cells in self._by_score)
         precision = _ratio(found.cumsum(axis=0), called.cumsum(axis=0))
         return np.asarray((precision * found).sum(axis=0) / found.sum(axis=0))
@@ -105,14 +113,20 @@ class Reweighted:
         own = (self.labels.astype(np.float64), (place, self.subjects))
         return sparse.csr_array(own, shape=shape), sparse.csr_array(cells, shape=shape)
 
-    def _counts(self, cut: str, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """Weighted true and false positives, false and true negatives."""
-        called, labels = self._decided[cut], self.labels
+    def _decision(self, name: str, place: int, weights: Floats) -> Floats:
+        """A figure of decisions at one of the thresholds; made for all of them at once."""
+        if self._asked is not weights:
+            self._asked, self._counted, self._found = weights, self._counts(weights), {}
+        if name not in self._found:
+            self._found[name] = DECISIONS[name](*self._counted)
+        return np.asarray(self._found[name][place])
+
+    def _counts(self, weights: Floats) -> Sequence[Floats]:
+        """Weighted true and false positives, false and true negatives, ``(thresholds, D)`` each."""
+        called, labels = np.stack(list(self._decided.values())), self.labels
         kinds = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
-        true_positive, false_positive, false_negative, true_negative = (
-            weights @ self._sums(kind) for kind in kinds
-        )
-        return true_positive, false_positive, false_negative, true_negative
+        sums = np.stack([[self._sums(flags) for flags in kind] for kind in kinds])
+        return list(sums @ weights.T)
 
     def _brier(self, scores: Floats, weights: Floats) -> Floats:
         squares = self._sums((scores - self.labels) ** 2)
@@ -133,6 +147,16 @@ class Reweighted:
         return sums.astype(np.float64)
 
 
+@cache
+def _parsed(name: str) -> tuple[str, str]:
+    """A figure's name without, and the threshold or the ``_calibrated`` at its end."""
+    base, _, cut = name.partition("@")
+    if base in DECISIONS:
+        return base, cut or DEFAULT
+    base, under, end = base.partition("_")
+    return base, f"{under}{end}"
+
+
 def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> Floats:
     """In how many pairs the leukemic cells of one subject outscore the healthy cells of another.
 
@@ -140,12 +164,26 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
         ``(S, S)``: row the subject of the leukemic cell, column that of the healthy one; a tie is
         half a pair.
     """
-    values, place = np.unique(scores, return_inverse=True)
-    healthy = np.zeros((len(values), count))
-    np.add.at(healthy, (place[~labels], subjects[~labels]), 1.0)
-    outscored = healthy.cumsum(axis=0) - healthy / 2
-    own = (np.ones(int(labels.sum())), (subjects[labels], place[labels]))
-    return np.asarray(sparse.csr_array(own, shape=(count, len(values))) @ outscored)
+    return pairs_won_against(scores, scores, labels, subjects, count)
+
+
+def pairs_won_against(
+    leukemic: Floats, healthy: Floats, labels: Flags, subjects: Integers, count: int
+) -> Floats:
+    """The same with leukemic cells as one model scores them and healthy ones as another does."""
+    order = np.argsort(healthy[~labels], kind="stable")
+    values = healthy[~labels][order]
+    below = np.zeros((len(values) + 1, count))
+    below[np.arange(1, len(values) + 1), subjects[~labels][order]] = 1.0
+    np.cumsum(below, axis=0, out=below)
+    own, scores = subjects[labels], leukemic[labels]
+    outscored = below[np.searchsorted(values, scores)]
+    outscored += below[np.searchsorted(values, scores, side="right")]
+    by_subject = np.argsort(own, kind="stable")
+    present, starts = np.unique(own[by_subject], return_index=True)
+    won = np.zeros((count, count))
+    won[present] = np.add.reduceat(outscored[by_subject], starts, axis=0) / 2
+    return won
 
 
 def resamples(
@@ -209,7 +247,7 @@ _OF_CLASS: dict[str, dict[str, _Decision]] = {
 
 def _averages(name: str) -> dict[str, _Decision]:
     """A figure of each class, and its plain and weighted means."""
-    hem, leukemic = (_OF_CLASS[name][label] for label in CLASSES)
+    hem, leukemic = (_OF_CLASS[name][label.folder] for label in Label)
 
     def macro(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
         return (hem(tp, fp, fn, tn) + leukemic(tp, fp, fn, tn)) / 2

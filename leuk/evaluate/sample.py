@@ -5,9 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from leuk.data.labels import Label
-from leuk.evaluate.thresholds import Thresholds
+from leuk.evaluate.resampling import Reweighted
+from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
 
 
@@ -52,6 +54,21 @@ class Sample:
         for label in Label:
             classes[np.unique(self.codes[self.labels == label])] |= 1 << label
         return [np.flatnonzero(classes == kind) for kind in (1, 2, 3) if (classes == kind).any()]
+
+    @cached_property
+    def at_half(self) -> Reweighted:
+        """Figures for any weights of the subjects, decided at 0.5; made once, as many ask."""
+        return self.reweighted({DEFAULT: 0.5})
+
+    @cached_property
+    def ranks(self) -> Floats:
+        """``(N,)`` mean rank of each score, in (0, 1): comparable between models."""
+        return np.asarray(stats.rankdata(self.scores) / (len(self) + 1), np.float64)
+
+    def reweighted(self, thresholds: Thresholds) -> Reweighted:
+        """Figures for any weights of the subjects, decided at these thresholds."""
+        decided = self.decided(thresholds)
+        return Reweighted(self.scores, self.labels, self.codes, decided, self.calibrated)
 
     def subjects_of(self, label: Label) -> int:
         """How many subjects have cells of a class."""

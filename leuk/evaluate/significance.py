@@ -6,19 +6,20 @@ Paired (both judge the same cells), clustered (persons, not cells, are drawn) an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import stats
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of, same_cells
-from leuk.evaluate.intervals import reweighted
-from leuk.evaluate.resampling import Reweighted
+from leuk.evaluate.resampling import Reweighted, pairs_won_against
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Floats
 
 _POWER = 0.8
 _RANKED = ("auroc", "auprc")
+_AT_HALF: Thresholds = {DEFAULT: 0.5}
 _HAIR = 1e-12
 """Differences closer than this are equal up to rounding."""
 
@@ -49,33 +50,78 @@ class Difference:
     runs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Pair:
-    """Both models of one run, apart for the bootstrap and mixed for the permutations."""
+    """Both models of one run, apart for the bootstrap and mixed for the permutations.
 
-    first: Reweighted
-    second: Reweighted
-    mixed: Reweighted
+    Attributes:
+        one: what the first model says.
+        other: what the second says of the same cells.
+        cuts: the first model's thresholds.
+        other_cuts: the second model's.
+    """
+
+    one: Sample
+    other: Sample
+    cuts: Thresholds
+    other_cuts: Thresholds
+
+    @cached_property
+    def first(self) -> Reweighted:
+        return _reweighted(self.one, self.cuts)
+
+    @cached_property
+    def second(self) -> Reweighted:
+        return _reweighted(self.other, self.other_cuts)
 
     def difference(self, metric: str, weights: Floats) -> Floats:
         return self.second.figure(metric, weights) - self.first.figure(metric, weights)
 
     def swapped(self, metric: str, swaps: Floats) -> Floats:
-        """Differences with the scores of the subjects marked 1 in ``(P, S)`` swapped.
-
-        A difference of AUROCs is linear in the swaps: what two subjects have in common cancels
-        between the models, and the pairs of cells stay as many. So one swap a subject tells all.
-        """
-        if metric != "auroc":
-            return self._swapped(metric, swaps)
-        corners = np.vstack([np.zeros(swaps.shape[1]), np.eye(swaps.shape[1])])
-        at = self._swapped(metric, corners)
-        differences: Floats = at[0] + swaps @ (at[1:] - at[0])
-        return differences
-
-    def _swapped(self, metric: str, swaps: Floats) -> Floats:
+        """Differences with the scores of the subjects marked 1 in ``(P, S)`` swapped."""
+        if metric == "auroc":
+            return self._swapped_auroc(swaps)
         one, other = np.hstack([1 - swaps, swaps]), np.hstack([swaps, 1 - swaps])
-        return self.mixed.figure(metric, other) - self.mixed.figure(metric, one)
+        mixed = self._mixed(ranked=metric in _RANKED)
+        return mixed.figure(metric, other) - mixed.figure(metric, one)
+
+    def _swapped_auroc(self, swaps: Floats) -> Floats:
+        """The same of AUROCs, which are linear in the swaps.
+
+        What two subjects have in common cancels between the models, and the pairs of cells stay as
+        many: a swap adds what it alone changes, in the pairs won by the subject's leukemic cells
+        (rows) and by others over its healthy ones (columns).
+        """
+        labels = self.one.labels.astype(bool)
+        between = (labels, self.one.codes, self.first.count)
+        own, others = self.first.won, self.second.won
+        crossed = pairs_won_against(self.one.ranks, self.other.ranks, *between)
+        back = pairs_won_against(self.other.ranks, self.one.ranks, *between)
+        rows, columns = crossed - others - back + own, back - others - crossed + own
+        changed = rows.sum(axis=1) + columns.sum(axis=0)
+        pairs = labels.sum() * (~labels).sum()
+        return np.asarray(((others - own).sum() + swaps @ changed) / pairs)
+
+    def _mixed(self, ranked: bool) -> Reweighted:
+        """All cells twice, as either model says; the second's subjects are numbered on."""
+        samples = (self.one, self.other)
+        scores = [sample.ranks if ranked else sample.scores for sample in samples]
+        calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
+        decisions, other_decisions = (
+            self.one.decided(self.cuts),
+            self.other.decided(self.other_cuts),
+        )
+        return Reweighted(
+            np.concatenate(scores),
+            np.tile(self.one.labels, 2),
+            np.concatenate([self.one.codes, self.one.codes + self.first.count]),
+            {cut: np.concatenate([decisions[cut], other_decisions[cut]]) for cut in decisions},
+            np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+        )
+
+
+def _reweighted(sample: Sample, cuts: Thresholds) -> Reweighted:
+    return sample.at_half if cuts == _AT_HALF else sample.reweighted(cuts)
 
 
 def paired_difference(
@@ -119,10 +165,10 @@ def paired_difference(
             metric.
     """
     _check(a, b)
-    cuts = thresholds or [({DEFAULT: 0.5}, {DEFAULT: 0.5})] * len(a)
+    cuts = thresholds or [(_AT_HALF, _AT_HALF)] * len(a)
     folds: list[Fold[_Pair]] = []
     for positions in folds_of(a):
-        runs = [_pair(a[i], b[i], *cuts[i], ranked=metric in _RANKED) for i in positions]
+        runs = [_Pair(a[i], b[i], *cuts[i]) for i in positions]
         folds.append(Fold(runs, a[positions[0]].strata, runs[0].first.count))
     found = Bootstrap(folds, draws, seed).estimate(
         lambda run, weights: run.difference(metric, weights)
@@ -162,27 +208,6 @@ def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
                 f"run {position}: the two models did not judge the same cells in the same order; "
                 "compare runs of the same split, fold and data"
             )
-
-
-def _pair(
-    one: Sample, other: Sample, cuts: Thresholds, other_cuts: Thresholds, ranked: bool
-) -> _Pair:
-    first, second = reweighted(one, cuts), reweighted(other, other_cuts)
-    scores = [one.scores, other.scores]
-    if ranked:
-        scores = [stats.rankdata(column) / (len(column) + 1) for column in scores]
-    calibrated = None
-    if one.calibrated is not None and other.calibrated is not None:
-        calibrated = np.concatenate([one.calibrated, other.calibrated])
-    decisions, other_decisions = one.decided(cuts), other.decided(other_cuts)
-    mixed = Reweighted(
-        np.concatenate(scores),
-        np.tile(one.labels, 2),
-        np.concatenate([one.codes, one.codes + first.count]),
-        {cut: np.concatenate([decisions[cut], other_decisions[cut]]) for cut in decisions},
-        calibrated,
-    )
-    return _Pair(first, second, mixed)
 
 
 def _permuted(

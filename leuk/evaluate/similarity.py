@@ -13,8 +13,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from leuk.evaluate.features import Images, check_images
+from leuk.evaluate.features import check_images
 from leuk.evaluate.morphology import lit
+from leuk.evaluate.vectors import Images
 
 Rows = npt.NDArray[np.int64]
 

@@ -1,5 +1,6 @@
 """How a model does on each person: an average over cells hides whom it fails."""
 
+import numpy as np
 import pandas as pd
 
 from leuk.evaluate.sample import Sample
@@ -16,17 +17,16 @@ def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
         ``subject``, ``label``, ``cells`` (how many), ``correct`` (share called rightly) and
         ``score`` (mean), by label and subject.
     """
-    called = sample.scores >= threshold
-    table = pd.DataFrame(
+    right = (sample.scores >= threshold) == (sample.labels == 1)
+    names, codes = np.unique(sample.subjects.astype(str), return_inverse=True)
+    pairs, rows = np.unique(sample.labels * len(names) + codes, return_inverse=True)
+    cells = np.bincount(rows)
+    return pd.DataFrame(
         {
-            "subject": sample.subjects.astype(str),
-            "label": sample.labels,
-            "correct": called == (sample.labels == 1),
-            "score": sample.scores,
+            "subject": names[pairs % len(names)],
+            "label": pairs // len(names),
+            "cells": cells,
+            "correct": np.bincount(rows, right) / cells,
+            "score": np.bincount(rows, sample.scores) / cells,
         }
-    )
-    return (
-        table.groupby(["label", "subject"])
-        .agg(cells=("score", "size"), correct=("correct", "mean"), score=("score", "mean"))
-        .reset_index()[["subject", "label", "cells", "correct", "score"]]
     )

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torchmetrics.functional.classification import binary_roc
 
-from leuk.evaluate.vectors import Vector, as_scores_and_labels
+from leuk.evaluate.vectors import Floats, Integers, Vector, as_scores_and_labels
 
 DEFAULT = "default"
 """The threshold whose figures carry no suffix."""
@@ -44,10 +42,29 @@ def youden_threshold(scores: Vector, labels: Vector) -> float:
     Raises:
         ValueError: as :func:`choose_thresholds`.
     """
-    checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
-    false_positive, true_positive, thresholds = binary_roc(checked, truth)
-    # The first point of the curve calls nothing positive at a threshold of 1.
-    return float(thresholds[torch.argmax(true_positive - false_positive)])
+    checked, truth = as_scores_and_labels(scores, labels)
+    cuts, healthy, leukemic = called_at_each(checked, truth)
+    # In whole cells, so that equal sums are equal; calling nobody leukemic comes first.
+    gained = leukemic * healthy[-1] - healthy * leukemic[-1]
+    return float(np.append(1.0, cuts)[np.argmax(np.append(0, gained))])
+
+
+def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
+    """Every score as a threshold, the highest first, and whom it calls leukemic.
+
+    Written out, since a library's checks would take most of the time of a large report.
+
+    Args:
+        scores: ``(N,)``.
+        labels: ``(N,)``, 1 = leukemic.
+
+    Returns:
+        The distinct scores, and how many healthy and leukemic cells have at least each.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
+    leukemic = np.cumsum(labels[order])[last]
+    return scores[order][last], last + 1 - leukemic, leukemic
 
 
 def sensitivity_threshold(scores: Vector, labels: Vector, wanted: float = _WANTED) -> float:

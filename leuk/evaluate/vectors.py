@@ -1,15 +1,21 @@
 """What every figure takes: one score and one label a cell, checked in one place."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+
+if TYPE_CHECKING:
+    # A report of figures needs no torch, which takes seconds to load.
+    from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-Vector = npt.NDArray[Any] | Tensor
+Images = npt.NDArray[np.uint8]
+"""``uint8 (N, R, R, 3)`` RGB."""
+
+Vector = Union[npt.NDArray[Any], "Tensor"]
 """One number a cell, as an array or as a tensor on the CPU."""
 
 

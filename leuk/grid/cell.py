@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from leuk.store.digest import digest
@@ -88,6 +89,11 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in a record."""
         return asdict(self)
+
+
+def sweep_folder(outputs: str, name: str) -> Path:
+    """``<outputs>/runs/<name>``, where the cells of a sweep lie."""
+    return Path(outputs) / "runs" / name
 
 
 def variant_of(settings: Mapping[str, Any]) -> str:

@@ -17,6 +17,9 @@ from leuk.store.atomic import write_json
 SCHEMA = 1
 FILE = "record.json"
 
+WENT_ON = "fit: went on from a stopped one; its time is that of the rest"
+"""The warning of a cell whose time says little."""
+
 Figures = dict[str, dict[str, float | None]]
 """Metric name to ``value``, ``low`` and ``high``; the bounds are null where not computed."""
 
@@ -29,6 +32,7 @@ class Record:
         cell: which cell.
         fingerprint: hash of every setting that changes results.
         status: how far it came.
+        settings: what it was made of: every setting that changes results, as it was configured.
         data: counts and fingerprint of the data.
         versions: of Python and the libraries.
         device: what it ran on, and in which precision.
@@ -47,6 +51,7 @@ class Record:
     cell: Cell
     fingerprint: str
     status: Literal["running", "complete", "failed"] = "running"
+    settings: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)

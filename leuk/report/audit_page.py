@@ -1,18 +1,14 @@
 """The audit of a folder of cells, in words and as a page with the evidence in pictures."""
 
-import base64
-import io
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from leuk.data.audit import Audit, Link, Pair
 from leuk.data.decode import Frame, decode
 from leuk.data.links import turned_to_match
+from leuk.report.html import picture_uri, png_uri, render
 
 _SHOWN = 6
 _SIDE = 140
@@ -74,19 +70,15 @@ def audit_page(
         source: whose cells they are.
         sheets: recipe of conventional augmentation to its picture.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("leuk.report"),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("audit.html").render(
+    return render(
+        "audit.html",
+        title=f"{audit.root}: audit",
         audit=audit,
         verdict=verdict(audit),
         split=split,
         source=source,
         links=[(link, _pictures(root, link)) for link in audit.links],
-        sheets={name: _base64(path.read_bytes()) for name, path in sheets.items()},
+        sheets={name: png_uri(path.read_bytes()) for name, path in sheets.items()},
     )
 
 
@@ -100,11 +92,4 @@ def _picture(root: Path, pair: Pair) -> str:
         decode(root / path, Frame(_SIDE, "cell")) for path in (pair.first, pair.second)
     )
     turned = turned_to_match(first.thumb, second.thumb, second.pixels)
-    both: npt.NDArray[np.uint8] = np.concatenate([first.pixels, turned], axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(both).save(buffer, "PNG")
-    return _base64(buffer.getvalue())
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return picture_uri(np.concatenate([first.pixels, turned], axis=1))

@@ -19,6 +19,11 @@ def baseline_of(group: Group, name: str) -> Group | None:
     return Group(group.cell, (), runs, f"baseline: {name}")
 
 
+def first_seeds(group: Group) -> Group:
+    """The group with one run a fold: enough for what knows neither model nor seed."""
+    return replace(group, runs=tuple(group.first_seed))
+
+
 def _judged(run: Run, name: str) -> Run:
     val, test = (_scored(part, name) for part in (run.val, run.test))
     chosen = choose_thresholds(val.sample.scores, val.sample.labels)
@@ -37,7 +42,7 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
     """
     found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Group] = {}
     for group in groups:
-        once = replace(group, runs=tuple(group.first_seed))
+        once = first_seeds(group)
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (line := baseline_of(once, name)) is not None:
                 scores = ((run.cell.fold, run.test.sample.scores.tobytes()) for run in line.runs)

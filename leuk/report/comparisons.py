@@ -23,6 +23,7 @@ from leuk.report.sections import Grid, Section, difference_text, p_text
 FAMILIES = {
     "area": "each line minus the area of the cell alone",
     "augmentation": "each augmentation minus none",
+    "control": "each GAN's cells minus oversampling and minus class weights",
     "model": "models of one augmentation",
     "ensemble": "the ensemble minus its members and the hybrid",
     "gan_hybrid": "the hybrid with made cells minus CNN and ViT without",
@@ -33,6 +34,8 @@ FAMILIES = {
 """Families of questions asked together, and what their differences are."""
 
 GANS = ("dcgan", "wgan", "cgan")
+CONTROLS = ("oversample", "class_weights")
+"""Augmentations that make no cells: what a GAN has to beat to be worth its hours."""
 
 _PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
 
@@ -132,6 +135,12 @@ _Pair = tuple[str, Cell, Cell]
 def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
     """What is asked of one line; only lines that are there are compared."""
     asked = [("augmentation", cell.plain)]
+    if cell.augmentation in GANS:
+        asked += [
+            ("control", other)
+            for other in lines
+            if other.augmentation in CONTROLS and other.plain == cell.plain
+        ]
     if cell.model == NAME:
         asked += [("ensemble", replace(cell, model=model)) for model in _models(lines)]
     elif cell.model == "hybrid" and cell.augmentation in GANS:

@@ -1,6 +1,7 @@
 """What all figures of a report share: colours, small multiples, and files that appear whole."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,40 @@ STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
 
-_FORMATS, _DPI = ("png", "pdf"), 110
-_PANEL = 2.8
+DPI = 120
+_FORMATS = ("png", "pdf")
+PANEL = 2.8
+"""Inches of a side of small axes with what belongs to them."""
+
 _COLUMNS = 4
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.5, 0.08, 0.42, 0.36
 """Inches around each of several small axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A figure, and what it says to somebody who does not see it.
+
+    Attributes:
+        name: of its files, without suffix.
+        title: its heading.
+        caption: how to read it.
+        figure: itself.
+        alt: a sentence for each of its panels, in order; one alone where it is not cut into them.
+        panel: inches of a panel, width and height, by which a page may cut it into panels that fit
+            a narrow screen; None where it is one picture.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    alt: tuple[str, ...]
+    panel: tuple[float, float] | None = None
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write ``<name>.png`` and ``<name>.pdf``; see :func:`save_figure`."""
+        return save_figure(self.figure, folder, self.name)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -33,12 +63,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.{suffix}" for suffix in _FORMATS]
     for path in paths:
         with whole_file(path) as temporary:
-            figure.savefig(temporary, dpi=_DPI)
+            figure.savefig(temporary, dpi=DPI)
     return paths
 
 
 def panels(
-    count: int, width: float = _PANEL, height: float = _PANEL, columns: int = _COLUMNS
+    count: int, width: float = PANEL, height: float = PANEL, columns: int = _COLUMNS
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` small axes, as many a row as fit.
 
@@ -96,3 +126,10 @@ def _without_augmentation(group: Group) -> str:
     for text in (group.cell.augmentation, *group.cell.augmentation_settings):
         name = name.replace(f"-{text}", "", 1)
     return name
+
+
+def figure_of(axes: Sequence[Axes]) -> Figure:
+    """The figure that small axes are part of."""
+    figure = axes[0].get_figure()
+    assert isinstance(figure, Figure)
+    return figure

@@ -1,7 +1,7 @@
 """The thesis's table 2 and figure 8, for all GANs of a sweep: our figures beside the published."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 
 from leuk.errors import StoreError
-from leuk.evaluate.features import Images
 from leuk.evaluate.sheets import save_rows
-from leuk.store.atomic import write_text
+from leuk.evaluate.vectors import Images
+from leuk.report.sections import Grid, Section
+
+QUALITY = "quality.json"
+"""What ``leuk synthesize`` leaves beside a GAN's cells."""
 
 _ROWS = {
     "made": "{gan}",
@@ -62,11 +65,27 @@ def write_gan_report(sweep: Path) -> str:
     Raises:
         StoreError: no GAN of the sweep has been judged.
     """
-    reports = {
-        path.parent: json.loads(path.read_text()) for path in sorted(sweep.glob("*/quality.json"))
-    }
+    reports = read_quality(sweep.glob(f"*/{QUALITY}"))
     if not reports:
-        raise StoreError(f"{sweep}: no quality.json below it; run leuk synthesize first")
+        raise StoreError(f"{sweep}: no {QUALITY} below it; run leuk synthesize first")
+    parts, table = quality_parts(reports)
+    section = Section("table_2", sweep.name, (*parts, *published_parts()), table)
+    section.write(sweep)
+    save_rows(sweep / "figure_8.png", shown_cells(list(reports)))
+    return section.markdown
+
+
+def read_quality(paths: Iterable[Path]) -> dict[Path, Any]:
+    """What ``leuk synthesize`` found, by the folder of the GAN's cells."""
+    return {path.parent: json.loads(path.read_text()) for path in sorted(paths)}
+
+
+def quality_parts(reports: Mapping[Path, Any]) -> tuple[list[Grid | str], pd.DataFrame]:
+    """How good made cells are beside what they are compared with, and every figure of it.
+
+    Args:
+        reports: of :func:`read_quality`, at least one.
+    """
     table = pd.DataFrame(
         [
             line
@@ -75,11 +94,11 @@ def write_gan_report(sweep: Path) -> str:
             for line in _lines(folder.name, name, quality)
         ]
     )
-    write_text(sweep / "table_2.csv", table.to_csv(index=False))
-    text = _markdown(sweep.name, reports, table)
-    write_text(sweep / "table_2.md", text + "\n")
-    _figure(sweep / "figure_8.png", list(reports))
-    return text
+    first = next(iter(reports.values()))
+    extractor = ", ".join(dict.fromkeys(table["extractor"]))
+    naming = "" if "fid" in table else ", so they are not FID and KID"
+    notes = _NOTES.format(held_out=first["held_out"], extractor=extractor, naming=naming)
+    return [_grid(table), notes, _remarks(reports)], table
 
 
 def _lines(folder: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
@@ -103,25 +122,19 @@ def _lines(folder: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any
     return lines
 
 
-def _markdown(name: str, reports: dict[Path, Any], table: pd.DataFrame) -> str:
+def _grid(table: pd.DataFrame) -> Grid:
     columns = {title: key for title, key in _COLUMNS.items() if key in table}
     # The sets beside the GANs are the same for all that were judged on the same cells.
     shown = table.drop_duplicates(["set", "class", "n", columns["precision"], "extractor"])
     shown = shown.sort_values(["class", "row"], kind="stable", key=_in_order)
-    lines = [
-        "| | class | n | " + " | ".join(columns) + " |",
-        "|---|---|--:|" + "--:|" * len(columns),
+    rows = [
+        (
+            *(str(row[name]) for name in ("set", "class", "n")),
+            *(_cell(row, key) for key in columns.values()),
+        )
+        for row in shown.to_dict("records")
     ]
-    for row in shown.to_dict("records"):
-        values = " | ".join(_cell(row, key) for key in columns.values())
-        lines.append(f"| {row['set']} | {row['class']} | {row['n']} | {values} |")
-    first = next(iter(reports.values()))
-    extractor = ", ".join(dict.fromkeys(table["extractor"]))
-    naming = "" if "fid" in table else ", so they are not FID and KID"
-    notes = _NOTES.format(held_out=first["held_out"], extractor=extractor, naming=naming)
-    return "\n\n".join(
-        [f"# {name}", "\n".join(lines), notes, _remarks(reports), _published(), _THESIS]
-    )
+    return Grid(("cells", "class", "n", *columns), tuple(rows))
 
 
 def _in_order(column: pd.Series) -> pd.Series:
@@ -136,7 +149,7 @@ def _cell(row: Mapping[Any, Any], key: str) -> str:
     return f"{value:.3f}" + ("" if spread is None or np.isnan(spread) else f" ± {spread:.3f}")
 
 
-def _remarks(reports: dict[Path, Any]) -> str:
+def _remarks(reports: Mapping[Path, Any]) -> str:
     """What the probes and the search for copies say, and what is wrong."""
     remarks = []
     for folder, report in reports.items():
@@ -159,19 +172,18 @@ def published_figures() -> pd.DataFrame:
         return pd.read_csv(path)
 
 
-def _published() -> str:
+def published_parts() -> list[Grid | str]:
+    """The thesis's table 2, and why it cannot be right."""
     table = published_figures()
-    table = table[table["table"] == 2]
-    lines = ["| thesis | " + " | ".join(_PUBLISHED) + " |", "|---|" + "--:|" * len(_PUBLISHED)]
-    for gan, rows in table.groupby("group", sort=False):
-        values = rows.set_index("metric")["value"]
-        shown = " | ".join(f"{values[key]:.3f}" for key in _PUBLISHED.values())
-        lines.append(f"| {gan} | {shown} |")
-    return "\n".join(lines)
+    rows = []
+    for gan, figures in table[table["table"] == 2].groupby("group", sort=False):
+        values = figures.set_index("metric")["value"]
+        rows.append((str(gan), *(f"{values[key]:.3f}" for key in _PUBLISHED.values())))
+    return [Grid(("thesis", *_PUBLISHED), tuple(rows)), _THESIS]
 
 
-def _figure(path: Path, folders: list[Path]) -> None:
-    """Real cells, and below them a row for each GAN and class."""
+def shown_cells(folders: Iterable[Path]) -> dict[str, Images]:
+    """Real cells, and below them a row for each GAN and class, as synthesis left them."""
     rows: dict[str, Images] = {}
     for folder in folders:
         for file in sorted(folder.glob("cells_*.npz")):
@@ -179,4 +191,4 @@ def _figure(path: Path, folders: list[Path]) -> None:
             with np.load(file) as cells:
                 rows.setdefault(f"real {cls}", cells["real"])
                 rows[f"{folder.name.split('-')[0]} {cls}"] = cells["made"]
-    save_rows(path, rows)
+    return rows

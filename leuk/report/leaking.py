@@ -24,7 +24,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
         if honest is not None:
             gain = mean(scores[cell]) - mean(scores[honest])
             lines.append(
-                f"- LEAKY: {cell.title} has a test AUROC of {mean(scores[cell]):.3f}, "
+                f"LEAKY: {cell.title} has a test AUROC of {mean(scores[cell]):.3f}, "
                 f"{honest.title} of {mean(scores[honest]):.3f}: leaking seems to gain {gain:+.3f}"
             )
     return sorted(lines)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leuk.evaluate.intervals import fold_mean
-from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.resampling import Reweighted
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, Record
 from leuk.report.results import Group
@@ -63,12 +63,15 @@ def _group_line(group: Group, draws: int, kind: str) -> Line:
         figures: dict[str, Figure] = dict(fold_mean(samples, draws))
         note = ""
     except ValueError as error:
-        values = [
-            all_metrics(sample.scores, sample.labels, cuts, sample.calibrated)
-            for sample, cuts in samples
-        ]
+        values = [_once(sample.reweighted(cuts)) for sample, cuts in samples]
         figures, note = _means(values), f"no interval: {error}"
     return Line(name, kind, figures, note, group.cell, len(group.runs))
+
+
+def _once(cells: Reweighted) -> dict[str, float]:
+    """Every figure, each subject counted once."""
+    once = np.ones((1, cells.count))
+    return {name: float(cells.figure(name, once)[0]) for name in cells.names}
 
 
 def _without_predictions(group: Group, name: str) -> Line:

@@ -118,16 +118,30 @@ class Results:
         return [record for group in self.groups for record in group.records]
 
 
+class NoRecordsError(StoreError):
+    """A folder without a record that can be read.
+
+    Args:
+        sweep: the folder.
+        problems: what lies in it instead, one sentence each.
+    """
+
+    def __init__(self, sweep: Path, problems: Sequence[str]) -> None:
+        told = f"{sweep}: no records; run leuk train with name={sweep.name} first"
+        super().__init__("\n".join([told, *problems]))
+        self.problems = tuple(problems)
+
+
 def read_results(sweep: Path) -> Results:
     """Read every record of a sweep and the predictions of the complete ones.
 
     Raises:
-        StoreError: no record in the folder.
+        NoRecordsError: no record in the folder.
     """
     records, problems = read_records(sweep)
-    if not records:
-        raise StoreError(f"{sweep}: no records; run leuk train with name={sweep.name} first")
     problems += _without_record(sweep)
+    if not records:
+        raise NoRecordsError(sweep, problems)
     together: dict[Cell, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.cell):
         together[record.cell.line].append(record)
@@ -190,13 +204,13 @@ def read_predictions(path: Path) -> dict[str, Part]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
     if table.isna().any(axis=None):
         raise StoreError(f"{path}: values are missing; {again}")
-    table = table.sort_values("path", kind="stable")
-    of_part = {str(name): lines for name, lines in table.groupby("part")}
+    table = table.iloc[np.argsort(table["path"].to_numpy(), kind="stable")]
+    stages = table["part"].to_numpy()
     for name in _PARTS:
-        if name not in of_part:
+        if name not in stages:
             raise StoreError(f"{path}: no line of the {name} part; {again}")
     try:
-        return {name: _part(of_part[name]) for name in _PARTS}
+        return {name: _part(table[stages == name]) for name in _PARTS}
     except ValueError as error:
         raise StoreError(f"{path}: {error}; {again}") from error
 

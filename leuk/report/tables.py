@@ -1,21 +1,12 @@
 """The main table of a sweep, and what has to be said before believing it."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from statistics import mean
 
-import numpy as np
 import pandas as pd
 
-from leuk.evaluate.intervals import few_subjects
-from leuk.evaluate.metrics import ranking_metrics
-from leuk.evaluate.sample import Sample
-from leuk.grid.cell import CUT
-from leuk.report.baselines import AREA, baseline_of, baselines
-from leuk.report.leaking import leaking_gains
-from leuk.report.lines import DRAWS, Line, draws_for, group_lines, run_lines
-from leuk.report.results import Group, Results
+from leuk.report.lines import DRAWS, Line, run_lines
+from leuk.report.remarks import Remark
+from leuk.report.results import Results
 from leuk.report.sections import Grid, Section, interval_text
 
 COLUMNS = {
@@ -68,23 +59,25 @@ bins. Calibrated: after temperature scaling, fitted on the validation part."""
 
 
 def main_section(
-    name: str, results: Results, groups: Sequence[Group], elsewhere: Iterable[str] = ()
+    name: str,
+    results: Results,
+    shown: Sequence[Line],
+    draws: int,
+    remarks: Iterable[Remark],
 ) -> Section:
     """The main table: lines of all groups, baselines, and remarks.
 
     Args:
         name: of the sweep.
         results: what was read.
-        groups: its groups and what the report added, such as the ensembles.
-        elsewhere: further remarks, one Markdown list item each.
+        shown: the lines, baselines after them.
+        draws: resamples behind the intervals.
+        remarks: what has to be said.
     """
-    draws = draws_for(groups)
-    lines = group_lines(groups, draws)
-    shown = [*lines, *group_lines(baselines(groups), draws, "baseline")]
     notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
     shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
-    remarks = [*leaking_gains(results.records), *_remarks(results, groups, lines), *elsewhere]
-    parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, "\n".join(remarks)]
+    said = "\n".join(remark.markdown for remark in remarks)
+    parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, said]
     if any("sensitivity@youden" in line.figures for line in shown):
         parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
     if any("brier" in line.figures for line in shown):
@@ -118,62 +111,3 @@ def _values(line: Line) -> dict[str, object]:
     for name, (value, low, high) in line.figures.items():
         values |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return values
-
-
-def _remarks(results: Results, groups: Sequence[Group], lines: Sequence[Line]) -> list[str]:
-    """What is missing, what the area of the cell alone reaches, whose persons are few."""
-    remarks = [*_few(groups), *_not_above_area(groups, lines)]
-    remarks += [f"{line.name}: {line.note}" for line in lines if line.figures and line.note]
-    remarks += [
-        f"{group.title}: has too many settings for a name, so that it is compared with lines of "
-        "the same settings alone"
-        for group in groups
-        if any(text.startswith(CUT) for text in group.cell.settings)
-    ]
-    for record in results.records:
-        name = record.cell.folder
-        if record.status != "complete":
-            remarks.append(f"{name}: {record.state}")
-        remarks += [f"{name}: {text}" for text in record.warnings]
-    return [f"- {text}" for text in [*remarks, *results.problems]]
-
-
-def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[str]:
-    """Which lines' intervals do not lie above what the area of the cell alone reaches."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for group, line in zip(groups, lines, strict=True):
-        area = baseline_of(replace(group, runs=tuple(group.first_seed)), AREA)
-        if area is None or "auroc" not in line.figures:
-            continue
-        samples = [run.test.sample for run in area.runs]
-        reached = mean(ranking_metrics(one.scores, one.labels)["auroc"] for one in samples)
-        value, low, _ = line.figures["auroc"]
-        if (value if low is None else low) <= reached:
-            found[group.cell.split, f"{reached:.3f}"].append(group.title)
-    return [
-        f"**AUROC not above what the area of the cell alone reaches ({reached}, {split}):** "
-        + ", ".join(titles)
-        for (split, reached), titles in found.items()
-    ]
-
-
-def _few(groups: Sequence[Group]) -> list[str]:
-    """Splits whose test part has few persons of a class."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for group in groups:
-        if group.runs and (text := few_subjects(all_test_cells(group))):
-            found[group.cell.split, text].append(group.title)
-    return [f"**{split}: {text}**" for split, text in found]
-
-
-def all_test_cells(group: Group) -> Sample:
-    """The test cells of all folds, each once: as the runs of the lowest seed judged them.
-
-    Scores of several models lie side by side in it, so that it serves for counting, not ranking.
-    """
-    samples = [run.test.sample for run in group.first_seed]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-    )

@@ -2,21 +2,32 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.grid.record import Record
-from leuk.runs.cell_run import is_complete
+from leuk.grid.state import LOCK, Found, State, look_at
+from leuk.runs.curves import check_loggers
 from leuk.runs.fitting import build_trainer
-from leuk.runs.identity import choice_of, fingerprint_of, folder_of, uses_gan
+from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
+from leuk.runs.launching import runs_elsewhere
 from leuk.runs.synthesis import classes_of
+from leuk.store.artefacts import NotMadeError, only_found
 from leuk.store.atomic import ensure_writable
+
+log = logging.getLogger(__name__)
+
+REPLACED = ".replaced"
+"""Folder below a sweep's where the folders of cells go that are run again with other settings."""
 
 # Lightning tells of every trainer that is built, and these are thrown away.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -47,6 +58,7 @@ def check_parts(cfg: DictConfig) -> None:
         if uses_gan(cfg):
             instantiate(cfg.gan)
     classes_of(cfg)
+    check_loggers(cfg)
     _check_trainer(cfg)
 
 
@@ -84,18 +96,27 @@ def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
 
 
 def _check_trainer(cfg: DictConfig) -> None:
+    # Hosts that jobs are sent to have devices of their own.
+    changes = {"accelerator": "cpu", "devices": 1} if runs_elsewhere(cfg) else {}
     try:
-        trainer = build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False)
+        trainer = build_trainer(
+            cfg, Path(), [], logger=False, enable_checkpointing=False, **changes
+        )
     except (MisconfigurationException, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {first}") from error
+    together = trainer.num_devices * trainer.num_nodes > 1
+    spawned = trainer.num_nodes == 1 and isinstance(
+        trainer.strategy.launcher, _MultiProcessingLauncher
+    )
     # Lightning would start the command anew for each, and each would wait for this one's lock.
-    if trainer.num_devices * trainer.num_nodes > 1:
+    if together and not spawned:
         raise ConfigError(
-            f"trainer.devices={cfg.trainer.devices}: a cell is fitted on one device; set "
-            "trainer.devices=1 and start the same sweep once more for each further device, each "
-            "takes the cells that no other runs"
+            f"trainer.devices={cfg.trainer.devices}: the devices of one host share a fit with "
+            "trainer=ddp; or set trainer.devices=1 and hydra/launcher=joblib, a cell a device"
         )
+    if together and cfg.get("fit") and cfg.fit.compile:
+        raise ConfigError("fit.compile=true: not with several devices; set fit.compile=false")
 
 
 def check_root(cfg: DictConfig) -> None:
@@ -104,19 +125,68 @@ def check_root(cfg: DictConfig) -> None:
         raise DataError(f"data.root={cfg.data.root}: no such folder; point it at the C-NMC images")
 
 
-def check_finished(cfg: DictConfig) -> None:
-    """Refuse to count a cell as complete whose settings or data have changed since.
+def check_found(cfg: DictConfig) -> bool:
+    """Refuse a folder that holds a cell of other settings or data, unless it is to be run again.
+
+    Returns:
+        Whether what the folder holds is to be set aside, see :func:`set_aside`.
 
     Raises:
-        StoreError: naming the folder, and how to go on.
+        StoreError: naming the folder, what differs, and how to go on.
+    """
+    found = inspect(cfg)
+    if found.state == State.UNREADABLE:
+        raise StoreError(found.said)
+    if found.state != State.OTHER or found.record is None:
+        return False
+    if cfg.grid.on_mismatch == "rerun":
+        return True
+    same = found.record.fingerprint == begin(cfg, cfg.hydra).fingerprint
+    what = "on other data, " if same else "with other settings: "
+    raise StoreError(
+        f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {what}{found.said}; give this sweep a "
+        "name of its own, name=NAME, or run the cell again with grid.on_mismatch=rerun, which "
+        f"keeps what is there under {REPLACED}"
+    )
+
+
+def inspect(cfg: DictConfig) -> Found:
+    """How far a cell is; one that is complete on other data counts as one of other settings."""
+    folder, expected = folder_of(cfg, cfg.hydra), begin(cfg, cfg.hydra)
+    found = look_at(folder, expected)
+    if found.state != State.COMPLETE or found.record is None:
+        return found
+    before = found.record.data.get("files")
+    try:
+        with only_found():
+            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+            now = data.listing()
+    except NotMadeError:  # stand-in cells, which are the same whenever they are made
+        return found
+    if before == now:
+        return found
+    return Found(State.OTHER, f"{data.root} has changed since", found.record)
+
+
+def set_aside(cfg: DictConfig) -> None:
+    """Move a cell's folder to :data:`REPLACED` beside it, so that the cell is run anew.
+
+    Raises:
+        StoreError: another process works there.
     """
     folder = folder_of(cfg, cfg.hydra)
-    if not is_complete(folder, fingerprint_of(cfg)):
-        return
-    data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
-    before = Record.read(folder).data.get("files")
-    if before != data.listing():
-        raise StoreError(
-            f"{folder}: complete on other data, {data.root} has changed since; give this sweep a "
-            "name of its own: name=NAME"
-        )
+    try:
+        with FileLock(folder / LOCK).acquire(timeout=0):
+            kept = folder.parent / REPLACED / f"{folder.name}-{Record.read(folder).fingerprint}"
+            kept = _free(kept)
+            kept.parent.mkdir(exist_ok=True)
+            folder.rename(kept)
+    except Timeout as error:
+        raise StoreError(f"{folder}: another process works there; wait for it") from error
+    log.warning("%s: of other settings; kept in %s", folder.name, kept)
+
+
+def _free(path: Path) -> Path:
+    """The path, or with a number behind it the first that is not taken."""
+    taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(found for found in chain([path], taken) if not found.exists())

@@ -10,22 +10,32 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.errors import LeukError, StoreError
-from leuk.grid.record import FILE, Record
+from leuk.errors import LeukError
+from leuk.grid.record import Record
+from leuk.grid.state import LOCK, State, look_at
 from leuk.runs.classifier_fit import fitted_classifier
-from leuk.runs.identity import cell_of, current_hydra, fingerprint_of, folder_of, uses_gan
+from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
 from leuk.runs.judging import judge
+from leuk.runs.launching import place
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import repeated_rows, synthesise
+from leuk.store.atomic import write_text
 
 log = logging.getLogger(__name__)
 
-LOCK = ".lock"
+SETTINGS = ".hydra"
+"""Folder in a cell's that holds the settings it is run with, as Hydra would leave them there."""
+
+FAILED = ".failed"
+"""File in a sweep's folder that names its first failure, where that ends the sweep."""
+
+_PATIENCE = 1.0
+"""Seconds to wait for a cell's lock: who only looks whether it is held holds it for an instant."""
 
 LIBRARIES = ("leuk", "torch", "torchvision", "lightning", "torchmetrics", "captum", "hydra-core")
 
@@ -37,24 +47,50 @@ def run_cell(cfg: DictConfig) -> None:
     command reads the records to tell how it went.
     """
     hydra_cfg = current_hydra()
-    cell, folder = cell_of(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
-    record = Record(cell, fingerprint_of(cfg))
-    if is_complete(folder, record.fingerprint):
-        log.info("%s: complete already", cell.folder)
+    record, folder = begin(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
+    if not _is_to_run(cfg, folder, record):
         return
     lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_PATIENCE)
     except Timeout:
-        log.warning("%s: another process runs it; left to that one", cell.folder)
+        log.warning("%s: another process runs it; left to that one", record.cell.folder)
         return
     with lock:
+        # Once more: another process may have run it meanwhile.
+        if not _is_to_run(cfg, folder, record, ours=True):
+            return
+        place(cfg, hydra_cfg)
+        _keep_settings(cfg, hydra_cfg, folder)
         _run(cfg, folder, record)
     if record.status == "complete":
         auroc = record.metrics["test"]["auroc"]["value"]
         took = clock(record.timings["total"])
-        log.info("%s: done in %s, test AUROC %.3f, %s", cell.folder, took, auroc, folder)
+        log.info("%s: done in %s, test AUROC %.3f, %s", record.cell.folder, took, auroc, folder)
+    elif cfg.grid.fail_fast:
+        write_text(sweep_of(cfg) / FAILED, record.cell.folder)
+
+
+def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
+    """Whether a cell is to be run, and if not, why, in the log."""
+    name, found = record.cell.folder, look_at(folder, record, ours)
+    if found.state == State.COMPLETE:
+        log.info("%s: complete already", name)
+    elif found.state in (State.OTHER, State.UNREADABLE):
+        # Seldom, as this is looked for before any work: another sweep was quicker.
+        log.error("%s: left as it is: %s: %s", name, found.state, found.said)
+    elif cfg.grid.fail_fast and (failed := sweep_of(cfg) / FAILED).exists():
+        log.warning("%s: not begun, as %s failed", name, failed.read_text(encoding="utf-8"))
+    else:
+        return True
+    return False
+
+
+def _keep_settings(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> None:
+    """Write the cell's settings while its folder is ours; Hydra would write before it is."""
+    write_text(folder / SETTINGS / "config.yaml", OmegaConf.to_yaml(cfg))
+    write_text(folder / SETTINGS / "overrides.yaml", OmegaConf.to_yaml(hydra_cfg.overrides.task))
 
 
 def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
@@ -75,22 +111,6 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
         log.exception("%s: failed", name)
     record.timings["total"] = round(time.perf_counter() - started, 3)
     record.write(folder)
-
-
-def is_complete(folder: Path, fingerprint: str) -> bool:
-    """Whether the folder holds a complete record of the settings with this fingerprint.
-
-    Raises:
-        StoreError: it holds a complete record of other settings, or one that cannot be read.
-    """
-    if not (folder / FILE).exists():
-        return False
-    record = Record.read(folder)
-    if record.status == "complete" and record.fingerprint != fingerprint:
-        raise StoreError(
-            f"{folder}: complete with other settings; give this sweep a name of its own: name=NAME"
-        )
-    return record.status == "complete"
 
 
 def _live(cfg: DictConfig, folder: Path, record: Record) -> None:

@@ -2,17 +2,21 @@
 
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
 from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
-from leuk.grid.record import Record
+from leuk.grid.record import WENT_ON, Record
 from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.curves import curves
 from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer, told_of_memory
 from leuk.runs.synthesis import class_weights
@@ -36,16 +40,17 @@ def fitted_classifier(
     seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = _new(cfg, data, record)
     callbacks = build_named(cfg.callbacks)
-    trainer = _trainer(cfg, folder, [*callbacks.values()])
-    channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
-    record.device = describe(trainer, channels_last)
-    log.info("%s: fitting on %s", record.cell.folder, _said(record))
     stopped = last_whole(folder / RESUME)
     if stopped is not None:
         read_checkpoint(stopped, classifier.stamp)
-        record.warnings.append("fit: went on from a stopped one; its time is that of the rest")
-    with told_of_memory("data.batch_size", cfg.data.batch_size):
-        trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
+        record.warnings.append(WENT_ON)
+    with curves(cfg) as loggers:
+        trainer = _trainer(cfg, folder, [*callbacks.values()], loggers)
+        channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
+        record.device = describe(trainer, channels_last)
+        log.info("%s: fitting on %s", record.cell.folder, _said(record))
+        with told_of_memory("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
+            trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
@@ -65,14 +70,26 @@ def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:
     return classifier
 
 
-def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Callback]) -> Trainer:
+@contextmanager
+def _compiled(classifier: Classifier, cfg: DictConfig) -> Iterator[None]:
+    """Compile what training calls, if that is wanted; explanations hook into the plain layers."""
+    if cfg.fit.compile:
+        classifier.compile()
+    try:
+        yield
+    finally:
+        classifier._compiled_call_impl = None
+
+
+def _trainer(
+    cfg: DictConfig, folder: Path, callbacks: list[Callback], loggers: list[Logger]
+) -> Trainer:
     resume = ModelCheckpoint(
         folder / RESUME,
         filename="{epoch:05d}",
         save_on_train_epoch_end=True,
         enable_version_counter=False,
     )
-    loggers = list(build_named(cfg.logger).values())
     return build_trainer(cfg, folder, [*callbacks, resume], logger=loggers)
 
 

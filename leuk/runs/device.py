@@ -50,6 +50,11 @@ def describe(trainer: Trainer, channels_last: bool) -> dict[str, Any]:
     }
 
 
+def name_of(accelerator: str) -> str:
+    """What records call the device that ``trainer.accelerator`` will come out as on this host."""
+    return torch.cuda.get_device_name() if uses_cuda(accelerator) else _cpu_name()
+
+
 def _cpu_name() -> str:
     tiles = ", bf16 instructions" if gains_from_bf16("cpu") else ""
     return (
@@ -70,3 +75,17 @@ class ChannelsLast(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         layout = torch.channels_last if self.enabled else torch.contiguous_format
         pl_module.to(memory_format=layout)
+
+
+class TF32(Callback):
+    """Lets the device multiply what stays float32 in TF32: faster, with ten bits of mantissa.
+
+    Args:
+        enabled: whether it may; without, whole float32, whatever a fit before this one wanted.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        torch.set_float32_matmul_precision("high" if self.enabled else "highest")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.errors import TrainingError
@@ -28,6 +28,13 @@ def build_trainer(
         cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **changes
     )
     return trainer
+
+
+def one_device(cfg: DictConfig) -> dict[str, Any]:
+    """What :func:`build_trainer` is to change for one process, on the first of the devices."""
+    devices = cfg.trainer.devices
+    first = [devices[0]] if OmegaConf.is_list(devices) else 1
+    return {"devices": first, "strategy": "auto"}
 
 
 def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
 from leuk.runs.checkpoints import last_whole
+from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import NEUTRAL
 from leuk.store.artefacts import make_once, unfinished
+from leuk.store.atomic import write_json
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,9 @@ FORMAT = 2
 """Part of every GAN's key: raise it when fitting or sampling changes."""
 
 WEIGHTS = "gan.ckpt"
+
+FACTS = "fit.json"
+"""How long the fit took, on which device, on how many cells; ``whole`` if nothing stopped it."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -55,7 +61,7 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
     """
     rows = _rows_of(cfg, data, labels)
     root = Path(cfg.outputs) / "artefacts"
-    key = gan_key(cfg, data, rows)
+    key = gan_key(cfg, data.content(rows))
     scratch = unfinished(root, "gan", key)
     folder = make_once(
         root, "gan", key, lambda target: _fit(cfg, data, rows, labels, scratch, target)
@@ -71,7 +77,12 @@ def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
     return gan.eval()
 
 
-def gan_key(cfg: DictConfig, data: CNMCDataModule, rows: Rows) -> dict[str, object]:
+def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
+    """The key of the GAN that :func:`fitted_gan` would find or fit; raises as that does."""
+    return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
+
+
+def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
     """Everything that determines a fitted GAN: its form, its fitting, its cells and its seed."""
     return {
         "format": FORMAT,
@@ -79,7 +90,7 @@ def gan_key(cfg: DictConfig, data: CNMCDataModule, rows: Rows) -> dict[str, obje
         "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
         "trainer": _lasting(cfg.trainer),
         "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
-        "cells": data.content(rows),
+        "cells": content,
         "seed": int(cfg.seed),
     }
 
@@ -132,10 +143,17 @@ def _fit(
         seed=cfg.seed,
     )
     trainer = _trainer(cfg, scratch, labels)
-    limit_epochs(trainer, gan, len(rows) // (cfg.gan_fit.batch_size * trainer.world_size))
-    trainer.fit(
-        gan, datamodule=batches, ckpt_path=last_whole(scratch / "checkpoints"), weights_only=True
-    )
+    limit_epochs(trainer, gan, len(rows) // cfg.gan_fit.batch_size)
+    stopped = last_whole(scratch / "checkpoints")
+    started = time.perf_counter()
+    trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
+    facts = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "whole": stopped is None,
+        "device": describe(trainer, False)["name"],
+        "cells": len(rows),
+    }
+    write_json(target / FACTS, facts)
     trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
     for made in ("samples", "log"):
         shutil.copytree(scratch / made, target / made)
@@ -143,7 +161,7 @@ def _fit(
 
 def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer:
     callbacks = [
-        *build_named(cfg.callbacks, ("progress", "channels_last")).values(),
+        *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
         SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
         ModelCheckpoint(
             scratch / "checkpoints",

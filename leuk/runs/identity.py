@@ -13,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
-from leuk.grid.cell import LEAKY, Cell, variant_of
+from leuk.grid.cell import LEAKY, Cell, sweep_folder, variant_of
+from leuk.grid.record import Record
 from leuk.runs.device import device_for, gains_from_channels_last, precision_for
+from leuk.runs.launching import batch_of, jobs_at_once
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
@@ -31,15 +33,21 @@ NEUTRAL = (
     "experiment",
     "outputs",
     "name",
+    "grid",
     "logger",
     "explain",
     "explain_cells",
+    "checked_cells",
+    "explain_background",
+    "checks",
     "gan_fit.sample_every",
     "gan_fit.checkpoint_every",
     "data.root",
     "data.workers",
     "data.cache",
+    "fit.compile",
     "callbacks.progress",
+    "callbacks.tf32",
     "callbacks.checkpoint.dirpath",
     "trainer.accelerator",
     "trainer.devices",
@@ -128,11 +136,17 @@ def is_neutral(key: str, cfg: DictConfig) -> bool:
     return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
 
-def fingerprint_of(cfg: DictConfig) -> str:
-    """Hash of every setting that changes results."""
+def begin(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
+    """The record that a cell begins with."""
+    settings = settings_of(cfg)
+    return Record(cell_of(cfg, hydra_cfg), digest(settings), settings=settings)
+
+
+def settings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Every setting that changes results, plain and nested as in the config."""
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
-    return digest(_without_neutral(values, "", cfg))
+    return _without_neutral(values, "", cfg)
 
 
 def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> dict[str, Any]:
@@ -154,7 +168,7 @@ def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
 
 def sweep_of(cfg: DictConfig) -> Path:
     """``<outputs>/runs/<name>``, the folder of the sweep."""
-    return Path(str(cfg.outputs)) / "runs" / str(cfg.name)
+    return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
 def _with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
@@ -183,6 +197,8 @@ def register_resolvers() -> None:
         "leuk.precision": precision_for,
         "leuk.device": device_for,
         "leuk.channels_last": gains_from_channels_last,
+        "leuk.jobs": jobs_at_once,
+        "leuk.batch": lambda *, _root_: batch_of(*_with_hydra(_root_)),
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier, Predictions
 from leuk.classifiers.prototyped import Prototyped
+from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.evaluate.cost import cost_of
 from leuk.explain.callback import Explain
+from leuk.explain.study import COHORT
 from leuk.grid.record import Record
 from leuk.runs.assess import (
     assess,
@@ -21,18 +23,19 @@ from leuk.runs.assess import (
     save_predictions,
     save_subjects,
 )
-from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.fitting import build_named, build_trainer, one_device
 from leuk.runs.measures import measured
 from leuk.runs.prototypes import tie_prototypes
+
+EXPLANATIONS = "explanations"
+"""Where a cell keeps them, below its folder."""
 
 
 def judge(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, classifier: Classifier, record: Record
 ) -> None:
     """Ask the weights about validation and test cells, explain, and take down the figures."""
-    explain = Explain(
-        build_named(cfg.explain), folder / "explanations", cfg.explain_cells, record.cell.folder
-    )
+    explain = explain_callback(cfg, folder / EXPLANATIONS, record.cell.folder)
     # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
     trainer = build_trainer(
         cfg,
@@ -41,6 +44,7 @@ def judge(
         logger=False,
         enable_checkpointing=False,
         inference_mode=False,  # explaining needs gradients
+        **one_device(cfg),
     )
     device = trainer.strategy.root_device
     if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
@@ -52,14 +56,29 @@ def judge(
         judged[part] = classifier.collected()
     _take_down(folder, data, judged, record)
     record.explanations |= explain.summary
-    record.warnings += [
-        f"{name}: {summary['degenerate']} of {summary['cells']} maps are degenerate"
-        for name, summary in explain.summary.items()
-        if summary["degenerate"]
-    ]
+    record.warnings += explain.summary.get(COHORT, {}).get("warnings", [])
     classifier.to(device).eval()
     record.area = assess_area(data, judged["test"], _scorer(classifier, trainer), device)
     record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.asked)
+
+
+def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
+    """What explains test cells as a config says.
+
+    Args:
+        cfg: with ``explain``, ``checks`` and the keys beside them.
+        folder: where the files go.
+        name: of the model, over every picture.
+    """
+    return Explain(
+        build_named(cfg.explain),
+        folder,
+        shown=cfg.explain_cells,
+        checked=cfg.checked_cells,
+        background=cfg.explain_background,
+        checks=instantiate(cfg.checks) if "_target_" in cfg.checks else None,
+        name=name,
+    )
 
 
 def _take_down(

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from leuk.data.datamodule import CNMCDataModule
-from leuk.evaluate.features import Images
 from leuk.evaluate.morphology import MEASURES, lit, measure
+from leuk.evaluate.vectors import Images
 from leuk.store.artefacts import make_once
 
 log = logging.getLogger(__name__)

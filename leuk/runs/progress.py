@@ -1,11 +1,14 @@
 """Progress that reads the same on a terminal, in ``docker logs`` and in a SLURM file."""
 
 import logging
+import logging.config
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,18 @@ class Progress(Callback):
         self.every = every
         self._started = self._last = 0.0
         self._images = 0
+        self._logging: dict[str, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that fits with others: what it says goes where it goes here."""
+        logs = None
+        if HydraConfig.initialized():
+            logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+        return {**self.__dict__, "_logging": logs}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._logging and not logging.getLogger().handlers:
+            logging.config.dictConfig(self._logging)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = self._last = time.perf_counter()

@@ -1,7 +1,7 @@
 """What is added to a training part: a GAN's cells, repeated cells, or weights of the classes."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,12 @@ def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
     return dict.fromkeys(classes_of(cfg), count)
 
 
+def fits_of(cfg: DictConfig, labels: Iterable[Label]) -> dict[Label, tuple[Label, ...]]:
+    """The classes that a GAN is fitted on to make each class."""
+    conditional = form_of(cfg).CONDITIONAL
+    return {label: tuple(Label) if conditional else (label,) for label in labels}
+
+
 def synthesise(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     """Make the cells that the config asks for, or find them made.
 
@@ -73,10 +79,9 @@ def synthesise(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     if not counts:
         return None
     labels = list(counts)
-    if form_of(cfg).CONDITIONAL:
-        gans = dict.fromkeys(labels, fitted_gan(cfg, data, list(Label)))
-    else:
-        gans = {label: fitted_gan(cfg, data, [label]) for label in labels}
+    fits = fits_of(cfg, labels)
+    fitted = {seen: fitted_gan(cfg, data, seen) for seen in dict.fromkeys(fits.values())}
+    gans = {label: fitted[seen] for label, seen in fits.items()}
     key = {
         "format": FORMAT,
         "cells": {label.folder: [gans[label].name, counts[label]] for label in labels},

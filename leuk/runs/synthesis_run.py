@@ -15,11 +15,13 @@ from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import DataError
-from leuk.evaluate.features import Images, Remembering
+from leuk.evaluate.features import Remembering
 from leuk.evaluate.image_quality import Quality, RealCells, judge
 from leuk.evaluate.sheets import save_rows
+from leuk.evaluate.vectors import Images
 from leuk.runs.balanced_set import write_balanced_set
 from leuk.runs.identity import choice_of, current_hydra, synthesis_folder
+from leuk.runs.launching import place
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import Synthetic, synthesise
 from leuk.store.atomic import write_json
@@ -37,6 +39,7 @@ def run_synthesis(cfg: DictConfig) -> None:
         DataError: nothing is to be made, or a stage lacks a class to compare with.
     """
     folder = synthesis_folder(cfg, current_hydra())
+    place(cfg, current_hydra())
     started = time.perf_counter()
     seed_everything(cfg.seed, workers=True, verbose=False)
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))

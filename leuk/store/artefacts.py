@@ -8,12 +8,15 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from leuk.errors import StoreError
 from leuk.store.atomic import whole_folder, write_json
 from leuk.store.digest import digest
 
@@ -25,6 +28,27 @@ _HASHED = 64 * 2**20
 """Bytes of the largest file whose content is checked at every use."""
 
 
+_ONLY_FOUND: ContextVar[bool] = ContextVar("only_found", default=False)
+
+
+class NotMadeError(StoreError):
+    """An artefact that would have to be made, where none may be."""
+
+
+@contextmanager
+def only_found() -> Iterator[None]:
+    """Inside, artefacts are found and never made or thrown away; nothing is written.
+
+    Raises:
+        NotMadeError: where one is missing or damaged.
+    """
+    before = _ONLY_FOUND.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_FOUND.reset(before)
+
+
 def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
     """Return the folder of an artefact, building it first if it is missing or damaged.
 
@@ -33,10 +57,14 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
         kind: what it is, such as ``pixels`` or ``gan``; the first folder level.
         key: every value that determines the content (JSON-like).
         build: writes the content into the empty folder it is given.
+
+    Raises:
+        NotMadeError: it is missing or damaged, inside :func:`only_found`.
     """
     folder = root / kind / digest(key)
     if is_whole(folder):
         return folder
+    _refuse_to_change(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
@@ -52,12 +80,32 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
     return folder
 
 
+def discard(folder: Path) -> None:
+    """Throw an artefact away, so that it is made anew.
+
+    Raises:
+        NotMadeError: inside :func:`only_found`.
+    """
+    _refuse_to_change(folder)
+    shutil.rmtree(folder)
+
+
+def _refuse_to_change(folder: Path) -> None:
+    if _ONLY_FOUND.get():
+        raise NotMadeError(f"{folder}: not made yet")
+
+
 def unfinished(root: Path, kind: str, key: Mapping[str, Any]) -> Path:
     """Folder where the making of an artefact may leave what a later start can go on from.
 
     It is the maker's, who holds the artefact's lock, and the maker's to remove.
     """
-    return root / kind / f".{digest(key)}.unfinished"
+    return root / kind / unfinished_name(digest(key))
+
+
+def unfinished_name(name: str) -> str:
+    """Name of the folder beside an artefact ``name`` that its making can go on from."""
+    return f".{name}.unfinished"
 
 
 def is_whole(folder: Path) -> bool:
@@ -80,6 +128,10 @@ def _build(folder: Path, key: Mapping[str, Any], build: Callable[[Path], None]) 
     if folder.exists():
         log.warning("%s: damaged or incomplete; making it again", folder)
         shutil.rmtree(folder)
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        # By a maker that was killed; what it can go on from stays.
+        if left.is_dir() and left.name != unfinished_name(folder.name):
+            shutil.rmtree(left, ignore_errors=True)
     with whole_folder(folder) as temporary:
         build(temporary)
         files = {

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from simulated import judged, true_auroc, true_recall
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold
-from leuk.evaluate.intervals import reweighted
 from leuk.evaluate.resampling import resamples
 from leuk.evaluate.sample import Sample
 
@@ -39,7 +38,7 @@ def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) 
 
 def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict[str, Interval]:
     """One interval of each kind."""
-    figures = reweighted(sample, {"default": 0.5})
+    figures = sample.at_half
     fold = Fold([figures], sample.strata, figures.count)
     found = Bootstrap([fold], DRAWS, int(generator.integers(2**31))).estimate(
         lambda run, weights: run.figure(name, weights)

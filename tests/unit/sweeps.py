@@ -118,7 +118,7 @@ def write_run(sweep: Path, cell: Cell, table: pd.DataFrame | None = None, **chan
     return record
 
 
-def write_sweep(sweep: Path, cells: Iterable[Cell], **made: Any) -> None:
+def write_sweep(sweep: Path, cells: Iterable[Cell], /, **made: Any) -> None:
     """Write a complete folder for each cell."""
     for cell in cells:
         write_run(sweep, cell, predictions(cell, **made))

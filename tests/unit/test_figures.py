@@ -5,20 +5,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.metrics import precision_recall_curve, roc_curve
 from sweeps import CELL, predictions, write_run, write_sweep
 
+from leuk.evaluate.sample import Sample
 from leuk.report.comparisons import compare
+from leuk.report.curves import precision_of, roc_figure, roc_of
+from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import by_model, save_figure
-from leuk.report.figures import (
-    confusion,
-    confusion_figure,
-    differences_figure,
-    per_subject_figure,
-    roc_figure,
-    write_figures,
-)
+from leuk.report.figures import figures_of, write_figures
+from leuk.report.forest import augmentation_figure, differences_figure
+from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
+from leuk.report.lines import group_lines
 from leuk.report.results import Group, read_results
-from leuk.report.sweep_report import write_report
 
 NAMES = ("roc", "precision_recall", "reliability", "confusion", "per_subject", "differences")
 
@@ -34,8 +33,10 @@ def test_every_figure_is_written_as_picture_and_for_print(
     groups: list[Group], tmp_path: Path
 ) -> None:
     folder = tmp_path / "figures"
-    paths = write_figures(folder, groups, compare(groups))
-    assert {path.name for path in paths} == {f"{n}.{s}" for n in NAMES for s in ("png", "pdf")}
+    heat = heat_map(groups, group_lines(groups, 20))
+    paths = write_figures(folder, figures_of(groups, compare(groups), {}, heat))
+    names = (*NAMES, "grid", "augmentation")
+    assert {path.name for path in paths} == {f"{n}.{s}" for n in names for s in ("png", "pdf")}
     assert sorted(paths) == sorted(folder.iterdir())
     for path in folder.glob("*.png"):
         pixels = np.asarray(Image.open(path).convert("L"))
@@ -44,18 +45,18 @@ def test_every_figure_is_written_as_picture_and_for_print(
         assert path.read_bytes().startswith(b"%PDF")
 
 
-def test_a_report_has_every_section_twice_and_the_figures(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL)
-    write_report(tmp_path)
-    names = {"table", "verdicts", "comparisons", "thesis_tables", "costs", "area"}
-    found = {path.name for path in (tmp_path / "report").iterdir()}
-    assert found == {f"{name}.{suffix}" for name in names for suffix in ("md", "csv")} | {"figures"}
-    drawn = {path.stem for path in (tmp_path / "report/figures").iterdir()}
-    assert drawn == set(NAMES)
+def test_nothing_is_drawn_of_nothing() -> None:
+    assert figures_of([Group(CELL, (), ())], [], {}) == []
 
 
-def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
-    assert write_figures(tmp_path / "figures", [Group(CELL, (), ())], []) == []
+def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Group]) -> None:
+    reached = {group.title: {"auroc": 0.9, "ece_calibrated": 0.1} for group in groups}
+    drawn = {one.name: one for one in figures_of(groups, compare(groups), reached)}
+    assert drawn["roc"].alt == (
+        "ROC curves of cnn: AUROC none 0.900, dcgan 0.900.",
+        "ROC curves of vit: AUROC none 0.900.",
+    )
+    assert all(one.alt and all(one.alt) and one.caption for one in drawn.values())
 
 
 def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -102,32 +103,84 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]
                 counts[label] += [(~own).sum(), own.sum()]
         np.testing.assert_array_equal(confusion(group, cut), counts)
     texts = [text.get_text() for text in confusion_figure([group]).axes[0].texts]
-    share = confusion(group, "default")[1, 1] / 400
-    assert f"{share:.2f}\n{confusion(group, 'default')[1, 1]:.0f}" in texts
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        found = confusion(group, "default")
+        share = found[row, column] / found[row].sum()
+        assert f"{share:.2f} ({found[row, column]:.0f})" in texts
 
 
 def test_a_dot_a_person(groups: list[Group]) -> None:
     (ax,) = per_subject_figure(groups).axes
-    dots = [len(np.asarray(points.get_offsets())) for points in ax.collections]
-    assert dots == [4, 10] * len(groups)
+    healthy, _, leukemic, _ = ax.collections
+    for points, persons, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
+        rows = np.asarray(points.get_offsets())[:, 1]
+        np.testing.assert_allclose(rows, np.repeat(np.arange(len(groups)) + shift, persons))
     assert [label.get_text() for label in ax.get_yticklabels()] == [g.title for g in groups]
 
 
 def test_a_row_a_difference(groups: list[Group]) -> None:
-    comparisons = compare(groups)
+    comparisons = [c for c in compare(groups) if c.family != "augmentation"]
     (ax,) = differences_figure(comparisons).axes
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert {one.title for one in comparisons} <= set(names)
     assert len(names) == len(comparisons) + len({one.family for one in comparisons})
+    assert len(ax.collections[-1].get_offsets()) == len(comparisons)  # type: ignore[arg-type]
+    (augmented,) = (c for c in compare(groups) if c.family == "augmentation")
+    again = differences_figure([*comparisons, augmented]).axes[0].get_yticklabels()
+    assert augmented.title not in {label.get_text() for label in again}
 
 
-def test_many_groups_have_a_panel_each(tmp_path: Path) -> None:
+def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
+    names = ("none", "oversample", "class_weights", "dcgan")
+    write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
+    comparisons = compare(read_results(tmp_path).groups)
+    figure = augmentation_figure(comparisons)
+    assert figure is not None
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
+    dots = [len(np.asarray(ax.collections[-1].get_offsets())) for ax in figure.axes]
+    assert dots == [3, 1, 1]
+    found = {c.other.cell.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
+    (dot,) = np.asarray(figure.axes[1].collections[-1].get_offsets())
+    assert found["oversample"] is not None
+    assert dot[0] == found["oversample"].difference
+    assert augmentation_figure([]) is None
+
+
+def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
+    for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
+        cell = replace(CELL, augmentation=name)
+        write_run(tmp_path, cell, predictions(cell, strength=strength))
+    write_run(tmp_path, replace(CELL, model="vit", augmentation="cgan"))
+    groups = read_results(tmp_path).groups
+    heat = heat_map(groups, group_lines(groups, 20))
+    assert heat is not None
+    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
+    levels = [heat.level(0, column) for column in range(4)]
+    assert (levels[0], levels[1], levels[3]) == (0, LEVELS - 1, None)
+    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][1]
+    texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
+    assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
+    assert heat_map([Group(CELL, (), ())], group_lines([Group(CELL, (), ())], 20)) is None
+
+
+def test_curves_are_those_of_scikit_learn() -> None:
+    grid, generator = np.linspace(0, 1, 201), np.random.default_rng(0)
+    for decimals in (1, 3, 9):
+        scores = generator.random(200).round(decimals)
+        sample = Sample(scores, np.arange(200) % 3 % 2, np.arange(200) // 9)
+        false, true, _ = roc_curve(sample.labels, scores)
+        np.testing.assert_allclose(roc_of(sample)[1:], np.interp(grid, false, true)[1:])
+        precision, recall, _ = precision_recall_curve(sample.labels, scores)
+        expected = np.interp(grid, recall[::-1], precision[::-1])
+        np.testing.assert_allclose(precision_of(sample), expected)
+
+
+def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
     table = predictions(CELL, cells=5)
     for number in range(14):
         cell = replace(CELL, variant=f"lr_{number}")
         write_run(tmp_path, cell, table)
     groups = read_results(tmp_path).groups
-    figure = confusion_figure(groups)
-    titles = [ax.get_title() for ax in figure.axes if ax.axison]
-    assert titles == [group.title for group in groups]
-    assert figure.get_figheight() > 10
+    (ax,) = confusion_figure(groups).axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == [g.title for g in groups]

@@ -15,7 +15,6 @@ from leuk.evaluate.intervals import (
     bootstrap_intervals,
     few_subjects,
     fold_mean,
-    reweighted,
 )
 from leuk.evaluate.metrics import all_metrics
 from leuk.evaluate.resampling import resamples
@@ -39,7 +38,7 @@ def tied() -> Sample:
 
 def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
     weights = np.random.default_rng(1).uniform(0, 3, (20, 9))
-    figures = reweighted(tied, CUTS)
+    figures = tied.reweighted(CUTS)
     labels, scores, called = tied.labels, tied.scores, tied.scores >= 0.62
     for row in weights:
         cells = {"sample_weight": row[tied.codes]}
@@ -67,7 +66,7 @@ def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
     expected = all_metrics(
         tied.scores[repeated], tied.labels[repeated], CUTS, tied.scores[repeated] ** 2
     )
-    figures = reweighted(tied, CUTS)
+    figures = tied.reweighted(CUTS)
     assert set(figures.names) == set(expected)
     for name, value in expected.items():
         found = figures.figure(name, weights.astype(np.float64))
@@ -78,13 +77,13 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
     expected = binary_calibration_error(
         torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
     )
-    found = reweighted(tied, HALF).figure("ece", np.ones((1, 9)))
+    found = tied.reweighted(HALF).figure("ece", np.ones((1, 9)))
     assert found[0] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_unknown_figures_are_named(tied: Sample) -> None:
     with pytest.raises(ValueError, match="no figure auc; there are auroc"):
-        reweighted(tied, HALF).figure("auc", np.ones((1, 9)))
+        tied.reweighted(HALF).figure("auc", np.ones((1, 9)))
 
 
 def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:

@@ -28,7 +28,7 @@ KFOLD = Cell("cnn", "none", "subject_kfold", 0, "n_folds_3")
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
-    monkeypatch.setattr("leuk.report.sweep_report.write_figures", lambda *arguments: [])
+    monkeypatch.setattr("leuk.report.sweep_report.figures_of", lambda *arguments: [])
 
 
 def fold(cell: Cell, number: int) -> Cell:

@@ -1,0 +1,46 @@
+"""``leuk predict``: new cells judged by a finished cell of the grid."""
+
+import json
+
+from omegaconf import DictConfig
+
+from leuk.errors import StoreError
+from leuk.report.predicted_page import PAGE, predicted_page
+from leuk.runs.identity import register_resolvers
+from leuk.runs.places import predictions_folder, register_places, said_of
+from leuk.runs.predicting import SUMMARY, TABLE, check_predicting, predict
+from leuk.store.atomic import write_text
+from leuk.store.replaced import replaced_folder
+
+register_resolvers()
+register_places()
+
+
+def check(cells: list[DictConfig]) -> None:
+    """Refuse, before any work, what is not there or would be written twice."""
+    folders = [predictions_folder(cfg) for cfg in cells]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise StoreError(f"{folder}: two jobs would write there; give each a name=NAME")
+    for cfg in cells:
+        check_predicting(cfg)
+
+
+def run(cfg: DictConfig) -> None:
+    """Judge the images of one folder or list, and write what is said of them, whole."""
+    target = predictions_folder(cfg)
+    with replaced_folder(target, SUMMARY, said_of(cfg, "run", "images")) as folder:
+        predicted = predict(cfg, folder)
+        write_text(folder / PAGE, predicted_page(predicted, folder, int(cfg.page_cells)))
+
+
+def finish(cells: list[DictConfig]) -> int:
+    """Say what was found and where it is; 1 if an image could not be read."""
+    unreadable = 0
+    for cfg in cells:
+        folder = predictions_folder(cfg)
+        counts = json.loads((folder / SUMMARY).read_text("utf-8"))["counts"]
+        unreadable += counts["unreadable"]
+        print(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
+        print(f"look in {folder}: {TABLE}, {PAGE} and the overlays")
+    return 1 if unreadable else 0

@@ -1,0 +1,128 @@
+"""ROC, precision-recall and calibration curves of the lines of a report, in small multiples."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from leuk.evaluate.calibration import reliability
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.thresholds import called_at_each
+from leuk.evaluate.vectors import Floats
+from leuk.report.baselines import AREA, baseline_of
+from leuk.report.drawing import (
+    by_model,
+    figure_of,
+    panels,
+    style_of,
+    titled,
+)
+from leuk.report.results import Group
+
+_GRID = np.linspace(0, 1, 201)
+_TICKS = (0, 0.5, 1)
+_AREA_STYLE: Mapping[str, Any] = {"color": "0.6", "linewidth": 3, "alpha": 0.6}
+
+Corner = Literal["lower right", "lower left"]
+
+Curve = Callable[[Sample], Floats]
+"""From a sample to heights at 201 places between 0 and 1."""
+
+
+def roc_figure(groups: Sequence[Group]) -> Figure:
+    """Mean ROC curves, a panel a model, a line an augmentation, the area of the cell alone grey."""
+    axes = _curves(groups, roc_of, ("1 - specificity", "sensitivity"), "lower right")
+    for ax in axes:
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
+    return figure_of(axes)
+
+
+def precision_recall_figure(groups: Sequence[Group]) -> Figure:
+    """Mean precision over recall; the level of chance is the share of leukemic cells."""
+    axes = _curves(groups, precision_of, ("recall (sensitivity)", "precision"), "lower left")
+    for ax, members in zip(axes, by_model(groups).values(), strict=True):
+        labels = np.concatenate([run.test.sample.labels for run in members[0].runs])
+        ax.axhline(labels.mean(), color="0.8", linewidth=0.8, zorder=0)
+    return figure_of(axes)
+
+
+def _curves(
+    groups: Sequence[Group], curve: Curve, axis_names: tuple[str, str], corner: Corner
+) -> list[Axes]:
+    models = by_model(groups)
+    _, axes = panels(len(models))
+    for ax, (title, members) in zip(axes, models.items(), strict=True):
+        titled(ax, title)
+        if (area := baseline_of(members[0], AREA)) is not None:
+            ax.plot(_GRID, _mean_curve(area, curve), label="area alone", **_AREA_STYLE)
+        names = [group.cell.augmentation for group in members]
+        for group, name in zip(members, names, strict=True):
+            label = name if names.count(name) == 1 else group.title
+            ax.plot(_GRID, _mean_curve(group, curve), label=label, **style_of(name))
+        _square(ax, *axis_names)
+        ax.legend(fontsize=7, loc=corner, frameon=False, handlelength=2.8)
+    return axes
+
+
+def _mean_curve(group: Group, curve: Curve) -> Floats:
+    return np.asarray(np.mean([curve(run.test.sample) for run in group.runs], axis=0))
+
+
+def roc_of(sample: Sample) -> Floats:
+    """Sensitivity over 1 - specificity, at 201 places from 0 to 1."""
+    _, false, true = called_at_each(sample.scores, sample.labels)
+    heights: Floats = np.interp(
+        _GRID, np.append(0, false / false[-1]), np.append(0, true / true[-1])
+    )
+    heights[0] = 0.0
+    return heights
+
+
+def precision_of(sample: Sample) -> Floats:
+    """Precision over recall, at 201 places from 0 to 1."""
+    _, false, true = called_at_each(sample.scores, sample.labels)
+    precision = np.append(1.0, true / (true + false))
+    return np.asarray(np.interp(_GRID, np.append(0, true / true[-1]), precision))
+
+
+def reliability_figure(groups: Sequence[Group]) -> Figure:
+    """Observed share of leukemic cells over the score, a panel a model: pale before calibration."""
+    models = by_model(groups)
+    _, axes = panels(len(models))
+    for ax, (title, members) in zip(axes, models.items(), strict=True):
+        titled(ax, title)
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
+        names = [group.cell.augmentation for group in members]
+        for group, name in zip(members, names, strict=True):
+            pooled = pooled_cells(group)
+            looks = style_of(name) | {"marker": "o", "ms": 3}
+            raw = reliability(pooled.scores, pooled.labels)
+            ax.plot(raw["score"], raw["observed"], **looks | {"alpha": 0.25})
+            if pooled.calibrated is not None:
+                after = reliability(pooled.calibrated, pooled.labels)
+                label = name if names.count(name) == 1 else group.title
+                ax.plot(after["score"], after["observed"], label=label, **looks)
+        _square(ax, "score", "share leukemic")
+        ax.legend(fontsize=7, loc="upper left", framealpha=0.7, edgecolor="w", handlelength=2.8)
+    return figure_of(axes)
+
+
+def pooled_cells(group: Group) -> Sample:
+    """All test cells of all runs of a group: for counting and calibration, not for ranking."""
+    samples = [run.test.sample for run in group.runs]
+    calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
+    return Sample(
+        np.concatenate([sample.scores for sample in samples]),
+        np.concatenate([sample.labels for sample in samples]),
+        np.concatenate([sample.subjects for sample in samples]),
+        np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+    )
+
+
+def _square(ax: Axes, x: str, y: str) -> None:
+    ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
+    ax.set_xlabel(x, fontsize=7.5)
+    ax.set_ylabel(y, fontsize=7.5)
+    ax.tick_params(labelsize=7)

@@ -1,0 +1,234 @@
+"""What the explanations of each line came to, and whether they are right, from the records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import pandas as pd
+
+from leuk.grid.record import Record
+from leuk.report.results import Group
+from leuk.report.sections import Grid, Section, difference_text, interval_text
+
+_TOGETHER = "cohort"
+"""The entry of a record's explanations that is of all methods together."""
+
+_CELLS = "cells"
+"""Folder of the pictures of single cells, below that of the explanations."""
+
+_GAIN = "insertion_minus_deletion_blur"
+
+NOTES = """\
+Cells: test cells, of all runs of the line. Degenerate: maps that are constant or hold no number;
+they count in nothing else. Seconds: of one cell, on the device of the run. R² and stability (rank
+correlation over seeds) are LIME's; additivity error is SHAP's, the distance of a map's sum from
+what it should be, as a share of the range of the log-odds asked for."""
+
+MEASURED = """\
+Maps are turned toward the class the model called. Insertion - deletion: mean probability of it
+while the cell's pixels come, highest first, less that while they go; blurred where they are hidden.
+Over random: less that of random blobs on the same cell. Infidelity: share of what removing squares
+does that the map does not foretell. Border: share of positive attribution in the band at the cell's
+rim, a tenth of its diameter wide, beside the share of the image that the band has; over area: one
+by the other, 1 is what chance gives. Randomised: rank correlation with the map of the same model
+with random weights; a map that stays as it was (0.5 or more) fails. Controls ignore the model.
+95 % intervals are over persons; of several runs the mean is given."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One method of one line.
+
+    Attributes:
+        line: its name.
+        method: its name; a control's begins with ``control: ``.
+        runs: what each run's record says of it.
+        picture: of the first run, relative to the report; empty where there is none.
+    """
+
+    line: str
+    method: str
+    runs: tuple[Mapping[str, Any], ...]
+    picture: str
+
+    def figure(self, measure: str) -> tuple[float | None, float | None, float | None]:
+        """Value and bounds of a measure; of several runs their mean."""
+        found = [
+            run["measures"][measure] for run in self.runs if measure in run.get("measures", {})
+        ]
+        if not found:
+            return None, None, None
+        if len(found) == 1:
+            return found[0]["value"], found[0]["low"], found[0]["high"]
+        return mean(one["value"] for one in found), None, None
+
+    def own(self, check: str) -> float | None:
+        """Mean of what the method says of itself."""
+        said = [run.get("checks", {}).get(check) for run in self.runs]
+        values = [value for value in said if value is not None]
+        return mean(values) if values else None
+
+    @property
+    def passes(self) -> str:
+        """``passes`` or ``fails`` the randomisation test; of several runs, how many."""
+        tried = [run.get("passes_randomisation") for run in self.runs]
+        known = [one for one in tried if one is not None]
+        if not known:
+            return ""
+        if len(known) == 1:
+            return "passes" if known[0] else "FAILS"
+        return f"{sum(known)} of {len(known)} pass"
+
+
+def explanations_section(groups: Sequence[Group]) -> Section:
+    """What every method came to on every line, and how it was measured where it was."""
+    methods = [found for group in groups for found in _methods(group)]
+    if not methods:
+        said = "No record of the sweep holds explanations; `leuk explain run=FOLDER` makes them."
+        return Section("explanations", "Explanations", (said,), pd.DataFrame())
+    measured = [
+        found
+        for group in groups
+        for found in (*_methods(group), *_controls(group))
+        if any(run.get("measures") for run in found.runs)
+    ]
+    parts: list[Grid | str] = [_overview(methods), NOTES]
+    if measured:
+        parts += ["## Are they right?", _measures(measured), MEASURED]
+    else:
+        parts.append("Whether they are right was not measured; `leuk explain run=FOLDER` does it.")
+    parts.append(_pictures(groups))
+    return Section("explanations", "Explanations", tuple(parts), _table(methods, measured))
+
+
+def _records(group: Group) -> list[Record]:
+    return [record for record in group.records if _TOGETHER in record.explanations]
+
+
+def _methods(group: Group) -> Iterator[_Found]:
+    records = _records(group)
+    names = [
+        name for record in records for name, said in record.explanations.items() if "arrays" in said
+    ]
+    for name in dict.fromkeys(names):
+        own = [record for record in records if name in record.explanations]
+        runs = tuple(record.explanations[name] for record in own)
+        yield _Found(group.title, name, runs, f"../{own[0].cell.folder}/{runs[0]['picture']}")
+
+
+def _controls(group: Group) -> Iterator[_Found]:
+    of_runs = [record.explanations[_TOGETHER].get("controls", {}) for record in _records(group)]
+    for name in dict.fromkeys(name for controls in of_runs for name in controls):
+        runs = tuple(controls[name] for controls in of_runs if name in controls)
+        yield _Found(group.title, f"control: {name}", runs, "")
+
+
+def _overview(methods: Sequence[_Found]) -> Grid:
+    header = (
+        "line", "method", "cells", "degenerate", "s a cell", "R²", "stability", "additivity error",
+        "picture",
+    )  # fmt: skip
+    rows = [
+        (
+            found.line,
+            found.method,
+            str(sum(run["cells"] for run in found.runs)),
+            str(sum(run["degenerate"] for run in found.runs)),
+            f"{mean(run['seconds_per_cell'] for run in found.runs):.3g}",
+            *(_number(found.own(check)) for check in ("r2", "stability", "additivity_error")),
+            f"[picture]({found.picture})",
+        )
+        for found in methods
+    ]
+    return Grid(header, tuple(rows))
+
+
+def _measures(measured: Sequence[_Found]) -> Grid:
+    header = (
+        "line", "method", "insertion - deletion", "over random", "infidelity", "border (area)",
+        "border over area", "background over area", "randomised", "verdict",
+    )  # fmt: skip
+    rows = [
+        (
+            found.line,
+            found.method,
+            _signed(*found.figure(_GAIN)),
+            _signed(*found.figure(f"{_GAIN}_over_random")),
+            interval_text(*found.figure("infidelity")),
+            _beside(found),
+            interval_text(*found.figure("positive_border_ratio")),
+            interval_text(*found.figure("positive_background_ratio")),
+            _number(found.figure("randomised_spearman")[0]),
+            found.passes,
+        )
+        for found in measured
+    ]
+    return Grid(header, tuple(rows))
+
+
+def _beside(found: _Found) -> str:
+    share, area = (found.figure(name)[0] for name in ("positive_border", "area_border"))
+    return "" if share is None or area is None else f"{share:.2f} ({area:.2f})"
+
+
+def _signed(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:+.3f}" if low is None or high is None else difference_text(value, low, high)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2g}"
+
+
+def _pictures(groups: Sequence[Group]) -> str:
+    """Links to the pictures of all methods together, a line each."""
+    lines = [
+        f"- {group.title}: {_links(record)}" for group in groups for record in _records(group)[:1]
+    ]
+    return "\n".join(["## Pictures", "", *lines])
+
+
+def _links(record: Record) -> str:
+    together, folder = record.explanations[_TOGETHER], f"../{record.cell.folder}"
+    places = [*together["pictures"], *filter(None, [together.get("curves")])]
+    of_all = [place for place in places if f"/{_CELLS}/" not in place]
+    links = [f"[{place.rpartition('/')[2]}]({folder}/{place})" for place in of_all]
+    if of_all:
+        below = of_all[0].rpartition("/")[0]
+        links.append(f"[{len(places) - len(of_all)} cells]({folder}/{below}/{_CELLS})")
+    left_out = [f"{name} left out ({why})" for name, why in together["left_out"].items()]
+    return "; ".join([", ".join(links), *left_out])
+
+
+def _table(methods: Sequence[_Found], measured: Sequence[_Found]) -> pd.DataFrame:
+    """One line a method and figure."""
+    rows: list[dict[str, Any]] = []
+    for found in methods:
+        plain = {
+            "cells": sum(run["cells"] for run in found.runs),
+            "degenerate": sum(run["degenerate"] for run in found.runs),
+            "seconds_per_cell": mean(run["seconds_per_cell"] for run in found.runs),
+        }
+        checks = dict.fromkeys(name for run in found.runs for name in run.get("checks", {}))
+        plain |= {name: found.own(name) for name in checks}
+        rows += [_row(found, name, value, None, None) for name, value in plain.items()]
+    for found in measured:
+        names = dict.fromkeys(name for run in found.runs for name in run.get("measures", {}))
+        rows += [_row(found, name, *found.figure(name)) for name in names]
+    return pd.DataFrame(rows)
+
+
+def _row(
+    found: _Found, name: str, value: float | None, low: float | None, high: float | None
+) -> dict[str, Any]:
+    return {
+        "line": found.line,
+        "method": found.method,
+        "figure": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "runs": len(found.runs),
+    }

@@ -1,0 +1,119 @@
+"""Forest plots: differences between lines with their intervals."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from leuk.grid.cell import Cell
+from leuk.report.comparisons import FAMILIES, Comparison
+from leuk.report.drawing import HEALTHY
+
+_ALPHA = 0.05
+_AUGMENTATION = ("augmentation", "control")
+"""Families that have a figure of their own."""
+
+_WIDE, _ROW, _LETTER = 9.0, 0.23, 0.056
+"""Inches of the plot of all differences, of a row, and of a letter of a name."""
+
+BESIDE = {"none": "no augmentation", "oversample": "oversampling", "class_weights": "class weights"}
+"""What made cells are compared with, in words."""
+
+
+def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure | None:
+    """What each augmentation changes, a row each: against none, and GANs against both controls.
+
+    Returns:
+        None where no augmentation can be compared with none.
+    """
+    found = {
+        (c.one.cell, c.other.cell.augmentation): c
+        for c in comparisons
+        if c.family in _AUGMENTATION and c.result is not None
+    }
+    lines = [c.one for c in comparisons if c.family == "augmentation" and c.result is not None]
+    if not lines:
+        return None
+    columns = [name for name in BESIDE if any(other == name for _, other in found)]
+    height = 0.27 * len(lines) + 1.15
+    figure = Figure(figsize=(2.1 + 2.75 * len(columns), height), layout="constrained")
+    axes = figure.subplots(1, len(columns), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, other in zip(axes, columns, strict=True):
+        compared = ((row, found.get((line.cell, other))) for row, line in enumerate(lines))
+        _differences(ax, {row: one for row, one in compared if one is not None})
+        ax.axvline(0, color="black", linewidth=0.8)
+        for row in _breaks([line.cell for line in lines]):
+            ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
+        ax.set_title(f"minus {BESIDE[other]}", fontsize=9)
+        ax.grid(axis="x", color="0.92")
+        ax.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(lines)), [line.title for line in lines], fontsize=8)
+    axes[0].set_ylim(len(lines) - 0.5, -0.5)
+    figure.supxlabel("difference in AUROC, 95 % interval", fontsize=8.5)
+    figure.legend(handles=_handles(), loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def _breaks(cells: Sequence[Cell]) -> list[int]:
+    """Rows where another model begins."""
+    return [row for row in range(1, len(cells)) if cells[row].plain != cells[row - 1].plain]
+
+
+def _handles() -> list[Line2D]:
+    shown = [("Holm p < 0.05", HEALTHY, HEALTHY), ("not shown", "0.45", "white")]
+    return [
+        Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
+        for text, edge, face in shown
+    ]
+
+
+def other_differences(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those with a result that :func:`augmentation_figure` does not show."""
+    return [c for c in comparisons if c.result is not None and c.family not in _AUGMENTATION]
+
+
+def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
+    """Forest plot: each other difference and its interval, filled where Holm's p is below 0.05."""
+    shown = other_differences(comparisons)
+    families = [name for name in FAMILIES if any(one.family == name for one in shown)]
+    rows = len(shown) + len(families)
+    figure = Figure(figsize=(_WIDE, _ROW * rows + 1))
+    ax = figure.subplots()
+    names: list[str] = []
+    placed: dict[int, Comparison] = {}
+    for family in families:
+        ax.axhline(len(names), color="0.93", linewidth=9, zorder=0)
+        names.append(FAMILIES[family])
+        for one in (one for one in shown if one.family == family):
+            placed[len(names)] = one
+            names.append(one.title)
+    _differences(ax, placed)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(rows), names, fontsize=7)
+    # In inches: a layout engine would draw hundreds of names several times over.
+    room = min(0.6 * _WIDE, 0.3 + _LETTER * max(map(len, names)))
+    below, above = 0.55 / (_ROW * rows + 1), 0.15 / (_ROW * rows + 1)
+    figure.subplots_adjust(left=room / _WIDE, right=0.98, bottom=below, top=1 - above)
+    headings = {FAMILIES[family] for family in families}
+    for label in ax.get_yticklabels():
+        label.set_fontweight("bold" if label.get_text() in headings else "normal")
+    ax.set(
+        ylim=(rows - 0.4, -0.6), xlabel="difference in AUROC, 95 % interval (filled: Holm p < 0.05)"
+    )
+    ax.grid(axis="x", color="0.9")
+    return figure
+
+
+def _differences(ax: Axes, rows: Mapping[int, Comparison]) -> None:
+    """Draw a dot and its interval in each row; all at once, since there may be hundreds."""
+    found = {row: one.result for row, one in rows.items() if one.result is not None}
+    if not found:
+        return
+    sure = [(p := rows[row].p) is not None and p < _ALPHA for row in found]
+    colours = [HEALTHY if one else "0.45" for one in sure]
+    faces = [HEALTHY if one else "white" for one in sure]
+    low, high = ([getattr(one, end) for one in found.values()] for end in ("low", "high"))
+    ax.hlines(list(found), low, high, colors=colours, linewidth=1.4)
+    dots = [one.difference for one in found.values()]
+    ax.scatter(dots, list(found), s=20, facecolors=faces, edgecolors=colours, zorder=3)

@@ -1,0 +1,247 @@
+"""A sweep's report as one HTML page, readable on a phone and on paper: what is on it, in order.
+
+Numbers, tables and figures are those of :mod:`leuk.report.sweep_report`; here they are only put in
+order. Nothing of a record reaches the page but as text, which the template escapes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from leuk.report.answer import QUESTION, Answer
+from leuk.report.baselines import AREA
+from leuk.report.blocks import (
+    Block,
+    Details,
+    Pictures,
+    fold_headings,
+    folded,
+    heat_table,
+    pictures_of,
+    prose,
+    section_blocks,
+)
+from leuk.report.drawing import Drawn
+from leuk.report.explained import Explained
+from leuk.report.heatmap import NOTES as HEAT_NOTES
+from leuk.report.heatmap import HeatMap
+from leuk.report.html import png_uri, render
+from leuk.report.lines import Line
+from leuk.report.prose import Spans, spans
+from leuk.report.remarks import KINDS, Kind, Remark
+from leuk.report.results import Results
+from leuk.report.sections import Section, interval_text
+
+FILE = "report.html"
+
+_NAMED = 2
+"""Cells that a warning names; of more it says how many they are, and the main table names them."""
+
+_MANY = 6
+"""Panels of a figure beyond which it is folded away."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A part of the page with a heading of its own.
+
+    Attributes:
+        name: by which it is linked.
+        title: its heading.
+        blocks: what is in it.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Remarks of one kind, on the first screen.
+
+    Attributes:
+        kind: which.
+        title: what they have in common.
+        texts: what there is to say, each once.
+    """
+
+    kind: Kind
+    title: str
+    texts: tuple[Spans, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PageParts:
+    """What a page is made of.
+
+    Attributes:
+        name: of the sweep.
+        results: what was read.
+        answer: to its question.
+        remarks: what has to be said.
+        heat: the grid at a glance.
+        baselines: lines of the baselines.
+        sections: its tables by name.
+        drawn: its figures and the folder with their files.
+        folder: of the figures' files.
+        explained: pictures of explanations.
+    """
+
+    name: str
+    results: Results
+    answer: Answer
+    remarks: Sequence[Remark]
+    heat: HeatMap | None
+    baselines: Sequence[Line]
+    sections: Sequence[Section]
+    drawn: Sequence[Drawn]
+    folder: Path
+    explained: Sequence[Explained]
+
+
+def report_page(parts: PageParts) -> str:
+    """The page of a sweep.
+
+    Args:
+        parts: what it is made of; the figures' files are there.
+    """
+    return render(
+        "report.html",
+        title=f"{parts.name}: report",
+        name=parts.name,
+        question=QUESTION,
+        answer=parts.answer,
+        tiles=tiles(parts),
+        warned=warned(parts.remarks),
+        chapters=chapters(parts),
+    )
+
+
+def missing_page(name: str, problems: Sequence[str]) -> str:
+    """The page of a folder that has no record to report of: what is missing, and what to do."""
+    return render("missing.html", title=f"{name}: nothing to report", name=name, problems=problems)
+
+
+def tiles(parts: PageParts) -> list[tuple[str, str]]:
+    """A few numbers beside the answer: figure and what it counts."""
+    records = parts.results.records
+    complete = sum(record.status == "complete" for record in records)
+    failed = sum(record.status == "failed" for record in records)
+    running = len(records) - complete - failed
+    found = [(f"{complete} of {len(records)}", "cells complete")]
+    if failed:
+        found.append((str(failed), "failed"))
+    if running:
+        found.append((str(running), "begun and not finished"))
+    return [*found, *_best(parts)]
+
+
+def _best(parts: PageParts) -> list[tuple[str, str]]:
+    """The highest AUROC, and what the area of the cell alone reaches on the same split."""
+    lines = [line for row in parts.heat.lines for line in row if line] if parts.heat else []
+    if not lines:
+        return []
+    top = max(lines, key=lambda line: line.figures["auroc"][0])
+    area = [
+        line
+        for line in parts.baselines
+        if line.name.startswith(f"baseline: {AREA}") and line.cell and top.cell
+        if line.cell.split == top.cell.split
+    ]
+    named = [(top, f"highest test AUROC: {top.name}")]
+    named += [(line, "test AUROC of the area of the cell alone") for line in area[:1]]
+    return [(interval_text(*line.figures["auroc"]), words) for line, words in named]
+
+
+def warned(remarks: Iterable[Remark]) -> list[Warned]:
+    """Remarks by kind, the gravest first; what many cells say is said once, and of how many."""
+    said: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in KINDS}
+    for remark in remarks:
+        # Of the test part the whole line says it, of all its folds together.
+        if remark.kind != "few" or not remark.text.startswith("test: "):
+            said[remark.kind].setdefault(remark.brief or remark.text, []).append(remark.where)
+    return [
+        Warned(kind, KINDS[kind], tuple(spans(_said(*one)) for one in texts.items()))
+        for kind, texts in said.items()
+        if texts
+    ]
+
+
+def _said(text: str, where: Sequence[str]) -> str:
+    named = [name for name in where if name]
+    if len(named) > _NAMED:
+        return f"{text} (in {len(named)} cells)"
+    return f"{', '.join(named)}: {text}" if named else text
+
+
+def chapters(parts: PageParts) -> list[Chapter]:
+    """Everything below the first screen, in the order in which it is read."""
+    sections = {section.name: section for section in parts.sections}
+    figures = {one.name: pictures_of(one, parts.folder) for one in parts.drawn}
+
+    def of(name: str) -> list[Block]:
+        return section_blocks(sections[name]) if name in sections else []
+
+    def drawn(*names: str) -> list[Block]:
+        return [figures[name] for name in names if name in figures]
+
+    grid = [heat_table(parts.heat), *prose(HEAT_NOTES)] if parts.heat else []
+    others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
+    found = [
+        ("grid", "The grid at a glance", grid),
+        ("differences", "What made cells change", _changed(parts.answer, drawn("augmentation"))),
+        ("results", "What each line reaches", _results(sections["table"])),
+        ("comparisons", "All differences between lines", others),
+        ("thesis", "The thesis's tables 3 to 5, beside ours", of("thesis_tables")),
+        ("made", "Made cells, beside the thesis's table 2", drawn("made_cells") + of("made_cells")),
+        ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
+        ("decisions", "Decisions, and person by person", drawn("confusion", "per_subject")),
+        ("explanations", "Explanations", of("explanations") + _explained(parts.explained)),
+        ("area", "The area shortcut", of("area")),
+        ("hypotheses", "The thesis's hypotheses", of("verdicts")),
+        ("cost", "What the models cost", of("costs")),
+        ("data", "Data and split", of("data")),
+        ("run", "How it was run", of("run")),
+    ]
+    return [Chapter(name, title, tuple(blocks)) for name, title, blocks in found if blocks]
+
+
+_CURVES = ("roc", "precision_recall", "reliability")
+
+
+def _changed(found: Answer, figure: Sequence[Block]) -> list[Block]:
+    """The figures behind the answer."""
+    return [*section_blocks(found.section, "Difference in AUROC by line with made cells"), *figure]
+
+
+def _results(section: Section) -> list[Block]:
+    """The main table without its remarks, which are on the first screen; the others folded away."""
+    listed = [part for part in section.parts if not (isinstance(part, str) and part[:2] == "- ")]
+    kept = Section(section.name, section.title, tuple(listed), section.table)
+    return fold_headings(section_blocks(kept, "Figures on the test part, by line"))
+
+
+def _curves(figures: Sequence[Block]) -> list[Block]:
+    """All but the first folded away where each has many panels."""
+    many = any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in figures)
+    if not many:
+        return list(figures)
+    folds = [Details(one.title, (one,)) for one in figures[1:] if isinstance(one, Pictures)]
+    return [*figures[:1], *folds]
+
+
+def _explained(pictures: Sequence[Explained]) -> list[Block]:
+    """Pictures folded away by model: they are large."""
+    of_line: dict[str, list[Explained]] = {}
+    for picture in pictures:
+        of_line.setdefault(picture.line, []).append(picture)
+    return [
+        Details(
+            f"Pictures of {line}: {', '.join(one.method for one in found)}",
+            tuple(
+                Pictures(one.method, "", ((png_uri(one.png), one.alt),), wide=True) for one in found
+            ),
+        )
+        for line, found in of_line.items()
+    ]

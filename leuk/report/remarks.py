@@ -1,0 +1,143 @@
+"""What has to be said before a figure of a sweep is believed.
+
+Made once; the main table lists it, the page sorts it by kind and puts it on its first screen.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Literal
+
+import numpy as np
+
+from leuk.evaluate.intervals import few_subjects
+from leuk.evaluate.sample import Sample
+from leuk.grid.cell import CUT
+from leuk.report.baselines import AREA, baseline_of, first_seeds
+from leuk.report.leaking import leaking_gains
+from leuk.report.lines import Line
+from leuk.report.results import Group, Results
+
+Kind = Literal["leaky", "failed", "missing", "area", "few", "degenerate", "other"]
+
+KINDS: dict[Kind, str] = {
+    "leaky": "LEAKY: persons may be in two parts, so figures are too good",
+    "failed": "Cells that are not complete",
+    "missing": "Missing or unreadable",
+    "area": "Not above what the area of the cell alone reaches",
+    "few": "Too few persons for what is claimed of them",
+    "degenerate": "Explanations that say nothing",
+    "other": "Further remarks",
+}
+"""Kinds of remarks, the gravest first, and what each is headed."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing to know.
+
+    Attributes:
+        kind: a key of :data:`KINDS`.
+        text: what there is to say.
+        where: the cell or line it is about; empty where the text names it.
+        grave: whether the table prints it bold.
+        brief: the same under the heading of its kind; the text if empty.
+    """
+
+    kind: Kind
+    text: str
+    where: str = ""
+    grave: bool = False
+    brief: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """A list item."""
+        said = f"{self.where}: {self.text}" if self.where else self.text
+        return f"- **{said}**" if self.grave else f"- {said}"
+
+
+def remarks_on(
+    results: Results, groups: Sequence[Group], lines: Sequence[Line]
+) -> tuple[Remark, ...]:
+    """Everything there is to say.
+
+    Args:
+        results: what was read.
+        groups: its groups and what the report added, such as the ensembles.
+        lines: of these groups, in their order.
+    """
+    found = [Remark("leaky", text) for text in leaking_gains(results.records)]
+    found += [*_few(groups), *_not_above_area(groups, lines)]
+    found += [Remark("other", line.note, line.name) for line in lines if line.figures and line.note]
+    found += [
+        Remark(
+            "other",
+            "has too many settings for a name, so that it is compared with lines of the same "
+            "settings alone",
+            group.title,
+        )
+        for group in groups
+        if any(text.startswith(CUT) for text in group.cell.settings)
+    ]
+    for record in results.records:
+        name = record.cell.folder
+        if record.status != "complete":
+            found.append(Remark("failed", record.state, name))
+        found += [Remark(kind_of(text), text, name) for text in record.warnings]
+    return (*found, *(Remark("missing", text) for text in results.problems))
+
+
+def kind_of(warning: str) -> Kind:
+    """The kind of a warning that a cell left in its record."""
+    if warning.startswith("LEAKY"):
+        return "leaky"
+    if "degenerate" in warning:
+        return "degenerate"
+    return "few" if "subject" in warning and "only" in warning else "other"
+
+
+def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[Remark]:
+    """Which lines' intervals do not lie above what the area of the cell alone reaches."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for group, line in zip(groups, lines, strict=True):
+        area = baseline_of(first_seeds(group), AREA)
+        if area is None or "auroc" not in line.figures:
+            continue
+        asked = [run.test.sample.at_half for run in area.runs]
+        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in asked)
+        value, low, _ = line.figures["auroc"]
+        if (value if low is None else low) <= reached:
+            found[group.cell.split, f"{reached:.3f}"].append(group.title)
+    return [
+        Remark(
+            "area",
+            f"**AUROC not above what the area of the cell alone reaches ({reached}, {split}):** "
+            + ", ".join(titles),
+            brief=f"**{split}, where the area reaches {reached}:** {', '.join(titles)}",
+        )
+        for (split, reached), titles in found.items()
+    ]
+
+
+def _few(groups: Sequence[Group]) -> list[Remark]:
+    """Splits whose test part has few persons of a class."""
+    found: dict[tuple[str, str], None] = {}
+    for group in groups:
+        if group.runs and (text := few_subjects(all_test_cells(group))):
+            found[group.cell.split, text] = None
+    return [Remark("few", text, split, grave=True) for split, text in found]
+
+
+def all_test_cells(group: Group) -> Sample:
+    """The test cells of all folds, each once: as the runs of the lowest seed judged them.
+
+    Scores of several models lie side by side in it, so that it serves for counting, not ranking.
+    """
+    samples = [run.test.sample for run in group.first_seed]
+    return Sample(
+        np.concatenate([sample.scores for sample in samples]),
+        np.concatenate([sample.labels for sample in samples]),
+        np.concatenate([sample.subjects for sample in samples]),
+    )

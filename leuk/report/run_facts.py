@@ -1,0 +1,197 @@
+"""What a sweep was made of and how: data and split, command, versions, hardware and time."""
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import yaml  # type: ignore[import-untyped]
+from omegaconf import OmegaConf
+
+from leuk.grid.record import Record
+from leuk.report.sections import Grid, Section
+
+STAGES = ("train", "val", "test")
+
+DATA_NOTES = """\
+Images of each part, and persons: linked subjects are one. Whoever is linked to the test part leaves
+the training part; what was left out is said below."""
+
+TIME_NOTES = """\
+Seconds as the records have them: a stage that found its artefact made has next to none, and cells
+that ran at the same time took less by the clock than together."""
+
+
+def data_section(sweep: Path, records: Sequence[Record]) -> Section:
+    """Who is in which part, what was left out and added, and what an audit found.
+
+    Args:
+        sweep: its folder; audits lie in ``<outputs>/data``.
+        records: of the sweep.
+    """
+    told = [record for record in records if record.data.get("counts")]
+    if not told:
+        said = "No record of the sweep says what its data were."
+        return Section("data", "Data and split", (said,), pd.DataFrame())
+    lines: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for record in told:
+        key = (record.cell.split, record.cell.fold, json.dumps(record.data["counts"]))
+        lines.setdefault(key, [_counts(record, stage) for stage in STAGES])
+    table = pd.DataFrame([line for key in sorted(lines) for line in lines[key]])
+    header = ("split", "fold", "part", "leukemic", "healthy", "persons")
+    rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
+    notes = [*_left_out(told), *_added(told), *_fingerprints(told), *_audits(sweep, told)]
+    listed = "\n".join(f"- {text}" for text in notes)
+    return Section("data", "Data and split", (Grid(header, tuple(rows)), DATA_NOTES, listed), table)
+
+
+def _counts(record: Record, stage: str) -> dict[str, Any]:
+    counts = record.data["counts"].get(stage, {})
+    return {
+        "split": record.cell.split,
+        "fold": record.cell.fold,
+        "part": stage,
+        "leukemic": counts.get("all", ""),
+        "healthy": counts.get("hem", ""),
+        "persons": counts.get("subjects", ""),
+    }
+
+
+def _left_out(records: Iterable[Record]) -> list[str]:
+    """One sentence for each reason and split."""
+    found = {
+        (record.cell.split, record.cell.fold, why): count
+        for record in records
+        for why, count in record.data.get("dropped", {}).items()
+    }
+    return [
+        f"{split}, fold {fold}: {n} left out of {why}" for (split, fold, why), n in found.items()
+    ]
+
+
+def _added(records: Iterable[Record]) -> list[str]:
+    """What each augmentation added, by split and fold."""
+    found: dict[tuple[str, str, int], str] = {}
+    for record in records:
+        added = record.data.get("synthetic", {}).get("counts") or record.data.get("repeated")
+        if added:
+            said = " and ".join(f"{count} {label}" for label, count in added.items())
+            kind = "repeated" if "repeated" in record.data else "made"
+            key = (record.cell.augmentation, record.cell.split, record.cell.fold)
+            found.setdefault(key, f"{said} cells {kind}")
+    return [f"{name} ({split}, fold {fold}): {said}" for (name, split, fold), said in found.items()]
+
+
+def _fingerprints(records: Iterable[Record]) -> list[str]:
+    counts = Counter(str(record.data.get("fingerprint", "?")) for record in records)
+    named = ", ".join(f"{name} ({count} cells)" for name, count in counts.items())
+    more = "; cells of other data do not compare" if len(counts) > 1 else ""
+    return [f"Fingerprint of the data: {named}{more}"]
+
+
+def _audits(sweep: Path, records: Sequence[Record]) -> list[str]:
+    """What ``leuk data`` found in the same images, told by the same counts of the same split."""
+    counts = [record.data["counts"] for record in records]
+    said = []
+    for path in sorted((sweep.parent.parent / "data").glob("*/audit.json")):
+        try:
+            found: Mapping[str, Any] = json.loads(path.read_text())
+            if found["split"].get("counts") not in counts:
+                continue
+            said.append(
+                f"Audit {path.parent.name}: {len(found['problems'])} problems, "
+                f"{len(found['groups'])} groups of linked subjects "
+                f"({', '.join(found['groups']) or 'none'}); see audit.html beside it"
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            said.append(f"Audit {path}: cannot be read ({error}); run leuk data again")
+    return said or [
+        "No audit of these images beside the sweep: `leuk data` looks for their faults."
+    ]
+
+
+def run_section(sweep: Path, records: Sequence[Record]) -> Section:
+    """Command, time, hardware and versions."""
+    parts: list[Grid | str] = [_command(sweep), *_times(records), *_made_with(records)]
+    return Section("run", "How it was run", tuple(parts), pd.DataFrame(map(_facts, records)))
+
+
+def last_command(sweep: Path) -> str:
+    """What was typed last, from what Hydra left; empty where it left nothing."""
+    multirun = sweep / "multirun.yaml"
+    single = sorted(sweep.glob("*/.hydra/overrides.yaml"))
+    try:
+        if multirun.is_file():
+            task = OmegaConf.select(OmegaConf.load(multirun), "hydra.overrides.task")
+            return shlex.join(["leuk", "train", "-m", *map(str, task or ())])
+        if single:
+            return shlex.join(["leuk", "train", *map(str, OmegaConf.load(single[0]))])
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return ""
+    return ""
+
+
+def _command(sweep: Path) -> str:
+    command = last_command(sweep)
+    return f"Last command: `{command}`" if command else "Hydra left no command beside the records."
+
+
+def _times(records: Iterable[Record]) -> list[Grid | str]:
+    """Time of each stage, over all cells."""
+    seconds: dict[str, list[float]] = {}
+    for record in records:
+        for stage, value in record.timings.items():
+            seconds.setdefault(stage, []).append(value)
+    if not seconds:
+        return []
+    rows = [
+        (stage, str(len(of)), *(duration_text(x) for x in (median(of), max(of), sum(of))))
+        for stage, of in seconds.items()
+    ]
+    return [
+        "## Time",
+        Grid(("stage", "cells", "median", "longest", "together"), tuple(rows)),
+        TIME_NOTES,
+    ]
+
+
+def _made_with(records: Sequence[Record]) -> list[Grid | str]:
+    """Hardware and versions, and how many cells had them."""
+    devices = Counter(
+        (str(record.device.get("name")), str(record.device.get("precision")))
+        for record in records
+        if record.device
+    )
+    versions = Counter(item for record in records for item in record.versions.items())
+    parts: list[Grid | str] = []
+    if devices:
+        rows = [(*device, str(count)) for device, count in devices.items()]
+        parts += ["## Hardware", Grid(("device", "precision", "cells"), tuple(rows))]
+    if versions:
+        named = [(name, version, str(count)) for (name, version), count in versions.items()]
+        parts += ["## Versions", Grid(("library", "version", "cells"), tuple(named))]
+    return parts
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    """A line of the CSV: everything that is not a figure of merit."""
+    return {
+        "cell": record.cell.folder,
+        "status": record.status,
+        "fingerprint": record.fingerprint,
+        "device": record.device.get("name"),
+        "precision": record.device.get("precision"),
+        **{f"{stage}_s": value for stage, value in record.timings.items()},
+        **record.versions,
+    }
+
+
+def duration_text(seconds: float) -> str:
+    """``0.4 s``, ``51 s``, ``4.2 min`` or ``1.3 h``."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

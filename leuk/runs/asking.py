@@ -1,0 +1,117 @@
+"""A finished classifier on this host's device, asked about pixels that no loader has."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig
+from torch import Tensor
+
+from leuk.classifiers.classifier import BROKEN, Classifier, dihedral
+from leuk.errors import ConfigError, TrainingError
+from leuk.evaluate.vectors import Floats, Images
+from leuk.runs.finished import Finished
+from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_memory
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a classifier says of cells.
+
+    Attributes:
+        scores: ``float64 (N,)`` probability of leukemia, as cells are judged.
+        features: ``float32 (N, D)`` of the images as they are, not of turned views.
+    """
+
+    scores: Floats
+    features: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Asker:
+    """Asks in the precision that the run was judged in, unless another is set.
+
+    Attributes:
+        classifier: on its device, in evaluation mode.
+        trainer: that knows the device and the precision.
+        batch_size: images a pass.
+    """
+
+    classifier: Classifier
+    trainer: Trainer
+    batch_size: int
+
+    @classmethod
+    def of(cls, cfg: DictConfig, finished: Finished) -> "Asker":
+        """Put a finished classifier on the configured device.
+
+        Args:
+            cfg: with ``trainer``, ``callbacks`` and ``batch_size``.
+            finished: whose classifier it is.
+
+        Raises:
+            ConfigError: a trainer that cannot be built here.
+            StoreError: the checkpoint cannot be read, or is not of this run.
+        """
+        classifier = finished.classifier()
+        callbacks = build_named(cfg.callbacks, ("channels_last",))
+        trainer = _trainer(cfg, finished, [*callbacks.values()])
+        classifier.to(trainer.strategy.root_device)
+        for callback in callbacks.values():
+            callback.setup(trainer, classifier, "test")
+        return cls(classifier, trainer, int(cfg.batch_size))
+
+    @property
+    def device(self) -> torch.device:
+        """Where images have to be."""
+        device: torch.device = self.trainer.strategy.root_device
+        return device
+
+    def images(self, pixels: Images) -> Tensor:
+        """Pixels ``uint8 (N, R, R, 3)`` as images ``(N, 3, R, R)`` in [0, 1] on the device."""
+        moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
+        return moved.permute(0, 3, 1, 2).float().div_(255)
+
+    @torch.no_grad()
+    def ask(self, pixels: Images) -> Answers:
+        """What is said of ``uint8 (N, R, R, 3)`` at the run's resolution and framing.
+
+        Raises:
+            TrainingError: a score that is no number, or a batch that the memory has no room for.
+        """
+        answers = []
+        with told_of_memory("batch_size", self.batch_size):
+            for start in range(0, len(pixels), self.batch_size):
+                part = self.images(pixels[start : start + self.batch_size])
+                with self.trainer.precision_plugin.forward_context():
+                    answers.append(self._said(part))
+        logits, features = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
+        if not bool(logits.isfinite().all()):
+            raise TrainingError(BROKEN)
+        return Answers(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
+
+    def _said(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as :meth:`Classifier.asked` gives them, and features on the way there."""
+        views = dihedral(images) if self.classifier.optim.test_views > 1 else [images]
+        features = [self.classifier.features(view) for view in views]
+        logits = [self.classifier.logits(one).float() for one in features]
+        return torch.stack(logits).mean(dim=0), features[0].float()
+
+
+def _trainer(cfg: DictConfig, finished: Finished, callbacks: list[Any]) -> Trainer:
+    changes = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "inference_mode": False,
+        **one_device(cfg),
+    }
+    if cfg.trainer.precision is None:
+        changes["precision"] = finished.record.device["precision"]
+    try:
+        return build_trainer(cfg, finished.folder, callbacks, **changes)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error

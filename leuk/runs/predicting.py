@@ -1,0 +1,260 @@
+"""New cells judged by a finished run: from images to one line each, in bounded memory."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+from rich.progress import track
+
+from leuk.data.decode import Decoded, NoCellError, UnusableError
+from leuk.data.labels import Label
+from leuk.data.pixels import decoded_ahead
+from leuk.data.unlabelled import Image, Images, find_images
+from leuk.errors import DataError
+from leuk.evaluate.novelty import largest_parts, no_cell
+from leuk.evaluate.vectors import Images as Pixels
+from leuk.runs.asking import Asker
+from leuk.runs.familiarity import Familiarity, familiarity_of
+from leuk.runs.finished import Finished
+from leuk.runs.frozen import Frozen
+from leuk.runs.overlaying import save_maps
+from leuk.runs.places import predictions_folder, said_of
+from leuk.store.atomic import ensure_writable, write_json, write_text
+from leuk.store.replaced import check_replaceable
+from leuk.store.spreadsheet import inert
+
+log = logging.getLogger(__name__)
+
+TABLE = "predictions.csv"
+SUMMARY = "summary.json"
+
+_TEXTS = ("image", "decision", "why", "overlay", "problem")
+_FLAGS = ("refer", "unfamiliar", "cell_found")
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is said of one image; a column of :data:`TABLE` each, empty where it is None.
+
+    Attributes:
+        image: its name.
+        score: probability of leukemia, as the run's own test cells were judged.
+        calibrated: the same at the run's temperature.
+        decision: ``ALL`` or ``HEM``; empty where there is no cell to decide about.
+        refer: whether it is left to an expert.
+        why: it is.
+        distance: to the training cells.
+        unfamiliar: whether that is farther than validation cells are.
+        cell_found: whether the image shows a segmented cell on black.
+        overlay: file of its Grad-CAM, where there is one.
+        problem: why the file cannot be read; then nothing else is said.
+    """
+
+    image: str
+    score: float | None = None
+    calibrated: float | None = None
+    decision: str = ""
+    refer: bool | None = None
+    why: str = ""
+    distance: float | None = None
+    unfamiliar: bool | None = None
+    cell_found: bool | None = None
+    overlay: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """New cells and what is said of them.
+
+    Attributes:
+        finished: the run that judged them.
+        frozen: how scores became decisions.
+        limit: distance above which a cell is unfamiliar; None where that was not looked at.
+        images: the cells.
+        lines: one for each.
+        summary: what was chosen and counted, plain.
+    """
+
+    finished: Finished
+    frozen: Frozen
+    limit: float | None
+    images: Sequence[Image]
+    lines: Sequence[Line]
+    summary: dict[str, Any]
+
+
+def check_predicting(cfg: DictConfig) -> None:
+    """Refuse what cannot work, before anything is written.
+
+    Raises:
+        ConfigError: no finished run, or a setting that it does not have.
+        DataError: no images.
+        StoreError: nothing can be written, or the run lacks a file.
+    """
+    finished = Finished.read(cfg.run)
+    Frozen.of(finished, str(cfg.threshold), cfg.aim)
+    finished.classifier()
+    find_images(cfg.images)
+    ensure_writable(Path(str(cfg.outputs)), "outputs")
+    check_replaceable(predictions_folder(cfg), SUMMARY, said_of(cfg, "run", "images"))
+
+
+def predict(cfg: DictConfig, folder: Path) -> Predicted:
+    """Judge images and write the table, the summary and the overlays into a folder.
+
+    Raises:
+        DataError: no image can be read, or the run's data is needed and not there.
+        StoreError: the run lacks a file.
+    """
+    finished = Finished.read(cfg.run)
+    frozen = Frozen.of(finished, str(cfg.threshold), cfg.aim)
+    found = find_images(cfg.images)
+    asker = Asker.of(cfg, finished)
+    familiarity = familiarity_of(finished, asker, cfg.root) if cfg.familiarity else None
+    judge = _Judge(finished, asker, frozen, familiarity)
+    lines, pictured = judge.all_of(found.images, int(cfg.overlays))
+    _say_of_files(cfg.images, found, lines)
+    captions = {row: f"{lines[row].decision} {lines[row].calibrated:.2f}" for row in pictured}
+    for row, file in save_maps(folder, asker, pictured, captions, finished.folder.name).items():
+        lines[row] = replace(lines[row], overlay=file)
+    limit = familiarity.cells.limit if familiarity else None
+    summary = said_of(cfg, "run", "images") | _summary(finished, frozen, limit, lines)
+    write_text(folder / TABLE, _as_csv(lines))
+    write_json(folder / SUMMARY, summary)
+    return Predicted(finished, frozen, limit, found.images, lines, summary)
+
+
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    finished: Finished
+    asker: Asker
+    frozen: Frozen
+    familiarity: Familiarity | None
+
+    def all_of(self, images: Sequence[Image], most: int) -> tuple[list[Line], dict[int, Pixels]]:
+        """A line for each image, and the pixels of the first that show a cell, by number."""
+        lines = [Line(image.name, problem=image.problem) for image in images]
+        pictured: dict[int, Pixels] = {}
+        usable = [row for row, image in enumerate(images) if not image.problem]
+        decoded = decoded_ahead([images[row].path for row in usable], self.finished.frame)
+        followed = track(zip(usable, decoded, strict=True), "judging cells", len(usable))
+        for part in _batches(followed, self.asker.batch_size):
+            good: dict[int, Decoded] = {}
+            for row, one in part:
+                if isinstance(one, Decoded):
+                    good[row] = one
+                else:
+                    lines[row] = _unusable(lines[row], one)
+            for row, line in self._judged(good, lines):
+                lines[row] = line
+                if line.cell_found and len(pictured) < most:
+                    pictured[row] = good[row].pixels
+        return lines, pictured
+
+    def _judged(
+        self, decoded: dict[int, Decoded], lines: Sequence[Line]
+    ) -> Iterator[tuple[int, Line]]:
+        if not decoded:
+            return
+        pixels = np.stack([one.pixels for one in decoded.values()])
+        answers = self.asker.ask(pixels)
+        calibrated = self.frozen.calibrated(answers.scores)
+        leukemic, banded = (f(answers.scores) for f in (self.frozen.leukemic, self.frozen.refers))
+        shares = largest_parts(pixels)
+        known = self.familiarity
+        distances = known.cells.distances(answers.features) if known else None
+        for place, (row, one) in enumerate(decoded.items()):
+            line = replace(
+                lines[row],
+                score=float(answers.scores[place]),
+                calibrated=float(calibrated[place]),
+                decision=(Label.ALL if leukemic[place] else Label.HEM).name,
+                cell_found=True,
+            )
+            if known and distances is not None:
+                far = float(distances[place])
+                line = replace(line, distance=far, unfamiliar=far > known.cells.limit)
+            missing = no_cell(one.area, shares[place], known.smallest if known else None)
+            yield row, _referred(line, bool(banded[place]), missing)
+
+
+def _batches(
+    decoded: Iterable[tuple[int, Decoded | UnusableError]], size: int
+) -> Iterator[list[tuple[int, Decoded | UnusableError]]]:
+    images = iter(decoded)
+    while part := list(islice(images, size)):
+        yield part
+
+
+def _unusable(line: Line, error: UnusableError) -> Line:
+    if isinstance(error, NoCellError):
+        return _without_cell(line, error.what)
+    return replace(line, problem=error.what)
+
+
+def _without_cell(line: Line, why: str) -> Line:
+    return replace(line, decision="", cell_found=False, refer=True, why=why)
+
+
+def _referred(line: Line, banded: bool, missing: str) -> Line:
+    if missing:
+        return _without_cell(line, f"no cell found: {missing}")
+    why = ["its score is not sure enough"] if banded else []
+    if line.unfamiliar:
+        why.append("it is unlike the training cells")
+    return replace(line, refer=bool(why), why="; ".join(why))
+
+
+def _say_of_files(where: str, found: Images, lines: Sequence[Line]) -> None:
+    """Say in the log what was left out or could not be read.
+
+    Raises:
+        DataError: nothing could.
+    """
+    if found.others:
+        listed = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in found.others.items())
+        log.warning("files of other kinds were left out: %s", listed)
+    bad = [f"{line.image}: {line.problem}" for line in lines if line.problem]
+    if len(bad) == len(lines):
+        raise DataError(f"images={where}: none of {len(bad)} can be read; the first: {bad[0]}")
+    for one in bad:
+        log.warning("not judged: %s", one)
+
+
+def _summary(
+    finished: Finished, frozen: Frozen, limit: float | None, lines: Sequence[Line]
+) -> dict[str, Any]:
+    return {
+        "cell": finished.record.cell.folder,
+        "fingerprint": finished.record.fingerprint,
+        "weights": finished.weights_digest,
+        "threshold": {"name": frozen.name, "value": frozen.threshold},
+        "temperature": frozen.temperature,
+        "band": asdict(frozen.band) | {"said": frozen.band.said},
+        "distance_limit": limit,
+        "warnings": [text for text in finished.record.warnings if text.startswith("LEAKY")],
+        "counts": {
+            "images": len(lines),
+            "unreadable": sum(bool(line.problem) for line in lines),
+            "without_cell": sum(line.cell_found is False for line in lines),
+            "leukemic": sum(line.decision == Label.ALL.name for line in lines),
+            "healthy": sum(line.decision == Label.HEM.name for line in lines),
+            "referred": sum(bool(line.refer) for line in lines),
+            "unfamiliar": sum(bool(line.unfamiliar) for line in lines),
+        },
+    }
+
+
+def _as_csv(lines: Sequence[Line]) -> str:
+    table = pd.DataFrame([asdict(line) for line in lines])
+    table = table.astype(dict.fromkeys(_FLAGS, "boolean"))
+    for column in _TEXTS:
+        table[column] = [inert(text) for text in table[column]]
+    return table.to_csv(index=False)

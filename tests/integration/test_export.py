@@ -1,0 +1,167 @@
+"""``leuk export``: every format says what the classifier says, or is not kept."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL
+
+from leuk.classifiers.optim import Optim
+from leuk.classifiers.vit import ViT
+from leuk.cli import main
+from leuk.runs import exporting
+from leuk.runs.exporting import NEEDS
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+    """Folder of a fitted ViT, which is judged by eight views."""
+    outputs = tmp_path_factory.mktemp("fitted")
+    tiny = ["model.width=16", "model.depth=1", "model.mlp=16", "model.hidden=8"]
+    views = ["model=vit", "model.optim.test_views=8", "fit.epochs=1", "name=small"]
+    small = [text for text in SMALL if not text.startswith("fit.epochs")]
+    run = ["train", f"outputs={outputs}", f"data.cache={artefacts}", "explain=none"]
+    assert main([*run, *small, *tiny, *views]) == 0
+    (folder,) = (path.parent for path in outputs.glob("runs/small/*/record.json"))
+    return folder
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test of its own."""
+    return Path(shutil.copytree(fitted, tmp_path / "runs/own" / fitted.name))
+
+
+Export = Callable[..., int]
+
+
+@pytest.fixture
+def export(run: Path, tmp_path: Path) -> Export:
+    """``export("format=onnx", ...)`` of the run into ``tmp_path``; returns the exit code."""
+
+    def call(*overrides: str) -> int:
+        return main(["export", f"run={run}", f"outputs={tmp_path}", *overrides])
+
+    return call
+
+
+def asked_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return np.asarray(session.run(None, {"images": pixels})[0])
+
+
+def asked_torchscript(path: Path, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(torch.jit.load(path)(torch.from_numpy(pixels)))
+
+
+def asked_safetensors(path: Path, pixels: np.ndarray) -> np.ndarray:
+    from safetensors.torch import load_model
+
+    facts = json.loads((path.parent / "model.json").read_text())
+    assert facts["classifier"]["class"] == "leuk.classifiers.vit.ViT"
+    classifier = ViT(**facts["classifier"]["arguments"]).eval()
+    load_model(classifier, path)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        return np.asarray(classifier.asked(images))
+
+
+ASKED = {"onnx": asked_onnx, "torchscript": asked_torchscript, "safetensors": asked_safetensors}
+
+
+@pytest.mark.parametrize("kind", NEEDS)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_a_model_says_the_same_without_leuk(
+    kind: str, export: Export, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(f"format={kind}") == 0
+    printed = capsys.readouterr().out
+    assert "largest difference of a logit: " in printed
+    (folder,) = tmp_path.glob(f"exports/own/*/{kind}")
+    assert f"look in {folder}" in printed
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["agreement"]["cells"] == 60
+    assert facts["agreement"]["largest_difference"] <= 1e-4
+    assert facts["input"]["shape"] == ["cells", 32, 32, 3]
+    assert (facts["input"]["framing"], facts["views"]) == ("crop300", 8)
+    assert facts["labels"] == {"0": "HEM", "1": "ALL"}
+    record = json.loads((run / "record.json").read_text())
+    assert facts["temperature"] == record["calibration"]["temperature"]
+    assert facts["thresholds"]["youden"] == record["metrics"]["thresholds"]["youden"]["value"]
+    classifier = ViT.load_from_checkpoint(run / "checkpoints/best.ckpt").eval()
+    for count in (1, 3):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            expected = classifier.asked(images)
+        found = ASKED[kind](folder / facts["file"], pixels)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["model.json", facts["file"]])
+    # Done again it takes its own place.
+    if kind == "torchscript":
+        assert export(f"format={kind}") == 0
+
+
+def test_a_model_that_says_something_else_is_not_kept(
+    export: Export,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(exporting, "dihedral", lambda images: [images] * 8)
+    assert export("format=torchscript") == 2
+    assert "differs by " in (said := capsys.readouterr().err)
+    assert "in a logit of 60 test cells, more than tolerance=0.0001; nothing is kept" in said
+    assert not [path for path in (tmp_path / "exports").rglob("*") if path.is_file()]
+    assert export("format=torchscript", "tolerance=100") == 0
+
+
+def test_a_package_that_is_not_installed(
+    export: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(exporting.NEEDS, "onnx", ("onnx", "not_there_at_all"))
+    assert export("format=onnx") == 2
+    assert "not_there_at_all is not installed; pip install 'leuk[export]'" in (
+        capsys.readouterr().err
+    )
+
+
+WRONG = [
+    ("format=onx", "format=onx: did you mean onnx?"),
+    ("tolerance=0", "tolerance=0.0: it must be above 0"),
+    ("cells=0", "cells=0: it must be 1 or more"),
+    ("root=/no/where format=torchscript", "root=/no/where: "),
+    ("run=/no/where", "run=/no/where: no such folder"),
+    ("fromat=onnx", "no key fromat; did you mean format?"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+def test_bad_input(
+    overrides: str, said: str, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export(*overrides.split(" ")) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err + printed.out
+    assert not list(tmp_path.rglob("model.*"))
+
+
+def test_weights_that_are_not_the_run_s(
+    export: Export, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "checkpoints/best.ckpt"
+    values = torch.load(path, weights_only=True)
+    other = ViT(resolution=32, patch=8, width=16, depth=1, mlp=16, optim=Optim())
+    torch.save(values | {"state_dict": other.state_dict()}, path)
+    assert export("format=torchscript") == 2
+    assert f"{path}: not weights of this leuk's ViT" in capsys.readouterr().err
+    torch.save(values | {"stamp": values["stamp"] | {"form": "CNN"}}, path)
+    assert export("format=torchscript") == 2
+    assert "of another model (form CNN, not ViT)" in capsys.readouterr().err

@@ -1,0 +1,257 @@
+"""``leuk predict`` through the real command line, with a run fitted once."""
+
+import html
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SMALL, write_cell
+from PIL import Image
+
+from leuk.cli import main
+from leuk.grid.record import Record
+from leuk.runs.finished import Finished
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+    """Folder of a fitted CNN."""
+    outputs = tmp_path_factory.mktemp("fitted")
+    run = ["train", f"outputs={outputs}", f"data.cache={artefacts}", "explain=none", *SMALL]
+    assert main(run) == 0
+    (folder,) = (path.parent for path in outputs.glob("runs/single/*/record.json"))
+    return folder
+
+
+@pytest.fixture
+def run(fitted: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test of its own."""
+    return Path(shutil.copytree(fitted, tmp_path / "runs/own" / fitted.name))
+
+
+Predict = Callable[..., int]
+
+
+@pytest.fixture
+def predict(tmp_path: Path) -> Predict:
+    """``predict(run, images, ...)`` into ``tmp_path``; returns the exit code."""
+
+    def call(run: Path, images: Path, *overrides: str) -> int:
+        given = {override.split("=")[0] for override in overrides}
+        few = [text for text in ["overlays=0", "trainer=cpu"] if text.split("=")[0] not in given]
+        where = [f"run={run}", f"images={images}", f"outputs={tmp_path}"]
+        return main(["predict", *where, *few, *overrides])
+
+    return call
+
+
+def results(tmp_path: Path, name: str) -> tuple[pd.DataFrame, Path]:
+    (folder,) = tmp_path.glob(f"predictions/{name}/*")
+    return pd.read_csv(folder / "predictions.csv"), folder
+
+
+def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
+    fitted: Path,
+    run: Path,
+    predict: Predict,
+    tmp_path: Path,
+    artefacts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    had = pd.read_csv(fitted / "predictions.csv")
+    had = had[had["part"] == "test"].reset_index(drop=True)
+    (root,) = {
+        path.parents[1] for path in artefacts.glob("phantom/*/C-NMC/C-NMC_training_data")
+        if (path.parent / had["path"][0]).exists()
+    }  # fmt: skip
+    listed = tmp_path / "mine.txt"
+    listed.write_text("\n".join(str(root / "C-NMC" / path) for path in had["path"]))
+    # Cells at a time do not matter.
+    assert predict(run, listed, "batch_size=7", "threshold=youden", "overlays=3") == 0
+    now, folder = results(tmp_path, "mine")
+    np.testing.assert_allclose(now["score"], had["score"], atol=5e-3)
+    np.testing.assert_allclose(now["calibrated"], had["calibrated"], atol=5e-3)
+    threshold = Record.read(run).metrics["thresholds"]["youden"]["value"]
+    assert ((now["decision"] == "ALL") == (now["score"] >= threshold)).all()
+    assert now["cell_found"].all()
+    assert now["unfamiliar"].mean() < 0.25
+    assert list(now["overlay"].dropna()) == [f"overlays/0000{n}.png" for n in (1, 2, 3)]
+    for file in (*now["overlay"].dropna(), "overlays.png"):
+        assert Image.open(folder / file).size > (200, 200)
+    # What is kept of the training cells is enough from then on.
+    monkeypatch.setattr(Finished, "data", None)
+    assert predict(run, listed, "threshold=0.5") == 0
+    again, folder = results(tmp_path, "mine")
+    pd.testing.assert_series_equal(again["distance"], now["distance"], atol=1e-4)
+    assert ((again["decision"] == "ALL") == (again["score"] >= 0.5)).all()
+    assert not (folder / "overlays").exists()
+    assert json.loads((folder / "summary.json").read_text())["threshold"]["value"] == 0.5
+
+
+def test_files_that_are_no_cells_do_not_stop_the_others(
+    run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "new"
+    write_cell(images / "deep/cell.bmp", size=64)
+    write_cell(images / "black.png", value=0)
+    write_cell(images / "<script>alert(1)<script>.png", size=64)
+    write_cell(images / "=1+1.png", size=64)
+    noise = np.random.default_rng(0).integers(60, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(images / "noise.png")
+    Image.fromarray(noise[..., 0]).save(images / "grey.png")
+    speck = np.zeros((64, 64, 3), np.uint8)
+    speck[30:33, 30:33] = 200
+    Image.fromarray(speck).save(images / "speck.png")
+    (images / "cut.bmp").write_bytes((images / "deep/cell.bmp").read_bytes()[:500])
+    (images / "photo.jpg").write_bytes(b"")
+    assert predict(run, images, "overlays=9") == 1
+    table, folder = results(tmp_path, "new")
+    table = table.set_index("image")
+    assert list(table.index) == [
+        "<script>alert(1)<script>.png", "'=1+1.png", "black.png", "cut.bmp", "deep/cell.bmp",
+        "grey.png", "noise.png", "speck.png",
+    ]  # fmt: skip
+    assert table["problem"].dropna().to_dict() == {
+        "cut.bmp": "truncated BMP (expected 12342 bytes, found 500)",
+        "grey.png": "L image where 8-bit RGB was expected",
+    }
+    assert table["score"].isna().to_dict() == dict.fromkeys(table.index, False) | dict.fromkeys(
+        ("black.png", "cut.bmp", "grey.png"), True
+    )
+    why = table.loc[["black.png", "noise.png", "speck.png"], "why"].tolist()
+    assert why[0] == "no cell in it, all pixels are black"
+    assert why[1].startswith("no cell found: no black background: ")
+    assert why[2].startswith("no cell found: nothing as large as a cell")
+    assert table["decision"].notna().sum() == table["overlay"].notna().sum() == 3
+    counts = json.loads((folder / "summary.json").read_text())["counts"]
+    assert (counts["images"], counts["unreadable"], counts["without_cell"]) == (8, 2, 3)
+    printed = capsys.readouterr().out
+    assert "8 images, 2 unreadable, 3 without cell" in printed
+    assert "left out: 1 .jpg" in printed
+
+
+def test_the_page_shows_names_as_text_and_runs_nothing(
+    run: Path, predict: Predict, tmp_path: Path
+) -> None:
+    images = tmp_path / "new"
+    for name in ("<script>alert(1)<script>.png", "a'onerror=\"x.png", "third.png"):
+        write_cell(images / name, size=64)
+    (images / "<b>.png").write_text("no image")
+    assert predict(run, images, "overlays=1", "page_cells=2", "familiarity=false") == 1
+    _, folder = results(tmp_path, "new")
+    page = (folder / "predictions.html").read_text()
+    assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(page)
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;alert(1)&lt;script&gt;.png" in page
+    assert page.count('width="96"') == 3
+    assert "1 more are in the table predictions.csv alone" in page
+    assert "not compared with the training cells" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert not (run / "familiar.npz").exists()
+
+
+def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
+    run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cell(tmp_path / "new/cell.png", size=64)
+    kept = run / "familiar.npz"
+    assert predict(run, tmp_path / "new") == 0
+    with np.load(kept) as arrays:
+        first = dict(arrays)
+    np.savez(kept, **first | {"key": np.array("other"), "limit": np.array(-1.0)})
+    assert predict(run, tmp_path / "new") == 0
+    assert "of other weights; worked out anew" in capsys.readouterr().out
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert predict(run, tmp_path / "new") == 0
+    assert "cannot be read" in capsys.readouterr().out
+    with np.load(kept) as arrays:
+        assert arrays["limit"] == first["limit"] > 0
+        np.testing.assert_array_equal(arrays["features"], first["features"])
+
+
+WRONG = [
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("images=/no/where", "images=/no/where: no such file or folder"),
+    ("threshold=best", "threshold=best: choose from youden, 0.5, sensitivity"),
+    ("aim=1.0", "aim=1.0: it lies between 0.5 and 1"),
+    ("batch_size=0", "batch_size=0: it must be 1 or more"),
+    ("overlays=-1", "overlays=-1: it must be 0 or more"),
+    ("name=a/b", "name=a/b: it names one folder"),
+    ("treshold=0.5", "no key treshold; did you mean threshold?"),
+    ("outputs=/proc/no", "/proc/no: cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("override", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+def test_bad_input(
+    override: str,
+    said: str,
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_cell(tmp_path / "new/cell.png", size=64)
+    given = {"run": fitted, "images": tmp_path / "new", "outputs": tmp_path / "out"}
+    key, _, value = override.partition("=")
+    assert main(["predict", *(f"{k}={v}" for k, v in (given | {key: value}).items())]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err + printed.out
+    assert not (tmp_path / "out/predictions").exists()
+
+
+@pytest.mark.parametrize("missing", ["run", "images"])
+def test_what_has_to_be_named(
+    missing: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"run": fitted, "images": tmp_path}
+    assert main(["predict", *(f"{k}={v}" for k, v in given.items() if k != missing)]) == 2
+    assert missing in capsys.readouterr().err
+
+
+def test_runs_and_images_that_lack_something(
+    run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "new"
+    images.mkdir()
+    assert predict(run, images) == 2
+    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    (images / "a.png").write_text("no image")
+    assert predict(run, images) == 2
+    assert "none of 1 can be read; the first: a.png: cannot be read" in capsys.readouterr().err
+    write_cell(images / "cell.png", size=64)
+    record = Record.read(run)
+    record.metrics["thresholds"].pop("youden")
+    record.write(run)
+    assert predict(run, images) == 2
+    assert f"{run / 'record.json'}: it lacks the threshold youden" in capsys.readouterr().err
+    (run / "predictions.csv").rename(run / "else.csv")
+    assert predict(run, images, "threshold=0.5") == 2
+    assert f"{run / 'predictions.csv'}: the run's scores" in capsys.readouterr().err
+    record.fingerprint = "another"
+    record.write(run)
+    (run / "else.csv").rename(run / "predictions.csv")
+    assert predict(run, images, "threshold=0.5") == 2
+    assert "fitted with other settings" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "predictions").rglob("*") if path.is_file()]
+
+
+def test_results_of_something_else_are_not_replaced(
+    run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("one/new", "two/new"):
+        write_cell(tmp_path / folder / "cell.png", size=64)
+    assert predict(run, tmp_path / "one/new", "familiarity=false") == 0
+    _, folder = results(tmp_path, "new")
+    before = (folder / "predictions.csv").stat().st_mtime_ns
+    assert predict(run, tmp_path / "two/new", "familiarity=false") == 2
+    assert f"holds the results of {tmp_path / 'one/new'}" in capsys.readouterr().err
+    assert (folder / "predictions.csv").stat().st_mtime_ns == before
+    (folder / "summary.json").unlink()
+    assert predict(run, tmp_path / "one/new", "familiarity=false") == 2
+    assert "holds something else than results" in capsys.readouterr().err

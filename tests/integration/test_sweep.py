@@ -1,0 +1,159 @@
+"""Sweeps as people run them: started again, changed, failing, several at once."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leuk.grid.record import Record
+from leuk.runs import cell_run
+
+Leuk = Callable[..., int]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+QUICK = ("explain=none", "fit.epochs=1")
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every path below a folder, with when it was written and its size."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in folder.rglob("*")
+    }
+
+
+def lines(told: str, state: str) -> list[str]:
+    return [line for line in told.splitlines() if line.startswith(f"  {state} ")]
+
+
+def test_dry_run_says_what_is_there_and_what_is_not_and_writes_nothing(
+    leuk: Leuk, tmp_path: Path, artefacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = ("-m", *QUICK, "name=s", "gan.latent=19", "augmentation=none,dcgan")
+    assert leuk("train", *axes) == 0
+    before = tree(tmp_path), tree(artefacts)
+    capsys.readouterr()
+    assert leuk("train", *axes, "seed=0,1", "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert (tree(tmp_path), tree(artefacts)) == before
+    complete, missing = lines(told, "complete"), lines(told, "missing")
+    assert [line.split()[-1][:12] for line in complete] == ["cnn-none-fol", "cnn-dcgan-fo"]
+    assert len(missing) == 3
+    assert "dcgan of hem, folds, seed 1, for 1 of the cells to run" in missing[2]
+    assert lines(told, "there") == [lines(told, "there")[0]]
+    assert "dcgan of hem, folds, seed 0, for no cell to run" in lines(told, "there")[0]
+    assert "2 of 4 cells to run, 1 GANs to fit" in told
+    assert "from 3 records of this device" in told
+    assert "unknown" not in told
+
+
+def test_other_settings_are_named_and_run_again_only_if_wanted(
+    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("train", "name=s", *QUICK) == 0
+    (folder,) = (path.parent for path in tmp_path.glob("runs/s/*/record.json"))
+    before = (folder / "record.json").read_bytes()
+    other = ("train", "name=s", "experiment=demo", *QUICK)
+    assert leuk(*other) == 2
+    said = "complete with other settings: fit.patience=26 (there 10), model.optim.learning_rate"
+    told = capsys.readouterr().err
+    assert said in told
+    assert "grid.on_mismatch=rerun" in told
+    assert (folder / "record.json").read_bytes() == before
+    assert leuk(*other, "grid.on_mismatch=rerun") == 0
+    (kept,) = tmp_path.glob("runs/s/.replaced/*")
+    assert (kept / "record.json").read_bytes() == before
+    assert Record.read(folder).settings["fit"]["patience"] == 26
+
+
+@pytest.mark.parametrize(("fail_fast", "begun"), [("true", 1), ("false", 2)])
+def test_failure_ends_the_sweep_only_if_wanted(
+    fail_fast: str,
+    begun: int,
+    leuk: Leuk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("it broke")
+
+    sweep = ("train", "-m", "name=s", "seed=0,1", f"grid.fail_fast={fail_fast}", *QUICK)
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_run, "_live", fail)
+        assert leuk(*sweep) == 1
+    told = capsys.readouterr().out
+    assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
+    ended = [line for line in told.splitlines() if line.startswith("not complete: cnn-none")]
+    assert sum(line.endswith(": failed: it broke") for line in ended) == begun
+    assert sum(line.endswith(": missing: not begun") for line in ended) == 2 - begun
+    assert "0 of 2 cells complete" in told
+    if begun == 1:
+        assert leuk(*sweep) == 0
+        assert "2 of 2 cells complete" in capsys.readouterr().out
+
+
+def test_tensorboard_has_the_curves(leuk: Leuk, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert leuk("train", "logger=[csv,tensorboard]", "name=s", *QUICK) == 0
+    (events,) = tmp_path.glob("runs/s/*/log/events.out.tfevents.*")
+    assert b"val/auroc" in events.read_bytes()
+    assert (events.parent / "metrics.csv").exists()
+
+
+def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
+    leuk: Leuk, start: Start, tmp_path: Path, artefacts: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ("-m", "name=s", "augmentation=dcgan", "fit.patience=3,4", "explain=none")
+    cache = f"data.cache={artefacts}"
+    second = start("train", tmp_path, *sweep, cache)
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    codes = leuk("train", *sweep, *joblib), second.wait()
+    printed = second.communicate()[0]
+    assert 0 in codes, printed
+    cells = [path.parent for path in tmp_path.glob("runs/s/*/record.json")]
+    assert len(cells) == 2
+    assert {Record.read(cell).status for cell in cells} == {"complete"}
+    logs = {cell: (cell / "leuk.log").read_text() for cell in cells}
+    assert all(log.count(": fitting on ") == 1 for log in logs.values()), logs
+    assert sum(log.count("fitting leuk.gans") for log in logs.values()) == 1
+    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["-m", "hydra/launcher=submitit_local"],
+        ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"],
+    ],
+    ids=["submitit", "ddp"],
+)
+def test_elsewhere_a_cell_is_what_it_is_here(how: list[str], start: Start, tmp_path: Path) -> None:
+    cell = ("augmentation=dcgan", "explain=none")
+    run = start("train", tmp_path, *cell, *how)
+    printed = run.communicate()[0]
+    assert run.returncode == 0, printed
+    (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
+    record = Record.read(folder)
+    assert record.device["processes"] == (2 if "trainer=ddp" in how else 1)
+    assert "epoch 2/2" in (folder / "leuk.log").read_text()
+    assert start("train", tmp_path, *cell, "trainer=cpu").wait() == 0
+    assert Record.read(folder) == record
+
+
+@pytest.mark.slow
+def test_every_stage_of_the_thesis_takes_a_few_steps(leuk: Leuk, tmp_path: Path) -> None:
+    few = ("+trainer.limit_train_batches=1", "augmentation.count=2", "fit.epochs=1", "checks=none")
+    thesis = ("train", "-m", "experiment=thesis", "data.resolution=224", "data.size=450", *few)
+    assert leuk(*thesis, "augmentation=none", "explain=none") == 0
+    assert leuk(*thesis, "model=cnn", "augmentation=dcgan,wgan,cgan", "explain=gradcam") == 0
+    folders = [path.parent for path in tmp_path.glob("runs/thesis/*/record.json")]
+    assert len(folders) == 6
+    assert all("LEAKY" in folder.name for folder in folders)
+    assert all("LEAKY" in Record.read(folder).warnings[0] for folder in folders)
+    assert "LEAKY" in (tmp_path / "runs/thesis/report/table.md").read_text()
+    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 3

@@ -1,0 +1,189 @@
+"""What is told of cells without running them: their states, their time, every experiment."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from filelock import FileLock
+
+from leuk.cli import main
+from leuk.config import conf_dir
+from leuk.grid.cell import Cell
+from leuk.grid.history import History
+from leuk.grid.record import WENT_ON, Record
+from leuk.grid.state import LOCK, State, differences, look_at
+from leuk.store.artefacts import NotMadeError, discard, make_once, only_found, unfinished
+
+CELL = Cell("cnn", "none", "folds", 0)
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "augmentation": {"name": "none"},
+    "data": {"resolution": 64},
+    "fit": {"epochs": 4, "mode": "min"},
+}
+
+
+def made(**changed: Any) -> Record:
+    return replace(Record(CELL, "abc", settings=SETTINGS), **changed)
+
+
+def failed() -> Record:
+    record = made()
+    record.fail(RuntimeError("out of luck\nand more"))
+    return record
+
+
+STATES = [
+    (None, False, State.MISSING, ""),
+    (None, True, State.RUNNING, ""),
+    (made(), True, State.RUNNING, ""),
+    (made(), False, State.STOPPED, ""),
+    (made(status="complete"), False, State.COMPLETE, ""),
+    (made(status="complete"), True, State.COMPLETE, ""),
+    (failed(), False, State.FAILED, "out of luck"),
+    (
+        made(
+            status="complete",
+            fingerprint="old",
+            settings={"fit": {"epochs": 5}, "seed": 0, "augmentation": {"name": "none"}},
+        ),
+        False,
+        State.OTHER,
+        "data.resolution=64 (there not set), fit.epochs=4 (there 5), fit.mode=min (there not set)",
+    ),
+    (made(fingerprint="old", settings={}), False, State.OTHER, "its record does not say which"),
+]
+
+
+@pytest.mark.parametrize(("record", "held", "state", "said"), STATES)
+def test_state_of_a_folder(
+    record: Record | None, held: bool, state: State, said: str, tmp_path: Path
+) -> None:
+    if record is not None:
+        record.write(tmp_path)
+    if held:
+        with FileLock(tmp_path / LOCK):
+            found = look_at(tmp_path, made())
+    else:
+        found = look_at(tmp_path, made())
+    assert (found.state, found.said) == (state, said)
+
+
+def test_who_holds_the_folder_sees_what_lies_in_it(tmp_path: Path) -> None:
+    made().write(tmp_path)
+    with FileLock(tmp_path / LOCK):
+        assert look_at(tmp_path, made(), ours=True).state == State.STOPPED
+
+
+def test_record_of_a_newer_leuk_is_unreadable(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(json.dumps({"schema": 9, "status": "complete"}))
+    found = look_at(tmp_path, made())
+    assert found.state == State.UNREADABLE
+    assert "written by a newer leuk" in found.said
+
+
+def test_of_many_differences_the_first_are_named() -> None:
+    before, now = (made(settings={f"k{i}": i + more for i in range(8)}) for more in (0, 1))
+    assert differences(before, now)[:1] == ["k0=1 (there 0)"]
+    assert differences(before, now)[-1] == "and 3 more"
+
+
+def taken(seconds: float, device: str = "GPU", **changed: Any) -> Record:
+    timings = {"data": 1.0, "augmentation": 500.0, "fit": seconds, "test": 2.0, "total": 9e9}
+    return made(status="complete", device={"name": device}, timings=timings, **changed)
+
+
+def history(tmp_path: Path, *records: Record) -> History:
+    for number, record in enumerate(records):
+        record.write(tmp_path / f"sweep{number}" / record.cell.folder)
+    return History.read(tmp_path, "GPU")
+
+
+def test_time_is_the_median_of_like_cells_on_this_device(tmp_path: Path) -> None:
+    other_seed = {**SETTINGS, "seed": 1, "augmentation": {"name": "wgan"}}
+    found = history(
+        tmp_path,
+        taken(10.0),
+        taken(30.0, settings=other_seed),
+        taken(20.0),
+        taken(900.0, device="another"),
+        taken(1.0, warnings=[WENT_ON]),
+        taken(900.0, explanations={"gradcam": {}}),
+        taken(900.0, settings={**SETTINGS, "fit": {"epochs": 40, "mode": "min"}}),
+        made(timings={"fit": 900.0}),
+    ).estimate(made(), explained=False)
+    assert found is not None
+    assert (found.seconds, len(found.records), found.rough) == (23.0, 3, False)
+
+
+def test_time_of_other_epochs_is_scaled_and_said_to_be_rough(tmp_path: Path) -> None:
+    known = history(tmp_path, taken(10.0))
+    longer = made(settings={**SETTINGS, "fit": {"epochs": 12, "mode": "min"}})
+    found = known.estimate(longer, explained=False)
+    assert found is not None
+    assert (found.seconds, found.rough) == (33.0, True)
+    larger = made(settings={**SETTINGS, "data": {"resolution": 224}})
+    assert known.estimate(larger, explained=False) is None
+    assert history(tmp_path / "nowhere").estimate(made(), explained=False) is None
+
+
+def test_artefacts_are_found_and_not_made(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "content").write_text("made")
+
+    with only_found(), pytest.raises(NotMadeError, match="not made yet"):
+        make_once(tmp_path, "thing", {}, build)
+    assert not list(tmp_path.iterdir())
+    folder = make_once(tmp_path, "thing", {}, build)
+    with only_found():
+        assert make_once(tmp_path, "thing", {}, build) == folder
+        with pytest.raises(NotMadeError):
+            discard(folder)
+    discard(folder)
+    assert not folder.exists()
+
+
+def test_what_a_killed_maker_left_is_cleared(tmp_path: Path) -> None:
+    scratch = unfinished(tmp_path, "thing", {})
+    name = scratch.name.removeprefix(".").removesuffix(".unfinished")
+    torn = scratch.with_name(f".{name}.k2x9")
+    scratch.mkdir(parents=True)
+    torn.mkdir()
+    make_once(tmp_path, "thing", {}, lambda folder: (folder / "content").touch())
+    assert scratch.exists()
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize(
+    "experiment", sorted(path.stem for path in (conf_dir() / "experiment").iterdir())
+)
+def test_every_experiment_can_be_asked_what_it_would_do(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["train", "-m", f"experiment={experiment}", f"outputs={tmp_path}/o", "--dry-run"])
+    told = capsys.readouterr().out
+    assert code == 0
+    assert not list(tmp_path.iterdir())
+    file = yaml.safe_load((conf_dir() / f"experiment/{experiment}.yaml").read_text())
+    axes = file["hydra"]["sweeper"]["params"]
+    split = "thesis_LEAKY" if experiment == "thesis" else "folds"
+    models, augmentations = (axes[axis].split(",") for axis in ("model", "augmentation"))
+    for model in models:
+        for augmentation in augmentations:
+            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in told
+    gans = set(augmentations) & {"dcgan", "wgan", "cgan"}
+    for gan in gans:
+        assert f"  {gan} of hem" in told
+    cells = len(models) * len(augmentations)
+    assert f"{cells} of {cells} cells to run, {len(gans)} GANs to fit" in told
+    assert f"GB free in {tmp_path}/o" in told
+    assert told.endswith("nothing was run or written\n")
+
+
+@pytest.mark.parametrize("line", [["report", "--dry-run"], ["train", "--dry-run", "--help"]])
+def test_dry_run_is_for_training(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line) == 2
+    assert "--dry-run: leuk train has it, alone" in capsys.readouterr().err

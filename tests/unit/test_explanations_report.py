@@ -1,0 +1,98 @@
+"""The section of a report on explanations, from records."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweeps import CELL, write_run
+
+from leuk.grid.cell import Cell
+from leuk.report.explanations import explanations_section
+from leuk.report.results import read_results
+from leuk.report.sections import Section
+from leuk.report.sweep_report import write_report
+
+
+def measures(value: float) -> dict[str, Any]:
+    figure = {"value": value, "low": value - 0.1, "high": value + 0.1}
+    names = (
+        "insertion_minus_deletion_blur", "insertion_minus_deletion_blur_over_random", "infidelity",
+        "positive_border", "area_border", "positive_border_ratio", "positive_background_ratio",
+        "randomised_spearman",
+    )  # fmt: skip
+    return {"measures": dict.fromkeys(names, figure), "passes_randomisation": value < 0.5}
+
+
+def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
+    method = {
+        "picture": "explanations/lime.png",
+        "arrays": "explanations/lime.npz",
+        "cells": 100,
+        "degenerate": 3,
+        "seconds": 100 * seconds,
+        "seconds_per_cell": seconds,
+        "checks": {"r2": 0.75, "stability": 0.9},
+    }
+    together: dict[str, Any] = {
+        "manifest": "explanations/manifest.csv",
+        "pictures": ["explanations/cells/00001.png", "explanations/cohort.png"],
+        "left_out": {"rollout": "CNN has no patches"},
+        "warnings": [],
+    }
+    if checked:
+        method |= measures(0.2)
+        together |= {"controls": {"random": measures(0.9)}, "curves": "explanations/curves.png"}
+    return {"lime": method, "cohort": together}
+
+
+def section(sweep: Path) -> Section:
+    return explanations_section(read_results(sweep).groups)
+
+
+def test_a_line_a_method_with_links(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", CELL, explanations=explained(checked=False))
+    text = section(tmp_path / "s").markdown
+    (line,) = (line for line in text.splitlines() if " lime | " in line)
+    assert [part.strip() for part in line.split("|")[2:9]] == [
+        "lime", "100", "3", "0.5", "0.75", "0.9", "",
+    ]  # fmt: skip
+    assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
+    assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
+    assert f"[1 cells](../{CELL.folder}/explanations/cells)" in text
+    assert "rollout left out (CNN has no patches)" in text
+    assert "was not measured" in text
+    assert "## Are they right?" not in text
+
+
+def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", CELL, explanations=explained())
+    found = section(tmp_path / "s")
+    text = found.markdown
+    assert "+0.200 [+0.100, +0.300]" in text
+    assert "control: random" in text
+    assert "passes" in text
+    assert "FAILS" in text
+    assert "curves.png" in text
+    table = found.table.set_index(["method", "figure"])
+    assert table.loc[("lime", "degenerate"), "value"] == 3
+    assert table.loc[("lime", "infidelity"), "low"] == pytest.approx(0.1)
+    assert table.loc[("control: random", "infidelity"), "value"] == pytest.approx(0.9)
+
+
+def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
+    for seed, seconds in ((0, 0.5), (1, 1.5)):
+        cell = Cell("cnn", "none", "folds", seed)
+        write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
+    table = section(tmp_path / "s").table.set_index(["method", "figure"])
+    assert table.loc[("lime", "cells"), "value"] == 200
+    assert table.loc[("lime", "seconds_per_cell"), "value"] == pytest.approx(1)
+    assert table.loc[("lime", "infidelity"), "runs"] == 2
+    assert "2 of 2 pass" in section(tmp_path / "s").markdown
+
+
+def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:
+    old = {"gradcam": {"picture": "explanations/gradcam.png", "cells": 16, "degenerate": 0}}
+    write_run(tmp_path / "s", CELL, explanations=old)
+    assert "No record of the sweep holds explanations" in section(tmp_path / "s").markdown
+    write_report(tmp_path / "s")
+    assert (tmp_path / "s/report/explanations.md").is_file()

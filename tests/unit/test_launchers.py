@@ -1,0 +1,191 @@
+"""Where cells run and what watches them: launchers, loggers, trainers, by override."""
+
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from leuk import cli
+from leuk.cli import main
+from leuk.commands import train
+from leuk.config import conf_dir
+from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.schema import register
+from leuk.data.bank import PixelBank
+from leuk.errors import ConfigError
+from leuk.runs import curves, launching
+from leuk.runs.beforehand import check_parts
+from leuk.runs.identity import begin
+from leuk.runs.launching import LAUNCHERS, check_launcher, place
+
+Patch = pytest.MonkeyPatch
+
+
+def cell(*overrides: str) -> DictConfig:
+    register()
+    (cfg,) = compose_cells("train", CommandLine.read("train", overrides))
+    return cfg
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_launcher_is_ours_with_the_plugin_s_keys(name: str) -> None:
+    cfg = cell("-m", f"hydra/launcher={name}")
+    target = cfg.hydra.launcher._target_
+    module, _, form = target.rpartition(".")
+    assert hasattr(pytest.importorskip(module), form)
+    check = cfg.hydra.launcher.n_jobs if name == "joblib" else cfg.hydra.sweeper.max_batch_size
+    assert check == (None if name == "submitit_slurm" else launching.jobs_at_once("auto"))
+    if name != "joblib":
+        assert cfg.hydra.launcher.timeout_min == 1440
+        assert cfg.hydra.launcher.submitit_folder == "outputs/runs/single/.submitit/%j"
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("joblib", "joblib"), ("submitit_local", "slurm"), ("submitit_slurm", "slurm")],
+)
+def test_launcher_that_is_not_installed(
+    name: str, extra: str, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launching, "find_spec", lambda _: None)
+    assert main(["train", "-m", f"outputs={tmp_path}/o", f"hydra/launcher={name}"]) == 2
+    assert f"{name}: not installed; pip install 'leuk[{extra}]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_slurm_that_is_not_there(monkeypatch: Patch) -> None:
+    cfg = cell("-m", "hydra/launcher=submitit_slurm")
+    monkeypatch.setattr(launching, "find_spec", lambda _: object())
+    monkeypatch.setattr(launching.shutil, "which", lambda name: None if name == "srun" else name)
+    with pytest.raises(ConfigError, match=r"no SLURM on this host \(srun not found\)"):
+        check_launcher(cfg)
+
+
+def test_devices_of_a_cluster_are_not_looked_for_here(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_parts(cell("-m", "hydra/launcher=submitit_slurm", "trainer=gpu"))
+    with pytest.raises(ConfigError, match=r"^trainer: "):
+        check_parts(cell("-m", "hydra/launcher=joblib", "trainer=gpu"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "devices", "number", "expected"),
+    [
+        ("joblib", 1, 5, [1]),
+        ("submitit_local", 1, 4, [0]),
+        ("joblib", [1], 4, [1]),
+        ("basic", 1, 3, 1),
+        ("submitit_slurm", 1, 3, 1),
+        ("joblib", 1, None, 1),
+    ],
+)
+def test_each_job_has_the_gpu_of_its_number(
+    launcher: str, devices: Any, number: int | None, expected: Any, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(launching, "uses_cuda", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cfg = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
+    job = {"num": number} if number is not None else {}
+    hydra_cfg = OmegaConf.create(
+        {"runtime": {"choices": {"hydra/launcher": launcher}}, "job": job, "sweeper": {}}
+    )
+    place(cfg, hydra_cfg)
+    assert cfg.trainer.devices == expected
+
+
+LOGGERS = sorted(path.stem for path in (conf_dir() / "logger").iterdir())
+
+
+@pytest.mark.parametrize("logger", [name for name in LOGGERS if name not in ("csv", "none")])
+def test_logger_that_is_not_installed(
+    logger: str, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(curves, "find_spec", lambda _: None)
+    assert main(["train", f"outputs={tmp_path}/o", f"logger=[csv,{logger}]"]) == 2
+    said = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_loggers_are_local_and_of_their_cell() -> None:
+    cfg = cell("logger=[csv,tensorboard,mlflow,wandb]", "name=s", "outputs=/x")
+    folder = "/x/runs/s/cnn-none-folds-s0"
+    assert cfg.logger.csv.save_dir == cfg.logger.tensorboard.save_dir == folder
+    assert cfg.logger.mlflow.tracking_uri == "sqlite:////x/mlflow.db"
+    assert (cfg.logger.wandb.save_dir, cfg.logger.wandb.offline) == (folder, True)
+    assert cfg.logger.mlflow.run_name == cfg.logger.wandb.name == "cnn-none-folds-s0"
+
+
+def test_trainers_are_one_path_and_one_cell() -> None:
+    chosen = {name: cell(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
+    assert len({begin(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
+    assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
+    tf32 = {name: cfg.callbacks.tf32.enabled for name, cfg in chosen.items()}
+    assert tf32 == {"auto": False, "cpu": False, "gpu": True, "ddp": True}
+    check_parts(cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"))
+    with pytest.raises(ConfigError, match=r"fit\.compile=true: not with several devices"):
+        check_parts(
+            cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "fit.compile=true")
+        )
+
+
+def test_mapped_pixels_go_to_a_process_by_their_name(tmp_path: Path) -> None:
+    pixels = np.memmap(tmp_path / "raw", np.uint8, mode="w+", shape=(500, 16, 16, 3))
+    pixels[:] = np.random.default_rng(0).integers(0, 255, pixels.shape)
+    pixels.flush()
+    mapped = np.memmap(tmp_path / "raw", np.uint8, mode="c", shape=pixels.shape)
+    made = np.full((2, 16, 16, 3), 7, np.uint8)
+    part = mapped[10:13]
+    bank = PixelBank([mapped, made, part], np.arange(505) % 2)
+    packed = pickle.dumps(bank)
+    assert len(packed) < mapped.nbytes // 10
+    again = pickle.loads(packed)
+    rows, device = torch.tensor([0, 499, 501, 502, 504]), torch.device("cpu")
+    assert torch.equal(bank.gather(rows, device)["images"], again.gather(rows, device)["images"])
+    assert again.labels.tolist() == bank.labels.tolist()
+
+
+def test_sweep_whose_job_could_not_be_run_still_ends_with_its_summary(
+    tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*_: object) -> None:
+        (tmp_path / "runs/single").mkdir(parents=True)
+        raise SystemExit(1)
+
+    monkeypatch.setattr(cli, "_hydra", killed)
+    with pytest.raises(SystemExit):
+        main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
+    told = capsys.readouterr().out
+    assert "not complete: cnn-none-folds-s1: missing: not begun" in told
+    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in told
+
+
+def test_error_in_a_launcher_s_process_is_handed_to_hydra(monkeypatch: Patch) -> None:
+    caught: list[BaseException] = []
+
+    def launcher(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        def run() -> None:
+            monkeypatch.setattr(os, "getpid", lambda: -1)
+            try:
+                task(OmegaConf.create())
+            except ConfigError as error:
+                caught.append(error)
+
+        return run
+
+    def refuse(_: DictConfig) -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(cli.hydra, "main", lambda **_: launcher)
+    cli._hydra("train", "leuk train", [], refuse)
+    assert [str(error) for error in caught] == ["no"]
+
+
+def test_task_is_known_by_name_to_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(train.run)) is train.run

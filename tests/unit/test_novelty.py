@@ -1,0 +1,137 @@
+"""Images that are unlike training cells, and those that show none; where new images come from."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_cell
+
+from leuk.data.decode import Frame, NoCellError, UnusableError, decode
+from leuk.data.unlabelled import find_images
+from leuk.errors import DataError
+from leuk.evaluate.novelty import Familiar, largest_parts, no_cell
+from leuk.store.spreadsheet import inert
+
+
+def directions(mean: int, count: int, seed: int = 0) -> np.ndarray:
+    """Features about one axis of a space of eight, of any length."""
+    generator = np.random.default_rng(seed)
+    features = generator.normal(0, 0.1, (count, 8)) + np.eye(8)[mean]
+    return (features * generator.uniform(0.1, 10, (count, 1))).astype(np.float32)
+
+
+def test_only_what_lies_elsewhere_is_unfamiliar() -> None:
+    train = np.concatenate([directions(0, 200), directions(1, 100)])
+    known = Familiar.fitted(train, directions(1, 300, seed=1))
+    assert (known.distances(directions(1, 300, seed=1)) > known.limit).sum() == 3
+    assert (known.distances(directions(0, 500, seed=2)) > known.limit).mean() < 0.05
+    assert (known.distances(directions(2, 500, seed=3)) > known.limit).all()
+
+
+def test_the_distance_is_that_to_the_tenth_nearest() -> None:
+    train, asked = directions(0, 50), directions(0, 7, seed=1)
+    known = Familiar.fitted(train, asked)
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (train, asked)]
+    every = np.linalg.norm(unit[1][:, None] - unit[0][None], axis=2)
+    np.testing.assert_allclose(known.distances(asked), np.sort(every, axis=1)[:, 9], atol=1e-5)
+    few = Familiar.fitted(train[:3], asked)
+    np.testing.assert_allclose(few.distances(asked), every[:, :3].max(axis=1), atol=1e-5)
+
+
+def test_features_of_another_network_are_refused() -> None:
+    with pytest.raises(ValueError, match="both need rows"):
+        Familiar.fitted(directions(0, 5), directions(0, 5)[:, :4])
+
+
+def test_the_largest_part_counts() -> None:
+    images = np.zeros((3, 20, 20, 3), np.uint8)
+    images[0, 2:6, 2:7, 1] = 200
+    images[0, 10:12, 10:12] = 200
+    images[1, range(20), range(20)] = 90  # touching by corners
+    np.testing.assert_allclose(largest_parts(images), [20 / 400, 20 / 400, 0])
+
+
+@pytest.mark.parametrize(
+    ("area", "largest", "smallest", "said"),
+    [
+        (0.3, 0.3, 0.2, ""),
+        (0.3, 0.1, 0.2, ""),
+        (0.785, 0.785, 0.2, ""),
+        (0.9, 0.9, 0.2, "no black background: 90% of the image is lit"),
+        (0.3, 0.09, 0.2, "nothing as large as a cell"),
+        (0.001, 0.001, None, ""),
+    ],
+)
+def test_what_is_no_cell(area: float, largest: float, smallest: float | None, said: str) -> None:
+    assert no_cell(area, largest, smallest).startswith(said)
+    assert bool(no_cell(area, largest, smallest)) == bool(said)
+
+
+def test_a_black_image_can_be_told_from_a_damaged_one(tmp_path: Path) -> None:
+    write_cell(tmp_path / "black.png", value=0)
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(NoCellError) as black:
+        decode(tmp_path / "black.png", Frame(32))
+    assert black.value.what == "no cell in it, all pixels are black"
+    with pytest.raises(UnusableError) as damaged:
+        decode(tmp_path / "text.png", Frame(32))
+    assert not isinstance(damaged.value, NoCellError)
+
+
+def test_images_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
+    for name in ("b.png", "deep/a.BMP", ".hidden/c.png", ".d.png", "notes.txt", "e.jpg"):
+        path = tmp_path / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    (tmp_path / "new/deep/up").symlink_to(tmp_path / "new")
+    found = find_images(str(tmp_path / "new"))
+    assert [image.name for image in found.images] == ["b.png", "deep/a.BMP"]
+    assert found.others == {".txt": 1, ".jpg": 1}
+    (tmp_path / "list.txt").write_text("\ufeff# mine\nnew/b.png\n\n/else/x.bmp\nnew/e.jpg\n")
+    listed = find_images(str(tmp_path / "list.txt")).images
+    assert [image.path for image in listed] == [
+        tmp_path / "new/b.png", Path("/else/x.bmp"), tmp_path / "new/e.jpg"
+    ]  # fmt: skip
+    assert [image.problem for image in listed] == ["", "", "no .bmp or .png file"]
+    (one,) = find_images(str(tmp_path / "new/b.png")).images
+    assert (one.name, one.path) == ("b.png", tmp_path / "new/b.png")
+
+
+def test_names_that_no_encoding_has(tmp_path: Path) -> None:
+    try:
+        (Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    (image,) = find_images(str(tmp_path)).images
+    assert image.name == "caf\\xe9.png"
+    assert image.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file or folder"),
+        (b"", "no path in it"),
+        (b"# nothing\n", "no path in it"),
+        (b"\xff\xfe\x00", "neither a .bmp or .png image nor a text"),
+        (b"a\x00b.png", "no path in it"),
+    ],
+)
+def test_lists_that_are_none(content: bytes | None, said: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        find_images(str(tmp_path / "list.txt"))
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no .bmp or .png image in it; it holds .jpg files"):
+        find_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\tx", "\rx"])
+def test_no_spreadsheet_runs_a_text(text: str) -> None:
+    assert inert(text) == f"'{text}"
+    assert inert(f"a{text}") == f"a{text}"
