@@ -31,6 +31,9 @@ _COLUMNS = 4
 _LEFT, _RIGHT, _BELOW, _ABOVE = 0.5, 0.08, 0.42, 0.36
 """Inches around each of several small axes."""
 
+_ROOM, _LETTER = 0.2, 0.066
+"""Inches beside the names of rows, and of a letter of theirs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
@@ -94,6 +97,36 @@ def panels(
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
+
+
+def labelled_rows(
+    names: Sequence[str], width: float, row: float, margins: tuple[float, float], columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """A figure of named rows, the first at the top, with axes side by side.
+
+    Args:
+        names: of the rows.
+        width: inches of the axes together; room for the names comes to it.
+        row: inches of each row.
+        margins: inches above and below the axes.
+        columns: how many axes.
+    """
+    above, below = margins
+    room = _ROOM + _LETTER * max(map(len, names))
+    wide, high = room + width + _RIGHT, row * len(names) + above + below
+    figure = Figure(figsize=(wide, high))
+    axes = list(figure.subplots(1, columns, squeeze=False, sharex=True, sharey=True)[0])
+    # In inches: a layout engine would draw hundreds of names several times over.
+    figure.subplots_adjust(
+        left=room / wide,
+        right=1 - _RIGHT / wide,
+        bottom=below / high,
+        top=1 - above / high,
+        wspace=0.06,
+    )
+    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure, axes
 
 
 def titled(axes: Axes, text: str) -> None:

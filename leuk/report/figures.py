@@ -167,8 +167,8 @@ def _of_decisions(
         Drawn(
             "confusion",
             "Confusion",
-            "Share of each class, and cells, over all runs: at 0.5 and at the threshold chosen on "
-            "validation cells (Youden).",
+            "Shares of the healthy and the leukemic cells of all runs, so many as stand beside the "
+            "name: at 0.5, and at the threshold chosen on validation cells (Youden).",
             confusion_figure(groups),
             (" ".join(map(words, groups[:_NAMED])),),
         ),

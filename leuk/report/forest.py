@@ -8,14 +8,14 @@ from matplotlib.lines import Line2D
 
 from leuk.grid.cell import Cell
 from leuk.report.comparisons import FAMILIES, Comparison
-from leuk.report.drawing import HEALTHY
+from leuk.report.drawing import HEALTHY, labelled_rows
 
 _ALPHA = 0.05
 _AUGMENTATION = ("augmentation", "control")
 """Families that have a figure of their own."""
 
-_WIDE, _ROW, _LETTER = 9.0, 0.23, 0.056
-"""Inches of the plot of all differences, of a row, and of a letter of a name."""
+_COLUMN = 2.75
+"""Inches of the differences from one thing."""
 
 BESIDE = {"none": "no augmentation", "oversample": "oversampling", "class_weights": "class weights"}
 """What made cells are compared with, in words."""
@@ -36,9 +36,9 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure | None:
     if not lines:
         return None
     columns = [name for name in BESIDE if any(other == name for _, other in found)]
-    height = 0.27 * len(lines) + 1.15
-    figure = Figure(figsize=(2.1 + 2.75 * len(columns), height), layout="constrained")
-    axes = figure.subplots(1, len(columns), squeeze=False, sharex=True, sharey=True)[0]
+    names = [line.title for line in lines]
+    width = _COLUMN * len(columns)
+    figure, axes = labelled_rows(names, width, 0.27, (0.65, 0.55), len(columns))
     for ax, other in zip(axes, columns, strict=True):
         compared = ((row, found.get((line.cell, other))) for row, line in enumerate(lines))
         _differences(ax, {row: one for row, one in compared if one is not None})
@@ -48,10 +48,8 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure | None:
         ax.set_title(f"minus {BESIDE[other]}", fontsize=9)
         ax.grid(axis="x", color="0.92")
         ax.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(lines)), [line.title for line in lines], fontsize=8)
-    axes[0].set_ylim(len(lines) - 0.5, -0.5)
-    figure.supxlabel("difference in AUROC, 95 % interval", fontsize=8.5)
-    figure.legend(handles=_handles(), loc="outside upper right", ncols=2, fontsize=8, frameon=False)
+    axes[len(axes) // 2].set_xlabel("difference in AUROC, 95 % interval", fontsize=8.5)
+    figure.legend(handles=_handles(), loc="upper right", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -77,31 +75,22 @@ def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Forest plot: each other difference and its interval, filled where Holm's p is below 0.05."""
     shown = other_differences(comparisons)
     families = [name for name in FAMILIES if any(one.family == name for one in shown)]
-    rows = len(shown) + len(families)
-    figure = Figure(figsize=(_WIDE, _ROW * rows + 1))
-    ax = figure.subplots()
     names: list[str] = []
     placed: dict[int, Comparison] = {}
     for family in families:
-        ax.axhline(len(names), color="0.93", linewidth=9, zorder=0)
         names.append(FAMILIES[family])
         for one in (one for one in shown if one.family == family):
             placed[len(names)] = one
             names.append(one.title)
+    figure, (ax,) = labelled_rows(names, 5.0, 0.23, (0.15, 0.55))
     _differences(ax, placed)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(rows), names, fontsize=7)
-    # In inches: a layout engine would draw hundreds of names several times over.
-    room = min(0.6 * _WIDE, 0.3 + _LETTER * max(map(len, names)))
-    below, above = 0.55 / (_ROW * rows + 1), 0.15 / (_ROW * rows + 1)
-    figure.subplots_adjust(left=room / _WIDE, right=0.98, bottom=below, top=1 - above)
-    headings = {FAMILIES[family] for family in families}
-    for label in ax.get_yticklabels():
-        label.set_fontweight("bold" if label.get_text() in headings else "normal")
-    ax.set(
-        ylim=(rows - 0.4, -0.6), xlabel="difference in AUROC, 95 % interval (filled: Holm p < 0.05)"
-    )
+    ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
     ax.grid(axis="x", color="0.9")
+    for row, label in enumerate(ax.get_yticklabels()):
+        if row not in placed:
+            ax.axhline(row, color="0.93", linewidth=9, zorder=0)
+            label.set_fontweight("bold")
     return figure
 
 

@@ -126,6 +126,8 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
         lines[row] = replace(lines[row], overlay=file)
     limit = familiarity.cells.limit if familiarity else None
     summary = said_of(cfg, "run", "images") | _summary(finished, frozen, limit, lines)
+    for warning in summary["warnings"]:
+        log.warning("%s: %s", finished.folder.name, warning)
     write_text(folder / TABLE, _as_csv(lines))
     write_json(folder / SUMMARY, summary)
     return Predicted(finished, frozen, limit, found.images, lines, summary)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from leuk.data import pixels
 from leuk.data.cnmc import CNMC, index_cells
-from leuk.data.decode import Frame, decode
+from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.pixels import PixelStore
 from leuk.errors import DataError, StoreError
 
@@ -198,7 +198,7 @@ def test_file_that_can_be_read_again_is(
 
     def refuse(path: Path, frame: Frame) -> object:
         if path.name == "UID_1_1_1_all.bmp":
-            raise DataError(f"{path}: Permission denied")
+            raise UnusableError(f"{path}: Permission denied")
         return decode_file(path, frame)
 
     monkeypatch.setattr(pixels, "decode", refuse)
