@@ -102,7 +102,8 @@ class Hybrid(Prototyped):
         self.has_patches = stride == patch
         self.blocks = _blocks(widths)
         self.vector = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Dropout(dropout))
-        self.embed = nn.Conv2d(widths[-1], width, kernel_size=patch, stride=stride)
+        embedding = nn.Conv2d if self.has_patches else GatheredConv2d
+        self.embed = embedding(widths[-1], width, kernel_size=patch, stride=stride)
         tokens = (side - patch) // stride + 1
         self.encoder = Encoder(tokens, width, depth, heads, mlp, norm, drop_path, last_norm=False)
         self.fusion = FUSIONS[fusion](width)
@@ -197,15 +198,8 @@ class Hybrid(Prototyped):
 
     def _embedded(self, feature_map: Tensor) -> Tensor:
         """Patch embeddings ``(B, N, D)`` of F."""
-        if self.has_patches:
-            embedded: Tensor = self.embed(feature_map)
-            return embedded.flatten(2).transpose(1, 2)
-        # Overlapping patches, gathered, and one product: the convolution's own backward pass takes
-        # twice as long. In the order of channels-last memory nothing of the weights is copied.
-        places = feature_map.permute(0, 2, 3, 1)
-        patches = places.unfold(1, self.patch, self.stride).unfold(2, self.patch, self.stride)
-        flat = patches.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(1, 2)
-        return F.linear(flat, self.embed.weight.permute(0, 2, 3, 1).flatten(1), self.embed.bias)
+        embedded: Tensor = self.embed(feature_map)
+        return embedded.flatten(2).transpose(1, 2)
 
     def _grid(self, feature_map: Tensor) -> Tensor:
         """Both branches patch by patch: the patch's mean, and its encoded token."""
@@ -222,6 +216,22 @@ class Hybrid(Prototyped):
                 f"model.stride={self.stride}: patches of {self.patch} overlap, so no part of F is "
                 f"one patch's alone; set model.stride={self.patch} to explain by patches"
             )
+
+
+class GatheredConv2d(nn.Conv2d):
+    """A convolution of overlapping square patches as one matrix product of the gathered patches.
+
+    The same values; on a CPU the convolution's own backward pass takes twice as long.
+    """
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Map ``(B, D, n, n)`` of ``(B, C, s, s)``."""
+        size, stride = self.kernel_size[0], self.stride[0]
+        # In the order of channels-last memory, where nothing of the weights is copied.
+        patches = feature_map.permute(0, 2, 3, 1).unfold(1, size, stride).unfold(2, size, stride)
+        flat = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)  # (B, n, n, size * size * C)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
 
 
 def _side(resolution: int, step: int) -> int:

@@ -6,7 +6,7 @@ from leuk.classifiers.fusion import FUSIONS, Attention, Gated
 from leuk.classifiers.hybrid import Hybrid
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
-from leuk.explain.gradcam import GradCAM
+from leuk.explain.gradcam import GradCAM, layers_of
 
 CONVOLUTIONS = 388_416 + 960
 VECTOR = 256 * 256 + 256
@@ -132,13 +132,22 @@ def test_overlapping_patches_are_embedded_as_by_their_convolution(
 ) -> None:
     hybrid = small(patch=4, stride=2).to(memory_format=layout)
     feature_map = hybrid.feature_map(torch.rand(2, 3, 32, 32).to(memory_format=layout))
-    expected = hybrid.embed(feature_map).flatten(2).transpose(1, 2)
+    embed = hybrid.embed
+    convolved = nn.functional.conv2d(feature_map, embed.weight, embed.bias, stride=2)
+    expected = convolved.flatten(2).transpose(1, 2)
     torch.testing.assert_close(hybrid._embedded(feature_map), expected)
     gradients = [
         torch.autograd.grad(embedded.square().sum(), hybrid.embed.weight, retain_graph=True)[0]
         for embedded in (hybrid._embedded(feature_map), expected)
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_gradcam_sees_every_layer_of_overlapping_patches() -> None:
+    hybrid, images = small(patch=4, stride=2), torch.rand(2, 3, 32, 32)
+    assert "embed" in layers_of(hybrid)
+    for layer in layers_of(hybrid):
+        assert not GradCAM(layer=layer).attribute(hybrid, images, 1, images).degenerate.all()
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(2, 2), (4, 2)])
