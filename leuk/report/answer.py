@@ -68,7 +68,10 @@ class Answer:
 
 
 def answer(
-    groups: Sequence[Group], comparisons: Sequence[Comparison], name: str, before: str = ""
+    groups: Sequence[Group],
+    comparisons: Sequence[Comparison],
+    name: str,
+    overrides: Sequence[str] = (),
 ) -> Answer:
     """Answer the question from the comparisons of a sweep; leaky splits count for nothing.
 
@@ -76,9 +79,9 @@ def answer(
         groups: lines of the report.
         comparisons: between them.
         name: of the sweep.
-        before: the command of the sweep, for what is to be run if something is missing.
+        overrides: of all its lines, for what is to be run if something is missing.
     """
-    asked = command(groups, name, before)
+    asked = command(groups, name, overrides)
     tested = tested_lines(comparisons)
     section = _section(tested)
     if not tested:
@@ -210,22 +213,21 @@ def _cannot(groups: Sequence[Group]) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def command(groups: Sequence[Group], name: str, before: str = "") -> str:
-    """What to run so that the question can be answered: what is missing of the last command.
+def command(groups: Sequence[Group], name: str, overrides: Sequence[str] = ()) -> str:
+    """What to run so that the question can be answered; started again, only what is missing.
 
     Args:
         groups: of the sweep.
         name: of the sweep.
-        before: what was typed last, for its other settings.
+        overrides: that all its lines were run with.
     """
     models = dict.fromkeys(g.cell.model for g in groups if g.records) or {"cnn": None}
-    typed = shlex.split(before)[2:]
-    kept = [text for text in typed if text.partition("=")[0] not in _CHOSEN]
+    kept = [text for text in overrides if text.partition("=")[0] not in _CHOSEN]
     chosen = [f"name={name}", f"model={','.join(models)}", f"augmentation={GRID}"]
     return shlex.join(["leuk", "train", "-m", *chosen, *kept])
 
 
-_CHOSEN = ("-m", "--multirun", "name", "model", "augmentation")
+_CHOSEN = ("name", "model", "augmentation")
 
 
 def _section(tested: Sequence[Tested]) -> Section:

@@ -13,6 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 
 from leuk.grid.record import Record
+from leuk.report.results import Group
 from leuk.report.sections import Grid, Section
 
 STAGES = ("train", "val", "test")
@@ -133,6 +134,28 @@ def last_command(sweep: Path) -> str:
     except (OSError, ValueError, TypeError, yaml.YAMLError):
         return ""
     return ""
+
+
+def common_overrides(sweep: Path, groups: Iterable[Group]) -> list[str]:
+    """What every line of a sweep was given alike; of seeds and folds all that there are."""
+    found: dict[str, list[str]] = {}
+    lines = [group.records for group in groups if group.records]
+    for records in lines:
+        path = sweep / records[0].cell.folder / ".hydra" / "overrides.yaml"
+        try:
+            given = [str(text).partition("=")[::2] for text in OmegaConf.load(path)]
+        except (OSError, ValueError, TypeError, yaml.YAMLError):
+            return []
+        for key, value in given:
+            found.setdefault(key, []).append(value)
+    cells = [record.cell for records in lines for record in records]
+    several = {"seed": {cell.seed for cell in cells}, "split.fold": {cell.fold for cell in cells}}
+    kept = []
+    for key, values in found.items():
+        alike = {str(value) for value in sorted(several.get(key, ()))} or set(values)
+        if len(values) == len(lines) and (key in several or len(alike) == 1):
+            kept.append(f"{key}={','.join(sorted(alike, key=lambda text: (len(text), text)))}")
+    return kept
 
 
 def _command(sweep: Path) -> str:

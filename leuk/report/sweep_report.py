@@ -20,7 +20,7 @@ from leuk.report.naming import in_order
 from leuk.report.page import FILE, PageParts, missing_page, report_page
 from leuk.report.remarks import Remark, remarks_on
 from leuk.report.results import Group, NoRecordsError, Results, read_results
-from leuk.report.run_facts import data_section, last_command, run_section
+from leuk.report.run_facts import common_overrides, data_section, run_section
 from leuk.report.sections import Section
 from leuk.report.tables import main_section
 from leuk.report.thesis_tables import thesis_section
@@ -85,7 +85,7 @@ def build_report(sweep: Path) -> Report:
     remarks = remarks_on(results, groups, lines)
     beside = group_lines(baselines(groups), draws, "baseline")
     heat = heat_map(groups, lines)
-    answered = answer(groups, comparisons, sweep.name, last_command(sweep))
+    answered = answer(groups, comparisons, sweep.name, common_overrides(sweep, groups))
     sections = (
         main_section(sweep.name, results, [*lines, *beside], draws, remarks),
         answered.section,

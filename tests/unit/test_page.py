@@ -27,7 +27,7 @@ from leuk.report.page import warned
 from leuk.report.prose import Heading, Items, Paragraph, Span, blocks, spans
 from leuk.report.remarks import Remark
 from leuk.report.results import Group, read_results
-from leuk.report.run_facts import data_section, last_command, run_section
+from leuk.report.run_facts import common_overrides, data_section, last_command, run_section
 from leuk.report.sections import Grid, Section
 from leuk.report.sweep_report import write_report
 
@@ -235,16 +235,24 @@ def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
     assert "leaks" in given.sentences[0]
 
 
-@pytest.mark.parametrize("names", [("none",), ("dcgan",)])
-def test_what_to_run_for_an_answer(tmp_path: Path, names: tuple[str, ...]) -> None:
-    write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
+@pytest.mark.parametrize("name", ["none", "dcgan"])
+def test_what_to_run_for_an_answer(tmp_path: Path, name: str) -> None:
+    cells = [replace(CELL, augmentation=name, seed=seed) for seed in (0, 2)]
+    cells.append(replace(cells[0], variant="head_prototype"))
+    write_sweep(tmp_path, cells)
+    for cell in cells:
+        (tmp_path / cell.folder / ".hydra").mkdir()
+        told = ["name=old", "data.root=/my cells", "model=cnn", f"seed={cell.seed}"]
+        told += ["model.head=prototype"] if cell.variant else []
+        (tmp_path / cell.folder / ".hydra/overrides.yaml").write_text(json.dumps(told))
     groups = read_results(tmp_path).groups
-    before = "leuk train -m name=old 'data.root=/my cells' model=cnn augmentation=none seed=3"
-    given = answer(groups, [], "mine", before)
+    given = answer(groups, [], "mine", common_overrides(tmp_path, groups))
     assert given.command == (
         "leuk train -m name=mine model=cnn "
-        "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=3"
+        "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=0,2"
     )
+    (tmp_path / cells[0].folder / ".hydra/overrides.yaml").unlink()
+    assert common_overrides(tmp_path, groups) == []
 
 
 def test_many_cells_that_say_the_same_are_counted() -> None:
