@@ -32,8 +32,8 @@ from leuk.explain.perturb import (
     Hide,
     ask_parts,
     ask_tokens,
+    compared_tokens,
     hidden,
-    mean_tokens,
     patch_segments,
     spread,
 )
@@ -249,9 +249,7 @@ class PatchLIME(_Local):
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         size = self.passes(images)
-        with torch.autocast(images.device.type, enabled=False):  # made once: no cost to be exact
-            other = mean_tokens(classifier, background, size)
-            tokens = torch.cat([classifier.tokens(part) for part in images.split(size)])
+        tokens, other = compared_tokens(classifier, images, background, size)
         patches = tokens.shape[1]
         answers = [partial(ask_tokens, classifier, one, other, batch_size=size) for one in tokens]
         segments = patch_segments(images.shape[-1], patches, len(images))

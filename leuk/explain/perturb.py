@@ -119,6 +119,20 @@ def mean_tokens(classifier: Classifier, background: Tensor, batch_size: int) -> 
     return torch.stack(parts).sum(dim=0) / len(background)
 
 
+@torch.no_grad()
+def compared_tokens(
+    classifier: Classifier, images: Tensor, background: Tensor, batch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Tokens ``(B, N, D)`` of images, and :func:`mean_tokens` of training cells ``(N, D)``.
+
+    Whatever precision is around: made once, they cost nothing to be exact, and equal patches stay
+    equal.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        tokens = torch.cat([classifier.tokens(part) for part in images.split(batch_size)])
+        return tokens, mean_tokens(classifier, background, batch_size)
+
+
 def spread(values: Tensor, segments: Tensor) -> Tensor:
     """Values ``(B, K)`` of parts as maps ``float32 (B, R, R)``, each spread over its pixels.
 

@@ -21,8 +21,8 @@ from leuk.explain.perturb import (
     ask,
     ask_parts,
     ask_tokens,
+    compared_tokens,
     hidden,
-    mean_tokens,
     patch_segments,
     spread,
 )
@@ -209,9 +209,7 @@ class PatchSHAP(_Owen):
 
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        with torch.autocast(images.device.type, enabled=False):  # equal patches stay equal
-            other = mean_tokens(classifier, background, self.batch_size)
-            tokens = torch.cat([classifier.tokens(part) for part in images.split(self.batch_size)])
+        tokens, other = compared_tokens(classifier, images, background, self.batch_size)
         apart = (tokens - other).abs().amax(dim=2)  # (B, N)
         players = (apart > _ROUNDING * tokens.abs().amax()).cpu()
         segments = patch_segments(images.shape[-1], players.shape[1], len(images))

@@ -11,58 +11,19 @@ passes of another size than the best, and noise. Last come the other methods' se
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
+from asking import BATCHES, FORMS, best_batch, cells, seconds
 from side_by_side import SIDE
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
-from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.vit import ViT
 from leuk.explain.explainer import Explainer, as_judged
 from leuk.explain.perturb import ask, ask_parts, hidden, patch_segments
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 from leuk.explain.shap_masker import ROUND, owen_values
 from leuk.runs.device import precision_for
-
-FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
-BATCHES = (4, 8, 16, 32, 64, 128)
-
-
-def cells(count: int, device: str) -> Tensor:
-    """Speckled discs on black, ``(count, 3, 224, 224)``, as large as cells are."""
-    place = torch.arange(SIDE) - SIDE / 2
-    disc = place[:, None] ** 2 + place**2 < (SIDE / 3.2) ** 2
-    speckles = 0.2 + 0.6 * torch.rand(
-        count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
-    )
-    return (speckles * disc).to(device, memory_format=torch.channels_last)
-
-
-def seconds(work: Callable[[], object], device: str) -> float:
-    """How long some work takes, the device's part of it too."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def best_batch(classifier: Classifier, images: Tensor, device: str) -> int:
-    """The batch size with the most images a second."""
-    taken = {}
-    for batch in BATCHES:
-        ask(classifier, images[:batch], batch)
-        taken[batch] = seconds(partial(ask, classifier, images, batch), device)
-    print("  seconds by batch size:", {size: round(took, 2) for size, took in taken.items()})
-    return min(taken, key=lambda batch: taken[batch])
 
 
 def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
