@@ -15,6 +15,7 @@ from leuk.config.nearest import hint
 from leuk.config.preflight import CommandLine, compose_cells
 from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError
+from leuk.runs.heap import keep_heap
 
 COMMANDS = {
     "data": "audit a folder of cells: counts, faults, linked subjects",
@@ -126,6 +127,8 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
     here = os.getpid()
 
     def guarded(cfg: DictConfig) -> None:
+        # Here, not in main: a launcher runs this in a process of its own.
+        keep_heap()
         try:
             task(cfg)
         except LeukError as error:

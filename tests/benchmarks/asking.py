@@ -1,7 +1,9 @@
 """What the benchmarks of explanations share: cells, a clock, and a model alone at its best."""
 
+import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -13,6 +15,7 @@ from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
 from leuk.explain.perturb import ask
+from leuk.runs.heap import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_heap
 
 FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
 BATCHES = (4, 8, 16, 32, 64, 128)
@@ -29,6 +32,21 @@ def cells(count: int, device: str) -> Tensor:
         count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
     )
     return (speckles * disc).to(device, memory_format=torch.channels_last)
+
+
+@contextmanager
+def default_heap() -> Iterator[None]:
+    """A process as it is without ``keep_heap``, by glibc's defaults; see mallopt(3)."""
+    if not keep_heap():
+        yield
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    for setting, value in ((M_MMAP_MAX, 65536), (-3, 2**25), (M_TRIM_THRESHOLD, 2**26)):
+        mallopt(setting, value)
+    try:
+        yield
+    finally:
+        keep_heap()
 
 
 def seconds(work: Callable[[], object], device: str) -> float:

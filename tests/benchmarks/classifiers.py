@@ -11,7 +11,7 @@ interpreter of an environment that has TensorFlow to compare with Keras::
 from collections.abc import Callable
 
 from lightning.pytorch import LightningModule
-from side_by_side import arguments, beside_keras, rate
+from side_by_side import arguments, beside_keras, parsed, rate
 
 from leuk.classifiers.classifier import Classifier
 from leuk.classifiers.cnn import CNN
@@ -34,7 +34,7 @@ def main() -> None:
     """Print rates and their ratios."""
     parser = arguments(__doc__, list(FORMS))
     parser.add_argument("--precisions", action="store_true")
-    args = parser.parse_args()
+    args = parsed(parser)
     for name in args.names:
         own = rate(FORMS[name](), args.seconds, steps)
         line = f"{name}: leuk {own:.1f} images/s"

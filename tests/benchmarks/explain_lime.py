@@ -3,8 +3,8 @@
 By turns: the classifier alone at its best batch size, about random cells of 224 px that lie on its
 device; ``LIME``, which explains cells with as many samples each; and lime's own image explainer
 (ten images a pass, put together in numpy), with the same superpixels and the same hidden image,
-both as people call it (an image in float64, the classifier as it is built: float32, contiguous)
-and with the precision and layout of the others::
+both as people call it (an image in float64, the classifier as it is built: float32, contiguous;
+glibc's default heap) and with the precision, layout and heap of the others::
 
     python tests/benchmarks/explain_lime.py [cnn vit hybrid] [--precision 32-true]
 
@@ -28,7 +28,7 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 import torch
-from asking import BATCHES, CLOCK, FORMS, best_batch, cells, seconds
+from asking import BATCHES, CLOCK, FORMS, best_batch, cells, default_heap, seconds
 from lime.lime_image import LimeImageExplainer
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
@@ -38,6 +38,7 @@ from leuk.explain.lime import LIME, PatchLIME, PresenceLime
 from leuk.explain.perturb import ask, ask_parts, hidden
 from leuk.explain.superpixels import cell_superpixels
 from leuk.runs.device import precision_for
+from leuk.runs.heap import keep_heap
 
 
 def lime_image(classifier: Callable[[Tensor], Tensor], image: Tensor, method: LIME) -> None:
@@ -126,7 +127,7 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
                 "same": partial(lime_image, classifier, cell, method),
             }.items():
                 taken[who].append(seconds(work, device))
-            with torch.autocast(device, enabled=False):
+            with torch.autocast(device, enabled=False), default_heap():
                 work = partial(lime_image, plain, cell.double(), method)
                 taken["people"].append(seconds(work, device))
         size = method.passes(images)
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
     parser.add_argument("--busy", action="store_true", help="count processor time")
     args = parser.parse_args()
+    keep_heap()
     if args.busy:
         CLOCK[0] = time.process_time
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,6 +24,7 @@ from leuk.explain.perturb import ask, ask_parts, hidden, patch_segments
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 from leuk.explain.shap_masker import ROUND, owen_values
 from leuk.runs.device import precision_for
+from leuk.runs.heap import keep_heap
 
 
 def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="cells explained")
     parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
     args = parser.parse_args()
+    keep_heap()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = args.precision or precision_for(device)
     half: AbstractContextManager[object] = torch.autocast(

@@ -9,7 +9,7 @@ interpreter of an environment that has TensorFlow to compare with Keras::
 """
 
 from lightning.pytorch import LightningModule
-from side_by_side import arguments, beside_keras, rate
+from side_by_side import arguments, beside_keras, parsed, rate
 
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.cgan import CGAN
@@ -29,7 +29,7 @@ def main() -> None:
     """Print rates and their ratios."""
     parser = arguments(__doc__, list(FORMS))
     parser.add_argument("--compile", action="store_true")
-    args = parser.parse_args()
+    args = parsed(parser)
     for name in args.names:
         form = FORMS[name]
         own = rate(form(), args.seconds, updates)

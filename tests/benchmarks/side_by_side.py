@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leuk.data.bank import PixelBank
 from leuk.data.datamodule import CellBatches
 from leuk.runs.device import ChannelsLast, gains_from_channels_last, precision_for
+from leuk.runs.heap import keep_heap
 
 BATCH = 32
 SIDE = 224
@@ -73,7 +74,16 @@ def arguments(description: str | None, names: list[str]) -> argparse.ArgumentPar
     parser.add_argument("--keras", help="interpreter with TensorFlow")
     parser.add_argument("--peer", help="keras_seed.py")
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--default-heap", action="store_true", help="as leuk does not run")
     return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments, with memory kept as ``leuk`` keeps it."""
+    args = parser.parse_args()
+    if not args.default_heap:
+        keep_heap()
+    return args
 
 
 def beside_keras(name: str, own: float, args: argparse.Namespace) -> str:
