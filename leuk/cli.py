@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, cast
 
 import hydra
@@ -15,7 +16,9 @@ from leuk.config.nearest import hint
 from leuk.config.preflight import CommandLine, compose_cells
 from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError
+from leuk.runs.disk import told_of_disk
 from leuk.runs.heap import keep_heap
+from leuk.runs.stopping import StoppedError, leaves_on_sigterm, say_stopped
 
 COMMANDS = {
     "data": "audit a folder of cells: counts, faults, linked subjects",
@@ -66,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _quiet()
     try:
-        return _dispatch(arguments)
+        with leaves_on_sigterm(), told_of_disk(Path.cwd()):
+            return _dispatch(arguments)
+    except StoppedError:
+        return say_stopped()
     except LeukError as error:
         print(f"leuk: {error}", file=sys.stderr)
         return 2
@@ -98,10 +104,10 @@ def _dispatch(arguments: list[str]) -> int:
     command.check(cells)
     try:
         _hydra(name, f"leuk {name}", rest, command.run)
-    except SystemExit:
+    except SystemExit as end:
         # Hydra's end where a job could not be run at all, such as one that a cluster killed; why
-        # is printed, and the other jobs have their results.
-        if line.multirun:
+        # is printed, and the other jobs have their results. A stop leaves no time for a report.
+        if line.multirun and not isinstance(end, StoppedError):
             command.finish(cells)
         raise
     return command.finish(cells)
@@ -130,7 +136,8 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         # Here, not in main: a launcher runs this in a process of its own.
         keep_heap()
         try:
-            task(cfg)
+            with leaves_on_sigterm(), told_of_disk(Path(str(cfg.get("outputs", Path.cwd())))):
+                task(cfg)
         except LeukError as error:
             # In a launcher's process, Hydra alone can carry it here.
             if os.getpid() != here:
@@ -172,6 +179,8 @@ def _quiet() -> None:
     """Silence what a user can do nothing about; our own words go through logging."""
     os.environ.setdefault("PYTORCH_DISABLE_LIGHTNING_TIPS", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning's hint wherever SLURM is installed, whether or not a job of it runs this.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     # The averaged generator of a GAN stays in evaluation mode on purpose.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")

@@ -18,7 +18,8 @@ def check(cells: list[DictConfig]) -> None:
         if not sweep.is_dir():
             runs = sweep.parent
             there = [path.name for path in runs.iterdir()] if runs.is_dir() else []
-            raise StoreError(f"name={cfg.name}: no sweep in {sweep}; {hint(cfg.name, there)}")
+            known = hint(cfg.name, there) if there else "there is none yet; leuk train makes one"
+            raise StoreError(f"name={cfg.name}: no sweep in {sweep}; {known}")
 
 
 def run(cfg: DictConfig) -> None:

@@ -28,7 +28,7 @@ class FitConfig:
     standardise: bool = False
     """Whether images are standardised by the channel statistics of the training part."""
     compile: bool = False
-    """Whether the network is compiled for training; it pays on GPUs, in long fits."""
+    """Whether the network is compiled for training; meant for long fits on GPUs."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class GANFitConfig:
     checkpoint_every: int = 1
     """Epochs between two checkpoints that a stopped fit goes on from."""
     compile: bool = False
-    """Whether the networks are compiled; see ``tests/benchmarks/gans.py`` for where it pays."""
+    """Whether the networks are compiled; not worth it on a CPU (``tests/benchmarks/gans.py``)."""
 
 
 @dataclass

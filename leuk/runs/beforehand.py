@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import ConfigError, DataError, StoreError
+from leuk.explain.choice import possible_explainers
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, Found, State, look_at
 from leuk.runs.curves import check_loggers
-from leuk.runs.fitting import build_trainer
+from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
 from leuk.runs.launching import runs_elsewhere
 from leuk.runs.synthesis import classes_of
@@ -54,9 +55,10 @@ def check_parts(cfg: DictConfig) -> None:
     check_root(cfg)
     instantiate(cfg.split).check()
     with torch.device("meta"):
-        instantiate(cfg.model)
+        classifier = instantiate(cfg.model)
         if uses_gan(cfg):
             instantiate(cfg.gan)
+    possible_explainers(build_named(cfg.explain), classifier)
     classes_of(cfg)
     check_loggers(cfg)
     _check_trainer(cfg)

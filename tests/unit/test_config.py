@@ -143,6 +143,21 @@ def test_networks_are_tried_before_any_work(resolution: int, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("gradcam explain.gradcam.layer=blocks.9", "no such layer; choose from blocks.0.0"),
+        ("lime explain.lime_patches.when_possible=false", "lime_patches: CNN has no patches"),
+    ],
+)
+def test_explanations_are_tried_before_any_work(
+    method: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", f"outputs={tmp_path}/out", *f"explain={method}".split()]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_sweep_is_the_product_of_its_axes() -> None:
     swept = cells("-m", "augmentation=none,dcgan", "seed=0,1")
     assert [(c.augmentation.name, c.seed) for c in swept] == [
@@ -154,10 +169,10 @@ def test_sweep_is_the_product_of_its_axes() -> None:
 
 
 def test_axis_of_an_experiment_can_be_overruled() -> None:
-    assert [c.augmentation.name for c in cells("-m", "experiment=demo")] == ["none", "dcgan"]
-    assert [c.augmentation.name for c in cells("-m", "experiment=demo", "augmentation=none")] == [
-        "none"
-    ]
+    assert len(cells("-m", "experiment=demo")) == 12
+    assert len(cells("-m", "experiment=demo", "model=cnn")) == 4
+    none = cells("-m", "experiment=demo", "augmentation=none", "model=vit")
+    assert [c.augmentation.name for c in none] == ["none"]
 
 
 def test_settings_of_a_gan_may_stand_beside_cells_without_one() -> None:
