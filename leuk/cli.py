@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _quiet()
     try:
-        with leaves_on_sigterm(), told_of_disk(Path.cwd()):
+        with leaves_on_sigterm():
             return _dispatch(arguments)
     except StoppedError:
         return say_stopped()
@@ -101,16 +101,21 @@ def _dispatch(arguments: list[str]) -> int:
         _hydra(name, f"leuk {name}", rest, command.run)
         return 0
     cells = compose_cells(name, line)
-    command.check(cells)
-    try:
-        _hydra(name, f"leuk {name}", rest, command.run)
-    except SystemExit as end:
-        # Hydra's end where a job could not be run at all, such as one that a cluster killed; why
-        # is printed, and the other jobs have their results. A stop leaves no time for a report.
-        if line.multirun and not isinstance(end, StoppedError):
-            command.finish(cells)
-        raise
-    return command.finish(cells)
+    with told_of_disk(_outputs(cells[0])):
+        command.check(cells)
+        try:
+            _hydra(name, f"leuk {name}", rest, command.run)
+        except SystemExit as end:
+            # Hydra's end where a job could not be run at all, such as one that a cluster killed;
+            # why is printed, and the other jobs have their results. A stop leaves no time for more.
+            if line.multirun and not isinstance(end, StoppedError):
+                command.finish(cells)
+            raise
+        return command.finish(cells)
+
+
+def _outputs(cfg: DictConfig) -> Path:
+    return Path(str(cfg.get("outputs") or cfg.get("run") or Path.cwd()))
 
 
 def _dry_run(name: str, command: Command, line: CommandLine) -> int:
@@ -136,7 +141,7 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         # Here, not in main: a launcher runs this in a process of its own.
         keep_heap()
         try:
-            with leaves_on_sigterm(), told_of_disk(Path(str(cfg.get("outputs", Path.cwd())))):
+            with leaves_on_sigterm(), told_of_disk(_outputs(cfg)):
                 task(cfg)
         except LeukError as error:
             # In a launcher's process, Hydra alone can carry it here.
@@ -181,6 +186,9 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning's hint wherever SLURM is installed, whether or not a job of it runs this.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # A start after a stop finds what it goes on from.
+    warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* not empty")
     # The averaged generator of a GAN stays in evaluation mode on purpose.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")

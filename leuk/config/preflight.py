@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from leuk.config import conf_dir
 from leuk.config.nearest import hint
 from leuk.config.schema import check_schema
-from leuk.config.targets import check_targets
+from leuk.config.targets import check_hydra, check_targets
 from leuk.errors import ConfigError
 
 NAMED = ("callbacks", "logger", "explain")
@@ -157,7 +157,10 @@ def _checked(cfg: DictConfig) -> DictConfig:
     try:
         for key in map(str, cfg):
             value = cfg[key]
-            if key == "hydra" or not OmegaConf.is_config(value):
+            if key == "hydra":
+                check_hydra(OmegaConf.to_container(value, resolve=False))
+                continue
+            if not OmegaConf.is_config(value):
                 continue
             for missing in sorted(OmegaConf.missing_keys(value)):
                 raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")

@@ -219,6 +219,8 @@ def check_schema(cfg: DictConfig) -> None:
     """
     for key, smallest in SMALLEST.items():
         value = OmegaConf.select(cfg, key)
+        if value is not None and not isinstance(value, int):
+            raise ConfigError(f"{key}={value}: it must be a whole number")
         if value is not None and value < smallest:
             raise ConfigError(f"{key}={value}: it must be {smallest} or more")
     if "seed" in cfg and cfg.seed > LARGEST_SEED:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pkgutil
+import re
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,8 +15,25 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.config.nearest import hint
 from leuk.errors import ConfigError
 
-ALLOWED = ("leuk.", "lightning.", "torch.", "torchmetrics.", "torchvision.")
-"""Packages whose names a ``_target_`` may take."""
+_MODULES = re.compile(
+    r"leuk\.(classifiers|explain|gans|training)\.[a-z_0-9]+"
+    r"|leuk\.data\.(augment|datamodule|phantom|rules)"
+    r"|leuk\.evaluate\.features"
+    r"|leuk\.runs\.(device|extractor|progress)"
+    r"|lightning\.pytorch(\.callbacks|\.loggers)?"
+)
+"""Modules whose classes a config may name; a config can come from somebody else, and more would
+let it read, write or run anything."""
+
+_OF_HYDRA = {
+    "_target_": re.compile(r"hydra\._internal\.core_plugins\.\w+\.\w+|hydra_plugins(\.\w+)+er"),
+    "class": re.compile(r"logging(\.\w+)+|rich\.logging\.RichHandler"),
+    "()": re.compile(r"colorlog\.\w+"),
+}
+"""What Hydra calls by its name: launchers and sweepers, and what its logs are made with."""
+
+_BESIDE_CLASSES = {"leuk.runs.extractor.from_run"}
+_OF_LIGHTNING = {"lightning.pytorch": {"Trainer"}}
 
 _RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -24,7 +42,7 @@ def instantiate(node: DictConfig, **arguments: Any) -> Any:
     """Build what ``node`` describes; every object made from a config comes through here.
 
     Args:
-        node: a config node with a ``_target_`` among :data:`ALLOWED`.
+        node: a config node with a ``_target_`` that :func:`check_names` lets pass.
         arguments: live objects and values to pass beside those of the node.
 
     Raises:
@@ -63,15 +81,62 @@ def _nodes(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield from _nodes(child, f"{path}[{position}]")
 
 
+def check_names(config: Any) -> None:
+    """Refuse every ``_target_`` that no config has a use for; nothing is imported.
+
+    Args:
+        config: a plain container.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for path, node in _nodes(config, ""):
+        _check_name(node["_target_"], path)
+
+
+def check_hydra(value: Any, path: str = "hydra") -> None:
+    """Refuse what Hydra would call for a config before leuk is asked; nothing is imported.
+
+    Args:
+        value: the ``hydra`` node, plain.
+        path: where it is.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return
+    for key, child in value.items():
+        known = _OF_HYDRA.get(key)
+        if known and isinstance(child, str) and not known.fullmatch(child):
+            raise ConfigError(
+                f"{path}.{key}={child}: Hydra may call its own plugins and loggers alone"
+            )
+        check_hydra(child, f"{path}.{key}")
+
+
+def _check_name(name: Any, path: str) -> None:
+    module, _, last = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+    known = _MODULES.fullmatch(module) and last in _OF_LIGHTNING.get(module, {last})
+    # The name of a module is told from that of a class once it is there.
+    if not (known or _MODULES.fullmatch(str(name))) or last.startswith("_"):
+        raise ConfigError(
+            f"{path}._target_={name}: only names from leuk's models, methods and data and from "
+            "lightning.pytorch's Trainer, callbacks and loggers may be built"
+        )
+
+
 def _locate(name: Any, path: str) -> Any:
-    if not isinstance(name, str) or not name.startswith(ALLOWED):
-        packages = ", ".join(prefix.rstrip(".") for prefix in ALLOWED)
-        raise ConfigError(f"{path}._target_={name}: only names from {packages} may be built")
+    _check_name(name, path)
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}._target_={name}: cannot be imported ({error})") from error
-    if not callable(target):
+    # What a module has imported itself is not its own.
+    own = str(getattr(target, "__module__", "")).startswith(name.rpartition(".")[0])
+    if not own or not (inspect.isclass(target) or name in _BESIDE_CLASSES):
         raise ConfigError(f"{path}._target_={name}: nothing that can be built")
     return target
 

@@ -1,6 +1,7 @@
 """One image file to the pixels that are kept, and to what tells it from every other image."""
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from leuk.data.walk import SPECIAL
 from leuk.errors import DataError
 
 Framing = Literal["full", "crop300", "cell"]
@@ -17,6 +19,10 @@ NATIVE = 450
 """Pixels a side of C-NMC's images; those of the final test set are larger, and black around it."""
 
 FINAL_SIZE = (600, 600)
+LARGEST = 4096
+"""Most pixels a side. Cells have a few hundred; a file of some kilobytes can claim so many that
+decoding them takes all memory."""
+
 LIT = 10
 """A pixel belongs to the cell when it is brighter than this (0-255); compression blurs the black
 around it by less."""
@@ -28,6 +34,9 @@ THUMB = 64
 
 DIGEST = 16
 """Bytes of a digest."""
+
+_FORMATS = ("BMP", "PNG")
+"""No other reader is tried, whatever a file is called: some of Pillow's start programs."""
 
 _CROP300 = 300 / NATIVE
 _MARGIN = 0.05
@@ -91,14 +100,10 @@ def decode(path: Path, frame: Frame) -> Decoded:
 
     Raises:
         NoCellError: all of it is black.
-        UnusableError: the file is missing, truncated, not an image, or not 8-bit RGB.
+        UnusableError: the file is missing, truncated, no BMP or PNG, far too large, or not 8-bit
+            RGB.
     """
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image: Image.Image = opened
-    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
-        raise _unusable(path, _what_is_wrong(path, error)) from error
+    image = _opened(path)
     if image.mode != "RGB":
         raise _unusable(path, f"{image.mode} image where 8-bit RGB was expected")
     size = image.size
@@ -118,6 +123,24 @@ def decode(path: Path, frame: Frame) -> Decoded:
         mask.histogram()[255] / (image.width * image.height),
         size,
     )
+
+
+def _opened(path: Path) -> Image.Image:
+    """The image of a file, read whole."""
+    try:
+        # A pipe would be waited for, and a device read without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _unusable(path, SPECIAL.partition(";")[0])
+        with Image.open(path, formats=_FORMATS) as opened:
+            if not 0 < min(opened.size) <= max(opened.size) <= LARGEST:
+                wide, high = opened.size
+                raise _unusable(path, f"{wide} x {high} pixels, where a cell has {LARGEST} at most")
+            opened.load()
+            return opened
+    except UnusableError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
+        raise _unusable(path, _what_is_wrong(path, error)) from error
 
 
 def _framed(
@@ -159,7 +182,8 @@ def _unusable(path: Path, what: str, kind: type[UnusableError] = UnusableError) 
 def _what_is_wrong(path: Path, error: Exception) -> str:
     """Name the fault; a BMP carries its own length, so a truncated one can be told."""
     try:
-        head = path.read_bytes()[:6]
+        with path.open("rb") as file:
+            head = file.read(6)
         found = path.stat().st_size
     except OSError as unreadable:
         return str(unreadable.strerror)

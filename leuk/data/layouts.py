@@ -5,13 +5,13 @@ First station of the flow: from a folder to what its files claim to be, and what
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from leuk.data.labels import UNLABELLED, Label
+from leuk.data.walk import files_below, is_plain, shown
 from leuk.errors import DataError
 
 PRELIM, FINAL, MERGED = "prelim", "final", "merged"
@@ -22,10 +22,12 @@ IMAGE_SUFFIXES = {".bmp", ".png"}
 LABELS_CSV = ("Patient_ID", "new_names", "labels")
 """Columns of the preliminary set's table; its label 1 is ALL."""
 
+BAD_NAME = "its name has control characters or bytes that are no UTF-8; rename it"
+
 _CLASS = {label.folder: label for label in Label}
-_FOLD = re.compile(r"fold_?(\d+)", re.IGNORECASE)
-_UID = re.compile(r"UID_[Hh]?(?P<subject>\d+)_(?P<image>\d+)_(?P<cell>\d+)_(?P<label>all|hem)")
-_NUMBER = re.compile(r"\d+")
+_FOLD = re.compile(r"fold_?([0-9]{1,9})", re.IGNORECASE)
+_UID = re.compile(r"UID_[Hh]?(?P<subject>[0-9]{1,12})_[0-9]{1,12}_[0-9]{1,12}_(?P<label>all|hem)")
+_NUMBER = re.compile(r"[0-9]+")
 
 COLUMNS = ["path", "label", "subject", "part", "name"]
 
@@ -84,45 +86,37 @@ def read_folder(root: Path) -> Index:
     strays: list[str] = []
     numbered: list[str] = []
     tables: list[str] = []
-    for path in files_below(root):
-        part, label = _place(root, path)
-        match = _UID.fullmatch(Path(path).stem)
-        is_image = Path(path).suffix.lower() in IMAGE_SUFFIXES
-        if is_image and label is not None and match is not None:
+    here, places = root.resolve().name, dict[str, tuple[str | None, Label | None]]()
+    for entry in files_below(root):
+        path = entry.path
+        folder, _, name = path.rpartition("/")
+        if folder not in places:
+            places[folder] = _place([here, *folder.split("/")] if folder else [here])
+        part, label = places[folder]
+        stem, suffix = os.path.splitext(name)
+        match = _UID.fullmatch(stem)
+        is_image = suffix.lower() in IMAGE_SUFFIXES
+        is_table = _is_labels_csv(name)
+        wrong = entry.wrong or ("" if is_plain(path) else BAD_NAME)
+        if wrong and (is_image or is_table or entry.folder):
+            problems.append(Problem("unusable file", shown(path), wrong))
+        elif is_image and label is not None and match is not None:
             _take_named(path, part or MERGED, label, match, rows, problems)
-        elif is_image and label is None and part == PRELIM and _is_number(path):
+        elif is_image and label is None and part == PRELIM and _NUMBER.fullmatch(stem):
             numbered.append(path)
-        elif is_image and label is None and part == FINAL and _is_number(path):
-            rows.append((path, UNLABELLED, "", FINAL, Path(path).name))
-        elif _is_labels_csv(path):
+        elif is_image and label is None and part == FINAL and _NUMBER.fullmatch(stem):
+            rows.append((path, UNLABELLED, "", FINAL, name))
+        elif is_table:
             tables.append(path)
         else:
-            strays.append(os.fsencode(path).decode("utf-8", "backslashreplace"))
+            strays.append(shown(path))
     _take_numbered(root, numbered, tables, rows, problems)
     cells = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
     return Index(_drop_repeated(cells, problems), problems, strays)
 
 
-def files_below(root: Path) -> Iterator[str]:
-    """Paths of the files below a folder, relative, by name; links are followed once.
-
-    Hidden folders are left out.
-    """
-    seen = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        here = Path(folder).relative_to(root).as_posix()
-        for name in sorted(files):
-            yield name if here == "." else f"{here}/{name}"
-
-
-def _place(root: Path, path: str) -> tuple[str | None, Label | None]:
+def _place(folders: list[str]) -> tuple[str | None, Label | None]:
     """The part and class that the folders of a file say; the nearest folder counts."""
-    folders = [root.resolve().name, *Path(path).parts[:-1]]
     label = _CLASS.get(folders[-1].lower())
     for folder in reversed(folders):
         if fold := _FOLD.fullmatch(folder):
@@ -133,13 +127,9 @@ def _place(root: Path, path: str) -> tuple[str | None, Label | None]:
     return None, label
 
 
-def _is_number(path: str) -> bool:
-    return _NUMBER.fullmatch(Path(path).stem) is not None
-
-
-def _is_labels_csv(path: str) -> bool:
-    name = Path(path).name.lower()
-    return name.endswith(".csv") and "prelim_phase" in name and "label" in name
+def _is_labels_csv(name: str) -> bool:
+    lower = name.lower()
+    return lower.endswith(".csv") and "prelim_phase" in lower and "label" in lower
 
 
 def subject_of(match: re.Match[str]) -> str:
@@ -199,14 +189,13 @@ def _read_labels(
     """Take down label, subject and original name of each numbered file, as the table says."""
     try:
         frame = pd.read_csv(root / table, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise DataError(f"{root / table}: cannot be read ({error}); download it again") from error
     if missing := [column for column in LABELS_CSV if column not in frame.columns]:
-        raise DataError(
-            f"{root / table}: no column {missing[0]}; it has {', '.join(map(str, frame.columns))}"
-        )
+        there = shown(", ".join(map(str, frame.columns)))
+        raise DataError(f"{root / table}: no column {missing[0]}; it has {there}")
     for line, row in enumerate(frame[list(LABELS_CSV)].itertuples(index=False), start=2):
-        patient, new_name, label = (str(value).strip() for value in row)
+        patient, new_name, label = (shown(str(value).strip()) for value in row)
         match = _UID.fullmatch(Path(patient).stem)
         place = f"{table}:{line}"
         if match is None or label not in ("0", "1"):
@@ -223,11 +212,16 @@ def _read_labels(
 
 
 def _drop_repeated(cells: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
-    """Leave out the second file of a name: the same cell as PNG and BMP, or two copies of C-NMC."""
-    labelled = cells["label"] != UNLABELLED
-    again = labelled & cells[labelled].duplicated("name").reindex(cells.index, fill_value=False)
-    first = cells[labelled].drop_duplicates("name").set_index("name")["path"]
-    for path, name in cells.loc[again, ["path", "name"]].itertuples(index=False):
-        text = f"{name} is there twice, first as {first[name]}; point data.root at one copy"
+    """Leave out the second file of a name: the same cell as PNG and BMP, or two copies of C-NMC.
+
+    Names that differ in case alone are one: many file systems could not hold both.
+    """
+    labelled = cells[cells["label"] != UNLABELLED]
+    names = labelled["name"].str.lower()
+    again = names[names.duplicated()]
+    first = labelled.loc[~names.duplicated(), "path"].set_axis(names[~names.duplicated()])
+    twice = cells.loc[again.index, ["path", "name"]]
+    for path, name in twice.itertuples(index=False):
+        text = f"{name} is there twice, first as {first[name.lower()]}; point data.root at one copy"
         problems.append(Problem("name twice", path, text))
-    return cells[~again].reset_index(drop=True)
+    return cells.drop(index=again.index).reset_index(drop=True)

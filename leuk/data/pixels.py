@@ -21,10 +21,11 @@ import pandas as pd
 from rich.progress import track
 
 from leuk.data.decode import DIGEST, THUMB, Decoded, Frame, UnusableError, decode
-from leuk.errors import DataError
+from leuk.errors import DataError, StoreError
 from leuk.store.artefacts import discard, make_once
 from leuk.store.atomic import ensure_room, write_json
 from leuk.store.digest import digest
+from leuk.store.foreign import read_arrays
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +108,11 @@ class PixelStore:
 
     @classmethod
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
-        facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
-        with np.load(folder / "cells.npz") as arrays:
-            columns = {name: arrays[name] for name in arrays.files}
+        try:
+            facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
+            columns = read_arrays(folder / "cells.npz")
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder}: no store of pixels ({error}); remove it") from error
         count = len(columns["kept"])
 
         def mapped(name: str, *shape: int) -> npt.NDArray[np.uint8]:

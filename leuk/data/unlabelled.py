@@ -1,11 +1,11 @@
 """Images that are no part of a data set: those of a folder, those that a text names, or one."""
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from leuk.data.layouts import IMAGE_SUFFIXES, files_below
+from leuk.data.layouts import IMAGE_SUFFIXES
+from leuk.data.walk import files_below, shown
 from leuk.errors import DataError
 
 _EXPECTED = " or ".join(sorted(IMAGE_SUFFIXES))
@@ -59,18 +59,23 @@ def find_images(where: str) -> Images:
             "them, or a text file with a path a line"
         )
     if _is_image(place.name):
-        return Images([Image(_shown(place.name), place)], {})
+        return Images([Image(shown(place.name), place)], {})
     return Images(_of_text(where, place), {})
 
 
 def _of_folder(where: str, folder: Path) -> Images:
-    names = [name for name in files_below(folder) if not Path(name).name.startswith(".")]
-    images = sorted(name for name in names if _is_image(name))
-    others = Counter(Path(name).suffix.lower() for name in names if not _is_image(name))
-    if not images:
+    images: list[Image] = []
+    others: Counter[str] = Counter()
+    for one in files_below(folder):
+        name = Path(one.path)
+        if one.folder or (_is_image(name.name) and not name.name.startswith(".")):
+            images.append(Image(shown(one.path), folder / name, one.wrong))
+        elif not name.name.startswith("."):
+            others[name.suffix.lower()] += 1
+    if not any(_is_image(one.path.name) for one in images):
         there = f"; it holds {', '.join(filter(None, sorted(others)))} files" if others else ""
         raise DataError(f"images={where}: no {_EXPECTED} image in it{there}")
-    return Images([Image(_shown(name), folder / name) for name in images], dict(others))
+    return Images(sorted(images, key=lambda one: str(one.path)), dict(others))
 
 
 def _of_text(where: str, text: Path) -> list[Image]:
@@ -84,7 +89,7 @@ def _of_text(where: str, text: Path) -> list[Image]:
     named = [line for line in named if line and not line.startswith("#")]
     if not named or any("\0" in name for name in named):
         raise DataError(f"images={where}: no path in it; write one a line")
-    return [Image(name, text.parent / name, _problem(name)) for name in named]
+    return [Image(shown(name), text.parent / name, _problem(name)) for name in named]
 
 
 def _problem(name: str) -> str:
@@ -93,8 +98,3 @@ def _problem(name: str) -> str:
 
 def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _shown(name: str) -> str:
-    """A name that every encoding of results can hold; those of files may be any bytes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

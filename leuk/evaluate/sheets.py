@@ -38,7 +38,7 @@ def rows_figure(rows: Mapping[str, Images]) -> Figure:
     for row, (name, cells) in enumerate(rows.items()):
         strip = _side_by_side(cells)
         axes.imshow(strip, extent=(0, len(cells), row + 1 - _GAP, row), interpolation="nearest")
-        axes.text(-0.1, row + 0.5, name, ha="right", va="center")
+        axes.text(-0.1, row + 0.5, name, ha="right", va="center", parse_math=False)
     axes.set(xlim=(0, most), ylim=(len(rows), 0), aspect="auto")
     axes.axis("off")
     figure.subplots_adjust(left=_MARGIN / width, right=1, top=1, bottom=0)

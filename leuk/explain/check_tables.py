@@ -13,6 +13,7 @@ from leuk.explain.checked import Checked
 from leuk.explain.cohort import Cohort
 from leuk.explain.overlays import title_of
 from leuk.store.atomic import whole_file, write_text
+from leuk.store.spreadsheet import csv_text
 
 REPORTED = (
     "insertion_minus_deletion_black",
@@ -66,11 +67,11 @@ def save_checks(
         ``tables``.
     """
     for name in TABLES:
-        write_text(folder / f"{name}.csv", getattr(checked, name).to_csv(index=False))
-    write_text(folder / "agreement.csv", checked.agreement.to_csv(index_label="method"))
+        write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
+    write_text(folder / "agreement.csv", csv_text(checked.agreement, "method"))
     cells = checked.cells.copy()
     cells.insert(1, "row", cohort.cells["row"].to_numpy()[cells.pop("cell")])
-    write_text(folder / "measured_cells.csv", cells.to_csv(index=False))
+    write_text(folder / "measured_cells.csv", csv_text(cells))
     _save_curves(folder / "curves.png", checked, title)
     summary = checked.summary()
     said = {name: _said(found) for name, found in summary["methods"].items()}
@@ -97,7 +98,11 @@ def _save_curves(path: Path, checked: Checked, title: str) -> None:
     """Deletion above insertion, a column a way of hiding pixels; controls thin and grey."""
     ways = list(dict.fromkeys(checked.curves["hide"]))
     figure = Figure(figsize=(4.2 * len(ways) + 2.0, 6.6), layout="constrained")
-    figure.suptitle(f"{title}\nprobability of the predicted class, mean over subjects", fontsize=11)
+    figure.suptitle(
+        f"{title}\nprobability of the predicted class, mean over subjects",
+        fontsize=11,
+        parse_math=False,
+    )
     axes = figure.subplots(2, len(ways), squeeze=False, sharex=True, sharey=True)
     for line, curve, words in zip(
         axes,

@@ -195,8 +195,9 @@ class Canvas:
         self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
 
     def text(self, text: str, left: float, top: float, size: float = _FONT, **how: Any) -> None:
-        """Write from a point, downwards unless ``how`` says otherwise."""
-        self.axes.text(left, top, text, fontsize=size, **{"va": "top", **how})
+        """Write from a point, downwards unless ``how`` says otherwise; dollars are no formula."""
+        how = {"va": "top", "parse_math": False, **how}
+        self.axes.text(left, top, text, fontsize=size, **how)
 
     def map(self, drawn: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
         """Draw one map on its cell; ``place`` is left, top and side."""

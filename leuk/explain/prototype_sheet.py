@@ -42,7 +42,7 @@ def save_prototypes(
     most = max(map(len, rows))
     size = (max(4.0, _INCH * most), _INCH * 1.15 * len(rows) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title, fontsize=9, parse_math=False)
     axes = figure.subplots(len(rows), most, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()

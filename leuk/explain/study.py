@@ -28,6 +28,7 @@ from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gallery import draw_all
 from leuk.explain.panels import panel_name
 from leuk.store.atomic import whole_file, write_json, write_text
+from leuk.store.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def manifest(cohort: Cohort) -> str:
         panel_name(row) if shown else ""
         for row, shown in zip(cohort.cells["row"], cohort.cells["shown"], strict=True)
     ]
-    return table.to_csv(index=False)
+    return csv_text(table)
 
 
 def _joined(parts: Sequence[Attribution]) -> Attribution:

@@ -146,7 +146,7 @@ def save_figure_10(
         title: over the picture.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(2, len(found), squeeze=False)
     for column, (name, maps) in enumerate(found.items()):
         drawn = drawn_of(name, maps)

@@ -22,6 +22,7 @@ CUT = "cut_"
 """Before the hash that ends the variant of a cell with too many settings."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+_NAME = re.compile(r"\w[\w .,+@=-]*")
 _FOLD = re.compile(r"fold_(\d+)")
 _BETWEEN_SETTINGS = re.compile(r"-(?=[A-Za-z])")
 """Keys begin with a letter, and what follows the dash of -1 or 1e-05 does not."""
@@ -85,6 +86,18 @@ class Cell:
         """The folder's name without seed and fold, for a line of a table."""
         parts = (self.model, self.augmentation, self.split, self.line.variant)
         return "-".join(part for part in parts if part)
+
+    def check(self) -> None:
+        """Refuse names that no cell has.
+
+        Raises:
+            ValueError: one that could not be a folder's, or would mean something on a page.
+        """
+        for axis in ("model", "augmentation", "split"):
+            if not _NAME.fullmatch(getattr(self, axis)):
+                raise ValueError(f"cell.{axis} is no name: {getattr(self, axis)!a}")
+        if _UNSAFE.search(self.variant.replace("_", "")):
+            raise ValueError(f"cell.variant is no name: {self.variant!a}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in a record."""

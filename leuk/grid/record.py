@@ -6,9 +6,12 @@ Written whole at the start (running), on failure and at the end; resume, dry run
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+
+import pydantic
 
 from leuk.errors import StoreError
 from leuk.grid.cell import Cell
@@ -76,7 +79,7 @@ class Record:
         """Read the record of a cell's folder.
 
         Raises:
-            StoreError: missing, damaged, or written by a newer leuk.
+            StoreError: missing, damaged, written by a newer leuk, or by something else.
         """
         path = folder / FILE
         try:
@@ -84,10 +87,15 @@ class Record:
             schema = values.pop("schema")
             if schema > SCHEMA:
                 raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
-            return cls(**{**values, "cell": Cell(**values["cell"])})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            _refuse_unknown(cls, values)
+            _refuse_unknown(Cell, values["cell"])
+            record = _types().validate_python(values)
+            record.cell.check()
+            return record
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
-                f"{path}: no readable record ({error}); remove the folder and run the cell again"
+                f"{path}: no readable record ({_said(error)}); remove the folder and run the cell "
+                "again"
             ) from error
 
     @property
@@ -105,6 +113,24 @@ class Record:
             "message": str(error).strip() or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
         }
+
+
+@cache
+def _types() -> "pydantic.TypeAdapter[Record]":
+    """What the values of a file must be."""
+    return pydantic.TypeAdapter(Record)
+
+
+def _refuse_unknown(form: type[Any], values: Mapping[str, Any]) -> None:
+    if unknown := values.keys() - {one.name for one in fields(form)}:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!a}")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, pydantic.ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 def read_records(sweep: Path) -> tuple[list[Record], list[str]]:

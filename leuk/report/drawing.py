@@ -124,7 +124,7 @@ def labelled_rows(
         top=1 - above / high,
         wspace=0.06,
     )
-    axes[0].set_yticks(range(len(names)), names, fontsize=8)
+    axes[0].set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure, axes
 
@@ -136,7 +136,7 @@ def titled(axes: Axes, text: str) -> None:
         if lines[-1] and len(lines[-1]) + len(word) > 30:
             lines.append("")
         lines[-1] += word
-    axes.set_title("\n".join(lines), fontsize=8)
+    axes.set_title("\n".join(lines), fontsize=8, parse_math=False)
 
 
 def style_of(augmentation: str) -> dict[str, Any]:

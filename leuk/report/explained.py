@@ -9,8 +9,12 @@ from PIL import Image
 
 from leuk.grid.record import Record
 from leuk.report.results import Group
+from leuk.store.foreign import file_in
 
 _WIDEST = 1100
+_LARGEST = 8000
+"""Most pixels a side of a picture; leuk's own have some thousand."""
+
 _COLOURS = 192
 _MOST = 24
 """Pictures on a page; the others lie in the folders of their cells."""
@@ -53,7 +57,7 @@ def _of_group(sweep: Path, group: Group) -> list[Explained]:
 
 
 def _of_record(sweep: Path, line: str, record: Record) -> Iterator[Explained]:
-    folder = (sweep / record.cell.folder).resolve()
+    folder = sweep / record.cell.folder
     for method, said in record.explanations.items():
         if not isinstance(said, dict) or method == _TOGETHER:
             continue
@@ -76,14 +80,13 @@ def _small(folder: Path, name: object) -> bytes | None:
     """A picture of a cell's own folder as a small PNG; None where there is none to read."""
     if not isinstance(name, str):
         return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder):
-        return None
     try:
-        with Image.open(path) as image:
+        with Image.open(file_in(folder, name), formats=("PNG",)) as image:
+            if max(image.size) > _LARGEST:
+                return None
             image.thumbnail((_WIDEST, 4 * _WIDEST))
             small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.FASTOCTREE)
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     buffer = io.BytesIO()
     small.save(buffer, "PNG")

@@ -13,6 +13,7 @@ from leuk.errors import StoreError
 from leuk.evaluate.sheets import save_rows
 from leuk.evaluate.vectors import Images
 from leuk.report.sections import Grid, Section
+from leuk.store.foreign import read_arrays
 
 QUALITY = "quality.json"
 """What ``leuk synthesize`` leaves beside a GAN's cells."""
@@ -188,7 +189,7 @@ def shown_cells(folders: Iterable[Path]) -> dict[str, Images]:
     for folder in folders:
         for file in sorted(folder.glob("cells_*.npz")):
             cls = file.stem.removeprefix("cells_")
-            with np.load(file) as cells:
-                rows.setdefault(f"real {cls}", cells["real"])
-                rows[f"{folder.name.split('-')[0]} {cls}"] = cells["made"]
+            cells = read_arrays(file)
+            rows.setdefault(f"real {cls}", cells["real"])
+            rows[f"{folder.name.split('-')[0]} {cls}"] = cells["made"]
     return rows

@@ -1,5 +1,6 @@
 """The cells that a sweep's GANs made: how many, a look at them, and how good they are if judged."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from leuk.report.gan_tables import (
     shown_cells,
 )
 from leuk.report.sections import Grid, Section
+from leuk.store.foreign import file_in
+
+log = logging.getLogger(__name__)
 
 _SHOWN = 12
 
@@ -86,8 +90,9 @@ def _judged(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], li
         try:
             report = read_quality([path])[path.parent]
             if names.intersection(report.get("artefacts", [])):
+                quality_parts({path.parent: report})
                 found[path.parent] = report
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
             problems.append(f"- {path}: cannot be read ({error}); run leuk synthesize again")
     return found, problems
 
@@ -100,9 +105,12 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
     """
     made = made_with_gans(records)
     rows: dict[str, Images] = {}
-    for name, cells in shown_cells(_judged(sweep, made)[0]).items():
-        if name.startswith("real"):
-            rows[name] = cells[:_SHOWN]
+    try:
+        kept = shown_cells(_judged(sweep, made)[0])
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("made cells that were judged cannot be shown (%s)", error)
+        kept = {}
+    rows |= {name: cells[:_SHOWN] for name, cells in kept.items() if name.startswith("real")}
     for record in made:
         for cls, cells in _cells(sweep, record).items():
             rows.setdefault(f"{record.cell.augmentation} {cls}", cells)
@@ -121,11 +129,11 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
 def _cells(sweep: Path, record: Record) -> dict[str, Images]:
     """The first made cells of each class; none where the artefact is gone or damaged."""
     told = Path(str(record.data["synthetic"].get("cells")))
-    beside = sweep.parent.parent / "artefacts" / "synthetic" / told.name
-    folder = beside if beside.is_dir() else told
+    # Where the record says they are is the place of another host, or anywhere.
+    folder = sweep.parent.parent / "artefacts" / "synthetic" / told.name
     try:
-        pixels = np.load(folder / "cells.npy", mmap_mode="r")
-        labels = pd.read_csv(folder / "origin.csv")["label"].to_numpy()
+        pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")
+        labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()
     except (OSError, ValueError, KeyError):
         return {}
     found = {label.folder: np.flatnonzero(labels == label)[:_SHOWN] for label in Label}

@@ -4,6 +4,7 @@ Numbers, tables and figures are those of :mod:`leuk.report.sweep_report`; here t
 order. Nothing of a record reaches the page but as text, which the template escapes.
 """
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,13 @@ def report_page(parts: PageParts) -> str:
 
 def missing_page(name: str, problems: Sequence[str]) -> str:
     """The page of a folder that has no record to report of: what is missing, and what to do."""
-    return render("missing.html", title=f"{name}: nothing to report", name=name, problems=problems)
+    return render(
+        "missing.html",
+        title=f"{name}: nothing to report",
+        name=name,
+        command=shlex.join(["leuk", "train", "-m", f"name={name}"]),
+        problems=problems,
+    )
 
 
 def tiles(parts: PageParts) -> list[tuple[str, str]]:

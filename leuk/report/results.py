@@ -19,6 +19,8 @@ from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import FILE, Record, read_records
 from leuk.report.naming import in_order, line_names
+from leuk.store.foreign import file_in
+from leuk.store.spreadsheet import restored
 
 Key = tuple[int, int]
 """Seed and fold of a run."""
@@ -171,7 +173,14 @@ def _without_record(sweep: Path) -> list[str]:
 
 
 def _read_run(sweep: Path, record: Record) -> Run:
-    path = sweep / record.cell.folder / (record.predictions or "predictions.csv")
+    folder, name = sweep / record.cell.folder, record.predictions or "predictions.csv"
+    try:
+        path = file_in(folder, name)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{folder / name}: no readable predictions ({error}); remove the folder and run the "
+            "cell again"
+        ) from error
     parts = read_predictions(path)
     counts = record.data.get("counts", {})
     for name, part in parts.items():
@@ -198,7 +207,7 @@ def read_predictions(path: Path) -> dict[str, Part]:
     again = "remove the folder and run the cell again"
     try:
         table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
     if lacking := [name for name in _COLUMNS if name not in table]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
@@ -233,7 +242,8 @@ def _part(table: pd.DataFrame) -> Part:
         for name in table
         if str(name).startswith(BASELINE)
     }
-    return Part(sample, table["path"].to_numpy().astype(str), baselines)
+    paths = np.array([restored(str(path)) for path in table["path"]], dtype=str)
+    return Part(sample, paths, baselines)
 
 
 def _holes(groups: Sequence[Group]) -> list[str]:

@@ -9,9 +9,9 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
 
+from leuk.config.stored import read_plain
+from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.results import Group
 from leuk.report.sections import Grid, Section
@@ -127,11 +127,11 @@ def last_command(sweep: Path) -> str:
     single = sorted(sweep.glob("*/.hydra/overrides.yaml"))
     try:
         if multirun.is_file():
-            task = OmegaConf.select(OmegaConf.load(multirun), "hydra.overrides.task")
+            task = read_plain(multirun)["hydra"]["overrides"]["task"]
             return shlex.join(["leuk", "train", "-m", *map(str, task or ())])
         if single:
-            return shlex.join(["leuk", "train", *map(str, OmegaConf.load(single[0]))])
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
+            return shlex.join(["leuk", "train", *map(str, read_plain(single[0]))])
+    except (StoreError, KeyError, TypeError):
         return ""
     return ""
 
@@ -143,8 +143,8 @@ def common_overrides(sweep: Path, groups: Iterable[Group]) -> list[str]:
     for records in lines:
         path = sweep / records[0].cell.folder / ".hydra" / "overrides.yaml"
         try:
-            given = [str(text).partition("=")[::2] for text in OmegaConf.load(path)]
-        except (OSError, ValueError, TypeError, yaml.YAMLError):
+            given = [str(text).partition("=")[::2] for text in read_plain(path)]
+        except (StoreError, TypeError):
             return []
         for key, value in given:
             found.setdefault(key, []).append(value)

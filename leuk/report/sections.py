@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from leuk.store.atomic import write_text
+from leuk.store.spreadsheet import csv_text
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Section:
     def write(self, folder: Path) -> None:
         """Write ``<name>.md`` and ``<name>.csv``."""
         write_text(folder / f"{self.name}.md", self.markdown + "\n")
-        write_text(folder / f"{self.name}.csv", self.table.to_csv(index=False))
+        write_text(folder / f"{self.name}.csv", csv_text(self.table))
 
 
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:

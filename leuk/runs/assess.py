@@ -26,6 +26,7 @@ from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, figures
 from leuk.store.atomic import write_text
+from leuk.store.spreadsheet import csv_text
 
 _BATCH = 64
 
@@ -206,7 +207,7 @@ def save_predictions(
         )
         table.insert(0, "part", stage)
         tables.append(table.join(baselines.add_prefix("baseline_")))
-    write_text(path, pd.concat(tables).to_csv(index=False))
+    write_text(path, csv_text(pd.concat(tables)))
 
 
 def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
@@ -216,4 +217,4 @@ def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
         table = per_subject(sample, 0.5)
         table.insert(0, "part", stage)
         tables.append(table)
-    write_text(path, pd.concat(tables).to_csv(index=False))
+    write_text(path, csv_text(pd.concat(tables)))

@@ -13,7 +13,8 @@ from PIL import Image
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.runs.synthesis import Synthetic
-from leuk.store.atomic import whole_folder
+from leuk.store.atomic import whole_folder, write_text
+from leuk.store.spreadsheet import csv_text
 
 PART = "C-NMC_training_data/fold_0"
 """Where the images are under the folder, so that ``data=cnmc data.root=FOLDER`` reads them."""
@@ -45,7 +46,7 @@ def write_balanced_set(target: Path, data: CNMCDataModule, made: Synthetic) -> i
         _write(folder, manifest["file"].tolist()[:real], data.dataset.data[rows])
         _write(folder, manifest["file"].tolist()[real:], made.pixels)
         np.save(folder / ARRAY, made.pixels)
-        manifest.to_csv(folder / MANIFEST, index=False)
+        write_text(folder / MANIFEST, csv_text(manifest))
     return len(manifest)
 
 

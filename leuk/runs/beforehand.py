@@ -1,6 +1,7 @@
 """What can be known to fail before any work: parts that cannot be built, data that is not there."""
 
 import logging
+import os
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -26,6 +27,9 @@ from leuk.store.artefacts import NotMadeError, only_found
 from leuk.store.atomic import ensure_writable
 
 log = logging.getLogger(__name__)
+
+LOG = "leuk.log"
+"""File in a cell's folder, as ``hydra.job_logging`` names it."""
 
 REPLACED = ".replaced"
 """Folder below a sweep's where the folders of cells go that are run again with other settings."""
@@ -95,6 +99,20 @@ def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
             raise StoreError(f"{folder}: two jobs of this sweep would write there")
     for outputs in {str(cfg.outputs) for cfg in cells}:
         ensure_writable(Path(outputs), "outputs")
+    for folder in folders:
+        if folder.is_dir():
+            ensure_writable(folder, "outputs")
+            _check_writable(folder / LOCK, folder / LOG)
+
+
+def _check_writable(*files: Path) -> None:
+    """Refuse files that somebody else's run has left for nobody else to write."""
+    for file in files:
+        if file.exists() and not os.access(file, os.W_OK, effective_ids=True):
+            raise StoreError(
+                f"{file}: cannot be written (Permission denied); have its owner allow it, or "
+                "choose another folder with outputs=DIR"
+            )
 
 
 def _check_trainer(cfg: DictConfig) -> None:

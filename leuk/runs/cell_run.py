@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.errors import LeukError
+from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, State, look_at
-from leuk.runs.classifier_fit import fitted_classifier
+from leuk.runs.classifier_fit import fitted_classifier, forget_fit
+from leuk.runs.disk import told_of_disk
 from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
 from leuk.runs.judging import judge
 from leuk.runs.launching import place
@@ -100,8 +101,9 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
     try:
         record.versions = {"python": platform.python_version()}
         record.versions |= {name: version(name) for name in LIBRARIES}
-        record.write(folder)
-        _live(cfg, folder, record)
+        with told_of_disk(folder):
+            record.write(folder)
+            _live(cfg, folder, record)
         record.status = "complete"
     except LeukError as error:
         record.fail(error)
@@ -110,7 +112,20 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
         record.fail(error)
         log.exception("%s: failed", name)
     record.timings["total"] = round(time.perf_counter() - started, 3)
-    record.write(folder)
+    _leave(folder, record)
+
+
+def _leave(folder: Path, record: Record) -> None:
+    """Write how a cell ended, or say that this cannot be: then it counts as stopped."""
+    try:
+        with told_of_disk(folder):
+            record.write(folder)
+    except StoreError as error:
+        record.fail(error)
+        log.error("%s: its record cannot be written: %s", record.cell.folder, error)
+    else:
+        if record.status == "complete":
+            forget_fit(folder)
 
 
 def _live(cfg: DictConfig, folder: Path, record: Record) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -14,17 +15,23 @@ from omegaconf import DictConfig
 from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
+from leuk.errors import StoreError
 from leuk.grid.record import WENT_ON, Record
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.curves import curves
 from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer, told_of_memory
 from leuk.runs.synthesis import class_weights
+from leuk.store.atomic import whole_file
 
 log = logging.getLogger(__name__)
 
 RESUME = "checkpoints/resume"
 """Where a cell keeps what a stopped fit goes on from."""
+
+FITTED = "checkpoints/fitted.ckpt"
+"""The best weights of a fit that ended, until the cell is complete: a stop while it is tested or
+explained costs no fit."""
 
 
 def fitted_classifier(
@@ -40,13 +47,16 @@ def fitted_classifier(
     seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = _new(cfg, data, record)
     callbacks = build_named(cfg.callbacks)
+    channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
+    if _fitted_before(folder, classifier, record):
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return classifier.to(memory_format=layout)
     stopped = last_whole(folder / RESUME)
     if stopped is not None:
         read_checkpoint(stopped, classifier.stamp)
         record.warnings.append(WENT_ON)
     with curves(cfg) as loggers:
         trainer = _trainer(cfg, folder, [*callbacks.values()], loggers)
-        channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
         record.device = describe(trainer, channels_last)
         log.info("%s: fitting on %s", record.cell.folder, _said(record))
         with told_of_memory("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
@@ -55,8 +65,33 @@ def fitted_classifier(
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
         classifier.load_state_dict(weights)
+        kept = {"state_dict": weights, "stamp": classifier.stamp, "device": record.device}
+        with whole_file(folder / FITTED) as temporary:
+            torch.save(kept, temporary)
     shutil.rmtree(folder / RESUME, ignore_errors=True)
     return classifier
+
+
+def forget_fit(folder: Path) -> None:
+    """Remove what only a cell that is not complete needs of its fit."""
+    (folder / FITTED).unlink(missing_ok=True)
+
+
+def _fitted_before(folder: Path, classifier: Classifier, record: Record) -> bool:
+    """Take the weights of a fit that ended before the cell was stopped, where there are some."""
+    path = folder / FITTED
+    if not path.is_file():
+        return False
+    try:
+        values = read_checkpoint(path, classifier.stamp)
+    except StoreError as error:
+        log.warning("%s; the cell is fitted again", error)
+        return False
+    classifier.load_state_dict(values["state_dict"])
+    record.device = values["device"]
+    record.warnings.append(WENT_ON)
+    log.info("%s: fitted already, going on after that", record.cell.folder)
+    return True
 
 
 def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:

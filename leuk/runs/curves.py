@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from omegaconf import DictConfig
 
 from leuk.errors import ConfigError
@@ -21,6 +21,9 @@ _NEEDS = {
 """The package that each of Lightning's loggers needs; the extra ``loggers`` installs them."""
 
 _LOCK = ".loggers.lock"
+
+_CURVES = "metrics.csv"
+"""What Lightning calls the file of its CSV logger."""
 
 
 def check_loggers(cfg: DictConfig) -> None:
@@ -45,6 +48,8 @@ def curves(cfg: DictConfig) -> Iterator[list[Logger]]:
     with FileLock(Path(str(cfg.outputs)) / _LOCK):
         loggers: list[Any] = list(build_named(cfg.logger).values())
         for logger in loggers:
+            if isinstance(logger, CSVLogger):
+                _keep(Path(logger.log_dir) / _CURVES)
             _ = logger.experiment
     try:
         yield loggers
@@ -53,3 +58,10 @@ def curves(cfg: DictConfig) -> Iterator[list[Logger]]:
             if isinstance(logger, WandbLogger):
                 # Or the next cell of this process would write into the same run.
                 logger.experiment.finish()
+
+
+def _keep(curve: Path) -> None:
+    """Give the curve of a fit that was stopped a name of its own; the logger would remove it."""
+    if curve.is_file():
+        before = len(list(curve.parent.glob(f"{curve.stem}-*{curve.suffix}")))
+        curve.rename(curve.with_stem(f"{curve.stem}-{before + 1}"))

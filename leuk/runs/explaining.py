@@ -16,6 +16,7 @@ from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, Frame, decode
 from leuk.data.layouts import IMAGE_SUFFIXES
+from leuk.data.walk import files_below, shown
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import Cohort, unlabelled_cohort
@@ -126,14 +127,16 @@ def _files(images: str) -> list[Path]:
     folder = Path(images).expanduser()
     if not folder.is_dir():
         raise DataError(f"images={images}: no such folder; name one that holds cell images")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    found = []
+    for one in files_below(folder):
+        path = folder / one.path
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if one.wrong:
+                raise DataError(f"images={images}: {shown(one.path)}: {one.wrong}")
+            found.append(path)
     if not found:
         raise DataError(f"images={images}: no .bmp or .png image in it")
-    return found
+    return sorted(found)
 
 
 def _cohort_of(
@@ -153,7 +156,7 @@ def _cohort_of(
     images = pixels.permute(0, 3, 1, 2).float().div(255)
     behind = choose_background(data.part("train"), cfg.explain_background, data.seed)
     return unlabelled_cohort(
-        [path.relative_to(root).as_posix() for path in files],
+        [shown(path.relative_to(root).as_posix()) for path in files],
         images,
         _scores(classifier, trainer, images),
         data.bank.gather(torch.tensor(behind), torch.device("cpu"))["images"],

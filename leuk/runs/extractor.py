@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from leuk.classifiers.classifier import Classifier
 from leuk.config.ranges import Count
+from leuk.config.stored import read_stored
 from leuk.config.targets import check_targets
 from leuk.errors import ConfigError
 from leuk.evaluate.features import Network
@@ -35,7 +36,7 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
                 f"extractor.run={run}: no {file} in it; name the folder of a finished cell, "
                 "below outputs/runs/NAME"
             )
-    target = str(OmegaConf.load(folder / _CONFIG).model._target_)
+    target = str(OmegaConf.select(read_stored(folder / _CONFIG), "model._target_"))
     check_targets({"extractor": {"_target_": target}})
     form = get_class(target)
     if not issubclass(form, Classifier):

@@ -1,7 +1,6 @@
 """What a run's training cells look like to its classifier: worked out once, kept in its folder."""
 
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from leuk.evaluate.vectors import Floats
 from leuk.runs.asking import Asker
 from leuk.runs.finished import Finished
 from leuk.store.atomic import whole_file
+from leuk.store.foreign import read_arrays
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,12 @@ def _read(path: Path, key: str) -> Familiarity | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            if str(kept["key"]) != key:
-                log.info("%s: of other weights; worked out anew", path)
-                return None
-            cells = Familiar(kept["features"], float(kept["limit"]))
-            return Familiarity(cells, float(kept["smallest"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        kept = read_arrays(path)
+        if str(kept["key"]) != key:
+            log.info("%s: of other weights; worked out anew", path)
+            return None
+        cells = Familiar(kept["features"], float(kept["limit"]))
+        return Familiarity(cells, float(kept["smallest"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s: cannot be read (%s); worked out anew", path, error)
         return None

@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from leuk.classifiers.classifier import Classifier
+from leuk.config.stored import check_complete, read_stored
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
@@ -42,8 +42,8 @@ class Finished:
             run: the folder, below ``outputs/runs/<name>``.
 
         Raises:
-            ConfigError: no finished cell there.
-            StoreError: its record cannot be read.
+            ConfigError: no finished cell there, or its config names what may not be built.
+            StoreError: its record or its config cannot be read.
         """
         folder = Path(run).expanduser().resolve()
         advice = "name the folder of a finished cell, below outputs/runs/NAME"
@@ -61,7 +61,8 @@ class Finished:
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
                 raise ConfigError(f"run={run}: no {file} in it; {advice}")
-        cfg = cast(DictConfig, OmegaConf.load(folder / CONFIG))
+        cfg = read_stored(folder / CONFIG)
+        check_complete(folder / CONFIG, cfg)
         # Where a moved folder's artefacts are now; a cache of its own stays what it was.
         if folder.parent.parent.name == "runs":
             cfg.outputs = str(folder.parents[2])
@@ -97,7 +98,7 @@ class Finished:
         read_checkpoint(path, stamp)
         try:
             loaded = form.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             what = " ".join(str(error).split())
             raise StoreError(
                 f"{path}: not weights of this leuk's {form.__name__}, but of another version's "

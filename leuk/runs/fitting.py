@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.errors import TrainingError
+from leuk.runs.checkpoints import WholeCheckpoints
 
 
 def build_trainer(
@@ -25,7 +26,11 @@ def build_trainer(
         changes: arguments of the trainer that differ from the config's.
     """
     trainer: Trainer = instantiate(
-        cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **changes
+        cfg.trainer,
+        callbacks=callbacks,
+        default_root_dir=str(folder),
+        plugins=[WholeCheckpoints()],
+        **changes,
     )
     return trainer
 
@@ -48,7 +53,7 @@ def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[
 
 @contextmanager
 def told_of_memory(key: str, batch_size: int) -> Iterator[None]:
-    """Say which batch size to try where a device has no memory for one.
+    """Say which batch size to try where a device, or a process that loads, has no memory for one.
 
     Args:
         key: of the batch size.
@@ -60,6 +65,11 @@ def told_of_memory(key: str, batch_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the CPU's allocator raises no class of its own
+        if "DataLoader worker" in str(error):
+            raise TrainingError(
+                "a loading process was ended from outside, as the kernel does where memory is "
+                f"short; start again, with fewer data.workers or a smaller {key} if it recurs"
+            ) from error
         full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not full:
             raise

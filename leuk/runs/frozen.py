@@ -12,6 +12,7 @@ from leuk.evaluate.thresholds import DEFAULT
 from leuk.evaluate.vectors import Floats
 from leuk.grid.record import FILE
 from leuk.runs.finished import Finished
+from leuk.store.foreign import file_in
 
 THRESHOLDS = {"youden": "youden", "0.5": DEFAULT, "sensitivity": "sensitivity95"}
 """What can be asked for, and what a record calls it."""
@@ -89,6 +90,7 @@ def _validation(finished: Finished) -> pd.DataFrame:
     name = finished.record.predictions
     path = finished.folder / (name or "predictions.csv")
     try:
+        path = file_in(finished.folder, name or "predictions.csv")
         # As text, since pandas may miss a number by its last digit, and with it a threshold.
         table = pd.read_csv(path, usecols=["part", "label", "score"], dtype={"score": str})
         return table[table["part"] == "val"].astype({"score": np.float64})

@@ -21,9 +21,9 @@ from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
-from leuk.runs.checkpoints import last_whole
+from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.device import describe
-from leuk.runs.fitting import build_named, build_trainer
+from leuk.runs.fitting import build_named, build_trainer, told_of_memory
 from leuk.runs.identity import NEUTRAL
 from leuk.store.artefacts import make_once, unfinished
 from leuk.store.atomic import write_json
@@ -71,7 +71,12 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 
 
 def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
-    """The GAN of an artefact, on the CPU."""
+    """The GAN of an artefact, on the CPU.
+
+    Raises:
+        StoreError: its file holds something else than weights.
+    """
+    read_checkpoint(folder / WEIGHTS, {})
     gan = form_of(cfg).load_from_checkpoint(folder / WEIGHTS, map_location="cpu", weights_only=True)
     assert isinstance(gan, Adversarial)
     return gan.eval()
@@ -146,7 +151,8 @@ def _fit(
     limit_epochs(trainer, gan, len(rows) // cfg.gan_fit.batch_size)
     stopped = last_whole(scratch / "checkpoints")
     started = time.perf_counter()
-    trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
+    with told_of_memory("gan_fit.batch_size", cfg.gan_fit.batch_size):
+        trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
         "whole": stopped is None,

@@ -23,7 +23,7 @@ from leuk.runs.assess import (
     save_predictions,
     save_subjects,
 )
-from leuk.runs.fitting import build_named, build_trainer, one_device
+from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_memory
 from leuk.runs.measures import measured
 from leuk.runs.prototypes import tie_prototypes
 
@@ -52,7 +52,8 @@ def judge(
         record.explanations["prototypes"] = tied
     judged = {}
     for part, ask in (("val", trainer.validate), ("test", trainer.test)):
-        ask(classifier, datamodule=data, verbose=False)
+        with told_of_memory("data.batch_size", cfg.data.batch_size):
+            ask(classifier, datamodule=data, verbose=False)
         judged[part] = classifier.collected()
     _take_down(folder, data, judged, record)
     record.explanations |= explain.summary

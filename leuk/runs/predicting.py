@@ -27,14 +27,13 @@ from leuk.runs.overlaying import save_maps
 from leuk.runs.places import predictions_folder, said_of
 from leuk.store.atomic import ensure_writable, write_json, write_text
 from leuk.store.replaced import check_replaceable
-from leuk.store.spreadsheet import inert
+from leuk.store.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
 TABLE = "predictions.csv"
 SUMMARY = "summary.json"
 
-_TEXTS = ("image", "decision", "why", "overlay", "problem")
 _FLAGS = ("refer", "unfamiliar", "cell_found")
 
 
@@ -257,6 +256,4 @@ def _summary(
 def _as_csv(lines: Sequence[Line]) -> str:
     table = pd.DataFrame([asdict(line) for line in lines])
     table = table.astype(dict.fromkeys(_FLAGS, "boolean"))
-    for column in _TEXTS:
-        table[column] = [inert(text) for text in table[column]]
-    return table.to_csv(index=False)
+    return csv_text(table)

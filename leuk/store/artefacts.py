@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from leuk.errors import StoreError
 from leuk.store.atomic import whole_folder, write_json
 from leuk.store.digest import digest
+from leuk.store.foreign import file_in
 
 log = logging.getLogger(__name__)
 
@@ -109,11 +110,14 @@ def unfinished_name(name: str) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether ``folder`` holds every file its manifest lists, as it lists them."""
+    """Whether ``folder`` holds every file its manifest lists, as it lists them.
+
+    A manifest that names what is no plain file of the folder is damaged.
+    """
     try:
-        listed: dict[str, Any] = json.loads((folder / MANIFEST).read_text())["files"]
-        return all(_facts(folder / name) == facts for name, facts in listed.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        listed: dict[str, Any] = json.loads(file_in(folder, MANIFEST).read_text("utf-8"))["files"]
+        return all(_facts(file_in(folder, name)) == facts for name, facts in listed.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return False
 
 

@@ -29,7 +29,7 @@ def results(folder: Path) -> str:
 def killed_while_fitting(start: Start, outputs: Path, *overrides: str) -> Path:
     """Start a cell and kill it once it has something to go on from; its folder."""
     process = start("train", outputs, *LONG, *overrides)
-    while not (kept := list(outputs.glob("runs/single/*/checkpoints/resume/*.ckpt"))):
+    while not (kept := list(outputs.glob("runs/single/*/checkpoints/resume/[!.]*.ckpt"))):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -42,7 +42,7 @@ def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
     model: str, start: Start, tmp_path: Path
 ) -> None:
     folder = killed_while_fitting(start, tmp_path / "killed", f"model={model}")
-    latest = max((folder / "checkpoints/resume").glob("*.ckpt"))
+    latest = max((folder / "checkpoints/resume").glob("[!.]*.ckpt"))
     torn = latest.with_name("epoch=99999.ckpt")
     torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
     again = start("train", tmp_path / "killed", *LONG, f"model={model}")
@@ -64,7 +64,7 @@ def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
 
 def test_stopped_fit_of_other_settings_is_refused_and_kept(start: Start, tmp_path: Path) -> None:
     folder = killed_while_fitting(start, tmp_path)
-    path = max((folder / "checkpoints/resume").glob("*.ckpt"))
+    path = max((folder / "checkpoints/resume").glob("[!.]*.ckpt"))
     values = torch.load(path, weights_only=True)
     values["stamp"]["settings"] = "others"
     torch.save(values, path)

@@ -125,6 +125,27 @@ def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    "launcher",
+    [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")],
+    ids=["basic", "joblib"],
+)
+def test_twelve_cells_of_the_demo_make_three_gans(
+    launcher: tuple[str, ...], leuk: Leuk, tmp_path: Path
+) -> None:
+    if launcher:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    grid = ("model=cnn,vit,hybrid", "augmentation=none,dcgan,wgan,cgan")
+    assert leuk("train", "-m", "experiment=demo", *grid, *launcher, *QUICK) == 0
+    cells = [path.parent for path in tmp_path.glob("runs/demo/*/record.json")]
+    assert len(cells) == 12
+    assert {Record.read(cell).status for cell in cells} == {"complete"}
+    logs = [(cell / "leuk.log").read_text() for cell in cells]
+    assert sum(log.count("fitting leuk.gans") for log in logs) == 3
+    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     "how",
     [
         ["-m", "hydra/launcher=submitit_local"],

@@ -94,13 +94,13 @@ def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: 
     outputs = tmp_path / "killed"
     overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
     process = start("synthesize", outputs, *overrides)
-    while not list(outputs.glob("artefacts/gan/.*.unfinished/checkpoints/*.ckpt")):
+    while not list(outputs.glob("artefacts/gan/.*.unfinished/checkpoints/[!.]*.ckpt")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not list(outputs.glob("artefacts/gan/*/gan.ckpt"))
-    (latest, *_) = sorted(outputs.glob("artefacts/gan/.*/checkpoints/*.ckpt"), reverse=True)
+    (latest, *_) = sorted(outputs.glob("artefacts/gan/.*/checkpoints/[!.]*.ckpt"), reverse=True)
     torn = latest.with_name("epoch=99999.ckpt")
     torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
     again = start("synthesize", outputs, *overrides)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def test_commands_compose_and_own_no_logic() -> None:
 
 
 def test_nothing_else_lies_at_the_top() -> None:
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,326 @@
+"""Kill a sweep at random moments, start it again after each, and count what is lost.
+
+    python tests/benchmarks/kills.py [--kills 50] [--seed 0] [--folder DIR]
+
+A sweep of six tiny cells, three with a GAN, is run once undisturbed. Then it is run again and
+again in new folders, its process group killed with SIGKILL at drawn moments and started again,
+until there were as many kills as wanted and the last sweep is complete. The moments are of CPU
+time, up to a quarter of what the undisturbed one took, so that they do not depend on what else the
+host does. Prints where each kill hit, and at the end the kills, the complete records that were
+lost or changed, the files that lie half-written where somebody reads them, and whether records,
+predictions and tables equal those of the undisturbed sweep.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+TINY = (
+    "name=k",
+    "trainer=cpu",
+    "data.cells_per_part=54",
+    "data.size=32",
+    "data.resolution=32",
+    "data.batch_size=8",
+    "fit.epochs=3",
+    "fit.patience=3",
+    "gan_fit.epochs=3",
+    "gan_fit.batch_size=4",
+    "gan_fit.checkpoint_every=1",
+    "explain=gradcam",
+    "explain_cells=2",
+)
+"""Overrides that make a cell a matter of seconds."""
+
+AXES = ("seed=0,1,2", "augmentation=none,dcgan")
+
+_MEASURED = ("costs", "run")
+"""Tables of times and commands, which no two runs share."""
+
+_POLL = 0.005
+_LOGS = ("log", "resume")
+"""Folders in which Lightning appends, and those that only a start after a stop looks into."""
+
+
+@dataclass
+class Lost:
+    """What the kills did.
+
+    Attributes:
+        kills: how many hit a sweep at work.
+        records: complete records that were gone or other after a kill.
+        halves: files in their place that cannot be read.
+        different: what is other than in the undisturbed sweep.
+    """
+
+    kills: int = 0
+    records: list[str] = field(default_factory=list)
+    halves: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nothing was lost."""
+        return not (self.records or self.halves or self.different)
+
+    def __str__(self) -> str:
+        equal = "equal" if not self.different else f"DIFFERENT: {self.different}"
+        return (
+            f"kills {self.kills}, records lost {len(self.records)} {self.records or ''}, half-read "
+            f"files {len(self.halves)} {self.halves or ''}, metrics {equal}"
+        )
+
+
+def context() -> ForkServerContext:
+    """Processes that begin with everything imported, so that no kill is spent on imports."""
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(["leuk.cli", "leuk.commands.train", "leuk.explain.callback"])
+    return made
+
+
+def _sweep(outputs: Path, overrides: Sequence[str]) -> None:
+    from leuk.cli import main
+
+    os.setsid()
+    printed = os.open(printed_by(outputs), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    torch.set_num_threads(1)
+    sys.exit(main(["train", "-m", f"outputs={outputs}", *overrides]))
+
+
+def start(forks: ForkServerContext, outputs: Path, overrides: Sequence[str]) -> ForkServerProcess:
+    """Start a sweep as the leader of a process group of its own."""
+    process = forks.Process(target=_sweep, args=(outputs, overrides))
+    process.start()
+    return process
+
+
+def printed_by(outputs: Path) -> Path:
+    """Where the sweeps that write to a folder print."""
+    return outputs.with_suffix(".txt")
+
+
+def kill_after(process: ForkServerProcess, outputs: Path, seconds: float) -> bool:
+    """Kill a sweep once it has worked for so much CPU time; whether it was still at work.
+
+    Its work begins with the first of its jobs: composing and checking them takes longer than a
+    tiny cell does. A negative time is one from the start of the process.
+    """
+    for worked in _work(process, outputs, at_once=seconds < 0):
+        if worked >= abs(seconds):
+            break
+    if not process.is_alive():
+        return False
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # killed before it led a group
+        process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def undisturbed(forks: ForkServerContext, outputs: Path, overrides: Sequence[str]) -> float:
+    """Run a sweep to its end; seconds of CPU time that its jobs took."""
+    process = start(forks, outputs, overrides)
+    seconds = 0.0
+    for worked in _work(process, outputs):
+        seconds = max(seconds, worked)
+    if process.exitcode:
+        raise RuntimeError(f"exit code {process.exitcode}, see {printed_by(outputs)}")
+    return seconds
+
+
+def _work(process: ForkServerProcess, outputs: Path, at_once: bool = False) -> Iterator[float]:
+    """CPU time since a sweep's first job, again and again while it runs."""
+    known, begun = _jobs(outputs), 0.0 if at_once else None
+    while process.is_alive():
+        now = _cpu_time(process.pid)
+        if begun is None and _jobs(outputs) > known:
+            begun = now
+        if begun is not None:
+            yield now - begun
+        time.sleep(_POLL)
+
+
+def _jobs(outputs: Path) -> int:
+    """How many jobs the sweeps that write to a folder have begun."""
+    printed = printed_by(outputs)
+    return printed.read_text().count("\t#") if printed.exists() else 0
+
+
+def _cpu_time(pid: int | None) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def complete_records(outputs: Path) -> dict[str, bytes]:
+    """The record of every complete cell, by its path."""
+    found = {}
+    for path in outputs.glob("runs/*/*/record.json"):
+        text = path.read_bytes()
+        if json.loads(text)["status"] == "complete":
+            found[str(path.relative_to(outputs))] = text
+    return found
+
+
+def _whole_table(path: Path) -> None:
+    if not path.read_text().endswith("\n"):
+        raise ValueError("its last line is cut")
+    pd.read_csv(path)
+
+
+def _whole_arrays(path: Path) -> None:
+    loaded = np.load(path)
+    for name in getattr(loaded, "files", ()):
+        loaded[name]
+
+
+def _whole_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        picture.load()
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".csv": _whole_table,
+    ".npz": _whole_arrays,
+    ".npy": _whole_arrays,
+    ".png": _whole_picture,
+    ".ckpt": lambda path: torch.load(path, weights_only=True),
+    ".yaml": lambda path: path.read_text().endswith("\n") or _refuse(),
+    ".html": lambda path: path.read_text().rstrip().endswith("</html>") or _refuse(),
+}
+
+
+def _refuse() -> None:
+    raise ValueError("cut off")
+
+
+def halves(outputs: Path) -> list[str]:
+    """Files in a place where they are read, that cannot be; hidden ones are not in their place."""
+    found = []
+    for path in sorted(outputs.rglob("*")):
+        parts = path.relative_to(outputs).parts
+        hidden = any(part.startswith(".") and part != ".hydra" for part in parts)
+        if hidden or path.suffix not in READERS or set(parts) & set(_LOGS):
+            continue
+        try:
+            READERS[path.suffix](path)
+        except Exception as error:
+            found.append(f"{'/'.join(parts)}: {error}")
+    return found
+
+
+def differences(outputs: Path, reference: Path) -> list[str]:
+    """Files whose content is not that of an undisturbed sweep, measured times left out."""
+    names = {
+        str(path.relative_to(reference))
+        for pattern in ("*/record.json", "*/predictions.csv", "*/subjects.csv", "report/*.csv")
+        for path in reference.glob(f"runs/*/{pattern}")
+        if path.stem not in _MEASURED
+    }
+    return [name for name in sorted(names) if _told(outputs / name) != _told(reference / name)]
+
+
+def _told(path: Path) -> Any:
+    """What a file says beside times and places."""
+    if not path.is_file():
+        return None
+    if path.suffix == ".csv":
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        figures = table.get("figure", pd.Series("", index=table.index))
+        return table[~figures.str.startswith("seconds")].to_csv()
+    record = json.loads(path.read_text())
+    kept = ("status", "cell", "fingerprint", "metrics", "calibration", "baselines", "area")
+    return {key: record[key] for key in kept}
+
+
+def disturbed(
+    forks: ForkServerContext,
+    outputs: Path,
+    overrides: Sequence[str],
+    moments: Sequence[float],
+    lost: Lost,
+) -> None:
+    """Run one sweep to its end, killed at each of the moments that it lasts for.
+
+    Args:
+        forks: what starts it.
+        outputs: a new folder.
+        overrides: of the sweep.
+        moments: seconds of work after each start, see :func:`kill_after`.
+        lost: what is found is added to it.
+    """
+    before: dict[str, bytes] = {}
+    for moment in moments:
+        if not kill_after(start(forks, outputs, overrides), outputs, moment):
+            break
+        lost.kills += 1
+        last = printed_by(outputs).read_text().strip().splitlines()[-1:] or ["nothing printed"]
+        print(f"kill {lost.kills} after {moment:.2f} s: {_shown(last[0])}", flush=True)
+        now = complete_records(outputs)
+        lost.records += [name for name, text in before.items() if now.get(name) != text]
+        lost.halves += halves(outputs)
+        before = now
+    process = start(forks, outputs, overrides)
+    process.join()
+    if process.exitcode:
+        lost.different.append(f"exit code {process.exitcode}, see {printed_by(outputs)}")
+    now = complete_records(outputs)
+    lost.records += [name for name, text in before.items() if now.get(name) != text]
+    lost.halves += halves(outputs)
+
+
+def _shown(line: str) -> str:
+    """A line of a log with the names in it cut short."""
+    return re.sub(r"(cnn-\w+-folds-s\d)[^ :]*", r"\1", line)[:100]
+
+
+def main() -> None:
+    """Run it undisturbed, then with kills, and print what was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=None)
+    given = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    drawn = random.Random(given.seed)
+    forks, lost, sweeps = context(), Lost(), 0
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        overrides = (*TINY, *AXES)
+        whole = undisturbed(forks, folder / "undisturbed", overrides)
+        while lost.kills < given.kills:
+            sweeps += 1
+            left = given.kills - lost.kills
+            moments = [drawn.uniform(-whole / 20, whole / 4) for _ in range(left)]
+            disturbed(forks, folder / f"killed-{sweeps}", overrides, moments, lost)
+            lost.different += differences(folder / f"killed-{sweeps}", folder / "undisturbed")
+    print(f"{sweeps} sweeps of 6 cells, seed {given.seed}: {lost}")
+    sys.exit(0 if lost.nothing else 1)
+
+
+if __name__ == "__main__":
+    main()

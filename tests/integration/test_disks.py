@@ -1,0 +1,193 @@
+"""Disks that are full, read-only or somebody else's: nothing is lost, and what to do is said."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from tiny_cell import TINY, cell, results, train
+
+from leuk.classifiers.classifier import Classifier
+from leuk.cli import main
+from leuk.errors import StoreError
+from leuk.grid.record import Record
+from leuk.runs.disk import told_of_disk
+from leuk.runs.progress import Progress
+from leuk.store.atomic import write_text
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+    """Outputs of the cell that the others are compared with."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    assert train(outputs, artefacts) == 0
+    return outputs
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40M", "tmpfs", str(place)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def ballast(disk: Path) -> None:
+    """Fill what is left of a disk."""
+    free = shutil.disk_usage(disk).free
+    (disk / "ballast").write_bytes(bytes(free))
+    assert not shutil.disk_usage(disk).free
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Inside, without root's right to write anywhere."""
+    root = not os.geteuid()
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.slow
+def test_disk_that_fills_up_loses_nothing_and_says_what_to_do(
+    small_disk: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    (small_disk / "plain.json").write_text("kept")
+    (small_disk / "whole.json").write_text("kept")
+
+    def fill(callback: Progress, trainer: Trainer, fitted: Any) -> None:
+        if trainer.current_epoch == 1 and isinstance(fitted, Classifier):
+            ballast(small_disk)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "on_train_epoch_end", fill)
+        assert train(small_disk, artefacts) == 2  # there is no room for the report either
+    told = capsys.readouterr().out
+    assert "No space left on device; make room (or have the quota raised)" in told
+    assert "not complete: cnn-dcgan" in told
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "plain.json").write_text("new" * 10_000)
+    assert (small_disk / "plain.json").read_text() != "kept"  # the danger: the old one is gone too
+    with pytest.raises(OSError, match="No space"):
+        write_text(small_disk / "whole.json", "new" * 10_000)
+    assert (small_disk / "whole.json").read_text() == "kept"
+    (small_disk / "ballast").unlink()
+    assert train(small_disk, artefacts) == 0
+    assert results(small_disk) == results(undisturbed)
+
+
+@pytest.mark.slow
+def test_quota_in_the_middle_of_a_cell_costs_no_fit(
+    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    renamed = os.replace
+
+    def refuse(source: Any, target: Any) -> None:
+        if Path(target).name == "predictions.csv":
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        renamed(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("leuk.store.atomic.os.replace", refuse)
+        assert train(tmp_path, artefacts) == 1
+    record = Record.read(cell(tmp_path))
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "quota exceeded; make room (or have the quota raised)" in record.error["message"]
+    assert not list(cell(tmp_path).glob("*predictions*"))
+    capsys.readouterr()
+    assert train(tmp_path, artefacts) == 0
+    assert "fitted already" in capsys.readouterr().out
+    assert results(tmp_path) == results(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "full"), "No space left on device; make room"),
+        (OSError(errno.EDQUOT, "quota"), "quota exceeded; make room (or have the quota raised)"),
+        (OSError(errno.EFBIG, "limit"), "File too large; make room"),
+        (OSError(errno.EROFS, "ro"), "Read-only file system; have the disk mounted for writing"),
+        (PermissionError(errno.EACCES, "no"), "Permission denied; give this user the right"),
+        (OSError(errno.EIO, "broken"), "Input/output error; see to the disk"),
+        (OSError(errno.ESTALE, "gone"), "Stale file handle; see to the disk (or its server)"),
+        (OSError("100 requested and 20 written"), "No space left on device"),
+        (RuntimeError("[enforce fail] unexpected pos 704 vs 598"), "No space left on device"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_a_disk_refuses_comes_with_what_to_do(error: Exception, said: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(said)) as raised, told_of_disk(Path("/o")):
+        raise error
+    assert str(raised.value).startswith("/o: ")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "?"), RuntimeError("a defect")])
+def test_other_errors_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, told_of_disk(Path("/o")):
+        raise error
+    assert raised.value is error
+
+
+def test_full_disk_cuts_what_numpy_and_torch_write(small_disk: Path) -> None:
+    """They keep the system's error to themselves; what they say instead is known by its words."""
+    values = np.zeros(10**8, np.uint8)
+    for write in (np.save, lambda path, array: torch.save({"a": torch.tensor(array)}, path)):
+        with pytest.raises(StoreError, match="No space left"), told_of_disk(small_disk):
+            write(small_disk / "half.npy", values)
+        assert 0 < (small_disk / "half.npy").stat().st_size < len(values)
+        (small_disk / "half.npy").unlink()
+
+
+def test_read_only_file_system_is_said_before_any_work(small_disk: Path, capsys: Capture) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert main(["train", f"outputs={small_disk}/out", *TINY]) == 2
+    told = capsys.readouterr()
+    assert "cannot be written (Read-only file system); choose another folder" in told.err
+    assert "Traceback" not in told.out + told.err
+    assert not list(small_disk.iterdir())
+
+
+@pytest.mark.parametrize("where", ["outputs", "cell", "log"])
+def test_folder_of_somebody_else_is_said_before_any_work(where: str, capsys: Capture) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        open_to_all = Path(scratch)
+        open_to_all.chmod(0o755)
+        outputs = open_to_all / "out"
+        folder = outputs / "runs/single/cnn-none-folds-s0"
+        folder.mkdir(parents=True)
+        (folder / "leuk.log").touch()
+        for path in (outputs, *outputs.rglob("*")):
+            path.chmod(0o777)
+        denied = {"outputs": outputs, "cell": folder, "log": folder / "leuk.log"}[where]
+        denied.chmod(0o555 if denied.is_dir() else 0o444)
+        with as_nobody():
+            assert main(["train", f"outputs={outputs}", "trainer=cpu"]) == 2
+        told = capsys.readouterr()
+        assert f"{denied}: cannot be written (Permission denied)" in told.err
+        assert "Traceback" not in told.out + told.err
+        assert [path.name for path in folder.iterdir()] == ["leuk.log"]

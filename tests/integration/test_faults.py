@@ -1,0 +1,230 @@
+"""Processes that fail or are told to stop: the danger first, then what leuk makes of it.
+
+What kills do is in test_kills.py and test_resume.py, disks in test_disks.py, several processes at
+once in test_sweep.py.
+"""
+
+import io
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+from rich.console import Console
+from rich.progress import track
+from tiny_cell import TINY, cell, results, train
+
+from leuk.cli import main
+from leuk.explain.study import Study
+from leuk.gans.samples import SampleGrids
+from leuk.grid.record import Record
+from leuk.grid.state import LOCK, is_held
+from leuk.runs.progress import Progress
+from leuk.runs.stopping import CODE
+from leuk.store.artefacts import is_whole, make_once
+from leuk.store.digest import digest
+
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+    """Outputs of the cell that the others are compared with."""
+    outputs = tmp_path_factory.mktemp("undisturbed")
+    assert train(outputs, artefacts) == 0
+    return outputs
+
+
+def terminate(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
+    """A hook of a callback that acts in one epoch."""
+
+    def hook(callback: Callback, trainer: Trainer, *_: Any) -> None:
+        if trainer.current_epoch == number:
+            action()
+
+    return hook
+
+
+class _Terminated(Callback):
+    went_on = False
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        terminate()
+        self.went_on = True
+
+
+def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
+    callback = _Terminated()
+    quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
+    trainer = Trainer(
+        accelerator="cpu", callbacks=[callback], limit_test_batches=1, barebones=False, **quiet
+    )
+    trainer.test(BoringModel(), verbose=False)
+    assert callback.went_on
+
+
+def test_sigterm_is_honoured_whatever_is_being_done(
+    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    for owner, name, hook in (
+        (SampleGrids, "on_train_epoch_end", in_epoch(1, terminate)),
+        (Progress, "on_train_batch_end", in_epoch(2, terminate)),
+        (Study, "_attributed", terminate),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, hook)
+            assert train(tmp_path, artefacts) == CODE == 143
+        told = capsys.readouterr()
+        assert "stopped by SIGTERM" in told.err
+        assert "the same command again goes on from there" in told.err
+        assert Record.read(cell(tmp_path)).status == "running"
+        assert not is_held(cell(tmp_path) / LOCK)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert train(tmp_path, artefacts) == 0
+    assert "fitted already, going on after that" in capsys.readouterr().out
+    assert results(tmp_path) == results(undisturbed)
+
+
+def test_sigterm_is_honoured_while_a_finished_cell_is_explained(
+    tmp_path: Path, undisturbed: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    shutil.copytree(undisturbed / "artefacts", tmp_path / "artefacts")
+    before = (cell(tmp_path) / "record.json").read_bytes()
+    monkeypatch.setattr(Study, "_attributed", terminate)
+    assert main(["explain", f"run={cell(tmp_path)}", "explain=gradcam", "trainer=cpu"]) == CODE
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert (cell(tmp_path) / "record.json").read_bytes() == before
+    assert not is_held(cell(tmp_path) / LOCK)
+
+
+@pytest.mark.slow
+def test_loader_that_the_kernel_ends_fails_its_cell_alone(
+    tmp_path: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    def end_loaders(*_: Any) -> None:
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+            child.join()
+
+    sweep = ("augmentation=none", "data.workers=1", "explain=none")
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "on_train_batch_end", end_loaders)
+        assert train(tmp_path, artefacts, *sweep) == 1
+    record = Record.read(cell(tmp_path))
+    assert record.error is not None
+    assert "a loading process was ended from outside" in record.error["message"]
+    assert "fewer data.workers or a smaller data.batch_size" in record.error["message"]
+    assert train(tmp_path, artefacts, *sweep) == 0
+
+
+@pytest.mark.slow
+def test_clock_set_back_changes_nothing(
+    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    backwards = itertools.count(1_000_000_000, -1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "on_train_batch_end", in_epoch(2, terminate))
+        assert train(tmp_path, artefacts) == CODE
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (2_500_000_000, 2_500_000_000 - len(path.name)))
+    monkeypatch.setattr(time, "time", lambda: float(next(backwards)))
+    assert train(tmp_path, artefacts) == 0
+    assert "going on after epoch 2" in capsys.readouterr().out
+    assert results(tmp_path) == results(undisturbed)
+
+
+def test_two_processes_do_not_work_in_one_folder(
+    tmp_path: Path, undisturbed: Path, artefacts: Path, capsys: Capture
+) -> None:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    folder = cell(tmp_path)
+    record = Record.read(folder)
+    record.status = "running"
+    record.write(folder)
+    before = (folder / "record.json").read_bytes()
+    with FileLock(folder / LOCK):
+        assert train(tmp_path, artefacts) == 1
+        assert "another process runs it; left to that one" in capsys.readouterr().out
+        record.status = "complete"
+        record.write(folder)
+        assert main(["explain", f"run={folder}", "trainer=cpu"]) == 2
+        assert "another process works there; wait for it" in capsys.readouterr().err
+    record.status = "running"
+    record.write(folder)
+    assert (folder / "record.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_artefact_that_is_half_copied_is_made_again(
+    tmp_path: Path, undisturbed: Path, artefacts: Path, capsys: Capture
+) -> None:
+    shutil.copytree(undisturbed / "artefacts", tmp_path / "artefacts")
+    (weights,) = tmp_path.glob("artefacts/gan/[!.]*/gan.ckpt")
+    (made,) = tmp_path.glob("artefacts/synthetic/[!.]*/cells.npy")
+    for path in (weights, made):
+        os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(RuntimeError):
+        torch.load(weights, weights_only=True)
+    with pytest.raises(ValueError, match="mmap length"):
+        np.load(made, mmap_mode="c")
+    assert train(tmp_path, artefacts) == 0
+    assert capsys.readouterr().out.count("damaged or incomplete; making it again") == 2
+    assert results(tmp_path) == results(undisturbed)
+
+
+def test_log_is_for_any_reader(start: Start, tmp_path: Path) -> None:
+    """As ``docker logs`` and the output file of a cluster show it."""
+    on_terminal = Console(file=io.StringIO(), force_terminal=True)
+    list(track(range(2), "drawn again and again", console=on_terminal))
+    assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
+    tiny = [text for text in TINY if not text.startswith(("fit.", "augmentation="))]
+    run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1")
+    printed = run.communicate()[0]
+    assert run.returncode == 0, printed
+    assert "decoding 216 cells" in printed
+    assert "epoch 1/1" in printed
+    assert not control_characters(printed)
+    assert not control_characters((cell(tmp_path) / "leuk.log").read_text())
+
+
+def control_characters(text: str) -> set[str]:
+    return {one for one in text if unicodedata.category(one) == "Cc"} - set("\n\t")
+
+
+def test_lock_whose_holder_is_gone_holds_nobody_up(tmp_path: Path) -> None:
+    lock = tmp_path / "thing" / f".{digest({})}.lock"
+    lock.parent.mkdir()
+    hold = (
+        f"import filelock; lock = filelock.FileLock({str(lock)!r}); lock.acquire(); "
+        "print(flush=True); input()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold], **pipes) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert is_held(lock)
+        holder.kill()
+    assert lock.exists()
+    assert not is_held(lock)
+    assert is_whole(make_once(tmp_path, "thing", {}, lambda folder: (folder / "x").touch()))

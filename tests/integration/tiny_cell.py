@@ -1,0 +1,51 @@
+"""One tiny cell with a GAN, which the tests of faults run into trouble and compare afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from leuk.cli import main
+from leuk.grid.record import Record
+
+TINY = (
+    "trainer=cpu",
+    "data.cells_per_part=54",
+    "data.size=32",
+    "data.resolution=32",
+    "data.batch_size=8",
+    "fit.epochs=3",
+    "gan_fit.epochs=2",
+    "gan_fit.batch_size=4",
+    "gan_fit.checkpoint_every=1",
+    "explain=gradcam",
+    "explain_cells=2",
+    "augmentation=dcgan",
+)
+
+
+def train(outputs: Path, artefacts: Path, *overrides: str) -> int:
+    """Run the cell in this process; the exit code."""
+    given = {override.split("=")[0] for override in overrides}
+    kept = [override for override in TINY if override.split("=")[0] not in given]
+    return main(["train", f"outputs={outputs}", f"data.cache={artefacts}", *kept, *overrides])
+
+
+def cell(outputs: Path) -> Path:
+    """Its folder."""
+    (record,) = outputs.glob("runs/single/*/record.json")
+    return record.parent
+
+
+def results(outputs: Path) -> dict[str, Any]:
+    """What a cell leaves, beside times and places."""
+    folder = cell(outputs)
+    record = Record.read(folder)
+    assert record.status == "complete"
+    with np.load(folder / "explanations/gradcam.npz") as arrays:
+        maps = arrays["maps"].tolist()
+    return {
+        "figures": [record.metrics, record.baselines, record.calibration, record.area],
+        "predictions": (folder / "predictions.csv").read_bytes(),
+        "maps": maps,
+    }

@@ -1,0 +1,260 @@
+"""Images from somebody else: what lies there is told, never followed, waited for or run."""
+
+import os
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_cell
+from PIL import Image
+
+from leuk.data import decode as decoding
+from leuk.data.audit import Audit, Link, Pair, audit
+from leuk.data.cnmc import index_cells
+from leuk.data.decode import LARGEST, Frame, UnusableError, decode
+from leuk.data.layouts import Problem, read_folder
+from leuk.data.unlabelled import find_images
+from leuk.errors import DataError
+from leuk.explain.explainer import Attribution
+from leuk.explain.overlays import drawn_of, save_overlays
+from leuk.report.audit_page import audit_page
+from leuk.report.html import render
+
+CELL = "fold_0/all/UID_1_1_1_all.bmp"
+EVIL = '<script>alert(1)</script>"onload=x'
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [pipe, device, folder])
+def test_only_plain_files_are_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    write_cell(tmp_path / CELL)
+    path = tmp_path / "fold_0/all/UID_1_2_1_all.bmp"
+    make(path)
+    with pytest.raises(UnusableError, match="no file but a pipe, device or socket"):
+        decode(path, Frame(16))
+    assert len(read_folder(tmp_path).cells) == 1
+    said = [str(problem) for problem in read_folder(tmp_path).problems]
+    assert make is folder or said[0].startswith("fold_0/all/UID_1_2_1_all.bmp: ")
+    images = find_images(str(tmp_path)).images
+    assert [image.name for image in images if not image.problem] == [CELL]
+
+
+def test_a_table_of_labels_is_not_waited_for(tmp_path: Path) -> None:
+    write_cell(tmp_path / "prelim_phase/1.bmp")
+    os.mkfifo(tmp_path / "C-NMC_test_prelim_phase_data_labels.csv")
+    kinds = [problem.kind for problem in read_folder(tmp_path).problems]
+    assert kinds == ["unusable file", "no table"]
+
+
+@pytest.mark.parametrize("linked", ["file", "folder", "everything", "dots"])
+def test_links_stay_below_the_folder(tmp_path: Path, linked: str) -> None:
+    root, secret = tmp_path / "root", tmp_path / "secret"
+    write_cell(root / CELL)
+    write_cell(secret / "all/UID_9_9_1_all.bmp")
+    link, target = {
+        "file": ("fold_0/all/UID_9_9_1_all.bmp", secret / "all/UID_9_9_1_all.bmp"),
+        "folder": ("fold_1", secret),
+        "everything": ("fold_1", Path("/")),
+        "dots": ("fold_0/hem", Path("../../secret")),
+    }[linked]
+    (root / link).symlink_to(target)
+    index = read_folder(root)
+    assert index.cells["path"].tolist() == [CELL]
+    (problem,) = index.problems
+    assert (problem.path, problem.kind) == (link, "unusable file")
+    assert "leads out of the folder, to /" in problem.text
+    with pytest.raises(DataError, match=f"{link}: a link that leads out"):
+        index_cells(root)
+    named = {image.name: image.problem for image in find_images(str(root)).images}
+    assert named[CELL] == ""
+    assert "leads out" in named[link]
+    assert len(named) == 2
+
+
+def test_links_below_the_folder_are_followed(tmp_path: Path) -> None:
+    write_cell(tmp_path / "kept/one.bmp")
+    (tmp_path / "fold_0/all").mkdir(parents=True)
+    (tmp_path / CELL).symlink_to("../../kept/one.bmp")
+    assert index_cells(tmp_path)["path"].tolist() == [CELL]
+
+
+def test_folders_that_may_not_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cell(tmp_path / CELL)
+    write_cell(tmp_path / "fold_1/all/UID_2_1_1_all.bmp")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("fold_1"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="fold_1: Permission denied; make it readable"):
+        index_cells(tmp_path)
+
+
+def test_names_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
+    for name in ("UID_H3_1_1_hem.bmp", "UID_h3_1_1_hem.bmp", "UID_H3_1_1_hem.BMP"):
+        write_cell(tmp_path / "hem" / name)
+    if len(list((tmp_path / "hem").iterdir())) < 3:
+        pytest.skip("this file system does not tell case apart")
+    index = read_folder(tmp_path)
+    assert len(index.cells) == 1
+    assert [problem.kind for problem in index.problems] == ["name twice"] * 2
+
+
+@pytest.mark.parametrize("letters", [b"\x1b[2J", b"\xe9", b"\n", "\u202e".encode()])
+def test_names_that_are_no_plain_text(tmp_path: Path, letters: bytes) -> None:
+    write_cell(tmp_path / CELL)
+    here = os.fsencode(tmp_path / "fold_0/all") + b"/a" + letters
+    os.mkdir(here)
+    os.rename(tmp_path / CELL, here + b"/UID_1_1_1_all.bmp")
+    write_cell(tmp_path / CELL, value=80)
+    with pytest.raises(DataError, match=r"a\\.*: its name has control characters") as caught:
+        index_cells(tmp_path)
+    names = [image.name for image in find_images(str(tmp_path)).images]
+    for said in (*names, str(caught.value)):
+        assert said.isprintable()
+        said.encode()
+
+
+def bomb(path: Path, side: int) -> None:
+    """A PNG of some kilobytes that claims ``side`` by ``side`` pixels."""
+    Image.new("1", (1, 1)).save(path)
+    raw = path.read_bytes()
+    head = raw[12:16] + side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
+    body = zlib.compress(b"\0" * (1 + 3 * min(side, 5000)) * min(side, 5000), 9)
+    chunks = [head, b"IDAT" + body, b"IEND"]
+    path.write_bytes(
+        raw[:8]
+        + b"".join(
+            (len(c) - 4).to_bytes(4, "big") + c + zlib.crc32(c).to_bytes(4, "big") for c in chunks
+        )
+    )
+
+
+@pytest.mark.parametrize("side", [LARGEST + 1, 10**4, 10**9])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, side: int) -> None:
+    path = tmp_path / "cell.png"
+    bomb(path, side)
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    with pytest.raises(UnusableError, match=r"pixels, where a cell has 4096|cannot be read"):
+        decode(path, Frame(16))
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_a_huge_file_is_not_read_to_say_what_is_wrong(tmp_path: Path) -> None:
+    with (tmp_path / "cell.bmp").open("wb") as file:
+        file.write(b"no image")
+        file.truncate(2**28)
+    tracemalloc.start()
+    with pytest.raises(UnusableError, match="cannot be read"):
+        decode(tmp_path / "cell.bmp", Frame(16))
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["eps", "jpeg", "tiff", "gif"])
+def test_no_reader_but_those_of_bmp_and_png_is_started(tmp_path: Path, kind: str) -> None:
+    """Pillow would start Ghostscript for a cell.bmp that is an EPS."""
+    Image.new("RGB", (8, 8), (9, 99, 9)).save(tmp_path / "cell.bmp", kind)
+    with pytest.raises(UnusableError, match="cannot be read"):
+        decode(tmp_path / "cell.bmp", Frame(16))
+
+
+def names_of(root: Path, count: int) -> None:
+    for number in range(count):
+        label, prefix = (("hem", "H"), ("all", ""))[number % 3 > 0]
+        place = root / f"fold_{number % 3}" / label
+        if number < 6:
+            place.mkdir(parents=True, exist_ok=True)
+        (place / f"UID_{prefix}{number % 50}_{number}_1_{label}.bmp").touch()
+
+
+@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_files_are_listed_without_opening_or_asking_of_any(
+    tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names_of(tmp_path, count)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a file was looked at")
+
+    asked: list[object] = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda *a, **k: (asked.append(a), stat(*a, **k))[1])
+    monkeypatch.setattr(decoding.Image, "open", refuse)
+    index = read_folder(tmp_path)
+    assert (len(index.cells), index.problems, index.strays) == (count, [], [])
+    assert len(asked) < 100
+
+
+def audited() -> Audit:
+    """An audit in which every text wants to be HTML."""
+    pair = Pair(f"{EVIL}/a.bmp", f"b{EVIL}", "near", 0.9)
+    problem = Problem(EVIL, EVIL, EVIL)
+    link = Link((EVIL, EVIL), (EVIL, EVIL), [pair])
+    return Audit(EVIL, [], {EVIL: 1}, [problem], [EVIL], [link], [EVIL], {EVIL: 2})
+
+
+def test_every_page_is_written_by_the_one_that_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leuk.report.audit_page._picture", lambda *_: "data:,")
+    split = {"name": EVIL, "error": EVIL}
+    missing = {"name": EVIL, "problems": [EVIL], "command": EVIL, "title": EVIL}
+    pages = [audit_page(audited(), Path(), split, EVIL, {}), render("missing.html", **missing)]
+    for page in pages:
+        assert "&lt;script&gt;" in page
+        assert "<script" not in page
+        assert '"onload' not in page
+        assert page.index("Content-Security-Policy") < page.index("<title>")
+        assert "default-src &#39;none&#39;" in page
+    templates = Path(str(render.__code__.co_filename)).parent / "templates"
+    for path in set(templates.glob("*.html")) - {
+        templates / "base.html",
+        templates / "blocks.html",
+    }:
+        assert path.read_text().startswith('{% extends "base.html" %}')
+        assert "safe" not in path.read_text()
+    sources = [
+        path for path in templates.parents[1].rglob("*.py") if "<!doctype" in path.read_text()
+    ]
+    assert not sources
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "$x", "a_$b$", "<b>&"])
+def test_names_on_pictures_are_no_formulas(tmp_path: Path, name: str) -> None:
+    maps = drawn_of("gradcam", Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
+    save_overlays(tmp_path / "a.png", torch.rand(1, 3, 8, 8), maps, [name], name)
+    assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
+
+
+def test_the_audit_of_a_folder_with_everything(tmp_path: Path) -> None:
+    write_cell(tmp_path / "root" / CELL)
+    write_cell(tmp_path / "root/fold_1/hem/UID_H2_1_1_hem.bmp")
+    (tmp_path / "root/fold_0/hem").symlink_to("/")
+    pipe(tmp_path / "root/fold_1/hem/UID_H3_1_1_hem.bmp")
+    found = audit(tmp_path / "root", Frame(16), tmp_path / "cache")
+    assert [problem.path for problem in found.problems] == [
+        "fold_0/hem",
+        "fold_1/hem/UID_H3_1_1_hem.bmp",
+    ]
