@@ -120,7 +120,7 @@ def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> Di
         _refuse_deletion(override)
     try:
         cfg = compose(command, overrides=list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise _diagnosis(command, parsed, loader, error) from error
     for override in parsed:
         if override.is_add() or override.is_force_add():

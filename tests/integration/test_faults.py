@@ -102,6 +102,9 @@ def test_sigterm_is_honoured_whatever_is_being_done(
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert train(tmp_path, artefacts) == 0
     assert "fitted already, going on after that" in capsys.readouterr().out
+    assert not list(cell(tmp_path).glob("checkpoints/[!b]*"))
+    # What the first fit logged before it was stopped.
+    assert "val/auroc" in (cell(tmp_path) / "log/metrics-1.csv").read_text()
     assert results(tmp_path) == results(undisturbed)
 
 

@@ -50,3 +50,13 @@ def test_nothing_else_lies_at_the_top() -> None:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     assert {name for name in top if not name.startswith(".")} <= TOP
+
+
+def test_every_fault_names_tests_that_there_are() -> None:
+    path, named = "", 0
+    for text in re.findall(r"`([^`\n]*::test_\w+)`", (ROOT / "tests/FAULTS.md").read_text()):
+        file, name = text.split("::")
+        path = file or path
+        assert f"def {name}(" in (ROOT / path).read_text(), text
+        named += 1
+    assert named > 40
