@@ -15,6 +15,7 @@ import pydantic
 
 from leuk.errors import StoreError
 from leuk.grid.cell import Cell
+from leuk.grid.shape import check_parts
 from leuk.store.atomic import write_json
 
 SCHEMA = 1
@@ -90,6 +91,7 @@ class Record:
             _refuse_unknown(cls, values)
             _refuse_unknown(Cell, values["cell"])
             record = _types().validate_python(values)
+            check_parts(values)
             record.cell.check()
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -70,6 +70,13 @@ class _Found:
         return mean(values) if values else None
 
     @property
+    def pace(self) -> float | None:
+        """Seconds a cell; None in records of before it was taken down."""
+        said = [run.get("seconds_per_cell") for run in self.runs]
+        values = [value for value in said if value is not None]
+        return mean(values) if values else None
+
+    @property
     def passes(self) -> str:
         """``passes`` or ``fails`` the randomisation test; of several runs, how many."""
         tried = [run.get("passes_randomisation") for run in self.runs]
@@ -135,7 +142,7 @@ def _overview(methods: Sequence[_Found]) -> Grid:
             found.method,
             str(sum(run["cells"] for run in found.runs)),
             str(sum(run["degenerate"] for run in found.runs)),
-            f"{mean(run['seconds_per_cell'] for run in found.runs):.3g}",
+            "" if found.pace is None else f"{found.pace:.3g}",
             *(_number(found.own(check)) for check in ("r2", "stability", "additivity_error")),
             f"[picture]({found.picture})",
         )
@@ -209,7 +216,7 @@ def _table(methods: Sequence[_Found], measured: Sequence[_Found]) -> pd.DataFram
         plain = {
             "cells": sum(run["cells"] for run in found.runs),
             "degenerate": sum(run["degenerate"] for run in found.runs),
-            "seconds_per_cell": mean(run["seconds_per_cell"] for run in found.runs),
+            "seconds_per_cell": found.pace,
         }
         checks = dict.fromkeys(name for run in found.runs for name in run.get("checks", {}))
         plain |= {name: found.own(name) for name in checks}

@@ -29,7 +29,6 @@ FIGURES = {
 
 
 LARGE = {
-    "demo": ["model=cnn", "augmentation=none,dcgan"],
     "grid": ["model=cnn", "augmentation=none,wgan", "explain=none"],
     "thesis": ["model=cnn", "augmentation=none,cgan", "explain=none"],
 }
