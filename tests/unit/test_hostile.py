@@ -164,6 +164,14 @@ EVIL = [
     {"warnings": "none"},
     {"error": {"message": ["a"]}},
     {"surprise": 1},
+    {"data": {"counts": {"test": {"all": "many"}}}},
+    {"data": {"synthetic": {"gans": "feed"}}},
+    {"area": {"within_bins": 3}},
+    {"cost": {"parameters": "many"}},
+    {"baselines": {"area": {"auroc": 0.5}}},
+    {"explanations": {"gradcam": {"arrays": "a", "picture": 3}}},
+    {"explanations": {"cohort": {"pictures": [], "left_out": 5}}},
+    {"explanations": {"gradcam": 3}},
 ]
 
 
