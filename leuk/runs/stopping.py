@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
 
 CODE = 128 + signal.SIGTERM
@@ -46,14 +47,19 @@ def leaves_on_sigterm() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    """End the processes that this one started, which it would wait for, and leave."""
-    children = multiprocessing.active_children()
+    """End the processes that fit or load with this one, which it would wait for, and leave."""
+    children = [child for child in multiprocessing.active_children() if not _of_joblib(child)]
     for child in children:
         child.terminate()
     for child in children:
         child.join(_GRACE)
         child.kill()
     raise StoppedError(CODE)
+
+
+def _of_joblib(child: BaseProcess) -> bool:
+    """Whether joblib started a process; it ends its own, and takes any other end for a fault."""
+    return type(child).__module__.startswith("joblib")
 
 
 def say_stopped() -> int:

@@ -69,7 +69,7 @@ def test_sweep_of_several_processes_goes_on_where_it_was(
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     cells = ("-m", "name=s", "seed=0,1", "fit.epochs=30", "fit.patience=30", "explain=none")
     sweep = start("train", tmp_path, *cells, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    while not list(tmp_path.glob("runs/s/*/checkpoints/resume/*.ckpt")):
+    while len(list(tmp_path.glob("runs/s/*/checkpoints/resume/[!.]*.ckpt"))) < 2:
         assert sweep.poll() is None, sweep.communicate()[0]
         time.sleep(0.02)
     workers = children(sweep.pid)
@@ -101,7 +101,7 @@ def test_devices_that_share_a_fit_stop_together(start: Start, tmp_path: Path) ->
     cell = ("fit.epochs=30", "fit.patience=30", "explain=none")
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     run = start("train", tmp_path, *cell, *two)
-    while not list(tmp_path.glob("runs/single/*/checkpoints/resume/*.ckpt")):
+    while not list(tmp_path.glob("runs/single/*/checkpoints/resume/[!.]*.ckpt")):
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.02)
     ranks = children(run.pid)

@@ -151,7 +151,7 @@ def test_cancelled_job_goes_on_when_the_sweep_is_started_again(
     cells = ("-m", "name=s", "seed=0,1", "fit.epochs=40", "fit.patience=40", "explain=none")
     cluster = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=all")
     sweep = start("train", tmp_path, *cells, *cluster)
-    while not (kept := list(tmp_path.glob("runs/s/*/checkpoints/resume/*.ckpt"))):
+    while not (kept := list(tmp_path.glob("runs/s/*/checkpoints/resume/[!.]*.ckpt"))):
         assert sweep.poll() is None, sweep.communicate()[0]
         time.sleep(0.05)
     subprocess.run(["scancel", "--partition=all"], check=True)

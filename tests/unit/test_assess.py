@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sweeps import COST
 
 from leuk.classifiers.classifier import Predictions
 from leuk.data.datamodule import CNMCDataModule
@@ -178,8 +179,16 @@ def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
         "abc",
         metrics={"test": figures({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
         calibration={"temperature": 1.7},
-        area={"within_bins": {"value": 0.8, "bins": [{"auroc": None}]}},
-        cost={"flops": 10**9, "latency_ms": 1.5, "device": "CPU"},
+        area={
+            "within_bins": {"value": 0.8, "low": None, "high": None, "bins": [{"auroc": None}]},
+            "area_within_bins": None,
+            "one_size": {
+                "metrics": figures({"auroc": 0.9}),
+                "area_auroc": 0.5,
+                "area_auroc_before": 0.8,
+            },
+        },
+        cost=dict(COST),
     )
     record.write(tmp_path)
     again = Record.read(tmp_path)
