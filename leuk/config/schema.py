@@ -111,7 +111,10 @@ class ExplainConfig:
     run: str = MISSING
     """Folder of the finished cell, below ``outputs/runs/<name>``."""
     images: str | None = None
-    """Folder of cell images to explain; null for the test cells that the cell was judged on."""
+    """Folder of cell images to explain, one image, or a text file with a path a line.
+
+    Null for the test cells that the cell was judged on.
+    """
     root: str | None = None
     """Where the images of the data set lie now, if they have moved since."""
     name: str = "explanations"

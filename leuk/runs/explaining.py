@@ -15,8 +15,7 @@ from torch import Tensor
 from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, Frame, decode
-from leuk.data.layouts import IMAGE_SUFFIXES
-from leuk.data.walk import files_below, shown
+from leuk.data.unlabelled import Image, find_images
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import Cohort, unlabelled_cohort
@@ -38,7 +37,7 @@ def explanations_folder(cfg: DictConfig) -> Path:
     """Where ``leuk explain`` writes.
 
     ``explanations`` below the run for its own test cells, ``explanations-<folder>`` for a folder
-    of images, ``explanations-<name>`` where a name is given.
+    of images or a list of them, ``explanations-<name>`` where a name is given.
     """
     run = Path(str(cfg.run)).expanduser().resolve()
     name = str(cfg.name)
@@ -122,41 +121,32 @@ def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
     record.write(finished.folder)
 
 
-def _files(images: str) -> list[Path]:
-    """The cell images of a folder, by path."""
-    folder = Path(images).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"images={images}: no such folder; name one that holds cell images")
-    found = []
-    for one in files_below(folder):
-        path = folder / one.path
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if one.wrong:
-                raise DataError(f"images={images}: {shown(one.path)}: {one.wrong}")
-            found.append(path)
-    if not found:
-        raise DataError(f"images={images}: no .bmp or .png image in it")
-    return sorted(found)
+def _files(images: str) -> list[Image]:
+    """The images to explain, none of which may be something else."""
+    found = find_images(images).images
+    for one in found:
+        if one.problem:
+            raise DataError(f"images={images}: {one.name}: {one.problem}")
+    return found
 
 
 def _cohort_of(
     cfg: DictConfig, most: int, data: CNMCDataModule, classifier: Classifier, trainer: Trainer
 ) -> Cohort:
     """The first images of a folder, as the run sees its own cells, and its scores of them."""
-    root = Path(cfg.images).expanduser()
     files = _files(cfg.images)
     if len(files) > most:
         log.warning(
             "the first %d of %d images are explained; set explain_cells for more", most, len(files)
         )
         files = files[:most]
-    decoded = [_decoded(path, Frame(data.resolution, data.framing)) for path in files]
+    decoded = [_decoded(one.path, Frame(data.resolution, data.framing)) for one in files]
     _say_of_sizes(data, files, decoded)
     pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
     behind = choose_background(data.part("train"), cfg.explain_background, data.seed)
     return unlabelled_cohort(
-        [shown(path.relative_to(root).as_posix()) for path in files],
+        [one.name for one in files],
         images,
         _scores(classifier, trainer, images),
         data.bank.gather(torch.tensor(behind), torch.device("cpu"))["images"],
@@ -172,10 +162,12 @@ def _decoded(path: Path, frame: Frame) -> Decoded:
         raise DataError(f"{what}; replace the file or take it out of the folder") from error
 
 
-def _say_of_sizes(data: CNMCDataModule, files: list[Path], decoded: list[Decoded]) -> None:
+def _say_of_sizes(data: CNMCDataModule, files: list[Image], decoded: list[Decoded]) -> None:
     """Say so where images are not of the size of those that the model was fitted on."""
     fitted = {tuple(size) for size in np.unique(data.dataset.store.sizes, axis=0).tolist()}
-    others = [path.name for path, one in zip(files, decoded, strict=True) if one.size not in fitted]
+    others = [
+        file.path.name for file, one in zip(files, decoded, strict=True) if one.size not in fitted
+    ]
     if others:
         more = ", ..." if len(others) > _NAMED else ""
         sizes = ", ".join(f"{wide} x {high}" for wide, high in sorted(fitted))

@@ -35,11 +35,12 @@ class Finished:
     cfg: DictConfig
 
     @classmethod
-    def read(cls, run: str) -> "Finished":
+    def read(cls, run: str, key: str = "run") -> "Finished":
         """Read the cell in a folder.
 
         Args:
             run: the folder, below ``outputs/runs/<name>``.
+            key: the setting that names it, as errors call it.
 
         Raises:
             ConfigError: no finished cell there, or its config names what may not be built.
@@ -48,19 +49,19 @@ class Finished:
         folder = Path(run).expanduser().resolve()
         advice = "name the folder of a finished cell, below outputs/runs/NAME"
         if not folder.is_dir():
-            raise ConfigError(f"run={run}: no such folder; {advice}")
+            raise ConfigError(f"{key}={run}: no such folder; {advice}")
         if not (folder / FILE).is_file():
             cells = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
             below = f"it holds several cells, name one: {', '.join(cells)}" if cells else advice
-            raise ConfigError(f"run={run}: no {FILE} in it; {below}")
+            raise ConfigError(f"{key}={run}: no {FILE} in it; {below}")
         record = Record.read(folder)
         if record.status != "complete":
             raise ConfigError(
-                f"run={run}: not finished ({record.state}); start leuk train again as it was"
+                f"{key}={run}: not finished ({record.state}); start leuk train again as it was"
             )
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
-                raise ConfigError(f"run={run}: no {file} in it; {advice}")
+                raise ConfigError(f"{key}={run}: no {file} in it; {advice}")
         cfg = read_stored(folder / CONFIG)
         check_complete(folder / CONFIG, cfg)
         # Where a moved folder's artefacts are now; a cache of its own stays what it was.

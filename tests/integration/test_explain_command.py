@@ -138,6 +138,10 @@ def test_more_images_than_asked_for_are_said(
     assert explain(folder, f"images={tmp_path / 'new'}", *few) == 0
     assert "the first 2 of 5 images are explained; set explain_cells" in capsys.readouterr().out
     assert len(pd.read_csv(folder / "explanations-new/manifest.csv")) == 2
+    (tmp_path / "two.txt").write_text("new/4.bmp\nnew/1.bmp\n")
+    assert explain(folder, f"images={tmp_path / 'two.txt'}", *few) == 0
+    listed = pd.read_csv(folder / "explanations-two.txt/manifest.csv")
+    assert listed["file"].tolist() == ["new/4.bmp", "new/1.bmp"]
 
 
 WRONG = [
@@ -145,7 +149,7 @@ WRONG = [
     ("explain=rollout", "explain=rollout: CNN has no patches; choose model=vit"),
     ("explain=[gradcam,lme]", "no explain lme"),
     ("explain=gradcam explain.gradcam.layer=blocks.7", "no such layer; choose from blocks.0.0"),
-    ("images=/no/where", "images=/no/where: no such folder"),
+    ("images=/no/where", "images=/no/where: no such file or folder"),
     ("root=/no/where explain=gradcam", "root=/no/where: "),
     ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
     ("explain_cells=0", "explain_cells=0: it must be 1 or more"),

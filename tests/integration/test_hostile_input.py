@@ -114,6 +114,16 @@ def test_runs_of_somebody_else_run_nothing(
     assert sorted(foreign.rglob("*")) == before
 
 
+def test_an_extractor_of_somebody_else_is_not_built(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = foreign / ".hydra/config.yaml"
+    config.write_text(config.read_text().replace("leuk.classifiers.cnn.CNN", "os.system"))
+    own = ["extractor=classifier", f"extractor.run={foreign}", f"outputs={tmp_path / 'out'}"]
+    assert main(["synthesize", *own]) == 2
+    assert "os.system: only names from" in capsys.readouterr().err
+
+
 def beside(folder: Path, secret: Path) -> None:
     """Everything that is no image though it is called one."""
     folder.mkdir(parents=True, exist_ok=True)
