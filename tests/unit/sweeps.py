@@ -15,6 +15,8 @@ from leuk.grid.cell import Cell
 from leuk.grid.record import Record, figures
 
 CELL = Cell("cnn", "none", "folds", 0)
+MADE = replace(CELL, augmentation="dcgan")
+KFOLD = Cell("cnn", "none", "subject_kfold", 0, "n_folds_3")
 
 COST = {
     "parameters": 1_000_000,
@@ -27,6 +29,11 @@ COST = {
     "resolution": 64,
     "device": "x86_64 CPU, 1 thread",
 }
+
+
+def fold(cell: Cell, number: int) -> Cell:
+    """The same cell of the grid on another fold."""
+    return replace(cell, variant=f"fold_{number}-{cell.variant}" if number else cell.variant)
 
 
 def predictions(

@@ -3,82 +3,22 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from small_classifiers import FORMS, Cells, small, trainer_for
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader
 
-from leuk.classifiers.classifier import Classifier, dihedral
-from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.optim import Optim, build_optimizer, schedule_of
-from leuk.classifiers.vit import ViT
-from leuk.data.augment import Transforms
-from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches
+from leuk.classifiers.optim import Optim
 from leuk.errors import StoreError, TrainingError
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.fitting import told_of_memory
 from leuk.training.averaging import WeightEMA
-
-FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
-    "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),
-    "vit": (ViT, {"patch": 8, "width": 16, "depth": 2, "heads": 2}),
-    "hybrid": (
-        Hybrid,
-        {"widths": (4, 4, 8, 8), "width": 16, "depth": 2, "heads": 2, "patch": 2, "stride": 2},
-    ),
-}
-
-
-def small(name: str, optim: Optim = Optim(1e-3), **changes: Any) -> Classifier:
-    form, arguments = FORMS[name]
-    return form(resolution=32, optim=optim, **{**arguments, **changes})
-
-
-class Cells(CellBatches):
-    """48 noisy squares, the leukemic ones brighter; the last 19 validate and test."""
-
-    def __init__(self, batch_size: int = 4, moved: bool = False, train: int = 29) -> None:
-        labels = np.arange(train + 19) % 2
-        noise = np.random.default_rng(0).normal(0, 20, (len(labels), 32, 32, 3))
-        pixels = (90 + 60 * labels[:, None, None, None] + noise).clip(0, 255).astype(np.uint8)
-        transforms = Transforms(rotation=90, horizontal_flip=True) if moved else None
-        super().__init__(
-            PixelBank([pixels], labels), np.arange(train), batch_size, transforms=transforms
-        )
-        self.held = np.arange(train, train + 19)
-
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        return self._loader(self.held)
-
-    def test_dataloader(self) -> DataLoader[Tensor]:
-        return self._loader(self.held)
-
-
-def trainer_for(tmp_path: Path, callbacks: Sequence[Callback] = (), **arguments: Any) -> Trainer:
-    return Trainer(
-        **{
-            "accelerator": "cpu",
-            "max_epochs": 2,
-            "logger": False,
-            "callbacks": list(callbacks),
-            "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks),
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "num_sanity_val_steps": 0,
-            "default_root_dir": tmp_path,
-            **arguments,
-        }
-    )
 
 
 class Stop(Callback):
@@ -186,85 +126,6 @@ def test_other_errors_keep_their_traceback() -> None:
         raise RuntimeError("shapes do not fit")
 
 
-def test_cosine_warms_up_and_ends_near_zero() -> None:
-    optim = Optim(1e-3, schedule="cosine", warmup_epochs=1)
-    optimizer = build_optimizer(optim, small("cnn").parameter_groups())
-    changing = schedule_of(optim, optimizer, epochs=10, steps=100)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        changing.step()
-    assert rates[0] == pytest.approx(1e-3 / 11)
-    assert max(rates) == pytest.approx(1e-3)
-    assert rates.index(max(rates)) == 10
-    assert rates[-1] == pytest.approx(1e-5, rel=0.1)
-
-
-def test_plateau_lowers_the_rate(tmp_path: Path) -> None:
-    # Too small a rate to change anything, and no running statistics: validation stands still.
-    optim = Optim(1e-12, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
-    trainer = trainer_for(tmp_path, max_epochs=8)
-    trainer.fit(small("vit", optim), datamodule=Cells())
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-12 / 2**3)
-
-
-def test_decay_spares_biases_and_norms() -> None:
-    model = small("cnn")
-    optimizer = build_optimizer(Optim(weight_decay=0.1), model.parameter_groups())
-    assert type(optimizer) is torch.optim.AdamW
-    for group in optimizer.param_groups:
-        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] > 0}
-    assert type(build_optimizer(Optim(), model.parameter_groups())) is torch.optim.Adam
-
-
-def test_eight_views_are_all_turns_and_flips() -> None:
-    image = torch.arange(4.0).view(1, 1, 2, 2)
-    views = dihedral(image)
-    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
-
-
-def test_views_are_averaged_in_judging_alone(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = small("cnn", Optim(test_views=8)).eval()
-    cells = Cells()
-    trainer_for(tmp_path).test(model, datamodule=cells, verbose=False)
-    images = cells.bank.gather(torch.tensor(cells.held), torch.device("cpu"))["images"]
-    with torch.no_grad():
-        mean = torch.stack([model(view) for view in dihedral(images)]).mean(0)
-    expected = mean.double().softmax(1)[:, 1]
-    torch.testing.assert_close(model.collected().scores, expected, atol=1e-6, rtol=0)
-    assert not torch.allclose(expected, model(images).double().softmax(1)[:, 1], atol=1e-6)
-
-
-def test_average_is_what_validation_sees_and_what_is_kept(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, decay = small("cnn", Optim(1e-2)), 0.5
-    expected = {k: v.clone() for k, v in model.state_dict().items()}
-
-    class Follow(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-            share = 1 - min(decay, (1 + trainer.global_step) / (10 + trainer.global_step))
-            for key, value in pl_module.state_dict().items():
-                if value.is_floating_point():
-                    expected[key].lerp_(value, share)
-
-    trainer = trainer_for(tmp_path, [Follow(), WeightEMA(decay)])
-    trainer.fit(model, datamodule=Cells())
-    for key, value in model.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, expected[key])
-
-
-def test_weights_that_the_last_step_broke_are_said(tmp_path: Path) -> None:
-    model = small("cnn")
-    with torch.no_grad():
-        model.head.weight.fill_(torch.nan)
-    trainer_for(tmp_path).test(model, datamodule=Cells(), verbose=False)
-    with pytest.raises(TrainingError, match=r"no finite scores.*lower model\.optim\.learning_rate"):
-        model.collected()
-
-
 class TestStamp:
     def saved(self, tmp_path: Path) -> Path:
         model = small("cnn")
@@ -313,7 +174,7 @@ def test_bf16_ranks_cells_as_float32_does(name: str, tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys
 import torch
-from test_classifier_fit import Cells, Optim, small, trainer_for
+from small_classifiers import Cells, Optim, small, trainer_for
 
 if __name__ == "__main__":
     name, folder, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])

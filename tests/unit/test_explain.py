@@ -17,7 +17,7 @@ from leuk.data.rules import Folds
 from leuk.errors import ConfigError
 from leuk.explain.callback import Explain
 from leuk.explain.checks import CheckSettings
-from leuk.explain.choice import choose_background, choose_cells, possible_explainers
+from leuk.explain.choice import possible_explainers
 from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, judged_cohort, unlabelled_cohort
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
@@ -73,42 +73,6 @@ def pixels(data: CNMCDataModule, rows: Any) -> set[bytes]:
 def seen(images: Tensor) -> set[bytes]:
     whole = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return {image.numpy().tobytes() for image in whole}
-
-
-def table(count: int = 400) -> pd.DataFrame:
-    generator = np.random.default_rng(0)
-    cells = pd.DataFrame(
-        {
-            "label": generator.integers(0, 2, count),
-            "subject": [f"S{i}" for i in generator.integers(0, 10, count)],
-        }
-    )
-    cells["decided"] = np.where(generator.random(count) < 0.9, cells["label"], 1 - cells["label"])
-    return cells
-
-
-def test_chosen_cells_come_from_all_outcomes_and_many_subjects() -> None:
-    cells = table()
-    chosen = cells.iloc[choose_cells(cells, 16)]
-    assert chosen.groupby(["label", "decided"]).size().tolist() == [4, 4, 4, 4]
-    assert chosen["subject"].nunique() >= 4
-    assert choose_cells(cells, 16) == choose_cells(cells.copy(), 16)
-    assert len(set(choose_cells(cells, 1000))) == 400
-
-
-def test_the_first_of_a_larger_choice_are_the_smaller_one() -> None:
-    assert choose_cells(table(), 100)[:16] == choose_cells(table(), 16)
-
-
-def test_background_is_of_both_classes_and_many_subjects_and_follows_the_seed() -> None:
-    train = table().set_index(np.arange(400) * 3)
-    rows = choose_background(train, 20, seed=0)
-    chosen = train.loc[rows]
-    assert chosen["label"].value_counts().tolist() == [10, 10]
-    assert chosen["subject"].nunique() == 10
-    assert rows == choose_background(train, 20, seed=0) == sorted(set(rows))
-    assert rows != choose_background(train, 20, seed=1)
-    assert len(choose_background(train, 1000, seed=0)) == 400
 
 
 def test_background_is_training_cells_alone(

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from drawn_cells import Images, cells
 from torch import Tensor
 from torch.nn import functional as F
 from torch_fidelity import metric_kid
 
-from leuk.evaluate import similarity
 from leuk.evaluate.distances import (
     Figures,
     distances,
@@ -27,25 +27,9 @@ from leuk.evaluate.memorisation import (
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.morphology import MEASURES, measure, morphology_distance
 from leuk.evaluate.probes import telling_apart, usefulness
-from leuk.evaluate.similarity import diversity, nearest_similarity
 
-Images = npt.NDArray[np.uint8]
 N = 60
-
-
-def cells(n: int, seed: int, radius: float = 9, side: int = 32) -> Images:
-    """Speckled ellipses on black, purple as stained nuclei are; no two alike."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    turn = generator.uniform(0, np.pi, (n, 1, 1))
-    wide, high = radius * generator.uniform(0.8, 1.2, (2, n, 1, 1))
-    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    inside = (along / wide) ** 2 + (across / high) ** 2 < 1
-    grain = generator.normal(1, 0.15, (n, side // 4, side // 4)).repeat(4, 1).repeat(4, 2)
-    stain = generator.normal(1, 0.1, (n, 1, 1, 1)) * np.array([150, 60, 160])
-    return ((inside * grain)[..., None] * stain).clip(0, 255).astype(np.uint8)
 
 
 class Projection(Network):
@@ -156,75 +140,6 @@ def test_equal_sizes_are_the_smallest_s() -> None:
     assert not np.array_equal(cut[0].pooled, other[0].pooled)
     with pytest.raises(ValueError, match="at least 10 cells in each set are needed, found 3"):
         equal_sizes([*sets, points(cloud(3, 0))], 0)
-
-
-# Similarity
-
-
-@pytest.mark.parametrize("side", [16, 32, 64, 128, 224])
-def test_diversity_at_every_resolution(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "_PAIRS", 8)
-    image = cells(1, 0, side / 4, side)
-    assert diversity(image.repeat(4, 0), 0) == pytest.approx(0, abs=1e-6)
-    assert 0 < diversity(cells(4, 0, side / 4, side), 0) < 1
-
-
-def test_ssim_flatters_black_images_but_not_within_the_cell() -> None:
-    made, rows = cells(12, 0, radius=5), np.arange(12)
-    assert nearest_similarity(made, made, rows) == pytest.approx({"ssim": 1, "ssim_cell": 1})
-    black = nearest_similarity(np.zeros_like(made), made, rows)
-    assert value(black["ssim"]) > 0.6
-    assert value(black["ssim_cell"]) < 0.1
-    nothing = nearest_similarity(np.zeros_like(made), np.zeros_like(made), rows)
-    assert nothing["ssim_cell"] is None
-
-
-# Morphology
-
-
-def ellipse(wide: float, high: float, side: int = 128) -> Images:
-    y, x = np.mgrid[:side, :side] - side / 2
-    inside = (x / wide) ** 2 + (y / high) ** 2 < 1
-    return (inside[..., None] * np.array([100, 50, 200])).astype(np.uint8)
-
-
-def test_morphology_of_drawn_ellipses() -> None:
-    image = ellipse(40, 20)
-    image[:2, :5] = 255
-    (row,) = measure(image[None]).values
-    found = dict(zip(MEASURES, row, strict=True))
-    assert found["area"] == pytest.approx(np.pi * 40 * 20 / 128**2, rel=0.02)
-    assert found["eccentricity"] == pytest.approx((1 - 0.25) ** 0.5, rel=0.01)
-    assert found["solidity"] == pytest.approx(1, abs=0.03)
-    assert (found["red"], found["green"], found["blue"]) == (100, 50, 200)
-    assert found["texture"] == 0
-    assert found["specks"] == pytest.approx(10 / (10 + np.pi * 40 * 20), rel=0.02)
-
-
-def test_texture_is_of_the_inside() -> None:
-    smooth = cells(1, 0, radius=12)
-    rough = smooth.copy()
-    rough[:, ::2] //= 2
-    assert measure(rough).values[0, 6] > 2 * measure(smooth).values[0, 6]
-
-
-def test_empty_and_tiny_cells_are_measured() -> None:
-    images = np.zeros((3, 16, 16, 3), np.uint8)
-    images[1, 4, 4:9] = 200
-    images[2, 4, 4] = 200
-    found = measure(images)
-    assert (found.empty, len(found.values), found.empty_share) == (1, 2, pytest.approx(1 / 3))
-    assert np.isfinite(found.values).all()
-    nothing = morphology_distance(measure(images[:1]), found)
-    assert set(nothing.values()) == {None}
-
-
-def test_morphology_distance_is_in_standard_deviations() -> None:
-    real = measure(cells(200, 0))
-    moved = dataclasses.replace(real, values=real.values + 2 * real.values.std(axis=0))
-    found = morphology_distance(moved, real)
-    assert found["area"] == pytest.approx(2)
-    assert set(morphology_distance(real, real).values()) == {0}
 
 
 # Memorisation

@@ -6,33 +6,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sweeps import CELL, predictions, record_of, write_run, write_sweep
+from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_sweep
 
 from leuk.errors import StoreError
-from leuk.evaluate.calibration import fit_temperature
 from leuk.evaluate.metrics import all_metrics
-from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.cell import Cell
 from leuk.grid.record import Record
-from leuk.report.ensemble import ensembles
 from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
-from leuk.report.results import Group, read_results
+from leuk.report.results import Group
 from leuk.report.sections import Grid, interval_text, p_text
 from leuk.report.sweep_report import build_report, write_report
 from leuk.report.tables import NOTES
-
-KFOLD = Cell("cnn", "none", "subject_kfold", 0, "n_folds_3")
 
 
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
     monkeypatch.setattr("leuk.report.sweep_report.figures_of", lambda *arguments: [])
-
-
-def fold(cell: Cell, number: int) -> Cell:
-    return replace(cell, variant=f"fold_{number}-{cell.variant}" if number else cell.variant)
 
 
 def table(sweep: Path) -> pd.DataFrame:
@@ -190,39 +180,6 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
     rows = table(tmp_path)
     assert rows.loc["cnn-none", "auroc"] == record.metrics["test"]["auroc"]["value"]
     assert np.isnan(rows.loc["cnn-none", "auroc_low"])
-
-
-def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> None:
-    vit = replace(KFOLD, model="vit")
-    write_sweep(tmp_path, [fold(KFOLD, 0), fold(KFOLD, 1), fold(vit, 1), fold(vit, 2)])
-    (made,) = ensembles(read_results(tmp_path).groups)
-    assert made.title == "ensemble-none"
-    (run,) = made.runs
-    assert run.cell == fold(replace(KFOLD, model="ensemble"), 1)
-    both = [predictions(fold(cell, 1)) for cell in (KFOLD, vit)]
-    for name, part in (("val", run.val), ("test", run.test)):
-        one, two = (of[of["part"] == name].set_index("path").loc[part.paths] for of in both)
-        np.testing.assert_allclose(part.sample.scores, (one["score"] + two["score"]) / 2, rtol=1e-9)
-        assert part.sample.labels.tolist() == one["label"].tolist()
-    val = run.val.sample
-    assert run.thresholds == choose_thresholds(val.scores, val.labels)
-    odds = np.log(val.scores / (1 - val.scores)) / fit_temperature(val.scores, val.labels)
-    np.testing.assert_allclose(val.calibrated, 1 / (1 + np.exp(-odds)), rtol=1e-9)
-
-
-def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL)
-    other = predictions(replace(CELL, model="vit"))
-    write_run(tmp_path, replace(CELL, model="vit"), other.assign(path="other/" + other["path"]))
-    assert ensembles(read_results(tmp_path).groups) == []
-
-
-def test_the_ensemble_is_a_line_of_the_table(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
-    write_report(tmp_path)
-    rows = table(tmp_path)
-    assert rows.loc["ensemble-none", "kind"] == "group"
-    assert rows.loc["ensemble-none", "auroc"] > rows.loc[["cnn-none", "vit-none"], "auroc"].max()
 
 
 def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:

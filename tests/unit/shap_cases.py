@@ -1,0 +1,82 @@
+"""Small models of each form, cells, and SHAP's explainers for them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from leuk.classifiers.classifier import Classifier, two_class
+from leuk.classifiers.cnn import CNN
+from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.optim import Optim
+from leuk.classifiers.vit import ViT
+from leuk.explain.explainer import Explainer
+from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
+
+SIDE = 32
+
+
+def cells(count: int, seed: int) -> Tensor:
+    """Speckled discs on black."""
+    place = torch.arange(SIDE) - SIDE / 2
+    disc = place[:, None] ** 2 + place**2 < 11**2
+    generator = torch.Generator().manual_seed(seed)
+    return (0.2 + 0.7 * torch.rand(count, 3, SIDE, SIDE, generator=generator)) * disc
+
+
+IMAGES, BACKGROUND = cells(3, 1), cells(6, 2)
+
+
+def cnn() -> CNN:
+    return CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8)
+
+
+def vit() -> ViT:
+    return ViT(resolution=SIDE, patch=8, width=16, depth=3, heads=2, mlp=32, hidden=16)
+
+
+def hybrid() -> Hybrid:
+    return Hybrid(
+        resolution=SIDE, widths=(4, 8), patch=4, stride=4, width=16, depth=2, heads=2, mlp=32,
+        hidden=(16, 8),
+    )  # fmt: skip
+
+
+class Linear(Classifier):
+    """Log-odds are a weighted sum of pixels."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__(Optim())
+        self.weights = nn.Parameter(weights)
+
+    def features(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return two_class(features @ self.weights.flatten()[:, None])
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        return self
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        return activations
+
+
+MODELS: dict[str, Callable[[], Classifier]] = {"cnn": cnn, "vit": vit, "hybrid": hybrid}
+METHODS: dict[str, Explainer] = {
+    "pixels": GradientSHAP(samples=30),
+    "regions": PartitionSHAP(evaluations=60, regions=8),
+    "patches": PatchSHAP(evaluations=60),
+}
+CASES = [
+    (model, method)
+    for model in MODELS
+    for method in METHODS
+    if (model, method) != ("cnn", "patches")
+]
+
+
+def made(name: str) -> Classifier:
+    torch.manual_seed(0)
+    return MODELS[name]().eval()

@@ -1,0 +1,67 @@
+"""Help, misspelt commands and completion of the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leuk.cli import COMMANDS, main
+from leuk.config import conf_dir
+
+
+def test_help_lists_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {command} " in printed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_lists_groups_and_keys(command: str) -> None:
+    done = leuk(command, "--help")
+    assert done.returncode == 0
+    assert f"leuk {command} [overrides]" in done.stdout
+    if command == "train":
+        for group in ("model", "augmentation", "data", "recipe"):
+            options = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+            assert f"{group}: {', '.join(options)}" in done.stdout
+        assert "learning_rate" in done.stdout
+
+
+def test_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "no command trian; did you mean train?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("leuk tr", ["train"]),
+        ("leuk ", sorted(COMMANDS)),
+        ("leuk train augm", ["augmentation=", "augmentation."]),
+        ("leuk train model=", ["model=cnn"]),
+        ("leuk train recipe=", ["recipe=small", "recipe=thesis"]),
+        ("leuk train model=cnn fit.ep", ["fit.epochs="]),
+    ],
+)
+def test_tab_completion(line: str, expected: list[str]) -> None:
+    done = leuk("-sc", "query=bash", COMP_LINE=line)
+    assert done.returncode == 0, done.stderr
+    assert set(expected) <= set(done.stdout.split())
+
+
+def test_tab_completion_can_be_installed() -> None:
+    done = leuk("-sc", "install=bash")
+    assert done.stdout.rstrip().endswith("leuk")
+
+
+def leuk(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    program = Path(sys.executable).parent / "leuk"
+    return subprocess.run(
+        [program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )

@@ -1,0 +1,56 @@
+"""Size, shape, colour and grain of cells, from their masks."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from drawn_cells import Images, cells
+
+from leuk.evaluate.morphology import MEASURES, measure, morphology_distance
+
+# Morphology
+
+
+def ellipse(wide: float, high: float, side: int = 128) -> Images:
+    y, x = np.mgrid[:side, :side] - side / 2
+    inside = (x / wide) ** 2 + (y / high) ** 2 < 1
+    return (inside[..., None] * np.array([100, 50, 200])).astype(np.uint8)
+
+
+def test_morphology_of_drawn_ellipses() -> None:
+    image = ellipse(40, 20)
+    image[:2, :5] = 255
+    (row,) = measure(image[None]).values
+    found = dict(zip(MEASURES, row, strict=True))
+    assert found["area"] == pytest.approx(np.pi * 40 * 20 / 128**2, rel=0.02)
+    assert found["eccentricity"] == pytest.approx((1 - 0.25) ** 0.5, rel=0.01)
+    assert found["solidity"] == pytest.approx(1, abs=0.03)
+    assert (found["red"], found["green"], found["blue"]) == (100, 50, 200)
+    assert found["texture"] == 0
+    assert found["specks"] == pytest.approx(10 / (10 + np.pi * 40 * 20), rel=0.02)
+
+
+def test_texture_is_of_the_inside() -> None:
+    smooth = cells(1, 0, radius=12)
+    rough = smooth.copy()
+    rough[:, ::2] //= 2
+    assert measure(rough).values[0, 6] > 2 * measure(smooth).values[0, 6]
+
+
+def test_empty_and_tiny_cells_are_measured() -> None:
+    images = np.zeros((3, 16, 16, 3), np.uint8)
+    images[1, 4, 4:9] = 200
+    images[2, 4, 4] = 200
+    found = measure(images)
+    assert (found.empty, len(found.values), found.empty_share) == (1, 2, pytest.approx(1 / 3))
+    assert np.isfinite(found.values).all()
+    nothing = morphology_distance(measure(images[:1]), found)
+    assert set(nothing.values()) == {None}
+
+
+def test_morphology_distance_is_in_standard_deviations() -> None:
+    real = measure(cells(200, 0))
+    moved = dataclasses.replace(real, values=real.values + 2 * real.values.std(axis=0))
+    found = morphology_distance(moved, real)
+    assert found["area"] == pytest.approx(2)
+    assert set(morphology_distance(real, real).values()) == {0}
