@@ -125,7 +125,6 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_demo_grid_is_run_by_slurm(slurm: Path, start: Start, tmp_path: Path) -> None:
-    # The demo's patience, so that all of its cells are called alike.
     axes = ("-m", "experiment=demo", "model=cnn,vit", "augmentation=none,dcgan")
     cluster = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=all")
     tiny = [text for text in TINY if not text.startswith("augmentation=")]

@@ -134,8 +134,7 @@ def test_twelve_cells_of_the_demo_make_three_gans(
 ) -> None:
     if launcher:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    grid = ("model=cnn,vit,hybrid", "augmentation=none,dcgan,wgan,cgan")
-    assert leuk("train", "-m", "experiment=demo", *grid, *launcher, *QUICK) == 0
+    assert leuk("train", "-m", "experiment=demo", *launcher, *QUICK) == 0
     cells = [path.parent for path in tmp_path.glob("runs/demo/*/record.json")]
     assert len(cells) == 12
     assert {Record.read(cell).status for cell in cells} == {"complete"}
