@@ -129,7 +129,7 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
 def _cells(sweep: Path, record: Record) -> dict[str, Images]:
     """The first made cells of each class; none where the artefact is gone or damaged."""
     told = Path(str(record.data["synthetic"].get("cells")))
-    # Where the record says they are is the place of another host, or anywhere.
+    # A record may hold a whole path, which is the place of another host, or anywhere.
     folder = sweep.parent.parent / "artefacts" / "synthetic" / told.name
     try:
         pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")

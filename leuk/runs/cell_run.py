@@ -169,7 +169,7 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
             record.data["synthetic"] = {
                 "counts": {label.folder: added[label] for label in Label if label in added},
                 "gans": sorted(set(made.origin["gan"])),
-                "cells": str(made.folder),
+                "cells": made.folder.name,
             }
             return
     elif cfg.augmentation.name == "oversample":
