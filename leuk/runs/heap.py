@@ -15,8 +15,9 @@ def keep_heap() -> bool:
     By default it maps each block of 32 MiB and more anew and unmaps it when freed. On a CPU the
     activations of one step are such blocks, and the kernel zeroes every page of them again in
     every step: 40 % of a CNN's training step at 224 px (``tests/benchmarks/classifiers.py
-    --default-heap``). Peak memory does not change; it is given back when the process ends. Other C
-    libraries, and systems other than Linux, keep their own way. See mallopt(3).
+    --default-heap``). A process then holds what it once needed until it ends, in pieces that do not
+    always fit again: 0.4 GB more in explaining at 224 px. Other C libraries, and systems other
+    than Linux, keep their own way. See mallopt(3).
     """
     if platform.libc_ver()[0] != "glibc":
         return False
