@@ -5,7 +5,7 @@ import torch
 from planted import Planted, fit, plant, scaled
 
 from leuk.classifiers.classifier import Classifier
-from leuk.classifiers.cnn import CNN
+from leuk.classifiers.cnn import CNN, Pool
 from leuk.classifiers.vit import ViT
 from leuk.explain.explainer import Explainer
 from leuk.explain.gradcam import GradCAM
@@ -19,7 +19,6 @@ RANDOM = 6
 """Networks with random weights, over which a chance preference for a place averages out."""
 
 EVERY: list[Explainer] = [
-    GradCAM(),
     GradientSHAP(samples=50),
     PartitionSHAP(evaluations=200, regions=8),
     LIME(samples=300, segments=16, repeats=1),
@@ -29,22 +28,26 @@ BY_PATCHES: list[Explainer] = [
     PatchLIME(samples=300, repeats=1),
     AttentionRollout(),
 ]
-# Not Grad-CAM of the ViT: the mean gradient over tokens mixes up what attention kept apart. By
-# width, depth and norm it reaches 0.5 to 3.3 times the area's share, which is no promise.
-CASES = [("cnn", method) for method in EVERY]
-CASES += [("vit", method) for method in [*EVERY[1:], *BY_PATCHES]]
+# Grad-CAM where every place of the last block counts alike, which its mean gradient supposes. Where
+# places are flattened it reaches 1.1 to 4.8 times the area's share by seed, and of the ViT, by
+# width, depth and norm, 0.5 to 3.3 times: no promise.
+CASES: list[tuple[str, Explainer]] = [("cnn_average", GradCAM())]
+CASES += [("cnn", method) for method in EVERY]
+CASES += [("vit", method) for method in [*EVERY, *BY_PATCHES]]
+FORMS = ("cnn", "cnn_average", "vit")
 
 
 def build(form: str) -> Classifier:
-    if form == "cnn":
-        return CNN(resolution=32, widths=(8, 16), hidden=32)
+    if form != "vit":
+        pool: Pool = "average" if form == "cnn_average" else "flatten"
+        return CNN(resolution=32, widths=(8, 16), hidden=32, pool=pool)
     return ViT(resolution=32, patch=8, width=32, depth=2, heads=2, mlp=64, hidden=32)
 
 
 @pytest.fixture(scope="module")
 def fitted() -> dict[str, Classifier]:
     found = {}
-    for form in ("cnn", "vit"):
+    for form in FORMS:
         torch.manual_seed(0)
         found[form] = build(form)
         assert fit(found[form], steps=300) == 1.0
