@@ -25,7 +25,7 @@ KINDS: dict[Kind, str] = {
     "leaky": "LEAKY: persons may be in two parts, so figures are too good",
     "failed": "Cells that are not complete",
     "missing": "Missing or unreadable",
-    "area": "Not above what the area of the cell alone reaches",
+    "area": "Not shown to lie above what the area of the cell alone reaches",
     "few": "Too few persons for what is claimed of them",
     "degenerate": "Explanations that say nothing",
     "other": "Further remarks",
@@ -113,9 +113,10 @@ def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[Rema
     return [
         Remark(
             "area",
-            f"**AUROC not above what the area of the cell alone reaches ({reached}, {split}):** "
+            f"**AUROC not shown to lie above the area of the cell alone ({reached}, {split}):** "
             + ", ".join(titles),
-            brief=f"**{split}, where the area reaches {reached}:** {', '.join(titles)}",
+            brief=f"**{split}, where the area's {reached} is in or above the intervals of:** "
+            + ", ".join(titles),
         )
         for (split, reached), titles in found.items()
     ]
