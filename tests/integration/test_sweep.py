@@ -55,9 +55,9 @@ def test_other_settings_are_named_and_run_again_only_if_wanted(
     assert leuk("train", "name=s", *QUICK) == 0
     (folder,) = (path.parent for path in tmp_path.glob("runs/s/*/record.json"))
     before = (folder / "record.json").read_bytes()
-    other = ("train", "name=s", "experiment=demo", *QUICK)
+    other = ("train", "name=s", "experiment=grid", *QUICK)
     assert leuk(*other) == 2
-    said = "complete with other settings: fit.patience=26 (there 10), model.optim.learning_rate"
+    said = "complete with other settings: callbacks.average.decay=0.98 (there 0.99)"
     told = capsys.readouterr().err
     assert said in told
     assert "grid.on_mismatch=rerun" in told
@@ -65,7 +65,7 @@ def test_other_settings_are_named_and_run_again_only_if_wanted(
     assert leuk(*other, "grid.on_mismatch=rerun") == 0
     (kept,) = tmp_path.glob("runs/s/.replaced/*")
     assert (kept / "record.json").read_bytes() == before
-    assert Record.read(folder).settings["fit"]["patience"] == 26
+    assert Record.read(folder).settings["fit"]["patience"] == 5
 
 
 @pytest.mark.parametrize(("fail_fast", "begun"), [("true", 1), ("false", 2)])
