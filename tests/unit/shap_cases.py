@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier, two_class
+from leuk.classifiers.classifier import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.optim import Optim
 from leuk.classifiers.vit import ViT
 from leuk.explain.explainer import Explainer
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
@@ -40,27 +39,6 @@ def hybrid() -> Hybrid:
         resolution=SIDE, widths=(4, 8), patch=4, stride=4, width=16, depth=2, heads=2, mlp=32,
         hidden=(16, 8),
     )  # fmt: skip
-
-
-class Linear(Classifier):
-    """Log-odds are a weighted sum of pixels."""
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__(Optim())
-        self.weights = nn.Parameter(weights)
-
-    def features(self, images: Tensor) -> Tensor:
-        return images.flatten(1)
-
-    def logits(self, features: Tensor) -> Tensor:
-        return two_class(features @ self.weights.flatten()[:, None])
-
-    @property
-    def cam_layer(self) -> nn.Module:
-        return self
-
-    def cam_grid(self, activations: Tensor) -> Tensor:
-        return activations
 
 
 MODELS: dict[str, Callable[[], Classifier]] = {"cnn": cnn, "vit": vit, "hybrid": hybrid}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import shap
 import torch
+from explained import Linear
 from scipy.cluster.hierarchy import is_valid_linkage
 from shap_cases import (
     BACKGROUND,
@@ -15,7 +16,6 @@ from shap_cases import (
     METHODS,
     MODELS,
     SIDE,
-    Linear,
     made,
 )
 from torch import Tensor, nn
