@@ -133,7 +133,7 @@ def _files(images: str) -> list[Image]:
 def _cohort_of(
     cfg: DictConfig, most: int, data: CNMCDataModule, classifier: Classifier, trainer: Trainer
 ) -> Cohort:
-    """The first images of a folder, as the run sees its own cells, and its scores of them."""
+    """The first of the images, as the run sees its own cells, and its scores of them."""
     files = _files(cfg.images)
     if len(files) > most:
         log.warning(
