@@ -18,7 +18,12 @@ from leuk.evaluate.memorisation import (
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.morphology import Morphology, measure, morphology_distance
+from leuk.evaluate.morphology import (
+    CellMeasures,
+    Morphology,
+    measure_each,
+    morphology_distance,
+)
 from leuk.evaluate.probes import telling_apart, usefulness
 from leuk.evaluate.similarity import diversity, nearest_similarity
 from leuk.evaluate.vectors import Images
@@ -103,13 +108,22 @@ class _Cells:
 
     images: Images
     features: Features
+    measures: npt.NDArray[np.float64]
+
+    @classmethod
+    def seen(cls, images: Images, extractor: Extractor) -> "_Cells":
+        measures = measure_each(images)
+        if isinstance(extractor, CellMeasures):
+            # Measuring takes as long as a network does.
+            return cls(images, extractor.of(measures), measures)
+        return cls(images, extractor(images), measures)
 
     @cached_property
     def shape(self) -> Morphology:
-        return measure(self.images)
+        return Morphology.of(self.measures)
 
     def take(self, rows: Rows) -> "_Cells":
-        return _Cells(self.images[rows], self.features.take(rows))
+        return _Cells(self.images[rows], self.features.take(rows), self.measures[rows])
 
 
 def judge(
@@ -140,11 +154,9 @@ def judge(
         given["made_other"] = made_other
     _check_resolution(given)
     kept = equal_rows([len(images) for images in given.values()], seed)
-    sets = {name: _Cells(given[name], extractor(given[name])) for name in _WHOLE}
+    sets = {name: _Cells.seen(given[name], extractor) for name in _WHOLE}
     equal = {
-        name: sets[name].take(rows)
-        if name in sets
-        else _Cells(some := images[rows], extractor(some))
+        name: sets[name].take(rows) if name in sets else _Cells.seen(images[rows], extractor)
         for (name, images), rows in zip(given.items(), kept, strict=True)
     }
     judged = _judged(equal, real.train, extractor)
@@ -232,7 +244,7 @@ def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> di
 
 
 def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
-    return _Cells(image, extractor(image)).take(np.zeros(n, dtype=np.int64))
+    return _Cells.seen(image, extractor).take(np.zeros(n, dtype=np.int64))
 
 
 def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:

@@ -13,7 +13,7 @@ from scipy.stats import wasserstein_distance
 from skimage.measure import label, regionprops
 
 from leuk.data.decode import LIT
-from leuk.evaluate.features import check_images
+from leuk.evaluate.features import Features, check_images
 from leuk.evaluate.vectors import Images
 
 Mask = npt.NDArray[np.bool_]
@@ -41,6 +41,12 @@ class Morphology:
     values: npt.NDArray[np.float64]
     empty: int
 
+    @classmethod
+    def of(cls, rows: npt.NDArray[np.float64]) -> "Morphology":
+        """From ``float64 (N, 8)`` of :func:`measure_each`, where an empty image has area 0."""
+        there = rows[:, 0] > 0
+        return cls(rows[there], int((~there).sum()))
+
     @property
     def empty_share(self) -> float:
         """Share of the images with no lit pixel, 0 to 1."""
@@ -58,6 +64,47 @@ def measure(images: Images) -> Morphology:
     kept = [row for row in rows if row is not None]
     values = np.array(kept, dtype=np.float64).reshape(len(kept), len(MEASURES))
     return Morphology(values, len(rows) - len(kept))
+
+
+def measure_each(images: Images) -> npt.NDArray[np.float64]:
+    """The same with a row for every image, ``float64 (N, 8)``: zeros where no pixel is lit.
+
+    Raises:
+        ValueError: the images are not ``uint8 (N, R, R, 3)``.
+    """
+    check_images(images)
+    values = np.zeros((len(images), len(MEASURES)))
+    there = lit(images).any(axis=(1, 2))
+    if there.any():
+        values[there] = measure(images[there]).values
+    return values
+
+
+class CellMeasures:
+    """The measures as features, where no network is at hand: an extractor.
+
+    Each counts in standard deviations of the cells it was built with, so that none outweighs the
+    others.
+
+    Args:
+        cells: ``uint8 (M, R, R, 3)`` real cells, of the training part.
+    """
+
+    name = "cell measures"
+    inception = False
+
+    def __init__(self, cells: Images) -> None:
+        values = measure_each(cells)
+        self._mean, spread = values.mean(axis=0), values.std(axis=0)
+        self._spread = np.where(spread > 0, spread, 1.0)
+
+    def __call__(self, images: Images) -> Features:
+        return self.of(measure_each(images))
+
+    def of(self, measures: npt.NDArray[np.float64]) -> Features:
+        """Features of cells measured already, ``float64 (N, 8)`` of :func:`measure_each`."""
+        scaled = (measures - self._mean) / self._spread
+        return Features(self.name, False, scaled.astype(np.float32))
 
 
 def lit(images: Images) -> Mask:

@@ -36,6 +36,9 @@ class Made:
     counts: dict[str, int] = field(default_factory=dict)
     gans: list[str] = field(default_factory=list)
     cells: str = ""
+    judged: str = ""
+    held_out: str = ""
+    quality: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

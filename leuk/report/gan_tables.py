@@ -69,7 +69,7 @@ def write_gan_report(sweep: Path) -> str:
     reports = read_quality(sweep.glob(f"*/{QUALITY}"))
     if not reports:
         raise StoreError(f"{sweep}: no {QUALITY} below it; run leuk synthesize first")
-    parts, table = quality_parts(reports)
+    parts, table = quality_parts({folder.name: report for folder, report in reports.items()})
     section = Section("table_2", sweep.name, (*parts, *published_parts()), table)
     section.write(sweep)
     save_rows(sweep / "figure_8.png", shown_cells(list(reports)))
@@ -81,18 +81,18 @@ def read_quality(paths: Iterable[Path]) -> dict[Path, Any]:
     return {path.parent: json.loads(path.read_text()) for path in sorted(paths)}
 
 
-def quality_parts(reports: Mapping[Path, Any]) -> tuple[list[Grid | str], pd.DataFrame]:
+def quality_parts(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.DataFrame]:
     """How good made cells are beside what they are compared with, and every figure of it.
 
     Args:
-        reports: of :func:`read_quality`, at least one.
+        reports: what was found, by what the GAN is called; at least one.
     """
     table = pd.DataFrame(
         [
             line
-            for folder, report in reports.items()
+            for gan, report in reports.items()
             for name, quality in report["quality"].items()
-            for line in _lines(folder.name, name, quality)
+            for line in _lines(gan, name, quality)
         ]
     )
     first = next(iter(reports.values()))
@@ -102,7 +102,7 @@ def quality_parts(reports: Mapping[Path, Any]) -> tuple[list[Grid | str], pd.Dat
     return [_grid(table), notes, _remarks(reports)], table
 
 
-def _lines(folder: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
+def _lines(gan: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
     """One line for the GAN, and one for each thing it is compared with."""
     lines = []
     for row, title in _ROWS.items():
@@ -112,7 +112,7 @@ def _lines(folder: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any
                 figures |= {f"{space}_{name}": value for name, value in found.items()}
         lines.append(
             {
-                "set": title.format(gan=folder),
+                "set": title.format(gan=gan),
                 "row": row,
                 "class": cls,
                 "extractor": quality["extractor"],
@@ -150,20 +150,20 @@ def _cell(row: Mapping[Any, Any], key: str) -> str:
     return f"{value:.3f}" + ("" if spread is None or np.isnan(spread) else f" ± {spread:.3f}")
 
 
-def _remarks(reports: Mapping[Path, Any]) -> str:
+def _remarks(reports: Mapping[str, Any]) -> str:
     """What the probes and the search for copies say, and what is wrong."""
     remarks = []
-    for folder, report in reports.items():
+    for gan, report in reports.items():
         for cls, quality in report["quality"].items():
             use, copies = quality["usefulness"], quality["memorisation"]
             remarks.append(
-                f"- {folder.name}, {cls}: a linear probe trained on made cells reaches AUROC "
+                f"- {gan}, {cls}: a linear probe trained on made cells reaches AUROC "
                 f"{use['made']:.3f} on real ones, trained on real cells {use['real']:.3f}. Closer "
                 "to a training cell than 99 % of held-out cells are: "
                 f"{copies['features']['closer_share']:.1%} by features, "
                 f"{copies['pixels']['closer_share']:.1%} by pixels."
             )
-            remarks += [f"- **{folder.name}, {cls}: {text}**" for text in quality["warnings"]]
+            remarks += [f"- **{gan}, {cls}: {text}**" for text in quality["warnings"]]
     return "\n".join(remarks)
 
 

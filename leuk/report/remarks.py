@@ -14,17 +14,19 @@ import numpy as np
 from leuk.evaluate.intervals import few_subjects
 from leuk.evaluate.sample import Sample
 from leuk.grid.cell import CUT
+from leuk.grid.record import MADE
 from leuk.report.baselines import AREA, baseline_of, first_seeds
 from leuk.report.leaking import leaking_gains
 from leuk.report.lines import Line
 from leuk.report.results import Group, Results
 
-Kind = Literal["leaky", "failed", "missing", "area", "few", "degenerate", "other"]
+Kind = Literal["leaky", "failed", "missing", "made", "area", "few", "degenerate", "other"]
 
 KINDS: dict[Kind, str] = {
     "leaky": "LEAKY: persons may be in two parts, so figures are too good",
     "failed": "Cells that are not complete",
     "missing": "Missing or unreadable",
+    "made": "Made cells that are not like real ones",
     "area": "Not shown to lie above what the area of the cell alone reaches",
     "few": "Too few persons for what is claimed of them",
     "degenerate": "Explanations that say nothing",
@@ -93,6 +95,8 @@ def kind_of(warning: str) -> Kind:
     """The kind of a warning that a cell left in its record."""
     if warning.startswith("LEAKY"):
         return "leaky"
+    if warning.startswith(MADE):
+        return "made"
     if "degenerate" in warning:
         return "degenerate"
     return "few" if "subject" in warning and "only" in warning else "other"

@@ -23,6 +23,7 @@ from leuk.runs.disk import told_of_disk
 from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
 from leuk.runs.judging import judge
 from leuk.runs.launching import place
+from leuk.runs.made_quality import judged_once, told_of
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import repeated_rows, synthesise
 from leuk.store.atomic import write_text
@@ -170,7 +171,11 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
                 "counts": {label.folder: added[label] for label in Label if label in added},
                 "gans": sorted(set(made.origin["gan"])),
                 "cells": made.folder.name,
+                **judged_once(cfg, data, made),
             }
+            for text in told_of(record.data["synthetic"], cfg.augmentation.name):
+                record.warnings.append(text)
+                log.warning("%s: %s", record.cell.folder, text)
             return
     elif cfg.augmentation.name == "oversample":
         repeated = repeated_rows(cfg, data)

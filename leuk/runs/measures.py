@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from leuk.data.datamodule import CNMCDataModule
-from leuk.evaluate.morphology import MEASURES, lit, measure
+from leuk.evaluate.morphology import MEASURES, measure_each
 from leuk.evaluate.vectors import Images
 from leuk.store.artefacts import make_once
 
@@ -39,14 +38,5 @@ def measured(data: CNMCDataModule) -> pd.DataFrame:
 def _measure_all(pixels: Images, target: Path) -> None:
     log.info("measuring %d cells", len(pixels))
     starts = range(0, len(pixels), _CHUNK)
-    rows = [_measured(np.asarray(pixels[start : start + _CHUNK])) for start in starts]
+    rows = [measure_each(np.asarray(pixels[start : start + _CHUNK])) for start in starts]
     np.save(target / _FILE, np.concatenate(rows))
-
-
-def _measured(images: Images) -> npt.NDArray[np.float64]:
-    values = np.zeros((len(images), len(MEASURES)))
-    there = lit(images).any(axis=(1, 2))
-    if there.any():
-        measures = measure(images[there])
-        values[there] = measures.values  # noqa: PD011, no pandas
-    return values

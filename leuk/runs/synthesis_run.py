@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,20 +15,25 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.evaluate.features import Remembering
-from leuk.evaluate.image_quality import Quality, RealCells, judge
+from leuk.evaluate.image_quality import Quality
 from leuk.evaluate.sheets import save_rows
-from leuk.evaluate.vectors import Images
 from leuk.runs.balanced_set import write_balanced_set
 from leuk.runs.identity import choice_of, current_hydra, synthesis_folder
 from leuk.runs.launching import place
+from leuk.runs.made_quality import (
+    FILE,
+    SHOWN,
+    judge_class,
+    made_labels,
+    real_cells,
+    save_pair,
+    shown_pair,
+)
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import Synthetic, synthesise
 from leuk.store.atomic import write_json
 
 log = logging.getLogger(__name__)
-
-FILE = "quality.json"
-_SHOWN = 12
 
 
 def run_synthesis(cfg: DictConfig) -> None:
@@ -53,11 +57,7 @@ def run_synthesis(cfg: DictConfig) -> None:
         )
     count = write_balanced_set(folder / "balanced", data, made)
     log.info("%d images, real and made, in %s", count, folder / "balanced")
-    judged = {
-        label.folder: _judge(cfg, data, made, label, folder)
-        for label in Label
-        if (made.origin["label"] == label).any()
-    }
+    judged = {label.folder: _judge(cfg, data, made, label, folder) for label in made_labels(made)}
     write_json(folder / FILE, _report(cfg, made, judged))
     log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
@@ -66,24 +66,21 @@ def _judge(
     cfg: DictConfig, data: CNMCDataModule, made: Synthetic, label: Label, folder: Path
 ) -> Quality:
     """Judge the made cells of one class, and leave pictures of them."""
-    of_label = (made.origin["label"] == label).to_numpy()
-    own, others = made.pixels[of_label], made.pixels[~of_label]
-    real = _real_cells(data, label, cfg.held_out)
+    real = real_cells(data, label, cfg.held_out)
     extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
-    log.info("judging %d made %s cells by features of %s", len(own), label.folder, extractor.name)
-    quality = judge(own, real, extractor, int(cfg.seed), others if len(others) else None)
+    quality = judge_class(made, label, real, extractor, int(cfg.seed))
     for warning in quality.warnings:
         log.warning("%s: %s", folder.name, warning)
-    spread = np.linspace(0, len(real.reference) - 1, _SHOWN).astype(int)
-    shown = {"real": real.reference[spread], "made": own[:_SHOWN]}
+    shown = shown_pair(made, label, real)
     save_rows(folder / f"cells_{label.folder}.png", shown)
-    near = quality.closest[:_SHOWN]
+    near = quality.closest[:SHOWN]
+    own = made.pixels[(made.origin["label"] == label).to_numpy()]
     pairs = {
         "made": own[[pair[0] for pair in near]],
         "nearest\ntrained on": real.train[[pair[1] for pair in near]],
     }
     save_rows(folder / f"closest_{label.folder}.png", pairs)
-    np.savez(folder / f"cells_{label.folder}.npz", **shown)
+    save_pair(folder, label, shown)
     return quality
 
 
@@ -93,27 +90,6 @@ def _extractor(node: str) -> Remembering:
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
     return Remembering(instantiate(cfg))
-
-
-def _real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
-    other = next(one for one in Label if one != label)
-    return RealCells(
-        train=_cells(data, "train", label),
-        train_other=_cells(data, "train", other),
-        reference=_cells(data, held_out, label),
-        reference_other=_cells(data, held_out, other),
-    )
-
-
-def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
-    cells = data.part(stage)
-    rows = cells.index.to_numpy()[(cells["label"] == label).to_numpy()]
-    if not len(rows):
-        raise DataError(
-            f"split: no {label.folder} cells in the {stage} part to compare made cells with; "
-            "choose other parts, or another stage with held_out"
-        )
-    return np.asarray(data.dataset.data[rows])
 
 
 def _report(cfg: DictConfig, made: Synthetic, judged: dict[str, Quality]) -> dict[str, Any]:

@@ -87,6 +87,11 @@ class TestTestPartReachesNothing:
         ]
         np.testing.assert_array_equal(*made)
 
+    def test_quality_of_made_cells(self, runs: dict[str, Path], spoilt: str) -> None:
+        before, after = (Record.read(cell(runs[name])).data for name in ("none", spoilt))
+        assert before["synthetic"]["quality"]["hem"]["rows"]
+        assert before["synthetic"]["quality"] == after["synthetic"]["quality"]
+
     def test_weights_and_normalisation(self, runs: dict[str, Path], spoilt: str) -> None:
         before, after = (checkpoint(runs[name])["state_dict"] for name in ("none", spoilt))
         assert float(before["std"].min()) != 1  # it is used

@@ -54,7 +54,8 @@ def test_every_experiment_runs(
 
 
 def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path: Path) -> None:
-    assert leuk("train", "augmentation=dcgan", "name=one") == 0
+    # As many as leave ten of a class held out, to judge made ones by.
+    assert leuk("train", "augmentation=dcgan", "name=one", "data.cells_per_part=240") == 0
     written = record("one")
     folder = next(tmp_path.glob("runs/one/*dcgan*"))
     assert written.cell.folder == folder.name
@@ -65,6 +66,14 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
     counts = written.data["counts"]["train"]
     assert written.data["synthetic"]["counts"]["hem"] == counts["all"] - counts["hem"]
+    assert written.data["synthetic"]["held_out"] == "val"
+    (quality,) = written.data["synthetic"]["quality"].values()
+    told = [f"made cells: dcgan hem: {text}" for text in quality["warnings"]]
+    assert told  # one epoch makes no cells
+    assert [text for text in written.warnings if text.startswith("made cells")] == told
+    page = (folder.parent / "report/report.html").read_text()
+    first_screen = page[: page.index("What made cells change")]
+    assert "Made cells that are not like real ones" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["cells"] == 4

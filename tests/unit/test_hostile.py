@@ -166,6 +166,7 @@ EVIL = [
     {"surprise": 1},
     {"data": {"counts": {"test": {"all": "many"}}}},
     {"data": {"synthetic": {"gans": "feed"}}},
+    {"data": {"synthetic": {"quality": {"hem": "good"}}}},
     {"area": {"within_bins": 3}},
     {"cost": {"parameters": "many"}},
     {"baselines": {"area": {"auroc": 0.5}}},

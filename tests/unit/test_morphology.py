@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from drawn_cells import Images, cells
 
-from leuk.evaluate.morphology import MEASURES, measure, morphology_distance
+from leuk.evaluate.morphology import (
+    MEASURES,
+    CellMeasures,
+    Morphology,
+    measure,
+    measure_each,
+    morphology_distance,
+)
 
 # Morphology
 
@@ -46,6 +53,29 @@ def test_empty_and_tiny_cells_are_measured() -> None:
     assert np.isfinite(found.values).all()
     nothing = morphology_distance(measure(images[:1]), found)
     assert set(nothing.values()) == {None}
+
+
+def test_every_image_has_a_row_of_measures_even_an_empty_one() -> None:
+    images = cells(3, 0)
+    images[1] = 0
+    rows = measure_each(images)
+    assert rows.shape == (3, len(MEASURES))
+    assert (rows[1] == 0).all()
+    np.testing.assert_array_equal(rows[[0, 2]], measure(images).values)
+    whole = Morphology.of(rows)
+    assert whole.empty == 1
+    np.testing.assert_array_equal(whole.values, measure(images).values)
+
+
+def test_measures_as_features_are_in_spreads_of_the_cells_they_were_built_with() -> None:
+    seen, new = cells(200, 0), cells(20, 1)
+    features = CellMeasures(seen)(new)
+    values = measure(seen).values
+    spread = values.std(axis=0)
+    assert spread[-1] == 0  # drawn cells have no specks
+    expected = (measure(new).values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    np.testing.assert_allclose(features.pooled, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(CellMeasures(seen)(new[:5]).pooled, features.pooled[:5])
 
 
 def test_morphology_distance_is_in_standard_deviations() -> None:

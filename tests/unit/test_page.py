@@ -8,16 +8,14 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sweeps import CELL, MADE, predictions, write_run
+from sweeps import CELL, predictions, write_run
 
 from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.explained import explained_pictures
-from leuk.report.made_cells import contact_sheet, made_section
 from leuk.report.page import warned
 from leuk.report.prose import Span
 from leuk.report.remarks import Remark
@@ -167,58 +165,6 @@ def test_many_cells_that_say_the_same_are_counted() -> None:
     leaky, other = warned(remarks)
     assert leaky.texts == ((Span("one: leaks"),),)
     assert other.texts == ((Span("too hot (in 9 cells)"),),)
-
-
-def made(sweep: Path) -> Record:
-    """A cell with ten made cells in an artefact."""
-    folder = sweep.parent.parent / "artefacts/synthetic/0123"
-    folder.mkdir(parents=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
-    np.save(folder / "cells.npy", pixels)
-    pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
-    synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "cells": "elsewhere/0123"}
-    return write_run(sweep, MADE, predictions(MADE, cells=5), data={"synthetic": synthetic})
-
-
-def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
-    sweep = tmp_path / "runs/s"
-    record = made(sweep)
-    sheet = contact_sheet(sweep, [record, record])
-    assert sheet is not None
-    assert "dcgan hem, dcgan all" in sheet.alt[0]
-    assert len(sheet.figure.axes[0].images) == 2
-    section = made_section(sweep, [record, record])
-    assert section.table[["class", "cells"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
-    assert "None of these GANs has been judged" in section.markdown
-    assert "1.274" in section.markdown
-    (tmp_path / "artefacts/synthetic/0123/cells.npy").write_bytes(b"no")
-    assert contact_sheet(sweep, [record]) is None
-
-
-def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> None:
-    sweep = tmp_path / "runs/s"
-    record = made(sweep)
-    row = {"precision": 0.5, "kernel_distance": 0.25}
-    names = ("made", "real", "other_class", "mean_cell", "black")
-    spaces = {name: {"closer_share": 0.01} for name in ("features", "pixels")}
-    quality = {
-        "extractor": "lite0",
-        "n": 6,
-        "rows": dict.fromkeys(names, row),
-        "memorisation": spaces,
-        "usefulness": {"made": 0.7, "real": 0.9},
-        "warnings": [],
-    }
-    for name, gan in (("mine", "feed"), ("others", "dead"), ("broken", "")):
-        folder = tmp_path / f"synthetic/{name}/dcgan-{name}"
-        folder.mkdir(parents=True)
-        told = {"artefacts": [gan], "held_out": "test", "quality": {"hem": quality}}
-        (folder / "quality.json").write_text(json.dumps(told) if gan else "{")
-    text = made_section(sweep, [record]).markdown
-    assert "dcgan-mine" in text
-    assert "0.250" in text
-    assert "dcgan-others" not in text
-    assert "broken/dcgan-broken/quality.json: cannot be read" in text
 
 
 def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:

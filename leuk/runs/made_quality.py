@@ -1,0 +1,152 @@
+"""How good a GAN's made cells are: what they are held against, and what is kept of it."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
+from leuk.errors import DataError
+from leuk.evaluate.distances import FEWEST
+from leuk.evaluate.features import Extractor
+from leuk.evaluate.image_quality import Quality, RealCells, judge
+from leuk.evaluate.morphology import CellMeasures
+from leuk.evaluate.vectors import Images
+from leuk.grid.record import MADE
+from leuk.runs.synthesis import Synthetic
+from leuk.store.artefacts import make_once
+from leuk.store.atomic import write_json
+from leuk.store.digest import digest
+
+log = logging.getLogger(__name__)
+
+FILE = "quality.json"
+HELD_OUT = "val"
+"""Stage that a sweep holds made cells against: its test cells are for the classifiers."""
+
+SHOWN = 12
+"""Cells, and pairs of cells, that are kept to be looked at."""
+
+FORMAT = 1
+"""Part of the key: raise it when a figure changes its meaning."""
+
+
+def made_labels(made: Synthetic) -> list[Label]:
+    """The classes that cells were made of."""
+    return [label for label in Label if (made.origin["label"] == label).any()]
+
+
+def judge_class(
+    made: Synthetic, label: Label, real: RealCells, extractor: Extractor, seed: int
+) -> Quality:
+    """Judge the made cells of one class."""
+    of_label = (made.origin["label"] == label).to_numpy()
+    own, others = made.pixels[of_label], made.pixels[~of_label]
+    log.info("judging %d made %s cells by %s", len(own), label.folder, extractor.name)
+    return judge(own, real, extractor, seed, others if len(others) else None)
+
+
+def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
+    """What made cells of a class are held against: of the training part and of a held-out stage.
+
+    Raises:
+        DataError: one of the stages lacks a class.
+    """
+    other = next(one for one in Label if one != label)
+    return RealCells(
+        train=_cells(data, "train", label),
+        train_other=_cells(data, "train", other),
+        reference=_cells(data, held_out, label),
+        reference_other=_cells(data, held_out, other),
+    )
+
+
+def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
+    cells = data.part(stage)
+    rows = cells.index.to_numpy()[(cells["label"] == label).to_numpy()]
+    if not len(rows):
+        raise DataError(
+            f"split: no {label.folder} cells in the {stage} part to compare made cells with; "
+            "choose other parts, or another stage with held_out"
+        )
+    return np.asarray(data.dataset.data[rows])
+
+
+def shown_pair(made: Synthetic, label: Label, real: RealCells) -> dict[str, Images]:
+    """A few cells of either kind to look at, not chosen: ``real`` held-out ones, and ``made``."""
+    spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
+    own = made.pixels[(made.origin["label"] == label).to_numpy()]
+    return {"real": real.reference[spread], "made": own[:SHOWN]}
+
+
+def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
+    """Write ``cells_<class>.npz``, which reports read."""
+    np.savez(folder / f"cells_{label.folder}.npz", real=shown["real"], made=shown["made"])
+
+
+def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[str, Any]:
+    """What a cell's record says of its made cells' quality, without a network to download.
+
+    Found by whoever asks next. In the features of :class:`leuk.evaluate.morphology.CellMeasures`;
+    ``leuk synthesize`` judges in those of a network.
+
+    Returns:
+        ``judged``, the artefact, ``held_out``, and for each class in ``quality`` a
+        :class:`leuk.evaluate.image_quality.Quality`; empty where there are too few cells.
+    """
+    seed = int(cfg.seed)
+    key = {
+        "format": FORMAT,
+        "cells": made.folder.name,
+        "pixels": data.dataset.store.fingerprint,
+        "held_out": digest({"paths": data.part(HELD_OUT)["path"].tolist()}),
+        "seed": seed,
+    }
+    try:
+        real = {label: real_cells(data, label, HELD_OUT) for label in made_labels(made)}
+    except DataError as error:
+        log.warning("made cells are not judged: %s", error)
+        return {}
+    sizes = [len(cells) for one in real.values() for cells in vars(one).values()]
+    if min(*sizes, *made.origin["label"].value_counts()) < FEWEST:
+        log.warning("made cells are not judged: fewer than %d of a kind", FEWEST)
+        return {}
+    folder = make_once(
+        Path(cfg.outputs) / "artefacts",
+        "quality",
+        key,
+        lambda target: _judge_all(made, real, seed, target),
+    )
+    quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
+
+
+def _judge_all(made: Synthetic, real: Mapping[Label, RealCells], seed: int, target: Path) -> None:
+    found = {}
+    for label, cells in real.items():
+        extractor = CellMeasures(cells.train)
+        found[label.folder] = asdict(judge_class(made, label, cells, extractor, seed))
+        save_pair(target, label, shown_pair(made, label, cells))
+    write_json(target / FILE, found)
+
+
+def told_of(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
+    """What is wrong with a cell's made cells, for its warnings.
+
+    Args:
+        synthetic: ``data.synthetic`` of a record.
+        augmentation: which GAN.
+    """
+    if not synthetic.get("quality"):
+        return [f"{MADE}{augmentation}: not judged, too few real or made cells to compare"]
+    return [
+        f"{MADE}{augmentation} {name}: {text}"
+        for name, quality in synthetic["quality"].items()
+        for text in quality["warnings"]
+    ]

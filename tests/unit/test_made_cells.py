@@ -1,0 +1,169 @@
+"""Made cells of a sweep: judged as they are added, counted, shown and warned of in the report."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn_cells import cells
+from omegaconf import DictConfig, OmegaConf
+from sweeps import MADE, predictions, write_run
+
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
+from leuk.data.phantom import make_phantom
+from leuk.data.rules import Folds
+from leuk.evaluate.vectors import Images
+from leuk.grid.record import Record
+from leuk.report.made_cells import contact_sheet, made_section
+from leuk.report.remarks import kind_of
+from leuk.runs.made_quality import judged_once, told_of
+from leuk.runs.synthesis import Synthetic
+
+
+def made(sweep: Path) -> Record:
+    """A cell with ten made cells in an artefact."""
+    folder = sweep.parent.parent / "artefacts/synthetic/0123"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
+    np.save(folder / "cells.npy", pixels)
+    pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
+    synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "cells": "elsewhere/0123"}
+    return write_run(sweep, MADE, predictions(MADE, cells=5), data={"synthetic": synthetic})
+
+
+def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    record = made(sweep)
+    sheet = contact_sheet(sweep, [record, record])
+    assert sheet is not None
+    assert "dcgan hem, dcgan all" in sheet.alt[0]
+    assert len(sheet.figure.axes[0].images) == 2
+    section = made_section(sweep, [record, record])
+    assert section.table[["class", "cells"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
+    assert "None of these sets has been judged" in section.markdown
+    assert "1.274" in section.markdown
+    (tmp_path / "artefacts/synthetic/0123/cells.npy").write_bytes(b"no")
+    assert contact_sheet(sweep, [record]) is None
+
+
+def quality_of(extractor: str, distance: float) -> dict[str, Any]:
+    """What was found of one class of made cells, the least a report needs."""
+    row = {"precision": 0.5, "kernel_distance": distance}
+    names = ("made", "real", "other_class", "mean_cell", "black")
+    return {
+        "extractor": extractor,
+        "n": 6,
+        "rows": dict.fromkeys(names, row),
+        "memorisation": {name: {"closer_share": 0.01} for name in ("features", "pixels")},
+        "usefulness": {"made": 0.7, "real": 0.9},
+        "warnings": ["all black"],
+    }
+
+
+def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    record = made(sweep)
+    own = {"held_out": "val", "judged": "77", "quality": {"hem": quality_of("cell measures", 0.5)}}
+    record.data["synthetic"] |= own
+    text = made_section(sweep, [record]).markdown
+    assert "features of cell measures" in text
+    assert "dcgan-folds-f0-s0" in text
+    assert "all black" in text
+    assert "leuk synthesize" in text
+    kept = tmp_path / "artefacts/quality/77"
+    kept.mkdir(parents=True)
+    shown = np.zeros((2, 8, 8, 3), np.uint8)
+    np.savez(kept / "cells_hem.npz", real=shown, made=shown)
+    sheet = contact_sheet(sweep, [record])
+    assert sheet is not None
+    assert "real hem, dcgan hem" in sheet.alt[0]
+    del record.data["synthetic"]["quality"]["hem"]["rows"]["black"]
+    text = made_section(sweep, [record]).markdown
+    assert "quality of its made cells: KeyError('black')" in text
+    assert "None of these sets has been judged" in text
+
+
+def test_made_cells_unlike_real_ones_are_warned_of() -> None:
+    assert kind_of("made cells: dcgan hem: all black") == "made"
+
+
+def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> None:
+    sweep = tmp_path / "runs/s"
+    record = made(sweep)
+    quality = quality_of("lite0", 0.25)
+    for name, gan in (("mine", "feed"), ("others", "dead"), ("broken", "")):
+        folder = tmp_path / f"synthetic/{name}/dcgan-{name}"
+        folder.mkdir(parents=True)
+        told = {"artefacts": [gan], "held_out": "test", "quality": {"hem": quality}}
+        (folder / "quality.json").write_text(json.dumps(told) if gan else "{")
+    text = made_section(sweep, [record]).markdown
+    assert "dcgan-mine" in text
+    assert "0.250" in text
+    assert "dcgan-others" not in text
+    assert "broken/dcgan-broken/quality.json: cannot be read" in text
+
+
+@pytest.fixture(scope="module")
+def data(artefacts: Path) -> CNMCDataModule:
+    """Enough stand-in cells that ten of each class are held out."""
+    root = make_phantom(artefacts / "more", cells_per_part=160, size=64, seed=0)
+    split = Folds(["fold_0"], 0.4, ["fold_1"])
+    opened = CNMCDataModule(str(root), split, resolution=32, batch_size=16, cache=str(artefacts))
+    opened.prepare_data()
+    opened.setup()
+    return opened
+
+
+def added(pixels: Images) -> Synthetic:
+    origin = pd.DataFrame({"label": int(Label.HEM), "gan": "feed", "seed": 0}, range(len(pixels)))
+    return Synthetic(pixels, origin, Path(f"{zlib.crc32(pixels.tobytes()):08x}"))
+
+
+def config(outputs: Path) -> DictConfig:
+    return OmegaConf.create({"outputs": str(outputs), "seed": 0})
+
+
+def training_cells(data: CNMCDataModule) -> Images:
+    part = data.part("train")
+    rows = part.index.to_numpy()[(part["label"] == Label.HEM).to_numpy()]
+    return np.asarray(data.dataset.data[rows])
+
+
+def test_noise_is_told_from_cells_without_a_network(data: CNMCDataModule, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+    told = judged_once(config(tmp_path), data, added(noise))
+    assert told["held_out"] == "val"
+    warnings = told_of(told, "dcgan")
+    assert any("dcgan hem: most kinds of real cells have no made" in text for text in warnings)
+    good = judged_once(config(tmp_path), data, added(training_cells(data)))
+    assert not any("kinds of real cells" in text for text in told_of(good, "dcgan"))
+    # They are the training cells themselves.
+    assert any("copies" in text for text in told_of(good, "dcgan"))
+
+
+def test_cells_are_judged_once_for_all_models(
+    data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = added(cells(30, 0))
+    first = judged_once(config(tmp_path), data, made)
+    (kept,) = (tmp_path / "artefacts/quality").glob("[!.]*")
+    assert kept.name == first["judged"]
+    assert np.load(kept / "cells_hem.npz")["made"].shape == (12, 32, 32, 3)
+    monkeypatch.setattr("leuk.runs.made_quality.judge", None)
+    assert judged_once(config(tmp_path), data, made) == first
+
+
+def test_too_few_cells_are_not_judged_and_that_is_said(
+    data: CNMCDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = judged_once(config(tmp_path), data, added(cells(9, 0)))
+    assert told == {}
+    assert "made cells are not judged: fewer than 10 of a kind" in caplog.text
+    assert told_of(told, "wgan") == [
+        "made cells: wgan: not judged, too few real or made cells to compare"
+    ]
+    assert not (tmp_path / "artefacts").exists()
