@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from leuk.evaluate.collapse import collapse, copying
 from leuk.evaluate.distances import Figures, distances, equal_rows
 from leuk.evaluate.features import Extractor, Features, check_images
 from leuk.evaluate.memorisation import (
@@ -38,16 +39,6 @@ _WHOLE = ("made", "train", "reference")
 
 _SHOWN = 16
 """Pairs kept to be looked at."""
-
-_SAME = 1.0
-"""Grey levels that pixels must differ by from image to image; those of real cells do by 11."""
-
-_DISTINCT = 0.99
-_EMPTY = 0.05
-"""Shares of a made set: distinct images it must have, black ones it may have."""
-
-_COPIES = 0.05
-"""How much more often made cells may lie close to training cells than those to one another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +103,11 @@ class _Cells:
 
     @classmethod
     def seen(cls, images: Images, extractor: Extractor) -> "_Cells":
-        measures = measure_each(images)
         if isinstance(extractor, CellMeasures):
             # Measuring takes as long as a network does.
+            measures = extractor.measured(images)
             return cls(images, extractor.of(measures), measures)
-        return cls(images, extractor(images), measures)
+        return cls(images, extractor(images), measure_each(images))
 
     @cached_property
     def shape(self) -> Morphology:
@@ -179,55 +170,6 @@ def judge(
         usefulness=_usefulness(equal),
         warnings=[*collapse(rows["made"], rows["real"]), *copying(memorised)],
     )
-
-
-def collapse(made: Figures, real: Figures) -> list[str]:
-    """What is plainly wrong with a set of made cells, in words.
-
-    Args:
-        made: the row of the made cells in :attr:`Quality.rows`.
-        real: the row of training cells, of the same size.
-
-    Returns:
-        A warning each for black images, images that are all the same, repeated images, and coverage
-        or diversity below half of that of real cells; nothing for a sound set.
-    """
-    found = []
-    if (empty := made["empty"] or 0) > _EMPTY:
-        found.append(f"{empty:.0%} of the made images are black")
-    if (spread := made["spread"] or 0) < _SAME:
-        found.append(f"the made images are all the same: pixels differ by {spread:.2f} of 255")
-    elif (distinct := made["distinct"] or 0) < _DISTINCT:
-        found.append(f"only {distinct:.0%} of the made images are distinct, the rest repeat them")
-    for name, meaning in _VARIETY.items():
-        ours, theirs = made[name] or 0, real[name] or 0
-        if ours < theirs / 2:
-            found.append(f"{meaning}: {name} {ours:.2f}, that of real cells {theirs:.2f}")
-    return found
-
-
-_VARIETY = {
-    "coverage": "most kinds of real cells have no made cell like them",
-    "diversity": "made cells resemble each other far more than real ones do",
-}
-
-
-def copying(memorised: dict[str, Figures]) -> list[str]:
-    """A warning for each space in which made cells are copies of training cells.
-
-    Args:
-        memorised: :attr:`Quality.memorisation`.
-    """
-    found = []
-    for space, figures in memorised.items():
-        ours, usual = figures["closer_share"] or 0, figures["train_closer_share"] or 0
-        if ours > usual + _COPIES:
-            found.append(
-                f"{ours:.0%} of the made cells may be copies: in {space} they are closer to a"
-                " training cell than 99% of new real cells are; of the training cells themselves"
-                f" {usual:.0%} are that close to another"
-            )
-    return found
 
 
 def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> dict[str, _Cells]:

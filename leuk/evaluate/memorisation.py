@@ -122,10 +122,12 @@ def closest_pairs(made: Neighbours, count: int) -> list[tuple[int, int, float]]:
 def _shrunk(images: Images) -> Tensor:
     """``float32 (N, 3, side, side)`` at 32 pixels a side, or fewer where the images have fewer."""
     check_images(images)
-    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
-    shrunk = [torch.from_numpy(chunk.copy()).permute(0, 3, 1, 2).float() for chunk in chunks]
     side = min(_SIDE, images.shape[1])
-    return torch.cat([F.interpolate(chunk, (side, side), mode="area") for chunk in shrunk])
+    shrunk = []
+    for start in range(0, len(images), _CHUNK):
+        chunk = torch.from_numpy(images[start : start + _CHUNK].copy()).permute(0, 3, 1, 2)
+        shrunk.append(F.interpolate(chunk.float(), (side, side), mode="area"))
+    return torch.cat(shrunk)
 
 
 def _turned(images: Tensor) -> Iterator[Tensor]:

@@ -21,6 +21,10 @@ Mask = npt.NDArray[np.bool_]
 MEASURES = ("area", "eccentricity", "solidity", "red", "green", "blue", "texture", "specks")
 """What is measured of each cell, in the order of :attr:`Morphology.values`."""
 
+_LEAST = np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0, 0.01])
+"""The smallest spread that each measure is counted in: specks hardly ever differ in real cells, and
+one pixel too many must not outweigh all the rest."""
+
 _RIM = 2
 """Pixels next to the background that the texture leaves out: there it would measure the edge."""
 
@@ -83,8 +87,8 @@ def measure_each(images: Images) -> npt.NDArray[np.float64]:
 class CellMeasures:
     """The measures as features, where no network is at hand: an extractor.
 
-    Each counts in standard deviations of the cells it was built with, so that none outweighs the
-    others.
+    Each counts in standard deviations of the cells it was built with, but no smaller ones than can
+    be seen: 0.01 of a share, one grey level.
 
     Args:
         cells: ``uint8 (M, R, R, 3)`` real cells, of the training part.
@@ -94,15 +98,19 @@ class CellMeasures:
     inception = False
 
     def __init__(self, cells: Images) -> None:
-        values = measure_each(cells)
-        self._mean, spread = values.mean(axis=0), values.std(axis=0)
-        self._spread = np.where(spread > 0, spread, 1.0)
+        self._cells, self._own = cells, measure_each(cells)
+        self._mean = self._own.mean(axis=0)
+        self._spread = np.maximum(self._own.std(axis=0), _LEAST)
 
     def __call__(self, images: Images) -> Features:
-        return self.of(measure_each(images))
+        return self.of(self.measured(images))
+
+    def measured(self, images: Images) -> npt.NDArray[np.float64]:
+        """As :func:`measure_each`, which those it was built with have been through already."""
+        return self._own if images is self._cells else measure_each(images)
 
     def of(self, measures: npt.NDArray[np.float64]) -> Features:
-        """Features of cells measured already, ``float64 (N, 8)`` of :func:`measure_each`."""
+        """Features of cells measured already, ``float64 (N, 8)``."""
         scaled = (measures - self._mean) / self._spread
         return Features(self.name, False, scaled.astype(np.float32))
 

@@ -25,7 +25,7 @@ WENT_ON = "fit: went on from a stopped one; its time is that of the rest"
 """The warning of a cell whose time says little."""
 
 MADE = "made cells: "
-"""What a warning of made cells that are not like real ones begins with."""
+"""What a warning of made cells to be wary of begins with."""
 
 Figures = dict[str, dict[str, float | None]]
 """Metric name to ``value``, ``low`` and ``high``; the bounds are null where not computed."""

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from leuk.errors import StoreError
+from leuk.evaluate.features import check_images
 from leuk.evaluate.sheets import save_rows
 from leuk.evaluate.vectors import Images
 from leuk.report.sections import Grid, Section
-from leuk.store.foreign import read_arrays
+from leuk.store.foreign import file_in, read_arrays
 
 QUALITY = "quality.json"
 """What ``leuk synthesize`` leaves beside a GAN's cells."""
@@ -85,14 +86,15 @@ def quality_parts(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.Data
     """How good made cells are beside what they are compared with, and every figure of it.
 
     Args:
-        reports: what was found, by what the GAN is called; at least one.
+        reports: what was found, by what the GAN is called; at least one. Where they are of several
+            folds or seeds, ``where`` says of which.
     """
     table = pd.DataFrame(
         [
             line
             for gan, report in reports.items()
             for name, quality in report["quality"].items()
-            for line in _lines(gan, name, quality)
+            for line in _lines(gan, name, quality, report.get("where", ""))
         ]
     )
     first = next(iter(reports.values()))
@@ -102,7 +104,7 @@ def quality_parts(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.Data
     return [_grid(table), notes, _remarks(reports)], table
 
 
-def _lines(gan: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
+def _lines(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict[str, Any]]:
     """One line for the GAN, and one for each thing it is compared with."""
     lines = []
     for row, title in _ROWS.items():
@@ -112,7 +114,7 @@ def _lines(gan: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
                 figures |= {f"{space}_{name}": value for name, value in found.items()}
         lines.append(
             {
-                "set": title.format(gan=gan),
+                "set": title.format(gan=gan) + (f" ({where})" if where and row != "made" else ""),
                 "row": row,
                 "class": cls,
                 "extractor": quality["extractor"],
@@ -124,9 +126,11 @@ def _lines(gan: str, cls: str, quality: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _grid(table: pd.DataFrame) -> Grid:
-    columns = {title: key for title, key in _COLUMNS.items() if key in table}
+    columns = {
+        title: key for title, key in _COLUMNS.items() if key in table and table[key].notna().any()
+    }
     # The sets beside the GANs are the same for all that were judged on the same cells.
-    shown = table.drop_duplicates(["set", "class", "n", columns["precision"], "extractor"])
+    shown = table.drop_duplicates(["set", "class", "n", *columns.values(), "extractor"])
     shown = shown.sort_values(["class", "row"], kind="stable", key=_in_order)
     rows = [
         (
@@ -189,7 +193,9 @@ def shown_cells(folders: Iterable[Path]) -> dict[str, Images]:
     for folder in folders:
         for file in sorted(folder.glob("cells_*.npz")):
             cls = file.stem.removeprefix("cells_")
-            cells = read_arrays(file)
+            cells = read_arrays(file_in(folder, file.name))
+            for images in (cells["real"], cells["made"]):
+                check_images(images)
             rows.setdefault(f"real {cls}", cells["real"])
             rows[f"{folder.name.split('-')[0]} {cls}"] = cells["made"]
     return rows

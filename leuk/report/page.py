@@ -195,13 +195,14 @@ def chapters(parts: PageParts) -> list[Chapter]:
 
     grid = [heat_table(parts.heat), *prose(HEAT_NOTES)] if parts.heat else []
     others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
+    made = [*drawn("made_cells"), *of("made_cells"), *of("made_quality")]
     found = [
         ("grid", "The grid at a glance", grid),
         ("differences", "What made cells change", _changed(parts.answer, drawn("augmentation"))),
         ("results", "What each line reaches", _results(sections["table"])),
         ("comparisons", "All differences between lines", others),
         ("thesis", "The thesis's tables 3 to 5, beside ours", of("thesis_tables")),
-        ("made", "Made cells, beside the thesis's table 2", drawn("made_cells") + of("made_cells")),
+        ("made", "Made cells, beside the thesis's table 2", made),
         ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
         ("decisions", "Decisions, and person by person", drawn("confusion", "per_subject")),
         ("explanations", "Explanations", of("explanations") + _explained(parts.explained)),

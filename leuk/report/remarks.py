@@ -26,7 +26,7 @@ KINDS: dict[Kind, str] = {
     "leaky": "LEAKY: persons may be in two parts, so figures are too good",
     "failed": "Cells that are not complete",
     "missing": "Missing or unreadable",
-    "made": "Made cells that are not like real ones",
+    "made": "Made cells to be wary of",
     "area": "Not shown to lie above what the area of the cell alone reaches",
     "few": "Too few persons for what is claimed of them",
     "degenerate": "Explanations that say nothing",

@@ -16,6 +16,7 @@ from leuk.report.figures import figures_of, write_figures
 from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.lines import Line, draws_for, group_lines
 from leuk.report.made_cells import contact_sheet, made_section
+from leuk.report.made_quality import quality_section
 from leuk.report.naming import in_order
 from leuk.report.page import FILE, PageParts, missing_page, report_page
 from leuk.report.remarks import Remark, remarks_on
@@ -95,7 +96,8 @@ def build_report(sweep: Path) -> Report:
         thesis_section(groups),
         costs_section(groups, costs),
         area_section(groups),
-        made_section(sweep, results.records),
+        made_section(results.records),
+        quality_section(sweep, results.records),
         explanations_section(groups),
         data_section(sweep, results.records),
         run_section(sweep, results.records),
@@ -119,7 +121,7 @@ def write_report(sweep: Path) -> str:
 
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
     ``verdicts``, ``comparisons``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
-    ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
+    ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
     :func:`leuk.report.figures.figures_of`.
 
     Raises:

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.errors import DataError
+from leuk.errors import DataError, StoreError
 from leuk.evaluate.distances import FEWEST
 from leuk.evaluate.features import Extractor
 from leuk.evaluate.image_quality import Quality, RealCells, judge
-from leuk.evaluate.morphology import CellMeasures
+from leuk.evaluate.morphology import MEASURES, CellMeasures
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import MADE
 from leuk.runs.synthesis import Synthetic
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FILE = "quality.json"
 HELD_OUT = "val"
-"""Stage that a sweep holds made cells against: its test cells are for the classifiers."""
+"""Stage that a sweep holds made cells against; test cells are for the classifiers."""
 
 SHOWN = 12
 """Cells, and pairs of cells, that are kept to be looked at."""
@@ -99,37 +99,57 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
     Returns:
         ``judged``, the artefact, ``held_out``, and for each class in ``quality`` a
         :class:`leuk.evaluate.image_quality.Quality`; empty where there are too few cells.
+
+    Raises:
+        StoreError: what was kept of it is not that.
     """
+    if _fewest(data, made) < FEWEST:
+        log.warning("made cells are not judged: fewer than %d of a kind", FEWEST)
+        return {}
     seed = int(cfg.seed)
+    paths = {stage: data.part(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
     key = {
         "format": FORMAT,
         "cells": made.folder.name,
         "pixels": data.dataset.store.fingerprint,
-        "held_out": digest({"paths": data.part(HELD_OUT)["path"].tolist()}),
+        "paths": digest(paths),
+        "measures": list(MEASURES),
         "seed": seed,
     }
-    try:
-        real = {label: real_cells(data, label, HELD_OUT) for label in made_labels(made)}
-    except DataError as error:
-        log.warning("made cells are not judged: %s", error)
-        return {}
-    sizes = [len(cells) for one in real.values() for cells in vars(one).values()]
-    if min(*sizes, *made.origin["label"].value_counts()) < FEWEST:
-        log.warning("made cells are not judged: fewer than %d of a kind", FEWEST)
-        return {}
     folder = make_once(
         Path(cfg.outputs) / "artefacts",
         "quality",
         key,
-        lambda target: _judge_all(made, real, seed, target),
+        lambda target: _judge_all(data, made, seed, target),
     )
-    quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    return {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
+    return _read(folder)
 
 
-def _judge_all(made: Synthetic, real: Mapping[Label, RealCells], seed: int, target: Path) -> None:
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        told = {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
+        if not quality:
+            raise ValueError("empty")
+        told_of(told, "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder}: no judgement of made cells ({error!r}); remove it") from error
+    return told
+
+
+def _fewest(data: CNMCDataModule, made: Synthetic) -> int:
+    """Size of the smallest set that is compared."""
+    sizes = list(made.origin["label"].value_counts())
+    for stage in ("train", HELD_OUT):
+        labels = data.part(stage)["label"].to_numpy()
+        sizes += [int((labels == label).sum()) for label in Label]
+    return min(sizes)
+
+
+def _judge_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -> None:
     found = {}
-    for label, cells in real.items():
+    for label in made_labels(made):
+        cells = real_cells(data, label, HELD_OUT)
         extractor = CellMeasures(cells.train)
         found[label.folder] = asdict(judge_class(made, label, cells, extractor, seed))
         save_pair(target, label, shown_pair(made, label, cells))

@@ -73,7 +73,7 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert [text for text in written.warnings if text.startswith("made cells")] == told
     page = (folder.parent / "report/report.html").read_text()
     first_screen = page[: page.index("What made cells change")]
-    assert "Made cells that are not like real ones" in first_screen
+    assert "Made cells to be wary of" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["cells"] == 4

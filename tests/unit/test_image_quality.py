@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_fidelity import metric_kid
 
+from leuk.evaluate.collapse import collapse
 from leuk.evaluate.distances import (
     Figures,
     distances,
@@ -20,7 +21,7 @@ from leuk.evaluate.distances import (
     kernel_distance,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import Quality, RealCells, collapse, judge
+from leuk.evaluate.image_quality import Quality, RealCells, judge
 from leuk.evaluate.memorisation import (
     closest_pairs,
     compare,

@@ -73,9 +73,19 @@ def test_measures_as_features_are_in_spreads_of_the_cells_they_were_built_with()
     values = measure(seen).values
     spread = values.std(axis=0)
     assert spread[-1] == 0  # drawn cells have no specks
-    expected = (measure(new).values - values.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    spread[-1] = 0.01
+    expected = (measure(new).values - values.mean(axis=0)) / spread
     np.testing.assert_allclose(features.pooled, expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(CellMeasures(seen)(new[:5]).pooled, features.pooled[:5])
+
+
+def test_one_stray_pixel_does_not_outweigh_all_other_measures() -> None:
+    seen, new = cells(200, 0), cells(20, 1)
+    seen[0, 0, 0] = 30
+    stray = new.copy()
+    stray[:, 0, 0] = 30
+    clean, spoilt = (CellMeasures(seen)(images).pooled for images in (new, stray))
+    assert np.abs(clean - spoilt).max() < 1
 
 
 def test_morphology_distance_is_in_standard_deviations() -> None:
