@@ -61,6 +61,9 @@ its FID against each other, an Inception Score of 1.000 means constant features,
 cells have an SSIM of 0.86."""
 
 
+_LARGE = 1000
+
+
 def write_gan_report(sweep: Path) -> str:
     """Write ``table_2.csv``, ``table_2.md`` and ``figure_8.png`` of a sweep; return the second.
 
@@ -151,6 +154,9 @@ def _cell(row: Mapping[Any, Any], key: str) -> str:
     value, spread = row[key], row.get(f"{key}_spread")
     if value is None or np.isnan(value):
         return ""
+    if abs(value) >= _LARGE:
+        # How far off something useless is, to the last digit, tells nobody anything.
+        return f"{value:,.0f}"
     return f"{value:.3f}" + ("" if spread is None or np.isnan(spread) else f" ± {spread:.3f}")
 
 
