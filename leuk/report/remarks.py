@@ -87,7 +87,10 @@ def remarks_on(
         name = record.cell.folder
         if record.status != "complete":
             found.append(Remark("failed", record.state, name))
-        found += [Remark(kind_of(text), text, name) for text in record.warnings]
+        found += [
+            Remark(kind_of(text), text, name, brief=text.removeprefix(MADE))
+            for text in record.warnings
+        ]
     return (*found, *(Remark("missing", text) for text in results.problems))
 
 
