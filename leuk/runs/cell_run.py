@@ -52,14 +52,14 @@ def run_cell(cfg: DictConfig) -> None:
     record, folder = begin(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
     if not _is_to_run(cfg, folder, record):
         return
-    lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=_PATIENCE)
+        held = FileLock(folder / LOCK).acquire(timeout=_PATIENCE)
     except Timeout:
         log.warning("%s: another process runs it; left to that one", record.cell.folder)
         return
-    with lock:
+    # Not "with lock", which would acquire it a second time and release it once.
+    with held:
         # Once more: another process may have run it meanwhile.
         if not _is_to_run(cfg, folder, record, ours=True):
             return

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
 from leuk.evaluate.baselines import BASELINES, Baseline
-from leuk.evaluate.morphology import MEASURES, measure
+from leuk.evaluate.morphology import MEASURES, measure, measure_each
 from leuk.runs import measures as measures_module
 from leuk.runs.measures import measured
 
@@ -80,17 +80,17 @@ def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.M
     def again(_: object) -> None:
         raise AssertionError("measured twice")
 
-    monkeypatch.setattr(measures_module, "measure", again)
+    monkeypatch.setattr(measures_module, "measure_each", again)
     pd.testing.assert_frame_equal(measured(data), table)
 
 
 def test_a_cell_without_a_lit_pixel_measures_nothing() -> None:
     images = np.zeros((2, 16, 16, 3), np.uint8)
     images[1, 4:12, 4:12] = 200
-    rows = measures_module._measured(images)
+    rows = measure_each(images)
     assert (rows[0] == 0).all()
     assert rows[1][0] == 0.25
-    assert (measures_module._measured(images[:1]) == 0).all()
+    assert (measure_each(images[:1]) == 0).all()
 
 
 def test_area_alone_on_real_cells(cnmc: object, artefacts: object) -> None:
