@@ -21,7 +21,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from leuk.errors import ConfigError
 from leuk.evaluate.lite0 import lite0_file, lite0_network
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.vectors import Images, check_images
 
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _INCEPTION_URL = (
@@ -69,23 +69,6 @@ class Extractor(Protocol):
         Raises:
             ValueError: they are not ``uint8 (N, R, R, 3)`` with N of at least one.
         """
-
-
-def check_images(images: Images) -> None:
-    """Refuse what is not a set of 8-bit cells.
-
-    Floats are refused and not converted, since a wrong guess of their range goes unnoticed.
-
-    Raises:
-        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N of at least one.
-    """
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        found = getattr(images, "dtype", type(images).__name__)
-        raise ValueError(f"images must be a numpy array of uint8 (0 to 255), found {found}")
-    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
-        raise ValueError(f"images must have the shape (N, R, R, 3), found {images.shape}")
-    if images.size == 0:
-        raise ValueError(f"no images to measure, found the shape {images.shape}")
 
 
 class Network:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import expit, logit, stdtrit
 
 from leuk.evaluate.resampling import left_out, resamples
 from leuk.evaluate.sample import Sample
@@ -56,7 +55,7 @@ class Estimate:
 
     def quantile(self, level: float) -> float:
         """Quantile of Student's t with this estimate's degrees of freedom."""
-        return float(stats.t.ppf(level, self.freedom))
+        return float(stdtrit(self.freedom, level))
 
     def interval(self, level: float) -> tuple[float, float]:
         """The value and t standard errors either way."""

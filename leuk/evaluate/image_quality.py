@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from leuk.evaluate.collapse import collapse, copying
 from leuk.evaluate.distances import Figures, distances, equal_rows
-from leuk.evaluate.features import Extractor, Features, check_images
+from leuk.evaluate.features import Extractor, Features
 from leuk.evaluate.memorisation import (
     closest_pairs,
     compare,
@@ -27,7 +27,7 @@ from leuk.evaluate.morphology import (
 )
 from leuk.evaluate.probes import telling_apart, usefulness
 from leuk.evaluate.similarity import diversity, nearest_similarity
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.vectors import Images, check_images
 
 Rows = npt.NDArray[np.int64]
 

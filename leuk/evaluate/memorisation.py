@@ -16,8 +16,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from leuk.evaluate.distances import Figures
-from leuk.evaluate.features import Features, check_images
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.features import Features
+from leuk.evaluate.vectors import Images, check_images
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -13,8 +13,8 @@ from scipy.stats import wasserstein_distance
 from skimage.measure import label, regionprops
 
 from leuk.data.decode import LIT
-from leuk.evaluate.features import Features, check_images
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.features import Features
+from leuk.evaluate.vectors import Images, check_images
 
 Mask = npt.NDArray[np.bool_]
 

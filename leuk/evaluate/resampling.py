@@ -84,9 +84,14 @@ class Reweighted:
 
     def auroc(self, weights: Floats) -> Floats:
         """Area under the ROC curve: the share of weighted pairs of both classes in right order."""
-        positive, negative = self._sums(self.labels), self._sums(~self.labels)
+        positive, negative = self._of_class
         pairs = (weights @ positive) * (weights @ negative)
         return np.asarray(((weights @ self.won) * weights).sum(axis=1) / pairs)
+
+    @cached_property
+    def _of_class(self) -> tuple[Floats, Floats]:
+        """Leukemic and healthy cells of each subject."""
+        return self._sums(self.labels), self._sums(~self.labels)
 
     @cached_property
     def won(self) -> Floats:
@@ -139,7 +144,7 @@ class Reweighted:
         return np.asarray(apart / self._total(weights))
 
     def _total(self, weights: Floats) -> Floats:
-        return np.asarray(weights @ self._sums(np.ones_like(self.scores)))
+        return np.asarray(weights @ sum(self._of_class))
 
     def _sums(self, values: npt.NDArray[np.generic]) -> Floats:
         """Sum of ``values`` ``(N,)`` over the cells of each subject."""

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import pandas as pd
 
 from leuk.data.labels import Label
 from leuk.evaluate.resampling import Reweighted
@@ -63,7 +63,7 @@ class Sample:
     @cached_property
     def ranks(self) -> Floats:
         """``(N,)`` mean rank of each score, in (0, 1): comparable between models."""
-        return np.asarray(stats.rankdata(self.scores) / (len(self) + 1), np.float64)
+        return np.asarray(pd.Series(self.scores).rank() / (len(self) + 1), np.float64)
 
     def reweighted(self, thresholds: Thresholds) -> Reweighted:
         """Figures for any weights of the subjects, decided at these thresholds."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of, same_cells
 from leuk.evaluate.resampling import Reweighted, pairs_won_against
@@ -175,7 +175,7 @@ def paired_difference(
     )
     p = _permuted(folds, metric, found.value, permutations, seed)
     if len(a) > len(folds) and found.error:
-        p = max(p, float(2 * stats.t.sf(abs(found.value) / found.error, found.freedom)))
+        p = max(p, float(2 * stdtr(found.freedom, -abs(found.value) / found.error)))
     low, high = found.interval(level)
     detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
     return Difference(metric, found.value, low, high, p, detectable, len(folds), len(a))

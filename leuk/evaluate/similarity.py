@@ -13,9 +13,8 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from leuk.evaluate.features import check_images
 from leuk.evaluate.morphology import lit
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.vectors import Images, check_images
 
 Rows = npt.NDArray[np.int64]
 

@@ -1,4 +1,4 @@
-"""What every figure takes: one score and one label a cell, checked in one place."""
+"""What every figure takes: images, or one score and one label a cell, checked in one place."""
 
 from typing import TYPE_CHECKING, Any, Union
 
@@ -17,6 +17,23 @@ Images = npt.NDArray[np.uint8]
 
 Vector = Union[npt.NDArray[Any], "Tensor"]
 """One number a cell, as an array or as a tensor on the CPU."""
+
+
+def check_images(images: Images) -> None:
+    """Refuse what is not a set of 8-bit cells.
+
+    Floats are refused and not converted, since a wrong guess of their range goes unnoticed.
+
+    Raises:
+        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N of at least one.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        found = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(f"images must be a numpy array of uint8 (0 to 255), found {found}")
+    if images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
+        raise ValueError(f"images must have the shape (N, R, R, 3), found {images.shape}")
+    if images.size == 0:
+        raise ValueError(f"no images to measure, found the shape {images.shape}")
 
 
 def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Integers]:

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from leuk.errors import StoreError
-from leuk.evaluate.features import check_images
 from leuk.evaluate.sheets import save_rows
-from leuk.evaluate.vectors import Images
+from leuk.evaluate.vectors import Images, check_images
 from leuk.report.sections import Grid, Section
 from leuk.store.foreign import file_in, read_arrays
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -213,13 +214,15 @@ def read_predictions(path: Path) -> dict[str, Part]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
     if table.isna().any(axis=None):
         raise StoreError(f"{path}: values are missing; {again}")
-    table = table.iloc[np.argsort(table["path"].to_numpy(), kind="stable")]
-    stages = table["part"].to_numpy()
+    # Plain arrays from here on: a report reads hundreds of these tables.
+    columns = {str(name): table[name].to_numpy() for name in table}
+    order = np.argsort(columns["path"], kind="stable")
+    rows = {name: order[columns["part"][order] == name] for name in _PARTS}
     for name in _PARTS:
-        if name not in stages:
+        if not len(rows[name]):
             raise StoreError(f"{path}: no line of the {name} part; {again}")
     try:
-        return {name: _part(table[stages == name]) for name in _PARTS}
+        return {name: _part(columns, rows[name]) for name in _PARTS}
     except ValueError as error:
         raise StoreError(f"{path}: {error}; {again}") from error
 
@@ -228,21 +231,19 @@ def _wanted(column: str) -> bool:
     return column in _COLUMNS or column.startswith(BASELINE)
 
 
-def _part(table: pd.DataFrame) -> Part:
+def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> Part:
     sample = Sample(
-        np.array(table["score"], np.float64),
-        np.array(table["label"], np.int64),
-        table["group"].to_numpy().astype(str),
-        np.array(table["calibrated"], np.float64),
+        columns["score"][rows].astype(np.float64),
+        columns["label"][rows].astype(np.int64),
+        columns["group"][rows].astype(str),
+        columns["calibrated"][rows].astype(np.float64),
     )
     baselines = {
-        str(name).removeprefix(BASELINE): replace(
-            sample, scores=np.array(table[name], np.float64)
-        ).scores
-        for name in table
-        if str(name).startswith(BASELINE)
+        name.removeprefix(BASELINE): replace(sample, scores=values[rows].astype(np.float64)).scores
+        for name, values in columns.items()
+        if name.startswith(BASELINE)
     }
-    paths = np.array([restored(str(path)) for path in table["path"]], dtype=str)
+    paths = np.array([restored(str(path)) for path in columns["path"][rows]], dtype=str)
     return Part(sample, paths, baselines)
 
 
