@@ -1,7 +1,7 @@
 """How good the cells of a sweep's GANs are, as the sweep found and as ``leuk synthesize`` did."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     own, unreadable, left = _by_measures(made, covered)
     parts: list[Grid | str] = ["\n".join(problems + unreadable)]
     tables = []
-    for found in ({folder.name: report for folder, report in network.items()}, own):
+    for found in (_named(network), own):
         if found:
             shown, table = quality_parts(found)
             parts += shown
@@ -72,6 +72,15 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     table = pd.concat(tables) if tables else pd.DataFrame()
     title = "How good made cells are, and the thesis's table 2"
     return Section("made_quality", title, (*parts, "## Published", *published_parts()), table)
+
+
+def _named(network: Mapping[Path, Any]) -> dict[str, Any]:
+    """Reports by the folder they are of; two of a name with that of their sweep."""
+    found: dict[str, Any] = {}
+    for folder, report in network.items():
+        known = folder.name in found
+        found[f"{folder.parent.name}/{folder.name}" if known else folder.name] = report
+    return found
 
 
 def _by_measures(

@@ -185,6 +185,13 @@ def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> No
     assert "0.250" in text
     assert "dcgan-others" not in text
     assert "broken/dcgan-broken/quality.json: cannot be read" in text
+    other = tmp_path / "synthetic/again/dcgan-mine"
+    other.mkdir(parents=True)
+    found = {"artefacts": ["feed"], "held_out": "test", "quality": {"hem": quality_of("own", 0.75)}}
+    (other / "quality.json").write_text(json.dumps(found))
+    text = quality_section(sweep, [record]).markdown
+    assert "0.250" in text
+    assert "0.750" in text
 
 
 @pytest.fixture(scope="module")
