@@ -39,17 +39,21 @@ FORMAT = 1
 
 def made_labels(made: Synthetic) -> list[Label]:
     """The classes that cells were made of."""
-    return [label for label in Label if (made.origin["label"] == label).any()]
+    there = set(made.origin["label"])
+    return [label for label in Label if label in there]
 
 
 def judge_class(
     made: Synthetic, label: Label, real: RealCells, extractor: Extractor, seed: int
 ) -> Quality:
     """Judge the made cells of one class."""
-    of_label = (made.origin["label"] == label).to_numpy()
-    own, others = made.pixels[of_label], made.pixels[~of_label]
+    own, others = made.of(label), made.of(_other(label))
     log.info("judging %d made %s cells by %s", len(own), label.folder, extractor.name)
     return judge(own, real, extractor, seed, others if len(others) else None)
+
+
+def _other(label: Label) -> Label:
+    return next(one for one in Label if one != label)
 
 
 def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
@@ -58,7 +62,7 @@ def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
     Raises:
         DataError: one of the stages lacks a class.
     """
-    other = next(one for one in Label if one != label)
+    other = _other(label)
     return RealCells(
         train=_cells(data, "train", label),
         train_other=_cells(data, "train", other),
@@ -81,8 +85,7 @@ def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
 def shown_pair(made: Synthetic, label: Label, real: RealCells) -> dict[str, Images]:
     """A few cells of either kind to look at, not chosen: ``real`` held-out ones, and ``made``."""
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
-    own = made.pixels[(made.origin["label"] == label).to_numpy()]
-    return {"real": real.reference[spread], "made": own[:SHOWN]}
+    return {"real": real.reference[spread], "made": made.of(label)[:SHOWN]}
 
 
 def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:

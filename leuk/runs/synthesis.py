@@ -34,6 +34,10 @@ class Synthetic:
     origin: pd.DataFrame
     folder: Path
 
+    def of(self, label: Label) -> npt.NDArray[np.uint8]:
+        """The cells of one class, none if none were made."""
+        return self.pixels[(self.origin["label"] == label).to_numpy()]
+
 
 def classes_of(cfg: DictConfig) -> list[Label]:
     """The classes that cells are added of.

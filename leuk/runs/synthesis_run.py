@@ -74,9 +74,8 @@ def _judge(
     shown = shown_pair(made, label, real)
     save_rows(folder / f"cells_{label.folder}.png", shown)
     near = quality.closest[:SHOWN]
-    own = made.pixels[(made.origin["label"] == label).to_numpy()]
     pairs = {
-        "made": own[[pair[0] for pair in near]],
+        "made": made.of(label)[[pair[0] for pair in near]],
         "nearest\ntrained on": real.train[[pair[1] for pair in near]],
     }
     save_rows(folder / f"closest_{label.folder}.png", pairs)
