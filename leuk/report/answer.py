@@ -30,6 +30,10 @@ NOTES = """\
 Difference in test AUROC, its 95 % interval over persons, and p after Holm's correction for all such
 questions of the split. A positive one says that made cells are the better choice."""
 
+ONCE = """\
+Every fold was fitted with one seed: how far another would have moved a difference is not in its
+interval; seed=0,1,2 would show."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tested:
@@ -248,7 +252,8 @@ def _section(tested: Sequence[Tested]) -> Section:
             for name, c in one.against.items()
         ]
     )
-    return Section("answer", QUESTION, (shown, NOTES), table)
+    once = bool(tested) and all(one.line.fitted_once for one in tested)
+    return Section("answer", QUESTION, (shown, f"{NOTES} {ONCE}" if once else NOTES), table)
 
 
 def _text(comparison: Comparison | None) -> str:

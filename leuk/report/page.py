@@ -29,14 +29,11 @@ from leuk.report.heatmap import HeatMap
 from leuk.report.html import png_uri, render
 from leuk.report.lines import Line
 from leuk.report.prose import Spans, spans
-from leuk.report.remarks import KINDS, Kind, Remark
+from leuk.report.remarks import KINDS, Kind, Remark, said_of
 from leuk.report.results import Results
 from leuk.report.sections import Section, interval_text
 
 FILE = "report.html"
-
-_NAMED = 2
-"""Cells that a warning names; of more it says how many they are, and the main table names them."""
 
 _MANY = 6
 """Panels of a figure beyond which it is folded away."""
@@ -169,17 +166,10 @@ def warned(remarks: Iterable[Remark]) -> list[Warned]:
         if remark.kind != "few" or not remark.text.startswith("test: "):
             said[remark.kind].setdefault(remark.brief or remark.text, []).append(remark.where)
     return [
-        Warned(kind, KINDS[kind], tuple(spans(_said(*one)) for one in texts.items()))
+        Warned(kind, KINDS[kind], tuple(spans(said_of(*one)) for one in texts.items()))
         for kind, texts in said.items()
         if texts
     ]
-
-
-def _said(text: str, where: Sequence[str]) -> str:
-    named = [name for name in where if name]
-    if len(named) > _NAMED:
-        return f"{text} (in {len(named)} cells)"
-    return f"{', '.join(named)}: {text}" if named else text
 
 
 def chapters(parts: PageParts) -> list[Chapter]:

@@ -4,7 +4,7 @@ Made once; the main table lists it, the page sorts it by kind and puts it on its
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
@@ -53,11 +53,27 @@ class Remark:
     grave: bool = False
     brief: str = ""
 
-    @property
-    def markdown(self) -> str:
-        """A list item."""
-        said = f"{self.where}: {self.text}" if self.where else self.text
-        return f"- **{said}**" if self.grave else f"- {said}"
+
+NAMED = 2
+"""Cells that a remark names; of more it says how many they are, and their records have it too."""
+
+
+def listed(remarks: Iterable[Remark]) -> str:
+    """Markdown items, what many cells say once; a cell that failed is always named."""
+    said: dict[tuple[str, bool, str], list[str]] = defaultdict(list)
+    for one in remarks:
+        alone = one.where if one.kind == "failed" else ""
+        said[one.text, one.grave, alone].append(one.where)
+    items = [(said_of(text, where), grave) for (text, grave, _), where in said.items()]
+    return "\n".join(f"- **{item}**" if grave else f"- {item}" for item, grave in items)
+
+
+def said_of(text: str, where: Iterable[str]) -> str:
+    """A text with the names of what it is about, or with how many they are."""
+    named = [name for name in where if name]
+    if len(named) > NAMED:
+        return f"{text} (in {len(named)} cells)"
+    return f"{', '.join(named)}: {text}" if named else text
 
 
 def remarks_on(

@@ -100,6 +100,11 @@ class Group:
             chosen.setdefault(run.cell.fold, run)
         return list(chosen.values())
 
+    @property
+    def fitted_once(self) -> bool:
+        """Whether no fold has runs of several seeds."""
+        return len(self.first_seed) == len(self.runs)
+
 
 @dataclass(frozen=True, eq=False)
 class Results:

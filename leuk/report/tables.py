@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from leuk.report.lines import DRAWS, Line, run_lines
-from leuk.report.remarks import Remark
+from leuk.report.remarks import Remark, listed
 from leuk.report.results import Results
 from leuk.report.sections import Grid, Section, interval_text
 
@@ -76,8 +76,7 @@ def main_section(
     """
     notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
     shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
-    said = "\n".join(remark.markdown for remark in remarks)
-    parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, said]
+    parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, listed(remarks)]
     if any("sensitivity@youden" in line.figures for line in shown):
         parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
     if any("brier" in line.figures for line in shown):

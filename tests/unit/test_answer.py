@@ -10,7 +10,7 @@ from sweeps import CELL, MADE, write_sweep
 from leuk.evaluate.significance import Difference
 from leuk.grid.cell import Cell
 from leuk.report.answer import answer
-from leuk.report.comparisons import Comparison
+from leuk.report.comparisons import Comparison, compare
 from leuk.report.results import Group, read_results
 from leuk.report.run_facts import common_overrides
 
@@ -98,3 +98,13 @@ def test_what_to_run_for_an_answer(tmp_path: Path, name: str) -> None:
     )
     (tmp_path / cells[0].folder / ".hydra/overrides.yaml").unlink()
     assert common_overrides(tmp_path, groups) == []
+
+
+@pytest.mark.parametrize(("seeds", "once"), [((0,), True), ((0, 1), False)])
+def test_that_training_varies_too_is_said_where_nobody_looked(
+    tmp_path: Path, seeds: tuple[int, ...], once: bool
+) -> None:
+    write_sweep(tmp_path, [replace(one, seed=seed) for one in (CELL, MADE) for seed in seeds])
+    groups = read_results(tmp_path).groups
+    text = answer(groups, compare(groups), "mine").section.markdown
+    assert ("Every fold was fitted with one seed" in text) is once

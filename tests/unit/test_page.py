@@ -18,7 +18,7 @@ from leuk.grid.record import Record
 from leuk.report.explained import explained_pictures
 from leuk.report.page import warned
 from leuk.report.prose import Span
-from leuk.report.remarks import Remark
+from leuk.report.remarks import Remark, listed
 from leuk.report.results import read_results
 from leuk.report.run_facts import data_section, last_command, run_section
 from leuk.report.sweep_report import write_report
@@ -165,6 +165,17 @@ def test_many_cells_that_say_the_same_are_counted() -> None:
     leaky, other = warned(remarks)
     assert leaky.texts == ((Span("one: leaks"),),)
     assert other.texts == ((Span("too hot (in 9 cells)"),),)
+    hot, *others = listed(remarks).splitlines()
+    assert hot == "- too hot (in 9 cells)"
+    assert others == ["- one: leaks", "- one: test: only 2"]
+
+
+def test_cells_that_failed_are_each_named_in_the_table() -> None:
+    remarks = [Remark("failed", "running: not finished", f"cell-{number}") for number in range(3)]
+    told = [line.partition(":")[0] for line in listed(remarks).splitlines()]
+    assert told == ["- cell-0", "- cell-1", "- cell-2"]
+    (failed,) = warned(remarks)
+    assert failed.texts == ((Span("running: not finished (in 3 cells)"),),)
 
 
 def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:
