@@ -123,7 +123,7 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
         canvas.text(name, label + column * step, tops[0] - 0.05, 9, va="bottom")
     for row, (outcome, mean) in enumerate(zip(counts, mean_cells(cohort), strict=True)):
         words = MEANING[outcome].replace(", ", ",\n")
-        canvas.text(f"{outcome}\n{words}\n{counts[outcome]} cells", 0.12, tops[row] + 0.05, 9)
+        canvas.text(f"{outcome}\n{words}\nn = {counts[outcome]}", 0.12, tops[row] + 0.05, 9)
         if not counts[outcome]:
             words = "no such cell among those explained"
             canvas.text(words, label, tops[row] + 0.05, 9, color="0.4")
