@@ -57,12 +57,15 @@ class Remark:
 NAMED = 2
 """Cells that a remark names; of more it says how many they are, and their records have it too."""
 
+_ALONE: tuple[Kind, ...] = ("failed", "made", "degenerate")
+"""Kinds that the main table names every cell of: there is something to be done about each."""
+
 
 def listed(remarks: Iterable[Remark]) -> str:
-    """Markdown items, what many cells say once; a cell that failed is always named."""
+    """Markdown items; what many cells say stands once, but for kinds that name every cell."""
     said: dict[tuple[str, bool, str], list[str]] = defaultdict(list)
     for one in remarks:
-        alone = one.where if one.kind == "failed" else ""
+        alone = one.where if one.kind in _ALONE else ""
         said[one.text, one.grave, alone].append(one.where)
     items = [(said_of(text, where), grave) for (text, grave, _), where in said.items()]
     return "\n".join(f"- **{item}**" if grave else f"- {item}" for item, grave in items)

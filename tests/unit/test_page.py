@@ -18,7 +18,7 @@ from leuk.grid.record import Record
 from leuk.report.explained import explained_pictures
 from leuk.report.page import warned
 from leuk.report.prose import Span
-from leuk.report.remarks import Remark, listed
+from leuk.report.remarks import Kind, Remark, listed
 from leuk.report.results import read_results
 from leuk.report.run_facts import data_section, last_command, run_section
 from leuk.report.sweep_report import write_report
@@ -170,8 +170,9 @@ def test_many_cells_that_say_the_same_are_counted() -> None:
     assert others == ["- one: leaks", "- one: test: only 2"]
 
 
-def test_cells_that_failed_are_each_named_in_the_table() -> None:
-    remarks = [Remark("failed", "running: not finished", f"cell-{number}") for number in range(3)]
+@pytest.mark.parametrize("kind", ["failed", "made", "degenerate"])
+def test_cells_with_something_to_be_done_are_each_named_in_the_table(kind: Kind) -> None:
+    remarks = [Remark(kind, "running: not finished", f"cell-{number}") for number in range(3)]
     told = [line.partition(":")[0] for line in listed(remarks).splitlines()]
     assert told == ["- cell-0", "- cell-1", "- cell-2"]
     (failed,) = warned(remarks)
