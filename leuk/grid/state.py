@@ -1,12 +1,12 @@
 """How far a cell is, told from its folder alone: what a start, a dry run and a summary go by."""
 
+import fcntl
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from leuk.errors import StoreError
 from leuk.grid.record import FILE, Record
@@ -76,14 +76,23 @@ def look_at(folder: Path, expected: Record, ours: bool = False) -> Found:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds a lock file; one that may not be tried counts as held."""
-    if not lock.exists():
-        return False
+    """Whether a process holds a lock file; one that may not be tried counts as held.
+
+    Asked without filelock, some versions of which empty the file that they try.
+    """
     try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except (Timeout, PermissionError):
+        asked = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
         return True
+    try:
+        fcntl.flock(asked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(asked)
+    return False
 
 
 def differences(before: Record, now: Record) -> list[str]:
