@@ -138,7 +138,8 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
     here = os.getpid()
 
     def guarded(cfg: DictConfig) -> None:
-        # Here, not in main: a launcher runs this in a process of its own.
+        # Here, not in main alone: a launcher runs this in a process of its own.
+        _quiet()
         keep_heap()
         try:
             with leaves_on_sigterm(), told_of_disk(_outputs(cfg)):
@@ -185,7 +186,6 @@ def _quiet() -> None:
     os.environ.setdefault("PYTORCH_DISABLE_LIGHTNING_TIPS", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning's hint wherever SLURM is installed, whether or not a job of it runs this.
-    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     # A start after a stop finds what it goes on from.
     warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* not empty")

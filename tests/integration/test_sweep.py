@@ -104,7 +104,11 @@ def test_tensorboard_has_the_curves(leuk: Leuk, tmp_path: Path) -> None:
 
 
 def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
-    leuk: Leuk, start: Start, tmp_path: Path, artefacts: Path
+    leuk: Leuk,
+    start: Start,
+    tmp_path: Path,
+    artefacts: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ("-m", "name=s", "augmentation=dcgan", "fit.patience=3,4", "explain=none")
@@ -112,6 +116,8 @@ def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
     second = start("train", tmp_path, *sweep, cache)
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     codes = leuk("train", *sweep, *joblib), second.wait()
+    # What joblib's own processes say is what one process says: nothing of Lightning's hints.
+    assert ".py:" not in "".join(capfd.readouterr())
     printed = second.communicate()[0]
     assert 0 in codes, printed
     cells = [path.parent for path in tmp_path.glob("runs/s/*/record.json")]
