@@ -18,7 +18,9 @@ from leuk.explain.perturb import ask
 from leuk.runs.heap import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_heap
 
 FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
-BATCHES = (4, 8, 16, 32, 64, 128)
+BATCHES: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
+if torch.cuda.is_available():
+    BATCHES += (256, 512, 1024)
 
 CLOCK = [time.perf_counter]
 """What counts the seconds; ``time.process_time`` where a host is busy with other things."""

@@ -47,16 +47,17 @@ def rate(
     done: Callable[[LightningModule], int],
     precision: str | None = None,
 ) -> float:
-    """Updates x batch a second on random images of 224 px, as ``leuk`` fits on a CPU."""
+    """Updates x batch a second on random images of 224 px, as ``leuk`` fits on this host."""
     pixels = np.random.default_rng(0).integers(0, 255, (8 * BATCH, SIDE, SIDE, 3), np.uint8)
     bank = PixelBank([pixels], np.arange(len(pixels)) % 2)
     clock = Clock(seconds, done)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            accelerator="cpu",
-            precision=precision or precision_for("cpu"),  # type: ignore[arg-type]
+            accelerator="auto",
+            devices=1,
+            precision=precision or precision_for("auto"),  # type: ignore[arg-type]
             max_epochs=10_000,
-            callbacks=[clock, ChannelsLast(gains_from_channels_last("cpu"))],
+            callbacks=[clock, ChannelsLast(gains_from_channels_last("auto"))],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

