@@ -82,7 +82,7 @@ def is_held(lock: Path) -> bool:
     """
     try:
         asked = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:
         return True
