@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 Leuk = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[str]"]
+Read = Callable[..., Record]
 
 GPU = ("trainer=gpu", "explain=none")
 
@@ -79,10 +80,10 @@ def test_a_gan_fitted_twice_makes_the_same(
     fitted_twice(leuk, tmp_path, f"augmentation={gan}", f"recipe={recipe}")
 
 
-def test_compiled_networks_are_fitted(leuk: Leuk, tmp_path: Path) -> None:
+def test_compiled_networks_are_fitted(leuk: Leuk, record: Read) -> None:
     compiled = ("fit.compile=true", "gan_fit.compile=true", "augmentation=dcgan")
     assert leuk("train", *GPU, "name=c", *compiled) == 0
-    assert Record.read(folder_of(tmp_path, "c")).status == "complete"
+    assert record("c").status == "complete"
 
 
 @pytest.mark.parametrize("model", ["cnn", "vit", "hybrid"])
@@ -116,10 +117,10 @@ def test_explained_again_the_arrays_are_the_same(leuk: Leuk, tmp_path: Path) -> 
                 np.testing.assert_array_equal(one[name], two[name], err_msg=f"{path.name} {name}")
 
 
-def test_maps_are_checked_there(leuk: Leuk, tmp_path: Path) -> None:
+def test_maps_are_checked_there(leuk: Leuk, record: Read) -> None:
     few = ("explain=all", "checks=full", "checked_cells=4", "explain_cells=4")
     assert leuk("train", "trainer=gpu", *few, "name=e", "model=vit") == 0
-    assert Record.read(folder_of(tmp_path, "e")).explanations["cohort"]["controls"]
+    assert record("e").explanations["cohort"]["controls"]
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "safetensors"])
@@ -131,7 +132,7 @@ def test_exports_agree_with_what_was_fitted_there(form: str, leuk: Leuk, tmp_pat
     assert main(["export", *run]) == 0
 
 
-def test_killed_it_ends_as_an_undisturbed_fit(start: Start, leuk: Leuk, tmp_path: Path) -> None:
+def test_killed_it_ends_as_an_undisturbed_fit(start: Start, tmp_path: Path) -> None:
     long = (*GPU, "name=k", "model=hybrid", "fit.epochs=30", "fit.patience=30")
     killed = start("train", tmp_path / "killed", *long)
     while not list(tmp_path.glob("killed/runs/k/*/checkpoints/resume/[!.]*.ckpt")):

@@ -128,7 +128,6 @@ def test_trainers_are_one_path_and_one_cell() -> None:
     assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
     tf32 = {name: cfg.callbacks.tf32.enabled for name, cfg in chosen.items()}
     assert tf32 == {"auto": False, "cpu": False, "gpu": True, "ddp": True}
-    # Short of true, attention on a GPU adds up in another order each time.
     assert {cfg.trainer.deterministic for cfg in chosen.values()} == {True}
     check_parts(cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"))
     with pytest.raises(ConfigError, match=r"fit\.compile=true: not with several devices"):
