@@ -1,5 +1,6 @@
 """``leuk report``: page, tables and figures of a sweep, from its records."""
 
+import os
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -25,7 +26,7 @@ def check(cells: list[DictConfig]) -> None:
 def run(cfg: DictConfig) -> None:
     """Print the main table of one sweep and write its report."""
     sweep = sweep_of(cfg)
-    print(write_report(sweep))
+    print(write_report(sweep, len(os.sched_getaffinity(0))))
     print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
 
 

@@ -7,7 +7,7 @@ one table. None of this is used for a figure of ours.
 
 import numpy as np
 
-from leuk.evaluate.resampling import DECISIONS, Reweighted
+from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT
 from leuk.evaluate.vectors import Vector, as_scores_and_labels
 
@@ -33,7 +33,7 @@ def thesis_figures(scores: Vector, labels: Vector, threshold: float = 0.5) -> di
     checked, truth = as_scores_and_labels(scores, labels)
     everybody = np.zeros(len(truth), np.int64)
     cells = Reweighted(checked, truth, everybody, {DEFAULT: checked >= threshold})
-    ours = {name: float(cells.figure(name, np.ones((1, 1)))[0]) for name in DECISIONS}
+    ours = {name: float(figure[0, 0]) for name, figure in cells.decisions(np.ones((1, 1))).items()}
     return {
         "accuracy": ours["accuracy"],
         "sensitivity": ours["recall_hem"],

@@ -98,32 +98,39 @@ class Bootstrap(Generic[Run]):
             runs = len(fold.runs)
             self._seeds.append(resamples([np.arange(runs)], runs, draws, generator))
 
-    def estimate(self, figure: Callable[[Run, Floats], Floats]) -> Estimate:
-        """Mean over runs and folds of a figure.
+    def estimates(self, figures: Callable[[Run, Floats], Floats]) -> list[Estimate]:
+        """Means over runs and folds of several figures at once.
 
         Args:
-            figure: from a run and weights ``(D, S)`` of the subjects of its fold to ``(D,)``.
+            figures: from a run and weights ``(D, S)`` of the subjects of its fold to ``(F, D)``.
         """
         share = 1 / len(self.folds)
-        value, drawn = 0.0, np.zeros(self._draws)
-        parts: list[tuple[float, int]] = []
+        values: Floats = np.zeros(())
+        drawn: Floats = np.zeros(())
+        parts: list[tuple[Floats, int]] = []
         for fold, subjects, seeds in zip(self.folds, self._subjects, self._seeds, strict=True):
-            figures = np.stack([figure(run, subjects) for run in fold.runs])
-            value += share * float(figures[:, 0].mean())
-            drawn += share * (figures[:, 1 : self._draws + 1] * seeds.T).mean(axis=0)
-            parts += [(share**2 * v, n) for v, n in self._jackknifed(fold, figures)]
-        return Estimate(value, float(drawn.std(ddof=1)), _freedom(parts))
+            found = np.stack([figures(run, subjects) for run in fold.runs])
+            values = values + share * found[..., 0].mean(axis=0)
+            spread = found[..., 1 : self._draws + 1] * seeds.T[:, None]
+            drawn = drawn + share * spread.mean(axis=0)
+            parts += [(share**2 * v, n) for v, n in self._jackknifed(fold, found)]
+        columns = zip(values, drawn.std(axis=1, ddof=1), _freedom(parts, len(values)), strict=True)
+        return [Estimate(*map(float, column)) for column in columns]
 
-    def _jackknifed(self, fold: Fold[Run], figures: Floats) -> list[tuple[float, int]]:
-        """Variance of each stratum's and of the seeds' contribution, and how many they were."""
-        means, at = figures.mean(axis=0), 1 + self._draws
+    def estimate(self, figure: Callable[[Run, Floats], Floats]) -> Estimate:
+        """The same of one figure: from a run and weights ``(D, S)`` to ``(D,)``."""
+        return self.estimates(lambda run, weights: figure(run, weights)[None])[0]
+
+    def _jackknifed(self, fold: Fold[Run], found: Floats) -> list[tuple[Floats, int]]:
+        """Variances of each stratum's and of the seeds' contribution, and how many they were."""
+        means, at = found.mean(axis=0), 1 + self._draws
         parts = []
         for members in _several(fold.strata):
-            parts.append(_variance(means[at : at + len(members)]))
+            parts.append(_variances(means[:, at : at + len(members)]))
             at += len(members)
         runs = len(fold.runs)
         if runs > 1:
-            parts.append(_variance(left_out(np.arange(runs), runs) @ figures[:, 0] / runs))
+            parts.append(_variances(found[..., 0].T @ left_out(np.arange(runs), runs).T / runs))
         return parts
 
 
@@ -166,15 +173,19 @@ def _several(strata: Sequence[Integers]) -> list[Integers]:
     return [members for members in strata if len(members) > 1]
 
 
-def _variance(without: Floats) -> tuple[float, int]:
-    """Jackknife variance from the figures with one of n left out, and n."""
-    n = len(without)
-    return float((n - 1) / n * ((without - without.mean()) ** 2).sum()), n
+def _variances(without: Floats) -> tuple[Floats, int]:
+    """Jackknife variances from figures ``(F, n)`` with one of n left out, and n."""
+    n = without.shape[1]
+    off = without - without.mean(axis=1, keepdims=True)
+    return (n - 1) / n * (off**2).sum(axis=1), n
 
 
-def _freedom(parts: Sequence[tuple[float, int]]) -> float:
-    total = sum(variance for variance, _ in parts)
-    if not total:
-        return 1.0
+def _freedom(parts: Sequence[tuple[Floats, int]], figures: int) -> Floats:
+    """``(F,)``; 1 for a figure that does not vary."""
+    total = sum((variances for variances, _ in parts), np.zeros(figures))
+    varies = total > 0
     # Shares first: the square of a perfect model's variance, such as 1e-170, is 0.
-    return 1 / sum((variance / total) ** 2 / (n - 1) for variance, n in parts)
+    terms = [(v[varies] / total[varies]) ** 2 / (n - 1) for v, n in parts]
+    found = np.ones(figures)
+    found[varies] = 1 / sum(terms, np.zeros(int(varies.sum())))
+    return found

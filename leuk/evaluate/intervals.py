@@ -141,8 +141,5 @@ def _estimates(
         runs = [sample.reweighted(cuts) for sample, cuts in (samples[place] for place in positions)]
         folds.append(Fold(runs, samples[positions[0]][0].strata, runs[0].count))
     bootstrap = Bootstrap(folds, draws, seed)
-    names = folds[0].runs[0].names
-    return {
-        name: bootstrap.estimate(lambda run, weights, name=name: run.figure(name, weights))  # type: ignore[misc]
-        for name in names
-    }
+    found = bootstrap.estimates(lambda run, weights: run.figures(weights))
+    return dict(zip(folds[0].runs[0].names, found, strict=True))

@@ -53,21 +53,31 @@ class Reweighted:
         self._probabilities = {"": scores}
         if calibrated is not None:
             self._probabilities["_calibrated"] = calibrated
-        self._asked: Floats | None = None
-        self._counted: Sequence[Floats] = ()
-        self._found: dict[str, Floats] = {}
 
     @property
     def names(self) -> list[str]:
-        """Every figure that :meth:`figure` gives, as ``all_metrics`` names them."""
+        """Every figure there is, as ``all_metrics`` names them."""
         ranking = ["auroc", "auprc"]
         ranking += [f"{name}{end}" for end in self._probabilities for name in ("brier", "ece")]
         return ranking + [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
 
-    def figure(self, name: str, weights: Floats) -> Floats:
-        """One figure for each row of ``weights`` ``(D, S)``.
+    def figures(self, weights: Floats) -> Floats:
+        """Every figure ``(F, D)`` for each row of ``weights`` ``(D, S)``, as :attr:`names` says."""
+        rows = [self.auroc(weights), self._auprc(weights)]
+        for scores in self._probabilities.values():
+            rows += [self._brier(scores, weights), self._ece(scores, weights)]
+        if not self._decided:
+            return np.stack(rows)
+        decided = np.stack(list(self.decisions(weights).values()), axis=1)
+        return np.concatenate([np.stack(rows), decided.reshape(-1, len(weights))])
 
-        Figures of the same array share what they are made of: it must not be changed in between.
+    def decisions(self, weights: Floats) -> dict[str, Floats]:
+        """Name of each of :data:`DECISIONS` to figures ``(thresholds, D)``."""
+        counts = self._counts(weights)
+        return {name: decision(*counts) for name, decision in DECISIONS.items()}
+
+    def figure(self, name: str, weights: Floats) -> Floats:
+        """One figure ``(D,)`` for each row of ``weights`` ``(D, S)``.
 
         Raises:
             ValueError: a name that is not among :attr:`names`.
@@ -76,7 +86,7 @@ class Reweighted:
             return self.auroc(weights) if name == "auroc" else self._auprc(weights)
         base, after = _parsed(name)
         if base in DECISIONS and after in self._places:
-            return self._decision(base, self._places[after], weights)
+            return np.asarray(DECISIONS[base](*self._counts(weights))[self._places[after]])
         if base in ("brier", "ece") and after in self._probabilities:
             scores = self._probabilities[after]
             return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
@@ -117,14 +127,6 @@ class Reweighted:
         cells = (np.ones(len(place)), (place, self.subjects))
         own = (self.labels.astype(np.float64), (place, self.subjects))
         return sparse.csr_array(own, shape=shape), sparse.csr_array(cells, shape=shape)
-
-    def _decision(self, name: str, place: int, weights: Floats) -> Floats:
-        """A figure of decisions at one of the thresholds; made for all of them at once."""
-        if self._asked is not weights:
-            self._asked, self._counted, self._found = weights, self._counts(weights), {}
-        if name not in self._found:
-            self._found[name] = DECISIONS[name](*self._counted)
-        return np.asarray(self._found[name][place])
 
     def _counts(self, weights: Floats) -> Sequence[Floats]:
         """Weighted true and false positives, false and true negatives, ``(thresholds, D)`` each."""
@@ -169,26 +171,38 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
         ``(S, S)``: row the subject of the leukemic cell, column that of the healthy one; a tie is
         half a pair.
     """
-    return pairs_won_against(scores, scores, labels, subjects, count)
+    ranked = Ranked(scores, labels, subjects, count)
+    return ranked.won_against(ranked)
 
 
-def pairs_won_against(
-    leukemic: Floats, healthy: Floats, labels: Flags, subjects: Integers, count: int
-) -> Floats:
-    """The same with leukemic cells as one model scores them and healthy ones as another does."""
-    order = np.argsort(healthy[~labels], kind="stable")
-    values = healthy[~labels][order]
-    below = np.zeros((len(values) + 1, count))
-    below[np.arange(1, len(values) + 1), subjects[~labels][order]] = 1.0
-    np.cumsum(below, axis=0, out=below)
-    own, scores = subjects[labels], leukemic[labels]
-    outscored = below[np.searchsorted(values, scores)]
-    outscored += below[np.searchsorted(values, scores, side="right")]
-    by_subject = np.argsort(own, kind="stable")
-    present, starts = np.unique(own[by_subject], return_index=True)
-    won = np.zeros((count, count))
-    won[present] = np.add.reduceat(outscored[by_subject], starts, axis=0) / 2
-    return won
+class Ranked:
+    """One model's cells in order, ready for comparison with another model's of the same subjects.
+
+    Args:
+        scores: ``(N,)``; those of both models must be comparable.
+        labels: ``(N,)`` whether leukemic.
+        subjects: ``(N,)`` numbers from 0 of the subjects.
+        count: how many subjects.
+    """
+
+    def __init__(self, scores: Floats, labels: Flags, subjects: Integers, count: int) -> None:
+        order = np.argsort(scores[~labels], kind="stable")
+        self._healthy = scores[~labels][order]
+        below = np.zeros((len(order) + 1, count), np.int32)
+        below[np.arange(1, len(order) + 1), subjects[~labels][order]] = 1
+        self._below = below.cumsum(axis=0, dtype=np.int32)
+        by_subject = np.argsort(subjects[labels], kind="stable")
+        self._leukemic = scores[labels][by_subject]
+        self._present, self._starts = np.unique(subjects[labels][by_subject], return_index=True)
+
+    def won_against(self, other: "Ranked") -> Floats:
+        """:func:`pairs_won` of this model's leukemic cells and the other's healthy ones."""
+        outscored = other._below[np.searchsorted(other._healthy, self._leukemic)]
+        outscored += other._below[np.searchsorted(other._healthy, self._leukemic, side="right")]
+        count = self._below.shape[1]
+        won = np.zeros((count, count))
+        won[self._present] = np.add.reduceat(outscored, self._starts, axis=0, dtype=np.int64) / 2
+        return won
 
 
 def resamples(

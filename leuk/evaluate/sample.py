@@ -5,10 +5,9 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from leuk.data.labels import Label
-from leuk.evaluate.resampling import Reweighted
+from leuk.evaluate.resampling import Ranked, Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
 
@@ -63,7 +62,14 @@ class Sample:
     @cached_property
     def ranks(self) -> Floats:
         """``(N,)`` mean rank of each score, in (0, 1): comparable between models."""
-        return np.asarray(pd.Series(self.scores).rank() / (len(self) + 1), np.float64)
+        _, place, counts = np.unique(self.scores, return_inverse=True, return_counts=True)
+        ranks = np.cumsum(counts) - (counts - 1) / 2
+        return np.asarray(ranks[place] / (len(self) + 1))
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """The cells in order of their ranks; made once, as every other model is compared."""
+        return Ranked(self.ranks, self.labels.astype(bool), self.codes, int(self.codes.max()) + 1)
 
     def reweighted(self, thresholds: Thresholds) -> Reweighted:
         """Figures for any weights of the subjects, decided at these thresholds."""

@@ -6,13 +6,13 @@ Paired (both judge the same cells), clustered (persons, not cells, are drawn) an
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import stdtr
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of, same_cells
-from leuk.evaluate.resampling import Reweighted, pairs_won_against
+from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Floats
@@ -92,14 +92,13 @@ class _Pair:
         many: a swap adds what it alone changes, in the pairs won by the subject's leukemic cells
         (rows) and by others over its healthy ones (columns).
         """
-        labels = self.one.labels.astype(bool)
-        between = (labels, self.one.codes, self.first.count)
         own, others = self.first.won, self.second.won
-        crossed = pairs_won_against(self.one.ranks, self.other.ranks, *between)
-        back = pairs_won_against(self.other.ranks, self.one.ranks, *between)
+        crossed = self.one.ranked.won_against(self.other.ranked)
+        back = self.other.ranked.won_against(self.one.ranked)
         rows, columns = crossed - others - back + own, back - others - crossed + own
         changed = rows.sum(axis=1) + columns.sum(axis=0)
-        pairs = labels.sum() * (~labels).sum()
+        leukemic = int(self.one.labels.sum())
+        pairs = leukemic * (len(self.one) - leukemic)
         return np.asarray(((others - own).sum() + swaps @ changed) / pairs)
 
     def _mixed(self, ranked: bool) -> Reweighted:
@@ -214,11 +213,17 @@ def _permuted(
     folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
 ) -> float:
     """Share of random swaps with a difference at least as large, the one found among them."""
-    generator = np.random.default_rng([seed, 1])
     differences = np.zeros(permutations)
-    for fold in folds:
-        swaps = generator.integers(0, 2, size=(permutations, fold.count)).astype(np.float64)
+    counts = tuple(fold.count for fold in folds)
+    for fold, swaps in zip(folds, _swaps(counts, permutations, seed), strict=True):
         of_runs = [run.swapped(metric, swaps) for run in fold.runs]
         differences += np.mean(of_runs, axis=0) / len(folds)
     larger = int((np.abs(differences) >= abs(found) - _HAIR).sum())
     return (larger + 1) / (permutations + 1)
+
+
+@lru_cache(maxsize=1)
+def _swaps(counts: tuple[int, ...], permutations: int, seed: int) -> list[Floats]:
+    """Which subjects of each fold are swapped, ``(permutations, S)``: lines of a split share it."""
+    generator = np.random.default_rng([seed, 1])
+    return [generator.integers(0, 2, size=(permutations, n)).astype(np.float64) for n in counts]

@@ -1,6 +1,6 @@
 """What all figures of a report share: colours, small multiples, and files that appear whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Drawn:
         name: of its files, without suffix.
         title: its heading.
         caption: how to read it.
-        figure: itself.
+        draw: makes it; it is drawn where it is written, which may be another process.
         alt: a sentence for each of its panels, in order; one alone where it is not cut into them.
         panel: inches of a panel, width and height, by which a page may cut it into panels that fit
             a narrow screen; None where it is one picture.
@@ -52,13 +52,13 @@ class Drawn:
     name: str
     title: str
     caption: str
-    figure: Figure
+    draw: Callable[[], Figure]
     alt: tuple[str, ...]
     panel: tuple[float, float] | None = None
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``<name>.png`` and ``<name>.pdf``; see :func:`save_figure`."""
-        return save_figure(self.figure, folder, self.name)
+        return save_figure(self.draw(), folder, self.name)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -4,16 +4,23 @@ Each is drawn for all groups at once, in small multiples or in rows, as PNG and 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from leuk.report.comparisons import Comparison
 from leuk.report.curves import precision_recall_figure, reliability_figure, roc_figure
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import PANEL, Drawn, by_model
-from leuk.report.forest import augmentation_figure, differences_figure, other_differences
+from leuk.report.forest import (
+    augmentation_figure,
+    augmented,
+    differences_figure,
+    other_differences,
+)
 from leuk.report.heatmap import HeatMap, heat_map_figure
 from leuk.report.results import Group
 from leuk.report.sections import difference_text, p_text
+from leuk.report.workers import spread
 
 _SQUARE = (PANEL, PANEL)
 _NAMED = 6
@@ -26,7 +33,7 @@ def figures_of(
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """Draw everything there is to draw.
+    """Everything there is to draw.
 
     Args:
         groups: lines of the report; those without predictions are left out.
@@ -47,9 +54,10 @@ def figures_of(
     return drawn
 
 
-def write_figures(folder: Path, drawn: Sequence[Drawn]) -> list[Path]:
-    """Write figures as PNG and PDF and say which files those are."""
-    return [path for one in drawn for path in one.write(folder)]
+def write_figures(folder: Path, drawn: Sequence[Drawn], workers: int = 1) -> list[Path]:
+    """Draw figures, write them as PNG and PDF, and say which files those are."""
+    written = spread(lambda one: one.write(folder), drawn, workers)
+    return [path for paths in written for path in paths]
 
 
 def _grid(heat: HeatMap) -> Drawn:
@@ -58,7 +66,7 @@ def _grid(heat: HeatMap) -> Drawn:
         "grid",
         "The grid",
         "Test AUROC of each model under each augmentation.",
-        heat_map_figure(heat),
+        partial(heat_map_figure, heat),
         (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
     )
 
@@ -68,14 +76,13 @@ def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
         "A dot is a difference in test AUROC, the bar its 95 % interval over persons. Filled: {}"
     )
     drawn = []
-    if (figure := augmentation_figure(comparisons)) is not None:
-        own = [c for c in comparisons if c.family == "augmentation" and c.result is not None]
+    if own := augmented(comparisons):
         drawn.append(
             Drawn(
                 "augmentation",
                 "What each augmentation changes",
                 caption.format("a Holm-corrected p below 0.05. To the right of 0 is better."),
-                figure,
+                partial(augmentation_figure, comparisons),
                 (f"Forest plot of each augmentation minus none. {_said(own)}",),
             )
         )
@@ -85,7 +92,7 @@ def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
                 "differences",
                 "Other differences",
                 caption.format("a p below 0.05, corrected within its family of questions."),
-                differences_figure(comparisons),
+                partial(differences_figure, comparisons),
                 (f"Forest plot of {len(found)} differences between lines. {_said(found)}",),
             )
         )
@@ -119,7 +126,7 @@ def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]])
             "roc",
             "ROC curves",
             "Mean over folds and seeds; thick and grey: the area of the cell alone.",
-            roc_figure(groups),
+            partial(roc_figure, groups),
             words("ROC curves", "auroc"),
             _SQUARE,
         ),
@@ -127,7 +134,7 @@ def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]])
             "precision_recall",
             "Precision and recall",
             "Mean over folds and seeds; the level line is the share of leukemic cells.",
-            precision_recall_figure(groups),
+            partial(precision_recall_figure, groups),
             words("Precision over recall", "auprc"),
             _SQUARE,
         ),
@@ -136,7 +143,7 @@ def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]])
             "Calibration",
             "Share of leukemic cells over the score: on the diagonal a score is a probability. "
             "Pale: as the model says; full: after temperature scaling on validation cells.",
-            reliability_figure(groups),
+            partial(reliability_figure, groups),
             words("Calibration", "ece_calibrated"),
             _SQUARE,
         ),
@@ -169,7 +176,7 @@ def _of_decisions(
             "Confusion",
             "Shares of the healthy and the leukemic cells of all runs, so many as stand beside the "
             "name: at 0.5, and at the threshold chosen on validation cells (Youden).",
-            confusion_figure(groups),
+            partial(confusion_figure, groups),
             (" ".join(map(words, groups[:_NAMED])),),
         ),
         Drawn(
@@ -177,7 +184,7 @@ def _of_decisions(
             "Person by person",
             "A dot is a person: the share of their cells called rightly at 0.5. Whoever stands at "
             "the left is called wrongly.",
-            per_subject_figure(groups),
+            partial(per_subject_figure, groups),
             (
                 f"Dots of persons for {len(groups)} lines, healthy persons above, leukemic ones "
                 "below; the bar is the mean of persons.",

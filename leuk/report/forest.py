@@ -21,20 +21,23 @@ BESIDE = {"none": "no augmentation", "oversample": "oversampling", "class_weight
 """What made cells are compared with, in words."""
 
 
-def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure | None:
+def augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Augmentations that could be compared with none."""
+    return [c for c in comparisons if c.family == "augmentation" and c.result is not None]
+
+
+def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
     """What each augmentation changes, a row each: against none, and GANs against both controls.
 
-    Returns:
-        None where no augmentation can be compared with none.
+    Args:
+        comparisons: with at least one of :func:`augmented`.
     """
     found = {
         (c.one.cell, c.other.cell.augmentation): c
         for c in comparisons
         if c.family in _AUGMENTATION and c.result is not None
     }
-    lines = [c.one for c in comparisons if c.family == "augmentation" and c.result is not None]
-    if not lines:
-        return None
+    lines = [c.one for c in augmented(comparisons)]
     columns = [name for name in BESIDE if any(other == name for _, other in found)]
     names = [line.title for line in lines]
     width = _COLUMN * len(columns)

@@ -13,6 +13,7 @@ from leuk.evaluate.resampling import Reweighted
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, Record
 from leuk.report.results import Group
+from leuk.report.workers import spread
 
 Figure = tuple[float, float | None, float | None]
 """Value, and the ends of its 95 % interval where there is one."""
@@ -42,9 +43,11 @@ class Line:
     runs: int = 1
 
 
-def group_lines(groups: Sequence[Group], draws: int, kind: str = "group") -> list[Line]:
+def group_lines(
+    groups: Sequence[Group], draws: int, kind: str = "group", workers: int = 1
+) -> list[Line]:
     """One line for each group, with intervals where its predictions are there."""
-    return [_group_line(group, draws, kind) for group in groups]
+    return spread(lambda group: _group_line(group, draws, kind), groups, workers)
 
 
 def draws_for(groups: Iterable[Group]) -> int:
@@ -71,7 +74,7 @@ def _group_line(group: Group, draws: int, kind: str) -> Line:
 def _once(cells: Reweighted) -> dict[str, float]:
     """Every figure, each subject counted once."""
     once = np.ones((1, cells.count))
-    return {name: float(cells.figure(name, once)[0]) for name in cells.names}
+    return dict(zip(cells.names, cells.figures(once)[:, 0].tolist(), strict=True))
 
 
 def _without_predictions(group: Group, name: str) -> Line:

@@ -1,6 +1,7 @@
 """The cells that a sweep's GANs made: how many, and a look at them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
         "Made cells",
         "The first cells of each set, not chosen: of the first split, fold and seed that has it. "
         "hem: healthy, all: leukemic.",
-        rows_figure(rows),
+        partial(rows_figure, rows),
         (f"Rows of up to {_SHOWN} cell images each: {', '.join(rows)}.",),
     )
 

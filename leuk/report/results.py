@@ -20,6 +20,7 @@ from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import FILE, Record, read_records
 from leuk.report.naming import in_order, line_names
+from leuk.report.workers import spread
 from leuk.store.foreign import file_in
 from leuk.store.spreadsheet import restored
 
@@ -140,8 +141,12 @@ class NoRecordsError(StoreError):
         self.problems = tuple(problems)
 
 
-def read_results(sweep: Path) -> Results:
+def read_results(sweep: Path, workers: int = 1) -> Results:
     """Read every record of a sweep and the predictions of the complete ones.
+
+    Args:
+        sweep: its folder.
+        workers: processes.
 
     Raises:
         NoRecordsError: no record in the folder.
@@ -150,19 +155,18 @@ def read_results(sweep: Path) -> Results:
     problems += _without_record(sweep)
     if not records:
         raise NoRecordsError(sweep, problems)
+    records.sort(key=lambda record: record.cell)
+    complete = [record for record in records if record.status == "complete"]
+    found = spread(lambda record: _run_or_problem(sweep, record), complete, workers)
+    problems += [run for run in found if isinstance(run, str)]
+    runs = {run.cell: run for run in found if isinstance(run, Run)}
     together: dict[Cell, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: record.cell):
+    for record in records:
         together[record.cell.line].append(record)
-    groups = []
-    for cell, members in together.items():
-        runs = []
-        for record in members:
-            try:
-                if record.status == "complete":
-                    runs.append(_read_run(sweep, record))
-            except StoreError as error:
-                problems.append(str(error))
-        groups.append(Group(cell, tuple(members), tuple(runs)))
+    groups = [
+        Group(cell, tuple(them), tuple(runs[one.cell] for one in them if one.cell in runs))
+        for cell, them in together.items()
+    ]
     groups.sort(key=lambda group: in_order(group.cell))
     names, shared = line_names([group.cell for group in groups])
     named = [replace(group, name=names[group.cell]) for group in groups]
@@ -176,6 +180,13 @@ def _without_record(sweep: Path) -> list[str]:
         for folder in sorted(sweep.iterdir())
         if folder.is_dir() and _CELL_FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
     ]
+
+
+def _run_or_problem(sweep: Path, record: Record) -> Run | str:
+    try:
+        return _read_run(sweep, record)
+    except StoreError as error:
+        return str(error)
 
 
 def _read_run(sweep: Path, record: Record) -> Run:

@@ -69,18 +69,22 @@ class Report:
         }
 
 
-def build_report(sweep: Path) -> Report:
+def build_report(sweep: Path, workers: int = 1) -> Report:
     """Read a sweep and compute every table; nothing is written.
+
+    Args:
+        sweep: its folder.
+        workers: processes, see :func:`leuk.report.workers.spread`.
 
     Raises:
         StoreError: no record in the folder.
     """
-    results = read_results(sweep)
+    results = read_results(sweep, workers)
     groups = [*results.groups, *ensembles(results.groups)]
     groups.sort(key=lambda group: in_order(group.cell))
     draws = draws_for(groups)
-    lines = group_lines(groups, draws)
-    comparisons = compare(groups)
+    lines = group_lines(groups, draws, workers=workers)
+    comparisons = compare(groups, workers)
     costs = costs_of(groups)
     judged = verdicts(comparisons, costs)
     remarks = remarks_on(results, groups, lines)
@@ -116,20 +120,20 @@ def build_report(sweep: Path) -> Report:
     )
 
 
-def write_report(sweep: Path) -> str:
+def write_report(sweep: Path, workers: int = 1) -> str:
     """Write the report of a sweep: page, tables and figures; return the main table.
 
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
     ``verdicts``, ``comparisons``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
     ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
-    :func:`leuk.report.figures.figures_of`.
+    :func:`leuk.report.figures.figures_of`. They are the same however many workers there are.
 
     Raises:
         StoreError: no record in the folder; the page then says what is missing.
     """
     folder = sweep / "report"
     try:
-        report = build_report(sweep)
+        report = build_report(sweep, workers)
     except NoRecordsError as error:
         write_text(folder / FILE, missing_page(sweep.name, error.problems))
         raise
@@ -138,7 +142,7 @@ def write_report(sweep: Path) -> str:
     drawn = figures_of(report.groups, report.comparisons, report.reached, report.heat)
     if (sheet := contact_sheet(sweep, report.results.records)) is not None:
         drawn.append(sheet)
-    write_figures(folder / FIGURES, drawn)
+    write_figures(folder / FIGURES, drawn, workers)
     parts = PageParts(
         sweep.name,
         report.results,

@@ -46,7 +46,7 @@ def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
     sheet = contact_sheet(sweep, [record, record])
     assert sheet is not None
     assert "dcgan hem, dcgan all" in sheet.alt[0]
-    assert len(sheet.figure.axes[0].images) == 2
+    assert len(sheet.draw().axes[0].images) == 2
     section = made_section([record, record])
     assert section.table[["class", "cells"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
     quality = quality_section(sweep, [record, record]).markdown
