@@ -18,7 +18,8 @@ from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError
 from leuk.runs.disk import told_of_disk
 from leuk.runs.heap import keep_heap
-from leuk.runs.stopping import StoppedError, leaves_on_sigterm, say_stopped
+from leuk.runs.resolvers import register_resolvers
+from leuk.runs.stopping import StoppedError, leaves_on_signals, say_stopped
 
 COMMANDS = {
     "data": "audit a folder of cells: counts, faults, linked subjects",
@@ -69,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _quiet()
     try:
-        with leaves_on_sigterm():
+        with leaves_on_signals():
             return _dispatch(arguments)
-    except StoppedError:
-        return say_stopped()
+    except StoppedError as stop:
+        return say_stopped(stop)
     except LeukError as error:
         print(f"leuk: {error}", file=sys.stderr)
         return 2
@@ -88,19 +89,26 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
-    register()
-    command = _load(name)
+    _register()
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
     # Hydra reads overrides on one side of a flag only.
     rest.sort(key=lambda argument: argument not in ("-m", "--multirun"))
     line = CommandLine.read(name, rest)
-    if dry:
-        return _dry_run(name, command, line)
+    if dry and (name != "train" or not line.runs):
+        raise ConfigError(f"{DRY}: leuk train has it, alone; leuk {name} does what it says")
     if not line.runs:
-        _hydra(name, f"leuk {name}", rest, command.run)
+        _hydra(name, f"leuk {name}", rest, _never)
         return 0
+    return _run(name, line, rest, dry)
+
+
+def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
+    # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
     cells = compose_cells(name, line)
+    command = _load(name)
+    if dry:
+        return cast(Planned, command).dry_run(cells)
     with told_of_disk(_outputs(cells[0])):
         command.check(cells)
         try:
@@ -114,14 +122,14 @@ def _dispatch(arguments: list[str]) -> int:
         return command.finish(cells)
 
 
+def _register() -> None:
+    """Make known to Hydra and OmegaConf what our configs name."""
+    register()
+    register_resolvers()
+
+
 def _outputs(cfg: DictConfig) -> Path:
     return Path(str(cfg.get("outputs") or cfg.get("run") or Path.cwd()))
-
-
-def _dry_run(name: str, command: Command, line: CommandLine) -> int:
-    if not hasattr(command, "dry_run") or not line.runs:
-        raise ConfigError(f"{DRY}: leuk train has it, alone; leuk {name} does what it says")
-    return cast(Planned, command).dry_run(compose_cells(name, line))
 
 
 def _load(name: str) -> Command:
@@ -140,9 +148,10 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
     def guarded(cfg: DictConfig) -> None:
         # Here, not in main alone: a launcher runs this in a process of its own.
         _quiet()
+        register_resolvers()
         keep_heap()
         try:
-            with leaves_on_sigterm(), told_of_disk(_outputs(cfg)):
+            with leaves_on_signals(), told_of_disk(_outputs(cfg)):
                 task(cfg)
         except LeukError as error:
             # In a launcher's process, Hydra alone can carry it here.
@@ -176,9 +185,14 @@ def _complete(arguments: list[str]) -> int:
     name = words[1] if names_command and words[1] in COMMANDS else "train"
     if names_command:
         os.environ["COMP_LINE"] = " ".join(["leuk", *words[2:]]) + " " * line.endswith(" ")
-    register()
-    _hydra(name, "leuk", arguments, _load(name).run)
+    _register()
+    _hydra(name, "leuk", arguments, _never)
     return 0
+
+
+def _never(cfg: DictConfig) -> None:
+    """In place of a command where Hydra only shows something: loading one takes seconds."""
+    raise AssertionError("nothing was to be run")
 
 
 def _quiet() -> None:

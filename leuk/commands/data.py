@@ -8,10 +8,7 @@ from leuk.config.targets import instantiate
 from leuk.report.audit_page import audit_text
 from leuk.report.inspection import inspect_data
 from leuk.runs.beforehand import check_root
-from leuk.runs.identity import register_resolvers
 from leuk.store.atomic import ensure_writable
-
-register_resolvers()
 
 _wrong: list[Path] = []
 

@@ -4,9 +4,7 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.runs.explaining import check_explaining, explain_run, explanations_folder
-from leuk.runs.identity import register_resolvers
 
-register_resolvers()
 run = explain_run
 
 

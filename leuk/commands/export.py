@@ -4,12 +4,8 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.runs.exporting import FACTS, check_exporting, export
-from leuk.runs.identity import register_resolvers
-from leuk.runs.places import export_folder, register_places, said_of
+from leuk.runs.places import export_folder, said_of
 from leuk.store.replaced import replaced_folder
-
-register_resolvers()
-register_places()
 
 
 def check(cells: list[DictConfig]) -> None:

@@ -6,14 +6,10 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.report.predicted_page import PAGE, predicted_page
-from leuk.runs.identity import register_resolvers
-from leuk.runs.places import predictions_folder, register_places, said_of
+from leuk.runs.places import predictions_folder, said_of
 from leuk.runs.predicting import SUMMARY, TABLE, check_predicting, predict
 from leuk.store.atomic import write_text
 from leuk.store.replaced import replaced_folder
-
-register_resolvers()
-register_places()
 
 
 def check(cells: list[DictConfig]) -> None:

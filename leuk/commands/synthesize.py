@@ -4,11 +4,9 @@ from omegaconf import DictConfig
 
 from leuk.report.gan_tables import write_gan_report
 from leuk.runs.beforehand import check_places, check_synthesis
-from leuk.runs.identity import register_resolvers, synthesis_folder
+from leuk.runs.identity import synthesis_folder
 from leuk.runs.launching import check_launcher
 from leuk.runs.synthesis_run import run_synthesis
-
-register_resolvers()
 
 
 def run(cfg: DictConfig) -> None:

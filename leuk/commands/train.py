@@ -7,11 +7,9 @@ from leuk.report.sweep_report import write_report
 from leuk.runs.beforehand import check_found, check_parts, check_places, set_aside
 from leuk.runs.cell_run import FAILED, run_cell
 from leuk.runs.dry_run import plan
-from leuk.runs.identity import folder_of, register_resolvers, sweep_of
+from leuk.runs.identity import folder_of, sweep_of
 from leuk.runs.launching import check_launcher
 from leuk.runs.summary import incomplete_cells
-
-register_resolvers()
 
 
 def run(cfg: DictConfig) -> None:

@@ -73,7 +73,9 @@ def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(line.overrides, loader)
         jobs = _jobs(command, overrides, loader) if line.multirun else [_single(overrides)]
-        return [_checked(_compose(command, job, loader)) for job in jobs]
+        # All first: a check builds what a config names, for which torch and Lightning are loaded.
+        composed = [_compose(command, job, loader) for job in jobs]
+        return [_checked(cfg) for cfg in composed]
 
 
 def _parse(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:

@@ -6,6 +6,7 @@ without a copy of it; a process that holds a GPU or the threads of a fit should 
 """
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
@@ -44,6 +45,9 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 def _share(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = function, items
+    # A terminal interrupts workers too, and a worker would take a stop for an item that failed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _at(place: int) -> Any:

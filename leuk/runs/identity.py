@@ -1,6 +1,6 @@
 """From a composed config to the cell it describes, its folder and its fingerprint."""
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,6 @@ from leuk.config import conf_dir
 from leuk.config.targets import instantiate
 from leuk.grid.cell import LEAKY, Cell, sweep_folder, variant_of
 from leuk.grid.record import Record
-from leuk.runs.device import device_for, gains_from_channels_last, precision_for
-from leuk.runs.launching import batch_of, jobs_at_once
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
@@ -171,34 +169,16 @@ def sweep_of(cfg: DictConfig) -> Path:
     return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
-def _with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
+def with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
     """A config and its ``hydra`` node, which Hydra takes away before it calls the task."""
     return root, root.hydra if "hydra" in root else current_hydra()
 
 
 def choice_of(group: str, cfg: DictConfig) -> str:
     """The option that was chosen for a config group."""
-    return str(_with_hydra(cfg)[1].runtime.choices[group])
+    return str(with_hydra(cfg)[1].runtime.choices[group])
 
 
 def current_hydra() -> DictConfig:
     """The ``hydra`` node of the job that is running."""
     return cast(DictConfig, HydraConfig.get())
-
-
-def register_resolvers() -> None:
-    """Make ``${leuk.cell:}``, ``${leuk.folder:}`` and others of their kind known to configs."""
-    resolvers: dict[str, Callable[..., Any]] = {
-        "leuk.cell": lambda *, _root_: cell_of(*_with_hydra(_root_)).folder,
-        "leuk.folder": lambda *, _root_: str(folder_of(*_with_hydra(_root_))),
-        "leuk.synthesis": lambda *, _root_: str(synthesis_folder(*_with_hydra(_root_))),
-        "leuk.synthesis_name": lambda *, _root_: synthesis_name(*_with_hydra(_root_)),
-        "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
-        "leuk.precision": precision_for,
-        "leuk.device": device_for,
-        "leuk.channels_last": gains_from_channels_last,
-        "leuk.jobs": jobs_at_once,
-        "leuk.batch": lambda *, _root_: batch_of(*_with_hydra(_root_)),
-    }
-    for name, resolver in resolvers.items():
-        OmegaConf.register_new_resolver(name, resolver, replace=True)

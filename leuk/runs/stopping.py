@@ -1,4 +1,4 @@
-"""SIGTERM, as ``docker stop`` and clusters send it: the process leaves at once and in order."""
+"""SIGTERM, as ``docker stop`` and clusters send it, and Ctrl-C: the process leaves in order."""
 
 import multiprocessing
 import signal
@@ -8,42 +8,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Any
 
 CODE = 128 + signal.SIGTERM
-"""Exit code, as a shell gives it to a process that this signal ended."""
+"""Exit code, as a shell gives it to a process that SIGTERM ended."""
+
+_UNTOUCHED: dict[signal.Signals, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
+"""What Python has for each signal where nobody installed anything."""
+
+_NAMES = {128 + signal.SIGTERM: "SIGTERM", 128 + signal.SIGINT: "Ctrl-C"}
 
 _GRACE = 3.0
 """Seconds that a process which fits or loads with this one has to leave by itself."""
 
-SAID = (
-    "stopped by SIGTERM; what is complete is kept, and a fit its last whole epoch: the same "
+_SAID = (
+    "stopped by {}; what is complete is kept, and a fit its last whole epoch: the same "
     "command again goes on from there"
 )
 
 
 class StoppedError(SystemExit):
-    """Raised where SIGTERM finds the process, so that locks and temporary files are let go."""
+    """Raised where a signal finds the process, so that locks and temporary files are let go."""
 
 
 @contextmanager
-def leaves_on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM raises :class:`StoppedError`, whatever is being done.
+def leaves_on_signals() -> Iterator[None]:
+    """Inside, SIGTERM and Ctrl-C raise :class:`StoppedError`, whatever is being done.
 
-    Without, Lightning alone would take the signal: while it tests, and explanations are part of
+    Without, Lightning alone would take the first: while it tests, and explanations are part of
     that, it only notes it, and looks at the note between batches. It calls a handler that it finds
     installed, so this one is to be there first. One that is there already is left alone: that of
-    submitit ignores the signal, as SLURM announces the end of a job by another. Only a process's
-    main thread can have one.
+    submitit ignores SIGTERM, as SLURM announces the end of a job by another. Only a process's main
+    thread can have one.
     """
-    ours = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not ours or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _leave)
+    ours = [number for number, usual in _UNTOUCHED.items() if signal.getsignal(number) is usual]
+    for number in ours:
+        signal.signal(number, _leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ours:
+            signal.signal(number, _UNTOUCHED[number])
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -54,7 +65,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     for child in children:
         child.join(_GRACE)
         child.kill()
-    raise StoppedError(CODE)
+    raise StoppedError(128 + number)
 
 
 def _of_joblib(child: BaseProcess) -> bool:
@@ -62,7 +73,8 @@ def _of_joblib(child: BaseProcess) -> bool:
     return type(child).__module__.startswith("joblib")
 
 
-def say_stopped() -> int:
-    """Tell the user of a stop, and give the exit code."""
-    print(f"leuk: {SAID}", file=sys.stderr)
-    return CODE
+def say_stopped(error: StoppedError) -> int:
+    """Tell the user what stopped the process, and give the exit code."""
+    code = int(error.code or CODE)
+    print(f"leuk: {_SAID.format(_NAMES[code])}", file=sys.stderr)
+    return code

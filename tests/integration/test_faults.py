@@ -55,6 +55,10 @@ def terminate(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def interrupt(*_: Any, **__: Any) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
     """A hook of a callback that acts in one epoch."""
 
@@ -83,23 +87,24 @@ def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
     assert callback.went_on
 
 
-def test_sigterm_is_honoured_whatever_is_being_done(
+def test_a_stop_is_honoured_whatever_is_being_done(
     tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
-    for owner, name, hook in (
-        (SampleGrids, "on_train_epoch_end", in_epoch(1, terminate)),
-        (Progress, "on_train_batch_end", in_epoch(2, terminate)),
-        (Study, "_attributed", terminate),
+    for owner, name, hook, code in (
+        (SampleGrids, "on_train_epoch_end", in_epoch(1, terminate), CODE),
+        (Progress, "on_train_batch_end", in_epoch(2, interrupt), 130),
+        (Study, "_attributed", terminate, CODE),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, hook)
-            assert train(tmp_path, artefacts) == CODE == 143
+            assert train(tmp_path, artefacts) == code
         told = capsys.readouterr()
-        assert "stopped by SIGTERM" in told.err
+        assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in told.err
         assert "the same command again goes on from there" in told.err
         assert Record.read(cell(tmp_path)).status == "running"
         assert not is_held(cell(tmp_path) / LOCK)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert train(tmp_path, artefacts) == 0
     assert "fitted already, going on after that" in capsys.readouterr().out
     assert not list(cell(tmp_path).glob("checkpoints/[!b]*"))

@@ -17,6 +17,7 @@ from leuk.config.schema import register
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.augment import Transforms
 from leuk.errors import ConfigError
+from leuk.runs.resolvers import register_resolvers
 
 LIVE = {"split", "transforms"}
 """Arguments that are objects, handed over by the code rather than by a config."""
@@ -25,6 +26,7 @@ LIVE = {"split", "transforms"}
 @pytest.fixture(autouse=True)
 def schemas() -> None:
     register()
+    register_resolvers()
     for command in COMMANDS:
         __import__(f"leuk.commands.{command}")
 

@@ -19,6 +19,7 @@ from leuk.config.stored import read_stored
 from leuk.config.targets import check_hydra, check_targets
 from leuk.errors import ConfigError, LeukError, StoreError
 from leuk.grid.record import FILE, SCHEMA, Record
+from leuk.runs.resolvers import register_resolvers
 
 RECORD = {"schema": SCHEMA, **asdict(record_of(CELL, predictions(CELL, cells=5)))}
 
@@ -101,6 +102,7 @@ OVERRIDES = st.sampled_from(
 @given(st.lists(st.tuples(OVERRIDES | st.text(max_size=6), st.text(max_size=10)), max_size=2))
 def test_overrides(overrides: list[tuple[str, str]]) -> None:
     register()
+    register_resolvers()
     texts = [f"{key}={value}" for key, value in overrides if not key.startswith("-")]
     with nothing_but(LeukError):
         compose_cells("train", CommandLine(texts, False, True))

@@ -17,7 +17,7 @@ from leuk.gans.blocks import LeakyReLU, from_unit, to_uint8
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.wgan import WGANGP
-from leuk.runs.identity import register_resolvers
+from leuk.runs.resolvers import register_resolvers
 
 
 def parameters(module: nn.Module) -> int:

@@ -56,6 +56,21 @@ def test_tab_completion_can_be_installed() -> None:
     assert done.stdout.rstrip().endswith("leuk")
 
 
+@pytest.mark.parametrize(
+    "line", ["train --help", "train --cfg job", "train moddel=vit", "train -m model=cnn,vot"]
+)
+def test_what_runs_nothing_waits_for_nothing(line: str) -> None:
+    code = (
+        "import atexit, sys; from leuk.cli import main; "
+        "atexit.register(lambda: print(sorted({'torch', 'lightning'} & set(sys.modules)))); "
+        "main(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line.split()], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.endswith("[]\n"), done.stderr
+
+
 def leuk(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     program = Path(sys.executable).parent / "leuk"
     return subprocess.run(

@@ -23,12 +23,14 @@ from leuk.runs import curves, launching
 from leuk.runs.beforehand import check_parts
 from leuk.runs.identity import begin
 from leuk.runs.launching import LAUNCHERS, check_launcher, place
+from leuk.runs.resolvers import register_resolvers
 
 Patch = pytest.MonkeyPatch
 
 
 def cell(*overrides: str) -> DictConfig:
     register()
+    register_resolvers()
     (cfg,) = compose_cells("train", CommandLine.read("train", overrides))
     return cfg
 

@@ -1,0 +1,49 @@
+"""What configs ask for: ``${leuk.folder:}`` and others, of the cell, of a run and of this host."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from leuk.runs.identity import (
+    cell_of,
+    choice_of,
+    folder_of,
+    synthesis_folder,
+    synthesis_name,
+    with_hydra,
+)
+from leuk.runs.places import resolved, stem
+
+
+def register_resolvers() -> None:
+    """Make them known to OmegaConf; nothing is loaded for those that ask the host until they do."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "leuk.cell": lambda *, _root_: cell_of(*with_hydra(_root_)).folder,
+        "leuk.folder": lambda *, _root_: str(folder_of(*with_hydra(_root_))),
+        "leuk.synthesis": lambda *, _root_: str(synthesis_folder(*with_hydra(_root_))),
+        "leuk.synthesis_name": lambda *, _root_: synthesis_name(*with_hydra(_root_)),
+        "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
+        "leuk.stem": stem,
+        "leuk.sweep": lambda run: resolved(run).parent.name,
+        "leuk.precision": _later("leuk.runs.device", "precision_for"),
+        "leuk.device": _later("leuk.runs.device", "device_for"),
+        "leuk.channels_last": _later("leuk.runs.device", "gains_from_channels_last"),
+        "leuk.jobs": _later("leuk.runs.launching", "jobs_at_once"),
+        "leuk.batch": lambda *, _root_: _batch_of(*with_hydra(_root_)),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A function whose module is loaded when it is called: torch and Lightning take seconds."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
+
+
+_batch_of = _later("leuk.runs.launching", "batch_of")
