@@ -59,17 +59,13 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
     run: Path,
     predict: Predict,
     tmp_path: Path,
-    artefacts: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     had = pd.read_csv(fitted / "predictions.csv")
     had = had[had["part"] == "test"].reset_index(drop=True)
-    (root,) = {
-        path.parents[1] for path in artefacts.glob("phantom/*/C-NMC/C-NMC_training_data")
-        if (path.parent / had["path"][0]).exists()
-    }  # fmt: skip
+    root = Finished.read(str(run)).data().root
     listed = tmp_path / "mine.txt"
-    listed.write_text("\n".join(str(root / "C-NMC" / path) for path in had["path"]))
+    listed.write_text("\n".join(str(root / path) for path in had["path"]))
     # Cells at a time do not matter.
     assert predict(run, listed, "batch_size=7", "threshold=youden", "overlays=3") == 0
     now, folder = results(tmp_path, "mine")

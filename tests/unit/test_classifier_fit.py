@@ -177,33 +177,36 @@ import torch
 from small_classifiers import Cells, Optim, small, trainer_for
 
 if __name__ == "__main__":
-    name, folder, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    plain = {"dropout": 0.0} if name == "vit" else {}
-    how = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
-    trainer = trainer_for(folder, **how, max_epochs=10, use_distributed_sampler=False)
-    torch.manual_seed(0)
-    fitted = small(name, Optim(1e-3), **plain)
-    trainer.fit(fitted, datamodule=Cells(8, train=32))
-    torch.manual_seed(1)
-    results = {}
-    # 19 cells, which two processes cannot share evenly.
-    for key, model in (("fitted", fitted), ("same", small(name))):
-        trainer.test(model, datamodule=Cells(8, train=32), verbose=False)
-        asked = model.collected()
-        results |= {f"{key}_rows": asked.rows, f"{key}_scores": asked.scores}
-    if trainer.is_global_zero:
-        torch.save(results, f"{folder}/{processes}.pt")
+    folder, processes, *names = sys.argv[1:]
+    several = processes != "1"
+    for name in names:
+        plain = {"dropout": 0.0} if name == "vit" else {}
+        how = {"devices": int(processes), "strategy": "ddp" if several else "auto"}
+        trainer = trainer_for(folder, **how, max_epochs=10, use_distributed_sampler=False)
+        torch.manual_seed(0)
+        fitted = small(name, Optim(1e-3), **plain)
+        trainer.fit(fitted, datamodule=Cells(8, train=32))
+        torch.manual_seed(1)
+        results = {}
+        # 19 cells, which two processes cannot share evenly.
+        for key, model in (("fitted", fitted), ("same", small(name))):
+            trainer.test(model, datamodule=Cells(8, train=32), verbose=False)
+            asked = model.collected()
+            results |= {f"{key}_rows": asked.rows, f"{key}_scores": asked.scores}
+        if trainer.is_global_zero:
+            torch.save(results, f"{folder}/{name}-{processes}.pt")
 """
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_two_processes_judge_as_one_and_fit_as_one(name: str, tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
+@pytest.fixture(scope="module")
+def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one and two processes say with every form, ``<form>-<processes>.pt``."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
-    results = []
     for processes in (1, 2):
         done = subprocess.run(
-            [sys.executable, str(script), name, str(tmp_path), str(processes)],
+            [sys.executable, str(script), str(folder), str(processes), *FORMS],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -211,8 +214,15 @@ def test_two_processes_judge_as_one_and_fit_as_one(name: str, tmp_path: Path) ->
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        results.append(torch.load(tmp_path / f"{processes}.pt", weights_only=True))
-    one, two = results
+    return folder
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_two: Path) -> None:
+    one, two = (
+        torch.load(fitted_by_one_and_two / f"{name}-{processes}.pt", weights_only=True)
+        for processes in (1, 2)
+    )
     for key in ("same", "fitted"):
         assert one[f"{key}_rows"].tolist() == two[f"{key}_rows"].tolist() == list(range(32, 51))
     torch.testing.assert_close(one["same_scores"], two["same_scores"], atol=1e-6, rtol=0)

@@ -174,20 +174,24 @@ import torch
 from small_gans import STRONG, fit, small
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    gan = small(sys.argv[1], **STRONG)
-    fit(gan, sys.argv[2], devices=2, strategy="ddp_find_unused_parameters_true")
-    torch.save(gan.state_dict(), f"{sys.argv[2]}/rank{gan.global_rank}.pt")
+    folder, *names = sys.argv[1:]
+    for name in names:
+        torch.manual_seed(0)
+        gan = small(name, **STRONG)
+        fit(gan, f"{folder}/{name}", devices=2, strategy="ddp_find_unused_parameters_true")
+        torch.save(gan.state_dict(), f"{folder}/{name}-{gan.global_rank}.pt")
 """
 
 
-@pytest.mark.parametrize("name", FORMS)
-def test_two_processes_keep_one_set_of_weights(name: str, tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
+@pytest.fixture(scope="module")
+def fitted_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of every form as two processes left them, ``<form>-<rank>.pt``."""
+    folder = tmp_path_factory.mktemp("two")
+    script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
     here = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, str(script), name, str(tmp_path)],
+        [sys.executable, str(script), str(folder), *FORMS],
         env={**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -195,7 +199,14 @@ def test_two_processes_keep_one_set_of_weights(name: str, tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1))
+    return folder
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_two_processes_keep_one_set_of_weights(name: str, fitted_by_two: Path) -> None:
+    first, second = (
+        torch.load(fitted_by_two / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
     for key, value in first.items():
         if "running_" not in key and "averaged" not in key:  # each process counts its own batches
             assert torch.equal(value, second[key]), key
