@@ -1,6 +1,5 @@
 """``leuk report``: page, tables and figures of a sweep, from its records."""
 
-import os
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,6 +9,7 @@ from leuk.errors import StoreError
 from leuk.grid.cell import sweep_folder
 from leuk.report.page import FILE
 from leuk.report.sweep_report import write_report
+from leuk.report.workers import free_workers
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -26,7 +26,7 @@ def check(cells: list[DictConfig]) -> None:
 def run(cfg: DictConfig) -> None:
     """Print the main table of one sweep and write its report."""
     sweep = sweep_of(cfg)
-    print(write_report(sweep, len(os.sched_getaffinity(0))))
+    print(write_report(sweep, free_workers()))
     print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
 
 

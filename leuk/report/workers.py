@@ -6,6 +6,7 @@ without a copy of it; a process that holds a GPU or the threads of a fit should 
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,8 +18,16 @@ Result = TypeVar("Result")
 _AT_ONCE = 4
 """Portions that each worker takes in turn: items differ in how long they take."""
 
+_MOST = 8
+"""More would each take memory, and save less than a second."""
+
 _shared: tuple[Callable[[Any], Any], Sequence[Any]]
 """What the workers of this process share: a function, and what it is called with."""
+
+
+def free_workers() -> int:
+    """As many as this process may use cores, eight at most."""
+    return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:

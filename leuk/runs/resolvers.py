@@ -18,7 +18,7 @@ from leuk.runs.places import resolved, stem
 
 
 def register_resolvers() -> None:
-    """Make them known to OmegaConf; nothing is loaded for those that ask the host until they do."""
+    """Make them known to OmegaConf; torch is loaded once a config asks for one of the host's."""
     resolvers: dict[str, Callable[..., Any]] = {
         "leuk.cell": lambda *, _root_: cell_of(*with_hydra(_root_)).folder,
         "leuk.folder": lambda *, _root_: str(folder_of(*with_hydra(_root_))),

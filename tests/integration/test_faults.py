@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,14 @@ def interrupt(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def in_front() -> Iterator[None]:
+    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
     """A hook of a callback that acts in one epoch."""
 
@@ -88,7 +96,12 @@ def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
 
 
 def test_a_stop_is_honoured_whatever_is_being_done(
-    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+    tmp_path: Path,
+    undisturbed: Path,
+    artefacts: Path,
+    in_front: None,
+    monkeypatch: Patch,
+    capsys: Capture,
 ) -> None:
     for owner, name, hook, code in (
         (SampleGrids, "on_train_epoch_end", in_epoch(1, terminate), CODE),
