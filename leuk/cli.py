@@ -148,7 +148,6 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
     def guarded(cfg: DictConfig) -> None:
         # Here, not in main alone: a launcher runs this in a process of its own.
         _quiet()
-        register_resolvers()
         keep_heap()
         try:
             with leaves_on_signals(), told_of_disk(_outputs(cfg)):

@@ -14,7 +14,7 @@ from torch import Tensor
 from leuk.data.augment import warp
 from leuk.data.decode import LIT
 from leuk.evaluate.hierarchy import Bootstrap, Fold
-from leuk.evaluate.resampling import pairs_won
+from leuk.evaluate.pairs import pairs_won
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Floats, Integers
 

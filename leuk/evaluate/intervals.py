@@ -141,5 +141,6 @@ def _estimates(
         runs = [sample.reweighted(cuts) for sample, cuts in (samples[place] for place in positions)]
         folds.append(Fold(runs, samples[positions[0]][0].strata, runs[0].count))
     bootstrap = Bootstrap(folds, draws, seed)
-    found = bootstrap.estimates(lambda run, weights: run.figures(weights))
-    return dict(zip(folds[0].runs[0].names, found, strict=True))
+    names = folds[0].runs[0].names
+    found = bootstrap.estimates(lambda run, weights: run.figures(weights, names))
+    return dict(zip(names, found, strict=True))

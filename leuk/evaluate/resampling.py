@@ -15,10 +15,9 @@ from scipy import sparse
 
 from leuk.data.labels import Label
 from leuk.evaluate.calibration import ECE_BINS, bin_of
+from leuk.evaluate.pairs import pairs_won
 from leuk.evaluate.thresholds import DEFAULT, suffixed
-from leuk.evaluate.vectors import Floats, Integers
-
-Flags = npt.NDArray[np.bool_]
+from leuk.evaluate.vectors import Flags, Floats, Integers
 
 _CHUNK = 32_000
 """Values at a time where each row of weights needs one per cell; what fits a cache is fastest."""
@@ -61,8 +60,19 @@ class Reweighted:
         ranking += [f"{name}{end}" for end in self._probabilities for name in ("brier", "ece")]
         return ranking + [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
 
-    def figures(self, weights: Floats) -> Floats:
-        """Every figure ``(F, D)`` for each row of ``weights`` ``(D, S)``, as :attr:`names` says."""
+    def figures(self, weights: Floats, names: Sequence[str]) -> Floats:
+        """Figures ``(F, D)``, in the order of ``names``, for each row of ``weights`` ``(D, S)``.
+
+        Raises:
+            ValueError: a name that is not among :attr:`names`.
+        """
+        own = {name: row for row, name in enumerate(self.names)}
+        if unknown := [name for name in names if name not in own]:
+            raise _no_figure(unknown[0], self.names)
+        return self._figures(weights)[[own[name] for name in names]]
+
+    def _figures(self, weights: Floats) -> Floats:
+        """All of them, in the order of :attr:`names`."""
         rows = [self.auroc(weights), self._auprc(weights)]
         for scores in self._probabilities.values():
             rows += [self._brier(scores, weights), self._ece(scores, weights)]
@@ -90,7 +100,7 @@ class Reweighted:
         if base in ("brier", "ece") and after in self._probabilities:
             scores = self._probabilities[after]
             return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
-        raise ValueError(f"no figure {name}; there are {', '.join(self.names)}")
+        raise _no_figure(name, self.names)
 
     def auroc(self, weights: Floats) -> Floats:
         """Area under the ROC curve: the share of weighted pairs of both classes in right order."""
@@ -154,6 +164,10 @@ class Reweighted:
         return sums.astype(np.float64)
 
 
+def _no_figure(name: str, names: Sequence[str]) -> ValueError:
+    return ValueError(f"no figure {name}; there are {', '.join(names)}")
+
+
 @cache
 def _parsed(name: str) -> tuple[str, str]:
     """A figure's name without, and the threshold or the ``_calibrated`` at its end."""
@@ -162,47 +176,6 @@ def _parsed(name: str) -> tuple[str, str]:
         return base, cut or DEFAULT
     base, under, end = base.partition("_")
     return base, f"{under}{end}"
-
-
-def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> Floats:
-    """In how many pairs the leukemic cells of one subject outscore the healthy cells of another.
-
-    Returns:
-        ``(S, S)``: row the subject of the leukemic cell, column that of the healthy one; a tie is
-        half a pair.
-    """
-    ranked = Ranked(scores, labels, subjects, count)
-    return ranked.won_against(ranked)
-
-
-class Ranked:
-    """One model's cells in order, ready for comparison with another model's of the same subjects.
-
-    Args:
-        scores: ``(N,)``; those of both models must be comparable.
-        labels: ``(N,)`` whether leukemic.
-        subjects: ``(N,)`` numbers from 0 of the subjects.
-        count: how many subjects.
-    """
-
-    def __init__(self, scores: Floats, labels: Flags, subjects: Integers, count: int) -> None:
-        order = np.argsort(scores[~labels], kind="stable")
-        self._healthy = scores[~labels][order]
-        below = np.zeros((len(order) + 1, count), np.int32)
-        below[np.arange(1, len(order) + 1), subjects[~labels][order]] = 1
-        self._below = below.cumsum(axis=0, dtype=np.int32)
-        by_subject = np.argsort(subjects[labels], kind="stable")
-        self._leukemic = scores[labels][by_subject]
-        self._present, self._starts = np.unique(subjects[labels][by_subject], return_index=True)
-
-    def won_against(self, other: "Ranked") -> Floats:
-        """:func:`pairs_won` of this model's leukemic cells and the other's healthy ones."""
-        outscored = other._below[np.searchsorted(other._healthy, self._leukemic)]
-        outscored += other._below[np.searchsorted(other._healthy, self._leukemic, side="right")]
-        count = self._below.shape[1]
-        won = np.zeros((count, count))
-        won[self._present] = np.add.reduceat(outscored, self._starts, axis=0, dtype=np.int64) / 2
-        return won
 
 
 def resamples(

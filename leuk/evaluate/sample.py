@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leuk.data.labels import Label
-from leuk.evaluate.resampling import Ranked, Reweighted
+from leuk.evaluate.pairs import Ranked
+from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
 

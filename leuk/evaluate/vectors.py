@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 Images = npt.NDArray[np.uint8]
 """``uint8 (N, R, R, 3)`` RGB."""

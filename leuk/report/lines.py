@@ -74,7 +74,7 @@ def _group_line(group: Group, draws: int, kind: str) -> Line:
 def _once(cells: Reweighted) -> dict[str, float]:
     """Every figure, each subject counted once."""
     once = np.ones((1, cells.count))
-    return dict(zip(cells.names, cells.figures(once)[:, 0].tolist(), strict=True))
+    return dict(zip(cells.names, cells.figures(once, cells.names)[:, 0].tolist(), strict=True))
 
 
 def _without_predictions(group: Group, name: str) -> Line:

@@ -8,9 +8,14 @@ without a copy of it; a process that holds a GPU or the threads of a fit should 
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any, TypeVar
+
+from leuk.errors import LeukError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,31 +39,53 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
     """``function`` of each item, in their order.
 
     Args:
-        function: neither it nor the items are pickled; its results are, with several workers.
+        function: with several workers its results and errors are pickled; itself and the items
+            are not.
         items: what to call it with.
         workers: processes; with 1 everything happens in this one.
 
     Raises:
         Exception: what the function raises, that of the first item that fails.
+        LeukError: a worker was ended from outside.
     """
     workers = min(workers, len(items))
     if workers < 2:
         return [function(item) for item in items]
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("fork"), _share, (function, items)
-    ) as pool:
-        portion = max(1, len(items) // (workers * _AT_ONCE))
-        return list(pool.map(_at, range(len(items)), chunksize=portion))
+    portion = max(1, len(items) // (workers * _AT_ONCE))
+    forked = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(workers, forked, _share, (function, items)) as pool:
+            return list(pool.map(_at, range(len(items)), chunksize=portion))
+    except BrokenProcessPool as error:
+        raise LeukError(
+            "a process of the report was ended from outside, as the kernel does where memory is "
+            "short; start again, and make room in memory if it recurs"
+        ) from error
 
 
 def _share(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = function, items
-    # A terminal interrupts workers too, and a worker would take a stop for an item that failed.
+    # A terminal interrupts workers too; who forked them ends them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _at(place: int) -> Any:
     function, items = _shared
-    return function(items[place])
+    try:
+        return function(items[place])
+    except SystemExit as end:
+        # What it was writing is put away by now; a pool would take it for an item that failed.
+        os._exit(int(end.code or 1))

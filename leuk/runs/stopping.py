@@ -1,6 +1,7 @@
 """SIGTERM, as ``docker stop`` and clusters send it, and Ctrl-C: the process leaves in order."""
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -47,9 +48,17 @@ def leaves_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    here = os.getpid()
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        # A process forked meanwhile inherits this, and a terminal interrupts it too. Were it to
+        # leave by itself, such as one that loads batches, its end would pass for a fault.
+        if os.getpid() == here or number != signal.SIGINT:
+            _leave(number)
+
     ours = [number for number, usual in _UNTOUCHED.items() if signal.getsignal(number) is usual]
     for number in ours:
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
     try:
         yield
     finally:
@@ -57,7 +66,7 @@ def leaves_on_signals() -> Iterator[None]:
             signal.signal(number, _UNTOUCHED[number])
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int) -> None:
     """End the processes that fit or load with this one, which it would wait for, and leave."""
     children = [child for child in multiprocessing.active_children() if not _of_joblib(child)]
     for child in children:

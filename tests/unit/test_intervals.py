@@ -185,6 +185,18 @@ def test_mean_of_folds_is_the_mean_of_their_figures() -> None:
     assert again["auroc"] == pytest.approx(pooled["auroc"])
 
 
+def test_figures_of_runs_are_matched_by_name_whatever_the_order_of_thresholds() -> None:
+    generator = np.random.default_rng(0)
+    samples = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+    plain = fold_mean([(sample, CUTS) for sample in samples], draws=100)
+    turned = dict(reversed(CUTS.items()))
+    mixed = [CUTS, *[turned] * (len(samples) - 1)]
+    assert fold_mean(list(zip(samples, mixed, strict=True)), draws=100) == plain
+    lacking = [CUTS, *[HALF] * (len(samples) - 1)]
+    with pytest.raises(ValueError, match=r"no figure .*@youden"):
+        fold_mean(list(zip(samples, lacking, strict=True)), draws=100)
+
+
 def test_one_fold_is_its_own_mean(tied: Sample) -> None:
     pooled = fold_mean([(tied, CUTS)], draws=100)
     for name, interval in bootstrap_intervals(tied, CUTS, draws=100).items():

@@ -1,0 +1,96 @@
+"""Ctrl-C and SIGTERM where processes were forked: all of them end, nothing is left half-written."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from leuk.errors import LeukError
+from leuk.report.workers import spread
+from leuk.runs.stopping import StoppedError, leaves_on_signals
+from leuk.store.atomic import whole_file
+
+
+@pytest.fixture(autouse=True)
+def in_front() -> Iterator[None]:
+    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_terminal_does_not_end_what_loads_batches() -> None:
+    loader = DataLoader(TensorDataset(torch.arange(40)), num_workers=2, batch_size=4)
+    with leaves_on_signals():
+        batches = iter(loader)
+        seen = [next(batches)]
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGINT)
+        seen += list(batches)
+    assert torch.cat([rows for (rows,) in seen]).tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_puts_away_what_workers_were_writing(number: int, tmp_path: Path) -> None:
+    def write(name: str) -> None:
+        with whole_file(tmp_path / name) as temporary:
+            temporary.write_text("a part")
+            time.sleep(60)
+
+    def stop() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(StoppedError) as stopped, leaves_on_signals():
+        spread(write, ["one.txt", "two.txt", "three.txt"], 2)
+    assert stopped.value.code == 128 + number
+    assert not list(tmp_path.iterdir())
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_the_kernel_ends_is_told_of() -> None:
+    with pytest.raises(LeukError, match=r"ended from outside.*make room in memory"):
+        spread(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(4), 2)
+
+
+ORPHANS = """
+import os, time
+from leuk.report.workers import spread
+
+def wait(item):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
+spread(wait, range(2), 2)
+"""
+
+
+def test_workers_do_not_outlive_what_forked_them() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(lives, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lives(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
