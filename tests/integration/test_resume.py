@@ -37,7 +37,13 @@ def killed_while_fitting(start: Start, outputs: Path, *overrides: str) -> Path:
     return kept[0].parents[2]
 
 
-@pytest.mark.parametrize("model", ["cnn", "vit", "hybrid"])
+SLOW = pytest.mark.slow
+"""The hybrid has the networks of both others."""
+
+
+@pytest.mark.parametrize(
+    "model", ["hybrid", pytest.param("cnn", marks=SLOW), pytest.param("vit", marks=SLOW)]
+)
 def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
     model: str, start: Start, tmp_path: Path
 ) -> None:

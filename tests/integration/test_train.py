@@ -29,7 +29,7 @@ FIGURES = {
 
 
 LARGE = {
-    "demo": ["model=cnn,hybrid", "augmentation=none,cgan"],
+    "demo": ["model=hybrid", "augmentation=none,cgan"],
     "grid": ["model=cnn", "augmentation=none,wgan", "explain=none"],
     "thesis": ["model=cnn", "augmentation=none,cgan", "explain=none"],
 }
