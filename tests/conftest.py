@@ -1,10 +1,11 @@
 """What the tests share: small stand-in cells, and the real command line shrunk to seconds."""
 
 import os
+import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,14 @@ def record(tmp_path: Path) -> Callable[..., Record]:
         return Record.read(folder)
 
     return read
+
+
+@pytest.fixture
+def in_front() -> Iterator[None]:
+    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from leuk.data.labels import Label
 from leuk.evaluate.pairs import Ranked
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
-from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
+from leuk.evaluate.vectors import Flags, Floats, Integers, as_scores_and_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +81,6 @@ class Sample:
         """How many subjects have cells of a class."""
         return len(np.unique(self.codes[self.labels == label]))
 
-    def decided(self, thresholds: Thresholds) -> dict[str, npt.NDArray[np.bool_]]:
+    def decided(self, thresholds: Thresholds) -> dict[str, Flags]:
         """Threshold name to ``(N,)`` whether the cell is called leukemic."""
         return {name: self.scores >= threshold for name, threshold in thresholds.items()}

@@ -7,12 +7,10 @@ without a copy of it; a process that holds a GPU or the threads of a fit should 
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import FrameType
 from typing import Any, TypeVar
 
 from leuk.errors import LeukError
@@ -66,14 +64,7 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 def _share(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = function, items
-    # A terminal interrupts workers too; who forked them ends them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _end_with_parent() -> None:
@@ -87,5 +78,6 @@ def _at(place: int) -> Any:
     try:
         return function(items[place])
     except SystemExit as end:
-        # What it was writing is put away by now; a pool would take it for an item that failed.
+        # Told to stop, as leuk.runs.stopping does it: what it was writing is put away by now. A
+        # pool would take it for an item that failed.
         os._exit(int(end.code or 1))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,6 @@ def terminate(*_: Any, **__: Any) -> None:
 
 def interrupt(*_: Any, **__: Any) -> None:
     os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture
-def in_front() -> Iterator[None]:
-    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,7 @@ from leuk.report.workers import spread
 from leuk.runs.stopping import StoppedError, leaves_on_signals
 from leuk.store.atomic import whole_file
 
-
-@pytest.fixture(autouse=True)
-def in_front() -> Iterator[None]:
-    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("in_front")
 
 
 def test_a_terminal_does_not_end_what_loads_batches() -> None:
