@@ -6,7 +6,6 @@ The temperature is fitted on validation cells and applied to test cells.
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
 from leuk.evaluate.vectors import Floats, Vector, as_scores_and_labels
@@ -36,6 +35,9 @@ def fit_temperature(scores: Vector, labels: Vector) -> float:
     Raises:
         ValueError: only one class, or scores outside [0, 1].
     """
+    # Here: it loads a fifth of what a report loads, which fits nothing.
+    from scipy.optimize import minimize_scalar
+
     checked, truth = as_scores_and_labels(scores, labels)
     margins = _log_odds(checked) * (2 * truth - 1)
 

@@ -23,6 +23,9 @@ from leuk.report.results import Group
 
 _GRID = np.linspace(0, 1, 201)
 _TICKS = (0, 0.5, 1)
+_BELOW, _BESIDE = 0.125, 0.165
+"""Where the words of an axis stand, in sides of it: its numbers take the rest."""
+
 _AREA_STYLE: Mapping[str, Any] = {"color": "0.6", "linewidth": 3, "alpha": 0.6}
 
 Corner = Literal["lower right", "lower left"]
@@ -105,8 +108,15 @@ def reliability_figure(groups: Sequence[Group]) -> Figure:
                 label = name if names.count(name) == 1 else group.title
                 ax.plot(after["score"], after["observed"], label=label, **looks)
         _square(ax, "score", "share leukemic")
-        ax.legend(fontsize=7, loc="upper left", framealpha=0.7, edgecolor="w", handlelength=2.8)
+        looks = {"framealpha": 0.7, "edgecolor": "w", "handlelength": 2.8}
+        ax.legend(fontsize=7, loc=_emptier_corner(ax), **looks)
     return figure_of(axes)
+
+
+def _emptier_corner(ax: Axes) -> Literal["upper left", "lower right"]:
+    """The corner on that side of the diagonal which the lines keep to less."""
+    points = np.concatenate([line.get_xydata() for line in ax.get_lines()])
+    return "upper left" if np.diff(points).mean() < 0 else "lower right"
 
 
 def pooled_cells(group: Group) -> Sample:
@@ -125,4 +135,7 @@ def _square(ax: Axes, x: str, y: str) -> None:
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
     ax.set_xlabel(x, fontsize=7.5)
     ax.set_ylabel(y, fontsize=7.5)
+    # Told where, or all numbers of the axis are measured again in each file.
+    ax.xaxis.set_label_coords(0.5, -_BELOW)
+    ax.yaxis.set_label_coords(-_BESIDE, 0.5)
     ax.tick_params(labelsize=7)

@@ -136,7 +136,8 @@ def titled(axes: Axes, text: str) -> None:
         if lines[-1] and len(lines[-1]) + len(word) > 30:
             lines.append("")
         lines[-1] += word
-    axes.set_title("\n".join(lines), fontsize=8, parse_math=False)
+    # Told how high, or what stands there is measured again in each file.
+    axes.set_title("\n".join(lines), y=1, fontsize=8, parse_math=False)
 
 
 def style_of(augmentation: str) -> dict[str, Any]:

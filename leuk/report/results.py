@@ -228,7 +228,7 @@ def read_predictions(path: Path) -> dict[str, Part]:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
     if lacking := [name for name in _COLUMNS if name not in table]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
-    if table.isna().any(axis=None):
+    if any(table[name].hasnans for name in table):
         raise StoreError(f"{path}: values are missing; {again}")
     # Plain arrays from here on: a report reads hundreds of these tables.
     columns = {str(name): table[name].to_numpy() for name in table}

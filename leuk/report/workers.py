@@ -5,6 +5,7 @@ in Python: threads would wait for each other. Processes are forked, so that they
 without a copy of it; a process that holds a GPU or the threads of a fit should ask for one worker.
 """
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -64,6 +65,8 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 def _share(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = function, items
+    # What was read before is not garbage here; to look through it would copy its pages too.
+    gc.freeze()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,14 @@ from sweeps import CELL, predictions, write_run, write_sweep
 
 from leuk.evaluate.sample import Sample
 from leuk.report.comparisons import compare
-from leuk.report.curves import precision_of, roc_figure, roc_of
+from leuk.report.curves import precision_of, reliability_figure, roc_figure, roc_of
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import by_model, save_figure
 from leuk.report.figures import figures_of, write_figures
 from leuk.report.forest import augmentation_figure, differences_figure
 from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
 from leuk.report.lines import group_lines
-from leuk.report.results import Group, read_results
+from leuk.report.results import Group, Run, read_results
 
 NAMES = ("roc", "precision_recall", "reliability", "confusion", "per_subject", "differences")
 
@@ -88,6 +89,39 @@ def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Pa
     assert list(by_model(groups)) == ["cnn"]
     (ax,) = roc_figure(groups).axes
     assert [line.get_label() for line in ax.lines[1:3]] == [group.title for group in groups]
+
+
+@pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
+def test_words_of_an_axis_stand_clear_of_its_numbers(
+    groups: list[Group], draw: Callable[[Sequence[Group]], Figure]
+) -> None:
+    figure = draw(groups)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            words = axis.label.get_window_extent()
+            assert figure.bbox.containsx(words.x0)
+            assert figure.bbox.containsy(words.y0)
+            assert not any(words.overlaps(n.get_window_extent()) for n in axis.get_ticklabels())
+
+
+@pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
+def test_the_key_of_calibration_lies_where_the_lines_are_not(
+    groups: list[Group], power: float, above: bool
+) -> None:
+    def changed(run: Run) -> Run:
+        sample = run.test.sample
+        scores = sample.scores**power
+        both = replace(sample, scores=scores, calibrated=scores)
+        return replace(run, test=replace(run.test, sample=both))
+
+    figure = reliability_figure([replace(groups[0], runs=tuple(map(changed, groups[0].runs)))])
+    (ax,) = figure.axes
+    figure.draw_without_rendering()
+    legend = ax.get_legend()
+    assert legend is not None
+    box = legend.get_window_extent().transformed(ax.transData.inverted())
+    assert bool(box.y0 > box.x0) == above
 
 
 def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]) -> None:

@@ -60,15 +60,25 @@ def test_tab_completion_can_be_installed() -> None:
     "line", ["train --help", "train --cfg job", "train moddel=vit", "train -m model=cnn,vot"]
 )
 def test_what_runs_nothing_waits_for_nothing(line: str) -> None:
+    assert loaded(line, "torch", "lightning") == []
+
+
+def test_a_report_loads_what_it_needs(tmp_path: Path) -> None:
+    line = f"report name=missing outputs={tmp_path}"
+    assert loaded(line, "torch", "lightning", "scipy.optimize", "pandas") == ["pandas"]
+
+
+def loaded(line: str, *modules: str) -> list[str]:
+    """Which of these modules a command line has loaded at its end."""
     code = (
-        "import atexit, sys; from leuk.cli import main; "
-        "atexit.register(lambda: print(sorted({'torch', 'lightning'} & set(sys.modules)))); "
-        "main(sys.argv[1:])"
+        "import atexit, gc, sys; from leuk.cli import main; "
+        f"atexit.register(lambda: print(*sorted({{*{modules}}} & set(sys.modules)))); "
+        "main(sys.argv[1:]); assert gc.isenabled()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *line.split()], capture_output=True, text=True, check=True
     )
-    assert done.stdout.endswith("[]\n"), done.stderr
+    return done.stdout.splitlines()[-1].split()
 
 
 def leuk(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

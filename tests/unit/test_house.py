@@ -4,7 +4,6 @@ import ast
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -61,10 +60,3 @@ def test_every_fault_names_tests_that_there_are() -> None:
         assert f"def {name}(" in (ROOT / path).read_text(), text
         named += 1
     assert named > 40
-
-
-def test_a_report_loads_no_torch() -> None:
-    # It would take longer than the report of a small sweep.
-    code = "import leuk.report.sweep_report, sys; print('torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "False"
