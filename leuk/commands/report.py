@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from omegaconf import DictConfig
+from threadpoolctl import threadpool_limits
 
 from leuk.config.nearest import hint
 from leuk.errors import StoreError
@@ -26,7 +27,9 @@ def check(cells: list[DictConfig]) -> None:
 def run(cfg: DictConfig) -> None:
     """Print the main table of one sweep and write its report."""
     sweep = sweep_of(cfg)
-    print(write_report(sweep, free_workers()))
+    # Its workers have a core each: several threads in each would take ten times as long.
+    with threadpool_limits(1):
+        print(write_report(sweep, free_workers()))
     print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
 
 

@@ -8,6 +8,7 @@ bootstrap; Owen 2007: its variance errs, if at all, on the large side).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -86,17 +87,13 @@ class Bootstrap(Generic[Run]):
     """
 
     def __init__(self, folds: Sequence[Fold[Run]], draws: int, seed: int) -> None:
-        generator = np.random.default_rng(seed)
         self.folds = folds
         self._draws = draws
-        self._subjects, self._seeds = [], []
-        for fold in folds:
-            rows = [np.ones((1, fold.count))]
-            rows.append(resamples(fold.strata, fold.count, draws, generator))
-            rows += [left_out(members, fold.count) for members in _several(fold.strata)]
-            self._subjects.append(np.concatenate(rows))
-            runs = len(fold.runs)
-            self._seeds.append(resamples([np.arange(runs)], runs, draws, generator))
+        made_of = (
+            (tuple(tuple(members.tolist()) for members in fold.strata), fold.count, len(fold.runs))
+            for fold in folds
+        )
+        self._weights = _weights(tuple(made_of), draws, seed)
 
     def estimates(self, figures: Callable[[Run, Floats], Floats]) -> list[Estimate]:
         """Means over runs and folds of several figures at once.
@@ -108,7 +105,7 @@ class Bootstrap(Generic[Run]):
         values: Floats = np.zeros(())
         drawn: Floats = np.zeros(())
         parts: list[tuple[Floats, int]] = []
-        for fold, subjects, seeds in zip(self.folds, self._subjects, self._seeds, strict=True):
+        for fold, (subjects, seeds) in zip(self.folds, self._weights, strict=True):
             found = np.stack([figures(run, subjects) for run in fold.runs])
             values = values + share * found[..., 0].mean(axis=0)
             spread = found[..., 1 : self._draws + 1] * seeds.T[:, None]
@@ -132,6 +129,28 @@ class Bootstrap(Generic[Run]):
         if runs > 1:
             parts.append(_variances(found[..., 0].T @ left_out(np.arange(runs), runs).T / runs))
         return parts
+
+
+@lru_cache(maxsize=4)
+def _weights(
+    folds: Sequence[tuple[Sequence[Sequence[int]], int, int]], draws: int, seed: int
+) -> list[tuple[Floats, Floats]]:
+    """Weights of the subjects and of the seeds of each fold; lines of a split share them.
+
+    Args:
+        folds: strata, how many subjects and how many seeds.
+        draws: how many resamples; above them stands what was found, below what leaves one out.
+        seed: of the resamples.
+    """
+    generator = np.random.default_rng(seed)
+    weights = []
+    for members, count, runs in folds:
+        strata = [np.array(numbers) for numbers in members]
+        rows = [np.ones((1, count)), resamples(strata, count, draws, generator)]
+        rows += [left_out(members, count) for members in _several(strata)]
+        seeds = resamples([np.arange(runs)], runs, draws, generator)
+        weights.append((np.concatenate(rows), seeds))
+    return weights
 
 
 def folds_of(samples: Sequence[Sample]) -> list[list[int]]:

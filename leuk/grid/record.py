@@ -138,26 +138,35 @@ def _said(error: Exception) -> str:
     return str(error)
 
 
-def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
-    """All records one level below ``sweep``, by folder name, and what could not be read.
+def folders_of(sweep: Path) -> list[Path]:
+    """Folders one level below ``sweep`` that hold a record, by name."""
+    return sorted(path.parent for path in sweep.glob(f"*/{FILE}"))
 
-    A record in a folder that is not its cell's, such as a copy, is left out and named: it would
-    count as one more run.
+
+def read_own(folder: Path) -> Record:
+    """The record of a folder that is its cell's.
+
+    Raises:
+        StoreError: as :meth:`Record.read`, and of a record in a folder that is not its cell's, such
+            as a copy: it would count as one more run.
     """
+    record = Record.read(folder)
+    if folder.name != record.cell.folder:
+        raise StoreError(
+            f"{folder}: left out, its record is of {record.cell.folder}; move it out of the sweep, "
+            "or give the folder that name"
+        )
+    return record
+
+
+def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
+    """All records one level below ``sweep``, by folder name, and what could not be read."""
     records, unreadable = [], []
-    for path in sorted(sweep.glob(f"*/{FILE}")):
+    for folder in folders_of(sweep):
         try:
-            record = Record.read(path.parent)
+            records.append(read_own(folder))
         except StoreError as error:
             unreadable.append(str(error))
-            continue
-        if path.parent.name == record.cell.folder:
-            records.append(record)
-        else:
-            unreadable.append(
-                f"{path.parent}: left out, its record is of {record.cell.folder}; move it out of "
-                "the sweep, or give the folder that name"
-            )
     return records, unreadable
 
 

@@ -12,7 +12,10 @@ AREA = "area"
 
 
 def baseline_of(group: Group, name: str) -> Group | None:
-    """A baseline on the cells of each run of a group; None if a run lacks its scores."""
+    """A baseline on the cells of each run of a group; None if a run lacks its scores.
+
+    Its runs have no thresholds: most who ask compare what needs none.
+    """
     if not group.runs or any(name not in run.test.baselines for run in group.runs):
         return None
     runs = tuple(_judged(run, name) for run in group.runs)
@@ -25,9 +28,7 @@ def first_seeds(group: Group) -> Group:
 
 
 def _judged(run: Run, name: str) -> Run:
-    val, test = (_scored(part, name) for part in (run.val, run.test))
-    chosen = choose_thresholds(val.sample.scores, val.sample.labels)
-    return Run(run.cell, val, test, chosen)
+    return Run(run.cell, _scored(run.val, name), _scored(run.test, name), {})
 
 
 def _scored(part: Part, name: str) -> Part:
@@ -56,6 +57,15 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
     splits = {split for _, split, _ in kept}
     plain = len(splits) == 1 and not any(split.endswith(LEAKY) for split in splits)
     return [
-        replace(line, name=line.name if plain else f"{line.name} ({split})")
+        replace(
+            line,
+            name=line.name if plain else f"{line.name} ({split})",
+            runs=tuple(map(_with_thresholds, line.runs)),
+        )
         for (_, split, _), line in kept.items()
     ]
+
+
+def _with_thresholds(run: Run) -> Run:
+    sample = run.val.sample
+    return replace(run, thresholds=choose_thresholds(sample.scores, sample.labels))

@@ -125,6 +125,8 @@ def labelled_rows(
         wspace=0.06,
     )
     axes[0].set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+    for one in axes:
+        one.tick_params(axis="y", left=False)
     axes[0].set_ylim(len(names) - 0.5, -0.5)
     return figure, axes
 

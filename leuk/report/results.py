@@ -18,7 +18,7 @@ from leuk.errors import StoreError
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
-from leuk.grid.record import FILE, Record, read_records
+from leuk.grid.record import FILE, Record, folders_of, read_own
 from leuk.report.naming import in_order, line_names
 from leuk.report.workers import spread
 from leuk.store.foreign import file_in
@@ -151,15 +151,14 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
     Raises:
         NoRecordsError: no record in the folder.
     """
-    records, problems = read_records(sweep)
+    found = spread(_read, folders_of(sweep), workers)
+    records = sorted((record for record, *_ in found if record), key=lambda record: record.cell)
+    problems = [problem for record, _, problem in found if problem and not record]
     problems += _without_record(sweep)
     if not records:
         raise NoRecordsError(sweep, problems)
-    records.sort(key=lambda record: record.cell)
-    complete = [record for record in records if record.status == "complete"]
-    found = spread(lambda record: _run_or_problem(sweep, record), complete, workers)
-    problems += [run for run in found if isinstance(run, str)]
-    runs = {run.cell: run for run in found if isinstance(run, Run)}
+    problems += [problem for record, _, problem in found if problem and record]
+    runs = {run.cell: run for _, run, _ in found if run}
     together: dict[Cell, list[Record]] = defaultdict(list)
     for record in records:
         together[record.cell.line].append(record)
@@ -182,15 +181,19 @@ def _without_record(sweep: Path) -> list[str]:
     ]
 
 
-def _run_or_problem(sweep: Path, record: Record) -> Run | str:
+def _read(folder: Path) -> tuple[Record | None, Run | None, str]:
+    """A cell's record, its predictions if it is complete, and why one of them is missing."""
+    record = None
     try:
-        return _read_run(sweep, record)
+        record = read_own(folder)
+        run = _read_run(folder, record) if record.status == "complete" else None
+        return record, run, ""
     except StoreError as error:
-        return str(error)
+        return record, None, str(error)
 
 
-def _read_run(sweep: Path, record: Record) -> Run:
-    folder, name = sweep / record.cell.folder, record.predictions or "predictions.csv"
+def _read_run(folder: Path, record: Record) -> Run:
+    name = record.predictions or "predictions.csv"
     try:
         path = file_in(folder, name)
     except (OSError, ValueError) as error:
@@ -223,15 +226,15 @@ def read_predictions(path: Path) -> dict[str, Part]:
     """
     again = "remove the folder and run the cell again"
     try:
-        table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)))
+        table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)), low_memory=False)
     except (OSError, ValueError, OverflowError) as error:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
     if lacking := [name for name in _COLUMNS if name not in table]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
-    if any(table[name].hasnans for name in table):
-        raise StoreError(f"{path}: values are missing; {again}")
     # Plain arrays from here on: a report reads hundreds of these tables.
     columns = {str(name): table[name].to_numpy() for name in table}
+    if any(pd.isna(column).any() for column in columns.values()):
+        raise StoreError(f"{path}: values are missing; {again}")
     order = np.argsort(columns["path"], kind="stable")
     rows = {name: order[columns["part"][order] == name] for name in _PARTS}
     for name in _PARTS:
