@@ -134,8 +134,8 @@ def _outputs(cfg: DictConfig) -> Path:
 
 
 def _load(name: str) -> Command:
-    # What is imported stays: to look for garbage in it takes a sixth of the time of loading, and as
-    # much again at the end.
+    # What is imported stays: to look for garbage in it takes a sixth of the time of loading, and
+    # time again at the end.
     gc.disable()
     try:
         return cast(Command, importlib.import_module(f"leuk.commands.{name}"))

@@ -144,8 +144,8 @@ def _weights(
     """
     generator = np.random.default_rng(seed)
     weights = []
-    for members, count, runs in folds:
-        strata = [np.array(numbers) for numbers in members]
+    for numbers, count, runs in folds:
+        strata = [np.array(members) for members in numbers]
         rows = [np.ones((1, count)), resamples(strata, count, draws, generator)]
         rows += [left_out(members, count) for members in _several(strata)]
         seeds = resamples([np.arange(runs)], runs, draws, generator)

@@ -65,8 +65,8 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 def _share(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _shared
     _shared = function, items
-    # What was read before is not garbage here; to look through it would copy its pages too.
-    gc.freeze()
+    # It ends before its garbage comes to much; to look for some would copy the parent's pages too.
+    gc.disable()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
