@@ -134,11 +134,14 @@ def _outputs(cfg: DictConfig) -> Path:
 
 
 def _load(name: str) -> Command:
+    module = f"leuk.commands.{name}"
+    if module in sys.modules or not gc.isenabled():
+        return cast(Command, importlib.import_module(module))
     # What is imported stays: to look for garbage in it takes a sixth of the time of loading, and
     # time again at the end.
     gc.disable()
     try:
-        return cast(Command, importlib.import_module(f"leuk.commands.{name}"))
+        return cast(Command, importlib.import_module(module))
     finally:
         gc.freeze()
         gc.enable()

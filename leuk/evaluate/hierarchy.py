@@ -6,6 +6,7 @@ be pooled. Subjects and, where a fold has several, seeds are resampled at once (
 bootstrap; Owen 2007: its variance errs, if at all, on the large side).
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -150,6 +151,8 @@ def _weights(
         rows += [left_out(members, count) for members in _several(strata)]
         seeds = resamples([np.arange(runs)], runs, draws, generator)
         weights.append((np.concatenate(rows), seeds))
+    for shared in itertools.chain(*weights):
+        shared.setflags(write=False)
     return weights
 
 

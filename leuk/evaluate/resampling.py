@@ -19,7 +19,7 @@ from leuk.evaluate.thresholds import DEFAULT, suffixed
 from leuk.evaluate.vectors import Flags, Floats, Integers
 
 _CHUNK = 500_000
-"""Values at a time where each row of weights needs one per cell: 4 MB."""
+"""Values of a matrix that holds one for each row of weights and each score: 4 MB."""
 
 _LEAST = np.finfo(np.float64).tiny
 """What to divide nothing by: asking each value first would take thrice as long."""
@@ -113,7 +113,9 @@ class Reweighted:
         if self._last is None or self._last[0] is not weights:
             positive, negative = self._of_class
             pairs = (weights @ positive) * (weights @ negative)
-            self._last = weights, ((weights @ self.won) * weights).sum(axis=1) / pairs
+            found = np.asarray(((weights @ self.won) * weights).sum(axis=1) / pairs)
+            found.setflags(write=False)
+            self._last = weights, found
         return self._last[1]
 
     @cached_property
@@ -127,16 +129,12 @@ class Reweighted:
 
     def _auprc(self, weights: Floats) -> Floats:
         """Average precision, equal scores taken together, as in scikit-learn."""
-        parts = len(weights) * len(self._by_score[0]) // _CHUNK
-        return np.concatenate(
-            [self._auprc_of(chunk) for chunk in np.array_split(weights, max(1, parts))]
-        )
+        # Not kept: of a large test part these are tens of megabytes, and a line may have many runs.
+        by_score = self._by_score()
+        parts = len(weights) * len(by_score[0]) // _CHUNK
+        chunks = np.array_split(weights, max(1, parts))
+        return np.concatenate([_average_precision(by_score, chunk) for chunk in chunks])
 
-    def _auprc_of(self, weights: Floats) -> Floats:
-        here, found, called = (cells @ weights.T for cells in self._by_score)
-        return np.asarray((_ratio(found, called) * here).sum(axis=0) / found[-1])
-
-    @cached_property
     def _by_score(self) -> tuple[Floats, Floats, Floats]:
         """Each subject's leukemic cells at a score, and leukemic cells and cells from there up.
 
@@ -177,6 +175,11 @@ class Reweighted:
         """Sum of ``values`` ``(N,)`` over the cells of each subject."""
         sums = np.bincount(self.subjects, values.astype(np.float64), self.count)
         return sums.astype(np.float64)
+
+
+def _average_precision(by_score: tuple[Floats, Floats, Floats], weights: Floats) -> Floats:
+    here, found, called = (cells @ weights.T for cells in by_score)
+    return np.asarray((_ratio(found, called) * here).sum(axis=0) / found[-1])
 
 
 def _no_figure(name: str, names: Sequence[str]) -> ValueError:

@@ -152,15 +152,16 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
         NoRecordsError: no record in the folder.
     """
     found = spread(_read, folders_of(sweep), workers)
-    records = sorted((record for record, *_ in found if record), key=lambda record: record.cell)
-    problems = [problem for record, _, problem in found if problem and not record]
+    problems = [problem for record, _, problem in found if not record]
     problems += _without_record(sweep)
-    if not records:
+    read = [(record, run, problem) for record, run, problem in found if record]
+    if not read:
         raise NoRecordsError(sweep, problems)
-    problems += [problem for record, _, problem in found if problem and record]
-    runs = {run.cell: run for _, run, _ in found if run}
+    read.sort(key=lambda one: one[0].cell)
+    problems += [problem for _, _, problem in read if problem]
+    runs = {run.cell: run for _, run, _ in read if run}
     together: dict[Cell, list[Record]] = defaultdict(list)
-    for record in records:
+    for record, *_ in read:
         together[record.cell.line].append(record)
     groups = [
         Group(cell, tuple(them), tuple(runs[one.cell] for one in them if one.cell in runs))
@@ -242,7 +243,7 @@ def read_predictions(path: Path) -> dict[str, Part]:
             raise StoreError(f"{path}: no line of the {name} part; {again}")
     try:
         return {name: _part(columns, rows[name]) for name in _PARTS}
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise StoreError(f"{path}: {error}; {again}") from error
 
 

@@ -1,5 +1,6 @@
 """Help, misspelt commands and completion of the command line."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_what_runs_nothing_waits_for_nothing(line: str) -> None:
 def test_a_report_loads_what_it_needs(tmp_path: Path) -> None:
     line = f"report name=missing outputs={tmp_path}"
     assert loaded(line, "torch", "lightning", "scipy.optimize", "pandas") == ["pandas"]
+
+
+def test_what_a_command_leaves_is_garbage_to_the_next(tmp_path: Path) -> None:
+    line = ["report", "name=missing", f"outputs={tmp_path}"]
+    main(line)
+    kept = gc.get_freeze_count()
+    main(line)
+    assert gc.get_freeze_count() <= kept
 
 
 def loaded(line: str, *modules: str) -> list[str]:

@@ -60,6 +60,13 @@ def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
             assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
 
 
+def test_what_is_remembered_cannot_be_changed(tied: Sample) -> None:
+    figures, weights = tied.reweighted(HALF), np.ones((1, 9))
+    for found in (figures.auroc(weights), figures.auroc(weights)):
+        with pytest.raises(ValueError, match="read-only"):
+            found += 1
+
+
 def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
     weights = np.random.default_rng(2).integers(1, 4, (1, 9))
     repeated = np.repeat(np.arange(len(tied)), weights[0][tied.codes])

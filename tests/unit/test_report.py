@@ -13,7 +13,7 @@ from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
 from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
-from leuk.report.results import Group
+from leuk.report.results import Group, read_results
 from leuk.report.sections import Grid, interval_text, p_text
 from leuk.report.sweep_report import build_report, write_report
 from leuk.report.tables import NOTES
@@ -152,6 +152,8 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         return content.assign(baseline_area=content["baseline_area"] * 3)
     if how == "range":
         return content.assign(score=content["score"] * 2)
+    if how == "huge":
+        return content.assign(label=10**30)
     return content[content["part"] == "val"]
 
 
@@ -162,6 +164,7 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         ("column", "no column calibrated"),
         ("nan", "values are missing"),
         ("range", r"scores must lie in [0, 1]"),
+        ("huge", "too large"),
         ("baseline", r"scores must lie in [0, 1]"),
         ("part", "no line of the test part"),
         ("gone", "no readable predictions"),
@@ -180,6 +183,15 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
     rows = table(tmp_path)
     assert rows.loc["cnn-none", "auroc"] == record.metrics["test"]["auroc"]["value"]
     assert np.isnan(rows.loc["cnn-none", "auroc_low"])
+
+
+def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
+    cells = [replace(CELL, seed=seed) for seed in (1, 2, 10)]
+    write_sweep(tmp_path, cells)
+    for cell in cells:
+        (tmp_path / cell.folder / "predictions.csv").unlink()
+    told = read_results(tmp_path).problems
+    assert all(cell.folder in problem for cell, problem in zip(cells, told, strict=True))
 
 
 def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
