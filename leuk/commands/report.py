@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from omegaconf import DictConfig
-from threadpoolctl import threadpool_limits
 
 from leuk.config.nearest import hint
 from leuk.errors import StoreError
@@ -27,9 +26,7 @@ def check(cells: list[DictConfig]) -> None:
 def run(cfg: DictConfig) -> None:
     """Print the main table of one sweep and write its report."""
     sweep = sweep_of(cfg)
-    # Its workers have a core each: several threads in each would take several times as long.
-    with threadpool_limits(1):
-        print(write_report(sweep, free_workers()))
+    print(write_report(sweep, free_workers()))
     print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
 
 

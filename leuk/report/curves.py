@@ -108,8 +108,9 @@ def reliability_figure(groups: Sequence[Group]) -> Figure:
                 label = name if names.count(name) == 1 else group.title
                 ax.plot(after["score"], after["observed"], label=label, **looks)
         _square(ax, "score", "share leukemic")
-        looks = {"framealpha": 0.7, "edgecolor": "w", "handlelength": 2.8}
-        ax.legend(fontsize=7, loc=_emptier_corner(ax), **looks)
+        ax.legend(
+            fontsize=7, loc=_emptier_corner(ax), framealpha=0.7, edgecolor="w", handlelength=2.8
+        )
     return figure_of(axes)
 
 

@@ -14,6 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from leuk.errors import LeukError
 
 Item = TypeVar("Item")
@@ -53,7 +55,11 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
     portion = max(1, len(items) // (workers * _AT_ONCE))
     forked = multiprocessing.get_context("fork")
     try:
-        with ProcessPoolExecutor(workers, forked, _share, (function, items)) as pool:
+        # A core each: several threads in each would take several times as long.
+        with (
+            threadpool_limits(1),
+            ProcessPoolExecutor(workers, forked, _share, (function, items)) as pool,
+        ):
             return list(pool.map(_at, range(len(items)), chunksize=portion))
     except BrokenProcessPool as error:
         raise LeukError(
