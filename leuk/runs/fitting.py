@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.config.targets import instantiate
 from leuk.errors import TrainingError
 from leuk.runs.checkpoints import WholeCheckpoints
+from leuk.training.process_group import EndsProcessGroup
 
 
 def build_trainer(
@@ -27,7 +28,7 @@ def build_trainer(
     """
     trainer: Trainer = instantiate(
         cfg.trainer,
-        callbacks=callbacks,
+        callbacks=[*callbacks, EndsProcessGroup()],
         default_root_dir=str(folder),
         plugins=[WholeCheckpoints()],
         **changes,

@@ -172,17 +172,25 @@ def test_bf16_ranks_cells_as_float32_does(name: str, tmp_path: Path) -> None:
 
 
 TWO_PROCESSES = """
+import atexit
 import sys
 import torch
+from pathlib import Path
+from torch import distributed
+from leuk.training.process_group import EndsProcessGroup
 from small_classifiers import Cells, Optim, small, trainer_for
 
 if __name__ == "__main__":
     folder, processes, *names = sys.argv[1:]
     several = processes != "1"
+    # The first to be registered is the last to be called.
+    atexit.register(lambda: Path(folder, f"{trainer.global_rank}-of-{processes}").write_text(
+        "open" if distributed.is_initialized() else "closed"))
     for name in names:
         plain = {"dropout": 0.0} if name == "vit" else {}
         how = {"devices": int(processes), "strategy": "ddp" if several else "auto"}
-        trainer = trainer_for(folder, **how, max_epochs=10, use_distributed_sampler=False)
+        trainer = trainer_for(folder, [EndsProcessGroup()], **how, max_epochs=10,
+                              use_distributed_sampler=False)
         torch.manual_seed(0)
         fitted = small(name, Optim(1e-3), **plain)
         trainer.fit(fitted, datamodule=Cells(8, train=32))
@@ -229,3 +237,8 @@ def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_
     if name == "vit":  # no batch statistics, so two halves make the whole
         assert one["fitted_scores"].std() > 0.1
         torch.testing.assert_close(one["fitted_scores"], two["fitted_scores"], atol=1e-4, rtol=0)
+
+
+def test_processes_close_their_group_before_they_end(fitted_by_one_and_two: Path) -> None:
+    ends = {file.name: file.read_text() for file in fitted_by_one_and_two.glob("*-of-*")}
+    assert ends == {"0-of-1": "closed", "0-of-2": "closed", "1-of-2": "closed"}

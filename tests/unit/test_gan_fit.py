@@ -171,6 +171,7 @@ def test_compiled_it_learns_the_same(name: str, tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys
 import torch
+from leuk.training.process_group import EndsProcessGroup
 from small_gans import STRONG, fit, small
 
 if __name__ == "__main__":
@@ -178,7 +179,8 @@ if __name__ == "__main__":
     for name in names:
         torch.manual_seed(0)
         gan = small(name, **STRONG)
-        fit(gan, f"{folder}/{name}", devices=2, strategy="ddp_find_unused_parameters_true")
+        fit(gan, f"{folder}/{name}", callbacks=[EndsProcessGroup()], devices=2,
+            strategy="ddp_find_unused_parameters_true")
         torch.save(gan.state_dict(), f"{folder}/{name}-{gan.global_rank}.pt")
 """
 

@@ -21,9 +21,11 @@ from leuk.data.bank import PixelBank
 from leuk.errors import ConfigError
 from leuk.runs import curves, launching
 from leuk.runs.beforehand import check_parts
+from leuk.runs.fitting import build_trainer
 from leuk.runs.identity import begin
 from leuk.runs.launching import LAUNCHERS, check_launcher, place
 from leuk.runs.resolvers import register_resolvers
+from leuk.training.process_group import EndsProcessGroup
 
 Patch = pytest.MonkeyPatch
 
@@ -136,6 +138,12 @@ def test_trainers_are_one_path_and_one_cell() -> None:
         check_parts(
             cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "fit.compile=true")
         )
+
+
+def test_each_trainer_has_its_processes_close_their_group(tmp_path: Path) -> None:
+    several = cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    trainer = build_trainer(several, tmp_path, [])
+    assert any(isinstance(callback, EndsProcessGroup) for callback in trainer.callbacks)
 
 
 def test_mapped_pixels_go_to_a_process_by_their_name(tmp_path: Path) -> None:
