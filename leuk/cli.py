@@ -1,7 +1,5 @@
 """``leuk COMMAND [overrides]``: checks the command line, lets Hydra run it, tells how it went."""
 
-import gc
-import importlib
 import os
 import sys
 import warnings
@@ -19,6 +17,7 @@ from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError
 from leuk.runs.disk import told_of_disk
 from leuk.runs.heap import keep_heap
+from leuk.runs.loading import load
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.stopping import StoppedError, leaves_on_signals, say_stopped
 
@@ -107,7 +106,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
     # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
     cells = compose_cells(name, line)
-    command = _load(name)
+    command = cast(Command, load(f"leuk.commands.{name}")[0])
     if dry:
         return cast(Planned, command).dry_run(cells)
     with told_of_disk(_outputs(cells[0])):
@@ -131,20 +130,6 @@ def _register() -> None:
 
 def _outputs(cfg: DictConfig) -> Path:
     return Path(str(cfg.get("outputs") or cfg.get("run") or Path.cwd()))
-
-
-def _load(name: str) -> Command:
-    module = f"leuk.commands.{name}"
-    if module in sys.modules or not gc.isenabled():
-        return cast(Command, importlib.import_module(module))
-    # What is imported stays: to look for garbage in it takes a sixth of the time of loading, and
-    # time again at the end.
-    gc.disable()
-    try:
-        return cast(Command, importlib.import_module(module))
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:

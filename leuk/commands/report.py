@@ -7,9 +7,14 @@ from omegaconf import DictConfig
 from leuk.config.nearest import hint
 from leuk.errors import StoreError
 from leuk.grid.cell import sweep_folder
-from leuk.report.page import FILE
-from leuk.report.sweep_report import write_report
-from leuk.report.workers import free_workers
+from leuk.runs.loading import load, one_thread
+
+with one_thread():
+    from leuk.report.results import reading
+    from leuk.report.workers import free_workers
+
+_DRAWS = ("leuk.report.sweep_report", "matplotlib.backends.backend_pdf", "scipy.optimize")
+"""What computes and draws; the last two would else be loaded by each of its workers."""
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -26,8 +31,13 @@ def check(cells: list[DictConfig]) -> None:
 def run(cfg: DictConfig) -> None:
     """Print the main table of one sweep and write its report."""
     sweep = sweep_of(cfg)
-    print(write_report(sweep, free_workers()))
-    print(f"written to {sweep / 'report'}; open {FILE} there in a browser")
+    workers = free_workers()
+    with reading(sweep, workers) as results:
+        # Meanwhile: to load this takes as long as to read hundreds of records.
+        with one_thread():
+            sweep_report, *_ = load(*_DRAWS)
+        print(sweep_report.write_report(sweep, workers, results))
+    print(f"written to {sweep / 'report'}; open {sweep_report.FILE} there in a browser")
 
 
 def sweep_of(cfg: DictConfig) -> Path:

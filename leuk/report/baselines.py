@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from leuk.evaluate.thresholds import choose_thresholds
 from leuk.grid.cell import LEAKY
-from leuk.report.results import Group, Part, Run
+from leuk.report.predictions import Part
+from leuk.report.results import Group, Run
 
 AREA = "area"
 """The baseline without which no model is worth reporting."""

@@ -4,14 +4,13 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from leuk.report.drawing import DPI, Drawn
 from leuk.report.heatmap import HeatMap
-from leuk.report.html import png_uri
+from leuk.report.html import png_of, png_uri
 from leuk.report.prose import Heading, Items, Paragraph, Spans, blocks, spans
 from leuk.report.sections import Grid, Section
 
@@ -74,12 +73,14 @@ class Pictures:
     """A figure of one or several pictures.
 
     Attributes:
+        name: of its files.
         title: its heading.
         caption: how to read it.
         pictures: addresses within the page, and what each shows.
         wide: whether it keeps its width on a narrow screen and is moved there.
     """
 
+    name: str
     title: str
     caption: str
     pictures: tuple[tuple[str, str], ...]
@@ -179,25 +180,20 @@ def heat_table(heat: HeatMap) -> HeatTable:
     return HeatTable("Test AUROC by model and augmentation", ("", *heat.columns), tuple(rows))
 
 
-def pictures_of(drawn: Drawn, folder: Path) -> Pictures:
-    """A figure as it was written to ``folder``, cut into its panels if it has any."""
-    path = folder / f"{drawn.name}.png"
-    if drawn.panel is None:
-        found = [(png_uri(path.read_bytes()), drawn.alt[0])]
-        return Pictures(drawn.title, drawn.caption, tuple(found), wide=True)
-    cut = _panels(path, drawn.panel, len(drawn.alt))
-    return Pictures(drawn.title, drawn.caption, tuple(zip(cut, drawn.alt, strict=True)))
+def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
+    """A figure as it was written, cut into its panels if it has any."""
+    whole = drawn.panel is None
+    cut = [png] if drawn.panel is None else _panels(png, drawn.panel, len(drawn.alt))
+    shown = tuple(zip(map(png_uri, cut), drawn.alt, strict=True))
+    return Pictures(drawn.name, drawn.title, drawn.caption, shown, wide=whole)
 
 
-def _panels(path: Path, size: tuple[float, float], count: int) -> Sequence[str]:
+def _panels(png: bytes, size: tuple[float, float], count: int) -> list[bytes]:
     """Panels of a figure, row by row: on a narrow screen they stand one below the other."""
-    with Image.open(path) as image:
-        width, height = (round(side * DPI) for side in size)
-        across = round(image.width / width)
-        cut = []
-        for place in range(count):
-            left, top = place % across * width, place // across * height
-            buffer = io.BytesIO()
-            image.crop((left, top, left + width, top + height)).convert("RGB").save(buffer, "PNG")
-            cut.append(png_uri(buffer.getvalue()))
-    return cut
+    width, height = (round(side * DPI) for side in size)
+    with Image.open(io.BytesIO(png)) as picture:
+        across = round(picture.width / width)
+        corners = [(place % across * width, place // across * height) for place in range(count)]
+        return [
+            png_of(picture.crop((left, top, left + width, top + height))) for left, top in corners
+        ]

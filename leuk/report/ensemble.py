@@ -12,7 +12,8 @@ import numpy as np
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.thresholds import choose_thresholds
 from leuk.evaluate.vectors import Floats
-from leuk.report.results import Group, Part, Run, matching
+from leuk.report.predictions import Part
+from leuk.report.results import Group, Run, matching
 
 NAME = "ensemble"
 """In place of a model."""

@@ -3,10 +3,12 @@
 Each is drawn for all groups at once, in small multiples or in rows, as PNG and PDF.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from leuk.report.blocks import Pictures, pictures_of
 from leuk.report.comparisons import Comparison
 from leuk.report.curves import precision_recall_figure, reliability_figure, roc_figure
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
@@ -20,7 +22,7 @@ from leuk.report.forest import (
 from leuk.report.heatmap import HeatMap, heat_map_figure
 from leuk.report.results import Group
 from leuk.report.sections import difference_text, p_text
-from leuk.report.workers import spread
+from leuk.report.workers import begun
 
 _SQUARE = (PANEL, PANEL)
 _NAMED = 6
@@ -54,10 +56,20 @@ def figures_of(
     return drawn
 
 
-def write_figures(folder: Path, drawn: Sequence[Drawn], workers: int = 1) -> list[Path]:
-    """Draw figures, write them as PNG and PDF, and say which files those are."""
-    written = spread(lambda one: one.write(folder), drawn, workers)
-    return [path for paths in written for path in paths]
+@contextmanager
+def writing(
+    folder: Path, drawn: Sequence[Drawn], workers: int
+) -> Iterator[Callable[[], list[Pictures]]]:
+    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
+
+    Gives what waits for them, and returns each as a page shows it.
+    """
+    with begun(lambda one: _written(one, folder), drawn, workers) as pictures:
+        yield pictures
+
+
+def _written(drawn: Drawn, folder: Path) -> Pictures:
+    return pictures_of(drawn, drawn.write(folder))
 
 
 def _grid(heat: HeatMap) -> Drawn:

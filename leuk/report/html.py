@@ -65,6 +65,20 @@ def render(template: str, **values: Any) -> str:
     return page.render(style=Markup(style), policy=policy, **values)
 
 
+def png_of(picture: Image.Image, dpi: int | None = None) -> bytes:
+    """A picture as PNG.
+
+    Args:
+        picture: of a mode that PNG has.
+        dpi: pixels an inch, if that is to be said.
+    """
+    buffer = io.BytesIO()
+    said = {} if dpi is None else {"dpi": (dpi, dpi)}
+    # Half the time of the usual level, and a twentieth more bytes.
+    picture.save(buffer, "PNG", compress_level=3, **said)
+    return buffer.getvalue()
+
+
 def png_uri(data: bytes) -> str:
     """A PNG as the address of a picture within the page."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
@@ -72,6 +86,4 @@ def png_uri(data: bytes) -> str:
 
 def picture_uri(pixels: npt.NDArray[np.uint8]) -> str:
     """Pixels ``(H, W, 3)`` as the address of a picture within the page."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return png_uri(buffer.getvalue())
+    return png_uri(png_of(Image.fromarray(pixels)))

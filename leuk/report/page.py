@@ -7,7 +7,6 @@ order. Nothing of a record reaches the page but as text, which the template esca
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from leuk.report.answer import QUESTION, Answer
 from leuk.report.baselines import AREA
@@ -18,11 +17,9 @@ from leuk.report.blocks import (
     fold_headings,
     folded,
     heat_table,
-    pictures_of,
     prose,
     section_blocks,
 )
-from leuk.report.drawing import Drawn
 from leuk.report.explained import Explained
 from leuk.report.heatmap import NOTES as HEAT_NOTES
 from leuk.report.heatmap import HeatMap
@@ -81,9 +78,8 @@ class PageParts:
         heat: the grid at a glance.
         baselines: lines of the baselines.
         sections: its tables by name.
-        drawn: its figures and the folder with their files.
-        folder: of the figures' files.
         explained: pictures of explanations.
+        figures: all others.
     """
 
     name: str
@@ -93,16 +89,15 @@ class PageParts:
     heat: HeatMap | None
     baselines: Sequence[Line]
     sections: Sequence[Section]
-    drawn: Sequence[Drawn]
-    folder: Path
     explained: Sequence[Explained]
+    figures: Sequence[Pictures]
 
 
 def report_page(parts: PageParts) -> str:
     """The page of a sweep.
 
     Args:
-        parts: what it is made of; the figures' files are there.
+        parts: what it is made of.
     """
     return render(
         "report.html",
@@ -175,7 +170,7 @@ def warned(remarks: Iterable[Remark]) -> list[Warned]:
 def chapters(parts: PageParts) -> list[Chapter]:
     """Everything below the first screen, in the order in which it is read."""
     sections = {section.name: section for section in parts.sections}
-    figures = {one.name: pictures_of(one, parts.folder) for one in parts.drawn}
+    figures = {figure.name: figure for figure in parts.figures}
 
     def of(name: str) -> list[Block]:
         return section_blocks(sections[name]) if name in sections else []
@@ -238,7 +233,8 @@ def _explained(pictures: Sequence[Explained]) -> list[Block]:
         Details(
             f"Pictures of {line}: {', '.join(one.method for one in found)}",
             tuple(
-                Pictures(one.method, "", ((png_uri(one.png), one.alt),), wide=True) for one in found
+                Pictures("", one.method, "", ((png_uri(one.png), one.alt),), wide=True)
+                for one in found
             ),
         )
         for line, found in of_line.items()

@@ -5,49 +5,25 @@ The first step of every report: tables, comparisons and figures are made of :cla
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from leuk.errors import StoreError
-from leuk.evaluate.sample import Sample
-from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import FILE, Record, folders_of, read_own
 from leuk.report.naming import in_order, line_names
-from leuk.report.workers import spread
+from leuk.report.predictions import Part, read_predictions
+from leuk.report.workers import begun
 from leuk.store.foreign import file_in
-from leuk.store.spreadsheet import restored
 
 Key = tuple[int, int]
 """Seed and fold of a run."""
 
-BASELINE = "baseline_"
-"""Before the name of a baseline, the column of its scores."""
-
-_COLUMNS = ("part", "path", "group", "label", "score", "calibrated")
-_PARTS = ("val", "test")
 _CELL_FOLDER = re.compile(r".+-s\d+(-.*)?")
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Predictions of one part, in the order of their paths.
-
-    Attributes:
-        sample: scores, labels and persons, one each a cell image.
-        paths: of the images ``(N,)``.
-        baselines: name to scores ``(N,)`` of the same cells.
-    """
-
-    sample: Sample
-    paths: npt.NDArray[np.str_]
-    baselines: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +127,22 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
     Raises:
         NoRecordsError: no record in the folder.
     """
-    found = spread(_read, folders_of(sweep), workers)
+    with reading(sweep, workers) as results:
+        return results()
+
+
+@contextmanager
+def reading(sweep: Path, workers: int) -> Iterator[Callable[[], Results]]:
+    """Begin with :func:`read_results`; give what waits for them, and raises as that does."""
+    with begun(_read, folders_of(sweep), workers) as found:
+        yield lambda: _put_together(sweep, found())
+
+
+_Found = tuple[Record | None, Run | None, str]
+"""A cell's record, its predictions if it is complete, and why one of them is missing."""
+
+
+def _put_together(sweep: Path, found: Sequence[_Found]) -> Results:
     problems = [problem for record, _, problem in found if not record]
     problems += _without_record(sweep)
     read = [(record, run, problem) for record, run, problem in found if record]
@@ -182,8 +173,7 @@ def _without_record(sweep: Path) -> list[str]:
     ]
 
 
-def _read(folder: Path) -> tuple[Record | None, Run | None, str]:
-    """A cell's record, its predictions if it is complete, and why one of them is missing."""
+def _read(folder: Path) -> _Found:
     record = None
     try:
         record = read_own(folder)
@@ -217,54 +207,6 @@ def _read_run(folder: Path, record: Record) -> Run:
         if figure["value"] is not None
     }
     return Run(record.cell, parts["val"], parts["test"], chosen)
-
-
-def read_predictions(path: Path) -> dict[str, Part]:
-    """The ``val`` and ``test`` part of a file of predictions.
-
-    Raises:
-        StoreError: missing, damaged, or without one of the parts or columns.
-    """
-    again = "remove the folder and run the cell again"
-    try:
-        table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)), low_memory=False)
-    except (OSError, ValueError, OverflowError) as error:
-        raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
-    if lacking := [name for name in _COLUMNS if name not in table]:
-        raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
-    # Plain arrays from here on: a report reads hundreds of these tables.
-    columns = {str(name): table[name].to_numpy() for name in table}
-    if any(pd.isna(column).any() for column in columns.values()):
-        raise StoreError(f"{path}: values are missing; {again}")
-    order = np.argsort(columns["path"], kind="stable")
-    rows = {name: order[columns["part"][order] == name] for name in _PARTS}
-    for name in _PARTS:
-        if not len(rows[name]):
-            raise StoreError(f"{path}: no line of the {name} part; {again}")
-    try:
-        return {name: _part(columns, rows[name]) for name in _PARTS}
-    except (ValueError, OverflowError) as error:
-        raise StoreError(f"{path}: {error}; {again}") from error
-
-
-def _wanted(column: str) -> bool:
-    return column in _COLUMNS or column.startswith(BASELINE)
-
-
-def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> Part:
-    sample = Sample(
-        columns["score"][rows].astype(np.float64),
-        columns["label"][rows].astype(np.int64),
-        columns["group"][rows].astype(str),
-        columns["calibrated"][rows].astype(np.float64),
-    )
-    baselines = {
-        name.removeprefix(BASELINE): replace(sample, scores=values[rows].astype(np.float64)).scores
-        for name, values in columns.items()
-        if name.startswith(BASELINE)
-    }
-    paths = np.array([restored(str(path)) for path in columns["path"][rows]], dtype=str)
-    return Part(sample, paths, baselines)
 
 
 def _holes(groups: Sequence[Group]) -> list[str]:

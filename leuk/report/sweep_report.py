@@ -1,18 +1,21 @@
 """Everything a sweep's report consists of, from its folder to the files below ``report/``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from leuk.grid.cell import Cell
 from leuk.report.answer import Answer, answer
 from leuk.report.area import area_section
 from leuk.report.baselines import baselines
 from leuk.report.comparisons import Comparison, compare, comparisons_section
-from leuk.report.costs import costs_of, costs_section
+from leuk.report.costs import Cost, costs_of, costs_section
+from leuk.report.drawing import Drawn
 from leuk.report.ensemble import ensembles
 from leuk.report.explained import explained_pictures
 from leuk.report.explanations import explanations_section
-from leuk.report.figures import figures_of, write_figures
+from leuk.report.figures import figures_of, writing
 from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.lines import Line, draws_for, group_lines
 from leuk.report.made_cells import contact_sheet, made_section
@@ -37,90 +40,99 @@ class Report:
     """What there is to say of a sweep; the page shows it its own way.
 
     Attributes:
+        sweep: its folder.
         results: what was read.
         answer: to the question whether made cells help.
         groups: its lines, the ensembles among them.
         lines: what each of them reaches, in their order.
         baselines: what each baseline reaches.
         comparisons: differences between them.
+        costs: of each of their cells.
         verdicts: on the thesis's hypotheses.
         remarks: what has to be said before a figure is believed.
         heat: the grid at a glance; None where no line has a figure.
-        sections: all tables, the main one first.
+        draws: resamples behind an interval.
     """
 
+    sweep: Path
     results: Results
     answer: Answer
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
     baselines: tuple[Line, ...]
     comparisons: tuple[Comparison, ...]
+    costs: Mapping[Cell, Cost]
     verdicts: tuple[Verdict, ...]
     remarks: tuple[Remark, ...]
     heat: HeatMap | None
-    sections: tuple[Section, ...]
+    draws: int
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All tables, the main one first."""
+        records = self.results.records
+        lines = [*self.lines, *self.baselines]
+        return (
+            main_section(self.sweep.name, self.results, lines, self.draws, self.remarks),
+            self.answer.section,
+            *([self.heat.section] if self.heat else []),
+            verdicts_section(self.verdicts),
+            comparisons_section(self.comparisons),
+            thesis_section(self.groups),
+            costs_section(self.groups, self.costs),
+            area_section(self.groups),
+            made_section(records),
+            quality_section(self.sweep, records),
+            explanations_section(self.groups),
+            data_section(self.sweep, records),
+            run_section(self.sweep, records),
+        )
 
     @property
-    def reached(self) -> Mapping[str, Mapping[str, float]]:
-        """Title of a line to its figures."""
-        return {
+    def drawn(self) -> list[Drawn]:
+        """What there is to draw."""
+        reached = {
             group.title: {name: figure[0] for name, figure in line.figures.items()}
             for group, line in zip(self.groups, self.lines, strict=True)
         }
+        found = figures_of(self.groups, self.comparisons, reached, self.heat)
+        sheet = contact_sheet(self.sweep, self.results.records)
+        return [*found, sheet] if sheet else found
 
 
-def build_report(sweep: Path, workers: int = 1) -> Report:
-    """Read a sweep and compute every table; nothing is written.
+def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
+    """Compute everything that is said of a sweep; nothing is written.
 
     Args:
         sweep: its folder.
+        results: what was read there.
         workers: processes, see :func:`leuk.report.workers.spread`.
-
-    Raises:
-        StoreError: no record in the folder.
     """
-    results = read_results(sweep, workers)
     groups = [*results.groups, *ensembles(results.groups)]
     groups.sort(key=lambda group: in_order(group.cell))
     draws = draws_for(groups)
     lines = group_lines(groups, draws, workers=workers)
     comparisons = compare(groups, workers)
     costs = costs_of(groups)
-    judged = verdicts(comparisons, costs)
-    remarks = remarks_on(results, groups, lines)
-    beside = group_lines(baselines(groups), draws, "baseline")
-    heat = heat_map(groups, lines)
-    answered = answer(groups, comparisons, sweep.name, common_overrides(sweep, groups))
-    sections = (
-        main_section(sweep.name, results, [*lines, *beside], draws, remarks),
-        answered.section,
-        *([heat.section] if heat else []),
-        verdicts_section(judged),
-        comparisons_section(comparisons),
-        thesis_section(groups),
-        costs_section(groups, costs),
-        area_section(groups),
-        made_section(results.records),
-        quality_section(sweep, results.records),
-        explanations_section(groups),
-        data_section(sweep, results.records),
-        run_section(sweep, results.records),
-    )
     return Report(
+        sweep,
         results,
-        answered,
+        answer(groups, comparisons, sweep.name, common_overrides(sweep, groups)),
         tuple(groups),
         tuple(lines),
-        tuple(beside),
+        tuple(group_lines(baselines(groups), draws, "baseline")),
         tuple(comparisons),
-        tuple(judged),
-        remarks,
-        heat,
-        sections,
+        costs,
+        tuple(verdicts(comparisons, costs)),
+        remarks_on(results, groups, lines),
+        heat_map(groups, lines),
+        draws,
     )
 
 
-def write_report(sweep: Path, workers: int = 1) -> str:
+def write_report(
+    sweep: Path, workers: int = 1, results: Callable[[], Results] | None = None
+) -> str:
     """Write the report of a sweep: page, tables and figures; return the main table.
 
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
@@ -128,32 +140,34 @@ def write_report(sweep: Path, workers: int = 1) -> str:
     ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
     :func:`leuk.report.figures.figures_of`. They are the same however many workers there are.
 
+    Args:
+        sweep: its folder.
+        workers: processes, see :func:`leuk.report.workers.spread`.
+        results: waits for what :func:`leuk.report.results.reading` has begun to read.
+
     Raises:
         StoreError: no record in the folder; the page then says what is missing.
     """
     folder = sweep / "report"
     try:
-        report = build_report(sweep, workers)
+        read = results() if results else read_results(sweep, workers)
     except NoRecordsError as error:
         write_text(folder / FILE, missing_page(sweep.name, error.problems))
         raise
-    for section in report.sections:
-        section.write(folder)
-    drawn = figures_of(report.groups, report.comparisons, report.reached, report.heat)
-    if (sheet := contact_sheet(sweep, report.results.records)) is not None:
-        drawn.append(sheet)
-    write_figures(folder / FIGURES, drawn, workers)
-    parts = PageParts(
-        sweep.name,
-        report.results,
-        report.answer,
-        report.remarks,
-        report.heat,
-        report.baselines,
-        report.sections,
-        drawn,
-        folder / FIGURES,
-        explained_pictures(sweep, report.groups),
-    )
+    report = build_report(sweep, read, workers)
+    with writing(folder / FIGURES, report.drawn, workers) as figures:
+        for section in report.sections:
+            section.write(folder)
+        parts = PageParts(
+            sweep.name,
+            report.results,
+            report.answer,
+            report.remarks,
+            report.heat,
+            report.baselines,
+            report.sections,
+            explained_pictures(sweep, report.groups),
+            figures(),
+        )
     write_text(folder / FILE, report_page(parts))
     return report.sections[0].markdown

@@ -9,9 +9,10 @@ import gc
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -37,30 +38,54 @@ def free_workers() -> int:
 
 
 def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:
-    """``function`` of each item, in their order.
+    """``function`` of each item, in their order; as :func:`begun`, and waited for."""
+    with begun(function, items, workers) as results:
+        return results()
+
+
+@contextmanager
+def begun(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Callable[[], list[Result]]]:
+    """Begin with ``function`` of each item; give what waits for the results, in their order.
+
+    Meanwhile this process may do something else, but fork no others. It is to ask for the results
+    once, or else what was not begun is left.
 
     Args:
         function: with several workers its results and errors are pickled; itself and the items
             are not.
         items: what to call it with.
-        workers: processes; with 1 everything happens in this one.
+        workers: processes; with 1 everything happens in this one, when the results are asked for.
 
     Raises:
-        Exception: what the function raises, that of the first item that fails.
-        LeukError: a worker was ended from outside.
+        Exception: where the results are asked for, what the function raises, that of the first item
+            that fails.
+        LeukError: there, a worker was ended from outside.
     """
     workers = min(workers, len(items))
     if workers < 2:
-        return [function(item) for item in items]
+        yield lambda: [function(item) for item in items]
+        return
     portion = max(1, len(items) // (workers * _AT_ONCE))
     forked = multiprocessing.get_context("fork")
-    try:
+    with ExitStack() as stack:
         # A core each: several threads in each would take several times as long.
-        with (
-            threadpool_limits(1),
-            ProcessPoolExecutor(workers, forked, _share, (function, items)) as pool,
-        ):
-            return list(pool.map(_at, range(len(items)), chunksize=portion))
+        stack.enter_context(threadpool_limits(1))
+        pool = ProcessPoolExecutor(workers, forked, _share, (function, items))
+        stack.callback(pool.shutdown, cancel_futures=True)
+        found = pool.map(_at, range(len(items)), chunksize=portion)
+
+        def results() -> list[Result]:
+            with stack.pop_all():
+                return _waited_for(found)
+
+        yield results
+
+
+def _waited_for(found: Iterator[Result]) -> list[Result]:
+    try:
+        return list(found)
     except BrokenProcessPool as error:
         raise LeukError(
             "a process of the report was ended from outside, as the kernel does where memory is "

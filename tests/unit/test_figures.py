@@ -14,13 +14,13 @@ from leuk.report.comparisons import compare
 from leuk.report.curves import precision_of, reliability_figure, roc_figure, roc_of
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import by_model, save_figure
-from leuk.report.figures import figures_of, write_figures
+from leuk.report.figures import figures_of, writing
 from leuk.report.forest import augmentation_figure, differences_figure
 from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
 from leuk.report.lines import group_lines
 from leuk.report.results import Group, Run, read_results
 
-NAMES = ("roc", "precision_recall", "reliability", "confusion", "per_subject", "differences")
+NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "per_subject")
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def test_every_figure_is_written_as_picture_and_for_print(
 ) -> None:
     folder = tmp_path / "figures"
     heat = heat_map(groups, group_lines(groups, 20))
-    paths = write_figures(folder, figures_of(groups, compare(groups), {}, heat))
-    names = (*NAMES, "grid", "augmentation")
-    assert {path.name for path in paths} == {f"{n}.{s}" for n in names for s in ("png", "pdf")}
-    assert sorted(paths) == sorted(folder.iterdir())
+    with writing(folder, figures_of(groups, compare(groups), {}, heat), 1) as written:
+        assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {f"{n}.{s}" for n in (*NAMES, "grid", "augmentation") for s in ("png", "pdf")}
     for path in folder.glob("*.png"):
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.std() > 5, path.name

@@ -19,7 +19,7 @@ from leuk.data.layouts import read_folder
 from leuk.data.unlabelled import find_images
 from leuk.data.walk import is_plain, shown
 from leuk.errors import DataError, StoreError
-from leuk.report.results import read_predictions
+from leuk.report.predictions import read_predictions
 from leuk.runs.checkpoints import read_checkpoint
 from leuk.store.foreign import read_arrays
 from leuk.store.spreadsheet import inert, restored

@@ -21,7 +21,7 @@ from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
 from leuk.grid.record import FILE, Record
 from leuk.report.gan_tables import shown_cells
-from leuk.report.results import read_predictions
+from leuk.report.predictions import read_predictions
 from leuk.report.run_facts import last_command
 from leuk.report.sections import Section
 from leuk.report.sweep_report import write_report

@@ -263,7 +263,7 @@ def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) ->
 
 def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
-    report = build_report(tmp_path)
+    report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     of_line = costs.table.set_index("line")
     assert of_line.loc["cnn-none", "parameters"] == 1_000_000
@@ -279,7 +279,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
     record = write_run(tmp_path, CELL, area={}, cost={})
     assert json.loads((tmp_path / record.cell.folder / "record.json").read_text())["cost"] == {}
-    report = build_report(tmp_path)
+    report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     assert "No record of the sweep holds a cost" in costs.markdown
     assert "No record of the sweep holds a look at the area" in area.markdown
