@@ -50,7 +50,8 @@ def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Intege
         raise ValueError(f"scores {checked.shape} and labels {truth.shape} must be two columns")
     if not ((checked >= 0) & (checked <= 1)).all():
         raise ValueError("scores must lie in [0, 1]; NaN does not")
-    found = sorted(set(truth.tolist()))
-    if found != [0, 1]:
+    healthy, leukemic = truth == 0, truth == 1
+    if not (healthy.any() and leukemic.any() and (healthy | leukemic).all()):
+        found = sorted(set(truth.tolist()))
         raise ValueError(f"both classes are needed, found labels {found}")
     return checked, truth

@@ -49,8 +49,8 @@ def confusion(group: Group, cut: str) -> Floats:
     counts = np.zeros((2, 2))
     for run in group.runs:
         sample = run.test.sample
-        called = (sample.scores >= run.thresholds[cut]).astype(np.int64)
-        np.add.at(counts, (sample.labels, called), 1)
+        called = sample.scores >= run.thresholds[cut]
+        counts += np.bincount(2 * sample.labels + called, minlength=4).reshape(2, 2)
     return counts
 
 

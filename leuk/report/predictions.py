@@ -1,7 +1,7 @@
 """Files of predictions, read without trust in what they hold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from leuk.errors import StoreError
 from leuk.evaluate.sample import Sample
-from leuk.evaluate.vectors import Floats
+from leuk.evaluate.vectors import Floats, as_scores_and_labels
 from leuk.store.spreadsheet import restored
 
 BASELINE = "baseline_"
@@ -44,14 +44,17 @@ def read_predictions(path: Path) -> dict[str, Part]:
     """
     again = "remove the folder and run the cell again"
     try:
-        table = pd.read_csv(path, usecols=lambda name: _wanted(str(name)), low_memory=False)
+        # A person may be called NA; to look for words that mean nothing takes a quarter longer.
+        table = pd.read_csv(
+            path, usecols=lambda name: _wanted(str(name)), low_memory=False, na_filter=False
+        )
     except (OSError, ValueError, OverflowError) as error:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
     if lacking := [name for name in _COLUMNS if name not in table]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
     # Plain arrays from here on: a report reads hundreds of these tables.
     columns = {str(name): table[name].to_numpy() for name in table}
-    if any(pd.isna(column).any() for column in columns.values()):
+    if any((column == "").any() for column in columns.values() if column.dtype == object):
         raise StoreError(f"{path}: values are missing; {again}")
     order = np.argsort(columns["path"], kind="stable")
     rows = {name: order[columns["part"][order] == name] for name in _PARTS}
@@ -76,9 +79,14 @@ def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) 
         columns["calibrated"][rows].astype(np.float64),
     )
     baselines = {
-        name.removeprefix(BASELINE): replace(sample, scores=values[rows].astype(np.float64)).scores
+        name.removeprefix(BASELINE): as_scores_and_labels(values[rows], sample.labels)[0]
         for name, values in columns.items()
         if name.startswith(BASELINE)
     }
-    paths = np.array([restored(str(path)) for path in columns["path"][rows]], dtype=str)
-    return Part(sample, paths, baselines)
+    return Part(sample, _restored(columns["path"][rows].astype(str)), baselines)
+
+
+def _restored(paths: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
+    # Hardly any path has been changed, and a report reads very many.
+    changed = np.strings.find(paths, "'") >= 0
+    return np.array([restored(str(path)) for path in paths]) if changed.any() else paths

@@ -185,6 +185,13 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
     assert np.isnan(rows.loc["cnn-none", "auroc_low"])
 
 
+def test_a_person_may_be_called_as_what_means_nothing_elsewhere(tmp_path: Path) -> None:
+    content = predictions(CELL)
+    write_run(tmp_path, CELL, content.replace({"group": {"test0-H0": "NA", "test0-H1": "null"}}))
+    (run,) = read_results(tmp_path).groups[0].runs
+    assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
+
+
 def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
     cells = [replace(CELL, seed=seed) for seed in (1, 2, 10)]
     write_sweep(tmp_path, cells)
