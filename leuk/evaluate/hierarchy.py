@@ -167,7 +167,7 @@ def folds_of(samples: Sequence[Sample]) -> list[list[int]]:
     folds: list[list[int]] = []
     for position, sample in enumerate(samples):
         for fold in folds:
-            if same_cells(samples[fold[0]], sample):
+            if samples[fold[0]].cells == sample.cells:
                 fold.append(position)
                 break
         else:
@@ -182,13 +182,6 @@ def folds_of(samples: Sequence[Sample]) -> list[list[int]]:
             )
         seen |= own
     return folds
-
-
-def same_cells(one: Sample, other: Sample) -> bool:
-    """Whether two samples are of the same cells in the same order, as far as they can tell."""
-    return np.array_equal(one.labels, other.labels) and np.array_equal(
-        one.subjects.astype(str), other.subjects.astype(str)
-    )
 
 
 def _several(strata: Sequence[Integers]) -> list[Integers]:

@@ -1,5 +1,6 @@
 """What a model said of a part of the data, and whose cells they are."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leuk.data.labels import Label
-from leuk.evaluate.pairs import Ranked
+from leuk.evaluate.pairs import pairs_at
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Flags, Floats, Integers, as_scores_and_labels
@@ -43,6 +44,12 @@ class Sample:
         return len(self.labels)
 
     @cached_property
+    def cells(self) -> bytes:
+        """What tells its cells from others, as far as it can: a digest of labels and subjects."""
+        told = repr((self.labels.tolist(), self.subjects.astype(str).tolist()))
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
+
+    @cached_property
     def codes(self) -> Integers:
         """``(N,)`` number of each cell's subject, from 0."""
         return np.unique(self.subjects.astype(str), return_inverse=True)[1]
@@ -61,16 +68,16 @@ class Sample:
         return self.reweighted({DEFAULT: 0.5})
 
     @cached_property
-    def ranks(self) -> Floats:
-        """``(N,)`` mean rank of each score, in (0, 1): comparable between models."""
+    def ranks(self) -> Integers:
+        """``(N,)`` twice the mean rank of each score, from 2 to 2N: comparable between models."""
         _, place, counts = np.unique(self.scores, return_inverse=True, return_counts=True)
-        ranks = np.cumsum(counts) - (counts - 1) / 2
-        return np.asarray(ranks[place] / (len(self) + 1))
+        ranks: Integers = 2 * np.cumsum(counts) - (counts - 1)
+        return ranks[place]
 
     @cached_property
-    def ranked(self) -> Ranked:
-        """The cells in order of their ranks; made once, as every other model is compared."""
-        return Ranked(self.ranks, self.labels.astype(bool), self.codes, int(self.codes.max()) + 1)
+    def pairs_at(self) -> Floats:
+        """:func:`leuk.evaluate.pairs.pairs_at` of the cells; made once, as many models ask."""
+        return pairs_at(self.ranks, self.labels)
 
     def reweighted(self, thresholds: Thresholds) -> Reweighted:
         """Figures for any weights of the subjects, decided at these thresholds."""

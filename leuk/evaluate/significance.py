@@ -11,11 +11,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 from scipy.special import stdtr
 
-from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of, same_cells
+from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
-from leuk.evaluate.vectors import Floats
+from leuk.evaluate.vectors import Floats, Integers
 
 _POWER = 0.8
 _RANKED = ("auroc", "auprc")
@@ -88,23 +88,23 @@ class _Pair:
     def _swapped_auroc(self, swaps: Floats) -> Floats:
         """The same of AUROCs, which are linear in the swaps.
 
-        What two subjects have in common cancels between the models, and the pairs of cells stay as
-        many: a swap adds what it alone changes, in the pairs won by the subject's leukemic cells
-        (rows) and by others over its healthy ones (columns).
+        The pairs of cells stay as many, and what two swapped subjects have in common cancels
+        between the models: each cell of a swapped subject takes its other rank among the cells of
+        both models.
         """
-        own, others = self.first.won, self.second.won
-        crossed = self.one.ranked.won_against(self.other.ranked)
-        back = self.other.ranked.won_against(self.one.ranked)
-        rows, columns = crossed - others - back + own, back - others - crossed + own
-        changed = rows.sum(axis=1) + columns.sum(axis=0)
-        leukemic = int(self.one.labels.sum())
-        pairs = leukemic * (len(self.one) - leukemic)
-        return np.asarray(((others - own).sum() + swaps @ changed) / pairs)
+        one, other = self.one, self.other
+        at = one.pairs_at + other.pairs_at
+        gained = at[one.labels, one.ranks] - at[one.labels, other.ranks]
+        changed = np.bincount(one.codes, gained, minlength=self.first.count)
+        leukemic = int(one.labels.sum())
+        pairs = leukemic * (len(one) - leukemic)
+        before = (self.second.won - self.first.won).sum()
+        return np.asarray((before + swaps @ changed) / pairs)
 
     def _mixed(self, ranked: bool) -> Reweighted:
         """All cells twice, as either model says; the second's subjects are numbered on."""
         samples = (self.one, self.other)
-        scores = [sample.ranks if ranked else sample.scores for sample in samples]
+        scores = [_in_unit(sample.ranks) if ranked else sample.scores for sample in samples]
         calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
         decisions, other_decisions = (
             self.one.decided(self.cuts),
@@ -117,6 +117,11 @@ class _Pair:
             {cut: np.concatenate([decisions[cut], other_decisions[cut]]) for cut in decisions},
             np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
         )
+
+
+def _in_unit(ranks: Integers) -> Floats:
+    """Ranks between 0 and 1, where scores lie."""
+    return ranks / (2 * len(ranks) + 2)
 
 
 def _reweighted(sample: Sample, cuts: Thresholds) -> Reweighted:
@@ -202,7 +207,7 @@ def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
     if len(a) != len(b):
         raise ValueError(f"runs must match one to one, found {len(a)} and {len(b)}")
     for position, (one, other) in enumerate(zip(a, b, strict=True)):
-        if not same_cells(one, other):
+        if one.cells != other.cells:
             raise ValueError(
                 f"run {position}: the two models did not judge the same cells in the same order; "
                 "compare runs of the same split, fold and data"

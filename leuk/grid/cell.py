@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,18 +54,18 @@ class Cell:
         name = f"{self.model}-{self.augmentation}-{self.split}-s{self.seed}"
         return f"{name}-{self.variant}" if self.variant else name
 
-    @property
+    @cached_property
     def fold(self) -> int:
         """The fold of the split that the variant names; 0 where none does, as splits have it."""
         folds = [found for text in self.settings if (found := _FOLD.fullmatch(text))]
         return int(folds[0][1]) if folds else 0
 
-    @property
+    @cached_property
     def settings(self) -> tuple[str, ...]:
         """The parts of the variant, such as ``("fold_1", "resolution_96")``."""
         return tuple(_BETWEEN_SETTINGS.split(self.variant)) if self.variant else ()
 
-    @property
+    @cached_property
     def line(self) -> "Cell":
         """The cell that stands for all seeds and folds of this one: seed 0, no fold named."""
         kept = [text for text in self.settings if not _FOLD.fullmatch(text)]
@@ -75,7 +76,7 @@ class Cell:
         """The settings that count for the augmentation alone."""
         return tuple(text for text in self.settings if text.startswith(OF_AUGMENTATION))
 
-    @property
+    @cached_property
     def plain(self) -> "Cell":
         """The same model without augmentation, and so without settings of it."""
         kept = [text for text in self.settings if text not in self.augmentation_settings]
