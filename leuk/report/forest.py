@@ -48,7 +48,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         ax.axvline(0, color="black", linewidth=0.8)
         for row in _breaks([line.cell for line in lines]):
             ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {BESIDE[other]}", fontsize=9)
+        ax.set_title(f"minus {BESIDE[other]}", y=1, fontsize=9)
         ax.grid(axis="x", color="0.92")
         ax.tick_params(labelsize=8)
     axes[len(axes) // 2].set_xlabel("difference in AUROC, 95 % interval", fontsize=8.5)
@@ -90,10 +90,10 @@ def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
     ax.grid(axis="x", color="0.9")
-    for row, label in enumerate(ax.get_yticklabels()):
+    for row, name in enumerate(figure.texts):
         if row not in placed:
             ax.axhline(row, color="0.93", linewidth=9, zorder=0)
-            label.set_fontweight("bold")
+            name.set_fontweight("bold")
     return figure
 
 

@@ -136,8 +136,9 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]
                 own = called[table["label"] == label]
                 counts[label] += [(~own).sum(), own.sum()]
         np.testing.assert_array_equal(confusion(group, cut), counts)
-    (ax,) = confusion_figure([group]).axes
-    assert ax.get_yticklabels()[0].get_text() == "cnn-none (160 + 400)"
+    figure = confusion_figure([group])
+    assert names_of(figure) == ["cnn-none (160 + 400)"]
+    (ax,) = figure.axes
     texts = [text.get_text() for text in ax.texts]
     for place, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         found = confusion(group, "default")
@@ -145,24 +146,25 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]
 
 
 def test_a_dot_a_person(groups: list[Group]) -> None:
-    (ax,) = per_subject_figure(groups).axes
+    figure = per_subject_figure(groups)
+    (ax,) = figure.axes
     healthy, _, leukemic, _ = ax.collections
     for points, persons, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
         rows = np.asarray(points.get_offsets())[:, 1]
         np.testing.assert_allclose(rows, np.repeat(np.arange(len(groups)) + shift, persons))
-    assert [label.get_text() for label in ax.get_yticklabels()] == [g.title for g in groups]
+    assert names_of(figure) == [group.title for group in groups]
 
 
 def test_a_row_a_difference(groups: list[Group]) -> None:
     comparisons = [c for c in compare(groups) if c.family != "augmentation"]
-    (ax,) = differences_figure(comparisons).axes
-    names = [label.get_text() for label in ax.get_yticklabels()]
+    figure = differences_figure(comparisons)
+    (ax,) = figure.axes
+    names = names_of(figure)
     assert {one.title for one in comparisons} <= set(names)
     assert len(names) == len(comparisons) + len({one.family for one in comparisons})
     assert len(ax.collections[-1].get_offsets()) == len(comparisons)  # type: ignore[arg-type]
     (augmented,) = (c for c in compare(groups) if c.family == "augmentation")
-    again = differences_figure([*comparisons, augmented]).axes[0].get_yticklabels()
-    assert augmented.title not in {label.get_text() for label in again}
+    assert augmented.title not in names_of(differences_figure([*comparisons, augmented]))
 
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
@@ -215,6 +217,23 @@ def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
         cell = replace(CELL, variant=f"lr_{number}")
         write_run(tmp_path, cell, table)
     groups = read_results(tmp_path).groups
-    (ax,) = confusion_figure(groups).axes
-    names = [label.get_text().partition(" ")[0] for label in ax.get_yticklabels()]
+    names = [name.partition(" ")[0] for name in names_of(confusion_figure(groups))]
     assert names == [group.title for group in groups]
+
+
+def names_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+def test_names_stand_beside_their_rows_and_words_clear_of_numbers(groups: list[Group]) -> None:
+    figure = per_subject_figure(groups)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    for row, name in enumerate(figure.texts):
+        box = name.get_window_extent()
+        assert figure.bbox.containsx(box.x0)
+        assert box.x1 < ax.bbox.x0
+        assert (box.y0 + box.y1) / 2 == pytest.approx(ax.transData.transform((0, row))[1], abs=2)
+    words = ax.xaxis.label.get_window_extent()
+    assert figure.bbox.containsy(words.y0)
+    assert not any(words.overlaps(n.get_window_extent()) for n in ax.get_xticklabels())
