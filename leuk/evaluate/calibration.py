@@ -3,6 +3,8 @@
 The temperature is fitted on validation cells and applied to test cells.
 """
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -86,8 +88,15 @@ def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.Data
 
 def bin_of(scores: Floats, bins: int) -> npt.NDArray[np.int64]:
     """Number of the bin of equal width in [0, 1] that each score lies in; 1 is in the last."""
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    return np.searchsorted(edges, scores, side="right")
+    return np.searchsorted(_edges(bins), scores, side="right")
+
+
+@cache
+def _edges(bins: int) -> Floats:
+    """Between two bins each; made once, as every model of a sweep is binned."""
+    edges: Floats = np.linspace(0, 1, bins + 1)[1:-1]
+    edges.setflags(write=False)
+    return edges
 
 
 def _log_odds(scores: Floats) -> Floats:
