@@ -74,7 +74,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
         What is in the second.
     """
     with whole_file(folder / f"{name}.pdf") as temporary:
-        figure.savefig(temporary)
+        figure.savefig(temporary, dpi=DPI)
     png = png_of(_picture(figure), DPI)
     with whole_file(folder / f"{name}.png") as temporary:
         temporary.write_bytes(png)

@@ -88,5 +88,5 @@ def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) 
 
 def _restored(paths: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
     # Hardly any path has been changed, and a report reads very many.
-    changed = np.strings.find(paths, "'") >= 0
-    return np.array([restored(str(path)) for path in paths]) if changed.any() else paths
+    names = paths.tolist()
+    return np.array(list(map(restored, names))) if "'" in "".join(names) else paths

@@ -30,10 +30,10 @@ def load(*names: str) -> list[ModuleType]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, libraries of linear algebra are loaded with one thread, unless the user said else.
+    """Libraries of linear algebra that are loaded inside keep to one thread, as long as they live.
 
-    Theirs wait busily, beside processes that have a core each: a sixteenth of a large report's
-    time.
+    Threads of theirs wait busily, beside processes that have a core each: a sixteenth of a large
+    report's time. Whoever sets the number of threads has it.
     """
     before = os.environ.get(_THREADS)
     os.environ.setdefault(_THREADS, "1")

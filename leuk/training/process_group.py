@@ -11,7 +11,7 @@ class EndsProcessGroup(Callback):
 
     A thread of Gloo may still hold tensors of a collective that has ended, and a process that it
     gives them back to too late is aborted (pytorch/pytorch#190489); Lightning closes groups of NCCL
-    only. After a fit that failed nothing is closed, as the others might be waited for in vain.
+    only. A fit that fails has nothing closed, as the others might be waited for in vain.
     """
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from leuk.errors import LeukError
-from leuk.report.workers import spread
+from leuk.report.workers import begun, spread
 from leuk.runs.stopping import StoppedError, leaves_on_signals
 from leuk.store.atomic import whole_file
 
@@ -57,6 +57,29 @@ def test_a_worker_that_the_kernel_ends_is_told_of() -> None:
         spread(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(4), 2)
 
 
+def test_a_worker_that_the_kernel_ends_while_it_sends_is_told_of() -> None:
+    def work(item: int) -> bytes:
+        time.sleep(0.5)  # so that both get some
+        return bytes(10**7)
+
+    with begun(work, range(2), 2) as results:
+        time.sleep(1.5)  # until they wait for somebody to read: a pipe holds far less
+        sending = [child.pid or 0 for child in multiprocessing.active_children()]
+        assert [state_of(process) for process in sending] == ["S", "S"]
+        os.kill(sending[0], signal.SIGKILL)
+        with pytest.raises(LeukError, match="ended from outside"):
+            results()
+    assert not multiprocessing.active_children()
+
+
+def test_workers_that_nobody_asks_are_ended() -> None:
+    with pytest.raises(ValueError, match="elsewhere"), begun(lambda _: time.sleep(60), "ab", 2):
+        raise ValueError("something went wrong elsewhere")
+    with begun(lambda item: bytes(10**7), range(4), 2):
+        pass
+    assert not multiprocessing.active_children()
+
+
 ORPHANS = """
 import os, time
 from leuk.report.workers import spread
@@ -82,8 +105,12 @@ def test_workers_do_not_outlive_what_forked_them() -> None:
 
 
 def lives(process: int) -> bool:
+    return state_of(process) not in ("", "Z")
+
+
+def state_of(process: int) -> str:
+    """As ``ps`` tells it; empty where there is none."""
     try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+        return ""
