@@ -1,6 +1,5 @@
 """What a model said of a part of the data, and whose cells they are."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +11,7 @@ from leuk.evaluate.pairs import pairs_at
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Flags, Floats, Integers, as_scores_and_labels
+from leuk.store.digest import digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +44,9 @@ class Sample:
         return len(self.labels)
 
     @cached_property
-    def cells(self) -> bytes:
+    def cells(self) -> str:
         """What tells its cells from others, as far as it can: a digest of labels and subjects."""
-        told = repr((self.labels.tolist(), self.subjects.astype(str).tolist()))
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).digest()
+        return digest([self.labels.tolist(), self.subjects.astype(str).tolist()])
 
     @cached_property
     def codes(self) -> Integers:

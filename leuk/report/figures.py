@@ -3,8 +3,8 @@
 Each is drawn for all groups at once, in small multiples or in rows, as PNG and PDF.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -56,20 +56,14 @@ def figures_of(
     return drawn
 
 
-@contextmanager
 def writing(
     folder: Path, drawn: Sequence[Drawn], workers: int
-) -> Iterator[Callable[[], list[Pictures]]]:
+) -> AbstractContextManager[Callable[[], list[Pictures]]]:
     """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
 
     Gives what waits for them, and returns each as a page shows it.
     """
-    with begun(lambda one: _written(one, folder), drawn, workers) as pictures:
-        yield pictures
-
-
-def _written(drawn: Drawn, folder: Path) -> Pictures:
-    return pictures_of(drawn, drawn.write(folder))
+    return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
 
 
 def _grid(heat: HeatMap) -> Drawn:

@@ -83,10 +83,5 @@ def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) 
         for name, values in columns.items()
         if name.startswith(BASELINE)
     }
-    return Part(sample, _restored(columns["path"][rows].astype(str)), baselines)
-
-
-def _restored(paths: npt.NDArray[np.str_]) -> npt.NDArray[np.str_]:
-    # Hardly any path has been changed, and a report reads very many.
-    names = paths.tolist()
-    return np.array(list(map(restored, names))) if "'" in "".join(names) else paths
+    paths = np.array([restored(str(path)) for path in columns["path"][rows]])
+    return Part(sample, paths, baselines)
