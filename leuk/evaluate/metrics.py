@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from leuk.evaluate.calibration import ECE_BINS
+from leuk.evaluate.reliability import ECE_BINS
 from leuk.evaluate.thresholds import Thresholds, suffixed
 from leuk.evaluate.vectors import Vector, as_scores_and_labels
 

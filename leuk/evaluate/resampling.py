@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from leuk.data.labels import Label
-from leuk.evaluate.calibration import ECE_BINS, bin_of
 from leuk.evaluate.pairs import pairs_won
+from leuk.evaluate.reliability import ECE_BINS, bin_of
 from leuk.evaluate.thresholds import DEFAULT, suffixed
 from leuk.evaluate.vectors import Flags, Floats, Integers
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leuk.evaluate.calibration import reliability
+from leuk.evaluate.reliability import reliability
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import called_at_each
 from leuk.evaluate.vectors import Floats

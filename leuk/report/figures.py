@@ -29,31 +29,25 @@ _NAMED = 6
 """Lines whose figures an alternative text names; the tables have them all."""
 
 
-def figures_of(
+def figures_of_lines(
     groups: Sequence[Group],
-    comparisons: Sequence[Comparison],
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """Everything there is to draw.
+    """Everything there is to draw of lines by themselves.
 
     Args:
         groups: lines of the report; those without predictions are left out.
-        comparisons: differences between them.
         reached: title of a line to its figures, for the words.
         heat: the grid, if it has a figure.
 
     Returns:
-        Of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
-        ``reliability``, ``confusion`` and ``per_subject`` those that show something.
+        Of ``roc``, ``precision_recall``, ``reliability``, ``confusion``, ``per_subject`` and
+        ``grid`` those that show something.
     """
     shown = [group for group in groups if group.runs]
-    drawn = [*_of_differences(comparisons)]
-    if heat is not None:
-        drawn.insert(0, _grid(heat))
-    if shown:
-        drawn += [*_curves(shown, reached), *_of_decisions(shown, reached)]
-    return drawn
+    drawn = [*_curves(shown, reached), *_of_decisions(shown, reached)] if shown else []
+    return [*drawn, _grid(heat)] if heat else drawn
 
 
 def writing(
@@ -77,7 +71,8 @@ def _grid(heat: HeatMap) -> Drawn:
     )
 
 
-def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
+def figures_of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
+    """Of ``differences`` and ``augmentation`` those that show something."""
     caption = (
         "A dot is a difference in test AUROC, the bar its 95 % interval over persons. Filled: {}"
     )

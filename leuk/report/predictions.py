@@ -11,13 +11,17 @@ import pandas as pd
 
 from leuk.errors import StoreError
 from leuk.evaluate.sample import Sample
-from leuk.evaluate.vectors import Floats, as_scores_and_labels
+from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
 from leuk.store.spreadsheet import restored
 
 BASELINE = "baseline_"
 """Before the name of a baseline, the column of its scores."""
 
-_COLUMNS = ("part", "path", "group", "label", "score", "calibrated")
+_TEXTS = ("part", "path", "group")
+"""Columns that stay as they are written: persons 1 and 01 are two."""
+
+_OF_CELLS = (*_TEXTS, "label")
+_COLUMNS = (*_OF_CELLS, "score", "calibrated")
 _PARTS = ("val", "test")
 
 
@@ -36,8 +40,34 @@ class Part:
     baselines: Mapping[str, Floats]
 
 
-def read_predictions(path: Path) -> dict[str, Part]:
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Of which cells a part is, whoever judged them.
+
+    Attributes:
+        rows: of the file, in the order of the paths.
+        paths: as in :class:`Part`.
+        labels: as in :class:`leuk.evaluate.sample.Sample`.
+        subjects: likewise.
+    """
+
+    rows: Integers
+    paths: npt.NDArray[np.str_]
+    labels: Integers
+    subjects: npt.NDArray[np.str_]
+
+
+Known = dict[Any, Mapping[str, _Cells]]
+"""Parts that were read before; all cells of the grid with a fold and seed have the same."""
+
+
+def read_predictions(path: Path, known: Known) -> dict[str, Part]:
     """The ``val`` and ``test`` part of a file of predictions.
+
+    Args:
+        path: of the file.
+        known: is added to. What hundreds of files have in common is in memory once, and is sent
+            once to another process.
 
     Raises:
         StoreError: missing, damaged, or without one of the parts or columns.
@@ -46,7 +76,11 @@ def read_predictions(path: Path) -> dict[str, Part]:
     try:
         # A person may be called NA; to look for words that mean nothing takes a quarter longer.
         table = pd.read_csv(
-            path, usecols=lambda name: _wanted(str(name)), low_memory=False, na_filter=False
+            path,
+            usecols=lambda name: _wanted(str(name)),
+            dtype=dict.fromkeys(_TEXTS, object),
+            low_memory=False,
+            na_filter=False,
         )
     except (OSError, ValueError, OverflowError) as error:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
@@ -56,13 +90,11 @@ def read_predictions(path: Path) -> dict[str, Part]:
     columns = {str(name): table[name].to_numpy() for name in table}
     if any((column == "").any() for column in columns.values() if column.dtype == object):
         raise StoreError(f"{path}: values are missing; {again}")
-    order = np.argsort(columns["path"], kind="stable")
-    rows = {name: order[columns["part"][order] == name] for name in _PARTS}
-    for name in _PARTS:
-        if not len(rows[name]):
-            raise StoreError(f"{path}: no line of the {name} part; {again}")
+    key = tuple((str((column := columns[n]).dtype), *column.tolist()) for n in _OF_CELLS)
     try:
-        return {name: _part(columns, rows[name]) for name in _PARTS}
+        if key not in known:
+            known[key] = _parts(columns)
+        return {name: _part(columns, cells) for name, cells in known[key].items()}
     except (ValueError, OverflowError) as error:
         raise StoreError(f"{path}: {error}; {again}") from error
 
@@ -71,17 +103,27 @@ def _wanted(column: str) -> bool:
     return column in _COLUMNS or column.startswith(BASELINE)
 
 
-def _part(columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]) -> Part:
-    sample = Sample(
-        columns["score"][rows].astype(np.float64),
-        columns["label"][rows].astype(np.int64),
-        columns["group"][rows].astype(str),
-        columns["calibrated"][rows].astype(np.float64),
+def _parts(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, _Cells]:
+    order = np.argsort(columns["path"], kind="stable")
+    found = {}
+    for name in _PARTS:
+        rows = order[columns["part"][order] == name]
+        if not len(rows):
+            raise ValueError(f"no line of the {name} part")
+        paths = np.array([restored(path) for path in columns["path"][rows]])
+        labels, subjects = columns["label"][rows], columns["group"][rows]
+        found[name] = _Cells(rows, paths, labels.astype(np.int64), subjects.astype(str))
+    return found
+
+
+def _part(columns: Mapping[str, npt.NDArray[Any]], cells: _Cells) -> Part:
+    scores, calibrated = (
+        columns[name][cells.rows].astype(np.float64) for name in ("score", "calibrated")
     )
     baselines = {
-        name.removeprefix(BASELINE): as_scores_and_labels(values[rows], sample.labels)[0]
+        name.removeprefix(BASELINE): as_scores_and_labels(values[cells.rows], cells.labels)[0]
         for name, values in columns.items()
         if name.startswith(BASELINE)
     }
-    paths = np.array([restored(str(path)) for path in columns["path"][rows]])
-    return Part(sample, paths, baselines)
+    sample = Sample(scores, cells.labels, cells.subjects, calibrated)
+    return Part(sample, cells.paths, baselines)

@@ -16,7 +16,7 @@ from leuk.errors import StoreError
 from leuk.grid.cell import Cell
 from leuk.grid.record import FILE, Record, folders_of, read_own
 from leuk.report.naming import in_order, line_names
-from leuk.report.predictions import Part, read_predictions
+from leuk.report.predictions import Known, Part, read_predictions
 from leuk.report.workers import begun
 from leuk.store.foreign import file_in
 
@@ -134,7 +134,8 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
 @contextmanager
 def reading(sweep: Path, workers: int) -> Iterator[Callable[[], Results]]:
     """Begin with :func:`read_results`; give what waits for them, and raises as that does."""
-    with begun(_read, folders_of(sweep), workers) as found:
+    known: Known = {}
+    with begun(lambda folder: _read(folder, known), folders_of(sweep), workers) as found:
         yield lambda: _put_together(sweep, found())
 
 
@@ -173,17 +174,17 @@ def _without_record(sweep: Path) -> list[str]:
     ]
 
 
-def _read(folder: Path) -> _Found:
+def _read(folder: Path, known: Known) -> _Found:
     record = None
     try:
         record = read_own(folder)
-        run = _read_run(folder, record) if record.status == "complete" else None
+        run = _read_run(folder, record, known) if record.status == "complete" else None
         return record, run, ""
     except StoreError as error:
         return record, None, str(error)
 
 
-def _read_run(folder: Path, record: Record) -> Run:
+def _read_run(folder: Path, record: Record, known: Known) -> Run:
     name = record.predictions or "predictions.csv"
     try:
         path = file_in(folder, name)
@@ -192,7 +193,7 @@ def _read_run(folder: Path, record: Record) -> Run:
             f"{folder / name}: no readable predictions ({error}); remove the folder and run the "
             "cell again"
         ) from error
-    parts = read_predictions(path)
+    parts = read_predictions(path, known)
     counts = record.data.get("counts", {})
     for name, part in parts.items():
         expected = sum(counts.get(name, {}).get(label, 0) for label in ("all", "hem"))

@@ -15,7 +15,7 @@ from leuk.report.drawing import Drawn
 from leuk.report.ensemble import ensembles
 from leuk.report.explained import explained_pictures
 from leuk.report.explanations import explanations_section
-from leuk.report.figures import figures_of, writing
+from leuk.report.figures import figures_of_differences, figures_of_lines, writing
 from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.lines import Line, draws_for, group_lines
 from leuk.report.made_cells import contact_sheet, made_section
@@ -36,72 +36,84 @@ FIGURES = "figures"
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """What there is to say of a sweep; the page shows it its own way.
+class Reached:
+    """What each line of a sweep reaches: the ground for all else that is said of it.
 
     Attributes:
         sweep: its folder.
         results: what was read.
-        answer: to the question whether made cells help.
         groups: its lines, the ensembles among them.
         lines: what each of them reaches, in their order.
-        baselines: what each baseline reaches.
-        comparisons: differences between them.
-        costs: of each of their cells.
-        verdicts: on the thesis's hypotheses.
-        remarks: what has to be said before a figure is believed.
         heat: the grid at a glance; None where no line has a figure.
         draws: resamples behind an interval.
     """
 
     sweep: Path
     results: Results
-    answer: Answer
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
+    heat: HeatMap | None
+    draws: int
+
+    @property
+    def drawn(self) -> list[Drawn]:
+        """What there is to draw, but for differences."""
+        figures = {
+            group.title: {name: figure[0] for name, figure in line.figures.items()}
+            for group, line in zip(self.groups, self.lines, strict=True)
+        }
+        found = figures_of_lines(self.groups, figures, self.heat)
+        sheet = contact_sheet(self.sweep, self.results.records)
+        return [*found, sheet] if sheet else found
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What there is to say of a sweep; the page shows it its own way.
+
+    Attributes:
+        reached: by each of its lines.
+        answer: to the question whether made cells help.
+        baselines: what each baseline reaches.
+        comparisons: differences between lines.
+        costs: of each of their cells.
+        verdicts: on the thesis's hypotheses.
+        remarks: what has to be said before a figure is believed.
+    """
+
+    reached: Reached
+    answer: Answer
     baselines: tuple[Line, ...]
     comparisons: tuple[Comparison, ...]
     costs: Mapping[Cell, Cost]
     verdicts: tuple[Verdict, ...]
     remarks: tuple[Remark, ...]
-    heat: HeatMap | None
-    draws: int
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
         """All tables, the main one first."""
-        records = self.results.records
-        lines = [*self.lines, *self.baselines]
+        of = self.reached
+        records = of.results.records
+        lines = [*of.lines, *self.baselines]
         return (
-            main_section(self.sweep.name, self.results, lines, self.draws, self.remarks),
+            main_section(of.sweep.name, of.results, lines, of.draws, self.remarks),
             self.answer.section,
-            *([self.heat.section] if self.heat else []),
+            *([of.heat.section] if of.heat else []),
             verdicts_section(self.verdicts),
             comparisons_section(self.comparisons),
-            thesis_section(self.groups),
-            costs_section(self.groups, self.costs),
-            area_section(self.groups),
+            thesis_section(of.groups),
+            costs_section(of.groups, self.costs),
+            area_section(of.groups),
             made_section(records),
-            quality_section(self.sweep, records),
-            explanations_section(self.groups),
-            data_section(self.sweep, records),
-            run_section(self.sweep, records),
+            quality_section(of.sweep, records),
+            explanations_section(of.groups),
+            data_section(of.sweep, records),
+            run_section(of.sweep, records),
         )
 
-    @property
-    def drawn(self) -> list[Drawn]:
-        """What there is to draw."""
-        reached = {
-            group.title: {name: figure[0] for name, figure in line.figures.items()}
-            for group, line in zip(self.groups, self.lines, strict=True)
-        }
-        found = figures_of(self.groups, self.comparisons, reached, self.heat)
-        sheet = contact_sheet(self.sweep, self.results.records)
-        return [*found, sheet] if sheet else found
 
-
-def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
-    """Compute everything that is said of a sweep; nothing is written.
+def reached_in(sweep: Path, results: Results, workers: int = 1) -> Reached:
+    """Compute what each line of a sweep reaches.
 
     Args:
         sweep: its folder.
@@ -112,21 +124,27 @@ def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
     groups.sort(key=lambda group: in_order(group.cell))
     draws = draws_for(groups)
     lines = group_lines(groups, draws, workers=workers)
-    comparisons = compare(groups, workers)
+    heat = heat_map(groups, lines)
+    return Reached(sweep, results, tuple(groups), tuple(lines), heat, draws)
+
+
+def build_report(reached: Reached) -> Report:
+    """Compute everything that is said of a sweep; nothing is written.
+
+    Args:
+        reached: by each of its lines.
+    """
+    groups, sweep = reached.groups, reached.sweep
+    comparisons = compare(groups)
     costs = costs_of(groups)
     return Report(
-        sweep,
-        results,
+        reached,
         answer(groups, comparisons, sweep.name, common_overrides(sweep, groups)),
-        tuple(groups),
-        tuple(lines),
-        tuple(group_lines(baselines(groups), draws, "baseline")),
+        tuple(group_lines(baselines(groups), reached.draws, "baseline")),
         tuple(comparisons),
         costs,
         tuple(verdicts(comparisons, costs)),
-        remarks_on(results, groups, lines),
-        heat_map(groups, lines),
-        draws,
+        remarks_on(reached.results, groups, reached.lines),
     )
 
 
@@ -138,7 +156,9 @@ def write_report(
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
     ``verdicts``, ``comparisons``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
     ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
-    :func:`leuk.report.figures.figures_of`. They are the same however many workers there are.
+    :func:`leuk.report.figures.figures_of_lines` and
+    :func:`leuk.report.figures.figures_of_differences`. They are the same however many workers there
+    are.
 
     Args:
         sweep: its folder.
@@ -154,20 +174,24 @@ def write_report(
     except NoRecordsError as error:
         write_text(folder / FILE, missing_page(sweep.name, error.problems))
         raise
-    report = build_report(sweep, read, workers)
-    with writing(folder / FIGURES, report.drawn, workers) as figures:
-        for section in report.sections:
-            section.write(folder)
-        parts = PageParts(
-            sweep.name,
-            report.results,
-            report.answer,
-            report.remarks,
-            report.heat,
-            report.baselines,
-            report.sections,
-            explained_pictures(sweep, report.groups),
-            figures(),
-        )
+    reached = reached_in(sweep, read, workers)
+    # What is drawn takes longest: it begins as soon as there is something to draw.
+    with writing(folder / FIGURES, reached.drawn, workers) as of_lines:
+        report = build_report(reached)
+        drawn = figures_of_differences(report.comparisons)
+        with writing(folder / FIGURES, drawn, workers) as of_differences:
+            for section in report.sections:
+                section.write(folder)
+            parts = PageParts(
+                sweep.name,
+                read,
+                report.answer,
+                report.remarks,
+                reached.heat,
+                report.baselines,
+                report.sections,
+                explained_pictures(sweep, reached.groups),
+                [*of_differences(), *of_lines()],
+            )
     write_text(folder / FILE, report_page(parts))
     return report.sections[0].markdown

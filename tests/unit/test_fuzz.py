@@ -128,7 +128,7 @@ def test_tables_of_predictions(tmp_path: Path, table: str, head: str) -> None:
     path = tmp_path / "predictions.csv"
     path.write_bytes("\n".join([head + table, *rows]).encode("utf-8", "surrogatepass"))
     with nothing_but(StoreError, naming=path):
-        read_predictions(path)
+        read_predictions(path, {})
 
 
 NAMES = (

@@ -266,7 +266,7 @@ def test_leuk_reads_its_own_tables_as_they_were(tmp_path: Path) -> None:
     table = predictions(CELL, cells=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
-    parts = read_predictions(tmp_path / "predictions.csv").values()
+    parts = read_predictions(tmp_path / "predictions.csv", {}).values()
     assert sorted(path for part in parts for path in part.paths) == sorted(names)
 
 

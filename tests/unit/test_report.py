@@ -15,14 +15,15 @@ from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
 from leuk.report.results import Group, read_results
 from leuk.report.sections import Grid, interval_text, p_text
-from leuk.report.sweep_report import build_report, write_report
+from leuk.report.sweep_report import build_report, reached_in, write_report
 from leuk.report.tables import NOTES
 
 
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
-    monkeypatch.setattr("leuk.report.sweep_report.figures_of", lambda *arguments: [])
+    for name in ("figures_of_lines", "figures_of_differences"):
+        monkeypatch.setattr(f"leuk.report.sweep_report.{name}", lambda *arguments: [])
 
 
 def table(sweep: Path) -> pd.DataFrame:
@@ -192,6 +193,36 @@ def test_a_person_may_be_called_as_what_means_nothing_elsewhere(tmp_path: Path) 
     assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
 
 
+def test_persons_are_told_apart_by_their_names_not_by_numbers(tmp_path: Path) -> None:
+    table = predictions(CELL)
+    persons = {name: str(place) for place, name in enumerate(sorted(set(table["group"])), 10)}
+    persons |= {"test0-H0": "1", "test0-H1": "01"}
+    write_run(tmp_path, CELL, table.replace({"group": persons}))
+    (run,) = read_results(tmp_path).groups[0].runs
+    assert {"1", "01"} <= set(run.test.sample.subjects.tolist())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_runs_of_a_fold_have_in_common_is_in_memory_once(tmp_path: Path, workers: int) -> None:
+    other = replace(CELL, augmentation="dcgan")
+    write_sweep(tmp_path, [CELL, other, replace(CELL, seed=1), replace(CELL, model="vit")])
+    moved = predictions(other)
+    last = moved.index[-1]
+    moved.loc[last, "path"] = "another.bmp"
+    write_run(tmp_path, other, moved)
+    results = read_results(tmp_path, workers)
+    runs = {run.cell: run for group in results.groups for run in group.runs}
+    same = [run for cell, run in runs.items() if cell != other]
+    assert len(same) == 3
+    assert len({id(run.test.paths) for run in same}) <= workers
+    assert len({id(run.test.sample.labels) for run in same}) <= workers
+    assert "another.bmp" in runs[other].test.paths
+    assert not any("another.bmp" in run.test.paths for run in same)
+    assert all(len(set(run.test.sample.scores)) > 1 for run in runs.values())
+    scores = {tuple(run.test.sample.scores) for run in runs.values()}
+    assert len(scores) == 4
+
+
 def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
     cells = [replace(CELL, seed=seed) for seed in (1, 2, 10)]
     write_sweep(tmp_path, cells)
@@ -270,7 +301,7 @@ def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) ->
 
 def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
-    report = build_report(tmp_path, read_results(tmp_path))
+    report = build_report(reached_in(tmp_path, read_results(tmp_path)))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     of_line = costs.table.set_index("line")
     assert of_line.loc["cnn-none", "parameters"] == 1_000_000
@@ -286,7 +317,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
     record = write_run(tmp_path, CELL, area={}, cost={})
     assert json.loads((tmp_path / record.cell.folder / "record.json").read_text())["cost"] == {}
-    report = build_report(tmp_path, read_results(tmp_path))
+    report = build_report(reached_in(tmp_path, read_results(tmp_path)))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     assert "No record of the sweep holds a cost" in costs.markdown
     assert "No record of the sweep holds a look at the area" in area.markdown
