@@ -74,7 +74,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
         What is in the second.
     """
     with whole_file(folder / f"{name}.pdf") as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        # Without the time: the same figure is the same file.
+        figure.savefig(temporary, dpi=DPI, metadata={"CreationDate": None})
     png = png_of(_picture(figure), DPI)
     with whole_file(folder / f"{name}.png") as temporary:
         temporary.write_bytes(png)

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from leuk.report.forest import augmentation_figure, differences_figure
 from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
 from leuk.report.lines import group_lines
 from leuk.report.results import Group, Run, read_results
+from leuk.report.sweep_report import write_report
 
 NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "per_subject")
 
@@ -61,6 +63,21 @@ def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Group]) -> None
         "ROC curves of vit: AUROC none 0.900.",
     )
     assert all(one.alt and all(one.alt) and one.caption for one in drawn.values())
+
+
+def test_however_many_processes_write_a_report_it_is_the_same_files(tmp_path: Path) -> None:
+    cells = [CELL, replace(CELL, augmentation="dcgan"), replace(CELL, model="vit")]
+    write_sweep(tmp_path, [*cells, *(replace(cell, seed=1) for cell in cells)])
+    written = []
+    for workers in (1, 3):
+        write_report(tmp_path, workers)
+        files = sorted(path for path in (tmp_path / "report").rglob("*") if path.is_file())
+        written.append({path: path.read_bytes() for path in files})
+        shutil.rmtree(tmp_path / "report")
+    assert {path.suffix for path in written[0]} == {".html", ".csv", ".md", ".png", ".pdf"}
+    one, other = written
+    assert list(one) == list(other)
+    assert [path.name for path in one if one[path] != other[path]] == []
 
 
 def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
