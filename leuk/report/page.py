@@ -1,6 +1,6 @@
 """A sweep's report as one HTML page, readable on a phone and on paper: what is on it, in order.
 
-Numbers, tables and figures are those of :mod:`leuk.report.sweep_report`; here they are only put in
+Numbers, tables and figures are those of :mod:`leuk.report.content`; here they are only put in
 order. Nothing of a record reaches the page but as text, which the template escapes.
 """
 
@@ -20,14 +20,12 @@ from leuk.report.blocks import (
     prose,
     section_blocks,
 )
+from leuk.report.content import Report
 from leuk.report.explained import Explained
 from leuk.report.heatmap import NOTES as HEAT_NOTES
-from leuk.report.heatmap import HeatMap
 from leuk.report.html import png_uri, render
-from leuk.report.lines import Line
 from leuk.report.prose import Spans, spans
 from leuk.report.remarks import KINDS, Kind, Remark, said_of
-from leuk.report.results import Results
 from leuk.report.sections import Section, interval_text
 
 FILE = "report.html"
@@ -66,48 +64,24 @@ class Warned:
     texts: tuple[Spans, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class PageParts:
-    """What a page is made of.
-
-    Attributes:
-        name: of the sweep.
-        results: what was read.
-        answer: to its question.
-        remarks: what has to be said.
-        heat: the grid at a glance.
-        baselines: lines of the baselines.
-        sections: its tables by name.
-        explained: pictures of explanations.
-        figures: all others.
-    """
-
-    name: str
-    results: Results
-    answer: Answer
-    remarks: Sequence[Remark]
-    heat: HeatMap | None
-    baselines: Sequence[Line]
-    sections: Sequence[Section]
-    explained: Sequence[Explained]
-    figures: Sequence[Pictures]
-
-
-def report_page(parts: PageParts) -> str:
+def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]) -> str:
     """The page of a sweep.
 
     Args:
-        parts: what it is made of.
+        report: what is said of it.
+        figures: what was drawn.
+        explained: pictures of explanations.
     """
+    name = report.reached.sweep.name
     return render(
         "report.html",
-        title=f"{parts.name}: report",
-        name=parts.name,
+        title=f"{name}: report",
+        name=name,
         question=QUESTION,
-        answer=parts.answer,
-        tiles=tiles(parts),
-        warned=warned(parts.remarks),
-        chapters=chapters(parts),
+        answer=report.answer,
+        tiles=tiles(report),
+        warned=warned(report.remarks),
+        chapters=chapters(report, figures, explained),
     )
 
 
@@ -122,9 +96,9 @@ def missing_page(name: str, problems: Sequence[str]) -> str:
     )
 
 
-def tiles(parts: PageParts) -> list[tuple[str, str]]:
+def tiles(report: Report) -> list[tuple[str, str]]:
     """A few numbers beside the answer: figure and what it counts."""
-    records = parts.results.records
+    records = report.reached.results.records
     complete = sum(record.status == "complete" for record in records)
     failed = sum(record.status == "failed" for record in records)
     running = len(records) - complete - failed
@@ -133,18 +107,19 @@ def tiles(parts: PageParts) -> list[tuple[str, str]]:
         found.append((str(failed), "failed"))
     if running:
         found.append((str(running), "begun and not finished"))
-    return [*found, *_best(parts)]
+    return [*found, *_best(report)]
 
 
-def _best(parts: PageParts) -> list[tuple[str, str]]:
+def _best(report: Report) -> list[tuple[str, str]]:
     """The highest AUROC, and what the area of the cell alone reaches on the same split."""
-    lines = [line for row in parts.heat.lines for line in row if line] if parts.heat else []
+    heat = report.reached.heat
+    lines = [line for row in heat.lines for line in row if line] if heat else []
     if not lines:
         return []
     top = max(lines, key=lambda line: line.figures["auroc"][0])
     area = [
         line
-        for line in parts.baselines
+        for line in report.baselines
         if line.name.startswith(f"baseline: {AREA}") and line.cell and top.cell
         if line.cell.split == top.cell.split
     ]
@@ -167,30 +142,33 @@ def warned(remarks: Iterable[Remark]) -> list[Warned]:
     ]
 
 
-def chapters(parts: PageParts) -> list[Chapter]:
+def chapters(
+    report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]
+) -> list[Chapter]:
     """Everything below the first screen, in the order in which it is read."""
-    sections = {section.name: section for section in parts.sections}
-    figures = {figure.name: figure for figure in parts.figures}
+    sections = {section.name: section for section in report.sections}
+    named = {figure.name: figure for figure in figures}
+    heat = report.reached.heat
 
     def of(name: str) -> list[Block]:
         return section_blocks(sections[name]) if name in sections else []
 
     def drawn(*names: str) -> list[Block]:
-        return [figures[name] for name in names if name in figures]
+        return [named[name] for name in names if name in named]
 
-    grid = [heat_table(parts.heat), *prose(HEAT_NOTES)] if parts.heat else []
+    grid = [heat_table(heat), *prose(HEAT_NOTES)] if heat else []
     others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
     made = [*drawn("made_cells"), *of("made_cells"), *of("made_quality")]
     found = [
         ("grid", "The grid at a glance", grid),
-        ("differences", "What made cells change", _changed(parts.answer, drawn("augmentation"))),
+        ("differences", "What made cells change", _changed(report.answer, drawn("augmentation"))),
         ("results", "What each line reaches", _results(sections["table"])),
         ("comparisons", "All differences between lines", others),
         ("thesis", "The thesis's tables 3 to 5, beside ours", of("thesis_tables")),
         ("made", "Made cells, beside the thesis's table 2", made),
         ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
         ("decisions", "Decisions, and person by person", drawn("confusion", "per_subject")),
-        ("explanations", "Explanations", of("explanations") + _explained(parts.explained)),
+        ("explanations", "Explanations", of("explanations") + _explained(explained)),
         ("area", "The area shortcut", of("area")),
         ("hypotheses", "The thesis's hypotheses", of("verdicts")),
         ("cost", "What the models cost", of("costs")),

@@ -11,11 +11,12 @@ from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_s
 from leuk.errors import StoreError
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
+from leuk.report.content import build_report, reached_in
 from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
 from leuk.report.results import Group, read_results
 from leuk.report.sections import Grid, interval_text, p_text
-from leuk.report.sweep_report import build_report, reached_in, write_report
+from leuk.report.sweep_report import write_report
 from leuk.report.tables import NOTES
 
 
@@ -23,7 +24,7 @@ from leuk.report.tables import NOTES
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
     for name in ("figures_of_lines", "figures_of_differences"):
-        monkeypatch.setattr(f"leuk.report.sweep_report.{name}", lambda *arguments: [])
+        monkeypatch.setattr(f"leuk.report.content.{name}", lambda *arguments: [])
 
 
 def table(sweep: Path) -> pd.DataFrame:
