@@ -50,29 +50,8 @@ def figures_of_lines(
     return [*drawn, _grid(heat)] if heat else drawn
 
 
-def writing(
-    folder: Path, drawn: Sequence[Drawn], workers: int
-) -> AbstractContextManager[Callable[[], list[Pictures]]]:
-    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
-
-    Gives what waits for them, and returns each as a page shows it.
-    """
-    return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
-
-
-def _grid(heat: HeatMap) -> Drawn:
-    names = ", ".join(heat.columns)
-    return Drawn(
-        "grid",
-        "The grid",
-        "Test AUROC of each model under each augmentation.",
-        partial(heat_map_figure, heat),
-        (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
-    )
-
-
 def figures_of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
-    """Of ``differences`` and ``augmentation`` those that show something."""
+    """Of ``augmentation`` and ``differences`` those that show something."""
     caption = (
         "A dot is a difference in test AUROC, the bar its 95 % interval over persons. Filled: {}"
     )
@@ -98,6 +77,27 @@ def figures_of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
             )
         )
     return drawn
+
+
+def writing(
+    folder: Path, drawn: Sequence[Drawn], workers: int
+) -> AbstractContextManager[Callable[[], list[Pictures]]]:
+    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
+
+    Gives what waits for them, and returns each as a page shows it.
+    """
+    return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
+
+
+def _grid(heat: HeatMap) -> Drawn:
+    names = ", ".join(heat.columns)
+    return Drawn(
+        "grid",
+        "The grid",
+        "Test AUROC of each model under each augmentation.",
+        partial(heat_map_figure, heat),
+        (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
+    )
 
 
 def _said(comparisons: Sequence[Comparison]) -> str:

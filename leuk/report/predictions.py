@@ -90,7 +90,7 @@ def read_predictions(path: Path, known: Known) -> dict[str, Part]:
     columns = {str(name): table[name].to_numpy() for name in table}
     if any((column == "").any() for column in columns.values() if column.dtype == object):
         raise StoreError(f"{path}: values are missing; {again}")
-    key = tuple((str((column := columns[n]).dtype), *column.tolist()) for n in _OF_CELLS)
+    key = tuple(tuple(columns[name].tolist()) for name in _OF_CELLS)
     try:
         if key not in known:
             known[key] = _parts(columns)

@@ -45,7 +45,6 @@ def main() -> None:
         sweep = Path(outputs) / "runs" / "many"
         write_sweep(sweep, islice(cells, options.records), cells=options.cells)
         command = [sys.executable, "-m", "leuk", "report", "name=many", f"outputs={outputs}"]
-        usual = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
         started = time.perf_counter()
         # By a small process: memory is counted from the fork, and this one is large.
         done = subprocess.run(
@@ -53,7 +52,7 @@ def main() -> None:
             check=True,
             stdout=subprocess.PIPE,
             text=True,
-            env=usual,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
         )
         taken = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
