@@ -19,6 +19,7 @@ from leuk.report.lines import draws_for
 from leuk.report.naming import in_order
 from leuk.report.results import Group, matching
 from leuk.report.sections import Grid, Section, difference_text, p_text
+from leuk.report.workers import spread
 
 FAMILIES = {
     "area": "each line minus the area of the cell alone",
@@ -79,18 +80,19 @@ class Comparison:
         return f"{self.one.title} - {self.other.title}"
 
 
-def compare(groups: Sequence[Group]) -> list[Comparison]:
+def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
     """Every planned difference between lines of one split, corrected within its family.
 
     Args:
         groups: lines of a sweep, the ensembles among them.
+        workers: processes.
     """
     pairs = planned(groups)
     sizes = Counter((family, one.cell.split) for family, one, _ in pairs)
     # The smallest p, times the size of its family, must be able to fall below 0.05.
     permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
     draws = draws_for(groups)
-    results = [_compared(one, other, draws, permutations) for _, one, other in pairs]
+    results = spread(lambda pair: _compared(*pair[1:], draws, permutations), pairs, workers)
     found = [
         Comparison(*pair, runs, result, note=note)
         for pair, (runs, result, note) in zip(pairs, results, strict=True)

@@ -29,29 +29,55 @@ _NAMED = 6
 """Lines whose figures an alternative text names; the tables have them all."""
 
 
-def figures_of_lines(
+def figures_of(
     groups: Sequence[Group],
+    comparisons: Sequence[Comparison],
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """Everything there is to draw of lines by themselves.
+    """Everything there is to draw.
 
     Args:
         groups: lines of the report; those without predictions are left out.
+        comparisons: differences between them.
         reached: title of a line to its figures, for the words.
         heat: the grid, if it has a figure.
 
     Returns:
-        Of ``roc``, ``precision_recall``, ``reliability``, ``confusion``, ``per_subject`` and
-        ``grid`` those that show something.
+        Of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
+        ``reliability``, ``confusion`` and ``per_subject`` those that show something.
     """
     shown = [group for group in groups if group.runs]
-    drawn = [*_curves(shown, reached), *_of_decisions(shown, reached)] if shown else []
-    return [*drawn, _grid(heat)] if heat else drawn
+    drawn = [*_of_differences(comparisons)]
+    if heat is not None:
+        drawn.insert(0, _grid(heat))
+    if shown:
+        drawn += [*_curves(shown, reached), *_of_decisions(shown, reached)]
+    return drawn
 
 
-def figures_of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
-    """Of ``augmentation`` and ``differences`` those that show something."""
+def writing(
+    folder: Path, drawn: Sequence[Drawn], workers: int
+) -> AbstractContextManager[Callable[[], list[Pictures]]]:
+    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
+
+    Gives what waits for them, and returns each as a page shows it.
+    """
+    return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
+
+
+def _grid(heat: HeatMap) -> Drawn:
+    names = ", ".join(heat.columns)
+    return Drawn(
+        "grid",
+        "The grid",
+        "Test AUROC of each model under each augmentation.",
+        partial(heat_map_figure, heat),
+        (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
+    )
+
+
+def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
     caption = (
         "A dot is a difference in test AUROC, the bar its 95 % interval over persons. Filled: {}"
     )
@@ -77,27 +103,6 @@ def figures_of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
             )
         )
     return drawn
-
-
-def writing(
-    folder: Path, drawn: Sequence[Drawn], workers: int
-) -> AbstractContextManager[Callable[[], list[Pictures]]]:
-    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
-
-    Gives what waits for them, and returns each as a page shows it.
-    """
-    return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
-
-
-def _grid(heat: HeatMap) -> Drawn:
-    names = ", ".join(heat.columns)
-    return Drawn(
-        "grid",
-        "The grid",
-        "Test AUROC of each model under each augmentation.",
-        partial(heat_map_figure, heat),
-        (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
-    )
 
 
 def _said(comparisons: Sequence[Comparison]) -> str:

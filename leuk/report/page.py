@@ -72,7 +72,7 @@ def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence
         figures: what was drawn.
         explained: pictures of explanations.
     """
-    name = report.reached.sweep.name
+    name = report.sweep.name
     return render(
         "report.html",
         title=f"{name}: report",
@@ -98,7 +98,7 @@ def missing_page(name: str, problems: Sequence[str]) -> str:
 
 def tiles(report: Report) -> list[tuple[str, str]]:
     """A few numbers beside the answer: figure and what it counts."""
-    records = report.reached.results.records
+    records = report.results.records
     complete = sum(record.status == "complete" for record in records)
     failed = sum(record.status == "failed" for record in records)
     running = len(records) - complete - failed
@@ -112,7 +112,7 @@ def tiles(report: Report) -> list[tuple[str, str]]:
 
 def _best(report: Report) -> list[tuple[str, str]]:
     """The highest AUROC, and what the area of the cell alone reaches on the same split."""
-    heat = report.reached.heat
+    heat = report.heat
     lines = [line for row in heat.lines for line in row if line] if heat else []
     if not lines:
         return []
@@ -148,7 +148,7 @@ def chapters(
     """Everything below the first screen, in the order in which it is read."""
     sections = {section.name: section for section in report.sections}
     named = {figure.name: figure for figure in figures}
-    heat = report.reached.heat
+    heat = report.heat
 
     def of(name: str) -> list[Block]:
         return section_blocks(sections[name]) if name in sections else []

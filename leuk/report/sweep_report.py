@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from leuk.report.content import build_report, reached_in
+from leuk.report.content import build_report
 from leuk.report.explained import explained_pictures
 from leuk.report.figures import writing
 from leuk.report.page import FILE, missing_page, report_page
@@ -22,9 +22,7 @@ def write_report(
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
     ``verdicts``, ``comparisons``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
     ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
-    :func:`leuk.report.figures.figures_of_lines` and
-    :func:`leuk.report.figures.figures_of_differences`. They are the same however many workers there
-    are.
+    :func:`leuk.report.figures.figures_of`. They are the same however many workers there are.
 
     Args:
         sweep: its folder.
@@ -40,14 +38,11 @@ def write_report(
     except NoRecordsError as error:
         write_text(folder / FILE, missing_page(sweep.name, error.problems))
         raise
-    reached = reached_in(sweep, read, workers)
-    # What is drawn takes longest: it begins as soon as there is something to draw.
-    with writing(folder / FIGURES, reached.drawn, workers) as of_lines:
-        report = build_report(reached)
-        with writing(folder / FIGURES, report.drawn, workers) as of_differences:
-            for section in report.sections:
-                section.write(folder)
-            explained = explained_pictures(sweep, reached.groups)
-            figures = [*of_differences(), *of_lines()]
-    write_text(folder / FILE, report_page(report, figures, explained))
+    report = build_report(sweep, read, workers)
+    with writing(folder / FIGURES, report.drawn, workers) as figures:
+        for section in report.sections:
+            section.write(folder)
+        explained = explained_pictures(sweep, report.groups)
+        page = report_page(report, figures(), explained)
+    write_text(folder / FILE, page)
     return report.sections[0].markdown

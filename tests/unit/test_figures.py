@@ -15,15 +15,14 @@ from leuk.report.comparisons import compare
 from leuk.report.curves import precision_of, reliability_figure, roc_figure, roc_of
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import by_model, save_figure
-from leuk.report.figures import figures_of_differences, figures_of_lines, writing
+from leuk.report.figures import figures_of, writing
 from leuk.report.forest import augmentation_figure, differences_figure
 from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
 from leuk.report.lines import group_lines
 from leuk.report.results import Group, Run, read_results
 from leuk.report.sweep_report import write_report
 
-NAMES = ("roc", "precision_recall", "reliability", "confusion", "per_subject")
-OTHERS = ("grid", "augmentation", "differences")
+NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "per_subject")
 
 
 @pytest.fixture
@@ -38,11 +37,10 @@ def test_every_figure_is_written_as_picture_and_for_print(
 ) -> None:
     folder = tmp_path / "figures"
     heat = heat_map(groups, group_lines(groups, 20))
-    drawn = [*figures_of_lines(groups, {}, heat), *figures_of_differences(compare(groups))]
-    with writing(folder, drawn, 1) as written:
-        assert [figure.name for figure in written()] == [*NAMES, *OTHERS]
+    with writing(folder, figures_of(groups, compare(groups), {}, heat), 1) as written:
+        assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
     names = {path.name for path in folder.iterdir()}
-    assert names == {f"{n}.{s}" for n in (*NAMES, *OTHERS) for s in ("png", "pdf")}
+    assert names == {f"{n}.{s}" for n in (*NAMES, "grid", "augmentation") for s in ("png", "pdf")}
     for path in folder.glob("*.png"):
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.std() > 5, path.name
@@ -51,14 +49,12 @@ def test_every_figure_is_written_as_picture_and_for_print(
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
-    assert figures_of_lines([Group(CELL, (), ())], {}) == []
-    assert figures_of_differences([]) == []
+    assert figures_of([Group(CELL, (), ())], [], {}) == []
 
 
 def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Group]) -> None:
     reached = {group.title: {"auroc": 0.9, "ece_calibrated": 0.1} for group in groups}
-    found = [*figures_of_lines(groups, reached), *figures_of_differences(compare(groups))]
-    drawn = {one.name: one for one in found}
+    drawn = {one.name: one for one in figures_of(groups, compare(groups), reached)}
     assert drawn["roc"].alt == (
         "ROC curves of cnn: AUROC none 0.900, dcgan 0.900.",
         "ROC curves of vit: AUROC none 0.900.",

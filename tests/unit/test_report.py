@@ -11,7 +11,7 @@ from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_s
 from leuk.errors import StoreError
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
-from leuk.report.content import build_report, reached_in
+from leuk.report.content import build_report
 from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
 from leuk.report.results import Group, read_results
@@ -23,8 +23,7 @@ from leuk.report.tables import NOTES
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
-    for name in ("figures_of_lines", "figures_of_differences"):
-        monkeypatch.setattr(f"leuk.report.content.{name}", lambda *arguments: [])
+    monkeypatch.setattr("leuk.report.content.figures_of", lambda *arguments: [])
 
 
 def table(sweep: Path) -> pd.DataFrame:
@@ -302,7 +301,7 @@ def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) ->
 
 def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
-    report = build_report(reached_in(tmp_path, read_results(tmp_path)))
+    report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     of_line = costs.table.set_index("line")
     assert of_line.loc["cnn-none", "parameters"] == 1_000_000
@@ -318,7 +317,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
     record = write_run(tmp_path, CELL, area={}, cost={})
     assert json.loads((tmp_path / record.cell.folder / "record.json").read_text())["cost"] == {}
-    report = build_report(reached_in(tmp_path, read_results(tmp_path)))
+    report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     assert "No record of the sweep holds a cost" in costs.markdown
     assert "No record of the sweep holds a look at the area" in area.markdown
