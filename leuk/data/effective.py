@@ -1,0 +1,22 @@
+"""Effective number of patients."""
+
+from collections.abc import Hashable, Iterable
+
+import numpy as np
+import pandas as pd
+
+
+def effective_patients(patients: Iterable[Hashable]) -> float:
+    """Number of equally large patients that would weigh as unequally as these.
+
+    A patient with 789 of 825 images decides any average over images; the count of patients hides
+    that, Kish's effective sample size (Kish, *Survey Sampling*, 1965, section 8.2) shows it.
+
+    Args:
+        patients: the patient of each image, ``(N,)``.
+
+    Returns:
+        ``(sum n)^2 / sum n^2`` over the images ``n`` per patient; 0 without images.
+    """
+    images = pd.Series(list(patients)).value_counts().to_numpy(np.float64)
+    return float(images.sum() ** 2 / (images**2).sum()) if len(images) else 0.0
