@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 
 from leuk.config import conf_dir
 from leuk.config.nearest import hint
-from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.preflight import CommandLine, compose_cells, expand_home, unswept
 from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError
 from leuk.runs.disk import told_of_disk
@@ -40,8 +41,8 @@ usage: leuk COMMAND [overrides]
 
 {commands}
 
-leuk COMMAND --help lists what can be overridden, and how. To complete commands, groups and keys
-with the tab key in bash: eval "$(leuk -sc install=bash)"
+leuk COMMAND --help lists what can be overridden, and how. leuk --version prints the version. To
+complete commands, groups and keys with the tab key in bash: eval "$(leuk -sc install=bash)"
 """
 
 
@@ -71,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _quiet()
     try:
         with leaves_on_signals():
-            return _dispatch(arguments)
+            code = _dispatch(arguments)
+            # Here, where a closed pipe still ends the process in order.
+            sys.stdout.flush()
+            return code
     except StoppedError as stop:
         return say_stopped(stop)
     except LeukError as error:
@@ -86,14 +90,21 @@ def _dispatch(arguments: list[str]) -> int:
         listed = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
         print(USAGE.format(commands=listed))
         return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"leuk {version('leuk')}")
+        return 0
     name, *rest = arguments
     if name not in COMMANDS:
         raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
     _register()
+    rest = expand_home(rest)
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
     # Hydra reads overrides on one side of a flag only.
-    rest.sort(key=lambda argument: argument not in ("-m", "--multirun"))
+    with_value = [number for number, text in enumerate(rest) if text in ("--config-dir", "-cd")]
+    flags = {number for number, text in enumerate(rest) if text.startswith("-")}
+    flags |= {number + 1 for number in with_value}
+    rest = [text for _, text in sorted(enumerate(rest), key=lambda pair: pair[0] not in flags)]
     line = CommandLine.read(name, rest)
     if dry and (name != "train" or not line.runs):
         raise ConfigError(f"{DRY}: leuk train has it, alone; leuk {name} does what it says")
@@ -106,6 +117,12 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
     # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
     cells = compose_cells(name, line)
+    if not line.multirun and (swept := unswept(cells[0])):
+        axes = ", ".join(f"{key}={values}" for key, values in swept.items())
+        print(
+            f"leuk: one run of the experiment's sweep over {axes}; add -m for all runs",
+            file=sys.stderr,
+        )
     command = cast(Command, load(f"leuk.commands.{name}")[0])
     if dry:
         return cast(Planned, command).dry_run(cells)

@@ -4,8 +4,11 @@ The command line is composed here exactly as Hydra will compose it, once per cel
 each result is checked against the schema and the targets. Hydra then runs what passed.
 """
 
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -19,6 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from leuk.config import conf_dir
 from leuk.config.nearest import hint
@@ -28,6 +32,55 @@ from leuk.errors import ConfigError
 
 NAMED = ("callbacks", "logger", "explain")
 """Nodes that hold objects by name; a sweep may add its own."""
+
+PATHS = (
+    "data.cache",
+    "data.root",
+    "extractor.run",
+    "extractor.weights",
+    "hydra.searchpath",
+    "images",
+    "model.weights",
+    "outputs",
+    "root",
+    "run",
+)
+"""Keys whose value is a path; a leading ``~`` stands for the home folder."""
+
+OWN_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
+"""Keys of Hydra that leuk sets from ``outputs`` and ``name``."""
+
+SYNONYMS = {
+    "accelerator": "trainer.accelerator",
+    "batch_size": "data.batch_size",
+    "cpus": "trainer.devices",
+    "data_dir": "data.root",
+    "data_path": "data.root",
+    "dataset": "data",
+    "devices": "trainer.devices",
+    "dropout": "model.dropout",
+    "early_stopping": "fit.patience",
+    "epochs": "fit.epochs",
+    "gpus": "trainer=gpu trainer.devices",
+    "image_size": "data.resolution",
+    "img_size": "data.resolution",
+    "learning_rate": "model.optim.learning_rate",
+    "lr": "model.optim.learning_rate",
+    "max_epochs": "fit.epochs",
+    "model.learning_rate": "model.optim.learning_rate",
+    "model.lr": "model.optim.learning_rate",
+    "model.optim.lr": "model.optim.learning_rate",
+    "num_workers": "data.workers",
+    "output": "outputs",
+    "output_dir": "outputs",
+    "patience": "fit.patience",
+    "precision": "trainer.precision",
+    "random_state": "seed",
+    "resolution": "data.resolution",
+    "weight_decay": "model.optim.weight_decay",
+    "workers": "data.workers",
+}
+"""Words of Keras, Lightning and scikit-learn, and the key of leuk for each."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +109,25 @@ class CommandLine:
         shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
         overrides = list(args.overrides)
         if args.config_dir:
-            overrides.append(f"hydra.searchpath=[file://{args.config_dir}]")
+            overrides.append(f'hydra.searchpath=["file://{Path(args.config_dir).resolve()}"]')
         return cls(overrides, bool(args.multirun), not shows)
+
+
+def expand_home(arguments: Sequence[str]) -> list[str]:
+    """Replace a leading ``~`` in the value of each key of :data:`PATHS`, as a shell would.
+
+    The shell itself does so only at the start of a word, not after ``KEY=``.
+    """
+    expanded = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key.lstrip("+") in PATHS:
+            argument = f"{key}={_HOME.sub(lambda start: start[1] + str(Path.home()), value)}"
+        expanded.append(argument)
+    return expanded
+
+
+_HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
 
 
 def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
@@ -83,16 +153,33 @@ def _parse(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:
     parsed = []
     for text in texts:
         try:
-            parsed.append(parser.parse_override(text))
+            override = parser.parse_override(text)
+            override.config_loader = loader  # glob(...) lists the options of a group
+            parsed.append(override)
         except HydraException as error:
-            raise ConfigError(
-                f"{text}: cannot be read; write KEY=VALUE, and quote a value with special "
-                """characters: 'KEY="VALUE"'"""
-            ) from error
+            raise ConfigError(f"{text}: cannot be read; {_quoting_advice(parser, text)}") from error
     return parsed
 
 
+def _quoting_advice(parser: OverridesParser, text: str) -> str:
+    """The override in quotes that Hydra can read, for a shell; a general rule where none can."""
+    key, equals, value = text.partition("=")
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    try:
+        parser.parse_override(f'{key}="{quoted}"')
+    except HydraException:
+        equals = ""
+    if not equals:
+        return """write KEY=VALUE, and quote a value with special characters: 'KEY="VALUE"'"""
+    return "quote the value: " + shlex.quote(f'{key}="{quoted}"')
+
+
 def _single(overrides: Sequence[Override]) -> list[str]:
+    """The overrides of the one job.
+
+    Raises:
+        ConfigError: an override that names several values.
+    """
     for override in overrides:
         if override.is_sweep_override():
             raise ConfigError(
@@ -104,6 +191,12 @@ def _single(overrides: Sequence[Override]) -> list[str]:
 def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
     """The overrides of each job: the experiment's sweep, extended and overruled by the user's."""
     fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
+    for override in overrides:
+        if override.key_or_group == "experiment" and override.is_sweep_override():
+            raise ConfigError(
+                f"{override.input_line}: each experiment may name a sweep of its own; run one "
+                "leuk command per experiment"
+            )
     params = _compose(command, fixed, loader).hydra.sweeper.params or {}
     swept = _parse([f"{key}={value}" for key, value in params.items()], loader)
     for override in overrides:
@@ -116,18 +209,47 @@ def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> 
     return [list(job) for job in jobs]
 
 
+def unswept(cfg: DictConfig) -> dict[str, str]:
+    """Keys that the experiment of a single run would sweep, none of which the user has set.
+
+    Args:
+        cfg: a composed job with its ``hydra`` node.
+
+    Returns:
+        Values by key, as the experiment lists them; empty for a sweep or without an experiment.
+    """
+    given = {text.lstrip("+").partition("=")[0] for text in cfg.hydra.overrides.task}
+    params = cfg.hydra.sweeper.params or {}
+    return {str(key): str(value) for key, value in params.items() if key not in given}
+
+
 def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:
     parsed = _parse(overrides, loader)
     for override in parsed:
         _refuse_deletion(override)
+        if override.key_or_group in OWN_FOLDERS:
+            raise ConfigError(
+                f"{override.input_line}: leuk names its folders itself; set outputs=DIR and "
+                "name=NAME"
+            )
     try:
         cfg = compose(command, overrides=list(overrides), return_hydra_config=True)
+    except YAMLError as error:
+        raise ConfigError(_yaml_fault(error)) from error
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise _diagnosis(command, parsed, loader, error) from error
     for override in parsed:
         if override.is_add() or override.is_force_add():
             _check_added(cfg, override)
     return cfg
+
+
+def _yaml_fault(error: YAMLError) -> str:
+    """File, line and problem of a config file that YAML cannot read."""
+    mark = getattr(error, "problem_mark", None)
+    at = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"{at}: not YAML: {problem}; indent with spaces, not tabs, and write KEY: VALUE"
 
 
 def _refuse_deletion(override: Override) -> None:
@@ -154,10 +276,19 @@ def _check_added(cfg: DictConfig, override: Override) -> None:
         parent, path = parent._get_node(key), f"{path}{key}."
 
 
+_MISSING = {
+    "run": "FOLDER, that of a finished run below outputs/runs/NAME",
+    "images": "DIR, a folder of images, one image or a text file with a path per line",
+}
+"""Values to advise for keys that a command needs."""
+
+
 def _checked(cfg: DictConfig) -> DictConfig:
     """Refuse a config that lacks a value or that its targets will not take."""
     try:
         for key in map(str, cfg):
+            if OmegaConf.is_missing(cfg, key):
+                raise ConfigError(f"{key} has no value; set it: {key}={_MISSING.get(key, 'VALUE')}")
             value = cfg[key]
             if key == "hydra":
                 check_hydra(OmegaConf.to_container(value, resolve=False))
@@ -189,8 +320,12 @@ def _diagnosis(
     command: str, overrides: Sequence[Override], loader: ConfigLoader, error: Exception
 ) -> ConfigError:
     """Say which override made composing fail, and what the user may have meant."""
+    folders = _search_folders(overrides)
     options_of = {
-        o.key_or_group: loader.get_group_options(o.key_or_group, ObjectType.CONFIG)
+        o.key_or_group: [
+            *loader.get_group_options(o.key_or_group, ObjectType.CONFIG),
+            *(path.stem for folder in folders for path in (folder / o.key_or_group).glob("*.yaml")),
+        ]
         for o in overrides
     }
     chosen = [o for o in overrides if options_of[o.key_or_group]]
@@ -203,15 +338,27 @@ def _diagnosis(
             if value is not None and value not in options:
                 what = f"no {override.key_or_group} {value}"
                 return ConfigError(f"{override.input_line}: {what}; {hint(value, options)}")
+    search = [o.input_line or "" for o in overrides if o.key_or_group == "hydra.searchpath"]
     try:
-        base = compose(command, overrides=[o.input_line or "" for o in chosen])
-    except (HydraException, OmegaConfBaseException):
-        return ConfigError(_first_lines(error))
+        base = compose(command, overrides=[*search, *(o.input_line or "" for o in chosen)])
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as cause:
+        files = [
+            str(path)
+            for override in chosen
+            for value in _values(override)
+            for folder in folders
+            if (path := folder / override.key_or_group / f"{value}.yaml").is_file()
+        ]
+        where = f"{', '.join(files)}: " if files else ""
+        return ConfigError(f"{where}{_first_lines(cause)}")
     groups = loader.get_group_options("", ObjectType.GROUP)
     known = {*_keys(base, ""), *groups} - {"hydra"}
     for override in overrides:
         key = override.key_or_group
         if override not in chosen and key not in known and not key.startswith("hydra."):
+            meant = SYNONYMS.get(key)
+            if meant and (meant.split("=")[0] in known):
+                return ConfigError(f"{override.input_line}: no key {key}; did you mean {meant}?")
             if option := _option_with(command, key, chosen, loader):
                 return ConfigError(
                     f"{override.input_line}: {key} belongs to {option}; give that too"
@@ -220,6 +367,18 @@ def _diagnosis(
                 f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
             )
     return ConfigError(_first_lines(error))
+
+
+def _search_folders(overrides: Sequence[Override]) -> list[Path]:
+    """Folders of configs that the user adds with ``--config-dir`` or ``hydra.searchpath``."""
+    paths = [
+        value
+        for override in overrides
+        if override.key_or_group == "hydra.searchpath"
+        for value in _values(override)
+        if value is not None
+    ]
+    return [Path(path.removeprefix("file://")).expanduser() for path in paths]
 
 
 def _option_with(

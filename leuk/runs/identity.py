@@ -1,5 +1,6 @@
 """From a composed config to the cell it describes, its folder and its fingerprint."""
 
+import json
 from collections.abc import Container, Sequence
 from functools import cache
 from pathlib import Path
@@ -92,10 +93,17 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
     if not candidates:
         return {}
     command, groups = str(hydra_cfg.job.config_name), hydra_cfg.runtime.choices
+    # Options of the user's own, which lie in folders that --config-dir or hydra.searchpath names.
+    folders = [
+        f"file://{Path(source.path).resolve()}"
+        for source in hydra_cfg.runtime.config_sources
+        if source.schema == "file" and Path(source.path).resolve() != conf_dir().resolve()
+    ]
+    search = (f"hydra.searchpath={json.dumps(folders)}",) if folders else ()
 
     def base_with(chosen: Container[str]) -> DictConfig:
         kept = [o.input_line or "" for o in parsed if o.key_or_group in chosen]
-        return _base(command, tuple(kept))
+        return _base(command, (*search, *kept))
 
     # A group is compared with what is chosen without it, a key with what the groups make of it.
     plain, grouped = base_with(named), base_with({*named, *groups})

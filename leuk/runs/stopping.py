@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -17,10 +18,15 @@ CODE = 128 + signal.SIGTERM
 _UNTOUCHED: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
 }
 """What Python has for each signal where nobody installed anything."""
 
-_NAMES = {128 + signal.SIGTERM: "SIGTERM", 128 + signal.SIGINT: "Ctrl-C"}
+_NAMES = {
+    128 + signal.SIGTERM: "SIGTERM",
+    128 + signal.SIGINT: "Ctrl-C",
+    128 + signal.SIGPIPE: "the end of the program that reads its output",
+}
 
 _GRACE = 3.0
 """Seconds that a process which fits or loads with this one has to leave by itself."""
@@ -51,6 +57,8 @@ def leaves_on_signals() -> Iterator[None]:
     here = os.getpid()
 
     def leave(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGPIPE and not _output_is_closed():
+            return
         # A process forked meanwhile inherits this, and a terminal interrupts it too. Were it to
         # leave by itself, such as one that loads batches, its end would pass for a fault.
         if os.getpid() == here or number != signal.SIGINT:
@@ -64,6 +72,22 @@ def leaves_on_signals() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, _UNTOUCHED[number])
+
+
+def _output_is_closed() -> bool:
+    """Return True where standard output is a pipe that nothing reads; point it to nowhere then.
+
+    SIGPIPE also comes from pipes to other processes, whose ends are errors of their own.
+    """
+    poller = select.poll()
+    poller.register(1, 0)
+    if not any(event & select.POLLERR for _, event in poller.poll(0)):
+        return False
+    # The interpreter flushes what is left at its end, which would raise again.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return True
 
 
 def _leave(number: int) -> None:
