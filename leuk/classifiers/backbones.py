@@ -1,5 +1,6 @@
 """Networks of timm without their heads, with weights from its hub, a file or a Python package."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from leuk.config.nearest import nearest
 from leuk.errors import ConfigError
 from leuk.evaluate.lite0 import NAME, lite0_file, lite0_network
+
+log = logging.getLogger(__name__)
 
 HUB = "imagenet"
 """Weights that timm's hub has for a network."""
@@ -111,17 +114,58 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "teacher.", "student.")
+"""Prefixes that data-parallel, compiled and self-supervised training put before each name."""
+
+
 def _take(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
-    """Load all tensors of a network; those of a head that it lacks are left over."""
+    """Load all tensors of a network from the weights of the same network with or without a head.
+
+    Args:
+        network: without a head.
+        given: tensors by name, all of them perhaps behind wrappers of :data:`_WRAPPERS`.
+        source: of the weights, for messages.
+
+    Raises:
+        ConfigError: tensors that are missing, of another shape, or left over beside those of a
+            head; with their counts.
+    """
     own = network.state_dict()
-    other = [
-        name
-        for name, tensor in own.items()
-        if name not in given or given[name].shape != tensor.shape
-    ]
-    if other:
+    given = _unwrapped(given, set(own))
+    matched = {name for name in own if name in given and given[name].shape == own[name].shape}
+    unmatched = [name for name in own if name not in matched]
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    heads = config.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = tuple(f"{head}." for head in heads) + _HEADS
+    left_over = [name for name in given if name not in own and not name.startswith(heads)]
+    if unmatched or left_over:
+        first = f", {unmatched[0]} first" if unmatched else f", {left_over[0]} first"
         raise ConfigError(
-            f"model.weights={source}: not of this backbone ({len(other)} of {len(own)} tensors are "
-            f"missing or of another shape, {other[0]} first); name the file of its own"
+            f"model.weights={source}: not of this backbone: {len(matched)} of {len(own)} tensors "
+            f"matched, {len(unmatched)} missing or of another shape, {len(left_over)} left "
+            f"over{first}; name the file of its own"
         )
     network.load_state_dict({name: given[name] for name in own})
+    log.info("model.weights=%s: all %d tensors of the backbone loaded", source, len(own))
+
+
+_HEADS = ("head.", "head_dist.", "fc.", "classifier.", "fc_norm.", "dino_head.", "ibot_head.")
+"""Names of the layers behind the features, which a backbone lacks."""
+
+
+def _unwrapped(given: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
+    """Drop wrappers from the names while that makes more of them match."""
+    while not own & set(given):
+        for wrapper in _WRAPPERS:
+            inner = {
+                name.removeprefix(wrapper): tensor
+                for name, tensor in given.items()
+                if name.startswith(wrapper)
+            }
+            if inner:
+                given = inner
+                break
+        else:
+            break
+    return given

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from leuk.errors import StoreError
+from leuk.errors import ConfigError, StoreError
 from leuk.report.sweep_report import write_report
 from leuk.runs.beforehand import check_found, check_parts, check_places, set_aside
 from leuk.runs.cell_run import FAILED, run_cell
@@ -25,6 +25,13 @@ def check(cells: list[DictConfig]) -> None:
     check_launcher(cells[0])
     for cfg in cells:
         check_parts(cfg)
+    ignored = [cfg for cfg in cells if cfg.augmentation.name in ("none", "class_weights")]
+    if len(ignored) == len(cells) and cells[0].augmentation.count is not None:
+        raise ConfigError(
+            f"augmentation.count={cells[0].augmentation.count}: augmentation="
+            f"{cells[0].augmentation.name} adds no images; choose oversample or a GAN, or leave "
+            "the count out"
+        )
     replaced = [cfg for cfg in cells if check_found(cfg)]
     check_places(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
     for cfg in replaced:

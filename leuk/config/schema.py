@@ -119,6 +119,8 @@ class ExplainConfig:
     """Where the images of the data set lie now, if they have moved since."""
     name: str = "explanations"
     """Folder of the explanations, below ``run``; another name is put behind ``explanations-``."""
+    replace: bool = False
+    """Whether explanations of other methods, checks or images there may be lost."""
     outputs: str = "outputs"
     """Where Hydra notes a sweep; everything else is written below ``run``."""
     trainer: dict[str, Any] = field(default_factory=dict)

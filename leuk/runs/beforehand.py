@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import ConfigError, DataError, StoreError
+from leuk.evaluate.distances import FEWEST
 from leuk.explain.choice import possible_explainers
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, Found, State, look_at
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LOG = "leuk.log"
 """File in a cell's folder, as ``hydra.job_logging`` names it."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+"""Precisions of a fit; the others hold the weights themselves in 16 or 64 bits."""
 
 REPLACED = ".replaced"
 """Folder below a sweep's where the folders of cells go that are run again with other settings."""
@@ -57,6 +61,7 @@ def check_parts(cfg: DictConfig) -> None:
             "set data.resolution alone"
         )
     check_root(cfg)
+    _check_weights_kept(cfg)
     instantiate(cfg.split).check()
     with torch.device("meta"):
         classifier = instantiate(cfg.model)
@@ -80,8 +85,41 @@ def check_synthesis(cfg: DictConfig) -> None:
     with torch.device("meta"):
         instantiate(cfg.gan)
     classes_of(cfg)
+    if cfg.augmentation.count is not None and cfg.augmentation.count < FEWEST:
+        raise ConfigError(
+            f"augmentation.count={cfg.augmentation.count}: distances between sets need {FEWEST} "
+            f"images of each class; set {FEWEST} or more"
+        )
     instantiate(cfg.extractor)
     _check_trainer(cfg)
+
+
+def _check_weights_kept(cfg: DictConfig) -> None:
+    """Refuse a fit that would end without a checkpoint of its best weights.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    if cfg.callbacks.get("checkpoint") is None:
+        raise ConfigError(
+            "callbacks.checkpoint=null: the weights would be lost, and nothing could be explained "
+            "or predicted later; leave it as it is"
+        )
+    if cfg.trainer.get("fast_dev_run"):
+        raise ConfigError(
+            f"trainer.fast_dev_run={cfg.trainer.fast_dev_run}: Lightning keeps no checkpoint then; "
+            "for a short run set fit.epochs=1"
+        )
+    every = cfg.trainer.get("check_val_every_n_epoch")
+    if every is not None and every > cfg.fit.epochs:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch={every}: no validation in {cfg.fit.epochs} epochs, "
+            f"so no checkpoint; set {cfg.fit.epochs} or less"
+        )
+    if cfg.trainer.get("limit_val_batches") == 0:
+        raise ConfigError(
+            "trainer.limit_val_batches=0: without validation there is no checkpoint; set 1 or more"
+        )
 
 
 def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
@@ -125,6 +163,11 @@ def _check_trainer(cfg: DictConfig) -> None:
     except (MisconfigurationException, ValueError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {first}") from error
+    if str(cfg.trainer.precision) not in PRECISIONS:
+        raise ConfigError(
+            f"trainer.precision={cfg.trainer.precision}: the losses need float32 weights; choose "
+            f"{', '.join(PRECISIONS)}"
+        )
     together = trainer.num_devices * trainer.num_nodes > 1
     spawned = trainer.num_nodes == 1 and isinstance(
         trainer.strategy.launcher, _MultiProcessingLauncher

@@ -79,6 +79,14 @@ def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False
     name, found = record.cell.folder, look_at(folder, record, ours)
     if found.state == State.COMPLETE:
         log.info("%s: complete already", name)
+        explained = found.record.explanations if found.record else {}
+        known = {*explained, *explained.get("cohort", {}).get("left_out", {})}
+        lacking = [str(method) for method in cfg.explain if method not in known]
+        if lacking:
+            log.warning(
+                "%s: not explained with %s; leuk explain run=%s explains a complete run",
+                *(name, ", ".join(lacking), folder),
+            )
     elif found.state in (State.OTHER, State.UNREADABLE):
         # Seldom, as this is looked for before any work: another sweep was quicker.
         log.error("%s: left as it is: %s: %s", name, found.state, found.said)

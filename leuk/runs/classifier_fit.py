@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
-from leuk.errors import StoreError
+from leuk.errors import StoreError, TrainingError
 from leuk.grid.record import WENT_ON, Record
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.curves import curves
@@ -41,7 +41,8 @@ def fitted_classifier(
 
     Raises:
         StoreError: a stopped fit in the folder is not of this cell.
-        TrainingError: the loss is not finite, or a batch does not fit into memory.
+        TrainingError: the loss is not finite, a batch does not fit into memory, or the fit ends
+            without a checkpoint.
     """
     # Anew, so that a cell is the same whether its GAN was fitted here or found.
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -62,12 +63,16 @@ def fitted_classifier(
         with told_of_memory("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")
-    if isinstance(best, ModelCheckpoint) and best.best_model_path:
-        weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
-        classifier.load_state_dict(weights)
-        kept = {"state_dict": weights, "stamp": classifier.stamp, "device": record.device}
-        with whole_file(folder / FITTED) as temporary:
-            torch.save(kept, temporary)
+    if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
+        raise TrainingError(
+            "the fit ended without a checkpoint, as no validation epoch was reached; leave "
+            "callbacks.checkpoint and trainer's settings of validation as they are"
+        )
+    weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
+    classifier.load_state_dict(weights)
+    kept = {"state_dict": weights, "stamp": classifier.stamp, "device": record.device}
+    with whole_file(folder / FITTED) as temporary:
+        torch.save(kept, temporary)
     shutil.rmtree(folder / RESUME, ignore_errors=True)
     return classifier
 

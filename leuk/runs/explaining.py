@@ -1,5 +1,6 @@
 """Explanations of a finished cell of the grid, made later, without training."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,41 @@ def check_explaining(cfg: DictConfig) -> None:
     if cfg.images is not None:
         _files(cfg.images)
     ensure_writable(finished.folder, "run")
+    folder = explanations_folder(cfg)
+    if not cfg.replace and (lost := _lost(cfg, folder, set(explainers))):
+        raise StoreError(
+            f"{folder}: {', '.join(lost)} would be lost; write beside it with name=NAME, or "
+            "replace it with replace=true"
+        )
+
+
+def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
+    """Results in a folder of explanations that a new set of explanations would not contain."""
+    before = _summary(folder)
+    kept = {name: values for name, values in before.items() if "arrays" in values}
+    lost = sorted(set(kept) - methods)
+    if not cfg.checks and any("measures" in values for values in kept.values()):
+        lost.append("the checks")
+    images = int(before.get(COHORT, {}).get("cells", 0))
+    number = max(int(cfg.explain_cells), int(cfg.checked_cells) if cfg.checks else 0)
+    if number < images:
+        lost.append(f"{images - number} of {images} explained images")
+    return lost
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """Contents of a folder of explanations by method, empty where it holds none."""
+    path = folder / "summary.json"
+    if not path.is_file():
+        return {}
+    try:
+        summary = json.loads(path.read_text("utf-8"))
+        return {str(name): dict(values) for name, values in summary.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{path}: cannot be read as a summary of explanations; move the folder away, or write "
+            "beside it with name=NAME"
+        ) from error
 
 
 def explain_run(cfg: DictConfig) -> None:
@@ -80,7 +116,12 @@ def explain_run(cfg: DictConfig) -> None:
         raise StoreError(f"{finished.folder}: another process works there; wait for it") from error
     with held:
         folder = explanations_folder(cfg)
+        before = _summary(folder)
         summary = _explained(cfg, finished, folder)
+        # Arrays and pictures of other images than the new manifest lists.
+        for name in set(before) - set(summary):
+            for ending in ("npz", "png"):
+                (folder / f"{name}.{ending}").unlink(missing_ok=True)
         if folder.name == EXPLANATIONS:
             _take_down(finished, summary)
     log.info("%s: explained, look in %s", finished.folder.name, folder)

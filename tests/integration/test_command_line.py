@@ -71,6 +71,14 @@ def test_a_fault_in_a_config_of_the_user_is_located(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["callbacks.checkpoint=null"], "the weights would be lost"),
+        (["+trainer.fast_dev_run=true"], "for a short run set fit.epochs=1"),
+        (["+trainer.check_val_every_n_epoch=10", "fit.epochs=2"], "no validation in 2 epochs"),
+        (["+trainer.limit_val_batches=0"], "without validation there is no checkpoint"),
+        (["trainer.precision=bf16-true"], "choose 32-true, bf16-mixed, 16-mixed"),
+        (["trainer.precision=16-true"], "choose 32-true, bf16-mixed, 16-mixed"),
+        (["augmentation.count=50"], "augmentation=none adds no images"),
+        (["augmentation=class_weights", "augmentation.count=50"], "class_weights adds no images"),
         (["lr=1e-3"], "no key lr; did you mean model.optim.learning_rate?"),
         (["model.lr=1e-3"], "no key model.lr; did you mean model.optim.learning_rate?"),
         (["gpus=1"], "no key gpus; did you mean trainer=gpu trainer.devices?"),
@@ -88,6 +96,22 @@ def test_habits_from_elsewhere_get_advice(
 ) -> None:
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_too_few_synthetic_images_are_refused_before_the_fit(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["synthesize", f"outputs={tmp_path}", "augmentation.count=9"]) == 2
+    assert "augmentation.count=9: distances between sets need 10" in capsys.readouterr().err
+
+
+def test_other_explanations_of_a_complete_run_name_the_command(
+    leuk: Leuk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert leuk("train", "explain=none", "fit.epochs=1") == 0
+    capsys.readouterr()
+    assert leuk("train", "explain=gradcam", "fit.epochs=1") == 0
+    assert "not explained with gradcam; leuk explain run=" in capsys.readouterr().out
 
 
 def test_quoting_advice_works(

@@ -68,6 +68,22 @@ def test_explained_later_gives_the_arrays_of_the_run_itself(run: Callable[[str],
     assert set(after.explanations) == set(before.explanations)
 
 
+def test_no_explanation_is_lost_without_consent(
+    run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run("vit")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for fewer, lost in (("explain=rollout", "gradcam"), ("explain_cells=5", "1 of 6 explained")):
+        assert explain(folder, "explain=gradcam", fewer) == 2
+        assert lost in (message := capsys.readouterr().err)
+        assert "name=NAME, or replace it with replace=true" in message
+    kept = {path: path.read_bytes() for path in before}
+    assert kept == before
+    assert explain(folder, "explain=rollout", "replace=true") == 0
+    assert set(Record.read(folder).explanations) == {"rollout", "cohort"}
+    assert not (folder / "explanations/gradcam.npz").exists()
+
+
 def test_other_methods_later_take_the_place_of_the_record_s(run: Callable[[str], Path]) -> None:
     folder = run("vit")
     assert explain(folder, "explain=[gradcam,rollout]") == 0

