@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +14,22 @@ from leuk.data.layouts import MERGED, PRELIM
 from leuk.data.splits import Rows, Rule, Stages
 from leuk.errors import DataError
 
-_DRAWS = 2000
-_ATTEMPTS = 200
+_DRAWS = 4000
+_NEAREST = 50
+"""Subsets of patients that are compared: those whose images come nearest to the share to hold out.
+Where patients are few and unequal, a fixed deviation would leave the same few under every seed."""
+_FARTHEST = 0.3
+"""Largest relative deviation from that share, where a subset lies within it."""
+_GOOD = 0.7
+"""Subsets that reach this share of the best score are equally good."""
 
+_STARTS = 20
+_EVEN = 0.2
+"""Relative deviation from an even share of a class's images that a fold may have."""
+_PRIOR = 0.05
+"""Difference between a fold's even shares of the two classes that leaves its prior as it is."""
 _FEWEST = 3
-"""Groups of a class that each fold should have."""
+"""Patients of a class that each fold should have."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +37,15 @@ class Folds(Rule):
     """Stages by the names of C-NMC's parts; validation may be a share of the training subjects.
 
     What is not given follows from the parts that are there: with the preliminary set, train on
-    fold_0 and fold_1, validate on fold_2, test on prelim; without it, train on fold_0, hold out a
-    fifth of its subjects, test on fold_1.
+    fold_0 and fold_1, validate on fold_2, test on prelim; without it, train on fold_0, hold out
+    patients with about a fifth of its images, test on fold_1.
 
     Attributes:
         train: names of parts.
-        val: names of parts, or the share of the training parts' cells, between 0 and 1, to be held
-            out as whole groups of subjects.
+        val: names of parts, or the share of the training parts' images, between 0 and 1, to be held
+            out as whole patients.
         test: names of parts.
-        seed: decides which subjects are held out; independent of the cell's seed, so that seeds
+        seed: decides which patients are held out; independent of the run's seed, so that seeds
             are compared on the same split.
     """
 
@@ -45,8 +55,8 @@ class Folds(Rule):
     seed: CountOrZero = 0
 
     def check(self) -> None:
-        if isinstance(self.val, float | int) and not 0 < self.val < 1:
-            raise DataError(f"split.val={self.val}: a share must lie between 0 and 1")
+        if isinstance(self.val, float | int):
+            _require_share(self.val)
 
     def assign(self, cells: pd.DataFrame) -> Stages:
         named = {
@@ -80,17 +90,21 @@ class Folds(Rule):
 
 @dataclass(frozen=True)
 class SubjectKFold(Rule):
-    """Stratified folds of whole groups of subjects: one tests, the next validates, others train.
+    """Stratified folds of whole patients: one tests; of the others a share validates.
 
     Attributes:
         n_folds: how many.
         fold: which of them tests.
+        val: share of the images outside the test fold, between 0 and 1, to be held out as whole
+            patients. A whole fold for validation would leave a third of the images to train on
+            where there are three.
         parts: names of the parts to split; all if None.
-        seed: decides the folds.
+        seed: decides the folds and the patients of validation.
     """
 
     n_folds: int = 5
     fold: CountOrZero = 0
+    val: float = 0.2
     parts: Sequence[str] | None = None
     seed: CountOrZero = 0
 
@@ -100,6 +114,7 @@ class SubjectKFold(Rule):
                 f"split.fold={self.fold}, split.n_folds={self.n_folds}: there must be 3 folds or "
                 "more, numbered from 0"
             )
+        _require_share(self.val)
 
     def assign(self, cells: pd.DataFrame) -> Stages:
         rows = rows_of(cells, "parts", self.parts)
@@ -111,57 +126,74 @@ class SubjectKFold(Rule):
                 f"split.n_folds={self.n_folds}: a class has {smallest} subject(s); choose fewer "
                 "folds or more parts"
             )
-        number = self._number_folds(labels, groups)
-        test, val = self.fold, (self.fold + 1) % self.n_folds
-        chosen = {"test": number == test, "val": number == val}
-        chosen["train"] = ~(chosen["test"] | chosen["val"])
-        return {stage: rows[mask] for stage, mask in chosen.items()}
+        is_test = self._number_folds(labels, groups) == self.fold
+        return {"train": rows[~is_test], "test": rows[is_test]}
+
+    def complete(self, cells: pd.DataFrame, stages: Stages) -> Stages:
+        train, val = _hold_out(cells, stages["train"], self.val, (self.seed, self.fold))
+        return {**stages, "train": train, "val": val}
 
     def _number_folds(self, labels: Rows, groups: npt.NDArray[np.object_]) -> Rows:
-        """The fold of each cell: of several attempts, the one with the most even class shares.
+        """The fold of each image, by local search from random starts: the best found.
 
         scikit-learn's StratifiedGroupKFold leaves shares 6 points apart on sets like these.
         """
         names, who = np.unique(groups.astype(str), return_inverse=True)
-        cells = np.stack([np.bincount(who, labels == label) for label in Label], axis=1)
+        images = np.stack([np.bincount(who, labels == label) for label in Label], axis=1)
         generator = np.random.default_rng(self.seed)
-        best, least = np.zeros(len(names), np.int64), np.inf
-        for _ in range(_ATTEMPTS):
-            folds = self._accompanied(self._dealt(cells, generator), cells)
-            held = np.stack([np.bincount(folds, column, self.n_folds) for column in cells.T], 1)
-            uneven = float((np.ptp(held, axis=0) / cells.sum(axis=0)).sum())
-            if uneven < least:
-                best, least = folds, uneven
+        best, most = np.zeros(len(names), np.int64), -np.inf
+        for _ in range(_STARTS):
+            folds, score = self._improved(generator.integers(self.n_folds, size=len(names)), images)
+            if score > most + 1e-9:
+                best, most = folds, score
         return best[who]
 
-    def _dealt(
-        self, cells: npt.NDArray[Any], generator: np.random.Generator
-    ) -> npt.NDArray[np.int64]:
-        """Deal groups out, roughly the largest first, each to the fold with least of its class."""
-        folds = np.zeros(len(cells), np.int64)
-        load = np.zeros((self.n_folds, len(Label)))
-        order = np.argsort(-cells.sum(axis=1) * generator.uniform(0.7, 1.3, len(cells)))
-        for group in order:
-            least = load[:, cells[group].argmax()] + generator.uniform(0, 1e-3, self.n_folds)
-            folds[group] = least.argmin()
-            load[folds[group]] += cells[group]
-        return folds
+    def _improved(self, folds: Rows, images: npt.NDArray[np.float64]) -> tuple[Rows, float]:
+        """Move one patient at a time to another fold for as long as the score rises.
 
-    def _accompanied(
-        self, folds: npt.NDArray[np.int64], cells: npt.NDArray[Any]
-    ) -> npt.NDArray[np.int64]:
-        """Move the smallest groups to folds that have fewer than three of a class, where it can be.
-
-        A third of C-NMC's healthy cells of folds 0 and 1 are of one person, who would be alone:
-        nothing could be said of how persons differ from a fold with one.
+        Args:
+            folds: ``(G,)`` of each patient.
+            images: ``(G, 2)`` of each patient and class.
         """
-        for column in cells.T:
-            own = np.flatnonzero(column)
-            fewest = min(_FEWEST, len(own) // self.n_folds)
-            while (held := np.bincount(folds[own], minlength=self.n_folds)).min() < fewest:
-                donors = own[held[folds[own]] > fewest]
-                folds[donors[column[donors].argmin()]] = held.argmin()
-        return folds
+        own = np.stack([images, images**2, images > 0])  # (3, G, 2)
+        one_hot = np.eye(self.n_folds)
+        score = -np.inf
+        while True:
+            held = np.einsum("gf,mgk->mfk", one_hot[folds], own)
+            change = one_hot[None, :] - one_hot[folds][:, None]  # (G, to, F)
+            moved = held[:, None, None] + np.einsum("gtf,mgk->mgtfk", change, own)
+            scores = self._score(*moved)
+            group, to = np.unravel_index(scores.argmax(), scores.shape)
+            if scores[group, to] <= score + 1e-9:
+                return folds, score
+            score = float(scores[group, to])
+            folds = folds.copy()
+            folds[group] = to
+
+    def _score(
+        self,
+        images: npt.NDArray[np.float64],
+        squares: npt.NDArray[np.float64],
+        patients: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float64]:
+        """Score folds, ``(...)``, by sums over their patients, each ``(..., F, 2)``.
+
+        First, each fold has three patients of each class where there are enough; second, its
+        images of each class are an even share within a fifth, and its prior that of the whole;
+        third, the fold with the fewest effective patients has as many as possible, then the next.
+        A third of C-NMC's healthy images of folds 0 and 1 are of one patient, who would be all but
+        alone in a fold if images alone counted.
+        """
+        fewest = np.minimum(_FEWEST, patients.sum(axis=-2, keepdims=True) // self.n_folds)
+        missing = np.maximum(0, fewest - patients).sum(axis=(-2, -1))
+        share = self.n_folds * images / images.sum(axis=-2, keepdims=True)
+        uneven = np.maximum(0, np.abs(share - 1) - _EVEN).sum(axis=(-2, -1))
+        shifted = np.maximum(0, np.abs(share[..., 0] - share[..., 1]) - _PRIOR).sum(axis=-1)
+        effective = images**2 / np.maximum(squares, 1)
+        whole = images.sum(axis=-2, keepdims=True) ** 2 / squares.sum(axis=-2, keepdims=True)
+        ordered = np.sort(self.n_folds * effective / whole, axis=-2)
+        informative = np.einsum("...fk,f->...", ordered, 0.1 ** np.arange(self.n_folds))
+        return -100 * missing - 10 * uneven - 5 * shifted + informative
 
 
 @dataclass(frozen=True)
@@ -262,37 +294,71 @@ def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
             stage_of[part] = stage
 
 
-def _hold_out(cells: pd.DataFrame, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """Take whole groups of subjects of each class until ``share`` of its cells is held out.
+def _require_share(val: float) -> None:
+    if not 0 < val < 1:
+        raise DataError(f"split.val={val}: a share must lie between 0 and 1")
 
-    Of many random subsets of groups the one nearest to the share is taken, and among the near ones
-    that with most groups, since one person is no sample of a class.
+
+def _hold_out(
+    cells: pd.DataFrame, rows: Rows, share: float, seed: int | Sequence[int]
+) -> tuple[Rows, Rows]:
+    """Hold out whole patients of each class with about ``share`` of its images.
+
+    Returns:
+        Rows that stay and rows that are held out.
+
+    Raises:
+        DataError: a class with fewer than two patients.
     """
     generator = np.random.default_rng(seed)
     chosen = cells.iloc[rows]
+    of_class = {
+        label: chosen.loc[chosen["label"] == label, "group"].value_counts().sort_index()
+        for label in Label
+    }
     held: set[str] = set()
-    for label in Label:
-        counts = chosen.loc[chosen["label"] == label, "group"].value_counts().sort_index()
+    aim = share
+    for label, counts in sorted(of_class.items(), key=lambda item: len(item[1])):
         if len(counts) < 2:
             raise DataError(
                 f"split.val={share}: {len(counts)} {label.folder} subject(s) in split.train; "
-                "at least 2 are needed to hold one out"
+                "at least 2 are needed to hold one out: choose more parts"
             )
-        held |= _nearest_subset(counts, share, generator)
+        subset = _informative_subset(counts, share, aim, generator)
+        # The class of more patients follows the other, so that both stages have the same prior.
+        aim = counts[list(subset)].sum() / counts.sum()
+        held |= subset
     is_held = chosen["group"].isin(held).to_numpy()
     return rows[~is_held], rows[is_held]
 
 
-def _nearest_subset(
-    counts: "pd.Series[int]", share: float, generator: np.random.Generator
+def _informative_subset(
+    counts: "pd.Series[int]", share: float, aim: float, generator: np.random.Generator
 ) -> set[str]:
-    sizes = counts.to_numpy()
-    drawn = generator.random((_DRAWS, len(sizes))) < share
+    """Draw one of the good subsets of the patients of a class.
+
+    Of many random subsets those whose images come nearest to the aim are scored by their
+    effective number of patients, as one patient is no sample of a class, times the number of
+    patients that are left to train on; of those with a good score one is drawn, so that no patient
+    has to validate under every seed.
+
+    Args:
+        counts: images of each patient.
+        share: of the images, which a subset may miss by a few tenths of it.
+        aim: a share within those limits.
+        generator: decides the draw.
+    """
+    images = counts.to_numpy(np.float64)
+    chance = generator.uniform(0, 2 * share, (_DRAWS, 1))
+    drawn = generator.random((_DRAWS, len(images))) < chance
     number = drawn.sum(axis=1)
-    drawn = drawn[(number > 0) & (number < len(sizes))]
-    if not len(drawn):
-        drawn = np.eye(len(sizes), dtype=bool)
-    miss = np.abs(drawn @ sizes / sizes.sum() - share)
-    near = drawn[miss <= max(0.01, miss.min())]
-    best = near[np.argmax(near.sum(axis=1))]
-    return set(counts.index[best])
+    drawn = np.unique(drawn[(number > 0) & (number < len(images))], axis=0)
+    held = drawn @ images / images.sum()
+    miss = np.abs(held - share)
+    allowed = miss <= max(_FARTHEST * share, miss.min())
+    drawn, held = drawn[allowed], held[allowed]
+    near = drawn[np.argsort(np.abs(held - aim), kind="stable")[:_NEAREST]]
+    effective = (near @ images) ** 2 / (near @ images**2)
+    score = effective * (~near).sum(axis=1)
+    good = near[score >= _GOOD * score.max()]
+    return set(counts.index[good[generator.integers(len(good))]])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from leuk.data.cnmc import index_cells
+from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.links import group_subjects
 from leuk.data.rules import Folds, RandomImages, SubjectKFold, Thesis
@@ -198,27 +199,84 @@ def test_real_subject_folds_are_as_even_as_the_persons_allow(cnmc: Path, artefac
     assert max(shares) - min(shares) < 0.03
 
 
+REAL = table(
+    {
+        "fold_0": {
+            "HEM-14": 404, "HEM-12": 185, "HEM-15": 162, "HEM-17": 119, "HEM-19": 108,
+            "HEM-16": 69, "HEM-11": 47, "HEM-6": 18, "HEM-7": 18,
+            "ALL-52": 402, "ALL-48": 268, "ALL-45": 253, "ALL-50": 246, "ALL-1": 227,
+            "ALL-35": 155, "ALL-26": 142, "ALL-4": 113, "ALL-5": 112, "ALL-22": 103,
+            "ALL-14": 99, "ALL-11": 92, "ALL-28": 92, "ALL-43": 73, "ALL-3": 11, "ALL-19": 9,
+        },
+        "fold_1": {
+            "HEM-10": 405, "HEM-14": 385, "HEM-22": 373,
+            "ALL-51": 757, "ALL-34": 352, "ALL-32": 212, "ALL-30": 201, "ALL-46": 190,
+            "ALL-33": 181, "ALL-43": 146, "ALL-38": 145, "ALL-23": 97, "ALL-2": 84, "ALL-1": 53,
+        },
+    }
+)  # fmt: skip
+"""Images per patient of folds 0 and 1 of C-NMC, subjects of one patient linked."""
+
+
+def images_of(cells: pd.DataFrame, rows: np.ndarray, label: Label) -> "pd.Series[str]":
+    """The patient of each image of a class."""
+    chosen = cells.iloc[rows]
+    patients: pd.Series[str] = chosen.loc[chosen["label"] == label, "subject"]
+    return patients
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_nobody_is_the_only_person_of_a_class_in_a_fold(seed: int) -> None:
-    """One person has a third of the healthy cells, as in folds 0 and 1 of C-NMC."""
-    healthy = [789, 405, 373, 185, 162, 119, 108, 69, 47, 18, 18]
-    cells = table(
-        {
-            "fold_0": {
-                **{f"HEM-{number}": count for number, count in enumerate(healthy)},
-                **{f"ALL-{number}": 100 for number in range(20)},
-            }
-        }
-    )
-    persons, shares = [], []
+def test_three_folds_of_the_real_patients(seed: int) -> None:
+    """One patient has a third of the healthy images: no fold may rest on that one alone."""
+    tested = []
     for fold in range(3):
-        test = cells.iloc[SubjectKFold(n_folds=3, fold=fold, seed=seed)(cells).test]
-        of_healthy = test[test["label"] == Label.HEM]
-        persons.append(of_healthy["subject"].nunique())
-        shares.append(len(of_healthy) / sum(healthy))
-    assert min(persons) >= 3
-    assert sum(persons) == len(healthy)
-    assert max(shares) < 0.4
+        split = SubjectKFold(n_folds=3, fold=fold, seed=seed)(REAL)
+        patients = [set(REAL["subject"].iloc[getattr(split, stage)]) for stage in STAGES]
+        assert not patients[0] & patients[1]
+        assert not (patients[0] | patients[1]) & patients[2]
+        assert len(split.train) + len(split.val) + len(split.test) == len(REAL)
+        assert len(split.train) >= 0.44 * len(REAL)
+        assert len(split.val) / (len(REAL) - len(split.test)) == pytest.approx(0.2, abs=0.065)
+        priors = [REAL["label"].iloc[getattr(split, stage)].mean() for stage in STAGES]
+        assert max(priors) - min(priors) < 0.03
+        fewest, most = {Label.HEM: 1.25, Label.ALL: 4.1}, {Label.HEM: 0.4, Label.ALL: 0.41}
+        for label in Label:
+            test = images_of(REAL, split.test, label)
+            assert 0.26 < len(test) / (REAL["label"] == label).sum() < most[label]
+            assert test.nunique() >= 3
+            assert effective_patients(test) > fewest[label]
+            assert effective_patients(images_of(REAL, split.val, label)) > 1.6
+            assert images_of(REAL, split.train, label).nunique() >= 3
+        tested.append(split.test)
+    assert sorted(np.concatenate(tested)) == list(range(len(REAL)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_share_of_images_that_validates_can_be_chosen(seed: int) -> None:
+    few, many = (SubjectKFold(n_folds=3, val=val, seed=seed)(REAL) for val in (0.15, 0.4))
+    np.testing.assert_array_equal(few.test, many.test)
+    assert len(few.val) < 0.2 * (len(REAL) - len(few.test)) < 0.3 * len(REAL) * 2 / 3
+    assert len(many.val) > 0.3 * (len(REAL) - len(many.test))
+
+
+def test_each_seed_validates_on_other_patients() -> None:
+    """Fold 0 trains, without the patient who is in fold 1 too: 726 healthy images of 8 patients."""
+    chosen: dict[Label, set[frozenset[str]]] = {label: set() for label in Label}
+    for seed in range(12):
+        split = Folds(seed=seed)(REAL)
+        for label in Label:
+            held = images_of(REAL, split.val, label)
+            kept = images_of(REAL, split.train, label)
+            chosen[label].add(frozenset(held))
+            share = len(held) / (len(held) + len(kept))
+            assert share == pytest.approx(0.2, abs=0.061)
+            assert effective_patients(held) > 1.85
+            assert effective_patients(kept) > 3.7
+        priors = [REAL["label"].iloc[rows].mean() for rows in (split.train, split.val)]
+        assert priors[0] == pytest.approx(priors[1], abs=0.015)
+    for label, least in ((Label.HEM, 5), (Label.ALL, 11)):
+        assert len(chosen[label]) >= least
+        assert not frozenset.intersection(*chosen[label])
 
 
 def test_every_cell_is_tested_once_over_the_folds() -> None:
@@ -232,6 +290,8 @@ def test_every_cell_is_tested_once_over_the_folds() -> None:
         (SubjectKFold(n_folds=2), "there must be 3 folds or more"),
         (SubjectKFold(n_folds=5, fold=5), "split.fold=5, split.n_folds=5"),
         (SubjectKFold(n_folds=40), "a class has 28 subject"),
+        (SubjectKFold(val=1.0), "split.val=1.0: a share must lie between 0 and 1"),
+        (SubjectKFold(val=0.0), "split.val=0.0: a share must lie between 0 and 1"),
         (SubjectKFold(parts=["fold_9"]), "split.parts: no part fold_9"),
         (RandomImages(val=0.5, test=0.5), "shares above 0 that leave some"),
         (Thesis(train=["fold_0"], test=["fold_0"]), "fold_0 is in both train and test"),
