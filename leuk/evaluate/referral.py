@@ -8,7 +8,8 @@ validation has too few of them no band can be promised, and every image is refer
 achieved is measured on test images, which had no part in its choice.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,22 @@ class Achieved:
     healthy: Share
     leukemic: Share
 
+    @classmethod
+    def of(cls, sample: Sample, right: Flags, kept: Flags, bands: Sequence[Band]) -> "Achieved":
+        """Measure bands on images.
+
+        Args:
+            sample: the images.
+            right: see :func:`outcomes`.
+            kept: likewise.
+            bands: that the flags are of.
+        """
+        referred, healthy, leukemic = shares(sample, right, kept)
+        if all(band.low is None and band.high is None for band in bands):
+            # Everything is referred by rule, whoever the patients are.
+            referred = replace(referred, low=1.0, high=1.0)
+        return cls(referred, healthy, leukemic)
+
     @property
     def said(self) -> str:
         """One sentence with the three shares and their intervals by patient."""
@@ -248,7 +265,7 @@ def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
     Raises:
         ValueError: scores that are not calibrated.
     """
-    return Achieved(*shares(sample, *outcomes(sample, threshold, band)))
+    return Achieved.of(sample, *outcomes(sample, threshold, band), [band])
 
 
 def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags]:

@@ -20,6 +20,7 @@ from leuk.report.lines import Line, draws_for, group_lines
 from leuk.report.made_cells import contact_sheet, made_section
 from leuk.report.made_quality import quality_section
 from leuk.report.naming import in_order
+from leuk.report.referral import referral_section
 from leuk.report.remarks import Remark, remarks_on
 from leuk.report.results import Group, Results
 from leuk.report.run_facts import common_overrides, data_section, run_section
@@ -45,6 +46,7 @@ class Report:
         verdicts: on the thesis's hypotheses.
         remarks: what has to be said before a figure is believed.
         heat: the grid at a glance; None where no line has a figure.
+        referral: what referral to an expert promised and achieved.
         draws: resamples behind an interval.
     """
 
@@ -59,6 +61,7 @@ class Report:
     verdicts: tuple[Verdict, ...]
     remarks: tuple[Remark, ...]
     heat: HeatMap | None
+    referral: Section
     draws: int
 
     @cached_property
@@ -72,6 +75,7 @@ class Report:
             *([self.heat.section] if self.heat else []),
             verdicts_section(self.verdicts),
             comparisons_section(self.comparisons),
+            self.referral,
             thesis_section(self.groups),
             costs_section(self.groups, self.costs),
             area_section(self.groups),
@@ -120,5 +124,6 @@ def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
         tuple(verdicts(comparisons, costs)),
         remarks_on(results, groups, lines),
         heat_map(groups, lines),
+        referral_section(groups, workers),
         draws,
     )

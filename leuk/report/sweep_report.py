@@ -20,7 +20,7 @@ def write_report(
     """Write the report of a sweep: page, tables and figures; return the main table.
 
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
-    ``verdicts``, ``comparisons``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
+    ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``, ``made_cells``,
     ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in ``figures/`` those of
     :func:`leuk.report.figures.figures_of`. They are the same however many workers there are.
 

@@ -19,6 +19,7 @@ from leuk.evaluate.baselines import BASELINES
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.intervals import bootstrap_intervals, few_subjects
 from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.referral import referral_record
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.subjects import per_subject
 from leuk.evaluate.thresholds import DEFAULT, Thresholds, choose_thresholds
@@ -39,12 +40,14 @@ class Assessed:
         metrics: for the record: ``val``, ``test`` and ``thresholds``.
         temperature: fitted on validation cells.
         samples: of ``val`` and ``test``, calibrated.
+        referral: for the record, see :func:`leuk.evaluate.referral.referral_record`.
         warnings: what a reader must know before believing the intervals.
     """
 
     metrics: dict[str, Figures]
     temperature: float
     samples: dict[str, Sample]
+    referral: dict[str, Any]
     warnings: list[str]
 
 
@@ -71,6 +74,7 @@ def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
         metrics | {"thresholds": figures(thresholds)},
         temperature,
         samples,
+        referral_record(samples["val"], samples["test"], thresholds["youden"], "youden"),
         [f"{part}: {text}" for part, text in few.items() if text],
     )
 

@@ -94,7 +94,9 @@ def test_too_few_patients_promise_nothing(healthy: int, leukemic: int) -> None:
 def test_one_patient_with_nearly_all_images_counts_as_few() -> None:
     sample = drawn(0, 12, 12)
     kept = (sample.codes != 0) | (np.arange(len(sample)) % 30 == 0)
-    several = np.concatenate([np.flatnonzero(kept), np.repeat(np.flatnonzero(sample.codes == 1), 99)])
+    several = np.concatenate(
+        [np.flatnonzero(kept), np.repeat(np.flatnonzero(sample.codes == 1), 99)]
+    )
     uneven = sample_of(sample.scores[several], sample.labels[several], sample.codes[several])
     assert uneven.subjects_of(0) == 12
     band = choose_band(uneven, 0.5, 0.6)
