@@ -1,4 +1,4 @@
-"""Referral to an expert: what each line's band promised on validation and achieved on test images."""
+"""Referral to an expert: what each line's bands promised on validation and achieved on test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
