@@ -63,7 +63,8 @@ def test_thresholds_and_temperature_come_from_validation(
 ) -> None:
     found = assess(data, judged)
     val, test = judged["val"], judged["test"]
-    chosen = choose_thresholds(val.scores, val.labels)
+    patients = data.part("val")["group"].to_numpy().astype(str)
+    chosen = choose_thresholds(val.scores, val.labels, patients)
     assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
     calibrated = apply_temperature(test.scores, found.temperature)
     assert found.temperature > 1
