@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from leuk.config.nearest import hint
-from leuk.errors import StoreError
+from leuk.errors import ConfigError, StoreError
 from leuk.grid.cell import sweep_folder
 from leuk.runs.loading import load, one_thread
 
@@ -18,8 +18,10 @@ _DRAWS = ("leuk.report.sweep_report", "matplotlib.backends.backend_pdf", "scipy.
 
 
 def check(cells: list[DictConfig]) -> None:
-    """Refuse a sweep that is not there."""
+    """Refuse a sweep that is not there, and a latency out of range."""
     for cfg in cells:
+        if not cfg.latency_ms > 0:
+            raise ConfigError(f"latency_ms={cfg.latency_ms}: it must be above 0")
         sweep = sweep_of(cfg)
         if not sweep.is_dir():
             runs = sweep.parent
@@ -36,7 +38,7 @@ def run(cfg: DictConfig) -> None:
         # Meanwhile: to load this takes as long as to read hundreds of records.
         with one_thread():
             sweep_report, *_ = load(*_DRAWS)
-        print(sweep_report.write_report(sweep, workers, results))
+        print(sweep_report.write_report(sweep, workers, results, float(cfg.latency_ms)))
     print(f"written to {sweep / 'report'}; open {sweep_report.FILE} there in a browser")
 
 

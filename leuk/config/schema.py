@@ -169,6 +169,9 @@ class ReportConfig:
     """Folder that the sweep wrote under."""
     name: str = "single"
     """The sweep: a folder under ``outputs/runs``."""
+    latency_ms: float = 100.0
+    """Milliseconds per image within which a model is fit for deployment; the hypothesis that claims
+    efficiency is evaluated against it."""
 
 
 @dataclass

@@ -23,7 +23,8 @@ class PredictConfig:
     threshold: str = "youden"
     """Chosen on validation cells: ``youden``, ``sensitivity`` (of 0.95), or ``0.5``."""
     aim: float = 0.95
-    """Share of right decisions outside the band of scores that is left to an expert."""
+    """Share of correct decisions outside the band of scores that is left to an expert; promised
+    with 95 % confidence by validation patients, else every image is referred."""
     familiarity: bool = True
     """Whether cells are compared with the run's training cells, which the first time needs them."""
     overlays: int = 16

@@ -46,6 +46,8 @@ class Record:
         timings: seconds of each stage.
         metrics: figures of ``val`` and ``test``, and the ``thresholds`` they used.
         calibration: ``temperature``, fitted on ``val``; ``*_calibrated`` figures are after it.
+        referral: the band of :func:`leuk.evaluate.referral.referral_record` and what it achieved on
+            ``test``; empty in records from before it was measured.
         baselines: figures on ``test`` of each baseline.
         area: what is left of the figures on ``test`` among cells of like area, and at one size.
         cost: parameters, arithmetic, time and memory of the model.
@@ -65,6 +67,7 @@ class Record:
     timings: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Figures] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
+    referral: dict[str, Any] = field(default_factory=dict)
     baselines: dict[str, Figures] = field(default_factory=dict)
     area: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float | int | str] = field(default_factory=dict)

@@ -69,4 +69,5 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
 
 def _with_thresholds(run: Run) -> Run:
     sample = run.val.sample
-    return replace(run, thresholds=choose_thresholds(sample.scores, sample.labels))
+    chosen = choose_thresholds(sample.scores, sample.labels, sample.subjects)
+    return replace(run, thresholds=chosen)

@@ -20,13 +20,14 @@ from leuk.report.lines import Line, draws_for, group_lines
 from leuk.report.made_cells import contact_sheet, made_section
 from leuk.report.made_quality import quality_section
 from leuk.report.naming import in_order
+from leuk.report.referral import referral_section
 from leuk.report.remarks import Remark, remarks_on
 from leuk.report.results import Group, Results
 from leuk.report.run_facts import common_overrides, data_section, run_section
 from leuk.report.sections import Section
 from leuk.report.tables import main_section
 from leuk.report.thesis_tables import thesis_section
-from leuk.report.verdicts import Verdict, verdicts, verdicts_section
+from leuk.report.verdicts import LATENCY_MS, Verdict, verdicts, verdicts_section
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,9 @@ class Report:
         verdicts: on the thesis's hypotheses.
         remarks: what has to be said before a figure is believed.
         heat: the grid at a glance; None where no line has a figure.
+        referral: what referral to an expert promised and achieved.
         draws: resamples behind an interval.
+        latency_ms: within which a model is fit for deployment.
     """
 
     sweep: Path
@@ -59,7 +62,9 @@ class Report:
     verdicts: tuple[Verdict, ...]
     remarks: tuple[Remark, ...]
     heat: HeatMap | None
+    referral: Section
     draws: int
+    latency_ms: float
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -70,8 +75,9 @@ class Report:
             main_section(self.sweep.name, self.results, lines, self.draws, self.remarks),
             self.answer.section,
             *([self.heat.section] if self.heat else []),
-            verdicts_section(self.verdicts),
+            verdicts_section(self.verdicts, self.latency_ms),
             comparisons_section(self.comparisons),
+            self.referral,
             thesis_section(self.groups),
             costs_section(self.groups, self.costs),
             area_section(self.groups),
@@ -94,13 +100,16 @@ class Report:
         return [*found, sheet] if sheet else found
 
 
-def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
+def build_report(
+    sweep: Path, results: Results, workers: int = 1, latency_ms: float = LATENCY_MS
+) -> Report:
     """Compute everything that is said of a sweep.
 
     Args:
         sweep: its folder.
         results: what was read there.
         workers: processes, see :func:`leuk.report.workers.spread`.
+        latency_ms: within which a model is fit for deployment.
     """
     groups = [*results.groups, *ensembles(results.groups)]
     groups.sort(key=lambda group: in_order(group.cell))
@@ -117,8 +126,10 @@ def build_report(sweep: Path, results: Results, workers: int = 1) -> Report:
         tuple(group_lines(baselines(groups), draws, "baseline")),
         tuple(comparisons),
         costs,
-        tuple(verdicts(comparisons, costs)),
+        tuple(verdicts(comparisons, costs, latency_ms)),
         remarks_on(results, groups, lines),
         heat_map(groups, lines),
+        referral_section(groups, workers),
         draws,
+        latency_ms,
     )

@@ -5,7 +5,9 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from leuk.grid.cell import Cell
 from leuk.report.ensemble import MEMBERS, NAME
@@ -21,9 +23,9 @@ _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")
 NOTES = """\
 Of one image unless said otherwise, as the model answers, in float32. FLOPs: a multiplication and
 its addition are two; convolutions, matrix products and attention are counted. Latency: median time
-of one image alone, and of one image in a batch. Memory: peak with that batch, weights among it.
-Times compare only on one device. Several runs of a line: their median. The ensemble costs what its
-members cost together, asked one after the other."""
+of one image alone, with its 95 % interval over runs of one device, and of one image in a batch.
+Memory: peak with that batch, weights among it. Times compare only on one device. Several runs of a
+line: their median. The ensemble costs what its members cost together, asked one after the other."""
 
 
 def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
@@ -34,7 +36,14 @@ def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
             costs: list[Cost] = [record.cost for record in measured]
             fits = [record.timings["fit"] for record in measured if "fit" in record.timings]
             timed = {name: median(cost[name] for cost in costs) for name in _TIMED}
-            found[group.cell] = {**costs[0], **timed, "fit_s": median(fits) if fits else None}
+            low, high = _latency_interval(costs)
+            found[group.cell] = {
+                **costs[0],
+                **timed,
+                "latency_ms_low": low,
+                "latency_ms_high": high,
+                "fit_s": median(fits) if fits else None,
+            }
     for group in groups:
         members = [found.get(replace(group.cell, model=model)) for model in MEMBERS]
         one, other = members
@@ -43,9 +52,23 @@ def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
     return found
 
 
+def _latency_interval(costs: Sequence[Cost]) -> tuple[float | None, float | None]:
+    """95 % interval of the latency over runs, t on its logarithm; None of one run or two devices.
+
+    Runs are timed hours apart, so that it holds what else a machine does meanwhile.
+    """
+    if len(costs) < 2 or len({cost["device"] for cost in costs}) > 1:
+        return None, None
+    logs = np.log([cost["latency_ms"] for cost in costs])
+    half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / np.sqrt(len(logs))
+    low, high = np.exp(logs.mean() + np.array([-half, half]))
+    return float(low), float(high)
+
+
 def _together(one: Cost, other: Cost) -> Cost:
     """Both asked one after the other; what they hold at once depends on how, so no memory."""
-    names = (*_COUNTED, "latency_ms", "batch_latency_ms", "fit_s")
+    latency = ("latency_ms", "latency_ms_low", "latency_ms_high")
+    names = (*_COUNTED, *latency, "batch_latency_ms", "fit_s")
     summed = {
         name: None if None in (one[name], other[name]) else one[name] + other[name]
         for name in names
@@ -53,6 +76,12 @@ def _together(one: Cost, other: Cost) -> Cost:
     same = one["device"] == other["device"]
     device = one["device"] if same else f"{one['device']}, {other['device']}"
     return {**one, **summed, "memory_bytes": None, "device": device}
+
+
+def _latency_text(cost: Cost) -> str:
+    low, high = cost["latency_ms_low"], cost["latency_ms_high"]
+    bounds = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
+    return f"{cost['latency_ms']:.2f}{bounds}"
 
 
 def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Section:
@@ -74,7 +103,7 @@ def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Sectio
             group.title,
             f"{cost['parameters']:,}",
             f"{cost['flops'] / 1e6:,.1f}",
-            f"{cost['latency_ms']:.2f}",
+            _latency_text(cost),
             f"{cost['batch_latency_ms']:.2f}",
             "" if cost["memory_bytes"] is None else f"{cost['memory_bytes'] / 1e6:,.0f}",
             "" if cost["fit_s"] is None else f"{cost['fit_s']:,.0f}",

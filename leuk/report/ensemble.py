@@ -56,7 +56,7 @@ def ensemble_run(one: Run, other: Run) -> Run:
         replace(one.cell, model=NAME),
         _scored(one.val, val, temperature),
         _scored(one.test, test, temperature),
-        choose_thresholds(val, labels),
+        choose_thresholds(val, labels, one.val.sample.subjects),
     )
 
 

@@ -168,6 +168,7 @@ def chapters(
         ("made", "Made cells, beside the thesis's table 2", made),
         ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
         ("decisions", "Decisions, and person by person", drawn("confusion", "per_subject")),
+        ("referral", "Referral to an expert", of("referral")),
         ("explanations", "Explanations", of("explanations") + _explained(explained)),
         ("area", "The area shortcut", of("area")),
         ("hypotheses", "The thesis's hypotheses", of("verdicts")),

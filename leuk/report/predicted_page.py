@@ -91,8 +91,7 @@ def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _notes(predicted: Predicted) -> list[str]:
-    band = predicted.frozen.band
-    notes = [band.said]
+    notes = [predicted.frozen.band.said, predicted.frozen.test.said]
     if predicted.limit is None:
         notes.append("Cells were not compared with the training cells (familiarity=false).")
     return notes

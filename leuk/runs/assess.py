@@ -19,9 +19,16 @@ from leuk.evaluate.baselines import BASELINES
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.intervals import bootstrap_intervals, few_subjects
 from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.referral import referral_record
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.subjects import per_subject
-from leuk.evaluate.thresholds import DEFAULT, Thresholds, choose_thresholds
+from leuk.evaluate.thresholds import (
+    DEFAULT,
+    Thresholds,
+    choose_thresholds,
+    few_patients,
+    threshold_intervals,
+)
 from leuk.evaluate.vectors import Floats
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, figures
@@ -39,12 +46,14 @@ class Assessed:
         metrics: for the record: ``val``, ``test`` and ``thresholds``.
         temperature: fitted on validation cells.
         samples: of ``val`` and ``test``, calibrated.
+        referral: for the record, see :func:`leuk.evaluate.referral.referral_record`.
         warnings: what a reader must know before believing the intervals.
     """
 
     metrics: dict[str, Figures]
     temperature: float
     samples: dict[str, Sample]
+    referral: dict[str, Any]
     warnings: list[str]
 
 
@@ -60,18 +69,22 @@ def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
     samples = {part: sample_of(data, predictions) for part, predictions in judged.items()}
     val = samples["val"]
     temperature = fit_temperature(val.scores, val.labels)
-    thresholds = choose_thresholds(val.scores, val.labels)
+    chosen_on = val.scores, val.labels, val.subjects
+    thresholds = choose_thresholds(*chosen_on)
     samples = {
         part: replace(sample, calibrated=apply_temperature(sample.scores, temperature))
         for part, sample in samples.items()
     }
     metrics = {part: figures_of(sample, thresholds) for part, sample in samples.items()}
     few = {part: few_subjects(sample) for part, sample in samples.items()}
+    unsteady = few_patients(val.labels, val.subjects)
+    moving = [f"val: {unsteady}"] if unsteady else []
     return Assessed(
-        metrics | {"thresholds": figures(thresholds)},
+        metrics | {"thresholds": figures(thresholds, threshold_intervals(*chosen_on))},
         temperature,
         samples,
-        [f"{part}: {text}" for part, text in few.items() if text],
+        referral_record(samples["val"], samples["test"], thresholds["youden"], "youden"),
+        [f"{part}: {text}" for part, text in few.items() if text] + moving,
     )
 
 
@@ -126,7 +139,8 @@ def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Fi
             test["group"].to_numpy().astype(str),
             apply_temperature(judged, fit_temperature(*chosen)),
         )
-        results[str(name)] = figures_of(sample, choose_thresholds(*chosen))
+        thresholds = choose_thresholds(*chosen, val["group"].to_numpy().astype(str))
+        results[str(name)] = figures_of(sample, thresholds)
     return results
 
 

@@ -218,6 +218,7 @@ def _facts(finished: Finished, classifier: Classifier) -> dict[str, Any]:
         "thresholds": {
             said: chosen[name]["value"] for said, name in THRESHOLDS.items() if name in chosen
         },
+        "referral": record.referral,
         "classifier": {
             "class": f"{type(classifier).__module__}.{type(classifier).__name__}",
             "arguments": json.loads(json.dumps(dict(classifier.hparams))),

@@ -7,9 +7,10 @@ import pandas as pd
 
 from leuk.errors import ConfigError, StoreError
 from leuk.evaluate.calibration import apply_temperature
-from leuk.evaluate.referral import Band, Flags, choose_band
+from leuk.evaluate.referral import Achieved, Band, achieved, choose_band
+from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT
-from leuk.evaluate.vectors import Floats
+from leuk.evaluate.vectors import Flags, Floats
 from leuk.grid.record import FILE
 from leuk.runs.finished import Finished
 from leuk.store.foreign import file_in
@@ -27,12 +28,14 @@ class Frozen:
         threshold: a cell is called leukemic from this score on.
         temperature: that calibrates scores.
         band: of calibrated scores whose cells are left to an expert.
+        test: what the band achieved on the run's test images.
     """
 
     name: str
     threshold: float
     temperature: float
     band: Band
+    test: Achieved
 
     @classmethod
     def of(cls, finished: Finished, name: str, aim: float) -> "Frozen":
@@ -62,11 +65,9 @@ class Frozen:
                 f"{finished.folder / FILE}: it lacks the threshold {THRESHOLDS[name]} or the "
                 "temperature; remove the folder and run the cell again"
             ) from error
-        val = _validation(finished)
-        scores, labels = val["score"].to_numpy(np.float64), val["label"].to_numpy(np.int64)
-        calibrated = apply_temperature(scores, temperature)
-        band = choose_band(calibrated, labels, scores >= threshold, aim)
-        return cls(name, threshold, temperature, band)
+        val, test = (_sample(finished, stage, temperature) for stage in ("val", "test"))
+        band = choose_band(val, threshold, aim)
+        return cls(name, threshold, temperature, band, achieved(test, threshold, band))
 
     @property
     def calibrated_threshold(self) -> float:
@@ -86,16 +87,23 @@ class Frozen:
         return self.band.refers(self.calibrated(scores), self.leukemic(scores))
 
 
-def _validation(finished: Finished) -> pd.DataFrame:
+def _sample(finished: Finished, stage: str, temperature: float) -> Sample:
+    """Scores of a stage, calibrated, and whose images they are of."""
     name = finished.record.predictions
     path = finished.folder / (name or "predictions.csv")
     try:
         path = file_in(finished.folder, name or "predictions.csv")
         # As text, since pandas may miss a number by its last digit, and with it a threshold.
-        table = pd.read_csv(path, usecols=["part", "label", "score"], dtype={"score": str})
-        return table[table["part"] == "val"].astype({"score": np.float64})
+        texts = {"score": str, "group": str}
+        columns = ["part", "label", *texts]
+        table = pd.read_csv(path, usecols=columns, dtype=texts, keep_default_na=False)
+        table = table[table["part"] == stage]
+        scores = table["score"].to_numpy().astype(np.float64)
+        calibrated = apply_temperature(scores, temperature)
+        labels, patients = table["label"].to_numpy(np.int64), table["group"].to_numpy().astype(str)
+        return Sample(scores, labels, patients, calibrated)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
-            f"{path}: the run's scores of validation cells cannot be read ({error}); remove "
-            "the folder and run the cell again"
+            f"{path}: the run's scores of {stage} images cannot be read ({error}); remove the "
+            "folder and run the cell again"
         ) from error

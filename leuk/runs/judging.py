@@ -90,6 +90,7 @@ def _take_down(
     baselines = baseline_scores(data, measured(data))
     record.metrics = assessed.metrics
     record.calibration = {"temperature": assessed.temperature}
+    record.referral = assessed.referral
     record.baselines = assess_baselines(data, baselines)
     record.warnings += assessed.warnings
     record.predictions = "predictions.csv"

@@ -238,7 +238,8 @@ def _summary(
         "weights": finished.weights_digest,
         "threshold": {"name": frozen.name, "value": frozen.threshold},
         "temperature": frozen.temperature,
-        "band": asdict(frozen.band) | {"said": frozen.band.said},
+        "band": asdict(frozen.band)
+        | {"said": frozen.band.said, "reason": frozen.band.reason, "test": asdict(frozen.test)},
         "distance_limit": limit,
         "warnings": [text for text in finished.record.warnings if text.startswith("LEAKY")],
         "counts": {

@@ -77,7 +77,8 @@ def predictions(
 def record_of(cell: Cell, table: pd.DataFrame, **changed: Any) -> Record:
     """The record that goes with predictions."""
     val, test = (table[table["part"] == part] for part in ("val", "test"))
-    chosen = choose_thresholds(val["score"].to_numpy(), val["label"].to_numpy())
+    group = val["group"] if "group" in val else val["label"]
+    chosen = choose_thresholds(val["score"].to_numpy(), val["label"].to_numpy(), group.to_numpy())
 
     def judged(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
         columns = [part[name].to_numpy() for name in ("score", "label")]

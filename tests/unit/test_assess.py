@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from leuk.data.rules import Folds, Thesis
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature
 from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.referral import achieved, choose_band
 from leuk.evaluate.thresholds import choose_thresholds
 from leuk.grid.cell import Cell
 from leuk.grid.record import Record, figures
@@ -61,7 +63,8 @@ def test_thresholds_and_temperature_come_from_validation(
 ) -> None:
     found = assess(data, judged)
     val, test = judged["val"], judged["test"]
-    chosen = choose_thresholds(val.scores, val.labels)
+    patients = data.part("val")["group"].to_numpy().astype(str)
+    chosen = choose_thresholds(val.scores, val.labels, patients)
     assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
     calibrated = apply_temperature(test.scores, found.temperature)
     assert found.temperature > 1
@@ -73,6 +76,12 @@ def test_thresholds_and_temperature_come_from_validation(
     assert again.metrics["thresholds"] == found.metrics["thresholds"]
     assert again.temperature == found.temperature
     assert again.metrics["val"] == found.metrics["val"]
+    assert again.referral["band"] == found.referral["band"]
+    # The band is that of validation images at the Youden threshold.
+    band = choose_band(found.samples["val"], chosen["youden"])
+    assert found.referral["band"] == asdict(band) | {"reason": band.reason}
+    test_stage = achieved(found.samples["test"], chosen["youden"], band)
+    assert found.referral["test"] == asdict(test_stage)
 
 
 def test_every_figure_has_an_interval_from_persons(

@@ -27,7 +27,7 @@ def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> Non
         np.testing.assert_allclose(part.sample.scores, (one["score"] + two["score"]) / 2, rtol=1e-9)
         assert part.sample.labels.tolist() == one["label"].tolist()
     val = run.val.sample
-    assert run.thresholds == choose_thresholds(val.scores, val.labels)
+    assert run.thresholds == choose_thresholds(val.scores, val.labels, val.subjects)
     odds = np.log(val.scores / (1 - val.scores)) / fit_temperature(val.scores, val.labels)
     np.testing.assert_allclose(val.calibrated, 1 / (1 + np.exp(-odds)), rtol=1e-9)
 

@@ -94,7 +94,7 @@ def test_unknown_figures_are_named(tied: Sample) -> None:
 
 
 def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:
-    thresholds = choose_thresholds(tied.scores, tied.labels)
+    thresholds = choose_thresholds(tied.scores, tied.labels, tied.subjects)
     values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated)
     intervals = bootstrap_intervals(tied, thresholds, draws=200)
     assert set(intervals) == set(values)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn import metrics as oracle
@@ -66,7 +67,7 @@ def test_auroc_is_of_scores_not_of_decisions() -> None:
 
 def test_youden_threshold_is_the_best_cut(judged: tuple[Tensor, Tensor]) -> None:
     scores, labels = judged
-    chosen = youden_threshold(scores, labels)
+    chosen = float(youden_threshold(scores.numpy(), labels.numpy(), np.ones((1, len(labels))))[0])
     best = max(decision_metrics(scores, labels, float(s))["balanced_accuracy"] for s in scores)
     assert decision_metrics(scores, labels, chosen)["balanced_accuracy"] == pytest.approx(best)
 
@@ -75,7 +76,8 @@ def test_sensitivity_threshold_is_the_largest_that_finds_enough(
     judged: tuple[Tensor, Tensor],
 ) -> None:
     scores, labels = judged
-    chosen = sensitivity_threshold(scores, labels)
+    one = np.ones((1, len(labels)))
+    chosen = float(sensitivity_threshold(scores.numpy(), labels.numpy(), one)[0])
     assert decision_metrics(scores, labels, chosen)["sensitivity"] >= 0.95
     above = float(scores[scores > chosen].min())
     assert decision_metrics(scores, labels, above)["sensitivity"] < 0.95
@@ -85,13 +87,14 @@ def test_sensitivity_threshold_of_a_known_case() -> None:
     # 19 of 20 leukemic cells are 0.95 of them, and no rounding may say otherwise.
     scores = torch.cat([torch.linspace(0.5, 0.69, 20, dtype=torch.float64), torch.tensor([0.1])])
     labels = torch.tensor([1] * 20 + [0])
-    assert sensitivity_threshold(scores, labels) == pytest.approx(0.51)
-    assert sensitivity_threshold(scores, labels, wanted=1.0) == pytest.approx(0.5)
+    known = scores.numpy(), labels.numpy(), np.ones((1, 21))
+    assert sensitivity_threshold(*known) == pytest.approx(0.51)
+    assert sensitivity_threshold(*known, wanted=1.0) == pytest.approx(0.5)
 
 
 def test_thresholds_are_named_and_used_as_given(judged: tuple[Tensor, Tensor]) -> None:
     scores, labels = judged
-    chosen = choose_thresholds(scores, labels)
+    chosen = choose_thresholds(scores, labels, np.arange(len(labels)))
     assert list(chosen) == ["default", "youden", "sensitivity95"]
     figures = all_metrics(scores, labels, chosen)
     for cut, threshold in chosen.items():
@@ -111,8 +114,9 @@ def test_calibrated_scores_have_figures_of_their_own(judged: tuple[Tensor, Tenso
 
 def test_arrays_are_as_good_as_tensors(judged: tuple[Tensor, Tensor]) -> None:
     scores, labels = judged
-    cuts = choose_thresholds(scores.numpy(), labels.numpy())
-    assert cuts == choose_thresholds(scores, labels)
+    patients = np.arange(len(labels)) // 4
+    cuts = choose_thresholds(scores.numpy(), labels.numpy(), patients)
+    assert cuts == choose_thresholds(scores, labels, patients)
     assert all_metrics(scores.numpy(), labels.numpy(), cuts) == all_metrics(scores, labels, cuts)
 
 
@@ -164,4 +168,4 @@ def test_both_classes_are_needed() -> None:
     with pytest.raises(ValueError, match=r"both classes are needed, found labels \[1\]"):
         decision_metrics(torch.tensor([0.2, 0.4]), torch.tensor([1, 1]), 0.5)
     with pytest.raises(ValueError, match="both classes are needed"):
-        choose_thresholds(torch.tensor([0.2, 0.4]), torch.tensor([0, 0]))
+        choose_thresholds(torch.tensor([0.2, 0.4]), torch.tensor([0, 0]), ["a", "b"])
