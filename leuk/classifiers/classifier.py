@@ -22,6 +22,7 @@ from leuk.data.bank import Batch
 from leuk.errors import ConfigError, TrainingError
 from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
+from leuk.training.stack import Stack
 
 ADVICE = (
     "the best checkpoint so far is kept: lower model.optim.learning_rate or set "
@@ -64,9 +65,11 @@ class Classifier(LightningModule, ABC):
     Attributes:
         stamp: says in every checkpoint whose it is: ``form``, and what the run adds.
         has_patches: whether there are :meth:`tokens`.
+        stack: whose conventions Adam and the plateau follow, see :mod:`leuk.training.stack`.
     """
 
     has_patches: bool = False
+    stack: Stack = "torch"
 
     mean: Tensor
     std: Tensor
@@ -261,8 +264,8 @@ class Classifier(LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """See :class:`leuk.classifiers.optim.Optim`."""
-        optimizer = build_optimizer(self.optim, self.parameter_groups())
-        self._plateau = plateau_of(self.optim, optimizer)
+        optimizer = build_optimizer(self.optim, self.parameter_groups(), self.stack)
+        self._plateau = plateau_of(self.optim, optimizer, self.stack)
         if self._plateau is not None and self._stopped_plateau is not None:
             self._plateau.load_state_dict(self._stopped_plateau)
         if self._plateau is not None or self.optim.steady:

@@ -12,6 +12,7 @@ from leuk.classifiers.prototypes import Head, PrototypeHead
 from leuk.config.ranges import Count, Counts, Share
 from leuk.errors import ConfigError
 from leuk.training.initial import glorot
+from leuk.training.stack import Stack, batch_norm1d, batch_norm2d
 
 Pool = Literal["flatten", "average"]
 """What the hidden layer sees of the last block: every place of it, or their mean."""
@@ -34,6 +35,7 @@ class CNN(Prototyped):
         pool: ``flatten`` (the thesis's) or ``average``, over all places of the last block.
         head: ``linear``, or ``prototype`` on the last block.
         per_class: prototypes a class.
+        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
         optim: how weights are updated.
 
     Raises:
@@ -51,9 +53,11 @@ class CNN(Prototyped):
         pool: Pool = "flatten",
         head: Head = "linear",
         per_class: Count = 5,
+        stack: Stack = "keras",
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
         super().__init__(optim)
+        self.stack = stack
         self._save_plain(
             resolution=resolution,
             widths=list(widths),
@@ -64,6 +68,7 @@ class CNN(Prototyped):
             pool=pool,
             head=head,
             per_class=per_class,
+            stack=stack,
         )
         self.step = 2 ** len(widths)
         if resolution % self.step:
@@ -73,7 +78,7 @@ class CNN(Prototyped):
             )
         self.blocks = nn.Sequential(
             *(
-                _block(before, after, convolutions, batch_norm, number == len(widths))
+                _block(before, after, convolutions, batch_norm, number == len(widths), stack)
                 for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), 1)
             )
         )
@@ -85,7 +90,7 @@ class CNN(Prototyped):
         places = (resolution // self.step) ** 2 if pool == "flatten" else 1
         self.pool = nn.Identity() if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()  # (B, s, s, C) -> (B, s*s*C)
-        self.norm = nn.BatchNorm1d(widths[-1] * places)
+        self.norm = batch_norm1d(widths[-1] * places, stack)
         self.hidden = nn.Linear(widths[-1] * places, hidden)
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
@@ -127,7 +132,7 @@ class CNN(Prototyped):
 
 
 def _block(
-    before: int, after: int, convolutions: int, batch_norm: bool, last: bool
+    before: int, after: int, convolutions: int, batch_norm: bool, last: bool, stack: Stack
 ) -> nn.Sequential:
     """Convolutions, each with its ReLU, and a pooling.
 
@@ -146,7 +151,7 @@ def _block(
             )
         )
         if batch_norm:
-            layers.append(nn.BatchNorm2d(after))
+            layers.append(batch_norm2d(after, stack))
         layers.append(nn.ReLU())
     *convolved, relu = layers
     pooling = nn.MaxPool2d(2)

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from leuk.config.ranges import Count, Share
 from leuk.data.decode import LIT
 from leuk.errors import ConfigError
+from leuk.training.initial import KerasAttention, glorot_uniform
+from leuk.training.stack import Stack, layer_norm
 
 Norm = Literal["post", "pre"]
 """LayerNorm after each residual sum (Vaswani et al. 2017) or before each branch (Xiong et al.
@@ -30,14 +32,18 @@ class Block(nn.Module):
         norm: where LayerNorm is.
         drop_path: share of cells in training whose residual branch is left out (stochastic depth,
             Huang et al. 2016).
+        stack: whose attention starts it, and whose constants LayerNorm has.
     """
 
-    def __init__(self, width: int, heads: int, mlp: int, norm: Norm, drop_path: float) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp: int, norm: Norm, drop_path: float, stack: Stack
+    ) -> None:
         super().__init__()
         self.pre = norm == "pre"
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        attention = KerasAttention if stack == "keras" else nn.MultiheadAttention
+        self.attention = attention(width, heads, batch_first=True)
         self.mlp = nn.Sequential(nn.Linear(width, mlp), nn.GELU(), nn.Linear(mlp, width))
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = layer_norm(width, stack), layer_norm(width, stack)
         self.drop_path = DropPath(drop_path)
 
     def forward(
@@ -69,8 +75,9 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """[CLS] and learned positions, then blocks (Dosovitskiy et al. 2021, section 3.1).
 
-    Weights start as the caller makes them, positions and [CLS] from a normal distribution with a
-    standard deviation of 0.02 as in that paper's code.
+    Weights start as the caller sets them. Positions and [CLS] start Glorot uniform, Keras's default
+    for a weight of a layer, or under ``stack="torch"`` from a normal distribution with a standard
+    deviation of 0.02 as in that paper's code.
 
     Args:
         side: patches a side.
@@ -81,6 +88,7 @@ class Encoder(nn.Module):
         norm: where LayerNorm is.
         drop_path: of the last block; rises to it linearly from 0 in the first.
         last_norm: whether a LayerNorm follows the blocks; always so with ``norm="pre"``.
+        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
 
     Attributes:
         patch_grid: passes the patch tokens on as ``(B, D, h, w)`` before the last block. There
@@ -101,6 +109,7 @@ class Encoder(nn.Module):
         norm: Norm = "post",
         drop_path: Share = 0.0,
         last_norm: bool = True,
+        stack: Stack = "keras",
     ) -> None:
         super().__init__()
         if width % heads:
@@ -111,10 +120,16 @@ class Encoder(nn.Module):
         self.side = side
         self.cls_token = nn.Parameter(torch.empty(1, 1, width).normal_(std=0.02))
         self.positions = nn.Parameter(torch.empty(1, side**2 + 1, width).normal_(std=0.02))
+        if stack == "keras":
+            glorot_uniform(self.cls_token, 1, width)
+            glorot_uniform(self.positions, side**2 + 1, width)
         shares = [drop_path * number / max(1, depth - 1) for number in range(depth)]
-        self.blocks = nn.ModuleList(Block(width, heads, mlp, norm, share) for share in shares)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp, norm, share, stack) for share in shares
+        )
         self.patch_grid = nn.Identity()
-        self.last_norm = nn.LayerNorm(width) if last_norm or norm == "pre" else nn.Identity()
+        normed = last_norm or norm == "pre"
+        self.last_norm = layer_norm(width, stack) if normed else nn.Identity()
 
     def forward(self, patches: Tensor) -> Tensor:
         """Encoded tokens ``(B, 1 + N, D)``, [CLS] first, from patch embeddings ``(B, N, D)``."""

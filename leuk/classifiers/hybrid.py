@@ -15,7 +15,8 @@ from leuk.classifiers.prototyped import Prototyped, refuse_attention_loss
 from leuk.classifiers.prototypes import Head, PrototypeHead
 from leuk.config.ranges import Count, Counts, NotNegative, Share
 from leuk.errors import ConfigError
-from leuk.training.initial import glorot
+from leuk.training.initial import glorot, glorot_uniform
+from leuk.training.stack import Stack, batch_norm2d
 
 
 class Hybrid(Prototyped):
@@ -45,6 +46,7 @@ class Hybrid(Prototyped):
         per_class: prototypes a class.
         attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
             :func:`leuk.classifiers.encoder.attention_off_cell`.
+        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
         optim: how weights are updated.
 
     Raises:
@@ -71,9 +73,11 @@ class Hybrid(Prototyped):
         head: Head = "linear",
         per_class: Count = 5,
         attention_loss: NotNegative = 0.0,
+        stack: Stack = "keras",
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
         super().__init__(optim)
+        self.stack = stack
         self._save_plain(
             resolution=resolution,
             widths=list(widths),
@@ -91,6 +95,7 @@ class Hybrid(Prototyped):
             head=head,
             per_class=per_class,
             attention_loss=attention_loss,
+            stack=stack,
         )
         self.step = 2 ** (len(widths) - 1)
         side = _side(resolution, self.step)
@@ -100,12 +105,14 @@ class Hybrid(Prototyped):
         self.attention_loss = attention_loss
         # Overlapping patches share places of F: a changed one would have no F to go back to.
         self.has_patches = stride == patch
-        self.blocks = _blocks(widths)
+        self.blocks = _blocks(widths, stack)
         self.vector = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Dropout(dropout))
         embedding = nn.Conv2d if self.has_patches else GatheredConv2d
         self.embed = embedding(widths[-1], width, kernel_size=patch, stride=stride)
         tokens = (side - patch) // stride + 1
-        self.encoder = Encoder(tokens, width, depth, heads, mlp, norm, drop_path, last_norm=False)
+        self.encoder = Encoder(
+            tokens, width, depth, heads, mlp, norm, drop_path, last_norm=False, stack=stack
+        )
         self.fusion = FUSIONS[fusion](width)
         self._build_head(head, hidden, dropout, per_class)
 
@@ -116,6 +123,9 @@ class Hybrid(Prototyped):
             self.dropout = nn.Dropout(dropout)
             self.head = nn.Linear(hidden[-1], 1)
         self.apply(glorot)
+        if self.stack == "keras":  # where the projection of a patch is a dense layer
+            places = self.embed.weight[0].numel()
+            glorot_uniform(self.embed.weight, places, self.embed.out_channels)
         if head == "prototype":
             self.prototypes = PrototypeHead(self.fusion.width, per_class)
 
@@ -258,14 +268,14 @@ def _check_patches(side: int, patch: int, stride: int) -> None:
         )
 
 
-def _blocks(widths: Counts) -> nn.Sequential:
+def _blocks(widths: Counts, stack: Stack) -> nn.Sequential:
     """Convolution, ReLU, batch normalisation, and a pooling but in the last."""
     blocks = []
     for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), start=1):
         layers: list[nn.Module] = [
             nn.Conv2d(before, after, kernel_size=3, padding="same"),
             nn.ReLU(),
-            nn.BatchNorm2d(after),
+            batch_norm2d(after, stack),
         ]
         if number < len(widths):
             layers.append(nn.MaxPool2d(2))

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from leuk.config.ranges import Count, CountOrZero, NotNegative, Positive, Share
+from leuk.training.stack import KerasAdam, Stack
 
 _LAST_RATE = 0.01
 """Share of the rate that a cosine ends with."""
@@ -24,7 +25,8 @@ class Optim:
         weight_decay: decoupled (AdamW, Loshchilov & Hutter 2019) where it is above 0; biases and
             the weights of normalisation layers have none.
         schedule: ``constant``; ``cosine``, to a hundredth at the last epoch; or ``plateau``, times
-            ``plateau_factor`` after ``plateau_patience`` epochs without a lower ``val/loss``.
+            ``plateau_factor`` after ``plateau_patience`` epochs without a lower ``val/loss``, one
+            more where the model's ``stack`` is ``torch``.
         warmup_epochs: over which the rate rises from 0, except under ``plateau``.
         plateau_factor: see ``schedule``.
         plateau_patience: see ``schedule``.
@@ -65,7 +67,9 @@ class Group:
     frozen: bool = False
 
 
-def build_optimizer(optim: Optim, groups: Iterable[Group]) -> torch.optim.Optimizer:
+def build_optimizer(
+    optim: Optim, groups: Iterable[Group], stack: Stack = "torch"
+) -> torch.optim.Optimizer:
     """Adam, or AdamW where there is weight decay, over ``groups``."""
     described: list[dict[str, Any]] = []
     for group in groups:
@@ -75,14 +79,31 @@ def build_optimizer(optim: Optim, groups: Iterable[Group]) -> torch.optim.Optimi
         for some, decay in ((matrices, optim.weight_decay), (vectors, 0.0)):
             if some:
                 described.append({"params": some, "lr": rate, "weight_decay": decay})
+    if stack == "keras":
+        return KerasAdam(described, lr=optim.learning_rate, fused=True)
     kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam
     return kind(described, lr=optim.learning_rate, fused=True)
 
 
-def plateau_of(optim: Optim, optimizer: torch.optim.Optimizer) -> ReduceLROnPlateau | None:
-    """What lowers the rate when the validation loss stands still; None under other schedules."""
+def plateau_of(
+    optim: Optim, optimizer: torch.optim.Optimizer, stack: Stack = "torch"
+) -> ReduceLROnPlateau | None:
+    """Lower the rate when the validation loss stands still; None under other schedules.
+
+    Keras acts in the epoch in which its patience is reached, PyTorch in the one after; an
+    improvement is 1e-4 to Keras, and 1e-4 of the best loss to PyTorch.
+    """
     if optim.schedule != "plateau":
         return None
+    if stack == "keras":
+        return ReduceLROnPlateau(
+            optimizer,
+            factor=optim.plateau_factor,
+            patience=optim.plateau_patience - 1,
+            threshold=1e-4,
+            threshold_mode="abs",
+            eps=0.0,
+        )
     return ReduceLROnPlateau(
         optimizer, factor=optim.plateau_factor, patience=optim.plateau_patience
     )

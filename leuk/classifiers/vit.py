@@ -14,6 +14,7 @@ from leuk.classifiers.prototypes import Head, PrototypeHead
 from leuk.config.ranges import Count, NotNegative, Share
 from leuk.errors import ConfigError
 from leuk.training.initial import glorot
+from leuk.training.stack import Stack, batch_norm2d
 
 Stem = Literal["patch", "conv"]
 """How pixels become patch embeddings."""
@@ -43,6 +44,7 @@ class ViT(Prototyped):
         per_class: prototypes a class.
         attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
             :func:`leuk.classifiers.encoder.attention_off_cell`.
+        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
         optim: how weights are updated.
 
     Raises:
@@ -69,9 +71,11 @@ class ViT(Prototyped):
         head: Head = "linear",
         per_class: Count = 5,
         attention_loss: NotNegative = 0.0,
+        stack: Stack = "keras",
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
         super().__init__(optim)
+        self.stack = stack
         self._save_plain(
             resolution=resolution,
             patch=patch,
@@ -87,12 +91,17 @@ class ViT(Prototyped):
             head=head,
             per_class=per_class,
             attention_loss=attention_loss,
+            stack=stack,
         )
         _check_patch(resolution, patch, stem)
         refuse_attention_loss(attention_loss, head)
         self.patch, self.attention_loss = patch, attention_loss
-        self.stem = _patches(patch, width) if stem == "patch" else _convolutions(patch, width)
-        self.encoder = Encoder(resolution // patch, width, depth, heads, mlp, norm, drop_path)
+        self.stem = (
+            _patches(patch, width) if stem == "patch" else _convolutions(patch, width, stack)
+        )
+        self.encoder = Encoder(
+            resolution // patch, width, depth, heads, mlp, norm, drop_path, stack=stack
+        )
         self.prototypes = None
         if head == "linear":
             self.hidden = nn.Linear(width, hidden)
@@ -178,7 +187,7 @@ def _patches(patch: int, width: int) -> nn.Module:
     return nn.Conv2d(3, width, kernel_size=patch, stride=patch)
 
 
-def _convolutions(patch: int, width: int) -> nn.Module:
+def _convolutions(patch: int, width: int, stack: Stack) -> nn.Module:
     """Halves the image until one place is one patch, twice the filters each time."""
     halvings = patch.bit_length() - 1
     widths = [3, *(max(8, width // 2 ** (halvings - number)) for number in range(halvings))]
@@ -186,7 +195,7 @@ def _convolutions(patch: int, width: int) -> nn.Module:
     for before, after in pairwise(widths):
         layers += [
             nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(after),
+            batch_norm2d(after, stack),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], width, kernel_size=1))

@@ -20,6 +20,7 @@ from leuk.gans.blocks import from_unit, to_uint8
 from leuk.gans.diffaugment import DiffAugment
 from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
+from leuk.training.stack import KerasAdam, Stack
 
 _SAMPLING_BATCH = 256
 
@@ -68,6 +69,7 @@ class Adversarial(LightningModule, ABC):
     Args:
         resolution: pixels a side, a multiple of 32.
         latent: numbers a latent vector.
+        stack: whose conventions Adam follows.
         fitting: how the networks are updated; a mapping of its fields from a checkpoint.
         augment: changes what the opponent sees; a mapping from a checkpoint; None for nothing.
     """
@@ -83,6 +85,7 @@ class Adversarial(LightningModule, ABC):
         self,
         resolution: int,
         latent: int,
+        stack: Stack,
         fitting: Fitting | Mapping[str, Any],
         augment: DiffAugment | Mapping[str, Any] | None,
     ) -> None:
@@ -90,6 +93,7 @@ class Adversarial(LightningModule, ABC):
         self.automatic_optimization = False
         self.resolution = resolution
         self.latent = latent
+        self.stack = stack
         self.fitting = fitting if isinstance(fitting, Fitting) else Fitting(**fitting)
         self.augment = DiffAugment(**augment) if isinstance(augment, Mapping) else augment
         self.done_updates = 0
@@ -107,6 +111,7 @@ class Adversarial(LightningModule, ABC):
                 **plain,
                 "resolution": self.resolution,
                 "latent": self.latent,
+                "stack": self.stack,
                 "fitting": asdict(self.fitting),
                 "augment": asdict(self.augment) if self.augment else None,
             }
@@ -215,8 +220,9 @@ class Adversarial(LightningModule, ABC):
         """Adam for the generator, Adam for its opponent."""
         betas = (self.fitting.beta1, self.fitting.beta2)
         rates = (self.fitting.generator_rate, self.fitting.opponent_rate)
+        adam = KerasAdam if self.stack == "keras" else torch.optim.Adam
         return [
-            torch.optim.Adam(network.parameters(), lr=rate, betas=betas, fused=True)
+            adam(network.parameters(), lr=rate, betas=betas, fused=True)
             for network, rate in zip((self.generator, self.opponent), rates, strict=True)
         ]
 

@@ -6,6 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from leuk.errors import ConfigError
+from leuk.training.stack import (
+    NORM_EPSILON,
+    NORM_MOMENTUM,
+    KerasBatchNorm1d,
+    KerasBatchNorm2d,
+    SameConv2d,
+    SameConvTranspose2d,
+    Stack,
+)
 
 HALVINGS = 5
 """Stride-2 steps of a generator: it starts from resolution / 32."""
@@ -36,23 +45,36 @@ def check_widths(widths: Sequence[int], count: int) -> None:
         raise ConfigError(f"gan.widths={list(widths)}: this generator takes {count} numbers")
 
 
-def upsampling(before: int, after: int, bias: bool = True) -> nn.ConvTranspose2d:
+def upsampling(before: int, after: int, stack: Stack, bias: bool = True) -> nn.ConvTranspose2d:
     """A 5 x 5 transposed convolution that doubles the side."""
+    if stack == "keras":
+        return SameConvTranspose2d(before, after, 5, stride=2, bias=bias)
     return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1, bias=bias)
 
 
-def downsampling(before: int, after: int) -> nn.Conv2d:
+def downsampling(before: int, after: int, stack: Stack) -> nn.Conv2d:
     """A 5 x 5 convolution that halves an even side."""
+    if stack == "keras":
+        return SameConv2d(before, after, 5, stride=2)
     return nn.Conv2d(before, after, 5, stride=2, padding=2)
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch normalisation with the constants of the thesis's stack.
+def batch_norm(channels: int, stack: Stack) -> nn.BatchNorm2d:
+    """Batch normalization of maps with Keras's constants under either stack.
 
     The large epsilon matters where it follows a ReLU: a channel that is nearly always zero would
-    otherwise be blown up when it once is not.
+    otherwise be blown up when it once is not. The running variance alone depends on the stack.
     """
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+    if stack == "keras":
+        return KerasBatchNorm2d(channels)
+    return nn.BatchNorm2d(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
+
+
+def batch_norm_features(features: int, stack: Stack) -> nn.BatchNorm1d:
+    """Batch normalization of features ``(B, C)``; see :func:`batch_norm`."""
+    if stack == "keras":
+        return KerasBatchNorm1d(features)
+    return nn.BatchNorm1d(features, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
 
 
 class LeakyReLU(nn.Module):

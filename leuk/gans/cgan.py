@@ -18,6 +18,7 @@ from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.wgan import Generator
 from leuk.training.initial import glorot
+from leuk.training.stack import Stack
 
 Condition = Literal["onehot", "embedding"]
 
@@ -40,8 +41,10 @@ class Embedded(nn.Embedding):
 
     size = _EMBEDDED
 
-    def __init__(self) -> None:
+    def __init__(self, stack: Stack) -> None:
         super().__init__(_CLASSES, _EMBEDDED)
+        if stack == "keras":
+            nn.init.uniform_(self.weight, -0.05, 0.05)
 
 
 class ConditionalGenerator(nn.Module):
@@ -70,6 +73,7 @@ class PlaneDiscriminator(nn.Sequential):
         layers: list[nn.Module] = []
         for before, after in widths_before(widths, 4):
             layers += [
+                # Even padding, which Keras shares out alike.
                 nn.Conv2d(before, after, 4, stride=2, padding=1),
                 LeakyReLU(_SLOPE, dropout),
             ]
@@ -119,6 +123,8 @@ class CGAN(Adversarial):
         dropout: of the plain discriminator.
         r1: weight of the R1 penalty; 0 for none.
         r1_every: rounds between two penalties, each as much heavier.
+        stack: whose conventions ``plain`` networks and Adam follow, see
+            :mod:`leuk.training.stack`.
         fitting: how the networks are updated.
         augment: what changes the images that the discriminator sees.
 
@@ -140,15 +146,16 @@ class CGAN(Adversarial):
         dropout: Share = 0.3,
         r1: NotNegative = 0.0,
         r1_every: Count = 8,
+        stack: Stack = "keras",
         fitting: Fitting | Mapping[str, Any] = Fitting(2e-4, 5e-5, clip=1.0, generator_steps=2),
         augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(resolution, latent, fitting, augment)
+        super().__init__(resolution, latent, stack, fitting, augment)
         self.r1, self.r1_every = r1, r1_every
         self.projects = networks == "cell"
-        told = OneHot() if condition == "onehot" else Embedded()
+        told = OneHot() if condition == "onehot" else Embedded(stack)
         shape = (resolution, latent + told.size, first, widths)
-        network = CellGenerator(*shape) if self.projects else Generator(*shape)
+        network = CellGenerator(*shape) if self.projects else Generator(*shape, stack)
         self._own(
             ConditionalGenerator(network, told),
             ProjectionDiscriminator(resolution, opponent_widths)

@@ -24,6 +24,7 @@ from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import r1_penalty
 from leuk.training.initial import glorot
+from leuk.training.stack import Stack
 
 
 class Generator(nn.Sequential):
@@ -32,16 +33,18 @@ class Generator(nn.Sequential):
     Maps latent vectors ``(B, latent)`` to images ``(B, 3, R, R)`` in [-1, 1].
     """
 
-    def __init__(self, resolution: int, latent: int, first: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, resolution: int, latent: int, first: int, widths: Sequence[int], stack: Stack
+    ) -> None:
         side = start_side(resolution)
         check_widths(widths, HALVINGS)
         layers: list[nn.Module] = [
             nn.Linear(latent, first * side * side),
             nn.Unflatten(1, (first, side, side)),
-            batch_norm(first),
+            batch_norm(first, stack),
         ]
         for before, after in widths_before(widths, first):
-            layers += [upsampling(before, after), nn.ReLU(), batch_norm(after)]
+            layers += [upsampling(before, after, stack), nn.ReLU(), batch_norm(after, stack)]
         layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
         super().__init__(*layers)
         self.apply(glorot)
@@ -50,10 +53,12 @@ class Generator(nn.Sequential):
 class Discriminator(nn.Sequential):
     """Stride-2 convolutions with LeakyReLU and dropout; images to scores, high for real."""
 
-    def __init__(self, resolution: int, widths: Sequence[int], dropout: float) -> None:
+    def __init__(
+        self, resolution: int, widths: Sequence[int], dropout: float, stack: Stack
+    ) -> None:
         layers: list[nn.Module] = []
         for before, after in widths_before(widths, 3):
-            layers += [downsampling(before, after), LeakyReLU(0.3, dropout)]
+            layers += [downsampling(before, after, stack), LeakyReLU(0.3, dropout)]
         side = resolution // 2 ** len(widths)
         layers += [nn.Flatten(), nn.Linear(widths[-1] * side * side, 1)]
         super().__init__(*layers)
@@ -81,6 +86,8 @@ class DCGAN(Adversarial):
         dropout: of the plain discriminator.
         r1: weight of the R1 penalty; 0 for none.
         r1_every: rounds between two penalties, each as much heavier (Karras et al. 2020).
+        stack: whose conventions ``plain`` networks and Adam follow, see
+            :mod:`leuk.training.stack`.
         fitting: how the networks are updated.
         augment: what changes the images that the discriminator sees.
 
@@ -99,10 +106,11 @@ class DCGAN(Adversarial):
         dropout: Share = 0.5,
         r1: NotNegative = 0.0,
         r1_every: Count = 8,
+        stack: Stack = "keras",
         fitting: Fitting | Mapping[str, Any] = Fitting(opponent_rate=2e-4, clip=1.5),
         augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(resolution, latent, fitting, augment)
+        super().__init__(resolution, latent, stack, fitting, augment)
         self.r1, self.r1_every = r1, r1_every
         generator: nn.Module
         discriminator: nn.Module
@@ -110,8 +118,8 @@ class DCGAN(Adversarial):
             generator = CellGenerator(resolution, latent, first, widths)
             discriminator = CellDiscriminator(resolution, opponent_widths, spread=True)
         else:
-            generator = Generator(resolution, latent, first, widths)
-            discriminator = Discriminator(resolution, opponent_widths, dropout)
+            generator = Generator(resolution, latent, first, widths, stack)
+            discriminator = Discriminator(resolution, opponent_widths, dropout, stack)
         self._own(
             generator,
             discriminator,

@@ -11,6 +11,7 @@ from leuk.gans.adversarial import Adversarial, Fitting
 from leuk.gans.blocks import (
     HALVINGS,
     batch_norm,
+    batch_norm_features,
     check_widths,
     start_side,
     upsampling,
@@ -21,6 +22,7 @@ from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
 from leuk.gans.penalties import gradient_penalty
 from leuk.training.initial import glorot
+from leuk.training.stack import Stack
 
 _SLOPE = 0.3
 
@@ -31,20 +33,22 @@ class Generator(nn.Sequential):
     Maps ``(B, inputs)`` to images ``(B, 3, R, R)`` in [-1, 1].
     """
 
-    def __init__(self, resolution: int, inputs: int, first: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, resolution: int, inputs: int, first: int, widths: Sequence[int], stack: Stack
+    ) -> None:
         side = start_side(resolution)
         check_widths(widths, HALVINGS)
         count = first * side * side
         layers: list[nn.Module] = [
             nn.Linear(inputs, count, bias=False),
-            nn.BatchNorm1d(count, eps=1e-3, momentum=0.01),
+            batch_norm_features(count, stack),
             nn.LeakyReLU(_SLOPE),
             nn.Unflatten(1, (first, side, side)),
         ]
         for before, after in widths_before(widths, first):
             layers += [
-                upsampling(before, after, bias=False),
-                batch_norm(after),
+                upsampling(before, after, stack, bias=False),
+                batch_norm(after, stack),
                 nn.LeakyReLU(_SLOPE),
             ]
         layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
@@ -69,6 +73,8 @@ class WGANGP(Adversarial):
         penalty: weight of the gradient penalty.
         drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
             et al. 2018, appendix A.1); 0 for none.
+        stack: whose conventions ``plain`` networks and Adam follow, see
+            :mod:`leuk.training.stack`.
         fitting: how the networks are updated.
         augment: what changes the images that the critic sees.
 
@@ -89,10 +95,11 @@ class WGANGP(Adversarial):
         dropout: Share = 0.3,
         penalty: Positive = 10.0,
         drift: NotNegative = 0.0,
+        stack: Stack = "keras",
         fitting: Fitting | Mapping[str, Any] = Fitting(opponent_steps=5),
         augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(resolution, latent, fitting, augment)
+        super().__init__(resolution, latent, stack, fitting, augment)
         self.penalty, self.drift = penalty, drift
         generator: nn.Module
         critic: nn.Module
@@ -100,8 +107,8 @@ class WGANGP(Adversarial):
             generator = CellGenerator(resolution, latent, first, widths)
             critic = CellDiscriminator(resolution, opponent_widths, spread=False)
         else:
-            generator = Generator(resolution, latent, first, widths)
-            critic = Discriminator(resolution, opponent_widths, dropout)
+            generator = Generator(resolution, latent, first, widths, stack)
+            critic = Discriminator(resolution, opponent_widths, dropout, stack)
         self._own(
             generator,
             critic,

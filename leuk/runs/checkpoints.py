@@ -1,5 +1,6 @@
 """Checkpoints that a stopped fit goes on from, and what tells whose they are."""
 
+import inspect
 import logging
 import pickle
 from collections.abc import Mapping
@@ -77,6 +78,18 @@ def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
                 "or give this sweep a name of its own: name=NAME"
             )
     return values
+
+
+def older_arguments(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Constructor arguments that a checkpoint was built with before they had a name.
+
+    Args:
+        form: class of the classifier or GAN.
+        values: of the checkpoint, as :func:`read_checkpoint` returns them.
+    """
+    known = "stack" in values.get("hyper_parameters", {})
+    takes = "stack" in inspect.signature(form).parameters
+    return {"stack": "torch"} if takes and not known else {}
 
 
 def _load(path: Path) -> dict[str, Any]:

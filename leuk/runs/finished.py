@@ -14,7 +14,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.grid.record import FILE, Record
-from leuk.runs.checkpoints import read_checkpoint
+from leuk.runs.checkpoints import older_arguments, read_checkpoint
 
 CONFIG = ".hydra/config.yaml"
 WEIGHTS = "checkpoints/best.ckpt"
@@ -96,9 +96,9 @@ class Finished:
         if files := self.record.data.get("files"):
             stamp["data"] = files
         path = self.folder / WEIGHTS
-        read_checkpoint(path, stamp)
+        older = older_arguments(form, read_checkpoint(path, stamp))
         try:
-            loaded = form.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+            loaded = form.load_from_checkpoint(path, map_location="cpu", weights_only=True, **older)
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
             what = " ".join(str(error).split())
             raise StoreError(

@@ -21,7 +21,7 @@ from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
-from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.checkpoints import last_whole, older_arguments, read_checkpoint
 from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer, told_of_memory
 from leuk.runs.identity import NEUTRAL
@@ -76,8 +76,11 @@ def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
     Raises:
         StoreError: its file holds something else than weights.
     """
-    read_checkpoint(folder / WEIGHTS, {})
-    gan = form_of(cfg).load_from_checkpoint(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    form = form_of(cfg)
+    older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
+    gan = form.load_from_checkpoint(
+        folder / WEIGHTS, map_location="cpu", weights_only=True, **older
+    )
     assert isinstance(gan, Adversarial)
     return gan.eval()
 

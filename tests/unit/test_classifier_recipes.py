@@ -30,11 +30,12 @@ def test_cosine_warms_up_and_ends_near_zero() -> None:
 
 
 def test_plateau_lowers_the_rate(tmp_path: Path) -> None:
-    # Too small a rate to change anything, and no running statistics: validation stands still.
+    # Too small a rate to change anything, and no running statistics: validation stands still, and
+    # the rate falls after each epoch but the first.
     optim = Optim(1e-12, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
     trainer = trainer_for(tmp_path, max_epochs=8)
     trainer.fit(small("vit", optim), datamodule=Cells())
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-12 / 2**3)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-12 / 2**7, abs=0)
 
 
 def test_decay_spares_biases_and_norms() -> None:

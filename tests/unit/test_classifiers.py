@@ -185,6 +185,9 @@ class TestContract:
 
 
 def test_weight_decay_chooses_adamw() -> None:
-    assert type(CNN(resolution=32).configure_optimizers()) is torch.optim.Adam
-    decayed = CNN(resolution=32, optim=Optim(weight_decay=0.1)).configure_optimizers()
+    plain = CNN(resolution=32, stack="torch").configure_optimizers()
+    assert type(plain) is torch.optim.Adam
+    decayed = CNN(
+        resolution=32, stack="torch", optim=Optim(weight_decay=0.1)
+    ).configure_optimizers()
     assert type(decayed) is torch.optim.AdamW
