@@ -42,8 +42,8 @@ class Fitting:
         beta1: decay of the first moment, of both.
         beta2: decay of the second.
         clip: largest absolute value of a gradient of the opponent; null for none.
-        generator_steps: updates of the generator a round.
-        opponent_steps: updates of the opponent a round.
+        generator_steps: updates of the generator per round.
+        opponent_steps: updates of the opponent per round, each on real images of its own.
         average: decay of the running average that samples; 0 samples the last weights.
         updates: generator updates after which fitting stops; null leaves it to the epochs.
     """
@@ -62,9 +62,11 @@ class Fitting:
 class Adversarial(LightningModule, ABC):
     """Base of the GANs; a subclass has its networks and its losses.
 
-    A round updates the opponent and then the generator, on one batch. All randomness of an epoch
-    follows from seed, epoch and process, so that a run continued from the end of an epoch makes
-    what an unbroken one would.
+    Each batch of real images updates the opponent once; the last batch of a round updates the
+    generator too (Goodfellow et al. 2014, algorithm 1; Gulrajani et al. 2017, algorithm 1). A round
+    may end in the epoch after the one it began in. All randomness of an epoch follows from seed,
+    epoch and process, so that a run continued from the end of an epoch makes what an unbroken one
+    would.
 
     Args:
         resolution: pixels a side, a multiple of 32.
@@ -97,6 +99,7 @@ class Adversarial(LightningModule, ABC):
         self.fitting = fitting if isinstance(fitting, Fitting) else Fitting(**fitting)
         self.augment = DiffAugment(**augment) if isinstance(augment, Mapping) else augment
         self.done_updates = 0
+        self.opponent_updates = 0
         self._seed: int | None = None
         self.first_bad = FirstBad()
 
@@ -143,6 +146,11 @@ class Adversarial(LightningModule, ABC):
     def generator_loss(self, judged: Tensor) -> Tensor:
         """Loss of the generator from the opponent's scores ``(B, 1)`` of what it made."""
 
+    @property
+    def done_rounds(self) -> int:
+        """Rounds that are finished."""
+        return self.done_updates // self.fitting.generator_steps
+
     def make(self, noise: Tensor, labels: Tensor) -> Tensor:
         """Images ``(B, 3, R, R)`` in [-1, 1] from latent vectors ``(B, latent)``."""
         images: Tensor = self.generator(noise)
@@ -158,8 +166,8 @@ class Adversarial(LightningModule, ABC):
         return images if self.augment is None else self.augment(images)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """One round of updates; Lightning's own step count would count each optimizer's."""
-        losses = self._round(from_unit(batch["images"]), batch["labels"])
+        """Update once per network and batch; Lightning's own step count adds both networks'."""
+        losses = self._updates(from_unit(batch["images"]), batch["labels"])
         self.first_bad.note(torch.stack(list(losses.values())), self.done_updates)
         self.log_dict(
             {f"gan/{name}": loss.detach() for name, loss in losses.items()},
@@ -173,24 +181,32 @@ class Adversarial(LightningModule, ABC):
         if ends or self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
             self.first_bad.look(self.trainer.strategy, "generator update", _ADVICE)
 
-    def _round(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _updates(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Update the opponent and, at the end of a round, the generator; losses by name."""
         for_generator, for_opponent = self.both_optimizers()
-        for left in reversed(range(self.fitting.opponent_steps)):
-            with torch.set_grad_enabled(left == 0):  # the generator learns from the last alone
-                made = self.make(self.noise(len(real)), labels)
-            loss_opponent = self.opponent_loss(real, made.detach(), labels)
-            self._update(for_opponent, loss_opponent, self.opponent)
+        ends_round = (self.opponent_updates + 1) % self.fitting.opponent_steps == 0
+        with torch.set_grad_enabled(ends_round):  # the generator learns from the last alone
+            made = self.make(self.noise(len(real)), labels)
+        loss_opponent = self.opponent_loss(real, made.detach(), labels)
+        self._update(for_opponent, loss_opponent, self.opponent)
+        self.opponent_updates += 1
+        losses = {f"{self.OPPONENT}_loss": loss_opponent}
+        if not ends_round:
+            return losses
+        steps = self.fitting.generator_steps
+        if self.fitting.updates is not None:
+            steps = min(steps, self.fitting.updates - self.done_updates)
         self.opponent.requires_grad_(False)
-        for step in range(self.fitting.generator_steps):
+        for step in range(steps):
             if step:  # the first takes what the opponent has just seen
                 made = self.make(self.noise(len(real)), labels)
-            loss_generator = self.generator_loss(self.judge(made, labels))
-            self._update(for_generator, loss_generator)
+            losses["generator_loss"] = self.generator_loss(self.judge(made, labels))
+            self._update(for_generator, losses["generator_loss"])
             self.done_updates += 1
             if self.averaged is not None:
                 self.averaged.update(self.generator, self.done_updates)
         self.opponent.requires_grad_(True)
-        return {"generator_loss": loss_generator, f"{self.OPPONENT}_loss": loss_opponent}
+        return losses
 
     def _update(
         self, optimizer: LightningOptimizer, loss: Tensor, clipped: nn.Module | None = None
@@ -198,6 +214,9 @@ class Adversarial(LightningModule, ABC):
         optimizer.zero_grad()
         self.manual_backward(loss)
         if clipped is not None and self.fitting.clip is not None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:  # 16-mixed: gradients are up to 65,536 times as large
+                scaler.unscale_(optimizer.optimizer)
             torch.nn.utils.clip_grad_value_(clipped.parameters(), self.fitting.clip)
         optimizer.step()
 
@@ -271,6 +290,9 @@ class Adversarial(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator_updates"] = self.done_updates
+        checkpoint["opponent_updates"] = self.opponent_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.done_updates = checkpoint["generator_updates"]
+        # Checkpoints of format 2 hold whole rounds alone, and are sampled from, not resumed.
+        self.opponent_updates = checkpoint.get("opponent_updates", 0)

@@ -189,7 +189,7 @@ class CGAN(Adversarial):
             loss = F.relu(1 - of_real).mean() + F.relu(1 + of_made).mean()
         else:
             loss = cross_entropy(of_real, 1) + cross_entropy(of_made, 0)
-        if self.r1 and self.done_updates % self.r1_every == 0:
+        if self.r1 and self.done_rounds % self.r1_every == 0:
             alone = partial(self.opponent, labels=labels, alone=True)
             loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
         return loss

@@ -140,7 +140,7 @@ class DCGAN(Adversarial):
         loss = cross_entropy(self.judge(real, labels), 1) + cross_entropy(
             self.judge(made, labels), 0
         )
-        if self.r1 and self.done_updates % self.r1_every == 0:
+        if self.r1 and self.done_rounds % self.r1_every == 0:
             alone = partial(self.opponent, alone=True)
             loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
         return loss

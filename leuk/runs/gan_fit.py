@@ -30,13 +30,13 @@ from leuk.store.atomic import write_json
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of every GAN's key: raise it when fitting or sampling changes."""
 
 WEIGHTS = "gan.ckpt"
 
 FACTS = "fit.json"
-"""How long the fit took, on which device, on how many cells; ``whole`` if nothing stopped it."""
+"""Facts of the fit: seconds, device, images and generator updates; ``whole`` if never resumed."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -145,13 +145,15 @@ def _fit(
         gan.compile_networks()
     batches = CellBatches(
         data.bank,
-        rows,
+        # An epoch has as many generator updates whatever the batches of a round, as in the thesis:
+        # it shows each image once per opponent update of a round.
+        np.tile(rows, gan.fitting.opponent_steps),
         batch_size=cfg.gan_fit.batch_size,
         workers=cfg.data.workers,
         seed=cfg.seed,
     )
     trainer = _trainer(cfg, scratch, labels)
-    limit_epochs(trainer, gan, len(rows) // cfg.gan_fit.batch_size)
+    limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
     stopped = last_whole(scratch / "checkpoints")
     started = time.perf_counter()
     with told_of_memory("gan_fit.batch_size", cfg.gan_fit.batch_size):
@@ -161,6 +163,7 @@ def _fit(
         "whole": stopped is None,
         "device": describe(trainer, False)["name"],
         "cells": len(rows),
+        "updates": gan.done_updates,
     }
     write_json(target / FACTS, facts)
     trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
@@ -190,7 +193,14 @@ def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer
 
 
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
-    """Let the trainer plan no more epochs than the GAN's updates take, for the time left."""
+    """Let the trainer plan no more epochs than the GAN's updates take, for the time left.
+
+    Args:
+        trainer: its ``max_epochs`` is lowered.
+        gan: what is fitted.
+        batches: batches per epoch.
+    """
     if gan.fitting.updates is not None:
-        needed = math.ceil(gan.fitting.updates / max(1, batches * gan.fitting.generator_steps))
+        rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
+        needed = math.ceil(rounds * gan.fitting.opponent_steps / max(1, batches))
         trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)
