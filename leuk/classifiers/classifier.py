@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +19,7 @@ from torchmetrics.classification import BinaryAUROC
 from leuk.classifiers.optim import Group, Optim, build_optimizer, plateau_of, schedule_of
 from leuk.data.bank import Batch
 from leuk.errors import ConfigError, TrainingError
+from leuk.evaluate.prior_free import prior_free_loss
 from leuk.training.guard import EVERY, FirstBad
 from leuk.training.randomness import start_stream
 from leuk.training.stack import Stack
@@ -213,6 +213,13 @@ class Classifier(LightningModule, ABC):
         self.log("val/loss", loss, batch_size=len(batch["rows"]), sync_dist=True)
         self.log("val/auroc", self.val_auroc)
 
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/prior_free_loss``, see :func:`leuk.evaluate.prior_free.prior_free_loss`."""
+        _, logits, labels = self._each_once()
+        log_odds = (logits[:, 1].double() - logits[:, 0].double()).numpy()
+        # Equal in all processes; sync_dist keeps Lightning from warning.
+        self.log("val/prior_free_loss", prior_free_loss(log_odds, labels.numpy()), sync_dist=True)
+
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Keep the predictions of one batch; :meth:`collected` hands them over."""
         self._ask(batch)
@@ -229,17 +236,25 @@ class Classifier(LightningModule, ABC):
         Raises:
             TrainingError: a logit is not finite.
         """
+        rows, logits, labels = self._each_once()
+        if not bool(logits.isfinite().all()):
+            raise TrainingError(BROKEN)
+        scores = logits.double().softmax(dim=1)[:, 1]  # float32 would tie the surest cells at 1
+        return Predictions(rows, scores, labels)
+
+    def _each_once(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, logits and labels of the last pass, of all processes, on the CPU, rows ascending.
+
+        Each row stands once; the logits may be NaN.
+        """
         rows, logits, labels = (torch.cat(column) for column in zip(*self._asked, strict=True))
         if self.trainer.world_size > 1:
             rows, logits, labels = (self._gathered(x) for x in (rows, logits, labels))
         # A distributed sampler pads; the first of equal rows stands for all.
         order = rows.argsort(stable=True)
         rows, logits, labels = rows[order].cpu(), logits[order].cpu(), labels[order].cpu()
-        if not bool(logits.isfinite().all()):
-            raise TrainingError(BROKEN)
         first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
-        scores = logits.double().softmax(dim=1)[:, 1]  # float32 would tie the surest cells at 1
-        return Predictions(rows[first], scores[first], labels[first])
+        return rows[first], logits[first], labels[first]
 
     def _gathered(self, column: Tensor) -> Tensor:
         gathered = self.all_gather(column)
@@ -247,14 +262,17 @@ class Classifier(LightningModule, ABC):
         return gathered.flatten(0, 1)
 
     def _ask(self, batch: Batch) -> Tensor:
-        # While fitting, one view is enough to choose a checkpoint by.
-        fitting = self.trainer.state.fn == TrainerFn.FITTING
-        logits = self(batch["images"]).float() if fitting else self.asked(batch["images"])
+        logits = self.asked(batch["images"])
         self._asked.append((batch["rows"], logits, batch["labels"]))
         return logits
 
     def asked(self, images: Tensor) -> Tensor:
-        """Logits ``float32 (B, 2)`` as cells are judged: the mean over ``optim.test_views``."""
+        """Logits ``float32 (B, 2)`` of evaluation: the mean over ``optim.test_views`` views.
+
+        Every score comes from here: validation while fitting, test, ``leuk predict``, the exported
+        model. Explanations explain :meth:`forward`, the upright view alone, which has one layer
+        activation, one gradient and a cost that LIME and SHAP can pay.
+        """
         views = dihedral(images) if self.optim.test_views > 1 else [images]
         return torch.stack([self(view).float() for view in views]).mean(dim=0)
 

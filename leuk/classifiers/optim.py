@@ -25,15 +25,16 @@ class Optim:
         weight_decay: decoupled (AdamW, Loshchilov & Hutter 2019) where it is above 0; biases and
             the weights of normalisation layers have none.
         schedule: ``constant``; ``cosine``, to a hundredth at the last epoch; or ``plateau``, times
-            ``plateau_factor`` after ``plateau_patience`` epochs without a lower ``val/loss``, one
-            more where the model's ``stack`` is ``torch``.
+            ``plateau_factor`` after ``plateau_patience`` epochs without a lower ``val/loss``, as
+            published, one more where the model's ``stack`` is ``torch``; no small or strong form
+            uses it.
         warmup_epochs: over which the rate rises from 0, except under ``plateau``.
         plateau_factor: see ``schedule``.
         plateau_patience: see ``schedule``.
         label_smoothing: share of the truth spread over both classes (Szegedy et al. 2016).
         frozen_epochs: for which a pretrained backbone stays as it came.
-        test_views: 1, or 8 to average the logits of all flips and quarter turns when validation
-            and test cells are judged.
+        test_views: 1, or 8 to average the logits of all flips and quarter turns wherever images
+            are scored; explanations explain the upright view.
     """
 
     learning_rate: Positive = 1e-4

@@ -25,6 +25,10 @@ class FitConfig:
     """A logged validation figure."""
     mode: str = "min"
     """``min`` or ``max``: which direction of ``monitor`` is better."""
+    equal_updates: bool = False
+    """Whether an epoch draws as many images as there are real training images, whatever the
+    augmentation adds, so that all augmentations get equally many optimizer updates; otherwise an
+    epoch is a pass over all images, synthetic and repeated ones included."""
     standardise: bool = False
     """Whether images are standardised by the channel statistics of the training part."""
     compile: bool = False
@@ -211,7 +215,7 @@ SMALLEST = {
 }
 """The smallest value of each whole number of the schema."""
 
-MONITORS = {"val/loss": "min", "val/auroc": "max"}
+MONITORS = {"val/loss": "min", "val/prior_free_loss": "min", "val/auroc": "max"}
 """What a classifier logs of the validation part, and which direction of it is better."""
 
 _LONGEST_NAME = 100

@@ -1,7 +1,7 @@
 """Batches on the device: the loaders yield row numbers, the device gathers and augments."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,13 @@ class CellBatches(LightningDataModule):
         workers: loader processes; they do not change the order.
         seed: decides the order of the training rows, anew each epoch.
         transforms: changes training batches ``(B, 3, R, R)`` on the device.
+
+    Attributes:
+        images_per_epoch: training images drawn per epoch, see :class:`Draws`; None for a pass over
+            all of them.
     """
+
+    images_per_epoch: int | None = None
 
     def __init__(
         self,
@@ -57,23 +63,24 @@ class CellBatches(LightningDataModule):
         self._resident: PixelBank | None = None
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Training rows, shuffled by seed and epoch; a last short batch is dropped."""
+        """Training rows drawn by seed and epoch; a last short batch is dropped."""
         return self._loader(self.train, shuffle=True)
 
     def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[Tensor]:
         dataset = Rows(torch.from_numpy(rows))
         # Its order depends on seed and epoch alone, so a resumed run sees what it would have seen.
         # It pads the last batches when processes share it; predictions are de-duplicated by row.
-        sampler: DistributedSampler[Tensor] = DistributedSampler(
-            dataset,
-            num_replicas=self.trainer.world_size if self.trainer else 1,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            shuffle=shuffle,
-            seed=self.seed,
+        processes = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        draws = (self.images_per_epoch if shuffle else None) or len(rows)
+        sampler: DistributedSampler[Tensor] = (
+            Draws(dataset, draws, processes, rank, self.seed)
+            if shuffle
+            else DistributedSampler(dataset, processes, rank, shuffle=False)
         )
         return DataLoader(
             dataset,
-            batch_size=max(1, min(self.batch_size, len(rows)) // sampler.num_replicas),
+            batch_size=max(1, min(self.batch_size, draws) // processes),
             sampler=sampler,
             num_workers=self.workers,
             # Of its own: the loader would draw from the global one, more often without workers.
@@ -109,6 +116,43 @@ class Rows(Dataset[Tensor]):
 
     def __getitem__(self, position: int) -> Tensor:
         return self.rows[position]
+
+
+class Draws(DistributedSampler[Tensor]):
+    """A fixed number of draws per epoch from seeded permutations, one after the other.
+
+    Permutation c is of seed + c, and epoch e takes the positions from e * draws on of all
+    permutations in a row. So each image is drawn once before any is drawn again, across epochs, the
+    expected class balance of an epoch is that of ``dataset``, and the draws depend on seed and
+    epoch alone. With as many draws as images an epoch is one permutation, as
+    :class:`DistributedSampler` shuffles.
+
+    Args:
+        dataset: what is drawn from.
+        draws: per epoch, by all processes together.
+        processes: that share them; the first draws are repeated where they do not divide evenly.
+        rank: of this process.
+        seed: of the first permutation.
+    """
+
+    def __init__(
+        self, dataset: "Rows", draws: int, processes: int = 1, rank: int = 0, seed: int = 0
+    ) -> None:
+        super().__init__(dataset, processes, rank, seed=seed)
+        self.draws = draws
+        self.num_samples = -(-draws // processes)
+        self.total_size = self.num_samples * processes
+
+    def __iter__(self) -> Iterator[int]:
+        images, first = len(self.dataset), self.epoch * self.draws  # type: ignore[arg-type]
+        cycles = range(first // images, -(-(first + self.draws) // images))
+        permutations = [
+            torch.randperm(images, generator=torch.Generator().manual_seed(self.seed + cycle))
+            for cycle in cycles
+        ]
+        drawn = torch.cat(permutations)[first - cycles[0] * images :][: self.draws]
+        padded = torch.cat([drawn, drawn[: self.total_size - self.draws]])
+        return iter(padded[self.rank :: self.num_replicas].tolist())
 
 
 _CHUNK = 1024
@@ -229,6 +273,12 @@ class CNMCDataModule(CellBatches):
     def repeat(self, rows: npt.NDArray[np.int64]) -> None:
         """Show these training rows once more an epoch."""
         self.train = np.concatenate([self.train, rows])
+
+    def expected_epoch(self) -> dict[str, float]:
+        """Expected images of each class drawn per epoch, synthetic and repeated ones included."""
+        labels = self.bank.labels.numpy()[self.train]
+        share = (self.images_per_epoch or len(labels)) / len(labels)
+        return {label.folder: float((labels == label).sum() * share) for label in reversed(Label)}
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in [0, 1], of the real training cells."""

@@ -142,6 +142,9 @@ def _live(cfg: DictConfig, folder: Path, record: Record) -> None:
         data = _open_data(cfg, record)
     with _timed(record, "augmentation"):
         _augment(cfg, data, record)
+        if cfg.fit.equal_updates:
+            data.images_per_epoch = len(data.split.train)
+        record.data["epoch"] = data.expected_epoch()
     with _timed(record, "fit"):
         classifier = fitted_classifier(cfg, folder, data, record)
     with _timed(record, "test"):

@@ -51,7 +51,9 @@ def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
         callbacks: list[Callback] = [WeightEMA(0.9)] if averaged else []
         keep = ModelCheckpoint(folder, filename="{epoch:05d}", save_on_train_epoch_end=True)
         trainer = trainer_for(folder, [*callbacks, *more, keep], max_epochs=5)
-        trainer.fit(model, datamodule=Cells(moved=True), ckpt_path=resume, weights_only=True)
+        cells = Cells(moved=True)
+        cells.images_per_epoch = 20  # of 29: an epoch begins where the one before it ended
+        trainer.fit(model, datamodule=cells, ckpt_path=resume, weights_only=True)
         return model.state_dict()
 
     whole = fitted(tmp_path / "whole")
@@ -201,6 +203,8 @@ if __name__ == "__main__":
             trainer.test(model, datamodule=Cells(8, train=32), verbose=False)
             asked = model.collected()
             results |= {f"{key}_rows": asked.rows, f"{key}_scores": asked.scores}
+            trainer.validate(model, datamodule=Cells(8, train=32), verbose=False)
+            results[f"{key}_prior_free"] = trainer.callback_metrics["val/prior_free_loss"]
         if trainer.is_global_zero:
             torch.save(results, f"{folder}/{name}-{processes}.pt")
 """
@@ -234,6 +238,7 @@ def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_
     for key in ("same", "fitted"):
         assert one[f"{key}_rows"].tolist() == two[f"{key}_rows"].tolist() == list(range(32, 51))
     torch.testing.assert_close(one["same_scores"], two["same_scores"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(one["same_prior_free"], two["same_prior_free"], atol=1e-6, rtol=0)
     if name == "vit":  # no batch statistics, so two halves make the whole
         assert one["fitted_scores"].std() > 0.1
         torch.testing.assert_close(one["fitted_scores"], two["fitted_scores"], atol=1e-4, rtol=0)

@@ -53,11 +53,16 @@ def test_eight_views_are_all_turns_and_flips() -> None:
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
 
 
-def test_views_are_averaged_in_judging_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("during", ["fit", "validate", "test"])
+def test_views_are_averaged_wherever_images_are_scored(during: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = small("cnn", Optim(test_views=8)).eval()
+    model = small("cnn", Optim(1e-9, test_views=8)).eval()
     cells = Cells()
-    trainer_for(tmp_path).test(model, datamodule=cells, verbose=False)
+    if during == "fit":
+        trainer_for(tmp_path, max_epochs=1).fit(model, datamodule=cells)
+        model.eval()
+    else:
+        getattr(trainer_for(tmp_path), during)(model, datamodule=cells, verbose=False)
     images = cells.bank.gather(torch.tensor(cells.held), torch.device("cpu"))["images"]
     with torch.no_grad():
         mean = torch.stack([model(view) for view in dihedral(images)]).mean(0)

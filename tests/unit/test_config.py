@@ -70,7 +70,7 @@ WRONG = [
     ("model.resolution=32", "set data.resolution alone"),
     ("data.batch_size=1", "data.batch_size=1: it must be 2 or more"),
     ("fit.monitor=val/acc", "fit.monitor=val/acc: did you mean val/auroc?"),
-    ("fit.monitor=val/loss", "the worst epoch would be kept; set fit.mode=min"),
+    ("fit.monitor=val/auroc", "the worst epoch would be kept; set fit.mode=max"),
     ("trainer.accelerator=foo", "trainer: "),
     ("trainer.devices=foo", "trainer"),
     ("trainer=cpu trainer.devices=2", "trainer.devices=2: the devices of one host share a fit"),

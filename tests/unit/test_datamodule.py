@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
 from leuk.data.augment import Transforms
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CNMCDataModule
+from leuk.data.datamodule import CNMCDataModule, Draws, Rows
 from leuk.data.labels import Label
 from leuk.data.rules import Folds
 
@@ -50,6 +51,71 @@ def test_each_training_cell_once_an_epoch(data: CNMCDataModule) -> None:
     assert len(set(rows)) == len(rows)
     assert set(rows) <= set(data.split.train)
     assert len(data.split.train) - len(rows) < data.batch_size
+
+
+def drawn(
+    images: int, draws: int, epochs: int, processes: int = 1, seed: int = 5
+) -> list[list[int]]:
+    """Draws of each epoch, of all processes in their order, each epoch by new samplers."""
+    found: list[list[int]] = []
+    for epoch in range(epochs):
+        ranks = []
+        for rank in range(processes):
+            sampler = Draws(Rows(torch.arange(images)), draws, processes, rank, seed)
+            sampler.set_epoch(epoch)
+            ranks.append(list(sampler))
+            assert len(ranks[-1]) == len(sampler) == -(-draws // processes)
+        found.append([row for turn in zip(*ranks, strict=True) for row in turn])
+    return found
+
+
+@pytest.mark.parametrize(("images", "draws"), [(15, 10), (31, 10), (10, 10), (9, 14)])
+def test_no_image_is_drawn_again_before_all_were(images: int, draws: int) -> None:
+    stream = [row for epoch in drawn(images, draws, epochs=8) for row in epoch]
+    assert len(stream) == 8 * draws
+    for start in range(0, len(stream) - images + 1, images):
+        assert sorted(stream[start : start + images]) == list(range(images))
+    assert stream[:images] != sorted(stream[:images])
+    if len(stream) >= 2 * images:
+        assert stream[:images] != stream[images : 2 * images]
+
+
+def test_draws_are_shuffled_by_their_seed() -> None:
+    assert drawn(15, 10, 4, seed=5) == drawn(15, 10, 4, seed=5) != drawn(15, 10, 4, seed=6)
+
+
+@pytest.mark.parametrize("draws", [10, 11])
+def test_two_processes_share_the_draws_of_one(draws: int) -> None:
+    for one, two in zip(drawn(15, draws, 5), drawn(15, draws, 5, processes=2), strict=True):
+        # An odd one is evened out by the first.
+        assert two == one + one[: draws % 2]
+
+
+def test_as_many_draws_as_images_shuffle_as_torch_does() -> None:
+    rows = Rows(torch.arange(12))
+    for epoch, found in enumerate(drawn(12, 12, epochs=3)):
+        expected = DistributedSampler(rows, num_replicas=1, rank=0, seed=5)
+        expected.set_epoch(epoch)
+        assert found == list(expected)
+
+
+def test_epoch_of_equal_updates(data: CNMCDataModule) -> None:
+    real = len(data.split.train)
+    made = np.full((real // 2, 32, 32, 3), 200, np.uint8)
+    data.add_synthetic(made, np.full(len(made), int(Label.HEM)))
+    passes = len(data.train_dataloader())
+    data.images_per_epoch = real
+    assert len(data.train_dataloader()) == real // data.batch_size < passes
+    seen: set[int] = set()
+    for epoch in range(12):
+        rows = order(data, epoch)
+        assert len(rows) == real // data.batch_size * data.batch_size
+        seen |= set(rows)
+    assert seen == set(data.train)
+    expected = data.expected_epoch()
+    assert sum(expected.values()) == pytest.approx(real)
+    healthy = (data.bank.labels.numpy()[data.train] == Label.HEM).mean() * real
+    assert expected["hem"] == pytest.approx(healthy)
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])

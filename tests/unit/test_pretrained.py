@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_classifiers import Cells, trainer_for
 from torch import Tensor, nn
 
 from leuk.classifiers.optim import Optim
@@ -11,6 +12,7 @@ from leuk.classifiers.pretrained import Pretrained
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.explain.gradcam import GradCAM
+from leuk.training.averaging import WeightEMA
 
 TINY = "test_efficientnet"
 """timm's own network for tests; test_vit and test_convnext are its relatives."""
@@ -174,6 +176,44 @@ def test_frozen_backbone_keeps_its_statistics(monkeypatch: pytest.MonkeyPatch) -
         assert {p.requires_grad for p in model.backbone.parameters()} == {moves}
         model(torch.rand(4, 3, 32, 32))
         assert torch.equal(statistics, before) != moves
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_that_came_with_weights_stay(
+    frozen: bool, tmp_path: Path, weights: dict[str, Tensor]
+) -> None:
+    torch.save(weights, file := tmp_path / "some.pth")
+    optim = Optim(1e-2, frozen_epochs=1, test_views=8)
+    model = tiny(weights=str(file), optim=optim, frozen_statistics=frozen)
+    trainer_for(tmp_path, [WeightEMA(0.5)], max_epochs=2).fit(model, datamodule=Cells(14))
+    statistics = {k: v for k, v in model.backbone.state_dict().items() if "running" in k}
+    assert statistics
+    for name, value in statistics.items():
+        assert torch.equal(value, weights[name]) == frozen, name
+    # Its weights, scale and offset among them, learn all the same.
+    learned = model.backbone.state_dict()
+    assert not torch.equal(learned["bn1.weight"], weights["bn1.weight"])
+    assert not torch.equal(learned["conv_stem.weight"], weights["conv_stem.weight"])
+
+
+def test_weights_without_statistics_gather_some() -> None:
+    assert tiny().train().backbone.bn1.training
+    assert not tiny().eval().backbone.bn1.training
+
+
+def test_eight_views_unless_another_number_is_set(tmp_path: Path) -> None:
+    assert Pretrained(32, TINY, weights="none", side=32).optim.test_views == 8
+    assert tiny(optim=Optim()).optim.test_views == 1
+
+
+def test_checkpoint_from_before_frozen_statistics_is_read(tmp_path: Path) -> None:
+    model = tiny(optim=Optim())
+    old = dict(model.hparams)
+    del old["frozen_statistics"]
+    again = Pretrained(**old)
+    again.load_state_dict(model.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(again.eval().asked(images), model(images))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,413 @@
+"""Losses, optimizers, schedules and checkpoint criteria of classifiers, by hand-computed values.
+
+``Known`` spells its logits out in the pixels: an image of (red, green) 0 to 255 has the logits
+(gain log red, gain log green), so that with gain 1 its probability of leukemia is
+green / (red + green).
+"""
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback, Trainer
+from small_classifiers import small, trainer_for
+from torch import Tensor, nn
+
+from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.encoder import attention_off_cell, off_cell
+from leuk.classifiers.optim import Group, Optim, build_optimizer, schedule_of
+from leuk.classifiers.pretrained import Pretrained
+from leuk.config import conf_dir
+from leuk.config.schema import register
+from leuk.data.bank import PixelBank
+from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.errors import LeukError
+from leuk.evaluate.prior_free import prior_free_loss
+from leuk.grid.record import Record
+from leuk.training.averaging import move_average
+
+LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
+
+
+class Known(Classifier):
+    def __init__(self, optim: Optim = Optim(), cost: float = 0.0) -> None:
+        super().__init__(optim)
+        self.gain = nn.Parameter(torch.ones(1))
+        self.cost = cost
+
+    def features(self, images: Tensor) -> Tensor:
+        return (images[:, :2].mean(dim=(2, 3)) * 255).log()
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.gain * features
+
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self(images), self.gain.new_tensor(self.cost)
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        return nn.Identity()
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        return activations
+
+
+class Pixels(CellBatches):
+    """Images of one (red, green) each; the same ones train and validate, in order."""
+
+    def __init__(self, colors: list[tuple[int, int]], labels: list[int]) -> None:
+        pixels = np.zeros((len(labels), 4, 4, 3), np.uint8)
+        pixels[..., :2] = np.array(colors)[:, None, None]
+        rows = np.arange(len(labels))
+        super().__init__(PixelBank([pixels], np.array(labels)), rows, batch_size=len(labels))
+
+    def val_dataloader(self) -> Any:
+        return self._loader(self.train)
+
+
+TWO = Pixels([(5, 5), (1, 3)], [0, 1])
+"""Probabilities of leukemia 1/2 and 3/4, so losses ln 2 and ln 4/3."""
+
+
+def logged(model: Classifier, data: CellBatches, folder: Path) -> dict[str, float]:
+    """What one step and its validation log."""
+    trainer = trainer_for(folder, max_epochs=1)
+    trainer.fit(model, datamodule=data)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "weights", "cost", "expected"),
+    [
+        (0.0, (1.0, 1.0), 0.0, (LN2 + LN4 - LN3) / 2),
+        (0.0, (1.0, 1.0), 0.25, (LN2 + LN4 - LN3) / 2 + 0.25),
+        # The mean over images weighs each by its class.
+        (0.0, (2.0, 0.5), 0.0, (2 * LN2 + 0.5 * (LN4 - LN3)) / 2.5),
+        # Truths of 0.9 and 0.1.
+        (0.2, (1.0, 1.0), 0.0, (LN2 + 0.9 * (LN4 - LN3) + 0.1 * LN4) / 2),
+        (
+            0.2,
+            (2.0, 0.5),
+            0.0,
+            (1.8 * LN2 + 0.05 * LN2 + 0.45 * (LN4 - LN3) + 0.2 * LN4) / 2.5,
+        ),
+    ],
+    ids=["plain", "form", "weights", "smoothing", "both"],
+)
+def test_training_loss(
+    smoothing: float,
+    weights: tuple[float, float],
+    cost: float,
+    expected: float,
+    tmp_path: Path,
+) -> None:
+    model = Known(Optim(1e-9, label_smoothing=smoothing), cost)
+    model.weigh_by(weights)
+    found = logged(model, TWO, tmp_path)
+    assert found["train/loss"] == pytest.approx(expected, abs=1e-6)
+    # Validation knows neither weights nor smoothing nor costs.
+    assert found["val/loss"] == pytest.approx((LN2 + LN4 - LN3) / 2, abs=1e-6)
+
+
+def test_gradient_of_the_training_loss_is_that_of_the_mean(tmp_path: Path) -> None:
+    model = Known(Optim(1e-9))
+    gradients: list[float] = []
+    model.gain.register_hook(lambda gradient: gradients.append(float(gradient)))
+    logged(model, TWO, tmp_path)
+    # d/dgain of the mean of ln(1 + 1) and ln(1 + 3^-gain): equal logits have none.
+    assert gradients == [pytest.approx(-0.25 * LN3 / 2)]
+
+
+def test_prior_free_loss_by_hand() -> None:
+    # By symmetry the best shift puts +-1 around 0: the loss is that of one image, ln(1 + 1/e).
+    expected = math.log1p(math.exp(-1))
+    assert prior_free_loss(np.array([5.0, 7.0]), np.array([0, 1])) == pytest.approx(expected)
+    # Nine copies of an image change no mean of its class.
+    many = np.array([5.0] * 9 + [7.0])
+    assert prior_free_loss(many, np.array([0] * 9 + [1])) == pytest.approx(expected)
+    assert prior_free_loss(np.array([3.0, 3.0, 3.0]), np.array([0, 0, 1])) == pytest.approx(LN2)
+    # The wrong way around, a shift cannot help.
+    assert prior_free_loss(np.array([5.0, 7.0]), np.array([1, 0])) == pytest.approx(1 + expected)
+
+
+def test_prior_free_loss_is_least_at_its_shift() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 2, 60)
+    log_odds = random.normal(labels, 1.5) * 2 + 4
+
+    def at(shift: float) -> float:
+        losses = np.log1p(np.exp(-(2 * labels - 1) * (log_odds + shift)))
+        return float(losses[labels == 0].mean() + losses[labels == 1].mean()) / 2
+
+    best = min(at(shift) for shift in np.linspace(-15, 5, 20_001))
+    assert prior_free_loss(log_odds, labels) == pytest.approx(best, abs=1e-6)
+
+
+def test_prior_free_loss_does_not_move_with_a_constant() -> None:
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 2, 80)
+    # Binary fractions, to which whole numbers are added without rounding.
+    log_odds = np.round(random.normal(2 * labels, 3) * 1024) / 1024
+    losses = {prior_free_loss(log_odds + constant, labels) for constant in (0, -3, 8, 500)}
+    assert len(losses) == 1
+
+
+@pytest.mark.parametrize(
+    ("log_odds", "labels"), [([0.0, math.nan], [0, 1]), ([0.0, math.inf], [0, 1]), ([0.0], [1])]
+)
+def test_prior_free_loss_of_what_has_none(log_odds: list[float], labels: list[int]) -> None:
+    assert math.isnan(prior_free_loss(np.array(log_odds), np.array(labels)))
+
+
+def test_logged_criterion_is_of_the_whole_validation_set(tmp_path: Path) -> None:
+    # Log odds 0 and ln 9, in two batches of one class each; the best shift is -ln 3.
+    data = Pixels([(5, 5), (1, 9)], [0, 1])
+    data.batch_size = 1
+    found = logged(Known(Optim(1e-9)), data, tmp_path)
+    assert found["val/prior_free_loss"] == pytest.approx(math.log(4 / 3), abs=1e-6)
+    assert found["val/loss"] == pytest.approx((LN2 + math.log(10 / 9)) / 2, abs=1e-6)
+    # Nine times the odds for all, as training on nine times the leukemic images gives.
+    shifted = Pixels([(5, 45), (1, 81)], [0, 1])
+    found_shifted = logged(Known(Optim(1e-9)), shifted, tmp_path)
+    assert found_shifted["val/prior_free_loss"] == pytest.approx(found["val/prior_free_loss"])
+    assert found_shifted["val/loss"] > 1.7 * found["val/loss"]
+
+
+def test_attention_loss_is_its_weight_times_the_attention_off_the_cell() -> None:
+    images = torch.zeros(2, 3, 32, 32)
+    images[..., 8:24, 8:24] = 0.5
+    labels = torch.tensor([0, 1])
+    for name, changes in (("vit", {}), ("hybrid", {})):
+        torch.manual_seed(0)
+        model = small(name, attention_loss=0.25, **changes).eval()
+        attentions = model.attention(images).detach()  # (B, depth, heads, 1 + N, 1 + N)
+        patch = int(32 / math.sqrt(attentions.shape[-1] - 1))
+        outside = off_cell(images, patch, patch)
+        by_hand = sum(
+            float(attentions[b, d, h, 0, 1 + n] * outside[b, n])
+            for b in range(2)
+            for d in range(attentions.shape[1])
+            for h in range(attentions.shape[2])
+            for n in range(outside.shape[1])
+        ) / (2 * attentions.shape[1] * attentions.shape[2])
+        assert float(model.training_logits(images, labels)[1]) == pytest.approx(0.25 * by_hand)
+        assert 0 < by_hand < 1
+        off = attention_off_cell(list(attentions.unbind(dim=1)), outside)
+        assert float(off) == pytest.approx(by_hand)
+
+
+def test_optimizer_gets_its_settings() -> None:
+    matrix, vector, other = (nn.Parameter(torch.ones(*s)) for s in ((2, 2), (2,), (3, 3)))
+    optim = Optim(learning_rate=0.02, weight_decay=0.3)
+    optimizer = build_optimizer(optim, [Group([matrix, vector]), Group([other], scale=0.1)])
+    found = [(g["lr"], g["weight_decay"], g["betas"], g["params"]) for g in optimizer.param_groups]
+    assert [group[:3] for group in found] == [
+        (0.02, 0.3, (0.9, 0.999)),
+        (0.02, 0.0, (0.9, 0.999)),
+        (pytest.approx(0.002), 0.3, (0.9, 0.999)),
+    ]
+    assert [group[3][0] is p for group, p in zip(found, (matrix, vector, other), strict=True)]
+    assert not any(group["amsgrad"] or group["maximize"] for group in optimizer.param_groups)
+
+
+def test_first_step_moves_by_the_rate_and_decays_what_it_should() -> None:
+    matrix, vector = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
+    optimizer = build_optimizer(Optim(0.1, weight_decay=0.5), [Group([matrix, vector])])
+    (4 * matrix - 3 * vector).sum().backward()
+    optimizer.step()
+    # Adam's first step is the rate against the gradient; decay takes 0.1 * 0.5 before.
+    assert float(matrix.detach()) == pytest.approx(1 - 0.05 - 0.1, abs=1e-6)
+    assert float(vector.detach()) == pytest.approx(1 + 0.1, abs=1e-6)
+
+
+def test_without_decay_none_is_applied() -> None:
+    weight = nn.Parameter(torch.ones(1, 1))
+    optimizer = build_optimizer(Optim(0.1), [Group([weight])])
+    weight.sum().backward()
+    optimizer.step()
+    assert float(weight.detach()) == pytest.approx(0.9, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # Ten steps of warm-up, then 0.01 + 0.99 (1 + cos(pi done)) / 2 of 100 steps.
+        ("cosine", {0: 1 / 11, 9: 10 / 11, 10: 1.0, 35: 0.855018, 60: 0.505, 110: 0.01}),
+        ("constant", {0: 1 / 11, 9: 10 / 11, 10: 1.0, 60: 1.0, 110: 1.0}),
+    ],
+)
+def test_rates_of_steps(schedule: str, expected: dict[int, float]) -> None:
+    optim = Optim(0.5, schedule=schedule, warmup_epochs=1.0)  # type: ignore[arg-type]
+    weights = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
+    groups = [Group(weights[:1]), Group(weights[1:], scale=0.1)]
+    optimizer = build_optimizer(optim, groups)
+    changing = schedule_of(optim, optimizer, epochs=11, steps=110)
+    for step in range(111):
+        if step in expected:
+            rates = [group["lr"] for group in optimizer.param_groups]
+            assert rates == pytest.approx([0.5 * expected[step], 0.05 * expected[step]], rel=1e-5)
+        optimizer.step()
+        changing.step()
+
+
+def test_rates_change_with_every_step_of_a_fit(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    class Note(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    data = Pixels([(5, 5), (1, 3)], [0, 1])
+    data.batch_size = 1
+    model = Known(Optim(1e-3, schedule="cosine"))
+    trainer_for(tmp_path, [Note()], max_epochs=2).fit(model, datamodule=data)
+    # Four steps: done 0, 1/4, 1/2, 3/4.
+    shares = [1.0, 0.855018, 0.505, 0.154982]
+    assert rates == pytest.approx([1e-3 * share for share in shares], rel=1e-5)
+
+
+def test_plateau_follows_a_falling_loss_and_lowers_the_rate_at_a_standing_one() -> None:
+    model = Known(Optim(1.0, schedule="plateau", plateau_factor=0.25, plateau_patience=1))
+    optimizer = model.configure_optimizers()
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    rates = []
+    for loss in (0.9, 0.8, 0.7, 0.75, 0.74, 0.73, 0.6, 0.5):
+        figures = {"val/loss": torch.tensor(loss), "val/auroc": torch.tensor(0.5)}
+        model._trainer = SimpleNamespace(callback_metrics=figures)  # type: ignore[assignment]
+        model.on_train_epoch_end()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[:3] == [1.0] * 3
+    assert rates[-1] == 0.25
+    assert 0.25 in rates[3:6]
+
+
+def test_average_by_hand() -> None:
+    past = {"weight": torch.zeros(1), "count": torch.tensor([3])}
+    now = {"weight": torch.ones(1), "count": torch.tensor([7])}
+    # The ramp (1 + n) / (10 + n) is 0.1 before the first update, and above 0.8 from 35 on.
+    move_average(past, now, decay=0.8, updates=0)
+    assert float(past["weight"]) == pytest.approx(0.9)
+    assert int(past["count"]) == 7
+    move_average(past, {**now, "weight": torch.full((1,), 2.0)}, decay=0.8, updates=1000)
+    assert float(past["weight"]) == pytest.approx(0.8 * 0.9 + 0.2 * 2)
+
+
+def test_frozen_epochs_move_the_head_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    optim = Optim(1e-2, weight_decay=0.1, frozen_epochs=1)
+    model = Pretrained(32, "test_efficientnet", weights="none", side=32, optim=optim)
+    states: list[dict[str, Tensor]] = []
+
+    class Note(Callback):
+        def on_train_epoch_start(self, *_: Any) -> None:
+            states.append({k: v.clone() for k, v in model.state_dict().items()})
+
+        on_fit_end = on_train_epoch_start
+
+    data = Pixels([(5, 5), (1, 3), (200, 9), (7, 80)], [0, 1, 0, 1])
+    data.bank = PixelBank(
+        [np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)], np.arange(4) % 2
+    )
+    trainer_for(tmp_path, [Note()], max_epochs=2).fit(model, datamodule=data)
+    start, frozen, end = states
+
+    def moved(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> set[bool]:
+        return {not torch.equal(before[k], after[k]) for k in before if k.startswith(part)}
+
+    assert moved(start, frozen, "backbone") == {False}
+    assert moved(start, frozen, "head") == {True}
+    assert True in moved(frozen, end, "backbone")
+
+
+@pytest.mark.parametrize("recipe", ["small", "strong", "thesis"])
+@pytest.mark.parametrize("model", ["cnn", "vit", "hybrid", "pretrained"])
+def test_criterion_of_each_recipe(model: str, recipe: str) -> None:
+    register()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        fit = compose("train", [f"model={model}", f"recipe={recipe}"]).fit
+    published = {"cnn": "val/loss", "hybrid": "val/loss", "vit": "val/auroc"}
+    if recipe == "thesis":
+        monitor = published.get(model, "val/auroc")
+        assert (fit.monitor, fit.equal_updates) == (monitor, False)
+    else:
+        assert (fit.monitor, fit.equal_updates) == ("val/prior_free_loss", True)
+    assert fit.mode == ("max" if fit.monitor == "val/auroc" else "min")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fit of the real command line, without the evaluation after it."""
+
+    data: CNMCDataModule
+    classifier: Classifier
+    record: Record
+    folder: Path
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        kept: dict[str, Any] = torch.load(self.folder / "checkpoints/best.ckpt", weights_only=True)
+        return kept
+
+    @property
+    def logged(self) -> list[dict[str, str]]:
+        """Validation rows of the log, one per epoch."""
+        with (self.folder / "log/metrics.csv").open() as file:
+            return [row for row in csv.DictReader(file) if row["val/prior_free_loss"]]
+
+
+@pytest.fixture
+def fit(leuk: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fit]:
+    def run(*overrides: str) -> Fit:
+        fits: list[Fit] = []
+
+        def keep(cfg: Any, folder: Path, data: Any, classifier: Any, record: Record) -> None:
+            fits.append(Fit(data, classifier, record, folder))
+            raise LeukError("nothing is evaluated")
+
+        monkeypatch.setattr("leuk.runs.cell_run.judge", keep)
+        leuk("train", "explain=none", *overrides)
+        (done,) = fits
+        return done
+
+    return run
+
+
+def test_class_weights_and_statistics_of_training_images_reach_the_fit(
+    fit: Callable[..., Fit],
+) -> None:
+    done = fit("name=weights", "augmentation=class_weights", "fit.epochs=4")
+    rows = done.data.split.train
+    healthy, leukemic = np.bincount(done.data.bank.labels.numpy()[rows])
+    kept = done.checkpoint["state_dict"]
+    by_hand = [len(rows) / (2 * healthy), len(rows) / (2 * leukemic)]
+    assert by_hand[0] > 1 > by_hand[1]
+    assert kept["class_weights"].tolist() == pytest.approx(by_hand)
+    pixels = done.data.dataset.data[rows] / 255
+    np.testing.assert_allclose(kept["mean"].flatten(), pixels.mean(axis=(0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(kept["std"].flatten(), pixels.std(axis=(0, 1, 2)), rtol=1e-5)
+    everything = done.data.dataset.data / 255
+    assert not np.allclose(kept["mean"].flatten(), everything.mean(axis=(0, 1, 2)), rtol=1e-5)
+    # The best weights are those of the epoch with the least criterion.
+    losses = [float(row["val/prior_free_loss"]) for row in done.logged]
+    assert done.checkpoint["epoch"] == losses.index(min(losses))
+    for key, value in done.classifier.state_dict().items():
+        assert torch.equal(value, kept[key]), key
+
+
+def test_updates_are_equal_whatever_is_added(fit: Callable[..., Fit]) -> None:
+    for augmentation in ("none", "oversample"):
+        done = fit(f"name={augmentation}", f"augmentation={augmentation}", "fit.epochs=1")
+        images = len(done.data.split.train)
+        assert done.checkpoint["global_step"] == images // 16
+        assert len(done.data.train) // 16 > images // 16 or augmentation == "none"
+        epoch = done.record.data["epoch"]
+        assert sum(epoch.values()) == pytest.approx(images)
+        assert (epoch["all"] == pytest.approx(epoch["hem"])) == (augmentation == "oversample")
