@@ -22,6 +22,7 @@ REPORTED = (
     "insertion_minus_deletion_blur_over_random",
     "infidelity",
     "sensitivity",
+    "randomised_similarity",
     "randomised_spearman",
     "randomised_absolute",
     "area_border",
@@ -62,9 +63,9 @@ def save_checks(
 
     Returns:
         For the record: by method ``measures`` (each of :data:`REPORTED` that it has, with
-        ``value``, ``low`` and ``high``) and ``passes_randomisation``; and what is of all methods
-        together: ``controls``, the same of maps that ignore the model, ``agreement`` and
-        ``tables``.
+        ``value``, ``low``, ``high``, ``cells`` and ``subjects``) and ``passes_randomisation``; and
+        what is of all methods together: ``controls``, the same of maps that ignore the model,
+        ``agreement`` and ``tables``.
     """
     for name in TABLES:
         write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
@@ -87,7 +88,7 @@ def save_checks(
 
 def _said(found: Mapping[str, Any]) -> dict[str, Any]:
     measures = {
-        name: {bound: found["measures"][name][bound] for bound in ("value", "low", "high")}
+        name: found["measures"][name]
         for name in REPORTED
         if found["measures"].get(name, {}).get("value") is not None
     }
@@ -99,7 +100,8 @@ def _save_curves(path: Path, checked: Checked, title: str) -> None:
     ways = list(dict.fromkeys(checked.curves["hide"]))
     figure = Figure(figsize=(4.2 * len(ways) + 2.0, 6.6), layout="constrained")
     figure.suptitle(
-        f"{title}\nprobability of the predicted class, mean over subjects",
+        f"{title}\nprobability of the predicted class, mean over patients of a sample that is "
+        "balanced by outcome",
         fontsize=11,
         parse_math=False,
     )

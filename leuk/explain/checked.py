@@ -15,8 +15,8 @@ from leuk.evaluate.vectors import Floats
 from leuk.explain.explainer import Attribution
 from leuk.explain.faithfulness import Curves
 from leuk.explain.perturb import Hide
-from leuk.explain.randomisation import Cascade
-from leuk.explain.subject_means import ANY, SubjectMeans
+from leuk.explain.randomisation import CHANGED_BELOW, Cascade
+from leuk.explain.subject_means import ANY, Mean, SubjectMeans
 
 _SHARES = (
     "deletion_",
@@ -68,7 +68,8 @@ class Checked:
     Attributes:
         methods: a line a method: ``method``, ``control``, ``unit``, ``signed``, ``cells`` (all of
             them), ``degenerate`` (of these, left out of every other number), ``seconds_per_image``
-            and ``passes_randomisation`` (None where it was not tried).
+            and ``passes_randomisation`` (see :func:`passes_randomization`; None where it was not
+            tried).
         measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % over subjects),
             ``cells`` and ``subjects`` (that had a value).
         curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
@@ -119,10 +120,10 @@ def tabulated(
         means: over the subjects of the cells.
     """
     return Checked(
-        methods=pd.DataFrame([_line(name, it) for name, it in measured.items()]),
+        methods=pd.DataFrame([_line(name, it, means) for name, it in measured.items()]),
         measures=pd.DataFrame(
             [
-                {"method": name, "measure": measure, **asdict(means.of(values, _bounds(measure)))}
+                {"method": name, "measure": measure, **asdict(_mean(measure, values, means))}
                 for name, it in measured.items()
                 for measure, values in it.numbers.items()
             ]
@@ -147,8 +148,29 @@ def tabulated(
     )
 
 
-def _line(name: str, it: Measured) -> dict[str, Any]:
+def passes_randomization(similarity: Mean) -> bool | None:
+    """Decide the randomization test of a method from its interval over patients.
+
+    Args:
+        similarity: of its maps to those of the random copy, in [0, 1].
+
+    Returns:
+        True where the whole interval is below :data:`leuk.explain.randomisation.CHANGED_BELOW`,
+        False where none of it is, and None where the patients do not decide: the interval holds the
+        limit, or there are fewer than two patients.
+    """
+    if similarity.high < CHANGED_BELOW:
+        return True
+    return False if similarity.low >= CHANGED_BELOW else None
+
+
+def _mean(measure: str, values: Floats, means: SubjectMeans) -> Mean:
+    return means.of(values, _bounds(measure))
+
+
+def _line(name: str, it: Measured, means: SubjectMeans) -> dict[str, Any]:
     count = len(it.attribution.maps)
+    similarity = it.numbers.get("randomised_similarity")
     return {
         "method": name,
         "control": it.control,
@@ -157,7 +179,9 @@ def _line(name: str, it: Measured) -> dict[str, Any]:
         "cells": count,
         "degenerate": int(it.attribution.degenerate.sum()),
         "seconds_per_image": it.attribution.seconds / count,
-        "passes_randomisation": it.cascade.passes if it.cascade else None,
+        "passes_randomisation": None
+        if similarity is None
+        else passes_randomization(_mean("randomised_similarity", similarity, means)),
     }
 
 

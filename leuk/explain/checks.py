@@ -13,12 +13,14 @@ Takes attributions that were made before and gives tables. What a measure means:
 | ``sensitivity`` | how far the map moves, in its own lengths, when the pixels hardly do | low |
 | ``randomised_spearman`` | size of the rank correlation with the map of a random copy | low |
 | ``randomised_absolute`` | the same of maps without their sign | low |
+| ``randomised_similarity`` | the larger of the last two; it decides the randomization test | low |
 | ``randomised_ssim`` | structural similarity of the same two maps | low |
 | ``positive_border`` and so on | share of positive attribution there | |
 | ``area_border`` and so on | share of the area there | |
 | ``positive_border_ratio`` and so on | the one over the other; 1 is what chance gives | |
 
-and what the method says of itself. See :mod:`leuk.explain.faithfulness`,
+and what the method says of itself. Means are over patients of a sample that is balanced by outcome:
+errors weigh more in it than among all test images. See :mod:`leuk.explain.faithfulness`,
 :mod:`leuk.explain.randomisation` and :mod:`leuk.explain.regions`.
 """
 
@@ -73,10 +75,10 @@ class CheckSettings:
     steps: Count = 16
     removals: Count = 32
     band: Share = BAND
-    sensitivity_cells: CountOrZero = 4
+    sensitivity_cells: CountOrZero = 24
     sensitivity_samples: Count = 4
     sensitivity_radius: Positive = 0.02
-    randomised_cells: CountOrZero = 8
+    randomised_cells: CountOrZero = 24
     stages: Count = 4
     draws: Count = 1000
     batch_size: Count = 64
@@ -189,6 +191,7 @@ class _Cells:
         if cascade is not None:
             values["randomised_spearman"] = np.abs(cascade.spearman[-1])
             values["randomised_absolute"] = np.abs(cascade.absolute[-1])
+            values["randomised_similarity"] = cascade.similarity
             values["randomised_ssim"] = cascade.ssim[-1]
         values |= region_shares(maps, self.regions)
         values |= {name: it.double().numpy() for name, it in found.checks.items()}

@@ -8,7 +8,7 @@ from leuk.classifiers.classifier import Classifier
 from leuk.explain.cohort import Cohort
 from leuk.explain.explainer import Attribution
 from leuk.explain.overlays import drawn_of, save_overlays
-from leuk.explain.panels import captions, save_cohort, save_panels
+from leuk.explain.panels import captions, sampled, save_cohort, save_panels
 from leuk.explain.thesis_figures import save_figure_9, save_figure_10, save_figure_11
 
 
@@ -37,7 +37,7 @@ def draw_all(
         _one_method(folder / f"{name}.png", name, cohort, maps, title)
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     pictures = save_panels(folder, cohort, drawn, title)
-    words = f"{title}\naverage maps over {len(cohort.cells)} explained cells, by outcome"
+    words = f"{title}\naverage maps of {sampled(cohort)}, by outcome"
     save_cohort(folder / "cohort.png", cohort, found, words)
     return [*pictures, "cohort.png", *_of_the_thesis(folder, title, classifier, cohort, found)]
 
@@ -70,7 +70,7 @@ def _of_the_thesis(
         save_figure_9(folder / written[-1], classifier, cohort, title)
     if shap:
         written.append("figure_10.png")
-        words = f"{title}\nSHAP values of healthy and leukemic cells, but for the outermost 0.1 %"
+        words = f"{title}\nSHAP values, but for the outermost 0.1 %, of {sampled(cohort)}"
         save_figure_10(folder / written[-1], cohort, shap, words)
     if lime:
         written.append("figure_11.png")

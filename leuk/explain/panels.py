@@ -138,6 +138,13 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
     canvas.save(path)
 
 
+def sampled(cohort: Cohort) -> str:
+    """Describe the images that a mean is over: of labelled ones, that they are no random sample."""
+    if cohort.outcomes == [UNKNOWN]:
+        return f"{len(cohort.cells)} images without labels"
+    return f"{len(cohort.cells)} test images, balanced by outcome: not the test population"
+
+
 def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
     """The mean map of each outcome, ``(outcomes, R, R)``, per pixel whatever the method's unit.
 

@@ -23,8 +23,8 @@ from leuk.explain.perturb import cell_mask
 from leuk.training.initial import glorot
 
 CHANGED_BELOW = 0.5
-"""A mean rank correlation below this is another map: it shares less than a quarter of the variance
-of the ranks."""
+"""A map whose mean rank correlation is below this has changed: the two share less than a quarter of
+the variance of the ranks."""
 
 _SAMPLE = 32
 """Cells that give new layers their batch statistics."""
@@ -56,12 +56,6 @@ class Cascade:
         A map turned upside down is the same picture, and so is one whose sign alone has changed.
         """
         return np.asarray(np.maximum(np.abs(self.spearman[-1]), np.abs(self.absolute[-1])))
-
-    @property
-    def passes(self) -> bool | None:
-        """Whether mean :attr:`similarity` is below :data:`CHANGED_BELOW`; None if there is none."""
-        found = self.similarity[np.isfinite(self.similarity)]
-        return bool(found.mean() < CHANGED_BELOW) if len(found) else None
 
 
 def cascades(

@@ -27,6 +27,8 @@ class Measured:
     value: float
     low: float | None
     high: float | None
+    cells: int = 0
+    subjects: int = 0
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def _of_record(sweep: Path, line: str, record: Record) -> Iterator[Explained]:
 
 def _alt(line: str, method: str, said: dict[str, object]) -> str:
     count, blank = said.get("cells"), said.get("degenerate")
-    of_cells = f"{count} test cells" if isinstance(count, int) else "cells"
+    of_cells = f"{count} test cells, balanced by outcome," if isinstance(count, int) else "cells"
     empty = f"; {blank} maps are degenerate" if isinstance(blank, int) and blank else ""
     return f"{method} of {line}: where {of_cells} speak for leukemia and where against{empty}."
 

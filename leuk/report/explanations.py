@@ -17,23 +17,40 @@ _TOGETHER = "cohort"
 _CELLS = "cells"
 """Folder of the pictures of single cells, below that of the explanations."""
 
+_CONTROL = "control: "
+"""Begins the names of controls in tables."""
+
 _GAIN = "insertion_minus_deletion_blur"
 
 NOTES = """\
-Cells: test cells, of all runs of the line. Degenerate: maps that are constant or hold no number;
-they count in nothing else. Seconds: of one cell, on the device of the run. R² and stability (rank
-correlation over seeds) are LIME's; additivity error is SHAP's, the distance of a map's sum from
-what it should be, as a share of the range of the log-odds asked for."""
+Cells: test cells, of all runs of the line, balanced by outcome (true and false positives and
+negatives take turns): means and mean maps describe this sample, in which errors are far more
+frequent than in the test population. Degenerate: maps that are constant or hold no number;
+they count in nothing else. Seconds: of one cell, on the device of the run. Stability (rank
+correlation over seeds) is LIME's."""
 
 MEASURED = """\
-Maps are turned toward the class the model called. Insertion - deletion: mean probability of it
-while the cell's pixels come, highest first, less that while they go; blurred where they are hidden.
+Every figure is of the balanced sample. Maps are turned toward the class the model called.
+Insertion - deletion: mean probability of it while the cell's pixels come, highest first, less that
+while they go; blurred where they are hidden.
 Over random: less that of random blobs on the same cell. Infidelity: share of what removing squares
 does that the map does not foretell. Border: share of positive attribution in the band at the cell's
 rim, a tenth of its diameter wide, beside the share of the image that the band has; over area: one
-by the other, 1 is what chance gives. Randomised: rank correlation with the map of the same model
-with random weights; a map that stays as it was (0.5 or more) fails. Controls ignore the model.
-95 % intervals are over persons; of several runs the mean is given."""
+by the other, 1 is what chance gives. Sensitivity: the largest relative change of the map under
+small noise on the cell's pixels; low is good. Randomized: size of the rank correlation with the
+map of the same model with random weights. A method passes where the whole interval is below 0.5,
+FAILS where none of it is, and is undecided in between. Records of before the interval give the
+mean, and a verdict by the mean alone. Images (patients): those of this test, summed over the runs.
+Controls ignore the model. 95 % intervals resample whole patients; of several runs the mean is
+given."""
+
+SANITY = """\
+Sanity checks: no evidence that a map is right, as each holds whatever the map says unless something
+is broken. Additivity error is SHAP's: the distance of a map's sum from what it should be, as a
+share of the range of the log-odds seen; of regions and patches it is 0 by construction up to
+rounding, of pixels it falls with the number of draws. R² is LIME's, weighted, on the samples that
+its linear model was fitted to: many samples of few parts make it high. Sensitivity of controls,
+which ignore the model: 0 where the map ignores the pixels' values too."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +94,37 @@ class _Found:
         return mean(values) if values else None
 
     @property
+    def control(self) -> bool:
+        """Whether its maps ignore the model."""
+        return self.method.startswith(_CONTROL)
+
+    @property
+    def randomized(self) -> tuple[float | None, float | None, float | None]:
+        """Similarity to maps of random weights; in older records the signed maps' alone."""
+        found = self.figure("randomised_similarity")
+        return self.figure("randomised_spearman") if found[0] is None else found
+
+    @property
+    def explained_again(self) -> str:
+        """Images of the randomization test and their patients, empty in older records."""
+        found = [run.get("measures", {}).get("randomised_similarity", {}) for run in self.runs]
+        cells, subjects = (sum(one.get(key, 0) for one in found) for key in ("cells", "subjects"))
+        return f"{cells} ({subjects})" if cells else ""
+
+    @property
     def passes(self) -> str:
-        """``passes`` or ``fails`` the randomisation test; of several runs, how many."""
+        """``passes``, ``FAILS`` or ``undecided`` of the randomization test; how many runs pass."""
         tried = [run.get("passes_randomisation") for run in self.runs]
         known = [one for one in tried if one is not None]
+        # The interval came with this measure: without a verdict, it held the limit.
+        undecided = sum(
+            one is None and "randomised_similarity" in run.get("measures", {})
+            for one, run in zip(tried, self.runs, strict=True)
+        )
+        if undecided and not known:
+            return "undecided"
+        if undecided:
+            return f"{sum(known)} of {len(known) + undecided} pass, {undecided} undecided"
         if not known:
             return ""
         if len(known) == 1:
@@ -105,6 +149,8 @@ def explanations_section(groups: Sequence[Group]) -> Section:
         parts += ["## Are they right?", _measures(measured), MEASURED]
     else:
         parts.append("Whether they are right was not measured; `leuk explain run=FOLDER` does it.")
+    if sanity := _sanity(methods, measured):
+        parts += ["## Sanity checks", sanity, SANITY]
     parts.append(_pictures(groups))
     return Section("explanations", "Explanations", tuple(parts), _table(methods, measured))
 
@@ -128,13 +174,12 @@ def _controls(group: Group) -> Iterator[_Found]:
     of_runs = [record.explanations[_TOGETHER].get("controls", {}) for record in _records(group)]
     for name in dict.fromkeys(name for controls in of_runs for name in controls):
         runs = tuple(controls[name] for controls in of_runs if name in controls)
-        yield _Found(group.title, f"control: {name}", runs, "")
+        yield _Found(group.title, f"{_CONTROL}{name}", runs, "")
 
 
 def _overview(methods: Sequence[_Found]) -> Grid:
     header = (
-        "line", "method", "cells", "degenerate", "s a cell", "R²", "stability", "additivity error",
-        "picture",
+        "line", "method", "cells", "degenerate", "s a cell", "stability", "picture",
     )  # fmt: skip
     rows = [
         (
@@ -143,7 +188,7 @@ def _overview(methods: Sequence[_Found]) -> Grid:
             str(sum(run["cells"] for run in found.runs)),
             str(sum(run["degenerate"] for run in found.runs)),
             "" if found.pace is None else f"{found.pace:.3g}",
-            *(_number(found.own(check)) for check in ("r2", "stability", "additivity_error")),
+            _number(found.own("stability")),
             f"[picture]({found.picture})",
         )
         for found in methods
@@ -154,7 +199,8 @@ def _overview(methods: Sequence[_Found]) -> Grid:
 def _measures(measured: Sequence[_Found]) -> Grid:
     header = (
         "line", "method", "insertion - deletion", "over random", "infidelity", "border (area)",
-        "border over area", "background over area", "randomised", "verdict",
+        "border over area", "background over area", "sensitivity", "randomized", "verdict",
+        "images (patients)",
     )  # fmt: skip
     rows = [
         (
@@ -166,12 +212,32 @@ def _measures(measured: Sequence[_Found]) -> Grid:
             _beside(found),
             interval_text(*found.figure("positive_border_ratio")),
             interval_text(*found.figure("positive_background_ratio")),
-            _number(found.figure("randomised_spearman")[0]),
+            "" if found.control else interval_text(*found.figure("sensitivity")),
+            interval_text(*found.randomized),
             found.passes,
+            found.explained_again,
         )
         for found in measured
     ]
     return Grid(header, tuple(rows))
+
+
+def _sanity(methods: Sequence[_Found], measured: Sequence[_Found]) -> Grid | None:
+    """Measures that hold by construction; None where no record has any."""
+    controls = [found for found in measured if found.control]
+    rows = [
+        (
+            found.line,
+            found.method,
+            _number(found.own("r2")),
+            _number(found.own("additivity_error")),
+            interval_text(*found.figure("sensitivity")) if found.control else "",
+        )
+        for found in (*methods, *controls)
+    ]
+    rows = [row for row in rows if any(row[2:])]
+    header = ("line", "method", "R²", "additivity error", "sensitivity of a control")
+    return Grid(header, tuple(rows)) if rows else None
 
 
 def _beside(found: _Found) -> str:

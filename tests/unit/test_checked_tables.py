@@ -1,6 +1,7 @@
 """What checks of explanations come to: tables, intervals, what is left out and refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import Tensor
 from leuk.classifiers.cnn import CNN
 from leuk.config.targets import instantiate
 from leuk.data.labels import Label
+from leuk.explain.checked import passes_randomization
 from leuk.explain.checks import CheckSettings, check
 from leuk.explain.explainer import Attribution, signs
 from leuk.explain.faithfulness import curves
@@ -55,6 +57,57 @@ def test_intervals_keep_to_bounds_and_few_subjects_have_none() -> None:
     none = means.of(np.full(4, np.nan))
     assert np.isnan(none.value)
     assert (none.cells, none.subjects) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.1, 0.15, 0.2, 0.1], True),
+        ([0.9, 0.95, 0.8, 0.9], False),
+        ([0.1, 0.9, 0.2, 0.6], None),  # the mean, 0.45, alone would pass
+        ([0.1, np.nan, np.nan, np.nan], None),
+        ([np.nan] * 4, None),
+    ],
+)
+def test_randomization_is_decided_by_the_interval_over_patients(
+    values: list[float], verdict: bool | None
+) -> None:
+    means = SubjectMeans(np.array(["a", "b", "c", "d"]))
+    found = means.of(np.array(values), (0.0, 1.0))
+    assert passes_randomization(found) is verdict
+
+
+def test_images_of_one_patient_decide_as_one() -> None:
+    values = np.array([0.1] * 20 + [0.9])
+    subjects = np.array(["a"] * 20 + ["b"])
+    found = SubjectMeans(subjects).of(values, (0.0, 1.0))
+    assert found.value == pytest.approx(0.5)
+    assert passes_randomization(found) is None
+    assert passes_randomization(SubjectMeans(np.arange(21)).of(values, (0.0, 1.0))) is True
+
+
+def test_checks_that_explain_again_have_intervals(model: Linear, images: Tensor) -> None:
+    few = CheckSettings(**{**vars(QUICK), "sensitivity_cells": 4, "randomised_cells": 6})
+    found = checked(model, images, TRUTH, settings=few)
+    sensitivity = measure(found, "sensitivity").loc["truth"]
+    assert (sensitivity["cells"], sensitivity["subjects"]) == (4, 2)
+    assert sensitivity["low"] < sensitivity["value"] < sensitivity["high"]
+    similarity = measure(found, "randomised_similarity")
+    assert (similarity.loc["truth", "cells"], similarity.loc["truth", "subjects"]) == (6, 3)
+    assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
+    of_images = found.cells[found.cells["method"] == "truth"]
+    larger = of_images[["randomised_spearman", "randomised_absolute"]].max(axis=1)
+    np.testing.assert_allclose(of_images["randomised_similarity"], larger)
+    verdicts = found.methods.set_index("method")["passes_randomisation"]
+    assert verdicts["truth"]
+    assert not verdicts[CONTROLS].any()
+
+
+def test_the_config_explains_enough_images_again() -> None:
+    path = Path(__file__).parents[2] / "conf/checks/full.yaml"
+    settings = instantiate(OmegaConf.load(path))
+    assert settings == CheckSettings(batch_size=128)
+    assert (settings.sensitivity_cells, settings.randomised_cells) == (24, 24)
 
 
 def test_degenerate_maps_are_counted_and_left_out(model: Linear, images: Tensor) -> None:

@@ -52,10 +52,11 @@ def section(sweep: Path) -> Section:
 def test_a_line_a_method_with_links(tmp_path: Path) -> None:
     write_run(tmp_path / "s", CELL, explanations=explained(checked=False))
     text = section(tmp_path / "s").markdown
-    (line,) = (line for line in text.splitlines() if " lime | " in line)
-    assert [part.strip() for part in line.split("|")[2:9]] == [
-        "lime", "100", "3", "0.5", "0.75", "0.9", "",
-    ]  # fmt: skip
+    line, sanity = (line for line in text.splitlines() if " lime | " in line)
+    assert [part.strip() for part in line.split("|")[2:7]] == ["lime", "100", "3", "0.5", "0.9"]
+    assert text.index("## Sanity checks") < text.index(sanity)
+    assert [part.strip() for part in sanity.split("|")[2:6]] == ["lime", "0.75", "", ""]
+    assert "balanced by outcome" in text
     assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
     assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
     assert f"[1 cells](../{CELL.folder}/explanations/cells)" in text
@@ -77,6 +78,70 @@ def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
     assert table.loc[("lime", "degenerate"), "value"] == 3
     assert table.loc[("lime", "infidelity"), "low"] == pytest.approx(0.1)
     assert table.loc[("control: random", "infidelity"), "value"] == pytest.approx(0.9)
+
+
+def row_of(text: str, heading: str, method: str) -> dict[str, str]:
+    """One row of the table below a heading, by column."""
+    lines = text.split(heading)[1].splitlines()
+    header, row = (
+        [part.strip() for part in line.split("|")[1:-1]]
+        for line in (
+            next(line for line in lines if line.startswith("| line")),
+            next(line for line in lines if f" {method} |" in line),
+        )
+    )
+    return dict(zip(header, row, strict=True))
+
+
+def checked_again(similarity: float, passes: bool | None) -> dict[str, Any]:
+    """A record of the checks that explain again, with images and patients."""
+    found = explained()
+    again = {"low": 0.1, "high": 0.7, "cells": 24, "subjects": 9}
+    for one, sensitivity in ((found["lime"], 0.25), (found["cohort"]["controls"]["random"], 0.0)):
+        one["measures"] |= {
+            "randomised_similarity": {"value": similarity, **again},
+            "sensitivity": {"value": sensitivity, **again},
+        }
+        one["passes_randomisation"] = passes
+    return found
+
+
+def test_checks_that_explain_again_have_intervals_and_patients(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", CELL, explanations=checked_again(0.4, None))
+    text = section(tmp_path / "s").markdown
+    row = row_of(text, "## Are they right?", "lime")
+    assert row["sensitivity"] == "0.250 [0.10, 0.70]"
+    assert row["randomized"] == "0.400 [0.10, 0.70]"
+    assert row["images (patients)"] == "24 (9)"
+    assert row["verdict"] == "undecided"
+
+
+def test_what_cannot_fail_stands_apart(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", CELL, explanations=checked_again(0.4, True))
+    text = section(tmp_path / "s").markdown
+    evidence = text.split("## Sanity checks")[0]
+    assert "R²" not in evidence
+    assert "additivity error" not in evidence
+    assert row_of(text, "## Are they right?", "control: random")["sensitivity"] == ""
+    sanity = row_of(text, "## Sanity checks", "control: random")
+    assert sanity["sensitivity of a control"] == "0.000 [0.10, 0.70]"
+    assert row_of(text, "## Sanity checks", "lime")["R²"] == "0.75"
+
+
+def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", CELL, explanations=explained())
+    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+    assert row["randomized"] == "0.200 [0.10, 0.30]"
+    assert (row["verdict"], row["sensitivity"], row["images (patients)"]) == ("passes", "", "")
+
+
+def test_undecided_runs_of_a_line_are_counted(tmp_path: Path) -> None:
+    for seed, passes in enumerate((True, None, False)):
+        cell = Cell("cnn", "none", "folds", seed)
+        write_run(tmp_path / "s", cell, explanations=checked_again(0.4, passes))
+    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+    assert row["verdict"] == "1 of 3 pass, 1 undecided"
+    assert row["images (patients)"] == "72 (27)"
 
 
 def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:

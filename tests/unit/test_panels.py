@@ -23,7 +23,15 @@ from leuk.explain.overlays import (
     save_overlays,
     sizes_of,
 )
-from leuk.explain.panels import averaged, captions, described, mean_cells, save_cohort, save_panels
+from leuk.explain.panels import (
+    averaged,
+    captions,
+    described,
+    mean_cells,
+    sampled,
+    save_cohort,
+    save_panels,
+)
 from leuk.explain.perturb import patch_segments, spread
 from leuk.explain.thesis_figures import (
     one_of_each,
@@ -161,6 +169,13 @@ def test_borders_are_where_parts_meet() -> None:
     assert (ends[..., 0] == 1.0).all()
     assert ends[..., 1].min() == 0.5
     assert ends[..., 1].max() == 1.5
+
+
+def test_means_say_that_their_sample_is_balanced() -> None:
+    words = sampled(cohort())
+    assert words == "4 test images, balanced by outcome: not the test population"
+    unknown = unlabelled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
+    assert sampled(unknown) == "2 images without labels"
 
 
 def test_averages_are_by_outcome_and_leave_degenerate_maps_out() -> None:
