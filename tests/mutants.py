@@ -83,7 +83,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("estimate.interval_within(level, 0, 1)", "estimate.interval_within(0.5, 0, 1)"),
     ],
-    ("evaluate/baselines.py", "baselines assess"): [
+    ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
         (
             "model.fit(self._chosen(measures), labels)",
             "model.fit(self._chosen(measures), 1 - labels)",
@@ -94,13 +94,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
         ("make_pipeline(StandardScaler(), Log", "make_pipeline(Log"),
     ],
-    ("evaluate/calibration.py", "calibration"): [
+    ("evaluate/calibration.py", "guards_evaluate calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("evaluate/collapse.py", "image_quality made_cells"): [
+    ("evaluate/collapse.py", "guards_evaluate image_quality made_cells"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
@@ -112,7 +112,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"auc": ours["balanced_accuracy"]', '"auc": ours["accuracy"]'),
         ("checked >= threshold", "checked > threshold"),
     ],
-    ("evaluate/cost.py", "cost"): [
+    ("evaluate/cost.py", "guards_evaluate cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
         ("_milliseconds(ask, images) / batch", "_milliseconds(ask, images)"),
         ("ask = ask or model", "ask = model"),
@@ -120,7 +120,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_flops(ask, images[:1])", "_flops(ask, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
-    ("evaluate/distances.py", "image_quality features"): [
+    ("evaluate/distances.py", "guards_evaluate image_quality features"): [
         ("_PRECISION_NEIGHBOURS = 3", "_PRECISION_NEIGHBOURS = 5"),
         ("_COVERAGE_NEIGHBOURS = 5", "_COVERAGE_NEIGHBOURS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
@@ -152,7 +152,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return (n - 1) / n * (off**2)", "return (off**2)"),
         ("** 2 / (n - 1) for v, n", "** 2 / n for v, n"),
     ],
-    ("evaluate/image_quality.py", "image_quality features"): [
+    ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
@@ -179,7 +179,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("return max(low, lowest), min(high, highest)", "return low, high"),
     ],
-    ("evaluate/memorisation.py", "image_quality"): [
+    ("evaluate/memorisation.py", "guards_evaluate image_quality"): [
         ("_PERCENTILE = 1.0", "_PERCENTILE = 20.0"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[part]", "closer = found.values > best[part]"),
@@ -201,7 +201,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("binary_average_precision(checked", "binary_auroc(checked"),
         ('norm="l1"', 'norm="max"'),
     ],
-    ("evaluate/morphology.py", "morphology"): [
+    ("evaluate/morphology.py", "guards_evaluate morphology"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
         ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
         ("cell = max(regionprops", "cell = min(regionprops"),
@@ -227,7 +227,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('leukemic, side="right")]', "leukemic)]"),
         ("- leukemic / 2", "- leukemic"),
     ],
-    ("evaluate/probes.py", "image_quality"): [
+    ("evaluate/probes.py", "guards_evaluate image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
         ("np.repeat([1, 0]", "np.repeat([0, 1]"),
         ("_FOLDS = 5", "_FOLDS = 2"),
@@ -241,7 +241,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("truth[leukemic] == Label.ALL, aim)", "truth[leukemic] == Label.HEM, aim)"),
         ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
     ],
-    ("evaluate/reliability.py", "calibration metrics intervals"): [
+    ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
         ('scores, side="right")', "scores)"),
         ('("observed", truth)', '("observed", 1 - truth)'),
@@ -266,14 +266,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum.accumulate(stepped)", "stepped"),
         ("_POWER = 0.8", "_POWER = 0.5"),
     ],
-    ("evaluate/similarity.py", "similarity image_quality"): [
+    ("evaluate/similarity.py", "guards_evaluate similarity image_quality"): [
         ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
         ("lit(one) | lit(other)", "lit(one) & lit(other)"),
         ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
         ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
         ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
     ],
-    ("evaluate/subjects.py", "intervals"): [
+    ("evaluate/subjects.py", "guards_evaluate intervals"): [
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         (
             '"score": np.bincount(rows, sample.scores) / cells',
@@ -292,14 +292,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("+ rank * _RANKS", ""),
         ("(seed + epoch", "(epoch"),
     ],
-    ("training/averaging.py", "classifier_fit gan_parts"): [
+    ("training/averaging.py", "guards_training classifier_fit"): [
         ("decay = min(decay, (1 + updates) / (_RAMP + updates))", "pass"),
         ("in floats], 1 - decay)", "in floats], decay)"),
         ("past[name].copy_(now[name])", "pass"),
         ("_RAMP = 10", "_RAMP = 1000"),
         ("pl_module.state_dict()", "self._average_model.module.state_dict()"),
     ],
-    ("training/guard.py", "gan_fit classifier_fit guards_training"): [
+    ("training/guard.py", "guards_training"): [
         (
             "bad = ~torch.isfinite(losses.detach()).all()",
             "bad = ~torch.isfinite(losses.detach()).any()",
@@ -329,7 +329,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(rows >= int(start))", "(rows > int(start))"),
         ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
     ],
-    ("data/datamodule.py", "datamodule guards_data"): [
+    ("data/datamodule.py", "guards_data datamodule"): [
         ("rank=self.trainer.global_rank if self.trainer else 0,", "rank=0,"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
@@ -366,11 +366,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
         ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
     ],
-    ("data/effective.py", "effective"): [
+    ("data/effective.py", "effective guards_data"): [
         ("images.sum() ** 2 / (images**2).sum()", "images.sum() / (images**2).sum()"),
         ("images.sum() ** 2 / (images**2).sum()) if len", "len(images)) if len"),
     ],
-    ("data/labels.py", "cnmc layouts"): [
+    ("data/labels.py", "guards_data"): [
         ("HEM = 0", "HEM = 2"),
     ],
     ("data/layouts.py", "layouts cnmc"): [
@@ -781,7 +781,9 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
         for tree in trees:
             free.put(tree)
         baseline, began = time.perf_counter() - began, time.perf_counter()
-        print(f"{len(mutants)} errors; their tests pass without them ({baseline:.0f} s)", flush=True)
+        print(
+            f"{len(mutants)} errors; their tests pass without them ({baseline:.0f} s)", flush=True
+        )
 
         def tried(mutant: Mutant) -> tuple[Mutant, str]:
             tree = free.get()

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +33,7 @@ def batches_of(rank: int, seed: int = 0) -> list[list[int]]:
 def test_processes_share_the_training_rows_and_the_batch() -> None:
     first, second = batches_of(0), batches_of(1)
     assert [len(rows) for rows in (*first, *second)] == [4] * 6
-    assert sorted(sum(first + second, [])) == list(range(24))
+    assert sorted(row for rows in (*first, *second) for row in rows) == list(range(24))
     assert batches_of(0, seed=1) != first
 
 
