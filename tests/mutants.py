@@ -1,0 +1,831 @@
+"""Planted errors, and the share of them that the nearest fast tests notice.
+
+``python tests/mutants.py [--only SUBSTRING] [--jobs 1]`` plants one error after another in a copy
+of the tree, runs the tests named beside it and prints one line per error. Exit code 1 below 95 %.
+``--only`` takes the errors whose file or texts contain the substring.
+"""
+
+import argparse
+import ast
+import contextlib
+import importlib
+import io
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WANTED = 0.95
+TIMEOUT = 180.0
+"""Seconds for the tests of one error; an error that hangs them is noticed."""
+
+_COPIED = ("leuk", "conf", "tests", "pyproject.toml")
+_LOADED = ("torch", "lightning.pytorch", "pandas", "scipy.stats", "sklearn.linear_model", "skimage")
+_LOADED += ("torchmetrics", "torch_fidelity", "timm", "hydra", "matplotlib.pyplot", "captum.attr")
+"""Loaded once; each error is tried in a fork, which then takes seconds less."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted error.
+
+    Attributes:
+        file: below ``leuk``.
+        old: text that occurs once in the file.
+        new: what is planted in its place.
+        tests: test files that should notice, names below ``tests/unit`` without ``test_``.
+    """
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+    @property
+    def package(self) -> str:
+        return self.file.partition("/")[0]
+
+    def applied(self, tree: Path) -> str:
+        """The file's text with the error.
+
+        Raises:
+            ValueError: the old text is missing or not unique.
+        """
+        text = (tree / "leuk" / self.file).read_text(encoding="utf-8")
+        if (found := text.count(self.old)) != 1:
+            raise ValueError(f"{self.file}: old text occurs {found} times, not once: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+    def __str__(self) -> str:
+        old, new = (" ".join(text.split()) for text in (self.old, self.new))
+        return f"{self.file}: {old[:60]} -> {new[:60]}"
+
+
+PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
+    ("evaluate/area.py", "area"): [
+        ("_lit(images).float().mean(dim=(1, 2))", "_lit(images).float().sum(dim=(1, 2))"),
+        ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
+        ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
+        ("for c in (labels, ~labels))", "for c in (~labels, labels))"),
+        ("hem=len(rows) - leukemic,", "hem=leukemic,"),
+        ("_ROUNDS = 3", "_ROUNDS = 1"),
+        ("estimate.interval_within(level, 0, 1)", "estimate.interval_within(0.5, 0, 1)"),
+    ],
+    ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
+        (
+            "model.fit(self._chosen(measures), labels)",
+            "model.fit(self._chosen(measures), 1 - labels)",
+        ),
+        ("predict_proba(self._chosen(table))[:, 1]", "predict_proba(self._chosen(table))[:, 0]"),
+        ('Baseline(("area",))', 'Baseline(("texture",))'),
+        ('strategy="prior"', 'strategy="uniform"'),
+        ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
+        ("make_pipeline(StandardScaler(), Log", "make_pipeline(Log"),
+    ],
+    ("evaluate/calibration.py", "guards_evaluate calibration"): [
+        ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
+        ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
+        ("np.float64)) / temperature))", "np.float64)) * temperature))"),
+        ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
+    ],
+    ("evaluate/collapse.py", "guards_evaluate image_quality made_cells"): [
+        ("_EMPTY = 0.05", "_EMPTY = 0.5"),
+        ("_SAME = 1.0", "_SAME = 0.0"),
+        ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
+        ("if ours < theirs / 2:", "if ours < theirs / 20:"),
+        ('figures["closer_share"] or 0, figures', 'figures["train_closer_share"] or 0, figures'),
+    ],
+    ("evaluate/conventions.py", "metrics thesis_tables"): [
+        ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
+        ('"auc": ours["balanced_accuracy"]', '"auc": ours["accuracy"]'),
+        ("checked >= threshold", "checked > threshold"),
+    ],
+    ("evaluate/cost.py", "guards_evaluate cost"): [
+        ("return 1000 * median(taken)", "return median(taken)"),
+        ("_milliseconds(ask, images) / batch", "_milliseconds(ask, images)"),
+        ("ask = ask or model", "ask = model"),
+        ("for size, trainable in sizes if trainable)", "for size, trainable in sizes)"),
+        ("_flops(ask, images[:1])", "_flops(ask, images)"),
+        ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
+    ],
+    ("evaluate/distances.py", "guards_evaluate image_quality features"): [
+        ("_PRECISION_NEIGHBOURS = 3", "_PRECISION_NEIGHBOURS = 5"),
+        ("_COVERAGE_NEIGHBOURS = 5", "_COVERAGE_NEIGHBOURS = 3"),
+        ("kthvalue(k + 1)", "kthvalue(k)"),
+        ("reach = torch.cdist(real, real)", "reach = torch.cdist(made, made)"),
+        ("inside.any(dim=0)", "inside.any(dim=1)"),
+        ("sum(dim=1).mean() / k)", "sum(dim=1).mean())"),
+        ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
+        ("splits=1", "splits=2"),
+        ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
+        ("if inception:", "if not inception:"),
+        ("made,\n        real,\n        prc", "real,\n        made,\n        prc"),
+    ],
+    ("evaluate/features.py", "features"): [
+        ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
+        ("(seen - 0.5) / 0.5", "seen"),
+        ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
+        (
+            "if self.logits is not None:\n                logits",
+            "if False:\n                logits",
+        ),
+    ],
+    ("evaluate/hierarchy.py", "intervals"): [
+        (
+            "half = self.quantile((1 + level) / 2) * self.error * slope",
+            "half = self.quantile(level) * self.error * slope",
+        ),
+        ("found[..., 1 : self._draws + 1]", "found[..., 0 : self._draws]"),
+        ("drawn = drawn + share * spread", "drawn = drawn + spread"),
+        ("return (n - 1) / n * (off**2)", "return (off**2)"),
+        ("** 2 / (n - 1) for v, n", "** 2 / n for v, n"),
+    ],
+    ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
+        ('"real": equal["train"]', '"real": equal["reference"]'),
+        ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
+        ('test = features["reference"], features', 'test = features["train"], features'),
+        (
+            "nearest_in_features(held_out.features, train",
+            "nearest_in_features(made.features, train",
+        ),
+        ("train.features, train.features, itself=False", "train.features, train.features"),
+        ("train.images, train.images, itself=False", "train.images, train.images"),
+        ("warnings=[*collapse(rows", "warnings=[][:0] and [*collapse(rows"),
+        (
+            'usefulness(features["made"], other, *test)',
+            'usefulness(features["train"], other, *test)',
+        ),
+        (
+            '"diversity": diversity(cells.images, seed)',
+            '"diversity": diversity(reference.images, seed)',
+        ),
+    ],
+    ("evaluate/intervals.py", "intervals"): [
+        (
+            '(-1.0, 1.0) if name.partition("@")[0] == "mcc"',
+            '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
+        ),
+        ("return max(low, lowest), min(high, highest)", "return low, high"),
+    ],
+    ("evaluate/memorisation.py", "guards_evaluate image_quality"): [
+        ("_PERCENTILE = 1.0", "_PERCENTILE = 20.0"),
+        ("if not itself:", "if itself:"),
+        ("closer = found.values < best[part]", "closer = found.values > best[part]"),
+        ("cells.distances < limit", "cells.distances > limit"),
+        ("_STEP = 15", "_STEP = 90"),
+        ("float(np.median(held_out.distances))", "float(np.median(train.distances))"),
+        ("np.percentile(held_out.distances", "np.percentile(train.distances"),
+        ("in (images, images.flip(3)):", "in (images, images):"),
+        ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
+        ("np.argsort(made.distances", "np.argsort(-made.distances"),
+    ],
+    ("evaluate/metrics.py", "metrics"): [
+        ("(checked >= threshold).long()", "(checked > threshold).long()"),
+        (
+            'figures["sensitivity"] = averaged["recall_all"]',
+            'figures["sensitivity"] = averaged["recall_hem"]',
+        ),
+        ("(checked - truth) ** 2", "(checked - truth).abs()"),
+        ("binary_average_precision(checked", "binary_auroc(checked"),
+        ('norm="l1"', 'norm="max"'),
+    ],
+    ("evaluate/morphology.py", "guards_evaluate morphology"): [
+        ("(b.std() or 1.0)", "(a.std() or 1.0)"),
+        ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
+        ("cell = max(regionprops", "cell = min(regionprops"),
+        ("_RIM = 2", "_RIM = 1"),
+        ("(measures - self._mean) / self._spread", "measures / self._spread"),
+        ("float(cell.area / mask.size)", "float(cell.area)"),
+        ("float(cell.eccentricity)", "float(cell.solidity)"),
+        ("ndimage.laplace(grey)[core].std()", "ndimage.laplace(grey).std()"),
+    ],
+    ("evaluate/novelty.py", "novelty"): [
+        ("NEIGHBOURS = 10", "NEIGHBOURS = 1"),
+        ("QUANTILE = 0.99", "QUANTILE = 0.5"),
+        ("unlimited.distances(held_out), quantile", "unlimited.distances(train), quantile"),
+        ("distances[:, -1]", "distances[:, 0]"),
+        ("MOST_LIT = 0.8", "MOST_LIT = 0.99"),
+        ("largest < SMALLEST * smallest", "largest < smallest"),
+        ("_EIGHT = np.ones((3, 3), dtype=bool)", "_EIGHT = np.eye(3, dtype=bool)"),
+        ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
+        ("[1:].max() / mask.size", "[1:].sum() / mask.size"),
+    ],
+    ("evaluate/pairs.py", "significance intervals"): [
+        ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
+        ('leukemic, side="right")]', "leukemic)]"),
+        ("- leukemic / 2", "- leukemic"),
+    ],
+    ("evaluate/probes.py", "guards_evaluate image_quality"): [
+        ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
+        ("np.repeat([1, 0]", "np.repeat([0, 1]"),
+        ("_FOLDS = 5", "_FOLDS = 2"),
+        (
+            "probe = _probe().fit(*_stacked(train, train_other))",
+            "probe = _probe().fit(*_stacked(test, test_other))",
+        ),
+    ],
+    ("evaluate/referral.py", "referral"): [
+        ("AIM = 0.95", "AIM = 0.8"),
+        ("truth[leukemic] == Label.ALL, aim)", "truth[leukemic] == Label.HEM, aim)"),
+        ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
+    ],
+    ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
+        ("ECE_BINS = 15", "ECE_BINS = 10"),
+        ('scores, side="right")', "scores)"),
+        ('("observed", truth)', '("observed", 1 - truth)'),
+    ],
+    ("evaluate/resampling.py", "intervals"): [
+        ("= drawn * (n / (n - 1))", "= drawn"),
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
+        (
+            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp)',
+            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn)',
+        ),
+        ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
+        ("generator.multinomial(n - 1", "generator.multinomial(n"),
+    ],
+    ("evaluate/sample.py", "intervals area figures significance"): [
+        ("np.unique(self.codes[self.labels == label]))", "np.unique(self.codes))"),
+        ("self.scores >= threshold for name", "self.scores > threshold for name"),
+        ("|= 1 << label", "|= 1"),
+    ],
+    ("evaluate/significance.py", "significance"): [
+        ("* np.arange(len(values), 0, -1)", "* len(values)"),
+        ("np.maximum.accumulate(stepped)", "stepped"),
+        ("_POWER = 0.8", "_POWER = 0.5"),
+    ],
+    ("evaluate/similarity.py", "guards_evaluate similarity image_quality"): [
+        ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
+        ("lit(one) | lit(other)", "lit(one) & lit(other)"),
+        ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
+        ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
+        ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
+    ],
+    ("evaluate/subjects.py", "guards_evaluate intervals"): [
+        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
+        (
+            '"score": np.bincount(rows, sample.scores) / cells',
+            '"score": np.bincount(rows, sample.scores)',
+        ),
+        ("sample.labels * len(names) + codes", "codes"),
+    ],
+    ("evaluate/thresholds.py", "metrics intervals"): [
+        ("leukemic * healthy[-1] - healthy * leukemic[-1]", "leukemic - healthy"),
+        ("reached >= wanted", "reached > wanted"),
+        ("_WANTED = 0.95", "_WANTED = 0.9"),
+        ("DEFAULT: 0.5,", "DEFAULT: 0.4,"),
+    ],
+    ("training/randomness.py", "guards_training"): [
+        ("seed + epoch * _EPOCHS", "seed"),
+        ("+ rank * _RANKS", ""),
+        ("(seed + epoch", "(epoch"),
+    ],
+    ("training/averaging.py", "guards_training classifier_fit"): [
+        ("decay = min(decay, (1 + updates) / (_RAMP + updates))", "pass"),
+        ("in floats], 1 - decay)", "in floats], decay)"),
+        ("past[name].copy_(now[name])", "pass"),
+        ("_RAMP = 10", "_RAMP = 1000"),
+        ("pl_module.state_dict()", "self._average_model.module.state_dict()"),
+    ],
+    ("training/guard.py", "guards_training"): [
+        (
+            "bad = ~torch.isfinite(losses.detach()).all()",
+            "bad = ~torch.isfinite(losses.detach()).any()",
+        ),
+        ("bad & (self.step < 0)", "bad"),
+        ('reduce_op="max"', 'reduce_op="min"'),
+    ],
+    ("training/initial.py", "guards_training"): [
+        ("nn.init.xavier_uniform_", "nn.init.kaiming_uniform_"),
+        ("nn.init.zeros_(layer.bias)", "nn.init.ones_(layer.bias)"),
+        (" | nn.Linear", ""),
+    ],
+    ("data/augment.py", "augment"): [
+        ("shear * math.radians(self.shear)", "shear * self.shear"),
+        ("angle * math.radians(self.rotation)", "angle * math.radians(self.rotation) / 2"),
+        ("scale = 1 / (1 + zoom * self.zoom)", "scale = 1 / (1 + self.zoom)"),
+        ("2 * self.translate * right", "self.translate * right"),
+        ('padding_mode="zeros"', 'padding_mode="border"'),
+        ("device=device) * 2 - 1\n\n\ndef _signs", "device=device) * 2\n\n\ndef _signs"),
+        ("self.brightness * _symmetric(count, 1, 1, 1", "self.brightness * _symmetric(1, 1, 1, 1"),
+        ("self.colour * _symmetric(count, 3, 1, 1", "self.colour * _symmetric(count, 1, 1, 1"),
+        ("return lit * (mean", "return (mean"),
+        ("area = lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)", "area = lit[0, 0].numel()"),
+    ],
+    ("data/bank.py", "datamodule"): [
+        (".div_(255)", ".div_(256)"),
+        ("(rows >= int(start))", "(rows > int(start))"),
+        ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
+    ],
+    ("data/datamodule.py", "guards_data datamodule"): [
+        ("rank=self.trainer.global_rank if self.trainer else 0,", "rank=0,"),
+        ("drop_last=shuffle", "drop_last=False"),
+        ("self.trainer and self.trainer.training:", "self.trainer:"),
+        ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
+        ("squares / count - mean**2", "squares / count"),
+        ("self._loader(self.split.val)", "self._loader(self.split.test)"),
+        ("self._loader(self.split.test)", "self._loader(self.split.val)"),
+        (
+            "np.concatenate([self.bank.labels.numpy(), labels])",
+            "np.concatenate([labels, self.bank.labels.numpy()])",
+        ),
+        (
+            ("self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])"),
+            "pass",
+        ),
+        (" // sampler.num_replicas", ""),
+        ("shuffle=shuffle,", "shuffle=True,"),
+        ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
+        ('(cells["label"] == label).sum())', '(cells["label"] != label).sum())'),
+        (
+            "            shuffle=shuffle,\n            seed=self.seed,",
+            "            shuffle=shuffle,\n            seed=0,",
+        ),
+    ],
+    ("data/decode.py", "pixels cnmc links"): [
+        ("LIT = 10\n", "LIT = 60\n"),
+        ("_CROP300 = 300 / NATIVE", "_CROP300 = 200 / NATIVE"),
+        ("_MARGIN = 0.05", "_MARGIN = 0.5"),
+        (
+            "mask.histogram()[255] / (image.width * image.height)",
+            "mask.histogram()[255] / (size[0] * size[1])",
+        ),
+        ("Image.Resampling.BILINEAR, box=box", "Image.Resampling.LANCZOS, box=box"),
+        ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
+        ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
+    ],
+    ("data/effective.py", "effective guards_data"): [
+        ("images.sum() ** 2 / (images**2).sum()", "images.sum() / (images**2).sum()"),
+        ("images.sum() ** 2 / (images**2).sum()) if len", "len(images)) if len"),
+    ],
+    ("data/labels.py", "guards_data"): [
+        ("HEM = 0", "HEM = 2"),
+    ],
+    ("data/layouts.py", "layouts cnmc"): [
+        ('_CLASS[match["label"]] is label', '_CLASS[match["label"]] is not label'),
+        ("-{int(match['subject'])}\"", "-{match['subject']}\""),
+        ("row_says = int(label)", "row_says = 1 - int(label)"),
+        ("{_CLASS[match['label']].name}-", "X-"),
+        ("return cells.drop(index=again.index)", "return cells.drop(index=again.index[:0])"),
+    ],
+    ("data/links.py", "links splits"): [
+        ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
+        ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = 0.99"),
+        (
+            'original[copies["second"]] = copies["first"]',
+            'original[copies["first"]] = copies["second"]',
+        ),
+        ("        yield turned[:, :, ::-1]\n", ""),
+        ("range(4)", "range(2)"),
+        ("original[labels != labels[original]]", "original[labels == labels[original]]"),
+        ("directed=False", "directed=True, connection='strong'"),
+    ],
+    ("data/pixels.py", "pixels"): [
+        ('"frame": asdict(frame),', '"frame": frame.resolution,'),
+        ("return stat.st_size, stat.st_mtime_ns", "return stat.st_size, 0"),
+        ("kept.append(row)", "kept.append(len(kept))"),
+    ],
+    ("data/splits.py", "splits"): [
+        (
+            "for stage in reversed(STAGES) if stage in stages",
+            "for stage in STAGES if stage in stages",
+        ),
+        (
+            '(("test", "val"), ("test", "train"), ("val", "train"))',
+            '(("test", "val"), ("test", "train"))',
+        ),
+        ('if "conflict" in cells:', 'if "conflicts" in cells:'),
+        ('"group" in cells and self.link_subjects', '"group" in cells'),
+        ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
+        (
+            "for label in Label:\n        if label not in labels",
+            "for label in Label[:0] if False else ():\n        if label not in labels",
+        ),
+        ("if not self.purge:\n            return", "if False:\n            return"),
+    ],
+    ("data/rules.py", "splits"): [
+        ("test_size=self.test, stratify=labels[rows]", "test_size=self.val, stratify=labels[rows]"),
+        ("share = self.val / (1 - self.test)", "share = self.val"),
+        ('_refuse_overlap({"train": train, "test": test})', "pass"),
+        ("stage_of[part] = stage", "pass"),
+        (
+            '"val": tested, "test": tested.copy()',
+            '"val": rows_of(cells, "train", train), "test": tested',
+        ),
+        ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
+    ],
+    ("runs/assess.py", "assess baselines guards_runs"): [
+        (
+            "fit_temperature(val.scores, val.labels)",
+            'fit_temperature(samples["test"].scores, samples["test"].labels)',
+        ),
+        (
+            "choose_thresholds(val.scores, val.labels)",
+            'choose_thresholds(samples["test"].scores, samples["test"].labels)',
+        ),
+        (
+            'measures.loc[train.index], train["label"].to_numpy(np.int64))',
+            'measures.loc[others[1].index], others[1]["label"].to_numpy(np.int64))',
+        ),
+        (
+            "chosen = column[val.index].to_numpy(), val",
+            "chosen = column[test.index].to_numpy(), test",
+        ),
+        ('groups = data.dataset.cells["group"]', 'groups = data.dataset.cells["subject"]'),
+        ('test["group"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
+        ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
+        (
+            'rows = torch.tensor(data.part("train").index',
+            'rows = torch.tensor(data.part("test").index',
+        ),
+        ("figures_of(scaled, {DEFAULT: 0.5})", "figures_of(sample, {DEFAULT: 0.5})"),
+        ("apply_temperature(judged, fit_temperature(*chosen))", "judged"),
+        ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
+        ("per_subject(sample, 0.5)", "per_subject(sample, 0.9)"),
+        (
+            "auroc_within_area_bins(replace(sample, scores=areas), areas)",
+            "auroc_within_area_bins(sample, areas)",
+        ),
+        ("choose_thresholds(*chosen))", "{DEFAULT: 0.5})"),
+    ],
+    ("runs/familiarity.py", "guards_runs"): [
+        ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "train")'),
+        ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "test")'),
+        (
+            'train, smallest = _seen(data, asker, "train")',
+            'train, smallest = _seen(data, asker, "val")',
+        ),
+        ("float(smallest.min())", "float(smallest.mean())"),
+    ],
+    ("runs/frozen.py", "guards_runs"): [
+        ('table["part"] == "val"', 'table["part"] == "test"'),
+        (
+            "choose_band(calibrated, labels, scores >= threshold, aim)",
+            "choose_band(scores, labels, scores >= threshold, aim)",
+        ),
+        ("labels, scores >= threshold, aim)", "labels, calibrated >= threshold, aim)"),
+        ('"sensitivity": "sensitivity95"', '"sensitivity": "youden"'),
+        ("return scores >= self.threshold", "return scores >= 0.5"),
+        ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),
+    ],
+    ("runs/gan_fit.py", "guards_runs"): [
+        ("data.split.train[np.isin(of_part, labels)]", "data.split.train"),
+        (
+            "data.split.train[np.isin(of_part, labels)]",
+            "data.split.test[: int(np.isin(of_part, labels).sum())]",
+        ),
+        ('"seed": int(cfg.seed),', '"seed": 0,'),
+        ('"cells": content,', '"cells": "",'),
+        ("math.ceil(gan.fitting.updates", "math.floor(gan.fitting.updates"),
+        ("max(1, batches * gan.fitting.generator_steps)", "max(1, batches)"),
+        ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
+    ],
+    ("runs/judging.py", "guards_runs"): [
+        ('assess_area(data, judged["test"]', 'assess_area(data, judged["val"]'),
+        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
+        ("logits = classifier.asked(images)", "logits = classifier(images)"),
+    ],
+    ("runs/made_quality.py", "made_cells guards_runs"): [
+        ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
+        ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
+        ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
+        ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
+        ("extractor = CellMeasures(cells.train)", "extractor = CellMeasures(cells.reference)"),
+        (
+            "next(one for one in Label if one != label)",
+            "next(one for one in Label if one == label)",
+        ),
+        ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
+    ],
+    ("runs/measures.py", "assess baselines guards_runs"): [
+        ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
+    ],
+    ("runs/synthesis.py", "made_cells guards_runs"): [
+        (
+            "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
+            "(labels == Label.HEM).sum() - (labels == Label.ALL).sum()",
+        ),
+        (
+            "float(len(labels) / (len(Label) * count)) for count in counts",
+            "float(count / len(labels)) for count in counts",
+        ),
+        ("for count in counts]", "for count in counts[::-1]]"),
+        ("of_part == label", "of_part != label"),
+        ("random.permutation(own) for _", "own for _"),
+        ("tuple(Label) if conditional else (label,)", "(label,)"),
+        ('"seed": int(cfg.seed),', '"seed": 0,'),
+        ("sample(counts[label], label, seed)", "sample(counts[label], label, 0)"),
+        ('self.origin["label"] == label', 'self.origin["label"] != label'),
+        ("default_rng(int(cfg.seed))", "default_rng(0)"),
+    ],
+    ("runs/classifier_fit.py", "guards_runs"): [
+        ('if cfg.augmentation.name == "class_weights":', "if False:"),
+        ("if cfg.fit.standardise:", "if not cfg.fit.standardise:"),
+        ('"data": data.listing()}', '"data": ""}'),
+        ('"settings": record.fingerprint,', ""),
+        (
+            (
+                "weights = read_checkpoint(Path(best.best_model_path), "
+                'classifier.stamp)["state_dict"]\n        classifier.load_state_dict(weights)'
+            ),
+            (
+                "weights = read_checkpoint(Path(best.best_model_path), "
+                'classifier.stamp)["state_dict"]'
+            ),
+        ),
+    ],
+    ("runs/checkpoints.py", "classifier_fit hostile guards_runs"): [
+        ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
+        ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
+    ],
+    ("runs/identity.py", "guards_runs grid dry_run"): [
+        ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
+        ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
+        ('"none", "oversample", "class_weights")', '"none", "oversample")'),
+        ('(*NEUTRAL, "gan", "gan_fit")', "NEUTRAL"),
+        ('axes["split"] += LEAKY', "pass"),
+        ('    "data.root",\n', ""),
+        ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
+    ],
+    ("runs/cell_run.py", "guards_runs"): [
+        (
+            'made.origin["label"].to_numpy(np.int64))',
+            '1 - made.origin["label"].to_numpy(np.int64))',
+        ),
+        ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
+        ('record.warnings.append(f"LEAKY: {data.split.leaky}")', "pass"),
+        ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
+    ],
+    ("grid/cell.py", "grid"): [
+        ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
+        ('augmentation="none", variant', "variant"),
+        ("replace(self, seed=0, variant", "replace(self, variant"),
+        ("if key != 'split.fold'", "if key"),
+        ("if text not in self.augmentation_settings", "if text in self.augmentation_settings"),
+        ("shared[short[key]] == 1", "shared[short[key]] >= 1"),
+    ],
+    ("grid/state.py", "dry_run grid"): [
+        ("if record.fingerprint != expected.fingerprint:", "if False:"),
+        ('if record.status == "complete":', 'if record.status == "failed":'),
+        ("held = not ours and is_held", "held = is_held"),
+    ],
+    ("grid/history.py", "dry_run"): [
+        ('not in ("augmentation", "total")', 'not in ("total",)'),
+        ("(longer - 1.0)", "longer"),
+        ('record.status == "complete"', 'record.status == "failed"'),
+        ('_at(cell, "fit", "epochs") / _at(one, "fit", "epochs")', "1.0"),
+        ("and WENT_ON not in record.warnings", ""),
+        ("bool(one.explanations) == explained", "True"),
+    ],
+    ("grid/record.py", "grid assess"): [
+        ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
+        ("if schema > SCHEMA:", "if False:"),
+        ("if folder.name != record.cell.folder:", "if False:"),
+    ],
+    ("report/baselines.py", "report guards_report"): [
+        ("sample = run.val.sample\n", "sample = run.test.sample\n"),
+        ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
+        (
+            "_scored(run.val, name), _scored(run.test, name)",
+            "_scored(run.test, name), _scored(run.val, name)",
+        ),
+        ('AREA = "area"', 'AREA = "majority"'),
+        ("if not any(folds < more for", "if any(folds < more for"),
+    ],
+    ("report/comparisons.py", "comparisons"): [
+        ("paired_difference(samples[1], samples[0]", "paired_difference(samples[0], samples[1]"),
+        (
+            "found[place] = replace(found[place], p=p)",
+            "found[place] = replace(found[place], p=found[place].result.p)",
+        ),
+        ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
+        ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
+        ("and (it.family, it.one.cell.split) == asked", "and it.family == asked[0]"),
+        ('("augmentation", cell.plain)', '("augmentation", cell)'),
+    ],
+    ("report/costs.py", "report guards_report"): [
+        ("timed = {name: median(cost", "timed = {name: max(cost"),
+        ("else one[name] + other[name]", "else one[name]"),
+        ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
+    ],
+    ("report/decisions.py", "figures guards_report"): [
+        ("2 * sample.labels + called", "2 * called + sample.labels"),
+        ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
+        (
+            "counts / counts.sum(axis=2, keepdims=True)",
+            "counts / counts.sum(axis=1, keepdims=True)",
+        ),
+    ],
+    ("report/ensemble.py", "ensemble"): [
+        (
+            "temperature = fit_temperature(val, labels)",
+            "temperature = fit_temperature(test, one.test.sample.labels)",
+        ),
+        ("choose_thresholds(val, labels)", "choose_thresholds(test, one.test.sample.labels)"),
+        ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
+        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
+    ],
+    ("report/leaking.py", "report guards_report"): [
+        (
+            "mean(scores[cell]) - mean(scores[honest])\n",
+            "mean(scores[honest]) - mean(scores[cell])\n",
+        ),
+        ("return min(same", "return max(same"),
+        ("len(settings ^ set", "len(settings & set"),
+    ],
+    ("report/lines.py", "report"): [
+        (
+            "values = [_once(sample.reweighted(cuts))",
+            "values = [_once(sample.reweighted({'default': 0.5}))",
+        ),
+        (
+            '(entry["value"], entry["low"], entry["high"])',
+            '(entry["value"], entry["high"], entry["low"])',
+        ),
+        ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
+        ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
+    ],
+    ("report/remarks.py", "report page guards_report"): [
+        ("(value if low is None else low) <= reached", "value <= reached"),
+        ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
+        ('if record.status != "complete":', 'if record.status == "failed":'),
+        ("all_test_cells(group))):", "all_test_cells(group))) and False:"),
+    ],
+    ("report/results.py", "report comparisons ensemble"): [
+        ("return self.cell.seed, self.cell.fold", "return self.cell.seed, 0"),
+        ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
+        ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
+        ("chosen.setdefault(run.cell.fold, run)", "chosen[run.cell.fold] = run"),
+        ("if expected and expected != len(part.paths):", "if False:"),
+    ],
+    ("report/predictions.py", "report fuzz guards_report"): [
+        ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
+        (
+            'labels, subjects = columns["label"][rows], columns["group"][rows]',
+            'labels, subjects = columns["label"][rows], columns["path"][rows]',
+        ),
+        ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
+    ],
+    ("report/tables.py", "report guards_report"): [
+        ('"sens.": "sensitivity"', '"sens.": "specificity"'),
+        ('"F1 macro": "f1_macro"', '"F1 macro": "f1_weighted"'),
+        ('"sens. (Youden)": "sensitivity@youden"', '"sens. (Youden)": "sensitivity"'),
+        ('"ECE (calibrated)": "ece_calibrated"', '"ECE (calibrated)": "ece"'),
+        ('f"{name}_low": low, f"{name}_high": high', 'f"{name}_low": high, f"{name}_high": low'),
+    ],
+    ("report/verdicts.py", "verdicts"): [
+        ("if found.low > 0:", "if found.difference > 0:"),
+        ("comparison.p >= _ALPHA", "comparison.p > 1"),
+        ("found.low > -MARGIN", "found.difference > -MARGIN"),
+        ("MARGIN = 0.02", "MARGIN = 0.2"),
+        ("if not c.one.cell.split.endswith(LEAKY)", "if c.one.cell.split"),
+    ],
+    ("report/gan_tables.py", "made_cells guards_report"): [
+        ('"precision": "precision"', '"precision": "recall"'),
+        ('"SSIM in cell": "ssim_cell"', '"SSIM in cell": "ssim"'),
+        ('"density": "density"', '"density": "coverage"'),
+    ],
+}
+"""File and tests to pairs of old and new text."""
+
+MUTANTS = [
+    Mutant(file, old, new, tuple(tests.split()))
+    for (file, tests), pairs in PLANTED.items()
+    for old, new in pairs
+]
+
+
+@contextlib.contextmanager
+def copies(count: int) -> Iterator[list[Path]]:
+    """``count`` copies of the tree in a temporary folder; what is not mutated is linked."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        trees = [Path(folder, f"leuk-{number}") for number in range(count)]
+        for tree in trees:
+            tree.mkdir()
+            for source in ROOT.iterdir():
+                if source.name in _COPIED:
+                    copy = shutil.copytree if source.is_dir() else shutil.copy
+                    copy(source, tree / source.name)
+                elif not source.name.startswith("."):
+                    (tree / source.name).symlink_to(source)
+        yield trees
+
+
+def passes(tree: Path, tests: Sequence[str]) -> bool:
+    """Whether the tests pass in a tree; False where they take too long."""
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(tree, tests))
+    process.start()
+    process.join(TIMEOUT)
+    with contextlib.suppress(ProcessLookupError):  # its own children too
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.join()
+    return process.exitcode == 0
+
+
+def _run(tree: Path, tests: Sequence[str]) -> None:
+    os.setsid()
+    os.chdir(tree)
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.path.insert(0, str(tree))
+    sys.dont_write_bytecode = True
+    import leuk
+
+    assert Path(leuk.__file__).is_relative_to(tree), leuk.__file__
+    files = [f"tests/unit/test_{name}.py" for name in tests]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *files])
+    os._exit(int(code))
+
+
+def plant(tree: Path, mutant: Mutant) -> str:
+    """Try one error: ``killed``, ``SURVIVED`` or ``old text missing``."""
+    path = tree / "leuk" / mutant.file
+    before = path.read_text(encoding="utf-8")
+    try:
+        text = mutant.applied(tree)
+    except ValueError:
+        return "old text missing"
+    path.write_text(text, encoding="utf-8")
+    try:
+        return "SURVIVED" if passes(tree, mutant.tests) else "killed"
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def run(mutants: Sequence[Mutant], jobs: int) -> int:
+    """Try all errors, print what became of each, and give the exit code."""
+    for name in _LOADED:
+        importlib.import_module(name)
+    import torch
+
+    torch.set_num_threads(1)
+    began, found = time.perf_counter(), list[tuple[Mutant, str]]()
+    with copies(jobs) as trees:
+        for name in sorted({name for mutant in mutants for name in mutant.tests}):
+            if not passes(trees[0], [name]):
+                print(f"test_{name}.py fails without any error planted", flush=True)
+                return 1
+        free: SimpleQueue[Path] = SimpleQueue()
+        for tree in trees:
+            free.put(tree)
+        baseline, began = time.perf_counter() - began, time.perf_counter()
+        print(
+            f"{len(mutants)} errors; their tests pass without them ({baseline:.0f} s)", flush=True
+        )
+
+        def tried(mutant: Mutant) -> tuple[Mutant, str]:
+            tree = free.get()
+            try:
+                return mutant, plant(tree, mutant)
+            finally:
+                free.put(tree)
+
+        with ThreadPoolExecutor(jobs) as pool:
+            for mutant, outcome in pool.map(tried, mutants):
+                found.append((mutant, outcome))
+                left = (time.perf_counter() - began) / len(found) * (len(mutants) - len(found))
+                done = f"{len(found)}/{len(mutants)} {left:5.0f} s left"
+                print(f"{done}  {outcome:9} {mutant}", flush=True)
+    return _summed_up(found)
+
+
+def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
+    planted = Counter(mutant.package for mutant, _ in found)
+    killed = Counter(mutant.package for mutant, outcome in found if outcome == "killed")
+    for package, count in planted.items():
+        print(f"{package}: {killed[package]} of {count} killed")
+    share = sum(killed.values()) / max(1, len(found))
+    print(f"{sum(killed.values())} of {len(found)} killed ({share:.1%})")
+    return int(not found or share < WANTED)
+
+
+def compiles(mutant: Mutant) -> None:
+    """Refuse an error that does not apply or leaves no Python.
+
+    Raises:
+        ValueError: the old text is missing or not unique.
+        SyntaxError: the new text is no Python in its place.
+    """
+    ast.parse(mutant.applied(ROOT))
+
+
+if __name__ == "__main__":
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="part of a file's name or of a text")
+    parser.add_argument("--jobs", type=int, default=1)
+    arguments = parser.parse_args()
+    chosen = [one for one in MUTANTS if arguments.only in f"{one.file} {one.old} {one.new}"]
+    sys.exit(run(chosen, arguments.jobs))

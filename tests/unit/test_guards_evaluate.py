@@ -1,0 +1,491 @@
+"""Image quality, copies, calibration and baselines, by hand-computed values."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import rotate
+
+from leuk.evaluate.baselines import BASELINES
+from leuk.evaluate.calibration import apply_temperature, fit_temperature
+from leuk.evaluate.collapse import collapse
+from leuk.evaluate.cost import cost_of
+from leuk.evaluate.distances import (
+    Figures,
+    class_score,
+    density_coverage,
+    distances,
+    equal_rows,
+    kernel_distance,
+    precision_recall,
+)
+from leuk.evaluate.features import Features, Network
+from leuk.evaluate.image_quality import RealCells, judge
+from leuk.evaluate.memorisation import (
+    Neighbours,
+    closest_pairs,
+    compare,
+    nearest_in_features,
+    nearest_in_pixels,
+)
+from leuk.evaluate.morphology import (
+    MEASURES,
+    CellMeasures,
+    Morphology,
+    measure_each,
+    morphology_distance,
+)
+from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.reliability import reliability
+from leuk.evaluate.sample import Sample
+from leuk.evaluate.similarity import diversity, nearest_similarity
+from leuk.evaluate.subjects import per_subject
+
+
+def on_line(*places: float) -> Tensor:
+    return torch.tensor([[place] for place in places], dtype=torch.float64)
+
+
+def features(rows: npt.NDArray[np.float64], name: str = "points") -> Features:
+    return Features(name, False, rows.astype(np.float32))
+
+
+def neighbours(*apart: float) -> Neighbours:
+    return Neighbours(np.arange(len(apart)), np.array(apart))
+
+
+# Distances
+
+
+def test_precision_and_recall_reach_to_the_third_neighbour() -> None:
+    """The last of ten real cells reaches 3 on, to 12; the first made one 9.4 back, to 2.2."""
+    real = on_line(*range(10))
+    made = on_line(11.6, 12.5, *range(20, 28))
+    found = precision_recall(made, real)
+    assert found == {"precision": pytest.approx(0.1), "recall": pytest.approx(0.7)}
+
+
+def test_density_and_coverage_reach_to_the_fifth_neighbour() -> None:
+    """13.5 is in the reach of cell 9 (5), and 9.5 in those of cells 9, 8 (4) and 7 (3)."""
+    real = on_line(*range(10))
+    made = on_line(13.5, 9.5, *[100.0] * 8)
+    found = density_coverage(made, real)
+    assert found == {"density": pytest.approx(4 / 10 / 5), "coverage": pytest.approx(0.3)}
+
+
+def test_kernel_distance_by_hand() -> None:
+    """Cubic kernel (x y + 1)^3 of the sets {0, 1} and {0, 2}; unbiased: 1 + 1 - 2 * 31 / 4."""
+    found, _ = kernel_distance(on_line(0, 1), on_line(0, 2), seed=0)
+    of_pairs = ((0 * 0 + 1) ** 3 + (0 * 2 + 1) ** 3 + (1 * 0 + 1) ** 3 + (1 * 2 + 1) ** 3) / 4
+    assert found == pytest.approx(1 + 1 - 2 * of_pairs)
+
+
+def test_the_spread_of_the_kernel_distance_is_that_of_halves() -> None:
+    """Halves of ten cells hold five of each set; the spread is that of fifty such halves."""
+    generator = np.random.default_rng(1)
+    x, y = (generator.normal(size=(10, 2)) for _ in range(2))
+
+    def unbiased(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+        n = len(a)
+        within = [((g @ g.T / 2 + 1) ** 3) for g in (a, b)]
+        own = sum((k.sum() - np.trace(k)) / (n * (n - 1)) for k in within)
+        return float(own - 2 * ((a @ b.T / 2 + 1) ** 3).mean())
+
+    draws = np.random.default_rng(7)
+    halves = []
+    for _ in range(50):
+        i, j = (draws.choice(10, 5, replace=False) for _ in range(2))
+        halves.append(unbiased(x[i], y[j]))
+    found = kernel_distance(torch.from_numpy(x), torch.from_numpy(y), seed=7)
+    assert found == pytest.approx((unbiased(x, y), np.std(halves)))
+
+
+def test_the_class_score_of_two_sure_classes_is_two() -> None:
+    """In one split: of a split by order each would hold one class and score 1."""
+    logits = torch.tensor([[50.0, 0.0]] * 10 + [[0.0, 50.0]] * 10)
+    assert class_score(logits) == pytest.approx(2, rel=1e-4)
+
+
+def test_sets_are_cut_to_the_smallest_at_random() -> None:
+    large, small = equal_rows([1000, 12], seed=0)
+    assert len(large) == len(small) == 12
+    assert sorted(small.tolist()) == list(range(12))
+    assert len(set(large.tolist())) == 12
+    assert large.max() > 500
+    again, _ = equal_rows([1000, 12], seed=1)
+    assert again.tolist() != large.tolist()
+
+
+def test_figures_carry_inception_s_names_only_for_inception() -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    for inception, name in ((True, "fid"), (False, "frechet_distance")):
+        one = Features("x", inception, rows, rows)
+        assert name in distances(one, one, 0)
+
+
+# Copies
+
+
+def test_copies_are_judged_by_held_out_cells() -> None:
+    """Held-out distances 1 to 100: the first percentile is 1.99, the median 50.5."""
+    held_out = neighbours(*range(1, 101))
+    found = compare(neighbours(1, 1, 3, 200), held_out, neighbours(1.5, 60, 70))
+    assert found == {
+        "median_ratio": pytest.approx(2 / 50.5),
+        "closer_share": 0.5,
+        "train_median_ratio": pytest.approx(60 / 50.5),
+        "train_closer_share": pytest.approx(1 / 3),
+    }
+
+
+def test_distances_in_pixels_are_grey_levels() -> None:
+    black, grey = (np.full((1, 32, 32, 3), value, np.uint8) for value in (0, 10))
+    assert nearest_in_pixels(grey, black).distances == pytest.approx([10])
+
+
+@pytest.mark.parametrize("angle", [15, 30, 45, 105, 330])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_turned_by_any_step_is_found(angle: int, mirrored: bool) -> None:
+    train = np.zeros((2, 32, 32, 3), np.uint8)
+    train[0, 6:12, 6:22] = (200, 40, 90)
+    train[0, 18:21, 14:18] = 255
+    train[1, 4:28, 14:18] = 120
+    original = torch.from_numpy(train[:1]).permute(0, 3, 1, 2).float()
+    turned = rotate(original.flip(3) if mirrored else original, angle, InterpolationMode.BILINEAR)
+    copy = turned.round().byte().permute(0, 2, 3, 1).numpy()
+    found = nearest_in_pixels(copy, train)
+    assert found.rows.tolist() == [0]
+    assert found.distances[0] < 1
+
+
+def test_a_cell_is_its_own_neighbour_only_where_it_may_be() -> None:
+    rows = features(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
+    assert nearest_in_features(rows, rows).distances.tolist() == [0, 0, 0]
+    others = nearest_in_features(rows, rows, itself=False)
+    assert others.rows.tolist() == [2, 2, 0]
+    assert others.distances == pytest.approx([1, math.sqrt(18), 1])
+
+
+def test_the_closest_pairs_are_listed_first() -> None:
+    made = Neighbours(np.array([5, 6, 7]), np.array([3.0, 1.0, 2.0]))
+    assert closest_pairs(made, 2) == [(1, 6, 1.0), (2, 7, 2.0)]
+
+
+# Collapse
+
+SOUND: Figures = {"empty": 0.0, "spread": 11.0, "distinct": 1, "coverage": 0.8, "diversity": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("changed", "warned"),
+    [
+        ({"empty": 0.05}, 0),
+        ({"empty": 0.06}, 1),
+        ({"spread": 0.9}, 1),
+        ({"distinct": 0.985}, 1),
+        ({"distinct": 0.995}, 0),
+        ({"coverage": 0.39}, 1),
+        ({"coverage": 0.41}, 0),
+        ({"diversity": 0.19}, 1),
+    ],
+)
+def test_limits_of_collapse(changed: Figures, warned: int) -> None:
+    assert len(collapse({**SOUND, **changed}, SOUND)) == warned
+
+
+# Probes
+
+
+def probe() -> object:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+
+def test_telling_apart_is_five_fold_cross_validation() -> None:
+    generator = np.random.default_rng(3)
+    made, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
+    rows = np.concatenate([made.pooled, real.pooled]).astype(np.float64)
+    labels = np.repeat([1, 0], 40)
+    scores = np.zeros(80)
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=4).split(rows, labels):
+        model = probe().fit(rows[train], labels[train])  # type: ignore[attr-defined]
+        scores[test] = model.decision_function(rows[test])
+    assert telling_apart(made, real, 4) == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_usefulness_is_of_a_probe_trained_on_the_first_pair() -> None:
+    generator = np.random.default_rng(5)
+    sets = [features(generator.normal(at, 1, (30, 20))) for at in (0.3, 0, 0.3, 0)]
+    rows = [np.concatenate([a.pooled, b.pooled]) for a, b in (sets[:2], sets[2:])]
+    labels = np.repeat([1, 0], 30)
+    model = probe().fit(rows[0].astype(np.float64), labels)  # type: ignore[attr-defined]
+    expected = roc_auc_score(labels, model.decision_function(rows[1].astype(np.float64)))
+    assert usefulness(*sets) == pytest.approx(expected)
+
+
+# The table of image quality
+
+
+class Ident(Network):
+    """The mean colour of an image and its spread."""
+
+    def __init__(self) -> None:
+        def found(images: Tensor) -> Tensor:
+            flat = images.flatten(2)
+            return torch.cat([flat.mean(dim=2), flat.std(dim=2)], dim=1)
+
+        super().__init__("ident", found)
+
+
+def flat_cells(seed: int, bright: int, count: int = 14) -> npt.NDArray[np.uint8]:
+    generator = np.random.default_rng(seed)
+    images = np.zeros((count, 32, 32, 3), np.uint8)
+    for image in images:
+        side = generator.integers(8, 14)
+        image[6 : 6 + side, 8 : 8 + side] = generator.normal(bright, 8, (side, side, 3)).clip(20)
+    return images
+
+
+def test_each_row_of_the_table_is_of_its_own_cells() -> None:
+    """Each set differs from all others, so that no row can stand for another."""
+    real = RealCells(
+        train=flat_cells(0, 100),
+        train_other=flat_cells(1, 180),
+        reference=flat_cells(2, 105),
+        reference_other=flat_cells(3, 230),
+    )
+    made = flat_cells(4, 100)
+    rows = judge(made, real, Ident(), seed=0).rows
+    assert list(rows) == ["made", "real", "other_class", "black", "mean_cell"]
+    sets = {"made": made, "real": real.train, "other_class": real.reference_other}
+    reference = measure_each(real.reference)
+    for name, images in sets.items():
+        assert rows[name]["spread"] == pytest.approx(images.std(axis=0).mean(), rel=1e-5)
+        expected = morphology_distance(
+            Morphology.of(measure_each(images)), Morphology.of(reference)
+        )
+        assert rows[name]["morphology"] == pytest.approx(expected["mean"])
+    assert rows["black"]["empty"] == 1
+    assert rows["black"]["diversity"] == pytest.approx(0, abs=1e-5)
+    assert (rows["made"]["diversity"] or 0) > 0.05
+
+
+def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
+    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190))
+    copied = judge(real.train.copy(), real, Ident(), seed=0)
+    for figures in copied.memorisation.values():
+        assert figures["closer_share"] == 1
+        assert (figures["train_closer_share"] or 0) < 1
+    assert any("copies" in text for text in copied.warnings)
+    assert copied.closest[0][2] == 0
+
+
+def test_usefulness_in_the_table_tells_made_from_real_cells() -> None:
+    """Made cells of the wrong brightness teach the wrong lesson, real ones the right one."""
+    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180))
+    found = judge(flat_cells(5, 180), real, Ident(), 0, made_other=flat_cells(6, 100))
+    assert (found.usefulness["made"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
+
+
+# Similarity
+
+
+def test_each_cell_is_compared_with_its_own_nearest() -> None:
+    made, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
+    found = nearest_similarity(made, real, np.array([1, 2, 0]))
+    assert found == {"ssim": pytest.approx(1), "ssim_cell": pytest.approx(1)}
+    wrong = nearest_similarity(made, real, np.array([0, 1, 2]))
+    assert (wrong["ssim"] or 0) < 0.999
+
+
+def test_black_pairs_have_no_similarity_inside_a_cell() -> None:
+    black, cell = np.zeros((2, 32, 32, 3), np.uint8), flat_cells(0, 150, 2)
+    assert nearest_similarity(black, black, np.arange(2))["ssim_cell"] is None
+    half = nearest_similarity(
+        np.stack([black[0], cell[0]]), np.stack([black[0], cell[0]]), np.arange(2)
+    )
+    assert half["ssim_cell"] == pytest.approx(1)
+    # Inside the union of both: where one of them is black nothing is alike.
+    apart = nearest_similarity(cell[:1], black[:1], np.arange(1))
+    assert apart["ssim_cell"] is not None
+    assert (apart["ssim"] or 0) > 2 * apart["ssim_cell"]
+
+
+def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None:
+    same = flat_cells(0, 100, 1).repeat(5, 0)
+    assert diversity(same, 0) == pytest.approx(0, abs=1e-5)
+    two = np.stack([flat_cells(0, 100, 1)[0], flat_cells(1, 220, 1)[0]])
+    # Never paired with itself, so that any seed gives the one pair.
+    assert diversity(two, 0) == pytest.approx(diversity(two, 1), abs=1e-5)
+    assert diversity(two, 0) > 0.01
+
+
+# Calibration
+
+
+def test_a_temperature_of_two_by_hand() -> None:
+    """Of scores 0.9 three quarters are leukemic: log 9 / T = log 3."""
+    scores = np.repeat([0.9, 0.9, 0.1, 0.1], [75, 25, 75, 25])
+    labels = np.repeat([1, 0, 0, 1], [75, 25, 75, 25])
+    assert fit_temperature(scores, labels) == pytest.approx(2, rel=1e-4)
+    assert apply_temperature(np.array([0.9, 0.1, 0.5]), 2).tolist() == pytest.approx(
+        [0.75, 0.25, 0.5]
+    )
+
+
+def test_the_temperature_is_bounded() -> None:
+    sure = np.repeat([0.6, 0.4], 20), np.repeat([1, 0], 20)
+    assert fit_temperature(*sure) == pytest.approx(0.05, rel=1e-3)
+    assert fit_temperature(sure[0], 1 - sure[1]) == pytest.approx(20, rel=1e-3)
+
+
+def test_reliability_by_hand() -> None:
+    """Fifteen bins of a fifteenth each; 0.3 is in the fifth, where one of two is leukemic."""
+    found = reliability(np.array([0.3, 0.31, 0.99, 0.02]), np.array([1, 0, 1, 0]))
+    assert found["low"].tolist() == pytest.approx([0, 4 / 15, 14 / 15])
+    assert found["observed"].tolist() == [0, 0.5, 1]
+    assert found["score"].tolist() == pytest.approx([0.02, 0.305, 0.99])
+    assert found["count"].tolist() == [1, 2, 1]
+    edge = reliability(np.array([0.2, 0.2]), np.array([1, 0]), bins=5)
+    assert edge["low"].tolist() == pytest.approx([0.2])
+
+
+# Baselines
+
+
+def table_of(count: int = 60) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(count, len(MEASURES))) * 0.05 + 0.2
+    labels = (values[:, 0] + generator.normal(0, 0.03, count) > 0.19).astype(np.int64)
+    return pd.DataFrame(values, columns=list(MEASURES)), labels
+
+
+def test_the_majority_baseline_gives_the_training_share() -> None:
+    table, _ = table_of(8)
+    score = BASELINES["majority"].fitted(table, np.array([1, 1, 1, 0, 1, 1, 1, 0]))
+    assert score(table).tolist() == [0.75] * 8
+
+
+@pytest.mark.parametrize(("name", "columns"), [("area", ["area"]), ("morphology", [*MEASURES])])
+def test_a_baseline_is_a_standardised_logistic_regression(name: str, columns: list[str]) -> None:
+    table, labels = table_of()
+    train, test = table[:40], table[40:]
+    values = train[columns].to_numpy()
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    model = LogisticRegression(max_iter=1000).fit((values - mean) / std, labels[:40])
+    expected = model.predict_proba((test[columns].to_numpy() - mean) / std)[:, 1]
+    found = BASELINES[name].fitted(train, labels[:40])(test)
+    assert found.tolist() == pytest.approx(expected.tolist())
+    assert roc_auc_score(labels[40:], found) > 0.7
+
+
+# Morphology
+
+
+def rectangle(high: int, wide: int, colour: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    image = np.zeros((1, 40, 40, 3), np.uint8)
+    image[0, 5 : 5 + high, 5 : 5 + wide] = colour
+    return image
+
+
+def test_measures_of_a_rectangle_by_hand() -> None:
+    """Pixel centres of 8 by 16 vary by 63 / 12 and 255 / 12; two specks of 2 and 4 pixels."""
+    image = rectangle(8, 16, (200, 100, 50))
+    image[0, 30, 30:32] = 255
+    image[0, 34:36, 34:36] = 255
+    found = dict(zip(MEASURES, measure_each(image)[0], strict=True))
+    assert found["area"] == pytest.approx(128 / 1600)
+    assert found["eccentricity"] == pytest.approx(math.sqrt(1 - 63 / 255))
+    assert found["solidity"] == pytest.approx(1)
+    assert [found[name] for name in ("red", "green", "blue")] == pytest.approx([200, 100, 50])
+    assert found["texture"] == pytest.approx(0)
+    assert found["specks"] == pytest.approx(6 / 134)
+
+
+def test_the_grain_is_measured_two_pixels_off_the_edge() -> None:
+    """One pixel brighter by 90 (grey by 30) inside: Laplacian -4, and 1 at its four neighbours."""
+    image = rectangle(12, 12, (60, 60, 60))
+    image[0, 10, 10] = 150
+    found = measure_each(image)[0][MEASURES.index("texture")]
+    grey = np.zeros(8 * 8)
+    grey[:5] = [-4 * 90, 90, 90, 90, 90]
+    assert found == pytest.approx(grey.std())
+    on_rim = rectangle(12, 12, (60, 60, 60))
+    on_rim[0, 6, 10] = 150  # one pixel inside the edge
+    on_edge = measure_each(on_rim)[0][MEASURES.index("texture")]
+    # Of its Laplacian only the neighbour below reaches the core.
+    below = np.zeros(8 * 8)
+    below[0] = 90
+    assert on_edge == pytest.approx(below.std())
+
+
+def test_distances_of_measures_count_in_spreads_of_the_real_set() -> None:
+    real = Morphology(np.tile(np.array([[0.0], [2.0]]), (1, len(MEASURES))), 0)
+    made = Morphology(np.full((2, len(MEASURES)), 6.0), 0)
+    found = morphology_distance(made, real)
+    # Moved by 5 on average, of a standard deviation of 1.
+    assert found["mean"] == pytest.approx(5)
+
+
+def test_measures_as_features_are_standardised_by_the_given_cells() -> None:
+    train, other = flat_cells(0, 100, 12), flat_cells(1, 200, 12)
+    extractor = CellMeasures(train)
+    own, theirs = extractor(train).pooled, extractor(other).pooled
+    assert own.mean(axis=0).tolist() == pytest.approx([0] * len(MEASURES), abs=1e-5)
+    colour = MEASURES.index("red")
+    assert own[:, colour].std() == pytest.approx(1, abs=1e-4) or own[:, colour].std() < 1
+    assert theirs[:, colour].mean() > 10
+
+
+# Cost and subjects
+
+
+class Fixed(nn.Module):
+    """One linear map of 3 * 4 * 4 numbers to 2, and weights that stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(48, 2)
+        self.still = nn.Parameter(torch.zeros(7), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = self.linear(images.flatten(1))
+        return found
+
+
+def test_cost_of_a_linear_map_by_hand() -> None:
+    model = Fixed()
+    found = cost_of(model, 4, "cpu", batch=3)
+    assert found["parameters"] == 48 * 2 + 2 + 7
+    assert found["trainable_parameters"] == 48 * 2 + 2
+    assert found["flops"] == 2 * 48 * 2
+    twice = cost_of(model, 4, "cpu", batch=3, ask=lambda images: model(images) + model(images))
+    assert twice["flops"] == 2 * 2 * 48 * 2
+
+
+def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
+    found = cost_of(Fixed(), 4, "cpu", batch=3)
+    assert found["latency_ms"] == pytest.approx(12)
+    assert found["batch_latency_ms"] == pytest.approx(4)
+
+
+def test_per_subject_figures_by_hand() -> None:
+    sample = Sample(
+        np.array([0.5, 0.9, 0.2, 0.4]), np.array([1, 1, 1, 0]), np.array(["a", "a", "b", "a"])
+    )
+    found = per_subject(sample, 0.5)
+    assert found.to_numpy().tolist() == [
+        ["a", 0, 1, 1.0, 0.4],
+        ["a", 1, 2, 1.0, pytest.approx(0.7)],
+        ["b", 1, 1, 0.0, 0.2],
+    ]
