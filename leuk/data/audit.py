@@ -1,7 +1,7 @@
 """What lies in a folder of cells, what is wrong with it, and who is linked to whom."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELLED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
 from leuk.data.links import find_pairs, group_subjects
-from leuk.data.pixels import PixelStore
+from leuk.data.pixels import CUT, PixelStore
 from leuk.errors import DataError
 
 Size = tuple[int, int]
@@ -65,6 +65,23 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Images of a class that the frame cuts, and that may have been cut before.
+
+    Attributes:
+        label: folder name of the class, or ``unlabelled``.
+        images: of the class.
+        cut: images in which more than 0.5 % of the cell's area lies outside the frame.
+        at_border: images whose cell touches the border of the image itself.
+    """
+
+    label: str
+    images: int
+    cut: int
+    at_border: int
+
+
+@dataclass(frozen=True)
 class Audit:
     """Everything found.
 
@@ -77,6 +94,8 @@ class Audit:
         links: between subjects.
         groups: linked subjects, joined by ``+``.
         within: subject to the pairs of images of one cell among its own.
+        framing: of the audit.
+        cuts: cells that the framing or the image cuts, of each class.
     """
 
     root: str
@@ -87,6 +106,8 @@ class Audit:
     links: list[Link]
     groups: list[str]
     within: dict[str, int] = field(default_factory=dict)
+    framing: str = "full"
+    cuts: list[Cut] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -112,11 +133,13 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
     links: list[Link] = []
     groups: list[str] = []
     within: dict[str, int] = {}
+    cuts: list[Cut] = []
     for cells in _stores_of(index):
         store = PixelStore.open(cells, root, frame, cache, "skip")
         problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
         kept = cells.iloc[store.kept].reset_index(drop=True)
         width_height = map(tuple, store.sizes.tolist())
+        cuts += count_cuts(kept, store)
         sizes += zip(kept["part"].tolist(), kept["path"].tolist(), width_height, strict=True)
         if (kept["label"] != UNLABELLED).all():
             pairs = find_pairs(store)
@@ -134,6 +157,41 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
         links,
         groups,
         within,
+        frame.framing,
+        cuts,
+    )
+
+
+def count_cuts(cells: pd.DataFrame, store: PixelStore) -> list[Cut]:
+    """Count the cells that the frame or the image cuts, of each class.
+
+    Args:
+        cells: the table of the images of the store, with ``label``.
+        store: the decoded images.
+    """
+    labels = cells["label"].to_numpy()
+    cut, at_border = store.outside > CUT, store.at_border
+    return [
+        Cut(
+            "unlabelled" if label == UNLABELLED else Label(label).folder,
+            int((labels == label).sum()),
+            int(cut[labels == label].sum()),
+            int(at_border[labels == label].sum()),
+        )
+        for label in sorted(set(labels.tolist()), reverse=True)
+    ]
+
+
+def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
+    """One sentence on the cells that a framing cuts; empty if it cuts none."""
+    if not any(one.cut for one in cuts):
+        return ""
+    counted = ", ".join(
+        f"{one.cut} of {one.images} {one.label} images ({one.cut / one.images:.1%})" for one in cuts
+    )
+    return (
+        f"data.framing={framing}: more than {CUT:.1%} of the cell lies outside the frame in "
+        f"{counted}, a straight edge that a classifier can learn; choose data.framing=centered"
     )
 
 

@@ -1,6 +1,7 @@
 """One image file to the pixels that are kept, and to what tells it from every other image."""
 
 import hashlib
+import math
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from leuk.data.walk import SPECIAL
 from leuk.errors import DataError
 
-Framing = Literal["full", "crop300", "cell"]
+Framing = Literal["full", "centered", "crop300", "cell"]
 
 NATIVE = 450
 """Pixels a side of C-NMC's images; those of the final test set are larger, and black around it."""
@@ -39,6 +40,8 @@ _FORMATS = ("BMP", "PNG")
 """No other reader is tried, whatever a file is called: some of Pillow's start programs."""
 
 _CROP300 = 300 / NATIVE
+_CENTERED = 360 / NATIVE
+_CENTERED_MARGIN = 0.02
 _MARGIN = 0.05
 
 
@@ -61,12 +64,20 @@ class Frame:
     """What part of each image is kept, and at what size.
 
     ``full`` and ``crop300`` keep the scale the same for all cells, so that the size of a cell keeps
-    its meaning; ``cell`` gives it up for detail.
+    its meaning, and ``centered`` for all but the largest; ``cell`` gives it up for detail.
+
+    C-NMC's cells are seldom in the middle of their image: ``crop300`` cuts more than 0.5 % of the
+    area off 5.6 % of the leukemic and 2.0 % of the healthy images of folds 0 and 1, which leaves a
+    straight edge that a classifier can learn. It is kept for runs that name it. ``centered`` cuts
+    nothing in any image; where a cell would not fit (0.8 % of the leukemic, 0.5 % of the healthy
+    images), the square grows to hold it.
 
     Attributes:
-        resolution: pixels a side after resizing.
-        framing: ``full``, ``crop300`` for the central 300 of C-NMC's 450 pixels (the central two
-            thirds of an image of another size), or ``cell`` for the square around the cell.
+        resolution: pixels per side after resizing.
+        framing: ``full``; ``centered`` for 360 of C-NMC's 450 pixels (four fifths of the longer
+            side of another image) around the middle of the cell, or more if it is larger;
+            ``crop300`` for the central 300 pixels (two thirds); or ``cell`` for the square around
+            the cell.
     """
 
     resolution: int
@@ -83,6 +94,9 @@ class Decoded:
         thumb: ``uint8 (64, 64)`` grey, the square around the cell, for finding near-duplicates.
         area: share of the image that the cell covers.
         size: width and height of the image.
+        outside: share of the cell's area, 0 to 1, that the frame cuts off.
+        at_border: whether the cell touches the border of the image, where the image itself may
+            have cut it.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -90,6 +104,8 @@ class Decoded:
     thumb: npt.NDArray[np.uint8]
     area: float
     size: tuple[int, int]
+    outside: float
+    at_border: bool
 
 
 def decode(path: Path, frame: Frame) -> Decoded:
@@ -107,21 +123,28 @@ def decode(path: Path, frame: Frame) -> Decoded:
     if image.mode != "RGB":
         raise _unusable(path, f"{image.mode} image where 8-bit RGB was expected")
     size = image.size
-    if size == FINAL_SIZE:
-        image = image.crop(_centred(*size, NATIVE, NATIVE))
     grey = image.convert("L")
     mask = grey.point(_LIT_TABLE)
+    whole = mask.histogram()[255]
+    if size == FINAL_SIZE:
+        middle = _centred(*size, NATIVE, NATIVE)
+        image, grey, mask = image.crop(middle), grey.crop(middle), mask.crop(middle)
     box = mask.getbbox()
     if box is None:
         raise _unusable(path, "no cell in it, all pixels are black", NoCellError)
     square = _square(box)
     thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
+    framed = _frame_of(image, frame, square)
+    left, upper, right, lower = (round(edge) for edge in framed)
+    inside = mask.crop((left, upper, right, lower)).histogram()[255]
     return Decoded(
-        _framed(image, frame, square),
+        _resized(image, frame, framed),
         hashlib.sha256(image.tobytes()).digest()[:DIGEST],
         np.asarray(thumb),
         mask.histogram()[255] / (image.width * image.height),
         size,
+        1 - inside / whole,
+        min(box[:2]) == 0 or box[2] == image.width or box[3] == image.height,
     )
 
 
@@ -143,18 +166,35 @@ def _opened(path: Path) -> Image.Image:
         raise _unusable(path, _what_is_wrong(path, error)) from error
 
 
-def _framed(
+def _frame_of(
     image: Image.Image, frame: Frame, square: tuple[int, int, int, int]
-) -> npt.NDArray[np.uint8]:
-    box: tuple[float, float, float, float] | None = None
+) -> tuple[float, float, float, float]:
+    """Edges of the frame in the image, from the square around the cell; they may lie outside."""
+    if frame.framing == "full":
+        return (0, 0, *image.size)
+    if frame.framing == "crop300":
+        return _centred(*image.size, _CROP300 * image.width, _CROP300 * image.height)
+    left, upper, right, _ = square
+    side = right - left
     if frame.framing == "cell":
-        margin = round(_MARGIN * (square[2] - square[0]))
-        left, upper, right, lower = square
-        image = image.crop((left - margin, upper - margin, right + margin, lower + margin))
-    elif frame.framing == "crop300":
-        box = _centred(*image.size, _CROP300 * image.width, _CROP300 * image.height)
+        wide = side + 2 * round(_MARGIN * side)
+    else:
+        least = round(_CENTERED * max(image.size))
+        wide = max(least, side + 2 * math.ceil(_CENTERED_MARGIN * side))
+    left, upper = left - (wide - side) // 2, upper - (wide - side) // 2
+    return (left, upper, left + wide, upper + wide)
+
+
+def _resized(
+    image: Image.Image, frame: Frame, box: tuple[float, float, float, float]
+) -> npt.NDArray[np.uint8]:
+    """The pixels of a box ``(R, R, 3)``, black beyond the image."""
     size = (frame.resolution, frame.resolution)
-    return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+    if frame.framing == "crop300":  # of other sizes than C-NMC's its edges lie within pixels
+        return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
+    left, upper, right, lower = (round(edge) for edge in box)
+    cropped = image.crop((left, upper, right, lower))
+    return np.asarray(cropped.resize(size, Image.Resampling.BILINEAR))
 
 
 def _centred(

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,16 @@ from leuk.store.foreign import read_arrays
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of every store's key: raise it when decoding or resizing changes."""
+
+CUT = 0.005
+"""Share of a cell's area; the frame cuts a cell of which it leaves out more."""
 
 _AHEAD = 256
 """Images decoded before they are asked for; bounds the memory that decoding takes."""
+
+_NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class PixelStore:
         digests: ``(N, 16)`` bytes, equal for identical images.
         areas: ``float32 (N,)`` share of the image that the cell covers.
         sizes: ``int32 (N, 2)`` width and height of the files.
+        outside: ``float32 (N,)`` share of the cell's area that the frame cuts off.
+        at_border: ``bool (N,)``, true where the cell touches the border of its image.
         kept: ``(N,)`` positions in the table that was decoded; shorter than the table where
             unreadable images were skipped.
         errors: what was wrong with those that were skipped.
@@ -58,6 +65,8 @@ class PixelStore:
     digests: npt.NDArray[np.uint8]
     areas: npt.NDArray[np.float32]
     sizes: npt.NDArray[np.int32]
+    outside: npt.NDArray[np.float32]
+    at_border: npt.NDArray[np.bool_]
     kept: npt.NDArray[np.int64]
     errors: list[str]
     fingerprint: str
@@ -156,7 +165,7 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
     started = time.perf_counter()
     content = hashlib.sha256()
     kept: list[int] = []
-    facts: list[tuple[bytes, float, tuple[int, int]]] = []
+    facts: list[Decoded] = []
     bad: list[UnusableError] = []
     decoded = decoded_ahead([root / path for path in cells["path"]], frame)
     with open(target / "pixels.raw", "wb") as pixels, open(target / "thumbs.raw", "wb") as thumbs:
@@ -165,7 +174,7 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
                 bad.append(image)
                 continue
             kept.append(row)
-            facts.append((image.digest, image.area, image.size))
+            facts.append(replace(image, pixels=_NO_PIXELS, thumb=_NO_PIXELS))
             raw = image.pixels.tobytes()
             content.update(raw)
             pixels.write(raw)
@@ -211,14 +220,14 @@ def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
         log.warning("left out: %s", error)
 
 
-def _save_facts(
-    target: Path, kept: Sequence[int], facts: Sequence[tuple[bytes, float, tuple[int, int]]]
-) -> None:
-    digests, areas, sizes = zip(*facts, strict=True) if facts else ((), (), ())
+def _save_facts(target: Path, kept: Sequence[int], facts: Sequence[Decoded]) -> None:
+    digests = b"".join(one.digest for one in facts)
     np.savez(
         target / "cells.npz",
         kept=np.array(kept, np.int64),
-        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(len(kept), DIGEST),
-        areas=np.array(areas, np.float32),
-        sizes=np.array(sizes, np.int32).reshape(len(kept), 2),
+        digests=np.frombuffer(digests, np.uint8).reshape(len(kept), DIGEST),
+        areas=np.array([one.area for one in facts], np.float32),
+        sizes=np.array([one.size for one in facts], np.int32).reshape(len(kept), 2),
+        outside=np.array([one.outside for one in facts], np.float32),
+        at_border=np.array([one.at_border for one in facts], np.bool_),
     )

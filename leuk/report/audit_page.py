@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from leuk.data.audit import Audit, Link, Pair
+from leuk.data.audit import Audit, Link, Pair, framing_warning
 from leuk.data.decode import Frame, decode
 from leuk.data.links import turned_to_match
 from leuk.report.html import picture_uri, png_uri, render
@@ -30,6 +30,7 @@ def audit_text(audit: Audit) -> str:
         for count in audit.counts
     ]
     lines.append("sizes: " + ", ".join(f"{where} ({n})" for where, n in audit.sizes.items()))
+    lines += framing_lines(audit)
     for link in audit.links:
         identical = sum(pair.kind == "identical" for pair in link.pairs)
         best = link.pairs[0]
@@ -47,6 +48,17 @@ def audit_text(audit: Audit) -> str:
 
 def _said(number: int | None) -> str:
     return "-" if number is None else str(number)
+
+
+def framing_lines(audit: Audit) -> list[str]:
+    """Cells that the framing cuts, and those that the border of their image may have cut."""
+    lines = []
+    if warning := framing_warning(audit.framing, audit.cuts):
+        lines.append(f"warning: {warning}")
+    if any(one.at_border for one in audit.cuts):
+        counted = ", ".join(f"{one.at_border} {one.label}" for one in audit.cuts)
+        lines.append(f"cells that touch the border of their image: {counted}")
+    return lines
 
 
 def verdict(audit: Audit) -> str:
@@ -75,6 +87,7 @@ def audit_page(
         title=f"{audit.root}: audit",
         audit=audit,
         verdict=verdict(audit),
+        framing=framing_lines(audit),
         split=split,
         source=source,
         links=[(link, _pictures(root, link)) for link in audit.links],

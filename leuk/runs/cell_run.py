@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
+from leuk.data.audit import count_cuts, framing_warning
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import LeukError, StoreError
@@ -169,6 +170,10 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
     if data.split.leaky:
         record.warnings.append(f"LEAKY: {data.split.leaky}")
         log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)
+    cuts = count_cuts(data.dataset.cells, data.dataset.store)
+    if text := framing_warning(data.framing, cuts):
+        record.warnings.append(text)
+        log.warning("%s: %s", record.cell.folder, text)
     return data
 
 

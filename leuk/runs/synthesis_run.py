@@ -11,6 +11,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
+from leuk.data.audit import count_cuts, framing_warning
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import DataError
@@ -49,6 +50,9 @@ def run_synthesis(cfg: DictConfig) -> None:
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.prepare_data()
     data.setup()
+    cuts = count_cuts(data.dataset.cells, data.dataset.store)
+    if text := framing_warning(data.framing, cuts):
+        log.warning("%s: %s", folder.name, text)
     made = synthesise(cfg, data)
     if made is None:
         raise DataError(

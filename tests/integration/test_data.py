@@ -68,6 +68,22 @@ def test_training_finds_what_the_audit_decoded(
     assert main(["train", f"outputs={tmp_path}", *SMALL, *quick]) == 0
 
 
+def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from leuk.data import decode
+
+    monkeypatch.setattr(decode, "_CROP300", 0.3)
+    chosen = [f"outputs={tmp_path}", *SMALL, "data.framing=crop300"]
+    assert main(["data", *chosen]) == 0
+    warning = "data.framing=crop300: more than 0.5% of the cell lies outside the frame in 160 of"
+    assert f"warning: {warning}" in capsys.readouterr().out
+    assert warning in (tmp_path / "data/phantom/audit.html").read_text()
+    assert main(["train", *chosen, "fit.epochs=1", "explain=none", "trainer=cpu"]) == 0
+    (path,) = (tmp_path / "runs/single").glob("*/record.json")
+    assert any(text.startswith(warning) for text in json.loads(path.read_text())["warnings"])
+
+
 @pytest.mark.parametrize("split", ["random", "thesis", "folds"])
 def test_every_output_of_a_leaky_split_says_so(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -123,7 +123,7 @@ def test_images_of_a_folder(
     assert (
         "1 of 4 images are not of the size the model was fitted on (64 x 64 px): large" in printed
     )
-    assert "brought to 32 px by the run's own framing (crop300)" in printed
+    assert "brought to 32 px by the run's own framing (centered)" in printed
 
 
 def test_a_cell_of_the_run_is_explained_alike_in_a_folder(

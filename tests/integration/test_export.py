@@ -89,7 +89,7 @@ def test_a_model_says_the_same_without_leuk(
     assert facts["agreement"]["cells"] == 60
     assert facts["agreement"]["largest_difference"] <= 1e-4
     assert facts["input"]["shape"] == ["cells", 32, 32, 3]
-    assert (facts["input"]["framing"], facts["views"]) == ("crop300", 8)
+    assert (facts["input"]["framing"], facts["views"]) == ("centered", 8)
     assert facts["labels"] == {"0": "HEM", "1": "ALL"}
     record = json.loads((run / "record.json").read_text())
     assert facts["temperature"] == record["calibration"]["temperature"]

@@ -87,7 +87,10 @@ WRONG = [
     ("model.dropout=abc", "model.dropout=abc: input should be a valid number"),
     ("model.widths=3", "model.widths=3: input should be a valid"),
     ("model.hidden='3'", "model.hidden=3: input should be a valid integer"),
-    ("data.framing=circle", "data.framing=circle: input should be 'full', 'crop300' or 'cell'"),
+    (
+        "data.framing=circle",
+        "data.framing=circle: input should be 'full', 'centered', 'crop300' or 'cell'",
+    ),
     ("split.val=abc", "split.val=abc"),
     ("trainer.precision=17", "trainer.precision=17"),
     ("model.dropout=1", "input should be less than 1"),

@@ -69,7 +69,7 @@ FILES = {kind: damaged(kind) | st.binary(max_size=200) for kind in ("bmp", "png"
 def test_image_files(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     path = tmp_path / f"cell.{kind}"
     path.write_bytes(data.draw(FILES[kind]))
-    frame = Frame(8, data.draw(st.sampled_from(["full", "crop300", "cell"])))
+    frame = Frame(8, data.draw(st.sampled_from(["full", "centered", "crop300", "cell"])))
     with nothing_but(UnusableError, naming=path):
         found = decode(path, frame)
         assert found.pixels.shape == (8, 8, 3)

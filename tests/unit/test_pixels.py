@@ -11,6 +11,7 @@ from conftest import write_cell
 from PIL import Image
 
 from leuk.data import pixels
+from leuk.data.audit import Cut, count_cuts, framing_warning
 from leuk.data.cnmc import CNMC, index_cells
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.pixels import PixelStore
@@ -59,7 +60,10 @@ def test_second_start_decodes_nothing(
     np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
-@pytest.mark.parametrize("change", [{"resolution": 8}, {"framing": "crop300"}, {"framing": "cell"}])
+@pytest.mark.parametrize(
+    "change",
+    [{"resolution": 8}, {"framing": "crop300"}, {"framing": "cell"}, {"framing": "centered"}],
+)
 def test_another_frame_is_another_store(
     tiny_folds: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -163,6 +167,65 @@ def test_cell_framing_fills_the_frame_wherever_the_cell_is(tmp_path: Path) -> No
     decoded = decode(tmp_path / "cell.png", Frame(110, "cell"))
     assert (decoded.pixels.max(axis=2) > 0).mean() == pytest.approx((100 / 110) ** 2, abs=0.02)
     assert decoded.area == pytest.approx((100 / 450) ** 2)
+
+
+@pytest.mark.parametrize(("left", "upper"), [(125, 125), (0, 250), (250, 0)])
+def test_centered_framing_keeps_scale_and_cell_wherever_the_cell_is(
+    tmp_path: Path, left: int, upper: int
+) -> None:
+    picture(450, left, upper, 200).save(tmp_path / "cell.png")
+    decoded = decode(tmp_path / "cell.png", Frame(360, "centered"))
+    expected = np.zeros((360, 360), np.uint8)
+    expected[80:280, 80:280] = 100
+    np.testing.assert_array_equal(decoded.pixels[..., 0], expected)
+    assert decoded.outside == 0
+    assert decoded.at_border == (left != 125)
+
+
+def test_centered_framing_grows_for_a_cell_that_would_not_fit(tmp_path: Path) -> None:
+    picture(450, 10, 20, 400).save(tmp_path / "cell.png")
+    decoded = decode(tmp_path / "cell.png", Frame(416, "centered"))
+    assert decoded.outside == 0
+    lit = decoded.pixels[..., 0] > 0
+    assert (lit.sum(), lit[8:408, 8:408].all()) == (400**2, True)
+
+
+def test_share_of_the_cell_that_a_crop_cuts_off(tmp_path: Path) -> None:
+    picture(450, 55, 100, 100).save(tmp_path / "cell.png")
+    found = {
+        framing: decode(tmp_path / "cell.png", Frame(64, framing)).outside  # type: ignore[arg-type]
+        for framing in ("full", "centered", "crop300", "cell")
+    }
+    assert found == {"full": 0, "centered": 0, "crop300": pytest.approx(0.2), "cell": 0}
+
+
+def test_cells_that_a_framing_cuts_are_counted_per_class(tmp_path: Path) -> None:
+    corners = {
+        "fold_0/all/UID_1_1_1_all.png": (75, 75),
+        "fold_0/all/UID_1_2_1_all.png": (70, 75),
+        "fold_0/all/UID_1_3_1_all.png": (0, 75),
+        "fold_0/hem/UID_H1_1_1_hem.png": (100, 100),
+        "fold_0/hem/UID_H1_2_1_hem.png": (300, 75),
+    }
+    for path, corner in corners.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        picture(450, *corner, 100).save(tmp_path / path)
+    counted = {}
+    for framing in ("crop300", "centered"):
+        store = open_store(tmp_path, tmp_path / "cache", framing=framing)
+        counted[framing] = count_cuts(index_cells(tmp_path), store)
+    assert counted["crop300"] == [Cut("all", 3, 2, 1), Cut("hem", 2, 1, 0)]
+    assert framing_warning("crop300", counted["crop300"]).startswith(
+        "data.framing=crop300: more than 0.5% of the cell lies outside the frame in 2 of 3 all "
+        "images (66.7%), 1 of 2 hem images (50.0%)"
+    )
+    assert framing_warning("centered", counted["centered"]) == ""
+
+
+def test_no_real_cell_is_cut(cnmc: Path, tmp_path: Path) -> None:
+    data = CNMC(cnmc / "original", resolution=16, framing="centered", cache=tmp_path)
+    assert len(data) == 180
+    assert data.store.outside.max() == 0
 
 
 def test_black_image_is_refused(tmp_path: Path) -> None:
