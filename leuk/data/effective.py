@@ -5,6 +5,10 @@ from collections.abc import Hashable, Iterable
 import numpy as np
 import pandas as pd
 
+FEWEST = 3.0
+"""Effective patients below which nothing is concluded about others: two patients give one
+difference, from which no spread between patients can be estimated."""
+
 
 def effective_patients(patients: Iterable[Hashable]) -> float:
     """Number of equally large patients that would weigh as unequally as these.

@@ -6,6 +6,7 @@ figure of real cells: see :func:`leuk.evaluate.image_quality.judge`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,17 @@ import torch
 from torch import Tensor
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
+from leuk.data.effective import FEWEST as FEWEST_PATIENTS
+from leuk.data.effective import effective_patients
 from leuk.evaluate.features import Features
 
 Figures = dict[str, float | None]
 """Names to plain numbers; None where a figure is not defined. Never NaN."""
+
+Floats = npt.NDArray[np.float64]
+
+Patients = npt.NDArray[Any]
+"""The patient of each image, ``(N,)``."""
 
 FEWEST = 10
 """Cells in a set below which its figures would mean nothing."""
@@ -50,13 +58,22 @@ def equal_sizes(sets: Sequence[Features], seed: int) -> list[Features]:
     return [cells.take(kept) for cells, kept in zip(sets, rows, strict=True)]
 
 
-def distances(made: Features, real: Features, seed: int) -> Figures:
+def distances(
+    made: Features,
+    real: Features,
+    seed: int,
+    made_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> Figures:
     """All figures of ``made`` against ``real``.
 
     Args:
         made: features of the set that is judged.
         real: features of as many real cells, by the same extractor.
         seed: of the random halves behind a spread.
+        made_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
+            independent, such as those of a GAN.
+        real_patients: ``(N,)`` of ``real``; likewise.
 
     Returns:
         ``fid`` (0 is best; Heusel et al. 2017), ``kid`` with ``kid_spread`` (0 is best, may be
@@ -73,7 +90,7 @@ def distances(made: Features, real: Features, seed: int) -> Figures:
     """
     _check(made, real)
     here, there = (torch.from_numpy(cells.pooled).double() for cells in (made, real))
-    kernel, spread = kernel_distance(here, there, seed)
+    kernel, spread = kernel_distance(here, there, seed, made_patients, real_patients)
     frechet_name, kernel_name, score_name = _names(made.inception)
     return {
         frechet_name: frechet_distance(here, there),
@@ -98,25 +115,66 @@ def frechet_distance(made: Tensor, real: Tensor) -> float:
     return float(distance)
 
 
-def kernel_distance(made: Tensor, real: Tensor, seed: int) -> tuple[float, float]:
+def kernel_distance(
+    made: Tensor,
+    real: Tensor,
+    seed: int,
+    made_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> tuple[float, float | None]:
     """Squared maximum mean discrepancy, cubic kernel, unbiased, of ``float64 (N, D)`` each.
+
+    Args:
+        made: features of one set.
+        real: features of the other.
+        seed: of the random halves.
+        made_patients: ``(N,)`` of ``made``; None where its images are independent.
+        real_patients: ``(N,)`` of ``real``; likewise.
 
     Returns:
         The distance over all cells, and its standard deviation over 50 random halves of both sets,
         which estimates the standard error of the former (the jackknife that leaves out half, Shao &
-        Wu 1989).
+        Wu 1989; of an odd number of patients the smaller half, so that it errs on the large side).
+        Halves are of whole patients, as images of one patient are alike. None with fewer than three
+        effective patients in either set.
     """
     x, y = made.numpy(), real.numpy()
     kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
+    distance = _mmd2(*kernels)
+    patients = [
+        np.arange(len(images)) if names is None else np.unique(names, return_inverse=True)[1]
+        for images, names in ((x, made_patients), (y, real_patients))
+    ]
+    if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
+        return distance, None
     generator = np.random.default_rng(seed)
-    halves = []
-    for _ in range(_HALVES):
-        i, j = (generator.choice(len(x), len(x) // 2, replace=False) for _ in range(2))
+    halves: list[float] = []
+    while len(halves) < _HALVES:
+        i, j = (_half(codes, generator) for codes in patients)
+        if min(len(i), len(j)) < 2:  # the unbiased estimate needs pairs
+            continue
         chosen = (np.ix_(i, i), np.ix_(i, j), np.ix_(j, j))
-        halves.append(
-            metric_kid.mmd2(*(kernel[rows] for kernel, rows in zip(kernels, chosen, strict=True)))
-        )
-    return float(metric_kid.mmd2(*kernels)), float(np.std(halves))
+        halves.append(_mmd2(*(kernel[rows] for kernel, rows in zip(kernels, chosen, strict=True))))
+    return distance, float(np.std(halves))
+
+
+def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
+    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``.
+
+    Torch-fidelity's takes sets of one size only, and halves of patients are not of one size.
+    """
+    own = [
+        (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1))
+        for kernel in (within, other)
+    ]
+    return float(sum(own) - 2 * across.mean())
+
+
+def _half(patients: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows of the images of half the patients, drawn without replacement."""
+    count = int(patients.max()) + 1
+    drawn = generator.choice(count, count // 2, replace=False)
+    return np.flatnonzero(np.isin(patients, drawn))
 
 
 def class_score(logits: Tensor) -> float:

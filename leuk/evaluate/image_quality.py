@@ -4,14 +4,16 @@
 made set is one row, and the same figures of sets whose quality is known are the others.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from leuk.data.effective import effective_patients
 from leuk.evaluate.collapse import collapse, copying
-from leuk.evaluate.distances import Figures, distances, equal_rows
+from leuk.evaluate.distances import Figures, Patients, distances, equal_rows
 from leuk.evaluate.features import Extractor, Features
 from leuk.evaluate.memorisation import (
     closest_pairs,
@@ -50,12 +52,20 @@ class RealCells:
         train_other: training cells of the other class.
         reference: cells of the class from subjects that the GAN never saw.
         reference_other: cells of the other class from such subjects.
+        patients: by the name of a set above, ``(N,)`` the patient of each of its images; the images
+            of a set that it does not name are independent.
     """
 
     train: Images
     train_other: Images
     reference: Images
     reference_other: Images
+    patients: Mapping[str, Patients] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> dict[str, Images]:
+        """The sets by name."""
+        return {name: value for name, value in vars(self).items() if name != "patients"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Quality:
             held-out cells; ``diversity``; ``spread``, how much pixels differ between the images of
             the set (grey levels); ``distinct``, share of images that are not repeated; ``empty``,
             share of black images; ``morphology``, mean distance of the cells' measures; and
-            ``told_apart``, AUROC of a probe that tells the set from held-out cells.
+            ``told_apart``, AUROC of a probe that tells the set from held-out cells. The spread of a
+            distance is None, and so is ``told_apart``, where patients are too few.
         morphology: for each row, how far each measure of the cells is off; see
             :func:`leuk.evaluate.morphology.morphology_distance`.
         memorisation: in ``features`` and in ``pixels``; see
@@ -81,6 +92,8 @@ class Quality:
             the training cell, distance in grey levels.
         usefulness: AUROC on held-out cells of a probe trained on ``made`` cells, and on ``real``.
         warnings: what is plainly wrong with the made cells; empty when nothing is.
+        patients: effective number of patients of each real set as it was compared; empty where
+            they are not known.
     """
 
     extractor: str
@@ -91,6 +104,7 @@ class Quality:
     closest: list[tuple[int, int, float]]
     usefulness: Figures
     warnings: list[str]
+    patients: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,21 +114,25 @@ class _Cells:
     images: Images
     features: Features
     measures: npt.NDArray[np.float64]
+    patients: Patients | None = None
 
     @classmethod
-    def seen(cls, images: Images, extractor: Extractor) -> "_Cells":
+    def seen(
+        cls, images: Images, extractor: Extractor, patients: Patients | None = None
+    ) -> "_Cells":
         if isinstance(extractor, CellMeasures):
             # Measuring takes as long as a network does.
             measures = extractor.measured(images)
-            return cls(images, extractor.of(measures), measures)
-        return cls(images, extractor(images), measure_each(images))
+            return cls(images, extractor.of(measures), measures, patients)
+        return cls(images, extractor(images), measure_each(images), patients)
 
     @cached_property
     def shape(self) -> Morphology:
         return Morphology.of(self.measures)
 
     def take(self, rows: Rows) -> "_Cells":
-        return _Cells(self.images[rows], self.features.take(rows), self.measures[rows])
+        patients = None if self.patients is None else self.patients[rows]
+        return _Cells(self.images[rows], self.features.take(rows), self.measures[rows], patients)
 
 
 def judge(
@@ -140,14 +158,17 @@ def judge(
     Raises:
         ValueError: images that are not 8-bit, of different resolutions, or fewer than 10 in a set.
     """
-    given = {"made": made, **vars(real)}
+    given = {"made": made, **real.sets}
     if made_other is not None:
         given["made_other"] = made_other
     _check_resolution(given)
     kept = equal_rows([len(images) for images in given.values()], seed)
-    sets = {name: _Cells.seen(given[name], extractor) for name in _WHOLE}
+    whose = real.patients
+    sets = {name: _Cells.seen(given[name], extractor, whose.get(name)) for name in _WHOLE}
     equal = {
-        name: sets[name].take(rows) if name in sets else _Cells.seen(images[rows], extractor)
+        name: sets[name].take(rows)
+        if name in sets
+        else _Cells.seen(images[rows], extractor, whose[name][rows] if name in whose else None)
         for (name, images), rows in zip(given.items(), kept, strict=True)
     }
     judged = _judged(equal, real.train, extractor)
@@ -169,6 +190,11 @@ def judge(
         closest=closest,
         usefulness=_usefulness(equal),
         warnings=[*collapse(rows["made"], rows["real"]), *copying(memorised)],
+        patients={
+            name: effective_patients(cells.patients.tolist())
+            for name, cells in equal.items()
+            if cells.patients is not None
+        },
     )
 
 
@@ -192,14 +218,15 @@ def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
 def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
     """One row but for its morphology: see :attr:`Quality.rows`."""
     nearest = nearest_in_features(cells.features, reference.features)
+    whose = cells.patients, reference.patients
     return {
-        **distances(cells.features, reference.features, seed),
+        **distances(cells.features, reference.features, seed, *whose),
         **nearest_similarity(cells.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
         "diversity": diversity(cells.images, seed),
         "spread": _spread(cells.images),
         "distinct": len({image.tobytes() for image in cells.images}) / len(cells.images),
         "empty": cells.shape.empty_share,
-        "told_apart": telling_apart(cells.features, reference.features, seed),
+        "told_apart": telling_apart(cells.features, reference.features, seed, *whose),
     }
 
 

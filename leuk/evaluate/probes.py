@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from leuk.evaluate.distances import Patients
 from leuk.evaluate.features import Features
 
 _FOLDS = 5
@@ -21,19 +22,57 @@ _STRENGTH = 0.01
 _STEPS = 1000
 
 
-def telling_apart(made: Features, real: Features, seed: int) -> float:
+def telling_apart(
+    made: Features,
+    real: Features,
+    seed: int,
+    made_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> float | None:
     """How well made cells are told from real ones: the classifier two-sample test.
 
     Real cells of other subjects are told from real ones too, by their stain, so that the figure
-    belongs beside the same of training cells (Lopez-Paz & Oquab 2017).
+    belongs beside the same of training cells (Lopez-Paz & Oquab 2017). A patient's images are all
+    in one fold: a probe that knows a patient's other images recognizes the patient, not the set.
+
+    Args:
+        made: features of one set.
+        real: features of the other, by the same extractor.
+        seed: of the folds.
+        made_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
+            independent, such as those of a GAN.
+        real_patients: ``(N,)`` of ``real``; likewise.
 
     Returns:
-        AUROC of five-fold cross-validation: 0.5 when they cannot be told apart, 1 when always.
+        AUROC of cross-validation in five folds, or as many as the set with the fewest patients has:
+        0.5 when they cannot be told apart, 1 when always. None with a set of one patient.
     """
     features, labels = _stacked(made, real)
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    codes = [
+        np.arange(len(cells)) if names is None else np.unique(names, return_inverse=True)[1]
+        for cells, names in ((made, made_patients), (real, real_patients))
+    ]
+    count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
+    if count < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    folds = PredefinedSplit(np.concatenate([_folds(one, count, generator) for one in codes]))
     scores = cross_val_predict(_probe(), features, labels, cv=folds, method="decision_function")
     return float(roc_auc_score(labels, scores))
+
+
+def _folds(
+    patients: npt.NDArray[np.int64], count: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Fold of each image: patients whole, the largest first, each into the smallest fold."""
+    images = np.bincount(patients)
+    order = generator.permutation(len(images))
+    filled = np.zeros(count)
+    fold_of = np.zeros(len(images), np.int64)
+    for patient in order[np.argsort(-images[order], kind="stable")]:
+        fold_of[patient] = np.argmin(filled)
+        filled[fold_of[patient]] += images[patient]
+    return fold_of[patients]
 
 
 def usefulness(

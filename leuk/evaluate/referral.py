@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from leuk.data.effective import FEWEST as FEWEST_PATIENTS
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.evaluate.hierarchy import Bootstrap, Fold
@@ -25,10 +26,6 @@ AIM = 0.95
 
 CONFIDENCE = 0.95
 """Of the lower bound that has to reach the aim."""
-
-FEWEST_PATIENTS = 3.0
-"""Effective validation patients of a class below which nothing is promised: two patients give one
-difference, from which no spread between patients can be estimated."""
 
 _LEVEL = 0.95
 """Of the intervals on test images."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from leuk.data.effective import effective_patients
+from leuk.data.effective import FEWEST, effective_patients
 from leuk.data.labels import Label
 from leuk.evaluate.vectors import Floats, Integers, Vector, as_scores_and_labels
 
@@ -18,9 +18,6 @@ Thresholds = Mapping[str, float]
 
 Patients = npt.NDArray[Any] | Sequence[str]
 """The patient of each image, ``(N,)``."""
-
-FEW = 3.0
-"""Effective patients of a class below which a choice of threshold carries a warning."""
 
 _WANTED = 0.95
 _LEVEL = 0.95
@@ -103,7 +100,7 @@ def few_patients(labels: Vector, patients: Patients) -> str | None:
         name: effective_patients(names[truth == label].tolist())
         for label, name in ((Label.HEM, "healthy"), (Label.ALL, "leukemic"))
     }
-    few = [f"{n:.1f} effective {name}" for name, n in effective.items() if n < FEW]
+    few = [f"{n:.1f} effective {name}" for name, n in effective.items() if n < FEWEST]
     if not few:
         return None
     return (
@@ -129,7 +126,7 @@ def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Float
     gained = leukemic / leukemic[:, -1:] - healthy / healthy[:, -1:]
     # Rounded, so that equal sums are equal; calling no image leukemic comes first.
     gained = np.pad(gained, ((0, 0), (1, 0))).round(12)
-    return np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)]
+    return np.asarray(np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)])
 
 
 def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from leuk.data.effective import FEWEST as FEWEST_PATIENTS
 from leuk.errors import StoreError
 from leuk.evaluate.sheets import save_rows
 from leuk.evaluate.vectors import Images, check_images
@@ -51,8 +52,9 @@ better; features of {extractor}{naming}. Precision and density: how real the cel
 coverage and diversity: how many kinds there are. SSIM is that of each cell and the nearest real
 one, over the whole image, most of which is black, and inside the cells. Morphology: mean
 Wasserstein distance over size, shape, colour, texture and specks, in standard deviations of real
-cells. Told apart: AUROC of a linear probe that tells the line's cells from held-out ones, 0.5 where
-it cannot."""
+cells. Told apart: AUROC of a linear probe that tells the line's cells from held-out ones of other
+patients than it was fitted on, 0.5 where it cannot. Spreads (±) are over halves of the patients;
+where these are too few to tell, there is none."""
 
 _THESIS = """\
 Published in the thesis's table 2, which cannot be right: real images of one data set do not reach
@@ -173,6 +175,18 @@ def _remarks(reports: Mapping[str, Any]) -> str:
                 f"{copies['pixels']['closer_share']:.1%} by pixels."
             )
             remarks += [f"- **{gan}, {cls}: {text}**" for text in quality["warnings"]]
+            # Records from before patients were counted have none.
+            few = {
+                name: number
+                for name, number in quality.get("patients", {}).items()
+                if number < FEWEST_PATIENTS
+            }
+            if few:
+                counted = ", ".join(f"{name} {number:.1f}" for name, number in few.items())
+                remarks.append(
+                    f"- {gan}, {cls}: effective patients are fewer than {FEWEST_PATIENTS:.0f} in "
+                    f"{counted}: no spread of a distance to them can be given."
+                )
     return "\n".join(remarks)
 
 

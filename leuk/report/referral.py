@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from leuk.evaluate.referral import AIM, FEWEST_PATIENTS, Achieved, Band, choose_band, outcomes
+from leuk.data.effective import FEWEST as FEWEST_PATIENTS
+from leuk.evaluate.referral import AIM, Achieved, Band, choose_band, outcomes
 from leuk.report.curves import pooled_cells
 from leuk.report.results import Group
 from leuk.report.sections import Grid, Section, interval_text

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import DataError, StoreError
-from leuk.evaluate.distances import FEWEST
+from leuk.evaluate.distances import FEWEST, Patients
 from leuk.evaluate.features import Extractor
 from leuk.evaluate.image_quality import Quality, RealCells, judge
 from leuk.evaluate.morphology import MEASURES, CellMeasures
@@ -33,7 +33,7 @@ HELD_OUT = "val"
 SHOWN = 12
 """Cells, and pairs of cells, that are kept to be looked at."""
 
-FORMAT = 1
+FORMAT = 2
 """Part of the key: raise it when a figure changes its meaning."""
 
 
@@ -63,12 +63,21 @@ def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
         DataError: one of the stages lacks a class.
     """
     other = _other(label)
+    sets = {"train": ("train", label), "train_other": ("train", other)}
+    sets |= {"reference": (held_out, label), "reference_other": (held_out, other)}
     return RealCells(
         train=_cells(data, "train", label),
         train_other=_cells(data, "train", other),
         reference=_cells(data, held_out, label),
         reference_other=_cells(data, held_out, other),
+        patients={name: _patients(data, *of) for name, of in sets.items()},
     )
+
+
+def _patients(data: CNMCDataModule, stage: str, label: Label) -> Patients:
+    """The patient of each image of :func:`_cells`."""
+    cells = data.part(stage)
+    return cells["group"].to_numpy().astype(str)[(cells["label"] == label).to_numpy()]
 
 
 def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
@@ -111,11 +120,13 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
         return {}
     seed = int(cfg.seed)
     paths = {stage: data.part(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
+    patients = {stage: data.part(stage)["group"].astype(str).tolist() for stage in paths}
     key = {
         "format": FORMAT,
         "cells": made.folder.name,
         "pixels": data.dataset.store.fingerprint,
         "paths": digest(paths),
+        "patients": digest(patients),
         "measures": list(MEASURES),
         "seed": seed,
     }

@@ -28,7 +28,7 @@ from leuk.evaluate.memorisation import (
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.probes import _folds, telling_apart, usefulness
 
 N = 60
 
@@ -93,13 +93,48 @@ def test_kernel_distance_agrees_with_torch_fidelity() -> None:
     )
     found, spread = kernel_distance(made, real, seed=0)
     assert found == pytest.approx(oracle["kernel_inception_distance_mean"], rel=1e-6)
-    assert spread > 0
+    assert value(spread) > 0
 
 
 def test_spread_is_that_of_fresh_samples() -> None:
     pairs = [[torch.from_numpy(cloud(100, 2 * i + j)) for j in (0, 1)] for i in range(30)]
     found, spreads = zip(*(kernel_distance(*pair, seed=0) for pair in pairs), strict=True)
+    assert np.mean(list(map(value, spreads))) == pytest.approx(np.std(found), rel=0.5)
+
+
+PATIENTS = np.repeat(np.arange(10), 12)
+
+
+def of_patients(seed: int, between: float = 1.0) -> npt.NDArray[np.float64]:
+    """Features of 12 images each of 10 patients that differ from each other."""
+    shift = np.random.default_rng([seed, 1]).normal(0, between, (10, 6))[PATIENTS]
+    return cloud(120, seed) + shift
+
+
+def test_spread_is_that_of_fresh_patients() -> None:
+    """Halves of images give less than half of it."""
+    found, spreads, of_images = [], [], []
+    for seed in range(25):
+        made, real = (torch.from_numpy(of_patients(2 * seed + j) + 2 * j) for j in (0, 1))
+        distance, spread = kernel_distance(made, real, 0, PATIENTS, PATIENTS)
+        found.append(distance)
+        spreads.append(value(spread))
+        of_images.append(value(kernel_distance(made, real, 0)[1]))
     assert np.mean(spreads) == pytest.approx(np.std(found), rel=0.5)
+    assert np.mean(of_images) < 0.5 * np.std(found)
+
+
+def test_few_patients_have_no_spread() -> None:
+    made, real = (torch.from_numpy(cloud(120, seed)) for seed in (0, 1))
+    distance, _ = kernel_distance(made, real, 0)
+    two = PATIENTS % 2
+    assert kernel_distance(made, real, 0, None, two) == (distance, None)
+    assert kernel_distance(made, real, 0, two, None) == (distance, None)
+    # Ten patients, one of whom has nearly all images, are no more than two.
+    uneven = np.where(np.arange(120) < 110, 0, PATIENTS)
+    uneven[110:] = np.arange(10)
+    assert kernel_distance(made, real, 0, None, uneven)[1] is None
+    assert kernel_distance(made, real, 0, None, PATIENTS)[1] is not None
 
 
 def test_precision_and_recall_have_the_right_direction() -> None:
@@ -190,6 +225,29 @@ def test_probe_tells_apart_what_differs() -> None:
     assert telling_apart(other, one, 0) > 0.99
 
 
+def test_probe_does_not_recognize_patients() -> None:
+    """Two sets of real images of the same population: the probe knows the patients, not the set."""
+    known, images = [], []
+    for seed in range(5):
+        one, other = points(of_patients(2 * seed, 3)), points(of_patients(2 * seed + 1, 3))
+        known.append(value(telling_apart(one, other, 0, PATIENTS, PATIENTS)))
+        images.append(value(telling_apart(one, other, 0)))
+    assert np.mean(known) < 0.6
+    assert np.mean(images) > np.mean(known) + 0.15
+
+
+def test_folds_of_the_probe_hold_whole_patients_of_both_sets() -> None:
+    generator = np.random.default_rng(0)
+    patients = np.repeat(np.arange(6), [40, 3, 3, 20, 20, 1])
+    folds = _folds(patients, 3, generator)
+    assert [len(set(folds[patients == patient])) for patient in range(6)] == [1] * 6
+    assert set(folds) == {0, 1, 2}
+    one = points(cloud(20, 0)), points(cloud(20, 1))
+    assert telling_apart(*one, 0, np.zeros(20), None) is None
+    assert telling_apart(*one, 0, None, np.zeros(20)) is None
+    assert telling_apart(*one, 0, None, np.arange(20) // 10) is not None
+
+
 def test_usefulness_is_of_the_right_lesson() -> None:
     one, one_new, other, other_new = (
         points(cloud(100, s, at)) for s, at in ((0, 0), (1, 0), (2, 1), (3, 1))
@@ -221,6 +279,27 @@ def test_good_cells_stand_beside_the_floor(real: RealCells) -> None:
     assert value(quality.rows["other_class"]["told_apart"]) > 0.8
     assert value(quality.usefulness["made"]) > 0.8
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
+
+
+def test_patients_of_real_cells_reach_every_figure(real: RealCells) -> None:
+    names = ("train", "train_other", "reference", "reference_other")
+    few = {name: np.arange(len(images)) % 2 for name, images in real.sets.items()}
+    many = {name: np.arange(len(images)) % 10 for name, images in real.sets.items()}
+    assert tuple(real.sets) == names
+    made = cells(N, 9)
+    by_few, by_many = (
+        judged(made, dataclasses.replace(real, patients=patients)) for patients in (few, many)
+    )
+    assert set(by_few.patients) == set(names)
+    assert by_few.patients["reference"] == pytest.approx(2, abs=0.1)
+    for row in ("made", "real", "other_class"):
+        assert by_few.rows[row]["kernel_distance_spread"] is None
+        assert by_many.rows[row]["kernel_distance_spread"] is not None
+        assert by_few.rows[row]["kernel_distance"] == by_many.rows[row]["kernel_distance"]
+    alone = dataclasses.replace(real, patients={"train": np.zeros(N)})
+    assert judged(made, alone).rows["real"]["told_apart"] is None
+    assert judged(made, alone).rows["made"]["told_apart"] is not None
+    json.dumps(dataclasses.asdict(by_few), allow_nan=False)
 
 
 def test_each_image_is_extracted_once(real: RealCells) -> None:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from leuk.data.effective import FEWEST as FEWEST_PATIENTS
 from leuk.evaluate.referral import (
     AIM,
-    FEWEST_PATIENTS,
     Band,
     achieved,
     choose_band,
