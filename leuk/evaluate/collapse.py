@@ -66,5 +66,8 @@ def near_exact(count: int) -> list[str]:
     """A warning where ``count`` images are near-exact copies; nothing where none is."""
     if not count:
         return []
-    images = "synthetic image is a copy" if count == 1 else "synthetic images are copies"
-    return [f"{count} {images} of training images, exact to about one grey level"]
+    if count == 1:
+        copies = "1 synthetic image is a copy of a training image"
+    else:
+        copies = f"{count} synthetic images are copies of training images"
+    return [f"{copies}, exact to about one grey level"]

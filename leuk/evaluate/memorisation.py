@@ -171,7 +171,7 @@ def closest_pairs(made: Neighbours, count: int) -> list[tuple[int, int, float]]:
 
 
 def _shrunk(images: Images, aligned: bool = False) -> Tensor:
-    """``float32 (N, 3, side, side)`` at 32 pixels per side, or fewer where the images have fewer."""
+    """``float32 (N, 3, side, side)`` at no more than 32 pixels per side."""
     check_images(images)
     side = min(_SIDE, images.shape[1])
     shrunk = []

@@ -30,9 +30,7 @@ class Mean(nn.Module):
         self.factor = nn.Parameter(torch.tensor(1.0))
         self.seen: list[Tensor] = []
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, alone: bool = False
-    ) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, alone: bool = False) -> Tensor:
         self.seen.append(images.detach().clone())
         scores = self.factor * images.flatten(1).mean(dim=1, keepdim=True)
         return scores if labels is None else scores + 10.0 * labels[:, None]
@@ -41,9 +39,7 @@ class Mean(nn.Module):
 class Sum(Mean):
     """Scores each image by ``WEIGHT`` times its sum, whose gradient has the norm ``NORM``."""
 
-    def forward(
-        self, images: Tensor, labels: Tensor | None = None, alone: bool = False
-    ) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None, alone: bool = False) -> Tensor:
         return super().forward(images, labels, alone) * PIXELS * WEIGHT
 
 
@@ -239,7 +235,7 @@ class TestUpdates:
             assert torch.equal(value, states[1][key]), key
 
     @pytest.mark.parametrize("name", FORMS)
-    def test_opponent_is_fixed_while_the_generator_learns(self, name: str) -> None:
+    def test_optimizers_have_their_settings(self, name: str) -> None:
         rates = Fitting(3e-3, 7e-4, 0.25, 0.9, opponent_steps=5)
         gan = small(name, fitting=rates)
         for_generator, for_opponent = gan.configure_optimizers()
@@ -267,9 +263,11 @@ class TestUpdates:
     def test_thesis_settings(self) -> None:
         """Section 2 of the design: rates of generator and opponent, beta 1, clip, steps."""
         found = {
-            name: (f.generator_rate, f.opponent_rate, f.beta1, f.clip)
-            + (f.generator_steps, f.opponent_steps, f.average)
-            for name, f in ((name, form().fitting) for name, form in FORMS.items())
+            name: (
+                *(form.generator_rate, form.opponent_rate, form.beta1, form.clip),
+                *(form.generator_steps, form.opponent_steps, form.average),
+            )
+            for name, form in ((name, gan().fitting) for name, gan in FORMS.items())
         }
         assert found == {
             "dcgan": (1e-4, 2e-4, 0.5, 1.5, 1, 1, 0.0),
