@@ -45,12 +45,12 @@ _VARIETY = {
 
 
 def copying(memorised: dict[str, Figures]) -> list[str]:
-    """A warning for each space in which made cells are copies of training cells.
+    """Warnings of copies: any near-exact one, and each space in which too many are close.
 
     Args:
         memorised: :attr:`leuk.evaluate.image_quality.Quality.memorisation`.
     """
-    found = []
+    found = near_exact(int(memorised["pixels"]["copies"] or 0))
     for space, figures in memorised.items():
         ours, usual = figures["closer_share"] or 0, figures["train_closer_share"] or 0
         if ours > usual + _COPIES:
@@ -60,3 +60,14 @@ def copying(memorised: dict[str, Figures]) -> list[str]:
                 f" {usual:.0%} are that close to another"
             )
     return found
+
+
+def near_exact(count: int) -> list[str]:
+    """A warning where ``count`` images are near-exact copies; nothing where none is."""
+    if not count:
+        return []
+    if count == 1:
+        copies = "1 synthetic image is a copy of a training image"
+    else:
+        copies = f"{count} synthetic images are copies of training images"
+    return [f"{copies}, exact to about one grey level"]

@@ -18,6 +18,7 @@ from leuk.evaluate.features import Extractor, Features
 from leuk.evaluate.memorisation import (
     closest_pairs,
     compare,
+    copied,
     nearest_in_features,
     nearest_in_pixels,
 )
@@ -87,7 +88,8 @@ class Quality:
         morphology: for each row, how far each measure of the cells is off; see
             :func:`leuk.evaluate.morphology.morphology_distance`.
         memorisation: in ``features`` and in ``pixels``; see
-            :func:`leuk.evaluate.memorisation.compare`.
+            :func:`leuk.evaluate.memorisation.compare`; in ``pixels`` also ``copies``, the number of
+            synthetic images that are exact or near-exact copies of training images of either class.
         closest: the pairs of made and training cell closest in pixels: row of the made cell, row of
             the training cell, distance in grey levels.
         usefulness: AUROC on held-out cells of a probe trained on ``made`` cells, and on ``real``.
@@ -181,6 +183,8 @@ def judge(
         for name, cells in judged.items()
     }
     memorised, closest = _memorisation(sets)
+    copies = copied(made, real.train) | copied(made, real.train_other)
+    memorised["pixels"]["copies"] = int(copies.sum())
     return Quality(
         extractor=extractor.name,
         n=len(kept[0]),

@@ -41,6 +41,7 @@ class Made:
     judged: str = ""
     held_out: str = ""
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
+    copies: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

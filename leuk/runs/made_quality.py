@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import DataError, StoreError
+from leuk.evaluate.collapse import near_exact
 from leuk.evaluate.distances import FEWEST, Patients
 from leuk.evaluate.features import Extractor
 from leuk.evaluate.image_quality import Quality, RealCells, judge
+from leuk.evaluate.memorisation import copied
 from leuk.evaluate.morphology import MEASURES, CellMeasures
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import MADE
@@ -110,14 +112,17 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
 
     Returns:
         ``judged``, the artefact, ``held_out``, and for each class in ``quality`` a
-        :class:`leuk.evaluate.image_quality.Quality`; empty where there are too few cells.
+        :class:`leuk.evaluate.image_quality.Quality`. Where there are too few images for that,
+        ``copies`` alone: for each class the number of copies of training images.
 
     Raises:
         StoreError: what was kept of it is not that.
     """
     if _fewest(data, made) < FEWEST:
         log.warning("made cells are not judged: fewer than %d of a kind", FEWEST)
-        return {}
+        train = np.asarray(data.dataset.data[data.split.train])
+        labels = made_labels(made)
+        return {"copies": {one.folder: int(copied(made.of(one), train).sum()) for one in labels}}
     seed = int(cfg.seed)
     paths = {stage: data.part(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
     patients = {stage: data.part(stage)["group"].astype(str).tolist() for stage in paths}
@@ -178,7 +183,15 @@ def told_of(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
         augmentation: which GAN.
     """
     if not synthetic.get("quality"):
-        return [f"{MADE}{augmentation}: not judged, too few real or made cells to compare"]
+        found = synthetic.get("copies", {})
+        return [
+            f"{MADE}{augmentation}: not judged, too few real or made cells to compare",
+            *(
+                f"{MADE}{augmentation} {name}: {text}"
+                for name, count in found.items()
+                for text in near_exact(count)
+            ),
+        ]
     return [
         f"{MADE}{augmentation} {name}: {text}"
         for name, quality in synthetic["quality"].items()

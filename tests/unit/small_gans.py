@@ -47,7 +47,7 @@ def fit(
     count = len(pixels)
     bank = PixelBank([pixels], np.arange(count) % 2 if labels is None else labels)
     trainer = Trainer(
-        accelerator="cpu",
+        accelerator=arguments.pop("accelerator", "cpu"),
         max_epochs=epochs,
         logger=False,
         callbacks=list(callbacks),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from leuk.evaluate.image_quality import Quality, RealCells, judge
 from leuk.evaluate.memorisation import (
     closest_pairs,
     compare,
+    copied,
     nearest_in_features,
     nearest_in_pixels,
 )
@@ -197,6 +199,26 @@ def test_turned_copies_are_found_and_new_cells_are_not() -> None:
     assert value(figures["train_median_ratio"]) == pytest.approx(1, abs=0.2)
 
 
+PLANTED: dict[str, Callable[[Images], Images]] = {
+    "identical": lambda images: images,
+    "one grey level brighter": lambda images: np.minimum(images, 254) + np.uint8(1),
+    "mirrored": lambda images: images[:, :, ::-1],
+    "upside down": lambda images: images[:, ::-1],
+    "turned": lambda images: np.rot90(images, 1, (1, 2)),
+    "moved by a pixel": lambda images: np.roll(images, 1, axis=1),
+    "moved": lambda images: np.roll(images, (-2, 1), axis=(1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("side", [32, 64])
+def test_a_single_copy_is_found(name: str, side: int) -> None:
+    train, made = cells(N, 0, side=side), cells(100, 1, side=side)
+    assert not copied(made, train).any()
+    made[17] = PLANTED[name](train[5:6])[0]
+    assert np.flatnonzero(copied(made, train)).tolist() == [17]
+
+
 def test_copies_are_found_in_features() -> None:
     train, held_out = points(cloud(N, 0)), points(cloud(N, 1))
     found = nearest_in_features(train.take(np.arange(N)[::-1].copy()), train)
@@ -338,6 +360,22 @@ def test_what_is_plainly_wrong_is_said(name: str, real: RealCells) -> None:
     for part in expected:
         assert part in text
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
+
+
+def test_copies_are_reported_from_the_first_on(real: RealCells) -> None:
+    """One of 100 of the other class, then 8 of 100 of both: far below any share that alarms."""
+    made = cells(100, 9)
+    assert judged(made, real).warnings == []
+    made[40] = real.train_other[3]
+    quality = judged(made, real)
+    assert quality.memorisation["pixels"]["copies"] == 1
+    assert quality.warnings == [
+        "1 synthetic image is a copy of a training image, exact to about one grey level"
+    ]
+    made[:7] = real.train[:7]
+    assert any(
+        text.startswith("8 synthetic images are copies") for text in judged(made, real).warnings
+    )
 
 
 def test_collapse_is_quiet_about_sound_figures() -> None:

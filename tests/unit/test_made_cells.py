@@ -268,9 +268,29 @@ def test_too_few_cells_are_not_judged_and_that_is_said(
     data: CNMCDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = judged_once(config(tmp_path), data, added(cells(9, 0)))
-    assert told == {}
+    assert told == {"copies": {"hem": 0}}
     assert "made cells are not judged: fewer than 10 of a kind" in caplog.text
     assert told_of(told, "wgan") == [
         "made cells: wgan: not judged, too few real or made cells to compare"
     ]
     assert not (tmp_path / "artefacts").exists()
+
+
+def test_copies_are_reported_where_too_few_cells_are_judged(
+    data: CNMCDataModule, tmp_path: Path
+) -> None:
+    made = cells(9, 0)
+    made[4] = training_cells(data)[2, :, ::-1]
+    told = judged_once(config(tmp_path), data, added(made))
+    assert told == {"copies": {"hem": 1}}
+    assert told_of(told, "wgan")[1:] == [
+        "made cells: wgan hem: 1 synthetic image is a copy of a training image, "
+        "exact to about one grey level"
+    ]
+
+
+def test_a_single_copy_is_in_the_record_s_warnings(data: CNMCDataModule, tmp_path: Path) -> None:
+    made = cells(100, 9)
+    made[13] = training_cells(data)[5]
+    told = told_of(judged_once(config(tmp_path), data, added(made)), "dcgan")
+    assert any(text.startswith("made cells: dcgan hem: 1 synthetic image is") for text in told)

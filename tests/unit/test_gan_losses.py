@@ -1,0 +1,408 @@
+"""Losses, optimizers and updates of the GANs against numbers computed by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
+from small_gans import FORMS, fit, small
+from torch import Tensor, nn
+
+from leuk.gans.adversarial import Adversarial, Fitting
+from leuk.gans.diffaugment import DiffAugment
+
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
+WEIGHT = 0.03
+NORM = WEIGHT * PIXELS**0.5  # 1.6628, of the gradient of a score by its image
+
+SCORES = torch.tensor([[0.0], [np.log(3.0)]])  # sigmoids 1/2 and 3/4
+
+
+class Mean(nn.Module):
+    """Scores each image by its mean; ``labels`` 1 add 10."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(1.0))
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, alone: bool = False) -> Tensor:
+        self.seen.append(images.detach().clone())
+        scores = self.factor * images.flatten(1).mean(dim=1, keepdim=True)
+        return scores if labels is None else scores + 10.0 * labels[:, None]
+
+
+class Sum(Mean):
+    """Scores each image by ``WEIGHT`` times its sum, whose gradient has the norm ``NORM``."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, alone: bool = False) -> Tensor:
+        return super().forward(images, labels, alone) * PIXELS * WEIGHT
+
+
+def filled(*values: float) -> Tensor:
+    """One image of each value."""
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE).clone()
+
+
+def with_opponent(name: str, opponent: nn.Module, **changes: Any) -> Adversarial:
+    gan = small(name, dropout=0.0, **changes)
+    setattr(gan, gan.OPPONENT, opponent)
+    return gan
+
+
+LABELS = torch.tensor([0, 1])
+
+
+class TestLosses:
+    def test_dcgan(self) -> None:
+        """Real scores ln 3 and 0, synthetic -ln 3 and 0: -log of 3/4, 1/2 and 3/4, 1/2."""
+        gan = with_opponent("dcgan", Mean())
+        found = gan.opponent_loss(filled(np.log(3), 0), filled(-np.log(3), 0), LABELS)
+        assert float(found) == pytest.approx(0.980829, abs=1e-5)  # 2 x (0.287682 + 0.693147) / 2
+
+    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    def test_dcgan_generator_does_not_saturate(self, networks: str) -> None:
+        found = small("dcgan", networks=networks).generator_loss(SCORES)
+        assert float(found) == pytest.approx(0.490415, abs=1e-5)  # (ln 2 + ln 4/3) / 2
+
+    def test_cgan_with_plain_networks(self) -> None:
+        gan = with_opponent("cgan", Mean())
+        found = gan.opponent_loss(
+            filled(np.log(3), -10.0), filled(-np.log(3), -10.0), LABELS
+        )  # the second of each scores 0 with its label, -10 without it
+        assert float(found) == pytest.approx(0.980829, abs=1e-5)
+        assert float(gan.generator_loss(SCORES)) == pytest.approx(0.490415, abs=1e-5)
+
+    def test_cgan_with_cell_networks_is_hinge(self) -> None:
+        gan = with_opponent("cgan", Mean(), networks="cell")
+        # Real scores 0.25 and 2: hinges 0.75 and 0. Synthetic -0.5 and -3: 0.5 and 0.
+        found = gan.opponent_loss(filled(0.25, -8.0), filled(-0.5, -13.0), LABELS)
+        assert float(found) == pytest.approx(0.375 + 0.25)
+        assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
+
+    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    def test_wgan(self, networks: str) -> None:
+        """Mean scores 2 and -0.5; the slope is 1 / sqrt(3072) = 0.018042 everywhere."""
+        gan = with_opponent("wgan", Mean(), networks=networks, penalty=7.0)
+        found = gan.opponent_loss(filled(1.0, 3.0), filled(0.0, -1.0), LABELS)
+        assert float(found) == pytest.approx(-2.5 + 7 * 0.964241, abs=1e-4)
+        assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
+
+    def test_wgan_penalizes_steep_slopes_too(self) -> None:
+        gan = with_opponent("wgan", Sum(), penalty=10.0)
+        same = filled(0.1, 0.2)
+        found = gan.opponent_loss(same, same, LABELS)
+        assert float(found) == pytest.approx(10 * 0.439255, rel=1e-3)  # (1.662769 - 1)^2
+
+    def test_wgan_drift_is_of_real_scores(self) -> None:
+        gan = with_opponent("wgan", Mean(), penalty=1e-9, drift=0.5)
+        found = gan.opponent_loss(filled(1.0, 3.0), filled(7.0, 9.0), LABELS)
+        assert float(found) == pytest.approx(0.5 * 5 + 6, abs=1e-5)  # mean square of 1 and 3 is 5
+
+    @pytest.mark.parametrize("name", ["dcgan", "cgan"])
+    @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (7, 0), (8, 1), (9, 0)])
+    @pytest.mark.parametrize("steps", [1, 2, 4])
+    def test_r1_is_lazy_by_rounds(self, name: str, rounds: int, times: int, steps: int) -> None:
+        """Half the squared norm, 1.382400, times weight and interval, each eighth round."""
+        fitting = Fitting(generator_steps=steps)
+        gan = with_opponent(name, Sum(), r1=0.01, r1_every=8, fitting=fitting)
+        gan.done_updates = rounds * steps
+        images = filled(0.0, 0.0)
+        labels = torch.zeros(2, dtype=torch.int64)
+        found = gan.opponent_loss(images, images, labels)
+        expected = 2 * 0.693147 + times * 0.01 * 8 * 1.3824
+        assert float(found) == pytest.approx(expected, abs=1e-4)
+
+    @pytest.mark.parametrize("steps", [1, 2, 4])
+    def test_r1_is_added_in_one_round_of_its_interval(
+        self, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        counted: list[int] = []
+
+        def counting(judge: object, real: Tensor) -> Tensor:
+            counted.append(len(real))
+            return real.sum() * 0
+
+        monkeypatch.setattr("leuk.gans.dcgan.r1_penalty", counting)
+        gan = small("dcgan", r1=1.0, r1_every=4, fitting=Fitting(generator_steps=steps))
+        fit(gan, tmp_path, epochs=2)  # 8 rounds
+        assert len(counted) == 2
+
+
+class TestConditions:
+    def test_plain_discriminator_sees_the_label_as_a_plane_of_its_sign(self) -> None:
+        discriminator = small("cgan", dropout=0.0).opponent
+        first = discriminator[0]  # type: ignore[index]
+        planes: list[Tensor] = []
+        first.register_forward_pre_hook(lambda _, inputs: planes.append(inputs[0][:, 3]))
+        discriminator(filled(0.0, 0.0), LABELS)
+        assert planes[0].mean(dim=(1, 2)).tolist() == [-1, 1]
+
+    def test_one_hot_and_networks_get_the_real_labels(self, tmp_path: Path) -> None:
+        """Label and image agree: class 1 is bright, so labels can be read off the real images."""
+        gan = small("cgan", dropout=0.0)
+        pairs: list[tuple[Tensor, Tensor]] = []
+        gan.opponent.register_forward_pre_hook(
+            lambda _, inputs: pairs.append((inputs[0].mean(dim=(1, 2, 3)) > 0, inputs[1]))
+        )
+        made: list[Tensor] = []
+        gan.generator.register_forward_pre_hook(lambda _, inputs: made.append(inputs[1]))
+        labels = np.arange(16) % 2
+        pixels = np.repeat(labels * 255, 3072).reshape(16, SIDE, SIDE, 3).astype(np.uint8)
+        fit(gan, tmp_path, epochs=1, pixels=pixels, labels=labels)
+        real, synthetic, for_generator = pairs[0::4], pairs[1::4], pairs[2::4]
+        for (bright, given), (_, same), (_, again), drawn in zip(
+            real, synthetic, for_generator, made[::2], strict=True
+        ):
+            assert torch.equal(bright, given.bool())
+            assert torch.equal(given, same)
+            assert torch.equal(given, again)
+            assert torch.equal(given, drawn)
+            assert len(given.unique()) == 2
+
+
+class Counts(Callback):
+    """Counts optimizer steps of the two networks."""
+
+    def __init__(self, gan: Adversarial) -> None:
+        self.generator = self.opponent = 0
+        self.order = ""
+        self.first = next(gan.generator.parameters())
+
+    def on_before_optimizer_step(
+        self, trainer: Any, pl_module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        of_generator = optimizer.param_groups[0]["params"][0] is self.first
+        self.order += "G" if of_generator else "D"
+
+
+class TestUpdates:
+    @pytest.mark.parametrize("name", FORMS)
+    @pytest.mark.parametrize(
+        ("generator", "opponent", "order"),
+        [(1, 1, "DGDGDGDG"), (2, 1, "DGGDGGDGGDGG"), (1, 2, "DDGDDG"), (1, 3, "DDDGD")],
+    )
+    def test_steps_per_round(
+        self, name: str, generator: int, opponent: int, order: str, tmp_path: Path
+    ) -> None:
+        """Four batches of real images; a round that is not whole waits for the next epoch."""
+        fitting = Fitting(generator_steps=generator, opponent_steps=opponent)
+        gan = small(name, fitting=fitting)
+        counts = Counts(gan)
+        fit(gan, tmp_path, epochs=1, callbacks=[counts])
+        assert counts.order == order
+        assert (gan.done_updates, gan.opponent_updates) == (order.count("G"), 4)
+
+    def test_each_critic_step_has_real_images_of_its_own(self, tmp_path: Path) -> None:
+        gan = small("wgan")
+        real: list[Tensor] = []
+        loss = gan.opponent_loss
+
+        def spy(images: Tensor, made: Tensor, labels: Tensor) -> Tensor:
+            real.append(images)
+            return loss(images, made, labels)
+
+        gan.opponent_loss = spy  # type: ignore[method-assign]
+        fit(gan, tmp_path, epochs=5)
+        assert (len(real), gan.done_updates) == (20, 4)
+        assert len({image.numpy().tobytes() for images in real[:4] for image in images}) == 16
+
+    @pytest.mark.parametrize("name", FORMS)
+    def test_budget_ends_within_a_round(self, name: str, tmp_path: Path) -> None:
+        fitting = Fitting(generator_steps=3, opponent_steps=2, updates=5)
+        gan = small(name, fitting=fitting)
+        fit(gan, tmp_path, epochs=50)
+        assert (gan.done_updates, gan.opponent_updates) == (5, 4)
+
+    def test_resumed_in_the_middle_of_a_round(self, tmp_path: Path) -> None:
+        states = []
+        for epochs in ([3], [1, 3]):
+            torch.manual_seed(5)
+            resume = None
+            for until in epochs:
+                torch.manual_seed(5)
+                gan = small("wgan", fitting=Fitting(opponent_steps=3))
+                trainer = fit(gan, tmp_path, epochs=until, resume=resume)
+                resume = tmp_path / "half.ckpt"
+                trainer.save_checkpoint(resume)
+            assert (gan.done_updates, gan.opponent_updates) == (4, 12)
+            states.append(gan.state_dict())
+        for key, value in states[0].items():
+            assert torch.equal(value, states[1][key]), key
+
+    @pytest.mark.parametrize("name", FORMS)
+    def test_optimizers_have_their_settings(self, name: str) -> None:
+        rates = Fitting(3e-3, 7e-4, 0.25, 0.9, opponent_steps=5)
+        gan = small(name, fitting=rates)
+        for_generator, for_opponent = gan.configure_optimizers()
+        for optimizer, network, rate in (
+            (for_generator, gan.generator, 3e-3),
+            (for_opponent, gan.opponent, 7e-4),
+        ):
+            assert isinstance(optimizer, torch.optim.Adam)
+            (group,) = optimizer.param_groups
+            assert (group["lr"], group["betas"]) == (rate, (0.25, 0.9))
+            assert (group["weight_decay"], group["amsgrad"]) == (0, False)
+            assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
+
+    def test_first_step_has_the_size_of_the_rate(self, tmp_path: Path) -> None:
+        """Adam's first step is the rate wherever the gradient is not nearly zero."""
+        torch.manual_seed(0)
+        gan = small("dcgan", dropout=0.0, fitting=Fitting(3e-3, 7e-4, updates=1))
+        before = {key: value.clone() for key, value in gan.state_dict().items()}
+        fit(gan, tmp_path, epochs=1)
+        after = gan.state_dict()
+        for part, rate in (("generator.9.weight", 3e-3), ("discriminator.0.weight", 7e-4)):
+            steps = (after[part] - before[part]).abs()
+            assert float(steps.median()) == pytest.approx(rate, rel=0.02)
+
+    def test_thesis_settings(self) -> None:
+        """Section 2 of the design: rates of generator and opponent, beta 1, clip, steps."""
+        found = {
+            name: (
+                *(form.generator_rate, form.opponent_rate, form.beta1, form.clip),
+                *(form.generator_steps, form.opponent_steps, form.average),
+            )
+            for name, form in ((name, gan().fitting) for name, gan in FORMS.items())
+        }
+        assert found == {
+            "dcgan": (1e-4, 2e-4, 0.5, 1.5, 1, 1, 0.0),
+            "wgan": (1e-4, 1e-4, 0.5, None, 1, 5, 0.0),
+            "cgan": (2e-4, 5e-5, 0.5, 1.0, 2, 1, 0.0),
+        }
+
+
+class Gradients(Callback):
+    """Keeps the largest gradient of each network before each of its updates."""
+
+    def __init__(self, gan: Adversarial) -> None:
+        self.gan = gan
+        self.largest: dict[str, list[float]] = {"generator": [], "opponent": []}
+
+    def on_before_optimizer_step(
+        self, trainer: Any, pl_module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        held = optimizer.param_groups[0]["params"]
+        name = "generator" if held[0] is next(self.gan.generator.parameters()) else "opponent"
+        self.largest[name].append(max(float(p.grad.abs().max()) for p in held))
+
+
+class TestClipping:
+    def test_of_the_opponent_alone(self, tmp_path: Path) -> None:
+        gan = small("dcgan", fitting=Fitting(clip=1e-3))
+        gradients = Gradients(gan)
+        fit(gan, tmp_path, epochs=1, callbacks=[gradients])
+        assert gradients.largest["opponent"] == pytest.approx([1e-3] * 4)
+        assert min(gradients.largest["generator"]) > 2e-3
+
+    @pytest.mark.parametrize("device", ["cpu", "cuda"])
+    def test_under_16_mixed_it_is_of_unscaled_gradients(self, device: str, tmp_path: Path) -> None:
+        """The loss is multiplied by 1,024; a limit of 1 is far above the gradients themselves."""
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no CUDA device; the CPU takes the same path")
+        steps = {}
+        for clip in (None, 1e-3, 1.0):
+            torch.manual_seed(0)
+            gan = small("dcgan", dropout=0.0, fitting=Fitting(clip=clip))
+            gradients = Gradients(gan)
+            scaler = torch.amp.GradScaler(device, init_scale=1024.0)
+            precision = MixedPrecision("16-mixed", device, scaler)
+            fit(
+                gan,
+                tmp_path,
+                epochs=1,
+                callbacks=[gradients],
+                plugins=[precision],
+                accelerator=device,
+            )
+            steps[clip] = gradients.largest["opponent"][0]
+        assert steps[None] > 1  # scaled
+        assert steps[1.0] == pytest.approx(steps[None] / 1024, rel=1e-3)
+        assert steps[1e-3] == pytest.approx(1e-3)
+
+
+class TestAverage:
+    @pytest.mark.parametrize("name", FORMS)
+    def test_moves_by_its_decay_after_each_generator_update(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        """Decay min(0.25, (1 + n) / (10 + n)) at update n: 2/11, then 0.25."""
+        torch.manual_seed(0)
+        fitting = Fitting(1e-2, opponent_steps=2, average=0.25, updates=2)
+        gan = small(name, fitting=fitting)
+        assert gan.averaged is not None
+        key = next(key for key, _ in gan.generator.named_parameters())
+        expected = gan.generator.state_dict()[key].numpy().copy()
+        decays = iter((2 / 11, 0.25))
+
+        class Follow(Callback):
+            def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+                nonlocal expected
+                if gan.opponent_updates % 2 == 0:
+                    decay, now = next(decays), gan.generator.state_dict()[key].numpy()
+                    expected = decay * expected + (1 - decay) * now
+
+        fit(gan, tmp_path, epochs=1, callbacks=[Follow()])
+        assert gan.done_updates == 2
+        averaged = gan.averaged.module.state_dict()[key].numpy()
+        np.testing.assert_allclose(averaged, expected, atol=1e-6)
+        assert not np.allclose(averaged, gan.generator.state_dict()[key].numpy(), atol=1e-4)
+
+    @pytest.mark.parametrize("name", FORMS)
+    def test_samples(self, name: str) -> None:
+        gan = small(name, fitting=Fitting(average=0.9))
+        assert gan.averaged is not None
+        for network, value in ((gan.generator, -50.0), (gan.averaged.module, 50.0)):
+            last = [m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)][-1]
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.constant_(last.bias, value)
+        assert (gan.sample(3, 1, seed=0) == 255).all()
+        assert (to_numpy(gan.make(gan.noise(3), torch.ones(3, dtype=torch.int64))) == -1).all()
+
+    @pytest.mark.parametrize("name", FORMS)
+    def test_without_it_the_fitted_generator_samples(self, name: str) -> None:
+        gan = small(name)
+        last = [m for m in gan.generator.modules() if isinstance(m, nn.ConvTranspose2d)][-1]
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.constant_(last.bias, 50.0)
+        assert (gan.sample(3, 1, seed=0) == 255).all()
+
+
+def to_numpy(images: Tensor) -> Any:
+    return images.detach().numpy()
+
+
+class TestAugmentation:
+    @pytest.mark.parametrize("name", FORMS)
+    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    def test_both_inputs_in_both_updates(
+        self, name: str, networks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With turns replaced by adding 5, no score and no penalty sees an image below 4."""
+        monkeypatch.setattr(DiffAugment, "__call__", lambda self, images: images + 5)
+        gan = small(name, networks=networks, augment=DiffAugment(), fitting=Fitting(updates=2))
+        if name != "wgan":
+            gan.r1 = 1.0  # type: ignore[assignment]
+        lowest: list[float] = []
+        gan.opponent.register_forward_pre_hook(
+            lambda _, inputs: lowest.append(float(inputs[0].min()))
+        )
+        fit(gan, tmp_path, epochs=1)
+        # Per round real, synthetic, the penalty, and synthetic for the generator; R1 is lazy.
+        assert len(lowest) == (8 if name == "wgan" else 7)
+        assert min(lowest) >= 4
+        assert max(lowest) <= 6
+
+    def test_gradients_reach_the_generator_through_it(self, tmp_path: Path) -> None:
+        gan = small("dcgan", augment=DiffAugment(shift=0.1, stain=0.1))
+        made = gan.make(gan.noise(4), LABELS)
+        gan.generator_loss(gan.judge(made, LABELS)).backward()
+        gradients = [p.grad for p in gan.generator.parameters()]
+        assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
+        assert any(bool((g != 0).any()) for g in gradients if g is not None)
