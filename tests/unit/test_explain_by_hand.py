@@ -16,16 +16,17 @@ from leuk.classifiers.optim import Optim
 from leuk.data.decode import LIT
 from leuk.data.labels import Label
 from leuk.evaluate.vectors import Floats
-from leuk.explain import study, thesis_figures
+from leuk.explain import lime, study, thesis_figures
 from leuk.explain.checked import Checked
 from leuk.explain.checks import CheckSettings, check
-from leuk.explain.cohort import Cohort, outcome_of
+from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, outcome_of
 from leuk.explain.controls import all_controls
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.faithfulness import Curves, removals, sensitivity
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME, PresenceLime
 from leuk.explain.overlays import Canvas, Drawn, Pixels, as_cells, drawn_of, limit_of, sizes_of
+from leuk.explain.panels import verdict
 from leuk.explain.perturb import cell_mask, hidden
 from leuk.explain.randomisation import cascades, randomised_copies
 from leuk.explain.regions import region_shares, regions_of
@@ -218,7 +219,15 @@ def test_lime_s_map_is_its_first_seed_s() -> None:
     )
     assert torch.equal(twice.maps, once.maps)
     assert torch.equal(twice.checks["r2"], once.checks["r2"])
+    assert float(twice.checks["stability"]) < 0.999  # the second seed draws otherwise
     assert not torch.equal(twice.maps, other.maps)
+
+
+def test_stability_keeps_the_sign_of_rank_correlations() -> None:
+    up, down, same = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]), np.ones(3)
+    assert lime._agreement([up, down]) == pytest.approx(-1)
+    assert lime._agreement([up, up, down]) == pytest.approx((1 - 1 - 1) / 3)
+    assert math.isnan(lime._agreement([up, same]))
 
 
 def test_mask_is_what_is_brighter_than_the_limit_in_any_channel() -> None:
@@ -425,6 +434,16 @@ def test_controls_are_a_bell_and_an_edge() -> None:
 )
 def test_outcomes_are_decided_at_a_half(label: int, score: float, outcome: str) -> None:
     assert outcome_of(label, score) == outcome
+
+
+def test_verdicts_are_of_the_decision_not_of_the_class() -> None:
+    assert [verdict(outcome) for outcome in (*OUTCOMES, UNKNOWN)] == [
+        "right",
+        "WRONG",
+        "right",
+        "WRONG",
+        "",
+    ]
 
 
 def cohort() -> Cohort:
