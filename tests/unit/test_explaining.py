@@ -1,0 +1,85 @@
+"""Explanations of a folder's images, and of a finished run's record, on stand-ins of a run."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from explained import SIDE, linear
+from omegaconf import OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from leuk.explain.explainer import log_odds
+from leuk.runs.explaining import _cohort_of, _take_down
+
+TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
+
+
+class Data:
+    """A run's data, in which every image is even and as bright as its row."""
+
+    resolution, framing, seed = SIDE, "full", 0
+    dataset = SimpleNamespace(store=SimpleNamespace(sizes=np.array([[SIDE, SIDE]])))
+    stages: ClassVar = {"train": range(20, 30), "val": range(30, 40), "test": range(10)}
+
+    def __init__(self) -> None:
+        self.bank = self
+
+    def part(self, stage: str) -> pd.DataFrame:
+        rows = list(self.stages[stage])
+        labels = [row % 2 for row in rows]
+        return pd.DataFrame({"label": labels, "subject": [f"S{row}" for row in rows]}, rows)
+
+    def gather(self, rows: Tensor, device: torch.device) -> dict[str, Tensor]:
+        even = torch.ones(len(rows), 3, SIDE, SIDE, device=device)
+        return {"images": even * rows[:, None, None, None] / 100}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images that are no one's mirror image."""
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.bmp")
+    return tmp_path
+
+
+def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> None:
+    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_cells": 1})
+    model, data = linear(scale=0.005).eval(), Data()
+    cohort = _cohort_of(cfg, 2, data, model, TRAINER)  # type: ignore[arg-type]
+    assert [Path(name).name for name in cohort.cells["file"]] == ["0.bmp", "1.bmp"]
+    for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
+        pixels = np.asarray(Image.open(folder / name), np.float32) / 255
+        np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), pixels, atol=1e-6)
+    with torch.no_grad():
+        probabilities = log_odds(model(cohort.images)).sigmoid()
+    np.testing.assert_allclose(cohort.cells["score"], probabilities, atol=1e-5)
+    rows = (cohort.background[:, 0, 0, 0] * 100).round().int().tolist()
+    assert len(rows) == 6
+    assert set(rows) <= set(Data.stages["train"])
+    assert cohort.cells["shown"].tolist() == [True, False]
+
+
+def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path) -> None:
+    written: list[Path] = []
+    record = SimpleNamespace(
+        explanations={
+            "prototypes": {"picture": "p.png"},
+            "lime": {"cells": 1},
+            "cohort": {"warnings": ["lime: degenerate"]},
+        },
+        warnings=["a small test stage", "lime: degenerate"],
+        write=written.append,
+    )
+    finished: Any = SimpleNamespace(record=record, folder=tmp_path)
+    summary = {"gradcam": {"cells": 2}, "cohort": {"warnings": ["gradcam: degenerate"]}}
+    _take_down(finished, summary)
+    assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
+    assert record.warnings == ["a small test stage", "gradcam: degenerate"]
+    assert written == [tmp_path]
