@@ -150,8 +150,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("found[..., 1 : self._draws + 1]", "found[..., 0 : self._draws]"),
         ("drawn = drawn + share * spread", "drawn = drawn + spread"),
-        ("return (n - 1) / n * (off**2)", "return (off**2)"),
-        ("** 2 / (n - 1) for v, n", "** 2 / n for v, n"),
+        ("(n - 1) / n * (off**2)", "(off**2)"),
     ],
     ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
@@ -163,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("train.features, train.features, itself=False", "train.features, train.features"),
         ("train.images, train.images, itself=False", "train.images, train.images"),
-        ("warnings=[*collapse(rows", "warnings=[][:0] and [*collapse(rows"),
+        ('[*collapse(rows["made"], rows["real"])', '[*collapse(rows["real"], rows["real"])'),
         (
             'usefulness(features["made"], other, *test)',
             'usefulness(features["train"], other, *test)',
@@ -226,7 +225,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("evaluate/pairs.py", "significance intervals"): [
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
-        ("- leukemic / 2", "- leukemic"),
     ],
     ("evaluate/probes.py", "guards_evaluate image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
@@ -239,7 +237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("evaluate/referral.py", "referral"): [
         ("AIM = 0.95", "AIM = 0.8"),
-        ("truth[leukemic] == Label.ALL, aim)", "truth[leukemic] == Label.HEM, aim)"),
+        ("Label.ALL, aim)", "Label.HEM, aim)"),
         ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
     ],
     ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
@@ -283,8 +281,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("sample.labels * len(names) + codes", "codes"),
     ],
     ("evaluate/thresholds.py", "metrics intervals"): [
-        ("leukemic * healthy[-1] - healthy * leukemic[-1]", "leukemic - healthy"),
-        ("reached >= wanted", "reached > wanted"),
+        (">= wanted", "> wanted"),
         ("_WANTED = 0.95", "_WANTED = 0.9"),
         ("DEFAULT: 0.5,", "DEFAULT: 0.4,"),
     ],
@@ -331,7 +328,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
     ],
     ("data/datamodule.py", "guards_data datamodule"): [
-        ("rank=self.trainer.global_rank if self.trainer else 0,", "rank=0,"),
+        ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
         ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
@@ -346,14 +343,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             ("self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])"),
             "pass",
         ),
-        (" // sampler.num_replicas", ""),
-        ("shuffle=shuffle,", "shuffle=True,"),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
         ('(cells["label"] == label).sum())', '(cells["label"] != label).sum())'),
-        (
-            "            shuffle=shuffle,\n            seed=self.seed,",
-            "            shuffle=shuffle,\n            seed=0,",
-        ),
     ],
     ("data/decode.py", "pixels cnmc links"): [
         ("LIT = 10\n", "LIT = 60\n"),
@@ -410,10 +401,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if "conflict" in cells:', 'if "conflicts" in cells:'),
         ('"group" in cells and self.link_subjects', '"group" in cells'),
         ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
-        (
-            "for label in Label:\n        if label not in labels",
-            "for label in Label[:0] if False else ():\n        if label not in labels",
-        ),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [
@@ -427,14 +414,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
-    ("runs/assess.py", "assess baselines guards_runs"): [
+    ("runs/assess.py", "guards_runs assess baselines"): [
         (
             "fit_temperature(val.scores, val.labels)",
             'fit_temperature(samples["test"].scores, samples["test"].labels)',
-        ),
-        (
-            "choose_thresholds(val.scores, val.labels)",
-            'choose_thresholds(samples["test"].scores, samples["test"].labels)',
         ),
         (
             'measures.loc[train.index], train["label"].to_numpy(np.int64))',
@@ -459,7 +442,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "auroc_within_area_bins(replace(sample, scores=areas), areas)",
             "auroc_within_area_bins(sample, areas)",
         ),
-        ("choose_thresholds(*chosen))", "{DEFAULT: 0.5})"),
     ],
     ("runs/familiarity.py", "guards_runs"): [
         ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "train")'),
@@ -471,12 +453,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("float(smallest.min())", "float(smallest.mean())"),
     ],
     ("runs/frozen.py", "guards_runs"): [
-        ('table["part"] == "val"', 'table["part"] == "test"'),
-        (
-            "choose_band(calibrated, labels, scores >= threshold, aim)",
-            "choose_band(scores, labels, scores >= threshold, aim)",
-        ),
-        ("labels, scores >= threshold, aim)", "labels, calibrated >= threshold, aim)"),
+        ('"val"', '"test"'),
         ('"sensitivity": "sensitivity95"', '"sensitivity": "youden"'),
         ("return scores >= self.threshold", "return scores >= 0.5"),
         ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),
@@ -490,7 +467,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"seed": int(cfg.seed),', '"seed": 0,'),
         ('"cells": content,', '"cells": "",'),
         ("math.ceil(gan.fitting.updates", "math.floor(gan.fitting.updates"),
-        ("max(1, batches * gan.fitting.generator_steps)", "max(1, batches)"),
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
     ("runs/judging.py", "guards_runs"): [
@@ -498,7 +474,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("logits = classifier.asked(images)", "logits = classifier(images)"),
     ],
-    ("runs/made_quality.py", "made_cells guards_runs"): [
+    ("runs/made_quality.py", "guards_runs made_cells"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
         ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
         ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
@@ -510,10 +486,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
     ],
-    ("runs/measures.py", "assess baselines guards_runs"): [
+    ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
     ],
-    ("runs/synthesis.py", "made_cells guards_runs"): [
+    ("runs/synthesis.py", "guards_runs made_cells"): [
         (
             "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
             "(labels == Label.HEM).sum() - (labels == Label.ALL).sum()",
@@ -536,22 +512,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if cfg.fit.standardise:", "if not cfg.fit.standardise:"),
         ('"data": data.listing()}', '"data": ""}'),
         ('"settings": record.fingerprint,', ""),
-        (
-            (
-                "weights = read_checkpoint(Path(best.best_model_path), "
-                'classifier.stamp)["state_dict"]\n        classifier.load_state_dict(weights)'
-            ),
-            (
-                "weights = read_checkpoint(Path(best.best_model_path), "
-                'classifier.stamp)["state_dict"]'
-            ),
-        ),
     ],
-    ("runs/checkpoints.py", "classifier_fit hostile guards_runs"): [
+    ("runs/checkpoints.py", "guards_runs classifier_fit"): [
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
         ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
     ],
-    ("runs/identity.py", "guards_runs grid dry_run"): [
+    ("runs/identity.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
         ('"none", "oversample", "class_weights")', '"none", "oversample")'),
@@ -595,7 +561,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.cell.folder:", "if False:"),
     ],
-    ("report/baselines.py", "report guards_report"): [
+    ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
         ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
         (
@@ -606,22 +572,17 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if not any(folds < more for", "if any(folds < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("paired_difference(samples[1], samples[0]", "paired_difference(samples[0], samples[1]"),
-        (
-            "found[place] = replace(found[place], p=p)",
-            "found[place] = replace(found[place], p=found[place].result.p)",
-        ),
+        ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
         ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
         ("and (it.family, it.one.cell.split) == asked", "and it.family == asked[0]"),
-        ('("augmentation", cell.plain)', '("augmentation", cell)'),
     ],
-    ("report/costs.py", "report guards_report"): [
+    ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
         ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
     ],
-    ("report/decisions.py", "figures guards_report"): [
+    ("report/decisions.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
         (
@@ -634,11 +595,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "temperature = fit_temperature(val, labels)",
             "temperature = fit_temperature(test, one.test.sample.labels)",
         ),
-        ("choose_thresholds(val, labels)", "choose_thresholds(test, one.test.sample.labels)"),
+        ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
         ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
-    ("report/leaking.py", "report guards_report"): [
+    ("report/leaking.py", "guards_report report"): [
         (
             "mean(scores[cell]) - mean(scores[honest])\n",
             "mean(scores[honest]) - mean(scores[cell])\n",
@@ -646,7 +607,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
     ],
-    ("report/lines.py", "report"): [
+    ("report/lines.py", "guards_report report"): [
         (
             "values = [_once(sample.reweighted(cuts))",
             "values = [_once(sample.reweighted({'default': 0.5}))",
@@ -658,7 +619,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
-    ("report/remarks.py", "report page guards_report"): [
+    ("report/remarks.py", "guards_report report page"): [
         ("(value if low is None else low) <= reached", "value <= reached"),
         ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
         ('if record.status != "complete":', 'if record.status == "failed":'),
@@ -671,7 +632,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("chosen.setdefault(run.cell.fold, run)", "chosen[run.cell.fold] = run"),
         ("if expected and expected != len(part.paths):", "if False:"),
     ],
-    ("report/predictions.py", "report fuzz guards_report"): [
+    ("report/predictions.py", "guards_report report"): [
         ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
         (
             'labels, subjects = columns["label"][rows], columns["group"][rows]',
@@ -679,7 +640,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
     ],
-    ("report/tables.py", "report guards_report"): [
+    ("report/tables.py", "guards_report report"): [
         ('"sens.": "sensitivity"', '"sens.": "specificity"'),
         ('"F1 macro": "f1_macro"', '"F1 macro": "f1_weighted"'),
         ('"sens. (Youden)": "sensitivity@youden"', '"sens. (Youden)": "sensitivity"'),
@@ -699,11 +660,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"density": "density"', '"density": "coverage"'),
     ],
     ("gans/adversarial.py", "gan*"): [
-        (
-            "for left in reversed(range(self.fitting.opponent_steps)):",
-            "for left in range(1)[::-1]:",
-        ),
-        ("for step in range(self.fitting.generator_steps):", "for step in range(1):"),
         ("self.averaged.update(self.generator, self.done_updates)", "pass"),
         ("self.generator = self.averaged.module", "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
@@ -734,7 +690,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("gans/blocks.py", "gan*"): [
         ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
-        ("eps=1e-3, momentum=0.01)", "eps=1e-5, momentum=0.1)"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
         ("round((1 - share) * 256)", "round(share * 256)"),
         ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
@@ -774,7 +729,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return cross_entropy(judged, 1)", "return -cross_entropy(judged, 0)"),
         ("LeakyReLU(0.3, dropout)", "LeakyReLU(0.2, dropout)"),
         ("Fitting(opponent_rate=2e-4, clip=1.5)", "Fitting(opponent_rate=2e-4)"),
-        ("if self.r1 and self.done_updates", "if False and self.done_updates"),
+        ("if self.r1 and self.done_", "if False and self.done_"),
     ],
     ("gans/diffaugment.py", "gan*"): [
         ("_BLACK = -1.0", "_BLACK = 0.0"),
@@ -846,7 +801,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
         ('"interval": "step"', '"interval": "epoch"'),
-        ("fitting = self.trainer.state.fn == TrainerFn.FITTING", "fitting = True"),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
     ],
     ("classifiers/optim.py", "classifier* pretrained"): [
@@ -857,8 +811,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "kind = torch.optim.Adam",
         ),
         ("_LAST_RATE = 0.01", "_LAST_RATE = 0.1"),
-        ("patience=optim.plateau_patience", "patience=10"),
-        ("factor=optim.plateau_factor", "factor=0.1"),
         ("return (step + 1) / (warmup + 1)", "return 1.0"),
         (
             "warmup = round(optim.warmup_epochs * steps / epochs)",

@@ -395,6 +395,25 @@ def test_cost_of_a_linear_map_by_hand() -> None:
     assert twice["flops"] == 2 * 2 * 48 * 2
 
 
+class Attends(nn.Module):
+    """Self-attention of two heads over the image as 6 tokens of 8 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.view(-1, 6, 8)
+        found: Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return found
+
+
+def test_the_arithmetic_of_attention_is_counted() -> None:
+    """Projections to queries, keys and values, two products per head, and the last projection."""
+    expected = 2 * 6 * 8 * 24 + 2 * (2 * 2 * 6 * 6 * 4) + 2 * 6 * 8 * 8
+    assert cost_of(Attends(), 4, "cpu", batch=2)["flops"] == expected
+
+
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
     found = cost_of(Fixed(), 4, "cpu", batch=3)
