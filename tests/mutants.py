@@ -6,7 +6,6 @@ of the tree, runs the tests named beside it and prints one line per error. Exit 
 """
 
 import argparse
-import ast
 import contextlib
 import importlib
 import io
@@ -28,12 +27,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 WANTED = 0.95
-TIMEOUT = 180.0
-"""Seconds for the tests of one error; an error that hangs them is noticed."""
+TIMEOUT = 600.0
+"""Seconds for the tests of one error; one that makes them hang counts as unnoticed."""
 
 _COPIED = ("leuk", "conf", "tests", "pyproject.toml")
 _LOADED = ("torch", "lightning.pytorch", "pandas", "scipy.stats", "sklearn.linear_model", "skimage")
 _LOADED += ("torchmetrics", "torch_fidelity", "timm", "hydra", "matplotlib.pyplot", "captum.attr")
+_LOADED += ("pydantic", "hypothesis", "xdist", "shap", "lime.lime_image", "torchvision.transforms")
 """Loaded once; each error is tried in a fork, which then takes seconds less."""
 
 
@@ -45,7 +45,8 @@ class Mutant:
         file: below ``leuk``.
         old: text that occurs once in the file.
         new: what is planted in its place.
-        tests: test files that should notice, names below ``tests/unit`` without ``test_``.
+        tests: test files that should notice, patterns of their names below ``tests/unit`` without
+            ``test_``.
     """
 
     file: str
@@ -149,8 +150,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("found[..., 1 : self._draws + 1]", "found[..., 0 : self._draws]"),
         ("drawn = drawn + share * spread", "drawn = drawn + spread"),
-        ("return (n - 1) / n * (off**2)", "return (off**2)"),
-        ("** 2 / (n - 1) for v, n", "** 2 / n for v, n"),
+        ("(n - 1) / n * (off**2)", "(off**2)"),
     ],
     ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("train.features, train.features, itself=False", "train.features, train.features"),
         ("train.images, train.images, itself=False", "train.images, train.images"),
-        ("warnings=[*collapse(rows", "warnings=[][:0] and [*collapse(rows"),
+        ('[*collapse(rows["made"], rows["real"])', '[*collapse(rows["real"], rows["real"])'),
         (
             'usefulness(features["made"], other, *test)',
             'usefulness(features["train"], other, *test)',
@@ -225,7 +225,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("evaluate/pairs.py", "significance intervals"): [
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
-        ("- leukemic / 2", "- leukemic"),
     ],
     ("evaluate/probes.py", "guards_evaluate image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
@@ -238,7 +237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("evaluate/referral.py", "referral"): [
         ("AIM = 0.95", "AIM = 0.8"),
-        ("truth[leukemic] == Label.ALL, aim)", "truth[leukemic] == Label.HEM, aim)"),
+        ("Label.ALL, aim)", "Label.HEM, aim)"),
         ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
     ],
     ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
@@ -282,8 +281,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("sample.labels * len(names) + codes", "codes"),
     ],
     ("evaluate/thresholds.py", "metrics intervals"): [
-        ("leukemic * healthy[-1] - healthy * leukemic[-1]", "leukemic - healthy"),
-        ("reached >= wanted", "reached > wanted"),
+        (">= wanted", "> wanted"),
         ("_WANTED = 0.95", "_WANTED = 0.9"),
         ("DEFAULT: 0.5,", "DEFAULT: 0.4,"),
     ],
@@ -330,7 +328,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
     ],
     ("data/datamodule.py", "guards_data datamodule"): [
-        ("rank=self.trainer.global_rank if self.trainer else 0,", "rank=0,"),
+        ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
         ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
@@ -345,14 +343,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             ("self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])"),
             "pass",
         ),
-        (" // sampler.num_replicas", ""),
-        ("shuffle=shuffle,", "shuffle=True,"),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
         ('(cells["label"] == label).sum())', '(cells["label"] != label).sum())'),
-        (
-            "            shuffle=shuffle,\n            seed=self.seed,",
-            "            shuffle=shuffle,\n            seed=0,",
-        ),
     ],
     ("data/decode.py", "pixels cnmc links"): [
         ("LIT = 10\n", "LIT = 60\n"),
@@ -409,10 +401,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if "conflict" in cells:', 'if "conflicts" in cells:'),
         ('"group" in cells and self.link_subjects', '"group" in cells'),
         ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
-        (
-            "for label in Label:\n        if label not in labels",
-            "for label in Label[:0] if False else ():\n        if label not in labels",
-        ),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [
@@ -426,14 +414,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
-    ("runs/assess.py", "assess baselines guards_runs"): [
+    ("runs/assess.py", "guards_runs assess baselines"): [
         (
             "fit_temperature(val.scores, val.labels)",
             'fit_temperature(samples["test"].scores, samples["test"].labels)',
-        ),
-        (
-            "choose_thresholds(val.scores, val.labels)",
-            'choose_thresholds(samples["test"].scores, samples["test"].labels)',
         ),
         (
             'measures.loc[train.index], train["label"].to_numpy(np.int64))',
@@ -458,7 +442,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "auroc_within_area_bins(replace(sample, scores=areas), areas)",
             "auroc_within_area_bins(sample, areas)",
         ),
-        ("choose_thresholds(*chosen))", "{DEFAULT: 0.5})"),
     ],
     ("runs/familiarity.py", "guards_runs"): [
         ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "train")'),
@@ -470,12 +453,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("float(smallest.min())", "float(smallest.mean())"),
     ],
     ("runs/frozen.py", "guards_runs"): [
-        ('table["part"] == "val"', 'table["part"] == "test"'),
-        (
-            "choose_band(calibrated, labels, scores >= threshold, aim)",
-            "choose_band(scores, labels, scores >= threshold, aim)",
-        ),
-        ("labels, scores >= threshold, aim)", "labels, calibrated >= threshold, aim)"),
+        ('"val"', '"test"'),
         ('"sensitivity": "sensitivity95"', '"sensitivity": "youden"'),
         ("return scores >= self.threshold", "return scores >= 0.5"),
         ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),
@@ -489,7 +467,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"seed": int(cfg.seed),', '"seed": 0,'),
         ('"cells": content,', '"cells": "",'),
         ("math.ceil(gan.fitting.updates", "math.floor(gan.fitting.updates"),
-        ("max(1, batches * gan.fitting.generator_steps)", "max(1, batches)"),
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
     ("runs/judging.py", "guards_runs"): [
@@ -497,7 +474,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("logits = classifier.asked(images)", "logits = classifier(images)"),
     ],
-    ("runs/made_quality.py", "made_cells guards_runs"): [
+    ("runs/made_quality.py", "guards_runs made_cells"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
         ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
         ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
@@ -509,10 +486,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
     ],
-    ("runs/measures.py", "assess baselines guards_runs"): [
+    ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
     ],
-    ("runs/synthesis.py", "made_cells guards_runs"): [
+    ("runs/synthesis.py", "guards_runs made_cells"): [
         (
             "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
             "(labels == Label.HEM).sum() - (labels == Label.ALL).sum()",
@@ -535,22 +512,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if cfg.fit.standardise:", "if not cfg.fit.standardise:"),
         ('"data": data.listing()}', '"data": ""}'),
         ('"settings": record.fingerprint,', ""),
-        (
-            (
-                "weights = read_checkpoint(Path(best.best_model_path), "
-                'classifier.stamp)["state_dict"]\n        classifier.load_state_dict(weights)'
-            ),
-            (
-                "weights = read_checkpoint(Path(best.best_model_path), "
-                'classifier.stamp)["state_dict"]'
-            ),
-        ),
     ],
-    ("runs/checkpoints.py", "classifier_fit hostile guards_runs"): [
+    ("runs/checkpoints.py", "guards_runs classifier_fit"): [
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
         ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
     ],
-    ("runs/identity.py", "guards_runs grid dry_run"): [
+    ("runs/identity.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
         ('"none", "oversample", "class_weights")', '"none", "oversample")'),
@@ -594,7 +561,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.cell.folder:", "if False:"),
     ],
-    ("report/baselines.py", "report guards_report"): [
+    ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
         ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
         (
@@ -605,22 +572,17 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if not any(folds < more for", "if any(folds < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("paired_difference(samples[1], samples[0]", "paired_difference(samples[0], samples[1]"),
-        (
-            "found[place] = replace(found[place], p=p)",
-            "found[place] = replace(found[place], p=found[place].result.p)",
-        ),
+        ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
         ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
         ("and (it.family, it.one.cell.split) == asked", "and it.family == asked[0]"),
-        ('("augmentation", cell.plain)', '("augmentation", cell)'),
     ],
-    ("report/costs.py", "report guards_report"): [
+    ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
         ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
     ],
-    ("report/decisions.py", "figures guards_report"): [
+    ("report/decisions.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
         (
@@ -633,11 +595,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "temperature = fit_temperature(val, labels)",
             "temperature = fit_temperature(test, one.test.sample.labels)",
         ),
-        ("choose_thresholds(val, labels)", "choose_thresholds(test, one.test.sample.labels)"),
+        ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
         ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
-    ("report/leaking.py", "report guards_report"): [
+    ("report/leaking.py", "guards_report report"): [
         (
             "mean(scores[cell]) - mean(scores[honest])\n",
             "mean(scores[honest]) - mean(scores[cell])\n",
@@ -645,7 +607,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
     ],
-    ("report/lines.py", "report"): [
+    ("report/lines.py", "guards_report report"): [
         (
             "values = [_once(sample.reweighted(cuts))",
             "values = [_once(sample.reweighted({'default': 0.5}))",
@@ -657,7 +619,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
-    ("report/remarks.py", "report page guards_report"): [
+    ("report/remarks.py", "guards_report report page"): [
         ("(value if low is None else low) <= reached", "value <= reached"),
         ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
         ('if record.status != "complete":', 'if record.status == "failed":'),
@@ -670,7 +632,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("chosen.setdefault(run.cell.fold, run)", "chosen[run.cell.fold] = run"),
         ("if expected and expected != len(part.paths):", "if False:"),
     ],
-    ("report/predictions.py", "report fuzz guards_report"): [
+    ("report/predictions.py", "guards_report report"): [
         ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
         (
             'labels, subjects = columns["label"][rows], columns["group"][rows]',
@@ -678,7 +640,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
     ],
-    ("report/tables.py", "report guards_report"): [
+    ("report/tables.py", "guards_report report"): [
         ('"sens.": "sensitivity"', '"sens.": "specificity"'),
         ('"F1 macro": "f1_macro"', '"F1 macro": "f1_weighted"'),
         ('"sens. (Youden)": "sensitivity@youden"', '"sens. (Youden)": "sensitivity"'),
@@ -696,6 +658,556 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_cell"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
+    ],
+    ("gans/adversarial.py", "gan*"): [
+        ("self.averaged.update(self.generator, self.done_updates)", "pass"),
+        ("self.generator = self.averaged.module", "pass"),
+        ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
+        (
+            "rates = (self.fitting.generator_rate, self.fitting.opponent_rate)",
+            "rates = (self.fitting.opponent_rate, self.fitting.generator_rate)",
+        ),
+        (
+            "rates = (self.fitting.generator_rate, self.fitting.opponent_rate)",
+            "rates = (1e-4, 1e-4)",
+        ),
+        ("images if self.augment is None else self.augment(images)", "images"),
+        ("clipped.parameters(), self.fitting.clip)", "clipped.parameters(), 1e9)"),
+        ("self.opponent.requires_grad_(False)", "pass"),
+        ('from_unit(batch["images"])', 'batch["images"]'),
+        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
+        ("self.current_epoch, self.global_rank)", "0, self.global_rank)"),
+        ('self.done_updates = checkpoint["generator_updates"]', "pass"),
+        ("torch.manual_seed(seed)", "torch.manual_seed(0)"),
+        ("torch.full((count,), label", "torch.full((count,), 1 - label"),
+        ("        self.eval()\n", "        pass\n"),
+        ("self.done_updates >= self.fitting.updates", "self.done_updates > self.fitting.updates"),
+    ],
+    ("gans/averaging.py", "gan*"): [
+        ("return super().train(False)", "return super().train(mode)"),
+        ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
+    ],
+    ("gans/blocks.py", "gan*"): [
+        ("return images * 2 - 1", "return images * 2"),
+        ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
+        ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
+        ("round((1 - share) * 256)", "round(share * 256)"),
+        ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
+        ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
+        ("spread = spread.detach() if alone else spread", "pass"),
+    ],
+    ("gans/cgan.py", "gan*"): [
+        ("plane = (2.0 * labels - 1)", "plane = (0.0 * labels - 1)"),
+        (
+            "return F.one_hot(labels, _CLASSES).float()",
+            "return F.one_hot(1 - labels, _CLASSES).float()",
+        ),
+        (
+            "F.relu(1 - of_real).mean() + F.relu(1 + of_made).mean()",
+            "F.relu(1 + of_real).mean() + F.relu(1 - of_made).mean()",
+        ),
+        (
+            "cross_entropy(of_real, 1) + cross_entropy(of_made, 0)",
+            "cross_entropy(of_real, 0) + cross_entropy(of_made, 1)",
+        ),
+        (
+            "-judged.mean() if self.projects else cross_entropy(judged, 1)",
+            "judged.mean() if self.projects else cross_entropy(judged, 1)",
+        ),
+        ("else cross_entropy(judged, 1)", "else cross_entropy(judged, 0)"),
+        ("self.score(features) + matching", "self.score(features)"),
+        (
+            "Fitting(2e-4, 5e-5, clip=1.0, generator_steps=2)",
+            "Fitting(5e-5, 2e-4, clip=1.0, generator_steps=2)",
+        ),
+    ],
+    ("gans/dcgan.py", "gan*"): [
+        (
+            "cross_entropy(self.judge(real, labels), 1)",
+            "cross_entropy(self.judge(real, labels), 0)",
+        ),
+        ("return cross_entropy(judged, 1)", "return -cross_entropy(judged, 0)"),
+        ("LeakyReLU(0.3, dropout)", "LeakyReLU(0.2, dropout)"),
+        ("Fitting(opponent_rate=2e-4, clip=1.5)", "Fitting(opponent_rate=2e-4)"),
+        ("if self.r1 and self.done_", "if False and self.done_"),
+    ],
+    ("gans/diffaugment.py", "gan*"): [
+        ("_BLACK = -1.0", "_BLACK = 0.0"),
+        ("torch.randint(8, (len(images),)", "torch.randint(4, (len(images),)"),
+        ("((images + 1) * gains - 1)", "(images * gains)"),
+        ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
+    ],
+    ("gans/networks.py", "gan*"): [
+        ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
+        ("brightness = images + 1", "brightness = images"),
+        ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),
+        ("nn.init.normal_(layer.weight, 0.0, 0.02)", "nn.init.normal_(layer.weight, 0.0, 0.2)"),
+    ],
+    ("gans/penalties.py", "gan*"): [
+        ("between = made + shares * (real - made)", "between = real"),
+        (".sqrt() - 1).square().mean()", ".sqrt()).square().mean()"),
+        (
+            "return _norms_squared(judge, real).mean() / 2",
+            "return _norms_squared(judge, real).mean()",
+        ),
+        ("create_graph=True", "create_graph=False"),
+        ("square().sum(dim=(1, 2, 3))", "square().mean(dim=(1, 2, 3))"),
+    ],
+    ("gans/wgan.py", "gan*"): [
+        (
+            "distance: Tensor = of_real.mean() - of_made.mean()",
+            "distance: Tensor = of_made.mean() - of_real.mean()",
+        ),
+        ("return drift + self.penalty * slope - distance", "return drift - distance"),
+        (
+            "return drift + self.penalty * slope - distance",
+            "return self.penalty * slope - distance",
+        ),
+        ("real, made = self.seen(real), self.seen(made)", "made = self.seen(made)"),
+        ("return -judged.mean()", "return judged.mean()"),
+        ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
+        ("Fitting(opponent_steps=5)", "Fitting(opponent_steps=1)"),
+    ],
+    ("classifiers/classifier.py", "classifier* pretrained"): [
+        ("            self.class_weights,\n", ""),
+        ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
+        ("loss = cost.float() + F.cross_entropy(", "loss = F.cross_entropy("),
+        ("return (images - self.mean) / self.std", "return images - self.mean"),
+        (
+            "self.class_weights.copy_(torch.tensor(weights))",
+            "self.class_weights.copy_(torch.tensor(weights[::-1]))",
+        ),
+        (
+            "self.val_auroc.update(logits.softmax(dim=1)[:, 1]",
+            "self.val_auroc.update(logits.softmax(dim=1)[:, 0]",
+        ),
+        (
+            "scores = logits.double().softmax(dim=1)[:, 1]",
+            "scores = logits.double().softmax(dim=1)[:, 0]",
+        ),
+        (
+            "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
+            "first = torch.ones(len(rows), dtype=torch.bool)",
+        ),
+        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
+        ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
+        ("*(view.flip(3) for view in turned)", "*turned"),
+        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
+        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
+        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
+        (
+            "self.current_epoch >= self.optim.frozen_epochs)",
+            "self.current_epoch > self.optim.frozen_epochs)",
+        ),
+        ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
+        ('"interval": "step"', '"interval": "epoch"'),
+        ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
+    ],
+    ("classifiers/optim.py", "classifier* pretrained"): [
+        ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
+        ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
+        (
+            "kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam",
+            "kind = torch.optim.Adam",
+        ),
+        ("_LAST_RATE = 0.01", "_LAST_RATE = 0.1"),
+        ("return (step + 1) / (warmup + 1)", "return 1.0"),
+        (
+            "warmup = round(optim.warmup_epochs * steps / epochs)",
+            "warmup = round(optim.warmup_epochs)",
+        ),
+        ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
+    ],
+    ("classifiers/cnn.py", "classifier* gradcam"): [
+        ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
+        ("return last[-2]", "return last[0]"),
+    ],
+    ("classifiers/encoder.py", "vit classifiers gradcam"): [
+        ("asking = asking + self.drop_path(attended)", "asking = self.drop_path(attended)"),
+        ("attention[:, :, 0, 1:] for attention", "attention[:, :, 1:, 0] for attention"),
+        ("return 1 - F.avg_pool2d(lit, patch, stride)", "return F.avg_pool2d(lit, patch, stride)"),
+        ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
+        ('self.pre = norm == "pre"', 'self.pre = norm != "pre"'),
+        ("patches], dim=1) + self.positions", "patches], dim=1)"),
+        ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
+    ],
+    ("classifiers/fusion.py", "hybrid"): [
+        ("return convolved + attended", "return convolved"),
+        (
+            "share * convolved + (1 - share) * attended",
+            "share * attended + (1 - share) * convolved",
+        ),
+        (".softmax(dim=-2)", ".softmax(dim=-1)"),
+        ("self.query(self.key(both).tanh())", "self.query(self.key(both))"),
+        (
+            "torch.cat([convolved, attended], dim=-1)\n\n\nclass Gated",
+            "torch.cat([convolved, convolved], dim=-1)\n\n\nclass Gated",
+        ),
+    ],
+    ("classifiers/hybrid.py", "hybrid classifiers"): [
+        ("self.vector(feature_map.mean(dim=(2, 3)))", "self.vector(feature_map.amax(dim=(2, 3)))"),
+        ("self.attention_loss * off", "off"),
+        (
+            "layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
+            "layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
+        ),
+        ("if number < len(widths):", "if number <= len(widths):"),
+    ],
+    ("classifiers/pretrained.py", "pretrained"): [
+        (
+            "Group(backbone, scale=self.backbone_rate, frozen=True)",
+            "Group(backbone, scale=1.0, frozen=True)",
+        ),
+        (
+            "Group(backbone, scale=self.backbone_rate, frozen=True)",
+            "Group(backbone, scale=self.backbone_rate)",
+        ),
+        ("antialias=smaller", "antialias=False"),
+        ("seen = self.normalised(images)", "seen = images"),
+        ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
+    ],
+    ("classifiers/prototypes.py", "prototypes"): [
+        (
+            "_CLUSTER * cluster - _SEPARATION * separation",
+            "_CLUSTER * cluster + _SEPARATION * separation",
+        ),
+        ("_CLUSTER = 0.8", "_CLUSTER = 0.08"),
+        ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
+        ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
+        ("nearer = other.distances < self.distances", "nearer = other.distances > self.distances"),
+        ("labels, class_weights) + self._few()", "labels) + self._few()"),
+        ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
+        ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
+        (
+            "between = F.one_hot(self.classes, len(Label)).T == 0",
+            "between = F.one_hot(self.classes, len(Label)).T == 1",
+        ),
+    ],
+    ("classifiers/vit.py", "vit classifiers"): [
+        ("self.attention_loss * off", "-self.attention_loss * off"),
+        ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
+        ("embedded.flatten(2).transpose(1, 2)", "embedded.mT.flatten(2).transpose(1, 2)"),
+    ],
+    ("explain/explainer.py", "faithfulness gradcam checked_tables"): [
+        (
+            "return (labels == Label.ALL).float() * 2 - 1",
+            "return (labels == Label.HEM).float() * 2 - 1",
+        ),
+    ],
+    ("explain/explainer.py", "gradcam shap shap_guards faithfulness"): [
+        (
+            "return logits[:, Label.ALL] - logits[:, Label.HEM]",
+            "return logits[:, Label.HEM] - logits[:, Label.ALL]",
+        ),
+        ("return logits[:, Label.ALL] - logits[:, Label.HEM]", "return logits[:, Label.ALL]"),
+    ],
+    ("explain/explainer.py", "explain"): [
+        (
+            "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))",
+            "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == 0)",
+        ),
+        (
+            "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))",
+            "flat.amax(dim=1) == flat.amin(dim=1)",
+        ),
+    ],
+    ("explain/explainer.py", "gradcam shap shap_guards"): [
+        ("maps=found.toward(target), seconds", "maps=found.maps, seconds"),
+        ("classifier.eval().requires_grad_(False)", "classifier.requires_grad_(False)"),
+    ],
+    ("explain/explainer.py", "faithfulness gradcam"): [
+        ("        if not self.signed:\n            return self.maps\n", ""),
+    ],
+    ("explain/explainer.py", "gradcam explain"): [
+        ("parameter.requires_grad_(not was_frozen)", "parameter.requires_grad_(was_frozen)"),
+    ],
+    ("explain/gradcam.py", "gradcam"): [
+        ("for target in Label]", "for target in reversed(Label)]"),
+        (
+            "LayerGradCam(lambda batch: log_odds(classifier(batch)), layer)",
+            "LayerGradCam(lambda batch: -log_odds(classifier(batch)), layer)",
+        ),
+        ('"bilinear")', '"nearest")'),
+        ("fine[:, 0].detach()", "fine[:, 0].mT.detach()"),
+        ("fine[:, 0].detach()", "fine[:, 0].relu().detach()"),
+        (
+            "method.attribute(part, target=target)",
+            "method.attribute(part, target=target, relu_attributions=True)",
+        ),
+        (
+            "return classifier.cam_layer\n",
+            "return next(m for m in classifier.modules() if isinstance(m, nn.Conv2d))\n",
+        ),
+    ],
+    ("explain/rollout.py", "gradcam"): [
+        ("rolled = block @ rolled", "rolled = rolled @ block"),
+        (
+            "torch.eye(attention.shape[-1], device=images.device)) / 2",
+            "0 * torch.eye(attention.shape[-1], device=images.device)) / 2",
+        ),
+        (
+            "torch.eye(attention.shape[-1], device=images.device)) / 2",
+            "torch.eye(attention.shape[-1], device=images.device))",
+        ),
+        ("return rolled[:, 0, 1:].cpu()", "return rolled[:, 1:, 0].cpu()"),
+        ("float().mean(dim=2)", "float().amax(dim=2)"),
+        ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
+    ],
+    ("explain/shap.py", "shap shap_guards"): [
+        ("said - compared.mean(), range_", "said, range_"),
+        (
+            ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
+            ("ask(classifier, others, self.batch_size) - ask(classifier, images, self.batch_size)"),
+        ),
+        ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
+        (
+            "maps.double().sum(dim=(1, 2)) - gains).abs()",
+            "maps.double().mean(dim=(1, 2)) - gains).abs()",
+        ),
+        ("apart > _ROUNDING * tokens.abs().amax()", "apart > 0.3 * tokens.abs().amax()"),
+        (
+            "answers = [self._answer(classifier, one, other) for one in tokens]",
+            "answers = [self._answer(classifier, other, one) for one in tokens]",
+        ),
+        (
+            "players.unflatten(1, (across, -1)), gains, segments",
+            "players.unflatten(1, (across, -1)).mT, gains, segments",
+        ),
+    ],
+    ("explain/shap_masker.py", "shap shap_guards"): [
+        (
+            "values[there] = torch.from_numpy(found.values[0])",
+            "values[there] = -torch.from_numpy(found.values[0])",
+        ),
+        ("return Owen(values, asked.high - asked.low)", "return Owen(values, asked.high)"),
+        ("if height >= width:", "if height < width:"),
+        ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
+        ("with numpy_seeded(seed):", "with numpy_seeded(0):"),
+    ],
+    ("explain/lime.py", "lime"): [
+        ("weights[part] = weight", "weights[part] = abs(weight)"),
+        (
+            "return presence, (said - said[0])[:, None]",
+            "return presence, (said[0] - said)[:, None]",
+        ),
+        (
+            "values[place, :parts] = torch.from_numpy(fits[0].weights)",
+            "values[place, :parts] = torch.from_numpy(fits[-1].weights)",
+        ),
+        ("PresenceLime(self.features, self.seed + turn)", "PresenceLime(self.features, self.seed)"),
+        ("float(found.score) if weights.any()", "float(1 - found.score) if weights.any()"),
+        ("spearmanr(a, b).statistic", "abs(spearmanr(a, b).statistic)"),
+        (
+            "images, hidden(images, self.hide), segments.to",
+            "hidden(images, self.hide), images, segments.to",
+        ),
+    ],
+    ("explain/perturb.py", "perturb regions"): [
+        ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
+        ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
+    ],
+    ("explain/perturb.py", "perturb lime"): [
+        (
+            "classifier(torch.where(shown, image, other))",
+            "classifier(torch.where(shown, other, image))",
+        ),
+        ("values / sizes[:, 1:].clamp(min=1)", "values"),
+    ],
+    ("explain/perturb.py", "perturb shap shap_guards"): [
+        ("torch.where(there, tokens, other)", "torch.where(there, other, tokens)"),
+        ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
+        (
+            "torch.stack(parts).sum(dim=0) / len(background)",
+            "torch.stack(parts).sum(dim=0) / len(parts)",
+        ),
+    ],
+    ("explain/perturb.py", "perturb"): [
+        ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
+        ("_BLUR = 8", "_BLUR = 64"),
+    ],
+    ("explain/faithfulness.py", "faithfulness"): [
+        ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
+        ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
+        ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
+        (
+            "torch.cat([down, up[:, :1]], 1), torch.cat([up, down[:, :1]], 1)",
+            "torch.cat([up, down[:, :1]], 1), torch.cat([down, up[:, :1]], 1)",
+        ),
+        ("(turn < levels[at, None, None])", "(turn <= levels[at, None, None])"),
+        ("toward.double().sigmoid()", "toward.double()"),
+        ("fallen.cpu() * signs(target, count)[:, None]", "fallen.cpu()"),
+        (
+            "fallen = whole[:, None] - torch.cat(answers).view(count, samples)",
+            "fallen = torch.cat(answers).view(count, samples) - whole[:, None]",
+        ),
+        ("_SMALLEST, _LARGEST = 1 / 8, 1 / 3", "_SMALLEST, _LARGEST = 1 / 80, 1 / 30"),
+        ("middles // side, middles % side", "middles % side, middles // side"),
+        (
+            "at = torch.arange(len(maps))[:, None]",
+            "at = torch.zeros(len(maps), dtype=torch.long)[:, None]",
+        ),
+        ("stays[:, None], moved, seen)", "~stays[:, None], moved, seen)"),
+        ("(seen.device) * 2 - 1", "(seen.device)"),
+        (
+            "best = torch.where(raw < opposite, fitted, none)",
+            "best = torch.where(raw < opposite, fitted, fitted)",
+        ),
+        (
+            "explainer.attribute(classifier, batch, target, background)",
+            "explainer.attribute(classifier, batch, 0, background)",
+        ),
+        ("perturb_radius=radius", "perturb_radius=0.02"),
+        ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
+    ],
+    ("explain/randomisation.py", "randomisation"): [
+        ("rank_correlation(one.abs(), other.abs(), cells)", "rank_correlation(one, other, cells)"),
+        ("    ][::-1]", "    ]"),
+        ("explainer.attribute(randomised, images", "explainer.attribute(classifier, images"),
+        (
+            "again = explainer.attribute(randomised, images, target, background).maps",
+            "again = explainer.attribute(randomised, images, 0, background).maps",
+        ),
+        ("CHANGED_BELOW = 0.5", "CHANGED_BELOW = 0.9"),
+        ("_measure_statistics(altered, done, sample)\n        yield", "yield"),
+        ("np.random.SeedSequence((seed, number))", "np.random.SeedSequence((number, number))"),
+        ("glorot(module)\n        return", "return"),
+        ("* cells).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
+        ("(of / of.abs().amax(dim=(1, 2), keepdim=True))", "(of / of.abs().amax())"),
+    ],
+    ("explain/agreement.py", "faithfulness randomisation"): [
+        ("ranks = rankdata(values, axis=1)", "ranks = values.astype(float)"),
+        ("torch.stack([of[cell] for of in maps])", "torch.stack([of.flatten() for of in maps])"),
+    ],
+    ("explain/subject_means.py", "checked_tables"): [
+        (
+            "self.codes = np.unique(subjects.astype(str), return_inverse=True)[1]",
+            "self.codes = np.arange(len(subjects))",
+        ),
+        ("if len(means) < 2:", "if len(means) < 1:"),
+        ("LEVEL = 0.95", "LEVEL = 0.68"),
+        (
+            "np.bincount(self.codes[kept], values[kept])",
+            "np.bincount(self.codes[kept], np.abs(values[kept]))",
+        ),
+    ],
+    ("explain/checks.py", "faithfulness"): [
+        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
+        ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
+    ],
+    ("explain/checks.py", "checked_tables"): [
+        ("found.toward(self.target).where", "found.maps.where"),
+        ("~(found.degenerate | self.empty)", "~found.degenerate"),
+    ],
+    ("explain/checks.py", "faithfulness checked_tables"): [
+        (
+            "self.others[HIDES[0]],\n            self.target",
+            "self.others[HIDES[1]],\n            self.target",
+        ),
+    ],
+    ("explain/checks.py", "randomisation checked_tables"): [
+        ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
+        (
+            (
+                "self.target[:count],\n            self.background,\n            "
+                "self.settings.stages"
+            ),
+            (
+                "1 - self.target[:count],\n            self.background,\n            "
+                "self.settings.stages"
+            ),
+        ),
+    ],
+    ("explain/checked.py", "checked_tables"): [
+        ("it.attribution.seconds / count", "it.attribution.seconds"),
+        ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
+    ],
+    ("explain/regions.py", "regions"): [
+        ("band * 2 * np.sqrt(cell.sum() / np.pi)", "band * np.sqrt(cell.sum() / np.pi)"),
+        ("distance_transform_edt(cell) <= width", "distance_transform_edt(cell) > width"),
+        ("values = maps.double().clamp(min=0)", "values = maps.double().abs()"),
+        ("/ whole.sum(dim=(1, 2))\n", "/ part.sum(dim=(1, 2))\n"),
+        (
+            'parts["border_of_cell"] = (regions.border, cell)',
+            'parts["border_of_cell"] = (regions.border, torch.ones_like(cell))',
+        ),
+        ("key=lambda part: part.area", "key=lambda part: -part.area"),
+        ("ndimage.binary_fill_holes(cell)", "cell"),
+        ('"background": ~cell', '"background": ~self.border'),
+        ("np.divide(share, area,", "np.divide(area, share,"),
+    ],
+    ("explain/regions.py", "regions checked_tables"): [
+        ("BAND = 0.1", "BAND = 0.2"),
+    ],
+    ("explain/controls.py", "faithfulness planted_truth"): [
+        ("width: Positive = 0.2", "width: Positive = 2.0"),
+        ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
+        ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
+    ],
+    ("explain/controls.py", "faithfulness"): [
+        ("zlib.crc32(silhouette, self.seed)", "self.seed"),
+    ],
+    ("explain/cohort.py", "explain choice"): [
+        ("DECIDED = 0.5", "DECIDED = 0.4"),
+    ],
+    ("explain/cohort.py", "explain"): [
+        ('choose_background(data.part("train")', 'choose_background(data.part("test")'),
+        ('choose_background(data.part("train")', 'choose_background(data.part("val")'),
+        (
+            'return "true positive" if called else "false negative"',
+            'return "true positive" if called else "false positive"',
+        ),
+        ("background, data.seed)", "background, 0)"),
+        (
+            'chosen["shown"] = np.arange(len(chosen)) < shown',
+            'chosen["shown"] = np.arange(len(chosen)) <= shown',
+        ),
+    ],
+    ("explain/choice.py", "choice"): [
+        ('groupby("label", sort=True)]', 'groupby("subject", sort=True)]'),
+        ('groupby(["label", "decided"], sort=True)', 'groupby(["label"], sort=True)'),
+        (
+            'for place, subject in enumerate(group["subject"]):',
+            'for place, subject in enumerate([""] * len(group)):',
+        ),
+    ],
+    ("explain/study.py", "explain"): [
+        (
+            'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
+            'torch.tensor(cells["label"].to_numpy(np.int64))',
+        ),
+        ('cells["group"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
+        ('cells["group"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
+        ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
+        ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
+        ("sum(part.seconds for part in parts),", "first.seconds,"),
+    ],
+    ("explain/check_tables.py", "explain"): [
+        ('cohort.cells["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
+    ],
+    ("explain/panels.py", "panels"): [
+        ("own[cohort.of(outcome)] = True", "own[:] = True"),
+        ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
+        (
+            'return "right" if outcome.startswith("true") else "WRONG"',
+            'return "right" if outcome.endswith("positive") else "WRONG"',
+        ),
+    ],
+    ("explain/overlays.py", "panels"): [
+        ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
+        ("values = values * sizes_of(segments)", "values = values"),
+        ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
+        ("images.permute(0, 2, 3, 1)", "images.permute(0, 3, 2, 1)"),
+        ("counts[0] = 0", "counts[0] = 1"),
+    ],
+    ("explain/thesis_figures.py", "panels"): [
+        (
+            "for column, maps_of in enumerate(scaled[:, of], start=1):",
+            "for column, maps_of in enumerate(scaled[:, 1 - of], start=1):",
+        ),
+        ("own.sort(key=lambda position: not outcomes", "own.sort(key=lambda position: outcomes"),
+    ],
+    ("explain/superpixels.py", "lime"): [
+        ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
     ],
 }
 """File and tests to pairs of old and new text."""
@@ -723,45 +1235,70 @@ def copies(count: int) -> Iterator[list[Path]]:
         yield trees
 
 
-def passes(tree: Path, tests: Sequence[str]) -> bool:
-    """Whether the tests pass in a tree; False where they take too long."""
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(tree, tests))
+def files_of(tree: Path, tests: Sequence[str]) -> list[str]:
+    """The test files of patterns, in their order, each once.
+
+    Raises:
+        ValueError: a pattern without a file.
+    """
+    files: dict[str, None] = {}
+    for pattern in tests:
+        found = sorted((tree / "tests/unit").glob(f"test_{pattern}.py"))
+        if not found:
+            raise ValueError(f"tests/unit/test_{pattern}.py: no such file")
+        files |= dict.fromkeys(str(path.relative_to(tree)) for path in found)
+    return list(files)
+
+
+def code_of(tree: Path, files: Sequence[str], keep: bool = False) -> int | None:
+    """Exit code of the tests in a tree; None where they take too long.
+
+    Args:
+        tree: a copy.
+        files: tests.
+        keep: write bytecode, which no later process may find of a file with an error.
+    """
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(tree, files, keep))
     process.start()
     process.join(TIMEOUT)
-    with contextlib.suppress(ProcessLookupError):  # its own children too
+    code = process.exitcode
+    with contextlib.suppress(ProcessLookupError):  # what the tests started too
         os.killpg(process.pid or 0, signal.SIGKILL)
     process.join()
-    return process.exitcode == 0
+    return code
 
 
-def _run(tree: Path, tests: Sequence[str]) -> None:
+def _run(tree: Path, files: Sequence[str], keep: bool) -> None:
     os.setsid()
     os.chdir(tree)
-    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"PYTHONPATH": str(tree)} | ({} if keep else {"PYTHONDONTWRITEBYTECODE": "1"})
     sys.path.insert(0, str(tree))
-    sys.dont_write_bytecode = True
+    sys.dont_write_bytecode = not keep
     import leuk
 
     assert Path(leuk.__file__).is_relative_to(tree), leuk.__file__
-    files = [f"tests/unit/test_{name}.py" for name in tests]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         code = pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *files])
     os._exit(int(code))
 
 
 def plant(tree: Path, mutant: Mutant) -> str:
-    """Try one error: ``killed``, ``SURVIVED`` or ``old text missing``."""
+    """Try one error: ``killed``, ``SURVIVED``, ``timed out`` or ``old text missing``."""
     path = tree / "leuk" / mutant.file
-    before = path.read_text(encoding="utf-8")
+    before, stat = path.read_text(encoding="utf-8"), path.stat()
     try:
         text = mutant.applied(tree)
     except ValueError:
         return "old text missing"
     path.write_text(text, encoding="utf-8")
     try:
-        return "SURVIVED" if passes(tree, mutant.tests) else "killed"
+        code = code_of(tree, files_of(tree, mutant.tests))
     finally:
         path.write_text(before, encoding="utf-8")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # its bytecode is of this time
+    if code is None:
+        return "timed out"
+    return "SURVIVED" if code == 0 else "killed"
 
 
 def run(mutants: Sequence[Mutant], jobs: int) -> int:
@@ -773,10 +1310,12 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
     torch.set_num_threads(1)
     began, found = time.perf_counter(), list[tuple[Mutant, str]]()
     with copies(jobs) as trees:
-        for name in sorted({name for mutant in mutants for name in mutant.tests}):
-            if not passes(trees[0], [name]):
-                print(f"test_{name}.py fails without any error planted", flush=True)
-                return 1
+        named = {file for mutant in mutants for file in files_of(ROOT, mutant.tests)}
+        for file in sorted(named):
+            for tree in trees:
+                if code_of(tree, [file], keep=True) != 0:
+                    print(f"{file} fails without any error planted", flush=True)
+                    return 1
         free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
             free.put(tree)
@@ -809,16 +1348,6 @@ def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
     share = sum(killed.values()) / max(1, len(found))
     print(f"{sum(killed.values())} of {len(found)} killed ({share:.1%})")
     return int(not found or share < WANTED)
-
-
-def compiles(mutant: Mutant) -> None:
-    """Refuse an error that does not apply or leaves no Python.
-
-    Raises:
-        ValueError: the old text is missing or not unique.
-        SyntaxError: the new text is no Python in its place.
-    """
-    ast.parse(mutant.applied(ROOT))
 
 
 if __name__ == "__main__":

@@ -232,9 +232,6 @@ def test_usefulness_is_of_a_probe_trained_on_the_first_pair() -> None:
     assert usefulness(*sets) == pytest.approx(expected)
 
 
-# The table of image quality
-
-
 class Ident(Network):
     """The mean colour of an image and its spread."""
 
@@ -253,80 +250,6 @@ def flat_cells(seed: int, bright: int, count: int = 14) -> npt.NDArray[np.uint8]
         side = generator.integers(8, 14)
         image[6 : 6 + side, 8 : 8 + side] = generator.normal(bright, 8, (side, side, 3)).clip(20)
     return images
-
-
-def test_each_row_of_the_table_is_of_its_own_cells() -> None:
-    """Each set differs from all others, so that no row can stand for another."""
-    real = RealCells(
-        train=flat_cells(0, 100),
-        train_other=flat_cells(1, 180),
-        reference=flat_cells(2, 105),
-        reference_other=flat_cells(3, 230),
-    )
-    made = flat_cells(4, 100)
-    rows = judge(made, real, Ident(), seed=0).rows
-    assert list(rows) == ["made", "real", "other_class", "black", "mean_cell"]
-    sets = {"made": made, "real": real.train, "other_class": real.reference_other}
-    reference = measure_each(real.reference)
-    for name, images in sets.items():
-        assert rows[name]["spread"] == pytest.approx(images.std(axis=0).mean(), rel=1e-5)
-        expected = morphology_distance(
-            Morphology.of(measure_each(images)), Morphology.of(reference)
-        )
-        assert rows[name]["morphology"] == pytest.approx(expected["mean"])
-    assert rows["black"]["empty"] == 1
-    assert rows["black"]["diversity"] == pytest.approx(0, abs=1e-5)
-    assert (rows["made"]["diversity"] or 0) > 0.05
-
-
-def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
-    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190))
-    copied = judge(real.train.copy(), real, Ident(), seed=0)
-    for figures in copied.memorisation.values():
-        assert figures["closer_share"] == 1
-        assert (figures["train_closer_share"] or 0) < 1
-    assert any("copies" in text for text in copied.warnings)
-    assert copied.closest[0][2] == 0
-
-
-def test_usefulness_in_the_table_tells_made_from_real_cells() -> None:
-    """Made cells of the wrong brightness teach the wrong lesson, real ones the right one."""
-    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180))
-    found = judge(flat_cells(5, 180), real, Ident(), 0, made_other=flat_cells(6, 100))
-    assert (found.usefulness["made"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
-
-
-# Similarity
-
-
-def test_each_cell_is_compared_with_its_own_nearest() -> None:
-    made, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
-    found = nearest_similarity(made, real, np.array([1, 2, 0]))
-    assert found == {"ssim": pytest.approx(1), "ssim_cell": pytest.approx(1)}
-    wrong = nearest_similarity(made, real, np.array([0, 1, 2]))
-    assert (wrong["ssim"] or 0) < 0.999
-
-
-def test_black_pairs_have_no_similarity_inside_a_cell() -> None:
-    black, cell = np.zeros((2, 32, 32, 3), np.uint8), flat_cells(0, 150, 2)
-    assert nearest_similarity(black, black, np.arange(2))["ssim_cell"] is None
-    half = nearest_similarity(
-        np.stack([black[0], cell[0]]), np.stack([black[0], cell[0]]), np.arange(2)
-    )
-    assert half["ssim_cell"] == pytest.approx(1)
-    # Inside the union of both: where one of them is black nothing is alike.
-    apart = nearest_similarity(cell[:1], black[:1], np.arange(1))
-    assert apart["ssim_cell"] is not None
-    assert (apart["ssim"] or 0) > 2 * apart["ssim_cell"]
-
-
-def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None:
-    same = flat_cells(0, 100, 1).repeat(5, 0)
-    assert diversity(same, 0) == pytest.approx(0, abs=1e-5)
-    two = np.stack([flat_cells(0, 100, 1)[0], flat_cells(1, 220, 1)[0]])
-    # Never paired with itself, so that any seed gives the one pair.
-    assert diversity(two, 0) == pytest.approx(diversity(two, 1), abs=1e-5)
-    assert diversity(two, 0) > 0.01
 
 
 # Calibration
@@ -472,6 +395,25 @@ def test_cost_of_a_linear_map_by_hand() -> None:
     assert twice["flops"] == 2 * 2 * 48 * 2
 
 
+class Attends(nn.Module):
+    """Self-attention of two heads over the image as 6 tokens of 8 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.view(-1, 6, 8)
+        found: Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return found
+
+
+def test_the_arithmetic_of_attention_is_counted() -> None:
+    """Projections to queries, keys and values, two products per head, and the last projection."""
+    expected = 2 * 6 * 8 * 24 + 2 * (2 * 2 * 6 * 6 * 4) + 2 * 6 * 8 * 8
+    assert cost_of(Attends(), 4, "cpu", batch=2)["flops"] == expected
+
+
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
     found = cost_of(Fixed(), 4, "cpu", batch=3)
@@ -489,3 +431,80 @@ def test_per_subject_figures_by_hand() -> None:
         ["a", 1, 2, 1.0, pytest.approx(0.7)],
         ["b", 1, 1, 0.0, 0.2],
     ]
+
+
+# Similarity
+
+
+def test_each_cell_is_compared_with_its_own_nearest() -> None:
+    made, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
+    found = nearest_similarity(made, real, np.array([1, 2, 0]))
+    assert found == {"ssim": pytest.approx(1), "ssim_cell": pytest.approx(1)}
+    wrong = nearest_similarity(made, real, np.array([0, 1, 2]))
+    assert (wrong["ssim"] or 0) < 0.999
+
+
+def test_black_pairs_have_no_similarity_inside_a_cell() -> None:
+    black, cell = np.zeros((2, 32, 32, 3), np.uint8), flat_cells(0, 150, 2)
+    assert nearest_similarity(black, black, np.arange(2))["ssim_cell"] is None
+    half = nearest_similarity(
+        np.stack([black[0], cell[0]]), np.stack([black[0], cell[0]]), np.arange(2)
+    )
+    assert half["ssim_cell"] == pytest.approx(1)
+    # Inside the union of both: where one of them is black nothing is alike.
+    apart = nearest_similarity(cell[:1], black[:1], np.arange(1))
+    assert apart["ssim_cell"] is not None
+    assert (apart["ssim"] or 0) > 2 * apart["ssim_cell"]
+
+
+def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None:
+    same = flat_cells(0, 100, 1).repeat(5, 0)
+    assert diversity(same, 0) == pytest.approx(0, abs=1e-5)
+    two = np.stack([flat_cells(0, 100, 1)[0], flat_cells(1, 220, 1)[0]])
+    # Never paired with itself, so that any seed gives the one pair.
+    assert diversity(two, 0) == pytest.approx(diversity(two, 1), abs=1e-5)
+    assert diversity(two, 0) > 0.01
+
+
+# The table of image quality
+
+
+def test_each_row_of_the_table_is_of_its_own_cells() -> None:
+    """Each set differs from all others, so that no row can stand for another."""
+    real = RealCells(
+        train=flat_cells(0, 100),
+        train_other=flat_cells(1, 180),
+        reference=flat_cells(2, 105),
+        reference_other=flat_cells(3, 230),
+    )
+    made = flat_cells(4, 100)
+    rows = judge(made, real, Ident(), seed=0).rows
+    assert list(rows) == ["made", "real", "other_class", "black", "mean_cell"]
+    sets = {"made": made, "real": real.train, "other_class": real.reference_other}
+    reference = measure_each(real.reference)
+    for name, images in sets.items():
+        assert rows[name]["spread"] == pytest.approx(images.std(axis=0).mean(), rel=1e-5)
+        expected = morphology_distance(
+            Morphology.of(measure_each(images)), Morphology.of(reference)
+        )
+        assert rows[name]["morphology"] == pytest.approx(expected["mean"])
+    assert rows["black"]["empty"] == 1
+    assert rows["black"]["diversity"] == pytest.approx(0, abs=1e-5)
+    assert (rows["made"]["diversity"] or 0) > 0.05
+
+
+def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
+    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190))
+    copied = judge(real.train.copy(), real, Ident(), seed=0)
+    for figures in copied.memorisation.values():
+        assert figures["closer_share"] == 1
+        assert (figures["train_closer_share"] or 0) < 1
+    assert any("copies" in text for text in copied.warnings)
+    assert copied.closest[0][2] == 0
+
+
+def test_usefulness_in_the_table_tells_made_from_real_cells() -> None:
+    """Made cells of the wrong brightness teach the wrong lesson, real ones the right one."""
+    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180))
+    found = judge(flat_cells(5, 180), real, Ident(), 0, made_other=flat_cells(6, 100))
+    assert (found.usefulness["made"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)

@@ -1,0 +1,187 @@
+"""Tables, baselines and remarks of a report, by hand-computed values."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sweeps import CELL, COST, predictions, record_of, write_run
+
+from leuk.evaluate.thresholds import choose_thresholds
+from leuk.grid.cell import LEAKY, Cell
+from leuk.grid.record import figures
+from leuk.report.baselines import baseline_of, baselines
+from leuk.report.costs import costs_of, costs_section
+from leuk.report.decisions import confusion
+from leuk.report.leaking import leaking_gains
+from leuk.report.lines import Line, group_lines, run_lines
+from leuk.report.predictions import read_predictions
+from leuk.report.remarks import remarks_on
+from leuk.report.results import Results, read_results
+from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    write_run(tmp_path / "s", CELL)
+    return read_results(tmp_path / "s")
+
+
+def table_of(results: Results, part: str) -> pd.DataFrame:
+    table = predictions(results.groups[0].runs[0].cell)
+    return table[table["part"] == part].sort_values("path", kind="stable")
+
+
+def test_predictions_are_read_column_by_column(results: Results) -> None:
+    run = results.groups[0].runs[0]
+    for part, found in (("val", run.val), ("test", run.test)):
+        expected = table_of(results, part)
+        for column, values in (
+            ("score", found.sample.scores),
+            ("calibrated", found.sample.calibrated),
+            ("label", found.sample.labels),
+            ("baseline_area", found.baselines["area"]),
+        ):
+            np.testing.assert_allclose(values, expected[column])
+        assert found.sample.subjects.tolist() == expected["group"].tolist()
+        assert found.paths.tolist() == expected["path"].tolist()
+
+
+def test_files_in_another_order_are_the_same(tmp_path: Path) -> None:
+    table = predictions(CELL, cells=3)
+    table["baseline_area"] = np.linspace(0, 1, len(table))
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table[::-1].to_csv(tmp_path / "b.csv", index=False)
+    one, other = (read_predictions(tmp_path / f"{name}.csv", {}) for name in "ab")
+    for part in ("val", "test"):
+        np.testing.assert_array_equal(one[part].sample.scores, other[part].sample.scores)
+        np.testing.assert_array_equal(one[part].baselines["area"], other[part].baselines["area"])
+
+
+def test_a_baseline_is_judged_on_its_own_scores_and_thresholds(results: Results) -> None:
+    group = results.groups[0]
+    line = baseline_of(group, "area")
+    assert line is not None
+    val, test = table_of(results, "val"), table_of(results, "test")
+    np.testing.assert_allclose(line.runs[0].test.sample.scores, test["baseline_area"])
+    np.testing.assert_allclose(line.runs[0].val.sample.scores, val["baseline_area"])
+    (area,) = [one for one in baselines([group]) if "area" in one.title]
+    chosen = choose_thresholds(val["baseline_area"].to_numpy(), val["label"].to_numpy())
+    assert area.runs[0].thresholds == chosen
+
+
+def test_a_confusion_matrix_by_hand(results: Results) -> None:
+    group = results.groups[0]
+    run = replace(group.runs[0], thresholds={"default": 0.5, "youden": 0.8})
+    test = table_of(results, "test")
+    for cut, threshold in (("default", 0.5), ("youden", 0.8)):
+        called = test["score"] >= threshold
+        expected = [
+            [int(((test["label"] == label) & (called == says)).sum()) for says in (False, True)]
+            for label in (0, 1)
+        ]
+        assert confusion(replace(group, runs=(run,)), cut).tolist() == expected
+
+
+def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Results) -> None:
+    group = results.groups[0]
+    (line,) = group_lines([group], 200)
+    test = table_of(results, "test")
+    for suffix, threshold in (("", 0.5), ("@youden", group.runs[0].thresholds["youden"])):
+        called = test["score"] >= threshold
+        sick = test["label"] == 1
+        assert line.figures[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
+        assert line.figures[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
+    (run,) = run_lines(
+        [replace(results.records[0], metrics={"test": figures({"mcc": 0.5}, {"mcc": (0.4, 0.7)})})]
+    )
+    assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
+
+
+def test_columns_hold_the_figures_of_their_headings() -> None:
+    assert {heading: COLUMNS[heading] for heading in _MAIN} == _MAIN
+    for heading, figure in CHOSEN.items():
+        assert figure.endswith("@youden" if "Youden" in heading else "@sensitivity95")
+        assert figure.startswith(_NAMES[heading.partition(".")[0]])
+    for heading, figure in CALIBRATION.items():
+        assert figure.startswith(heading.split()[0].lower())
+        assert figure.endswith("_calibrated") is ("calibrated" in heading)
+
+
+_MAIN = {
+    "AUROC": "auroc",
+    "AUPRC": "auprc",
+    "bal. acc.": "balanced_accuracy",
+    "sens.": "sensitivity",
+    "spec.": "specificity",
+    "F1 macro": "f1_macro",
+    "F1 weighted": "f1_weighted",
+    "MCC": "mcc",
+}
+_NAMES = {"bal": "balanced_accuracy", "sens": "sensitivity", "spec": "specificity"}
+
+
+def test_what_leaking_gains_by_hand() -> None:
+    """A leaky run is compared with the honest one that differs in the fewest settings."""
+    table = predictions(CELL, cells=3)
+
+    def scored(cell: Cell, auroc: float) -> object:
+        return record_of(cell, table, metrics={"test": figures({"auroc": auroc})})
+
+    leaky = replace(CELL, split=f"random{LEAKY}", variant="epochs_3")
+    records = [
+        scored(leaky, 0.95),
+        scored(replace(CELL, variant="epochs_3"), 0.80),
+        scored(replace(CELL, variant="lr_1-width_2"), 0.60),
+    ]
+    (line,) = leaking_gains(records)  # type: ignore[arg-type]
+    assert "0.950" in line
+    assert line.endswith("of 0.800: leaking seems to gain +0.150")
+
+
+def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Path) -> None:
+    sweep = tmp_path / "s"
+    for seed, latency in enumerate((2.0, 3.0, 100.0)):
+        write_run(sweep, replace(CELL, seed=seed), cost={**COST, "latency_ms": latency})
+    write_run(
+        sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
+    )
+    groups = read_results(sweep).groups
+    ensemble = replace(groups[0], cell=replace(groups[0].cell, model="ensemble"), records=())
+    found = costs_of([*groups, ensemble])
+    assert found[groups[0].cell]["latency_ms"] == 3
+    both = found[ensemble.cell]
+    assert (both["latency_ms"], both["flops"], both["memory_bytes"]) == (8, 57_000_000, None)
+    section = costs_section([*groups, ensemble], found)
+    assert " 57.0 " in section.markdown
+
+
+def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
+    line = Line("x", "group", {"auroc": auroc})
+    return [one.kind for one in remarks_on(results, results.groups, [line])]
+
+
+def test_an_interval_that_reaches_the_area_s_auroc_is_remarked_on(results: Results) -> None:
+    test = table_of(results, "test")
+    pairs = np.subtract.outer(
+        test.loc[test["label"] == 1, "baseline_area"].to_numpy(),
+        test.loc[test["label"] == 0, "baseline_area"].to_numpy(),
+    )
+    area = float(((pairs > 0) + (pairs == 0) / 2).mean())
+    assert "area" in remarks(results, (area + 0.05, area - 0.01, 1.0))
+    assert "area" in remarks(results, (area - 0.01, None, None))
+    assert "area" not in remarks(results, (area + 0.05, area + 0.01, 1.0))
+
+
+def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
+    group = results.groups[0]
+    stopped = replace(results.records[0], status="running")
+    found = replace(results, groups=(replace(group, records=(stopped,)),))
+    line = Line("x", "group", {})
+    assert "failed" in [one.kind for one in remarks_on(found, found.groups, [line])]
+
+
+def test_few_subjects_are_remarked_on(results: Results) -> None:
+    """Four healthy persons are fewer than six."""
+    assert "few" in remarks(results, (0.9, 0.8, 1.0))

@@ -1,0 +1,509 @@
+"""Stages that decide in a run: which cells fit, choose, limit and test."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+from sklearn.metrics import roc_auc_score
+
+from leuk.classifiers.classifier import Predictions
+from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.schema import register
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.labels import Label
+from leuk.data.rules import Folds
+from leuk.errors import DataError, StoreError
+from leuk.evaluate.area import cell_areas
+from leuk.evaluate.calibration import apply_temperature, fit_temperature
+from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.thresholds import choose_thresholds
+from leuk.grid.cell import Cell
+from leuk.runs import cell_run, made_quality, synthesis
+from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
+from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.classifier_fit import _new
+from leuk.runs.familiarity import familiarity_of
+from leuk.runs.frozen import Frozen
+from leuk.runs.gan_fit import gan_key_of, limit_epochs
+from leuk.runs.identity import cell_of, settings_of, uses_gan
+from leuk.runs.judging import _scorer
+from leuk.runs.made_quality import judge_class, real_cells
+from leuk.runs.measures import measured
+from leuk.runs.resolvers import register_resolvers
+from leuk.runs.synthesis import (
+    Synthetic,
+    class_weights,
+    fits_of,
+    repeated_rows,
+    synthesise,
+    wanted,
+)
+
+CPU = torch.device("cpu")
+
+
+def cell(*overrides: str) -> DictConfig:
+    register()
+    register_resolvers()
+    (cfg,) = compose_cells("train", CommandLine.read("train", overrides))
+    return cfg
+
+
+def opened(phantom: Path, artefacts: Path) -> CNMCDataModule:
+    rule = Folds(train=["fold_0"], val=0.3, test=["fold_1"])
+    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artefacts))
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
+    return opened(phantom, artefacts)
+
+
+def turned(data: CNMCDataModule, stage: str) -> None:
+    """Exchange the labels of a stage."""
+    rows = getattr(data.split, stage)
+    labels = data.dataset.cells["label"].to_numpy().copy()
+    labels[rows] = 1 - labels[rows]
+    data.dataset.cells = data.dataset.cells.assign(label=labels)
+
+
+# Baselines
+
+
+@pytest.mark.parametrize(("stage", "matters"), [("train", True), ("val", False), ("test", False)])
+def test_baselines_are_fitted_on_training_cells_alone(
+    stage: str, matters: bool, phantom: Path, artefacts: Path
+) -> None:
+    data = opened(phantom, artefacts)
+    before = baseline_scores(data, measured(data))
+    turned(data, stage)
+    after = baseline_scores(data, measured(data))
+    for name in ("majority", "area", "morphology"):
+        same = np.allclose(before[name], after[name])
+        assert same is not matters or name == "majority", name
+
+
+def test_the_area_is_that_of_the_published_image(data: CNMCDataModule) -> None:
+    table = measured(data)
+    np.testing.assert_allclose(table["area"], data.dataset.store.areas)
+    assert not np.allclose(
+        table["area"], cell_areas(data.bank.gather(torch.arange(8), CPU)["images"])[0]
+    )
+
+
+def test_thresholds_and_temperature_of_baselines_are_from_validation(data: CNMCDataModule) -> None:
+    scores = baseline_scores(data, measured(data))
+    found = assess_baselines(data, scores)
+    val, test = data.part("val"), data.part("test")
+    for name in ("area", "morphology"):
+        chosen = scores[name][val.index].to_numpy(), val["label"].to_numpy()
+        asked, labels = scores[name][test.index].to_numpy(), test["label"].to_numpy()
+        calibrated = apply_temperature(asked, fit_temperature(*chosen))
+        expected = all_metrics(asked, labels, choose_thresholds(*chosen), calibrated)
+        for figure in ("auroc", "brier_calibrated", "sensitivity@youden", "specificity@youden"):
+            assert found[name][figure]["value"] == pytest.approx(expected[figure]), (name, figure)
+
+
+def test_persons_behind_predictions_are_groups(phantom: Path, artefacts: Path) -> None:
+    data = opened(phantom, artefacts)
+    groups = [f"linked{row % 7}" for row in range(len(data.dataset.cells))]
+    data.dataset.cells = data.dataset.cells.assign(group=groups)
+    rows = torch.tensor(data.part("test").index.to_numpy())
+    labels = data.bank.labels[rows]
+    sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
+    assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
+
+
+def test_cells_are_brought_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
+    train, test = (torch.tensor(data.part(stage).index.to_numpy()) for stage in ("train", "test"))
+    labels = data.bank.labels[test]
+    predictions = Predictions(test, labels.double() * 0.2 + 0.4, labels)
+    # Scored by its red alone, so that what is judged at one size is not what was predicted.
+    found = assess_area(data, predictions, lambda images: images[:, 0].mean(dim=(1, 2)), CPU)
+    mean = cell_areas(data.bank.gather(train, CPU)["images"]).mean()
+    assert found["one_size"]["target_area"] == pytest.approx(float(mean), rel=1e-6)
+    assert found["one_size"]["metrics"]["auroc"]["value"] < 1
+    areas = data.dataset.store.areas[test.numpy()]
+    assert found["one_size"]["area_auroc_before"] == pytest.approx(roc_auc_score(labels, areas))
+    assert found["within_bins"]["value"] == 1
+    assert found["area_within_bins"] < 1
+
+
+# Novelty
+
+
+def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
+    """Training cells point one way; validation and test cells are 0.3 and 1 radian off."""
+    angles = {"train": np.zeros(12), "val": np.linspace(0.2, 0.3, 101), "test": np.ones(9)}
+    ends = np.cumsum([0, *map(len, angles.values())])
+    parts = {
+        stage: pd.DataFrame(index=range(start, end))
+        for stage, start, end in zip(angles, ends[:-1], ends[1:], strict=True)
+    }
+    pixels = np.zeros((int(ends[-1]), 20, 20, 3), np.uint8)
+    for row in range(len(pixels)):
+        pixels[row, 0, 0] = (row, 200, 0)  # names the row
+        pixels[row, 5:15, 5 : 7 + row % 12] = 99
+    directions = np.concatenate([*angles.values()])
+
+    def ask(seen: npt.NDArray[np.uint8]) -> Any:
+        angle = directions[seen[:, 0, 0, 0]]
+        return SimpleNamespace(features=np.stack([np.cos(angle), np.sin(angle)], 1).astype("f4"))
+
+    data = SimpleNamespace(part=parts.__getitem__, dataset=SimpleNamespace(data=pixels))
+    finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
+    asker: Any = SimpleNamespace(ask=ask)
+    found = familiarity_of(finished, asker, None)
+    # The chord of the 99th percentile's angle.
+    assert found.cells.limit == pytest.approx(2 * np.sin(0.299 / 2), rel=1e-4)
+    assert len(found.cells.features) == 12
+    assert found.smallest == pytest.approx(10 * 2 / 400)
+
+
+# What is frozen
+
+
+def frozen_run(folder: Path, table: pd.DataFrame) -> Any:
+    table.to_csv(folder / "predictions.csv", index=False)
+    chosen = {"default": 0.5, "youden": 0.7, "sensitivity95": 0.3}
+    record = SimpleNamespace(
+        metrics={"thresholds": {name: {"value": value} for name, value in chosen.items()}},
+        calibration={"temperature": 2.0},
+        predictions="predictions.csv",
+    )
+    return SimpleNamespace(folder=folder, record=record)
+
+
+def scored(seed: int, shift: float) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    label = np.repeat([0, 1], 200)
+    logit = generator.normal(2.0 * (label - 0.5) * 2 + shift, 1.2)
+    score = 1 / (1 + np.exp(-logit))
+    names = [f"p{number % 40}" for number in range(400)]
+    table = pd.DataFrame({"label": label, "score": score, "subject": names, "group": names})
+    return table.assign(path=[f"{seed}-{row}" for row in range(400)])
+
+
+def test_the_band_of_referral_is_chosen_on_validation_cells(tmp_path: Path) -> None:
+    def band(val: int, test: int) -> object:
+        parts = [scored(val, 0.0).assign(part="val"), scored(test, 0.4).assign(part="test")]
+        folder = tmp_path / f"{val}-{test}"
+        folder.mkdir()
+        return Frozen.of(frozen_run(folder, pd.concat(parts)), "youden", 0.8).band
+
+    first = band(0, 1)
+    assert band(0, 2) == first
+    assert band(3, 1) != first
+
+
+def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path) -> None:
+    table = scored(0, 0.0).assign(part="val")
+    run = frozen_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(part="test")]))
+    for name, value in (("youden", 0.7), ("0.5", 0.5), ("sensitivity", 0.3)):
+        frozen = Frozen.of(run, name, 0.8)
+        assert frozen.threshold == value
+        scores = np.linspace(0.01, 0.99, 99)
+        assert frozen.leukemic(scores).tolist() == (scores >= value).tolist()
+        calibrated = apply_temperature(scores, 2.0)
+        expected = frozen.band.refers(calibrated, scores >= value)
+        assert frozen.refers(scores).tolist() == expected.tolist()
+    assert frozen.calibrated_threshold == pytest.approx(
+        float(apply_temperature(np.array([0.3]), 2.0)[0])
+    )
+
+
+# Judging
+
+
+class Views:
+    """A classifier whose answer over views is not that of one pass."""
+
+    def asked(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros(len(images)), images[:, 0, 0, 0]], dim=1)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(images), 2)
+
+
+def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
+    from contextlib import nullcontext
+
+    trainer: Any = SimpleNamespace(
+        precision_plugin=SimpleNamespace(forward_context=lambda: nullcontext())
+    )
+    classifier: Any = Views()
+    found = _scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
+    assert found.tolist() == pytest.approx([0.75])
+
+
+# Synthetic images
+
+
+def labelled(hem: int, all_: int) -> Any:
+    """A training part whose rows begin at 100."""
+    labels = np.repeat([int(Label.HEM), int(Label.ALL)], [hem, all_])
+    rows = np.arange(100, 100 + len(labels))
+    table = pd.DataFrame({"label": labels}, index=rows)
+    return SimpleNamespace(part={"train": table}.__getitem__, split=SimpleNamespace(train=rows))
+
+
+def test_class_weights_by_hand() -> None:
+    """Of 3 and 9 images: 12 / (2 * 3) and 12 / (2 * 9)."""
+    assert class_weights(labelled(3, 9)) == pytest.approx([2.0, 2 / 3])
+
+
+def test_as_many_are_added_as_healthy_cells_are_fewer() -> None:
+    cfg = OmegaConf.create({"augmentation": {"count": None, "classes": ["hem"]}, "seed": 0})
+    assert wanted(cfg, labelled(3, 9)) == {Label.HEM: 6}
+    assert wanted(cfg, labelled(9, 3)) == {}
+    cfg.augmentation.count = 2
+    cfg.augmentation.classes = ["all", "hem"]
+    assert wanted(cfg, labelled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
+
+
+def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
+    cfg = OmegaConf.create({"augmentation": {"count": 12, "classes": ["hem"]}, "seed": 0})
+    found = repeated_rows(cfg, labelled(5, 9))[Label.HEM].tolist()
+    assert set(found) == {100, 101, 102, 103, 104}
+    assert sorted(found[:5]) == sorted(found[5:10]) == [100, 101, 102, 103, 104]
+    orders = set()
+    for seed in range(4):
+        cfg.seed = seed
+        orders.add(tuple(repeated_rows(cfg, labelled(5, 9))[Label.HEM].tolist()))
+    assert len(orders) == 4
+
+
+class Maker:
+    """A GAN that notes what it is asked for."""
+
+    asked: list[tuple[str, int, int, int]]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def sample(self, count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
+        Maker.asked.append((self.folder.name, count, int(label), seed))
+        return np.full((count, 4, 4, 3), 10 * int(label) + seed, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("conditional", "gans"), [(False, ["hem", "all"]), (True, ["hem+all"] * 2)]
+)
+def test_each_class_is_sampled_from_its_own_gan_by_seed(
+    conditional: bool, gans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Maker.asked = []
+    form = SimpleNamespace(CONDITIONAL=conditional)
+    monkeypatch.setattr(synthesis, "form_of", lambda cfg: form)
+    monkeypatch.setattr(
+        synthesis,
+        "fitted_gan",
+        lambda cfg, data, labels: tmp_path / "+".join(label.folder for label in labels),
+    )
+    monkeypatch.setattr(synthesis, "load_gan", lambda cfg, folder: Maker(folder))
+    settings = {"count": 3, "classes": ["hem", "all"]}
+    for seed in (5, 6):
+        cfg = OmegaConf.create({"augmentation": settings, "seed": seed, "outputs": str(tmp_path)})
+        found = synthesise(cfg, labelled(3, 9))
+        assert found is not None
+        assert Maker.asked[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
+        assert set(found.of(Label.HEM).ravel().tolist()) == {seed}
+        assert set(found.of(Label.ALL).ravel().tolist()) == {10 + seed}
+        assert found.origin["label"].tolist() == [0, 0, 0, 1, 1, 1]
+        assert found.origin["position"].tolist() == [0, 1, 2] * 2
+    assert len(fits_of(cfg, [Label.HEM])[Label.HEM]) == 1 + conditional
+
+
+def test_synthetic_images_join_with_their_own_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = pd.DataFrame({"label": [0, 0, 1], "gan": "g", "seed": 0, "position": [0, 1, 0]})
+    made = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
+    monkeypatch.setattr(cell_run, "synthesise", lambda cfg, data: made)
+    monkeypatch.setattr(cell_run, "judged_once", lambda cfg, data, made: {})
+    monkeypatch.setattr(cell_run, "uses_gan", lambda cfg: True)
+    added: list[Any] = []
+    data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
+    record: Any = SimpleNamespace(data={}, warnings=[], cell=Cell("cnn", "dcgan", "folds", 0))
+    cell_run._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
+    assert added[0][1].tolist() == [0, 0, 1]
+    assert record.data["synthetic"]["counts"] == {"hem": 2, "all": 1}
+
+
+def test_oversampling_repeats_rows_of_the_data() -> None:
+    data = labelled(3, 9)
+    repeated: list[Any] = []
+    data.repeat = repeated.append
+    record: Any = SimpleNamespace(data={}, warnings=[])
+    settings = {"name": "oversample", "count": None, "classes": ["hem"]}
+    cell_run._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
+    assert len(repeated[0]) == 6
+    assert set(repeated[0].tolist()) == {100, 101, 102}
+    assert record.data["repeated"] == {"hem": 6}
+
+
+# Quality of synthetic images
+
+
+@pytest.mark.parametrize("label", Label)
+def test_synthetic_images_are_compared_with_held_out_ones(
+    label: Label, data: CNMCDataModule
+) -> None:
+    found = real_cells(data, label, made_quality.HELD_OUT)
+    for name, stage, own in (
+        ("train", "train", True),
+        ("train_other", "train", False),
+        ("reference", "val", True),
+        ("reference_other", "val", False),
+    ):
+        part = data.part(stage)
+        rows = part.index[(part["label"] == label) == own]
+        np.testing.assert_array_equal(getattr(found, name), data.dataset.data[rows])
+
+
+def test_measures_are_standardised_by_training_cells(
+    data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features' statistics are of training images, and each class is judged as its own."""
+    seen: list[Any] = []
+
+    def judge(made: Any, real: Any, extractor: Any, seed: int, made_other: Any) -> Any:
+        seen.append((made, real, extractor, seed, made_other))
+        raise StopIteration
+
+    monkeypatch.setattr(made_quality, "judge", judge)
+    pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
+    origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
+    made = Synthetic(pixels, origin, tmp_path)
+    with pytest.raises(StopIteration):
+        made_quality._judge_all(data, made, 3, tmp_path)
+    own, real, extractor, seed, other = seen[0]
+    assert set(own.ravel().tolist()) == {60}
+    assert set(other.ravel().tolist()) == {50}
+    assert seed == 3
+    assert extractor(real.train).pooled.mean(axis=0) == pytest.approx(np.zeros(8), abs=1e-4)
+    with pytest.raises(StopIteration):
+        judge_class(made, Label.ALL, real, extractor, 0)
+    assert set(seen[1][0].ravel().tolist()) == {50}
+
+
+# GANs
+
+
+def test_a_gan_is_fitted_on_training_cells_of_its_class(data: CNMCDataModule) -> None:
+    cfg = cell("augmentation=dcgan", "gan_fit.batch_size=4", "trainer=cpu")
+    train = data.part("train")
+    for labels in ((Label.HEM,), (Label.ALL,), tuple(Label)):
+        rows = train.index[train["label"].isin(labels)].to_numpy()
+        assert gan_key_of(cfg, data, labels)["cells"] == data.content(rows)
+    cfg.gan_fit.batch_size = len(train) + 1
+    with pytest.raises(DataError, match=r"set gan_fit\.batch_size="):
+        gan_key_of(cfg, data, tuple(Label))
+
+
+def test_the_key_of_a_gan_follows_seed_and_cells(data: CNMCDataModule) -> None:
+    first = gan_key_of(cell("gan_fit.batch_size=4", "trainer=cpu"), data, (Label.HEM,))
+    other = gan_key_of(cell("gan_fit.batch_size=4", "trainer=cpu", "seed=4"), data, (Label.HEM,))
+    assert {name for name in first if first[name] != other[name]} == {"seed"}
+
+
+@pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
+def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
+    """Of ten batches an epoch."""
+    gan: Any = SimpleNamespace(fitting=SimpleNamespace(updates=updates, generator_steps=steps))
+    loop = SimpleNamespace(max_epochs=99)
+    trainer: Any = SimpleNamespace(max_epochs=99, fit_loop=loop)
+    limit_epochs(trainer, gan, 10)
+    assert loop.max_epochs == epochs
+
+
+# Classifiers
+
+
+def new(data: CNMCDataModule, *overrides: str) -> Any:
+    cfg = cell("data.resolution=32", *overrides)
+    record: Any = SimpleNamespace(fingerprint="settings")
+    return _new(cfg, data, record)
+
+
+def test_class_weights_reach_the_classifier_by_its_augmentation_alone(data: CNMCDataModule) -> None:
+    counts = data.counts()["train"]
+    total = counts["all"] + counts["hem"]
+    expected = [total / (2 * counts["hem"]), total / (2 * counts["all"])]
+    assert new(data, "augmentation=class_weights").class_weights.tolist() == pytest.approx(expected)
+    assert new(data).class_weights.tolist() == [1, 1]
+
+
+def test_a_classifier_is_standardised_by_training_cells_where_it_is_wanted(
+    data: CNMCDataModule,
+) -> None:
+    mean, std = data.channel_statistics()
+    wanted = new(data, "fit.standardise=true")
+    assert wanted.mean.flatten().tolist() == pytest.approx(mean)
+    assert wanted.std.flatten().tolist() == pytest.approx(std)
+    plain = new(data, "fit.standardise=false")
+    assert plain.mean.flatten().tolist() == [0, 0, 0]
+    assert plain.stamp == {"form": "CNN", "settings": "settings", "data": data.listing()}
+
+
+def test_early_stopping_and_checkpoints_watch_validation() -> None:
+    for recipe in ("small", "strong", "thesis"):
+        cfg = cell(f"recipe={recipe}")
+        for name in ("early_stopping", "checkpoint"):
+            watched = cfg.callbacks[name]
+            if watched is not None:
+                assert str(watched.monitor).startswith("val/"), (recipe, name)
+                rises = "loss" not in watched.monitor
+                assert watched.mode == ("max" if rises else "min"), (recipe, name)
+
+
+def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path: Path) -> None:
+    for epoch in (3, 12):
+        values = {"epoch": epoch, "state_dict": {}, "stamp": {"form": "CNN", "settings": "a"}}
+        torch.save(values, tmp_path / f"epoch={epoch:05d}.ckpt")
+    found = last_whole(tmp_path)
+    assert found is not None
+    assert found.name == "epoch=00012.ckpt"
+    read_checkpoint(found, {"form": "CNN", "settings": "a"})
+    for stamp, said in (({"settings": "b"}, "other settings"), ({"form": "ViT"}, "another model")):
+        with pytest.raises(StoreError, match=said):
+            read_checkpoint(found, stamp)
+
+
+# Identity
+
+
+def test_what_counts_as_a_setting() -> None:
+    plain = settings_of(cell())
+    assert settings_of(cell("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    other = settings_of(cell("seed=1", "data.resolution=96", "fit.epochs=3"))
+    for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
+        one, two = plain, other
+        for key in keys:
+            one, two = one[key], two[key]
+        assert one != two, keys
+    with_gan = settings_of(cell("augmentation=dcgan"))
+    assert settings_of(cell("augmentation=dcgan", "gan.latent=7")) != with_gan
+    assert settings_of(cell("augmentation=dcgan", "gan_fit.sample_every=7")) == with_gan
+
+
+def test_which_augmentations_fit_a_gan() -> None:
+    found = {
+        name: uses_gan(OmegaConf.create({"augmentation": {"name": name}}))
+        for name in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
+    }
+    assert [name for name, uses in found.items() if uses] == ["dcgan", "wgan", "cgan"]
+
+
+def test_a_leaky_split_is_marked_in_the_name_of_a_run() -> None:
+    for split, leaky in (("folds", False), ("thesis", True)):
+        cfg = cell(f"split={split}")
+        assert cell_of(cfg, cfg.hydra).split.endswith("_LEAKY") is leaky
