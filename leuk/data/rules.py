@@ -139,7 +139,7 @@ class SubjectKFold(Rule):
         scikit-learn's StratifiedGroupKFold leaves shares 6 points apart on sets like these.
         """
         names, who = np.unique(groups.astype(str), return_inverse=True)
-        images = np.stack([np.bincount(who, labels == label) for label in Label], axis=1)
+        images = np.stack([np.bincount(who, labels == label) for label in Label], 1).astype(float)
         generator = np.random.default_rng(self.seed)
         best, most = np.zeros(len(names), np.int64), -np.inf
         for _ in range(_STARTS):
@@ -193,7 +193,8 @@ class SubjectKFold(Rule):
         whole = images.sum(axis=-2, keepdims=True) ** 2 / squares.sum(axis=-2, keepdims=True)
         ordered = np.sort(self.n_folds * effective / whole, axis=-2)
         informative = np.einsum("...fk,f->...", ordered, 0.1 ** np.arange(self.n_folds))
-        return -100 * missing - 10 * uneven - 5 * shifted + informative
+        score: npt.NDArray[np.float64] = informative - 100 * missing - 10 * uneven - 5 * shifted
+        return score
 
 
 @dataclass(frozen=True)
