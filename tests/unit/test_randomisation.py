@@ -50,7 +50,7 @@ def fitted() -> CNN:
     """A small network that has learned to look for the square."""
     images, labels = planted(64)
     torch.manual_seed(0)
-    cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0)
+    cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
     optimizer = torch.optim.Adam(cnn.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -142,7 +142,7 @@ def test_new_layers_take_the_statistics_of_new_activations(images: Tensor) -> No
         last(torch.cat([images, images]))
     assert len(norms) == 9
     for name, norm in norms.items():
-        assert norm.momentum == 0.1
+        assert norm.momentum == 0.01
         torch.testing.assert_close(
             norm.running_mean, seen[name].mean(dim=(0, 2, 3)), atol=1e-3, rtol=1e-3
         )
