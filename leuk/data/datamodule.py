@@ -73,7 +73,7 @@ class CellBatches(LightningDataModule):
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         draws = (self.images_per_epoch if shuffle else None) or len(rows)
-        sampler: DistributedSampler[Tensor] = (
+        sampler: DistributedSampler[Any] = (
             Draws(dataset, draws, processes, rank, self.seed)
             if shuffle
             else DistributedSampler(dataset, processes, rank, shuffle=False)
@@ -118,7 +118,7 @@ class Rows(Dataset[Tensor]):
         return self.rows[position]
 
 
-class Draws(DistributedSampler[Tensor]):
+class Draws(DistributedSampler[int]):
     """A fixed number of draws per epoch from seeded permutations, one after the other.
 
     Permutation c is of seed + c, and epoch e takes the positions from e * draws on of all
