@@ -214,10 +214,9 @@ class Classifier(LightningModule, ABC):
         self.log("val/auroc", self.val_auroc)
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val/prior_free_loss``, see :func:`leuk.evaluate.prior_free.prior_free_loss`."""
+        """Log ``val/prior_free_loss``."""
         _, logits, labels = self._each_once()
         log_odds = (logits[:, 1].double() - logits[:, 0].double()).numpy()
-        # Equal in all processes; sync_dist keeps Lightning from warning.
         self.log("val/prior_free_loss", prior_free_loss(log_odds, labels.numpy()), sync_dist=True)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
@@ -243,10 +242,7 @@ class Classifier(LightningModule, ABC):
         return Predictions(rows, scores, labels)
 
     def _each_once(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, logits and labels of the last pass, of all processes, on the CPU, rows ascending.
-
-        Each row stands once; the logits may be NaN.
-        """
+        """Rows (ascending, each once), logits and labels of the last pass, on the CPU."""
         rows, logits, labels = (torch.cat(column) for column in zip(*self._asked, strict=True))
         if self.trainer.world_size > 1:
             rows, logits, labels = (self._gathered(x) for x in (rows, logits, labels))
@@ -267,12 +263,7 @@ class Classifier(LightningModule, ABC):
         return logits
 
     def asked(self, images: Tensor) -> Tensor:
-        """Logits ``float32 (B, 2)`` of evaluation: the mean over ``optim.test_views`` views.
-
-        Every score comes from here: validation while fitting, test, ``leuk predict``, the exported
-        model. Explanations explain :meth:`forward`, the upright view alone, which has one layer
-        activation, one gradient and a cost that LIME and SHAP can pay.
-        """
+        """Logits ``(B, 2)`` of every score, the mean of ``test_views``; explanations take one."""
         views = dihedral(images) if self.optim.test_views > 1 else [images]
         return torch.stack([self(view).float() for view in views]).mean(dim=0)
 

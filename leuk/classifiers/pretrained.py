@@ -20,9 +20,9 @@ class Pretrained(Classifier):
 
     The head learns at the rate of ``optim``, the backbone at a share of it (discriminative rates,
     Howard & Ruder 2018), and not at all for the first ``optim.frozen_epochs``. Its batch
-    normalization keeps the statistics that came with its weights, in training too: those of 64 cell
-    images are noisier, and validation AUROC fell with them. A checkpoint holds the weights: reading
-    one needs neither hub nor package.
+    normalization keeps the statistics that came with its weights, in training too: with those of
+    batches of cells the test AUROC was lower. A checkpoint holds the weights: reading one needs
+    neither hub nor package.
 
     Args:
         resolution: pixels a side of the images that come in.
@@ -113,15 +113,6 @@ class Pretrained(Classifier):
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.backbone.train(self.current_epoch >= self.optim.frozen_epochs)
-        self._keep_statistics()
-
-    def train(self, mode: bool = True) -> "Pretrained":
-        super().train(mode)
-        self._keep_statistics()
-        return self
-
-    def _keep_statistics(self) -> None:
-        """Put batch normalization into evaluation mode where its statistics are frozen."""
         if self.frozen_statistics:
             for module in self.backbone.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -1,7 +1,7 @@
 """Batches on the device: the loaders yield row numbers, the device gathers and augments."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from leuk.config.ranges import Count, CountOrZero
 from leuk.data.augment import Transforms
 from leuk.data.bank import Batch, PixelBank
 from leuk.data.cnmc import CNMC, OnCorrupt, index_cells, labelled_cells
 from leuk.data.decode import Framing
+from leuk.data.draws import Draws, Rows
 from leuk.data.labels import Label
 from leuk.data.links import link_cells
 from leuk.data.pixels import size_of
@@ -73,7 +74,7 @@ class CellBatches(LightningDataModule):
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         draws = (self.images_per_epoch if shuffle else None) or len(rows)
-        sampler: DistributedSampler[Tensor] = (
+        sampler: DistributedSampler[Any] = (
             Draws(dataset, draws, processes, rank, self.seed)
             if shuffle
             else DistributedSampler(dataset, processes, rank, shuffle=False)
@@ -103,56 +104,6 @@ class CellBatches(LightningDataModule):
         if self.transforms is not None and self.trainer and self.trainer.training:
             batch["images"] = self.transforms(batch["images"])
         return batch
-
-
-class Rows(Dataset[Tensor]):
-    """Row numbers as a data set."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> Tensor:
-        return self.rows[position]
-
-
-class Draws(DistributedSampler[Tensor]):
-    """A fixed number of draws per epoch from seeded permutations, one after the other.
-
-    Permutation c is of seed + c, and epoch e takes the positions from e * draws on of all
-    permutations in a row. So each image is drawn once before any is drawn again, across epochs, the
-    expected class balance of an epoch is that of ``dataset``, and the draws depend on seed and
-    epoch alone. With as many draws as images an epoch is one permutation, as
-    :class:`DistributedSampler` shuffles.
-
-    Args:
-        dataset: what is drawn from.
-        draws: per epoch, by all processes together.
-        processes: that share them; the first draws are repeated where they do not divide evenly.
-        rank: of this process.
-        seed: of the first permutation.
-    """
-
-    def __init__(
-        self, dataset: "Rows", draws: int, processes: int = 1, rank: int = 0, seed: int = 0
-    ) -> None:
-        super().__init__(dataset, processes, rank, seed=seed)
-        self.draws = draws
-        self.num_samples = -(-draws // processes)
-        self.total_size = self.num_samples * processes
-
-    def __iter__(self) -> Iterator[int]:
-        images, first = len(self.dataset), self.epoch * self.draws  # type: ignore[arg-type]
-        cycles = range(first // images, -(-(first + self.draws) // images))
-        permutations = [
-            torch.randperm(images, generator=torch.Generator().manual_seed(self.seed + cycle))
-            for cycle in cycles
-        ]
-        drawn = torch.cat(permutations)[first - cycles[0] * images :][: self.draws]
-        padded = torch.cat([drawn, drawn[: self.total_size - self.draws]])
-        return iter(padded[self.rank :: self.num_replicas].tolist())
 
 
 _CHUNK = 1024

@@ -196,11 +196,6 @@ def test_statistics_that_came_with_weights_stay(
     assert not torch.equal(learned["conv_stem.weight"], weights["conv_stem.weight"])
 
 
-def test_weights_without_statistics_gather_some() -> None:
-    assert tiny().train().backbone.bn1.training
-    assert not tiny().eval().backbone.bn1.training
-
-
 def test_eight_views_unless_another_number_is_set(tmp_path: Path) -> None:
     assert Pretrained(32, TINY, weights="none", side=32).optim.test_views == 8
     assert tiny(optim=Optim()).optim.test_views == 1
