@@ -105,7 +105,7 @@ class TestLosses:
         assert float(found) == pytest.approx(0.5 * 5 + 6, abs=1e-5)  # mean square of 1 and 3 is 5
 
     @pytest.mark.parametrize("name", ["dcgan", "cgan"])
-    @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (7, 0), (8, 1), (9, 0)])
+    @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (2, 0), (4, 0), (8, 1), (9, 0)])
     @pytest.mark.parametrize("steps", [1, 2, 4])
     def test_r1_is_lazy_by_rounds(self, name: str, rounds: int, times: int, steps: int) -> None:
         """Half the squared norm, 1.382400, times weight and interval, each eighth round."""
