@@ -40,7 +40,10 @@ class GANFitConfig:
     """How long a GAN is fitted, and on how many images at a time."""
 
     epochs: int = 225
-    """Passes over the training part's cells of the class that is made."""
+    """Epochs of as many generator rounds as the training part has batches of the class.
+
+    An epoch shows each image once per opponent step of a round.
+    """
     batch_size: int = 32
     sample_every: int = 1
     """Epochs between two grids of made cells."""

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.plugins import MixedPrecision
 from small_gans import FORMS, fit, small
 from torch import Tensor, nn
 
 from leuk.gans.adversarial import Adversarial, Fitting
 from leuk.gans.diffaugment import DiffAugment
+from leuk.runs.gan_fit import limit_epochs
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -104,7 +105,7 @@ class TestLosses:
         assert float(found) == pytest.approx(0.5 * 5 + 6, abs=1e-5)  # mean square of 1 and 3 is 5
 
     @pytest.mark.parametrize("name", ["dcgan", "cgan"])
-    @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (7, 0), (8, 1), (9, 0)])
+    @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (2, 0), (4, 0), (8, 1), (9, 0)])
     @pytest.mark.parametrize("steps", [1, 2, 4])
     def test_r1_is_lazy_by_rounds(self, name: str, rounds: int, times: int, steps: int) -> None:
         """Half the squared norm, 1.382400, times weight and interval, each eighth round."""
@@ -274,6 +275,17 @@ class TestUpdates:
             "wgan": (1e-4, 1e-4, 0.5, None, 1, 5, 0.0),
             "cgan": (2e-4, 5e-5, 0.5, 1.0, 2, 1, 0.0),
         }
+
+
+@pytest.mark.parametrize(
+    ("generator", "opponent", "epochs"), [(1, 1, 4), (2, 1, 2), (1, 5, 17), (3, 2, 3)]
+)
+def test_planned_epochs_hold_the_updates(generator: int, opponent: int, epochs: int) -> None:
+    """Ten updates of three batches per epoch: 10, 5, 50 and 8 batches are needed."""
+    fitting = Fitting(generator_steps=generator, opponent_steps=opponent, updates=10)
+    trainer = Trainer(max_epochs=100, accelerator="cpu", logger=False, enable_checkpointing=False)
+    limit_epochs(trainer, small("dcgan", fitting=fitting), batches=3)
+    assert trainer.max_epochs == epochs
 
 
 class Gradients(Callback):
