@@ -17,7 +17,7 @@ from leuk.data.rules import Folds
 from leuk.errors import ConfigError
 from leuk.explain.callback import Explain
 from leuk.explain.checks import CheckSettings
-from leuk.explain.choice import possible_explainers
+from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, judged_cohort, unlabelled_cohort
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
@@ -274,3 +274,13 @@ def test_degenerate_maps_are_told_from_others() -> None:
     maps[1] = 0.3
     maps[2, 0, 0] = float("nan")
     assert Attribution(maps, "pixel", 0.0).degenerate.tolist() == [True, True, True, False]
+
+
+def test_background_follows_the_seed_of_the_data(
+    data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "seed", 5)
+    cohort = judged_cohort(data, predictions, shown=1, count=1, background=6)
+    train = data.part("train")
+    assert seen(cohort.background) == pixels(data, choose_background(train, 6, seed=5))
+    assert seen(cohort.background) != pixels(data, choose_background(train, 6, seed=0))
