@@ -428,7 +428,8 @@ def test_the_key_of_a_gan_follows_seed_and_cells(data: CNMCDataModule) -> None:
 @pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
 def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
     """Of ten batches an epoch."""
-    gan: Any = SimpleNamespace(fitting=SimpleNamespace(updates=updates, generator_steps=steps))
+    fitting = SimpleNamespace(updates=updates, generator_steps=steps, opponent_steps=1)
+    gan: Any = SimpleNamespace(fitting=fitting)
     loop = SimpleNamespace(max_epochs=99)
     trainer: Any = SimpleNamespace(max_epochs=99, fit_loop=loop)
     limit_epochs(trainer, gan, 10)
