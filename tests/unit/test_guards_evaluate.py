@@ -1,6 +1,7 @@
 """Image quality, copies, calibration and baselines, by hand-computed values."""
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,6 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
@@ -210,16 +210,24 @@ def probe() -> object:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
 
 
-def test_telling_apart_is_five_fold_cross_validation() -> None:
+def test_telling_apart_is_five_fold_cross_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fold tests a fifth of both sets with the strongly penalized probe."""
+    asked: list[Any] = []
+
+    def predict(model: Any, rows: Any, labels: Any, cv: Any, method: str) -> Any:
+        asked.append((model, labels, [test for _, test in cv.split(rows, labels)]))
+        return np.repeat([0.3, 0.1], 40)  # the made set higher
+
+    monkeypatch.setattr("leuk.evaluate.probes.cross_val_predict", predict)
     generator = np.random.default_rng(3)
     made, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
-    rows = np.concatenate([made.pooled, real.pooled]).astype(np.float64)
-    labels = np.repeat([1, 0], 40)
-    scores = np.zeros(80)
-    for train, test in StratifiedKFold(5, shuffle=True, random_state=4).split(rows, labels):
-        model = probe().fit(rows[train], labels[train])  # type: ignore[attr-defined]
-        scores[test] = model.decision_function(rows[test])
-    assert telling_apart(made, real, 4) == pytest.approx(roc_auc_score(labels, scores))
+    assert telling_apart(made, real, 4) == 1
+    ((model, labels, folds),) = asked
+    assert [len(test) for test in folds] == [16] * 5
+    assert all(labels[test].sum() == 8 for test in folds)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(80))
+    assert model[-1].C == 0.01
+    assert isinstance(model[0], StandardScaler)
 
 
 def test_usefulness_is_of_a_probe_trained_on_the_first_pair() -> None:

@@ -22,7 +22,6 @@ from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
-from leuk.evaluate.thresholds import choose_thresholds
 from leuk.grid.cell import Cell
 from leuk.runs import cell_run, made_quality, synthesis
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
@@ -99,15 +98,26 @@ def test_the_area_is_that_of_the_published_image(data: CNMCDataModule) -> None:
     )
 
 
-def test_thresholds_and_temperature_of_baselines_are_from_validation(data: CNMCDataModule) -> None:
+def test_thresholds_and_temperature_of_baselines_are_from_validation(
+    data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    cuts = {"default": 0.5, "youden": 0.6, "sensitivity95": 0.4}
+
+    def choose(scores: Any, labels: Any, *persons: Any) -> dict[str, float]:
+        given.append((scores.tolist(), labels.tolist()))
+        return cuts
+
+    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
     scores = baseline_scores(data, measured(data))
     found = assess_baselines(data, scores)
     val, test = data.part("val"), data.part("test")
     for name in ("area", "morphology"):
         chosen = scores[name][val.index].to_numpy(), val["label"].to_numpy()
+        assert (chosen[0].tolist(), chosen[1].tolist()) in given
         asked, labels = scores[name][test.index].to_numpy(), test["label"].to_numpy()
         calibrated = apply_temperature(asked, fit_temperature(*chosen))
-        expected = all_metrics(asked, labels, choose_thresholds(*chosen), calibrated)
+        expected = all_metrics(asked, labels, cuts, calibrated)
         for figure in ("auroc", "brier_calibrated", "sensitivity@youden", "specificity@youden"):
             assert found[name][figure]["value"] == pytest.approx(expected[figure]), (name, figure)
 
@@ -418,7 +428,8 @@ def test_the_key_of_a_gan_follows_seed_and_cells(data: CNMCDataModule) -> None:
 @pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
 def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
     """Of ten batches an epoch."""
-    gan: Any = SimpleNamespace(fitting=SimpleNamespace(updates=updates, generator_steps=steps))
+    fitting = SimpleNamespace(updates=updates, generator_steps=steps, opponent_steps=1)
+    gan: Any = SimpleNamespace(fitting=fitting)
     loop = SimpleNamespace(max_epochs=99)
     trainer: Any = SimpleNamespace(max_epochs=99, fit_loop=loop)
     limit_epochs(trainer, gan, 10)
