@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sweeps import CELL, predictions, write_run
 
+from leuk.data.labels import Label
 from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.explained import explained_pictures
@@ -224,6 +225,15 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
     assert re.search(r"torch +\| +1.0 \| +2 \|", run)
     assert re.search(r"fit +\| +3 \| +60 s \| +60 s \| +3.0 min", run)
     assert of_data.table["leukemic"].tolist()[0] == 9
+    # Records from before effective patients were counted: the predictions know val and test.
+    assert of_data.table["effective_hem"].tolist()[:3] == ["-", "-", "-"]
+    of_data = data_section(sweep, records, read_results(sweep).groups)
+    known = read_results(sweep).groups[0].runs[0]
+    assert of_data.table["effective_hem"].tolist()[:3] == [
+        "-",
+        pytest.approx(known.val.sample.effective_subjects_of(Label.HEM), abs=0.01),
+        pytest.approx(known.test.sample.effective_subjects_of(Label.HEM), abs=0.01),
+    ]
     for words in (
         "folds, fold 0: 7 left out of train: same person in test",
         "oversample (folds, fold 0): 4 hem cells repeated",
