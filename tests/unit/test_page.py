@@ -121,7 +121,7 @@ def test_the_first_screen_warns_before_the_tables(page: Page) -> None:
         "4 of 5 cells complete",
         "1 failed",
         "LEAKY: persons may be in two parts",
-        "only 3 healthy subjects",
+        "only 3.0 effective healthy subjects (of 3)",
         "gradcam: 2 of 16 maps are degenerate",
         "vit-none-folds-s0: failed",
         "vit-dcgan-folds-s0: no record.json",
