@@ -19,6 +19,7 @@ from leuk.data.bank import Batch, PixelBank
 from leuk.data.cnmc import CNMC, OnCorrupt, index_cells, labelled_cells
 from leuk.data.decode import Framing
 from leuk.data.draws import Draws, Rows
+from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.links import link_cells
 from leuk.data.pixels import size_of
@@ -250,15 +251,24 @@ class CNMCDataModule(CellBatches):
             content.update(self.dataset.data[chunk].tobytes())
         return content.hexdigest()[:16]
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Real cells of each class, and subjects, of each stage."""
-        counts = {}
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Real images per class, subjects, and effective patients per class, of each stage.
+
+        Returns:
+            Stage to ``all`` and ``hem`` (images), ``subjects`` (numbers in the data set), and
+            ``effective_all`` and ``effective_hem``
+            (:func:`leuk.data.effective.effective_patients`; linked subjects are one patient).
+        """
+        counts: dict[str, dict[str, float]] = {}
         for stage in STAGES:
             cells = self.part(stage)
             counts[stage] = {
                 label.folder: int((cells["label"] == label).sum()) for label in reversed(Label)
             }
             counts[stage]["subjects"] = int(cells["subject"].nunique())
+            for label in reversed(Label):
+                patients = cells.loc[cells["label"] == label, "group"]
+                counts[stage][f"effective_{label.folder}"] = round(effective_patients(patients), 2)
         return counts
 
     def part(self, stage: str) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def auroc_within_area_bins(
     pairs = _Pairs(np.sum([one.won for one in found], 0), np.sum([one.all for one in found], 0))
     if not pairs.all.any():
         return WithinBins(None, None, None, described)
-    bootstrap = Bootstrap([Fold([pairs], sample.strata, count)], draws, seed)
+    bootstrap = Bootstrap([Fold([pairs], sample.strata, count, sample.images)], draws, seed)
     estimate = bootstrap.estimate(lambda run, weights: run.auroc(weights))
     return WithinBins(estimate.value, *estimate.interval_within(level, 0, 1), described)
 

@@ -17,7 +17,7 @@ from scipy.special import expit, logit, stdtrit
 
 from leuk.evaluate.resampling import left_out, resamples
 from leuk.evaluate.sample import Sample
-from leuk.evaluate.vectors import Floats, Integers
+from leuk.evaluate.vectors import Flags, Floats, Integers
 
 Run = TypeVar("Run")
 
@@ -33,11 +33,20 @@ class Fold(Generic[Run]):
         runs: what was computed on it, one for each seed.
         strata: numbers of the subjects that are resampled among themselves.
         count: how many subjects there are.
+        images: ``(count,)`` images per subject; equally many if None.
     """
 
     runs: Sequence[Run]
     strata: Sequence[Integers]
     count: int
+    images: Integers | None = None
+
+    def effective(self, members: Integers) -> float:
+        """Effective number of the members of a stratum, by their images."""
+        if self.images is None:
+            return float(len(members))
+        images = self.images[members].astype(np.float64)
+        return float(images.sum() ** 2 / (images**2).sum())
 
 
 @dataclass(frozen=True)
@@ -47,8 +56,10 @@ class Estimate:
     Attributes:
         value: on all subjects.
         error: standard error, the spread of the bootstrap draws.
-        freedom: degrees of freedom of that error (Satterthwaite 1946): about the number of subjects
-            of the class with the most variance, or of seeds.
+        freedom: degrees of freedom of that error (Satterthwaite 1946): about the effective number
+            of subjects of the class with the most variance, or of seeds. A subject with most images
+            decides the error as much as the value, so that the count of subjects promises too much
+            (Carter, Schnepel & Steigerwald 2017).
     """
 
     value: float
@@ -96,39 +107,49 @@ class Bootstrap(Generic[Run]):
         )
         self._weights = _weights(tuple(made_of), draws, seed)
 
-    def estimates(self, figures: Callable[[Run, Floats], Floats]) -> list[Estimate]:
+    def estimates(
+        self, figures: Callable[[Run, Floats], Floats], equal: Flags | None = None
+    ) -> list[Estimate]:
         """Means over runs and folds of several figures at once.
 
         Args:
             figures: from a run and weights ``(D, S)`` of the subjects of its fold to ``(F, D)``.
+            equal: ``(F,)`` in which figures subjects weigh the same, however many images they have;
+                in none if None.
         """
         share = 1 / len(self.folds)
         values: Floats = np.zeros(())
         drawn: Floats = np.zeros(())
-        parts: list[tuple[Floats, int]] = []
+        parts: list[tuple[Floats, Floats]] = []
         for fold, (subjects, seeds) in zip(self.folds, self._weights, strict=True):
             found = np.stack([figures(run, subjects) for run in fold.runs])
             values = values + share * found[..., 0].mean(axis=0)
             spread = found[..., 1 : self._draws + 1] * seeds.T[:, None]
             drawn = drawn + share * spread.mean(axis=0)
-            parts += [(share**2 * v, n) for v, n in self._jackknifed(fold, found)]
+            parts += [(share**2 * v, n) for v, n in self._jackknifed(fold, found, equal)]
         columns = zip(values, drawn.std(axis=1, ddof=1), _freedom(parts, len(values)), strict=True)
         return [Estimate(*map(float, column)) for column in columns]
 
-    def estimate(self, figure: Callable[[Run, Floats], Floats]) -> Estimate:
+    def estimate(self, figure: Callable[[Run, Floats], Floats], equal: bool = False) -> Estimate:
         """The same of one figure: from a run and weights ``(D, S)`` to ``(D,)``."""
-        return self.estimates(lambda run, weights: figure(run, weights)[None])[0]
+        return self.estimates(lambda run, weights: figure(run, weights)[None], np.array([equal]))[0]
 
-    def _jackknifed(self, fold: Fold[Run], found: Floats) -> list[tuple[Floats, int]]:
-        """Variances of each stratum's and of the seeds' contribution, and how many they were."""
+    def _jackknifed(
+        self, fold: Fold[Run], found: Floats, equal: Flags | None
+    ) -> list[tuple[Floats, Floats]]:
+        """Variances ``(F,)`` of each stratum and of the seeds, and their degrees of freedom."""
         means, at = found.mean(axis=0), 1 + self._draws
+        weighed = np.zeros(len(means), bool) if equal is None else equal
         parts = []
         for members in _several(fold.strata):
-            parts.append(_variances(means[:, at : at + len(members)]))
-            at += len(members)
+            n = len(members)
+            freedom = np.where(weighed, n - 1, max(fold.effective(members) - 1, 1))
+            parts.append((_variances(means[:, at : at + n]), freedom))
+            at += n
         runs = len(fold.runs)
         if runs > 1:
-            parts.append(_variances(found[..., 0].T @ left_out(np.arange(runs), runs).T / runs))
+            variances = _variances(found[..., 0].T @ left_out(np.arange(runs), runs).T / runs)
+            parts.append((variances, np.full(len(means), runs - 1.0)))
         return parts
 
 
@@ -188,19 +209,19 @@ def _several(strata: Sequence[Integers]) -> list[Integers]:
     return [members for members in strata if len(members) > 1]
 
 
-def _variances(without: Floats) -> tuple[Floats, int]:
-    """Jackknife variances from figures ``(F, n)`` with one of n left out, and n."""
+def _variances(without: Floats) -> Floats:
+    """Jackknife variances ``(F,)`` from figures ``(F, n)`` with one of n left out."""
     n = without.shape[1]
     off = without - without.mean(axis=1, keepdims=True)
-    return (n - 1) / n * (off**2).sum(axis=1), n
+    return np.asarray((n - 1) / n * (off**2).sum(axis=1))
 
 
-def _freedom(parts: Sequence[tuple[Floats, int]], figures: int) -> Floats:
+def _freedom(parts: Sequence[tuple[Floats, Floats]], figures: int) -> Floats:
     """``(F,)``; 1 for a figure that does not vary."""
     total = sum((variances for variances, _ in parts), np.zeros(figures))
     varies = total > 0
     # Shares first: the square of a perfect model's variance, such as 1e-170, is 0.
-    terms = [(v[varies] / total[varies]) ** 2 / (n - 1) for v, n in parts]
+    terms = [(v[varies] / total[varies]) ** 2 / freedom[varies] for v, freedom in parts]
     found = np.ones(figures)
     found[varies] = 1 / sum(terms, np.zeros(int(varies.sum())))
     return found

@@ -3,6 +3,8 @@
 The figures of a table are made here and nowhere else.
 """
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from sklearn.metrics import matthews_corrcoef
 from torchmetrics.functional.classification import (
@@ -15,6 +17,7 @@ from torchmetrics.functional.classification import (
 )
 
 from leuk.evaluate.reliability import ECE_BINS
+from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import Thresholds, suffixed
 from leuk.evaluate.vectors import Vector, as_scores_and_labels
 
@@ -98,8 +101,41 @@ _AVERAGED = {
 }
 
 
+def patient_metrics(
+    scores: Vector, labels: Vector, patients: npt.NDArray[np.generic], thresholds: Thresholds
+) -> dict[str, float]:
+    """Metrics in which every patient of a class weighs the same.
+
+    Where one healthy patient has 789 of 825 images, an average over images is that patient's; these
+    weigh each image by 1 / (the patient's images of its class).
+
+    Args:
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
+        patients: ``(N,)`` the patient of each image.
+        thresholds: see :func:`leuk.evaluate.thresholds.choose_thresholds`.
+
+    Returns:
+        ``auroc_patients``, and ``balanced_accuracy_patients``, ``sensitivity_patients`` and
+        ``specificity_patients`` at each threshold, named as in :func:`all_metrics`.
+
+    Raises:
+        ValueError: as :func:`ranking_metrics`.
+    """
+    checked, truth = as_scores_and_labels(scores, labels)
+    codes = np.unique(patients.astype(str), return_inverse=True)[1]
+    decided = {name: checked >= threshold for name, threshold in thresholds.items()}
+    images = Reweighted(checked, truth, codes, decided)
+    once = np.ones((1, images.count))
+    return {name: float(images.figure(name, once)[0]) for name in images.patient_names}
+
+
 def all_metrics(
-    scores: Vector, labels: Vector, thresholds: Thresholds, calibrated: Vector | None = None
+    scores: Vector,
+    labels: Vector,
+    thresholds: Thresholds,
+    calibrated: Vector | None = None,
+    patients: npt.NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
     """Every figure there is.
 
@@ -108,11 +144,12 @@ def all_metrics(
         labels: ``(N,)``, 1 = leukemic; both classes present.
         thresholds: see :func:`leuk.evaluate.thresholds.choose_thresholds`.
         calibrated: ``(N,)`` scores after temperature scaling.
+        patients: ``(N,)`` the patient of each image.
 
     Returns:
         Ranking figures; ``brier_calibrated`` and ``ece_calibrated`` where there are calibrated
         scores; decisions at each threshold, named without a suffix at ``default`` and with
-        ``@youden`` or the like at the others.
+        ``@youden`` or the like at the others; and :func:`patient_metrics` where there are patients.
 
     Raises:
         ValueError: as :func:`ranking_metrics`.
@@ -124,4 +161,6 @@ def all_metrics(
     for cut, threshold in thresholds.items():
         for name, value in decision_metrics(scores, labels, threshold).items():
             figures[suffixed(name, cut)] = value
+    if patients is not None:
+        figures |= patient_metrics(scores, labels, patients, thresholds)
     return figures

@@ -37,18 +37,22 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
     return won
 
 
-def pairs_at(ranks: Integers, labels: Integers) -> Floats:
-    """In how many pairs with a model's cells another cell would be in right order, by its rank.
+def beaten(scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int) -> Floats:
+    """Weight of the other class's images with which an image of a class is in the right order.
 
     Args:
-        ranks: ``(N,)`` twice each cell's mean rank, from 2 to 2N.
+        scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic.
+        weights: ``(N,)`` of the images.
+        at: ``(M,)`` scores of images of the class ``label``.
+        label: their class.
 
     Returns:
-        ``(2, 2N + 1)``: row the other cell's label, column twice its rank; a tie is half a pair.
+        ``(M,)``; a tie is half its weight.
     """
-    healthy, leukemic = (
-        np.bincount(ranks[labels == label], minlength=2 * len(ranks) + 1) for label in (0, 1)
-    )
-    above = leukemic[::-1].cumsum()[::-1] - leukemic / 2
-    return np.stack([above, healthy.cumsum() - healthy / 2])
+    others = labels != label
+    order = np.argsort(scores[others], kind="stable")
+    other, below = scores[others][order], np.append(0, weights[others][order].cumsum())
+    left, right = (below[np.searchsorted(other, at, side=side)] for side in ("left", "right"))
+    lower = (left + right) / 2
+    return np.asarray(lower if label == 1 else below[-1] - lower)

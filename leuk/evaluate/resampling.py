@@ -31,6 +31,9 @@ class Reweighted:
     A weight of 2 counts every cell of the subject twice, one of 0 leaves them out. Both classes
     need a subject with a weight.
 
+    Metrics whose name ends in :data:`PATIENTS` weigh each image by 1 / (the patient's images of
+    that class), so that every patient of a class weighs the same.
+
     Args:
         scores: ``(N,)`` probability of leukemia.
         labels: ``(N,)``, 1 = leukemic.
@@ -61,7 +64,14 @@ class Reweighted:
         """Every figure there is, as ``all_metrics`` names them."""
         ranking = ["auroc", "auprc"]
         ranking += [f"{name}{end}" for end in self._probabilities for name in ("brier", "ece")]
-        return ranking + [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
+        ranking += [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
+        return ranking + self.patient_names
+
+    @property
+    def patient_names(self) -> list[str]:
+        """Those of :attr:`names` that weigh every patient of a class the same."""
+        decided = [suffixed(name, cut) for cut in self._decided for name in PATIENT_DECISIONS]
+        return [f"auroc{PATIENTS}", *decided]
 
     def figures(self, weights: Floats, names: Sequence[str]) -> Floats:
         """Figures ``(F, D)``, in the order of ``names``, for each row of ``weights`` ``(D, S)``.
@@ -79,10 +89,14 @@ class Reweighted:
         rows = [self.auroc(weights), self._auprc(weights)]
         for scores in self._probabilities.values():
             rows += [self._brier(scores, weights), self._ece(scores, weights)]
-        if not self._decided:
-            return np.stack(rows)
-        decided = np.stack(list(self.decisions(weights).values()), axis=1)
-        return np.concatenate([np.stack(rows), decided.reshape(-1, len(weights))])
+        decided: list[Floats] = []
+        by_patient = [self._auroc_patients(weights)[None]]
+        if self._decided:
+            decided = [np.stack(list(self.decisions(weights).values()), axis=1)]
+            counts = self._counts(weights, self.image_weights)
+            by_patient.append(np.stack([f(*counts) for f in PATIENT_DECISIONS.values()], axis=1))
+        parts = [np.stack(rows), *decided, *by_patient]
+        return np.concatenate([part.reshape(-1, len(weights)) for part in parts])
 
     def decisions(self, weights: Floats) -> dict[str, Floats]:
         """Name of each of :data:`DECISIONS` to figures ``(thresholds, D)``."""
@@ -97,7 +111,12 @@ class Reweighted:
         """
         if name in ("auroc", "auprc"):
             return self.auroc(weights) if name == "auroc" else self._auprc(weights)
+        if name == f"auroc{PATIENTS}":
+            return self._auroc_patients(weights)
         base, after = _parsed(name)
+        if base in PATIENT_DECISIONS and after in self._places:
+            counts = self._counts(weights, self.image_weights)
+            return np.asarray(PATIENT_DECISIONS[base](*counts)[self._places[after]])
         if base in DECISIONS and after in self._places:
             return np.asarray(DECISIONS[base](*self._counts(weights))[self._places[after]])
         if base in ("brier", "ece") and after in self._probabilities:
@@ -117,6 +136,20 @@ class Reweighted:
             found.setflags(write=False)
             self._last = weights, found
         return self._last[1]
+
+    def _auroc_patients(self, weights: Floats) -> Floats:
+        positive, negative = (counts > 0 for counts in self._of_class)
+        won = self.won / np.maximum(np.outer(*self._of_class), 1)
+        pairs = (weights @ positive) * (weights @ negative)
+        return np.asarray(((weights @ won) * weights).sum(axis=1) / pairs)
+
+    @cached_property
+    def image_weights(self) -> Floats:
+        """``(N,)`` weight of each image under which the patients of a class weigh the same."""
+        positive, negative = self._of_class
+        return np.asarray(
+            1 / np.where(self.labels, positive[self.subjects], negative[self.subjects])
+        )
 
     @cached_property
     def _of_class(self) -> tuple[Floats, Floats]:
@@ -151,11 +184,17 @@ class Reweighted:
         there = own.any(axis=1)
         return own[there], own.cumsum(axis=0)[there], cells.cumsum(axis=0)[there]
 
-    def _counts(self, weights: Floats) -> Sequence[Floats]:
-        """Weighted true and false positives, false and true negatives, ``(thresholds, D)`` each."""
+    def _counts(self, weights: Floats, images: Floats | None = None) -> Sequence[Floats]:
+        """Weighted true and false positives, false and true negatives, ``(thresholds, D)`` each.
+
+        Args:
+            weights: ``(D, S)`` of the subjects.
+            images: ``(N,)`` of the images; 1 if None.
+        """
         called, labels = np.stack(list(self._decided.values())), self.labels
         kinds = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
-        sums = np.stack([[self._sums(flags) for flags in kind] for kind in kinds])
+        each = np.ones(len(labels)) if images is None else images
+        sums = np.stack([[self._sums(flags * each) for flags in kind] for kind in kinds])
         return list(sums @ weights.T)
 
     def _brier(self, scores: Floats, weights: Floats) -> Floats:
@@ -190,7 +229,7 @@ def _no_figure(name: str, names: Sequence[str]) -> ValueError:
 def _parsed(name: str) -> tuple[str, str]:
     """A figure's name without, and the threshold or the ``_calibrated`` at its end."""
     base, _, cut = name.partition("@")
-    if base in DECISIONS:
+    if base in DECISIONS or base in PATIENT_DECISIONS:
         return base, cut or DEFAULT
     base, under, end = base.partition("_")
     return base, f"{under}{end}"
@@ -284,3 +323,12 @@ DECISIONS: dict[str, _Decision] = {
     **_AVERAGED,
 }
 """Name to the figure of weighted true and false positives, false and true negatives."""
+
+PATIENTS = "_patients"
+"""Suffix of a metric in which every patient of a class weighs the same, before any threshold."""
+
+PATIENT_DECISIONS: dict[str, _Decision] = {
+    f"{name}{PATIENTS}": DECISIONS[name]
+    for name in ("balanced_accuracy", "sensitivity", "specificity")
+}
+"""Name to the metric of counts in which every patient of a class weighs the same."""

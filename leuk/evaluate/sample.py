@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
-from leuk.evaluate.pairs import pairs_at
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
 from leuk.evaluate.vectors import Flags, Floats, Integers, as_scores_and_labels
@@ -54,6 +54,11 @@ class Sample:
         return np.unique(self.subjects.astype(str), return_inverse=True)[1]
 
     @cached_property
+    def images(self) -> Integers:
+        """``(S,)`` images per subject, in the order of their numbers."""
+        return np.bincount(self.codes)
+
+    @cached_property
     def strata(self) -> list[Integers]:
         """Numbers of the subjects with healthy cells, with leukemic cells, and with both."""
         classes = np.zeros(int(self.codes.max()) + 1, np.int64)
@@ -67,16 +72,9 @@ class Sample:
         return self.reweighted({DEFAULT: 0.5})
 
     @cached_property
-    def ranks(self) -> Integers:
-        """``(N,)`` twice the mean rank of each score, from 2 to 2N: comparable between models."""
-        _, place, counts = np.unique(self.scores, return_inverse=True, return_counts=True)
-        ranks: Integers = 2 * np.cumsum(counts) - (counts - 1)
-        return ranks[place]
-
-    @cached_property
-    def pairs_at(self) -> Floats:
-        """:func:`leuk.evaluate.pairs.pairs_at` of the cells; made once, as many models ask."""
-        return pairs_at(self.ranks, self.labels)
+    def image_weights(self) -> Floats:
+        """``(N,)`` weight of each image under which the patients of a class weigh the same."""
+        return self.at_half.image_weights
 
     def reweighted(self, thresholds: Thresholds) -> Reweighted:
         """Figures for any weights of the subjects, decided at these thresholds."""
@@ -86,6 +84,10 @@ class Sample:
     def subjects_of(self, label: Label) -> int:
         """How many subjects have cells of a class."""
         return len(np.unique(self.codes[self.labels == label]))
+
+    def effective_subjects_of(self, label: Label) -> float:
+        """Effective number of subjects with images of a class."""
+        return effective_patients(self.codes[self.labels == label].tolist())
 
     def decided(self, thresholds: Thresholds) -> dict[str, Flags]:
         """Threshold name to ``(N,)`` whether the cell is called leukemic."""

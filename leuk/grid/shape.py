@@ -50,7 +50,7 @@ class Data:
 
     fingerprint: str = ""
     files: str | None = None
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     synthetic: Made = field(default_factory=Made)

@@ -13,7 +13,7 @@ from typing import Literal
 import pandas as pd
 
 from leuk.grid.cell import LEAKY, Cell
-from leuk.report.comparisons import CONTROLS, GANS, Comparison
+from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
 from leuk.report.forest import BESIDE
 from leuk.report.results import Group
 from leuk.report.sections import Grid, Section, difference_text, p_text
@@ -27,8 +27,9 @@ GRID = "none,oversample,class_weights,dcgan,wgan,cgan"
 """Augmentations that together answer the question."""
 
 NOTES = """\
-Difference in test AUROC, its 95 % interval over persons, and p after Holm's correction for all such
-questions of the split. A positive one says that made cells are the better choice."""
+Difference in test AUROC, its 95 % interval over persons, and p after Holm's correction for all
+tests of the question on the split. A positive one says that made cells are the better choice. Lines
+of the ensemble, which is computed from CNN and ViT, are not counted here; see the comparisons."""
 
 ONCE = """\
 Every fold was fitted with one seed: how far another would have moved a difference is not in its
@@ -239,6 +240,13 @@ def _section(tested: Sequence[Tested]) -> Section:
     header = ("with made cells", *(f"minus {BESIDE[name]}" for name in columns))
     rows = [(one.line.title, *(_text(one.against.get(name)) for name in columns)) for one in tested]
     shown: Grid | str = Grid(header, tuple(rows)) if rows else "Nothing to compare."
+    sizes = {
+        f"{c.tests} for {FAMILIES[c.family]}": None
+        for one in tested
+        for c in one.against.values()
+        if c.tests
+    }
+    notes = f"{NOTES} Tests corrected together: {'; '.join(sizes)}." if sizes else NOTES
     table = pd.DataFrame(
         [
             {
@@ -246,6 +254,7 @@ def _section(tested: Sequence[Tested]) -> Section:
                 "minus": name,
                 **{key: getattr(c.result, key) for key in ("difference", "low", "high", "p")},
                 "p_holm": c.p,
+                "tests": c.tests,
                 "detectable": c.result.detectable if c.result else None,
             }
             for one in tested
@@ -253,7 +262,7 @@ def _section(tested: Sequence[Tested]) -> Section:
         ]
     )
     once = bool(tested) and all(one.line.fitted_once for one in tested)
-    return Section("answer", QUESTION, (shown, f"{NOTES} {ONCE}" if once else NOTES), table)
+    return Section("answer", QUESTION, (shown, f"{notes} {ONCE}" if once else notes), table)
 
 
 def _text(comparison: Comparison | None) -> str:

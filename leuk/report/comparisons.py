@@ -1,7 +1,9 @@
 """Differences between lines of a sweep: which are planned, and what each came to.
 
 Every difference is paired (the same test cells, seed and fold), clustered by person and corrected
-by Holm's method within its family and split. Verdicts and the forest plot are made of these.
+by Holm's method within its family and split. A family holds the tests of one question, no others:
+the ensemble is computed from CNN and ViT, so its tests are families of their own, and so are those
+of oversampling and class weights by themselves. Verdicts and the forest plot are made of these.
 """
 
 import re
@@ -11,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from leuk.evaluate.resampling import PATIENTS
 from leuk.evaluate.significance import Difference, holm, paired_difference
 from leuk.grid.cell import Cell
 from leuk.report.baselines import AREA, baseline_of
@@ -23,8 +26,9 @@ from leuk.report.workers import spread
 
 FAMILIES = {
     "area": "each line minus the area of the cell alone",
-    "augmentation": "each augmentation minus none",
-    "control": "each GAN's cells minus oversampling and minus class weights",
+    "augmentation": "each GAN's images minus no augmentation",
+    "control": "each GAN's images minus oversampling and minus class weights",
+    "control_alone": "oversampling and class weights minus no augmentation",
     "model": "models of one augmentation",
     "ensemble": "the ensemble minus its members and the hybrid",
     "gan_hybrid": "the hybrid with made cells minus CNN and ViT without",
@@ -32,7 +36,15 @@ FAMILIES = {
     "head": "prototypes minus the model's own head",
     "attention_loss": "regularised attention minus free attention",
 }
-"""Families of questions asked together, and what their differences are."""
+"""Families of tests that answer one question together, and what their differences are."""
+
+_ENSEMBLE = "ensemble_"
+"""Prefix of the families of the ensemble's own tests."""
+
+FAMILIES |= {
+    f"{_ENSEMBLE}{family}": f"the ensemble: {FAMILIES[family]}"
+    for family in ("area", "augmentation", "control", "control_alone")
+}
 
 GANS = ("dcgan", "wgan", "cgan")
 CONTROLS = ("oversample", "class_weights")
@@ -46,8 +58,11 @@ name them."""
 
 NOTES = """\
 Differences of the test AUROC, mean over matching seeds and folds, with 95 % intervals: paired by
-cell image and clustered by person, from as many resamples as in the main table. p (Holm) is
-corrected for all questions of the family that were asked of the split. Detectable is the smallest
+cell image and clustered by person, from as many resamples as in the main table. p is the larger of
+a test that swaps both models' scores per patient and of a t test over patients. p (Holm) is
+corrected for all tests of the family on the split, whose number each heading says. AUROC
+(patients): the same difference where every patient of a class weighs the same; its p is
+uncorrected. Detectable is the smallest
 difference that this test part would have shown with a power of 80 %: a smaller one cannot be ruled
 out."""
 
@@ -64,6 +79,8 @@ class Comparison:
         result: the difference in AUROC; None where there is none.
         p: of ``result``, after Holm's correction.
         note: why there is no result.
+        patients: the same difference where every patient of a class weighs the same.
+        tests: how many tests the correction is for.
     """
 
     family: str
@@ -73,6 +90,8 @@ class Comparison:
     result: Difference | None
     p: float | None = None
     note: str = ""
+    patients: Difference | None = None
+    tests: int = 0
 
     @property
     def title(self) -> str:
@@ -94,8 +113,8 @@ def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
     draws = draws_for(groups)
     results = spread(lambda pair: _compared(*pair[1:], draws, permutations), pairs, workers)
     found = [
-        Comparison(*pair, runs, result, note=note)
-        for pair, (runs, result, note) in zip(pairs, results, strict=True)
+        Comparison(*pair, runs, result, note=note, patients=patients)
+        for pair, (runs, result, patients, note) in zip(pairs, results, strict=True)
     ]
     for asked in sizes:
         places = [
@@ -105,23 +124,28 @@ def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
         ]
         corrected = holm([r.p for place in places if (r := found[place].result) is not None])
         for place, p in zip(places, corrected, strict=True):
-            found[place] = replace(found[place], p=p)
+            found[place] = replace(found[place], p=p, tests=len(places))
     return found
 
 
 def _compared(
     one: Group, other: Group, draws: int, permutations: int
-) -> tuple[int, Difference | None, str]:
-    """How many runs both have, their difference, or why there is none."""
+) -> tuple[int, Difference | None, Difference | None, str]:
+    """Number of common runs, their difference by images and by patients, or why there is none."""
     pairs = matching(one, other)
     if not pairs:
-        return 0, None, "no seed and fold in common"
+        return 0, None, None, "no seed and fold in common"
     samples = [[run.test.sample for run in runs] for runs in zip(*pairs, strict=True)]
     try:
-        result = paired_difference(samples[1], samples[0], draws=draws, permutations=permutations)
+        result, patients = (
+            paired_difference(
+                samples[1], samples[0], metric, draws=draws, permutations=permutations
+            )
+            for metric in ("auroc", f"auroc{PATIENTS}")
+        )
     except ValueError as error:
-        return len(pairs), None, str(error)
-    return len(pairs), result, ""
+        return len(pairs), None, None, str(error)
+    return len(pairs), result, patients, ""
 
 
 def planned(groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
@@ -133,7 +157,9 @@ def planned(groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
         pairs, key=lambda pair: (order.index(pair[0]), in_order(pair[1]), in_order(pair[2]))
     )
     alone = [
-        ("area", group, area) for group in lines.values() if (area := baseline_of(group, AREA))
+        (_family("area", group.cell), group, area)
+        for group in lines.values()
+        if (area := baseline_of(group, AREA))
     ]
     return alone + [(family, lines[one], lines[other]) for family, one, other in ordered]
 
@@ -143,7 +169,8 @@ _Pair = tuple[str, Cell, Cell]
 
 def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
     """What is asked of one line; only lines that are there are compared."""
-    asked = [("augmentation", cell.plain)]
+    alone = "control_alone" if cell.augmentation in CONTROLS else "augmentation"
+    asked = [(alone, cell.plain)]
     if cell.augmentation in GANS:
         asked += [
             ("control", other)
@@ -164,7 +191,13 @@ def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
             asked.append(("fusion", replace(plain, model=NAME, variant=_bare(cell, "fusion"))))
     for family, other in asked:
         if other in lines and other != cell:
-            yield family, cell, other
+            yield _family(family, cell), cell, other
+
+
+def _family(family: str, cell: Cell) -> str:
+    """The family of a test of a line: the ensemble has its own."""
+    own = f"{_ENSEMBLE}{family}"
+    return own if cell.model == NAME and own in FAMILIES else family
 
 
 def _models(lines: Mapping[Cell, Group]) -> list[str]:
@@ -210,22 +243,38 @@ def _without(name: str, cell: Cell, lines: Mapping[Cell, Group]) -> list[Cell]:
 
 def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
     """Every difference, by family."""
-    header = ("difference", "runs", "AUROC", "p", "p (Holm)", "detectable")
+    header = ("difference", "runs", "AUROC", "p", "p (Holm)", "detectable", *_BY_PATIENT)
     parts: list[Grid | str] = [NOTES]
     for family, meaning in FAMILIES.items():
-        rows = [_row(one) for one in comparisons if one.family == family]
-        if rows:
-            parts += [f"## {meaning.capitalize()}", Grid(header, tuple(rows))]
+        own = [one for one in comparisons if one.family == family]
+        if own:
+            heading = f"## {meaning[0].upper()}{meaning[1:]} ({_tests(own)})"
+            parts += [heading, Grid(header, tuple(map(_row, own)))]
     if len(parts) == 1:
         parts.append("No two lines of the sweep can be compared.")
     table = pd.DataFrame([_values(one) for one in comparisons])
     return Section("comparisons", "Differences between lines", tuple(parts), table)
 
 
+_BY_PATIENT = ("AUROC (patients)", "p (patients)")
+
+
+def _tests(family: Sequence[Comparison]) -> str:
+    """``9 tests``, of each split where these differ."""
+    sizes = {one.one.cell.split: one.tests for one in family if one.tests}
+    if len(set(sizes.values())) > 1:
+        return ", ".join(f"{_counted(size)} of {split}" for split, size in sizes.items())
+    return _counted(max(sizes.values(), default=0))
+
+
+def _counted(tests: int) -> str:
+    return f"{tests} test{'s'[: tests != 1]}"
+
+
 def _row(comparison: Comparison) -> tuple[str, ...]:
-    found = comparison.result
+    found, by = comparison.result, comparison.patients
     if found is None or comparison.p is None:
-        return (comparison.title, str(comparison.runs), comparison.note, "", "", "")
+        return (comparison.title, str(comparison.runs), comparison.note, "", "", "", "", "")
     return (
         comparison.title,
         str(comparison.runs),
@@ -233,12 +282,15 @@ def _row(comparison: Comparison) -> tuple[str, ...]:
         p_text(found.p),
         p_text(comparison.p),
         f"{found.detectable:.3f}",
+        difference_text(by.difference, by.low, by.high) if by else "-",
+        p_text(by.p) if by else "-",
     )
 
 
 def _values(comparison: Comparison) -> dict[str, object]:
     found = comparison.result
-    figures = ("difference", "low", "high", "p", "detectable")
+    figures = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
+    by = comparison.patients
     return {
         "family": comparison.family,
         "split": comparison.one.cell.split,
@@ -247,5 +299,7 @@ def _values(comparison: Comparison) -> dict[str, object]:
         "runs": comparison.runs,
         **{name: getattr(found, name) if found else None for name in figures},
         "p_holm": comparison.p,
+        "tests": comparison.tests,
+        **{f"{name}{PATIENTS}": getattr(by, name) if by else None for name in figures},
         "note": comparison.note,
     }

@@ -84,7 +84,7 @@ class Report:
             made_section(records),
             quality_section(self.sweep, records),
             explanations_section(self.groups),
-            data_section(self.sweep, records),
+            data_section(self.sweep, records, self.results.groups),
             run_section(self.sweep, records),
         )
 

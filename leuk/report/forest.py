@@ -11,7 +11,8 @@ from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.drawing import HEALTHY, labelled_rows
 
 _ALPHA = 0.05
-_AUGMENTATION = ("augmentation", "control")
+_ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
+_AUGMENTATION = (*_ALONE, "control", "ensemble_control")
 """Families that have a figure of their own."""
 
 _COLUMN = 2.75
@@ -23,7 +24,7 @@ BESIDE = {"none": "no augmentation", "oversample": "oversampling", "class_weight
 
 def augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Augmentations that could be compared with none."""
-    return [c for c in comparisons if c.family == "augmentation" and c.result is not None]
+    return [c for c in comparisons if c.family in _ALONE and c.result is not None]
 
 
 def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:

@@ -23,7 +23,8 @@ _NARROWEST = 0.02
 NOTES = """\
 AUROC on the test part, mean over folds and seeds, with 95 % intervals over persons. Shades run from
 the lowest to the highest figure of this grid, so that a dark one is not necessarily a good one; a
-dash stands where no complete cell is."""
+dash stands where no complete cell is. AUROC weighs every image the same, AUROC (patients) every
+patient of a class; the shades are of the former."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +68,24 @@ class HeatMap:
     @property
     def section(self) -> Section:
         """The same as a table."""
-        header = ("AUROC", *self.columns)
-        rows = [
-            (name, *(_text(line) for line in lines))
-            for name, lines in zip(self.rows, self.lines, strict=True)
-        ]
         table = pd.DataFrame(self.values, columns=list(self.columns))
         table.insert(0, "model", self.rows)
-        return Section("grid", "The grid", (Grid(header, tuple(rows)), NOTES), table)
+        for place, column in enumerate(self.columns):
+            table[f"{column}_patients"] = [_by_patient(lines[place]) for lines in self.lines]
+        parts = (self._grid("AUROC", "auroc"), self.by_patient, NOTES)
+        return Section("grid", "The grid", parts, table)
+
+    @property
+    def by_patient(self) -> Grid:
+        """AUROC where every patient of a class weighs the same."""
+        return self._grid("AUROC (patients)", "auroc_patients")
+
+    def _grid(self, heading: str, metric: str) -> Grid:
+        rows = [
+            (name, *(_text(line, metric) for line in lines))
+            for name, lines in zip(self.rows, self.lines, strict=True)
+        ]
+        return Grid((heading, *self.columns), tuple(rows))
 
 
 def heat_map(groups: Sequence[Group], lines: Sequence[Line]) -> HeatMap | None:
@@ -105,8 +116,14 @@ def heat_map(groups: Sequence[Group], lines: Sequence[Line]) -> HeatMap | None:
     return HeatMap(tuple(named), tuple(columns), tuple(rows))
 
 
-def _text(line: Line | None) -> str:
-    return "-" if line is None else interval_text(*line.figures["auroc"])
+def _text(line: Line | None, metric: str) -> str:
+    if line is None or metric not in line.figures:
+        return "-"
+    return interval_text(*line.figures[metric])
+
+
+def _by_patient(line: Line | None) -> float | None:
+    return line.figures["auroc_patients"][0] if line and "auroc_patients" in line.figures else None
 
 
 def heat_map_figure(heat: HeatMap) -> Figure:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from leuk.evaluate.intervals import fold_mean
+from leuk.evaluate.metrics import patient_metrics
 from leuk.evaluate.resampling import Reweighted
 from leuk.grid.cell import Cell
 from leuk.grid.record import Figures, Record
-from leuk.report.results import Group
+from leuk.report.results import Group, Results, Run
 from leuk.report.workers import spread
 
 Figure = tuple[float, float | None, float | None]
@@ -111,18 +112,31 @@ def _values(figures: Figures) -> dict[str, float]:
     return {name: entry["value"] for name, entry in figures.items() if entry["value"] is not None}
 
 
-def run_lines(records: Iterable[Record]) -> list[Line]:
-    """One line for each cell of the grid, with the figures its record holds."""
+def run_lines(results: Results) -> list[Line]:
+    """One line for each run, with the metrics of its record.
+
+    Metrics by patient that a record from before them lacks come from the run's predictions.
+    """
+    runs = {run.cell: run for group in results.groups for run in group.runs}
     return [
         Line(
             record.cell.folder,
             "run",
-            _with_bounds(record.metrics.get("test", {})) if record.status == "complete" else {},
+            _of_record(record, runs.get(record.cell)) if record.status == "complete" else {},
             "" if record.status == "complete" else record.state,
             record.cell,
         )
-        for record in records
+        for record in results.records
     ]
+
+
+def _of_record(record: Record, run: Run | None) -> dict[str, Figure]:
+    found = _with_bounds(record.metrics.get("test", {}))
+    if run is None or "auroc_patients" in found:
+        return found
+    sample = run.test.sample
+    values = patient_metrics(sample.scores, sample.labels, sample.subjects, run.thresholds)
+    return found | {name: (value, None, None) for name, value in values.items()}
 
 
 def _with_bounds(figures: Figures) -> dict[str, Figure]:

@@ -19,6 +19,7 @@ from leuk.report.blocks import (
     heat_table,
     prose,
     section_blocks,
+    table_of,
 )
 from leuk.report.content import Report
 from leuk.report.explained import Explained
@@ -125,7 +126,15 @@ def _best(report: Report) -> list[tuple[str, str]]:
     ]
     named = [(top, f"highest test AUROC: {top.name}")]
     named += [(line, "test AUROC of the area of the cell alone") for line in area[:1]]
-    return [(interval_text(*line.figures["auroc"]), words) for line, words in named]
+    return [
+        (interval_text(*line.figures[metric]), f"{words}{weighed}")
+        for line, words in named
+        for metric, weighed in (
+            ("auroc", ""),
+            ("auroc_patients", ", patients weighing the same"),
+        )
+        if metric in line.figures
+    ]
 
 
 def warned(remarks: Iterable[Remark]) -> list[Warned]:
@@ -156,7 +165,15 @@ def chapters(
     def drawn(*names: str) -> list[Block]:
         return [named[name] for name in names if name in named]
 
-    grid = [heat_table(heat), *prose(HEAT_NOTES)] if heat else []
+    grid = (
+        [
+            heat_table(heat),
+            table_of(heat.by_patient, "Test AUROC where every patient weighs the same", named=True),
+            *prose(HEAT_NOTES),
+        ]
+        if heat
+        else []
+    )
     others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
     made = [*drawn("made_cells"), *of("made_cells"), *of("made_quality")]
     found = [

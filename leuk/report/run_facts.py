@@ -6,34 +6,40 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from leuk.config.stored import read_plain
+from leuk.data.labels import Label
 from leuk.errors import StoreError
+from leuk.grid.cell import Cell
 from leuk.grid.record import Record
-from leuk.report.results import Group
+from leuk.report.results import Group, Run
 from leuk.report.sections import Grid, Section
 
 STAGES = ("train", "val", "test")
 
 DATA_NOTES = """\
 Images of each part, and persons: linked subjects are one. Whoever is linked to the test part leaves
-the training part; what was left out is said below."""
+the training part; what was left out is said below. Effective patients: how many equally large
+patients would weigh as unequally as these, (sum n)^2 / (sum n^2) over the images n per patient; a
+dash where neither record nor predictions know."""
 
 TIME_NOTES = """\
 Seconds as the records have them: a stage that found its artefact made has next to none, and cells
 that ran at the same time took less by the clock than together."""
 
 
-def data_section(sweep: Path, records: Sequence[Record]) -> Section:
+def data_section(sweep: Path, records: Sequence[Record], groups: Sequence[Group] = ()) -> Section:
     """Who is in which part, what was left out and added, and what an audit found.
 
     Args:
         sweep: its folder; audits lie in ``<outputs>/data``.
         records: of the sweep.
+        groups: with the predictions, for records from before effective patients were counted.
     """
+    runs = {run.cell: run for group in groups for run in group.runs}
     told = [record for record in records if record.data.get("counts")]
     if not told:
         said = "No record of the sweep says what its data were."
@@ -41,16 +47,19 @@ def data_section(sweep: Path, records: Sequence[Record]) -> Section:
     lines: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for record in told:
         key = (record.cell.split, record.cell.fold, json.dumps(record.data["counts"]))
-        lines.setdefault(key, [_counts(record, stage) for stage in STAGES])
+        lines.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
     table = pd.DataFrame([line for key in sorted(lines) for line in lines[key]])
-    header = ("split", "fold", "part", "leukemic", "healthy", "persons")
+    header = ("split", "fold", "part", "leukemic", "healthy", "persons", *_EFFECTIVE)
     rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
     notes = [*_left_out(told), *_added(told), *_fingerprints(told), *_audits(sweep, told)]
     listed = "\n".join(f"- {text}" for text in notes)
     return Section("data", "Data and split", (Grid(header, tuple(rows)), DATA_NOTES, listed), table)
 
 
-def _counts(record: Record, stage: str) -> dict[str, Any]:
+_EFFECTIVE = {"eff. leukemic patients": Label.ALL, "eff. healthy patients": Label.HEM}
+
+
+def _counts(record: Record, stage: str, runs: Mapping[Cell, Run]) -> dict[str, Any]:
     counts = record.data["counts"].get(stage, {})
     return {
         "split": record.cell.split,
@@ -59,7 +68,25 @@ def _counts(record: Record, stage: str) -> dict[str, Any]:
         "leukemic": counts.get("all", ""),
         "healthy": counts.get("hem", ""),
         "persons": counts.get("subjects", ""),
+        **{
+            f"effective_{label.folder}": _effective(record, stage, label, runs)
+            for label in _EFFECTIVE.values()
+        },
     }
+
+
+def _effective(
+    record: Record, stage: str, label: Label, runs: Mapping[Cell, Run]
+) -> float | Literal["-"]:
+    """Effective patients of a class: of the record, else of the predictions, else a dash."""
+    known = record.data["counts"].get(stage, {}).get(f"effective_{label.folder}")
+    if known is not None:
+        return float(known)
+    run = runs.get(record.cell)
+    if run is None or stage not in ("val", "test"):
+        return "-"
+    part = run.val if stage == "val" else run.test
+    return round(part.sample.effective_subjects_of(label), 2)
 
 
 def _left_out(records: Iterable[Record]) -> list[str]:

@@ -11,6 +11,7 @@ from leuk.report.sections import Grid, Section, interval_text
 
 COLUMNS = {
     "AUROC": "auroc",
+    "AUROC (patients)": "auroc_patients",
     "AUPRC": "auprc",
     "bal. acc.": "balanced_accuracy",
     "sens.": "sensitivity",
@@ -20,6 +21,17 @@ COLUMNS = {
     "MCC": "mcc",
 }
 """Headings of the main columns, and the figures under them; the CSV has every figure."""
+
+PATIENTS = {
+    "AUROC": "auroc_patients",
+    "bal. acc.": "balanced_accuracy_patients",
+    "sens.": "sensitivity_patients",
+    "spec.": "specificity_patients",
+    "bal. acc. (Youden)": "balanced_accuracy_patients@youden",
+    "sens. (Youden)": "sensitivity_patients@youden",
+    "spec. (Youden)": "specificity_patients@youden",
+}
+"""The same where every patient of a class weighs the same."""
 
 CHOSEN = {
     "bal. acc. (Youden)": "balanced_accuracy@youden",
@@ -44,7 +56,13 @@ Test part only. Positive = leukemia (all), so sensitivity is the recall of leuke
 specificity that of healthy ones. Figures are means over folds and seeds, in brackets their 95 %
 interval from {draws} resamples of persons (and of seeds, where there are several), not of cells.
 Decisions at a score of 0.5. F1 macro is the plain mean of both classes' F1, F1 weighted that by
-class size; a precision or F1 of a class that nobody was assigned to counts as 0."""
+class size; a precision or F1 of a class that nobody was assigned to counts as 0. AUROC weighs every
+image the same, AUROC (patients) every patient of a class."""
+
+PATIENT_NOTES = """\
+Each image weighs 1 / (its patient's images of that class), so that every patient of a class weighs
+the same: an estimate for a new patient. The figures above weigh images, so that a patient with most
+images of a class decides them."""
 
 FEWER = """\
 Beyond 60 runs intervals come from fewer than 1,000 resamples, so that the report stays quick."""
@@ -77,11 +95,13 @@ def main_section(
     notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
     shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
     parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, listed(remarks)]
+    if any("auroc_patients" in line.figures for line in shown):
+        parts += ["## Every patient weighs the same", _grid(shown, PATIENTS), PATIENT_NOTES]
     if any("sensitivity@youden" in line.figures for line in shown):
         parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
     if any("brier" in line.figures for line in shown):
         parts += ["## Calibration", _grid(shown, CALIBRATION), CALIBRATION_NOTES]
-    table = pd.DataFrame([_values(line) for line in [*shown, *run_lines(results.records)]])
+    table = pd.DataFrame([_values(line) for line in [*shown, *run_lines(results)]])
     return Section("table", name, tuple(parts), table)
 
 
@@ -89,13 +109,18 @@ def _grid(lines: Iterable[Line], columns: dict[str, str]) -> Grid:
     rows = []
     for line in lines:
         texts = [
-            interval_text(*line.figures[name]) if name in line.figures else ""
+            interval_text(*line.figures[name]) if name in line.figures else _missing(name)
             for name in columns.values()
         ]
         if not line.figures:
             texts[0] = line.note[:60]
         rows.append((line.name, *texts))
     return Grid(("line", *columns), tuple(rows))
+
+
+def _missing(name: str) -> str:
+    """A dash for metrics that records from before them lack."""
+    return "-" if name in PATIENTS.values() else ""
 
 
 def _values(line: Line) -> dict[str, object]:

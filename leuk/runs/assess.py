@@ -96,7 +96,9 @@ def sample_of(data: CNMCDataModule, predictions: Predictions) -> Sample:
 
 def figures_of(sample: Sample, thresholds: Thresholds) -> Figures:
     """Every figure of a sample with its 95 % interval."""
-    values = all_metrics(sample.scores, sample.labels, thresholds, sample.calibrated)
+    values = all_metrics(
+        sample.scores, sample.labels, thresholds, sample.calibrated, sample.subjects
+    )
     return figures(values, bootstrap_intervals(sample, thresholds))
 
 

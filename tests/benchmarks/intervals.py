@@ -1,6 +1,8 @@
 """How often intervals of several kinds hold the truth: what leuk.evaluate.intervals was chosen by.
 
-Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints one line a kind, figure and design.
+Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints one line per kind and design.
+``python tests/benchmarks/intervals.py [SETS] unequal`` does so for test sets with the image counts
+of C-NMC's patients, and counts false positives of the paired comparison of two equal models there.
 """
 
 import sys
@@ -11,11 +13,22 @@ import numpy as np
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from simulated import judged, true_auroc, true_recall
+from simulated import (
+    ALL_IMAGES,
+    HEM_IMAGES,
+    TEST_FOLDS,
+    UNEQUAL_NOISE,
+    judged,
+    true_auroc,
+    true_recall,
+    unequal,
+)
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold
+from leuk.evaluate.intervals import fold_mean
 from leuk.evaluate.resampling import resamples
 from leuk.evaluate.sample import Sample
+from leuk.evaluate.significance import paired_difference
 
 DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]
 """Healthy subjects, leukemic subjects, and the gap between the classes."""
@@ -76,5 +89,49 @@ def main(sets: int) -> None:
             )
 
 
+UNEQUAL = {
+    "pooled": [(HEM_IMAGES, ALL_IMAGES)],
+    "folds": list(TEST_FOLDS),
+    "fold 0": [TEST_FOLDS[0]],
+    "fold 1": [TEST_FOLDS[1]],
+}
+BY_PATIENT = ("auroc", "auroc_patients")
+
+
+def unequal_patients(sets: int, share: float = 0.1) -> None:
+    """Print coverage and false positives with the image counts of C-NMC's patients."""
+    generator = np.random.default_rng(3)
+    for design, folds in UNEQUAL.items():
+        for gap in (1.6, 3.0):
+            held = defaultdict(list)
+            for _ in range(sets):
+                runs = [
+                    (unequal(generator, images, [gap], share, f"{fold}-")[0], {"default": 0.5})
+                    for fold, images in enumerate(folds)
+                ]
+                found = fold_mean(runs, draws=300)
+                for name in BY_PATIENT:
+                    _, low, high = found[name]
+                    held[name].append(low <= true_auroc(gap, UNEQUAL_NOISE) <= high)
+            for name, hits in held.items():
+                print(f"{design:7} gap {gap} {name:15} held {np.mean(hits):.3f}", flush=True)
+        for name in BY_PATIENT:
+            p = []
+            for _ in range(sets):
+                pairs = [
+                    unequal(generator, images, (1.6, 1.6), share, f"{fold}-")
+                    for fold, images in enumerate(folds)
+                ]
+                one = paired_difference(
+                    *zip(*pairs, strict=True), name, draws=200, permutations=200
+                )
+                p.append((one.p_swap, one.p_t, one.p))
+            rates = (np.array(p) <= 0.05).mean(axis=0)
+            print(
+                f"{design:7} {name:15} false positives swap, t, larger {rates.round(3)}", flush=True
+            )
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)
+    sets = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    (unequal_patients if "unequal" in sys.argv else main)(sets)

@@ -12,6 +12,23 @@ SUBJECT, CELL = 0.7, 1.0
 """Spread of the subjects and of the cells of a subject, on the scale of the gap."""
 
 
+HEM_IMAGES = (789, 400, 373, 185, 162, 119, 108, 69, 47, 18, 18)
+"""Images per healthy patient of C-NMC's folds 0 and 1, where linked subjects are one patient."""
+
+ALL_IMAGES = (
+    *(757, 402, 352, 280, 268, 253, 246, 219, 212, 201, 190, 181, 155, 145, 142),
+    *(113, 112, 103, 99, 97, 92, 92, 84, 11, 9),
+)
+"""Images per leukemic patient of the same folds."""
+
+TEST_FOLDS = (
+    ((789, 18, 18), (352, 280, 268, 246, 142, 113, 103, 92, 9)),
+    ((400, 162, 119, 47), (757, 219, 212, 145, 97, 92, 84)),
+    ((373, 185, 108, 69), (402, 253, 201, 190, 181, 155, 112, 99, 11)),
+)
+"""Images per healthy and per leukemic patient of three folds over them."""
+
+
 def true_auroc(gap: float, noise: float = float(np.hypot(SUBJECT, CELL))) -> float:
     """AUROC over all persons there could be, for two normal classes a gap apart."""
     return float(norm.cdf(gap / (noise * np.sqrt(2))))
@@ -96,3 +113,42 @@ def three_folds(
         for pair in judged_by_two(generator, (4, 10), gaps, name=f"{fold}-", seeds=seeds, luck=luck)
     ]
     return [one for one, _ in runs], [other for _, other in runs]
+
+
+def unequal(
+    generator: np.random.Generator,
+    images: tuple[Sequence[int], Sequence[int]],
+    gaps: Sequence[float],
+    share: float = 1.0,
+    name: str = "",
+) -> list[Sample]:
+    """Models on one test set whose patients have these many images.
+
+    Models differ by their gaps and by chance: if the gaps are equal, scores of any patient may be
+    exchanged between models.
+
+    Args:
+        generator: of everything.
+        images: per healthy and per leukemic patient.
+        gaps: of each model.
+        share: of each patient's images, to be quick; at least one remains.
+        name: begins the patients' names.
+    """
+    counts = [max(1, round(share * n)) for n in (*images[0], *images[1])]
+    patients = np.repeat(np.arange(len(counts)), counts)
+    labels = (patients >= len(images[0])).astype(np.int64)
+    shared = generator.normal(0, SHARED, len(counts))[patients]
+    shared += generator.normal(0, SHARED_IMAGE, len(labels))
+    names = np.char.add(name, patients.astype(str))
+    models = []
+    for gap in gaps:
+        own = generator.normal(0, OWN, len(counts))[patients] + generator.normal(
+            0, OWN_IMAGE, len(labels)
+        )
+        models.append(Sample(expit(gap * (labels - 0.5) + shared + own), labels, names))
+    return models
+
+
+SHARED, SHARED_IMAGE, OWN, OWN_IMAGE = 0.5, 0.7, 0.5, 0.7
+UNEQUAL_NOISE = float(np.sqrt(SHARED**2 + SHARED_IMAGE**2 + OWN**2 + OWN_IMAGE**2))
+"""Spread of the scores by :func:`unequal`: of patients and images, shared by models and not."""

@@ -23,6 +23,7 @@ from leuk.runs.assess import (
     assess_area,
     assess_baselines,
     baseline_scores,
+    sample_of,
     save_predictions,
     save_subjects,
 )
@@ -68,7 +69,8 @@ def test_thresholds_and_temperature_come_from_validation(
     assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
     calibrated = apply_temperature(test.scores, found.temperature)
     assert found.temperature > 1
-    expected = all_metrics(test.scores, test.labels, chosen, calibrated)
+    patients = sample_of(data, test).subjects
+    expected = all_metrics(test.scores, test.labels, chosen, calibrated, patients)
     assert {k: v["value"] for k, v in found.metrics["test"].items()} == expected
     # Other test labels change neither.
     turned = Predictions(test.rows, test.scores, 1 - test.labels)

@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def test_augmentations_are_compared_with_none_of_the_same_model() -> None:
     assert found == {
         ("augmentation", "cnn-dcgan-folds - cnn-none-folds"),
         ("model", "vit-none-folds - cnn-none-folds"),
+    }
+
+
+def test_a_family_holds_the_tests_of_one_question() -> None:
+    cells = [
+        replace(CELL, model=model, augmentation=augmentation)
+        for model in ("cnn", "vit", "hybrid", "ensemble")
+        for augmentation in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
+    ]
+    sizes = Counter(family for family, _, _ in planned(empty(*cells)))
+    assert sizes == {
+        "augmentation": 9,  # three GANs, three models
+        "control": 18,  # each minus either control
+        "control_alone": 6,
+        "model": 18,
+        "ensemble": 18,
+        "ensemble_augmentation": 3,
+        "ensemble_control": 6,
+        "ensemble_control_alone": 2,
+        "gan_hybrid": 6,
     }
 
 
@@ -132,6 +153,9 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
     assert one.result.difference == pytest.approx(aurocs[0] - aurocs[1], abs=1e-6)
     assert one.result.low > 0
     assert one.p == pytest.approx(one.result.p)
+    assert one.patients is not None
+    assert one.patients.metric == "auroc_patients"
+    assert one.patients.low < one.patients.difference < one.patients.high
 
 
 def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
@@ -140,6 +164,10 @@ def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
     ps = sorted(c.result.p for c in found if c.result)
     corrected = sorted(c.p for c in found if c.p is not None)
     np.testing.assert_allclose(corrected, np.minimum(1, [2 * ps[0], max(2 * ps[0], ps[1])]))
+    assert [c.tests for c in found] == [2, 2]
+    section = comparisons_section(found)
+    assert "## Each GAN's images minus no augmentation (2 tests)" in section.markdown
+    assert section.table["tests"].tolist() == [2, 2]
 
 
 def test_lines_without_a_common_fold_are_said_to_be_incomparable(tmp_path: Path) -> None:

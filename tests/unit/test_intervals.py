@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
-from simulated import judged, three_folds, true_auroc, true_recall
+from simulated import (
+    ALL_IMAGES,
+    HEM_IMAGES,
+    TEST_FOLDS,
+    UNEQUAL_NOISE,
+    judged,
+    three_folds,
+    true_auroc,
+    true_recall,
+    unequal,
+)
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import binary_calibration_error
 
@@ -16,7 +26,7 @@ from leuk.evaluate.intervals import (
     few_subjects,
     fold_mean,
 )
-from leuk.evaluate.metrics import all_metrics
+from leuk.evaluate.metrics import all_metrics, patient_metrics
 from leuk.evaluate.resampling import resamples
 from leuk.evaluate.subjects import per_subject
 from leuk.evaluate.thresholds import choose_thresholds
@@ -60,6 +70,70 @@ def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
             assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
 
 
+def test_metrics_by_patient_agree_with_scikit_learn(tied: Sample) -> None:
+    """Every image weighs 1 / (its patient's images of its class), times the patient's weight."""
+    images = np.bincount(2 * tied.codes + tied.labels, minlength=18)
+    within = 1 / images[2 * tied.codes + tied.labels]
+    rows = [np.ones(9), *np.random.default_rng(1).uniform(0, 3, (5, 9))]
+    figures, called = tied.reweighted(CUTS), tied.scores >= 0.62
+    for row in rows:
+        weighed = {"sample_weight": within * row[tied.codes]}
+        labels = tied.labels
+        expected = {
+            "auroc_patients": oracle.roc_auc_score(labels, tied.scores, **weighed),
+            "balanced_accuracy_patients@youden": oracle.balanced_accuracy_score(
+                labels, called, **weighed
+            ),
+            "sensitivity_patients@youden": oracle.recall_score(labels, called, **weighed),
+            "specificity_patients": oracle.recall_score(
+                labels, tied.scores >= 0.5, pos_label=0, **weighed
+            ),
+        }
+        together = dict(
+            zip(figures.names, figures.figures(row[None], figures.names)[:, 0], strict=True)
+        )
+        for name, value in expected.items():
+            assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
+            assert together[name] == pytest.approx(value, abs=1e-9), name
+    values = patient_metrics(tied.scores, tied.labels, tied.subjects, CUTS)
+    assert set(values) == set(figures.patient_names)
+    assert values["auroc_patients"] == pytest.approx(
+        oracle.roc_auc_score(tied.labels, tied.scores, sample_weight=within)
+    )
+
+
+def test_intervals_hold_the_truth_with_the_image_counts_of_real_patients() -> None:
+    """Of 0.95, at least 0.92: three patients with 789, 18 and 18 healthy images, and eleven."""
+    generator = np.random.default_rng(0)
+    truth = true_auroc(3.0, UNEQUAL_NOISE)
+    hits: dict[str, list[bool]] = {"auroc": [], "auroc_patients": []}
+    for images in (TEST_FOLDS[0], (HEM_IMAGES, ALL_IMAGES)):
+        for _ in range(200):
+            (sample,) = unequal(generator, images, [3.0], share=0.1)
+            intervals = bootstrap_intervals(sample, HALF, draws=200)
+            for name, found in hits.items():
+                found.append(intervals[name][0] <= truth <= intervals[name][1])
+    shares = {name: np.mean(found) for name, found in hits.items()}
+    assert all(0.92 <= share <= 0.985 for share in shares.values()), shares
+
+
+def test_few_subjects_are_counted_by_their_images() -> None:
+    generator = np.random.default_rng(0)
+    (sample,) = unequal(generator, ((789, *[18] * 9), [50] * 9), [1.6])
+    text = few_subjects(sample)
+    assert text is not None
+    assert text.startswith("only 1.4 effective healthy subjects (of 10): intervals are wide")
+
+
+def test_freedom_is_by_effective_subjects_unless_they_weigh_the_same() -> None:
+    values = np.random.default_rng(0).normal(size=4)
+    images = np.array([300, 100, 100, 100])
+    bootstrap = Bootstrap([Fold(["run"], [np.arange(4)], 4, images)], 50, 0)
+    for equal, freedom in ((False, 600**2 / (300**2 + 3 * 100**2) - 1), (True, 3)):
+        found = bootstrap.estimate(lambda _, weights: weights @ values / 4, equal)
+        assert found.freedom == pytest.approx(freedom)
+
+
 def test_what_is_remembered_cannot_be_changed(tied: Sample) -> None:
     figures, weights = tied.reweighted(HALF), np.ones((1, 9))
     for found in (figures.auroc(weights), figures.auroc(weights)):
@@ -74,7 +148,8 @@ def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
         tied.scores[repeated], tied.labels[repeated], CUTS, tied.scores[repeated] ** 2
     )
     figures = tied.reweighted(CUTS)
-    assert set(figures.names) == set(expected)
+    # Repeated images leave the weight of a patient as it is.
+    assert set(figures.names) - set(figures.patient_names) == set(expected)
     for name, value in expected.items():
         found = figures.figure(name, weights.astype(np.float64))
         assert found[0] == pytest.approx(value, abs=1e-6), name
@@ -95,7 +170,7 @@ def test_unknown_figures_are_named(tied: Sample) -> None:
 
 def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:
     thresholds = choose_thresholds(tied.scores, tied.labels, tied.subjects)
-    values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated)
+    values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated, tied.subjects)
     intervals = bootstrap_intervals(tied, thresholds, draws=200)
     assert set(intervals) == set(values)
     for name, (low, high) in intervals.items():
@@ -161,8 +236,8 @@ def test_three_healthy_subjects_still_hold_the_truth_often_and_say_so() -> None:
     shares = held(samples)
     assert all(0.86 <= share <= 0.99 for share in shares.values()), shares
     assert few_subjects(samples[0]) == (
-        "only 3 healthy subjects: intervals are wide and still hold the true figure less often "
-        "than they say"
+        "only 3.0 effective healthy subjects (of 3): intervals are wide and still hold the true "
+        "figure less often than they say"
     )
 
 
@@ -171,7 +246,9 @@ def test_few_subjects_are_said_of_either_class() -> None:
     assert few_subjects(judged(generator, 6, 6, 2, 1.0)) is None
     both = few_subjects(judged(generator, 2, 3, 2, 1.0))
     assert both is not None
-    assert both.startswith("only 2 healthy subjects and 3 leukemic subjects")
+    assert both.startswith(
+        "only 2.0 effective healthy subjects (of 2) and 3.0 effective leukemic subjects (of 3)"
+    )
     one = few_subjects(judged(generator, 1, 9, 4, 1.0))
     assert one is not None
     assert "cannot be told from one" in one
@@ -182,7 +259,10 @@ def test_mean_of_folds_is_the_mean_of_their_figures() -> None:
     samples = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
     runs = [(sample, {"default": 0.5, "youden": 0.4 + 0.1 * i}) for i, sample in enumerate(samples)]
     pooled = fold_mean(runs, draws=200)
-    each = [all_metrics(sample.scores, sample.labels, cuts) for sample, cuts in runs]
+    each = [
+        all_metrics(sample.scores, sample.labels, cuts, patients=sample.subjects)
+        for sample, cuts in runs
+    ]
     for name, (value, low, high) in pooled.items():
         assert value == pytest.approx(np.mean([figures[name] for figures in each]), abs=1e-6)
         assert low < value < high

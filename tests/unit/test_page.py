@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from sweeps import CELL, predictions, write_run
 
+from leuk.data.labels import Label
 from leuk.errors import StoreError
 from leuk.grid.record import Record
 from leuk.report.explained import explained_pictures
@@ -120,7 +121,7 @@ def test_the_first_screen_warns_before_the_tables(page: Page) -> None:
         "4 of 5 cells complete",
         "1 failed",
         "LEAKY: persons may be in two parts",
-        "only 3 healthy subjects",
+        "only 3.0 effective healthy subjects (of 3)",
         "gradcam: 2 of 16 maps are degenerate",
         "vit-none-folds-s0: failed",
         "vit-dcgan-folds-s0: no record.json",
@@ -224,6 +225,15 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
     assert re.search(r"torch +\| +1.0 \| +2 \|", run)
     assert re.search(r"fit +\| +3 \| +60 s \| +60 s \| +3.0 min", run)
     assert of_data.table["leukemic"].tolist()[0] == 9
+    # Records from before effective patients were counted: the predictions know val and test.
+    assert of_data.table["effective_hem"].tolist()[:3] == ["-", "-", "-"]
+    of_data = data_section(sweep, records, read_results(sweep).groups)
+    known = read_results(sweep).groups[0].runs[0]
+    assert of_data.table["effective_hem"].tolist()[:3] == [
+        "-",
+        pytest.approx(known.val.sample.effective_subjects_of(Label.HEM), abs=0.01),
+        pytest.approx(known.test.sample.effective_subjects_of(Label.HEM), abs=0.01),
+    ]
     for words in (
         "folds, fold 0: 7 left out of train: same person in test",
         "oversample (folds, fold 0): 4 hem cells repeated",

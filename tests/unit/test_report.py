@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_sweep
 
 from leuk.errors import StoreError
@@ -86,7 +87,8 @@ def test_a_line_not_above_the_area_alone_is_remarked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("healthy", "warned"), [(3, True), (8, False)])
 def test_few_persons_are_warned_of(tmp_path: Path, healthy: int, warned: bool) -> None:
     write_sweep(tmp_path, [CELL], healthy=healthy)
-    assert ("only 3 healthy subjects" in write_report(tmp_path)) is warned
+    text = "only 3.0 effective healthy subjects (of 3)"
+    assert (text in write_report(tmp_path)) is warned
 
 
 def test_persons_of_folds_are_counted_together(tmp_path: Path) -> None:
@@ -345,3 +347,23 @@ def test_numbers_as_they_are_read() -> None:
 def test_empty_sweep(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
+
+
+def test_metrics_by_patient_stand_beside_those_by_image(tmp_path: Path) -> None:
+    """Records from before them get theirs from the predictions."""
+    table = predictions(CELL)
+    write_run(tmp_path, CELL, table)
+    assert "auroc_patients" not in read_results(tmp_path).records[0].metrics["test"]
+    text = write_report(tmp_path)
+    assert "AUROC (patients)" in text
+    assert "## Every patient weighs the same" in text
+    test = table.query("part == 'test'")
+    images = test.groupby(["label", "group"])["path"].transform("size")
+    expected = roc_auc_score(test["label"], test["score"], sample_weight=1 / images)
+    rows = pd.read_csv(tmp_path / "report/table.csv").set_index("kind")
+    for kind in ("group", "run"):
+        assert rows.loc[kind, "auroc_patients"] == pytest.approx(expected)
+    group = rows.loc["group"]
+    assert group["auroc_patients_low"] < expected < group["auroc_patients_high"]
+    grid = pd.read_csv(tmp_path / "report/grid.csv")
+    assert grid["none_patients"].tolist() == pytest.approx([expected])

@@ -1,11 +1,20 @@
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
-from simulated import PAIR_NOISE, judged_by_two, three_folds, true_auroc
+from scipy.special import expit
+from simulated import (
+    ALL_IMAGES,
+    HEM_IMAGES,
+    PAIR_NOISE,
+    TEST_FOLDS,
+    judged_by_two,
+    three_folds,
+    true_auroc,
+    unequal,
+)
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from leuk.evaluate.intervals import Sample
@@ -42,6 +51,27 @@ def test_equal_models_are_seldom_called_different(metric: str) -> None:
     found = differences(300, (1.6, 1.6), metric=metric)
     assert 0.01 <= rejected(found) <= 0.08
     assert 0.91 <= covered(found, 0.0) <= 0.99
+
+
+@pytest.mark.parametrize("metric", ["auroc", "auroc_patients"])
+@pytest.mark.parametrize("folds", [[(HEM_IMAGES, ALL_IMAGES)], TEST_FOLDS])
+def test_equal_models_are_seldom_called_different_on_unequal_patients(
+    metric: str, folds: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> None:
+    """Swapping ranks instead of scores would call 9 to 12 % of these different."""
+    generator = np.random.default_rng(7)
+    found = []
+    for _ in range(250):
+        pairs = [
+            unequal(generator, images, (1.6, 1.6), share=0.1, name=f"{fold}-")
+            for fold, images in enumerate(folds)
+        ]
+        first, second = zip(*pairs, strict=True)
+        found.append(paired_difference(first, second, metric, draws=150, permutations=150))
+    assert rejected(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(found))
+    assert all(one.p == max(one.p_swap, one.p_t) for one in found)
+    assert any(one.p_swap < one.p_t for one in found)
+    assert any(one.p_swap > one.p_t for one in found)
 
 
 def test_lucky_seeds_are_seldom_called_a_difference() -> None:
@@ -84,7 +114,12 @@ def test_the_second_model_s_figure_minus_the_first_s() -> None:
     back = paired_difference(second, first)
     assert back.difference == pytest.approx(-found.difference)
     assert back == replace(
-        found, difference=back.difference, low=back.low, high=back.high, p=back.p
+        found,
+        difference=back.difference,
+        low=back.low,
+        high=back.high,
+        p=back.p,
+        p_swap=back.p_swap,
     )
 
 
@@ -104,16 +139,30 @@ def test_seeds_are_meant_before_folds() -> None:
     assert (found.folds, found.runs) == (2, 4)
 
 
+def auroc_patients(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Of five patients, the first with thirteen images."""
+    weights = 1 / np.repeat(IMAGES, IMAGES)
+    return float(roc_auc_score(labels, scores, sample_weight=weights))
+
+
+IMAGES = (13, 5, 5, 4, 3)
+
+
 @pytest.mark.parametrize(
-    ("metric", "figure"), [("auroc", roc_auc_score), ("auprc", average_precision_score)]
+    ("metric", "figure"),
+    [
+        ("auroc", roc_auc_score),
+        ("auroc_patients", auroc_patients),
+        ("auprc", average_precision_score),
+    ],
 )
 def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) -> None:
     """Five subjects can be swapped in 32 ways, which can be counted one by one."""
     generator = np.random.default_rng(2)
-    subjects = np.repeat(np.arange(5), 6)
+    subjects = np.repeat(np.arange(5), IMAGES)
     labels = (subjects >= 2).astype(np.int64)
     noise = generator.normal(size=(2, 30)) + np.array([[0.3], [1.2]]) * labels
-    one, other = (stats.rankdata(column) / 31 for column in noise)
+    one, other = expit(noise[0]), expit(2 * noise[1])
     found = []
     for swap in itertools.product([False, True], repeat=5):
         swapped = np.asarray(swap)[subjects]
@@ -125,7 +174,7 @@ def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) 
         [Sample(one, labels, names)], [Sample(other, labels, names)], metric, permutations=20_000
     )
     assert difference.difference == pytest.approx(found[0], abs=1e-6)
-    assert difference.p == pytest.approx(exact, abs=0.015)
+    assert difference.p_swap == pytest.approx(exact, abs=0.015)
 
 
 @pytest.mark.parametrize("metric", ["auroc", "auprc"])
