@@ -117,13 +117,14 @@ def copied(made: Images, train: Images) -> npt.NDArray[np.bool_]:
         _shrunk(made, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)], True
     )
     limit = _COPY * shrunk[0].numel() ** 0.5
-    return np.minimum(in_place.distances, moved.distances) <= limit
+    found: npt.NDArray[np.bool_] = np.minimum(in_place.distances, moved.distances) <= limit
+    return found
 
 
 def _aligned(images: Images) -> Images:
     """Images with the lit pixels moved into the upper left corner."""
-    lit = (images > _DARK).any(axis=3)
-    downs, rights = lit.any(axis=2).argmax(axis=1), lit.any(axis=1).argmax(axis=1)
+    lit = images.max(axis=3) > _DARK
+    downs, rights = (np.argmax(np.any(lit, axis=axis), axis=1) for axis in (2, 1))
     moved = np.empty_like(images)
     for target, image, down, right in zip(moved, images, downs, rights, strict=True):
         target[:] = np.roll(image, (-down, -right), axis=(0, 1))

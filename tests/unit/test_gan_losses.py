@@ -342,14 +342,14 @@ class TestAverage:
     def test_moves_by_its_decay_after_each_generator_update(
         self, name: str, tmp_path: Path
     ) -> None:
-        """Decay min(0.25, (1 + n) / (10 + n)) at update n: 2/11, then 0.25."""
+        """Decay min(0.2, (1 + n) / (10 + n)) at update n: 2/11, then 0.2."""
         torch.manual_seed(0)
-        fitting = Fitting(1e-2, opponent_steps=2, average=0.25, updates=2)
+        fitting = Fitting(1e-2, opponent_steps=2, average=0.2, updates=2)
         gan = small(name, fitting=fitting)
         assert gan.averaged is not None
         key = next(key for key, _ in gan.generator.named_parameters())
         expected = gan.generator.state_dict()[key].numpy().copy()
-        decays = iter((2 / 11, 0.25))
+        decays = iter((2 / 11, 0.2))
 
         class Follow(Callback):
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
