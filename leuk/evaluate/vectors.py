@@ -43,9 +43,9 @@ def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Intege
     Raises:
         ValueError: scores outside [0, 1], other lengths, or only one class.
     """
-    # Columns of a table may be read-only, of which torch warns.
-    checked = np.require(np.asarray(scores), np.float64, "W")
-    truth = np.require(np.asarray(labels), np.int64, "W")
+    # Columns of a table may be read-only or strided, of which torch warns.
+    checked = np.require(np.asarray(scores), np.float64, ["C", "W"])
+    truth = np.require(np.asarray(labels), np.int64, ["C", "W"])
     if checked.ndim != 1 or checked.shape != truth.shape:
         raise ValueError(f"scores {checked.shape} and labels {truth.shape} must be two columns")
     if not ((checked >= 0) & (checked <= 1)).all():

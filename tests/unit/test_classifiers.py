@@ -27,7 +27,10 @@ SMALL: dict[str, Classifier] = {
     "vit-modern": ViT(
         resolution=32, patch=8, hidden=8, norm="pre", stem="conv", drop_path=0.2, **TOKENS
     ),
-    "vit-attention": ViT(resolution=32, patch=8, hidden=8, attention_loss=1.0, **TOKENS),
+    # PyTorch's first weights: with Keras's smaller ones some maps are negative everywhere.
+    "vit-attention": ViT(
+        resolution=32, patch=8, hidden=8, attention_loss=1.0, stack="torch", **TOKENS
+    ),
     "vit-prototype": ViT(resolution=32, patch=8, head="prototype", **TOKENS),
     "hybrid": Hybrid(hidden=(12, 8), **MAP),
     "hybrid-attention": Hybrid(hidden=(8,), fusion="attention", norm="pre", **MAP),

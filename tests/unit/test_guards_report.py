@@ -103,9 +103,10 @@ def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Re
         sick = test["label"] == 1
         assert line.figures[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
         assert line.figures[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
-    (run,) = run_lines(
-        [replace(results.records[0], metrics={"test": figures({"mcc": 0.5}, {"mcc": (0.4, 0.7)})})]
-    )
+    metrics = {"test": figures({"mcc": 0.5}, {"mcc": (0.4, 0.7)})}
+    record = replace(results.records[0], metrics=metrics)
+    without_predictions = replace(group, records=(record,), runs=())
+    (run,) = run_lines(replace(results, groups=(without_predictions,)))
     assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
 
 

@@ -42,7 +42,7 @@ def build(form: str) -> Classifier:
     if form != "vit":
         pool: Pool = "average" if form == "cnn_average" else "flatten"
         return CNN(resolution=32, widths=(8, 16), hidden=32, pool=pool)
-    return ViT(resolution=32, patch=8, width=32, depth=2, heads=2, mlp=64, hidden=32)
+    return ViT(resolution=32, patch=8, width=32, depth=2, heads=2, mlp=64, hidden=32, stack="torch")
 
 
 @pytest.fixture(scope="module")
