@@ -359,8 +359,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
     ],
     ("data/effective.py", "effective guards_data"): [
-        ("images.sum() ** 2 / (images**2).sum()", "images.sum() / (images**2).sum()"),
-        ("images.sum() ** 2 / (images**2).sum()) if len", "len(images)) if len"),
+        ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
+        ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
     ],
     ("data/labels.py", "guards_data"): [
         ("HEM = 0", "HEM = 2"),

@@ -155,7 +155,7 @@ _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "fc_norm.", "dino_head.",
 
 
 def _unwrapped(given: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    """Drop wrappers from the names while that makes more of them match."""
+    """Drop wrappers from the names until one of them matches or none is left."""
     while not own & set(given):
         for wrapper in _WRAPPERS:
             inner = {

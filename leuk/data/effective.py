@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 FEWEST = 3.0
@@ -22,5 +23,10 @@ def effective_patients(patients: Iterable[Hashable]) -> float:
     Returns:
         ``(sum n)^2 / sum n^2`` over the images ``n`` per patient; 0 without images.
     """
-    images = pd.Series(list(patients)).value_counts().to_numpy(np.float64)
-    return float(images.sum() ** 2 / (images**2).sum()) if len(images) else 0.0
+    return effective_number(pd.Series(list(patients)).value_counts().to_numpy())
+
+
+def effective_number(images: npt.NDArray[np.integer]) -> float:
+    """:func:`effective_patients` from the images per patient ``(P,)``."""
+    counts = images.astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0

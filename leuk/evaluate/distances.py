@@ -141,10 +141,7 @@ def kernel_distance(
     x, y = made.numpy(), real.numpy()
     kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
     distance = _mmd2(*kernels)
-    patients = [
-        np.arange(len(images)) if names is None else np.unique(names, return_inverse=True)[1]
-        for images, names in ((x, made_patients), (y, real_patients))
-    ]
+    patients = [patient_numbers(made_patients, len(x)), patient_numbers(real_patients, len(y))]
     if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
         return distance, None
     generator = np.random.default_rng(seed)
@@ -156,6 +153,16 @@ def kernel_distance(
         chosen = (np.ix_(i, i), np.ix_(i, j), np.ix_(j, j))
         halves.append(_mmd2(*(kernel[rows] for kernel, rows in zip(kernels, chosen, strict=True))))
     return distance, float(np.std(halves))
+
+
+def patient_numbers(patients: Patients | None, count: int) -> npt.NDArray[np.int64]:
+    """Number of each image's patient ``(N,)``, from 0.
+
+    Args:
+        patients: ``(N,)``; None where each of the images is independent.
+        count: N.
+    """
+    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
 
 
 def _mmd2(within: Floats, across: Floats, other: Floats) -> float:

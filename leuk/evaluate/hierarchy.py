@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
+from leuk.data.effective import effective_number
 from leuk.evaluate.resampling import left_out, resamples
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Flags, Floats, Integers
@@ -45,8 +46,7 @@ class Fold(Generic[Run]):
         """Effective number of the members of a stratum, by their images."""
         if self.images is None:
             return float(len(members))
-        images = self.images[members].astype(np.float64)
-        return float(images.sum() ** 2 / (images**2).sum())
+        return effective_number(self.images[members])
 
 
 @dataclass(frozen=True)

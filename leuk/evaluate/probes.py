@@ -12,7 +12,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leuk.evaluate.distances import Patients
+from leuk.evaluate.distances import Patients, patient_numbers
 from leuk.evaluate.features import Features
 
 _FOLDS = 5
@@ -48,10 +48,7 @@ def telling_apart(
         0.5 when they cannot be told apart, 1 when always. None with a set of one patient.
     """
     features, labels = _stacked(made, real)
-    codes = [
-        np.arange(len(cells)) if names is None else np.unique(names, return_inverse=True)[1]
-        for cells, names in ((made, made_patients), (real, real_patients))
-    ]
+    codes = [patient_numbers(made_patients, len(made)), patient_numbers(real_patients, len(real))]
     count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
     if count < 2:
         return None

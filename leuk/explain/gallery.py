@@ -37,7 +37,7 @@ def draw_all(
         _one_method(folder / f"{name}.png", name, cohort, maps, title)
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     pictures = save_panels(folder, cohort, drawn, title)
-    words = f"{title}\naverage maps of {sampled(cohort)}, by outcome"
+    words = f"{title}\naverage maps per outcome of {sampled(cohort)}"
     save_cohort(folder / "cohort.png", cohort, found, words)
     return [*pictures, "cohort.png", *_of_the_thesis(folder, title, classifier, cohort, found)]
 
