@@ -1,9 +1,9 @@
 #!/bin/sh
-# The image's own steps, what changes least first, so that a layer is made again only when it must:
+# Build steps of the image. The steps that change least come first, so that Docker reuses their layers:
 #   install.sh system   compiler, Python where there is none, user, folders; as root, on Debian
-#   install.sh wheels   the environment and all that leuk depends on, from pyproject.toml alone
-#   install.sh leuk     leuk itself, from the source around this script
-# Settings: EXTRAS, extras of leuk by comma; TORCH_INDEX, where PyTorch comes from if not from PyPI.
+#   install.sh wheels   the environment and leuk's dependencies; reads only pyproject.toml
+#   install.sh leuk     leuk itself, from the checkout that contains this script
+# Variables: EXTRAS, comma-separated extras of leuk; TORCH_INDEX, package index of PyTorch if not PyPI.
 set -eu
 
 source=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,13 +12,13 @@ venv=/opt/leuk
 install_system() {
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -q
-  # torch.compile compiles C++ on a CPU and C on a GPU, both against Python's headers.
+  # torch.compile needs a C++ compiler on a CPU, a C compiler on a GPU, and Python's headers.
   apt-get install -q -y --no-install-recommends g++
   command -v python3 >/dev/null ||
     apt-get install -q -y --no-install-recommends python3 python3-venv python3-dev
   rm -rf /var/lib/apt/lists/*
   useradd --uid 1000 --create-home leuk
-  # Whoever calls: a container may run as any user, who has no home of their own.
+  # Writable for every user: a container may run as a user without a home.
   mkdir -p /home/leuk/.cache /work/outputs
   chmod 1777 /home/leuk /home/leuk/.cache /work /work/outputs
 }

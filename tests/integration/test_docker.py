@@ -47,8 +47,8 @@ def test_what_changes_least_comes_first() -> None:
         if word in ("RUN", "COPY")
     ]
     assert order == [
-        "docker/install.sh", "system", "pyproject.toml", "wheels", "README.md", "conf", "leuk",
-        "leuk",
+        "docker/install.sh", "system", "pyproject.toml", "wheels", "LICENSE", "README.md", "conf",
+        "leuk", "leuk",
     ]  # fmt: skip
     for word, rest in instructions():
         assert word != "RUN" or rest.startswith("/src/docker/install.sh ")

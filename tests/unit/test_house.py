@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TOP = {"pyproject.toml", "README.md", "conf", "leuk", "tests", "outputs", "docker"}
+TOP = {"LICENSE", "README.md", "conf", "docker", "leuk", "outputs", "pyproject.toml", "tests"}
 
 
 def commands(text: str) -> list[str]:
