@@ -135,7 +135,7 @@ def test_damaged_gan_is_noticed_and_made_again(
     content[len(content) // 2] ^= 255  # of the same size
     path.write_bytes(content)
     assert leuk("synthesize", *SIDE, "name=two") == 0
-    assert "damaged or incomplete; making it again" in capsys.readouterr().out
+    assert "damaged or incomplete; building it again" in capsys.readouterr().out
     for key, value in weights(tmp_path).items():
         assert torch.equal(value, before[key]), key
 

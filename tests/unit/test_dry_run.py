@@ -134,7 +134,7 @@ def test_artefacts_are_found_and_not_made(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "content").write_text("made")
 
-    with only_found(), pytest.raises(NotMadeError, match="not made yet"):
+    with only_found(), pytest.raises(NotMadeError, match="not built yet"):
         make_once(tmp_path, "thing", {}, build)
     assert not list(tmp_path.iterdir())
     folder = make_once(tmp_path, "thing", {}, build)
