@@ -552,9 +552,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('not in ("augmentation", "total")', 'not in ("total",)'),
         ("(longer - 1.0)", "longer"),
         ('record.status == "complete"', 'record.status == "failed"'),
-        ('_at(cell, "fit", "epochs") / _at(one, "fit", "epochs")', "1.0"),
+        ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
         ("and WENT_ON not in record.warnings", ""),
-        ("bool(one.explanations) == explained", "True"),
+        ("bool(past.explanations) == explained", "True"),
     ],
     ("grid/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
