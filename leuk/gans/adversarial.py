@@ -82,6 +82,8 @@ class Adversarial(LightningModule, ABC):
     """
 
     OPPONENT: ClassVar[str] = "discriminator"
+    """Name of the attribute that holds the adversary."""
+
     CONDITIONAL: ClassVar[bool] = False
     """True if one GAN generates images of both classes."""
 
