@@ -552,9 +552,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('not in ("augmentation", "total")', 'not in ("total",)'),
         ("(longer - 1.0)", "longer"),
         ('record.status == "complete"', 'record.status == "failed"'),
-        ('_at(cell, "fit", "epochs") / _at(one, "fit", "epochs")', "1.0"),
+        ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
         ("and WENT_ON not in record.warnings", ""),
-        ("bool(one.explanations) == explained", "True"),
+        ("bool(past.explanations) == explained", "True"),
     ],
     ("grid/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
@@ -703,18 +703,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "return F.one_hot(1 - labels, _CLASSES).float()",
         ),
         (
-            "F.relu(1 - of_real).mean() + F.relu(1 + of_made).mean()",
-            "F.relu(1 + of_real).mean() + F.relu(1 - of_made).mean()",
+            "F.relu(1 - of_real).mean() + F.relu(1 + of_synthetic).mean()",
+            "F.relu(1 + of_real).mean() + F.relu(1 - of_synthetic).mean()",
         ),
         (
-            "cross_entropy(of_real, 1) + cross_entropy(of_made, 0)",
-            "cross_entropy(of_real, 0) + cross_entropy(of_made, 1)",
+            "cross_entropy(of_real, 1) + cross_entropy(of_synthetic, 0)",
+            "cross_entropy(of_real, 0) + cross_entropy(of_synthetic, 1)",
         ),
         (
-            "-judged.mean() if self.projects else cross_entropy(judged, 1)",
-            "judged.mean() if self.projects else cross_entropy(judged, 1)",
+            "-scores.mean() if self.projects else cross_entropy(scores, 1)",
+            "scores.mean() if self.projects else cross_entropy(scores, 1)",
         ),
-        ("else cross_entropy(judged, 1)", "else cross_entropy(judged, 0)"),
+        ("else cross_entropy(scores, 1)", "else cross_entropy(scores, 0)"),
         ("self.score(features) + matching", "self.score(features)"),
         (
             "Fitting(2e-4, 5e-5, clip=1.0, generator_steps=2)",
@@ -723,10 +723,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("gans/dcgan.py", "gan*"): [
         (
-            "cross_entropy(self.judge(real, labels), 1)",
-            "cross_entropy(self.judge(real, labels), 0)",
+            "cross_entropy(self.score(real, labels), 1)",
+            "cross_entropy(self.score(real, labels), 0)",
         ),
-        ("return cross_entropy(judged, 1)", "return -cross_entropy(judged, 0)"),
+        ("return cross_entropy(scores, 1)", "return -cross_entropy(scores, 0)"),
         ("LeakyReLU(0.3, dropout)", "LeakyReLU(0.2, dropout)"),
         ("Fitting(opponent_rate=2e-4, clip=1.5)", "Fitting(opponent_rate=2e-4)"),
         ("if self.r1 and self.done_", "if False and self.done_"),
@@ -744,27 +744,30 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("nn.init.normal_(layer.weight, 0.0, 0.02)", "nn.init.normal_(layer.weight, 0.0, 0.2)"),
     ],
     ("gans/penalties.py", "gan*"): [
-        ("between = made + shares * (real - made)", "between = real"),
+        ("between = synthetic + shares * (real - synthetic)", "between = real"),
         (".sqrt() - 1).square().mean()", ".sqrt()).square().mean()"),
         (
-            "return _norms_squared(judge, real).mean() / 2",
-            "return _norms_squared(judge, real).mean()",
+            "return _norms_squared(discriminator, real).mean() / 2",
+            "return _norms_squared(discriminator, real).mean()",
         ),
         ("create_graph=True", "create_graph=False"),
         ("square().sum(dim=(1, 2, 3))", "square().mean(dim=(1, 2, 3))"),
     ],
     ("gans/wgan.py", "gan*"): [
         (
-            "distance: Tensor = of_real.mean() - of_made.mean()",
-            "distance: Tensor = of_made.mean() - of_real.mean()",
+            "distance: Tensor = of_real.mean() - of_synthetic.mean()",
+            "distance: Tensor = of_synthetic.mean() - of_real.mean()",
         ),
         ("return drift + self.penalty * slope - distance", "return drift - distance"),
         (
             "return drift + self.penalty * slope - distance",
             "return self.penalty * slope - distance",
         ),
-        ("real, made = self.seen(real), self.seen(made)", "made = self.seen(made)"),
-        ("return -judged.mean()", "return judged.mean()"),
+        (
+            "real, synthetic = self.augmented(real), self.augmented(synthetic)",
+            "synthetic = self.augmented(synthetic)",
+        ),
+        ("return -scores.mean()", "return scores.mean()"),
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(opponent_steps=5)", "Fitting(opponent_steps=1)"),
     ],
@@ -823,7 +826,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return last[-2]", "return last[0]"),
     ],
     ("classifiers/encoder.py", "vit classifiers gradcam"): [
-        ("asking = asking + self.drop_path(attended)", "asking = self.drop_path(attended)"),
+        ("queries = queries + self.drop_path(attended)", "queries = self.drop_path(attended)"),
         ("attention[:, :, 0, 1:] for attention", "attention[:, :, 1:, 0] for attention"),
         ("return 1 - F.avg_pool2d(lit, patch, stride)", "return F.avg_pool2d(lit, patch, stride)"),
         ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
@@ -863,7 +866,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "Group(backbone, scale=self.backbone_rate)",
         ),
         ("antialias=smaller", "antialias=False"),
-        ("seen = self.normalised(images)", "seen = images"),
+        ("inputs = self.normalised(images)", "inputs = images"),
         ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
     ],
     ("classifiers/prototypes.py", "prototypes"): [
@@ -875,7 +878,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
         ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
         ("nearer = other.distances < self.distances", "nearer = other.distances > self.distances"),
-        ("labels, class_weights) + self._few()", "labels) + self._few()"),
+        ("labels, class_weights) + self._sparsity()", "labels) + self._sparsity()"),
         ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
         ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
         (

@@ -1,1 +1,1 @@
-"""The classifiers, all under one contract."""
+"""The classifiers and their common base class."""

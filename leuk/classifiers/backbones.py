@@ -1,4 +1,4 @@
-"""Networks of timm without their heads, with weights from its hub, a file or a Python package."""
+"""timm networks without their heads, with weights from timm's hub, a file or a Python package."""
 
 import logging
 from pathlib import Path
@@ -16,38 +16,38 @@ from leuk.evaluate.lite0 import NAME, lite0_file, lite0_network
 log = logging.getLogger(__name__)
 
 HUB = "imagenet"
-"""Weights that timm's hub has for a network."""
+"""Pretrained weights from timm's hub."""
 
 PACKAGE = "lite0-package"
-"""Weights of EfficientNet-lite0 from a Python package."""
+"""Pretrained weights of EfficientNet-lite0 from a Python package."""
 
 RANDOM = "none"
-"""Weights as they are initialised."""
+"""Random initial weights."""
 
 
 def build_backbone(name: str, weights: str, side: int) -> nn.Module:
-    """A network of timm without its head.
+    """Build a timm network without its head.
 
-    Under ``torch.device("meta")`` nothing is read or downloaded, but a file or package that is
-    missing is found.
+    Under ``torch.device("meta")`` no weights are read or downloaded, but a missing file or package
+    is reported.
 
     Args:
-        name: in timm, with or without the tag of its weights.
-        weights: :data:`HUB`, :data:`PACKAGE`, :data:`RANDOM`, or the file of a state dict.
-        side: pixels a side of its images.
+        name: timm's name of the network, with or without the tag of its weights.
+        weights: :data:`HUB`, :data:`PACKAGE`, :data:`RANDOM`, or the path of a state dict.
+        side: side of the input images in pixels.
 
     Raises:
-        ConfigError: a network that there is not or that cannot take such images; weights that are
-            missing, cannot be read, or are another network's.
+        ConfigError: timm has no such network, or the network cannot take images of this size; the
+            weights are missing, unreadable, or belong to another network.
     """
     if not timm.is_model(name):
         match = nearest(name, timm.list_models())
-        known = f"did you mean {match}?" if match else "timm.list_models() lists those there are"
-        raise ConfigError(f"model.backbone={name}: no network of timm; {known}")
+        hint = f"did you mean {match}?" if match else "timm.list_models() lists the names"
+        raise ConfigError(f"model.backbone={name}: timm has no such network; {hint}")
     if weights == PACKAGE and name != NAME:
         raise ConfigError(
-            f"model.weights={PACKAGE}: they are of {NAME} and not of {name}; set "
-            f"model.weights={HUB} or the file of its weights"
+            f"model.weights={PACKAGE}: these are weights of {NAME}, not of {name}; set "
+            f"model.weights={HUB} or model.weights=FILE"
         )
     file = _file(weights)
     network = _create(name, side, pretrained=False)
@@ -56,13 +56,13 @@ def build_backbone(name: str, weights: str, side: int) -> nn.Module:
             network = _create(name, side, pretrained=True)
         elif weights == PACKAGE:
             assert file is not None
-            _take(network, lite0_network(file, "model.weights").state_dict(), weights)
+            _load(network, lite0_network(file, "model.weights").state_dict(), weights)
         elif file is not None:
-            _take(network, _read(file), weights)
+            _load(network, _read(file), weights)
     for module in network.modules():
-        # An explanation method needs what goes into an activation.
+        # Explanation methods need the input of an activation, which in-place ones overwrite.
         if hasattr(module, "inplace"):
-            setattr(module, "inplace", False)  # noqa: B010 - mypy takes it for a tensor
+            setattr(module, "inplace", False)  # noqa: B010 - mypy infers a tensor
     return network
 
 
@@ -74,7 +74,7 @@ def _file(weights: str) -> Path | None:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"model.weights={weights}: no such file; name one, or {HUB}, {PACKAGE} or {RANDOM}"
+            f"model.weights={weights}: no such file; set a file, {HUB}, {PACKAGE} or {RANDOM}"
         )
     return path
 
@@ -86,12 +86,12 @@ def _create(name: str, side: int, pretrained: bool) -> nn.Module:
         size = {"img_size": side}
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=0, **size)
-    except Exception as error:  # whatever a hub, a cache or one of 1,000 constructors raises
+    except Exception as error:  # the hub, its cache and 1,000 constructors raise many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if pretrained:
             raise ConfigError(
-                f"model.weights={HUB}: timm's hub gave none for {name} ({reason}); go online, set "
-                f"model.weights=FILE, or model.weights={RANDOM} to start from random ones"
+                f"model.weights={HUB}: cannot get weights of {name} from timm's hub ({reason}); go "
+                f"online, or set model.weights=FILE, or model.weights={RANDOM} for random weights"
             ) from error
         raise ConfigError(f"model.backbone={name} at {side} px: {reason}") from error
     assert isinstance(network, nn.Module)
@@ -102,33 +102,34 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        given = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model"):
-            given = given.get(key, given)
-        return dict(given)
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        # Not torch's own words, which advise to run whatever code the file holds.
+            loaded = loaded.get(key, loaded)
+        return dict(loaded)
+    except Exception as error:  # a damaged file can raise any kind
+        # Without torch's own message, which advises to load with weights_only=False, i.e. to run
+        # any code in the file.
         raise ConfigError(
-            f"{path}: cannot be read as weights ({type(error).__name__}); name a state dict that "
-            "torch.save wrote, or a .safetensors file"
+            f"{path}: cannot be read as weights ({type(error).__name__}); give a state dict "
+            "written by torch.save, or a .safetensors file"
         ) from error
 
 
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "teacher.", "student.")
-"""Prefixes that data-parallel, compiled and self-supervised training put before each name."""
+"""Prefixes of tensor names after data-parallel, compiled or self-supervised training."""
 
 
-def _take(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
-    """Load all tensors of a network from the weights of the same network with or without a head.
+def _load(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
+    """Load the weights of a network, which may come with or without a head.
 
     Args:
-        network: without a head.
-        given: tensors by name, all of them perhaps behind wrappers of :data:`_WRAPPERS`.
-        source: of the weights, for messages.
+        network: network without a head, changed in place.
+        given: tensors by name; all names may have prefixes of :data:`_WRAPPERS`.
+        source: source of the weights, for messages.
 
     Raises:
-        ConfigError: tensors that are missing, of another shape, or left over beside those of a
-            head; with their counts.
+        ConfigError: tensors are missing, have another shape, or are unknown and not part of a head;
+            the message gives their numbers.
     """
     own = network.state_dict()
     given = _unwrapped(given, set(own))
@@ -138,24 +139,24 @@ def _take(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
     heads = config.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     heads = tuple(f"{head}." for head in heads) + _HEADS
-    left_over = [name for name in given if name not in own and not name.startswith(heads)]
-    if unmatched or left_over:
-        first = f", {unmatched[0]} first" if unmatched else f", {left_over[0]} first"
+    unknown = [name for name in given if name not in own and not name.startswith(heads)]
+    if unmatched or unknown:
+        first = f", {unmatched[0]} first" if unmatched else f", {unknown[0]} first"
         raise ConfigError(
-            f"model.weights={source}: not of this backbone: {len(matched)} of {len(own)} tensors "
-            f"matched, {len(unmatched)} missing or of another shape, {len(left_over)} left "
-            f"over{first}; name the file of its own"
+            f"model.weights={source}: weights of another backbone: {len(matched)} of {len(own)} "
+            f"tensors match, {len(unmatched)} are missing or have another shape, {len(unknown)} "
+            f"are unknown{first}; give the weights of this backbone"
         )
     network.load_state_dict({name: given[name] for name in own})
-    log.info("model.weights=%s: all %d tensors of the backbone loaded", source, len(own))
+    log.info("model.weights=%s: loaded all %d tensors of the backbone", source, len(own))
 
 
 _HEADS = ("head.", "head_dist.", "fc.", "classifier.", "fc_norm.", "dino_head.", "ibot_head.")
-"""Names of the layers behind the features, which a backbone lacks."""
+"""Names of head layers, which a backbone does not have."""
 
 
 def _unwrapped(given: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
-    """Drop wrappers from the names until one of them matches or none is left."""
+    """Strip prefixes from the names until a name is in ``own`` or no prefix is left."""
     while not own & set(given):
         for wrapper in _WRAPPERS:
             inner = {

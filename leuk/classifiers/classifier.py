@@ -1,7 +1,4 @@
-"""The contract every classifier keeps, and how each is fitted and asked.
-
-Sits between the batches on the device and the saved predictions.
-"""
+"""Base class of the classifiers: interface, training, validation and test predictions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -28,23 +25,23 @@ ADVICE = (
     "the best checkpoint so far is kept: lower model.optim.learning_rate or set "
     "trainer.precision=32-true"
 )
-"""What to do about a loss that is not finite."""
+"""Remedy for a loss that is NaN or infinite."""
 
 BROKEN = (
-    "the fitted weights give no finite scores, though no loss said so: the last steps broke them; "
-    "lower model.optim.learning_rate or set trainer.precision=32-true"
+    "the trained weights give no finite scores, although every training loss was finite: the last "
+    "update broke them; lower model.optim.learning_rate or set trainer.precision=32-true"
 )
-"""What is wrong where the step after the last loss went too far."""
+"""Error if only the weights after the last update are broken."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of each cell, in the order of the rows.
+    """Predictions of a classifier for N images.
 
     Attributes:
-        rows: ``int64 (N,)``, unique and ascending.
-        scores: ``float64 (N,)`` probability of leukemia.
-        labels: ``int64 (N,)``.
+        rows: rows of the images in the bank, ``int64 (N,)``, unique and ascending.
+        scores: probabilities of leukemia, ``float64 (N,)``.
+        labels: true classes, ``int64 (N,)``.
     """
 
     rows: Tensor
@@ -53,19 +50,21 @@ class Predictions:
 
 
 class Classifier(LightningModule, ABC):
-    """Base of all classifiers: two-class logits from images in [0, 1].
+    """Base class of the classifiers: two logits from images in [0, 1].
 
-    A subclass gives :meth:`logits`, :meth:`features` and, for Grad-CAM, :attr:`cam_layer` and
-    :meth:`cam_grid`. Its constructor takes plain values, so that every checkpoint can be read
-    with ``torch.load(weights_only=True)``.
+    A subclass defines :meth:`features`, :meth:`logits` and, for Grad-CAM, :attr:`cam_layer` and
+    :meth:`cam_grid`. Its constructor takes plain values only, so that
+    ``torch.load(weights_only=True)`` can read every checkpoint.
 
     Args:
-        optim: how weights are updated; a mapping of its fields when read from a checkpoint.
+        optim: optimizer settings, or a mapping of their fields as read from a checkpoint.
 
     Attributes:
-        stamp: says in every checkpoint whose it is: ``form``, and what the run adds.
-        has_patches: whether there are :meth:`tokens`.
-        stack: whose conventions Adam and the plateau follow, see :mod:`leuk.training.stack`.
+        stamp: identity stored in every checkpoint: the class name as ``form``, and hashes that the
+            run adds.
+        has_patches: True if :meth:`tokens`, :meth:`from_tokens` and :meth:`attention` work.
+        stack: framework whose conventions Adam and the plateau schedule follow, see
+            :mod:`leuk.training.stack`.
     """
 
     has_patches: bool = False
@@ -87,7 +86,7 @@ class Classifier(LightningModule, ABC):
         self._seed: int | None = None
         self._plateau: ReduceLROnPlateau | None = None
         self._stopped_plateau: dict[str, Any] | None = None
-        self._asked: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["stamp"] = self.stamp
@@ -98,29 +97,32 @@ class Classifier(LightningModule, ABC):
         self._stopped_plateau = checkpoint.get("plateau")
 
     def _save_plain(self, **values: Any) -> None:
-        """Record the constructor's arguments as plain values."""
+        """Save the constructor's arguments as plain hyper-parameters."""
         self.save_hyperparameters({**values, "optim": asdict(self.optim)})
 
     def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Take the channel statistics of the training part; they travel with the weights."""
+        """Set the mean and standard deviation per channel of the training images.
+
+        They are saved with the weights.
+        """
         self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
         self.std.copy_(torch.tensor(std).view(3, 1, 1))
 
     def weigh_by(self, weights: Sequence[float]) -> None:
-        """Take the weights of the healthy and the leukemic cells' training loss."""
+        """Set the weights of healthy and leukemic images in the training loss."""
         self.class_weights.copy_(torch.tensor(weights))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` of healthy and leukemic for ``(B, 3, R, R)`` images in [0, 1]."""
+        """Logits ``(B, 2)``, healthy first, of images ``(B, 3, R, R)`` in [0, 1]."""
         return self.logits(self.features(images))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Images as the first layer wants them."""
+        """Images ``(B, 3, R, R)`` with the channel mean subtracted, divided by the deviation."""
         return (images - self.mean) / self.std
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """Features ``(B, D)``, just before the head, of ``(B, 3, R, R)`` images in [0, 1]."""
+        """Features ``(B, D)``, the input of the head, of images ``(B, 3, R, R)`` in [0, 1]."""
 
     @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
@@ -129,42 +131,42 @@ class Classifier(LightningModule, ABC):
     @property
     @abstractmethod
     def cam_layer(self) -> nn.Module:
-        """The layer whose activations Grad-CAM weighs."""
+        """Layer whose activations Grad-CAM weighs."""
 
     @abstractmethod
     def cam_grid(self, activations: Tensor) -> Tensor:
         """Activations of :attr:`cam_layer` as a map ``(B, C, h, w)``."""
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Patches ``(B, N, D)``, row by row, of ``(B, 3, R, R)`` images in [0, 1].
+        """Patches ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1].
 
         Raises:
-            ConfigError: the form has no patches; :attr:`has_patches` says so beforehand.
+            ConfigError: :attr:`has_patches` is False.
         """
         raise ConfigError(self.patchless())
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from :meth:`tokens`; raises as they do."""
+        """Logits ``(B, 2)`` from :meth:`tokens`, with the same errors."""
         raise ConfigError(self.patchless())
 
     def attention(self, images: Tensor) -> Tensor:
-        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; raises as they do."""
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; errors as :meth:`tokens`."""
         raise ConfigError(self.patchless())
 
     def patchless(self) -> str:
-        """What is wrong with asking this form for patches, and what to do."""
+        """Error message for a classifier without patches."""
         return (
             f"{type(self).__name__} has no patches; choose model=vit, or model=hybrid with "
             "model.stride equal to model.patch"
         )
 
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, 2)`` of a training batch, and what the form itself adds to the loss."""
+        """Logits ``(B, 2)`` of a training batch, and an additional scalar loss of the model."""
         logits: Tensor = self(images)
         return logits, logits.new_zeros(())
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Cross-entropy of one batch, and what the form adds."""
+        """Cross-entropy of a batch plus the model's additional loss."""
         logits, cost = self.training_logits(batch["images"], batch["labels"])
         loss = cost.float() + F.cross_entropy(
             logits.float(),
@@ -173,9 +175,9 @@ class Classifier(LightningModule, ABC):
             label_smoothing=self.optim.label_smoothing,
         )
         self.first_bad.note(loss, self.global_step)
-        # At the end of an epoch too, so that no checkpoint is written of broken weights.
+        # Also at the end of an epoch, before a checkpoint of broken weights could be written.
         if self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
-            self.first_bad.look(self.trainer.strategy, "step", ADVICE)
+            self.first_bad.check(self.trainer.strategy, "step", ADVICE)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
         return loss
 
@@ -188,8 +190,9 @@ class Classifier(LightningModule, ABC):
         )
         if freezes and self.trainer.world_size > 1 and not finds_unused:
             raise ConfigError(
-                "model.optim.frozen_epochs: processes wait for gradients that frozen weights do "
-                "not have; set trainer.strategy=ddp_find_unused_parameters_true or 0 epochs"
+                f"model.optim.frozen_epochs={self.optim.frozen_epochs}: with several processes, "
+                "DDP waits for gradients of the frozen weights; set "
+                "trainer.strategy=ddp_find_unused_parameters_true or model.optim.frozen_epochs=0"
             )
 
     def on_train_epoch_start(self) -> None:
@@ -201,13 +204,13 @@ class Classifier(LightningModule, ABC):
                     parameter.requires_grad_(self.current_epoch >= self.optim.frozen_epochs)
 
     def on_train_epoch_end(self) -> None:
-        # Here and not by Lightning, which steps it after a checkpoint of the epoch is written.
+        # Not stepped by Lightning, which does so only after writing the epoch's checkpoint.
         if self._plateau is not None:
             self._plateau.step(float(self.trainer.callback_metrics["val/loss"]))
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log ``val/loss`` and ``val/auroc``."""
-        logits = self._ask(batch)
+        logits = self._collect(batch)
         loss = F.cross_entropy(logits, batch["labels"])
         self.val_auroc.update(logits.softmax(dim=1)[:, 1], batch["labels"])
         self.log("val/loss", loss, batch_size=len(batch["rows"]), sync_dist=True)
@@ -220,33 +223,33 @@ class Classifier(LightningModule, ABC):
         self.log("val/prior_free_loss", prior_free_loss(log_odds, labels.numpy()), sync_dist=True)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        """Keep the predictions of one batch; :meth:`collected` hands them over."""
-        self._ask(batch)
+        """Keep the predictions of a batch for :meth:`collected`."""
+        self._collect(batch)
 
     def on_validation_epoch_start(self) -> None:
-        self._asked.clear()
+        self._collected.clear()
 
     def on_test_epoch_start(self) -> None:
-        self._asked.clear()
+        self._collected.clear()
 
     def collected(self) -> Predictions:
-        """Predictions of the last validation or test pass, of all processes, each row once.
+        """Predictions of the last validation or test pass of all processes, without duplicates.
 
         Raises:
-            TrainingError: a logit is not finite.
+            TrainingError: a logit is NaN or infinite.
         """
         rows, logits, labels = self._each_once()
         if not bool(logits.isfinite().all()):
             raise TrainingError(BROKEN)
-        scores = logits.double().softmax(dim=1)[:, 1]  # float32 would tie the surest cells at 1
+        scores = logits.double().softmax(dim=1)[:, 1]  # in float32 high scores would tie at 1
         return Predictions(rows, scores, labels)
 
     def _each_once(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (ascending, each once), logits and labels of the last pass, on the CPU."""
-        rows, logits, labels = (torch.cat(column) for column in zip(*self._asked, strict=True))
+        """Rows (ascending and unique), logits and labels of the last pass, on the CPU."""
+        rows, logits, labels = (torch.cat(column) for column in zip(*self._collected, strict=True))
         if self.trainer.world_size > 1:
             rows, logits, labels = (self._gathered(x) for x in (rows, logits, labels))
-        # A distributed sampler pads; the first of equal rows stands for all.
+        # A distributed sampler pads with repeated rows; the first of equal rows is kept.
         order = rows.argsort(stable=True)
         rows, logits, labels = rows[order].cpu(), logits[order].cpu(), labels[order].cpu()
         first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
@@ -257,22 +260,22 @@ class Classifier(LightningModule, ABC):
         assert isinstance(gathered, Tensor)
         return gathered.flatten(0, 1)
 
-    def _ask(self, batch: Batch) -> Tensor:
+    def _collect(self, batch: Batch) -> Tensor:
         logits = self.asked(batch["images"])
-        self._asked.append((batch["rows"], logits, batch["labels"]))
+        self._collected.append((batch["rows"], logits, batch["labels"]))
         return logits
 
     def asked(self, images: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` of every score, the mean of ``test_views``; explanations take one."""
+        """Logits ``(B, 2)`` for scores: the mean over ``test_views``, unlike in explanations."""
         views = dihedral(images) if self.optim.test_views > 1 else [images]
         return torch.stack([self(view).float() for view in views]).mean(dim=0)
 
     def parameter_groups(self) -> list[Group]:
-        """Parameters by how they are updated."""
+        """Groups of parameters with the same update rule."""
         return [Group(list(self.parameters()))]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """See :class:`leuk.classifiers.optim.Optim`."""
+        """Build optimizer and schedule from :class:`leuk.classifiers.optim.Optim`."""
         optimizer = build_optimizer(self.optim, self.parameter_groups(), self.stack)
         self._plateau = plateau_of(self.optim, optimizer, self.stack)
         if self._plateau is not None and self._stopped_plateau is not None:
@@ -288,15 +291,15 @@ class Classifier(LightningModule, ABC):
 
 
 def dihedral(images: Tensor) -> list[Tensor]:
-    """The eight views of ``(B, C, H, H)`` images by quarter turns and a flip."""
+    """Eight views of images ``(B, C, H, H)``: rotations by 90 degrees, with and without a flip."""
     turned = [torch.rot90(images, turns, dims=(2, 3)) for turns in range(4)]
     return [*turned, *(view.flip(3) for view in turned)]
 
 
 def two_class(logit: Tensor) -> Tensor:
-    """One logit ``(B, 1)`` of leukemia as ``(B, 2)`` logits with the same probability.
+    """Logits ``(B, 2)`` with the same probability as a single logit ``(B, 1)`` of leukemia.
 
-    softmax(-z/2, z/2) is (1 - sigmoid(z), sigmoid(z)), so cross-entropy on the pair is binary
-    cross-entropy on z.
+    softmax(-z/2, z/2) = (1 - sigmoid(z), sigmoid(z)), so cross-entropy of the pair is binary
+    cross-entropy of z.
     """
     return torch.cat([-logit / 2, logit / 2], dim=1)

@@ -1,4 +1,4 @@
-"""The thesis's CNN, and the options that make a stronger one of it."""
+"""CNN of the thesis, with options for a stronger one."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,31 +15,30 @@ from leuk.training.initial import glorot
 from leuk.training.stack import Stack, batch_norm1d, batch_norm2d
 
 Pool = Literal["flatten", "average"]
-"""What the hidden layer sees of the last block: every place of it, or their mean."""
+"""Input of the hidden layer: all positions of the last feature map, or their mean."""
 
 
 class CNN(Prototyped):
-    """Convolution blocks, each halved by pooling, batch normalisation, a hidden layer, one logit.
+    """Convolution blocks with pooling, batch normalization, a hidden layer and a logit.
 
-    Without arguments it is the thesis's form (section 3 of the design: 3 x 3 convolutions of 32,
-    64 and 128 filters, 13,139,265 trainable parameters at 224 px). Weights start Glorot uniform, as
-    in the thesis's stack.
+    The defaults are the thesis's form: 3 x 3 convolutions of 32, 64 and 128 filters, with
+    13,139,265 trainable parameters at 224 px. Initial weights are Glorot uniform, as in Keras.
 
     Args:
-        resolution: pixels a side; a multiple of 2 to the number of blocks.
+        resolution: side of the images in pixels, a multiple of 2 to the number of blocks.
         widths: filters of each block.
         hidden: units of the hidden layer.
-        dropout: share of hidden units dropped in training.
-        convolutions: of each block, before its pooling.
-        batch_norm: whether each is normalised before its ReLU.
-        pool: ``flatten`` (the thesis's) or ``average``, over all places of the last block.
+        dropout: dropout rate of the hidden units.
+        convolutions: convolutions per block.
+        batch_norm: normalize each convolution before its ReLU.
+        pool: ``flatten`` (the thesis's form) or ``average`` over all positions of the last block.
         head: ``linear``, or ``prototype`` on the last block.
-        per_class: prototypes a class.
-        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
-        optim: how weights are updated.
+        per_class: prototypes per class.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+        optim: optimizer settings.
 
     Raises:
-        ConfigError: a resolution the pooling cannot halve evenly.
+        ConfigError: ``resolution`` cannot be halved once per block.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class CNN(Prototyped):
             self.apply(glorot)
             self.prototypes = PrototypeHead(widths[-1], per_class)
             return
-        places = (resolution // self.step) ** 2 if pool == "flatten" else 1
+        positions = (resolution // self.step) ** 2 if pool == "flatten" else 1
         self.pool = nn.Identity() if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()  # (B, s, s, C) -> (B, s*s*C)
-        self.norm = batch_norm1d(widths[-1] * places, stack)
-        self.hidden = nn.Linear(widths[-1] * places, hidden)
+        self.norm = batch_norm1d(widths[-1] * positions, stack)
+        self.hidden = nn.Linear(widths[-1] * positions, hidden)
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, 1)
@@ -102,7 +101,7 @@ class CNN(Prototyped):
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(grid)
             return similarities
-        # Place by place, as channels-last memory lies and the thesis's stack flattens: no copy.
+        # Channels last, as in memory and in Keras's Flatten, so nothing is copied.
         flat = self.norm(self.flatten(self.pool(grid).permute(0, 2, 3, 1)))
         hidden: Tensor = self.activation(self.hidden(flat))
         return hidden
@@ -122,7 +121,7 @@ class CNN(Prototyped):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The last convolution after its ReLU, before pooling."""
+        """ReLU of the last convolution, before pooling."""
         last = self.blocks[-1]
         assert isinstance(last, nn.Sequential)
         return last[-2]
@@ -134,10 +133,10 @@ class CNN(Prototyped):
 def _block(
     before: int, after: int, convolutions: int, batch_norm: bool, last: bool, stack: Stack
 ) -> nn.Sequential:
-    """Convolutions, each with its ReLU, and a pooling.
+    """Return convolutions with ReLU, and a max pooling.
 
-    A ReLU and a maximum can change places: after the pooling the ReLU has a quarter to do. In the
-    last block it stays before, where Grad-CAM looks.
+    ReLU and max pooling commute, and after the pooling the ReLU has a quarter of the work. In the
+    last block the ReLU comes first, as Grad-CAM needs its output at full resolution.
     """
     layers: list[nn.Module] = []
     for number in range(convolutions):

@@ -1,7 +1,4 @@
-"""The transformer encoder of the ViT and the hybrid, and the cost of attention off the cell.
-
-Sits between the patch embeddings of a form and its head.
-"""
+"""Transformer encoder of the ViT and the hybrid, and a loss on attention outside the cell."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,21 +15,21 @@ from leuk.training.initial import KerasAttention, glorot_uniform
 from leuk.training.stack import Stack, layer_norm
 
 Norm = Literal["post", "pre"]
-"""LayerNorm after each residual sum (Vaswani et al. 2017) or before each branch (Xiong et al.
-2020)."""
+"""LayerNorm after each residual sum (``post``, Vaswani et al. 2017) or before each branch (``pre``,
+Xiong et al. 2020)."""
 
 
 class Block(nn.Module):
-    """Self-attention and a two-layer perceptron, each with a residual connection.
+    """Transformer block: self-attention and a two-layer perceptron with residual connections.
 
     Args:
-        width: numbers a token.
-        heads: of the attention.
+        width: length of a token.
+        heads: attention heads.
         mlp: hidden units of the perceptron.
-        norm: where LayerNorm is.
-        drop_path: share of cells in training whose residual branch is left out (stochastic depth,
+        norm: position of the LayerNorms.
+        drop_path: share of training images whose residual branches are dropped (stochastic depth,
             Huang et al. 2016).
-        stack: whose attention starts it, and whose constants LayerNorm has.
+        stack: framework whose initial attention weights and LayerNorm constants are used.
     """
 
     def __init__(
@@ -51,52 +48,52 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Tokens ``(B, N, D)`` and, with ``weights``, the attention ``(B, heads, N, N)``.
 
-        With ``first_only`` the same of the first token alone, ``(B, 1, D)`` and
+        With ``first_only``, only the first token is computed: ``(B, 1, D)`` and
         ``(B, heads, 1, N)``.
         """
-        asking = tokens[:, :1] if first_only else tokens
-        seen = self.norm1(tokens) if self.pre else tokens
-        # Without weights it takes the fused kernel, which is the slower one on a CPU.
+        queries = tokens[:, :1] if first_only else tokens
+        inputs = self.norm1(tokens) if self.pre else tokens
+        # need_weights=False selects the fused kernel, which is slower on a CPU.
         attended, attention = self.attention(
-            seen[:, :1] if first_only else seen,
-            seen,
-            seen,
+            inputs[:, :1] if first_only else inputs,
+            inputs,
+            inputs,
             need_weights=weights or tokens.device.type == "cpu",
             average_attn_weights=False,
         )
         kept = attention if weights else None
-        asking = asking + self.drop_path(attended)
+        queries = queries + self.drop_path(attended)
         if self.pre:
-            return asking + self.drop_path(self.mlp(self.norm2(asking))), kept
-        asking = self.norm1(asking)
-        return self.norm2(asking + self.drop_path(self.mlp(asking))), kept
+            return queries + self.drop_path(self.mlp(self.norm2(queries))), kept
+        queries = self.norm1(queries)
+        return self.norm2(queries + self.drop_path(self.mlp(queries))), kept
 
 
 class Encoder(nn.Module):
-    """[CLS] and learned positions, then blocks (Dosovitskiy et al. 2021, section 3.1).
+    """Transformer encoder with [CLS] and learned positions (Dosovitskiy et al. 2021, section 3.1).
 
-    Weights start as the caller sets them. Positions and [CLS] start Glorot uniform, Keras's default
-    for a weight of a layer, or under ``stack="torch"`` from a normal distribution with a standard
-    deviation of 0.02 as in that paper's code.
+    [CLS] and positions are initialized here: Glorot uniform, Keras's default for layer weights, or
+    with ``stack="torch"`` normal with a standard deviation of 0.02, as in the paper's code. The
+    caller initializes the other weights.
 
     Args:
-        side: patches a side.
-        width: numbers a token.
-        depth: blocks.
-        heads: of each block's attention.
-        mlp: hidden units of each block.
-        norm: where LayerNorm is.
-        drop_path: of the last block; rises to it linearly from 0 in the first.
-        last_norm: whether a LayerNorm follows the blocks; always so with ``norm="pre"``.
-        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
+        side: patches per side of the image.
+        width: length of a token.
+        depth: number of blocks.
+        heads: attention heads per block.
+        mlp: hidden units of each block's perceptron.
+        norm: position of the LayerNorms.
+        drop_path: drop rate of the last block; it rises linearly from 0 in the first block.
+        last_norm: add a LayerNorm after the blocks; always true with ``norm="pre"``.
+        stack: framework whose conventions the encoder follows, see :mod:`leuk.training.stack`.
 
     Attributes:
-        patch_grid: passes the patch tokens on as ``(B, D, h, w)`` before the last block. There
-            every patch still reaches [CLS]; after the last block none does, and a gradient to them
-            is exactly 0.
+        patch_grid: identity layer on the patch tokens ``(B, D, h, w)`` before the last block. At
+            this point all patches still influence [CLS]; after the last block none does, and their
+            gradients are exactly 0.
 
     Raises:
-        ConfigError: ``heads`` do not divide ``width``.
+        ConfigError: ``heads`` does not divide ``width``.
     """
 
     def __init__(
@@ -114,7 +111,7 @@ class Encoder(nn.Module):
         super().__init__()
         if width % heads:
             raise ConfigError(
-                f"model.heads={heads}: it must divide model.width={width}; choose from "
+                f"model.heads={heads}: does not divide model.width={width}; choose from "
                 f"{divisors(width)}"
             )
         self.side = side
@@ -136,25 +133,25 @@ class Encoder(nn.Module):
         return self._run(patches)[0]
 
     def cls(self, patches: Tensor) -> Tensor:
-        """Encoded [CLS] ``(B, D)``, as :meth:`forward` gives it.
+        """Encoded [CLS] ``(B, D)``, equal to that of :meth:`forward`.
 
-        In the last block nobody reads the patches any more, so that only [CLS] goes through it.
+        The last block computes only [CLS], as the other tokens are no longer needed.
         """
         return self._run(patches, cls_only=True)[0][:, 0]
 
     def attended(self, patches: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Encoded tokens, and of each block ``(B, heads, 1 + N, 1 + N)`` whose rows sum to 1."""
+        """Encoded tokens, and each block's attention ``(B, heads, 1 + N, 1 + N)``."""
         return self._run(patches, weights=True)
 
     def as_grid(self, encoded: Tensor) -> Tensor:
-        """The patch tokens of ``(B, 1 + N, D)`` as ``(B, D, h, w)``."""
+        """Patch tokens ``(B, D, h, w)`` from encoded tokens ``(B, 1 + N, D)``."""
         grid: Tensor = encoded[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
         return grid
 
     def _run(
         self, patches: Tensor, weights: bool = False, cls_only: bool = False
     ) -> tuple[Tensor, list[Tensor]]:
-        # Not len(): an exported network would be for that many cells alone.
+        # Not len(), which would fix the batch size of an exported network.
         cls = self.cls_token.expand(patches.shape[0], -1, -1)
         tokens = torch.cat([cls.to(patches.dtype), patches], dim=1) + self.positions
         attentions = []
@@ -170,32 +167,32 @@ class Encoder(nn.Module):
 
 
 def attention_off_cell(attentions: Sequence[Tensor], outside: Tensor) -> Tensor:
-    """Attention that [CLS] pays to what is not the cell: a scalar from 0 to 1.
+    """Share of [CLS]'s attention that is on background, a scalar in [0, 1].
 
-    The thesis proposes to regularise attention maps and does not say how. Here the mean over cells,
-    blocks and heads of what falls on black background is a cost, in the spirit of Ross et al. 2017
-    (*Right for the right reasons*), who penalise gradients there.
+    The thesis proposes to regularize attention maps but gives no method. This loss is the mean over
+    images, blocks and heads of the attention on black background, after Ross et al. 2017 (*Right
+    for the right reasons*), who penalize gradients there.
 
     Args:
-        attentions: of each block, ``(B, heads, 1 + N, 1 + N)``.
-        outside: ``(B, N)``, share of each patch that lies off the cell.
+        attentions: attention of each block, ``(B, heads, 1 + N, 1 + N)``.
+        outside: share of each patch that is background, ``(B, N)``.
     """
     rows = torch.stack([attention[:, :, 0, 1:] for attention in attentions], dim=1)
     return (rows.float() * outside[:, None, None]).sum(dim=-1).mean()
 
 
 def off_cell(images: Tensor, patch: int, stride: int) -> Tensor:
-    """Share of each patch that is background, darker than a cell is, ``(B, N)``.
+    """Share ``(B, N)`` of each patch that is background, i.e. too dark for a cell.
 
     Args:
-        images: ``(B, 3, R, R)`` in [0, 1], before any normalisation.
-        patch: pixels a side.
-        stride: pixels from one patch to the next.
+        images: images ``(B, 3, R, R)`` in [0, 1], not normalized.
+        patch: side of a patch in pixels.
+        stride: distance between neighboring patches in pixels.
     """
     lit = (images.amax(dim=1, keepdim=True) > LIT / 255).float()
     return 1 - F.avg_pool2d(lit, patch, stride).flatten(1)
 
 
 def divisors(number: int) -> list[int]:
-    """Whole numbers that divide ``number``, ascending."""
+    """Divisors of ``number``, ascending."""
     return [d for d in range(1, number + 1) if number % d == 0]

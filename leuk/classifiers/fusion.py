@@ -1,4 +1,4 @@
-"""How the hybrid makes one vector of its two branches'."""
+"""Fusions of the two branch vectors of the hybrid."""
 
 from typing import Literal
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 FusionName = Literal["add", "attention", "gated", "concat"]
-"""``add`` is the thesis's; the others are the alternatives that it names and does not test."""
+"""``add`` is the thesis's; the others are alternatives that it mentions but does not test."""
 
 
 class Add(nn.Module):
-    """The sum.
+    """Sum of the branches.
 
     Args:
-        width: numbers a vector.
+        width: length D of each branch's vector.
     """
 
     def __init__(self, width: int) -> None:
@@ -21,15 +21,15 @@ class Add(nn.Module):
         self.width = width
 
     def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """``(..., D)`` of two ``(..., D)``."""
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
         return convolved + attended
 
 
 class Concat(nn.Module):
-    """One after the other.
+    """Concatenation of the branches.
 
     Args:
-        width: numbers a vector.
+        width: length D of each branch's vector.
     """
 
     def __init__(self, width: int) -> None:
@@ -37,15 +37,15 @@ class Concat(nn.Module):
         self.width = 2 * width
 
     def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """``(..., 2 * D)`` of two ``(..., D)``."""
+        """Fused vectors ``(..., 2 * D)`` of two vectors ``(..., D)``."""
         return torch.cat([convolved, attended], dim=-1)
 
 
 class Gated(nn.Module):
-    """A gate for each number between the two (the gated unit of Arevalo et al. 2017).
+    """Sum weighted by a gate per element (the gated unit of Arevalo et al. 2017).
 
     Args:
-        width: numbers a vector.
+        width: length D of each branch's vector.
     """
 
     def __init__(self, width: int) -> None:
@@ -54,17 +54,17 @@ class Gated(nn.Module):
         self.gate = nn.Linear(2 * width, width)
 
     def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """``(..., D)`` of two ``(..., D)``."""
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
         share = self.gate(torch.cat([convolved, attended], dim=-1)).sigmoid()
         fused: Tensor = share * convolved + (1 - share) * attended
         return fused
 
 
 class Attention(nn.Module):
-    """The mean of the two, weighed by attention (the pooling of Ilse et al. 2018, section 2.4).
+    """Mean weighted by attention (the pooling of Ilse et al. 2018, section 2.4).
 
     Args:
-        width: numbers a vector.
+        width: length D of each branch's vector.
     """
 
     def __init__(self, width: int) -> None:
@@ -74,12 +74,12 @@ class Attention(nn.Module):
         self.query = nn.Linear(width, 1, bias=False)
 
     def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """``(..., D)`` of two ``(..., D)``."""
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
         both = torch.stack([convolved, attended], dim=-2)  # (..., 2, D)
         return (self.shares(both) * both).sum(dim=-2)
 
     def shares(self, both: Tensor) -> Tensor:
-        """Weights ``(..., 2, 1)``, which sum to 1, of the branches ``(..., 2, D)``."""
+        """Weights ``(..., 2, 1)`` of the branches ``(..., 2, D)``, with sum 1."""
         weights: Tensor = self.query(self.key(both).tanh()).softmax(dim=-2)
         return weights
 

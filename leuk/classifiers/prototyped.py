@@ -1,7 +1,4 @@
-"""The base of classifiers whose head may be prototypes, and how these become training patches.
-
-Sits between the contract of all classifiers and the forms that have a grid of patch features.
-"""
+"""Base class of classifiers with an optional prototype head, and projection of prototypes."""
 
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -17,22 +14,22 @@ from leuk.errors import ConfigError, DataError, TrainingError
 
 
 class Prototyped(Classifier):
-    """A classifier whose head may be prototypes.
+    """Classifier with a linear or a prototype head.
 
     Attributes:
-        prototypes: the head, None where the form keeps its own.
+        prototypes: the prototype head, or None with a linear head.
     """
 
     prototypes: PrototypeHead | None
 
     @abstractmethod
     def grid(self, images: Tensor) -> Tensor:
-        """Patch features ``(B, C, h, w)`` of ``(B, 3, R, R)`` images in [0, 1]."""
+        """Patch features ``(B, C, h, w)`` of images ``(B, 3, R, R)`` in [0, 1]."""
 
     @property
     @abstractmethod
     def patch_pixels(self) -> tuple[int, int]:
-        """Pixels a side that one place of the grid stands for, and from one to the next."""
+        """Side of a patch of the grid, and distance between neighboring patches, in pixels."""
 
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.prototypes is None:
@@ -44,22 +41,22 @@ class Prototyped(Classifier):
 
     @torch.no_grad()
     def project(self, batches: Iterable[Batch]) -> list[Prototype]:
-        """Replace every prototype by the nearest patch of a training cell of its class.
+        """Replace every prototype by the nearest patch of a training image of its class.
 
-        Section 2.2 of the paper, second stage, and ours that at least half of the patch is on the
-        cell: in background nothing could be seen. Two prototypes may come to the same patch. What
-        decides is not the patch's pixels alone: its features have seen what surrounds it.
+        This is the second stage of Chen et al. 2019, section 2.2. In addition, at least half of the
+        patch must be on the cell, as a patch of background explains nothing. Two prototypes may
+        share a patch. The features of a patch also depend on the pixels around it.
 
         Args:
-            batches: training cells as they are, without augmentation, on the model's device.
+            batches: training images without augmentation, on the model's device.
 
         Returns:
-            Where the prototypes now are, healthy ones first.
+            The positions of the prototypes, healthy ones first.
 
         Raises:
-            DataError: ``batches`` lack a class.
-            TrainingError: the weights make no numbers.
-            ValueError: the head is no prototypes.
+            DataError: ``batches`` lacks a class.
+            TrainingError: the weights give NaN.
+            ValueError: the head is not a prototype head.
         """
         head = self._head()
         training = self.training
@@ -75,33 +72,33 @@ class Prototyped(Classifier):
         if nearest is not None and bool(nearest.distances.isnan().any()):
             raise TrainingError(BROKEN)
         if nearest is None or bool(nearest.distances.isinf().any()):
-            raise DataError("prototypes need training cells of both classes to be projected to")
+            raise DataError("prototypes need training images of both classes")
         head.take(nearest)
         return self.placed()
 
     @torch.no_grad()
     def refit_head(self, batches: Iterable[Batch]) -> None:
-        """Fit the weights of the prototypes in the logits anew, after :meth:`project`.
+        """Fit the last layer again after :meth:`project`.
 
         Args:
-            batches: training cells as for :meth:`project`.
+            batches: training images, as for :meth:`project`.
 
         Raises:
-            ValueError: the head is no prototypes.
+            ValueError: the head is not a prototype head.
         """
         head = self._head()
         training = self.training
         self.eval()
-        seen = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
+        pairs = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
         self.train(training)
-        similarities, labels = (torch.cat(column) for column in zip(*seen, strict=True))
+        similarities, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
         head.refit(similarities, labels, self.class_weights)
 
     def placed(self) -> list[Prototype]:
-        """Where the prototypes are; empty before :meth:`project`.
+        """Positions of the prototypes in training images; empty before :meth:`project`.
 
         Raises:
-            ValueError: the head is no prototypes.
+            ValueError: the head is not a prototype head.
         """
         head = self._head()
         side, step = self.patch_pixels
@@ -121,13 +118,13 @@ class Prototyped(Classifier):
 
 
 def refuse_attention_loss(attention_loss: float, head: Head) -> None:
-    """Refuse the two options together.
+    """Check that the attention loss is not combined with a prototype head.
 
     Raises:
-        ConfigError: a cost of what [CLS] attends to, under a head that does not read [CLS].
+        ConfigError: both are set, but the prototype head does not read [CLS].
     """
     if attention_loss and head == "prototype":
         raise ConfigError(
-            f"model.attention_loss={attention_loss}: it needs model.head=linear; prototypes read "
-            "the patches and not [CLS]"
+            f"model.attention_loss={attention_loss}: prototypes do not read [CLS]; set "
+            "model.head=linear or model.attention_loss=0"
         )

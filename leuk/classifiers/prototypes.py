@@ -1,6 +1,6 @@
-"""A head that decides by similarity to patches of training cells (ProtoPNet, Chen et al. 2019).
+"""Head that classifies by similarity to patches of training images (ProtoPNet, Chen et al. 2019).
 
-:mod:`leuk.classifiers.prototyped` puts it in the place of a form's own head (``head=prototype``).
+``model.head=prototype`` selects it, see :mod:`leuk.classifiers.prototyped`.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -15,44 +15,45 @@ from leuk.config.ranges import Count
 from leuk.data.labels import Label
 
 Head = Literal["linear", "prototype"]
-"""The form's own head, or prototypes."""
+"""The model's own linear head, or prototypes."""
 
 _WIDTH = 128
-"""Numbers a prototype, the smallest of the paper's."""
+"""Length of a prototype, the smallest in the paper."""
 
 _SPREAD = 0.06
-"""Of initial prototypes about the middle of the sigmoid, where the patches of a network that has
-learned nothing lie. From all over [0, 1], as in the paper, whose network is pretrained, only one
-prototype of a class ever came near a patch; from closer together all came to the same (measured).
+"""Range of initial prototypes around 0, where the patches of an untrained network are.
+
+Measured: from the paper's range [0, 1], meant for a pretrained network, only one prototype per
+class ever came near a patch; from a smaller range all prototypes came to the same patch.
 """
 
 _BACKGROUND = 0.5
-"""Share of a patch off the cell above which no prototype is made of it."""
+"""Largest share of background in a patch that may become a prototype."""
 
 _EPSILON = 1e-4
-"""Keeps the similarity of equal patches finite; the authors' value."""
+"""Keeps the similarity of equal patches finite; value of the authors' code."""
 
-# The authors' costs: see section 2.2 of the paper, and their code for the values.
+# Weights of the losses of section 2.2 of the paper, with the values of the authors' code.
 _CLUSTER = 0.8
 _SEPARATION = 0.08
 _OTHER_CLASS = 1e-4
 
 _OTHER_WEIGHT = -0.5
-"""Initial weight of a prototype in the other class's logit."""
+"""Initial weight of a prototype in the logit of the other class."""
 
 
 @dataclass(frozen=True)
 class Prototype:
-    """A patch of a training cell that a class is recognised by.
+    """Patch of a training image that serves as a prototype of a class.
 
     Attributes:
-        label: the class, see :class:`leuk.data.labels.Label`.
-        row: the training cell in the bank.
-        top: of the patch in the image, pixels.
-        left: likewise.
-        side: of the patch, pixels.
-        similarity: of the learned prototype to the patch that took its place; the logarithm of
-            10,000, about 9.2, is equality.
+        label: class, see :class:`leuk.data.labels.Label`.
+        row: row of the training image in the bank.
+        top: top edge of the patch in the image in pixels.
+        left: left edge of the patch in the image in pixels.
+        side: side of the patch in pixels.
+        similarity: similarity of the learned prototype to the patch that replaced it; ln(10,000),
+            about 9.2, if they are equal.
     """
 
     label: int
@@ -65,12 +66,12 @@ class Prototype:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The patch that is nearest to each prototype among those of its class.
+    """Nearest patch of each of P prototypes among the images of its class.
 
     Attributes:
-        distances: ``(P,)`` squared Euclidean; infinite where no cell of the class was seen.
-        patches: ``(P, D)``.
-        places: ``int64 (P, 3)``: row of the bank, and row and column in the grid.
+        distances: squared Euclidean distances ``(P,)``; infinite if no image has the class.
+        patches: patches ``(P, D)`` in the space of the prototypes.
+        places: row in the bank, and row and column in the grid, ``int64 (P, 3)``.
     """
 
     distances: Tensor
@@ -78,7 +79,7 @@ class Nearest:
     places: Tensor
 
     def or_nearer(self, other: "Nearest") -> "Nearest":
-        """Prototype by prototype the nearer of two."""
+        """Return the nearer patch of each prototype from this and ``other``."""
         nearer = other.distances < self.distances
         return Nearest(
             torch.where(nearer, other.distances, self.distances),
@@ -88,16 +89,21 @@ class Nearest:
 
 
 class PrototypeHead(nn.Module):
-    """Similarities of a grid to prototypes, and logits from them.
+    """Similarities of a grid of patch features to prototypes, and logits from them.
 
-    Two 1 x 1 convolutions, the second with a sigmoid, bring the grid into the space of the
-    prototypes. The similarity of squared distance d is log((d + 1) / (d + 1e-4)), its maximum over
-    the grid is one feature, and a layer without bias makes logits of the features, its weights
-    starting at 1 for a prototype's own class and -0.5 for the other.
+    Two 1 x 1 convolutions, the second with a sigmoid, map the grid into the space of the
+    prototypes. A squared distance d to a prototype gives the similarity log((d + 1) / (d + 1e-4)),
+    and the maximum over the grid is a feature. A linear layer without bias maps the features to
+    logits; its weights start at 1 for a prototype's own class and -0.5 for the other.
 
     Args:
-        channels: of the grid.
-        per_class: prototypes a class.
+        channels: channels C of the grid ``(B, C, h, w)``.
+        per_class: prototypes per class.
+
+    Attributes:
+        classes: class of each of the P prototypes, ``int64 (P,)``.
+        places: see :class:`Nearest`; -1 before :meth:`take`.
+        similarities: see :class:`Prototype`; 0 before :meth:`take`.
     """
 
     classes: Tensor
@@ -120,28 +126,29 @@ class PrototypeHead(nn.Module):
             self.head.weight.copy_(torch.where(own > 0, 1.0, _OTHER_WEIGHT))
 
     def forward(self, grid: Tensor) -> Tensor:
-        """Similarities ``(B, P)``, healthy prototypes first, of a grid ``(B, C, h, w)``."""
+        """Similarities ``(B, P)`` of a grid ``(B, C, h, w)``, healthy prototypes first."""
         return _similarity(self._distances(self.patches(grid)).amin(dim=(2, 3)))
 
     def with_cost(self, grid: Tensor, labels: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
-        """Similarities, and the cost of prototypes that tell the classes apart badly.
+        """Similarities ``(B, P)``, and the scalar loss that pulls prototypes to their class.
 
-        Every cell should have a patch near a prototype of its class (cluster cost) and none near
-        the other class's (separation cost); weights between classes should be few. The patch of the
-        first has to be the cell's, which is ours: the paper's birds fill their pictures.
+        The cluster loss wants a patch near a prototype of the image's class, the separation loss no
+        patch near a prototype of the other class; the weights between classes have an L1 penalty.
+        Unlike in the paper, the cluster loss considers only patches on the cell, because cells do
+        not fill their images as the paper's birds do.
 
         Args:
-            grid: ``(B, C, h, w)``.
-            labels: ``(B,)``.
-            outside: ``(B, h * w)``, share of each patch that lies off the cell.
+            grid: patch features ``(B, C, h, w)``.
+            labels: classes ``(B,)``.
+            outside: share of each patch that is background, ``(B, h * w)``.
         """
         distances = self._distances(self.patches(grid))
         nearest = distances.amin(dim=(2, 3))
         own = labels[:, None] == self.classes
-        near_cell = _off_cell_away(distances, outside).amin(dim=(2, 3))
+        near_cell = _exclude_background(distances, outside).amin(dim=(2, 3))
         cluster = near_cell.masked_fill(~own, torch.inf).amin(dim=1).mean()
         separation = nearest.masked_fill(own, torch.inf).amin(dim=1).mean()
-        cost = _CLUSTER * cluster - _SEPARATION * separation + self._few()
+        cost = _CLUSTER * cluster - _SEPARATION * separation + self._sparsity()
         return _similarity(nearest), cost
 
     def logits(self, similarities: Tensor) -> Tensor:
@@ -150,45 +157,46 @@ class PrototypeHead(nn.Module):
         return logits
 
     def nearest(self, grid: Tensor, labels: Tensor, rows: Tensor, outside: Tensor) -> Nearest:
-        """The nearest patches of cells within one batch.
+        """Nearest patch of each prototype within a batch.
 
         Args:
-            grid: ``(B, C, h, w)``.
-            labels: ``(B,)``.
-            rows: ``(B,)`` of the bank.
-            outside: ``(B, h * w)``, share of each patch that lies off the cell.
+            grid: patch features ``(B, C, h, w)``.
+            labels: classes ``(B,)``.
+            rows: rows of the images in the bank, ``(B,)``.
+            outside: share of each patch that is background, ``(B, h * w)``.
         """
         patches = self.patches(grid)  # (B, D, h, w)
         other = labels[:, None] != self.classes
-        distances = _off_cell_away(self._distances(patches), outside)
+        distances = _exclude_background(self._distances(patches), outside)
         distances = distances.masked_fill(other[:, :, None, None], torch.inf)
         # (B, P, h, w) -> (P, B*h*w)
-        smallest, where = distances.transpose(0, 1).flatten(1).min(dim=1)
+        smallest, indices = distances.transpose(0, 1).flatten(1).min(dim=1)
         height, width = patches.shape[2:]
-        cell, place = where // (height * width), where % (height * width)
-        places = torch.stack([rows[cell], place // width, place % width], dim=1)
-        return Nearest(smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[where], places)
+        image, position = indices // (height * width), indices % (height * width)
+        places = torch.stack([rows[image], position // width, position % width], dim=1)
+        return Nearest(smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places)
 
     def take(self, nearest: Nearest) -> None:
-        """Replace every prototype by the patch nearest to it, and remember where that is."""
+        """Replace every prototype by its nearest patch, and store the patch's place."""
         self.prototypes.data.copy_(nearest.patches)
         self.places.copy_(nearest.places)
         self.similarities.copy_(_similarity(nearest.distances))
 
     def refit(self, similarities: Tensor, labels: Tensor, class_weights: Tensor) -> None:
-        """Fit the last layer alone, which is a convex problem (section 2.2, third stage).
+        """Fit only the last layer, a convex problem (Chen et al. 2019, section 2.2, third stage).
 
         Args:
-            similarities: ``(N, P)`` of training cells, once the prototypes are patches.
-            labels: ``(N,)``.
-            class_weights: ``(2,)`` of the loss.
+            similarities: similarities ``(N, P)`` of training images after :meth:`take`.
+            labels: classes ``(N,)``.
+            class_weights: weights of the classes in the loss, ``(2,)``.
         """
         weight, similarities = self.head.weight, similarities.float()
         optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = F.cross_entropy(similarities @ weight.T, labels, class_weights) + self._few()
+            logits = similarities @ weight.T
+            loss = F.cross_entropy(logits, labels, class_weights) + self._sparsity()
             loss.backward()
             return loss
 
@@ -196,24 +204,24 @@ class PrototypeHead(nn.Module):
             optimizer.step(closure)
         weight.grad = None
 
-    def _few(self) -> Tensor:
-        """Cost of weights between classes."""
+    def _sparsity(self) -> Tensor:
+        """L1 penalty on the weights between a prototype and the other class."""
         between = F.one_hot(self.classes, len(Label)).T == 0
         return _OTHER_CLASS * (self.head.weight * between).abs().sum()
 
     def patches(self, grid: Tensor) -> Tensor:
-        """The grid in the space of the prototypes, ``(B, D, h, w)``.
+        """Grid ``(B, C, h, w)`` mapped into the space of the prototypes, ``(B, D, h, w)``.
 
-        In float32 under any autocast: equal patches must come out equal, and their distances are
-        differences of near numbers.
+        Always in float32: distances are differences of close numbers, and equal patches must have a
+        distance near 0.
         """
         with _float32(grid):
             patches: Tensor = self.embed(grid.float())
-        # About 0 distances round least.
+        # Centered at 0, where the rounding error of distances is smallest.
         return patches - 0.5
 
     def _distances(self, patches: Tensor) -> Tensor:
-        """Squared distances ``(B, P, h, w)`` of the prototypes to ``(B, D, h, w)``."""
+        """Squared distances ``(B, P, h, w)`` of patches ``(B, D, h, w)`` to the prototypes."""
         with _float32(patches):
             products = F.conv2d(patches, self.prototypes[:, :, None, None])
             lengths = self.prototypes.square().sum(dim=1)[:, None, None]
@@ -222,24 +230,24 @@ class PrototypeHead(nn.Module):
 
 
 def _similarity(distances: Tensor) -> Tensor:
-    """See :class:`PrototypeHead`; falls with the distance, so the least one gives the maximum."""
+    """Similarity of squared distances, see :class:`PrototypeHead`; it falls with distance."""
     return ((distances + 1) / (distances + _EPSILON)).log()
 
 
-def _off_cell_away(distances: Tensor, outside: Tensor) -> Tensor:
-    """Distances ``(B, P, h, w)`` with those of patches that are mostly background put behind all.
+def _exclude_background(distances: Tensor, outside: Tensor) -> Tensor:
+    """Distances ``(B, P, h, w)``, set to infinity for patches that are mostly background.
 
     Args:
-        distances: finite.
-        outside: ``(B, h * w)``.
+        distances: finite distances ``(B, P, h, w)``.
+        outside: share of each patch that is background, ``(B, h * w)``.
     """
     away = outside > _BACKGROUND
-    away = away & ~away.all(dim=1, keepdim=True)  # all background: no patch is better than another
+    away = away & ~away.all(dim=1, keepdim=True)  # keep images that are all background
     return distances.masked_fill(away.unflatten(1, distances.shape[2:])[:, None], torch.inf)
 
 
 def _float32(tensor: Tensor) -> AbstractContextManager[object]:
-    """No autocast where ``tensor`` is; the meta device knows none."""
+    """Disable autocast on the tensor's device; the meta device has no autocast."""
     device = tensor.device.type
     if not torch.amp.is_autocast_available(device):
         return nullcontext()

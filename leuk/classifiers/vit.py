@@ -1,4 +1,4 @@
-"""The Vision Transformer (Dosovitskiy et al. 2021) of the thesis, small enough for 7,000 cells."""
+"""Vision Transformer (Dosovitskiy et al. 2021) of the thesis, small enough for 7,000 images."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -17,40 +17,40 @@ from leuk.training.initial import glorot
 from leuk.training.stack import Stack, batch_norm2d
 
 Stem = Literal["patch", "conv"]
-"""How pixels become patch embeddings."""
+"""Embedding of patches: a linear map or a small convolutional network."""
 
 
 class ViT(Prototyped):
-    """Patch embeddings, an encoder, and a head on [CLS].
+    """Patch embeddings, a transformer encoder, and a head on [CLS].
 
-    Without arguments it is the thesis's form: 16 x 16 patches, four post-LN blocks, a last
-    LayerNorm, one hidden layer with ReLU, two logits; 2,422,786 trainable parameters at 224 px.
-    Weights start Glorot uniform, as in the thesis's stack.
+    The defaults are the thesis's form: 16 x 16 patches, four post-LN blocks, a last LayerNorm, a
+    hidden layer with ReLU and two logits, with 2,422,786 trainable parameters at 224 px. Initial
+    weights are Glorot uniform, as in Keras.
 
     Args:
-        resolution: pixels a side.
-        patch: pixels a side of a patch; it divides ``resolution``.
-        width: numbers a token.
+        resolution: side of the images in pixels.
+        patch: side of a patch in pixels, a divisor of ``resolution``.
+        width: length of a token.
         depth: blocks of the encoder.
-        heads: of each block's attention.
-        mlp: hidden units of each block.
+        heads: attention heads per block.
+        mlp: hidden units of each block's perceptron.
         hidden: units of the head's hidden layer.
-        dropout: share of them dropped in training.
+        dropout: dropout rate of the head's hidden units.
         norm: ``post`` (the thesis's equations) or ``pre``.
-        stem: ``patch``, one linear map a patch, or ``conv``, 3 x 3 convolutions of stride 2 (Xiao
-            et al. 2021, *Early convolutions help transformers see better*).
+        stem: ``patch`` for a linear map of each patch, or ``conv`` for 3 x 3 convolutions of stride
+            2 (Xiao et al. 2021, *Early convolutions help transformers see better*).
         drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
         head: ``linear``, or ``prototype`` on the encoded patches.
-        per_class: prototypes a class.
-        attention_loss: weight of the attention that [CLS] pays to what is not the cell, see
-            :func:`leuk.classifiers.encoder.attention_off_cell`.
-        stack: whose conventions it follows, see :mod:`leuk.training.stack`.
-        optim: how weights are updated.
+        per_class: prototypes per class.
+        attention_loss: weight of the loss on attention outside the cell, see
+            :func:`leuk.classifiers.encoder.attention_off_cell`; 0 for none.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+        optim: optimizer settings.
 
     Raises:
-        ConfigError: a patch that does not divide the resolution, or is no power of two under
-            ``stem="conv"``; heads that do not divide the width; ``attention_loss`` under a head
-            that does not read [CLS].
+        ConfigError: ``patch`` does not divide ``resolution``, or is not a power of two although
+            ``stem="conv"``; ``heads`` does not divide ``width``; ``attention_loss`` is set with
+            ``head="prototype"``, which does not read [CLS].
     """
 
     has_patches = True
@@ -113,7 +113,7 @@ class ViT(Prototyped):
             self.prototypes = PrototypeHead(width, per_class)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Patch embeddings ``(B, N, D)``, row by row, of ``(B, 3, R, R)`` images in [0, 1]."""
+        """Patch embeddings ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1]."""
         embedded: Tensor = self.stem(self.normalised(images))
         return embedded.flatten(2).transpose(1, 2)
 
@@ -150,14 +150,14 @@ class ViT(Prototyped):
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The patch tokens before the last block; behind it their gradients are exactly 0."""
+        """Patch tokens before the last block; after it their gradients would be exactly 0."""
         return self.encoder.patch_grid
 
     def cam_grid(self, activations: Tensor) -> Tensor:
         return activations
 
     def _from_tokens(self, tokens: Tensor) -> Tensor:
-        """Features ``(B, D)`` of patch embeddings."""
+        """Features ``(B, D)`` from patch embeddings ``(B, N, D)``."""
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(self.encoder.as_grid(self.encoder(tokens)))
             return similarities
@@ -172,13 +172,13 @@ def _check_patch(resolution: int, patch: int, stem: Stem) -> None:
     valid = divisors(resolution)
     if patch not in valid:
         raise ConfigError(
-            f"model.patch={patch}: patches must divide the {resolution} px of the image; choose "
-            f"from {valid}"
+            f"model.patch={patch}: does not divide data.resolution={resolution}; choose from "
+            f"{valid}"
         )
     powers = [d for d in valid if d > 1 and d & (d - 1) == 0]
     if stem == "conv" and patch not in powers:
         raise ConfigError(
-            f"model.patch={patch}: model.stem=conv halves the image and needs a power of two; "
+            f"model.patch={patch}: model.stem=conv halves the image and needs a power of 2; "
             f"choose from {powers}"
         )
 
@@ -188,7 +188,7 @@ def _patches(patch: int, width: int) -> nn.Module:
 
 
 def _convolutions(patch: int, width: int, stack: Stack) -> nn.Module:
-    """Halves the image until one place is one patch, twice the filters each time."""
+    """Return convolutions that halve the side and double the filters until a pixel is a patch."""
     halvings = patch.bit_length() - 1
     widths = [3, *(max(8, width // 2 ** (halvings - number)) for number in range(halvings))]
     layers: list[nn.Module] = []

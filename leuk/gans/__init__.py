@@ -1,1 +1,1 @@
-"""The GANs and what they share."""
+"""The GANs, their common base class and their layers."""

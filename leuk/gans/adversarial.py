@@ -1,4 +1,4 @@
-"""What the GANs share: rounds of updates, budgets in generator updates, sampling, exact resume."""
+"""Base class of the GANs: rounds of updates, update budgets, sampling and exact resumption."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -26,26 +26,30 @@ _SAMPLING_BATCH = 256
 
 
 _ADVICE = (
-    "what was fitted before is kept: lower gan.fitting.generator_rate or "
+    "the last checkpoint is kept: lower gan.fitting.generator_rate or "
     "gan.fitting.opponent_rate, or set trainer.precision=32-true"
 )
-"""What to do about a loss that is not finite."""
+"""Remedy for a loss that is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """How the two networks are updated against each other.
+    """Settings of the alternating updates of generator and adversary.
+
+    The adversary is the discriminator (DCGAN, cGAN) or the critic (WGAN-GP).
 
     Attributes:
         generator_rate: learning rate of the generator's Adam.
-        opponent_rate: learning rate of the discriminator's or critic's.
-        beta1: decay of the first moment, of both.
-        beta2: decay of the second.
-        clip: largest absolute value of a gradient of the opponent; null for none.
-        generator_steps: updates of the generator per round.
-        opponent_steps: updates of the opponent per round, each on real images of its own.
-        average: decay of the running average that samples; 0 samples the last weights.
-        updates: generator updates after which fitting stops; null leaves it to the epochs.
+        opponent_rate: learning rate of the adversary's Adam.
+        beta1: Adam's decay of the first moment, for both networks.
+        beta2: Adam's decay of the second moment, for both networks.
+        clip: limit on the absolute value of each element of the adversary's gradients; null for
+            no limit.
+        generator_steps: generator updates per round.
+        opponent_steps: adversary updates per round, each on a new batch of real images.
+        average: decay of the running average of the generator's weights, which is used for
+            sampling; 0 to sample from the latest weights.
+        updates: generator updates after which training stops; null for no limit but the epochs.
     """
 
     generator_rate: Positive = 1e-4
@@ -60,25 +64,28 @@ class Fitting:
 
 
 class Adversarial(LightningModule, ABC):
-    """Base of the GANs; a subclass has its networks and its losses.
+    """Base class of the GANs; a subclass defines the networks and the losses.
 
-    Each batch of real images updates the opponent once; the last batch of a round updates the
+    Each batch of real images updates the adversary once; the last batch of a round updates the
     generator too (Goodfellow et al. 2014, algorithm 1; Gulrajani et al. 2017, algorithm 1). A round
-    may end in the epoch after the one it began in. All randomness of an epoch follows from seed,
-    epoch and process, so that a run continued from the end of an epoch makes what an unbroken one
-    would.
+    may start in one epoch and end in the next. The random numbers of an epoch depend only on seed,
+    epoch and process, so a fit resumed at the end of an epoch gives the same weights as an
+    uninterrupted one.
 
     Args:
-        resolution: pixels a side, a multiple of 32.
-        latent: numbers a latent vector.
-        stack: whose conventions Adam follows.
-        fitting: how the networks are updated; a mapping of its fields from a checkpoint.
-        augment: changes what the opponent sees; a mapping from a checkpoint; None for nothing.
+        resolution: side of the images in pixels, a multiple of 32.
+        latent: length of a latent vector.
+        stack: framework whose conventions Adam follows, see :mod:`leuk.training.stack`.
+        fitting: update settings, or a mapping of their fields as read from a checkpoint.
+        augment: augmentation of the adversary's input, or a mapping of its fields as read from a
+            checkpoint; None for no augmentation.
     """
 
     OPPONENT: ClassVar[str] = "discriminator"
+    """Name of the attribute that holds the adversary."""
+
     CONDITIONAL: ClassVar[bool] = False
-    """Whether one fitted GAN makes cells of both classes."""
+    """True if one GAN generates images of both classes."""
 
     generator: nn.Module
     averaged: Averaged | None
@@ -103,8 +110,8 @@ class Adversarial(LightningModule, ABC):
         self._seed: int | None = None
         self.first_bad = FirstBad()
 
-    def _own(self, generator: nn.Module, opponent: nn.Module, **values: Any) -> None:
-        """Take the networks, and record the constructor's arguments as plain values."""
+    def _set_networks(self, generator: nn.Module, opponent: nn.Module, **values: Any) -> None:
+        """Store the networks, and save the constructor's arguments as plain hyper-parameters."""
         self.generator = generator
         setattr(self, self.OPPONENT, opponent)
         self.averaged = Averaged(generator, self.fitting.average) if self.fitting.average else None
@@ -121,14 +128,17 @@ class Adversarial(LightningModule, ABC):
         )
 
     def compile_networks(self) -> None:
-        """Compile the networks in place; one whose gradient is penalised has no compiled form."""
+        """Compile the networks in place.
+
+        torch.compile does not support double backward, so a penalized adversary stays uncompiled.
+        """
         self.generator.compile()
         if not self.penalised:
             self.opponent.compile()
 
     @property
     def penalised(self) -> bool:
-        """Whether the loss differentiates the opponent's own gradient."""
+        """True if the adversary's loss contains a penalty on its own gradient."""
         return False
 
     @property
@@ -139,34 +149,40 @@ class Adversarial(LightningModule, ABC):
         return network
 
     @abstractmethod
-    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
-        """Loss of the opponent on real and made images ``(B, 3, R, R)`` of these labels."""
+    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+        """Loss of the adversary on real and synthetic images.
+
+        Args:
+            real: real images ``(B, 3, R, R)`` in [-1, 1].
+            synthetic: synthetic images ``(B, 3, R, R)`` in [-1, 1], without a graph.
+            labels: classes ``(B,)`` of the real images, and of the synthetic ones in the cGAN.
+        """
 
     @abstractmethod
-    def generator_loss(self, judged: Tensor) -> Tensor:
-        """Loss of the generator from the opponent's scores ``(B, 1)`` of what it made."""
+    def generator_loss(self, scores: Tensor) -> Tensor:
+        """Generator loss from the adversary's scores ``(B, 1)`` of synthetic images."""
 
     @property
     def done_rounds(self) -> int:
-        """Rounds that are finished."""
+        """Number of complete rounds."""
         return self.done_updates // self.fitting.generator_steps
 
-    def make(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """Images ``(B, 3, R, R)`` in [-1, 1] from latent vectors ``(B, latent)``."""
+    def generate(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Images ``(B, 3, R, R)`` in [-1, 1] from noise ``(B, latent)`` and labels ``(B,)``."""
         images: Tensor = self.generator(noise)
         return images
 
-    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The opponent's scores ``float32 (B, 1)`` of augmented images."""
-        scores: Tensor = self.opponent(self.seen(images))
+    def score(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The adversary's scores ``float32 (B, 1)`` of images ``(B, 3, R, R)``, augmented first."""
+        scores: Tensor = self.opponent(self.augmented(images))
         return scores.float()
 
-    def seen(self, images: Tensor) -> Tensor:
-        """Images as the opponent sees them."""
+    def augmented(self, images: Tensor) -> Tensor:
+        """Images as the adversary receives them."""
         return images if self.augment is None else self.augment(images)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Update once per network and batch; Lightning's own step count adds both networks'."""
+        """Update the networks; Lightning's ``global_step`` counts the steps of both."""
         losses = self._updates(from_unit(batch["images"]), batch["labels"])
         self.first_bad.note(torch.stack(list(losses.values())), self.done_updates)
         self.log_dict(
@@ -177,17 +193,17 @@ class Adversarial(LightningModule, ABC):
         )
         ends = self.fitting.updates is not None and self.done_updates >= self.fitting.updates
         self.trainer.should_stop |= ends
-        # At the end of an epoch too, so that no checkpoint is written of broken weights.
+        # Also at the end of an epoch, before a checkpoint of broken weights could be written.
         if ends or self.trainer.is_last_batch or batch_index % EVERY == EVERY - 1:
-            self.first_bad.look(self.trainer.strategy, "generator update", _ADVICE)
+            self.first_bad.check(self.trainer.strategy, "generator update", _ADVICE)
 
     def _updates(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Update the opponent and, at the end of a round, the generator; losses by name."""
+        """Update the adversary and, at the end of a round, the generator; return losses by name."""
         for_generator, for_opponent = self.both_optimizers()
         ends_round = (self.opponent_updates + 1) % self.fitting.opponent_steps == 0
-        with torch.set_grad_enabled(ends_round):  # the generator learns from the last alone
-            made = self.make(self.noise(len(real)), labels)
-        loss_opponent = self.opponent_loss(real, made.detach(), labels)
+        with torch.set_grad_enabled(ends_round):  # only the last batch of a round needs the graph
+            synthetic = self.generate(self.noise(len(real)), labels)
+        loss_opponent = self.opponent_loss(real, synthetic.detach(), labels)
         self._update(for_opponent, loss_opponent, self.opponent)
         self.opponent_updates += 1
         losses = {f"{self.OPPONENT}_loss": loss_opponent}
@@ -198,9 +214,9 @@ class Adversarial(LightningModule, ABC):
             steps = min(steps, self.fitting.updates - self.done_updates)
         self.opponent.requires_grad_(False)
         for step in range(steps):
-            if step:  # the first takes what the opponent has just seen
-                made = self.make(self.noise(len(real)), labels)
-            losses["generator_loss"] = self.generator_loss(self.judge(made, labels))
+            if step:  # the first step reuses the images of the adversary's update
+                synthetic = self.generate(self.noise(len(real)), labels)
+            losses["generator_loss"] = self.generator_loss(self.score(synthetic, labels))
             self._update(for_generator, losses["generator_loss"])
             self.done_updates += 1
             if self.averaged is not None:
@@ -215,7 +231,7 @@ class Adversarial(LightningModule, ABC):
         self.manual_backward(loss)
         if clipped is not None and self.fitting.clip is not None:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-            if scaler is not None:  # 16-mixed: gradients are up to 65,536 times as large
+            if scaler is not None:  # 16-mixed scales gradients by up to 65,536
                 scaler.unscale_(optimizer.optimizer)
             torch.nn.utils.clip_grad_value_(clipped.parameters(), self.fitting.clip)
         optimizer.step()
@@ -229,14 +245,14 @@ class Adversarial(LightningModule, ABC):
         start_stream(self._seed, self.current_epoch, self.global_rank)
 
     def both_optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        """The generator's optimizer and its opponent's."""
+        """Optimizers of the generator and of the adversary."""
         optimizers = self.optimizers()
         assert isinstance(optimizers, list)
         first, second = optimizers
         return first, second
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the generator, Adam for its opponent."""
+        """One Adam each for the generator and the adversary, in this order."""
         betas = (self.fitting.beta1, self.fitting.beta2)
         rates = (self.fitting.generator_rate, self.fitting.opponent_rate)
         adam = KerasAdam if self.stack == "keras" else torch.optim.Adam
@@ -251,30 +267,30 @@ class Adversarial(LightningModule, ABC):
 
     @torch.no_grad()
     def sample(self, count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
-        """Make cells; the same arguments make the same cells.
+        """Generate images; equal arguments give equal images.
 
         Args:
-            count: how many.
-            label: their class; a GAN fitted on one class only makes that one.
-            seed: of the latent vectors.
+            count: number of images.
+            label: class of all images; ignored by a GAN of a single class.
+            seed: seed of the latent vectors and of the generator's noise.
 
         Returns:
-            ``uint8 (count, R, R, 3)``.
+            Images ``uint8 (count, R, R, 3)``.
         """
         with self._sampling(seed):
             vectors = torch.randn(count, self.latent).to(self.device)
             labels = torch.full((count,), label, device=self.device)
-            made = [
-                to_uint8(self.make(*some))
-                for some in zip(
+            images = [
+                to_uint8(self.generate(*batch))
+                for batch in zip(
                     vectors.split(_SAMPLING_BATCH), labels.split(_SAMPLING_BATCH), strict=True
                 )
             ]
-        return torch.cat(made).cpu().numpy()
+        return torch.cat(images).cpu().numpy()
 
     @contextmanager
     def _sampling(self, seed: int) -> Iterator[None]:
-        """The averaged generator, in evaluation mode, with randomness of its own."""
+        """Use the averaged generator in evaluation mode, with random numbers from ``seed``."""
         generator, training = self.generator, self.training
         if self.averaged is not None:
             self.generator = self.averaged.module
@@ -294,5 +310,5 @@ class Adversarial(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.done_updates = checkpoint["generator_updates"]
-        # Checkpoints of format 2 hold whole rounds alone, and are sampled from, not resumed.
+        # Checkpoints of format 2 lack this count; they are only sampled from, never resumed.
         self.opponent_updates = checkpoint.get("opponent_updates", 0)

@@ -1,4 +1,4 @@
-"""A running average of the generator's weights, which samples better than the last ones do."""
+"""Running average of the generator's weights, which samples better than the latest weights."""
 
 import copy
 
@@ -10,12 +10,15 @@ from leuk.training.averaging import move_average
 class Averaged(nn.Module):
     """Exponential moving average of a network, batch statistics included (Yazici et al. 2019).
 
-    torch's ``AveragedModel`` asks the device for its count at every update; here the count is the
-    caller's, so that nothing waits.
+    torch's ``AveragedModel`` reads its update count from the device at every update, which waits
+    for the GPU; here the caller keeps the count.
 
     Args:
-        network: what is averaged; its copy is in :attr:`module`.
-        decay: weight of the past once the ramp is over.
+        network: network whose weights are averaged.
+        decay: weight of the previous average after the first updates, in [0, 1).
+
+    Attributes:
+        module: copy of the network with the averaged weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -24,9 +27,9 @@ class Averaged(nn.Module):
         self.decay = decay
 
     def train(self, mode: bool = True) -> "Averaged":
-        """Stay in evaluation mode, whatever the networks around do."""
+        """Stay in evaluation mode, even if the parent module is set to training."""
         return super().train(False)
 
     def update(self, network: nn.Module, updates: int) -> None:
-        """Take in the weights after ``updates`` updates."""
+        """Add the weights of ``network`` after its update number ``updates`` to the average."""
         move_average(self.module.state_dict(), network.state_dict(), self.decay, updates)

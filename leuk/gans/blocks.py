@@ -1,4 +1,4 @@
-"""Layers of generators and discriminators, and the way from their range to bytes."""
+"""Layers of generators and discriminators, and conversion of their images to and from [0, 255]."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ from leuk.training.stack import (
 )
 
 HALVINGS = 5
-"""Stride-2 steps of a generator: it starts from resolution / 32."""
+"""Doublings of the side in a generator, whose first map has the side resolution / 2^5."""
 
 
 def start_side(resolution: int) -> int:
-    """Side of the first feature map of a generator.
+    """Side of a generator's first feature map in pixels.
 
     Raises:
         ConfigError: ``resolution`` is not a positive multiple of 32.
@@ -36,34 +36,34 @@ def start_side(resolution: int) -> int:
 
 
 def check_widths(widths: Sequence[int], count: int) -> None:
-    """Refuse widths that are not one for each doubling of a generator.
+    """Check that a generator has a width for each of its doublings.
 
     Raises:
-        ConfigError: there are not ``count``.
+        ConfigError: the number of widths is not ``count``.
     """
     if len(widths) != count:
         raise ConfigError(f"gan.widths={list(widths)}: this generator takes {count} numbers")
 
 
 def upsampling(before: int, after: int, stack: Stack, bias: bool = True) -> nn.ConvTranspose2d:
-    """A 5 x 5 transposed convolution that doubles the side."""
+    """Return a 5 x 5 transposed convolution that doubles the side."""
     if stack == "keras":
         return SameConvTranspose2d(before, after, 5, stride=2, bias=bias)
     return nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1, bias=bias)
 
 
 def downsampling(before: int, after: int, stack: Stack) -> nn.Conv2d:
-    """A 5 x 5 convolution that halves an even side."""
+    """Return a 5 x 5 convolution that halves an even side."""
     if stack == "keras":
         return SameConv2d(before, after, 5, stride=2)
     return nn.Conv2d(before, after, 5, stride=2, padding=2)
 
 
 def batch_norm(channels: int, stack: Stack) -> nn.BatchNorm2d:
-    """Batch normalization of maps with Keras's constants under either stack.
+    """Return batch normalization of maps ``(B, C, h, w)`` with Keras's epsilon and momentum.
 
-    The large epsilon matters where it follows a ReLU: a channel that is nearly always zero would
-    otherwise be blown up when it once is not. The running variance alone depends on the stack.
+    The epsilon is large so that a channel which is almost always zero after its ReLU is not
+    amplified when it is not. Only the running variance depends on the stack.
     """
     if stack == "keras":
         return KerasBatchNorm2d(channels)
@@ -71,24 +71,24 @@ def batch_norm(channels: int, stack: Stack) -> nn.BatchNorm2d:
 
 
 def batch_norm_features(features: int, stack: Stack) -> nn.BatchNorm1d:
-    """Batch normalization of features ``(B, C)``; see :func:`batch_norm`."""
+    """Return batch normalization of features ``(B, C)``; see :func:`batch_norm`."""
     if stack == "keras":
         return KerasBatchNorm1d(features)
     return nn.BatchNorm1d(features, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
 
 
 class LeakyReLU(nn.Module):
-    """LeakyReLU and dropout as one product of each value and its gain.
+    """LeakyReLU and dropout in one multiplication by a gain per value.
 
-    The slope of torch's own depends on its input as far as autograd can see, so a penalty on the
-    gradient of a discriminator sends zeros back through all its layers once more; the gain here is
-    a constant to it. And torch's CPU generator draws dropout's values one by one on one core; here
-    8 bytes of one draw serve 8 values, the share rounded to 256ths. See
-    ``tests/benchmarks/leaky_relu.py``.
+    It is faster than torch's layers in two ways (``tests/benchmarks/leaky_relu.py``). To autograd
+    torch's slope depends on the input, so a gradient penalty sends zeros through all layers in a
+    second backward pass; this gain is a constant. On a CPU, torch draws dropout's random numbers
+    singly on one core; here each 64-bit random number serves 8 values, with the dropout rate
+    rounded to a multiple of 1/256.
 
     Args:
-        slope: below zero.
-        dropout: share of the values that become 0 in training, below 1; the others are scaled up to
+        slope: factor on negative values.
+        dropout: share of the values set to 0 in training, in [0, 1); the others are scaled up to
             keep the mean.
     """
 
@@ -112,7 +112,7 @@ class LeakyReLU(nn.Module):
 
 
 def _kept(values: Tensor, share: float) -> Tensor:
-    """Which values dropout keeps, each by itself; ``bool``, laid out as ``values``."""
+    """Random mask ``bool`` of the values that dropout keeps, in the memory layout of ``values``."""
     if values.device.type != "cpu" or not _dense(values):
         return torch.empty_like(values, dtype=torch.bool).bernoulli_(1 - share)
     words = torch.empty(-(-values.numel() // 8), dtype=torch.int64)
@@ -122,23 +122,23 @@ def _kept(values: Tensor, share: float) -> Tensor:
 
 
 def _dense(values: Tensor) -> bool:
-    """Whether the values fill their memory in one of the two layouts of images."""
+    """Return True if the values are contiguous, channels first or channels last."""
     channels_last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
     return values.is_contiguous() or channels_last
 
 
 def widths_before(widths: Sequence[int], first: int) -> list[tuple[int, int]]:
-    """(in, out) channel pairs of a chain of layers that starts from ``first`` channels."""
+    """(in, out) channels of successive layers, of which the first has ``first`` channels in."""
     return list(zip((first, *widths), widths, strict=False))
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Generator output ``(N, 3, R, R)`` in [-1, 1] as ``uint8 (N, R, R, 3)``.
+    """Convert generator output ``(N, 3, R, R)`` in [-1, 1] to ``uint8 (N, R, R, 3)``.
 
-    The one converter between the two, so that nothing out of range wraps around unseen.
+    All code converts with this function: a plain cast would silently wrap values out of range.
 
     Raises:
-        ValueError: a value outside [-1, 1], or NaN.
+        ValueError: a value is outside [-1, 1] or NaN.
     """
     low, high = torch.aminmax(images.float())
     if not (float(low) >= -1 and float(high) <= 1):
@@ -147,18 +147,18 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def from_unit(images: Tensor) -> Tensor:
-    """Images in [0, 1] as the discriminators see them, in [-1, 1]."""
+    """Scale images from [0, 1] to [-1, 1]."""
     return images * 2 - 1
 
 
 class PixelNoise(nn.Module):
-    """Adds noise, one number a pixel, as strongly as each channel has learned to want it.
+    """Add noise, with one value per pixel and a learned strength per channel.
 
-    Grain that differs from cell to cell need not come from the latent vector (Karras et al. 2019,
+    The fine texture of a cell then need not be encoded in the latent vector (Karras et al. 2019,
     section 3.2).
 
     Args:
-        channels: of the maps ``(B, C, h, w)``.
+        channels: channels C of the maps ``(B, C, h, w)``.
     """
 
     def __init__(self, channels: int) -> None:
@@ -172,12 +172,13 @@ class PixelNoise(nn.Module):
 
 
 class MinibatchSpread(nn.Module):
-    """One more plane: how far apart the images of a group are (Karras et al. 2018, section 3).
+    """Append a plane with the standard deviation across images (Karras et al. 2018, section 3).
 
-    A generator that makes one image over and over is found out by it.
+    It lets the discriminator detect a generator that repeats the same image.
 
     Args:
-        group: images compared with each other; the largest divisor of the batch up to it.
+        group: number of images compared with each other; if it does not divide the batch, the
+            largest smaller divisor is used.
     """
 
     def __init__(self, group: int = 4) -> None:
@@ -185,9 +186,9 @@ class MinibatchSpread(nn.Module):
         self.group = group
 
     def forward(self, maps: Tensor, alone: bool = False) -> Tensor:
-        """Maps ``(B, C, h, w)`` to ``(B, C + 1, h, w)``.
+        """Maps ``(B, C + 1, h, w)`` from ``(B, C, h, w)``.
 
-        With ``alone`` no gradient passes from one image to another, for a penalty on each.
+        With ``alone`` no gradient passes between images, as gradient penalties are per image.
         """
         count = len(maps)
         size = next(size for size in range(min(self.group, count), 0, -1) if count % size == 0)

@@ -1,4 +1,7 @@
-"""cGAN (Mirza & Osindero 2014): the class is told to both; strong with projection (Miyato 2018)."""
+"""Conditional GAN (Mirza & Osindero 2014); the strong form uses projection (Miyato & Koyama 2018).
+
+Both networks receive the class of each image.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,7 +31,7 @@ _SLOPE = 0.2
 
 
 class OneHot(nn.Module):
-    """Labels ``(B,)`` as ``(B, 2)``, 1 at the class."""
+    """One-hot encoding of labels: ``(B,)`` to ``(B, 2)``."""
 
     size = _CLASSES
 
@@ -37,7 +40,7 @@ class OneHot(nn.Module):
 
 
 class Embedded(nn.Embedding):
-    """Labels ``(B,)`` as 50 learned numbers each."""
+    """Learned encoding of labels: ``(B,)`` to ``(B, 50)``."""
 
     size = _EMBEDDED
 
@@ -48,11 +51,11 @@ class Embedded(nn.Embedding):
 
 
 class ConditionalGenerator(nn.Module):
-    """A generator whose input is the noise with the label's numbers joined to it.
+    """Generator whose input is the noise concatenated with the encoded label.
 
     Args:
-        network: from ``(B, latent + condition.size)`` to images.
-        condition: from labels to numbers.
+        network: maps ``(B, latent + condition.size)`` to images ``(B, 3, R, R)``.
+        condition: encodes labels ``(B,)`` as ``(B, condition.size)``.
     """
 
     def __init__(self, network: nn.Module, condition: OneHot | Embedded) -> None:
@@ -67,13 +70,13 @@ class ConditionalGenerator(nn.Module):
 
 
 class PlaneDiscriminator(nn.Sequential):
-    """4 x 4 stride-2 convolutions over the image and one plane that holds its label, -1 or 1."""
+    """4 x 4 convolutions of stride 2 over the image and a constant plane of its label, -1 or 1."""
 
     def __init__(self, resolution: int, widths: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
         for before, after in widths_before(widths, 4):
             layers += [
-                # Even padding, which Keras shares out alike.
+                # The padding is even here, so Keras and PyTorch agree and no SameConv2d is needed.
                 nn.Conv2d(before, after, 4, stride=2, padding=1),
                 LeakyReLU(_SLOPE, dropout),
             ]
@@ -82,7 +85,7 @@ class PlaneDiscriminator(nn.Sequential):
         self.apply(glorot)
 
     def forward(self, images: Tensor, labels: Tensor, alone: bool = False) -> Tensor:  # type: ignore[override]
-        """Scores ``(B, 1)``, high for real images of their labels ``(B,)``."""
+        """Scores ``(B, 1)``, high for real images whose class is that of ``labels (B,)``."""
         plane = (2.0 * labels - 1).to(images.dtype).view(-1, 1, 1, 1)
         joined = torch.cat([images, plane.expand(-1, 1, *images.shape[2:])], dim=1)
         scores: Tensor = super().forward(joined)  # type: ignore[no-untyped-call]
@@ -90,7 +93,10 @@ class PlaneDiscriminator(nn.Sequential):
 
 
 class ProjectionDiscriminator(CellDiscriminator):
-    """Adds to the score how well the features go with the class (Miyato & Koyama 2018, eq. 3)."""
+    """Discriminator that adds features times class embedding to the score.
+
+    From Miyato & Koyama 2018, equation 3.
+    """
 
     def __init__(self, resolution: int, widths: Sequence[int]) -> None:
         super().__init__(resolution, widths, spread=True)
@@ -98,7 +104,7 @@ class ProjectionDiscriminator(CellDiscriminator):
         nn.init.normal_(self.classes.weight, 0.0, 0.02)
 
     def forward(self, images: Tensor, labels: Tensor, alone: bool = False) -> Tensor:  # type: ignore[override]
-        """Scores ``(B, 1)``, high for real images of their labels ``(B,)``."""
+        """Scores ``(B, 1)``, high for real images whose class is that of ``labels (B,)``."""
         features = self.features(images, alone)
         matching = (features * self.classes(labels)).sum(dim=1, keepdim=True)
         score: Tensor = self.score(features) + matching
@@ -106,30 +112,30 @@ class ProjectionDiscriminator(CellDiscriminator):
 
 
 class CGAN(Adversarial):
-    """A GAN of both classes: cross-entropy with plain networks, hinge with projection.
+    """GAN of both classes, with cross-entropy (``plain`` networks) or the hinge loss (``cell``).
 
-    Without arguments it is the thesis's form with the label one-hot; with ``condition="embedding"``
-    the generator has the 4,258,887 trainable parameters of section 2 of the design. The
-    discriminator has 11,197,377.
+    The defaults are the thesis's form with one-hot labels. With ``condition="embedding"`` the
+    generator has the thesis's 4,258,887 trainable parameters; the discriminator has 11,197,377.
 
     Args:
-        resolution: pixels a side, a multiple of 32.
-        latent: numbers a latent vector, before the label is joined to it.
-        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
-        condition: how the generator is told the class: ``onehot`` or ``embedding``.
+        resolution: side of the images in pixels, a multiple of 32.
+        latent: length of a latent vector, without the encoded label.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
+        condition: encoding of the label for the generator, ``onehot`` or ``embedding``.
         first: channels of the generator's first map.
-        widths: channels after each of its doublings: five plain, four of ``cell``.
+        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
         opponent_widths: channels after each halving of the discriminator.
-        dropout: of the plain discriminator.
+        dropout: dropout rate of the ``plain`` discriminator.
         r1: weight of the R1 penalty; 0 for none.
-        r1_every: rounds between two penalties, each as much heavier.
-        stack: whose conventions ``plain`` networks and Adam follow, see
+        r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
+            (Karras et al. 2020).
+        stack: framework whose conventions ``plain`` networks and Adam follow, see
             :mod:`leuk.training.stack`.
-        fitting: how the networks are updated.
-        augment: what changes the images that the discriminator sees.
+        fitting: update settings.
+        augment: augmentation of the discriminator's input; None for none.
 
     Raises:
-        ConfigError: a resolution that is not a multiple of 32.
+        ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     CONDITIONAL = True
@@ -153,11 +159,11 @@ class CGAN(Adversarial):
         super().__init__(resolution, latent, stack, fitting, augment)
         self.r1, self.r1_every = r1, r1_every
         self.projects = networks == "cell"
-        told = OneHot() if condition == "onehot" else Embedded(stack)
-        shape = (resolution, latent + told.size, first, widths)
+        encoding = OneHot() if condition == "onehot" else Embedded(stack)
+        shape = (resolution, latent + encoding.size, first, widths)
         network = CellGenerator(*shape) if self.projects else Generator(*shape, stack)
-        self._own(
-            ConditionalGenerator(network, told),
+        self._set_networks(
+            ConditionalGenerator(network, encoding),
             ProjectionDiscriminator(resolution, opponent_widths)
             if self.projects
             else PlaneDiscriminator(resolution, opponent_widths, dropout),
@@ -171,28 +177,28 @@ class CGAN(Adversarial):
             r1_every=r1_every,
         )
 
-    def make(self, noise: Tensor, labels: Tensor) -> Tensor:
+    def generate(self, noise: Tensor, labels: Tensor) -> Tensor:
         images: Tensor = self.generator(noise, labels)
         return images
 
-    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = self.opponent(self.seen(images), labels)
+    def score(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.opponent(self.augmented(images), labels)
         return scores.float()
 
     @property
     def penalised(self) -> bool:
         return bool(self.r1)
 
-    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
-        of_real, of_made = self.judge(real, labels), self.judge(made, labels)
+    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+        of_real, of_synthetic = self.score(real, labels), self.score(synthetic, labels)
         if self.projects:
-            loss = F.relu(1 - of_real).mean() + F.relu(1 + of_made).mean()
+            loss = F.relu(1 - of_real).mean() + F.relu(1 + of_synthetic).mean()
         else:
-            loss = cross_entropy(of_real, 1) + cross_entropy(of_made, 0)
+            loss = cross_entropy(of_real, 1) + cross_entropy(of_synthetic, 0)
         if self.r1 and self.done_rounds % self.r1_every == 0:
             alone = partial(self.opponent, labels=labels, alone=True)
-            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
+            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.augmented(real))
         return loss
 
-    def generator_loss(self, judged: Tensor) -> Tensor:
-        return -judged.mean() if self.projects else cross_entropy(judged, 1)
+    def generator_loss(self, scores: Tensor) -> Tensor:
+        return -scores.mean() if self.projects else cross_entropy(scores, 1)

@@ -1,4 +1,4 @@
-"""DCGAN (Radford et al. 2016): cross-entropy, in the thesis's form or with the strong networks."""
+"""DCGAN (Radford et al. 2016) in the thesis's form or with the strong networks."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,7 +28,7 @@ from leuk.training.stack import Stack
 
 
 class Generator(nn.Sequential):
-    """Dense to a small map, stride-2 transposed convolutions (ReLU, then batch norm), tanh.
+    """Dense layer, transposed convolutions of stride 2 with ReLU and batch norm, tanh.
 
     Maps latent vectors ``(B, latent)`` to images ``(B, 3, R, R)`` in [-1, 1].
     """
@@ -51,7 +51,7 @@ class Generator(nn.Sequential):
 
 
 class Discriminator(nn.Sequential):
-    """Stride-2 convolutions with LeakyReLU and dropout; images to scores, high for real."""
+    """Convolutions of stride 2 with LeakyReLU and dropout, and a dense layer."""
 
     def __init__(
         self, resolution: int, widths: Sequence[int], dropout: float, stack: Stack
@@ -65,34 +65,35 @@ class Discriminator(nn.Sequential):
         self.apply(glorot)
 
     def forward(self, images: Tensor, alone: bool = False) -> Tensor:
-        """Scores ``(B, 1)``; each image is always judged ``alone`` here."""
+        """Scores ``(B, 1)``, high for real; ``alone`` has no effect, as images are independent."""
         scores: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
         return scores
 
 
 class DCGAN(Adversarial):
-    """Generator and discriminator with binary cross-entropy, non-saturating.
+    """GAN with the non-saturating binary cross-entropy loss.
 
-    Without arguments it is the thesis's form (section 2 of the design: generator 3,939,491
-    trainable parameters, discriminator 611,201).
+    The defaults are the thesis's form, with 3,939,491 trainable parameters in the generator and
+    611,201 in the discriminator.
 
     Args:
-        resolution: pixels a side, a multiple of 32.
-        latent: numbers a latent vector.
-        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
+        resolution: side of the images in pixels, a multiple of 32.
+        latent: length of a latent vector.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
         first: channels of the generator's first map.
-        widths: channels after each of its doublings: five plain, four of ``cell``.
+        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
         opponent_widths: channels after each halving of the discriminator.
-        dropout: of the plain discriminator.
+        dropout: dropout rate of the ``plain`` discriminator.
         r1: weight of the R1 penalty; 0 for none.
-        r1_every: rounds between two penalties, each as much heavier (Karras et al. 2020).
-        stack: whose conventions ``plain`` networks and Adam follow, see
+        r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
+            (Karras et al. 2020).
+        stack: framework whose conventions ``plain`` networks and Adam follow, see
             :mod:`leuk.training.stack`.
-        fitting: how the networks are updated.
-        augment: what changes the images that the discriminator sees.
+        fitting: update settings.
+        augment: augmentation of the discriminator's input; None for none.
 
     Raises:
-        ConfigError: a resolution that is not a multiple of 32.
+        ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class DCGAN(Adversarial):
         else:
             generator = Generator(resolution, latent, first, widths, stack)
             discriminator = Discriminator(resolution, opponent_widths, dropout, stack)
-        self._own(
+        self._set_networks(
             generator,
             discriminator,
             networks=networks,
@@ -136,19 +137,19 @@ class DCGAN(Adversarial):
     def penalised(self) -> bool:
         return bool(self.r1)
 
-    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
-        loss = cross_entropy(self.judge(real, labels), 1) + cross_entropy(
-            self.judge(made, labels), 0
+    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+        loss = cross_entropy(self.score(real, labels), 1) + cross_entropy(
+            self.score(synthetic, labels), 0
         )
         if self.r1 and self.done_rounds % self.r1_every == 0:
             alone = partial(self.opponent, alone=True)
-            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.seen(real))
+            loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.augmented(real))
         return loss
 
-    def generator_loss(self, judged: Tensor) -> Tensor:
-        return cross_entropy(judged, 1)
+    def generator_loss(self, scores: Tensor) -> Tensor:
+        return cross_entropy(scores, 1)
 
 
 def cross_entropy(scores: Tensor, truth: int) -> Tensor:
-    """Binary cross-entropy against all-real (1) or all-made (0)."""
+    """Binary cross-entropy of scores ``(B, 1)`` if all are of real (1) or synthetic (0) images."""
     return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, truth))

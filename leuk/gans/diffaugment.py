@@ -1,7 +1,7 @@
-"""Differentiable augmentation of what a discriminator sees, real and made alike.
+"""Differentiable augmentation of a discriminator's input, for real and synthetic images alike.
 
-With few images a discriminator learns them by heart; seeing every image moved and turned, it
-cannot (Zhao et al. 2020). What moves in from outside the frame is black, as around every cell.
+It keeps a discriminator from memorizing a small training set (Zhao et al. 2020). Pixels shifted in
+from outside the frame are black, like the background of every image.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ _BLACK = -1.0
 
 @dataclass(frozen=True)
 class DiffAugment:
-    """A recipe; each image of a batch draws for itself.
+    """Random augmentation, drawn separately for each image of a batch.
 
     Attributes:
-        turns: mirror and turn by quarters; all eight are as likely, and no pixel is resampled.
-        shift: largest shift, share of the side, either way, on each axis, in whole pixels.
-        stain: largest change of each colour's strength, share, either way.
+        turns: flip and rotate by multiples of 90 degrees; the eight results are equally likely, and
+            no pixel is interpolated.
+        shift: largest shift along each axis and in either direction, as a share of the side;
+            rounded to whole pixels.
+        stain: largest relative change of each color channel, in either direction.
     """
 
     turns: bool = True
@@ -29,7 +31,7 @@ class DiffAugment:
     stain: Share = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Change every image of a batch ``(B, 3, R, R)`` with values in [-1, 1]."""
+        """Augmented images ``(B, 3, R, R)`` in [-1, 1] of images of the same shape and range."""
         if self.turns:
             images = turned(images, torch.randint(8, (len(images),), device=images.device))
         reach = round(self.shift * images.shape[-1])
@@ -43,7 +45,7 @@ class DiffAugment:
 
 
 def turned(images: Tensor, which: Tensor) -> Tensor:
-    """Mirror and turn images ``(B, C, R, R)``, each by its own number ``(B,)`` from 0 to 7."""
+    """Flip and rotate images ``(B, C, R, R)``; ``which (B,)`` from 0 to 7 selects the symmetry."""
     left, up, across = ((which >> bit & 1).bool().view(-1, 1, 1, 1) for bit in range(3))
     images = torch.where(left, images.flip(3), images)
     images = torch.where(up, images.flip(2), images)
@@ -51,11 +53,11 @@ def turned(images: Tensor, which: Tensor) -> Tensor:
 
 
 def shifted(images: Tensor, offsets: Tensor) -> Tensor:
-    """Move images ``(B, C, R, R)`` by whole pixels ``(2, B)``, down and right; black moves in."""
+    """Shift images ``(B, C, R, R)`` down and right by ``offsets (2, B)`` pixels, filling black."""
     side = images.shape[-1]
-    places = torch.arange(side, device=images.device)
-    rows, columns = (places - offset[:, None] for offset in offsets)  # (B, R) each
-    down, across = ((place >= 0) & (place < side) for place in (rows, columns))
+    indices = torch.arange(side, device=images.device)
+    rows, columns = (indices - offset[:, None] for offset in offsets)  # (B, R) each
+    down, across = ((source >= 0) & (source < side) for source in (rows, columns))
     inside = down[:, :, None] & across[:, None]
     rows, columns = rows.clamp(0, side - 1), columns.clamp(0, side - 1)
     which = torch.arange(len(images), device=images.device)[:, None, None]

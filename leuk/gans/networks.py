@@ -1,6 +1,6 @@
-"""Networks of the strong forms, which the three GANs share; their losses differ.
+"""Networks of the strong forms, shared by the three GANs.
 
-The generator draws the cell's mask too, and the discriminator sees the whole cell.
+The generator outputs the cell's mask along with its colors.
 """
 
 from collections.abc import Sequence
@@ -22,31 +22,31 @@ from leuk.gans.blocks import (
 )
 
 Networks = Literal["plain", "cell"]
-"""``plain`` as in the thesis, ``cell`` as here."""
+"""``plain`` networks of the thesis, or the ``cell`` networks of this module."""
 
 _SLOPE = 0.2
 _AMPLIFIED = 8.0
 
 
 class CellGenerator(nn.Module):
-    """Cells on pure black: colours and a mask, multiplied.
+    """Generator of a cell on pure black, as the product of colors and a mask.
 
-    C-NMC's cells were cut out by a mask; a generator that knows this need not learn to paint black,
-    and the edge of its cell is where its mask ends.
+    The cells of C-NMC were cut out by a mask. With a mask of its own, the generator need not learn
+    to paint black, and its cells have sharp edges.
 
     Args:
-        resolution: pixels a side, a multiple of 32.
-        inputs: numbers that come in, the latent vector and whatever is joined to it.
+        resolution: side of the images in pixels, a multiple of 32.
+        inputs: length of the input, which is the latent vector and, in the cGAN, the encoded label.
         first: channels of the first map.
         widths: channels after each of the four doublings.
 
     Raises:
-        ConfigError: a resolution that is not a multiple of 32, or another number of widths.
+        ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     def __init__(self, resolution: int, inputs: int, first: int, widths: Sequence[int]) -> None:
         super().__init__()
-        # Twice as many places as the thesis's first map: from four alone, all cells lean one way.
+        # Twice the side of the thesis's first map; from a 2 x 2 map all cells leaned the same way.
         side = 2 * start_side(resolution)
         check_widths(widths, HALVINGS - 1)
         layers: list[nn.Module] = [
@@ -74,24 +74,27 @@ class CellGenerator(nn.Module):
 
 
 class CellDiscriminator(nn.Module):
-    """Sees the image and, apart and amplified, its detail; then every place has its say.
+    """Discriminator of the image and, in three more channels, its amplified high frequencies.
 
-    The grain of the chromatin is a few grey levels deep; beside the edge of the cell it would
-    hardly move the score.
+    The texture of the chromatin varies by only a few gray levels, so without amplification it would
+    hardly change the score compared with the edge of the cell. The score weighs every position of
+    the last map.
 
     Args:
-        resolution: pixels a side.
+        resolution: side of the images in pixels, a multiple of 2 to the number of widths.
         widths: channels after each halving.
-        spread: whether images of a batch are compared, see
-            :class:`leuk.gans.blocks.MinibatchSpread`.
+        spread: compare the images of a batch with :class:`leuk.gans.blocks.MinibatchSpread`.
+
+    Raises:
+        ConfigError: ``resolution`` cannot be halved once per width.
     """
 
     def __init__(self, resolution: int, widths: Sequence[int], spread: bool) -> None:
         super().__init__()
         if resolution % 2 ** len(widths):
             raise ConfigError(
-                f"gan.opponent_widths has {len(widths)} numbers: data.resolution={resolution} "
-                "cannot be halved as often"
+                f"gan.opponent_widths={list(widths)}: data.resolution={resolution} cannot be "
+                f"halved {len(widths)} times; give fewer widths"
             )
         layers: list[nn.Module] = []
         for before, after in widths_before(widths, 6):
@@ -107,8 +110,8 @@ class CellDiscriminator(nn.Module):
         self.score = nn.Linear(last * side * side, 1)
 
     def features(self, images: Tensor, alone: bool = False) -> Tensor:
-        """What the score is a weighted sum of, ``(B, F)``."""
-        brightness = images + 1  # black is 0, as what the pooling pads with
+        """Features ``(B, F)`` of images ``(B, 3, R, R)``; the score is linear in them."""
+        brightness = images + 1  # black becomes 0, the value that the pooling pads with
         detail = brightness - F.avg_pool2d(brightness, 3, stride=1, padding=1)
         maps = self.body(torch.cat([images, _AMPLIFIED * detail], dim=1))
         if self.spread is not None:
@@ -123,10 +126,10 @@ class CellDiscriminator(nn.Module):
 
 
 def _small_normal(layer: nn.Module) -> None:
-    """Weights from N(0, 0.02), as Radford et al. 2016; batch norm sets the scale after them.
+    """Draw weights from N(0, 0.02) (Radford et al. 2016); batch norm corrects their scale.
 
-    The discriminator has no batch norm and keeps torch's own, larger ones: from small weights it
-    takes hundreds of updates to say anything.
+    Only for the generator. The discriminator has no batch norm and keeps PyTorch's larger initial
+    weights; from small ones its scores stay near 0 for hundreds of updates.
     """
     if isinstance(layer, nn.Conv2d | nn.Linear):
         nn.init.normal_(layer.weight, 0.0, 0.02)

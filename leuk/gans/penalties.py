@@ -1,6 +1,6 @@
-"""Penalties on the gradient of a discriminator, each image by itself, in float32.
+"""Penalties on the gradient of a discriminator or critic with respect to each image.
 
-Half precision would lose the small gradients that they measure, so autocast is off in here.
+They run in float32 without autocast, as half precision would lose small gradients.
 """
 
 from collections.abc import Callable
@@ -8,39 +8,41 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Judge = Callable[[Tensor], Tensor]
-"""From images ``(B, 3, R, R)`` to scores ``(B, 1)``."""
+Adversary = Callable[[Tensor], Tensor]
+"""Discriminator or critic: images ``(B, 3, R, R)`` to scores ``(B, 1)``."""
 
 
-def gradient_penalty(judge: Judge, real: Tensor, made: Tensor, shares: Tensor) -> Tensor:
-    """Mean of (norm - 1)^2 of the gradient between real and made images.
+def gradient_penalty(critic: Adversary, real: Tensor, synthetic: Tensor, shares: Tensor) -> Tensor:
+    """Mean of (norm - 1)^2 of the critic's gradient at points between real and synthetic images.
+
+    Unweighted, after Gulrajani et al. 2017, section 4.
 
     Args:
-        judge: the critic.
-        real: ``(B, 3, R, R)``.
-        made: likewise, without a graph.
-        shares: ``(B, 1, 1, 1)`` in [0, 1], of the real image at each point.
-
-    Source:
-        Gulrajani et al. 2017, section 4, without its weight.
+        critic: the critic.
+        real: real images ``(B, 3, R, R)``.
+        synthetic: synthetic images ``(B, 3, R, R)``, detached from the generator.
+        shares: share of the real image at each point, ``(B, 1, 1, 1)`` in [0, 1].
     """
-    between = made + shares * (real - made)
-    return (_norms_squared(judge, between).clamp(min=_TINY).sqrt() - 1).square().mean()
+    between = synthetic + shares * (real - synthetic)
+    return (_norms_squared(critic, between).clamp(min=_TINY).sqrt() - 1).square().mean()
 
 
-def r1_penalty(judge: Judge, real: Tensor) -> Tensor:
-    """Half the mean squared norm of the gradient at real images (Mescheder et al. 2018, R1)."""
-    return _norms_squared(judge, real).mean() / 2
+def r1_penalty(discriminator: Adversary, real: Tensor) -> Tensor:
+    """Half the mean squared gradient norm at ``(B, 3, R, R)`` real images (Mescheder et al. 2018).
+
+    Unweighted; the paper calls it R1.
+    """
+    return _norms_squared(discriminator, real).mean() / 2
 
 
 _TINY = 1e-12
-"""Below the root of which its slope is taken as none."""
+"""Lower limit of squared norms, as the slope of the square root is infinite at 0."""
 
 
-def _norms_squared(judge: Judge, images: Tensor) -> Tensor:
-    """Squared norm ``(B,)`` of each score's gradient by its image."""
+def _norms_squared(adversary: Adversary, images: Tensor) -> Tensor:
+    """Squared norm ``(B,)`` of the gradient of each image's score with respect to the image."""
     with torch.autocast(images.device.type, enabled=False):
         points = images.detach().float().requires_grad_(True)
-        scores = judge(points)
+        scores = adversary(points)
         (gradients,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
         return gradients.square().sum(dim=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Grids of made cells while a GAN is fitted, always from the same latent vectors."""
+"""Sheets of synthetic images saved during training, always from the same latent vectors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,18 +13,18 @@ from leuk.gans.adversarial import Adversarial
 _SHOWN = 16
 _WIDE = 8
 _LARGEST = 64
-"""Pixels a side of a cell in a grid; hundreds of epochs leave a few megabytes."""
+"""Largest side of an image on a sheet in pixels; hundreds of sheets take a few megabytes."""
 
 _SEED = 0
 
 
 class SampleGrids(Callback):
-    """Writes ``epoch_0007.png`` after every epoch, or every few.
+    """Callback that writes a sheet such as ``epoch_0007.png`` every few epochs.
 
     Args:
-        folder: where they go.
-        labels: the classes that the GAN makes; two rows of cells each.
-        every: epochs between two grids; the last epoch always has one.
+        folder: folder of the sheets.
+        labels: classes that the GAN generates; each gets two rows of images.
+        every: epochs from one sheet to the next; the last epoch always gets a sheet.
     """
 
     def __init__(self, folder: Path, labels: Sequence[int], every: int = 1) -> None:
@@ -41,9 +41,9 @@ class SampleGrids(Callback):
 
 
 def save_grid(path: Path, gan: Adversarial, labels: Sequence[int]) -> None:
-    """Write sixteen cells of each class, the same latent vectors for each."""
-    made = [torch.from_numpy(gan.sample(_SHOWN, label, _SEED)) for label in labels]
-    images = torch.cat(made).permute(0, 3, 1, 2) / 255
+    """Write sixteen images of each class, from the same latent vectors for each."""
+    sampled = [torch.from_numpy(gan.sample(_SHOWN, label, _SEED)) for label in labels]
+    images = torch.cat(sampled).permute(0, 3, 1, 2) / 255
     if images.shape[-1] > _LARGEST:
         images = F.interpolate(images, _LARGEST, mode="area")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""WGAN with gradient penalty (Gulrajani et al. 2017), as in the thesis or with strong networks."""
+"""WGAN-GP (Gulrajani et al. 2017) in the thesis's form or with the strong networks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ _SLOPE = 0.3
 
 
 class Generator(nn.Sequential):
-    """As the DCGAN's, but batch norm comes before each LeakyReLU and biases only at the end.
+    """Like the DCGAN's, but with batch norm before LeakyReLU and a bias only in the last layer.
 
     Maps ``(B, inputs)`` to images ``(B, 3, R, R)`` in [-1, 1].
     """
@@ -57,29 +57,29 @@ class Generator(nn.Sequential):
 
 
 class WGANGP(Adversarial):
-    """Generator and critic with the Wasserstein loss; the critic's slope is held near 1.
+    """GAN with the Wasserstein loss and a penalty that keeps the critic's gradient norm near 1.
 
-    Without arguments it is the thesis's form (section 2 of the design: generator 3,945,187
-    trainable parameters, critic 611,201).
+    The defaults are the thesis's form, with 3,945,187 trainable parameters in the generator and
+    611,201 in the critic.
 
     Args:
-        resolution: pixels a side, a multiple of 32.
-        latent: numbers a latent vector.
-        networks: ``plain``, the thesis's, or ``cell``, see :mod:`leuk.gans.networks`.
+        resolution: side of the images in pixels, a multiple of 32.
+        latent: length of a latent vector.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
         first: channels of the generator's first map.
-        widths: channels after each of its doublings: five plain, four of ``cell``.
+        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
         opponent_widths: channels after each halving of the critic.
-        dropout: of the plain critic.
+        dropout: dropout rate of the ``plain`` critic.
         penalty: weight of the gradient penalty.
         drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
             et al. 2018, appendix A.1); 0 for none.
-        stack: whose conventions ``plain`` networks and Adam follow, see
+        stack: framework whose conventions ``plain`` networks and Adam follow, see
             :mod:`leuk.training.stack`.
-        fitting: how the networks are updated.
-        augment: what changes the images that the critic sees.
+        fitting: update settings.
+        augment: augmentation of the critic's input; None for none.
 
     Raises:
-        ConfigError: a resolution that is not a multiple of 32.
+        ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     OPPONENT = "critic"
@@ -109,7 +109,7 @@ class WGANGP(Adversarial):
         else:
             generator = Generator(resolution, latent, first, widths, stack)
             critic = Discriminator(resolution, opponent_widths, dropout, stack)
-        self._own(
+        self._set_networks(
             generator,
             critic,
             networks=networks,
@@ -125,14 +125,14 @@ class WGANGP(Adversarial):
     def penalised(self) -> bool:
         return True
 
-    def opponent_loss(self, real: Tensor, made: Tensor, labels: Tensor) -> Tensor:
-        real, made = self.seen(real), self.seen(made)
-        of_real, of_made = self.opponent(real).float(), self.opponent(made).float()
+    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+        real, synthetic = self.augmented(real), self.augmented(synthetic)
+        of_real, of_synthetic = self.opponent(real).float(), self.opponent(synthetic).float()
         shares = torch.rand(len(real), 1, 1, 1, device=real.device)
-        slope = gradient_penalty(self.opponent, real, made, shares)
-        distance: Tensor = of_real.mean() - of_made.mean()
+        slope = gradient_penalty(self.opponent, real, synthetic, shares)
+        distance: Tensor = of_real.mean() - of_synthetic.mean()
         drift: Tensor = self.drift * of_real.square().mean()
         return drift + self.penalty * slope - distance
 
-    def generator_loss(self, judged: Tensor) -> Tensor:
-        return -judged.mean()
+    def generator_loss(self, scores: Tensor) -> Tensor:
+        return -scores.mean()

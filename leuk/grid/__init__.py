@@ -1,1 +1,1 @@
-"""What a cell of the grid is, and the record it leaves: no Lightning, no Hydra."""
+"""Identity, record and state of the runs of a grid, without Lightning and Hydra."""

@@ -1,4 +1,4 @@
-"""What earlier cells took, from their records: the estimates of a dry run."""
+"""Estimates of run times for a dry run, from the records of earlier runs."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from leuk.grid.record import WENT_ON, Record, read_records
 
 _ELSEWHERE = ("seed", "augmentation", "gan", "gan_fit", "split.fold", "split.seed")
-"""Settings that hardly change how long a classifier takes, as the fits of GANs are not counted."""
+"""Settings that hardly affect run times, from which the training of GANs is excluded."""
 
 
 _THREADS = re.compile(r", \d+ threads")
@@ -19,12 +19,12 @@ _THREADS = re.compile(r", \d+ threads")
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long something will take.
+    """Estimated duration of a run.
 
     Attributes:
-        seconds: the median of what it took.
-        records: names of the records that is from.
-        rough: whether they are of other settings, and the time is scaled by epochs.
+        seconds: median of the earlier durations.
+        records: names of the records used.
+        rough: True if these have other settings, and durations were scaled by epochs.
     """
 
     seconds: float
@@ -34,21 +34,21 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """Complete records of one device, whose times are those of unbroken runs.
+    """Records of complete, uninterrupted runs on the same device.
 
     Attributes:
-        records: by sweep and cell.
+        records: records by ``<sweep>/<run folder>``.
     """
 
     records: Mapping[str, Record]
 
     @classmethod
     def read(cls, runs: Path, device: str) -> "History":
-        """Read every sweep below ``runs``.
+        """Read the records of all sweeps.
 
         Args:
-            runs: the folder of the sweeps; none there is no history.
-            device: its name, as in ``record.device["name"]``.
+            runs: folder of the sweeps; if it is missing, the history is empty.
+            device: device name as in ``record.device["name"]``.
         """
         sweeps = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
         return cls(
@@ -56,40 +56,45 @@ class History:
                 f"{sweep.name}/{record.cell.folder}": record
                 for sweep in sweeps
                 for record in read_records(sweep)[0]
-                if _tells(record, device)
+                if _usable(record, device)
             }
         )
 
-    def estimate(self, cell: Record, explained: bool) -> Estimate | None:
-        """How long a cell takes beside the fit of its GAN; None where nothing is known.
+    def estimate(self, planned: Record, explained: bool) -> Estimate | None:
+        """Estimate the duration of a run without the training of its GAN.
 
-        Records of the same settings are asked first, whatever their seed, fold and augmentation;
-        then those of the same model at the same resolution, scaled by epochs.
+        Runs with the same settings are used, whatever their seed, fold and augmentation; if none
+        exist, runs of the same model at the same resolution, scaled by epochs.
 
         Args:
-            cell: the record that it would begin with.
-            explained: whether its test cells are explained, which takes its time.
+            planned: initial record of the run.
+            explained: True if the run explains test images.
+
+        Returns:
+            The estimate, or None without comparable runs.
         """
-        known = {k: one for k, one in self.records.items() if bool(one.explanations) == explained}
-        own = _bare(cell.settings)
-        same = {k: _seconds(one) for k, one in known.items() if _bare(one.settings) == own}
+        known = {
+            k: past for k, past in self.records.items() if bool(past.explanations) == explained
+        }
+        own = _comparable(planned.settings)
+        same = {k: _seconds(past) for k, past in known.items() if _comparable(past.settings) == own}
         if same:
             return Estimate(median(same.values()), frozenset(same))
-        akin = {
-            k: _seconds(one, _at(cell, "fit", "epochs") / _at(one, "fit", "epochs"))
-            for k, one in known.items()
-            if one.cell.model == cell.cell.model
-            and _at(one, "data", "resolution") == _at(cell, "data", "resolution")
+        similar = {
+            k: _seconds(past, _at(planned, "fit", "epochs") / _at(past, "fit", "epochs"))
+            for k, past in known.items()
+            if past.cell.model == planned.cell.model
+            and _at(past, "data", "resolution") == _at(planned, "data", "resolution")
         }
-        return Estimate(median(akin.values()), frozenset(akin), rough=True) if akin else None
+        return Estimate(median(similar.values()), frozenset(similar), True) if similar else None
 
 
-def same_device(one: str, other: str) -> bool:
-    """Whether two names are of one device; how many threads it works with is not asked."""
-    return _THREADS.sub("", one) == _THREADS.sub("", other)
+def same_device(first: str, second: str) -> bool:
+    """Return True if two device names are equal apart from the number of threads."""
+    return _THREADS.sub("", first) == _THREADS.sub("", second)
 
 
-def _tells(record: Record, device: str) -> bool:
+def _usable(record: Record, device: str) -> bool:
     return (
         record.status == "complete"
         and bool(record.settings)
@@ -99,12 +104,12 @@ def _tells(record: Record, device: str) -> bool:
 
 
 def _seconds(record: Record, longer: float = 1.0) -> float:
-    """Seconds beside the augmentation's, with the fit ``longer`` times as long."""
+    """Seconds of all stages but the augmentation, with the fit ``longer`` times as long."""
     stages = {k: v for k, v in record.timings.items() if k not in ("augmentation", "total")}
     return sum(stages.values()) + stages.get("fit", 0.0) * (longer - 1.0)
 
 
-def _bare(settings: dict[str, Any]) -> dict[str, Any]:
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     kept = deepcopy(settings)
     for key in _ELSEWHERE:
         *parents, last = key.split(".")

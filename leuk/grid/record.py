@@ -1,6 +1,7 @@
-"""The record a cell leaves: what it was, how it went, what it found.
+"""Record of a run: its settings, status and results.
 
-Written whole at the start (running), on failure and at the end; resume, dry run and report read it.
+It is written atomically at the start (running), on failure and at the end; resuming, dry runs and
+reports read it.
 """
 
 import json
@@ -22,38 +23,39 @@ SCHEMA = 1
 FILE = "record.json"
 
 WENT_ON = "fit: went on from a stopped one; its time is that of the rest"
-"""The warning of a cell whose time says little."""
+"""Warning of a resumed run, whose fit time covers only the last attempt."""
 
 MADE = "made cells: "
-"""What a warning of made cells to be wary of begins with."""
+"""Prefix of warnings about low-quality synthetic images."""
 
 Figures = dict[str, dict[str, float | None]]
-"""Metric name to ``value``, ``low`` and ``high``; the bounds are null where not computed."""
+"""Metrics by name, each with ``value``, ``low`` and ``high``; bounds are null if not computed."""
 
 
 @dataclass
 class Record:
-    """One cell's record; the fields are those of the file.
+    """Record of a run, with the fields of ``record.json``.
 
     Attributes:
-        cell: which cell.
-        fingerprint: hash of every setting that changes results.
-        status: how far it came.
-        settings: what it was made of: every setting that changes results, as it was configured.
+        cell: identity of the run.
+        fingerprint: hash of all settings that change results.
+        status: progress of the run.
+        settings: configured values of all settings that change results.
         data: counts and fingerprint of the data.
-        versions: of Python and the libraries.
-        device: what it ran on, and in which precision.
-        timings: seconds of each stage.
-        metrics: figures of ``val`` and ``test``, and the ``thresholds`` they used.
-        calibration: ``temperature``, fitted on ``val``; ``*_calibrated`` figures are after it.
-        referral: the band of :func:`leuk.evaluate.referral.referral_record` and what it achieved on
-            ``test``; empty in records from before it was measured.
-        baselines: figures on ``test`` of each baseline.
-        area: what is left of the figures on ``test`` among cells of like area, and at one size.
-        cost: parameters, arithmetic, time and memory of the model.
-        predictions: file of per-cell scores.
-        explanations: what each method left.
-        warnings: what a reader must know before believing the figures.
+        versions: versions of Python and the libraries.
+        device: device and precision.
+        timings: seconds per stage.
+        metrics: metrics by stage, ``val`` and ``test``, and the ``thresholds`` used.
+        calibration: ``temperature`` fitted on ``val``; metrics named ``*_calibrated`` use it.
+        referral: band of :func:`leuk.evaluate.referral.referral_record` and its results on
+            ``test``; empty in older records.
+        baselines: metrics of each baseline on ``test``.
+        area: metrics on ``test`` among cells of similar area, and with all cells scaled to the same
+            size.
+        cost: parameters, arithmetic operations, time and memory of the model.
+        predictions: file name of the scores per image.
+        explanations: results and files of each explanation method.
+        warnings: warnings to consider when reading the metrics.
         error: type, message and traceback of a failure.
     """
 
@@ -77,16 +79,16 @@ class Record:
     error: dict[str, str] | None = None
 
     def write(self, folder: Path) -> None:
-        """Write ``record.json`` into the cell's folder, whole."""
+        """Write ``record.json`` into the run's folder atomically."""
         values = asdict(self)
         write_json(folder / FILE, {"schema": SCHEMA, "status": values.pop("status"), **values})
 
     @classmethod
     def read(cls, folder: Path) -> "Record":
-        """Read the record of a cell's folder.
+        """Read the record in a run's folder.
 
         Raises:
-            StoreError: missing, damaged, written by a newer leuk, or by something else.
+            StoreError: the record is missing, damaged or invalid, or written by a newer leuk.
         """
         path = folder / FILE
         try:
@@ -102,22 +104,22 @@ class Record:
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
-                f"{path}: no readable record ({_said(error)}); remove the folder and run the cell "
-                "again"
+                f"{path}: no readable record ({_described(error)}); remove the folder and start "
+                "the run again"
             ) from error
 
     @property
     def state(self) -> str:
-        """How far it came and why no further: ``<status>: <first line of the error>``."""
+        """Status and reason: ``<status>: <first line of the error>``."""
         message = self.error["message"].strip() if self.error else ""
         return f"{self.status}: {message.splitlines()[0] if message else 'not finished'}"
 
     def fail(self, error: BaseException) -> None:
-        """Take down a failure with its traceback."""
+        """Record a failure with its traceback."""
         self.status = "failed"
         self.error = {
             "type": type(error).__name__,
-            # An assertion may say nothing.
+            # An assertion may have no message.
             "message": str(error).strip() or type(error).__name__,
             "traceback": "".join(traceback.format_exception(error)),
         }
@@ -125,16 +127,16 @@ class Record:
 
 @cache
 def _types() -> "pydantic.TypeAdapter[Record]":
-    """What the values of a file must be."""
+    """Validator of the values in a file."""
     return pydantic.TypeAdapter(Record)
 
 
 def _refuse_unknown(form: type[Any], values: Mapping[str, Any]) -> None:
-    if unknown := values.keys() - {one.name for one in fields(form)}:
+    if unknown := values.keys() - {known.name for known in fields(form)}:
         raise ValueError(f"unknown key {sorted(unknown)[0]!a}")
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     if isinstance(error, pydantic.ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -142,28 +144,28 @@ def _said(error: Exception) -> str:
 
 
 def folders_of(sweep: Path) -> list[Path]:
-    """Folders one level below ``sweep`` that hold a record, by name."""
+    """Subfolders of ``sweep`` that hold a record, sorted by name."""
     return sorted(path.parent for path in sweep.glob(f"*/{FILE}"))
 
 
 def read_own(folder: Path) -> Record:
-    """The record of a folder that is its cell's.
+    """Read the record in a folder, and check that the folder has the run's name.
 
     Raises:
-        StoreError: as :meth:`Record.read`, and of a record in a folder that is not its cell's, such
-            as a copy: it would count as one more run.
+        StoreError: see :meth:`Record.read`; or the folder has another name, for example because it
+            is a copy, which would be counted as a separate run.
     """
     record = Record.read(folder)
     if folder.name != record.cell.folder:
         raise StoreError(
-            f"{folder}: left out, its record is of {record.cell.folder}; move it out of the sweep, "
-            "or give the folder that name"
+            f"{folder}: skipped, as its record belongs to {record.cell.folder}; move the folder "
+            "out of the sweep, or rename it to that"
         )
     return record
 
 
 def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
-    """All records one level below ``sweep``, by folder name, and what could not be read."""
+    """Read all records of a sweep, sorted by folder name; errors are returned as texts."""
     records, unreadable = [], []
     for folder in folders_of(sweep):
         try:
@@ -176,11 +178,11 @@ def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
 def figures(
     values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
 ) -> Figures:
-    """Figures with the bounds there are.
+    """Combine metrics and their intervals.
 
     Args:
-        values: name to value.
-        intervals: name to lower and upper bound.
+        values: values by metric name.
+        intervals: lower and upper bounds by metric name; missing bounds become None.
     """
     bounds = intervals or {}
     return {

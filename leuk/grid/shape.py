@@ -1,6 +1,6 @@
-"""What the free parts of a record look like where they are there, so that a report can rely on it.
+"""Validation of the optional parts of a record, on which a report relies.
 
-Used where a record is read: one may have been edited, or come from somebody else.
+Applied when a record is read, as it may have been edited or come from an untrusted source.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import pydantic
 
 @dataclass(frozen=True)
 class Bounded:
-    """A figure with its interval; any of them may be unknown."""
+    """Metric with its interval; each may be unknown."""
 
     value: float | None
     low: float | None
@@ -22,7 +22,7 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure of explanations, which is left out where it is unknown."""
+    """Quality measure of explanations, with a known value."""
 
     value: float
     low: float | None
@@ -32,8 +32,8 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Made:
-    """Made cells of a training part."""
+class Synthetic:
+    """``data.synthetic``: synthetic training images."""
 
     counts: dict[str, int] = field(default_factory=dict)
     gans: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Data:
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
-    synthetic: Made = field(default_factory=Made)
+    synthetic: Synthetic = field(default_factory=Synthetic)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Method(Control):
-    """``explanations.<method>``, where it has arrays."""
+    """``explanations.<method>`` of a method with arrays."""
 
     picture: str = field(kw_only=True)
     arrays: str = field(kw_only=True)
@@ -115,8 +115,8 @@ class Method(Control):
 
 
 @dataclass(frozen=True)
-class Together:
-    """``explanations.cohort``, of all methods."""
+class Cohort:
+    """``explanations.cohort``: results of all methods together."""
 
     pictures: list[str]
     left_out: dict[str, str]
@@ -136,26 +136,26 @@ _PARTS: dict[str, Any] = {
 
 
 def check_parts(values: Mapping[str, Any]) -> None:
-    """Refuse parts of a record that a report could not read.
+    """Check the parts of a record that a report reads.
 
     Args:
-        values: of the record by field.
+        values: values of the record by field.
 
     Raises:
-        ValueError: naming the part, the place in it and what is wrong there.
+        ValueError: a value is invalid; the message gives its path and the problem.
     """
     for name, form in _PARTS.items():
         if values.get(name):
             _check(name, form, values[name])
-    for name, said in values.get("explanations", {}).items():
-        if name == "cohort" and isinstance(said, Mapping) and "pictures" in said:
-            _check("explanations.cohort", Together, said)
-        elif isinstance(said, Mapping) and "arrays" in said:
-            _check(f"explanations.{name}", Method, said)
+    for name, entry in values.get("explanations", {}).items():
+        if name == "cohort" and isinstance(entry, Mapping) and "pictures" in entry:
+            _check("explanations.cohort", Cohort, entry)
+        elif isinstance(entry, Mapping) and "arrays" in entry:
+            _check(f"explanations.{name}", Method, entry)
     if values.get("area"):
-        for place in (values["metrics"].get("test", {}), values["area"]["one_size"]["metrics"]):
-            if "auroc" not in place:
-                raise ValueError("area: no AUROC beside it")
+        for metrics in (values["metrics"].get("test", {}), values["area"]["one_size"]["metrics"]):
+            if "auroc" not in metrics:
+                raise ValueError("area: metrics.test and area.one_size.metrics need an auroc")
 
 
 def _check(name: str, form: Any, value: Any) -> None:
@@ -163,8 +163,8 @@ def _check(name: str, form: Any, value: Any) -> None:
         _adapter(form).validate_python(value)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, (name, *first["loc"])))
-        raise ValueError(f"{place}: {first['msg']}") from error
+        path = ".".join(map(str, (name, *first["loc"])))
+        raise ValueError(f"{path}: {first['msg']}") from error
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How far a cell is, told from its folder alone: what a start, a dry run and a summary go by."""
+"""State of a run, determined only from its folder; used by starts, dry runs and summaries."""
 
 import fcntl
 import os
@@ -12,35 +12,35 @@ from leuk.errors import StoreError
 from leuk.grid.record import FILE, Record
 
 LOCK = ".lock"
-"""File in a cell's folder that the process which works there holds."""
+"""Lock file in a run's folder, held by the process that executes the run."""
 
 _SHOWN = 5
-"""Differing keys that are named where there may be many."""
+"""Largest number of differing settings to list."""
 
 
 class State(StrEnum):
-    """What a folder says of its cell."""
+    """State of a run."""
 
     COMPLETE = "complete"
     FAILED = "failed"
     STOPPED = "stopped"
-    """Begun and not ended, by nobody's hand now; a start goes on with it."""
+    """Started but not finished, and no process is executing it; a new start resumes it."""
     RUNNING = "running"
-    """A process holds the folder."""
+    """A process holds the lock file."""
     MISSING = "missing"
     OTHER = "other settings"
-    """The folder holds a cell of the same name that was made of something else."""
+    """The folder holds a run of the same name with other settings."""
     UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What lies in a cell's folder.
+    """State and record of a run.
 
     Attributes:
-        state: how far it is.
-        said: one sentence on why it is no further; empty where the state says all.
-        record: what was read; None where there is nothing to read.
+        state: state of the run.
+        said: reason for the state in a sentence; may be empty.
+        record: record in the folder; None if it is missing or unreadable.
     """
 
     state: State
@@ -49,12 +49,12 @@ class Found:
 
 
 def look_at(folder: Path, expected: Record, ours: bool = False) -> Found:
-    """Tell how far a cell is; nothing is written.
+    """Determine the state of a run without writing anything.
 
     Args:
-        folder: the cell's.
-        expected: the record that it would begin with now.
-        ours: whether the folder is held by the caller.
+        folder: folder of the run.
+        expected: initial record that the run would have now.
+        ours: True if the caller itself holds the lock file.
     """
     held = not ours and is_held(folder / LOCK)
     if not (folder / FILE).exists():
@@ -70,39 +70,39 @@ def look_at(folder: Path, expected: Record, ours: bool = False) -> Found:
     if held:
         return Found(State.RUNNING, record=record)
     if record.status == "failed":
-        message = record.error["message"].strip() if record.error else "no reason is given"
+        message = record.error["message"].strip() if record.error else "no reason recorded"
         return Found(State.FAILED, message.splitlines()[0], record)
     return Found(State.STOPPED, record=record)
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a process holds a lock file; one that may not be tried counts as held.
+    """Return True if a process holds a lock file, or if this cannot be tested for lack of rights.
 
-    Asked without filelock, some versions of which empty the file that they try.
+    Tested without filelock, as some versions truncate the file.
     """
     try:
-        asked = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:
         return True
     try:
-        fcntl.flock(asked, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
-        os.close(asked)
+        os.close(descriptor)
     return False
 
 
 def differences(before: Record, now: Record) -> list[str]:
-    """The settings in which two records differ: ``fit.epochs=3 (there 2)``."""
+    """Settings in which two records differ, such as ``fit.epochs=3 (was 2)``."""
     old, new = (dict(_flat(record.settings, "")) for record in (before, now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if not old or not keys:
-        return ["its record does not say which"]
-    said = [f"{key}={_value(new, key)} (there {_value(old, key)})" for key in keys[:_SHOWN]]
-    return said + ([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])
+        return ["its record does not list them"]
+    texts = [f"{key}={_value(new, key)} (was {_value(old, key)})" for key in keys[:_SHOWN]]
+    return texts + ([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

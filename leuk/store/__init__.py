@@ -1,1 +1,1 @@
-"""Atomic files, locks and content-addressed artefacts: nothing here appears half-written."""
+"""Atomic files and folders, locks and content-addressed artifacts."""

@@ -1,7 +1,8 @@
-"""Content-addressed artefacts: made once, found by the hash of everything that determines them.
+"""Content-addressed artifacts, found by the hash of everything that determines their content.
 
-An artefact is a folder ``<root>/<kind>/<hash>/``. It is written beside its place and renamed when
-whole, behind a file lock, so that processes that need the same one at the same time make it once.
+An artifact is a folder ``<root>/<kind>/<hash>/``. It is written to a temporary folder beside it,
+which is renamed when complete. A file lock ensures that processes which need the same artifact at
+the same time build it only once.
 """
 
 import hashlib
@@ -26,22 +27,22 @@ log = logging.getLogger(__name__)
 MANIFEST = "artefact.json"
 
 _HASHED = 64 * 2**20
-"""Bytes of the largest file whose content is checked at every use."""
+"""Largest size in bytes of a file whose content is checked at every use."""
 
 
 _ONLY_FOUND: ContextVar[bool] = ContextVar("only_found", default=False)
 
 
 class NotMadeError(StoreError):
-    """An artefact that would have to be made, where none may be."""
+    """An artifact is missing where none may be built."""
 
 
 @contextmanager
 def only_found() -> Iterator[None]:
-    """Inside, artefacts are found and never made or thrown away; nothing is written.
+    """Forbid building and removing artifacts in this block; existing ones can be used.
 
     Raises:
-        NotMadeError: where one is missing or damaged.
+        NotMadeError: an artifact is missing or damaged.
     """
     before = _ONLY_FOUND.set(True)
     try:
@@ -51,16 +52,16 @@ def only_found() -> Iterator[None]:
 
 
 def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-    """Return the folder of an artefact, building it first if it is missing or damaged.
+    """Return the folder of an artifact, building it first if it is missing or damaged.
 
     Args:
-        root: folder of all artefacts.
-        kind: what it is, such as ``pixels`` or ``gan``; the first folder level.
+        root: folder of all artifacts.
+        kind: kind such as ``pixels`` or ``gan``, the first folder level.
         key: every value that determines the content (JSON-like).
-        build: writes the content into the empty folder it is given.
+        build: function that writes the content into the given empty folder.
 
     Raises:
-        NotMadeError: it is missing or damaged, inside :func:`only_found`.
+        NotMadeError: the artifact is missing or damaged, inside :func:`only_found`.
     """
     folder = root / kind / digest(key)
     if is_whole(folder):
@@ -71,7 +72,7 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("%s %s: another process is making it; waiting", kind, folder.name)
+        log.info("%s %s: being built by another process; waiting", kind, folder.name)
         lock.acquire()
     try:
         if not is_whole(folder):
@@ -82,7 +83,7 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
 
 
 def discard(folder: Path) -> None:
-    """Throw an artefact away, so that it is made anew.
+    """Remove an artifact, so that it is built again when needed.
 
     Raises:
         NotMadeError: inside :func:`only_found`.
@@ -93,26 +94,26 @@ def discard(folder: Path) -> None:
 
 def _refuse_to_change(folder: Path) -> None:
     if _ONLY_FOUND.get():
-        raise NotMadeError(f"{folder}: not made yet")
+        raise NotMadeError(f"{folder}: not built yet")
 
 
 def unfinished(root: Path, kind: str, key: Mapping[str, Any]) -> Path:
-    """Folder where the making of an artefact may leave what a later start can go on from.
+    """Folder for intermediate results from which an interrupted build can be resumed.
 
-    It is the maker's, who holds the artefact's lock, and the maker's to remove.
+    Only the process that holds the artifact's lock may write to it and remove it.
     """
     return root / kind / unfinished_name(digest(key))
 
 
 def unfinished_name(name: str) -> str:
-    """Name of the folder beside an artefact ``name`` that its making can go on from."""
+    """Name of the folder :func:`unfinished` beside the artifact ``name``."""
     return f".{name}.unfinished"
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether ``folder`` holds every file its manifest lists, as it lists them.
+    """Return True if all files of the manifest are in ``folder`` with the listed size and hash.
 
-    A manifest that names what is no plain file of the folder is damaged.
+    A manifest that lists anything but regular files of the folder counts as damaged.
     """
     try:
         listed: dict[str, Any] = json.loads(file_in(folder, MANIFEST).read_text("utf-8"))["files"]
@@ -122,7 +123,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def _facts(path: Path) -> list[Any]:
-    """Size and hash of a file; large ones go by their size alone, as reading them takes long."""
+    """Size and hash of a file; the content of large files is not hashed, to save time."""
     size = path.stat().st_size
     content = path.read_bytes() if size <= _HASHED else b""
     return [size, hashlib.sha256(content).hexdigest()[:16]]
@@ -130,12 +131,12 @@ def _facts(path: Path) -> list[Any]:
 
 def _build(folder: Path, key: Mapping[str, Any], build: Callable[[Path], None]) -> None:
     if folder.exists():
-        log.warning("%s: damaged or incomplete; making it again", folder)
+        log.warning("%s: damaged or incomplete; building it again", folder)
         shutil.rmtree(folder)
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        # By a maker that was killed; what it can go on from stays.
-        if left.is_dir() and left.name != unfinished_name(folder.name):
-            shutil.rmtree(left, ignore_errors=True)
+    for remnant in folder.parent.glob(f".{folder.name}.*"):
+        # From a killed build; intermediate results to resume from are kept.
+        if remnant.is_dir() and remnant.name != unfinished_name(folder.name):
+            shutil.rmtree(remnant, ignore_errors=True)
     with whole_folder(folder) as temporary:
         build(temporary)
         files = {

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import errno
 import json
@@ -16,14 +16,14 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Make ``folder`` if it is missing and prove that a file can be written in it.
+    """Create ``folder`` if it is missing, and check that a file can be written to it.
 
     Args:
-        folder: where results will go.
-        key: the config key that chose it, named in the error.
+        folder: folder of results.
+        key: config key that sets the folder, for the error message.
 
     Raises:
-        StoreError: it cannot be made or written.
+        StoreError: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,10 +37,10 @@ def ensure_writable(folder: Path, key: str) -> None:
 
 
 def ensure_room(folder: Path, needed: int) -> None:
-    """Refuse to start writing ``needed`` bytes where there are not as many free.
+    """Check that ``needed`` bytes are free on the disk of ``folder``.
 
     Raises:
-        StoreError: saying how much is missing.
+        StoreError: the disk has too little free space; the message gives both sizes.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -52,9 +52,10 @@ def ensure_room(folder: Path, needed: int) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file that becomes ``path`` when the block ends without an error.
+    """Yield a temporary file that replaces ``path`` when the block ends without an error.
 
-    Readers see the old file or the new one, never a part. The temporary one has the same suffix.
+    Readers see the old or the new file, never a partial one. The temporary file has the same
+    suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
@@ -71,19 +72,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole."""
+    """Write ``text`` to ``path`` atomically."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically; NaN is refused, as JSON has none."""
+    """Write ``value`` as indented JSON atomically; raise ValueError for NaN, which JSON lacks."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``target`` when the block ends without an error."""
+    """Yield a temporary folder that becomes ``target`` when the block ends without an error."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:

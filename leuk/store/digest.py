@@ -1,4 +1,4 @@
-"""Names for content: the same values give the same name on every host."""
+"""Hashes of settings, equal on every machine."""
 
 import hashlib
 import json
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """Hash JSON-like values to 16 hex digits; dict order does not matter.
+    """Hash JSON-like values to 16 hexadecimal digits, independent of the order of dicts.
 
     Raises:
-        TypeError: a value that JSON cannot hold, so that nothing is hashed by its address.
+        TypeError: a value is not JSON-like; its ``repr`` could contain a memory address.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Folders of results that a later run of the same thing takes the place of."""
+"""Folders of results that are replaced when the same command runs again."""
 
 import json
 import shutil
@@ -11,15 +11,15 @@ from leuk.store.atomic import whole_folder
 
 
 def check_replaceable(target: Path, mark: str, same: Mapping[str, str]) -> None:
-    """Refuse a folder that holds the results of something else.
+    """Check that a folder is missing or holds earlier results of the same thing.
 
     Args:
-        target: the folder; none is fine.
-        mark: name of the JSON file in it that says what it is of.
-        same: what that file has to say.
+        target: folder of the results.
+        mark: name of the JSON file in the folder that identifies its results.
+        same: entries that this file must have.
 
     Raises:
-        StoreError: saying what the folder holds.
+        StoreError: the folder holds other results or other files.
     """
     if not target.exists():
         return
@@ -28,24 +28,24 @@ def check_replaceable(target: Path, mark: str, same: Mapping[str, str]) -> None:
         other = [found[key] for key, value in same.items() if found[key] != value]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{target}: holds something else than results (no readable {mark}); move it away or "
-            "give these a name of their own: name=NAME"
+            f"{target}: not a folder of results (no readable {mark}); move it away or choose "
+            "another name: name=NAME"
         ) from error
     if other:
         raise StoreError(
-            f"{target}: holds the results of {', '.join(map(str, other))}; give these a name of "
-            "their own: name=NAME"
+            f"{target}: holds the results of {', '.join(map(str, other))}; choose another name: "
+            "name=NAME"
         )
 
 
 @contextmanager
 def replaced_folder(target: Path, mark: str, same: Mapping[str, str]) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of ``target`` when the block ends well.
+    """Yield a temporary folder that replaces ``target`` when the block ends without an error.
 
     Args:
-        target: the folder, which may be there from an earlier run of the same thing.
+        target: folder of the results, which may exist from an earlier run.
         mark: see :func:`check_replaceable`.
-        same: likewise.
+        same: see :func:`check_replaceable`.
 
     Raises:
         StoreError: see :func:`check_replaceable`.

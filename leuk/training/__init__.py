@@ -1,1 +1,1 @@
-"""What GANs and classifiers share while they are fitted: randomness, initial weights, a guard."""
+"""Training code shared by GANs and classifiers: random streams, initial weights, loss guard."""

@@ -1,4 +1,4 @@
-"""Running averages of weights that ask the device for nothing, and the callback that keeps one."""
+"""Running averages of weights, computed without waiting for the device."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,20 +11,20 @@ from torch import Tensor
 from leuk.config.ranges import Share
 
 _RAMP = 10
-"""Updates that the average needs to forget the initial weights, times ten."""
+"""Length of the initial ramp: after n updates the past weighs at most (1 + n) / (_RAMP + n)."""
 
 
 @torch.no_grad()
 def move_average(
     past: Mapping[str, Tensor], now: Mapping[str, Tensor], decay: float, updates: int
 ) -> None:
-    """Take the state ``now`` into its exponential moving average ``past``, in place.
+    """Update an exponential moving average of weights in place.
 
     Args:
-        past: the average's ``state_dict``, batch statistics included.
-        now: the network's, with the same names.
-        decay: weight of the past once the ramp is over.
-        updates: how many updates the network has had.
+        past: ``state_dict`` of the average, batch statistics included.
+        now: ``state_dict`` of the network, with the same names.
+        decay: weight of the past after the initial ramp, in [0, 1).
+        updates: number of updates of the network so far.
     """
     decay = min(decay, (1 + updates) / (_RAMP + updates))
     floats = [name for name, value in past.items() if value.is_floating_point()]
@@ -34,12 +34,13 @@ def move_average(
 
 
 class WeightEMA(WeightAveraging):
-    """Validates, checkpoints and ends with an exponential moving average of the weights.
+    """Exponential moving average of the weights, used for validation, checkpoints and the result.
 
-    Lightning's own averaging asks the device for its count at every step; this one counts itself.
+    Lightning's averaging reads its step count from the device at every step, which waits for the
+    GPU; this callback takes the trainer's count.
 
     Args:
-        decay: weight of the past, from 0 to below 1.
+        decay: weight of the past after the initial ramp, in [0, 1).
     """
 
     def __init__(self, decay: Share = 0.99) -> None:

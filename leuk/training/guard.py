@@ -1,4 +1,4 @@
-"""Notices a loss that is no number without waiting for the device at every step."""
+"""Detection of NaN or infinite losses without waiting for the device at every step."""
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from leuk.errors import TrainingError
 
 EVERY = 100
-"""Steps between two looks at the flag; each look waits for the device."""
+"""Steps from one check to the next; each check waits for the device."""
 
 
 class FirstBad(nn.Module):
-    """Remembers on the device the first step whose loss was not finite."""
+    """First step with a NaN or infinite loss, kept on the device; -1 before one occurs."""
 
     step: Tensor
 
@@ -20,21 +20,23 @@ class FirstBad(nn.Module):
         self.register_buffer("step", torch.tensor(-1), persistent=False)
 
     def note(self, losses: Tensor, step: int) -> None:
-        """Take down ``step`` if any of ``losses`` is NaN or infinite and none was before."""
+        """Record ``step`` if any of ``losses`` is NaN or infinite and no earlier loss was."""
         bad = ~torch.isfinite(losses.detach()).all()
         self.step = torch.where(bad & (self.step < 0), step, self.step)
 
-    def look(self, strategy: Strategy, unit: str, advice: str) -> None:
-        """Stop where a loss was not finite; all processes look together, so that none waits.
+    def check(self, strategy: Strategy, unit: str, advice: str) -> None:
+        """Stop all processes together if a loss of any of them was NaN or infinite.
+
+        A process that continued alone would wait for the others forever.
 
         Args:
-            strategy: the trainer's.
-            unit: what was counted.
-            advice: what is kept and what to do.
+            strategy: strategy of the trainer.
+            unit: unit of the step numbers for the message, such as ``step``.
+            advice: remedy for the message.
 
         Raises:
-            TrainingError: naming the first bad step of all processes.
+            TrainingError: a loss was NaN or infinite; the message names the first such step.
         """
         first = int(strategy.reduce(self.step.clone(), reduce_op="max"))
         if first >= 0:
-            raise TrainingError(f"the loss is not finite since {unit} {first}; {advice}")
+            raise TrainingError(f"the loss became NaN or infinite at {unit} {first}; {advice}")

@@ -1,4 +1,4 @@
-"""Initial weights of the thesis's stack."""
+"""Initial weights as drawn by Keras, the thesis's framework."""
 
 import math
 
@@ -7,20 +7,20 @@ from torch import Tensor, nn
 
 
 def glorot(layer: nn.Module) -> None:
-    """Glorot uniform weights and biases of 0, as Keras starts from; for :meth:`Module.apply`."""
+    """Set Glorot uniform weights and zero biases, Keras's defaults; for :meth:`Module.apply`."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
     elif isinstance(layer, KerasAttention):
-        # After the linear layer inside it, which starts otherwise here than by itself.
+        # ``apply`` has just set its output layer as a plain linear layer; set it again.
         layer._reset_parameters()
 
 
 def glorot_uniform(weight: Tensor, fan_in: int, fan_out: int) -> None:
     """Fill a weight from U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16).
 
-    For weights whose Keras kernel has another shape, and so other fans, than PyTorch would count.
+    For weights whose shape in Keras, and therefore fan-in and fan-out, differs from PyTorch's.
     """
     limit = math.sqrt(6 / (fan_in + fan_out))
     with torch.no_grad():
@@ -28,12 +28,12 @@ def glorot_uniform(weight: Tensor, fan_in: int, fan_out: int) -> None:
 
 
 class KerasAttention(nn.MultiheadAttention):
-    """Attention whose weights start as those of Keras's ``MultiHeadAttention``.
+    """Multi-head attention with the initial weights of Keras's ``MultiHeadAttention``.
 
-    Until 2026 (keras-team/keras#22789) Keras took its three-dimensional kernels, (D, heads,
-    D / heads) and for the output (heads, D / heads, D), for convolutions. With 256 numbers and 4
-    heads queries, keys and values start within 0.019 and the output within 0.068; PyTorch starts
-    them within 0.077 and 0.108.
+    Until 2026 (keras-team/keras#22789) Keras computed the fans of its three-dimensional kernels,
+    (D, heads, D / heads) and for the output (heads, D / heads, D), as if they were convolutions.
+    With D = 256 and 4 heads, the weights of queries, keys and values start in +-0.019 and those of
+    the output in +-0.068; in PyTorch they start in +-0.077 and +-0.108.
     """
 
     def _reset_parameters(self) -> None:

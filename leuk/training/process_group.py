@@ -1,4 +1,4 @@
-"""Processes that shared a fit let go of each other before they end."""
+"""Clean end of the process group of a distributed fit."""
 
 import atexit
 
@@ -7,15 +7,16 @@ from torch import distributed
 
 
 class EndsProcessGroup(Callback):
-    """Has a process that fitted with others close their process group before Python is gone.
+    """Callback that closes the process group before the Python interpreter exits.
 
-    A thread of Gloo may still hold tensors of a collective that has ended, and a process that it
-    gives them back to too late is aborted (pytorch/pytorch#190489); Lightning closes groups of NCCL
-    only. A fit that fails has nothing closed, as the others might be waited for in vain.
+    A Gloo thread may hold tensors of a finished collective, and the process aborts if they are
+    released during interpreter shutdown (pytorch/pytorch#190489). Lightning closes only NCCL
+    groups. After a failed fit the group stays open, because closing it could wait forever for the
+    other processes.
     """
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Called by Lightning; the group is left for what follows the fit, such as its result."""
+        """Close the group at exit and not now, as code after the fit may still use it."""
         if distributed.is_available() and distributed.is_initialized():
             atexit.register(_close)
 

@@ -1,8 +1,8 @@
-"""Layers and Adam of Keras where its conventions differ from PyTorch's.
+"""Keras's layers and Adam where they differ from PyTorch's.
 
-A form with ``stack="keras"`` has these, first weights from :mod:`leuk.training.initial`, and
-Keras's count of epochs before the rate falls. Checked against Keras 3.8.0 on TensorFlow 2.21;
-``conf/recipe/thesis.yaml`` lists what still differs from the thesis.
+Models with ``stack="keras"`` use them, initial weights from :mod:`leuk.training.initial`, and
+Keras's patience before the learning rate falls. Tests compare them with values from Keras 3.8.0 on
+TensorFlow 2.21; ``conf/recipe/thesis.yaml`` lists the remaining differences from the thesis.
 """
 
 import math
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 Stack = Literal["keras", "torch"]
-"""Whose conventions a form follows: the thesis's framework or PyTorch's own."""
+"""Framework whose conventions a model follows: Keras, as in the thesis, or PyTorch."""
 
 NORM_EPSILON = 1e-3
-"""Keras's default of batch and layer normalization."""
+"""Keras's default epsilon of batch and layer normalization."""
 
 NORM_MOMENTUM = 0.01
-"""Keras's 0.99, as PyTorch counts it: the share of the new batch."""
+"""Keras's momentum of 0.99 in PyTorch's convention, the weight of the new batch."""
 
 _ADAM_EPSILON = 1e-7
 
@@ -38,8 +38,8 @@ class KerasBatchNorm1d(nn.BatchNorm1d):
 class KerasBatchNorm2d(nn.BatchNorm2d):
     """Batch normalization of maps ``(B, C, h, w)`` with Keras's constants and running variance.
 
-    Keras averages the biased variance of the batches, PyTorch the unbiased one: 3 % more in a batch
-    of 32 features.
+    Keras averages the biased variance of the batches, PyTorch the unbiased one, which is 3 % larger
+    for features in a batch of 32.
     """
 
     def __init__(self, channels: int) -> None:
@@ -50,14 +50,14 @@ class KerasBatchNorm2d(nn.BatchNorm2d):
 
 
 def _normalized(norm: nn.BatchNorm1d | nn.BatchNorm2d, values: Tensor) -> Tensor:
-    """Values normalized by their batch; the running statistics take Keras's step."""
+    """Normalize values by their batch, and update the running statistics as Keras does."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
-    # Without a momentum the running statistics are the mean over all batches.
+    # Momentum None: the running statistics are the mean over all batches.
     share = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    # Copies, because autograd keeps what batch_norm is given: a change afterwards would break it.
+    # Copies, because autograd refuses in-place changes of tensors that batch_norm has saved.
     mean, variance = norm.running_mean.clone(), norm.running_var.clone()
     normalized = F.batch_norm(values, mean, variance, norm.weight, norm.bias, True, share, norm.eps)
     count = values.numel() // values.shape[1]
@@ -68,31 +68,31 @@ def _normalized(norm: nn.BatchNorm1d | nn.BatchNorm2d, values: Tensor) -> Tensor
 
 
 def batch_norm1d(features: int, stack: Stack) -> nn.BatchNorm1d:
-    """Batch normalization of features ``(B, C)`` with the constants of a stack."""
+    """Return batch normalization of features ``(B, C)`` with the constants of a stack."""
     return KerasBatchNorm1d(features) if stack == "keras" else nn.BatchNorm1d(features)
 
 
 def batch_norm2d(channels: int, stack: Stack) -> nn.BatchNorm2d:
-    """Batch normalization of maps ``(B, C, h, w)`` with the constants of a stack."""
+    """Return batch normalization of maps ``(B, C, h, w)`` with the constants of a stack."""
     return KerasBatchNorm2d(channels) if stack == "keras" else nn.BatchNorm2d(channels)
 
 
 def layer_norm(width: int, stack: Stack) -> nn.LayerNorm:
-    """Layer normalization of tokens ``(..., D)`` with the constants of a stack."""
+    """Return layer normalization of tokens ``(..., D)`` with the constants of a stack."""
     return nn.LayerNorm(width, eps=NORM_EPSILON) if stack == "keras" else nn.LayerNorm(width)
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution that divides the side by its stride, padded as Keras pads ``same``.
+    """Convolution that divides the side by its stride, with Keras's ``same`` padding.
 
-    Where the padding is odd, one more row and column of zeros lie at the bottom and on the right;
-    PyTorch's symmetric padding puts every window a pixel further up and left.
+    If the padding is odd, the additional row and column of zeros are at the bottom and right.
+    PyTorch pads symmetrically, which shifts every window up and left by a pixel.
 
     Args:
-        before: channels in.
-        after: channels out.
-        kernel: side of the kernel, no smaller than ``stride``.
-        stride: a divisor of the side of the maps.
+        before: input channels.
+        after: output channels.
+        kernel: side of the kernel, at least ``stride``.
+        stride: stride, a divisor of the side of the maps.
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
@@ -106,17 +106,17 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution that multiplies the side by its stride, cropped as Keras crops.
+    """Transposed convolution that multiplies the side by its stride, with Keras's cropping.
 
-    It is the gradient of :class:`SameConv2d`: where the crop is odd, one more row and column go at
-    the bottom and on the right.
+    It is the gradient of :class:`SameConv2d`: if the crop is odd, an additional row and column are
+    removed at the bottom and right.
 
     Args:
-        before: channels in.
-        after: channels out.
-        kernel: side of the kernel, no smaller than ``stride``.
-        stride: factor of the side.
-        bias: whether there is one.
+        before: input channels.
+        after: output channels.
+        kernel: side of the kernel, at least ``stride``.
+        stride: factor on the side of the maps.
+        bias: add a bias.
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, bias: bool) -> None:
@@ -131,21 +131,21 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
 
 class KerasAdam(AdamW):
-    """Adam, or AdamW where there is weight decay, with Keras's epsilon.
+    """Adam, or AdamW if a weight decay is set, with Keras's epsilon.
 
-    Keras adds 1e-7 to the root of the second moment before its bias is corrected, PyTorch after:
-    seen from PyTorch the first step has 3e-6 and the thousandth 1.3e-7.
+    Keras adds 1e-7 to the root of the second moment before the bias correction, PyTorch after it.
+    In PyTorch's convention this is an epsilon of 3e-6 at the first step and 1.3e-7 at step 1,000.
 
     Args:
-        parameters: tensors, or groups of them as in :class:`torch.optim.Adam`.
-        arguments: of :class:`torch.optim.AdamW`.
+        parameters: tensors or parameter groups, as in :class:`torch.optim.Adam`.
+        arguments: other arguments of :class:`torch.optim.AdamW`.
     """
 
     def __init__(self, parameters: Any, **arguments: Any) -> None:
         super().__init__(parameters, **{"weight_decay": 0.0, **arguments})
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step; ``closure`` computes the loss and its gradients again."""
+        """Take a step; ``closure``, if given, computes the loss and its gradients again."""
         for group in self.param_groups:
             group["steps"] = group.get("steps", 0) + 1
             group["eps"] = _ADAM_EPSILON / math.sqrt(1 - group["betas"][1] ** group["steps"])

@@ -202,7 +202,7 @@ def test_artefact_that_is_half_copied_is_made_again(
     with pytest.raises(ValueError, match="mmap length"):
         np.load(made, mmap_mode="c")
     assert train(tmp_path, artefacts) == 0
-    assert capsys.readouterr().out.count("damaged or incomplete; making it again") == 2
+    assert capsys.readouterr().out.count("damaged or incomplete; building it again") == 2
     assert results(tmp_path) == results(undisturbed)
 
 

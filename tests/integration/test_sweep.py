@@ -57,7 +57,7 @@ def test_other_settings_are_named_and_run_again_only_if_wanted(
     before = (folder / "record.json").read_bytes()
     other = ("train", "name=s", "experiment=grid", *QUICK)
     assert leuk(*other) == 2
-    said = "complete with other settings: callbacks.average.decay=0.98 (there 0.99)"
+    said = "complete with other settings: callbacks.average.decay=0.98 (was 0.99)"
     told = capsys.readouterr().err
     assert said in told
     assert "grid.on_mismatch=rerun" in told

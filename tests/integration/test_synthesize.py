@@ -135,7 +135,7 @@ def test_damaged_gan_is_noticed_and_made_again(
     content[len(content) // 2] ^= 255  # of the same size
     path.write_bytes(content)
     assert leuk("synthesize", *SIDE, "name=two") == 0
-    assert "damaged or incomplete; making it again" in capsys.readouterr().out
+    assert "damaged or incomplete; building it again" in capsys.readouterr().out
     for key, value in weights(tmp_path).items():
         assert torch.equal(value, before[key]), key
 
@@ -178,7 +178,7 @@ def test_loss_that_is_no_number_stops_the_job_and_keeps_the_good_epochs(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("synthesize", *SIDE, "name=nan", "gan.fitting.opponent_rate=1e38") == 2
-    assert "the loss is not finite since generator update" in capsys.readouterr().err
+    assert "the loss became NaN or infinite at generator update" in capsys.readouterr().err
     assert not list(tmp_path.glob("artefacts/gan/*/gan.ckpt"))
 
 

@@ -1,4 +1,4 @@
-"""Classifiers small enough to be fitted in a test, cells and a trainer for them."""
+"""Classifiers small enough to train in a test, with images and a trainer for them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +34,8 @@ def small(name: str, optim: Optim = Optim(1e-3), **changes: Any) -> Classifier:
     return form(resolution=32, optim=optim, **{**arguments, **changes})
 
 
-class Cells(CellBatches):
-    """48 noisy squares, the leukemic ones brighter; the last 19 validate and test."""
+class Squares(CellBatches):
+    """``train`` + 19 images of noise, the leukemic ones brighter; the last 19 validate and test."""
 
     def __init__(self, batch_size: int = 4, moved: bool = False, train: int = 29) -> None:
         labels = np.arange(train + 19) % 2

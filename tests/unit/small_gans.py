@@ -1,4 +1,4 @@
-"""GANs small enough to be fitted in a test, and their fit."""
+"""GANs small enough to train in a test, and a function that trains them."""
 
 from collections.abc import Sequence
 from pathlib import Path

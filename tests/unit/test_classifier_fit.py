@@ -1,4 +1,4 @@
-"""How classifiers are fitted and asked, whatever their form."""
+"""Training and prediction of all classifiers."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from small_classifiers import FORMS, Cells, small, trainer_for
+from small_classifiers import FORMS, Squares, small, trainer_for
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,7 +22,7 @@ from leuk.training.averaging import WeightEMA
 
 
 class Stop(Callback):
-    """Ends the process's work in the middle of an epoch."""
+    """Callback that stops training in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -42,7 +42,7 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("averaged", [False, True], ids=["last", "averaged"])
-def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
+def test_resumed_fit_gives_the_weights_of_an_uninterrupted_fit(
     name: str, recipe: str, averaged: bool, tmp_path: Path
 ) -> None:
     def fitted(folder: Path, *more: Callback, resume: Path | None = None) -> dict[str, Tensor]:
@@ -51,24 +51,24 @@ def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
         callbacks: list[Callback] = [WeightEMA(0.9)] if averaged else []
         keep = ModelCheckpoint(folder, filename="{epoch:05d}", save_on_train_epoch_end=True)
         trainer = trainer_for(folder, [*callbacks, *more, keep], max_epochs=5)
-        cells = Cells(moved=True)
-        cells.images_per_epoch = 20  # of 29: an epoch begins where the one before it ended
-        trainer.fit(model, datamodule=cells, ckpt_path=resume, weights_only=True)
+        squares = Squares(moved=True)
+        squares.images_per_epoch = 20  # of 29: an epoch starts at the image where the last ended
+        trainer.fit(model, datamodule=squares, ckpt_path=resume, weights_only=True)
         return model.state_dict()
 
     whole = fitted(tmp_path / "whole")
     with pytest.raises(KeyError):
-        fitted(tmp_path / "broken", Stop(epoch=3))
-    stopped = last_whole(tmp_path / "broken")
+        fitted(tmp_path / "interrupted", Stop(epoch=3))
+    stopped = last_whole(tmp_path / "interrupted")
     assert stopped is not None
     assert stopped.name == "epoch=00002.ckpt"
-    again = fitted(tmp_path / "broken", resume=stopped)
+    again = fitted(tmp_path / "interrupted", resume=stopped)
     for key, value in whole.items():
         assert torch.equal(value, again[key]), key
 
 
 class Waits(TorchDispatchMode):
-    """Counts what a GPU would have to be waited for."""
+    """Count of operations that would wait for a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def test_no_batch_waits_for_the_device(name: str, tmp_path: Path) -> None:
             trainer = trainer_for(
                 tmp_path, [WeightEMA()], max_epochs=1, precision="bf16-mixed", limit_val_batches=0
             )
-            trainer.fit(small(name, optim), datamodule=Cells(4, moved=True, train=train))
+            trainer.fit(small(name, optim), datamodule=Squares(4, moved=True, train=train))
         counts.append(waits.count)
     assert counts[0] == counts[1]
 
@@ -99,7 +99,7 @@ def test_a_wait_would_be_counted() -> None:
     assert waits.count == 1
 
 
-def test_loss_that_is_no_number_stops_and_names_its_step(tmp_path: Path) -> None:
+def test_non_finite_loss_stops_training_and_names_its_step(tmp_path: Path) -> None:
     class Break(Callback):
         def on_train_batch_start(
             self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
@@ -108,14 +108,14 @@ def test_loss_that_is_no_number_stops_and_names_its_step(tmp_path: Path) -> None
                 next(pl_module.parameters()).data.fill_(float("nan"))
 
     keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
-    # Seven batches an epoch: the third of the second epoch is step 9.
-    with pytest.raises(TrainingError, match="not finite since step 9;"):
-        trainer_for(tmp_path, [Break(), keep]).fit(small("cnn"), datamodule=Cells())
+    # With seven batches per epoch, the third batch of the second epoch is step 9.
+    with pytest.raises(TrainingError, match="became NaN or infinite at step 9;"):
+        trainer_for(tmp_path, [Break(), keep]).fit(small("cnn"), datamodule=Squares())
     assert [path.name for path in tmp_path.glob("*.ckpt")] == ["epoch=0.ckpt"]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError("can't allocate memory")])
-def test_too_little_memory_names_a_batch_size_to_try(error: RuntimeError) -> None:
+def test_out_of_memory_error_suggests_a_batch_size(error: RuntimeError) -> None:
     with (
         pytest.raises(TrainingError, match=r"data\.batch_size=64; try data\.batch_size=32"),
         told_of_memory("data.batch_size", 64),
@@ -133,28 +133,30 @@ class TestStamp:
         model = small("cnn")
         model.stamp |= {"settings": "s1", "data": "d1"}
         trainer = trainer_for(tmp_path, max_epochs=1)
-        trainer.fit(model, datamodule=Cells())
+        trainer.fit(model, datamodule=Squares())
         trainer.save_checkpoint(tmp_path / "best.ckpt")
         return tmp_path / "best.ckpt"
 
-    def test_its_own_is_read(self, tmp_path: Path) -> None:
+    def test_own_checkpoint_is_read(self, tmp_path: Path) -> None:
         stamp = {"form": "CNN", "settings": "s1", "data": "d1"}
         assert "state_dict" in read_checkpoint(self.saved(tmp_path), stamp)
 
     @pytest.mark.parametrize(
-        ("changed", "said"),
+        ("changed", "message"),
         [
             ({"form": "ViT"}, "of another model .form CNN, not ViT."),
             ({"settings": "s2"}, "fitted with other settings .*name=NAME"),
             ({"data": "d2"}, "fitted on other data .data d1, not d2."),
         ],
     )
-    def test_another_s_is_refused(self, tmp_path: Path, changed: dict[str, str], said: str) -> None:
+    def test_other_checkpoint_is_refused(
+        self, tmp_path: Path, changed: dict[str, str], message: str
+    ) -> None:
         stamp = {"form": "CNN", "settings": "s1", "data": "d1"} | changed
-        with pytest.raises(StoreError, match=f"best.ckpt: {said}"):
+        with pytest.raises(StoreError, match=f"best.ckpt: {message}"):
             read_checkpoint(self.saved(tmp_path), stamp)
 
-    def test_torn_file(self, tmp_path: Path) -> None:
+    def test_truncated_file_is_refused(self, tmp_path: Path) -> None:
         path = self.saved(tmp_path)
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(StoreError, match=r"best\.ckpt: no readable checkpoint"):
@@ -163,12 +165,12 @@ class TestStamp:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_bf16_ranks_cells_as_float32_does(name: str, tmp_path: Path) -> None:
+def test_bf16_ranks_images_as_float32_does(name: str, tmp_path: Path) -> None:
     aurocs = []
     for precision in ("32-true", "bf16-mixed"):
         torch.manual_seed(0)
         trainer = trainer_for(tmp_path, max_epochs=3, precision=precision)
-        trainer.fit(small(name), datamodule=Cells())
+        trainer.fit(small(name), datamodule=Squares())
         aurocs.append(float(trainer.callback_metrics["val/auroc"]))
     assert aurocs[1] == pytest.approx(aurocs[0], abs=0.05)
 
@@ -180,12 +182,12 @@ import torch
 from pathlib import Path
 from torch import distributed
 from leuk.training.process_group import EndsProcessGroup
-from small_classifiers import Cells, Optim, small, trainer_for
+from small_classifiers import Squares, Optim, small, trainer_for
 
 if __name__ == "__main__":
     folder, processes, *names = sys.argv[1:]
     several = processes != "1"
-    # The first to be registered is the last to be called.
+    # The function registered first is called last.
     atexit.register(lambda: Path(folder, f"{trainer.global_rank}-of-{processes}").write_text(
         "open" if distributed.is_initialized() else "closed"))
     for name in names:
@@ -195,15 +197,15 @@ if __name__ == "__main__":
                               use_distributed_sampler=False)
         torch.manual_seed(0)
         fitted = small(name, Optim(1e-3), **plain)
-        trainer.fit(fitted, datamodule=Cells(8, train=32))
+        trainer.fit(fitted, datamodule=Squares(8, train=32))
         torch.manual_seed(1)
         results = {}
-        # 19 cells, which two processes cannot share evenly.
+        # 19 images, which two processes cannot share evenly.
         for key, model in (("fitted", fitted), ("same", small(name))):
-            trainer.test(model, datamodule=Cells(8, train=32), verbose=False)
-            asked = model.collected()
-            results |= {f"{key}_rows": asked.rows, f"{key}_scores": asked.scores}
-            trainer.validate(model, datamodule=Cells(8, train=32), verbose=False)
+            trainer.test(model, datamodule=Squares(8, train=32), verbose=False)
+            found = model.collected()
+            results |= {f"{key}_rows": found.rows, f"{key}_scores": found.scores}
+            trainer.validate(model, datamodule=Squares(8, train=32), verbose=False)
             results[f"{key}_prior_free"] = trainer.callback_metrics["val/prior_free_loss"]
         if trainer.is_global_zero:
             torch.save(results, f"{folder}/{name}-{processes}.pt")
@@ -212,7 +214,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one and two processes say with every form, ``<form>-<processes>.pt``."""
+    """Predictions of every form by one and by two processes, as ``<form>-<processes>.pt``."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -230,7 +232,7 @@ def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_two: Path) -> None:
+def test_two_processes_predict_and_train_as_one(name: str, fitted_by_one_and_two: Path) -> None:
     one, two = (
         torch.load(fitted_by_one_and_two / f"{name}-{processes}.pt", weights_only=True)
         for processes in (1, 2)
@@ -239,7 +241,7 @@ def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_
         assert one[f"{key}_rows"].tolist() == two[f"{key}_rows"].tolist() == list(range(32, 51))
     torch.testing.assert_close(one["same_scores"], two["same_scores"], atol=1e-6, rtol=0)
     torch.testing.assert_close(one["same_prior_free"], two["same_prior_free"], atol=1e-6, rtol=0)
-    if name == "vit":  # no batch statistics, so two halves make the whole
+    if name == "vit":  # no batch statistics, so two half batches equal a whole one
         assert one["fitted_scores"].std() > 0.1
         torch.testing.assert_close(one["fitted_scores"], two["fitted_scores"], atol=1e-4, rtol=0)
 

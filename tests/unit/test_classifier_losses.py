@@ -1,7 +1,7 @@
-"""Losses, optimizers, schedules and checkpoint criteria of classifiers, by hand-computed values.
+"""Losses, optimizers, schedules and checkpoint criteria of classifiers, checked by hand.
 
-``Known`` spells its logits out in the pixels: an image of (red, green) 0 to 255 has the logits
-(gain log red, gain log green), so that with gain 1 its probability of leukemia is
+The logits of ``Known`` follow from the pixels: an image of (red, green) from 0 to 255 has the
+logits gain * (ln red, ln green), so with gain 1 its probability of leukemia is
 green / (red + green).
 """
 
@@ -61,7 +61,7 @@ class Known(Classifier):
 
 
 class Pixels(CellBatches):
-    """Images of one (red, green) each; the same ones train and validate, in order."""
+    """Images of constant (red, green); the same images train and validate, in order."""
 
     def __init__(self, colors: list[tuple[int, int]], labels: list[int]) -> None:
         pixels = np.zeros((len(labels), 4, 4, 3), np.uint8)
@@ -74,11 +74,11 @@ class Pixels(CellBatches):
 
 
 TWO = Pixels([(5, 5), (1, 3)], [0, 1])
-"""Probabilities of leukemia 1/2 and 3/4, so losses ln 2 and ln 4/3."""
+"""Images with leukemia probabilities 1/2 and 3/4, i.e. losses ln 2 and ln 4/3."""
 
 
 def logged(model: Classifier, data: CellBatches, folder: Path) -> dict[str, float]:
-    """What one step and its validation log."""
+    """Metrics logged by an epoch of training and validation."""
     trainer = trainer_for(folder, max_epochs=1)
     trainer.fit(model, datamodule=data)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -89,9 +89,9 @@ def logged(model: Classifier, data: CellBatches, folder: Path) -> dict[str, floa
     [
         (0.0, (1.0, 1.0), 0.0, (LN2 + LN4 - LN3) / 2),
         (0.0, (1.0, 1.0), 0.25, (LN2 + LN4 - LN3) / 2 + 0.25),
-        # The mean over images weighs each by its class.
+        # A mean weighted by class.
         (0.0, (2.0, 0.5), 0.0, (2 * LN2 + 0.5 * (LN4 - LN3)) / 2.5),
-        # Truths of 0.9 and 0.1.
+        # Targets of 0.9 and 0.1.
         (0.2, (1.0, 1.0), 0.0, (LN2 + 0.9 * (LN4 - LN3) + 0.1 * LN4) / 2),
         (
             0.2,
@@ -113,32 +113,32 @@ def test_training_loss(
     model.weigh_by(weights)
     found = logged(model, TWO, tmp_path)
     assert found["train/loss"] == pytest.approx(expected, abs=1e-6)
-    # Validation knows neither weights nor smoothing nor costs.
+    # The validation loss has no weights, smoothing or additional loss.
     assert found["val/loss"] == pytest.approx((LN2 + LN4 - LN3) / 2, abs=1e-6)
 
 
-def test_gradient_of_the_training_loss_is_that_of_the_mean(tmp_path: Path) -> None:
+def test_gradient_of_the_training_loss_is_a_mean(tmp_path: Path) -> None:
     model = Known(Optim(1e-9))
     gradients: list[float] = []
     model.gain.register_hook(lambda gradient: gradients.append(float(gradient)))
     logged(model, TWO, tmp_path)
-    # d/dgain of the mean of ln(1 + 1) and ln(1 + 3^-gain): equal logits have none.
+    # d/dgain of the mean of ln(1 + 1), which is constant, and ln(1 + 3^-gain).
     assert gradients == [pytest.approx(-0.25 * LN3 / 2)]
 
 
 def test_prior_free_loss_by_hand() -> None:
-    # By symmetry the best shift puts +-1 around 0: the loss is that of one image, ln(1 + 1/e).
+    # By symmetry the best shift gives -1 and +1: both losses are ln(1 + 1/e).
     expected = math.log1p(math.exp(-1))
     assert prior_free_loss(np.array([5.0, 7.0]), np.array([0, 1])) == pytest.approx(expected)
-    # Nine copies of an image change no mean of its class.
+    # Nine copies of an image do not change the mean of its class.
     many = np.array([5.0] * 9 + [7.0])
     assert prior_free_loss(many, np.array([0] * 9 + [1])) == pytest.approx(expected)
     assert prior_free_loss(np.array([3.0, 3.0, 3.0]), np.array([0, 0, 1])) == pytest.approx(LN2)
-    # The wrong way around, a shift cannot help.
+    # With reversed labels no shift helps.
     assert prior_free_loss(np.array([5.0, 7.0]), np.array([1, 0])) == pytest.approx(1 + expected)
 
 
-def test_prior_free_loss_is_least_at_its_shift() -> None:
+def test_prior_free_loss_is_minimal_at_its_shift() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 60)
     log_odds = random.normal(labels, 1.5) * 2 + 4
@@ -151,10 +151,10 @@ def test_prior_free_loss_is_least_at_its_shift() -> None:
     assert prior_free_loss(log_odds, labels) == pytest.approx(best, abs=1e-6)
 
 
-def test_prior_free_loss_does_not_move_with_a_constant() -> None:
+def test_prior_free_loss_is_invariant_to_a_constant() -> None:
     random = np.random.default_rng(1)
     labels = random.integers(0, 2, 80)
-    # Binary fractions, to which whole numbers are added without rounding.
+    # Binary fractions, so that adding whole numbers causes no rounding.
     log_odds = np.round(random.normal(2 * labels, 3) * 1024) / 1024
     losses = {prior_free_loss(log_odds + constant, labels) for constant in (0, -3, 8, 500)}
     assert len(losses) == 1
@@ -163,18 +163,20 @@ def test_prior_free_loss_does_not_move_with_a_constant() -> None:
 @pytest.mark.parametrize(
     ("log_odds", "labels"), [([0.0, math.nan], [0, 1]), ([0.0, math.inf], [0, 1]), ([0.0], [1])]
 )
-def test_prior_free_loss_of_what_has_none(log_odds: list[float], labels: list[int]) -> None:
+def test_prior_free_loss_is_nan_without_finite_values_of_both_classes(
+    log_odds: list[float], labels: list[int]
+) -> None:
     assert math.isnan(prior_free_loss(np.array(log_odds), np.array(labels)))
 
 
-def test_logged_criterion_is_of_the_whole_validation_set(tmp_path: Path) -> None:
-    # Log odds 0 and ln 9, in two batches of one class each; the best shift is -ln 3.
+def test_logged_criterion_covers_the_whole_validation_set(tmp_path: Path) -> None:
+    # Log odds 0 and ln 9, in two batches with a class each; the best shift is -ln 3.
     data = Pixels([(5, 5), (1, 9)], [0, 1])
     data.batch_size = 1
     found = logged(Known(Optim(1e-9)), data, tmp_path)
     assert found["val/prior_free_loss"] == pytest.approx(math.log(4 / 3), abs=1e-6)
     assert found["val/loss"] == pytest.approx((LN2 + math.log(10 / 9)) / 2, abs=1e-6)
-    # Nine times the odds for all, as training on nine times the leukemic images gives.
+    # Nine times the odds, as after training on nine times as many leukemic images.
     shifted = Pixels([(5, 45), (1, 81)], [0, 1])
     found_shifted = logged(Known(Optim(1e-9)), shifted, tmp_path)
     assert found_shifted["val/prior_free_loss"] == pytest.approx(found["val/prior_free_loss"])
@@ -218,12 +220,12 @@ def test_optimizer_gets_its_settings() -> None:
     assert not any(group["amsgrad"] or group["maximize"] for group in optimizer.param_groups)
 
 
-def test_first_step_moves_by_the_rate_and_decays_what_it_should() -> None:
+def test_first_step_moves_by_the_rate_and_decays_only_matrices() -> None:
     matrix, vector = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
     optimizer = build_optimizer(Optim(0.1, weight_decay=0.5), [Group([matrix, vector])])
     (4 * matrix - 3 * vector).sum().backward()
     optimizer.step()
-    # Adam's first step is the rate against the gradient; decay takes 0.1 * 0.5 before.
+    # Decay subtracts 0.1 * 0.5, then Adam's first step is the rate, against the gradient.
     assert float(matrix.detach()) == pytest.approx(1 - 0.05 - 0.1, abs=1e-6)
     assert float(vector.detach()) == pytest.approx(1 + 0.1, abs=1e-6)
 
@@ -274,14 +276,14 @@ def test_rates_change_with_every_step_of_a_fit(tmp_path: Path) -> None:
     assert rates == pytest.approx([1e-3 * share for share in shares], rel=1e-5)
 
 
-def test_plateau_follows_a_falling_loss_and_lowers_the_rate_at_a_standing_one() -> None:
+def test_plateau_lowers_the_rate_only_when_the_loss_stops_falling() -> None:
     model = Known(Optim(1.0, schedule="plateau", plateau_factor=0.25, plateau_patience=1))
     optimizer = model.configure_optimizers()
     assert isinstance(optimizer, torch.optim.Optimizer)
     rates = []
     for loss in (0.9, 0.8, 0.7, 0.75, 0.74, 0.73, 0.6, 0.5):
-        figures = {"val/loss": torch.tensor(loss), "val/auroc": torch.tensor(0.5)}
-        model._trainer = SimpleNamespace(callback_metrics=figures)  # type: ignore[assignment]
+        metrics = {"val/loss": torch.tensor(loss), "val/auroc": torch.tensor(0.5)}
+        model._trainer = SimpleNamespace(callback_metrics=metrics)  # type: ignore[assignment]
         model.on_train_epoch_end()
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates[:3] == [1.0] * 3
@@ -292,7 +294,7 @@ def test_plateau_follows_a_falling_loss_and_lowers_the_rate_at_a_standing_one() 
 def test_average_by_hand() -> None:
     past = {"weight": torch.zeros(1), "count": torch.tensor([3])}
     now = {"weight": torch.ones(1), "count": torch.tensor([7])}
-    # The ramp (1 + n) / (10 + n) is 0.1 before the first update, and above 0.8 from 35 on.
+    # The ramp (1 + n) / (10 + n) is 0.1 before the first update, and above 0.8 after 35.
     move_average(past, now, decay=0.8, updates=0)
     assert float(past["weight"]) == pytest.approx(0.9)
     assert int(past["count"]) == 7
@@ -300,7 +302,7 @@ def test_average_by_hand() -> None:
     assert float(past["weight"]) == pytest.approx(0.8 * 0.9 + 0.2 * 2)
 
 
-def test_frozen_epochs_move_the_head_alone(tmp_path: Path) -> None:
+def test_frozen_epochs_train_only_the_head(tmp_path: Path) -> None:
     torch.manual_seed(0)
     optim = Optim(1e-2, weight_decay=0.1, frozen_epochs=1)
     model = Pretrained(32, "test_efficientnet", weights="none", side=32, optim=optim)
@@ -319,8 +321,8 @@ def test_frozen_epochs_move_the_head_alone(tmp_path: Path) -> None:
     trainer_for(tmp_path, [Note()], max_epochs=2).fit(model, datamodule=data)
     start, frozen, end = states
 
-    def moved(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> set[bool]:
-        return {not torch.equal(before[k], after[k]) for k in before if k.startswith(part)}
+    def moved(before: dict[str, Tensor], after: dict[str, Tensor], module: str) -> set[bool]:
+        return {not torch.equal(before[k], after[k]) for k in before if k.startswith(module)}
 
     assert moved(start, frozen, "backbone") == {False}
     assert moved(start, frozen, "head") == {True}
@@ -344,7 +346,7 @@ def test_criterion_of_each_recipe(model: str, recipe: str) -> None:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fit of the real command line, without the evaluation after it."""
+    """Results of a fit by the real command line, stopped before evaluation."""
 
     data: CNMCDataModule
     classifier: Classifier
@@ -358,7 +360,7 @@ class Fit:
 
     @property
     def logged(self) -> list[dict[str, str]]:
-        """Validation rows of the log, one per epoch."""
+        """Validation rows of the log, in the order of epochs."""
         with (self.folder / "log/metrics.csv").open() as file:
             return [row for row in csv.DictReader(file) if row["val/prior_free_loss"]]
 
@@ -370,7 +372,7 @@ def fit(leuk: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
         def keep(cfg: Any, folder: Path, data: Any, classifier: Any, record: Record) -> None:
             fits.append(Fit(data, classifier, record, folder))
-            raise LeukError("nothing is evaluated")
+            raise LeukError("stopped before evaluation")
 
         monkeypatch.setattr("leuk.runs.cell_run.judge", keep)
         leuk("train", "explain=none", *overrides)
@@ -393,16 +395,16 @@ def test_class_weights_and_statistics_of_training_images_reach_the_fit(
     pixels = done.data.dataset.data[rows] / 255
     np.testing.assert_allclose(kept["mean"].flatten(), pixels.mean(axis=(0, 1, 2)), rtol=1e-5)
     np.testing.assert_allclose(kept["std"].flatten(), pixels.std(axis=(0, 1, 2)), rtol=1e-5)
-    everything = done.data.dataset.data / 255
-    assert not np.allclose(kept["mean"].flatten(), everything.mean(axis=(0, 1, 2)), rtol=1e-5)
-    # The best weights are those of the epoch with the least criterion.
+    whole = done.data.dataset.data / 255
+    assert not np.allclose(kept["mean"].flatten(), whole.mean(axis=(0, 1, 2)), rtol=1e-5)
+    # The best checkpoint is that of the epoch with the lowest criterion.
     losses = [float(row["val/prior_free_loss"]) for row in done.logged]
     assert done.checkpoint["epoch"] == losses.index(min(losses))
     for key, value in done.classifier.state_dict().items():
         assert torch.equal(value, kept[key]), key
 
 
-def test_updates_are_equal_whatever_is_added(fit: Callable[..., Fit]) -> None:
+def test_number_of_updates_is_equal_for_all_augmentations(fit: Callable[..., Fit]) -> None:
     for augmentation in ("none", "oversample"):
         done = fit(f"name={augmentation}", f"augmentation={augmentation}", "fit.epochs=1")
         images = len(done.data.split.train)

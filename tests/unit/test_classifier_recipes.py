@@ -1,4 +1,4 @@
-"""What recipes add to a fit: rates, decay, views, averages."""
+"""Schedules, weight decay, test-time views and weight averages."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from small_classifiers import Cells, small, trainer_for
+from small_classifiers import Squares, small, trainer_for
 
 from leuk.classifiers.classifier import dihedral
 from leuk.classifiers.optim import Optim, build_optimizer, schedule_of
@@ -30,15 +30,15 @@ def test_cosine_warms_up_and_ends_near_zero() -> None:
 
 
 def test_plateau_lowers_the_rate(tmp_path: Path) -> None:
-    # Too small a rate to change anything, and no running statistics: validation stands still, and
-    # the rate falls after each epoch but the first.
+    # The rate is too small to change the weights, and the ViT has no running statistics: the
+    # validation loss is constant, and the rate falls after every epoch but the first.
     optim = Optim(1e-12, schedule="plateau", plateau_factor=0.5, plateau_patience=1)
     trainer = trainer_for(tmp_path, max_epochs=8)
-    trainer.fit(small("vit", optim), datamodule=Cells())
+    trainer.fit(small("vit", optim), datamodule=Squares())
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-12 / 2**7, abs=0)
 
 
-def test_decay_spares_biases_and_norms() -> None:
+def test_biases_and_norms_have_no_weight_decay() -> None:
     model = small("cnn")
     optimizer = build_optimizer(Optim(weight_decay=0.1), model.parameter_groups())
     assert type(optimizer) is torch.optim.AdamW
@@ -57,13 +57,13 @@ def test_eight_views_are_all_turns_and_flips() -> None:
 def test_views_are_averaged_wherever_images_are_scored(during: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = small("cnn", Optim(1e-9, test_views=8)).eval()
-    cells = Cells()
+    squares = Squares()
     if during == "fit":
-        trainer_for(tmp_path, max_epochs=1).fit(model, datamodule=cells)
+        trainer_for(tmp_path, max_epochs=1).fit(model, datamodule=squares)
         model.eval()
     else:
-        getattr(trainer_for(tmp_path), during)(model, datamodule=cells, verbose=False)
-    images = cells.bank.gather(torch.tensor(cells.held), torch.device("cpu"))["images"]
+        getattr(trainer_for(tmp_path), during)(model, datamodule=squares, verbose=False)
+    images = squares.bank.gather(torch.tensor(squares.held), torch.device("cpu"))["images"]
     with torch.no_grad():
         mean = torch.stack([model(view) for view in dihedral(images)]).mean(0)
     expected = mean.double().softmax(1)[:, 1]
@@ -71,7 +71,7 @@ def test_views_are_averaged_wherever_images_are_scored(during: str, tmp_path: Pa
     assert not torch.allclose(expected, model(images).double().softmax(1)[:, 1], atol=1e-6)
 
 
-def test_average_is_what_validation_sees_and_what_is_kept(tmp_path: Path) -> None:
+def test_fit_ends_with_the_average(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, decay = small("cnn", Optim(1e-2)), 0.5
     expected = {k: v.clone() for k, v in model.state_dict().items()}
@@ -84,16 +84,16 @@ def test_average_is_what_validation_sees_and_what_is_kept(tmp_path: Path) -> Non
                     expected[key].lerp_(value, share)
 
     trainer = trainer_for(tmp_path, [Follow(), WeightEMA(decay)])
-    trainer.fit(model, datamodule=Cells())
+    trainer.fit(model, datamodule=Squares())
     for key, value in model.state_dict().items():
         if value.is_floating_point():
             torch.testing.assert_close(value, expected[key])
 
 
-def test_weights_that_the_last_step_broke_are_said(tmp_path: Path) -> None:
+def test_weights_broken_by_the_last_step_raise_an_error(tmp_path: Path) -> None:
     model = small("cnn")
     with torch.no_grad():
         model.head.weight.fill_(torch.nan)
-    trainer_for(tmp_path).test(model, datamodule=Cells(), verbose=False)
+    trainer_for(tmp_path).test(model, datamodule=Squares(), verbose=False)
     with pytest.raises(TrainingError, match=r"no finite scores.*lower model\.optim\.learning_rate"):
         model.collected()

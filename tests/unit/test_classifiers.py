@@ -27,7 +27,7 @@ SMALL: dict[str, Classifier] = {
     "vit-modern": ViT(
         resolution=32, patch=8, hidden=8, norm="pre", stem="conv", drop_path=0.2, **TOKENS
     ),
-    # PyTorch's first weights: with Keras's smaller ones some maps are negative everywhere.
+    # PyTorch's initial weights: with Keras's smaller ones some Grad-CAM maps are all negative.
     "vit-attention": ViT(
         resolution=32, patch=8, hidden=8, attention_loss=1.0, stack="torch", **TOKENS
     ),
@@ -39,7 +39,7 @@ SMALL: dict[str, Classifier] = {
     "hybrid-prototype": Hybrid(head="prototype", **MAP),
     "pretrained": Pretrained(32, "test_resnet", weights="none", side=64),
 }
-"""Small classifiers of each kind; every test of the contract runs over all of them."""
+"""Small classifiers of each kind; every contract test runs on all of them."""
 
 
 def parameters(module: nn.Module) -> int:
@@ -52,7 +52,7 @@ def test_cnn_without_arguments_is_the_thesis_form() -> None:
     assert cnn(torch.rand(2, 3, 224, 224)).shape == (2, 2)
 
 
-def test_small_cnn_is_the_same_layers_at_64_px() -> None:
+def test_small_cnn_has_the_same_layers_at_64_px() -> None:
     # 93,248 in convolutions, 16,384 in the norm, 8192 x 128 + 128 hidden, 129 in the head.
     assert parameters(CNN(resolution=64)) == 93_248 + 16_384 + 1_048_704 + 129
 
@@ -91,7 +91,7 @@ def test_pooling_before_the_relu_is_pooling_after_it() -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_resolution_that_cannot_be_halved() -> None:
+def test_resolution_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.resolution=60: .* multiple of 8, such as 64"):
         CNN(resolution=60)
 
@@ -132,11 +132,11 @@ class TestContract:
             handle.remove()
         assert set(calls.values()) == {1}
 
-    def test_gradcam_of_every_cell_means_something(self, name: str) -> None:
+    def test_gradcam_of_every_image_is_not_degenerate(self, name: str) -> None:
         images = torch.rand(4, 3, 32, 32)
         assert not GradCAM().attribute(SMALL[name], images, Label.ALL, images).degenerate.any()
 
-    def test_tokens_are_all_that_decides(self, name: str) -> None:
+    def test_logits_depend_only_on_tokens(self, name: str) -> None:
         model, images = SMALL[name].eval(), torch.rand(3, 3, 32, 32)
         assert model.has_patches == name.startswith(("vit", "hybrid"))
         if model.has_patches:
@@ -164,11 +164,11 @@ class TestContract:
             assert model(torch.rand(2, 3, 32, 32)).shape == (2, 2)
         assert {p.device.type for p in model.parameters()} == {"meta"}
 
-    def test_no_cell_depends_on_its_company(self, name: str) -> None:
+    def test_images_of_a_batch_are_independent(self, name: str) -> None:
         model, images = SMALL[name].eval(), torch.rand(6, 3, 32, 32)
         torch.testing.assert_close(model(images)[2:3], model(images[2:3]))
 
-    def test_normalisation_is_the_first_step(self, name: str) -> None:
+    def test_normalization_is_per_channel(self, name: str) -> None:
         model = type(SMALL[name])(**SMALL[name].hparams)
         model.normalise_by([0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
         images = torch.ones(1, 3, 32, 32)

@@ -52,9 +52,9 @@ STATES = [
         ),
         False,
         State.OTHER,
-        "data.resolution=64 (there not set), fit.epochs=4 (there 5), fit.mode=min (there not set)",
+        "data.resolution=64 (was not set), fit.epochs=4 (was 5), fit.mode=min (was not set)",
     ),
-    (made(fingerprint="old", settings={}), False, State.OTHER, "its record does not say which"),
+    (made(fingerprint="old", settings={}), False, State.OTHER, "its record does not list them"),
 ]
 
 
@@ -87,7 +87,7 @@ def test_record_of_a_newer_leuk_is_unreadable(tmp_path: Path) -> None:
 
 def test_of_many_differences_the_first_are_named() -> None:
     before, now = (made(settings={f"k{i}": i + more for i in range(8)}) for more in (0, 1))
-    assert differences(before, now)[:1] == ["k0=1 (there 0)"]
+    assert differences(before, now)[:1] == ["k0=1 (was 0)"]
     assert differences(before, now)[-1] == "and 3 more"
 
 
@@ -134,7 +134,7 @@ def test_artefacts_are_found_and_not_made(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "content").write_text("made")
 
-    with only_found(), pytest.raises(NotMadeError, match="not made yet"):
+    with only_found(), pytest.raises(NotMadeError, match="not built yet"):
         make_once(tmp_path, "thing", {}, build)
     assert not list(tmp_path.iterdir())
     folder = make_once(tmp_path, "thing", {}, build)

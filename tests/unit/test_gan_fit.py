@@ -1,4 +1,4 @@
-"""Fits of the three GANs: budgets, resumption, precision, processes."""
+"""Training of the three GANs: budgets, resumption, precision, processes."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def test_budget_counts_generator_updates(name: str, tmp_path: Path) -> None:
     gan = small(name, fitting=Fitting(updates=3))
     trainer = fit(gan, tmp_path, epochs=100)
     assert gan.done_updates == 3
-    assert trainer.global_step > 3  # what Lightning counts: every optimizer's steps
+    assert trainer.global_step > 3  # Lightning counts the steps of both optimizers
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -35,9 +35,9 @@ def test_both_networks_learn(name: str, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in gan.state_dict().items()}
     fit(gan, tmp_path)
     after = gan.state_dict()
-    for part in ("generator", gan.OPPONENT):
-        changed = [k for k in before if k.startswith(part) and not torch.equal(before[k], after[k])]
-        assert changed
+    for network in ("generator", gan.OPPONENT):
+        names = [name for name in before if name.startswith(network)]
+        assert any(not torch.equal(before[name], after[name]) for name in names)
 
 
 def test_discriminator_gradients_are_clipped_by_value(
@@ -61,15 +61,15 @@ def test_discriminator_gradients_are_clipped_by_value(
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
-def test_resumed_it_ends_with_the_weights_of_an_unbroken_run(
+def test_resumed_fit_gives_the_weights_of_an_uninterrupted_fit(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
-    """Three epochs at once, or one and then two more from its checkpoint, in another mood."""
+    """Three epochs at once, or one and two more from its checkpoint with another random state."""
     weights = []
-    for broken in (False, True):
+    for interrupted in (False, True):
         torch.manual_seed(5)
         gan = small(name, dropout=0.3, r1=1.0, **form) if name != "wgan" else small(name, **form)
-        if broken:
+        if interrupted:
             fit(gan, tmp_path, epochs=1).save_checkpoint(tmp_path / "half.ckpt")
             torch.manual_seed(5)
             gan = (
@@ -87,7 +87,7 @@ def test_resumed_it_ends_with_the_weights_of_an_unbroken_run(
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_average_makes_the_cells(name: str, tmp_path: Path) -> None:
+def test_average_generates_the_images(name: str, tmp_path: Path) -> None:
     gan = small(name, **STRONG)
     fit(gan, tmp_path)
     before = gan.sample(4, Label.HEM, seed=0)
@@ -96,7 +96,7 @@ def test_average_makes_the_cells(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_loss_that_is_no_number_stops_and_names_its_update(name: str, tmp_path: Path) -> None:
+def test_non_finite_loss_stops_training_and_names_its_update(name: str, tmp_path: Path) -> None:
     gan = small(name, fitting=Fitting(generator_steps=1))
     kept: list[int] = []
 
@@ -113,8 +113,8 @@ def test_loss_that_is_no_number_stops_and_names_its_update(name: str, tmp_path: 
             kept.append(trainer.current_epoch)
 
     keep = ModelCheckpoint(tmp_path, filename="{epoch}", every_n_epochs=1)
-    # The third round of the second epoch of four rounds is the seventh.
-    with pytest.raises(TrainingError, match="not finite since generator update 7;"):
+    # With four rounds per epoch, the third round of the second epoch is the seventh.
+    with pytest.raises(TrainingError, match="became NaN or infinite at generator update 7;"):
         fit(gan, tmp_path, epochs=3, callbacks=[Break(), keep])
     assert kept == [0]
     good = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
@@ -124,7 +124,7 @@ def test_loss_that_is_no_number_stops_and_names_its_update(name: str, tmp_path: 
 @pytest.mark.parametrize("condition", ["onehot", "embedding"])
 @pytest.mark.parametrize("networks", ["plain", "cell"])
 def test_cgan_learns_its_condition(condition: str, networks: str, tmp_path: Path) -> None:
-    """Dark cells of one class and bright ones of the other."""
+    """Images of class 0 are dark and those of class 1 bright."""
     torch.manual_seed(0)
     gan = small(
         "cgan", condition=condition, networks=networks, fitting=Fitting(2e-3, 2e-3), dropout=0.0
@@ -151,7 +151,7 @@ def test_bf16_follows_float32(name: str, networks: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
-def test_compiled_it_learns_the_same(name: str, tmp_path: Path) -> None:
+def test_compiled_gan_learns_the_same(name: str, tmp_path: Path) -> None:
     if shutil.which("gcc") is None and shutil.which("c++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
     losses = []
@@ -160,7 +160,7 @@ def test_compiled_it_learns_the_same(name: str, tmp_path: Path) -> None:
         gan = small(name, networks="cell")
         if compiled:
             gan.compile_networks()
-        # Compiled code draws other numbers, here the generator's noise, unless it is told not to.
+        # Otherwise compiled code draws other random numbers for the generator's noise.
         with inductor.patch(fallback_random=True):
             trainer = fit(gan, tmp_path, epochs=1)
         losses.append([float(v) for v in trainer.callback_metrics.values()])
@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def fitted_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of every form as two processes left them, ``<form>-<rank>.pt``."""
+    """Weights of every form after training by two processes, as ``<form>-<rank>.pt``."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -205,12 +205,12 @@ def fitted_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_two_processes_keep_one_set_of_weights(name: str, fitted_by_two: Path) -> None:
+def test_two_processes_end_with_equal_weights(name: str, fitted_by_two: Path) -> None:
     first, second = (
         torch.load(fitted_by_two / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)
     )
     for key, value in first.items():
-        if "running_" not in key and "averaged" not in key:  # each process counts its own batches
+        if "running_" not in key and "averaged" not in key:  # batch statistics are per process
             assert torch.equal(value, second[key]), key
     torch.manual_seed(0)
     before = small(name, **STRONG).state_dict()

@@ -1,4 +1,4 @@
-"""Losses, optimizers and updates of the GANs against numbers computed by hand."""
+"""Losses, optimizers and updates of the GANs, compared with values computed by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from leuk.runs.gan_fit import limit_epochs
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 WEIGHT = 0.03
-NORM = WEIGHT * PIXELS**0.5  # 1.6628, of the gradient of a score by its image
+NORM = WEIGHT * PIXELS**0.5  # 1.6628, the norm of a score's gradient with respect to its image
 
 SCORES = torch.tensor([[0.0], [np.log(3.0)]])  # sigmoids 1/2 and 3/4
 
 
 class Mean(nn.Module):
-    """Scores each image by its mean; ``labels`` 1 add 10."""
+    """Adversary that scores each image by its mean, plus 10 for label 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class Mean(nn.Module):
 
 
 class Sum(Mean):
-    """Scores each image by ``WEIGHT`` times its sum, whose gradient has the norm ``NORM``."""
+    """Adversary that scores each image by ``WEIGHT`` times its sum, with gradient norm ``NORM``."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None, alone: bool = False) -> Tensor:
         return super().forward(images, labels, alone) * PIXELS * WEIGHT
 
 
 def filled(*values: float) -> Tensor:
-    """One image of each value."""
+    """Constant images ``(B, 3, SIDE, SIDE)`` of the given B values."""
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE).clone()
 
 
@@ -74,7 +74,7 @@ class TestLosses:
         gan = with_opponent("cgan", Mean())
         found = gan.opponent_loss(
             filled(np.log(3), -10.0), filled(-np.log(3), -10.0), LABELS
-        )  # the second of each scores 0 with its label, -10 without it
+        )  # the second image of each pair scores 0 with its label, -10 without it
         assert float(found) == pytest.approx(0.980829, abs=1e-5)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(0.490415, abs=1e-5)
 
@@ -87,7 +87,7 @@ class TestLosses:
 
     @pytest.mark.parametrize("networks", ["plain", "cell"])
     def test_wgan(self, networks: str) -> None:
-        """Mean scores 2 and -0.5; the slope is 1 / sqrt(3072) = 0.018042 everywhere."""
+        """Mean scores are 2 and -0.5; the gradient norm is 1 / sqrt(3072) = 0.018042 everywhere."""
         gan = with_opponent("wgan", Mean(), networks=networks, penalty=7.0)
         found = gan.opponent_loss(filled(1.0, 3.0), filled(0.0, -1.0), LABELS)
         assert float(found) == pytest.approx(-2.5 + 7 * 0.964241, abs=1e-4)
@@ -99,7 +99,7 @@ class TestLosses:
         found = gan.opponent_loss(same, same, LABELS)
         assert float(found) == pytest.approx(10 * 0.439255, rel=1e-3)  # (1.662769 - 1)^2
 
-    def test_wgan_drift_is_of_real_scores(self) -> None:
+    def test_wgan_drift_penalizes_real_scores(self) -> None:
         gan = with_opponent("wgan", Mean(), penalty=1e-9, drift=0.5)
         found = gan.opponent_loss(filled(1.0, 3.0), filled(7.0, 9.0), LABELS)
         assert float(found) == pytest.approx(0.5 * 5 + 6, abs=1e-5)  # mean square of 1 and 3 is 5
@@ -108,7 +108,7 @@ class TestLosses:
     @pytest.mark.parametrize(("rounds", "times"), [(0, 1), (1, 0), (2, 0), (4, 0), (8, 1), (9, 0)])
     @pytest.mark.parametrize("steps", [1, 2, 4])
     def test_r1_is_lazy_by_rounds(self, name: str, rounds: int, times: int, steps: int) -> None:
-        """Half the squared norm, 1.382400, times weight and interval, each eighth round."""
+        """Every eighth round adds half the squared norm, 1.382400, times weight and interval."""
         fitting = Fitting(generator_steps=steps)
         gan = with_opponent(name, Sum(), r1=0.01, r1_every=8, fitting=fitting)
         gan.done_updates = rounds * steps
@@ -124,7 +124,7 @@ class TestLosses:
     ) -> None:
         counted: list[int] = []
 
-        def counting(judge: object, real: Tensor) -> Tensor:
+        def counting(discriminator: object, real: Tensor) -> Tensor:
             counted.append(len(real))
             return real.sum() * 0
 
@@ -144,30 +144,30 @@ class TestConditions:
         assert planes[0].mean(dim=(1, 2)).tolist() == [-1, 1]
 
     def test_one_hot_and_networks_get_the_real_labels(self, tmp_path: Path) -> None:
-        """Label and image agree: class 1 is bright, so labels can be read off the real images."""
+        """Images of class 1 are bright, so the labels of real images are known from the pixels."""
         gan = small("cgan", dropout=0.0)
         pairs: list[tuple[Tensor, Tensor]] = []
         gan.opponent.register_forward_pre_hook(
             lambda _, inputs: pairs.append((inputs[0].mean(dim=(1, 2, 3)) > 0, inputs[1]))
         )
-        made: list[Tensor] = []
-        gan.generator.register_forward_pre_hook(lambda _, inputs: made.append(inputs[1]))
+        drawn: list[Tensor] = []
+        gan.generator.register_forward_pre_hook(lambda _, inputs: drawn.append(inputs[1]))
         labels = np.arange(16) % 2
         pixels = np.repeat(labels * 255, 3072).reshape(16, SIDE, SIDE, 3).astype(np.uint8)
         fit(gan, tmp_path, epochs=1, pixels=pixels, labels=labels)
         real, synthetic, for_generator = pairs[0::4], pairs[1::4], pairs[2::4]
-        for (bright, given), (_, same), (_, again), drawn in zip(
-            real, synthetic, for_generator, made[::2], strict=True
+        for (bright, given), (_, same), (_, again), generated in zip(
+            real, synthetic, for_generator, drawn[::2], strict=True
         ):
             assert torch.equal(bright, given.bool())
             assert torch.equal(given, same)
             assert torch.equal(given, again)
-            assert torch.equal(given, drawn)
+            assert torch.equal(given, generated)
             assert len(given.unique()) == 2
 
 
 class Counts(Callback):
-    """Counts optimizer steps of the two networks."""
+    """Callback that records the optimizer steps: G for the generator, D for the adversary."""
 
     def __init__(self, gan: Adversarial) -> None:
         self.generator = self.opponent = 0
@@ -190,7 +190,7 @@ class TestUpdates:
     def test_steps_per_round(
         self, name: str, generator: int, opponent: int, order: str, tmp_path: Path
     ) -> None:
-        """Four batches of real images; a round that is not whole waits for the next epoch."""
+        """Four batches of real images; an incomplete round continues in the next epoch."""
         fitting = Fitting(generator_steps=generator, opponent_steps=opponent)
         gan = small(name, fitting=fitting)
         counts = Counts(gan)
@@ -198,14 +198,14 @@ class TestUpdates:
         assert counts.order == order
         assert (gan.done_updates, gan.opponent_updates) == (order.count("G"), 4)
 
-    def test_each_critic_step_has_real_images_of_its_own(self, tmp_path: Path) -> None:
+    def test_each_critic_step_has_new_real_images(self, tmp_path: Path) -> None:
         gan = small("wgan")
         real: list[Tensor] = []
         loss = gan.opponent_loss
 
-        def spy(images: Tensor, made: Tensor, labels: Tensor) -> Tensor:
+        def spy(images: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
             real.append(images)
-            return loss(images, made, labels)
+            return loss(images, synthetic, labels)
 
         gan.opponent_loss = spy  # type: ignore[method-assign]
         fit(gan, tmp_path, epochs=5)
@@ -257,12 +257,12 @@ class TestUpdates:
         before = {key: value.clone() for key, value in gan.state_dict().items()}
         fit(gan, tmp_path, epochs=1)
         after = gan.state_dict()
-        for part, rate in (("generator.9.weight", 3e-3), ("discriminator.0.weight", 7e-4)):
-            steps = (after[part] - before[part]).abs()
+        for name, rate in (("generator.9.weight", 3e-3), ("discriminator.0.weight", 7e-4)):
+            steps = (after[name] - before[name]).abs()
             assert float(steps.median()) == pytest.approx(rate, rel=0.02)
 
     def test_thesis_settings(self) -> None:
-        """Section 2 of the design: rates of generator and opponent, beta 1, clip, steps."""
+        """Published rates of generator and adversary, beta 1, clip, steps and average."""
         found = {
             name: (
                 *(form.generator_rate, form.opponent_rate, form.beta1, form.clip),
@@ -281,7 +281,7 @@ class TestUpdates:
     ("generator", "opponent", "epochs"), [(1, 1, 4), (2, 1, 2), (1, 5, 17), (3, 2, 3)]
 )
 def test_planned_epochs_hold_the_updates(generator: int, opponent: int, epochs: int) -> None:
-    """Ten updates of three batches per epoch: 10, 5, 50 and 8 batches are needed."""
+    """Ten updates need 10, 5, 50 and 8 batches, at three batches per epoch."""
     fitting = Fitting(generator_steps=generator, opponent_steps=opponent, updates=10)
     trainer = Trainer(max_epochs=100, accelerator="cpu", logger=False, enable_checkpointing=False)
     limit_epochs(trainer, small("dcgan", fitting=fitting), batches=3)
@@ -289,7 +289,7 @@ def test_planned_epochs_hold_the_updates(generator: int, opponent: int, epochs: 
 
 
 class Gradients(Callback):
-    """Keeps the largest gradient of each network before each of its updates."""
+    """Callback that records the largest gradient of each network before each update."""
 
     def __init__(self, gan: Adversarial) -> None:
         self.gan = gan
@@ -304,7 +304,7 @@ class Gradients(Callback):
 
 
 class TestClipping:
-    def test_of_the_opponent_alone(self, tmp_path: Path) -> None:
+    def test_only_the_adversary_is_clipped(self, tmp_path: Path) -> None:
         gan = small("dcgan", fitting=Fitting(clip=1e-3))
         gradients = Gradients(gan)
         fit(gan, tmp_path, epochs=1, callbacks=[gradients])
@@ -312,8 +312,8 @@ class TestClipping:
         assert min(gradients.largest["generator"]) > 2e-3
 
     @pytest.mark.parametrize("device", ["cpu", "cuda"])
-    def test_under_16_mixed_it_is_of_unscaled_gradients(self, device: str, tmp_path: Path) -> None:
-        """The loss is multiplied by 1,024; a limit of 1 is far above the gradients themselves."""
+    def test_16_mixed_clips_unscaled_gradients(self, device: str, tmp_path: Path) -> None:
+        """The loss is scaled by 1,024; a limit of 1 is far above the unscaled gradients."""
         if device == "cuda" and not torch.cuda.is_available():
             pytest.skip("no CUDA device; the CPU takes the same path")
         steps = {}
@@ -365,7 +365,7 @@ class TestAverage:
         assert not np.allclose(averaged, gan.generator.state_dict()[key].numpy(), atol=1e-4)
 
     @pytest.mark.parametrize("name", FORMS)
-    def test_samples(self, name: str) -> None:
+    def test_average_is_sampled_from(self, name: str) -> None:
         gan = small(name, fitting=Fitting(average=0.9))
         assert gan.averaged is not None
         for network, value in ((gan.generator, -50.0), (gan.averaged.module, 50.0)):
@@ -374,10 +374,10 @@ class TestAverage:
             assert last.bias is not None
             nn.init.constant_(last.bias, value)
         assert (gan.sample(3, 1, seed=0) == 255).all()
-        assert (to_numpy(gan.make(gan.noise(3), torch.ones(3, dtype=torch.int64))) == -1).all()
+        assert (to_numpy(gan.generate(gan.noise(3), torch.ones(3, dtype=torch.int64))) == -1).all()
 
     @pytest.mark.parametrize("name", FORMS)
-    def test_without_it_the_fitted_generator_samples(self, name: str) -> None:
+    def test_without_average_the_generator_is_sampled_from(self, name: str) -> None:
         gan = small(name)
         last = [m for m in gan.generator.modules() if isinstance(m, nn.ConvTranspose2d)][-1]
         nn.init.zeros_(last.weight)
@@ -396,7 +396,7 @@ class TestAugmentation:
     def test_both_inputs_in_both_updates(
         self, name: str, networks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """With turns replaced by adding 5, no score and no penalty sees an image below 4."""
+        """Augmentation is replaced by adding 5, so all inputs of the adversary are at least 4."""
         monkeypatch.setattr(DiffAugment, "__call__", lambda self, images: images + 5)
         gan = small(name, networks=networks, augment=DiffAugment(), fitting=Fitting(updates=2))
         if name != "wgan":
@@ -406,15 +406,15 @@ class TestAugmentation:
             lambda _, inputs: lowest.append(float(inputs[0].min()))
         )
         fit(gan, tmp_path, epochs=1)
-        # Per round real, synthetic, the penalty, and synthetic for the generator; R1 is lazy.
+        # Per round: real, synthetic, penalty, and synthetic for the generator; R1 is not in each.
         assert len(lowest) == (8 if name == "wgan" else 7)
         assert min(lowest) >= 4
         assert max(lowest) <= 6
 
     def test_gradients_reach_the_generator_through_it(self, tmp_path: Path) -> None:
         gan = small("dcgan", augment=DiffAugment(shift=0.1, stain=0.1))
-        made = gan.make(gan.noise(4), LABELS)
-        gan.generator_loss(gan.judge(made, LABELS)).backward()
+        images = gan.generate(gan.noise(4), LABELS)
+        gan.generator_loss(gan.score(images, LABELS)).backward()
         gradients = [p.grad for p in gan.generator.parameters()]
         assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
         assert any(bool((g != 0).any()) for g in gradients if g is not None)

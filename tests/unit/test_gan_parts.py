@@ -1,4 +1,4 @@
-"""Penalties, augmentation, averaging and the layers that the strong forms are made of."""
+"""Penalties, augmentation, averaging and the layers of the strong forms."""
 
 import pytest
 import torch
@@ -11,64 +11,64 @@ from leuk.gans.networks import CellDiscriminator, CellGenerator
 from leuk.gans.penalties import gradient_penalty, r1_penalty
 
 
-def linear_judge(weight: torch.Tensor) -> nn.Module:
-    judge = nn.Sequential(nn.Flatten(), nn.Linear(weight.numel(), 1, bias=False))
-    judge[1].weight.data = weight.view(1, -1)
-    return judge
+def linear_critic(weight: torch.Tensor) -> nn.Module:
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(weight.numel(), 1, bias=False))
+    critic[1].weight.data = weight.view(1, -1)
+    return critic
 
 
 class TestPenalties:
-    """A linear critic's gradient is its weight, everywhere: the penalties follow by hand."""
+    """The gradient of a linear critic is its weight, so the penalties can be computed by hand."""
 
     weight = torch.full((12,), 0.3 + 1e-4)  # bfloat16 would round it
 
     @pytest.mark.parametrize("autocast", [False, True])
-    def test_gradient_penalty_is_what_a_hand_computes(self, autocast: bool) -> None:
-        judge = linear_judge(self.weight)
-        real, made = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
+    def test_gradient_penalty_by_hand(self, autocast: bool) -> None:
+        critic = linear_critic(self.weight)
+        real, synthetic = torch.randn(4, 3, 2, 2), torch.randn(4, 3, 2, 2)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            penalty = gradient_penalty(judge, real, made, torch.rand(4, 1, 1, 1))
+            penalty = gradient_penalty(critic, real, synthetic, torch.rand(4, 1, 1, 1))
         norm = (12 * (0.3 + 1e-4) ** 2) ** 0.5
         assert penalty.dtype == torch.float32
         assert float(penalty) == pytest.approx((norm - 1) ** 2, rel=1e-5)
 
     @pytest.mark.parametrize("autocast", [False, True])
-    def test_r1_is_what_a_hand_computes(self, autocast: bool) -> None:
+    def test_r1_by_hand(self, autocast: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            penalty = r1_penalty(linear_judge(self.weight), torch.randn(4, 3, 2, 2))
+            penalty = r1_penalty(linear_critic(self.weight), torch.randn(4, 3, 2, 2))
         assert float(penalty) == pytest.approx(12 * (0.3 + 1e-4) ** 2 / 2, rel=1e-5)
 
-    def test_penalty_lies_between_real_and_made(self) -> None:
-        """For score |x|^2 / 2 the gradient is the image itself, so the point can be read off it."""
+    def test_penalty_is_computed_between_real_and_synthetic(self) -> None:
+        """The gradient of the score |x|^2 / 2 is the image itself, so its norm shows the point."""
 
-        def judge(images: torch.Tensor) -> torch.Tensor:
+        def critic(images: torch.Tensor) -> torch.Tensor:
             return images.square().sum(dim=(1, 2, 3)).div(2).unsqueeze(1)
 
-        real, made = torch.full((1, 3, 1, 1), 2.0), torch.zeros(1, 3, 1, 1)
-        penalty = gradient_penalty(judge, real, made, torch.full((1, 1, 1, 1), 0.25))
+        real, synthetic = torch.full((1, 3, 1, 1), 2.0), torch.zeros(1, 3, 1, 1)
+        penalty = gradient_penalty(critic, real, synthetic, torch.full((1, 1, 1, 1), 0.25))
         assert float(penalty) == pytest.approx((0.5 * 3**0.5 - 1) ** 2)
 
     def test_critic_learns_from_it(self) -> None:
-        judge = linear_judge(torch.full((12,), 2.0))
-        optimizer = torch.optim.SGD(judge.parameters(), lr=0.05)
+        critic = linear_critic(torch.full((12,), 2.0))
+        optimizer = torch.optim.SGD(critic.parameters(), lr=0.05)
         for _ in range(200):
             optimizer.zero_grad()
             images = torch.randn(2, 3, 2, 2)
-            gradient_penalty(judge, images, -images, torch.rand(2, 1, 1, 1)).backward()
+            gradient_penalty(critic, images, -images, torch.rand(2, 1, 1, 1)).backward()
             optimizer.step()
-        assert float(judge[1].weight.norm()) == pytest.approx(1, abs=0.01)
+        assert float(critic[1].weight.norm()) == pytest.approx(1, abs=0.01)
 
 
 class TestDiffAugment:
     def test_eight_turns_are_the_eight_symmetries(self) -> None:
         image = torch.arange(9.0).view(1, 1, 3, 3)
-        made = turned(image.expand(8, 1, 3, 3), torch.arange(8))
+        found = turned(image.expand(8, 1, 3, 3), torch.arange(8))
         by_hand = {
             tuple(torch.rot90(flipped, quarter, (2, 3)).flatten().tolist())
             for flipped in (image, image.flip(3))
             for quarter in range(4)
         }
-        assert {tuple(one.flatten().tolist()) for one in made} == by_hand
+        assert {tuple(view.flatten().tolist()) for view in found} == by_hand
 
     def test_shift_moves_black_in(self) -> None:
         image = torch.ones(2, 3, 4, 4)
@@ -87,16 +87,16 @@ class TestDiffAugment:
         assert images.grad is not None
         assert (images.grad != 0).any()
 
-    def test_images_draw_for_themselves(self) -> None:
+    def test_each_image_is_shifted_separately(self) -> None:
         torch.manual_seed(0)
         image = torch.rand(1, 3, 16, 16) * 2 - 1
         seen = DiffAugment(shift=0.1)(image.expand(32, -1, -1, -1))
-        assert len({one.sum(dim=0).flatten().argmax().item() for one in seen}) > 8
+        assert len({view.sum(dim=0).flatten().argmax().item() for view in seen}) > 8
         assert float(seen.max()) <= 1
 
 
 class TestMinibatchSpread:
-    def test_tells_one_image_from_many(self) -> None:
+    def test_distinguishes_equal_from_different_images(self) -> None:
         same = MinibatchSpread()(torch.ones(8, 4, 2, 2))
         other = MinibatchSpread()(torch.randn(8, 4, 2, 2))
         assert same.shape == (8, 5, 2, 2)
@@ -137,7 +137,7 @@ class TestAveraged:
         torch.testing.assert_close(averaged.module[0].weight, before + 0.5)
         assert averaged.module[1].num_batches_tracked == 3
 
-    def test_early_it_forgets_faster(self) -> None:
+    def test_first_updates_weigh_the_past_less(self) -> None:
         network = nn.Linear(1, 1)
         averaged = Averaged(network, decay=0.999)
         network.weight.data += 1

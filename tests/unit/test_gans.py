@@ -40,9 +40,9 @@ def test_dcgan_without_arguments_is_the_thesis_form() -> None:
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("resolution", [32, 64, 96])
 def test_any_multiple_of_32(name: str, resolution: int) -> None:
-    made = small(name, resolution=resolution).sample(3, Label.HEM, seed=0)
-    assert made.shape == (3, resolution, resolution, 3)
-    assert made.dtype == np.uint8
+    images = small(name, resolution=resolution).sample(3, Label.HEM, seed=0)
+    assert images.shape == (3, resolution, resolution, 3)
+    assert images.dtype == np.uint8
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -52,7 +52,7 @@ def test_other_resolutions_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_sampling_depends_on_its_seed_alone(name: str) -> None:
+def test_sampling_depends_only_on_its_seed(name: str) -> None:
     gan = small(name)
     first = gan.sample(5, Label.HEM, seed=1)
     torch.manual_seed(99)
@@ -92,12 +92,12 @@ class TestLeakyReLU:
         assert float((dropped == 0).float().mean()) == pytest.approx(share, abs=0.01)
         assert float(dropped.mean()) == pytest.approx(1, abs=0.02)
         assert len(dropped.unique()) == 2
-        neighbours = torch.corrcoef(
+        neighbors = torch.corrcoef(
             torch.stack([dropped[..., 1:].ravel(), dropped[..., :-1].ravel()])
         )
-        assert abs(float(neighbours[0, 1])) < 0.02
+        assert abs(float(neighbors[0, 1])) < 0.02
 
-    def test_other_layouts_are_torch_s(self) -> None:
+    def test_other_memory_layouts_use_torch(self) -> None:
         values = torch.ones(400, 200)[:, ::2]
         assert float((LeakyReLU(1.0, 0.5)(values) == 0).float().mean()) == pytest.approx(
             0.5, abs=0.02
@@ -117,13 +117,13 @@ class TestLeakyReLU:
             results.append(LeakyReLU(1.0, 0.5)(torch.ones(999)))
         assert torch.equal(*results)
 
-    def test_drops_nothing_when_judging(self) -> None:
+    def test_drops_nothing_in_evaluation_mode(self) -> None:
         values = torch.randn(10)
         torch.testing.assert_close(
             LeakyReLU(0.3, 0.5).eval()(values), nn.functional.leaky_relu(values, 0.3)
         )
 
-    def test_is_torch_s_without_dropout_to_the_second_derivative(self) -> None:
+    def test_equals_torch_without_dropout_up_to_the_second_derivative(self) -> None:
         found = []
         for layer in (LeakyReLU(0.2), nn.LeakyReLU(0.2)):
             torch.manual_seed(0)
@@ -152,7 +152,7 @@ def test_cgan_without_arguments_is_the_thesis_form() -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_config_form_is_what_its_file_says(name: str) -> None:
+def test_config_of_every_form_builds_that_form(name: str) -> None:
     register()
     register_resolvers()
     for form in ("thesis", "small", "strong"):
@@ -169,20 +169,20 @@ def test_every_config_form_is_what_its_file_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
-def test_checkpoint_is_plain_and_makes_the_same_cells(
+def test_checkpoint_is_plain_and_samples_the_same_images(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
     gan = small(name, **form)
     fit(gan, tmp_path, epochs=1).save_checkpoint(tmp_path / "gan.ckpt", weights_only=True)
     again = type(gan).load_from_checkpoint(tmp_path / "gan.ckpt", weights_only=True)
     assert again.hparams == gan.hparams
-    cells = gan.sample(4, Label.HEM, seed=0)
-    np.testing.assert_array_equal(again.sample(4, Label.HEM, seed=0), cells)
+    images = gan.sample(4, Label.HEM, seed=0)
+    np.testing.assert_array_equal(again.sample(4, Label.HEM, seed=0), images)
 
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("networks", "widths"), [("plain", (8,) * 4), ("cell", (8,) * 5)])
-def test_widths_that_do_not_fit_the_networks(
+def test_wrong_number_of_widths_is_refused(
     name: str, networks: str, widths: tuple[int, ...]
 ) -> None:
     with pytest.raises(ConfigError, match=r"gan\.widths=.*: this generator takes [45] numbers"):

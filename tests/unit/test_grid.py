@@ -10,37 +10,37 @@ from leuk.grid.record import Record, figures, read_records
 CELL = Cell("cnn", "dcgan", "folds", 0)
 
 
-def test_folder_names_the_cell() -> None:
+def test_folder_names_the_run() -> None:
     assert CELL.folder == "cnn-dcgan-folds-s0"
     assert (
         Cell("vit", "none", "folds", 2, "resolution_96").folder == "vit-none-folds-s2-resolution_96"
     )
 
 
-def test_variant_names_settings_by_their_last_part() -> None:
+def test_variant_names_settings_by_the_last_component() -> None:
     assert variant_of({}) == ""
     assert variant_of({"data.resolution": 96}) == "resolution_96"
     assert variant_of({"recipe": "thesis", "data": "cnmc"}) == "data_cnmc-recipe_thesis"
 
 
-def test_variant_keeps_equal_last_parts_apart() -> None:
+def test_variant_keeps_whole_keys_with_equal_last_components() -> None:
     assert variant_of({"fit.epochs": 2, "other.epochs": 3}) == "fit.epochs_2-other.epochs_3"
 
 
-def test_settings_of_the_augmentation_are_told_apart() -> None:
+def test_settings_of_the_augmentation_are_recognized() -> None:
     settings = {"fit.epochs": 2, "gan_fit.epochs": 3, "gan.latent": 9}
-    made = Cell("cnn", "dcgan", "folds", 1, variant_of(settings))
-    assert made.variant == "epochs_2-gan.latent_9-gan_fit.epochs_3"
-    assert made.augmentation_settings == ("gan.latent_9", "gan_fit.epochs_3")
-    assert made.plain == Cell("cnn", "none", "folds", 1, variant_of({"fit.epochs": 2}))
+    run = Cell("cnn", "dcgan", "folds", 1, variant_of(settings))
+    assert run.variant == "epochs_2-gan.latent_9-gan_fit.epochs_3"
+    assert run.augmentation_settings == ("gan.latent_9", "gan_fit.epochs_3")
+    assert run.plain == Cell("cnn", "none", "folds", 1, variant_of({"fit.epochs": 2}))
 
 
-def test_variant_is_safe_for_a_folder() -> None:
+def test_variant_is_a_safe_folder_name() -> None:
     assert variant_of({"split.train": ["fold_0", "fold_1"]}) == "train_fold_0_fold_1"
     assert "/" not in variant_of({"x": "../../etc"})
 
 
-def test_long_variants_stay_apart() -> None:
+def test_long_variants_stay_distinct() -> None:
     settings = {f"model.setting_number_{i}": i for i in range(20)}
     name = variant_of(settings)
     assert len(name) <= 140
@@ -48,26 +48,26 @@ def test_long_variants_stay_apart() -> None:
 
 
 @pytest.mark.parametrize("extra", [0, 20])
-def test_folds_of_one_line_are_recognised(extra: int) -> None:
+def test_folds_of_a_configuration_are_recognized(extra: int) -> None:
     settings = {f"model.setting_number_{i}": ["fold_7", i] for i in range(extra)}
-    cells = [
+    runs = [
         Cell("cnn", "none", "subject_kfold", seed, variant_of({**settings, **fold, "data": "cnmc"}))
         for seed, fold in ((0, {}), (1, {"split.fold": 1}), (2, {"split.fold": 12}))
     ]
-    assert [cell.fold for cell in cells] == [0, 1, 12]
-    assert len({cell.line for cell in cells}) == 1
-    assert len({cell.folder for cell in cells}) == 3
-    assert cells[0].line == cells[0]
+    assert [run.fold for run in runs] == [0, 1, 12]
+    assert len({run.line for run in runs}) == 1
+    assert len({run.folder for run in runs}) == 3
+    assert runs[0].line == runs[0]
 
 
 def test_fold_is_not_taken_from_other_settings() -> None:
-    cell = Cell("cnn", "none", "folds", 0, variant_of({"split.train": ["fold_3"], "lr": 1e-05}))
-    assert cell.fold == 0
-    assert cell.settings == ("lr_1e-05", "train_fold_3")
-    assert cell.title == "cnn-none-folds-lr_1e-05-train_fold_3"
+    run = Cell("cnn", "none", "folds", 0, variant_of({"split.train": ["fold_3"], "lr": 1e-05}))
+    assert run.fold == 0
+    assert run.settings == ("lr_1e-05", "train_fold_3")
+    assert run.title == "cnn-none-folds-lr_1e-05-train_fold_3"
 
 
-def test_record_keeps_what_is_written(tmp_path: Path) -> None:
+def test_record_is_read_as_written(tmp_path: Path) -> None:
     record = Record(CELL, "abc", metrics={"test": figures({"auroc": 0.9})}, warnings=["careful"])
     record.status = "complete"
     record.write(tmp_path)
@@ -84,7 +84,7 @@ def test_record_keeps_what_is_written(tmp_path: Path) -> None:
     assert written["metrics"]["test"]["auroc"] == {"value": 0.9, "low": None, "high": None}
 
 
-def test_failure_is_taken_down_with_its_traceback(tmp_path: Path) -> None:
+def test_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
     record = Record(CELL, "abc")
     try:
         raise RuntimeError("out of luck")
@@ -94,11 +94,11 @@ def test_failure_is_taken_down_with_its_traceback(tmp_path: Path) -> None:
     error = Record.read(tmp_path).error
     assert error is not None
     assert (error["type"], error["message"]) == ("RuntimeError", "out of luck")
-    assert "test_failure_is_taken_down" in error["traceback"]
+    assert "test_failure_is_recorded" in error["traceback"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"schema": 2, "status": "complete"}', "written by a newer leuk"),
         ('{"schema": 1', "no readable record"),
@@ -106,12 +106,12 @@ def test_failure_is_taken_down_with_its_traceback(tmp_path: Path) -> None:
         ("[]", "no readable record"),
     ],
 )
-def test_unreadable_records_are_named(tmp_path: Path, text: str, said: str) -> None:
+def test_unreadable_records_are_reported(tmp_path: Path, text: str, message: str) -> None:
     folder = tmp_path / "cnn-none-folds-s0"
     folder.mkdir()
     (folder / "record.json").write_text(text)
-    with pytest.raises(StoreError, match=said):
+    with pytest.raises(StoreError, match=message):
         Record.read(folder)
     records, unreadable = read_records(tmp_path)
     assert not records
-    assert said in unreadable[0]
+    assert message in unreadable[0]

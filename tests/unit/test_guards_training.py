@@ -1,4 +1,4 @@
-"""Random streams, initial weights and the guard, by hand-computed values."""
+"""Random streams, initial weights, loss guard and average, compared with values by hand."""
 
 import math
 from types import SimpleNamespace
@@ -19,14 +19,14 @@ from leuk.training.randomness import start_stream
 
 
 def process(rank: int, epoch: int) -> Any:
-    """A trainer as one of two processes sees it."""
+    """Stand-in for the trainer of one of two processes."""
     return SimpleNamespace(
         global_rank=rank, current_epoch=epoch, world_size=2, strategy=SimpleNamespace()
     )
 
 
 def noise(seed: int, rank: int, epoch: int) -> Tensor:
-    """Latent vectors that a GAN draws first in an epoch."""
+    """First latent vectors that a GAN draws in an epoch."""
     gan = small_gan("dcgan")
     gan.trainer = process(rank, epoch)
     torch.manual_seed(seed)
@@ -36,7 +36,7 @@ def noise(seed: int, rank: int, epoch: int) -> Tensor:
 
 
 def augmented(seed: int, rank: int, epoch: int) -> Tensor:
-    """Images as a classifier's first batch of an epoch is augmented."""
+    """First augmented images of a classifier's epoch."""
     classifier = small_classifier("cnn")
     classifier.trainer = process(rank, epoch)
     torch.manual_seed(seed)
@@ -46,7 +46,7 @@ def augmented(seed: int, rank: int, epoch: int) -> Tensor:
 
 
 @pytest.mark.parametrize("drawn", [noise, augmented])
-def test_every_seed_process_and_epoch_has_a_stream_of_its_own(drawn: Any) -> None:
+def test_every_seed_process_and_epoch_has_its_own_stream(drawn: Any) -> None:
     first = drawn(7, 0, 0)
     torch.testing.assert_close(drawn(7, 0, 0), first, rtol=0, atol=0)
     for other in ((8, 0, 0), (7, 1, 0), (7, 0, 1), (7, 1, 1)):
@@ -72,7 +72,7 @@ def test_streams_of_many_processes_and_epochs_differ() -> None:
         (nn.ConvTranspose2d(4, 8, 3), math.sqrt(6 / (9 * (4 + 8)))),
     ],
 )
-def test_weights_start_within_glorot_s_bounds(layer: Any, bound: float) -> None:
+def test_weights_start_within_the_glorot_bound(layer: Any, bound: float) -> None:
     torch.manual_seed(0)
     nn.init.constant_(layer.bias, 5.0)
     glorot(layer)
@@ -81,27 +81,27 @@ def test_weights_start_within_glorot_s_bounds(layer: Any, bound: float) -> None:
     assert float(layer.bias.detach().abs().max()) == 0
 
 
-def test_the_first_loss_that_is_not_finite_is_named() -> None:
+def test_first_non_finite_loss_is_named() -> None:
     bad = FirstBad()
     bad.note(torch.tensor([1.0, 2.0]), 3)
-    bad.look(SimpleNamespace(reduce=lambda step, reduce_op: step), "step", "stop")  # type: ignore[arg-type]
+    bad.check(SimpleNamespace(reduce=lambda step, reduce_op: step), "step", "stop")  # type: ignore[arg-type]
     bad.note(torch.tensor([1.0, math.nan]), 5)
     bad.note(torch.tensor([math.inf, 1.0]), 8)
-    with pytest.raises(TrainingError, match="since step 5; stop"):
-        bad.look(SimpleNamespace(reduce=lambda step, reduce_op: step), "step", "stop")  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="infinite at step 5; stop"):
+        bad.check(SimpleNamespace(reduce=lambda step, reduce_op: step), "step", "stop")  # type: ignore[arg-type]
 
 
-def test_a_loss_that_is_not_finite_elsewhere_stops_this_process_too() -> None:
+def test_non_finite_loss_of_another_process_stops_this_one() -> None:
     def reduce(step: Tensor, reduce_op: str) -> Tensor:
         other = torch.tensor(4)
         return {"max": torch.maximum, "min": torch.minimum}[reduce_op](step, other)
 
-    with pytest.raises(TrainingError, match="since step 4"):
-        FirstBad().look(SimpleNamespace(reduce=reduce), "step", "stop")  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="infinite at step 4"):
+        FirstBad().check(SimpleNamespace(reduce=reduce), "step", "stop")  # type: ignore[arg-type]
 
 
 def test_the_average_of_weights_by_hand() -> None:
-    """Decay 0.5 after 100 updates; at the first update the ramp gives 2/11 to the past."""
+    """Decay is 0.5 after 100 updates; at the first update the ramp limits it to 2/11."""
     past = {"w": torch.tensor([4.0]), "n": torch.tensor(1)}
     move_average(past, {"w": torch.tensor([2.0]), "n": torch.tensor(9)}, 0.5, 100)
     assert past["w"].item() == pytest.approx(3.0)

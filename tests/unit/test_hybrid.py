@@ -67,7 +67,7 @@ def test_default_is_49_tokens() -> None:
         ({"patch": 4, "stride": 5}, r"stride from \[1, 2, 3, 4\], .*\[1, 2, 4, 7, 14, 28\]"),
         ({"patch": 4, "stride": 6}, r"stride from \[1, 2, 3, 4\]"),
         ({"patch": 28, "stride": 4}, r"stride from \[28\]"),
-        ({"patch": 29, "stride": 1}, r"patch=29: larger than the 28 x 28 map"),
+        ({"patch": 29, "stride": 1}, r"patch=29: larger than the 28 x 28 feature map"),
     ],
 )
 def test_patches_that_do_not_cover_the_map_are_refused(
@@ -77,7 +77,7 @@ def test_patches_that_do_not_cover_the_map_are_refused(
         Hybrid(**values)  # type: ignore[arg-type]
 
 
-def test_resolution_that_cannot_be_halved() -> None:
+def test_resolution_that_cannot_be_halved_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.resolution=30: .* multiple of 4, such as 32"):
         Hybrid(resolution=30, widths=(4, 8, 8))
 
@@ -94,18 +94,19 @@ def test_every_fusion_reads_both_branches(fusion: str) -> None:
 
 def test_attention_and_gates_weigh_the_branches() -> None:
     torch.manual_seed(0)
-    one, other = torch.randn(3, 8), torch.randn(3, 8)
+    first, second = torch.randn(3, 8), torch.randn(3, 8)
     attention = Attention(8)
-    shares = attention.shares(torch.stack([one, other], dim=1))[..., 0]
+    shares = attention.shares(torch.stack([first, second], dim=1))[..., 0]
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(3))
-    torch.testing.assert_close(attention(one, other), shares[:, :1] * one + shares[:, 1:] * other)
+    expected = shares[:, :1] * first + shares[:, 1:] * second
+    torch.testing.assert_close(attention(first, second), expected)
     gated = Gated(8)
     nn.init.zeros_(gated.gate.weight)
     nn.init.constant_(gated.gate.bias, 50.0)
-    torch.testing.assert_close(gated(one, other), one)
+    torch.testing.assert_close(gated(first, second), first)
 
 
-def test_patches_of_the_map_stand_for_both_branches() -> None:
+def test_patches_of_the_map_determine_both_branches() -> None:
     hybrid, images = small(), torch.rand(2, 3, 32, 32)
     assert hybrid.has_patches
     tokens = hybrid.tokens(images)
@@ -114,20 +115,22 @@ def test_patches_of_the_map_stand_for_both_branches() -> None:
     feature_map = hybrid.feature_map(images)
     feature_map[:, :, 2:4, 4:6] = 0  # second row, third column of 4 x 4
     tokens[:, 6] = 0
-    torch.testing.assert_close(hybrid.from_tokens(tokens), hybrid.logits(hybrid._read(feature_map)))
+    torch.testing.assert_close(
+        hybrid.from_tokens(tokens), hybrid.logits(hybrid._features(feature_map))
+    )
 
 
-def test_overlapping_patches_are_nobody_s_own() -> None:
+def test_overlapping_patches_are_refused() -> None:
     hybrid = small(patch=4, stride=2)
     assert not hybrid.has_patches
     assert hybrid(torch.rand(2, 3, 32, 32)).shape == (2, 2)
-    for ask in (hybrid.tokens, hybrid.from_tokens):
-        with pytest.raises(ConfigError, match=r"model\.stride=2: patches of 4 overlap"):
-            ask(torch.rand(2, 3, 32, 32))
+    for method in (hybrid.tokens, hybrid.from_tokens):
+        with pytest.raises(ConfigError, match=r"model\.stride=2: patches of side 4 overlap"):
+            method(torch.rand(2, 3, 32, 32))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_overlapping_patches_are_embedded_as_by_their_convolution(
+def test_overlapping_patches_are_embedded_as_by_a_convolution(
     layout: torch.memory_format,
 ) -> None:
     hybrid = small(patch=4, stride=2).to(memory_format=layout)
@@ -151,7 +154,7 @@ def test_gradcam_sees_every_layer_of_overlapping_patches() -> None:
 
 
 @pytest.mark.parametrize(("patch", "stride"), [(2, 2), (4, 2)])
-def test_attention_loss_is_of_the_patches_pixels(patch: int, stride: int) -> None:
+def test_attention_loss_uses_the_pixels_of_the_patches(patch: int, stride: int) -> None:
     hybrid = small(patch=patch, stride=stride, attention_loss=0.5)
     images = torch.zeros(2, 3, 32, 32)
     images[..., :16] = torch.rand(2, 3, 32, 16)

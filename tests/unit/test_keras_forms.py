@@ -1,6 +1,6 @@
-"""Thesis forms compute what Keras computes.
+"""Models with ``stack="keras"`` compute the same values as Keras.
 
-Expected numbers are from Keras 3.8.0 on TensorFlow 2.21, from the layers that comments name.
+Expected values were computed with Keras 3.8.0 on TensorFlow 2.21 by the layers in the comments.
 """
 
 from pathlib import Path
@@ -64,7 +64,7 @@ def form(name: str, **changes: Any) -> Any:
 
 
 def counting(*shape: int) -> Tensor:
-    """0, 1, 2 and so on."""
+    """Tensor of 0, 1, 2 and so on."""
     return torch.arange(float(torch.Size(shape).numel())).view(shape)
 
 
@@ -85,7 +85,7 @@ class TestConvolutions:
             layer.bias.zero_()
         close(layer(counting(1, 1, 4, 4))[0, 0], [[2220.0, 1604.0], [1030.0, 666.0]])
 
-    def test_4_x_4_pads_alike(self) -> None:
+    def test_4_x_4_pads_symmetrically(self) -> None:
         # Conv2D(1, 4, 2, padding="same")
         expected = [[552.0, 588.0], [588.0, 552.0]]
         images, kernel = counting(1, 1, 4, 4), counting(1, 1, 4, 4)
@@ -101,7 +101,7 @@ class TestConvolutions:
         expected = [[6.0, 17, 20, 23], [14, 38, 48, 58], [34, 88, 98, 108], [54, 138, 148, 158]]
         close(layer(1 + counting(1, 1, 2, 2))[0, 0], expected)
 
-    def test_transposed_stride_1_crops_alike(self) -> None:
+    def test_transposed_stride_1_crops_symmetrically(self) -> None:
         # Conv2DTranspose(1, 5, 1, padding="same"); the last layer of every generator.
         last = [m for m in form("wgan").generator if isinstance(m, nn.ConvTranspose2d)][-1]
         grown = nn.functional.conv_transpose2d(
@@ -111,7 +111,7 @@ class TestConvolutions:
         close(grown[0, 0, 3], [1170.0, 1706, 1820, 1494])
 
     @pytest.mark.parametrize("name", ["dcgan", "wgan", "cgan"])
-    def test_gans_have_them(self, name: str) -> None:
+    def test_gans_use_these_layers(self, name: str) -> None:
         gan = form(name)
         convolutions = [m for m in gan.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
         odd = [m for m in convolutions if m.kernel_size == (5, 5) and m.stride == (2, 2)]
@@ -152,7 +152,7 @@ class TestNorms:
         assert values.grad is not None
 
     def test_mean_over_all_batches_without_a_momentum(self) -> None:
-        # As the randomization of layers measures statistics.
+        # The randomization of layers measures statistics in this way.
         norm = KerasBatchNorm1d(1)
         norm.momentum = None
         norm(torch.tensor([[1.0], [3.0]]))
@@ -260,17 +260,19 @@ class TestAdam:
             torch.testing.assert_close(
                 weight.detach(), torch.tensor(expected), rtol=1e-5, atol=1e-10
             )
-            # The rest of the steps by another optimizer, as after a stop.
+            # The next steps are taken by another optimizer, as after resuming.
             saved, optimizer = optimizer.state_dict(), KerasAdam([weight], lr=1.0, fused=True)
             optimizer.load_state_dict(saved)
 
     @pytest.mark.parametrize("name", FORMS)
     @pytest.mark.parametrize(("stack", "kind"), [("keras", KerasAdam), ("torch", torch.optim.Adam)])
-    def test_forms_have_their_stack_s(self, name: str, stack: str, kind: type) -> None:
+    def test_forms_have_the_optimizer_of_their_stack(
+        self, name: str, stack: str, kind: type
+    ) -> None:
         optimizers = form(name, stack=stack).configure_optimizers()
-        for one in optimizers if isinstance(optimizers, list) else [optimizers]:
-            assert type(one) is kind
-            assert all(group["weight_decay"] == 0 for group in one.param_groups)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            assert type(optimizer) is kind
+            assert all(group["weight_decay"] == 0 for group in optimizer.param_groups)
 
 
 LOSSES = [1.0, 0.9, 0.89995, 0.9, 0.91, 0.92, 0.5, 0.50005, 0.6, 0.6, 0.6, 0.6, 0.6]
@@ -278,7 +280,7 @@ LOSSES = [1.0, 0.9, 0.89995, 0.9, 0.91, 0.92, 0.5, 0.50005, 0.6, 0.6, 0.6, 0.6, 
 
 @pytest.mark.parametrize(
     ("stack", "falls"),
-    # ReduceLROnPlateau(factor=0.2, patience=2), and PyTorch's own
+    # Keras's ReduceLROnPlateau(factor=0.2, patience=2), and PyTorch's
     [("keras", [3, 5, 8, 10, 12]), ("torch", [4, 9, 12])],
 )
 def test_plateau_falls_in_the_same_epochs(stack: Any, falls: list[int]) -> None:
@@ -293,7 +295,7 @@ def test_plateau_falls_in_the_same_epochs(stack: Any, falls: list[int]) -> None:
     assert rates[-1] == pytest.approx(1e-3 * 0.2 ** len(falls))
 
 
-def test_plateau_of_keras_needs_a_ten_thousandth() -> None:
+def test_keras_plateau_needs_an_improvement_of_1e_4() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     optim = Optim(schedule="plateau", plateau_factor=0.5, plateau_patience=1)
     plateau = plateau_of(optim, optimizer, "keras")
@@ -327,7 +329,7 @@ def test_activations() -> None:
 
 @pytest.mark.parametrize("recipe", ["thesis", "small", "strong"])
 @pytest.mark.parametrize("name", ["cnn", "vit", "hybrid", "dcgan", "wgan", "cgan"])
-def test_only_the_thesis_recipe_is_keras_s(recipe: str, name: str) -> None:
+def test_only_the_thesis_recipe_follows_keras(recipe: str, name: str) -> None:
     register()
     register_resolvers()
     kind = "model" if issubclass(FORMS[name][0], Classifier) else "gan"
@@ -350,9 +352,9 @@ def test_weights_of_both_stacks_have_the_same_names(name: str) -> None:
 
 
 class TestOlderCheckpoints:
-    """Those from before there were two stacks."""
+    """Checkpoints written before the setting ``stack`` existed."""
 
-    def older(self, module: LightningModule, path: Path) -> None:
+    def save_without_stack(self, module: LightningModule, path: Path) -> None:
         trainer = Trainer(logger=False, accelerator="cpu", default_root_dir=path.parent)
         trainer.strategy.connect(module)
         trainer.save_checkpoint(path)
@@ -364,7 +366,7 @@ class TestOlderCheckpoints:
         fitted, path = form("hybrid", stack="torch"), tmp_path / "checkpoints/best.ckpt"
         path.parent.mkdir()
         fitted.stamp |= {"settings": "0"}
-        self.older(fitted, path)
+        self.save_without_stack(fitted, path)
         record: Any = SimpleNamespace(fingerprint="0", data={}, versions={})
         cfg = OmegaConf.create({"model": {"_target_": "leuk.classifiers.hybrid.Hybrid"}})
         again, images = Finished(tmp_path, record, cfg).classifier(), torch.rand(2, 3, 32, 32)
@@ -372,11 +374,11 @@ class TestOlderCheckpoints:
 
     def test_gan(self, tmp_path: Path) -> None:
         fitted = form("dcgan", stack="torch")
-        self.older(fitted, tmp_path / "gan.ckpt")
+        self.save_without_stack(fitted, tmp_path / "gan.ckpt")
         cfg = OmegaConf.create({"gan": {"_target_": "leuk.gans.dcgan.DCGAN"}})
         again = load_gan(cfg, tmp_path)
         assert (again.sample(2, Label.HEM, 0) == fitted.sample(2, Label.HEM, 0)).all()
 
-    def test_newer_ones_keep_their_own(self) -> None:
+    def test_newer_checkpoints_keep_their_stack(self) -> None:
         assert older_arguments(CNN, {"hyper_parameters": {"stack": "keras"}}) == {}
         assert older_arguments(LightningModule, {}) == {}

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from small_classifiers import Cells, trainer_for
+from small_classifiers import Squares, trainer_for
 from torch import Tensor, nn
 
 from leuk.classifiers.optim import Optim
@@ -15,7 +15,7 @@ from leuk.explain.gradcam import GradCAM
 from leuk.training.averaging import WeightEMA
 
 TINY = "test_efficientnet"
-"""timm's own network for tests; test_vit and test_convnext are its relatives."""
+"""Network that timm provides for tests, like test_vit and test_convnext."""
 
 
 def tiny(**values: object) -> Pretrained:
@@ -60,7 +60,9 @@ def test_weights_of_a_larger_network_are_counted(
 ) -> None:
     file = tmp_path / "some.pth"
     torch.save({**weights, "blocks.9.conv.weight": torch.zeros(1)}, file)
-    with pytest.raises(ConfigError, match=r"0 missing .*1 left over, blocks.9.conv.weight first"):
+    with pytest.raises(
+        ConfigError, match=r"0 are missing .*1 are unknown, blocks.9.conv.weight first"
+    ):
         tiny(weights=str(file))
 
 
@@ -70,12 +72,12 @@ def test_weights_from_the_package() -> None:
     )
     from leuk.evaluate.features import Lite0
 
-    cells = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     model = Pretrained(resolution=64, weights="lite0-package").eval()
     with torch.no_grad():
-        features = model.features(cells.permute(0, 3, 1, 2) / 255)
+        features = model.features(images.permute(0, 3, 1, 2) / 255)
     torch.testing.assert_close(
-        features.numpy(), Lite0(side=64)(cells.numpy()).pooled, rtol=1e-3, atol=1e-4
+        features.numpy(), Lite0(side=64)(images.numpy()).pooled, rtol=1e-3, atol=1e-4
     )
 
 
@@ -83,7 +85,7 @@ def test_weights_from_the_package() -> None:
     ("values", "message"),
     [
         ({"backbone": "tf_efficientnet_lite00"}, r"did you mean tf_efficientnet_lite\d\?"),
-        ({"backbone": "qqqq"}, r"model\.backbone=qqqq: no network of timm"),
+        ({"backbone": "qqqq"}, r"model\.backbone=qqqq: timm has no such network"),
         (
             {"weights": "lite0-package"},
             r"model\.weights=lite0-package: .* not of test_efficientnet",
@@ -92,7 +94,9 @@ def test_weights_from_the_package() -> None:
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_what_is_not_there_is_refused(values: dict[str, str], message: str, device: str) -> None:
+def test_unknown_backbones_and_weights_are_refused(
+    values: dict[str, str], message: str, device: str
+) -> None:
     with torch.device(device), pytest.raises(ConfigError, match=message):
         tiny(**values)
 
@@ -109,7 +113,7 @@ def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     with pytest.raises(
-        ConfigError, match=r"no route to host\); go online, set model\.weights=FILE"
+        ConfigError, match=r"no route to host\); go online, or set model\.weights=FILE"
     ):
         tiny(weights="imagenet")
     with torch.device("meta"):
@@ -124,17 +128,19 @@ def test_other_weights_are_refused(tmp_path: Path, weights: dict[str, Tensor]) -
     del weights["conv_stem.weight"]
     torch.save(weights, tmp_path / "part.pth")
     with pytest.raises(
-        ConfigError, match=r"not of this backbone: .* 1 missing .*conv_stem\.weight"
+        ConfigError, match=r"of another backbone: .* 1 are missing .*conv_stem\.weight"
     ):
         tiny(weights=str(tmp_path / "part.pth"))
 
 
-def test_images_that_a_backbone_cannot_take_are_refused_beforehand() -> None:
+def test_size_that_a_backbone_cannot_take_is_refused_on_the_meta_device() -> None:
     with torch.device("meta"), pytest.raises(ConfigError, match=r"backbone=test_vit at 40 px"):
         tiny(backbone="test_vit", side=40)
 
 
-def test_checkpoint_needs_the_source_no_more(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+def test_checkpoint_does_not_need_the_source_of_the_weights(
+    tmp_path: Path, weights: dict[str, Tensor]
+) -> None:
     torch.save(weights, file := tmp_path / "some.pth")
     model = tiny(weights=str(file))
     file.unlink()
@@ -155,7 +161,7 @@ def test_backbone_sees_images_as_it_expects() -> None:
     torch.testing.assert_close(seen[0], expected.view(1, 3, 1, 1).expand(1, 3, 48, 48))
 
 
-def test_head_and_backbone_learn_at_rates_of_their_own() -> None:
+def test_head_and_backbone_have_separate_rates() -> None:
     model = tiny(backbone_rate=0.01)
     head, backbone = model.parameter_groups()
     assert (head.scale, head.frozen) == (1.0, False)
@@ -179,18 +185,18 @@ def test_frozen_backbone_keeps_its_statistics(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_statistics_that_came_with_weights_stay(
+def test_frozen_statistics_stay_those_of_the_weights(
     frozen: bool, tmp_path: Path, weights: dict[str, Tensor]
 ) -> None:
     torch.save(weights, file := tmp_path / "some.pth")
     optim = Optim(1e-2, frozen_epochs=1, test_views=8)
     model = tiny(weights=str(file), optim=optim, frozen_statistics=frozen)
-    trainer_for(tmp_path, [WeightEMA(0.5)], max_epochs=2).fit(model, datamodule=Cells(14))
+    trainer_for(tmp_path, [WeightEMA(0.5)], max_epochs=2).fit(model, datamodule=Squares(14))
     statistics = {k: v for k, v in model.backbone.state_dict().items() if "running" in k}
     assert statistics
     for name, value in statistics.items():
         assert torch.equal(value, weights[name]) == frozen, name
-    # Its weights, scale and offset among them, learn all the same.
+    # The weights are trained nevertheless, also scale and offset.
     learned = model.backbone.state_dict()
     assert not torch.equal(learned["bn1.weight"], weights["bn1.weight"])
     assert not torch.equal(learned["conv_stem.weight"], weights["conv_stem.weight"])

@@ -19,7 +19,7 @@ from leuk.explain.prototype_sheet import save_prototypes
 FORMS = ["cnn", "vit", "hybrid", "hybrid-overlap"]
 EQUAL = math.log(1 / 1e-4)
 ROUNDING = 0.05
-"""The products behind a distance round it at about 1e-6, beside the paper's 1e-4."""
+"""Tolerance of similarities: distances are rounded by about 1e-6, beside the epsilon of 1e-4."""
 
 SMALL = {"width": 16, "depth": 1, "mlp": 16}
 
@@ -35,13 +35,13 @@ def form(name: str) -> Prototyped:
     return hybrid.eval()
 
 
-def cells(count: int = 12) -> list[Batch]:
+def image_batches(count: int = 12) -> list[Batch]:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(count, 3, 32, 32, generator=generator)
     labels, rows = torch.arange(count) % 2, torch.arange(count) * 10
     return [
-        Batch(images=images[part], labels=labels[part], rows=rows[part])
-        for part in (slice(0, 5), slice(5, 10), slice(10, count))
+        Batch(images=images[some], labels=labels[some], rows=rows[some])
+        for some in (slice(0, 5), slice(5, 10), slice(10, count))
     ]
 
 
@@ -50,7 +50,7 @@ def head_of(model: Prototyped) -> PrototypeHead:
     return model.prototypes
 
 
-def test_similarity_is_that_of_the_paper() -> None:
+def test_similarity_follows_the_paper() -> None:
     head = PrototypeHead(6, per_class=3)
     grid = torch.randn(2, 6, 4, 5)
     patches = head.patches(grid).permute(0, 2, 3, 1).flatten(1, 2)
@@ -62,7 +62,7 @@ def test_similarity_is_that_of_the_paper() -> None:
     assert head.head.weight.tolist() == [[1.0] * 3 + [-0.5] * 3, [-0.5] * 3 + [1.0] * 3]
 
 
-def test_costs_pull_to_the_own_class_and_push_from_the_other() -> None:
+def test_losses_pull_to_the_own_class_and_push_from_the_other() -> None:
     head = PrototypeHead(6, per_class=2)
     grid, labels = torch.randn(3, 6, 2, 2), torch.tensor([1, 0, 1])
     patches = head.patches(grid).permute(0, 2, 3, 1).flatten(1, 2)
@@ -82,8 +82,8 @@ def test_costs_pull_to_the_own_class_and_push_from_the_other() -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_one_pass_gives_logits_and_cost(name: str) -> None:
-    model, batch = form(name), cells()[0]
+def test_a_single_pass_gives_logits_and_loss(name: str) -> None:
+    model, batch = form(name), image_batches()[0]
     assert model.features(batch["images"]).shape == (5, 4)
     passes: list[Tensor] = []
     head_of(model).embed.register_forward_hook(lambda *args: passes.append(args[2]))
@@ -96,7 +96,7 @@ def test_one_pass_gives_logits_and_cost(name: str) -> None:
 
 @pytest.mark.parametrize("name", FORMS)
 def test_projected_prototypes_are_training_patches_of_their_class(name: str) -> None:
-    model, batches = form(name), cells()
+    model, batches = form(name), image_batches()
     prototypes = model.project(iter(batches))
     head = head_of(model)
     images = {int(r): i for b in batches for r, i in zip(b["rows"], b["images"], strict=True)}
@@ -115,8 +115,8 @@ def test_projected_prototypes_are_training_patches_of_their_class(name: str) -> 
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_prototypes_are_no_background(name: str) -> None:
-    model, batches = form(name), cells()
+def test_prototypes_are_not_background(name: str) -> None:
+    model, batches = form(name), image_batches()
     for batch in batches:
         batch["images"][:, :, :16] = 0
         batch["images"][:, :, :, :16] = 0
@@ -130,8 +130,8 @@ def test_prototypes_are_no_background(name: str) -> None:
     assert cost.isfinite()
 
 
-def test_the_nearest_of_all_batches_is_taken() -> None:
-    model, batches = form("cnn"), cells()
+def test_nearest_patch_of_all_batches_is_taken() -> None:
+    model, batches = form("cnn"), image_batches()
     head = head_of(model)
     before = head.prototypes.detach().clone()
     grids = torch.cat([head.patches(model.grid(b["images"])) for b in batches])
@@ -150,8 +150,8 @@ def test_the_nearest_of_all_batches_is_taken() -> None:
         assert prototype.similarity == pytest.approx(math.log((least + 1) / (least + 1e-4)), 1e-3)
 
 
-def test_last_layer_is_fitted_to_what_the_prototypes_became() -> None:
-    model, batches = form("cnn"), cells()
+def test_last_layer_is_fitted_to_the_projected_prototypes() -> None:
+    model, batches = form("cnn"), image_batches()
     model.weigh_by([2.0, 1.0])
     model.project(batches)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -169,36 +169,39 @@ def test_last_layer_is_fitted_to_what_the_prototypes_became() -> None:
     model.refit_head(iter(batches))
     assert float(loss().detach()) < first
     (gradient,) = torch.autograd.grad(loss(), weight)
-    assert gradient.abs().max() < 1e-2  # the bottom of a convex bowl
+    assert gradient.abs().max() < 1e-2  # the minimum of a convex loss
     changed = [n for n, t in model.state_dict().items() if not torch.equal(t, before[n])]
     assert changed == ["prototypes.head.weight"]
 
 
-def test_places_travel_with_the_weights() -> None:
+def test_positions_are_saved_with_the_weights() -> None:
     model = form("cnn")
     assert model.placed() == []
-    prototypes = model.project(cells())
+    prototypes = model.project(image_batches())
     again = form("cnn")
     again.load_state_dict(model.state_dict())
     assert again.placed() == prototypes
 
 
 def test_projection_needs_both_classes_and_prototypes() -> None:
-    for batches in ([], [Batch(b, labels=torch.ones(5, dtype=torch.long)) for b in cells()[:1]]):
+    for batches in (
+        [],
+        [Batch(b, labels=torch.ones(5, dtype=torch.long)) for b in image_batches()[:1]],
+    ):
         with pytest.raises(DataError, match="both classes"):
             form("cnn").project(batches)
-    for ask in (CNN(32, (4, 8)).project, CNN(32, (4, 8)).refit_head):
+    for method in (CNN(32, (4, 8)).project, CNN(32, (4, 8)).refit_head):
         with pytest.raises(ValueError, match=r"model\.head=prototype"):
-            ask(cells())
+            method(image_batches())
     broken = form("cnn")
     with torch.no_grad():
         head_of(broken).embed[0].weight.fill_(torch.nan)
     with pytest.raises(TrainingError, match=r"lower model\.optim\.learning_rate"):
-        broken.project(cells())
+        broken.project(image_batches())
 
 
 def test_equal_patches_are_equal_under_autocast() -> None:
-    model, batches = form("cnn"), cells()
+    model, batches = form("cnn"), image_batches()
     images = torch.cat([b["images"] for b in batches])
     with torch.autocast("cpu", torch.bfloat16):
         model.project(batches)
@@ -210,7 +213,7 @@ def test_equal_patches_are_equal_under_autocast() -> None:
 
 def test_sheet_shows_the_box_where_the_patch_is(tmp_path: Path) -> None:
     images = torch.zeros(3, 3, 32, 32)
-    pictures = []
+    sheets = []
     for left in (0, 16):
         places = [
             Prototype(Label.HEM, 7, 8, left, 8, 2.0),
@@ -218,7 +221,7 @@ def test_sheet_shows_the_box_where_the_patch_is(tmp_path: Path) -> None:
             Prototype(Label.ALL, 9, 0, 0, 8, 2.0),
         ]
         save_prototypes(tmp_path / f"{left}.png", images, places, "prototypes")
-        pictures.append(Image.open(tmp_path / f"{left}.png").convert("RGB").tobytes())
-    assert pictures[0] != pictures[1]
+        sheets.append(Image.open(tmp_path / f"{left}.png").convert("RGB").tobytes())
+    assert sheets[0] != sheets[1]
     with pytest.raises(ValueError, match="2 images of 3 prototypes"):
         save_prototypes(tmp_path / "none.png", images[:2], places, "prototypes")

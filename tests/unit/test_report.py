@@ -133,7 +133,7 @@ def test_a_copied_folder_is_no_further_run(tmp_path: Path) -> None:
     write_run(tmp_path, CELL)
     shutil.copytree(tmp_path / CELL.folder, tmp_path / f"{CELL.folder}-copy")
     text = write_report(tmp_path)
-    assert f"{CELL.folder}-copy: left out, its record is of {CELL.folder}; move it out" in text
+    assert f"{CELL.folder}-copy: skipped, as its record belongs to {CELL.folder}; move" in text
     assert table(tmp_path).loc["cnn-none", "runs"] == 1
 
 

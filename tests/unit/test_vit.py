@@ -26,7 +26,7 @@ def test_vit_without_arguments_is_the_thesis_form(norm: str) -> None:
     assert vit(torch.rand(1, 3, 224, 224)).shape == (1, 2)
 
 
-def test_norm_is_where_its_name_says() -> None:
+def test_position_of_the_norm() -> None:
     images = torch.rand(4, 3, 32, 32)
     post, pre = small(), small(norm="pre")
     pre.load_state_dict(post.state_dict())
@@ -55,7 +55,7 @@ def test_impossible_forms_are_refused(values: dict[str, object], message: str) -
         small(**values)
 
 
-def test_patches_are_row_by_row_and_nothing_is_lost_between() -> None:
+def test_patches_are_in_row_order_and_determine_the_logits() -> None:
     vit = small()
     images = torch.zeros(1, 3, 32, 32)
     images[..., 8:16, 16:24] = 1  # second row, third column of 4 x 4
@@ -65,11 +65,11 @@ def test_patches_are_row_by_row_and_nothing_is_lost_between() -> None:
 
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
-def test_stems_give_one_token_a_patch(stem: str) -> None:
+def test_stems_give_a_token_per_patch(stem: str) -> None:
     assert small(stem=stem).tokens(torch.rand(2, 3, 32, 32)).shape == (2, 16, 16)
 
 
-def test_attention_is_that_of_the_forward_pass() -> None:
+def test_attention_belongs_to_the_forward_pass() -> None:
     vit, images = small(), torch.rand(3, 3, 32, 32)
     attention = vit.attention(images)
     assert attention.shape == (3, 2, 4, 17, 17)
@@ -106,7 +106,7 @@ def test_attention_loss_moves_attention_to_the_cell() -> None:
     assert 0 < costs[-1] < 0.8 * costs[0] <= 0.8
 
 
-def test_attention_costs_nothing_unless_asked() -> None:
+def test_attention_loss_is_off_by_default() -> None:
     _, cost = small().training_logits(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]))
     assert float(cost) == 0
     assert not cost.requires_grad
@@ -125,7 +125,11 @@ def test_patches_have_gradients_where_gradcam_looks(norm: str, depth: int) -> No
     assert grid.shape == (2, 16, 4, 4)
     assert grid.grad is not None
     assert grid.grad.abs().amax(dim=1).min() > 0
-    assert last.shape == (2, 1, 16)  # behind the last block only [CLS] is read: why it is not there
+    assert last.shape == (
+        2,
+        1,
+        16,
+    )  # the last block computes only [CLS]: Grad-CAM hooks before it
     images = torch.rand(2, 3, 32, 32)
     maps = GradCAM().attribute(vit, images, Label.ALL, images)
     assert not maps.degenerate.any()
@@ -140,7 +144,7 @@ def test_token_layers_are_refused_by_gradcam(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_cls_alone_through_the_last_block_is_what_all_tokens_give(norm: str) -> None:
+def test_cls_alone_through_the_last_block_equals_cls_of_all_tokens(norm: str) -> None:
     vit = small(norm=norm, depth=3).double()
     patches = torch.randn(3, 16, 16, dtype=torch.float64)
     whole, short = vit.encoder(patches)[:, 0], vit.encoder.cls(patches)
@@ -152,7 +156,7 @@ def test_cls_alone_through_the_last_block_is_what_all_tokens_give(norm: str) -> 
     torch.testing.assert_close(*weights, rtol=1e-9, atol=1e-12)
 
 
-def test_attention_on_a_cpu_is_the_fused_kernel_s() -> None:
+def test_attention_on_a_cpu_equals_the_fused_kernel() -> None:
     block = small().encoder.blocks[0]
     tokens = torch.randn(2, 17, 16)
     fused = block.attention(tokens, tokens, tokens, need_weights=False)[0]
