@@ -1,4 +1,4 @@
-"""How classifiers are fitted and asked, whatever their form."""
+"""Training and prediction of classifiers of every architecture."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ from leuk.training.averaging import WeightEMA
 
 
 class Stop(Callback):
-    """Ends the process's work in the middle of an epoch."""
+    """Stop training in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
@@ -42,7 +42,7 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("averaged", [False, True], ids=["last", "averaged"])
-def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
+def test_resumed_training_has_the_weights_of_an_uninterrupted_one(
     name: str, recipe: str, averaged: bool, tmp_path: Path
 ) -> None:
     def fitted(folder: Path, *more: Callback, resume: Path | None = None) -> dict[str, Tensor]:
@@ -68,7 +68,7 @@ def test_resumed_it_ends_with_the_weights_of_an_unbroken_fit(
 
 
 class Waits(TorchDispatchMode):
-    """Counts what a GPU would have to be waited for."""
+    """Count operations that would synchronize with a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def test_a_wait_would_be_counted() -> None:
     assert waits.count == 1
 
 
-def test_loss_that_is_no_number_stops_and_names_its_step(tmp_path: Path) -> None:
+def test_nonfinite_loss_stops_and_names_its_step(tmp_path: Path) -> None:
     class Break(Callback):
         def on_train_batch_start(
             self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
@@ -108,7 +108,7 @@ def test_loss_that_is_no_number_stops_and_names_its_step(tmp_path: Path) -> None
                 next(pl_module.parameters()).data.fill_(float("nan"))
 
     keep = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1)
-    # Seven batches an epoch: the third of the second epoch is step 9.
+    # Seven batches per epoch: the third batch of the second epoch is step 9.
     with pytest.raises(TrainingError, match="not finite since step 9;"):
         trainer_for(tmp_path, [Break(), keep]).fit(small("cnn"), datamodule=Cells())
     assert [path.name for path in tmp_path.glob("*.ckpt")] == ["epoch=0.ckpt"]
@@ -145,8 +145,8 @@ class TestStamp:
         ("changed", "said"),
         [
             ({"form": "ViT"}, "of another model .form CNN, not ViT."),
-            ({"settings": "s2"}, "fitted with other settings .*name=NAME"),
-            ({"data": "d2"}, "fitted on other data .data d1, not d2."),
+            ({"settings": "s2"}, "trained with other settings .*name=NAME"),
+            ({"data": "d2"}, "trained on other data .data d1, not d2."),
         ],
     )
     def test_another_s_is_refused(self, tmp_path: Path, changed: dict[str, str], said: str) -> None:
@@ -212,7 +212,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one and two processes say with every form, ``<form>-<processes>.pt``."""
+    """Predictions of one and two processes for every classifier, ``<form>-<processes>.pt``."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
@@ -230,7 +230,9 @@ def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_two_processes_judge_as_one_and_fit_as_one(name: str, fitted_by_one_and_two: Path) -> None:
+def test_two_processes_train_and_predict_like_a_single_one(
+    name: str, fitted_by_one_and_two: Path
+) -> None:
     one, two = (
         torch.load(fitted_by_one_and_two / f"{name}-{processes}.pt", weights_only=True)
         for processes in (1, 2)

@@ -1,4 +1,4 @@
-"""Fits of the three GANs: budgets, resumption, precision, processes."""
+"""Training of the three GANs: budgets, resuming, precision, processes."""
 
 import os
 import shutil
@@ -61,10 +61,10 @@ def test_discriminator_gradients_are_clipped_by_value(
 
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
-def test_resumed_it_ends_with_the_weights_of_an_unbroken_run(
+def test_resumed_gan_has_the_weights_of_an_uninterrupted_one(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
-    """Three epochs at once, or one and then two more from its checkpoint, in another mood."""
+    """Three epochs at once, or one and then two more from its checkpoint with another RNG state."""
     weights = []
     for broken in (False, True):
         torch.manual_seed(5)
@@ -87,7 +87,7 @@ def test_resumed_it_ends_with_the_weights_of_an_unbroken_run(
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_average_makes_the_cells(name: str, tmp_path: Path) -> None:
+def test_averaged_generator_generates_the_images(name: str, tmp_path: Path) -> None:
     gan = small(name, **STRONG)
     fit(gan, tmp_path)
     before = gan.sample(4, Label.HEM, seed=0)
@@ -96,7 +96,7 @@ def test_average_makes_the_cells(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_loss_that_is_no_number_stops_and_names_its_update(name: str, tmp_path: Path) -> None:
+def test_nonfinite_loss_stops_and_names_its_update(name: str, tmp_path: Path) -> None:
     gan = small(name, fitting=Fitting(generator_steps=1))
     kept: list[int] = []
 
@@ -124,7 +124,7 @@ def test_loss_that_is_no_number_stops_and_names_its_update(name: str, tmp_path: 
 @pytest.mark.parametrize("condition", ["onehot", "embedding"])
 @pytest.mark.parametrize("networks", ["plain", "cell"])
 def test_cgan_learns_its_condition(condition: str, networks: str, tmp_path: Path) -> None:
-    """Dark cells of one class and bright ones of the other."""
+    """Images that are dark in one class and bright in the other."""
     torch.manual_seed(0)
     gan = small(
         "cgan", condition=condition, networks=networks, fitting=Fitting(2e-3, 2e-3), dropout=0.0
@@ -151,7 +151,7 @@ def test_bf16_follows_float32(name: str, networks: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
-def test_compiled_it_learns_the_same(name: str, tmp_path: Path) -> None:
+def test_compiled_gan_learns_the_same(name: str, tmp_path: Path) -> None:
     if shutil.which("gcc") is None and shutil.which("c++") is None:
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
     losses = []
@@ -160,7 +160,7 @@ def test_compiled_it_learns_the_same(name: str, tmp_path: Path) -> None:
         gan = small(name, networks="cell")
         if compiled:
             gan.compile_networks()
-        # Compiled code draws other numbers, here the generator's noise, unless it is told not to.
+        # Compiled code draws other random numbers, here the generator's noise, unless configured.
         with inductor.patch(fallback_random=True):
             trainer = fit(gan, tmp_path, epochs=1)
         losses.append([float(v) for v in trainer.callback_metrics.values()])
@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def fitted_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of every form as two processes left them, ``<form>-<rank>.pt``."""
+    """Weights of every GAN after training in two processes, ``<form>-<rank>.pt``."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)

@@ -19,7 +19,7 @@ from leuk.explain.prototype_sheet import save_prototypes
 FORMS = ["cnn", "vit", "hybrid", "hybrid-overlap"]
 EQUAL = math.log(1 / 1e-4)
 ROUNDING = 0.05
-"""The products behind a distance round it at about 1e-6, beside the paper's 1e-4."""
+"""Tolerance of similarities: rounding of distances is about 1e-6, the paper's epsilon 1e-4."""
 
 SMALL = {"width": 16, "depth": 1, "mlp": 16}
 
@@ -115,7 +115,7 @@ def test_projected_prototypes_are_training_patches_of_their_class(name: str) -> 
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_prototypes_are_no_background(name: str) -> None:
+def test_prototypes_exclude_the_background(name: str) -> None:
     model, batches = form(name), cells()
     for batch in batches:
         batch["images"][:, :, :16] = 0
@@ -150,7 +150,7 @@ def test_the_nearest_of_all_batches_is_taken() -> None:
         assert prototype.similarity == pytest.approx(math.log((least + 1) / (least + 1e-4)), 1e-3)
 
 
-def test_last_layer_is_fitted_to_what_the_prototypes_became() -> None:
+def test_head_is_refitted_to_the_projected_prototypes() -> None:
     model, batches = form("cnn"), cells()
     model.weigh_by([2.0, 1.0])
     model.project(batches)
@@ -208,7 +208,7 @@ def test_equal_patches_are_equal_under_autocast() -> None:
     torch.testing.assert_close(similarities.amax(dim=0), expected, atol=ROUNDING, rtol=0)
 
 
-def test_sheet_shows_the_box_where_the_patch_is(tmp_path: Path) -> None:
+def test_figure_has_the_box_at_the_patch(tmp_path: Path) -> None:
     images = torch.zeros(3, 3, 32, 32)
     pictures = []
     for left in (0, 16):
