@@ -9,8 +9,8 @@ from leuk.runs.identity import begin, folder_of
 
 _REASONS = {
     State.MISSING: "not started",
-    State.RUNNING: "running in another process",
-    State.STOPPED: "stopped; start again to resume",
+    State.RUNNING: "in another process",
+    State.STOPPED: "start again to resume",
 }
 
 

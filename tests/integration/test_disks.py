@@ -86,9 +86,9 @@ def test_full_disk_loses_nothing_and_has_a_remedy(
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_epoch_end", fill)
         assert train(small_disk, artefacts) == 2  # there is no room for the report either
-    told = capsys.readouterr().out
-    assert "No space left on device; free some space (or raise the quota)" in told
-    assert "not complete: cnn-dcgan" in told
+    printed = capsys.readouterr().out
+    assert "No space left on device; free some space (or raise the quota)" in printed
+    assert "not complete: cnn-dcgan" in printed
     with pytest.raises(OSError, match="No space"):
         (small_disk / "plain.json").write_text("new" * 10_000)
     assert (small_disk / "plain.json").read_text() != "kept"  # the danger: the old one is gone too
@@ -126,7 +126,7 @@ def test_exceeded_quota_does_not_repeat_training(
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (OSError(errno.ENOSPC, "full"), "No space left on device; free some space"),
         (OSError(errno.EDQUOT, "quota"), "quota exceeded; free some space (or raise the quota)"),
@@ -140,8 +140,8 @@ def test_exceeded_quota_does_not_repeat_training(
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_disk_errors_have_a_remedy(error: Exception, said: str) -> None:
-    with pytest.raises(StoreError, match=re.escape(said)) as raised, told_of_disk(Path("/o")):
+def test_disk_errors_have_a_remedy(error: Exception, message: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(message)) as raised, told_of_disk(Path("/o")):
         raise error
     assert str(raised.value).startswith("/o: ")
 
@@ -168,9 +168,9 @@ def test_read_only_file_system_is_reported_before_any_work(
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert main(["train", f"outputs={small_disk}/out", *TINY]) == 2
-    told = capsys.readouterr()
-    assert "cannot be written (Read-only file system); choose another folder" in told.err
-    assert "Traceback" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "cannot be written (Read-only file system); choose another folder" in printed.err
+    assert "Traceback" not in printed.out + printed.err
     assert not list(small_disk.iterdir())
 
 
@@ -189,7 +189,7 @@ def test_folder_of_another_user_is_reported_before_any_work(where: str, capsys: 
         denied.chmod(0o555 if denied.is_dir() else 0o444)
         with as_nobody():
             assert main(["train", f"outputs={outputs}", "trainer=cpu"]) == 2
-        told = capsys.readouterr()
-        assert f"{denied}: cannot be written (Permission denied)" in told.err
-        assert "Traceback" not in told.out + told.err
+        printed = capsys.readouterr()
+        assert f"{denied}: cannot be written (Permission denied)" in printed.err
+        assert "Traceback" not in printed.out + printed.err
         assert [path.name for path in folder.iterdir()] == ["leuk.log"]

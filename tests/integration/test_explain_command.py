@@ -90,10 +90,10 @@ def test_later_methods_replace_those_of_the_record(run: Callable[[str], Path]) -
     record = Record.read(folder)
     assert set(record.explanations) == {"gradcam", "rollout", "cohort"}
     for method in ("gradcam", "rollout"):
-        said = record.explanations[method]
-        assert said["cells"] == 6
-        assert (folder / said["picture"]).stat().st_size > 10_000
-        assert np.load(folder / said["arrays"])["maps"].shape == (6, 32, 32)
+        entry = record.explanations[method]
+        assert entry["cells"] == 6
+        assert (folder / entry["picture"]).stat().st_size > 10_000
+        assert np.load(folder / entry["arrays"])["maps"].shape == (6, 32, 32)
 
 
 def test_name_keeps_the_explanations_of_the_record(run: Callable[[str], Path]) -> None:
@@ -175,15 +175,15 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_bad_input(
-    overrides: str, said: str, run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    overrides: str, message: str, run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run("cnn")
     before = sorted(folder.rglob("*"))
     assert explain(folder, *overrides.split(" ")) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err + printed.out
     assert sorted(folder.rglob("*")) == before
 

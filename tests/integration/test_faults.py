@@ -103,9 +103,9 @@ def test_stop_signals_take_effect_during_all_stages(
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, hook)
             assert train(tmp_path, artefacts) == code
-        told = capsys.readouterr()
-        assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in told.err
-        assert "run the same command again to resume" in told.err
+        printed = capsys.readouterr()
+        assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in printed.err
+        assert "run the same command again to resume" in printed.err
         assert Record.read(cell(tmp_path)).status == "running"
         assert not is_held(cell(tmp_path) / LOCK)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -62,8 +62,8 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["a cell is killed", "the sweep is told to stop"])
-def test_sweep_of_several_processes_resumes(told: str, start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("event", ["a run is killed", "the sweep is stopped"])
+def test_sweep_of_several_processes_resumes(event: str, start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     cells = ("-m", "name=s", "seed=0,1", "fit.epochs=30", "fit.patience=30", "explain=none")
     sweep = start("train", tmp_path, *cells, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -72,14 +72,14 @@ def test_sweep_of_several_processes_resumes(told: str, start: Start, tmp_path: P
         time.sleep(0.02)
     workers = children(sweep.pid)
     assert len(workers) == 2
-    if told == "a cell is killed":
+    if event == "a run is killed":
         os.kill(workers[0], signal.SIGKILL)
     else:
         sweep.terminate()
     printed = sweep.communicate()[0]
-    if told == "a cell is killed":
+    if event == "a run is killed":
         assert sweep.returncode == 1, printed
-        assert "stopped: stopped; start again to resume" in printed
+        assert ": stopped: start again to resume" in printed
     else:
         assert sweep.returncode == CODE, printed
         assert "stopped by SIGTERM" in printed

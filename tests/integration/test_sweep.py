@@ -24,8 +24,8 @@ def tree(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def lines(told: str, state: str) -> list[str]:
-    return [line for line in told.splitlines() if line.startswith(f"  {state} ")]
+def lines(printed: str, state: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith(f"  {state} ")]
 
 
 def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
@@ -36,17 +36,17 @@ def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
     before = tree(tmp_path), tree(artefacts)
     capsys.readouterr()
     assert leuk("train", *axes, "seed=0,1", "--dry-run") == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (tree(tmp_path), tree(artefacts)) == before
-    complete, missing = lines(told, "complete"), lines(told, "missing")
+    complete, missing = lines(printed, "complete"), lines(printed, "missing")
     assert [line.split()[-1][:12] for line in complete] == ["cnn-none-fol", "cnn-dcgan-fo"]
     assert len(missing) == 3
     assert "dcgan of hem, folds, seed 1, needed by 1 of the runs" in missing[2]
-    assert lines(told, "trained") == [lines(told, "trained")[0]]
-    assert "dcgan of hem, folds, seed 0, needed by none of the runs" in lines(told, "trained")[0]
-    assert "2 of 4 runs to execute, 1 GANs to train" in told
-    assert "from 3 records of this device" in told
-    assert "unknown" not in told
+    assert lines(printed, "trained") == [lines(printed, "trained")[0]]
+    assert "dcgan of hem, folds, seed 0, needed by none of the runs" in lines(printed, "trained")[0]
+    assert "2 of 4 runs to execute, 1 GANs to train" in printed
+    assert "from 3 records of this device" in printed
+    assert "unknown" not in printed
 
 
 def test_changed_settings_are_named_and_rerun_only_if_configured(
@@ -57,10 +57,10 @@ def test_changed_settings_are_named_and_rerun_only_if_configured(
     before = (folder / "record.json").read_bytes()
     other = ("train", "name=s", "experiment=grid", *QUICK)
     assert leuk(*other) == 2
-    said = "complete with other settings: callbacks.average.decay=0.98 (there 0.99)"
-    told = capsys.readouterr().err
-    assert said in told
-    assert "grid.on_mismatch=rerun" in told
+    message = "complete with other settings: callbacks.average.decay=0.98 (there 0.99)"
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "grid.on_mismatch=rerun" in printed
     assert (folder / "record.json").read_bytes() == before
     assert leuk(*other, "grid.on_mismatch=rerun") == 0
     (kept,) = tmp_path.glob("runs/s/.replaced/*")
@@ -84,12 +84,12 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
     with monkeypatch.context() as patched:
         patched.setattr(cell_run, "_live", fail)
         assert leuk(*sweep) == 1
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
-    ended = [line for line in told.splitlines() if line.startswith("not complete: cnn-none")]
+    ended = [line for line in printed.splitlines() if line.startswith("not complete: cnn-none")]
     assert sum(line.endswith(": failed: it broke") for line in ended) == begun
     assert sum(line.endswith(": missing: not started") for line in ended) == 2 - begun
-    assert "0 of 2 cells complete" in told
+    assert "0 of 2 cells complete" in printed
     if begun == 1:
         assert leuk(*sweep) == 0
         assert "2 of 2 cells complete" in capsys.readouterr().out

@@ -143,7 +143,7 @@ def test_damaged_gan_is_noticed_and_made_again(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "message"),
     [
         (["data.resolution=48"], "data.resolution=48: the GANs need a multiple of 32, such as 64"),
         (["gan_fit.batch_size=500"], "set gan_fit.batch_size="),
@@ -157,12 +157,12 @@ def test_damaged_gan_is_noticed_and_made_again(
 def test_bad_input_has_a_remedy(
     leuk: Leuk,
     overrides: list[str],
-    says: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     side = [] if any("extractor=" in o for o in overrides) else ["extractor.side=64"]
     assert leuk("synthesize", "name=bad", *side, *overrides) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_class_that_the_training_part_lacks(

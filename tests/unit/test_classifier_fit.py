@@ -142,16 +142,18 @@ class TestStamp:
         assert "state_dict" in read_checkpoint(self.saved(tmp_path), stamp)
 
     @pytest.mark.parametrize(
-        ("changed", "said"),
+        ("changed", "message"),
         [
             ({"form": "ViT"}, "of another model .form CNN, not ViT."),
             ({"settings": "s2"}, "trained with other settings .*name=NAME"),
             ({"data": "d2"}, "trained on other data .data d1, not d2."),
         ],
     )
-    def test_another_s_is_refused(self, tmp_path: Path, changed: dict[str, str], said: str) -> None:
+    def test_another_s_is_refused(
+        self, tmp_path: Path, changed: dict[str, str], message: str
+    ) -> None:
         stamp = {"form": "CNN", "settings": "s1", "data": "d1"} | changed
-        with pytest.raises(StoreError, match=f"best.ckpt: {said}"):
+        with pytest.raises(StoreError, match=f"best.ckpt: {message}"):
             read_checkpoint(self.saved(tmp_path), stamp)
 
     def test_torn_file(self, tmp_path: Path) -> None:

@@ -114,14 +114,14 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("override", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("override", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_wrong_override_stops_before_any_work(
-    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    override: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(["train", f"outputs={tmp_path}/out", *override.split(" ", 1)])
     printed = capsys.readouterr()
     assert code == 2
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err
     assert not list(tmp_path.iterdir())
 
@@ -146,17 +146,17 @@ def test_networks_are_built_before_any_work(resolution: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "message"),
     [
         ("gradcam explain.gradcam.layer=blocks.9", "no such layer; choose from blocks.0.0"),
         ("lime explain.lime_patches.when_possible=false", "lime_patches: CNN has no patches"),
     ],
 )
 def test_explainers_are_checked_before_any_work(
-    method: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", f"outputs={tmp_path}/out", *f"explain={method}".split()]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

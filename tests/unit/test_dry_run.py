@@ -58,9 +58,9 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("record", "held", "state", "said"), STATES)
+@pytest.mark.parametrize(("record", "held", "state", "message"), STATES)
 def test_state_of_a_folder(
-    record: Record | None, held: bool, state: State, said: str, tmp_path: Path
+    record: Record | None, held: bool, state: State, message: str, tmp_path: Path
 ) -> None:
     if record is not None:
         record.write(tmp_path)
@@ -69,7 +69,7 @@ def test_state_of_a_folder(
             found = look_at(tmp_path, made())
     else:
         found = look_at(tmp_path, made())
-    assert (found.state, found.said) == (state, said)
+    assert (found.state, found.said) == (state, message)
 
 
 def test_lock_holder_sees_the_state_of_its_folder(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_every_experiment_has_a_dry_run(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(["train", "-m", f"experiment={experiment}", f"outputs={tmp_path}/o", "--dry-run"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert code == 0
     assert not list(tmp_path.iterdir())
     file = yaml.safe_load((conf_dir() / f"experiment/{experiment}.yaml").read_text())
@@ -173,14 +173,14 @@ def test_every_experiment_has_a_dry_run(
     models, augmentations = (axes[axis].split(",") for axis in ("model", "augmentation"))
     for model in models:
         for augmentation in augmentations:
-            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in told
+            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in printed
     gans = set(augmentations) & {"dcgan", "wgan", "cgan"}
     for gan in gans:
-        assert f"  {gan} of hem" in told
+        assert f"  {gan} of hem" in printed
     cells = len(models) * len(augmentations)
-    assert f"{cells} of {cells} runs to execute, {len(gans)} GANs to train" in told
-    assert f"GB free in {tmp_path}/o" in told
-    assert told.endswith("dry run: nothing was executed or written\n")
+    assert f"{cells} of {cells} runs to execute, {len(gans)} GANs to train" in printed
+    assert f"GB free in {tmp_path}/o" in printed
+    assert printed.endswith("dry run: nothing was executed or written\n")
 
 
 @pytest.mark.parametrize("line", [["report", "--dry-run"], ["train", "--dry-run", "--help"]])

@@ -109,7 +109,7 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ("\n".join(LINES), "refers to parts of itself"),
         ("- a\n- b", "it has no keys"),
@@ -125,9 +125,9 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
     ],
     ids=str.split("bomb list cut object long deep bare env cwd hidden nested"),  # type: ignore[arg-type]
 )
-def test_configs_of_runs_are_read_without_trust(tmp_path: Path, config: str, said: str) -> None:
+def test_configs_of_runs_are_read_without_trust(tmp_path: Path, config: str, message: str) -> None:
     run = run_with(tmp_path, config)
-    with pytest.raises((ConfigError, StoreError), match=f"config.yaml.*{said}"):
+    with pytest.raises((ConfigError, StoreError), match=f"config.yaml.*{message}"):
         Finished.read(str(run))
 
 

@@ -112,8 +112,8 @@ def test_logger_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(curves, "find_spec", lambda _: None)
     assert main(["train", f"outputs={tmp_path}/o", f"logger=[csv,{logger}]"]) == 2
-    said = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
-    assert said in capsys.readouterr().err
+    message = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -172,9 +172,9 @@ def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
     monkeypatch.setattr(cli, "_hydra", killed)
     with pytest.raises(SystemExit):
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
-    told = capsys.readouterr().out
-    assert "not complete: cnn-none-folds-s1: missing: not started" in told
-    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in told
+    printed = capsys.readouterr().out
+    assert "not complete: cnn-none-folds-s1: missing: not started" in printed
+    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in printed
 
 
 def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch) -> None:

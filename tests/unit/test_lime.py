@@ -105,14 +105,14 @@ def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> N
     assert found.segments is not None
     segments = found.segments[0]
 
-    def said(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def predict(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.no_grad():
             answers: Tensor = log_odds(model(torch.from_numpy(batch).permute(0, 3, 1, 2)))
             return answers[:, None].numpy()
 
     plain = LimeImageExplainer(random_state=7).explain_instance(
         image[0].permute(1, 2, 0).numpy(),
-        said,
+        predict,
         labels=(0,),
         top_labels=None,
         hide_color=hidden(image, hide)[0].permute(1, 2, 0).numpy(),
@@ -132,14 +132,14 @@ def test_patch_weights_are_those_of_lime_itself() -> None:
     with torch.no_grad():
         tokens, mean = model.tokens(IMAGES[:1])[0], model.tokens(BACKGROUND).mean(dim=0)
 
-    def said(strips: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    def predict(strips: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         there = torch.from_numpy(strips[:, 0, :, :1] > 0)
         with torch.no_grad():
             return log_odds(model.from_tokens(tokens.where(there, mean)))[:, None].numpy()
 
     plain = LimeImageExplainer(random_state=7).explain_instance(
         np.ones((1, 16, 3)),
-        said,
+        predict,
         labels=(0,),
         top_labels=None,
         hide_color=0,
@@ -190,8 +190,8 @@ def test_confident_classifier_has_weights_for_log_odds_not_for_probabilities() -
         return 30 + there.float() @ adds
 
     def probability(there: Tensor) -> Tensor:
-        said = odds(there)
-        return torch.stack([torch.zeros_like(said), said], dim=1).softmax(dim=1)[:, 1]
+        value = odds(there)
+        return torch.stack([torch.zeros_like(value), value], dim=1).softmax(dim=1)[:, 1]
 
     assert (PresenceLime(None, 0).fit(probability, 4, 500).weights == 0).all()
     # lime's feature selection does not set nonzero weights to zero either.
