@@ -1,4 +1,4 @@
-"""``leuk COMMAND [overrides]``: checks the command line, lets Hydra run it, tells how it went."""
+"""Entry point ``leuk COMMAND [overrides]``: checks the command line and runs it with Hydra."""
 
 import os
 import sys
@@ -23,57 +23,57 @@ from leuk.runs.resolvers import register_resolvers
 from leuk.runs.stopping import StoppedError, leaves_on_signals, say_stopped
 
 COMMANDS = {
-    "data": "audit a folder of cells: counts, faults, linked subjects",
-    "synthesize": "fit a GAN, write its cells and say how good they are; -m for several",
-    "train": "fit, test and explain cells of the grid; -m a sweep, --dry-run what it would do",
-    "explain": "explain a finished cell, or images with it; -m for several",
-    "predict": "judge new cells with a finished cell; -m for several",
-    "export": "write a finished cell's classifier for use without leuk; -m for several",
+    "data": "audit an image folder: counts, faults, linked subjects",
+    "synthesize": "train a GAN, write synthetic images and measure their quality; -m for several",
+    "train": "train, test and explain a classifier; -m runs a sweep, --dry-run shows the plan",
+    "explain": "explain the test images of a finished run, or new images; -m for several",
+    "predict": "classify new images with a finished run; -m for several",
+    "export": "write the classifier of a finished run for use without leuk; -m for several",
     "report": "print and write the tables of a sweep",
 }
 
 DRY = "--dry-run"
-"""Our own flag; Hydra does not see it."""
+"""Flag of leuk, removed before Hydra parses the command line."""
 
-USAGE = """leuk: does adding GAN-made cells help a leukemia classifier, and why did it decide so?
+USAGE = """leuk: do GAN-generated images improve leukemia classifiers, and why do these decide so?
 
 usage: leuk COMMAND [overrides]
 
 {commands}
 
-leuk COMMAND --help lists what can be overridden, and how. leuk --version prints the version. To
-complete commands, groups and keys with the tab key in bash: eval "$(leuk -sc install=bash)"
+leuk COMMAND --help lists all config groups and keys. leuk --version prints the version.
+Tab completion in bash: eval "$(leuk -sc install=bash)"
 """
 
 
 class Command(Protocol):
-    """What a module in ``leuk.commands`` gives."""
+    """Interface of a module in ``leuk.commands``."""
 
     def check(self, cells: list[DictConfig]) -> None:
-        """Refuse what cannot work, before anything is written."""
+        """Refuse jobs that cannot succeed, before anything is written."""
 
     def run(self, cfg: DictConfig) -> None:
-        """Do one job; Hydra calls it."""
+        """Do a job; called by Hydra."""
 
     def finish(self, cells: list[DictConfig]) -> int:
-        """After all jobs: say where the results are, and return the exit code."""
+        """Report the results after all jobs and return the exit code."""
 
 
 class Planned(Protocol):
-    """What a command gives beside that knows what it would do."""
+    """Additional interface of a command that supports ``--dry-run``."""
 
     def dry_run(self, cells: list[DictConfig]) -> int:
-        """Say what would be done, and write nothing."""
+        """Print the plan, write nothing, and return the exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``leuk`` with ``argv`` (of the process by default) and return its exit code."""
+    """Run ``leuk`` with ``argv`` (``sys.argv[1:]`` by default) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     _quiet()
     try:
         with leaves_on_signals():
             code = _dispatch(arguments)
-            # Here, where a closed pipe still ends the process in order.
+            # Flush here, where a closed pipe is still handled like a signal.
             sys.stdout.flush()
             return code
     except StoppedError as stop:
@@ -87,7 +87,7 @@ def _dispatch(arguments: list[str]) -> int:
     if _completes(arguments):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        listed = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+        listed = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
         print(USAGE.format(commands=listed))
         return 0
     if arguments[0] in ("-V", "--version", "version"):
@@ -100,14 +100,14 @@ def _dispatch(arguments: list[str]) -> int:
     rest = expand_home(rest)
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
-    # Hydra reads overrides on one side of a flag only.
+    # Hydra accepts overrides only after all flags, or only before.
     with_value = [number for number, text in enumerate(rest) if text in ("--config-dir", "-cd")]
     flags = {number for number, text in enumerate(rest) if text.startswith("-")}
     flags |= {number + 1 for number in with_value}
     rest = [text for _, text in sorted(enumerate(rest), key=lambda pair: pair[0] not in flags)]
     line = CommandLine.read(name, rest)
     if dry and (name != "train" or not line.runs):
-        raise ConfigError(f"{DRY}: leuk train has it, alone; leuk {name} does what it says")
+        raise ConfigError(f"{DRY}: only available for leuk train; run leuk {name} without it")
     if not line.runs:
         _hydra(name, f"leuk {name}", rest, _never)
         return 0
@@ -115,7 +115,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
-    # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
+    # Compose before importing the command, which loads torch: mistakes are found within a second.
     cells = compose_cells(name, line)
     if not line.multirun and (swept := unswept(cells[0])):
         axes = ", ".join(f"{key}={values}" for key, values in swept.items())
@@ -131,8 +131,8 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
         try:
             _hydra(name, f"leuk {name}", rest, command.run)
         except SystemExit as end:
-            # Hydra's end where a job could not be run at all, such as one that a cluster killed;
-            # why is printed, and the other jobs have their results. A stop leaves no time for more.
+            # Hydra exits if a job did not run at all, for example if the cluster killed it. The
+            # reason is printed; the other jobs have results. After a stop signal, leave at once.
             if line.multirun and not isinstance(end, StoppedError):
                 command.finish(cells)
             raise
@@ -140,7 +140,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
 
 
 def _register() -> None:
-    """Make known to Hydra and OmegaConf what our configs name."""
+    """Register leuk's schemas and resolvers with Hydra and OmegaConf."""
     register()
     register_resolvers()
 
@@ -150,23 +150,29 @@ def _outputs(cfg: DictConfig) -> Path:
 
 
 def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
-    """Hand the command line to Hydra, as if ``program`` were one of its own with one command.
+    """Run ``task`` through ``hydra.main``, as a program of its own.
+
+    Args:
+        name: of the primary config.
+        program: name of the program in help texts.
+        rest: arguments of the command.
+        task: function to call with each composed config.
 
     Raises:
-        LeukError: the first that ``task`` raised; Hydra would print its traceback and end here.
+        LeukError: the first error of ``task``; Hydra would print its traceback and exit.
     """
     errors: list[LeukError] = []
     here = os.getpid()
 
     def guarded(cfg: DictConfig) -> None:
-        # Here, not in main alone: a launcher runs this in a process of its own.
+        # Repeat the setup of main, because launchers run this function in other processes.
         _quiet()
         keep_heap()
         try:
             with leaves_on_signals(), told_of_disk(_outputs(cfg)):
                 task(cfg)
         except LeukError as error:
-            # In a launcher's process, Hydra alone can carry it here.
+            # From a launcher's process, only Hydra can transfer the error.
             if os.getpid() != here:
                 raise
             errors.append(error)
@@ -186,7 +192,7 @@ def _completes(arguments: list[str]) -> bool:
 
 
 def _complete(arguments: list[str]) -> int:
-    """Tab completion: the first word is a command, the others are Hydra's to complete."""
+    """Complete the first word as a command and let Hydra complete the others."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     names_command = len(words) > 2 or (len(words) == 2 and line.endswith(" "))
@@ -203,19 +209,19 @@ def _complete(arguments: list[str]) -> int:
 
 
 def _never(cfg: DictConfig) -> None:
-    """In place of a command where Hydra only shows something: loading one takes seconds."""
-    raise AssertionError("nothing was to be run")
+    """Stand in for a command if Hydra only prints something, to avoid a slow import."""
+    raise AssertionError("Hydra ran a task although it should only print")
 
 
 def _quiet() -> None:
-    """Silence what a user can do nothing about; our own words go through logging."""
+    """Silence hints and warnings of libraries that users cannot act on."""
     os.environ.setdefault("PYTORCH_DISABLE_LIGHTNING_TIPS", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Lightning's hint wherever SLURM is installed, whether or not a job of it runs this.
+    # Lightning prints this wherever SLURM is installed, even outside of jobs.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
-    # A start after a stop finds what it goes on from.
+    # A resumed run finds its own checkpoints.
     warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* not empty")
-    # The averaged generator of a GAN stays in evaluation mode on purpose.
+    # The averaged generator of a GAN is in evaluation mode on purpose.
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     warnings.filterwarnings("ignore", message=".*`isinstance\\(treespec, LeafSpec\\)`.*")
 

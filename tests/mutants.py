@@ -459,10 +459,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),
     ],
     ("runs/gan_fit.py", "guards_runs"): [
-        ("data.split.train[np.isin(of_part, labels)]", "data.split.train"),
+        ("data.split.train[np.isin(stage, labels)]", "data.split.train"),
         (
-            "data.split.train[np.isin(of_part, labels)]",
-            "data.split.test[: int(np.isin(of_part, labels).sum())]",
+            "data.split.train[np.isin(stage, labels)]",
+            "data.split.test[: int(np.isin(stage, labels).sum())]",
         ),
         ('"seed": int(cfg.seed),', '"seed": 0,'),
         ('"cells": content,', '"cells": "",'),
@@ -481,8 +481,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
         ("extractor = CellMeasures(cells.train)", "extractor = CellMeasures(cells.reference)"),
         (
-            "next(one for one in Label if one != label)",
-            "next(one for one in Label if one == label)",
+            "next(other for other in Label if other != label)",
+            "next(other for other in Label if other == label)",
         ),
         ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
     ],
@@ -499,7 +499,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "float(count / len(labels)) for count in counts",
         ),
         ("for count in counts]", "for count in counts[::-1]]"),
-        ("of_part == label", "of_part != label"),
+        ("stage == label", "stage != label"),
         ("random.permutation(own) for _", "own for _"),
         ("tuple(Label) if conditional else (label,)", "(label,)"),
         ('"seed": int(cfg.seed),', '"seed": 0,'),
@@ -957,7 +957,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
     ],
     ("explain/shap.py", "shap shap_guards"): [
-        ("said - compared.mean(), range_", "said, range_"),
+        ("odds - compared.mean(), range_", "odds, range_"),
         (
             ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
             ("ask(classifier, others, self.batch_size) - ask(classifier, images, self.batch_size)"),
@@ -979,10 +979,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/shap_masker.py", "shap shap_guards"): [
         (
-            "values[there] = torch.from_numpy(found.values[0])",
-            "values[there] = -torch.from_numpy(found.values[0])",
+            "values[playing] = torch.from_numpy(found.values[0])",
+            "values[playing] = -torch.from_numpy(found.values[0])",
         ),
-        ("return Owen(values, asked.high - asked.low)", "return Owen(values, asked.high)"),
+        ("return Owen(values, model.high - model.low)", "return Owen(values, model.high)"),
         ("if height >= width:", "if height < width:"),
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
         ("with numpy_seeded(seed):", "with numpy_seeded(0):"),
@@ -990,12 +990,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/lime.py", "lime"): [
         ("weights[part] = weight", "weights[part] = abs(weight)"),
         (
-            "return presence, (said - said[0])[:, None]",
-            "return presence, (said[0] - said)[:, None]",
+            "return presence, (predicted - predicted[0])[:, None]",
+            "return presence, (predicted[0] - predicted)[:, None]",
         ),
         (
-            "values[place, :parts] = torch.from_numpy(fits[0].weights)",
-            "values[place, :parts] = torch.from_numpy(fits[-1].weights)",
+            "values[position, :parts] = torch.from_numpy(fits[0].weights)",
+            "values[position, :parts] = torch.from_numpy(fits[-1].weights)",
         ),
         ("PresenceLime(self.features, self.seed + turn)", "PresenceLime(self.features, self.seed)"),
         ("float(found.score) if weights.any()", "float(1 - found.score) if weights.any()"),
@@ -1017,7 +1017,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("values / sizes[:, 1:].clamp(min=1)", "values"),
     ],
     ("explain/perturb.py", "perturb shap shap_guards"): [
-        ("torch.where(there, tokens, other)", "torch.where(there, other, tokens)"),
+        ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
         ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
         (
             "torch.stack(parts).sum(dim=0) / len(background)",
@@ -1040,8 +1040,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("toward.double().sigmoid()", "toward.double()"),
         ("fallen.cpu() * signs(target, count)[:, None]", "fallen.cpu()"),
         (
-            "fallen = whole[:, None] - torch.cat(answers).view(count, samples)",
-            "fallen = torch.cat(answers).view(count, samples) - whole[:, None]",
+            "fallen = whole[:, None] - torch.cat(outputs).view(count, samples)",
+            "fallen = torch.cat(outputs).view(count, samples) - whole[:, None]",
         ),
         ("_SMALLEST, _LARGEST = 1 / 8, 1 / 3", "_SMALLEST, _LARGEST = 1 / 80, 1 / 30"),
         ("middles // side, middles % side", "middles % side, middles // side"),
@@ -1049,8 +1049,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "at = torch.arange(len(maps))[:, None]",
             "at = torch.zeros(len(maps), dtype=torch.long)[:, None]",
         ),
-        ("stays[:, None], moved, seen)", "~stays[:, None], moved, seen)"),
-        ("(seen.device) * 2 - 1", "(seen.device)"),
+        ("stays[:, None], moved, clean)", "~stays[:, None], moved, clean)"),
+        ("(clean.device) * 2 - 1", "(clean.device)"),
         (
             "best = torch.where(raw < opposite, fitted, none)",
             "best = torch.where(raw < opposite, fitted, fitted)",
@@ -1063,7 +1063,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
     ],
     ("explain/randomisation.py", "randomisation"): [
-        ("rank_correlation(one.abs(), other.abs(), cells)", "rank_correlation(one, other, cells)"),
+        ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
         ("    ][::-1]", "    ]"),
         ("explainer.attribute(randomised, images", "explainer.attribute(classifier, images"),
         (
@@ -1074,12 +1074,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_measure_statistics(altered, done, sample)\n        yield", "yield"),
         ("np.random.SeedSequence((seed, number))", "np.random.SeedSequence((number, number))"),
         ("glorot(module)\n        return", "return"),
-        ("* cells).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
-        ("(of / of.abs().amax(dim=(1, 2), keepdim=True))", "(of / of.abs().amax())"),
+        ("* masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
+        ("(maps / maps.abs().amax(dim=(1, 2), keepdim=True))", "(maps / maps.abs().amax())"),
     ],
     ("explain/agreement.py", "faithfulness randomisation"): [
         ("ranks = rankdata(values, axis=1)", "ranks = values.astype(float)"),
-        ("torch.stack([of[cell] for of in maps])", "torch.stack([of.flatten() for of in maps])"),
+        (
+            "torch.stack([one[mask] for one in maps])",
+            "torch.stack([one.flatten() for one in maps])",
+        ),
     ],
     ("explain/subject_means.py", "checked_tables"): [
         (
@@ -1147,7 +1150,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
     ],
     ("explain/controls.py", "faithfulness"): [
-        ("zlib.crc32(silhouette, self.seed)", "self.seed"),
+        ("zlib.crc32(mask, self.seed)", "self.seed"),
     ],
     ("explain/cohort.py", "explain choice"): [
         ("DECIDED = 0.5", "DECIDED = 0.4"),
@@ -1169,8 +1172,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('groupby("label", sort=True)]', 'groupby("subject", sort=True)]'),
         ('groupby(["label", "decided"], sort=True)', 'groupby(["label"], sort=True)'),
         (
-            'for place, subject in enumerate(group["subject"]):',
-            'for place, subject in enumerate([""] * len(group)):',
+            'for position, subject in enumerate(group["subject"]):',
+            'for position, subject in enumerate([""] * len(group)):',
         ),
     ],
     ("explain/study.py", "explain"): [
@@ -1204,8 +1207,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/thesis_figures.py", "panels"): [
         (
-            "for column, maps_of in enumerate(scaled[:, of], start=1):",
-            "for column, maps_of in enumerate(scaled[:, 1 - of], start=1):",
+            "for column, own in enumerate(scaled[:, target], start=1):",
+            "for column, own in enumerate(scaled[:, 1 - target], start=1):",
         ),
         ("own.sort(key=lambda position: not outcomes", "own.sort(key=lambda position: outcomes"),
     ],

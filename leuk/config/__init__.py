@@ -1,4 +1,4 @@
-"""From the command line to checked configs and live objects; everything below Hydra is here."""
+"""Configuration: from the command line to validated configs and instantiated objects."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""Launchers that run several cells at once, as options of ``hydra/launcher``.
+"""Launchers for parallel runs, as options of ``hydra/launcher``.
 
-They are Hydra's own plugins with other defaults. Known here and not only by the plugins, so that a
-command line that names one which is not installed can be read, and told what to install.
+They are Hydra's plugins with other defaults. The options are defined here too, so that naming a
+plugin that is not installed gives an error with the package to install.
 """
 
 from typing import Any
@@ -11,14 +11,14 @@ from hydra.core.plugins import Plugins
 
 JOBLIB: dict[str, Any] = {
     "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
-    # One a GPU, or one a core without.
+    # One run per GPU, or per core without GPUs.
     "n_jobs": "${leuk.jobs:${trainer.accelerator}}",
     "backend": None,
     "prefer": "processes",
     "require": None,
     "verbose": 0,
     "timeout": None,
-    # No cell is handed out before a process is free for it.
+    # Dispatch a run only when a process is free for it.
     "pre_dispatch": "n_jobs",
     "batch_size": 1,
     "temp_folder": None,
@@ -28,7 +28,7 @@ JOBLIB: dict[str, Any] = {
 
 _SUBMITIT: dict[str, Any] = {
     "submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
-    # A day; a cell that is cut off goes on from its last epoch when the sweep is started again.
+    # One day; a run that is cut off resumes from its last epoch when the sweep is started again.
     "timeout_min": 1440,
     "cpus_per_task": None,
     "gpus_per_node": None,
@@ -67,8 +67,8 @@ SLURM: dict[str, Any] = {
 
 
 def register_launchers() -> None:
-    """Make the launchers known to Hydra, in place of what the plugins say themselves."""
-    Plugins.instance()  # they say it when they are found, which happens once
+    """Register the launchers with Hydra, replacing the plugins' own defaults."""
+    Plugins.instance()  # discovers the plugins, which register their defaults once
     store = ConfigStore.instance()
     group = "hydra/launcher"
     store.store(group=group, name="joblib", node=JOBLIB)

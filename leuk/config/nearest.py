@@ -1,4 +1,4 @@
-"""What the user may have meant."""
+"""Suggestions for misspelled names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,9 +7,9 @@ _LISTED = 20
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known key most like ``word``, or None when nothing is.
+    """Return the known key most similar to ``word``, or None.
 
-    A dotted key is compared whole first, then by its last part, so that ``rezolution`` still
+    Dotted keys are compared as a whole first, then by their last component, so that ``rezolution``
     finds ``data.resolution``.
     """
     keys = sorted(set(known))
@@ -22,10 +22,10 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known key, or lists them all when none is near."""
+    """Suggest the nearest known key, or list the known keys if none is similar."""
     keys = sorted(set(known))
     if (match := nearest(word, keys)) is not None:
         return f"did you mean {match}?"
     if len(keys) > _LISTED:
         return "the command's --help lists all keys"
-    return f"known: {', '.join(keys)}" if keys else "nothing can be set there"
+    return f"known: {', '.join(keys)}" if keys else "no key can be set here"

@@ -1,4 +1,4 @@
-"""Types that say what values make sense; a config is checked against them before any work."""
+"""Types with value ranges; configs are validated against them before any work."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,13 +10,13 @@ Count = Annotated[int, Field(ge=1)]
 """A whole number, 1 or more."""
 
 Counts = Annotated[Sequence[Count], Len(1)]
-"""Whole numbers, 1 or more, at least one of them."""
+"""A non-empty sequence of whole numbers, each 1 or more."""
 
 CountOrZero = Annotated[int, Field(ge=0)]
 """A whole number, 0 or more."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-"""A share of something, 0 or more and below 1."""
+"""A share, 0 or more and below 1."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A finite number above 0."""

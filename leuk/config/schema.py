@@ -1,4 +1,4 @@
-"""The keys that are leuk's own, with their types; nodes with a ``_target_`` are typed by it."""
+"""Schemas of leuk's own config keys; nodes with a ``_target_`` have the types of its signature."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,80 +15,80 @@ from leuk.errors import ConfigError
 
 @dataclass
 class FitConfig:
-    """How long a classifier is fitted, and which validation figure decides."""
+    """Training of a classifier: duration and model selection."""
 
     epochs: int = 30
-    """Cap on passes over the training part."""
+    """Maximum number of epochs."""
     patience: int = 5
-    """Epochs without a better ``monitor`` before fitting stops."""
+    """Epochs without improvement of ``monitor`` before training stops."""
     monitor: str = "val/loss"
-    """A logged validation figure."""
+    """Validation metric that selects the best weights, a key of :data:`MONITORS`."""
     mode: str = "min"
-    """``min`` or ``max``: which direction of ``monitor`` is better."""
+    """``min`` or ``max``, the better direction of ``monitor``."""
     equal_updates: bool = False
-    """Whether an epoch draws as many images as there are real training images, whatever the
-    augmentation adds, so that all augmentations get equally many optimizer updates; otherwise an
-    epoch is a pass over all images, synthetic and repeated ones included."""
+    """Draw as many images per epoch as the split has real training images, so that all
+    augmentations get the same number of optimizer updates. Otherwise, an epoch is a pass over all
+    images, synthetic and repeated ones included."""
     standardise: bool = False
-    """Whether images are standardised by the channel statistics of the training part."""
+    """Standardize images by the channel statistics of the training images."""
     compile: bool = False
-    """Whether the network is compiled for training; meant for long fits on GPUs."""
+    """Compile the network for training; worthwhile for long training on GPUs."""
 
 
 @dataclass
 class GANFitConfig:
-    """How long a GAN is fitted, and on how many images at a time."""
+    """Training of a GAN: duration, batch size, samples and checkpoints."""
 
     epochs: int = 225
-    """Epochs of as many generator rounds as the training part has batches of the class.
+    """Number of epochs, each with as many generator rounds as the class has training batches.
 
-    An epoch shows each image once per opponent step of a round.
+    An epoch shows each image once per adversary step of a round.
     """
     batch_size: int = 32
     sample_every: int = 1
-    """Epochs between two grids of made cells."""
+    """Epochs between grids of synthetic images."""
     checkpoint_every: int = 1
-    """Epochs between two checkpoints that a stopped fit goes on from."""
+    """Epochs between checkpoints for resuming."""
     compile: bool = False
-    """Whether the networks are compiled; not worth it on a CPU (``tests/benchmarks/gans.py``)."""
+    """Compile the networks; not worthwhile on a CPU (``tests/benchmarks/gans.py``)."""
 
 
 @dataclass
 class AugmentationConfig:
-    """What is done about the smaller class."""
+    """Augmentation of the training images against class imbalance."""
 
     name: str = "none"
     classes: list[str] = field(default_factory=lambda: ["hem"])
-    """Of which classes cells are added: ``[hem]`` as in the thesis, or ``[hem,all]``, as many of
-    each, so that being made says nothing of the class."""
+    """Classes of the added images: ``[hem]`` as in the thesis, or ``[hem,all]`` with the same
+    number of each, so that being synthetic carries no information on the class."""
     count: int | None = None
-    """Cells added of each class; null for as many as healthy ones are missing."""
+    """Images to add per class; null for the difference between leukemic and healthy images."""
 
 
 @dataclass
 class GridConfig:
-    """How a sweep treats its cells."""
+    """Behavior of a sweep."""
 
     on_mismatch: str = "refuse"
-    """What to do with a folder whose cell was made of other settings or data: ``refuse``, or
-    ``rerun`` the cell and keep what was there under ``.replaced``."""
+    """Treatment of a run folder with other settings or data: ``refuse``, or ``rerun`` and move the
+    old results to ``.replaced``."""
     fail_fast: bool = False
-    """Whether no further cell is begun once one has failed."""
+    """Start no further runs after a failure."""
 
 
 @dataclass
 class TrainConfig:
-    """One cell of the grid: ``leuk train``."""
+    """Config of ``leuk train``, a run."""
 
     outputs: str = "outputs"
-    """Everything written goes under this folder."""
+    """Root folder of all output."""
     name: str = "single"
     """Folder of the sweep under ``outputs/runs``."""
     seed: int = 0
-    """Decides initial weights, data order, dropout and sampling; 0 is a seed like any other."""
+    """Seed of initial weights, data order, dropout and sampling."""
     grid: GridConfig = field(default_factory=GridConfig)
     recipe: str = MISSING
-    """The form of model and GAN: ``thesis``, or ``small`` or ``strong`` at 64 px."""
+    """Variant of model and GAN: ``thesis``, or ``small`` or ``strong`` at 64 px."""
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     transforms: dict[str, Any] = field(default_factory=dict)
@@ -102,59 +102,60 @@ class TrainConfig:
     logger: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
     explain_cells: int = 16
-    """How many test cells get pictures of their explanations."""
+    """Number of test images with figures of their explanations."""
     checked_cells: int = 100
-    """How many test cells are explained where explanations are checked, those among them."""
+    """Number of test images to explain if ``checks`` is set, those with figures included."""
     explain_background: int = 64
-    """How many training cells of both classes stand behind them, for methods that compare."""
+    """Number of training images, of both classes, for methods that compare with a background."""
     checks: dict[str, Any] = field(default_factory=dict)
-    """What is measured of explanations, to tell whether they are right; it takes a while."""
+    """Quality checks of the explanations; these take time."""
 
 
 @dataclass
 class ExplainConfig:
-    """Explanations of a finished cell of the grid, later: ``leuk explain``."""
+    """Config of ``leuk explain``, explanations of a finished run."""
 
     run: str = MISSING
-    """Folder of the finished cell, below ``outputs/runs/<name>``."""
+    """Folder of the finished run, under ``outputs/runs/<name>``."""
     images: str | None = None
-    """Folder of cell images to explain, one image, or a text file with a path a line.
+    """Image folder to explain, a single image, or a text file with a path per line.
 
-    Null for the test cells that the cell was judged on.
+    Null for the test images of the run.
     """
     root: str | None = None
-    """Where the images of the data set lie now, if they have moved since."""
+    """New location of the data set's images, if they have moved."""
     name: str = "explanations"
-    """Folder of the explanations, below ``run``; another name is put behind ``explanations-``."""
+    """Output folder, below ``run``; names other than the default get the prefix ``explanations-``.
+    """
     replace: bool = False
-    """Whether explanations of other methods, checks or images there may be lost."""
+    """Replace existing explanations of other methods, checks or images."""
     outputs: str = "outputs"
-    """Where Hydra notes a sweep; everything else is written below ``run``."""
+    """Folder for Hydra's files of a sweep; all else is written below ``run``."""
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
     explain_cells: int = 16
-    """How many cells get pictures of their explanations."""
+    """Number of images with figures of their explanations."""
     checked_cells: int = 100
-    """How many test cells are explained where explanations are checked, those among them."""
+    """Number of test images to explain if ``checks`` is set, those with figures included."""
     explain_background: int = 64
-    """How many training cells of both classes stand behind them, for methods that compare."""
+    """Number of training images, of both classes, for methods that compare with a background."""
     checks: dict[str, Any] = field(default_factory=dict)
-    """What is measured of explanations, to tell whether they are right; it takes a while."""
+    """Quality checks of the explanations; these take time."""
 
 
 @dataclass
 class SynthesizeConfig:
-    """The cells of one GAN, and how good they are: ``leuk synthesize``."""
+    """Config of ``leuk synthesize``, synthetic images of a GAN and their quality."""
 
     outputs: str = "outputs"
-    """Everything written goes under this folder."""
+    """Root folder of all output."""
     name: str = "single"
     """Folder of the sweep under ``outputs/synthetic``."""
     seed: int = 0
-    """Decides initial weights, data order and sampling; 0 is a seed like any other."""
+    """Seed of initial weights, data order and sampling."""
     recipe: str = MISSING
-    """The form of the GAN: ``thesis``, ``small`` or ``strong``."""
+    """Variant of the GAN: ``thesis``, ``small`` or ``strong``."""
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -163,37 +164,37 @@ class SynthesizeConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     held_out: str = "test"
-    """Stage whose subjects' cells made ones are compared with: ``test`` or ``val``."""
+    """Stage with the real images for comparison: ``test`` or ``val``."""
     extractor: dict[str, Any] = field(default_factory=dict)
-    """What the features are that distances between sets of cells are measured in."""
+    """Feature extractor for distances between sets of images."""
 
 
 @dataclass
 class ReportConfig:
-    """Tables of a finished or unfinished sweep: ``leuk report``."""
+    """Config of ``leuk report``, tables of a finished or unfinished sweep."""
 
     outputs: str = "outputs"
-    """Folder that the sweep wrote under."""
+    """Root folder of the sweep's output."""
     name: str = "single"
-    """The sweep: a folder under ``outputs/runs``."""
+    """Folder of the sweep under ``outputs/runs``."""
     latency_ms: float = 100.0
-    """Milliseconds per image within which a model is fit for deployment; the hypothesis that claims
-    efficiency is evaluated against it."""
+    """Maximum latency for deployment in milliseconds per image, which the efficiency hypothesis is
+    evaluated against."""
 
 
 @dataclass
 class DataConfig:
-    """What lies in a folder of cells: ``leuk data``."""
+    """Config of ``leuk data``, an audit of an image folder."""
 
     outputs: str = "outputs"
-    """Everything written goes under this folder."""
+    """Root folder of all output."""
     name: str = MISSING
     """Folder of the audit under ``outputs/data``."""
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
     sheets: dict[str, Any] = field(default_factory=dict)
-    """Recipes of conventional augmentation to show, by name."""
+    """Conventional augmentations to show in the audit, by name."""
 
 
 SMALLEST = {
@@ -204,22 +205,22 @@ SMALLEST = {
     "gan_fit.sample_every": 1,
     "gan_fit.checkpoint_every": 1,
     "augmentation.count": 1,
-    # Batch normalisation needs two.
+    # Batch normalization needs two images.
     "data.batch_size": 2,
     "gan_fit.batch_size": 2,
     "explain_cells": 1,
     "checked_cells": 0,
-    # One of each class.
+    # A training image per class.
     "explain_background": 2,
     "overlays": 0,
     "page_cells": 0,
     "batch_size": 1,
     "cells": 1,
 }
-"""The smallest value of each whole number of the schema."""
+"""Minimum of each integer key of the schemas."""
 
 MONITORS = {"val/loss": "min", "val/prior_free_loss": "min", "val/auroc": "max"}
-"""What a classifier logs of the validation part, and which direction of it is better."""
+"""Logged validation metrics and their better direction."""
 
 _LONGEST_NAME = 100
 
@@ -227,10 +228,10 @@ LARGEST_SEED = 2**32 - 1
 
 
 def check_schema(cfg: DictConfig) -> None:
-    """Refuse numbers out of range and names that are no folder's.
+    """Refuse numbers out of range and names that cannot be a folder.
 
     Raises:
-        ConfigError: naming the key, its value and what it takes.
+        ConfigError: with the key, its value and the allowed values.
     """
     for key, smallest in SMALLEST.items():
         value = OmegaConf.select(cfg, key)
@@ -241,9 +242,11 @@ def check_schema(cfg: DictConfig) -> None:
     if "seed" in cfg and cfg.seed > LARGEST_SEED:
         raise ConfigError(f"seed={cfg.seed}: it must be {LARGEST_SEED} or less")
     if len(cfg.name) > _LONGEST_NAME:
-        raise ConfigError(f"name={cfg.name[:20]}...: at most {_LONGEST_NAME} letters")
+        raise ConfigError(f"name={cfg.name[:20]}...: it can have at most {_LONGEST_NAME} letters")
     if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
-        raise ConfigError(f"name={cfg.name}: it names one folder, without / and not hidden")
+        raise ConfigError(
+            f"name={cfg.name}: it must name a single folder, without / and not hidden"
+        )
     if cfg.get("grid") and cfg.grid.on_mismatch not in ("refuse", "rerun"):
         raise ConfigError(f"grid.on_mismatch={cfg.grid.on_mismatch}: it must be refuse or rerun")
     if cfg.get("held_out", "test") not in ("test", "val"):
@@ -254,13 +257,13 @@ def check_schema(cfg: DictConfig) -> None:
         raise ConfigError(f"fit.monitor={cfg.fit.monitor}: {hint(cfg.fit.monitor, MONITORS)}")
     if cfg.get("fit") and cfg.fit.mode != (better := MONITORS[cfg.fit.monitor]):
         raise ConfigError(
-            f"fit.monitor={cfg.fit.monitor} and fit.mode={cfg.fit.mode}: the worst epoch would be "
-            f"kept; set fit.mode={better}"
+            f"fit.monitor={cfg.fit.monitor} and fit.mode={cfg.fit.mode}: this would keep the worst "
+            f"epoch; set fit.mode={better}"
         )
 
 
 def register() -> None:
-    """Make the schemas known to Hydra as ``<command>_schema``, and the launchers."""
+    """Register the schemas with Hydra as ``<command>_schema``, and the launchers."""
     register_launchers()
     store = ConfigStore.instance()
     store.store(name="data_schema", node=DataConfig)

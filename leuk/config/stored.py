@@ -1,6 +1,6 @@
-"""The config that a finished run left, which may come from somebody else.
+"""Stored configs of finished runs, validated because the run folder may come from anywhere.
 
-Read by everything that asks a finished cell, before anything of it is resolved or built.
+Read by all commands that use a finished run, before anything is resolved or instantiated.
 """
 
 import re
@@ -15,33 +15,33 @@ from leuk.config.targets import check_names
 from leuk.errors import ConfigError, StoreError
 
 NEEDED = ("model", "data", "split", "trainer")
-"""Nodes that every run's config has."""
+"""Nodes that every run's config must have."""
 
 _LARGEST = 2**20
-"""Bytes; leuk's own have some thousand."""
+"""Maximum size in bytes; leuk's own configs have a few thousand."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DAMAGED = (OSError, ValueError, RecursionError, yaml.YAMLError)
 
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]+):")
 _RESOLVERS = re.compile(r"leuk\.[a-z_]+")
-"""Others read the environment or files of who runs it."""
+"""leuk's own resolvers; others could read environment variables or files."""
 
 
 def read_stored(path: Path) -> DictConfig:
-    """The config of a file, its interpolations as they stand there.
+    """Read a run's config without resolving its interpolations.
 
     Args:
         path: ``config.yaml`` in the ``.hydra`` folder of a finished run.
 
     Raises:
-        ConfigError: it names what may not be built, or asks for more than leuk's own values.
-        StoreError: it cannot be read, or is none.
+        ConfigError: a ``_target_`` is not allowed, or a resolver is not leuk's own.
+        StoreError: the file cannot be read or is not a config.
     """
     try:
         text = _text(path)
         if not isinstance(yaml.load(text, _LOADER), dict):
-            raise ValueError("no keys in it")
+            raise ValueError("it has no keys")
         cfg = OmegaConf.create(text)
         values = OmegaConf.to_container(cfg, resolve=False)
     except (*_DAMAGED, OmegaConfBaseException) as error:
@@ -55,10 +55,10 @@ def read_stored(path: Path) -> DictConfig:
 
 
 def read_plain(path: Path) -> Any:
-    """What another YAML file of a run's says, such as its overrides; nothing of it is resolved.
+    """Read another YAML file of a run, such as its overrides, without resolving interpolations.
 
     Raises:
-        StoreError: it cannot be read.
+        StoreError: the file cannot be read.
     """
     try:
         return yaml.load(_text(path), _LOADER)
@@ -70,26 +70,26 @@ def _text(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"more than {_LARGEST} bytes")
     text = path.read_text("utf-8")
-    # A few lines of references to references would become more nodes than memory holds.
+    # A few lines of nested aliases can expand to more nodes than fit into memory.
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
         raise ValueError("it refers to parts of itself")
     return text
 
 
-_ADVICE = "name the folder of a finished cell, or run the cell again"
+_ADVICE = "name the folder of a finished run, or run it again"
 
 
 def check_complete(path: Path, cfg: DictConfig) -> None:
-    """Refuse a config that lacks what every run's has.
+    """Refuse a config without the nodes that every run has.
 
     Raises:
-        StoreError: naming what it lacks.
+        StoreError: with the first missing node.
     """
     for name in NEEDED:
         node = OmegaConf.select(cfg, name, throw_on_missing=False)
         lacks = not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str)
         if lacks:
-            raise StoreError(f"{path}: no {name}._target_ in it; {_ADVICE}")
+            raise StoreError(f"{path}: {name}._target_ is missing; {_ADVICE}")
 
 
 def _check_resolvers(path: Path, value: object) -> None:
@@ -103,7 +103,9 @@ def _check_resolvers(path: Path, value: object) -> None:
     elif isinstance(value, str):
         for name in _RESOLVER.findall(value):
             if not _RESOLVERS.fullmatch(name.strip()):
-                raise ConfigError(f"{path}: ${{{name}:...}} is none of leuk's own; remove it")
+                raise ConfigError(
+                    f"{path}: ${{{name}:...}} is not one of leuk's resolvers; remove it"
+                )
 
 
 def _first(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The one way from a config node with a ``_target_`` to a live object, and its check beforehand."""
+"""Validation and instantiation of config nodes with a ``_target_``, restricted to an allow-list."""
 
 import inspect
 import json
@@ -22,15 +22,15 @@ _MODULES = re.compile(
     r"|leuk\.runs\.(device|extractor|progress)"
     r"|lightning\.pytorch(\.callbacks|\.loggers)?"
 )
-"""Modules whose classes a config may name; a config can come from somebody else, and more would
-let it read, write or run anything."""
+"""Modules whose classes a config may name. Configs can come from untrusted sources, and arbitrary
+targets could read, write or run anything."""
 
 _OF_HYDRA = {
     "_target_": re.compile(r"hydra\._internal\.core_plugins\.\w+\.\w+|hydra_plugins(\.\w+)+er"),
     "class": re.compile(r"logging(\.\w+)+|rich\.logging\.RichHandler"),
     "()": re.compile(r"colorlog\.\w+"),
 }
-"""What Hydra calls by its name: launchers and sweepers, and what its logs are made with."""
+"""Names that Hydra may call: launchers and sweepers, log handlers and formatters."""
 
 _BESIDE_CLASSES = {"leuk.runs.extractor.from_run"}
 _OF_LIGHTNING = {"lightning.pytorch": {"Trainer"}}
@@ -39,31 +39,31 @@ _RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
 def instantiate(node: DictConfig, **arguments: Any) -> Any:
-    """Build what ``node`` describes; every object made from a config comes through here.
+    """Build the object that ``node`` describes; the only function of leuk that does so.
 
     Args:
-        node: a config node with a ``_target_`` that :func:`check_names` lets pass.
-        arguments: live objects and values to pass beside those of the node.
+        node: config node with a ``_target_`` that :func:`check_names` allows.
+        arguments: objects and values to pass in addition to those of the node.
 
     Raises:
-        ConfigError: the target is not allowed, or takes no argument of that name or type.
+        ConfigError: the target is not allowed, or has no such argument, or of another type.
     """
     values = OmegaConf.to_container(node, resolve=True)
     check_targets({"": values})
-    # Live objects go in afterwards: Hydra would take a dataclass among them for a config.
+    # Pass objects afterwards, because Hydra treats dataclasses among them as configs.
     build = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
     return build(**arguments)
 
 
 def check_targets(config: Mapping[str, Any]) -> None:
-    """Check every node with a ``_target_`` against the signature of what it names.
+    """Check every node with a ``_target_`` against the signature of its target.
 
     Args:
         config: a plain container with interpolations resolved.
 
     Raises:
-        ConfigError: a target that is not allowed or does not exist, an argument it does not
-            take, or a value of another type than it asks for.
+        ConfigError: a target is not allowed or does not exist, an argument does not exist, or a
+            value has another type.
     """
     for path, node in _nodes(config, ""):
         target = _locate(node["_target_"], path)
@@ -82,27 +82,29 @@ def _nodes(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def check_names(config: Any) -> None:
-    """Refuse every ``_target_`` that no config has a use for; nothing is imported.
+    """Refuse every ``_target_`` that is not on the allow-list, without importing it.
 
     Args:
         config: a plain container.
 
     Raises:
-        ConfigError: naming the first.
+        ConfigError: with the first refused target.
     """
     for path, node in _nodes(config, ""):
         _check_name(node["_target_"], path)
 
 
 def check_hydra(value: Any, path: str = "hydra") -> None:
-    """Refuse what Hydra would call for a config before leuk is asked; nothing is imported.
+    """Refuse targets in the ``hydra`` node that are not Hydra's own, without importing them.
+
+    Hydra instantiates these before it calls leuk.
 
     Args:
-        value: the ``hydra`` node, plain.
-        path: where it is.
+        value: the ``hydra`` node as a plain container.
+        path: dotted key of ``value``.
 
     Raises:
-        ConfigError: naming the first.
+        ConfigError: with the first refused target.
     """
     if isinstance(value, list):
         value = dict(enumerate(value))
@@ -112,7 +114,7 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
         known = _OF_HYDRA.get(key)
         if known and isinstance(child, str) and not known.fullmatch(child):
             raise ConfigError(
-                f"{path}.{key}={child}: Hydra may call its own plugins and loggers alone"
+                f"{path}.{key}={child}: only Hydra's own plugins and loggers are allowed"
             )
         check_hydra(child, f"{path}.{key}")
 
@@ -120,11 +122,11 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
 def _check_name(name: Any, path: str) -> None:
     module, _, last = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     known = _MODULES.fullmatch(module) and last in _OF_LIGHTNING.get(module, {last})
-    # The name of a module is told from that of a class once it is there.
+    # The name may also be that of a module; _locate refuses it after the import.
     if not (known or _MODULES.fullmatch(str(name))) or last.startswith("_"):
         raise ConfigError(
             f"{path}._target_={name}: only names from leuk's models, methods and data and from "
-            "lightning.pytorch's Trainer, callbacks and loggers may be built"
+            "lightning.pytorch's Trainer, callbacks and loggers are allowed"
         )
 
 
@@ -134,10 +136,10 @@ def _locate(name: Any, path: str) -> Any:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}._target_={name}: cannot be imported ({error})") from error
-    # What a module has imported itself is not its own.
+    # Refuse objects that the module has only imported.
     own = str(getattr(target, "__module__", "")).startswith(name.rpartition(".")[0])
     if not own or not (inspect.isclass(target) or name in _BESIDE_CLASSES):
-        raise ConfigError(f"{path}._target_={name}: nothing that can be built")
+        raise ConfigError(f"{path}._target_={name}: not a class that can be built")
     return target
 
 
@@ -147,7 +149,7 @@ def _check_arguments(path: str, target: Any, node: Mapping[str, Any]) -> None:
     function = target.__init__ if inspect.isclass(target) else target
     try:
         hints = typing.get_type_hints(function, include_extras=True)
-    except Exception:  # annotations that exist only for a type checker: names are still checked
+    except Exception:  # annotations only for type checkers; argument names are still checked
         hints = {}
     for key, value in node.items():
         if key in _RESERVED:
@@ -165,13 +167,13 @@ def _check_arguments(path: str, target: Any, node: Mapping[str, Any]) -> None:
 
 def _check_type(path: str, value: Any, annotation: Any) -> None:
     if any(True for _ in _nodes(value, path)):
-        return  # a nested target is checked by itself
+        return  # nested targets are checked separately
     try:
         adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(annotation)
-    except Exception:  # a type pydantic knows nothing of (a module, a tensor)
+    except Exception:  # a type without a pydantic schema, such as a module or a tensor
         return
     try:
-        # JSON's rules are YAML's: a list serves for a tuple, but "3" does not serve for 3.
+        # JSON mode matches YAML: a list is valid for a tuple, but "3" is not valid for 3.
         adapter.validate_json(json.dumps(value, allow_nan=False), strict=True)
     except ValueError as error:
         if not isinstance(error, pydantic.ValidationError):

@@ -1,4 +1,4 @@
-"""The keys of the commands that put a finished cell of the grid to use, with their types."""
+"""Schemas of the commands that use a finished run."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,50 +8,51 @@ from omegaconf import MISSING
 
 @dataclass
 class PredictConfig:
-    """New cells judged by a finished cell of the grid: ``leuk predict``."""
+    """Config of ``leuk predict``, predictions for new images by a finished run."""
 
     run: str = MISSING
-    """Folder of the finished cell, below ``outputs/runs/<name>``."""
+    """Folder of the finished run, under ``outputs/runs/<name>``."""
     images: str = MISSING
-    """Folder of cell images, one image, or a text file with a path a line."""
+    """Image folder, a single image, or a text file with a path per line."""
     root: str | None = None
-    """Where the images of the data set lie now, if they have moved since; only the first time."""
+    """New location of the data set's images, if they have moved; needed only the first time."""
     outputs: str = "outputs"
-    """Everything written goes under this folder."""
+    """Root folder of all output."""
     name: str = MISSING
-    """Folder of the predictions under ``outputs/predictions``; that of the images by default."""
+    """Folder of the predictions under ``outputs/predictions``; named like the images by default."""
     threshold: str = "youden"
-    """Chosen on validation cells: ``youden``, ``sensitivity`` (of 0.95), or ``0.5``."""
+    """Decision threshold: ``youden`` or ``sensitivity`` (of 0.95), chosen on validation images, or
+    ``0.5``."""
     aim: float = 0.95
-    """Share of correct decisions outside the band of scores that is left to an expert; promised
-    with 95 % confidence by validation patients, else every image is referred."""
+    """Required share of correct decisions outside the band of scores that is referred to an expert;
+    must hold with 95 % confidence on validation patients, otherwise every image is referred."""
     familiarity: bool = True
-    """Whether cells are compared with the run's training cells, which the first time needs them."""
+    """Compare images with the run's training images, which must be available the first time."""
     overlays: int = 16
-    """How many cells, the first ones, get a picture of their Grad-CAM."""
+    """Number of images, from the start, with a figure of their Grad-CAM."""
     page_cells: int = 200
-    """How many cells are on the page; all are in the table."""
+    """Number of images on the page; the table has all."""
     batch_size: int = 256
-    """Images at a time."""
+    """Images per forward pass."""
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class ExportConfig:
-    """The classifier of a finished cell for use without leuk: ``leuk export``."""
+    """Config of ``leuk export``, the classifier of a finished run for use without leuk."""
 
     run: str = MISSING
-    """Folder of the finished cell, below ``outputs/runs/<name>``."""
+    """Folder of the finished run, under ``outputs/runs/<name>``."""
     root: str | None = None
-    """Where the images of the data set lie now, if they have moved since."""
+    """New location of the data set's images, if they have moved."""
     outputs: str = "outputs"
-    """Everything written goes under this folder."""
+    """Root folder of all output."""
     name: str = MISSING
-    """Folder of the models under ``outputs/exports``; that of the run's sweep by default."""
+    """Folder of the models under ``outputs/exports``; named like the run's sweep by default."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
     cells: int = 64
-    """How many test cells the exported model must agree on."""
+    """Number of test images on which the exported model is compared with the original."""
     tolerance: float = 1e-4
-    """Largest difference of a logit that is agreement."""
+    """Largest allowed difference of a logit."""

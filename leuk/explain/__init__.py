@@ -1,1 +1,1 @@
-"""Explanations of a fitted classifier."""
+"""Explanations of a trained classifier."""

@@ -1,4 +1,4 @@
-"""How alike maps of the same cells are, whatever made them and whatever their scale."""
+"""Rank agreement between maps of the same images, independent of method and scale."""
 
 from collections.abc import Mapping
 
@@ -12,32 +12,32 @@ from leuk.evaluate.vectors import Floats
 
 
 def rank_correlation(one: Tensor, other: Tensor, cells: Tensor) -> Floats:
-    """Spearman's rank correlation of two maps of each cell over its pixels, ``float64 (B,)``.
+    """Spearman's rank correlation of two maps of each image within its mask.
 
     Args:
         one: ``(B, R, R)`` on the CPU.
-        other: likewise.
-        cells: ``bool (B, R, R)``, the pixels that are compared.
+        other: ``(B, R, R)`` on the CPU.
+        cells: ``bool (B, R, R)``, masks of the pixels to compare.
 
     Returns:
-        In [-1, 1]; NaN where a map is constant or not finite there.
+        ``float64 (B,)`` in [-1, 1]; NaN if a map is constant or not finite within the mask.
     """
     pairs = zip(one, other, cells, strict=True)
-    return np.array([_spearman([a, b], cell)[0, 1] for a, b, cell in pairs], dtype=np.float64)
+    return np.array([_spearman([a, b], mask)[0, 1] for a, b, mask in pairs], dtype=np.float64)
 
 
 def agreement(maps: Mapping[str, Tensor], cells: Tensor) -> pd.DataFrame:
-    """Mean Spearman rank correlation of every two methods over the pixels of cells.
+    """Mean Spearman rank correlation between methods, within the masks of the images.
 
     Args:
-        maps: by method ``(B, R, R)`` on the CPU, all toward the same classes.
-        cells: ``bool (B, R, R)``.
+        maps: by method ``(B, R, R)`` on the CPU, all for the same target classes.
+        cells: ``bool (B, R, R)``, masks of the pixels to compare.
 
     Returns:
-        Methods by methods; NaN where no cell has maps of both that vary.
+        Methods by methods; NaN for a pair whose maps do not both vary on any image.
     """
     found = np.stack(
-        [_spearman([of[i] for of in maps.values()], cell) for i, cell in enumerate(cells)]
+        [_spearman([batch[i] for batch in maps.values()], mask) for i, mask in enumerate(cells)]
     )
     seen = np.isfinite(found)
     with np.errstate(invalid="ignore"):
@@ -45,13 +45,13 @@ def agreement(maps: Mapping[str, Tensor], cells: Tensor) -> pd.DataFrame:
     return pd.DataFrame(mean, index=list(maps), columns=list(maps))
 
 
-def _spearman(maps: list[Tensor], cell: Tensor) -> Floats:
-    """Correlations ``(M, M)`` of the ranks of maps within a cell."""
-    if int(cell.sum()) < 2:
+def _spearman(maps: list[Tensor], mask: Tensor) -> Floats:
+    """Rank correlations ``(M, M)`` of M maps within a mask."""
+    if int(mask.sum()) < 2:
         return np.full((len(maps), len(maps)), np.nan)
-    values = torch.stack([of[cell] for of in maps]).numpy()
+    values = torch.stack([one[mask] for one in maps]).numpy()
     ranks = rankdata(values, axis=1)
-    # A rank of anything is given to NaN too.
+    # rankdata ranks NaN too.
     ranks[~np.isfinite(values).all(axis=1)] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.corrcoef(ranks))

@@ -1,4 +1,4 @@
-"""Explains test cells once a classifier has been tested, on its best weights and its device."""
+"""Callback that explains test images after testing, with the best weights, on the same device."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,20 +15,20 @@ from leuk.explain.study import Study
 
 
 class Explain(Callback):
-    """After testing, attribute the log-odds of leukemia of chosen test cells with every method.
+    """After testing, explain a sample of test images with every method.
 
     Args:
         explainers: the methods by name.
-        folder: where the files go, see :meth:`leuk.explain.study.Study.of`.
-        shown: how many test cells get pictures.
-        checked: how many are explained where there are checks, the shown ones among them.
-        background: how many training cells a method may compare with.
-        checks: what is measured of the explanations; nothing where it is None.
-        name: of the cell of the grid, over every picture.
+        folder: output folder, see :meth:`leuk.explain.study.Study.of`.
+        shown: number of test images that get figures.
+        checked: number of test images to explain if ``checks`` is set, shown images included.
+        background: number of training images that methods may compare with.
+        checks: settings of the quality checks; None skips them.
+        name: of the run, in the title of every figure.
 
     Attributes:
-        count: how many test cells are explained.
-        summary: what :meth:`leuk.explain.study.Study.of` returned; empty without methods.
+        count: number of test images to explain.
+        summary: the result of :meth:`leuk.explain.study.Study.of`; empty without methods.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Explain(Callback):
         self.explainers = explainers
         self.folder = folder
         self.shown = shown
-        # Nothing would be done with the others.
+        # Without checks, images beyond the shown ones would be explained for nothing.
         self.count = max(shown, checked) if checks else shown
         self.background = background
         self.checks = checks
@@ -62,6 +62,6 @@ class Explain(Callback):
         self.summary = self.study(trainer).of(pl_module, cohort)
 
     def study(self, trainer: Trainer) -> Study:
-        """What explains any cohort as this does, asking in the precision of ``trainer``."""
+        """Study with this callback's settings, predicting in the precision of ``trainer``."""
         asking = trainer.precision_plugin.forward_context
         return Study(self.explainers, self.folder, self.name, asking, self.checks)

@@ -1,4 +1,4 @@
-"""What the checks found, as files beside the explanations and as a few figures for the record."""
+"""Results of the explanation checks: CSV files, a figure of the curves, values for the record."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,13 +35,13 @@ REPORTED = (
     "stability",
     "additivity_error",
 )
-"""The measures that go into the record; :mod:`leuk.explain.checks` says what each means."""
+"""Measures that go into the record; :mod:`leuk.explain.checks` defines each."""
 
 TABLES = ("methods", "measures", "curves", "randomisation")
-"""Tables of a check that are written as they are."""
+"""Tables of :class:`leuk.explain.checked.Checked` that are written unchanged."""
 
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of methods; told apart by colour-blind readers too (Okabe & Ito 2008)."""
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colors of the methods, distinct for color-blind readers too (Okabe & Ito 2008)."""
 
 _DASHES = ("-", "--", "-.", ":")
 
@@ -51,21 +51,21 @@ def save_checks(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the tables and the curves of a check.
 
-    They are ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomisation.csv`` and
-    ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_cells.csv``, every
-    measure of every cell, by its row; and ``curves.png``.
+    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomisation.csv`` and
+    ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_cells.csv`` with every
+    measure of every image, keyed by ``row``; and ``curves.png``.
 
     Args:
-        folder: of the explanations.
-        checked: what was found.
-        cohort: the cells it was found on.
-        title: of the model.
+        folder: output folder of the explanations.
+        checked: the results.
+        cohort: the images that were checked.
+        title: of the model, over the figure.
 
     Returns:
-        For the record: by method ``measures`` (each of :data:`REPORTED` that it has, with
-        ``value``, ``low``, ``high``, ``cells`` and ``subjects``) and ``passes_randomisation``; and
-        what is of all methods together: ``controls``, the same of maps that ignore the model,
-        ``agreement`` and ``tables``.
+        Two mappings for the record. The first has, by method, ``measures`` (those of
+        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``cells`` and
+        ``subjects``) and ``passes_randomisation``. The second covers all methods: ``controls`` (the
+        same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
     """
     for name in TABLES:
         write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
@@ -75,18 +75,18 @@ def save_checks(
     write_text(folder / "measured_cells.csv", csv_text(cells))
     _save_curves(folder / "curves.png", checked, title)
     summary = checked.summary()
-    said = {name: _said(found) for name, found in summary["methods"].items()}
+    entries = {name: _entry(found) for name, found in summary["methods"].items()}
     controls = set(checked.methods.loc[checked.methods["control"], "method"])
     together = {
-        "controls": {name: found for name, found in said.items() if name in controls},
+        "controls": {name: entry for name, entry in entries.items() if name in controls},
         "agreement": summary["agreement"],
         "tables": [f"{folder.name}/{name}.csv" for name in (*TABLES, "agreement")],
         "curves": f"{folder.name}/curves.png",
     }
-    return {name: found for name, found in said.items() if name not in controls}, together
+    return {name: entry for name, entry in entries.items() if name not in controls}, together
 
 
-def _said(found: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
     measures = {
         name: found["measures"][name]
         for name in REPORTED
@@ -96,30 +96,30 @@ def _said(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _save_curves(path: Path, checked: Checked, title: str) -> None:
-    """Deletion above insertion, a column a way of hiding pixels; controls thin and grey."""
+    """Draw deletion above insertion, a column per way of hiding pixels; controls in thin gray."""
     ways = list(dict.fromkeys(checked.curves["hide"]))
     figure = Figure(figsize=(4.2 * len(ways) + 2.0, 6.6), layout="constrained")
     figure.suptitle(
-        f"{title}\nprobability of the predicted class, mean over patients of a sample that is "
-        "balanced by outcome",
+        f"{title}\nprobability of the predicted class, mean over patients; sample balanced by "
+        "outcome",
         fontsize=11,
         parse_math=False,
     )
     axes = figure.subplots(2, len(ways), squeeze=False, sharex=True, sharey=True)
-    for line, curve, words in zip(
+    for row, curve, words in zip(
         axes,
         ("deletion", "insertion"),
-        ("of the cell's pixels hidden, highest first", "of them shown, highest first"),
+        ("of the cell's pixels hidden", "of the cell's pixels shown"),
         strict=True,
     ):
-        for axis, way in zip(line, ways, strict=True):
+        for axis, way in zip(row, ways, strict=True):
             own = checked.curves[
                 (checked.curves["curve"] == curve) & (checked.curves["hide"] == way)
             ]
             _curves(axis, own, checked.methods)
-            better = "low is good" if curve == "deletion" else "high is good"
+            better = "lower is better" if curve == "deletion" else "higher is better"
             axis.set_title(f"{curve} ({way}): {better}", fontsize=9)
-            axis.set_xlabel(f"share {words}", fontsize=8)
+            axis.set_xlabel(f"share {words}, highest first", fontsize=8)
             axis.tick_params(labelsize=8, labelbottom=True)
             axis.grid(color="0.92")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -131,14 +131,16 @@ def _save_curves(path: Path, checked: Checked, title: str) -> None:
 def _curves(axis: Axes, own: pd.DataFrame, methods: pd.DataFrame) -> None:
     turns = {True: 0, False: 0}
     for name, control in zip(methods["method"], methods["control"], strict=True):
-        line = own[own["method"] == name]
+        curve = own[own["method"] == name]
         turn = turns[bool(control)]
         turns[bool(control)] += 1
-        looks: dict[str, Any] = {
-            "color": "0.6" if control else _COLOURS[turn % len(_COLOURS)],
+        style: dict[str, Any] = {
+            "color": "0.6" if control else _COLORS[turn % len(_COLORS)],
             "linestyle": _DASHES[turn % len(_DASHES)],
             "linewidth": 1.0 if control else 1.6,
         }
         label = f"control: {name}" if control else title_of(name)
-        axis.plot(np.asarray(line["share"]), np.asarray(line["probability"]), label=label, **looks)
+        axis.plot(
+            np.asarray(curve["share"]), np.asarray(curve["probability"]), label=label, **style
+        )
     axis.set_xlim(0, 1)

@@ -1,6 +1,6 @@
-"""What checks found, cell by cell, and the tables made of it.
+"""Results of the explanation checks per image, and the tables aggregated from them.
 
-Filled by :mod:`leuk.explain.checks`; read by the report.
+Computed by :mod:`leuk.explain.checks`; read by the report.
 """
 
 import math
@@ -27,7 +27,7 @@ _SHARES = (
     "absolute_",
     "area_",
 )
-"""How the names of measures begin that lie between 0 and 1, unless :data:`_BOUNDS` says others."""
+"""Prefixes of measures that are bounded by 0 and 1, unless :data:`_BOUNDS` matches first."""
 
 _BOUNDS = {
     "_over_random": ANY,
@@ -37,21 +37,21 @@ _BOUNDS = {
     "_ratio": (0.0, math.inf),
     "sensitivity": (0.0, math.inf),
 }
-"""Part of a measure's name to what its mean cannot pass."""
+"""Substring of a measure's name to the bounds of its mean."""
 
 _DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One method on B cells.
+    """Checks of one method on B images.
 
     Attributes:
-        attribution: its maps.
-        control: whether it ignores the classifier.
-        numbers: by measure ``(B,)``; NaN where it does not apply.
-        curves: by how pixels are hidden; NaN likewise.
-        cascade: of the first cells; None where it was not tried.
+        attribution: the maps.
+        control: whether the method ignores the classifier.
+        numbers: by measure ``(B,)``; NaN where the measure does not apply.
+        curves: by the way pixels are hidden; NaN for images without a usable map.
+        cascade: randomization test of the first images; None if it was skipped.
     """
 
     attribution: Attribution
@@ -63,22 +63,24 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """What was found, methods first and controls after them.
+    """Tables of all checks, methods first, then controls.
 
     Attributes:
-        methods: a line a method: ``method``, ``control``, ``unit``, ``signed``, ``cells`` (all of
-            them), ``degenerate`` (of these, left out of every other number), ``seconds_per_image``
-            and ``passes_randomisation`` (see :func:`passes_randomization`; None where it was not
-            tried).
-        measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % over subjects),
-            ``cells`` and ``subjects`` (that had a value).
+        methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``cells`` (number
+            of images), ``degenerate`` (number of degenerate maps, which no other value includes),
+            ``seconds_per_image`` and ``passes_randomisation`` (see :func:`passes_randomization`;
+            None if the test was skipped).
+        measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
+            patients), ``cells`` and ``subjects`` (images and patients with a value).
         curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
             pixels and mean ``probability`` of the predicted class.
         agreement: methods by methods, see :func:`leuk.explain.agreement.agreement`.
-        randomisation: ``method``, ``stage`` (from 1), ``layers`` (re-initialised at it), means of
-            ``spearman`` and ``absolute`` (their sizes) and of ``ssim``, over ``cells``.
-        cells: a line a method and cell: ``method``, ``cell`` (its position) and each measure.
-        empty: cells without a lit pixel, left out everywhere.
+        randomisation: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
+            mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``cells``
+            (number of images with a value).
+        cells: a row per method and image: ``method``, ``cell`` (position of the image) and each
+            measure.
+        empty: number of images without a lit pixel, excluded from all tables.
     """
 
     methods: pd.DataFrame
@@ -90,17 +92,18 @@ class Checked:
     empty: int
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for ``record.json``; what there is not is None.
+        """Plain values for ``record.json``; missing values are None.
 
-        ``methods`` (by name its line and its ``measures``, by name ``value``, ``low``, ``high``,
-        ``cells`` and ``subjects``), ``agreement`` (by name by name) and ``empty``.
+        Keys: ``methods`` (by name, the row of the method and its ``measures``, each with ``value``,
+        ``low``, ``high``, ``cells`` and ``subjects``), ``agreement`` (method to method) and
+        ``empty``.
         """
         methods: dict[str, Any] = {}
-        for line in self.methods.to_dict("records"):
-            own = self.measures[self.measures["method"] == line["method"]]
+        for row in self.methods.to_dict("records"):
+            own = self.measures[self.measures["method"] == row["method"]]
             found = own.drop(columns="method").set_index("measure").to_dict("index")
-            name = str(line.pop("method"))
-            methods[name] = {**line, "measures": found}
+            name = str(row.pop("method"))
+            methods[name] = {**row, "measures": found}
         agreed = self.agreement.to_dict("index")
         plain: dict[str, Any] = _plain(
             {"methods": methods, "agreement": agreed, "empty": self.empty}
@@ -111,16 +114,16 @@ class Checked:
 def tabulated(
     measured: Mapping[str, Measured], agreed: pd.DataFrame, empty: int, means: SubjectMeans
 ) -> Checked:
-    """Tables of methods that were measured on the same cells.
+    """Aggregate methods that were checked on the same images.
 
     Args:
-        measured: by method.
-        agreed: methods by methods.
-        empty: cells without a lit pixel.
-        means: over the subjects of the cells.
+        measured: results per image, by method.
+        agreed: rank correlations, methods by methods.
+        empty: number of images without a lit pixel.
+        means: averages over the patients of the images.
     """
     return Checked(
-        methods=pd.DataFrame([_line(name, it, means) for name, it in measured.items()]),
+        methods=pd.DataFrame([_row(name, it, means) for name, it in measured.items()]),
         measures=pd.DataFrame(
             [
                 {"method": name, "measure": measure, **asdict(_mean(measure, values, means))}
@@ -152,12 +155,12 @@ def passes_randomization(similarity: Mean) -> bool | None:
     """Decide the randomization test of a method from its interval over patients.
 
     Args:
-        similarity: of its maps to those of the random copy, in [0, 1].
+        similarity: between maps of the classifier and of its random copy, in [0, 1].
 
     Returns:
-        True where the whole interval is below :data:`leuk.explain.randomisation.CHANGED_BELOW`,
-        False where none of it is, and None where the patients do not decide: the interval holds the
-        limit, or there are fewer than two patients.
+        True if the whole interval is below :data:`leuk.explain.randomisation.CHANGED_BELOW`, False
+        if it is entirely at or above that limit, and None if undecided: the interval contains the
+        limit, or fewer than two patients have a value.
     """
     if similarity.high < CHANGED_BELOW:
         return True
@@ -168,7 +171,7 @@ def _mean(measure: str, values: Floats, means: SubjectMeans) -> Mean:
     return means.of(values, _bounds(measure))
 
 
-def _line(name: str, it: Measured, means: SubjectMeans) -> dict[str, Any]:
+def _row(name: str, it: Measured, means: SubjectMeans) -> dict[str, Any]:
     count = len(it.attribution.maps)
     similarity = it.numbers.get("randomised_similarity")
     return {
@@ -221,14 +224,14 @@ def _stages(name: str, cascade: Cascade | None, means: SubjectMeans) -> Iterable
 
 
 def _bounds(measure: str) -> tuple[float, float]:
-    for part, bounds in _BOUNDS.items():
-        if part in measure:
+    for substring, bounds in _BOUNDS.items():
+        if substring in measure:
             return bounds
     return (0.0, 1.0) if measure.startswith(_SHARES) else ANY
 
 
 def _plain(value: Any) -> Any:
-    """Numbers, texts, None, and containers of these."""
+    """Convert to numbers, strings, None, and containers of these; not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.generic):

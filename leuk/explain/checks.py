@@ -1,26 +1,26 @@
-"""Every check of every method on one classifier, beside the same of maps that ignore it.
+"""Quality checks of explanation methods, compared with control maps that ignore the classifier.
 
-Takes attributions that were made before and gives tables. What a measure means:
+The measures, computed from existing attributions:
 
-| measure | says | good |
+| measure | definition | good |
 |---|---|---|
-| ``deletion_black``, ``_blur`` | mean probability of the predicted class as the cell goes | low |
-| ``insertion_black``, ``_blur`` | the same as it comes, the highest pixels first | high |
-| ``insertion_minus_deletion_...`` | one less the other; about 0 in random order | high |
-| ``..._over_random`` | that less the ``random`` control's, cell by cell | above 0 |
-| ``infidelity`` | share of what removing squares does that no multiple of the map foretells | low |
-| ``infidelity_raw`` | Captum's own number, in squared log-odds | low |
-| ``sensitivity`` | how far the map moves, in its own lengths, when the pixels hardly do | low |
-| ``randomised_spearman`` | size of the rank correlation with the map of a random copy | low |
-| ``randomised_absolute`` | the same of maps without their sign | low |
-| ``randomised_similarity`` | the larger of the last two; it decides the randomization test | low |
+| ``deletion_black``, ``_blur`` | mean probability of the predicted class, hiding pixels | low |
+| ``insertion_black``, ``_blur`` | the same, showing pixels, highest values first | high |
+| ``insertion_minus_deletion_...`` | their difference; about 0 in random order | high |
+| ``..._over_random`` | that minus the ``random`` control's, image by image | above 0 |
+| ``infidelity`` | share of the effect of removals that no multiple of the map predicts | low |
+| ``infidelity_raw`` | Captum's infidelity, in squared log-odds | low |
+| ``sensitivity`` | largest relative change of the map under slight pixel noise | low |
+| ``randomised_spearman`` | absolute rank correlation with the map of a random copy | low |
+| ``randomised_absolute`` | the same of absolute values of the maps | low |
+| ``randomised_similarity`` | the larger of the last two; decides the randomization test | low |
 | ``randomised_ssim`` | structural similarity of the same two maps | low |
-| ``positive_border`` and so on | share of positive attribution there | |
-| ``area_border`` and so on | share of the area there | |
-| ``positive_border_ratio`` and so on | the one over the other; 1 is what chance gives | |
+| ``positive_border`` etc. | share of positive attribution in the region | |
+| ``area_border`` etc. | share of the area in the region | |
+| ``positive_border_ratio`` etc. | ratio of the two; 1 is chance level | |
 
-and what the method says of itself. Means are over patients of a sample that is balanced by outcome:
-errors weigh more in it than among all test images. See :mod:`leuk.explain.faithfulness`,
+A method's own ``checks`` are added. Means are over patients of a sample that is balanced by
+outcome: errors weigh more in it than among all test images. See :mod:`leuk.explain.faithfulness`,
 :mod:`leuk.explain.randomisation` and :mod:`leuk.explain.regions`.
 """
 
@@ -47,29 +47,30 @@ from leuk.explain.regions import BAND, region_shares, regions_of
 from leuk.explain.subject_means import SubjectMeans
 
 HIDES: tuple[Hide, ...] = ("black", "blur")
-"""How pixels are hidden along the curves; squares are removed the first way."""
+"""Ways to hide pixels along the curves; square removals use the first."""
 
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """How much is spent on checking.
+    """Extent of the checks, and thereby their cost.
 
-    A method costs ``4 * steps`` model calls a cell, ``randomised_cells * stages`` explanations and
-    ``sensitivity_cells * (sensitivity_samples + 1)`` more; all of them together ``removals + 1``
-    model calls a cell.
+    Each method costs ``4 * steps`` forward passes per image, ``randomised_cells * stages``
+    explanations and ``sensitivity_cells * (sensitivity_samples + 1)`` more. All methods share
+    ``removals + 1`` forward passes per image.
 
     Attributes:
         steps: of the deletion and insertion curves.
-        removals: squares removed from each cell for the infidelity.
+        removals: squares removed from each image for the infidelity.
         band: width of the border, as a share of the cell's diameter.
-        sensitivity_cells: the first cells are explained again with noise; 0 for none.
-        sensitivity_samples: how often.
-        sensitivity_radius: of the noise, pixels being in [0, 1].
-        randomised_cells: the first cells are explained again by random copies; 0 for none.
-        stages: of the cascade.
-        draws: resamples of the subjects for the intervals.
-        batch_size: images a pass.
-        seed: of everything that is drawn.
+        sensitivity_cells: number of images explained again with pixel noise; 0 skips the test.
+        sensitivity_samples: noisy copies per image.
+        sensitivity_radius: amplitude of the noise on pixels in [0, 1].
+        randomised_cells: number of images explained again by random copies of the classifier; 0
+            skips the test.
+        stages: of the randomization cascade.
+        draws: bootstrap resamples of the patients.
+        batch_size: images per forward pass.
+        seed: of all random draws.
     """
 
     steps: Count = 16
@@ -95,47 +96,47 @@ def check(
     predicted: Tensor,
     settings: CheckSettings = CheckSettings(),
 ) -> Checked:
-    """Check methods and controls; see :class:`CheckSettings` for what it costs.
+    """Check methods and controls; see :class:`CheckSettings` for the cost.
 
     Args:
-        classifier: fitted; its device is used, it stays as it is.
+        classifier: trained; its device is used, it does not change.
         explainers: the methods by name.
-        attributions: by the same names, of leukemia.
+        attributions: maps for leukemia, by the same names.
         images: ``(B, 3, R, R)`` in [0, 1].
-        background: ``(K, 3, R, R)`` training cells in [0, 1].
-        subjects: ``(B,)`` the person behind each cell.
-        predicted: ``int64 (B,)``, the class each was called; maps are turned toward it.
-        settings: how much is spent.
+        background: ``(K, 3, R, R)`` training images in [0, 1].
+        subjects: ``(B,)``, the patient of each image.
+        predicted: ``int64 (B,)``, the predicted class, which is the target of all measures.
+        settings: extent of the checks.
 
     Raises:
-        ValueError: no cells, columns of other lengths, or a method named as a control is.
+        ValueError: no images, arguments of different lengths, or a method with a control's name.
     """
     controls = all_controls(settings.seed)
     lengths = {name: len(it.maps) for name, it in attributions.items()}
     lengths |= {"subjects": len(subjects), "predicted": len(predicted)}
     if not len(images) or any(length != len(images) for length in lengths.values()):
-        raise ValueError(f"{len(images)} images to check, and of the rest {lengths}")
+        raise ValueError(f"{len(images)} images to check, but lengths {lengths}")
     if set(attributions) != set(explainers) or set(explainers) & set(controls):
         raise ValueError(
             f"methods {sorted(explainers)} with attributions of {sorted(attributions)}: each needs "
             f"its own, and a name that is not among {sorted(controls)}"
         )
-    cells = _Cells(classifier, images, background, predicted, settings)
-    asked = {**explainers, **controls}
-    found = {**attributions, **{name: cells.attributed(it) for name, it in controls.items()}}
-    cascaded = cells.cascaded(asked, found)
+    batch = _Batch(classifier, images, background, predicted, settings)
+    methods = {**explainers, **controls}
+    found = {**attributions, **{name: batch.attributed(it) for name, it in controls.items()}}
+    cascaded = batch.cascaded(methods, found)
     measured = {
-        name: cells.measured(it, found[name], name in controls, cascaded.get(name))
-        for name, it in asked.items()
+        name: batch.measured(it, found[name], name in controls, cascaded.get(name))
+        for name, it in methods.items()
     }
     measured = {name: _compared(it, measured["random"]) for name, it in measured.items()}
-    usable = {name: cells.usable_maps(found[name]) for name in asked}
+    usable = {name: batch.usable_maps(found[name]) for name in methods}
     means = SubjectMeans(subjects, settings.draws, settings.seed)
-    return tabulated(measured, agreement(usable, cells.mask), int(cells.empty.sum()), means)
+    return tabulated(measured, agreement(usable, batch.mask), int(batch.empty.sum()), means)
 
 
-class _Cells:
-    """The cells, and what is the same for every method."""
+class _Batch:
+    """The images to check, with the masks, hidden versions and removals that all methods share."""
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class _Cells:
         return ~(found.degenerate | self.empty)
 
     def usable_maps(self, found: Attribution) -> Tensor:
-        """Toward the predicted class; NaN where degenerate."""
+        """Maps for the predicted class; NaN if degenerate."""
         return found.toward(self.target).where(self.usable(found)[:, None, None], torch.nan)
 
     def measured(
@@ -201,7 +202,10 @@ class _Cells:
     def cascaded(
         self, explainers: Mapping[str, Explainer], found: Mapping[str, Attribution]
     ) -> dict[str, Cascade]:
-        """Of the first cells, the others NaN; none where there are to be none."""
+        """Randomize the weights and compare maps of the first images; NaN for the others.
+
+        Empty if ``settings.randomised_cells`` is 0.
+        """
         count = min(self.settings.randomised_cells, len(self.images))
         if not count:
             return {}
@@ -244,7 +248,7 @@ class _Cells:
         )
 
     def _sensitivity(self, explainer: Explainer) -> Floats:
-        """Of the first cells, the others NaN."""
+        """Sensitivity of the first images; NaN for the others."""
         count = min(self.settings.sensitivity_cells, len(self.images))
         found = sensitivity(
             explainer,
@@ -260,13 +264,13 @@ class _Cells:
         return self._all(found)
 
     def _all(self, first: Floats) -> Floats:
-        """``(..., n)`` of the first cells as ``(..., B)``."""
+        """Pad ``(..., n)`` values of the first images with NaN to ``(..., B)``."""
         missing = len(self.images) - first.shape[-1]
         return np.pad(first, [*[(0, 0)] * (first.ndim - 1), (0, missing)], constant_values=np.nan)
 
 
 def _compared(it: Measured, random: Measured) -> Measured:
-    """With how far it is above the random control."""
+    """Add the differences from the random control."""
     gains = {
         f"{name}_over_random": it.numbers[name] - random.numbers[name]
         for name in (f"insertion_minus_deletion_{how}" for how in HIDES)

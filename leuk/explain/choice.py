@@ -1,4 +1,4 @@
-"""Which cells are explained, which stand behind them, and which methods a classifier allows."""
+"""Choice of the images to explain, the background images, and the applicable methods."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,33 +13,33 @@ from leuk.explain.gradcam import GradCAM
 
 
 def choose_cells(cells: pd.DataFrame, count: int) -> list[int]:
-    """Choose positions in a table of test cells, the same for the same table.
+    """Choose positions in a table of test images, deterministically.
 
-    The four outcomes (label right or wrong) take turns, and within an outcome the subjects do, so
-    that neither a frequent outcome nor a large subject fills the choice. The first of a larger
-    choice are the smaller one.
+    The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
+    the subjects take turns, so that neither a frequent outcome nor a large subject dominates. A
+    smaller choice is the start of a larger one.
 
     Args:
-        cells: with ``label``, ``decided`` and ``subject``.
-        count: how many; fewer where there are fewer cells.
+        cells: images with ``label``, ``decided`` (the predicted label) and ``subject``.
+        count: number to choose; all if the table has fewer.
     """
-    groups = [
+    outcomes = [
         _by_turns(group)
         for _, group in cells.reset_index(drop=True).groupby(["label", "decided"], sort=True)
     ]
     chosen: list[int] = []
-    for turn in range(max(map(len, groups), default=0)):
-        chosen += [group[turn] for group in groups if turn < len(group)]
+    for turn in range(max(map(len, outcomes), default=0)):
+        chosen += [outcome[turn] for outcome in outcomes if turn < len(outcome)]
     return chosen[:count]
 
 
 def choose_background(train: pd.DataFrame, count: int, seed: int) -> list[int]:
-    """Choose training cells of both classes, as many of each where there are as many.
+    """Choose training images, the same number from both classes as far as possible.
 
     Args:
-        train: real training cells with ``label`` and ``subject``; the index is the row of the bank.
-        count: how many; fewer where there are fewer cells.
-        seed: the same seed chooses the same cells.
+        train: real training images with ``label`` and ``subject``, indexed by row of the bank.
+        count: number to choose; all if the table has fewer.
+        seed: of the random choice.
 
     Returns:
         Rows of the bank, ascending.
@@ -55,15 +55,18 @@ def choose_background(train: pd.DataFrame, count: int, seed: int) -> list[int]:
 def possible_explainers(
     explainers: Mapping[str, Explainer], classifier: Classifier
 ) -> tuple[dict[str, Explainer], dict[str, str]]:
-    """Methods that this classifier can be explained with, and why the others are left out.
+    """Separate the methods that support this classifier from those to omit.
 
     Args:
         explainers: by name.
-        classifier: fitted or not.
+        classifier: trained or not.
+
+    Returns:
+        The applicable methods, and the reason for each omitted one, by name.
 
     Raises:
-        ConfigError: a method needs patches that the classifier has not, and was not asked for
-            ``when_possible``; or a layer that there is not.
+        ConfigError: a method without ``when_possible`` needs patches and the classifier has none;
+            or Grad-CAM's layer does not exist.
     """
     kept: dict[str, Explainer] = {}
     left_out: dict[str, str] = {}
@@ -80,10 +83,10 @@ def possible_explainers(
 
 
 def _by_turns(group: pd.DataFrame) -> list[int]:
-    """Index values of a group with its subjects taking turns."""
+    """Index values of a group in an order in which its subjects take turns."""
     turns: dict[str, int] = defaultdict(int)
     order: list[tuple[int, int]] = []
-    for place, subject in enumerate(group["subject"]):
-        order.append((turns[subject], place))
+    for position, subject in enumerate(group["subject"]):
+        order.append((turns[subject], position))
         turns[subject] += 1
-    return [int(group.index[place]) for _, place in sorted(order)]
+    return [int(group.index[position]) for _, position in sorted(order)]

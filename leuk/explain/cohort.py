@@ -1,7 +1,7 @@
-"""The cells that are explained together, and what the classifier said of each.
+"""The images that are explained together, with their labels and predicted scores.
 
-Made from a data module and its predictions, or from image files; read by everything that explains,
-checks and draws.
+Built from a data module and its predictions, or from image files; used by the explainers, the
+checks and the figures.
 """
 
 from collections.abc import Sequence
@@ -18,37 +18,37 @@ from leuk.data.labels import UNLABELLED, Label
 from leuk.explain.choice import choose_background, choose_cells
 
 OUTCOMES = ("true positive", "false negative", "true negative", "false positive")
-"""Positive is leukemic; decided at :data:`DECIDED`."""
+"""Outcomes of a prediction at :data:`DECIDED`; leukemic is positive."""
 
 DECIDED = 0.5
-"""The score from which a cell is called leukemic."""
+"""Lowest score that is predicted as leukemic."""
 
 UNKNOWN = "unknown"
-"""The outcome of a cell without a label."""
+"""Outcome of an image without a label."""
 
 MEANING = {
-    "true positive": "leukemic, called leukemic",
-    "false negative": "leukemic, called healthy",
-    "true negative": "healthy, called healthy",
-    "false positive": "healthy, called leukemic",
+    "true positive": "leukemic, predicted leukemic",
+    "false negative": "leukemic, predicted healthy",
+    "true negative": "healthy, predicted healthy",
+    "false positive": "healthy, predicted leukemic",
     UNKNOWN: "no label",
 }
-"""Each outcome in words."""
+"""Captions of the outcomes."""
 
 _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """Cells that are explained.
+    """Images to explain.
 
     Attributes:
-        cells: one line each, in the order of the images: ``row`` (of the bank, or the number of the
-            file), ``subject``, ``group`` (the person; both empty where unknown), ``file``,
-            ``label``, ``score``, ``outcome`` (:data:`OUTCOMES` or :data:`UNKNOWN`) and ``shown``,
-            whether it has a picture of its own; these come first.
+        cells: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
+            the file), ``subject``, ``group`` (the patient; both empty if unknown), ``file``,
+            ``label``, ``score`` (probability of leukemia), ``outcome`` (:data:`OUTCOMES` or
+            :data:`UNKNOWN`) and ``shown`` (has a figure of its own; shown images come first).
         images: ``float32 (N, 3, R, R)`` in [0, 1], on the CPU.
-        background: ``float32 (K, 3, R, R)``, training cells of both classes, on the CPU.
+        background: ``float32 (K, 3, R, R)`` in [0, 1], training images of both classes, on the CPU.
     """
 
     cells: pd.DataFrame
@@ -57,31 +57,31 @@ class Cohort:
 
     @property
     def rows(self) -> Tensor:
-        """``int64 (N,)``."""
+        """Rows of the images in the bank, ``int64 (N,)``."""
         return torch.tensor(self.cells["row"].to_numpy(np.int64))
 
     @property
     def shown(self) -> list[int]:
-        """Positions with pictures, by outcome as :data:`OUTCOMES` has them, then position."""
+        """Positions of images with a figure, in the order of :data:`OUTCOMES`, then by position."""
         order = [*OUTCOMES, UNKNOWN]
         outcomes = self.cells["outcome"].tolist()
         positions = np.flatnonzero(self.cells["shown"].to_numpy()).tolist()
         return sorted(positions, key=lambda position: (order.index(outcomes[position]), position))
 
     def of(self, outcome: str) -> list[int]:
-        """Positions with this outcome."""
+        """Positions of the images with this outcome."""
         return [int(i) for i in np.flatnonzero((self.cells["outcome"] == outcome).to_numpy())]
 
     @property
     def outcomes(self) -> list[str]:
-        """Which there can be: all of :data:`OUTCOMES`, or :data:`UNKNOWN` alone."""
+        """Possible outcomes: all of :data:`OUTCOMES`, or only :data:`UNKNOWN` without labels."""
         unknown = (self.cells["outcome"] == UNKNOWN).all()
         return [UNKNOWN] if unknown else list(OUTCOMES)
 
     @property
     def missing(self) -> list[str]:
-        """Outcomes that no judged cell has; of fewer cells than outcomes nothing can be told."""
-        # Outcomes take turns, so that each that there is has one of the first cells.
+        """Outcomes that no predicted image has; empty if the cohort is too small to decide."""
+        # The choice takes outcomes in turn, so each that occurs is among the first images.
         if len(self.cells) < len(self.outcomes):
             return []
         return [outcome for outcome in self.outcomes if not self.of(outcome)]
@@ -90,14 +90,14 @@ class Cohort:
 def judged_cohort(
     data: CNMCDataModule, predictions: Predictions, shown: int, count: int, background: int
 ) -> Cohort:
-    """Test cells stratified by subject and outcome, with training cells behind them.
+    """Sample test images, stratified by outcome and subject, with training images as background.
 
     Args:
-        data: whose cells were judged.
-        predictions: of the test part.
-        shown: how many get pictures.
-        count: how many are explained at all, the shown ones first.
-        background: how many training cells; their choice follows the data's seed.
+        data: data module with the predicted images.
+        predictions: of the test stage.
+        shown: number of images with a figure.
+        count: number of images to explain, shown images included.
+        background: number of training images, chosen with the seed of ``data``.
     """
     cells = data.dataset.cells.iloc[predictions.rows.numpy()].reset_index(drop=True)
     scores, labels = predictions.scores.numpy(), predictions.labels.numpy()
@@ -118,25 +118,25 @@ def judged_cohort(
     chosen = table.iloc[choose_cells(decided, count)].reset_index(drop=True)
     chosen["shown"] = np.arange(len(chosen)) < shown
     rows = torch.tensor(chosen["row"].to_numpy(np.int64))
-    behind = choose_background(data.part("train"), background, data.seed)
+    compared = choose_background(data.part("train"), background, data.seed)
     return Cohort(
         chosen,
         data.bank.gather(rows, _CPU)["images"],
-        data.bank.gather(torch.tensor(behind), _CPU)["images"],
+        data.bank.gather(torch.tensor(compared), _CPU)["images"],
     )
 
 
 def unlabelled_cohort(
     files: Sequence[str], images: Tensor, scores: Sequence[float], background: Tensor, shown: int
 ) -> Cohort:
-    """Cells of which nothing is known but how they look.
+    """Cohort of images without label, subject or patient.
 
     Args:
-        files: names of the images.
+        files: names of the N images.
         images: ``(N, 3, R, R)`` in [0, 1], on the CPU.
-        scores: what the classifier said of each.
-        background: ``(K, 3, R, R)`` training cells, on the CPU.
-        shown: how many get pictures; the first.
+        scores: predicted probability of leukemia of each image.
+        background: ``(K, 3, R, R)`` training images in [0, 1], on the CPU.
+        shown: number of images with a figure, from the start.
     """
     table = pd.DataFrame(
         {
@@ -154,7 +154,7 @@ def unlabelled_cohort(
 
 
 def outcome_of(label: int, score: float) -> str:
-    """One of :data:`OUTCOMES`, decided at :data:`DECIDED`."""
+    """Return the outcome, one of :data:`OUTCOMES`, of a score at :data:`DECIDED`."""
     sick, called = label == Label.ALL, score >= DECIDED
     if sick:
         return "true positive" if called else "false negative"

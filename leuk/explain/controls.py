@@ -1,7 +1,7 @@
-"""Maps that ignore the classifier: what an explanation has to beat in every table of checks.
+"""Control maps that ignore the classifier: the baseline that an explanation has to beat.
 
-A number of a method means something next to theirs alone. They keep the contract of explainers, so
-that every check treats them as it treats a method.
+A measure of a method is meaningful only in comparison with the controls. Controls implement the
+explainer interface, so that every check treats them like a method.
 """
 
 import zlib
@@ -20,7 +20,7 @@ from leuk.explain.perturb import cell_mask
 
 
 class Control(Explainer):
-    """A map of the image alone, of no class: never below 0, the same whatever the weights."""
+    """Unsigned map that depends only on the image, not on the classifier or the target."""
 
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         maps = torch.stack([self._map(image) for image in images.cpu()])
@@ -28,18 +28,17 @@ class Control(Explainer):
 
     @abstractmethod
     def _map(self, image: Tensor) -> Tensor:
-        """``float32 (R, R)`` of ``(3, R, R)``, on the CPU."""
+        """Compute the map ``float32 (R, R)`` of an image ``(3, R, R)``, on the CPU."""
 
 
 class RandomControl(Control):
-    """Uniform noise, drawn anew for each silhouette.
+    """Uniform noise, drawn anew for each cell mask.
 
-    The same cell has the same map wherever it stands in a batch, and keeps it when noise is added
-    to its pixels.
+    The map of an image depends neither on its position in a batch nor on noise within the mask.
 
     Args:
-        blobs: places a side that are drawn, with what is between them interpolated: as coarse as
-            superpixels are; 0 draws every pixel.
+        blobs: grid points per side of the noise, interpolated between, so that the default is as
+            coarse as superpixels; 0 draws every pixel.
         seed: of the noise.
     """
 
@@ -48,8 +47,8 @@ class RandomControl(Control):
         self.blobs, self.seed = blobs, seed
 
     def _map(self, image: Tensor) -> Tensor:
-        silhouette = cell_mask(image[None])[0].numpy().tobytes()
-        generator = torch.Generator().manual_seed(zlib.crc32(silhouette, self.seed))
+        mask = cell_mask(image[None])[0].numpy().tobytes()
+        generator = torch.Generator().manual_seed(zlib.crc32(mask, self.seed))
         side = image.shape[-1]
         drawn = self.blobs or side
         noise = torch.rand((1, 1, drawn, drawn), generator=generator)
@@ -57,10 +56,10 @@ class RandomControl(Control):
 
 
 class CentreControl(Control):
-    """A Gaussian about the middle of the image, where cells are.
+    """Gaussian around the center of the image, where C-NMC has its cells.
 
     Args:
-        width: its standard deviation, as a share of the image's side.
+        width: standard deviation, as a share of the image's side.
     """
 
     name = "centre"
@@ -70,13 +69,13 @@ class CentreControl(Control):
 
     def _map(self, image: Tensor) -> Tensor:
         side = image.shape[-1]
-        away = (torch.arange(side) - (side - 1) / 2) / (self.width * side)
-        bell = torch.exp(-(away**2) / 2)
+        offset = (torch.arange(side) - (side - 1) / 2) / (self.width * side)
+        bell = torch.exp(-(offset**2) / 2)
         return bell[:, None] * bell
 
 
 class EdgesControl(Control):
-    """Sobel magnitude of the brightness: what an edge detector would call important."""
+    """Sobel magnitude of the brightness."""
 
     name = "edges"
 
@@ -86,7 +85,7 @@ class EdgesControl(Control):
 
 
 def all_controls(seed: int) -> dict[str, Explainer]:
-    """Every control by name: ``random``, ``random_pixels``, ``centre`` and ``edges``.
+    """Build the controls ``random``, ``random_pixels``, ``centre`` and ``edges``, by name.
 
     Args:
         seed: of the noise.

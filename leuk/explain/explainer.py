@@ -1,7 +1,7 @@
-"""The contract of every explanation method: one verb, one result.
+"""Interface of all explanation methods: one verb, ``attribute``, and one result.
 
-What is explained is the log-odds of leukemia, the difference of a classifier's two logits: the
-decision depends on nothing else. The log-odds of the other class are its negative.
+Methods explain the log-odds of leukemia, the difference of the classifier's two logits, because the
+decision depends on nothing else. The log-odds of the healthy class are their negative.
 """
 
 import time
@@ -19,27 +19,27 @@ from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError
 
 Unit = Literal["pixel", "superpixel", "patch"]
-"""What one independent value of a map stands for."""
+"""Element of the image that has a value of its own in a map."""
 
 Target = int | Tensor
-"""A :class:`leuk.data.labels.Label`, or one for each image, ``int64 (B,)``."""
+"""A :class:`leuk.data.labels.Label` for all images, or a label per image, ``int64 (B,)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Where a decision came from.
+    """Contribution of each image region to the decisions on a batch.
 
     Attributes:
-        maps: ``float32 (B, R, R)`` on the CPU; positive speaks for the target class. The value of a
-            superpixel or patch is spread evenly over its pixels, so that a map's sum over any part
-            of the image is that part's value.
-        unit: what one independent value of a map stands for.
-        seconds: how long the whole batch took.
-        checks: what the method says of itself, by name: ``float32 (B,)`` on the CPU.
-        segments: ``int64 (B, R, R)`` on the CPU: which superpixel or patch a pixel is part of, -1
-            where of none; None where the unit is a pixel.
-        signed: whether the method tells evidence for a class from evidence against it; where not,
-            a map says how much a place counted, whatever the target.
+        maps: ``float32 (B, R, R)`` on the CPU; positive values are evidence for the target class.
+            The value of a superpixel or patch is spread evenly over its pixels, so that the sum
+            over a superpixel or patch is its value.
+        unit: element of the image that has a value of its own.
+        seconds: time for the whole batch.
+        checks: the method's own quality measures by name, each ``float32 (B,)`` on the CPU.
+        segments: ``int64 (B, R, R)`` on the CPU, the superpixel or patch of each pixel, -1 outside
+            all of them; None if the unit is a pixel.
+        signed: whether the method distinguishes evidence for a class from evidence against it; if
+            not, a map shows the importance of each region, whatever the target.
     """
 
     maps: Tensor
@@ -50,24 +50,24 @@ class Attribution:
     signed: bool = True
 
     def toward(self, target: Target) -> Tensor:
-        """Maps of evidence for ``target``, ``float32 (B, R, R)``, where these are for leukemia."""
+        """Maps of evidence for ``target``, ``float32 (B, R, R)``, from maps for leukemia."""
         if not self.signed:
             return self.maps
         return self.maps * signs(target, len(self.maps))[:, None, None]
 
     @property
     def degenerate(self) -> Tensor:
-        """``bool (B,)``: maps that are constant (all zero among them) or hold NaN or infinity."""
+        """Mask ``bool (B,)`` of maps that are constant (such as all zero) or not finite."""
         flat = self.maps.flatten(1)
         return ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))
 
 
 class Explainer(ABC):
-    """A way to attribute a classifier's decision to parts of the image.
+    """Method that attributes a classifier's decision to regions of the image.
 
     Attributes:
-        name: as files and tables call it.
-        needs_patches: whether it explains by patches, which not every classifier has.
+        name: identifier in configs, file names and tables.
+        needs_patches: whether the method requires a classifier with patch tokens.
     """
 
     name: str
@@ -78,18 +78,18 @@ class Explainer(ABC):
     ) -> Attribution:
         """Explain the log-odds of ``target`` against the other class.
 
-        The classifier is asked about the images as they are, not about turned views of them.
+        The classifier sees each image once, without test-time augmentation.
 
         Args:
-            classifier: fitted; its device is used, its weights are left as they are.
+            classifier: trained; its device is used, its weights do not change.
             images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-            target: what the evidence is for.
-            background: ``(K, 3, R, R)`` training cells in [0, 1], on the same device: what a method
-                may compare with.
+            target: class whose evidence is positive in the maps.
+            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; reference
+                for methods that need one.
 
         Raises:
-            ConfigError: the method needs patches that the classifier has not.
-            DataError: images of another size than the classifier was fitted on.
+            ConfigError: the method needs patches and the classifier has none.
+            DataError: the image size differs from that of the training images.
         """
         self._check(classifier, images, background)
         started = time.perf_counter()
@@ -99,14 +99,14 @@ class Explainer(ABC):
 
     @abstractmethod
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        """Explain the log-odds of leukemia; the classifier is in evaluation mode."""
+        """Attribute the log-odds of leukemia; the classifier is already in evaluation mode."""
 
     def _check(self, classifier: Classifier, images: Tensor, background: Tensor) -> None:
         side = classifier.hparams.get("resolution", images.shape[-1])
-        for what, seen in (("images", images), ("background", background)):
-            if seen.ndim != 4 or tuple(seen.shape[1:]) != (3, side, side):
+        for name, batch in (("images", images), ("background", background)):
+            if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, side, side):
                 raise DataError(
-                    f"{what} of {tuple(seen.shape)}: this classifier was fitted on images of "
+                    f"{name} of {tuple(batch.shape)}: this classifier was trained on images of "
                     f"{side} x {side} px; set data.resolution={side}"
                 )
         if self.needs_patches and not classifier.has_patches:
@@ -115,7 +115,7 @@ class Explainer(ABC):
 
 @contextmanager
 def as_judged(classifier: Classifier) -> Iterator[None]:
-    """The classifier in evaluation mode with gradients possible; as it was before, afterwards."""
+    """Put the classifier into evaluation mode with gradients enabled; restore it afterwards."""
     training = classifier.training
     frozen = [not parameter.requires_grad for parameter in classifier.parameters()]
     classifier.eval().requires_grad_(False)
@@ -129,7 +129,7 @@ def as_judged(classifier: Classifier) -> Iterator[None]:
 
 
 def signs(target: Target, count: int) -> Tensor:
-    """1 where the target is leukemia and -1 where it is not, ``float32 (count,)`` on the CPU."""
+    """Return 1 for each leukemia target and -1 for each other, ``float32 (count,)`` on the CPU."""
     labels = torch.as_tensor(target).cpu().expand(count)
     return (labels == Label.ALL).float() * 2 - 1
 

@@ -1,4 +1,4 @@
-"""Every picture of a cohort: where each goes, and which there is something to draw of."""
+"""All figures of a cohort, written to the folder of the explanations."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,17 +19,17 @@ def draw_all(
     cohort: Cohort,
     found: Mapping[str, Attribution],
 ) -> list[str]:
-    """Draw what was found.
+    """Draw every figure that these methods allow.
 
     Args:
-        folder: of the explanations.
-        title: of the model, over every picture.
-        classifier: fitted; Grad-CAM asks it about its layers.
-        cohort: the cells.
-        found: maps of all of them, by method.
+        folder: output folder of the explanations.
+        title: of the model, over every figure.
+        classifier: trained; figure 9 computes Grad-CAM at its layers.
+        cohort: the images.
+        found: maps of all images, by method.
 
     Returns:
-        The pictures, relative to ``folder``, but for each method's own.
+        Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.
     """
     if not found:
         return []
@@ -37,7 +37,7 @@ def draw_all(
         _one_method(folder / f"{name}.png", name, cohort, maps, title)
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     pictures = save_panels(folder, cohort, drawn, title)
-    words = f"{title}\naverage maps per outcome of {sampled(cohort)}"
+    words = f"{title}\nmean map per outcome; {sampled(cohort)}"
     save_cohort(folder / "cohort.png", cohort, found, words)
     return [*pictures, "cohort.png", *_of_the_thesis(folder, title, classifier, cohort, found)]
 
@@ -48,7 +48,7 @@ def _one_method(path: Path, name: str, cohort: Cohort, maps: Attribution, title:
     checks = {check: values[shown] for check, values in maps.checks.items()}
     own = replace(maps, maps=maps.maps[shown], segments=parts, checks=checks)
     drawn = drawn_of(name, own)
-    words = f"{title}\n{drawn.title}; over each cell its subject and the score of leukemia"
+    words = f"{title}\n{drawn.title}; above each image its subject and predicted score of leukemia"
     save_overlays(path, cohort.images[shown], drawn, captions(cohort, shown), words)
 
 
@@ -59,7 +59,7 @@ def _of_the_thesis(
     cohort: Cohort,
     found: Mapping[str, Attribution],
 ) -> list[str]:
-    """The thesis's figures that these methods allow."""
+    """Draw figures 9 to 11 of the thesis, as far as these methods allow."""
     written = []
     shap, lime = (
         {name: maps for name, maps in found.items() if name.startswith(method)}
@@ -70,10 +70,10 @@ def _of_the_thesis(
         save_figure_9(folder / written[-1], classifier, cohort, title)
     if shap:
         written.append("figure_10.png")
-        words = f"{title}\nSHAP values, but for the outermost 0.1 %, of {sampled(cohort)}"
+        words = f"{title}\nSHAP values without the most extreme 0.1 %; {sampled(cohort)}"
         save_figure_10(folder / written[-1], cohort, shap, words)
     if lime:
         written.append("figure_11.png")
-        words = f"{title}\nLIME: parts of the image, and their weights"
+        words = f"{title}\nLIME: superpixels or patches, and their weights"
         save_figure_11(folder / written[-1], cohort, lime, words)
     return written

@@ -12,15 +12,14 @@ from leuk.explain.explainer import Attribution, Explainer, as_judged, log_odds
 
 
 class GradCAM(Explainer):
-    """Activations of a layer, weighed by the mean gradient of the log-odds.
+    """Activations of a layer, weighted by the mean gradient of the log-odds.
 
-    The map keeps its sign (the ReLU of the paper is left to who draws it), so that evidence
-    against the target shows too.
+    Maps keep their sign, without the ReLU of the paper, to show evidence against the target too.
 
     Args:
-        layer: name of a module that gives ``(B, C, h, w)``, as ``named_modules`` lists them; the
-            classifier's own CAM layer where it is None.
-        batch_size: images a pass.
+        layer: name in ``named_modules()`` of a module with output ``(B, C, h, w)``; None for the
+            classifier's own CAM layer.
+        batch_size: images per pass.
     """
 
     name = "gradcam"
@@ -37,10 +36,14 @@ class GradCAM(Explainer):
     def of_classes(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Maps of each class's own logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
 
-        Of a classifier with one output the two are each other's negative.
+        For a classifier with a single output, each map is the negative of the other.
+
+        Args:
+            classifier: trained; its device is used.
+            images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
 
         Raises:
-            ConfigError: see :meth:`layers_of`.
+            ConfigError: see :meth:`layer_of`.
         """
         layer = self.layer_of(classifier)
         method = LayerGradCam(classifier, layer)
@@ -50,16 +53,16 @@ class GradCAM(Explainer):
             )
 
     def layer_of(self, classifier: Classifier) -> nn.Module:
-        """The module that is looked at.
+        """Module whose activations are used.
 
         Raises:
-            ConfigError: there is none of that name; those that can be looked at are listed.
+            ConfigError: no module has this name; the message lists the suitable ones.
         """
         if self.layer is None:
             return classifier.cam_layer
         modules: dict[str, nn.Module] = dict(classifier.named_modules())
         if not self.layer or self.layer not in modules:
-            raise ConfigError(self._wrong_layer(classifier, "there is no such layer"))
+            raise ConfigError(self._wrong_layer(classifier, "no such layer"))
         return modules[self.layer]
 
     def _maps(
@@ -75,20 +78,20 @@ class GradCAM(Explainer):
             for part in images.split(self.batch_size):
                 coarse = method.attribute(part, target=target)
                 if not isinstance(coarse, Tensor) or coarse.ndim != 4 or coarse.shape[1] != 1:
-                    why = "its activations are no (B, C, h, w) map"
-                    raise ConfigError(self._wrong_layer(classifier, why))
+                    problem = "its activations have no shape (B, C, h, w)"
+                    raise ConfigError(self._wrong_layer(classifier, problem))
                 fine = LayerAttribution.interpolate(coarse, tuple(images.shape[2:]), "bilinear")
                 assert isinstance(fine, Tensor)
                 maps.append(fine[:, 0].detach().float().cpu())
         return torch.cat(maps)
 
-    def _wrong_layer(self, classifier: Classifier, why: str) -> str:
-        there = ", ".join(layers_of(classifier))
-        return f"explain.gradcam.layer={self.layer}: {why}; choose from {there}"
+    def _wrong_layer(self, classifier: Classifier, problem: str) -> str:
+        known = ", ".join(layers_of(classifier))
+        return f"explain.gradcam.layer={self.layer}: {problem}; choose from {known}"
 
 
 def layers_of(classifier: Classifier) -> list[str]:
-    """Names of the layers that Grad-CAM can look at: convolutions, what is between, CAM layers."""
+    """Names of the layers that Grad-CAM can use: convolution, normalization, pooling, CAM layer."""
     spatial = (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d)
     return [
         name

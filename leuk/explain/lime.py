@@ -1,14 +1,14 @@
-"""LIME (Ribeiro et al. 2016), by the lime library: by superpixels of the cell and by patches.
+"""LIME (Ribeiro et al. 2016), by the lime library, on superpixels of the cell and on patches.
 
-lime draws which parts are there, weighs these draws by how near they are to the whole cell, and
-fits a ridge regression to what the classifier says of them; a part's weight is its coefficient.
-Only the question is ours: the images are put together where the classifier is, many a pass
-(:mod:`leuk.explain.perturb`), instead of ten at a time in a loop.
+lime draws which segments (superpixels or patches) are present, weights the draws by their
+similarity to the whole image, and fits a ridge regression to the classifier's output; the weight of
+a segment is its coefficient. Only the predictions are ours: perturbed images are assembled on the
+classifier's device in large batches (:mod:`leuk.explain.perturb`), not ten at a time in a loop.
 
-What is fitted is the log-odds. Of a probability all weights become zero once a classifier is sure:
-in float32 the softmax of log-odds above 17 is 1.0 whichever parts are there. That, or images that
-do not differ (from 0 to 1 and then cast to whole numbers), makes what the thesis's notebooks show:
-every weight zero. lime's choice of features does not: it leaves out none of the largest weights.
+The regression fits log-odds. With probabilities, all weights vanish once a classifier is confident:
+in float32 the softmax of log-odds above 17 is 1.0 whichever segments are present. This, or
+perturbed images that do not differ (in [0, 1], then cast to integers), explains the zero weights in
+the thesis's notebooks. lime's feature selection does not: it keeps the largest weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,26 +40,26 @@ from leuk.explain.perturb import (
 from leuk.explain.superpixels import cell_superpixels
 
 Answer = Callable[[Tensor], Tensor]
-"""Log-odds of leukemia, ``float32 (S,)``, where parts are present as ``bool (S, K)`` says."""
+"""Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
 
-_PASS = 64 * 224**2
-"""Pixels a pass on a CPU, which is no faster with more."""
+_PIXELS_ON_CPU = 64 * 224**2
+"""Pixels per pass on a CPU; more are no faster."""
 
-_PASS_ELSEWHERE = 256 * 224**2
+_PIXELS_ON_GPU = 256 * 224**2
 
 Draws = Annotated[int, Field(ge=2)]
-"""How many samples a line can be fitted to: 2 or more."""
+"""Number of samples; a linear fit needs 2 or more."""
 
 
 @dataclass(frozen=True)
 class LocalFit:
-    """A linear model of what a classifier says near one cell.
+    """Linear model of a classifier's log-odds around an image.
 
     Attributes:
-        weights: ``float64 (K,)``: what a part adds to the log-odds by being there.
-        r2: share of the answers' variance that it explains, near answers counting more (lime's
-            score); of the samples it was fitted to, so that few samples flatter it. NaN where the
-            answers are all equal.
+        weights: ``float64 (K,)``, change of the log-odds by the presence of each segment.
+        r2: lime's score, the weighted share of explained variance. It is computed on the training
+            samples of the fit and therefore optimistic if they are few. NaN if all log-odds are
+            equal.
     """
 
     weights: npt.NDArray[np.float64]
@@ -67,14 +67,13 @@ class LocalFit:
 
 
 class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no types
-    """lime's image explainer, which asks about presence rather than about images.
+    """lime's image explainer on presence vectors instead of images.
 
-    All but the asking is inherited: the draws, the distances, the kernel and the fit. The image it
-    is given is a strip of one pixel a part.
+    The distances, the kernel and the fit are lime's. Its input is a strip with a pixel per segment.
 
     Args:
-        features: lime's ``num_features``, the weights kept; all of them where it is None, and then
-            nothing is spent on choosing.
+        features: lime's ``num_features``, the number of weights to keep; None keeps all and skips
+            lime's feature selection.
         seed: of the draws.
     """
 
@@ -84,7 +83,13 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
         self.features = features
 
     def fit(self, answer: Answer, parts: int, samples: int) -> LocalFit:
-        """Explain one cell of so many parts by so many answers."""
+        """Fit the linear model of an image.
+
+        Args:
+            answer: predicts log-odds from the presence of segments.
+            parts: number of segments.
+            samples: number of presence vectors to predict.
+        """
         strip = np.ones((1, parts, 3))
         found = self.explain_instance(
             strip,
@@ -110,19 +115,19 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
         num_samples: int,
         batch_size: int = 10,
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Presence ``(S, K)``, all there in the first row, and the answers ``(S, 1)``.
+        """Draw presence ``(S, K)``, with all segments in the first row, and predict ``(S, 1)``.
 
-        Answers are less the first one: the intercept takes what all share, and equal answers are
-        exactly 0, as are then their weights.
+        The first prediction is subtracted from all. The intercept absorbs it, and predictions that
+        do not vary become exactly 0, as do their weights.
         """
         presence = self.random_state.randint(0, 2, (num_samples, segments.size))
         presence[0] = 1
-        said = classifier_fn(torch.from_numpy(presence).bool()).double().cpu().numpy()
-        return presence, (said - said[0])[:, None]
+        predicted = classifier_fn(torch.from_numpy(presence).bool()).double().cpu().numpy()
+        return presence, (predicted - predicted[0])[:, None]
 
 
 class _Local(Explainer):
-    """Weights of parts in local linear models, and how far these can be trusted."""
+    """Weights of segments in local linear models, with their fit and stability."""
 
     def __init__(
         self,
@@ -136,55 +141,55 @@ class _Local(Explainer):
         self.batch_size, self.seed = batch_size, seed
 
     def passes(self, images: Tensor) -> int:
-        """How many images of such a size the classifier is asked about at once, on its device."""
-        pixels = _PASS if images.device.type == "cpu" else _PASS_ELSEWHERE
+        """Images per forward pass, from their size and device unless ``batch_size`` is set."""
+        pixels = _PIXELS_ON_CPU if images.device.type == "cpu" else _PIXELS_ON_GPU
         return self.batch_size or max(1, pixels // images.shape[-1] ** 2)
 
     def _weighed(
         self, answers: Sequence[Answer], counts: Sequence[int], segments: Tensor, unit: Unit
     ) -> Attribution:
-        """Weights of all images' parts as maps.
+        """Convert the weights of all images' segments to maps.
 
         Args:
-            answers: what the classifier says of each of B images.
-            counts: of each image's parts; an image without any has a map of zeros.
-            segments: ``int64 (B, R, R)``, the part of each pixel.
-            unit: what a part is.
+            answers: for each of B images, a function from presence to log-odds.
+            counts: number of segments of each image; without any the map is zero.
+            segments: ``int64 (B, R, R)``, the segment of each pixel.
+            unit: kind of segment.
         """
         values = torch.zeros(len(counts), max(counts), dtype=torch.float64)
         checks = {"r2": torch.full((len(counts),), torch.nan)}
         if self.repeats > 1:
             checks["stability"] = checks["r2"].clone()
-        for place, (answer, parts) in enumerate(zip(answers, counts, strict=True)):
+        for position, (answer, parts) in enumerate(zip(answers, counts, strict=True)):
             if not parts:
                 continue
             fits = [
                 PresenceLime(self.features, self.seed + turn).fit(answer, parts, self.samples)
                 for turn in range(self.repeats)
             ]
-            values[place, :parts] = torch.from_numpy(fits[0].weights)
-            checks["r2"][place] = fits[0].r2
+            values[position, :parts] = torch.from_numpy(fits[0].weights)
+            checks["r2"][position] = fits[0].r2
             if self.repeats > 1:
-                checks["stability"][place] = _agreement([fit.weights for fit in fits])
+                checks["stability"][position] = _agreement([fit.weights for fit in fits])
         return Attribution(spread(values, segments), unit, checks=checks, segments=segments)
 
 
 class LIME(_Local):
-    """Weights of the cell's superpixels, for every classifier.
+    """LIME on superpixels of the cell, for every classifier.
 
-    The map is the first seed's; ``checks["r2"]`` is its fit's, see :class:`LocalFit`, and
-    ``checks["stability"]`` the mean rank correlation of the weights between any two of the repeats,
-    -1 to 1. Both are NaN where there is no cell, or nothing that its parts change.
+    The map comes from the first repeat. ``checks["r2"]`` belongs to it, see :class:`LocalFit`;
+    ``checks["stability"]`` is the mean rank correlation of the weights between repeats, -1 to 1.
+    Both are NaN if the image has no cell, or if hiding superpixels changes nothing.
 
     Args:
-        samples: images asked for a cell in each repeat, so ``samples`` times ``repeats`` in all.
-        segments: about how many superpixels a cell, see
+        samples: perturbed images per image and repeat, so ``samples * repeats`` in total.
+        segments: approximate number of superpixels, see
             :func:`leuk.explain.superpixels.cell_superpixels`.
-        hide: how a hidden superpixel looks, see :func:`leuk.explain.perturb.hidden`.
-        features: how many weights lime keeps, the others being 0; all where it is None.
-        repeats: fits a cell, each with a seed of its own; with 1 there is no ``stability``.
-        batch_size: images a pass; what suits the device and their size where it is None.
-        seed: of the first repeat; it draws the same whatever else is explained.
+        hide: replacement of hidden superpixels, see :func:`leuk.explain.perturb.hidden`.
+        features: number of weights lime keeps, the others being 0; None keeps all.
+        repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
+        batch_size: images per pass; None chooses by device and image size.
+        seed: of the first repeat; an image's draws do not depend on other images.
     """
 
     name = "lime"
@@ -217,18 +222,18 @@ class LIME(_Local):
 
 
 class PatchLIME(_Local):
-    """Weights of patch embeddings, for classifiers that have them.
+    """LIME on patch embeddings, for classifiers that have them.
 
-    An absent patch is the mean of the training cells' embeddings at its place. What map and checks
-    are is as in :class:`LIME`.
+    An absent patch is replaced by the mean embedding of the training images at its position. For
+    map and checks see :class:`LIME`.
 
     Args:
-        samples: token sets asked for a cell in each repeat, ``samples`` times ``repeats`` in all.
-        features: how many weights lime keeps, the others being 0; all where it is None.
-        repeats: fits a cell, each with a seed of its own; with 1 there is no ``stability``.
-        batch_size: token sets a pass; what suits the device and the images where it is None.
-        seed: of the first repeat; it draws the same whatever else is explained.
-        when_possible: leave classifiers without patches out rather than refuse them.
+        samples: perturbed token sequences per image and repeat, ``samples * repeats`` in total.
+        features: number of weights lime keeps, the others being 0; None keeps all.
+        repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
+        batch_size: token sequences per pass; None chooses by device and image size.
+        seed: of the first repeat; an image's draws do not depend on other images.
+        when_possible: skip classifiers without patches instead of refusing them.
     """
 
     name = "lime_patches"
@@ -257,7 +262,7 @@ class PatchLIME(_Local):
 
 
 def _agreement(weights: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Mean rank correlation of any two; NaN where one of them has no ranks."""
+    """Mean rank correlation over all pairs; NaN if any weights are constant."""
     if any(one.min() == one.max() for one in weights):
         return float("nan")
     return float(np.mean([spearmanr(a, b).statistic for a, b in combinations(weights, 2)]))

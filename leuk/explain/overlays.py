@@ -1,7 +1,7 @@
-"""How attributions look: a cell under its signed map, and a canvas to lay them out on.
+"""Drawing of attributions: signed maps over images, and a canvas to lay them out on.
 
-A map is put on the cell as ink on a light print of it, so that zero leaves the print as it is and a
-colour means what the bar says.
+A map is drawn like ink on a light gray print of the image: zero leaves the print unchanged, and
+colors match the color bar.
 """
 
 import textwrap
@@ -22,10 +22,10 @@ from leuk.explain.explainer import Attribution
 from leuk.store.atomic import whole_file
 
 SIGNED, UNSIGNED = "PuOr_r", "Greens"
-"""Zero is white; orange and purple stay apart for colour-blind readers."""
+"""Color maps in which zero is white; color-blind readers distinguish orange from purple."""
 
 HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
-"""Of the classes, told apart by colour-blind readers too (Okabe & Ito 2008)."""
+"""Colors of the classes, distinct for color-blind readers too (Okabe & Ito 2008)."""
 
 _TITLES = {
     "gradcam": "Grad-CAM",
@@ -38,14 +38,14 @@ _TITLES = {
 }
 _MEASURES = {
     "gradcam": "activation x gradient of the log-odds of leukemia",
-    "rollout": "share of [CLS] that attention carries there",
-    "lime": "weight in a linear fit of the log-odds of leukemia",
-    "lime_patches": "weight in a linear fit of the log-odds of leukemia",
+    "rollout": "share of [CLS] by attention rollout",
+    "lime": "weight in a linear fit to the log-odds of leukemia",
+    "lime_patches": "weight in a linear fit to the log-odds of leukemia",
 }
 _CONTRIBUTION = "contribution to the log-odds of leukemia"
 
 _PRINT = 0.45
-"""How much darker the darkest part of a cell is than the paper."""
+"""Darkest gray of a print, 0 being white and 1 black."""
 
 _DPI = 110
 _FONT = 8
@@ -55,17 +55,17 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One method's maps as they are drawn, all on one scale.
+    """One method's maps, prepared for drawing on a common scale.
 
     Attributes:
-        title: the method's name for a reader.
-        label: what the colour bar measures.
-        values: ``float32 (B, R, R)``; of superpixels and patches the value of the whole part.
-        usable: ``bool (B,)``; a degenerate map is not drawn as if it meant something.
-        limit: the colour bar ends there, on both sides where the method is signed.
-        signed: whether values below zero speak against leukemia.
-        segments: ``int64 (B, R, R)``, -1 where of no part; None where the unit is a pixel.
-        notes: a few words on each map.
+        title: the method's display name.
+        label: quantity and unit of the color bar.
+        values: ``float32 (B, R, R)``; for superpixels and patches the value of the whole segment.
+        usable: ``bool (B,)``; False for degenerate maps, which are not drawn.
+        limit: end of the color bar, on both sides if the method is signed.
+        signed: whether negative values are evidence against leukemia.
+        segments: ``int64 (B, R, R)``, -1 outside all segments; None if the unit is a pixel.
+        notes: quality measures of each map, as text.
     """
 
     title: str
@@ -79,11 +79,11 @@ class Drawn:
 
     @property
     def colours(self) -> str:
-        """Name of the colour map."""
+        """Name of the color map."""
         return SIGNED if self.signed else UNSIGNED
 
     def over(self, position: int, cell: Pixels) -> Pixels:
-        """RGB ``(R, R, 3)`` of one map on its cell ``(R, R, 3)``."""
+        """Draw one map over its image ``(R, R, 3)``; returns RGB ``(R, R, 3)``."""
         if not self.usable[position]:
             return printed(cell)
         low = -self.limit if self.signed else 0.0
@@ -93,15 +93,15 @@ class Drawn:
 
 
 def drawn_of(name: str, attribution: Attribution) -> Drawn:
-    """Maps with the scale, the title and the label that a reader needs.
+    """Prepare maps for drawing, with scale, title and label.
 
-    The scale ends at the 99th percentile of what is drawn, so that a few pixels do not bleach the
-    others; superpixels and patches have the values of the whole part, which are what their methods
-    estimate.
+    The scale ends at the 99th percentile of the values, so that a few extreme pixels do not make
+    the others pale. Superpixels and patches show the value of the whole segment, the quantity that
+    their methods estimate.
 
     Args:
-        name: of the method.
-        attribution: its maps.
+        name: identifier of the method.
+        attribution: the maps.
     """
     values, segments = attribution.maps.numpy(), None
     unit = "pixel"
@@ -122,12 +122,12 @@ def drawn_of(name: str, attribution: Attribution) -> Drawn:
 
 
 def title_of(name: str) -> str:
-    """A method's name for a reader."""
+    """Display name of a method."""
     return _TITLES.get(name, name)
 
 
 def limit_of(values: Pixels) -> float:
-    """Where a scale for these values ends: at the 99th percentile of their magnitude."""
+    """End of the color scale: the 99th percentile of the magnitudes."""
     magnitudes = np.abs(values)
     if not magnitudes.any():
         return 1.0
@@ -135,7 +135,7 @@ def limit_of(values: Pixels) -> float:
 
 
 def sizes_of(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """How many pixels the part of each pixel has, ``(B, R, R)``; 0 where it is of none."""
+    """Size in pixels of the segment of each pixel, ``(B, R, R)``; 0 outside all segments."""
     sizes = np.zeros(segments.shape, np.float32)
     for one, size in zip(segments, sizes, strict=True):
         counts = np.bincount(one.ravel() + 1)
@@ -157,24 +157,24 @@ def _short(value: float) -> str:
 
 
 def printed(cell: Pixels) -> Pixels:
-    """A light grey print ``(R, R, 3)`` of a cell ``(R, R, 3)`` in [0, 1] on white."""
-    grey = cell.mean(axis=2)
-    there = cell.max(axis=2) > LIT / 255
-    light = np.ones_like(grey)
-    if there.any():
-        low, high = np.percentile(grey[there], (2, 98))
-        shade = (high - grey[there]) / max(high - low, 1e-6)
-        light[there] = 1 - _PRINT * (0.2 + 0.8 * shade.clip(0, 1))
+    """Print an image ``(R, R, 3)`` in [0, 1] in light gray on white, ``(R, R, 3)``."""
+    gray = cell.mean(axis=2)
+    mask = cell.max(axis=2) > LIT / 255
+    light = np.ones_like(gray)
+    if mask.any():
+        low, high = np.percentile(gray[mask], (2, 98))
+        shade = (high - gray[mask]) / max(high - low, 1e-6)
+        light[mask] = 1 - _PRINT * (0.2 + 0.8 * shade.clip(0, 1))
     return np.repeat(light[..., None], 3, axis=2).astype(np.float32)
 
 
 def as_cells(images: Tensor) -> Pixels:
-    """Images ``(B, 3, R, R)`` as ``(B, R, R, 3)`` to draw."""
+    """Convert images ``(B, 3, R, R)`` to arrays ``(B, R, R, 3)`` for drawing."""
     return np.asarray(images.permute(0, 2, 3, 1).float().cpu().numpy().clip(0, 1))
 
 
 class Canvas:
-    """A picture laid out in inches from its upper left corner; no layout engine, so it is quick.
+    """Figure laid out in inches from its upper left corner, without a slow layout engine.
 
     Args:
         width: in inches.
@@ -195,12 +195,12 @@ class Canvas:
         self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
 
     def text(self, text: str, left: float, top: float, size: float = _FONT, **how: Any) -> None:
-        """Write from a point, downwards unless ``how`` says otherwise; dollars are no formula."""
+        """Write text below a point, without math markup; ``how`` overrides Matplotlib's options."""
         how = {"va": "top", "parse_math": False, **how}
         self.axes.text(left, top, text, fontsize=size, **how)
 
     def map(self, drawn: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
-        """Draw one map on its cell; ``place`` is left, top and side."""
+        """Draw one map over its image; ``place`` is left, top and side."""
         left, top, side = place
         self.image(drawn.over(position, cell), left, top, side)
         if not drawn.usable[position]:
@@ -208,31 +208,31 @@ class Canvas:
             self.text("degenerate", left + side / 2, top + side / 2, 10, **middle)
 
     def borders(self, segments: npt.NDArray[np.int64], place: Sequence[float], colour: str) -> None:
-        """Draw where the parts of ``(R, R)`` meet; ``place`` is left, top and side."""
+        """Draw the borders of segments ``(R, R)``; ``place`` is left, top and side."""
         left, top, side = place
         lines = _edges(segments) * (side / len(segments)) + np.array([left, top])
         self.axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=0.6))
 
     def bar(self, drawn: Drawn, left: float, top: float, width: float) -> None:
-        """A colour bar with its ends, and below it what it measures; 0.62 inches high."""
+        """Draw a color bar with its limits and label, 0.62 inches high."""
         shades = colormaps[drawn.colours](np.linspace(0, 1, 129))[None, :, :3]
         self._image(shades, (left, left + width, top + 0.09, top))
         ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
         aligned = ("left", "center", "right") if drawn.signed else ("left", "right")
-        for end, place, side in zip(ends, np.linspace(0, width, len(ends)), aligned, strict=True):
-            self.text(f"{end:.2g}", left + place, top + 0.11, 7, ha=side)
+        for end, offset, side in zip(ends, np.linspace(0, width, len(ends)), aligned, strict=True):
+            self.text(f"{end:.2g}", left + offset, top + 0.11, 7, ha=side)
         lines = textwrap.fill(drawn.label, max(12, int(width * 72 / 3.7)))
         self.text(lines, left + width / 2, top + 0.24, 7, ha="center")
 
     def save(self, path: Path) -> None:
-        """Write a PNG: the old file or the new one, never a part."""
+        """Write a PNG atomically."""
         self.axes.set(xlim=(0, self.width), ylim=(self.height, 0))
         with whole_file(path) as temporary:
             self.figure.savefig(temporary, dpi=_DPI)
 
 
 def _edges(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Pixel edges between different parts, ``(M, 2, 2)``: two ends, each x and y in pixels."""
+    """Pixel edges between segments, ``(M, 2, 2)``: two end points, each x and y in pixels."""
     down, right = np.nonzero(segments[:, 1:] != segments[:, :-1])
     upright = np.stack([right + 1, down, right + 1, down + 1], axis=1)
     down, right = np.nonzero(segments[1:] != segments[:-1])
@@ -243,14 +243,14 @@ def _edges(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 def save_overlays(
     path: Path, images: Tensor, drawn: Drawn, captions: Sequence[str], title: str
 ) -> None:
-    """Draw each cell beside its map and write one PNG.
+    """Draw each image beside its map, in one PNG.
 
     Args:
-        path: the PNG.
+        path: output file.
         images: ``(B, 3, R, R)`` in [0, 1].
-        drawn: a map for each cell.
-        captions: one a cell.
-        title: over the whole picture.
+        drawn: the map of each image.
+        captions: a caption per image.
+        title: over the whole figure.
     """
     side, gap, head, columns = 1.55, 0.12, 0.75, 4
     across = min(columns, len(images))

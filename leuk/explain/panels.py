@@ -1,4 +1,4 @@
-"""Pictures of a cohort: every method beside each other for one cell, and averages by outcome."""
+"""Figures of a cohort: all methods side by side for one image, and mean maps by outcome."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -12,34 +12,34 @@ from leuk.explain.explainer import Attribution
 from leuk.explain.overlays import Canvas, Drawn, Pixels, as_cells, drawn_of
 
 FOLDER = "cells"
-"""Where the pictures of single cells go, below that of the explanations."""
+"""Subfolder of the explanations for figures of single images."""
 
 _GAP = 0.22
 _BAR = 0.66
-"""Inches between tiles, and of a colour bar with its words."""
+"""Gap between tiles and height of a color bar with its label, in inches."""
 
 _SIDE = 2.15
 _COLUMNS = 5
 
 
 def panel_name(row: int) -> str:
-    """The picture of the cell of this row, relative to the folder of the explanations."""
+    """Path of an image's figure by the image's row, relative to the folder of the explanations."""
     return f"{FOLDER}/{row:05d}.png"
 
 
 def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title: str) -> list[str]:
-    """Draw one picture for each shown cell; all cells share a scale for each method.
+    """Draw a figure of each shown image; each method has the same color scale in all.
 
-    Pictures of other cells that lie there from before are removed.
+    Figures of other images from an earlier call are removed.
 
     Args:
-        folder: of the explanations.
-        cohort: the cells.
-        drawn: maps of all of them, by method.
+        folder: output folder of the explanations.
+        cohort: the images.
+        drawn: maps of all images, by method.
         title: of the model.
 
     Returns:
-        The pictures, relative to ``folder``, by outcome.
+        Paths of the figures, relative to ``folder``, ordered by outcome.
     """
     names = {position: panel_name(cohort.cells["row"].iloc[position]) for position in cohort.shown}
     for path in (folder / FOLDER).glob("*.png"):
@@ -52,16 +52,16 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 
 def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Canvas:
     across, down = min(_COLUMNS, 1 + len(drawn)), -(-(1 + len(drawn)) // _COLUMNS)
-    # A line of the methods' own checks stands between title and map where one has any.
+    # Leave space for a line of quality measures between title and map if a method has any.
     over = 0.42 if any(maps.notes[position] for maps in drawn.values()) else 0.25
     high, head, wide = over + _SIDE + _BAR, 0.95, _SIDE + _GAP
     canvas = Canvas(max(across * wide + _GAP, 7.0), head + down * high + 0.05)
-    whose, said = described(cohort, position)
-    canvas.text(said, _GAP, 0.12, 13)
-    canvas.text(whose, _GAP, 0.42, 9)
+    source, prediction = described(cohort, position)
+    canvas.text(prediction, _GAP, 0.12, 13)
+    canvas.text(source, _GAP, 0.42, 9)
     canvas.text(title, _GAP, 0.62, 9, color="0.35")
     cell = as_cells(cohort.images[position : position + 1])[0]
-    canvas.text("the cell", _GAP, head + 0.04, 10)
+    canvas.text("image", _GAP, head + 0.04, 10)
     canvas.image(cell, _GAP, head + over, _SIDE)
     for tile, maps in enumerate(drawn.values(), start=1):
         row, column = divmod(tile, across)
@@ -74,43 +74,41 @@ def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str
 
 
 def described(cohort: Cohort, position: int) -> tuple[str, str]:
-    """Which cell it is, and what the classifier said of it beside what is true."""
-    one = cohort.cells.iloc[position]
-    outcome = str(one["outcome"])
+    """Describe an image: its file and subject, and its predicted score with the true label."""
+    row = cohort.cells.iloc[position]
+    outcome = str(row["outcome"])
     truth = "truth unknown"
     if outcome != UNKNOWN:
-        said = MEANING[outcome].partition(",")[0]
-        truth = f"truth: {said}, {verdict(outcome)} ({outcome})"
-    return f"{one['file']}    {one['subject']}", f"score {one['score']:.2f} of leukemia, {truth}"
+        label = MEANING[outcome].partition(",")[0]
+        truth = f"truth: {label}, {verdict(outcome)} ({outcome})"
+    return f"{row['file']}    {row['subject']}", f"score {row['score']:.2f} for leukemia, {truth}"
 
 
 def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
-    """A few words on each cell: whose it is, its score, right or wrong."""
+    """Caption of each image: its subject or file name, its score, right or wrong."""
     words = []
     for position in positions:
-        one = cohort.cells.iloc[position]
-        whose = one["subject"] or Path(one["file"]).stem
-        words.append(f"{whose}   {one['score']:.2f}   {verdict(str(one['outcome']))}")
+        row = cohort.cells.iloc[position]
+        source = row["subject"] or Path(row["file"]).stem
+        words.append(f"{source}   {row['score']:.2f}   {verdict(str(row['outcome']))}")
     return words
 
 
 def verdict(outcome: str) -> str:
-    """``right``, ``WRONG``, or nothing where the truth is unknown."""
+    """Return ``right``, ``WRONG``, or an empty string if the truth is unknown."""
     if outcome == UNKNOWN:
         return ""
     return "right" if outcome.startswith("true") else "WRONG"
 
 
 def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str) -> None:
-    """Draw the average map of each method over the cells of each outcome.
-
-    Degenerate maps are left out of an average.
+    """Draw the mean map of each method for each outcome, without degenerate maps.
 
     Args:
-        path: the PNG.
-        cohort: the cells.
-        found: maps of all of them, by method.
-        title: over the picture.
+        path: output file.
+        cohort: the images.
+        found: maps of all images, by method.
+        title: over the figure.
     """
     side, label, step = 1.5, 1.75, 1.64
     methods = {name: drawn_of(name, averaged(cohort, maps)) for name, maps in found.items()}
@@ -119,17 +117,17 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
     tops = list(accumulate(heights, initial=1.0))
     canvas = Canvas(max(label + (1 + len(methods)) * step, 7.0), tops[-1] + 0.85)
     canvas.text(title, 0.12, 0.1, 11)
-    for column, name in enumerate(["mean cell", *(drawn.title for drawn in methods.values())]):
+    for column, name in enumerate(["mean image", *(drawn.title for drawn in methods.values())]):
         canvas.text(name, label + column * step, tops[0] - 0.05, 9, va="bottom")
     for row, (outcome, mean) in enumerate(zip(counts, mean_cells(cohort), strict=True)):
         words = MEANING[outcome].replace(", ", ",\n")
         canvas.text(f"{outcome}\n{words}\nn = {counts[outcome]}", 0.12, tops[row] + 0.05, 9)
         if not counts[outcome]:
-            words = "no such cell among those explained"
+            words = "no such image among those explained"
             canvas.text(words, label, tops[row] + 0.05, 9, color="0.4")
             continue
         canvas.image(mean, label, tops[row], side)
-        # Of what few cells reach an average shows next to nothing.
+        # Print only where about half of the images have a cell; elsewhere the mean is nearly black.
         core = np.where(mean.max(axis=2, keepdims=True) > mean.max() / 2, mean, 0)
         for column, drawn in enumerate(methods.values(), start=1):
             canvas.map(drawn, row, core, (label + column * step, tops[row], side))
@@ -139,16 +137,16 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
 
 
 def sampled(cohort: Cohort) -> str:
-    """Describe the images that a mean is over: of labelled ones, that they are no random sample."""
+    """Describe the sample for captions; a labeled sample is balanced by outcome, not random."""
     if cohort.outcomes == [UNKNOWN]:
         return f"{len(cohort.cells)} images without labels"
     return f"{len(cohort.cells)} test images, balanced by outcome: not the test population"
 
 
 def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
-    """The mean map of each outcome, ``(outcomes, R, R)``, per pixel whatever the method's unit.
+    """Mean map of each outcome, ``(outcomes, R, R)``, pixel by pixel whatever the method's unit.
 
-    An outcome without a cell, or of degenerate maps alone, has a map of zeros.
+    An outcome without images, or with only degenerate maps, has a map of zeros.
     """
     means = []
     usable = ~maps.degenerate
@@ -161,10 +159,10 @@ def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
 
 
 def mean_cells(cohort: Cohort) -> Pixels:
-    """The mean image of each outcome, ``(outcomes, R, R, 3)``; black where there is no cell."""
+    """Mean image of each outcome, ``(outcomes, R, R, 3)``; black for an outcome without images."""
     empty = torch.zeros_like(cohort.images[:1])
-    groups = [
+    outcomes = [
         cohort.images[positions] if (positions := cohort.of(outcome)) else empty
         for outcome in cohort.outcomes
     ]
-    return as_cells(torch.stack([images.mean(dim=0) for images in groups]))
+    return as_cells(torch.stack([images.mean(dim=0) for images in outcomes]))

@@ -1,7 +1,7 @@
-"""What a classifier says of images with parts hidden, made and asked on its device in batches.
+"""Predictions for images with hidden segments, assembled in batches on the classifier's device.
 
-SHAP, LIME and the deletion curves ask thousands of such images a cell. Only which parts are present
-comes from the CPU: the images are put together where the classifier is.
+SHAP, LIME and the deletion curves need thousands of such images per explained image. Only the
+presence of segments is transferred from the CPU.
 """
 
 import math
@@ -16,23 +16,22 @@ from leuk.data.decode import LIT
 from leuk.explain.explainer import log_odds
 
 Hide = Literal["cell", "black", "blur"]
-"""How a hidden part looks: the cell's mean colour, the data's own background, or out of focus."""
+"""Replacement of hidden pixels: the cell's mean color, the black background, or a blurred image."""
 
 _BLUR = 8
-"""The image's side over this is the width of the blur."""
+"""Image side divided by the standard deviation of the blur."""
 
 
 def cell_mask(images: Tensor) -> Tensor:
-    """Pixels of the cell, ``bool (B, R, R)``: not black, as its segmentation left it."""
+    """Mask of the cell's pixels, ``bool (B, R, R)``: C-NMC's segmentation blackens all others."""
     return images.amax(dim=1) > LIT / 255
 
 
 def hidden(images: Tensor, how: Hide) -> Tensor:
-    """Images ``(B, 3, R, R)`` of which every part is hidden.
+    """Hide every pixel of images ``(B, 3, R, R)``.
 
-    ``cell`` keeps the silhouette: a hidden part has the mean colour of this cell, so that it tells
-    nothing of its own while the cell stays as large as it is. ``black`` makes holes. ``blur``
-    leaves what is coarse.
+    ``cell`` replaces the cell's pixels by their mean color, which keeps the mask and thereby the
+    size of the cell. ``black`` makes holes. ``blur`` keeps coarse structure.
     """
     if how == "black":
         return torch.zeros_like(images)
@@ -40,20 +39,20 @@ def hidden(images: Tensor, how: Hide) -> Tensor:
         side = images.shape[-1]
         sigma = max(1.0, side / _BLUR)
         kernel = min(2 * int(3 * sigma) + 1, side - 1 + side % 2)
-        # In bfloat16 a CPU takes minutes for one blur of channels-last images.
+        # On a CPU, a single blur of channels-last images in bfloat16 takes minutes.
         with torch.autocast(images.device.type, enabled=False):
-            # One direction after the other: at 224 px a square kernel would have 28,561 weights.
+            # Blur rows, then columns: at 224 px a square kernel would have 28,561 weights.
             rows = gaussian_blur(images, [kernel, 1], [sigma, sigma])
             blurred: Tensor = gaussian_blur(rows, [1, kernel], [sigma, sigma])
         return blurred
     mask = cell_mask(images)[:, None].float()
-    colour = (images * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp(min=1)
-    return colour[:, :, None, None] * mask
+    color = (images * mask).sum(dim=(2, 3)) / mask.sum(dim=(2, 3)).clamp(min=1)
+    return color[:, :, None, None] * mask
 
 
 @torch.no_grad()
 def ask(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
-    """Log-odds of leukemia, ``float32 (B,)`` on the device, of images as they are."""
+    """Predict log-odds of leukemia, ``float32 (B,)`` on the device, of unchanged images."""
     return torch.cat([log_odds(classifier(part)) for part in images.split(batch_size)])
 
 
@@ -66,55 +65,55 @@ def ask_parts(
     presence: Tensor,
     batch_size: int,
 ) -> Tensor:
-    """Log-odds of leukemia of one image with parts of it replaced.
+    """Predict log-odds of leukemia of an image with some of its segments replaced.
 
     Args:
         classifier: in evaluation mode.
         image: ``(3, R, R)`` in [0, 1], on the classifier's device.
-        other: ``(3, R, R)``, what shows where a part is absent.
-        segments: ``int64 (R, R)``, the part of each pixel, 0 to K - 1; -1 is always present.
-        presence: ``bool (S, K)``, on any device: which parts are there.
-        batch_size: images a pass.
+        other: ``(3, R, R)`` on the same device, replacement of absent segments.
+        segments: ``int64 (R, R)``, the segment of each pixel, 0 to K - 1; -1 is always present.
+        presence: ``bool (S, K)``, on any device; False replaces the segment.
+        batch_size: images per pass.
 
     Returns:
         ``float32 (S,)`` on the device.
     """
     segments = segments.to(image.device).flatten()
     always = torch.ones(1, dtype=torch.bool, device=image.device)
-    answers = []
-    for part in presence.split(batch_size):
-        there = torch.cat([part.to(image.device), always.expand(len(part), 1)], dim=1)
-        shown = there[:, segments].view(len(part), 1, *image.shape[1:])  # -1 is the last column
-        answers.append(log_odds(classifier(torch.where(shown, image, other))))
-    return torch.cat(answers)
+    outputs = []
+    for batch in presence.split(batch_size):
+        present = torch.cat([batch.to(image.device), always.expand(len(batch), 1)], dim=1)
+        shown = present[:, segments].view(len(batch), 1, *image.shape[1:])  # -1: last column
+        outputs.append(log_odds(classifier(torch.where(shown, image, other))))
+    return torch.cat(outputs)
 
 
 @torch.no_grad()
 def ask_tokens(
     classifier: Classifier, tokens: Tensor, other: Tensor, presence: Tensor, batch_size: int
 ) -> Tensor:
-    """Log-odds of leukemia of one image's patch tokens with some of them replaced.
+    """Predict log-odds of leukemia of an image with some of its patch tokens replaced.
 
     Args:
         classifier: in evaluation mode, with patches.
-        tokens: ``(N, D)`` of :meth:`tokens`.
-        other: ``(N, D)``, what stands where a patch is absent.
-        presence: ``bool (S, N)``, on any device.
-        batch_size: images a pass.
+        tokens: ``(N, D)`` from :meth:`leuk.classifiers.classifier.Classifier.tokens`.
+        other: ``(N, D)``, replacement of absent tokens.
+        presence: ``bool (S, N)``, on any device; False replaces the token.
+        batch_size: token sequences per pass.
 
     Returns:
         ``float32 (S,)`` on the device.
     """
-    answers = []
-    for part in presence.split(batch_size):
-        there = part.to(tokens.device)[:, :, None]
-        answers.append(log_odds(classifier.from_tokens(torch.where(there, tokens, other))))
-    return torch.cat(answers)
+    outputs = []
+    for batch in presence.split(batch_size):
+        present = batch.to(tokens.device)[:, :, None]
+        outputs.append(log_odds(classifier.from_tokens(torch.where(present, tokens, other))))
+    return torch.cat(outputs)
 
 
 @torch.no_grad()
 def mean_tokens(classifier: Classifier, background: Tensor, batch_size: int) -> Tensor:
-    """Mean tokens ``(N, D)`` of training cells, place by place: an absent patch's stand-in."""
+    """Mean token ``(N, D)`` of training images at each position, the replacement when absent."""
     parts = [classifier.tokens(part).float().sum(dim=0) for part in background.split(batch_size)]
     return torch.stack(parts).sum(dim=0) / len(background)
 
@@ -123,10 +122,9 @@ def mean_tokens(classifier: Classifier, background: Tensor, batch_size: int) -> 
 def compared_tokens(
     classifier: Classifier, images: Tensor, background: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Tokens ``(B, N, D)`` of images, and :func:`mean_tokens` of training cells ``(N, D)``.
+    """Compute tokens ``(B, N, D)`` of images, and :func:`mean_tokens` ``(N, D)``, in float32.
 
-    Whatever precision is around: made once, they cost nothing to be exact, and equal patches stay
-    equal.
+    Autocasting is off: they are computed only once, and equal patches keep equal tokens.
     """
     with torch.autocast(images.device.type, enabled=False):
         tokens = torch.cat([classifier.tokens(part) for part in images.split(batch_size)])
@@ -134,11 +132,11 @@ def compared_tokens(
 
 
 def spread(values: Tensor, segments: Tensor) -> Tensor:
-    """Values ``(B, K)`` of parts as maps ``float32 (B, R, R)``, each spread over its pixels.
+    """Spread the value of each segment evenly over its pixels; returns maps ``float32 (B, R, R)``.
 
     Args:
-        values: of part 0 to K - 1 of each image, on the CPU.
-        segments: ``int64 (B, R, R)``, -1 where a pixel belongs to none; there the map is 0.
+        values: ``(B, K)``, values of segments 0 to K - 1 of each image, on the CPU.
+        segments: ``int64 (B, R, R)``, the segment of each pixel; -1 gets the value 0.
     """
     flat = segments.flatten(1)
     sizes = values.new_zeros(len(values), values.shape[1] + 1)
@@ -148,12 +146,12 @@ def spread(values: Tensor, segments: Tensor) -> Tensor:
 
 
 def patch_segments(side: int, patches: int, count: int) -> Tensor:
-    """The patch of each pixel, ``int64 (count, side, side)``, of a square grid row by row.
+    """Patch of each pixel, ``int64 (count, side, side)``, in a square grid numbered row by row.
 
     Args:
-        side: pixels a side of the image.
-        patches: how many in all; a square number.
-        count: of images.
+        side: image side in pixels.
+        patches: number of patches per image, a square number.
+        count: number of images.
     """
     across = math.isqrt(patches)
     index = torch.arange(side) * across // side

@@ -1,8 +1,8 @@
-"""Does a map depend on what the classifier has learned? Weights are randomised to find out.
+"""Weight randomization test: dependence of maps on the classifier's learned weights.
 
-The test is Adebayo et al.'s (2018, *Sanity checks for saliency maps*, section 3.1, cascading).
-Layers of a copy are re-initialised from the head down, and the cells explained again at each stage.
-A map that stays as it was never showed what was learned.
+Cascading randomization of Adebayo et al. (2018, *Sanity checks for saliency maps*, section 3.1).
+Layers of a copy are re-initialized from the head down, and the images explained again at each
+stage. A map that does not change never depended on the learned weights.
 """
 
 import copy
@@ -23,25 +23,24 @@ from leuk.explain.perturb import cell_mask
 from leuk.training.initial import glorot
 
 CHANGED_BELOW = 0.5
-"""A map whose mean rank correlation is below this has changed: the two share less than a quarter of
-the variance of the ranks."""
+"""Rank correlation below which maps count as changed: less than a quarter of shared variance."""
 
 _SAMPLE = 32
-"""Cells that give new layers their batch statistics."""
+"""Number of images for the batch statistics of re-initialized layers."""
 
 _STD = 0.02
-"""Of new values of a parameter whose own do not differ."""
+"""Standard deviation of new values for a parameter whose own values are all equal."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cascade:
-    """How alike maps of a classifier and of its randomised copies are, stage by stage.
+    """Similarity between maps of a classifier and of its randomized copies, by stage.
 
     Attributes:
-        layers: names of what each of the S stages re-initialises, beside all before it.
-        spearman: ``(S, B)`` rank correlation over the cell's pixels.
-        absolute: ``(S, B)``, the same of maps without their sign.
-        ssim: ``(S, B)``, structural similarity over the cell's pixels of maps scaled to [-1, 1].
+        layers: for each of S stages, the names of the layers re-initialized in addition.
+        spearman: ``(S, B)``, rank correlation within the cell mask.
+        absolute: ``(S, B)``, rank correlation of the absolute values.
+        ssim: ``(S, B)``, structural similarity within the cell mask of maps scaled to [-1, 1].
     """
 
     layers: list[list[str]]
@@ -51,9 +50,9 @@ class Cascade:
 
     @property
     def similarity(self) -> Floats:
-        """``(B,)``, once all is random: the larger size of the two rank correlations.
+        """Larger absolute rank correlation ``(B,)`` at the last stage, with or without signs.
 
-        A map turned upside down is the same picture, and so is one whose sign alone has changed.
+        Inverting a map, or changing only its signs, leaves the same image structure.
         """
         return np.asarray(np.maximum(np.abs(self.spearman[-1]), np.abs(self.absolute[-1])))
 
@@ -68,29 +67,29 @@ def cascades(
     stages: int = 4,
     seed: int = 0,
 ) -> dict[str, Cascade]:
-    """Randomise a copy in stages and explain with every method at each.
+    """Randomize a copy of the classifier in stages and compare the maps of every method.
 
-    Costs ``stages * B`` explanations a method, and one pass of at most 32 images a stage.
+    Costs ``stages * B`` explanations per method, and a pass of at most 32 images per stage.
 
     Args:
-        explainers: by name.
-        maps: by the same names ``(B, R, R)`` on the CPU, of the classifier as it is, for the
-            target.
-        classifier: fitted; it stays as it is.
+        explainers: methods by name.
+        maps: by the same names, ``(B, R, R)`` on the CPU, of the original classifier for
+            ``target``.
+        classifier: trained; it does not change.
         images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        target: what is explained, whatever the copies decide.
-        background: see :meth:`leuk.explain.explainer.Explainer.attribute`.
-        stages: how many at most; fewer where there are fewer layers.
+        target: class that is explained, whatever the copies predict.
+        background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
+        stages: maximum number of stages; limited by the number of layers.
         seed: of the new weights.
     """
-    cells = cell_mask(images).cpu()
+    masks = cell_mask(images).cpu()
     layers: list[list[str]] = []
     found: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in explainers}
     for names, randomised in randomised_copies(classifier, background, images, stages, seed):
         layers.append(names)
         for name, explainer in explainers.items():
             again = explainer.attribute(randomised, images, target, background).maps
-            found[name].append(_similarities(maps[name], again, cells))
+            found[name].append(_similarities(maps[name], again, masks))
     return {
         name: Cascade(layers, *(np.stack(column) for column in zip(*rows, strict=True)))
         for name, rows in found.items()
@@ -100,27 +99,28 @@ def cascades(
 def randomised_copies(
     classifier: Classifier, background: Tensor, images: Tensor, stages: int, seed: int
 ) -> Iterator[tuple[list[str], Classifier]]:
-    """One copy again and again, its layers re-initialised from the head down.
+    """Re-initialize the layers of a copy stage by stage, from the head down.
 
-    The first stage is the layer nearest the output, the others share out what is left evenly, in
-    the order in which layers are registered. Layers start as they do before training (their own
-    way, then Glorot uniform where the house does that); parameters that belong to no layer, such as
-    positions, are normal with the standard deviation they had. Re-initialised batch normalisation
-    takes the statistics of the new activations: with others a deep network gives no numbers.
+    The first stage is the layer nearest the output; the others divide the remaining layers evenly,
+    in reverse order of registration. Layers are initialized as before training: by their own
+    method, then :func:`leuk.training.initial.glorot`. Parameters without such a method, like
+    positional embeddings, are normal with their previous standard deviation. Re-initialized batch
+    normalization gets the statistics of the new activations: with the old ones the output of a
+    deep network is not finite.
 
     Args:
-        classifier: fitted; it stays as it is.
-        background: ``(K, 3, R, R)``, whose activations give batch statistics, together with
-            ``images``.
-        images: likewise.
-        stages: how many at most.
+        classifier: trained; it does not change.
+        background: ``(K, 3, R, R)`` in [0, 1], for batch statistics.
+        images: ``(B, 3, R, R)`` in [0, 1], for batch statistics if ``background`` has fewer than 32
+            images.
+        stages: maximum number of stages.
         seed: of the new weights.
 
     Yields:
-        Names of the layers re-initialised at this stage, and the copy, in evaluation mode; it is
-        the same object each time.
+        Names of the layers re-initialized at this stage, and the copy in evaluation mode, the same
+        object each time.
     """
-    # Copied within inference mode, weights could have no gradients flow through them.
+    # In inference mode, the copied weights could not take part in autograd.
     with torch.inference_mode(False):
         altered = copy.deepcopy(classifier).eval().requires_grad_(False)
     device, done = classifier.device, set[str]()
@@ -128,20 +128,20 @@ def randomised_copies(
     for number, names in enumerate(stages_of(classifier, stages)):
         done.update(names)
         with torch.inference_mode(False), torch.no_grad():
-            altered.cpu()  # where the same seed draws the same weights whatever the device
+            altered.cpu()  # draw on the CPU, for the same weights on every device
             with torch.random.fork_rng(devices=[]):
-                # Not the plain seed: weights may have started from it.
+                # Not the bare seed: the classifier's initial weights may come from it.
                 drawn = np.random.SeedSequence((seed, number)).generate_state(1)
                 torch.default_generator.manual_seed(int(drawn[0]))
                 for name in names:
-                    _reinitialise(altered.get_submodule(name))
+                    _reinitialize(altered.get_submodule(name))
             altered.to(device)
             _measure_statistics(altered, done, sample)
         yield names, altered
 
 
 def stages_of(classifier: nn.Module, stages: int) -> list[list[str]]:
-    """Names of modules that hold parameters themselves, from the output back, in groups."""
+    """Divide the modules with parameters of their own into stages, from the output back."""
     names = [
         name
         for name, module in classifier.named_modules()
@@ -153,7 +153,7 @@ def stages_of(classifier: nn.Module, stages: int) -> list[list[str]]:
     return [names[:1], *([names[i] for i in group] for group in groups)]
 
 
-def _reinitialise(module: nn.Module) -> None:
+def _reinitialize(module: nn.Module) -> None:
     own = ("reset_parameters", "_reset_parameters")
     reset = next((getattr(module, name) for name in own if hasattr(module, name)), None)
     if reset is not None:
@@ -166,7 +166,7 @@ def _reinitialise(module: nn.Module) -> None:
 
 
 def _measure_statistics(classifier: nn.Module, names: set[str], sample: Tensor) -> None:
-    """Give the batch normalisation among these layers the statistics of a sample."""
+    """Set the running statistics of batch normalization among these layers from a sample."""
     norms = [
         module
         for name, module in classifier.named_modules()
@@ -175,7 +175,7 @@ def _measure_statistics(classifier: nn.Module, names: set[str], sample: Tensor) 
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all that is seen
+        norm.momentum = None  # cumulative mean
         norm.train()
     if norms:
         classifier(sample)
@@ -184,19 +184,19 @@ def _measure_statistics(classifier: nn.Module, names: set[str], sample: Tensor) 
         norm.eval()
 
 
-def _similarities(one: Tensor, other: Tensor, cells: Tensor) -> tuple[Floats, Floats, Floats]:
+def _similarities(one: Tensor, other: Tensor, masks: Tensor) -> tuple[Floats, Floats, Floats]:
     return (
-        rank_correlation(one, other, cells),
-        rank_correlation(one.abs(), other.abs(), cells),
-        _ssim(one, other, cells),
+        rank_correlation(one, other, masks),
+        rank_correlation(one.abs(), other.abs(), masks),
+        _ssim(one, other, masks),
     )
 
 
-def _ssim(one: Tensor, other: Tensor, cells: Tensor) -> Floats:
-    """Structural similarity (Wang et al. 2004) within cells, ``(B,)``; NaN of a map of zeros."""
-    a, b = ((of / of.abs().amax(dim=(1, 2), keepdim=True))[:, None] for of in (one, other))
+def _ssim(one: Tensor, other: Tensor, masks: Tensor) -> Floats:
+    """Structural similarity (Wang et al. 2004) within masks, ``(B,)``; NaN for a map of zeros."""
+    a, b = ((maps / maps.abs().amax(dim=(1, 2), keepdim=True))[:, None] for maps in (one, other))
     _, image = structural_similarity_index_measure(
         a, b, data_range=2.0, reduction="none", return_full_image=True
     )
-    within = (image[:, 0] * cells).sum(dim=(1, 2)) / cells.sum(dim=(1, 2))
+    within = (image[:, 0] * masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))
     return within.double().numpy()

@@ -1,7 +1,7 @@
-"""Where in a cell a map lies: its rim, its inside, or the background around it.
+"""Share of a map in the cell's border, its interior, and the background.
 
-The thesis says that models look at "cell borders". That is so where the border band has more of a
-map than its area would have of any map; the table of checks sets the two side by side.
+The thesis claims that models look at "cell borders". That holds if the border band has a larger
+share of the attribution than of the area; the checks report both.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from leuk.explain.perturb import cell_mask
 Mask = npt.NDArray[np.bool_]
 
 REGIONS = ("border", "interior", "cell", "background")
-"""The first two are parts of the third; the third and the fourth are the image."""
+"""Border and interior make up the cell; cell and background make up the image."""
 
 BAND = 0.1
 """Width of the border band, as a share of the cell's diameter."""
@@ -27,18 +27,18 @@ BAND = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The parts of images, on the CPU.
+    """Masks of image regions, on the CPU.
 
     Attributes:
-        border: ``bool (B, R, R)``, the pixels of the cell next to its rim.
-        interior: ``bool (B, R, R)``, its other pixels.
+        border: ``bool (B, R, R)``, the band of the cell along its outline.
+        interior: ``bool (B, R, R)``, the cell without the band.
     """
 
     border: Tensor
     interior: Tensor
 
     def of(self, name: str) -> Tensor:
-        """``bool (B, R, R)``, one of :data:`REGIONS`."""
+        """Mask ``bool (B, R, R)`` of one of :data:`REGIONS`."""
         cell = self.border | self.interior
         return {
             "border": self.border,
@@ -49,15 +49,15 @@ class Regions:
 
 
 def regions_of(images: Tensor, band: float = BAND) -> Regions:
-    """Divide images into the parts of :data:`REGIONS`.
+    """Divide images into :data:`REGIONS`.
 
-    The cell is the largest connected part of what is not black, with its holes filled; all else is
-    background. The band is as wide as ``band`` times the diameter of the disc of the cell's area,
-    at least one pixel. Where the image cuts a cell off there is no border.
+    The cell is the largest connected component that is not black, with its holes filled; all else
+    is background. The border is ``band`` times the equivalent diameter of the cell wide, at least
+    one pixel; the image's edge is no border.
 
     Args:
         images: ``(B, 3, R, R)`` in [0, 1].
-        band: share of the diameter.
+        band: width of the border, as a share of the diameter of the disc with the cell's area.
     """
     cells = [_largest(mask) for mask in cell_mask(images).cpu().numpy()]
     borders = [_border(cell, band) for cell in cells]
@@ -66,17 +66,17 @@ def regions_of(images: Tensor, band: float = BAND) -> Regions:
 
 
 def share_in(maps: Tensor, part: Tensor, whole: Tensor | None = None) -> tuple[Floats, Floats]:
-    """How much of each map lies in a part, and how much of the area.
+    """Shares of attribution and of area that a region has.
 
-    Where the first is larger than the second, the map dwells on the part.
+    If the first is larger than the second, the map is concentrated on the region.
 
     Args:
-        maps: ``(B, R, R)`` on the CPU; what is below 0 counts as 0.
-        part: ``bool (B, R, R)`` on the CPU.
-        whole: of what it is a part, likewise; the image where None.
+        maps: ``(B, R, R)`` on the CPU; negative values count as 0.
+        part: mask of the region, ``bool (B, R, R)`` on the CPU.
+        whole: mask that the shares refer to, ``bool (B, R, R)`` on the CPU; None for the image.
 
     Returns:
-        Two ``float64 (B,)`` in [0, 1]; NaN where the whole has nothing of a map, or is empty.
+        Two ``float64 (B,)`` in [0, 1]; NaN if ``whole`` is empty or has no positive attribution.
     """
     whole = torch.ones_like(part) if whole is None else whole
     values = maps.double().clamp(min=0)
@@ -86,18 +86,18 @@ def share_in(maps: Tensor, part: Tensor, whole: Tensor | None = None) -> tuple[F
 
 
 def region_shares(maps: Tensor, regions: Regions) -> dict[str, Floats]:
-    """The table of a method.
+    """Shares of a method's attribution in every region.
 
     Args:
         maps: ``(B, R, R)`` on the CPU.
         regions: of the same images.
 
     Returns:
-        By name ``float64 (B,)``. ``positive_<region>`` is the share of positive attribution in the
-        region and ``positive_<region>_ratio`` that over ``area_<region>``, the region's share of
-        the image: 1 is what chance gives. ``absolute_`` is the same of attribution without its
-        sign. ``border_of_cell`` looks at the cell alone, which matters to maps that have nothing
-        outside it. NaN where a map has nothing to share out, or the image no cell.
+        ``float64 (B,)`` by name. ``positive_<region>`` is the share of positive attribution in the
+        region; ``positive_<region>_ratio`` divides it by ``area_<region>``, the region's share of
+        the image, so that 1 is chance level. ``absolute_...`` are the same of absolute attribution.
+        ``border_of_cell`` refers to the cell instead of the image, for maps that are zero outside
+        the cell. NaN if a map has no such attribution, or the image no cell.
     """
     cell = regions.of("cell")
     empty = ~cell.flatten(1).any(dim=1).numpy()

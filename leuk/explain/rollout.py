@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar & Zuidema 2020): how much of each patch reaches [CLS] by attention."""
+"""Attention rollout (Abnar & Zuidema 2020): share of each patch that attention carries to [CLS]."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ from leuk.explain.perturb import patch_segments, spread
 
 
 class AttentionRollout(Explainer):
-    """Attention of all blocks, multiplied from the first to the last, as [CLS] sees it.
+    """Attention matrices of all blocks, multiplied from first to last, in the row of [CLS].
 
-    Heads are averaged and the residual connection counts as much as the attention (section 3 of
-    the paper). It asks neither for a class nor for the head's weights, so it is no evidence for
-    anything: it stands beside Grad-CAM to show how far the two differ.
+    Heads are averaged, and the residual connection has the same weight as the attention (section 3
+    of the paper). The map depends neither on the target class nor on the head's weights, so it is
+    no evidence for a class; it serves as a comparison for Grad-CAM.
 
     Args:
-        batch_size: images a pass.
-        when_possible: leave classifiers without patches out rather than refuse them.
+        batch_size: images per pass.
+        when_possible: skip classifiers without patches instead of refusing them.
     """
 
     name = "rollout"
@@ -31,7 +31,7 @@ class AttentionRollout(Explainer):
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         reached = torch.cat(
-            [self._rolled(classifier, part) for part in images.split(self.batch_size)]
+            [self._rolled(classifier, batch) for batch in images.split(self.batch_size)]
         )
         segments = patch_segments(images.shape[-1], reached.shape[1], len(images))
         return Attribution(spread(reached, segments), "patch", segments=segments, signed=False)

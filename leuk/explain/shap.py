@@ -1,8 +1,8 @@
 """SHAP (Lundberg & Lee 2017), by the shap library: per pixel, per region, per patch embedding.
 
-Every method says how far its values are from additive: ``checks["additivity_error"]`` is
-|sum of the map - (log-odds of the cell - log-odds of what it is compared with)|, over the range
-of the log-odds that were asked for. shap's DeepExplainer is not among them: it fails on LayerNorm.
+Every method reports its additivity error: ``checks["additivity_error"]`` is
+|sum of the map - (log-odds of the image - log-odds of the reference)|, divided by the range of all
+log-odds computed. shap's DeepExplainer is missing because it fails on LayerNorm.
 """
 
 from collections.abc import Sequence
@@ -29,23 +29,24 @@ from leuk.explain.perturb import (
 from leuk.explain.shap_masker import Answer, numpy_seeded, owen_values
 
 _DRAWS = 50
-"""Draws shap makes at once; it keeps each in float64, 1.2 MB of an image of 224 px, four times."""
+"""Draws per call of shap, which keeps four float64 copies of each: 1.2 MB per copy at 224 px."""
 
 _ROUNDING = 1e-5
-"""Tokens nearer to their stand-in than this share of the largest are it, up to rounding."""
+"""Largest difference, relative to the largest token, at which a token equals its replacement."""
 
 
 class GradientSHAP(Explainer):
     """Expected gradients (shap's ``GradientExplainer``; Erion et al. 2021), summed over channels.
 
-    A pixel's value is the mean, over training cells and places on the way from one to the explained
-    cell, of its gradient times its difference. They sum to the cell's log-odds less the training
-    cells' mean as the draws grow in number; the range of the error is the explained cell's and the
-    training cells'. A cell's draws depend on the seed alone, not on what else is explained.
+    The value of a pixel is its gradient times its difference from a training image, averaged over
+    training images and points on the straight line to the explained image. With enough draws, the
+    values sum to the image's log-odds minus the mean log-odds of the training images. The
+    additivity error refers to the range of the log-odds of all these images. Draws depend only on
+    the seed, not on other explained images.
 
     Args:
-        samples: draws a cell.
-        batch_size: images a pass.
+        samples: draws per image.
+        batch_size: images per pass.
         seed: of the draws.
     """
 
@@ -56,43 +57,43 @@ class GradientSHAP(Explainer):
 
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         with torch.autocast(images.device.type, enabled=False):
-            asked = _LogOdds(classifier, self.batch_size)
-            method = shap.GradientExplainer(asked, background, batch_size=self.batch_size)
+            model = _LogOdds(classifier, self.batch_size)
+            method = shap.GradientExplainer(model, background, batch_size=self.batch_size)
             maps = torch.cat([self._map(method, image) for image in images.split(1)])
-            said = ask(classifier, images, self.batch_size).cpu()
+            odds = ask(classifier, images, self.batch_size).cpu()
             compared = ask(classifier, background, self.batch_size).cpu()
-        seen = torch.cat([said[:, None], compared.expand(len(said), -1)], dim=1)
-        range_ = seen.amax(dim=1) - seen.amin(dim=1)
-        error = _additivity_error(maps, said - compared.mean(), range_)
+        both = torch.cat([odds[:, None], compared.expand(len(odds), -1)], dim=1)
+        range_ = both.amax(dim=1) - both.amin(dim=1)
+        error = _additivity_error(maps, odds - compared.mean(), range_)
         return Attribution(maps, "pixel", checks={"additivity_error": error})
 
     def _map(self, method: shap.GradientExplainer, image: Tensor) -> Tensor:
-        """Map ``(1, R, R)`` of one ``(1, 3, R, R)`` image: the mean over rounds of draws."""
-        rounds = [min(_DRAWS, self.samples - made) for made in range(0, self.samples, _DRAWS)]
+        """Compute the map ``(1, R, R)`` of an image ``(1, 3, R, R)``, the mean over all draws."""
+        rounds = [min(_DRAWS, self.samples - done) for done in range(0, self.samples, _DRAWS)]
         seeds = np.random.SeedSequence(self.seed).generate_state(len(rounds))
         total = torch.zeros(image[:, 0].shape, dtype=torch.float64)
         for draws, seed in zip(rounds, seeds.tolist(), strict=True):
-            with numpy_seeded(seed):  # shap seeds it and does not put it back
+            with numpy_seeded(seed):  # shap seeds NumPy's global generator and does not restore it
                 values = method.shap_values(image, nsamples=draws, rseed=seed)
             total += torch.from_numpy(values[..., 0]).sum(dim=1) * draws
         return (total / self.samples).float()
 
 
 class _LogOdds(nn.Module):
-    """A classifier as shap wants it: ``(B, 1)`` log-odds, however many images it is given."""
+    """Classifier in shap's form: log-odds ``(B, 1)`` for any number of images."""
 
     def __init__(self, classifier: Classifier, batch_size: int) -> None:
         super().__init__()
-        self.held = (classifier,)  # in a tuple it is no child, whose gradients shap would clear
+        self.held = (classifier,)  # a tuple hides it from shap, which would clear its gradients
         self.batch_size = batch_size
 
     def forward(self, images: Tensor) -> Tensor:
-        parts = [log_odds(self.held[0](part)) for part in images.split(self.batch_size)]
-        return torch.cat(parts)[:, None]
+        odds = [log_odds(self.held[0](batch)) for batch in images.split(self.batch_size)]
+        return torch.cat(odds)[:, None]
 
 
 class _Owen(Explainer):
-    """Owen values of a grid of parts, see :func:`leuk.explain.shap_masker.owen_values`."""
+    """Owen values of the segments of a grid, see :func:`leuk.explain.shap_masker.owen_values`."""
 
     def __init__(self, evaluations: Count, batch_size: Count, seed: CountOrZero) -> None:
         self.evaluations, self.batch_size, self.seed = evaluations, batch_size, seed
@@ -105,18 +106,18 @@ class _Owen(Explainer):
         segments: Tensor,
         unit: Unit,
     ) -> Attribution:
-        """Values of all images' parts as maps.
+        """Compute the Owen values of all images' segments as maps.
 
         Args:
-            answers: what the classifier says of each of B images.
+            answers: for each of B images, a function from presence to log-odds.
             players: ``bool (B, h, w)`` on the CPU, see ``owen_values``.
-            gains: ``float32 (B,)``, log-odds of an image less those with every part hidden.
-            segments: ``int64 (B, R, R)``, the part of each pixel.
-            unit: what a part is.
+            gains: ``float32 (B,)``, log-odds of the image minus those with every segment hidden.
+            segments: ``int64 (B, R, R)``, the segment of each pixel.
+            unit: kind of segment.
         """
         found = [
-            owen_values(answer, there, self.evaluations, self.seed)
-            for answer, there in zip(answers, players, strict=True)
+            owen_values(answer, own, self.evaluations, self.seed)
+            for answer, own in zip(answers, players, strict=True)
         ]
         plays = players.flatten(1).gather(1, segments.flatten(1)).view(segments.shape)
         segments = segments.where(plays, -1)
@@ -128,16 +129,16 @@ class _Owen(Explainer):
 class PartitionSHAP(_Owen):
     """Owen values of image regions (shap's ``PartitionExplainer``), for every classifier.
 
-    Regions are squares of a grid. Those that look the same when hidden, as black background does,
-    are no part of the game: their value is 0 and their segment -1. What a cell is compared with is
-    itself with every region hidden.
+    Regions are squares of a grid. Regions that hiding does not change, such as black background,
+    are excluded from the game: their value is 0 and their segment -1. The reference is the image
+    with every region hidden.
 
     Args:
-        evaluations: images asked for a cell.
-        regions: a side of the grid; as many as patches a side to explain by patches.
-        hide: how a hidden region looks, see :func:`leuk.explain.perturb.hidden`.
-        batch_size: images a pass.
-        seed: of the order among blocks of regions that matter equally.
+        evaluations: perturbed images per explained image.
+        regions: regions per side of the grid; the classifier's patches per side for patches.
+        hide: replacement of hidden regions, see :func:`leuk.explain.perturb.hidden`.
+        batch_size: images per pass.
+        seed: of the order among equally important blocks of regions.
     """
 
     name = "shap_regions"
@@ -158,8 +159,8 @@ class PartitionSHAP(_Owen):
         side, count = images.shape[-1], self.regions**2
         if not 2 <= self.regions <= side:
             raise ConfigError(
-                f"explain.shap_regions.regions={self.regions}: an image of {side} px has 2 to "
-                f"{side} regions a side; choose one of these, such as {min(16, side)}"
+                f"explain.shap_regions.regions={self.regions}: an image of {side} px can have 2 to "
+                f"{side} regions per side; choose a number in this range, such as {min(16, side)}"
             )
         others = hidden(images, self.hide)
         segments = patch_segments(side, count, len(images))
@@ -178,20 +179,20 @@ class PartitionSHAP(_Owen):
         return self._valued(answers, players, gains, segments, "patch" if patches else "superpixel")
 
     def _answer(self, classifier: Classifier, image: Tensor, other: Tensor, grid: Tensor) -> Answer:
-        return lambda there: ask_parts(classifier, image, other, grid, there, self.batch_size)
+        return lambda presence: ask_parts(classifier, image, other, grid, presence, self.batch_size)
 
 
 class PatchSHAP(_Owen):
-    """Owen values of patch embeddings (shap's ``PartitionExplainer``), the thesis's figure 10.
+    """Owen values of patch embeddings (shap's ``PartitionExplainer``), as in the thesis, figure 10.
 
-    An absent patch is the mean of the training cells' embeddings at its place, and a cell is
-    compared with all patches absent. Patches whose embedding is that mean are no part of the game.
+    An absent patch is replaced by the mean embedding of the training images at its position; the
+    reference has all patches absent. Patches whose embedding equals that mean are excluded.
 
     Args:
-        evaluations: token sets asked for a cell.
-        batch_size: cells a pass.
-        seed: of the order among blocks of patches that matter equally.
-        when_possible: leave classifiers without patches out rather than refuse them.
+        evaluations: perturbed token sequences per explained image.
+        batch_size: token sequences per pass.
+        seed: of the order among equally important blocks of patches.
+        when_possible: skip classifiers without patches instead of refusing them.
     """
 
     name = "shap_patches"
@@ -221,10 +222,10 @@ class PatchSHAP(_Owen):
         return self._valued(answers, players.unflatten(1, (across, -1)), gains, segments, "patch")
 
     def _answer(self, classifier: Classifier, tokens: Tensor, other: Tensor) -> Answer:
-        return lambda there: ask_tokens(classifier, tokens, other, there, self.batch_size)
+        return lambda presence: ask_tokens(classifier, tokens, other, presence, self.batch_size)
 
 
 def _additivity_error(maps: Tensor, gains: Tensor, range_: Tensor) -> Tensor:
-    """How far maps ``(B, R, R)`` are from summing to ``gains (B,)``, over ``range_ (B,)``."""
+    """Difference ``(B,)`` of the sums of maps from ``gains (B,)``, relative to ``range_ (B,)``."""
     error = (maps.double().sum(dim=(1, 2)) - gains).abs()
     return (error / range_.clamp(min=torch.finfo(torch.float32).tiny)).float()

@@ -1,8 +1,8 @@
-"""Owen values of an image's parts by shap, with a masker of our own that touches no pixel.
+"""Owen values of an image's segments by shap, with a masker that handles no pixels.
 
-shap's partition explainer decides which parts to show and what follows from the answers. What it
-takes for the masked input is only which parts are there: the images are put together where the
-classifier is, many at a time. Sits between the methods of :mod:`leuk.explain.shap` and the library.
+shap's partition explainer chooses the segments to show and computes their values. Its "masked
+input" is just the presence of segments; the images are assembled in batches on the classifier's
+device. Used by the methods of :mod:`leuk.explain.shap`.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,22 +16,22 @@ import torch
 from torch import Tensor
 
 Answer = Callable[[Tensor], Tensor]
-"""Log-odds of leukemia, ``float32 (S,)``, where parts are present as ``bool (S, K)`` says."""
+"""Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
 
 ROUND = 64
-"""Answers shap waits for at once. Within a budget the values depend on it, for the tree grows where
-an answer says that it matters; on how many of them the classifier is asked in a pass they do not.
+"""Perturbed images per request of shap. Values depend on it, because shap refines its tree after
+each request; they do not depend on the batch size of the classifier.
 """
 
 
 @dataclass(frozen=True)
 class Owen:
-    """Values of one image's parts.
+    """Owen values of an image's segments.
 
     Attributes:
-        values: ``float64 (K,)``, 0 for parts that are no players; they sum to the log-odds with all
-            players less those with none.
-        spread: the largest of all log-odds asked for, less the smallest.
+        values: ``float64 (K,)``, 0 for segments that are not players; the sum is the log-odds with
+            all players minus those with none.
+        spread: range of all log-odds computed.
     """
 
     values: Tensor
@@ -39,41 +39,41 @@ class Owen:
 
 
 def owen_values(answer: Answer, players: Tensor, evaluations: int, seed: int) -> Owen:
-    """Owen values of the parts of a grid (Lundberg & Lee 2017, shap's ``PartitionExplainer``).
+    """Owen values of the segments of a grid (Lundberg & Lee 2017, shap's ``PartitionExplainer``).
 
-    A part's value is its mean contribution over all orders in which the parts of a half, of a
-    quarter and so on come one after the other (Owen 1977). Where the evaluations run out, the parts
-    of a block that was not cut further share its value evenly.
+    The value of a segment is its mean contribution over all orders that keep the segments of each
+    half, quarter, and so on, of the grid together (Owen 1977). If the evaluations run out, the
+    segments of an undivided block share its value evenly.
 
     Args:
-        answer: what the classifier says.
-        players: ``bool (h, w)`` on the CPU: parts that make a difference when hidden. The others
-            take no share of a block's value.
-        evaluations: how often to ask, in all.
-        seed: of the order among blocks that matter equally.
+        answer: predicts log-odds from the presence of segments.
+        players: ``bool (h, w)`` on the CPU, segments whose hiding changes the image. The others get
+            no share of a block's value.
+        evaluations: total number of perturbed images.
+        seed: of the order among equally important blocks.
     """
-    there = players.flatten()
-    values = torch.zeros(len(there), dtype=torch.float64)
-    if not there.any():
+    playing = players.flatten()
+    values = torch.zeros(len(playing), dtype=torch.float64)
+    if not playing.any():
         return Owen(values, 0.0)
-    asked = _Asked(answer, there)
-    explainer = shap.PartitionExplainer(asked, PresenceMasker(halvings(players)))
+    model = _PlayerModel(answer, playing)
+    explainer = shap.PartitionExplainer(model, PresenceMasker(halvings(players)))
     with numpy_seeded(seed):
         found = explainer(
-            np.ones((1, int(there.sum())), dtype=bool),
+            np.ones((1, int(playing.sum())), dtype=bool),
             max_evals=evaluations,
             batch_size=ROUND,
             silent=True,
         )
-    values[there] = torch.from_numpy(found.values[0])
-    return Owen(values, asked.high - asked.low)
+    values[playing] = torch.from_numpy(found.values[0])
+    return Owen(values, model.high - model.low)
 
 
 class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no types
-    """A masker whose masked input is the mask.
+    """Masker whose masked input is the mask itself.
 
     Args:
-        clustering: which players belong together, see :func:`halvings`.
+        clustering: hierarchy of the players, see :func:`halvings`.
     """
 
     immutable_outputs = True  # shap need not copy what it is given
@@ -83,27 +83,27 @@ class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no t
         self.shape = (1, len(clustering) + 1)
 
     def __call__(self, mask: npt.NDArray[np.bool_], x: object) -> npt.NDArray[np.bool_]:
-        """Presence ``bool (1, M)`` of the players."""
+        """Return the presence ``bool (1, M)`` of the players."""
         return mask[None]
 
 
 def halvings(players: Tensor) -> npt.NDArray[np.float64]:
-    """A hierarchy of the players of a grid: blocks cut in two across their longer side.
+    """Hierarchy of the players of a grid: blocks are halved across their longer side.
 
     Args:
-        players: ``bool (h, w)``, at least one of them true. They are numbered row by row.
+        players: ``bool (h, w)``, at least one True. Players are numbered row by row.
 
     Returns:
-        ``(M - 1, 4)`` for M players, as ``scipy.cluster.hierarchy`` writes it: the two parts that
-        are joined (M + i is what row i joined), their distance and how many players they hold. The
-        distance is the number of players.
+        ``(M - 1, 4)`` for M players, a linkage matrix as in ``scipy.cluster.hierarchy``: the two
+        nodes that are joined (M + i is the node of row i), their distance, and the number of
+        players below. The distance is that number too.
     """
     number = (players.flatten().cumsum(0) - 1).view(players.shape)
     count = int(players.sum())
     rows: list[list[int]] = []
 
     def join(top: int, bottom: int, left: int, right: int) -> list[tuple[int, int]]:
-        """The node of a block and how many players it holds; nothing where it holds none."""
+        """Return the node of a block and its number of players; empty if it has none."""
         if not players[top:bottom, left:right].any():
             return []
         height, width = bottom - top, right - left
@@ -128,7 +128,7 @@ def halvings(players: Tensor) -> npt.NDArray[np.float64]:
 
 @contextmanager
 def numpy_seeded(seed: int) -> Iterator[None]:
-    """The global generator of numpy, which shap draws from, seeded; afterwards as it was."""
+    """Seed NumPy's global generator, which shap draws from; restore its state afterwards."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:
@@ -137,16 +137,16 @@ def numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
-class _Asked:
-    """An answer for players alone, which keeps the smallest and the largest it gave."""
+class _PlayerModel:
+    """Log-odds as a function of the players' presence; records the smallest and the largest."""
 
-    def __init__(self, answer: Answer, there: Tensor) -> None:
-        self.answer, self.there = answer, there
+    def __init__(self, answer: Answer, playing: Tensor) -> None:
+        self.answer, self.playing = answer, playing
         self.low, self.high = np.inf, -np.inf
 
     def __call__(self, presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        parts = torch.zeros(len(presence), len(self.there), dtype=torch.bool)
-        parts[:, self.there] = torch.from_numpy(presence)
-        said: npt.NDArray[np.float32] = self.answer(parts).cpu().numpy()
-        self.low, self.high = min(self.low, float(said.min())), max(self.high, float(said.max()))
-        return said
+        parts = torch.zeros(len(presence), len(self.playing), dtype=torch.bool)
+        parts[:, self.playing] = torch.from_numpy(presence)
+        odds: npt.NDArray[np.float32] = self.answer(parts).cpu().numpy()
+        self.low, self.high = min(self.low, float(odds.min())), max(self.high, float(odds.max()))
+        return odds

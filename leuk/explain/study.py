@@ -1,6 +1,6 @@
-"""From a fitted classifier and a cohort to attributions, checks, pictures and a summary.
+"""Explanation of a cohort: attributions, checks, figures and a summary.
 
-The same whether the cells are explained at the end of a run or later.
+Used at the end of a run and by ``leuk explain``.
 """
 
 import logging
@@ -33,23 +33,22 @@ from leuk.store.spreadsheet import csv_text
 log = logging.getLogger(__name__)
 
 COHORT = "cohort"
-"""Beside the methods in a summary: what is said of all of them together."""
+"""Key in a summary, beside the methods, of the entries that cover all methods."""
 
 _CHUNK = 16
-"""Cells at a time: what is on the device does not grow with the cohort."""
+"""Images per call of a method, so that device memory does not grow with the cohort."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """How cells are explained.
+    """Methods, output folder and checks of an explanation.
 
     Attributes:
-        explainers: the methods by name; files are called so.
-        folder: where everything goes.
-        title: of the model, over every picture.
-        asking: what to open around every question to the classifier, such as its trainer's
-            precision.
-        checks: what is measured of the explanations; nothing where it is None.
+        explainers: the methods by name; file names start with it.
+        folder: output folder.
+        title: of the model, over every figure.
+        asking: context manager for every call of the classifier, such as the trainer's precision.
+        checks: settings of the quality checks; None skips them.
     """
 
     explainers: Mapping[str, Explainer]
@@ -59,29 +58,29 @@ class Study:
     checks: CheckSettings | None = None
 
     def of(self, classifier: Classifier, cohort: Cohort) -> dict[str, Any]:
-        """Explain a cohort and write what was found.
+        """Explain a cohort and write the results.
 
-        Below the folder: ``manifest.csv``, a line a cell; for each method ``<method>.npz`` and
-        ``<method>.png``; ``cells/``, a picture of each shown cell; ``cohort.png``; ``figure_9.png``
-        to ``figure_11.png`` where there is something to show; the tables of
-        :func:`leuk.explain.check_tables.save_checks` where there are checks; and ``summary.json``,
-        what is returned.
+        Files: ``manifest.csv`` with a row per image; ``<method>.npz`` and ``<method>.png`` of each
+        method; a figure of each shown image under ``cells/``; ``cohort.png``; ``figure_9.png`` to
+        ``figure_11.png``, depending on the methods; the tables of
+        :func:`leuk.explain.check_tables.save_checks`, if checks are on; and ``summary.json`` with
+        the returned values.
 
         Args:
-            classifier: fitted; on its device.
-            cohort: the cells.
+            classifier: trained, on its device.
+            cohort: the images.
 
         Returns:
-            Plain values: for each method its files, ``cells``, ``degenerate``, ``seconds``, the
-            mean of each of its own ``checks`` and the main ``measures``; and ``cohort``, with the
-            controls' measures and with ``warnings`` for a reader.
+            Plain values: for each method its files, ``cells`` (number of images), ``degenerate``,
+            ``seconds``, the mean of each of its own ``checks`` and the main ``measures``; under
+            :data:`COHORT` the controls' measures and ``warnings``.
 
         Raises:
-            ConfigError: a method that this classifier cannot be explained with.
+            ConfigError: a method does not support this classifier.
         """
         explainers, left_out = possible_explainers(self.explainers, classifier)
-        for name, why in left_out.items():
-            log.info("%s: %s: left out, %s", self.title, name, why)
+        for name, reason in left_out.items():
+            log.info("%s: %s: skipped, %s", self.title, name, reason)
         with _peak_of(classifier.device) as peak:
             found = {
                 name: self._attributed(name, explainer, classifier, cohort)
@@ -89,23 +88,23 @@ class Study:
             }
             checked = self._checked(explainers, found, classifier, cohort)
         pictures = draw_all(self.folder, self.title, classifier, cohort, found)
-        summary = {name: self._said(name, maps) for name, maps in found.items()}
+        summary = {name: self._entry(name, maps) for name, maps in found.items()}
         warnings = [*_degenerate(summary), *_missing(cohort)]
         for warning in warnings:
             log.warning("%s: %s", self.title, warning)
         together = {
-            "manifest": self._place("manifest.csv"),
+            "manifest": self._path("manifest.csv"),
             "cells": len(cohort.cells),
             "outcomes": {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes},
             "background": len(cohort.background),
             "left_out": left_out,
-            "pictures": [self._place(picture) for picture in pictures],
+            "pictures": [self._path(picture) for picture in pictures],
             "peak_memory_bytes": peak,
             "warnings": warnings,
         }
         if checked is not None:
             own, of_all = save_checks(self.folder, checked, cohort, self.title)
-            summary = {name: said | own[name] for name, said in summary.items()}
+            summary = {name: entry | own[name] for name, entry in summary.items()}
             together |= of_all
         summary[COHORT] = together
         write_text(self.folder / "manifest.csv", manifest(cohort))
@@ -123,7 +122,7 @@ class Study:
             return None
         started = time.perf_counter()
         cells = cohort.cells
-        log.info("%s: checking %d methods on %d cells", self.title, len(found), len(cells))
+        log.info("%s: checking %d methods on %d images", self.title, len(found), len(cells))
         with self.asking():
             checked = check(
                 classifier,
@@ -138,13 +137,13 @@ class Study:
         log.info("%s: checked in %.1f s", self.title, time.perf_counter() - started)
         return checked
 
-    def _place(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self.folder.name}/{name}"
 
     def _attributed(
         self, name: str, explainer: Explainer, classifier: Classifier, cohort: Cohort
     ) -> Attribution:
-        """Maps of the whole cohort, chunk by chunk, kept as arrays."""
+        """Attribute the whole cohort in chunks and save the arrays."""
         started = time.perf_counter()
         device = classifier.device
         background = cohort.background.to(device)
@@ -157,14 +156,14 @@ class Study:
         taken = time.perf_counter() - started
         count = len(found.maps)
         rate = f"{count / taken:.1f}" if count < 100 * taken else f"{count / taken:,.0f}"
-        log.info("%s: %s: %d cells, %.1f s, %s cells/s", self.title, name, count, taken, rate)
+        log.info("%s: %s: %d images, %.1f s, %s images/s", self.title, name, count, taken, rate)
         _save_arrays(self.folder / f"{name}.npz", found, cohort)
         return found
 
-    def _said(self, name: str, maps: Attribution) -> dict[str, Any]:
+    def _entry(self, name: str, maps: Attribution) -> dict[str, Any]:
         return {
-            "picture": self._place(f"{name}.png"),
-            "arrays": self._place(f"{name}.npz"),
+            "picture": self._path(f"{name}.png"),
+            "arrays": self._path(f"{name}.npz"),
             "cells": len(maps.maps),
             "degenerate": int(maps.degenerate.sum()),
             "seconds": round(maps.seconds, 3),
@@ -174,10 +173,10 @@ class Study:
 
 
 def manifest(cohort: Cohort) -> str:
-    """The cells as CSV, in the order of the arrays.
+    """Write the cohort's images as CSV text, in the order of the arrays.
 
-    Columns: ``row``, ``subject``, ``group``, ``file``, ``label`` (empty where unknown), ``score``,
-    ``outcome`` and ``picture`` (empty where there is none), relative to the manifest.
+    Columns: ``row``, ``subject``, ``group``, ``file``, ``label`` (empty if unknown), ``score``,
+    ``outcome`` and ``picture`` (path relative to the manifest; empty without one).
     """
     table = cohort.cells.drop(columns="shown")
     table["label"] = table["label"].where(table["label"] >= 0).astype("Int64")
@@ -189,7 +188,7 @@ def manifest(cohort: Cohort) -> str:
 
 
 def _joined(parts: Sequence[Attribution]) -> Attribution:
-    """Attributions of chunks as one."""
+    """Concatenate the attributions of chunks."""
     first = parts[0]
     segments = [part.segments for part in parts if part.segments is not None]
     return Attribution(
@@ -217,24 +216,24 @@ def _save_arrays(path: Path, found: Attribution, cohort: Cohort) -> None:
 
 
 def _mean(values: Tensor) -> float | None:
-    """Mean of the finite ones."""
+    """Mean of the finite values."""
     finite = values[values.isfinite()]
     return float(finite.mean()) if len(finite) else None
 
 
 def _degenerate(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
-        f"{name}: {said['degenerate']} of {said['cells']} maps are degenerate"
-        for name, said in summary.items()
-        if said["degenerate"]
+        f"{name}: {entry['degenerate']} of {entry['cells']} maps are degenerate"
+        for name, entry in summary.items()
+        if entry["degenerate"]
     ]
 
 
 def _missing(cohort: Cohort) -> list[str]:
-    """Classes of which no cell was called rightly: what is explained there are errors."""
+    """Warn of classes without a correct prediction, whose explanations show errors only."""
     return [
-        f"explanations: no {outcome} ({MEANING[outcome]}) among the judged cells; what is "
-        "explained of this class are errors alone"
+        f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted images; the "
+        "explanations of this class show errors only"
         for outcome in cohort.missing
         if outcome.startswith("true")
     ]
@@ -242,7 +241,11 @@ def _missing(cohort: Cohort) -> list[str]:
 
 @contextmanager
 def _peak_of(device: torch.device) -> Iterator[dict[str, int]]:
-    """Peak memory, filled in at the end: of the process since its start, and of a GPU within."""
+    """Measure peak memory in bytes: of the process since its start, and of a GPU in this block.
+
+    Yields:
+        A dictionary that is filled at the end, with ``process`` and, on a GPU, ``device``.
+    """
     peak: dict[str, int] = {}
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

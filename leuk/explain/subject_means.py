@@ -1,7 +1,7 @@
-"""Means of what was measured on cells, with intervals over the persons behind them.
+"""Means of measures per image, with confidence intervals over patients.
 
-Cells of one person are alike, so that subjects are resampled and not cells, and every subject
-counts as much as every other, however many of its cells were measured.
+Images of a patient are similar. Therefore patients are resampled, not images, and every patient has
+the same weight, whatever its number of images.
 """
 
 import math
@@ -15,23 +15,23 @@ from leuk.evaluate.hierarchy import Bootstrap, Fold
 from leuk.evaluate.vectors import Floats
 
 LEVEL = 0.95
-"""Of every interval."""
+"""Confidence level of every interval."""
 
 ANY = (-math.inf, math.inf)
-"""Bounds of what has none."""
+"""Bounds of an unbounded measure."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over subjects of their cells' means.
+    """Mean over patients of the means over each patient's images.
 
     Attributes:
-        value: NaN where nothing was measured.
-        low: of the 95 % interval; NaN where there are fewer than two subjects, whose differences
-            cannot be told from one.
-        high: likewise.
-        cells: with a finite value.
-        subjects: that they are of.
+        value: the mean; NaN without finite values.
+        low: lower end of the 95 % interval; NaN with fewer than two patients, which do not show how
+            patients differ.
+        high: upper end of the 95 % interval; NaN like ``low``.
+        cells: number of images with a finite value.
+        subjects: number of patients of these images.
     """
 
     value: float
@@ -42,11 +42,11 @@ class Mean:
 
 
 class SubjectMeans:
-    """Means over the same cells' subjects.
+    """Means over the patients of the same B images.
 
     Args:
-        subjects: ``(B,)`` the person behind each cell.
-        draws: resamples of the subjects.
+        subjects: ``(B,)``, the patient of each image.
+        draws: bootstrap resamples of the patients.
         seed: of the resamples.
     """
 
@@ -55,14 +55,15 @@ class SubjectMeans:
         self._bootstrap = cache(lambda count: _bootstrap(count, draws, seed))
 
     def of(self, values: Floats, bounds: tuple[float, float] = ANY) -> Mean:
-        """Mean and interval of one number a cell.
+        """Mean and interval of a measure.
 
-        The interval is t standard errors either way, as :mod:`leuk.evaluate.intervals` found best;
-        between two finite bounds on the log-odds of where the value lies between them.
+        The interval is the value plus or minus t standard errors, which
+        :mod:`leuk.evaluate.intervals` found best. With two finite bounds, the computation is on the
+        log-odds of the relative position between the bounds.
 
         Args:
-            values: ``(B,)``; what is not finite is left out.
-            bounds: that the mean cannot pass.
+            values: ``(B,)``, a value per image; values that are not finite are excluded.
+            bounds: range of the mean.
         """
         means = self._means(values)
         value, cells = float(means.mean()) if len(means) else math.nan, int(_finite(values).sum())
@@ -79,12 +80,12 @@ class SubjectMeans:
         return Mean(value, max(low, lowest), min(high, highest), cells, len(means))
 
     def curve(self, values: Floats) -> Floats:
-        """Means ``(K,)`` of ``(B, K)``."""
+        """Means ``(K,)`` over patients of values ``(B, K)``, without intervals."""
         means = [self._means(column) for column in values.T]
         return np.array([column.mean() if len(column) else np.nan for column in means])
 
     def _means(self, values: Floats) -> Floats:
-        """Of each subject that has a finite value."""
+        """Mean of each patient with a finite value."""
         kept = _finite(values)
         sums = np.bincount(self.codes[kept], values[kept])
         counts = np.bincount(self.codes[kept])

@@ -1,4 +1,4 @@
-"""Superpixels of the cell: the parts that LIME shows and hides."""
+"""Superpixels of the cell, which LIME shows and hides."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,26 +9,25 @@ from torch import Tensor
 from leuk.explain.perturb import cell_mask
 
 _COMPACTNESS = 20.0
-"""Of colour against place. At the paper's 10, 16 superpixels of a small image's noise run together
-to a few; at 30 they are tiles that know nothing of the cell."""
+"""Weight of position against color in SLIC. At the paper's 10, pixel noise in small images merges
+16 superpixels to a few; at 30, superpixels become tiles that ignore the cell's structure."""
 
 _SMOOTHED = 1.0
-"""Standard deviation, in pixels, of the smoothing before, for the same reason."""
+"""Standard deviation of the preceding smoothing, in pixels, against the same noise."""
 
 
 def cell_superpixels(images: Tensor, count: int) -> Tensor:
     """Superpixels of each cell, by SLIC within its mask (Achanta et al. 2012; Irving 2016).
 
-    The black around a cell is part of none. The same image gives the same superpixels, among
-    whatever others.
+    The superpixels of an image do not depend on the other images of the batch.
 
     Args:
         images: ``(B, 3, R, R)`` in [0, 1].
-        count: about how many a cell; a cell of fewer pixels has as many as it has pixels.
+        count: approximate number of superpixels per image; at most one per pixel of the cell.
 
     Returns:
-        ``int64 (B, R, R)`` on the CPU: 0 to K - 1 within a cell that has K superpixels, each of
-        them there; -1 around it, and everywhere where there is no cell.
+        ``int64 (B, R, R)`` on the CPU: 0 to K - 1, all used, within a cell with K superpixels; -1
+        on the background.
     """
     masks = cell_mask(images).cpu().numpy()
     pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -44,6 +43,6 @@ def _segmented(
         labels = slic(
             image, count, _COMPACTNESS, sigma=_SMOOTHED, mask=mask, start_label=1, channel_axis=-1
         )
-        # What no cluster took, as a single pixel or the whole of one cluster, is one more part.
+        # Pixels without a cluster, such as a mask of a single pixel, form one more superpixel.
         segments[mask] = np.unique(labels[mask], return_inverse=True)[1]
     return segments

@@ -1,4 +1,4 @@
-"""The thesis's figures 9 to 11, of the model and the cells at hand.
+"""Figures 9 to 11 of the thesis, drawn for any classifier and cohort.
 
 Grad-CAM across layers, SHAP values by class, LIME's superpixels and patches.
 """
@@ -34,46 +34,49 @@ from leuk.store.atomic import whole_file
 _MOST_LAYERS = 12
 _BINS, _FEW_BINS = 62, 18
 _MANY, _SHOWN = 1000, 99.9
-"""Of many values the percentile of the magnitude where the axis ends."""
+"""Number of values from which the axis ends at a percentile of the magnitudes, and this percentile.
+"""
 
 _CLASSES = {
     int(Label.ALL): (LEUKEMIC, "-", "leukemic cells"),
     int(Label.HEM): (HEALTHY, "--", "healthy cells"),
     UNLABELLED: ("0.3", ":", "cells without a label"),
 }
-"""Of each label the colour, the dashes and the words."""
+"""Color, line style and legend entry of each label."""
 
 
 def save_figure_9(path: Path, classifier: Classifier, cohort: Cohort, title: str) -> list[str]:
-    """Draw Grad-CAM of both classes at every layer, for one cell of each class.
+    """Draw Grad-CAM of both classes at every layer, for one image of each class.
 
-    Layers cannot be compared by magnitude, so each is scaled by its own largest value. Where there
-    are more than twelve layers, twelve that are evenly spread are shown.
+    Magnitudes are not comparable between layers, so each layer has its own scale. Of more than
+    twelve layers, twelve evenly spaced ones are shown.
 
     Args:
-        path: the PNG.
-        classifier: fitted; its device is used.
-        cohort: of its shown cells the first of each class is taken, one called rightly if there is
-            one.
-        title: over the picture.
+        path: output file.
+        classifier: trained; its device is used.
+        cohort: images; see :func:`one_of_each` for the choice.
+        title: over the figure.
 
     Returns:
-        The layers that are shown.
+        Names of the layers shown.
     """
     every = layers_of(classifier)
-    places = np.linspace(0, len(every) - 1, min(_MOST_LAYERS, len(every))).round()
-    layers = [every[int(place)] for place in np.unique(places)]
+    indices = np.linspace(0, len(every) - 1, min(_MOST_LAYERS, len(every))).round()
+    layers = [every[int(index)] for index in np.unique(indices)]
     positions = one_of_each(cohort)
     images = cohort.images[positions].to(classifier.device)
     maps = torch.stack([GradCAM(layer).of_classes(classifier, images) for layer in layers])
     shown = f"{len(layers)} of {len(every)}" if len(layers) < len(every) else f"all {len(every)}"
-    words = f"{title}\nGrad-CAM at {shown} layers, first to last, for each class's own logit"
+    words = f"{title}\nGrad-CAM at {shown} layers, first to last, for the logit of each class"
     _across_layers(cohort, positions, layers, maps, words).save(path)
     return layers
 
 
 def one_of_each(cohort: Cohort) -> list[int]:
-    """Positions of the first shown cell of each class, leukemic first; of any where unknown."""
+    """Position of one shown image of each class, leukemic first, correctly predicted if possible.
+
+    Without labels, the position of the first shown image.
+    """
     labels = cohort.cells["label"].to_numpy()
     outcomes = cohort.cells["outcome"].tolist()
     chosen = []
@@ -87,7 +90,7 @@ def one_of_each(cohort: Cohort) -> list[int]:
 def _across_layers(
     cohort: Cohort, positions: Sequence[int], layers: Sequence[str], maps: Tensor, title: str
 ) -> Canvas:
-    """Two rows a cell; ``maps`` are ``(layers, 2, cells, R, R)``, of the healthy logit first."""
+    """Draw two rows per image; ``maps`` are ``(layers, 2, images, R, R)``, healthy logit first."""
     side, label, head, step = 1.35, 1.15, 1.15, 1.47
     canvas = Canvas(
         max(label + (1 + len(layers)) * step, 7.0), head + 2 * len(positions) * step + 0.7
@@ -96,31 +99,31 @@ def _across_layers(
     largest = maps.abs().amax(dim=(1, 2, 3, 4)).clamp(min=1e-30)
     scaled = maps / largest[:, None, None, None, None]
     for column, (layer, most) in enumerate(zip(layers, largest.tolist(), strict=True), start=1):
-        words = f"{_broken(layer, 19)}\n1 stands for {most:.1g}"
+        words = f"{_broken(layer, 19)}\nscale: {most:.1g}"
         canvas.text(words, label + column * step, head - 0.04, 7.5, va="bottom")
     for number, cell in enumerate(as_cells(cohort.images[positions])):
         top = head + 2 * number * step
         canvas.image(cell, label, top, side)
         words = captions(cohort, positions)[number].replace("   ", "\n")
         canvas.text(words, label, top + step, 9)
-        for line, of in zip((top, top + step), reversed(Label), strict=True):
-            what = "leukemia" if of == Label.ALL else "healthy"
-            canvas.text(f"evidence for\n{what}", 0.12, line + 0.1, 9)
-            for column, maps_of in enumerate(scaled[:, of], start=1):
-                drawn = _to_one(drawn_of("gradcam", Attribution(maps_of, "pixel")))
-                canvas.map(drawn, number, cell, (label + column * step, line, side))
+        for edge, target in zip((top, top + step), reversed(Label), strict=True):
+            name = "leukemia" if target == Label.ALL else "healthy"
+            canvas.text(f"evidence for\n{name}", 0.12, edge + 0.1, 9)
+            for column, own in enumerate(scaled[:, target], start=1):
+                drawn = _to_one(drawn_of("gradcam", Attribution(own, "pixel")))
+                canvas.map(drawn, number, cell, (label + column * step, edge, side))
     bar = _to_one(drawn_of("gradcam", Attribution(scaled[0, 0], "pixel")))
     canvas.bar(bar, label + step, head + 2 * len(positions) * step, 4.0)
     return canvas
 
 
 def _to_one(drawn: Drawn) -> Drawn:
-    label = "activation x gradient of the class's logit, as a share of the layer's largest"
+    label = "activation x gradient of the class's logit, relative to the layer's scale"
     return replace(drawn, limit=1.0, label=label)
 
 
 def _broken(name: str, width: int) -> str:
-    """A dotted name on as many lines as it needs."""
+    """Break a dotted name into lines of at most ``width`` characters, if its parts allow."""
     lines = [""]
     for part in name.split("."):
         joined = f"{lines[-1]}.{part}" if lines[-1] else part
@@ -134,16 +137,16 @@ def _broken(name: str, width: int) -> str:
 def save_figure_10(
     path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str
 ) -> None:
-    """Draw how the SHAP values of healthy and of leukemic cells are distributed.
+    """Draw the distributions of the SHAP values of healthy and leukemic cells.
 
-    Above, single values (of pixels, or of whole regions and patches) but for the outermost 0.1 %;
-    below, their sum over each cell's image: its log-odds less those of what it is compared with.
+    The upper row shows single values (of pixels, or of whole regions and patches), without the most
+    extreme 0.1 %. The lower row shows their sum per image, its log-odds relative to the reference.
 
     Args:
-        path: the PNG.
-        cohort: the cells; without labels they are one group.
-        found: SHAP maps of all of them, by method.
-        title: over the picture.
+        path: output file.
+        cohort: the images; without labels they form a single class.
+        found: SHAP maps of all images, by method.
+        title: over the figure.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -156,9 +159,9 @@ def save_figure_10(
         axes[0, column].set_xlabel(drawn.label, fontsize=8)
         sums = [np.atleast_1d(own.sum()).astype(np.float64) for own in maps.maps.numpy()]
         _histogram(axes[1, column], cohort, drawn, sums)
-        axes[1, column].set_xlabel("sum over the cell's image, log-odds", fontsize=8)
+        axes[1, column].set_xlabel("sum over the image, log-odds", fontsize=8)
     axes[0, 0].set_ylabel("share of values (log scale)", fontsize=8)
-    axes[1, 0].set_ylabel("share of cells", fontsize=8)
+    axes[1, 0].set_ylabel("share of images", fontsize=8)
     for axis in axes[0]:
         axis.set_yscale("log")
         if axis.get_legend_handles_labels()[0]:
@@ -170,7 +173,7 @@ def save_figure_10(
 
 
 def _single(drawn: Drawn, position: int) -> Floats:
-    """One value a part of a map."""
+    """Return a value per segment of a map, or per pixel without segments."""
     values: Floats = drawn.values[position].ravel().astype(np.float64)
     if drawn.segments is None:
         return values
@@ -180,23 +183,23 @@ def _single(drawn: Drawn, position: int) -> Floats:
 
 
 def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats]) -> None:
-    """Shares of the values of each class, in bins about zero; one line a class."""
+    """Draw a histogram per class, in bins around zero, normalized to shares."""
     labels = cohort.cells["label"].tolist()
-    cells = [int(position) for position in np.flatnonzero(drawn.usable)]
-    joined = np.concatenate([values[position] for position in cells] or [np.zeros(1)])
+    usable = [int(position) for position in np.flatnonzero(drawn.usable)]
+    joined = np.concatenate([values[position] for position in usable] or [np.zeros(1)])
     many = len(joined) > _MANY
     end = float(np.percentile(np.abs(joined), _SHOWN if many else 100)) or 1.0
     edges = np.linspace(-end, end, _BINS if many else _FEW_BINS)
-    for label, (colour, line, name) in _CLASSES.items():
-        own = [values[position] for position in cells if labels[position] == label]
+    for label, (color, style, name) in _CLASSES.items():
+        own = [values[position] for position in usable if labels[position] == label]
         if not own:
             continue
         counts, _ = np.histogram(np.concatenate(own), edges)
         axis.stairs(
             counts / max(1, counts.sum()),
             edges,
-            color=colour,
-            linestyle=line,
+            color=color,
+            linestyle=style,
             linewidth=1.4,
             label=f"{name} ({len(own)})",
         )
@@ -207,13 +210,13 @@ def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats
 def save_figure_11(
     path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str
 ) -> None:
-    """Draw LIME's parts and their weights, one row an outcome.
+    """Draw LIME's segments and their weights, a row per outcome.
 
     Args:
-        path: the PNG.
-        cohort: of its shown cells the first of each outcome is taken.
-        found: LIME maps of all cells, by method.
-        title: over the picture.
+        path: output file.
+        cohort: images; the first shown image of each outcome is drawn.
+        found: LIME maps of all images, by method.
+        title: over the figure.
     """
     side, head, step, high = 2.2, 0.95, 2.4, 2.65
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
@@ -228,11 +231,12 @@ def save_figure_11(
         top = head + row * high
         canvas.image(cell, 0.12, top, side)
         canvas.text(captions(cohort, [position])[0], 0.12, top - 0.04, 9, va="bottom")
-        for column, one in enumerate(drawn.values()):
+        for column, method in enumerate(drawn.values()):
             left = 0.12 + (1 + 2 * column) * step
-            _parts(canvas, one, position, cell, (left, top, side, step))
-    for column, one in enumerate(drawn.values()):
-        canvas.bar(one, 0.12 + (2 + 2 * column) * step, head + len(positions) * high - 0.05, side)
+            _segments(canvas, method, position, cell, (left, top, side, step))
+    bottom = head + len(positions) * high - 0.05
+    for column, method in enumerate(drawn.values()):
+        canvas.bar(method, 0.12 + (2 + 2 * column) * step, bottom, side)
     canvas.save(path)
 
 
@@ -243,14 +247,14 @@ def _one_of_each_outcome(cohort: Cohort) -> list[int]:
     return list(first.values())
 
 
-def _parts(
+def _segments(
     canvas: Canvas,
     drawn: Drawn,
     position: int,
     cell: Pixels,
     place: tuple[float, float, float, float],
 ) -> None:
-    """A cell with the borders of its parts, and the parts' weights beside it."""
+    """Draw an image with the borders of its segments, and beside it the segments' weights."""
     left, top, side, step = place
     canvas.image(cell, left, top, side)
     canvas.map(drawn, position, cell, (left + step, top, side))
@@ -260,5 +264,5 @@ def _parts(
         count = len(np.unique(segments[segments >= 0]))
         canvas.borders(segments, (left, top, side), "white")
         canvas.borders(segments, (left + step, top, side), "0.35")
-    canvas.text(f"{drawn.title}: {count} parts", left, top - 0.04, 9, va="bottom")
+    canvas.text(f"{drawn.title}: {count} segments", left, top - 0.04, 9, va="bottom")
     canvas.text(drawn.notes[position], left + step, top - 0.04, 8, va="bottom")

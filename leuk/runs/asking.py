@@ -1,4 +1,4 @@
-"""A finished classifier on this host's device, asked about pixels that no loader has."""
+"""Predictions of a finished classifier for arrays of pixels, without a data loader."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +20,11 @@ from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_me
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a classifier says of cells.
+    """Predictions for N images.
 
     Attributes:
-        scores: ``float64 (N,)`` probability of leukemia, as cells are judged.
-        features: ``float32 (N, D)`` of the images as they are, not of turned views.
+        scores: ``float64 (N,)``, probability of leukemia, computed as for test images.
+        features: ``float32 (N, D)``, features without test-time augmentation.
     """
 
     scores: Floats
@@ -33,12 +33,12 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Asker:
-    """Asks in the precision that the run was judged in, unless another is set.
+    """Classifier with a device and a precision; by default the precision of the run's evaluation.
 
     Attributes:
         classifier: on its device, in evaluation mode.
-        trainer: that knows the device and the precision.
-        batch_size: images a pass.
+        trainer: provides device and precision.
+        batch_size: images per forward pass.
     """
 
     classifier: Classifier
@@ -47,15 +47,15 @@ class Asker:
 
     @classmethod
     def of(cls, cfg: DictConfig, finished: Finished) -> "Asker":
-        """Put a finished classifier on the configured device.
+        """Move a finished classifier to the configured device.
 
         Args:
             cfg: with ``trainer``, ``callbacks`` and ``batch_size``.
-            finished: whose classifier it is.
+            finished: the run.
 
         Raises:
-            ConfigError: a trainer that cannot be built here.
-            StoreError: the checkpoint cannot be read, or is not of this run.
+            ConfigError: the trainer cannot be built on this host.
+            StoreError: the checkpoint cannot be read or belongs to another run.
         """
         classifier = finished.classifier()
         callbacks = build_named(cfg.callbacks, ("channels_last",))
@@ -67,38 +67,41 @@ class Asker:
 
     @property
     def device(self) -> torch.device:
-        """Where images have to be."""
+        """Device of the classifier and its input."""
         device: torch.device = self.trainer.strategy.root_device
         return device
 
     def images(self, pixels: Images) -> Tensor:
-        """Pixels ``uint8 (N, R, R, 3)`` as images ``(N, 3, R, R)`` in [0, 1] on the device."""
+        """Move pixels ``uint8 (N, R, R, 3)`` to the device as images ``(N, 3, R, R)`` in [0, 1]."""
         moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
         return moved.permute(0, 3, 1, 2).float().div_(255)
 
     @torch.no_grad()
     def ask(self, pixels: Images) -> Answers:
-        """What is said of ``uint8 (N, R, R, 3)`` at the run's resolution and framing.
+        """Predict scores and features.
+
+        Args:
+            pixels: ``uint8 (N, R, R, 3)`` at the run's resolution and framing.
 
         Raises:
-            TrainingError: a score that is no number, or a batch that the memory has no room for.
+            TrainingError: a score is not finite, or a batch does not fit into memory.
         """
-        answers = []
+        outputs = []
         with told_of_memory("batch_size", self.batch_size):
             for start in range(0, len(pixels), self.batch_size):
-                part = self.images(pixels[start : start + self.batch_size])
+                batch = self.images(pixels[start : start + self.batch_size])
                 with self.trainer.precision_plugin.forward_context():
-                    answers.append(self._said(part))
-        logits, features = (torch.cat(column).cpu() for column in zip(*answers, strict=True))
+                    outputs.append(self._predicted(batch))
+        logits, features = (torch.cat(column).cpu() for column in zip(*outputs, strict=True))
         if not bool(logits.isfinite().all()):
             raise TrainingError(BROKEN)
         return Answers(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
 
-    def _said(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits as :meth:`Classifier.asked` gives them, and features on the way there."""
+    def _predicted(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits like :meth:`Classifier.asked`, and the features of the unturned view."""
         views = dihedral(images) if self.classifier.optim.test_views > 1 else [images]
         features = [self.classifier.features(view) for view in views]
-        logits = [self.classifier.logits(one).float() for one in features]
+        logits = [self.classifier.logits(own).float() for own in features]
         return torch.stack(logits).mean(dim=0), features[0].float()
 
 

@@ -1,4 +1,4 @@
-"""A balanced training part as images: real cells as they were seen, and made ones beside them."""
+"""Balanced training set as image files: real images as used in training, and synthetic images."""
 
 import os
 from collections.abc import Sequence
@@ -17,27 +17,32 @@ from leuk.store.atomic import whole_folder, write_text
 from leuk.store.spreadsheet import csv_text
 
 PART = "C-NMC_training_data/fold_0"
-"""Where the images are under the folder, so that ``data=cnmc data.root=FOLDER`` reads them."""
+"""Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
 
 MANIFEST = "manifest.csv"
 ARRAY = "made.npy"
 
-_MADE = 9_000_000
-"""Subject numbers of made cells start here, beyond C-NMC's own; the seed is added."""
+_SYNTHETIC = 9_000_000
+"""Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
 
 
 def write_balanced_set(target: Path, data: CNMCDataModule, made: Synthetic) -> int:
-    """Write the training part and the made cells, whole or not at all.
+    """Write the training images and the synthetic images atomically.
 
-    ``manifest.csv`` has one line an image: ``file``, ``label``, ``origin`` (real or made), for a
-    real one ``source`` (its file under the data's root) and ``subject``, for a made one ``gan``
-    (the artefact), ``seed`` and ``position`` (of the draw, and the row of ``made.npy``, which is
-    ``uint8 (N, R, R, 3)``).
+    ``manifest.csv`` has a row per image: ``file``, ``label`` and ``origin`` (``real`` or ``made``);
+    for real images ``source`` (file under the data root) and ``subject``; for synthetic images
+    ``gan`` (name of the artifact), ``seed`` and ``position`` (of the draw, also the row in
+    ``made.npy``, ``uint8 (N, R, R, 3)``).
+
+    Args:
+        target: folder to create.
+        data: data module with the training stage.
+        made: the synthetic images.
 
     Returns:
-        How many images there are.
+        Number of images.
     """
-    manifest = pd.concat([_real(data), _made(made)], ignore_index=True)
+    manifest = pd.concat([_real(data), _synthetic(made)], ignore_index=True)
     rows = data.part("train").index.to_numpy()
     with whole_folder(target) as folder:
         for label in Label:
@@ -67,19 +72,19 @@ def _real(data: CNMCDataModule) -> pd.DataFrame:
     )
 
 
-def _made(made: Synthetic) -> pd.DataFrame:
+def _synthetic(made: Synthetic) -> pd.DataFrame:
     table = made.origin.assign(origin="made")
     names = []
     for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
         folder = Label(label).folder
-        subject = f"{'H' if label == Label.HEM else ''}{_MADE + seed}"
+        subject = f"{'H' if label == Label.HEM else ''}{_SYNTHETIC + seed}"
         names.append(f"{PART}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
     table.insert(0, "file", names)
     return table
 
 
 def _write(folder: Path, files: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
-    """Write one PNG a cell, on all cores."""
+    """Write a PNG per image, in parallel on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         writes = [
             pool.submit(Image.fromarray(image).save, folder / file)

@@ -1,4 +1,4 @@
-"""The life of one cell: data, GAN, fit, test, explain, record."""
+"""Execution of a run: data, augmentation, training, test, explanations, record."""
 
 import logging
 import platform
@@ -32,22 +32,25 @@ from leuk.store.atomic import write_text
 log = logging.getLogger(__name__)
 
 SETTINGS = ".hydra"
-"""Folder in a cell's that holds the settings it is run with, as Hydra would leave them there."""
+"""Subfolder of a run with its settings, in Hydra's layout."""
 
 FAILED = ".failed"
-"""File in a sweep's folder that names its first failure, where that ends the sweep."""
+"""File in a sweep's folder with the name of the first failed run, written with ``fail_fast``."""
 
 _PATIENCE = 1.0
-"""Seconds to wait for a cell's lock: who only looks whether it is held holds it for an instant."""
+"""Seconds to wait for a run's lock, because inspecting a run holds the lock for an instant."""
 
 LIBRARIES = ("leuk", "torch", "torchvision", "lightning", "torchmetrics", "captum", "hydra-core")
 
 
 def run_cell(cfg: DictConfig) -> None:
-    """Run one cell unless its record says that it is complete; leave a record in any case.
+    """Execute a run unless it is already complete, and write its record.
 
-    A failure is taken down in the record and logged, not raised, so that a sweep goes on; the
-    command reads the records to tell how it went.
+    Failures are logged and recorded, not raised, so that a sweep continues with the other runs. The
+    command reads the records to report the outcome.
+
+    Args:
+        cfg: composed config of the run.
     """
     hydra_cfg = current_hydra()
     record, folder = begin(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
@@ -57,11 +60,11 @@ def run_cell(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK).acquire(timeout=_PATIENCE)
     except Timeout:
-        log.warning("%s: another process runs it; left to that one", record.cell.folder)
+        log.warning("%s: already running in another process, skipping", record.cell.folder)
         return
-    # Not "with lock", which would acquire it a second time and release it once.
+    # "with lock" would acquire the lock a second time and release it only once.
     with held:
-        # Once more: another process may have run it meanwhile.
+        # Check again, because another process may have finished the run meanwhile.
         if not _is_to_run(cfg, folder, record, ours=True):
             return
         place(cfg, hydra_cfg)
@@ -76,36 +79,37 @@ def run_cell(cfg: DictConfig) -> None:
 
 
 def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
-    """Whether a cell is to be run, and if not, why, in the log."""
+    """Decide whether to execute a run; log the reason if not."""
     name, found = record.cell.folder, look_at(folder, record, ours)
     if found.state == State.COMPLETE:
-        log.info("%s: complete already", name)
+        log.info("%s: already complete, skipping", name)
         explained = found.record.explanations if found.record else {}
         known = {*explained, *explained.get("cohort", {}).get("left_out", {})}
         lacking = [str(method) for method in cfg.explain if method not in known]
         if lacking:
             log.warning(
-                "%s: not explained with %s; leuk explain run=%s explains a complete run",
+                "%s: not explained with %s; use leuk explain run=%s",
                 *(name, ", ".join(lacking), folder),
             )
     elif found.state in (State.OTHER, State.UNREADABLE):
-        # Seldom, as this is looked for before any work: another sweep was quicker.
-        log.error("%s: left as it is: %s: %s", name, found.state, found.said)
+        # Preflight refuses such folders, so another sweep must have written it since.
+        log.error("%s: skipping: %s: %s", name, found.state, found.said)
     elif cfg.grid.fail_fast and (failed := sweep_of(cfg) / FAILED).exists():
-        log.warning("%s: not begun, as %s failed", name, failed.read_text(encoding="utf-8"))
+        failure = failed.read_text(encoding="utf-8")
+        log.warning("%s: not started, because %s failed (grid.fail_fast)", name, failure)
     else:
         return True
     return False
 
 
 def _keep_settings(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> None:
-    """Write the cell's settings while its folder is ours; Hydra would write before it is."""
+    """Write the run's settings while holding its lock; Hydra would write them before."""
     write_text(folder / SETTINGS / "config.yaml", OmegaConf.to_yaml(cfg))
     write_text(folder / SETTINGS / "overrides.yaml", OmegaConf.to_yaml(hydra_cfg.overrides.task))
 
 
 def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
-    """Live through one cell, and write its record whatever happens."""
+    """Execute the stages and write the record, also after a failure."""
     name = record.cell.folder
     started = time.perf_counter()
     try:
@@ -113,7 +117,7 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
         record.versions |= {name: version(name) for name in LIBRARIES}
         with told_of_disk(folder):
             record.write(folder)
-            _live(cfg, folder, record)
+            _run_stages(cfg, folder, record)
         record.status = "complete"
     except LeukError as error:
         record.fail(error)
@@ -122,23 +126,23 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
         record.fail(error)
         log.exception("%s: failed", name)
     record.timings["total"] = round(time.perf_counter() - started, 3)
-    _leave(folder, record)
+    _close(folder, record)
 
 
-def _leave(folder: Path, record: Record) -> None:
-    """Write how a cell ended, or say that this cannot be: then it counts as stopped."""
+def _close(folder: Path, record: Record) -> None:
+    """Write the final record; without it, the run counts as stopped."""
     try:
         with told_of_disk(folder):
             record.write(folder)
     except StoreError as error:
         record.fail(error)
-        log.error("%s: its record cannot be written: %s", record.cell.folder, error)
+        log.error("%s: cannot write the record: %s", record.cell.folder, error)
     else:
         if record.status == "complete":
             forget_fit(folder)
 
 
-def _live(cfg: DictConfig, folder: Path, record: Record) -> None:
+def _run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
     with _timed(record, "data"):
         data = _open_data(cfg, record)
     with _timed(record, "augmentation"):
@@ -165,8 +169,8 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         "dropped": data.split.dropped,
     }
     log.info("%s: %s", record.cell.folder, _counted(record))
-    for why, count in data.split.dropped.items():
-        log.info("%s: left out %d cells of %s", record.cell.folder, count, why)
+    for reason, count in data.split.dropped.items():
+        log.info("%s: excluded %d images from %s", record.cell.folder, count, reason)
     if data.split.leaky:
         record.warnings.append(f"LEAKY: {data.split.leaky}")
         log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)
@@ -178,7 +182,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
 
 
 def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
-    """Add what the augmentation adds to the training part, and take it down."""
+    """Add synthetic or repeated images to the training stage and record them."""
     if uses_gan(cfg):
         if made := synthesise(cfg, data):
             data.add_synthetic(made.pixels, made.origin["label"].to_numpy(np.int64))
@@ -201,12 +205,12 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
             return
     else:
         return
-    record.warnings.append("augmentation: healthy cells are not the fewer; nothing was added")
+    record.warnings.append("augmentation: no healthy images are missing; nothing was added")
 
 
 def _counted(record: Record) -> str:
     parts = [
-        f"{stage} {counts['all']} all + {counts['hem']} hem of {counts['subjects']} subjects"
+        f"{stage} {counts['all']} all + {counts['hem']} hem from {counts['subjects']} subjects"
         for stage, counts in record.data["counts"].items()
     ]
     return ", ".join(parts)

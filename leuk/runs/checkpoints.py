@@ -1,4 +1,4 @@
-"""Checkpoints that a stopped fit goes on from, and what tells whose they are."""
+"""Checkpoints: atomic writing, safe reading, and the stamp that identifies their run."""
 
 import inspect
 import logging
@@ -16,24 +16,24 @@ from leuk.store.atomic import whole_file
 log = logging.getLogger(__name__)
 
 _ARGUMENTS = ("hyper_parameters", "hparams", "module_arguments")
-"""Where Lightning looks for what a module is built with."""
+"""Keys under which Lightning stores the arguments of a module."""
 
 _CALLED = {"_instantiator", "_class_path"}
-"""What Lightning would import and call by its name, some versions of it whatever it is."""
+"""Keys whose values Lightning imports and calls, in some versions without any check."""
 
-_SAID = {
+_MISMATCHES = {
     "form": "of another model",
-    "settings": "fitted with other settings",
-    "data": "fitted on other data",
+    "settings": "trained with other settings",
+    "data": "trained on other data",
 }
-"""What each key of a stamp says where it differs, the first that does."""
+"""Message for each key of a stamp that can differ; the first difference is reported."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place and renames them when whole.
+    """Atomic checkpoint writer: writes a temporary file in the same folder, then renames it.
 
-    Lightning's own writes them to the system's temporary folder, which may be small and on another
-    disk, and copies them: a process that is killed meanwhile leaves part of one in its place.
+    Lightning writes to the system's temporary folder, which may be small and on another disk, and
+    copies the file, so that a process killed meanwhile leaves a truncated checkpoint.
     """
 
     def save_checkpoint(
@@ -44,48 +44,49 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that can be read; None where there is none."""
+    """Return the newest readable checkpoint of a folder, or None."""
     for path in sorted(folder.glob("[!.]*.ckpt"), reverse=True):
         try:
             epoch = _load(path)["epoch"]
         except (StoreError, KeyError) as error:
-            log.warning("%s; an older one is tried", error)
+            log.warning("%s; trying an older checkpoint", error)
             continue
-        log.info("going on after epoch %d, from %s", epoch + 1, path)
+        log.info("resuming after epoch %d from %s", epoch + 1, path)
         return path
     return None
 
 
 def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
-    """The plain values of a checkpoint of a classifier.
+    """Read the weights and plain values of a checkpoint.
 
     Args:
         path: the file.
-        stamp: what it must be stamped with, see :attr:`Classifier.stamp`; keys that are left out
-            may be anything.
+        stamp: required values of the checkpoint's stamp, see :attr:`Classifier.stamp`; missing keys
+            are not compared.
 
     Raises:
-        StoreError: it cannot be read, or is of another model, of other settings or of other data.
+        StoreError: the file cannot be read, or belongs to another model, other settings or other
+            data.
     """
     values = _load(path)
     found = values.get("stamp", {})
     if not isinstance(found, dict):
         raise StoreError(f"{path}: no readable checkpoint (no stamp in it)")
-    for key, said in _SAID.items():
+    for key, mismatch in _MISMATCHES.items():
         if key in stamp and found.get(key) != stamp[key]:
             raise StoreError(
-                f"{path}: {said} ({key} {found.get(key, 'unknown')}, not {stamp[key]}); remove it, "
-                "or give this sweep a name of its own: name=NAME"
+                f"{path}: {mismatch} ({key} {found.get(key, 'unknown')}, not {stamp[key]}); remove "
+                "it, or choose another name for this sweep: name=NAME"
             )
     return values
 
 
 def older_arguments(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments that a checkpoint was built with before they had a name.
+    """Constructor arguments for checkpoints from before the argument ``stack`` existed.
 
     Args:
         form: class of the classifier or GAN.
-        values: of the checkpoint, as :func:`read_checkpoint` returns them.
+        values: the checkpoint, from :func:`read_checkpoint`.
     """
     known = "stack" in values.get("hyper_parameters", {})
     takes = "stack" in inspect.signature(form).parameters
@@ -96,11 +97,11 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # Not torch's own words, which advise to run whatever code the file holds.
+        # Replace torch's message, which advises to load with arbitrary code execution enabled.
         raise StoreError(
             f"{path}: no readable checkpoint (damaged, or more than weights and plain values)"
         ) from error
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
+    except Exception as error:  # a damaged file can raise anything
         first = str(error).strip().partition("\n")[0]
         raise StoreError(f"{path}: no readable checkpoint ({first})") from error
     if not isinstance(values, dict) or not isinstance(values.get("state_dict"), dict):
@@ -108,5 +109,5 @@ def _load(path: Path) -> dict[str, Any]:
     for key in _ARGUMENTS:
         found = values.get(key, {})
         if not isinstance(found, dict) or _CALLED & set(map(str, found)):
-            raise StoreError(f"{path}: its {key} name something to be called; do not use the file")
+            raise StoreError(f"{path}: its {key} name code to be called; do not use this file")
     return values

@@ -1,4 +1,4 @@
-"""The fit of one cell's classifier: continued where it was stopped, ended on its best weights."""
+"""Training of a run's classifier: resumed after a stop, finished with its best weights."""
 
 import logging
 import shutil
@@ -27,24 +27,30 @@ from leuk.store.atomic import whole_file
 log = logging.getLogger(__name__)
 
 RESUME = "checkpoints/resume"
-"""Where a cell keeps what a stopped fit goes on from."""
+"""Folder of a run's checkpoints for resuming."""
 
 FITTED = "checkpoints/fitted.ckpt"
-"""The best weights of a fit that ended, until the cell is complete: a stop while it is tested or
-explained costs no fit."""
+"""Best weights after training, kept until the run is complete, so that a stop during testing or
+explaining does not repeat the training."""
 
 
 def fitted_classifier(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, record: Record
 ) -> Classifier:
-    """Fit the cell's classifier, and give it the weights that did best on validation cells.
+    """Train a run's classifier and load the weights with the best validation metric.
+
+    Args:
+        cfg: config of the run.
+        folder: of the run.
+        data: data module, with the augmentation's images.
+        record: of the run; device and warnings are added.
 
     Raises:
-        StoreError: a stopped fit in the folder is not of this cell.
-        TrainingError: the loss is not finite, a batch does not fit into memory, or the fit ends
+        StoreError: a checkpoint in the folder belongs to another run.
+        TrainingError: the loss is not finite, a batch does not fit into memory, or training ends
             without a checkpoint.
     """
-    # Anew, so that a cell is the same whether its GAN was fitted here or found.
+    # Seed again, so that results do not depend on whether the GAN was trained in this process.
     seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = _new(cfg, data, record)
     callbacks = build_named(cfg.callbacks)
@@ -59,14 +65,14 @@ def fitted_classifier(
     with curves(cfg) as loggers:
         trainer = _trainer(cfg, folder, [*callbacks.values()], loggers)
         record.device = describe(trainer, channels_last)
-        log.info("%s: fitting on %s", record.cell.folder, _said(record))
+        log.info("%s: training on %s", record.cell.folder, _device(record))
         with told_of_memory("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         raise TrainingError(
-            "the fit ended without a checkpoint, as no validation epoch was reached; leave "
-            "callbacks.checkpoint and trainer's settings of validation as they are"
+            "training ended without a checkpoint, because no validation epoch was reached; use the "
+            "default callbacks.checkpoint and validation settings of trainer"
         )
     weights = read_checkpoint(Path(best.best_model_path), classifier.stamp)["state_dict"]
     classifier.load_state_dict(weights)
@@ -78,29 +84,29 @@ def fitted_classifier(
 
 
 def forget_fit(folder: Path) -> None:
-    """Remove what only a cell that is not complete needs of its fit."""
+    """Remove the weights that only an incomplete run needs."""
     (folder / FITTED).unlink(missing_ok=True)
 
 
 def _fitted_before(folder: Path, classifier: Classifier, record: Record) -> bool:
-    """Take the weights of a fit that ended before the cell was stopped, where there are some."""
+    """Load the weights if training had finished before the run was stopped."""
     path = folder / FITTED
     if not path.is_file():
         return False
     try:
         values = read_checkpoint(path, classifier.stamp)
     except StoreError as error:
-        log.warning("%s; the cell is fitted again", error)
+        log.warning("%s; training again", error)
         return False
     classifier.load_state_dict(values["state_dict"])
     record.device = values["device"]
     record.warnings.append(WENT_ON)
-    log.info("%s: fitted already, going on after that", record.cell.folder)
+    log.info("%s: training already finished, resuming with the test", record.cell.folder)
     return True
 
 
 def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:
-    """The classifier before its first step, with what it takes from the training part."""
+    """Build the untrained classifier with the statistics and weights of the training images."""
     classifier: Classifier = instantiate(cfg.model)
     classifier.stamp |= {"settings": record.fingerprint, "data": data.listing()}
     if cfg.fit.standardise:
@@ -112,7 +118,7 @@ def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:
 
 @contextmanager
 def _compiled(classifier: Classifier, cfg: DictConfig) -> Iterator[None]:
-    """Compile what training calls, if that is wanted; explanations hook into the plain layers."""
+    """Compile the classifier if set, but only for training: explanations need hooks on layers."""
     if cfg.fit.compile:
         classifier.compile()
     try:
@@ -133,6 +139,6 @@ def _trainer(
     return build_trainer(cfg, folder, [*callbacks, resume], logger=loggers)
 
 
-def _said(record: Record) -> str:
+def _device(record: Record) -> str:
     layout = "channels-last" if record.device["channels_last"] else "channels-first"
     return f"{record.device['name']}, {record.device['precision']}, {layout}"

@@ -1,4 +1,4 @@
-"""Where the curves of a classifier's fit go: Lightning's loggers, opened and closed in order."""
+"""Lightning loggers for the training curves of a classifier, opened and closed safely."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +18,19 @@ _NEEDS = {
     "MLFlowLogger": "mlflow",
     "WandbLogger": "wandb",
 }
-"""The package that each of Lightning's loggers needs; the extra ``loggers`` installs them."""
+"""Package that each of Lightning's loggers requires; the extra ``loggers`` installs all."""
 
 _LOCK = ".loggers.lock"
 
 _CURVES = "metrics.csv"
-"""What Lightning calls the file of its CSV logger."""
+"""File name of Lightning's CSV logger."""
 
 
 def check_loggers(cfg: DictConfig) -> None:
-    """Refuse a logger that is not installed.
+    """Refuse a logger whose package is not installed.
 
     Raises:
-        ConfigError: saying what to install.
+        ConfigError: with the package to install.
     """
     for name, node in cfg.logger.items():
         package = _NEEDS.get(str(node._target_).rpartition(".")[2]) if node is not None else None
@@ -43,8 +43,15 @@ def check_loggers(cfg: DictConfig) -> None:
 
 @contextmanager
 def curves(cfg: DictConfig) -> Iterator[list[Logger]]:
-    """Give the configured loggers, open; what a fit must not leave open is closed after it."""
-    # A store that cells share is set up by the first that opens it, and only by one at a time.
+    """Open the configured loggers and close them after training.
+
+    Args:
+        cfg: config of the run.
+
+    Yields:
+        The loggers.
+    """
+    # Runs can share a store (MLflow), which only a single process at a time may create.
     with FileLock(Path(str(cfg.outputs)) / _LOCK):
         loggers: list[Any] = list(build_named(cfg.logger).values())
         for logger in loggers:
@@ -56,12 +63,12 @@ def curves(cfg: DictConfig) -> Iterator[list[Logger]]:
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                # Or the next cell of this process would write into the same run.
+                # Otherwise the next run in this process would log to the same W&B run.
                 logger.experiment.finish()
 
 
 def _keep(curve: Path) -> None:
-    """Give the curve of a fit that was stopped a name of its own; the logger would remove it."""
+    """Rename the curve of stopped training, which the logger would delete."""
     if curve.is_file():
         before = len(list(curve.parent.glob(f"{curve.stem}-*{curve.suffix}")))
         curve.rename(curve.with_stem(f"{curve.stem}-{before + 1}"))

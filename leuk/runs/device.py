@@ -1,4 +1,4 @@
-"""What this device gains from, decided once and said."""
+"""Device detection, and the precision and memory layout that suit the device."""
 
 import logging
 from typing import Any
@@ -10,36 +10,36 @@ log = logging.getLogger(__name__)
 
 
 def uses_cuda(accelerator: str) -> bool:
-    """Whether ``trainer.accelerator`` will come out as CUDA on this host."""
+    """Return True if ``trainer.accelerator`` resolves to CUDA on this host."""
     return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
 
 
 def device_for(accelerator: str) -> str:
-    """Where networks outside a trainer work: ``cuda`` or ``cpu``."""
+    """Device for networks outside a trainer: ``cuda`` or ``cpu``."""
     return "cuda" if uses_cuda(accelerator) else "cpu"
 
 
 def gains_from_bf16(accelerator: str) -> bool:
-    """Whether bfloat16 is fast there: Ampere and later GPUs, CPUs with instructions for it."""
+    """Return True if bfloat16 is fast: on Ampere and later GPUs, on CPUs with bf16 instructions."""
     if uses_cuda(accelerator):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def precision_for(accelerator: str) -> str:
-    """Lightning's ``precision`` for a device: ``bf16-mixed`` where it gains, else ``32-true``."""
+    """Lightning's ``precision`` for a device: ``bf16-mixed`` if it is fast, else ``32-true``."""
     return "bf16-mixed" if gains_from_bf16(accelerator) else "32-true"
 
 
 def gains_from_channels_last(accelerator: str) -> bool:
-    """Whether convolutions prefer channels-last: GPUs with tensor cores, and oneDNN on a CPU."""
+    """Return True if channels-last is fast: on GPUs with tensor cores, on CPUs with oneDNN."""
     if uses_cuda(accelerator):
         return torch.cuda.get_device_capability() >= (7, 0)
     return bool(torch.backends.mkldnn.is_available())
 
 
 def describe(trainer: Trainer, channels_last: bool) -> dict[str, Any]:
-    """Plain facts for the record: ``name``, ``precision``, ``channels_last``, ``processes``."""
+    """Values for the record: ``name``, ``precision``, ``channels_last``, ``processes``."""
     root = trainer.strategy.root_device
     name = torch.cuda.get_device_name(root) if root.type == "cuda" else _cpu_name()
     return {
@@ -51,7 +51,7 @@ def describe(trainer: Trainer, channels_last: bool) -> dict[str, Any]:
 
 
 def name_of(accelerator: str) -> str:
-    """What records call the device that ``trainer.accelerator`` will come out as on this host."""
+    """Name in records of the device that ``trainer.accelerator`` resolves to on this host."""
     return torch.cuda.get_device_name() if uses_cuda(accelerator) else _cpu_name()
 
 
@@ -63,10 +63,10 @@ def _cpu_name() -> str:
 
 
 class ChannelsLast(Callback):
-    """Keeps convolution weights in channels-last memory, as the images come.
+    """Keep convolution weights in channels-last memory, the layout of the images.
 
     Args:
-        enabled: whether the device gains from it.
+        enabled: False keeps the default layout.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -78,12 +78,10 @@ class ChannelsLast(Callback):
 
 
 class TF32(Callback):
-    """Lets the device multiply and convolve in TF32 what stays float32: faster, less exact.
-
-    TF32 keeps ten bits of mantissa.
+    """Allow TF32 for float32 matrix products and convolutions: faster, with 10 bits of mantissa.
 
     Args:
-        enabled: whether it may; without, whole float32, whatever a fit before this one wanted.
+        enabled: False sets full float32, even if an earlier run in this process allowed TF32.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -91,5 +89,5 @@ class TF32(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         torch.set_float32_matmul_precision("high" if self.enabled else "highest")
-        # PyTorch lets convolutions by itself, whatever it was told of products.
+        # Convolutions have a separate setting, on by default.
         torch.backends.cudnn.allow_tf32 = self.enabled

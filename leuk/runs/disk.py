@@ -1,4 +1,4 @@
-"""What a disk that takes no more, or lets nothing be written, comes out as: what to do about it."""
+"""Errors of full, failing or read-only disks, with a remedy for each."""
 
 import errno
 import os
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from leuk.errors import StoreError
 
-_ROOM = "make room (or have the quota raised), or choose another disk with outputs=DIR"
-_RIGHT = "give this user the right to write there, or choose another folder with outputs=DIR"
-_MOUNT = "have the disk mounted for writing, or choose another with outputs=DIR"
-_GONE = "see to the disk (or its server), or choose another with outputs=DIR"
+_ROOM = "free some space (or raise the quota), or choose another disk with outputs=DIR"
+_RIGHT = "grant this user write permission, or choose another folder with outputs=DIR"
+_MOUNT = "mount the disk for writing, or choose another with outputs=DIR"
+_GONE = "check the disk (or its server), or choose another with outputs=DIR"
 
 _ADVICE = {
     errno.ENOSPC: _ROOM,
@@ -25,18 +25,18 @@ _ADVICE = {
 }
 
 _SHORT = ("Not enough free space to write", "requested and", "unexpected pos")
-"""What numpy and torch say of a full disk, in place of the system's error."""
+"""Messages of NumPy and torch for a full disk, which replace the system's error."""
 
 
 @contextmanager
 def told_of_disk(folder: Path) -> Iterator[None]:
-    """Say what to do where the disk is why something cannot be written; files are whole or absent.
+    """Convert disk errors to messages with a remedy; all files are written atomically.
 
     Args:
-        folder: where the work is done, named where the error names no file.
+        folder: working folder, used in the message if the error names no file.
 
     Raises:
-        StoreError: in place of the system's own error.
+        StoreError: in place of the system's error.
     """
     try:
         yield
@@ -46,13 +46,12 @@ def told_of_disk(folder: Path) -> Iterator[None]:
             raise
         where = getattr(error, "filename", None) or folder
         raise StoreError(
-            f"{where}: {os.strerror(number)}; {_ADVICE[number]}, and start again, which goes on "
-            "with what is whole"
+            f"{where}: {os.strerror(number)}; {_ADVICE[number]}, and start again to resume"
         ) from error
 
 
 def _cause(error: OSError | RuntimeError) -> int | None:
-    """The system's number of a fault of the disk; None of anything else."""
+    """Error number of a disk error; None for any other error."""
     number = getattr(error, "errno", None)
     if number is None:
         number = errno.ENOSPC if any(words in str(error) for words in _SHORT) else None

@@ -1,6 +1,6 @@
-"""What a sweep would do: its cells and GANs, how long they take, how much room; nothing is written.
+"""Dry run of a sweep: its runs and GANs, estimated time and disk space; nothing is written.
 
-The counterpart of :mod:`leuk.runs.cell_run`, from the same configs.
+Counterpart of :mod:`leuk.runs.cell_run`, with the same configs.
 """
 
 import json
@@ -30,13 +30,13 @@ _IN_THE_WAY = (State.OTHER, State.UNREADABLE)
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """One cell of the sweep.
+    """Plan of a run.
 
     Attributes:
-        folder: where it is or will be.
-        found: how far it is.
-        runs: whether a start runs it.
-        estimate: how long it takes beside its GAN; None where nothing is known, or to be done.
+        folder: of the run, existing or not.
+        found: its state.
+        runs: whether a start of the sweep executes it.
+        estimate: time without its GAN; None if unknown or if the run is not executed.
     """
 
     folder: Path
@@ -46,25 +46,25 @@ class Planned:
 
 
 def plan(cells: Sequence[DictConfig]) -> str:
-    """Say what a start with these cells would do.
+    """Describe the effect of starting these runs.
 
     Args:
-        cells: the config of each, with its ``hydra`` node.
+        cells: config of each run, with its ``hydra`` node.
 
     Raises:
-        DataError: data that a start would refuse too.
+        DataError: the data are not usable; a start would fail too.
     """
     planned = _planned(cells)
-    to_run = [cfg for cfg, one in zip(cells, planned, strict=True) if one.runs]
+    to_run = [cfg for cfg, item in zip(cells, planned, strict=True) if item.runs]
     needs = Needs()
     gans = needs.gans(cells, to_run)
     fits = {gan.folder: _estimate_of(gan) for gan in gans if gan.needed and not gan.there}
     lines = [
-        *_cell_lines(planned),
+        *_run_lines(planned),
         *_gan_lines(gans, fits),
         *_sum_lines(planned, fits),
         *_room_lines(str(cells[0].outputs), needs.room(to_run, gans)),
-        "nothing was run or written",
+        "dry run: nothing was executed or written",
     ]
     return "\n".join(lines)
 
@@ -86,7 +86,7 @@ def _planned(cells: Sequence[DictConfig]) -> list[Planned]:
 
 
 def _estimate_of(gan: GAN) -> Estimate | None:
-    """From fits of the same form with the same settings, on whatever cells and with any seed."""
+    """Estimate from trained GANs with the same settings, on any images and with any seed."""
     seconds: dict[str, float] = {}
     for path in gan.folder.parent.glob(f"*/{FACTS}"):
         facts = json.loads(path.read_text(encoding="utf-8"))
@@ -101,55 +101,56 @@ def _bare(key: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in key.items() if name not in ("cells", "seed")}
 
 
-def _cell_lines(planned: Sequence[Planned]) -> Iterable[str]:
-    for sweep in dict.fromkeys(one.folder.parent for one in planned):
-        yield f"cells of {sweep}:"
-        for one in planned:
-            if one.folder.parent == sweep:
-                why = f": {one.found.said}" if one.found.said else ""
-                yield f"  {one.found.state:<14}  {_clock(one.estimate)}  {one.folder.name}{why}"
+def _run_lines(planned: Sequence[Planned]) -> Iterable[str]:
+    for sweep in dict.fromkeys(item.folder.parent for item in planned):
+        yield f"runs of {sweep}:"
+        for item in planned:
+            if item.folder.parent == sweep:
+                reason = f": {item.found.said}" if item.found.said else ""
+                time = _clock(item.estimate)
+                yield f"  {item.found.state:<14}  {time}  {item.folder.name}{reason}"
 
 
 def _gan_lines(gans: Sequence[GAN], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
     if gans:
-        yield "GANs, each fitted once:"
+        yield "GANs, each trained once:"
     for gan in gans:
-        state = "there" if gan.there else "missing" if gan.needed else "not needed"
-        asking = f"for {gan.needed} of the cells to run" if gan.needed else "for no cell to run"
-        yield f"  {state:<14}  {_clock(fits.get(gan.folder))}  {gan.name}, {asking}"
+        state = "trained" if gan.there else "missing" if gan.needed else "not needed"
+        use = f"needed by {gan.needed} of the runs" if gan.needed else "needed by none of the runs"
+        yield f"  {state:<14}  {_clock(fits.get(gan.folder))}  {gan.name}, {use}"
 
 
 def _sum_lines(planned: Sequence[Planned], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
-    """How much there is to do, whether it can be done, and how long it takes one by one."""
-    running = [one for one in planned if one.runs]
-    yield f"{len(running)} of {len(planned)} cells to run, {len(fits)} GANs to fit"
-    refused = [one for one in planned if one.found.state in _IN_THE_WAY and not one.runs]
+    """Total number of runs and GANs, conflicting folders, and total time."""
+    running = [item for item in planned if item.runs]
+    yield f"{len(running)} of {len(planned)} runs to execute, {len(fits)} GANs to train"
+    refused = [item for item in planned if item.found.state in _IN_THE_WAY and not item.runs]
     if refused:
         yield (
-            f"{len(refused)} in the way, so that a start is refused: choose another name=NAME, or "
-            "run those of other settings again with grid.on_mismatch=rerun"
+            f"{len(refused)} folders in conflict, so that a start is refused: choose another "
+            "name=NAME, or repeat runs with other settings by grid.on_mismatch=rerun"
         )
-    asked = [*(one.estimate for one in running), *fits.values()]
-    known = [estimate for estimate in asked if estimate is not None]
+    estimates = [*(item.estimate for item in running), *fits.values()]
+    known = [estimate for estimate in estimates if estimate is not None]
     if known:
-        rough = "; ~ is scaled from other settings" if any(one.rough for one in known) else ""
-        records = frozenset[str]().union(*(one.records for one in known))
+        rough = "; ~ scaled from other settings" if any(item.rough for item in known) else ""
+        records = frozenset[str]().union(*(item.records for item in known))
         yield (
-            f"time: about {clock(sum(one.seconds for one in known))} one after another, from "
+            f"time: about {clock(sum(item.seconds for item in known))} one after another, from "
             f"{len(records)} records of this device{rough}"
         )
-    if len(known) < len(asked):
-        yield f"time of {len(asked) - len(known)} of them unknown: no record of their kind here yet"
+    if unknown := len(estimates) - len(known):
+        yield f"time of {unknown} of them unknown: no comparable record on this device yet"
 
 
 def _room_lines(outputs: str, needed: Mapping[str, int]) -> Iterable[str]:
-    place = Path(outputs).absolute()
-    there = next(path for path in (place, *place.parents) if path.exists())
-    free, total = shutil.disk_usage(there).free, sum(needed.values())
-    parts = ", ".join(f"{what} {size / 1e9:.2f}" for what, size in needed.items() if size)
+    folder = Path(outputs).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free, total = shutil.disk_usage(existing).free, sum(needed.values())
+    parts = ", ".join(f"{item} {size / 1e9:.2f}" for item, size in needed.items() if size)
     short = "" if total <= free else "; TOO LITTLE, choose another disk with outputs=DIR"
     yield (
-        f"room: at most {total / 1e9:.2f} GB{f' ({parts})' if parts else ''}, "
+        f"disk space: at most {total / 1e9:.2f} GB{f' ({parts})' if parts else ''}, "
         f"{free / 1e9:.2f} GB free in {outputs}{short}"
     )
 

@@ -1,4 +1,4 @@
-"""leuk's own classifier as the extractor that image quality is measured with."""
+"""Classifier of a finished run as the feature extractor for image quality."""
 
 from leuk.config.ranges import Count
 from leuk.evaluate.features import Network
@@ -6,16 +6,17 @@ from leuk.runs.finished import Finished
 
 
 def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
-    """Features and logits of the classifier of a finished cell of the grid.
+    """Build an extractor from the classifier of a finished run.
 
     Args:
-        run: the cell's folder, below ``outputs/runs/<name>``.
-        batch_size: images at a time.
+        run: folder of the run, under ``outputs/runs/<name>``.
+        batch_size: images per forward pass.
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        ConfigError: no finished cell there, or one whose config names what may not be built.
-        StoreError: its record, config or checkpoint cannot be read, or is of another model.
+        ConfigError: the folder has no finished run, or its config names a target that is not
+            allowed.
+        StoreError: record, config or checkpoint cannot be read or belong to another model.
     """
     finished = Finished.read(run, key="extractor.run")
     classifier = finished.classifier().to(device)

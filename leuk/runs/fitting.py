@@ -1,4 +1,4 @@
-"""Trainers and callbacks from a config; classifiers and GANs are fitted with the same."""
+"""Trainers and callbacks from a config, for classifiers and GANs."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -18,13 +18,13 @@ from leuk.training.process_group import EndsProcessGroup
 def build_trainer(
     cfg: DictConfig, folder: Path, callbacks: list[Callback], **changes: Any
 ) -> Trainer:
-    """The configured trainer, writing under ``folder``.
+    """Build the configured trainer.
 
     Args:
-        cfg: a whole training config.
-        folder: where Lightning may write.
-        callbacks: in the order they are called.
-        changes: arguments of the trainer that differ from the config's.
+        cfg: config with a ``trainer`` node.
+        folder: Lightning's output folder.
+        callbacks: in the order of their calls.
+        changes: arguments that override those of the config.
     """
     trainer: Trainer = instantiate(
         cfg.trainer,
@@ -37,14 +37,19 @@ def build_trainer(
 
 
 def one_device(cfg: DictConfig) -> dict[str, Any]:
-    """What :func:`build_trainer` is to change for one process, on the first of the devices."""
+    """Arguments for :func:`build_trainer` that restrict it to the first device and one process."""
     devices = cfg.trainer.devices
     first = [devices[0]] if OmegaConf.is_list(devices) else 1
     return {"devices": first, "strategy": "auto"}
 
 
 def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[str, Any]:
-    """The objects of a node that holds them by name, or ``only`` some; null leaves one out."""
+    """Instantiate the children of a node, by name, without null children.
+
+    Args:
+        nodes: config node whose children have a ``_target_``.
+        only: names to instantiate; None for all.
+    """
     return {
         str(name): instantiate(node)
         for name, node in nodes.items()
@@ -54,22 +59,22 @@ def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[
 
 @contextmanager
 def told_of_memory(key: str, batch_size: int) -> Iterator[None]:
-    """Say which batch size to try where a device, or a process that loads, has no memory for one.
+    """Convert out-of-memory errors, of the device or of data loaders, to a message with a remedy.
 
     Args:
-        key: of the batch size.
-        batch_size: its value now.
+        key: config key of the batch size.
+        batch_size: its current value.
 
     Raises:
-        TrainingError: in place of the device's own error.
+        TrainingError: in place of the device's error.
     """
     try:
         yield
-    except RuntimeError as error:  # the CPU's allocator raises no class of its own
+    except RuntimeError as error:  # the CPU's allocator raises no more specific class
         if "DataLoader worker" in str(error):
             raise TrainingError(
-                "a loading process was ended from outside, as the kernel does where memory is "
-                f"short; start again, with fewer data.workers or a smaller {key} if it recurs"
+                "a data loading process was killed, probably by the kernel because memory ran out; "
+                f"start again, with fewer data.workers or a smaller {key} if it recurs"
             ) from error
         full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not full:

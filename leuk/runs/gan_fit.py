@@ -1,4 +1,4 @@
-"""A fitted GAN: an artefact made once per form, cells and seed, resumed where it stopped."""
+"""Trained GANs: artifacts, made once per architecture, training images and seed, and resumable."""
 
 import logging
 import math
@@ -31,33 +31,39 @@ from leuk.store.atomic import write_json
 log = logging.getLogger(__name__)
 
 FORMAT = 3
-"""Part of every GAN's key: raise it when fitting or sampling changes."""
+"""Version in every GAN's key; increase it when training or sampling changes."""
 
 WEIGHTS = "gan.ckpt"
 
 FACTS = "fit.json"
-"""Facts of the fit: seconds, device, images and generator updates; ``whole`` if never resumed."""
+"""Facts of the training: ``seconds``, ``device``, ``cells`` (number of images), generator
+``updates``, and ``whole`` (never resumed)."""
 
 Rows = npt.NDArray[np.int64]
 
 
 def form_of(cfg: DictConfig) -> type[Adversarial]:
-    """The class of the configured GAN."""
+    """Class of the configured GAN."""
     form = get_class(cfg.gan._target_)
     assert issubclass(form, Adversarial)
     return form
 
 
 def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Path:
-    """Find or fit the configured GAN on the training part's cells of ``labels``, nothing else.
+    """Find or train the configured GAN on training images of ``labels`` only.
 
-    A fit that was stopped goes on from its last whole checkpoint.
+    Stopped training resumes from its last complete checkpoint.
+
+    Args:
+        cfg: config of the run.
+        data: data module with the training stage.
+        labels: classes of the training images.
 
     Returns:
-        The artefact: ``gan.ckpt``, ``samples/`` and ``log/``.
+        Folder of the artifact, with ``gan.ckpt``, ``fit.json``, ``samples/`` and ``log/``.
 
     Raises:
-        DataError: too few cells of a class in the training part.
+        DataError: the training stage has too few images of a class.
     """
     rows = _rows_of(cfg, data, labels)
     root = Path(cfg.outputs) / "artefacts"
@@ -71,10 +77,10 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 
 
 def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
-    """The GAN of an artefact, on the CPU.
+    """Load the GAN of an artifact, on the CPU.
 
     Raises:
-        StoreError: its file holds something else than weights.
+        StoreError: the checkpoint is not a readable file of weights.
     """
     form = form_of(cfg)
     older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
@@ -86,25 +92,30 @@ def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
 
 
 def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
-    """The key of the GAN that :func:`fitted_gan` would find or fit; raises as that does."""
+    """Key of the GAN that :func:`fitted_gan` would find or train; raises the same errors."""
     return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
 
 
 def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
-    """Everything that determines a fitted GAN: its form, its fitting, its cells and its seed."""
+    """Key of a trained GAN: architecture, training settings, training images and seed.
+
+    Args:
+        cfg: config of the run.
+        content: digest of the training images.
+    """
     return {
         "format": FORMAT,
         "gan": OmegaConf.to_container(cfg.gan, resolve=True),
         "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
-        "trainer": _lasting(cfg.trainer),
+        "trainer": _relevant(cfg.trainer),
         "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
         "cells": content,
         "seed": int(cfg.seed),
     }
 
 
-def _lasting(trainer: DictConfig) -> dict[str, object]:
-    """The settings of a trainer that change what is fitted; a GAN has epochs of its own."""
+def _relevant(trainer: DictConfig) -> dict[str, object]:
+    """Trainer settings that change a GAN's weights; the number of epochs is set elsewhere."""
     values = OmegaConf.to_container(trainer, resolve=True)
     assert isinstance(values, dict)
     neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
@@ -112,18 +123,18 @@ def _lasting(trainer: DictConfig) -> dict[str, object]:
 
 
 def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
-    of_part = data.part("train")["label"].to_numpy()
+    stage = data.part("train")["label"].to_numpy()
     for label in labels:
-        if not (of_part == label).any():
+        if not (stage == label).any():
             raise DataError(
-                f"split: no {label.folder} cells in the training part; {cfg.gan._target_} cannot "
-                "be fitted: choose other parts with split.train, or augmentation=none"
+                f"split: no {label.folder} images for training, so {cfg.gan._target_} cannot be "
+                "trained; choose other folds with split.train, or augmentation=none"
             )
-    rows: Rows = data.split.train[np.isin(of_part, labels)]
+    rows: Rows = data.split.train[np.isin(stage, labels)]
     if len(rows) < cfg.gan_fit.batch_size:
         raise DataError(
-            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: the training part has {len(rows)} cells "
-            f"for the GAN; set gan_fit.batch_size={len(rows)} or lower"
+            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: only {len(rows)} training images for "
+            f"the GAN; set gan_fit.batch_size={len(rows)} or lower"
         )
     return rows
 
@@ -136,17 +147,17 @@ def _fit(
     scratch: Path,
     target: Path,
 ) -> None:
-    """Fit a GAN on ``rows``, working in ``scratch``; leave what it becomes in ``target``."""
+    """Train a GAN on ``rows`` with checkpoints in ``scratch``; write the artifact to ``target``."""
     names = " and ".join(label.folder for label in labels)
-    log.info("fitting %s on %d training cells of %s", cfg.gan._target_, len(rows), names)
+    log.info("training %s on %d images of %s", cfg.gan._target_, len(rows), names)
     seed_everything(cfg.seed, workers=True, verbose=False)
     gan: Adversarial = instantiate(cfg.gan)
     if cfg.gan_fit.compile:
         gan.compile_networks()
     batches = CellBatches(
         data.bank,
-        # An epoch has as many generator updates whatever the batches of a round, as in the thesis:
-        # it shows each image once per opponent update of a round.
+        # An epoch shows each image once per adversary update of a round, so that the number of
+        # generator updates per epoch does not depend on the number of adversary updates.
         np.tile(rows, gan.fitting.opponent_steps),
         batch_size=cfg.gan_fit.batch_size,
         workers=cfg.data.workers,
@@ -167,8 +178,8 @@ def _fit(
     }
     write_json(target / FACTS, facts)
     trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
-    for made in ("samples", "log"):
-        shutil.copytree(scratch / made, target / made)
+    for name in ("samples", "log"):
+        shutil.copytree(scratch / name, target / name)
 
 
 def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer:
@@ -187,17 +198,17 @@ def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer
         scratch,
         callbacks,
         max_epochs=cfg.gan_fit.epochs,
-        # A start after a stop gets a file of its own, so that no curve is lost.
+        # Each resumed start logs to its own file, so that no curve is lost.
         logger=CSVLogger(scratch, name="log"),
     )
 
 
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
-    """Let the trainer plan no more epochs than the GAN's updates take, for the time left.
+    """Lower the trainer's number of epochs to the GAN's updates, for a correct remaining time.
 
     Args:
-        trainer: its ``max_epochs`` is lowered.
-        gan: what is fitted.
+        trainer: trainer whose ``max_epochs`` is lowered.
+        gan: the GAN to train.
         batches: batches per epoch.
     """
     if gan.fitting.updates is not None:

@@ -1,4 +1,4 @@
-"""How the process keeps memory that a step has freed, for the next step to use."""
+"""Allocator setting that keeps freed memory for the next training step."""
 
 import ctypes
 import platform
@@ -6,18 +6,20 @@ import platform
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
 KEPT = 2**31 - 1
-"""Bytes free at the top of the heap that glibc does not give back: as many as it can count."""
+"""Free bytes at the top of the heap that glibc keeps: the largest value it accepts."""
 
 
 def keep_heap() -> bool:
-    """Let glibc keep freed blocks of any size; whether it now does.
+    """Make glibc keep freed blocks of any size.
 
-    By default it maps each block of 32 MiB and more anew and unmaps it when freed. On a CPU the
-    activations of one step are such blocks, and the kernel zeroes every page of them again in
-    every step: 40 % of a CNN's training step at 224 px (``tests/benchmarks/classifiers.py
-    --default-heap``). A process then holds what it once needed until it ends, in pieces that do not
-    always fit again: 0.4 GB more in explaining at 224 px. Other C libraries, and systems other
-    than Linux, keep their own way. See mallopt(3).
+    By default, glibc maps each block of 32 MiB or more separately and unmaps it when freed. On a
+    CPU, activations are such blocks, whose pages the kernel has to zero in every step: 40 % of the
+    time of a CNN's training step at 224 px (``tests/benchmarks/classifiers.py --default-heap``).
+    The cost is memory: the process keeps its peak, with fragmentation, such as 0.4 GB more when
+    explaining at 224 px. See mallopt(3).
+
+    Returns:
+        True if the setting was applied; False with other C libraries or systems.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

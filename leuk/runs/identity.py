@@ -1,4 +1,4 @@
-"""From a composed config to the cell it describes, its folder and its fingerprint."""
+"""Identity of a run from its composed config: name, folder, settings and fingerprint."""
 
 import json
 from collections.abc import Container, Sequence
@@ -19,13 +19,13 @@ from leuk.grid.record import Record
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
-"""Config groups that a cell's identity names by themselves."""
+"""Config groups that are components of a run's name."""
 
 SYNTHESIS_AXES = ("gan", "split")
-"""The same, of a set of made cells."""
+"""Config groups that are components of the name of a set of synthetic images."""
 
 NEUTRAL_GROUPS = ("trainer",)
-"""Config groups whose choice alone changes no result; single keys of theirs may."""
+"""Config groups whose choice does not change results, although some of their keys can."""
 
 NEUTRAL = (
     "hydra",
@@ -53,11 +53,11 @@ NEUTRAL = (
     "trainer.strategy",
     "trainer.enable_progress_bar",
 )
-"""Keys that change where results go or how they are made, but not the results."""
+"""Keys that do not change results, only their location or the way to compute them."""
 
 
 def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
-    """The cell a config describes.
+    """Identify the run that a config describes.
 
     Args:
         cfg: composed config, with or without its ``hydra`` node.
@@ -71,7 +71,7 @@ def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
 
 
 def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
-    """``<gan>-<split>-s<seed>[-<variant>]``, the folder of one GAN's cells."""
+    """Name of a set of synthetic images, ``<gan>-<split>-s<seed>[-<variant>]``."""
     choices = hydra_cfg.runtime.choices
     split = f"{choices.split}{LEAKY if instantiate(cfg.split).leaky else ''}"
     variant = variant_of(_settings(cfg, hydra_cfg, SYNTHESIS_AXES))
@@ -79,12 +79,12 @@ def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
 
 
 def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
-    """``<outputs>/synthetic/<name>/<gan>-<split>-s<seed>[-<variant>]``."""
+    """Folder of a set of synthetic images, ``<outputs>/synthetic/<name>/<synthesis name>``."""
     return Path(str(cfg.outputs)) / "synthetic" / str(cfg.name) / synthesis_name(cfg, hydra_cfg)
 
 
 def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> dict[str, Any]:
-    """Overrides that change results and differ from what the experiment gives without them."""
+    """Collect the overrides that change results and differ from the experiment's values."""
     parsed = OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task))
     named = {*axes, *NEUTRAL_GROUPS, "seed", "experiment"}
     candidates = [
@@ -93,7 +93,7 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
     if not candidates:
         return {}
     command, groups = str(hydra_cfg.job.config_name), hydra_cfg.runtime.choices
-    # Options of the user's own, which lie in folders that --config-dir or hydra.searchpath names.
+    # Folders with the user's own options, from --config-dir or hydra.searchpath.
     folders = [
         f"file://{Path(source.path).resolve()}"
         for source in hydra_cfg.runtime.config_sources
@@ -105,7 +105,7 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
         kept = [o.input_line or "" for o in parsed if o.key_or_group in chosen]
         return _base(command, (*search, *kept))
 
-    # A group is compared with what is chosen without it, a key with what the groups make of it.
+    # Compare a group with the default choice, and a key with its value under the chosen groups.
     plain, grouped = base_with(named), base_with({*named, *groups})
     settings = {}
     for key in (o.key_or_group for o in candidates):
@@ -120,7 +120,7 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
 
 @cache
 def _base(command: str, overrides: tuple[str, ...]) -> DictConfig:
-    """What a command composes to with these overrides alone."""
+    """Compose a command's config with these overrides only."""
     if GlobalHydra.instance().is_initialized():
         return compose(command, overrides=list(overrides), return_hydra_config=True)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -128,28 +128,33 @@ def _base(command: str, overrides: tuple[str, ...]) -> DictConfig:
 
 
 WITHOUT_GAN = ("none", "oversample", "class_weights")
-"""Augmentations that fit no GAN; its settings count only with the others."""
+"""Augmentations without a GAN, for which GAN settings are irrelevant."""
 
 
 def uses_gan(cfg: DictConfig) -> bool:
-    """Whether the cell's augmentation fits a GAN."""
+    """Return True if the run's augmentation uses a GAN."""
     return cfg.augmentation.name not in WITHOUT_GAN
 
 
 def is_neutral(key: str, cfg: DictConfig) -> bool:
-    """Whether a dotted key, or one it lies under, changes no result of this cell."""
+    """Return True if a dotted key does not change this run's results.
+
+    Args:
+        key: dotted key; keys below a neutral key are neutral.
+        cfg: config of the run.
+    """
     names = NEUTRAL if uses_gan(cfg) else (*NEUTRAL, "gan", "gan_fit")
     return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
 
 def begin(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
-    """The record that a cell begins with."""
+    """Create the initial record of a run."""
     settings = settings_of(cfg)
     return Record(cell_of(cfg, hydra_cfg), digest(settings), settings=settings)
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """Every setting that changes results, plain and nested as in the config."""
+    """Settings that change results, as plain nested values."""
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     return _without_neutral(values, "", cfg)
@@ -168,25 +173,25 @@ def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> di
 
 
 def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
-    """``<outputs>/runs/<name>/<cell>``."""
+    """Folder of a run, ``<outputs>/runs/<name>/<run name>``."""
     return sweep_of(cfg) / cell_of(cfg, hydra_cfg).folder
 
 
 def sweep_of(cfg: DictConfig) -> Path:
-    """``<outputs>/runs/<name>``, the folder of the sweep."""
+    """Folder of the sweep, ``<outputs>/runs/<name>``."""
     return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
 def with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
-    """A config and its ``hydra`` node, which Hydra takes away before it calls the task."""
+    """Return a config and its ``hydra`` node, which Hydra removes before it calls the task."""
     return root, root.hydra if "hydra" in root else current_hydra()
 
 
 def choice_of(group: str, cfg: DictConfig) -> str:
-    """The option that was chosen for a config group."""
+    """Chosen option of a config group."""
     return str(with_hydra(cfg)[1].runtime.choices[group])
 
 
 def current_hydra() -> DictConfig:
-    """The ``hydra`` node of the job that is running."""
+    """Return the ``hydra`` node of the current job."""
     return cast(DictConfig, HydraConfig.get())

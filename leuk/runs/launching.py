@@ -1,4 +1,4 @@
-"""Where the cells of a sweep run: launchers that must be there, and a share of the host each."""
+"""Launchers of a sweep: checks that they are installed, and each job's share of the host."""
 
 import os
 import shutil
@@ -11,33 +11,37 @@ from leuk.errors import ConfigError
 from leuk.runs.device import uses_cuda
 
 LOCAL_LAUNCHERS = ("joblib", "submitit_local")
-"""Launchers that run several cells on this host at once."""
+"""Launchers that execute several runs on this host in parallel."""
 
 LAUNCHERS = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
 }
-"""What each launcher needs: a package, and the extra that installs it."""
+"""Package that each launcher requires, and the extra that installs it."""
 
 _SUBMITS = ("sbatch", "srun")
 
 
 def launcher_of(cfg: DictConfig) -> str:
-    """What runs the cells: ``basic``, or an option of ``hydra/launcher``; needs ``cfg.hydra``."""
+    """Name of the launcher: ``basic``, or an option of ``hydra/launcher``.
+
+    Args:
+        cfg: config with its ``hydra`` node.
+    """
     return str(cfg.hydra.runtime.choices.get("hydra/launcher", "basic"))
 
 
 def runs_elsewhere(cfg: DictConfig) -> bool:
-    """Whether the cells may run on hosts that have other devices than this one."""
+    """Return True if runs may be executed on hosts with other devices."""
     return launcher_of(cfg) == "submitit_slurm"
 
 
 def check_launcher(cfg: DictConfig) -> None:
-    """Refuse a launcher that is not installed, or SLURM where there is none.
+    """Refuse a launcher that is not installed, or SLURM on a host without it.
 
     Raises:
-        ConfigError: saying what to install, or what to choose instead.
+        ConfigError: with the package to install or an alternative.
     """
     name = launcher_of(cfg)
     if name not in LAUNCHERS:
@@ -49,15 +53,19 @@ def check_launcher(cfg: DictConfig) -> None:
     if name == "submitit_slurm" and lacking:
         raise ConfigError(
             f"hydra/launcher={name}: no SLURM on this host ({', '.join(lacking)} not found); start "
-            "it where jobs are submitted, or choose hydra/launcher=joblib"
+            "it on a login node, or choose hydra/launcher=joblib"
         )
 
 
 def place(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
-    """Give a job its share of this host where several run at once.
+    """Assign a job its share of this host if several run in parallel.
 
-    That is the GPU of its number, unless devices are named, or else its part of the cores; joblib
-    sees to the cores itself.
+    A job gets the GPU with its number, unless ``trainer.devices`` names devices. Without GPUs it
+    gets its share of the cores; joblib divides the cores itself.
+
+    Args:
+        cfg: config of the job; ``trainer.devices`` is changed.
+        hydra_cfg: the ``hydra`` node.
     """
     launcher = hydra_cfg.runtime.choices.get("hydra/launcher")
     number = OmegaConf.select(hydra_cfg, "job.num", throw_on_missing=False)
@@ -71,12 +79,12 @@ def place(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
 
 
 def jobs_at_once(accelerator: str) -> int:
-    """How many cells run at once on this host by default: one a GPU, or one a core without."""
+    """Default number of parallel runs on this host: one per GPU, or per core without GPUs."""
     return torch.cuda.device_count() if uses_cuda(accelerator) else os.cpu_count() or 1
 
 
 def batch_of(cfg: DictConfig, hydra_cfg: DictConfig) -> int | None:
-    """How many cells the launcher is given at once; None for all, where it sees to that itself."""
+    """Number of runs to hand to the launcher at a time; None for all, if it queues them itself."""
     if hydra_cfg.runtime.choices.get("hydra/launcher") != "submitit_local":
         return None
     return jobs_at_once(OmegaConf.select(cfg, "trainer.accelerator") or "auto")
@@ -85,5 +93,5 @@ def batch_of(cfg: DictConfig, hydra_cfg: DictConfig) -> int | None:
 def _installed(package: str) -> bool:
     try:
         return find_spec(package) is not None
-    except ModuleNotFoundError:  # of a package above it
+    except ModuleNotFoundError:  # a parent package is missing
         return False

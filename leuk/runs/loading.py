@@ -1,4 +1,4 @@
-"""Modules that are loaded where they are needed: some take seconds."""
+"""Deferred imports, for modules that take seconds to load."""
 
 import gc
 import os
@@ -9,14 +9,17 @@ from importlib import import_module
 from types import ModuleType
 
 _THREADS = "OMP_NUM_THREADS"
-"""What OpenBLAS and MKL look at while they are loaded, if nothing of their own is set."""
+"""Environment variable that OpenBLAS and MKL read when they are loaded."""
 
 
 def load(*names: str) -> list[ModuleType]:
-    """Import modules by name, the first time without a search for garbage in them.
+    """Import modules by name, without garbage collection during the first import.
 
-    What is imported stays: to look for garbage in it takes a sixth of the time of loading, and time
-    again at the end.
+    Imported objects live until the end of the process. Collecting them takes a sixth of the import
+    time, and more at exit.
+
+    Args:
+        names: dotted names of the modules.
     """
     if not gc.isenabled() or all(name in sys.modules for name in names):
         return [import_module(name) for name in names]
@@ -30,10 +33,10 @@ def load(*names: str) -> list[ModuleType]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Libraries of linear algebra that are loaded inside keep to one thread, as long as they live.
+    """Limit linear algebra libraries that are loaded in this block to a single thread.
 
-    Threads of theirs wait busily, beside processes that have a core each: a sixteenth of a large
-    report's time. Whoever sets the number of threads has it.
+    Their idle threads spin, which slows down worker processes with a core each: 1/16 of the time of
+    a large report. An ``OMP_NUM_THREADS`` set by the user takes precedence.
     """
     before = os.environ.get(_THREADS)
     os.environ.setdefault(_THREADS, "1")

@@ -1,4 +1,4 @@
-"""How good a GAN's made cells are: what they are held against, and what is kept of it."""
+"""Quality of synthetic images: the real images they are compared with, and the stored results."""
 
 import json
 import logging
@@ -30,39 +30,55 @@ log = logging.getLogger(__name__)
 
 FILE = "quality.json"
 HELD_OUT = "val"
-"""Stage that a sweep holds made cells against; test cells are for the classifiers."""
+"""Stage that a sweep compares synthetic images with; test images are reserved for classifiers."""
 
 SHOWN = 12
-"""Cells, and pairs of cells, that are kept to be looked at."""
+"""Number of images, and of image pairs, stored for figures."""
 
 FORMAT = 2
-"""Part of the key: raise it when a figure changes its meaning."""
+"""Version in the key; increase it when a metric changes its meaning."""
 
 
 def made_labels(made: Synthetic) -> list[Label]:
-    """The classes that cells were made of."""
-    there = set(made.origin["label"])
-    return [label for label in Label if label in there]
+    """Classes of the synthetic images."""
+    present = set(made.origin["label"])
+    return [label for label in Label if label in present]
 
 
 def judge_class(
     made: Synthetic, label: Label, real: RealCells, extractor: Extractor, seed: int
 ) -> Quality:
-    """Judge the made cells of one class."""
+    """Measure the quality of the synthetic images of a class.
+
+    Args:
+        made: synthetic images.
+        label: the class.
+        real: real images, from :func:`real_cells`.
+        extractor: computes features of images.
+        seed: of subsampling.
+    """
     own, others = made.of(label), made.of(_other(label))
-    log.info("judging %d made %s cells by %s", len(own), label.folder, extractor.name)
+    log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
     return judge(own, real, extractor, seed, others if len(others) else None)
 
 
 def _other(label: Label) -> Label:
-    return next(one for one in Label if one != label)
+    return next(other for other in Label if other != label)
 
 
 def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
-    """What made cells of a class are held against: of the training part and of a held-out stage.
+    """Real images to compare synthetic images of a class with.
+
+    Args:
+        data: data module with its stages.
+        label: class of the synthetic images.
+        held_out: stage without training images, ``val`` or ``test``.
+
+    Returns:
+        Images of the training stage and of the held-out stage, of both classes.
 
     Raises:
-        DataError: one of the stages lacks a class.
+        DataError: a stage lacks a class.
     """
     other = _other(label)
     sets = {"train": ("train", label), "train_other": ("train", other)}
@@ -87,42 +103,51 @@ def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
     rows = cells.index.to_numpy()[(cells["label"] == label).to_numpy()]
     if not len(rows):
         raise DataError(
-            f"split: no {label.folder} cells in the {stage} part to compare made cells with; "
-            "choose other parts, or another stage with held_out"
+            f"split: no {label.folder} images in stage {stage} to compare synthetic images with; "
+            "choose other folds, or another stage with held_out"
         )
     return np.asarray(data.dataset.data[rows])
 
 
 def shown_pair(made: Synthetic, label: Label, real: RealCells) -> dict[str, Images]:
-    """A few cells of either kind to look at, not chosen: ``real`` held-out ones, and ``made``."""
+    """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``made``."""
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
     return {"real": real.reference[spread], "made": made.of(label)[:SHOWN]}
 
 
 def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
-    """Write ``cells_<class>.npz``, which reports read."""
+    """Write ``cells_<class>.npz`` for the report."""
     np.savez(folder / f"cells_{label.folder}.npz", real=shown["real"], made=shown["made"])
 
 
 def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[str, Any]:
-    """What a cell's record says of its made cells' quality, without a network to download.
+    """Quality of a run's synthetic images for its record, computed once per set of images.
 
-    Found by whoever asks next. In the features of :class:`leuk.evaluate.morphology.CellMeasures`;
-    ``leuk synthesize`` judges in those of a network.
+    Uses :class:`leuk.evaluate.morphology.CellMeasures` as features, which needs no download;
+    ``leuk synthesize`` uses those of a network.
+
+    Args:
+        cfg: config of the run.
+        data: data module with its stages.
+        made: synthetic images.
 
     Returns:
-        ``judged``, the artefact, ``held_out``, and for each class in ``quality`` a
-        :class:`leuk.evaluate.image_quality.Quality`. Where there are too few images for that,
-        ``copies`` alone: for each class the number of copies of training images.
+        ``judged`` (name of the artifact), ``held_out``, and by class ``quality``, a
+        :class:`leuk.evaluate.image_quality.Quality`. With too few images, only ``copies``: by class
+        the number of copies of training images.
 
     Raises:
-        StoreError: what was kept of it is not that.
+        StoreError: the stored quality cannot be read.
     """
     if _fewest(data, made) < FEWEST:
-        log.warning("made cells are not judged: fewer than %d of a kind", FEWEST)
+        log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
         train = np.asarray(data.dataset.data[data.split.train])
-        labels = made_labels(made)
-        return {"copies": {one.folder: int(copied(made.of(one), train).sum()) for one in labels}}
+        return {
+            "copies": {
+                label.folder: int(copied(made.of(label), train).sum())
+                for label in made_labels(made)
+            }
+        }
     seed = int(cfg.seed)
     paths = {stage: data.part(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
     patients = {stage: data.part(stage)["group"].astype(str).tolist() for stage in paths}
@@ -139,7 +164,7 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
         Path(cfg.outputs) / "artefacts",
         "quality",
         key,
-        lambda target: _judge_all(data, made, seed, target),
+        lambda target: _evaluate_all(data, made, seed, target),
     )
     return _read(folder)
 
@@ -147,17 +172,19 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
 def _read(folder: Path) -> dict[str, Any]:
     try:
         quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        told = {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
+        found = {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
         if not quality:
             raise ValueError("empty")
-        told_of(told, "")
+        told_of(found, "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"{folder}: no judgement of made cells ({error!r}); remove it") from error
-    return told
+        raise StoreError(
+            f"{folder}: no readable quality of synthetic images ({error!r}); remove it"
+        ) from error
+    return found
 
 
 def _fewest(data: CNMCDataModule, made: Synthetic) -> int:
-    """Size of the smallest set that is compared."""
+    """Size of the smallest set of images to compare."""
     sizes = list(made.origin["label"].value_counts())
     for stage in ("train", HELD_OUT):
         labels = data.part(stage)["label"].to_numpy()
@@ -165,7 +192,7 @@ def _fewest(data: CNMCDataModule, made: Synthetic) -> int:
     return min(sizes)
 
 
-def _judge_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -> None:
+def _evaluate_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -> None:
     found = {}
     for label in made_labels(made):
         cells = real_cells(data, label, HELD_OUT)
@@ -176,16 +203,16 @@ def _judge_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -
 
 
 def told_of(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
-    """What is wrong with a cell's made cells, for its warnings.
+    """Warnings about the quality of a run's synthetic images.
 
     Args:
         synthetic: ``data.synthetic`` of a record.
-        augmentation: which GAN.
+        augmentation: name of the augmentation.
     """
     if not synthetic.get("quality"):
         found = synthetic.get("copies", {})
         return [
-            f"{MADE}{augmentation}: not judged, too few real or made cells to compare",
+            f"{MADE}{augmentation}: not evaluated, too few real or synthetic images to compare",
             *(
                 f"{MADE}{augmentation} {name}: {text}"
                 for name, count in found.items()

@@ -1,4 +1,4 @@
-"""Measures of every cell of a pixel store, taken once: what the baselines look at."""
+"""Morphology of every image of a pixel store, computed once, for the baselines."""
 
 import logging
 from pathlib import Path
@@ -14,17 +14,20 @@ from leuk.store.artefacts import make_once
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Part of the key: raise it when a measure changes."""
+"""Version in the key; increase it when a measure changes."""
 
 _FILE = "measures.npy"
 _CHUNK = 512
 
 
 def measured(data: CNMCDataModule) -> pd.DataFrame:
-    """Measures of all cells, one row each; the index is the row of the bank.
+    """Morphology of all images, indexed by row of the bank.
 
-    They are taken from the pixels at the data's resolution and framing, all but the area, which is
-    that in the image as it was published. A cell that left no lit pixel measures 0 in all.
+    Measures are of the pixels at the data's resolution and framing, except the area, which is of
+    the published image. An image without a lit pixel has 0 in all.
+
+    Args:
+        data: data module with its pixel store.
     """
     store = data.dataset.store
     key = {"format": FORMAT, "pixels": store.fingerprint, "measures": list(MEASURES)}
@@ -36,7 +39,7 @@ def measured(data: CNMCDataModule) -> pd.DataFrame:
 
 
 def _measure_all(pixels: Images, target: Path) -> None:
-    log.info("measuring %d cells", len(pixels))
+    log.info("measuring %d images", len(pixels))
     starts = range(0, len(pixels), _CHUNK)
     rows = [measure_each(np.asarray(pixels[start : start + _CHUNK])) for start in starts]
     np.save(target / _FILE, np.concatenate(rows))

@@ -1,4 +1,4 @@
-"""What cells need beside themselves: decoded data, GANs, room; found out without making any."""
+"""Requirements of runs for the dry run: decoded data, GANs, disk space; nothing is created."""
 
 import json
 from collections import Counter
@@ -25,27 +25,27 @@ from leuk.store.digest import digest
 
 _FLOAT = 4
 _WITH_MOMENTS = 3
-"""Weights, and the two running means that Adam keeps of each."""
+"""Values per weight in a checkpoint: the weight and Adam's two running means."""
 
-_PICTURES = 10_000_000
-"""Bytes of a cell's pictures, maps, predictions and logs, generously."""
+_OTHER_FILES = 10_000_000
+"""Upper estimate in bytes of a run's figures, maps, predictions and logs."""
 
-_PARTS = 4
-"""Parts of stand-in cells."""
+_SETS = 4
+"""Number of sets in the phantom data: three folds and the preliminary test set."""
 
 
 @dataclass(frozen=True, eq=False)
 class GAN:
-    """A GAN that cells of a sweep need.
+    """A GAN that runs of a sweep need.
 
     Attributes:
-        name: form, classes, split and seed.
-        folder: its artefact.
-        key: what determines it; without the cells' content where they are not decoded yet.
-        there: whether it is fitted.
-        needed: how many of the cells to run need it.
-        device: what it would be fitted on.
-        size: bytes of its weights.
+        name: GAN, classes, split and seed.
+        folder: of the artifact.
+        key: of the artifact; without a digest of the images if these are not decoded yet.
+        there: whether it is trained.
+        needed: number of runs to execute that need it.
+        device: name of the device for its training.
+        size: of its weights in bytes.
     """
 
     name: str
@@ -58,38 +58,42 @@ class GAN:
 
 
 class Needs:
-    """Looks at the data of cells, each data set once, and at the artefacts that are there."""
+    """Finds requirements of runs from their data, each opened once, and from existing artifacts."""
 
     def __init__(self) -> None:
         self._data: dict[str, CNMCDataModule | None] = {}
 
     def gans(self, cells: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
-        """The GANs of ``cells``, in their order; counted by those ``to_run``.
+        """List the GANs of a sweep.
+
+        Args:
+            cells: configs of all runs.
+            to_run: those of ``cells`` that will be executed, which ``needed`` counts.
 
         Raises:
-            DataError: the data cannot be used, or is too little for a GAN.
+            DataError: the data cannot be used, or are too few for a GAN.
         """
         found: dict[Path, GAN] = {}
         needed: Counter[Path] = Counter()
         for cfg in filter(uses_gan, cells):
             for labels, key in self._fits(cfg):
                 folder = Path(str(cfg.outputs)) / "artefacts" / "gan" / digest(key)
-                needed[folder] += any(cfg is one for one in to_run)
+                needed[folder] += any(cfg is other for other in to_run)
                 if folder not in found:
                     found[folder] = _gan(cfg, labels, folder, key)
         return [GAN(**{**vars(gan), "needed": needed[folder]}) for folder, gan in found.items()]
 
     def _fits(self, cfg: DictConfig) -> list[tuple[tuple[Label, ...], dict[str, Any]]]:
-        """The classes that each GAN of a cell is fitted on, and its key."""
+        """Return the training classes and the key of each GAN of a run."""
         data = self._open(cfg)
-        made = classes_of(cfg) if data is None else list(wanted(cfg, data))
-        seen = dict.fromkeys(fits_of(cfg, made).values())
+        added = classes_of(cfg) if data is None else list(wanted(cfg, data))
+        fits = dict.fromkeys(fits_of(cfg, added).values())
         if data is None:
-            return [(labels, gan_key(cfg, f"{_source(cfg)} {labels}")) for labels in seen]
-        return [(labels, gan_key_of(cfg, data, labels)) for labels in seen]
+            return [(labels, gan_key(cfg, f"{_source(cfg)} {labels}")) for labels in fits]
+        return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
 
     def _open(self, cfg: DictConfig) -> CNMCDataModule | None:
-        """The data of a cell, split; None where it is not decoded yet."""
+        """Open the data of a run; None if the images are not decoded yet."""
         source = _source(cfg)
         if source not in self._data:
             try:
@@ -102,18 +106,19 @@ class Needs:
         return self._data[source]
 
     def room(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
-        """Bytes that ``to_run`` will take at most, by what takes them."""
+        """Upper estimate of the disk space of the runs to execute, in bytes by kind of file."""
         sizes: Counter[str] = Counter()
         stores: dict[str, int] = {}
         for cfg in to_run:
-            # The best weights, and those that a stopped fit goes on from.
-            sizes["cells"] += 2 * _WITH_MOMENTS * _size_of(cfg.model) + _PICTURES
+            # A checkpoint with the best weights, and one for resuming.
+            sizes["runs"] += 2 * _WITH_MOMENTS * _size_of(cfg.model) + _OTHER_FILES
             data = self._open(cfg)
             if data is None:
                 stores[_store(cfg)] = _images(cfg) * (3 * int(cfg.data.resolution) ** 2 + THUMB**2)
             elif uses_gan(cfg):
-                sizes["made cells"] += sum(wanted(cfg, data).values()) * 3 * data.resolution**2
-        # Two checkpoints while one takes the other's place, and the weights.
+                count = sum(wanted(cfg, data).values())
+                sizes["synthetic images"] += count * 3 * data.resolution**2
+        # Two checkpoints, while the new one replaces the old, and the final weights.
         missing = [gan.size for gan in gans if gan.needed and not gan.there]
         sizes["GANs"] = sum(missing) * (2 * _WITH_MOMENTS + 1)
         sizes["decoded images"] = sum(stores.values())
@@ -129,12 +134,12 @@ def _gan(cfg: DictConfig, labels: Sequence[Label], folder: Path, key: dict[str, 
 
 
 def _source(cfg: DictConfig) -> str:
-    """What the rows of a cell's stages depend on, as text."""
+    """Serialize the settings that determine the rows of a run's stages."""
     return f"{_store(cfg)} {_plain(cfg.split)}"
 
 
 def _store(cfg: DictConfig) -> str:
-    """What a store of pixels depends on, as text."""
+    """Serialize the settings that determine a pixel store."""
     return _plain(cfg.data, without=("seed", "batch_size", "workers"))
 
 
@@ -147,13 +152,13 @@ def _plain(node: DictConfig, without: Collection[str] = ()) -> str:
 
 def _images(cfg: DictConfig) -> int:
     if "root" not in cfg.data:
-        return _PARTS * int(cfg.data.cells_per_part)
+        return _SETS * int(cfg.data.cells_per_part)
     root = Path(str(cfg.data.root)).expanduser()
     return len(labelled_cells(index_cells(root, cfg.data.on_corrupt)))
 
 
 def _size_of(node: DictConfig) -> int:
-    """Bytes of the weights of what a node describes."""
+    """Size in bytes of the weights of the network that a node describes."""
     with torch.device("meta"):
         network: nn.Module = instantiate(node)
     return _FLOAT * sum(parameter.numel() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""Grad-CAM of new cells, drawn over them: a file a cell, and a sheet with the colour bar."""
+"""Grad-CAM of new images, drawn over them: a file per image, and a sheet with the color bar."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +19,10 @@ FOLDER = "overlays"
 SHEET = "overlays.png"
 
 _ON_SHEET = 48
-"""Cells on one picture; more would make it too large to open."""
+"""Maximum number of images on the sheet, so that viewers can open it."""
 
 _SIDE = 224
-"""Least pixels a side of a file."""
+"""Minimum side of an overlay in pixels."""
 
 
 def save_maps(
@@ -32,33 +32,33 @@ def save_maps(
     captions: Mapping[int, str],
     title: str,
 ) -> dict[int, str]:
-    """Explain cells by Grad-CAM for leukemia and draw it.
+    """Explain images by Grad-CAM for leukemia and draw the maps.
 
     Args:
-        folder: where the files go.
-        asker: whose decisions they are.
-        cells: ``uint8 (R, R, 3)`` each, by number from 0.
-        captions: likewise.
+        folder: output folder.
+        asker: classifier with its device and precision.
+        cells: images ``uint8 (R, R, 3)``, by number from 0.
+        captions: of the images, by the same numbers.
         title: over the sheet.
 
     Returns:
-        The file of each cell, relative to the folder.
+        File of each image, relative to the folder.
     """
     if not cells:
         return {}
     images = asker.images(np.stack(list(cells.values())))
-    # Grad-CAM compares with nothing.
-    parts = [
-        GradCAM().attribute(asker.classifier, part, Label.ALL, part[:1]).maps
-        for part in images.split(asker.batch_size)
+    # Grad-CAM ignores the background, for which the first image stands in.
+    maps = [
+        GradCAM().attribute(asker.classifier, batch, Label.ALL, batch[:1]).maps
+        for batch in images.split(asker.batch_size)
     ]
-    drawn = drawn_of("gradcam", Attribution(torch.cat(parts), "pixel"))
+    drawn = drawn_of("gradcam", Attribution(torch.cat(maps), "pixel"))
     files = {number: f"{FOLDER}/{number + 1:05d}.png" for number in cells}
     for position, (file, cell) in enumerate(zip(files.values(), as_cells(images), strict=True)):
         inked = (drawn.over(position, cell) * 255).round().astype(np.uint8)
         times = max(1, -(-_SIDE // len(inked)))
         with whole_file(folder / file) as temporary:
             Image.fromarray(inked.repeat(times, axis=0).repeat(times, axis=1)).save(temporary)
-    said = [f"{number + 1}: {captions[number]}" for number in cells][:_ON_SHEET]
-    save_overlays(folder / SHEET, images[:_ON_SHEET], drawn, said, title)
+    numbered = [f"{number + 1}: {captions[number]}" for number in cells][:_ON_SHEET]
+    save_overlays(folder / SHEET, images[:_ON_SHEET], drawn, numbered, title)
     return files

@@ -1,4 +1,4 @@
-"""Progress that reads the same on a terminal, in ``docker logs`` and in a SLURM file."""
+"""Progress as plain log lines, readable in terminals, Docker logs and SLURM output files."""
 
 import logging
 import logging.config
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Callback):
-    """Logs a line with the rate, the validation figures and the time left.
+    """Log the images per second, the validation metrics and the remaining time.
 
     Args:
-        every: seconds between lines at the least; the last epoch always has one.
+        every: minimum seconds between lines; the last epoch is always logged.
     """
 
     def __init__(self, every: float = 10.0) -> None:
@@ -27,7 +27,7 @@ class Progress(Callback):
         self._logging: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a process that fits with others: what it says goes where it goes here."""
+        """Pickle with the logging setup, so that other processes of the run log like this one."""
         logs = None
         if HydraConfig.initialized():
             logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
@@ -51,14 +51,14 @@ class Progress(Callback):
     ) -> None:
         self._images += len(batch["rows"]) * trainer.world_size
         if time.perf_counter() - self._last >= self.every:
-            self._say(trainer, batch_idx + 1)
+            self._log(trainer, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if last or time.perf_counter() - self._last >= self.every:
-            self._say(trainer, int(trainer.num_training_batches))
+            self._log(trainer, int(trainer.num_training_batches))
 
-    def _say(self, trainer: Trainer, batches_done: int) -> None:
+    def _log(self, trainer: Trainer, batches_done: int) -> None:
         self._last = time.perf_counter()
         if not trainer.is_global_zero:
             return
@@ -66,7 +66,7 @@ class Progress(Callback):
         epochs = trainer.max_epochs or 1
         done = trainer.current_epoch + batches_done / max(1, int(trainer.num_training_batches))
         left = elapsed * (epochs - done) / done if done else 0.0
-        figures = "".join(
+        metrics = "".join(
             f"  {name} {float(value):.3f}"
             for name, value in sorted(trainer.callback_metrics.items())
         )
@@ -75,13 +75,13 @@ class Progress(Callback):
             min(int(done) + (done % 1 > 0), epochs),
             epochs,
             self._images / elapsed,
-            figures,
+            metrics,
             clock(left),
         )
 
 
 def clock(seconds: float) -> str:
-    """Seconds as ``m:ss``, or ``h:mm:ss`` from an hour on."""
+    """Format seconds as ``m:ss``, or as ``h:mm:ss`` from an hour."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,4 +1,4 @@
-"""The prototypes of a fitted classifier: tied to training patches, drawn, and kept."""
+"""Projection of a classifier's prototypes to training patches, with a figure and a table."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,31 +19,31 @@ _BATCH = 64
 def tie_prototypes(
     classifier: Prototyped, data: CNMCDataModule, device: torch.device, folder: Path, title: str
 ) -> dict[str, Any]:
-    """Replace each prototype by the nearest patch of a real training cell, refit, and draw them.
+    """Replace prototypes by the nearest patches of real training images, refit the head, draw them.
 
-    The checkpoint that the weights came from takes them in, so that whoever reads it later has the
-    model that was judged.
+    The best checkpoint is updated, so that it has the weights of the evaluated model.
 
     Args:
-        classifier: fitted, with prototypes.
-        data: whose training cells they are tied to; made ones are left out.
-        device: where the work is done.
-        folder: of the cell.
-        title: over the picture.
+        classifier: trained, with prototypes.
+        data: data module; only real training images are used.
+        device: device of the computation.
+        folder: of the run.
+        title: over the figure.
 
     Returns:
-        For the record: ``picture``, and ``table``, one entry a prototype.
+        For the record: ``picture``, and ``table`` with an entry per prototype.
     """
     cells = data.part("train")
     rows = torch.tensor(cells.index.to_numpy())
     classifier.to(device)
 
     def batches() -> Iterator[Batch]:
-        return (data.bank.gather(part, device) for part in rows.split(_BATCH))
+        return (data.bank.gather(batch, device) for batch in rows.split(_BATCH))
 
     placed = classifier.project(batches())
     classifier.refit_head(batches())
-    images = data.bank.gather(torch.tensor([one.row for one in placed]), torch.device("cpu"))
+    sources = torch.tensor([prototype.row for prototype in placed])
+    images = data.bank.gather(sources, torch.device("cpu"))
     picture = "explanations/prototypes.png"
     save_prototypes(folder / picture, images["images"], placed, title)
     best = folder / "checkpoints/best.ckpt"
@@ -53,5 +53,5 @@ def tie_prototypes(
         with whole_file(best) as temporary:
             torch.save(values, temporary)
     paths = data.dataset.cells["path"]
-    table = [asdict(one) | {"path": str(paths.iloc[one.row])} for one in placed]
+    table = [asdict(item) | {"path": str(paths.iloc[item.row])} for item in placed]
     return {"picture": picture, "table": table}

@@ -1,4 +1,4 @@
-"""What configs ask for: ``${leuk.folder:}`` and others, of the cell, of a run and of this host."""
+"""OmegaConf resolvers for configs, such as ``${leuk.folder:}``: values of the run and the host."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -18,7 +18,7 @@ from leuk.runs.places import resolved, stem
 
 
 def register_resolvers() -> None:
-    """Make them known to OmegaConf; torch is loaded once a config asks for one of the host's."""
+    """Register the resolvers with OmegaConf; torch is imported only when a config needs it."""
     resolvers: dict[str, Callable[..., Any]] = {
         "leuk.cell": lambda *, _root_: cell_of(*with_hydra(_root_)).folder,
         "leuk.folder": lambda *, _root_: str(folder_of(*with_hydra(_root_))),
@@ -38,7 +38,7 @@ def register_resolvers() -> None:
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
-    """A function whose module is loaded when it is called: torch and Lightning take seconds."""
+    """Return a function that imports its module when called, because torch takes seconds."""
 
     def call(*arguments: Any) -> Any:
         return getattr(import_module(module), name)(*arguments)

@@ -1,4 +1,4 @@
-"""SIGTERM, as ``docker stop`` and clusters send it, and Ctrl-C: the process leaves in order."""
+"""Orderly exit on SIGTERM (from ``docker stop`` or a cluster), Ctrl-C and a closed output."""
 
 import multiprocessing
 import os
@@ -13,43 +13,42 @@ from types import FrameType
 from typing import Any
 
 CODE = 128 + signal.SIGTERM
-"""Exit code, as a shell gives it to a process that SIGTERM ended."""
+"""Exit code after SIGTERM, as in shells."""
 
 _UNTOUCHED: dict[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
     signal.SIGPIPE: signal.SIG_IGN,
 }
-"""What Python has for each signal where nobody installed anything."""
+"""Python's default handler of each signal."""
 
 _NAMES = {
     128 + signal.SIGTERM: "SIGTERM",
     128 + signal.SIGINT: "Ctrl-C",
-    128 + signal.SIGPIPE: "the end of the program that reads its output",
+    128 + signal.SIGPIPE: "a closed output pipe",
 }
 
 _GRACE = 3.0
-"""Seconds that a process which fits or loads with this one has to leave by itself."""
+"""Seconds for child processes to exit before they are killed."""
 
-_SAID = (
-    "stopped by {}; what is complete is kept, and a fit its last whole epoch: the same "
-    "command again goes on from there"
+_MESSAGE = (
+    "stopped by {}; complete results and the last complete epoch are kept: run the same command "
+    "again to resume"
 )
 
 
 class StoppedError(SystemExit):
-    """Raised where a signal finds the process, so that locks and temporary files are let go."""
+    """Raised by a signal handler, so that locks are released and temporary files removed."""
 
 
 @contextmanager
 def leaves_on_signals() -> Iterator[None]:
-    """Inside, SIGTERM and Ctrl-C raise :class:`StoppedError`, whatever is being done.
+    """Raise :class:`StoppedError` on SIGTERM, Ctrl-C and a closed output within this block.
 
-    Without, Lightning alone would take the first: while it tests, and explanations are part of
-    that, it only notes it, and looks at the note between batches. It calls a handler that it finds
-    installed, so this one is to be there first. One that is there already is left alone: that of
-    submitit ignores SIGTERM, as SLURM announces the end of a job by another. Only a process's main
-    thread can have one.
+    Lightning's own handler only sets a flag during testing, which includes explanations, and reads
+    it between batches. Lightning calls a handler that it finds installed, so this handler has to
+    come first. Handlers that are not Python's defaults stay: submitit's ignores SIGTERM, because
+    SLURM announces the end of a job by another signal. Only the main thread can have handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -59,8 +58,8 @@ def leaves_on_signals() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGPIPE and not _output_is_closed():
             return
-        # A process forked meanwhile inherits this, and a terminal interrupts it too. Were it to
-        # leave by itself, such as one that loads batches, its end would pass for a fault.
+        # Forked processes inherit this handler, and a terminal interrupts them too. If a data
+        # loader exited by itself, that would look like a failure.
         if os.getpid() == here or number != signal.SIGINT:
             _leave(number)
 
@@ -75,15 +74,15 @@ def leaves_on_signals() -> Iterator[None]:
 
 
 def _output_is_closed() -> bool:
-    """Return True where standard output is a pipe that nothing reads; point it to nowhere then.
+    """Return True if standard output is a closed pipe, and then redirect it to the null device.
 
-    SIGPIPE also comes from pipes to other processes, whose ends are errors of their own.
+    SIGPIPE also comes from pipes to other processes, which have their own error handling.
     """
     poller = select.poll()
     poller.register(1, 0)
     if not any(event & select.POLLERR for _, event in poller.poll(0)):
         return False
-    # The interpreter flushes what is left at its end, which would raise again.
+    # The interpreter flushes remaining output at exit, which would raise again.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)
@@ -91,7 +90,7 @@ def _output_is_closed() -> bool:
 
 
 def _leave(number: int) -> None:
-    """End the processes that fit or load with this one, which it would wait for, and leave."""
+    """End child processes, which would delay the exit, and raise :class:`StoppedError`."""
     children = [child for child in multiprocessing.active_children() if not _of_joblib(child)]
     for child in children:
         child.terminate()
@@ -102,12 +101,12 @@ def _leave(number: int) -> None:
 
 
 def _of_joblib(child: BaseProcess) -> bool:
-    """Whether joblib started a process; it ends its own, and takes any other end for a fault."""
+    """Return True for joblib's processes, which joblib ends itself and must not find dead."""
     return type(child).__module__.startswith("joblib")
 
 
 def say_stopped(error: StoppedError) -> int:
-    """Tell the user what stopped the process, and give the exit code."""
+    """Print the reason of the stop and return the exit code."""
     code = int(error.code or CODE)
-    print(f"leuk: {_SAID.format(_NAMES[code])}", file=sys.stderr)
+    print(f"leuk: {_MESSAGE.format(_NAMES[code])}", file=sys.stderr)
     return code

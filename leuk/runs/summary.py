@@ -1,4 +1,4 @@
-"""How a sweep went, cell by cell, from what lies in their folders."""
+"""Incomplete runs of a sweep, from the records in their folders."""
 
 from collections.abc import Sequence
 
@@ -7,19 +7,20 @@ from omegaconf import DictConfig
 from leuk.grid.state import State, look_at
 from leuk.runs.identity import begin, folder_of
 
-_SAID = {
-    State.MISSING: "not begun",
-    State.RUNNING: "another process runs it",
-    State.STOPPED: "it was stopped; start again to go on",
+_REASONS = {
+    State.MISSING: "not started",
+    State.RUNNING: "in another process",
+    State.STOPPED: "start again to resume",
 }
 
 
 def incomplete_cells(cells: Sequence[DictConfig]) -> list[str]:
-    """One line for each cell that is not complete: ``<folder>: <state>: <why>``."""
+    """Describe each run that is not complete as ``<folder>: <state>: <reason>``."""
     lines = []
     for cfg in cells:
         folder = folder_of(cfg, cfg.hydra)
         found = look_at(folder, begin(cfg, cfg.hydra))
         if found.state != State.COMPLETE:
-            lines.append(f"{folder.name}: {found.state}: {_SAID.get(found.state, found.said)}")
+            reason = _REASONS.get(found.state, found.said)
+            lines.append(f"{folder.name}: {found.state}: {reason}")
     return lines

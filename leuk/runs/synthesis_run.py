@@ -1,4 +1,4 @@
-"""One job of ``leuk synthesize``: data, GAN, made cells, balanced set, and how good they are."""
+"""Execution of ``leuk synthesize``: data, GAN, synthetic images, balanced set, image quality."""
 
 import logging
 import time
@@ -38,10 +38,13 @@ log = logging.getLogger(__name__)
 
 
 def run_synthesis(cfg: DictConfig) -> None:
-    """Make the cells of one GAN, balance the training part with them, and judge them.
+    """Generate images with a GAN, balance the training stage with them, and measure their quality.
+
+    Args:
+        cfg: composed config of the job.
 
     Raises:
-        DataError: nothing is to be made, or a stage lacks a class to compare with.
+        DataError: nothing is to be generated, or a stage lacks a class for the comparison.
     """
     folder = synthesis_folder(cfg, current_hydra())
     place(cfg, current_hydra())
@@ -56,31 +59,34 @@ def run_synthesis(cfg: DictConfig) -> None:
     made = synthesise(cfg, data)
     if made is None:
         raise DataError(
-            "healthy cells are not the fewer in the training part; say how many to make of each "
-            "class: augmentation.count=N"
+            "augmentation.count=null: no healthy training images are missing; set the number of "
+            "images to generate per class: augmentation.count=N"
         )
     count = write_balanced_set(folder / "balanced", data, made)
-    log.info("%d images, real and made, in %s", count, folder / "balanced")
-    judged = {label.folder: _judge(cfg, data, made, label, folder) for label in made_labels(made)}
-    write_json(folder / FILE, _report(cfg, made, judged))
+    log.info("%d images, real and synthetic, in %s", count, folder / "balanced")
+    quality = {
+        label.folder: _evaluate(cfg, data, made, label, folder) for label in made_labels(made)
+    }
+    write_json(folder / FILE, _report(cfg, made, quality))
     log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
 
-def _judge(
+def _evaluate(
     cfg: DictConfig, data: CNMCDataModule, made: Synthetic, label: Label, folder: Path
 ) -> Quality:
-    """Judge the made cells of one class, and leave pictures of them."""
+    """Measure the quality of the synthetic images of a class, and write figures of them."""
     real = real_cells(data, label, cfg.held_out)
     extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
     quality = judge_class(made, label, real, extractor, int(cfg.seed))
     for warning in quality.warnings:
         log.warning("%s: %s", folder.name, warning)
     shown = shown_pair(made, label, real)
-    save_rows(folder / f"cells_{label.folder}.png", shown)
+    rows = {"real": shown["real"], "synthetic": shown["made"]}
+    save_rows(folder / f"cells_{label.folder}.png", rows)
     near = quality.closest[:SHOWN]
     pairs = {
-        "made": made.of(label)[[pair[0] for pair in near]],
-        "nearest\ntrained on": real.train[[pair[1] for pair in near]],
+        "synthetic": made.of(label)[[pair[0] for pair in near]],
+        "nearest\ntraining": real.train[[pair[1] for pair in near]],
     }
     save_rows(folder / f"closest_{label.folder}.png", pairs)
     save_pair(folder, label, shown)
@@ -89,14 +95,14 @@ def _judge(
 
 @cache
 def _extractor(node: str) -> Remembering:
-    """The extractor of a config node, the same for all jobs of a sweep in this process."""
+    """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
     return Remembering(instantiate(cfg))
 
 
-def _report(cfg: DictConfig, made: Synthetic, judged: dict[str, Quality]) -> dict[str, Any]:
-    """What ``quality.json`` holds."""
+def _report(cfg: DictConfig, made: Synthetic, found: dict[str, Quality]) -> dict[str, Any]:
+    """Content of ``quality.json``."""
     return {
         "gan": choice_of("gan", cfg),
         "recipe": str(cfg.recipe),
@@ -104,5 +110,5 @@ def _report(cfg: DictConfig, made: Synthetic, judged: dict[str, Quality]) -> dic
         "held_out": str(cfg.held_out),
         "artefacts": sorted(set(made.origin["gan"])),
         "cells": str(made.folder),
-        "quality": {name: asdict(quality) for name, quality in judged.items()},
+        "quality": {name: asdict(quality) for name, quality in found.items()},
     }

@@ -1,17 +1,17 @@
-"""What LIME takes beside the classifier itself and beside lime as people call it, in one run.
+"""Time of LIME compared with the classifier alone and with the lime library, in one run.
 
-By turns: the classifier alone at its best batch size, about random cells of 224 px that lie on its
-device; ``LIME``, which explains cells with as many samples each; and lime's own image explainer
-(ten images a pass, put together in numpy), with the same superpixels and the same hidden image,
-both as people call it (an image in float64, the classifier as it is built: float32, contiguous;
-glibc's default heap) and with the precision, layout and heap of the others::
+In turn: the classifier alone at its best batch size, on random images of 224 px on its device;
+``LIME`` with the same number of samples per image; and lime's own image explainer (ten images per
+pass, assembled in NumPy), with the same superpixels and the same hidden image, both in its usual
+form (an image in float64, the classifier as built: float32, contiguous; glibc's default heap) and
+with the precision, layout and heap of the others::
 
     python tests/benchmarks/explain_lime.py [cnn vit hybrid] [--precision 32-true]
 
-Says where the rest goes: ``compose`` puts the images together, measured with a classifier that
-looks at none, as is ``loop``, the same of lime's own; ``superpixels`` is SLIC, and ``draw``,
-``distances`` and ``fit`` are lime's. ``passes`` is what is left: passes of another size than the
-best, and noise. ``--busy`` counts processor time, for one thread on a machine with other work.
+The overhead is divided into ``compose`` (assembling images), measured with a classifier that
+ignores its input, like ``loop``, the same for lime's own explainer; ``superpixels`` (SLIC); and
+``draw``, ``distances`` and ``fit`` in lime. ``passes`` is the remainder: passes of another size
+than the best, and noise. ``--busy`` measures processor time, for a single thread on a busy machine.
 """
 
 import argparse
@@ -42,9 +42,9 @@ from leuk.runs.heap import keep_heap
 
 
 def lime_image(classifier: Callable[[Tensor], Tensor], image: Tensor, method: LIME) -> None:
-    """lime's own explainer of one ``(1, 3, R, R)`` image, in its precision.
+    """Run lime's own explainer on an image ``(1, 3, R, R)``, in its precision.
 
-    The black around the cell is a superpixel more.
+    The black background is an additional superpixel.
     """
     segments = cell_superpixels(image, method.segments)[0].numpy()
     segments = np.where(segments < 0, segments.max() + 1, segments)
@@ -67,12 +67,12 @@ def lime_image(classifier: Callable[[Tensor], Tensor], image: Tensor, method: LI
 
 
 def blind(images: Tensor) -> Tensor:
-    """A classifier that looks at no image."""
+    """Stand-in for a classifier that ignores its input."""
     return images[:, :2, 0, 0]
 
 
 def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[str, float]:
-    """Seconds of the parts of one explanation but the classifier's."""
+    """Time in seconds of the steps of an explanation, without the classifier."""
     segments = cell_superpixels(image, method.segments)
     count, parts = int(segments.max()) + 1, segments[0].to(device)
     other = hidden(image, method.hide)[0]
@@ -110,7 +110,7 @@ def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[s
 
 
 def measure(name: str, args: argparse.Namespace, device: str) -> None:
-    """Print one classifier's lines."""
+    """Print the rows of a classifier."""
     torch.manual_seed(0)
     plain = FORMS[name]().to(device)
     classifier = copy.deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

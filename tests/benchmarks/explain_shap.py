@@ -1,13 +1,13 @@
-"""What SHAP takes beside the classifier itself, for as many images, in one run.
+"""Time of SHAP compared with the classifier alone, for the same number of images, in one run.
 
-The classifier alone is asked at its best batch size, about random cells of 224 px that lie on its
-device; ``PartitionSHAP`` as it is then explains cells, as many evaluations each, by turns::
+In turn: the classifier alone at its best batch size, on random images of 224 px on its device; and
+``PartitionSHAP`` with as many evaluations per image::
 
     python tests/benchmarks/explain_shap.py [cnn vit hybrid] [--precision 32-true]
 
-Says where the rest goes: ``compose`` puts the images together, ``shap`` is what the library does
-between its questions, measured with a classifier that answers at once. ``passes`` is what is left:
-passes of another size than the best, and noise. Last come the other methods' seconds a cell.
+The overhead is divided into ``compose`` (assembling images) and ``shap`` (the library between its
+requests), measured with a classifier that returns immediately. ``passes`` is the remainder: passes
+of another size than the best, and noise. Finally, the seconds per image of the other methods.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from leuk.runs.heap import keep_heap
 
 
 def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
-    """Seconds of the library for one cell, with answers that cost nothing."""
+    """Time in seconds of the library for an image, with predictions at no cost."""
     differs = (image != hidden(image[None], method.hide)[0]).any(dim=0).float().cpu()
     step = SIDE // method.regions
     players = torch.nn.functional.max_pool2d(differs[None], step)[0] > 0
@@ -41,7 +41,7 @@ def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
 
 
 def composing(image: Tensor, method: PartitionSHAP, device: str) -> float:
-    """Seconds of putting one cell's images together, with a classifier that looks at none."""
+    """Time in seconds to assemble the images of an explanation, without a classifier."""
 
     def blind(images: Tensor) -> Tensor:
         return images[:, :2, 0, 0]
@@ -57,7 +57,7 @@ def composing(image: Tensor, method: PartitionSHAP, device: str) -> float:
 
 
 def measure(name: str, args: argparse.Namespace, device: str) -> None:
-    """Print one classifier's lines."""
+    """Print the rows of a classifier."""
     torch.manual_seed(0)
     classifier = FORMS[name]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = cells(max(BATCHES), device)

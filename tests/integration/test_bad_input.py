@@ -1,4 +1,4 @@
-"""Bad input, each with what the user is told; nothing is lost and nothing half-done stays."""
+"""Bad input, each with its error message; nothing is lost and nothing incomplete remains."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ def real(root: Path) -> list[str]:
 
 
 def small(leuk: Leuk, *overrides: str) -> int:
-    """Run on a folder of cells, without the settings that only stand-in cells have."""
+    """Run on an image folder, without the settings of phantom data."""
     return leuk("train", "data.cells_per_part=", "data.size=", *overrides)
 
 
@@ -47,9 +47,9 @@ def test_small_real_folder_runs(run: Leuk, tiny_folds: Path) -> None:
 
 def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*real(tmp_path / "nowhere")) == 2
-    told = capsys.readouterr()
-    assert "nowhere: no such folder; point it at the C-NMC images" in told.err
-    assert "Traceback" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "nowhere: no such folder; point it at the C-NMC images" in printed.err
+    assert "Traceback" not in printed.out + printed.err
     assert not (tmp_path / "out").exists()
 
 
@@ -109,18 +109,18 @@ def test_fewer_healthy_cells_than_a_batch(
             write_cell(tiny_folds / f"fold_0/all/UID_{subject}_{cell}_1_all.bmp")
     small_gan = ["gan_fit.epochs=1", "gan_fit.batch_size=64", "gan.latent=4"]
     assert run(*real(tiny_folds), "augmentation=dcgan", *small_gan) == 1
-    said = "gan_fit.batch_size=64: the training part has 2 cells for the GAN"
-    assert said in capsys.readouterr().out
+    message = "gan_fit.batch_size=64: only 2 training images for the GAN"
+    assert message in capsys.readouterr().out
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
     error = Record.read(path.parent).error
     assert error is not None
-    assert error["message"].startswith(said)
+    assert error["message"].startswith(message)
 
 
-def test_nothing_to_balance_is_said(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+def test_nothing_to_balance_is_warned_of(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     assert run(*real(tiny_folds), "augmentation=dcgan") == 0
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
-    assert "healthy cells are not the fewer" in Record.read(path.parent).warnings[0]
+    assert "no healthy images are missing" in Record.read(path.parent).warnings[0]
 
 
 def test_identical_images_with_two_labels(

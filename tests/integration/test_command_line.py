@@ -1,4 +1,4 @@
-"""Command lines as people write them: configs of their own, pipes, ``~``, habits from elsewhere."""
+"""Command lines in practice: user configs, pipes, ``~``, and the syntax of other tools."""
 
 import re
 import subprocess
@@ -105,13 +105,13 @@ def test_too_few_synthetic_images_are_refused_before_the_fit(
     assert "augmentation.count=9: distances between sets need 10" in capsys.readouterr().err
 
 
-def test_other_explanations_of_a_complete_run_name_the_command(
+def test_missing_explanations_of_a_complete_run_name_the_command(
     leuk: Leuk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("train", "explain=none", "fit.epochs=1") == 0
     capsys.readouterr()
     assert leuk("train", "explain=gradcam", "fit.epochs=1") == 0
-    assert "not explained with gradcam; leuk explain run=" in capsys.readouterr().out
+    assert "not explained with gradcam; use leuk explain run=" in capsys.readouterr().out
 
 
 def test_quoting_advice_works(
@@ -169,7 +169,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code"),
     [(["train", "--help"], {0, 141}), (["train", "data.cells_per_part=60", "explain=none"], {141})],
 )
-def test_a_reader_that_leaves_ends_the_command_in_order(
+def test_closed_output_pipe_ends_the_command_in_order(
     arguments: list[str], code: set[int], tmp_path: Path
 ) -> None:
     overrides = [] if "--help" in arguments else [f"outputs={tmp_path}", "data.resolution=32"]

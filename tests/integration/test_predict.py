@@ -177,7 +177,7 @@ WRONG = [
     ("aim=1.0", "aim=1.0: it lies between 0.5 and 1"),
     ("batch_size=0", "batch_size=0: it must be 1 or more"),
     ("overlays=-1", "overlays=-1: it must be 0 or more"),
-    ("name=a/b", "name=a/b: it names one folder"),
+    ("name=a/b", "name=a/b: it must name a single folder"),
     ("treshold=0.5", "no key treshold; did you mean threshold?"),
     ("outputs=/proc/no", "/proc/no: cannot be written"),
 ]
@@ -233,7 +233,7 @@ def test_runs_and_images_that_lack_something(
     record.write(run)
     (run / "else.csv").rename(run / "predictions.csv")
     assert predict(run, images, "threshold=0.5") == 2
-    assert "fitted with other settings" in capsys.readouterr().err
+    assert "trained with other settings" in capsys.readouterr().err
     assert not [path for path in (tmp_path / "predictions").rglob("*") if path.is_file()]
 
 

@@ -1,4 +1,4 @@
-"""A cell that was killed goes on where it was."""
+"""Killed runs resume from their last epoch."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ def results(folder: Path) -> str:
 
 
 def killed_while_fitting(start: Start, outputs: Path, *overrides: str) -> Path:
-    """Start a cell and kill it once it has something to go on from; its folder."""
+    """Start a run, kill it once it has a checkpoint, and return its folder."""
     process = start("train", outputs, *LONG, *overrides)
     while not (kept := list(outputs.glob("runs/single/*/checkpoints/resume/[!.]*.ckpt"))):
         assert process.poll() is None, process.communicate()[0]
@@ -38,13 +38,13 @@ def killed_while_fitting(start: Start, outputs: Path, *overrides: str) -> Path:
 
 
 SLOW = pytest.mark.slow
-"""The hybrid has the networks of both others."""
+"""Marks the other classifiers, whose networks the hybrid contains."""
 
 
 @pytest.mark.parametrize(
     "model", ["hybrid", pytest.param("cnn", marks=SLOW), pytest.param("vit", marks=SLOW)]
 )
-def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
+def test_killed_run_resumes_with_the_results_of_an_uninterrupted_one(
     model: str, start: Start, tmp_path: Path
 ) -> None:
     folder = killed_while_fitting(start, tmp_path / "killed", f"model={model}")
@@ -54,7 +54,7 @@ def test_killed_cell_goes_on_and_ends_as_an_unbroken_one(
     again = start("train", tmp_path / "killed", *LONG, f"model={model}")
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed
     record = json.loads((folder / "record.json").read_text())
     assert "fit: went on from a stopped one; its time is that of the rest" in record["warnings"]
     assert not (folder / "checkpoints/resume").exists()
@@ -77,5 +77,5 @@ def test_stopped_fit_of_other_settings_is_refused_and_kept(start: Start, tmp_pat
     again = start("train", tmp_path, *LONG)
     printed = again.communicate()[0]
     assert again.returncode == 1
-    assert f"{path}: fitted with other settings" in printed
+    assert f"{path}: trained with other settings" in printed
     assert path.exists()

@@ -1,4 +1,4 @@
-"""The grid on a SLURM of one node, started here on loopback and stopped again."""
+"""The grid on a single-node SLURM cluster, started on loopback for the test."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "sinfo", "scancel")
 PATIENCE = 60.0
-"""Seconds to wait for a daemon."""
+"""Timeout in seconds for a daemon."""
 
 CONFIG = """
 ClusterName=one
@@ -60,7 +60,7 @@ def free_ports(count: int) -> list[int]:
 
 @contextmanager
 def daemon(*command: str) -> Iterator[None]:
-    """A program in the foreground, stopped at the end."""
+    """Run a daemon in the foreground and stop it at the end."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -83,7 +83,7 @@ def wait_for(what: Callable[[], bool], name: str, folder: Path) -> None:
 
 
 def idle() -> bool:
-    """Whether a node waits for jobs."""
+    """Return True if a node waits for jobs."""
     asked = subprocess.run(
         ["sinfo", "--noheader", "-o", "%T"], capture_output=True, text=True, check=False
     )
@@ -92,7 +92,7 @@ def idle() -> bool:
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """One node named by this host's name; the folder of its files."""
+    """Start a single node with this host's name; yields the folder of its files."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin:/sbin")
     lacking = [name for name in NEEDED if shutil.which(name) is None]
@@ -100,7 +100,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         pytest.skip(f"{', '.join(lacking)} not found; apt-get install slurm-wlm munge")
     if os.geteuid():
         pytest.skip("only root can start SLURM's daemons")
-    # Not below pytest's own folder: munge refuses a socket that not all may reach.
+    # Not in pytest's folder: munge requires that everyone can access its socket.
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as daemons:
         folder = Path(scratch)
         folder.chmod(0o755)
@@ -144,7 +144,7 @@ def test_demo_grid_is_run_by_slurm(slurm: Path, start: Start, tmp_path: Path) ->
         assert not {"\x1b", "\r", "\b"} & set(path.read_text())
 
 
-def test_cancelled_job_goes_on_when_the_sweep_is_started_again(
+def test_canceled_job_resumes_when_the_sweep_is_started_again(
     slurm: Path, start: Start, tmp_path: Path
 ) -> None:
     cells = ("-m", "name=s", "seed=0,1", "fit.epochs=40", "fit.patience=40", "explain=none")
@@ -155,7 +155,7 @@ def test_cancelled_job_goes_on_when_the_sweep_is_started_again(
         time.sleep(0.05)
     subprocess.run(["scancel", "--partition=all"], check=True)
     wait_for(idle, "the node", slurm)
-    # Without accounting nobody tells submitit that its jobs are gone.
+    # Without accounting, submitit does not notice that its jobs are gone.
     sweep.terminate()
     printed = sweep.communicate()[0]
     assert sweep.returncode == CODE, printed
@@ -164,4 +164,4 @@ def test_cancelled_job_goes_on_when_the_sweep_is_started_again(
     sweep = start("train", tmp_path, *cells, *cluster)
     printed = sweep.communicate()[0]
     assert sweep.returncode == 0, printed
-    assert "going on after epoch" in (kept[0].parents[2] / "leuk.log").read_text()
+    assert "resuming after epoch" in (kept[0].parents[2] / "leuk.log").read_text()

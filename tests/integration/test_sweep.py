@@ -1,4 +1,4 @@
-"""Sweeps as people run them: started again, changed, failing, several at once."""
+"""Sweeps in practice: restarted, with changed settings, with failures, in parallel."""
 
 import subprocess
 from collections.abc import Callable
@@ -17,18 +17,18 @@ QUICK = ("explain=none", "fit.epochs=1")
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below a folder, with when it was written and its size."""
+    """Every path below a folder, with its modification time and size."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")
     }
 
 
-def lines(told: str, state: str) -> list[str]:
-    return [line for line in told.splitlines() if line.startswith(f"  {state} ")]
+def lines(printed: str, state: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith(f"  {state} ")]
 
 
-def test_dry_run_says_what_is_there_and_what_is_not_and_writes_nothing(
+def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
     leuk: Leuk, tmp_path: Path, artefacts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     axes = ("-m", *QUICK, "name=s", "gan.latent=19", "augmentation=none,dcgan")
@@ -36,20 +36,20 @@ def test_dry_run_says_what_is_there_and_what_is_not_and_writes_nothing(
     before = tree(tmp_path), tree(artefacts)
     capsys.readouterr()
     assert leuk("train", *axes, "seed=0,1", "--dry-run") == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (tree(tmp_path), tree(artefacts)) == before
-    complete, missing = lines(told, "complete"), lines(told, "missing")
+    complete, missing = lines(printed, "complete"), lines(printed, "missing")
     assert [line.split()[-1][:12] for line in complete] == ["cnn-none-fol", "cnn-dcgan-fo"]
     assert len(missing) == 3
-    assert "dcgan of hem, folds, seed 1, for 1 of the cells to run" in missing[2]
-    assert lines(told, "there") == [lines(told, "there")[0]]
-    assert "dcgan of hem, folds, seed 0, for no cell to run" in lines(told, "there")[0]
-    assert "2 of 4 cells to run, 1 GANs to fit" in told
-    assert "from 3 records of this device" in told
-    assert "unknown" not in told
+    assert "dcgan of hem, folds, seed 1, needed by 1 of the runs" in missing[2]
+    assert lines(printed, "trained") == [lines(printed, "trained")[0]]
+    assert "dcgan of hem, folds, seed 0, needed by none of the runs" in lines(printed, "trained")[0]
+    assert "2 of 4 runs to execute, 1 GANs to train" in printed
+    assert "from 3 records of this device" in printed
+    assert "unknown" not in printed
 
 
-def test_other_settings_are_named_and_run_again_only_if_wanted(
+def test_changed_settings_are_named_and_rerun_only_if_configured(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("train", "name=s", *QUICK) == 0
@@ -69,7 +69,7 @@ def test_other_settings_are_named_and_run_again_only_if_wanted(
 
 
 @pytest.mark.parametrize(("fail_fast", "begun"), [("true", 1), ("false", 2)])
-def test_failure_ends_the_sweep_only_if_wanted(
+def test_failure_ends_the_sweep_only_with_fail_fast(
     fail_fast: str,
     begun: int,
     leuk: Leuk,
@@ -84,12 +84,12 @@ def test_failure_ends_the_sweep_only_if_wanted(
     with monkeypatch.context() as patched:
         patched.setattr(cell_run, "_live", fail)
         assert leuk(*sweep) == 1
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
-    ended = [line for line in told.splitlines() if line.startswith("not complete: cnn-none")]
+    ended = [line for line in printed.splitlines() if line.startswith("not complete: cnn-none")]
     assert sum(line.endswith(": failed: it broke") for line in ended) == begun
-    assert sum(line.endswith(": missing: not begun") for line in ended) == 2 - begun
-    assert "0 of 2 cells complete" in told
+    assert sum(line.endswith(": missing: not started") for line in ended) == 2 - begun
+    assert "0 of 2 cells complete" in printed
     if begun == 1:
         assert leuk(*sweep) == 0
         assert "2 of 2 cells complete" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_tensorboard_has_the_curves(leuk: Leuk, tmp_path: Path) -> None:
     assert (events.parent / "metrics.csv").exists()
 
 
-def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
+def test_joblib_and_a_second_start_share_a_folder_and_train_a_single_gan(
     leuk: Leuk,
     start: Start,
     tmp_path: Path,
@@ -116,7 +116,7 @@ def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
     second = start("train", tmp_path, *sweep, cache)
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     codes = leuk("train", *sweep, *joblib), second.wait()
-    # What joblib's own processes say is what one process says: nothing of Lightning's hints.
+    # joblib's processes log like a single process, without Lightning's hints.
     assert ".py:" not in "".join(capfd.readouterr())
     printed = second.communicate()[0]
     assert 0 in codes, printed
@@ -124,7 +124,7 @@ def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
     assert len(cells) == 2
     assert {Record.read(cell).status for cell in cells} == {"complete"}
     logs = {cell: (cell / "leuk.log").read_text() for cell in cells}
-    assert all(log.count(": fitting on ") == 1 for log in logs.values()), logs
+    assert all(log.count(": training on ") == 1 for log in logs.values()), logs
     assert sum(log.count("fitting leuk.gans") for log in logs.values()) == 1
     assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 1
 
@@ -135,7 +135,7 @@ def test_joblib_and_a_second_start_share_a_folder_and_make_one_gan(
     [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")],
     ids=["basic", "joblib"],
 )
-def test_twelve_cells_of_the_demo_make_three_gans(
+def test_twelve_runs_of_the_demo_train_three_gans(
     launcher: tuple[str, ...], leuk: Leuk, tmp_path: Path
 ) -> None:
     if launcher:
@@ -158,7 +158,7 @@ def test_twelve_cells_of_the_demo_make_three_gans(
     ],
     ids=["submitit", "ddp"],
 )
-def test_elsewhere_a_cell_is_what_it_is_here(how: list[str], start: Start, tmp_path: Path) -> None:
+def test_run_on_another_host_is_the_same_run(how: list[str], start: Start, tmp_path: Path) -> None:
     cell = ("augmentation=dcgan", "explain=none")
     run = start("train", tmp_path, *cell, *how)
     printed = run.communicate()[0]

@@ -1,4 +1,4 @@
-"""``leuk synthesize`` through the real command line, shrunk to seconds."""
+"""``leuk synthesize`` through the real command line, reduced to seconds."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def weights(outputs: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def test_three_gans_leave_what_they_promise(
+def test_three_gans_write_all_documented_files(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("synthesize", *SIDE, "-m", "gan=dcgan,wgan,cgan", "name=three") == 0
@@ -53,7 +53,7 @@ def test_three_gans_leave_what_they_promise(
         assert figure.width > figure.height > 200
 
 
-def test_balanced_set_is_read_back_as_cnmc_and_says_where_each_image_came_from(
+def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
     leuk: Leuk, tmp_path: Path
 ) -> None:
     assert leuk("synthesize", *SIDE, "name=one") == 0
@@ -90,7 +90,9 @@ def test_both_classes_in_equal_share(leuk: Leuk, tmp_path: Path, gan: str) -> No
     assert set(json.loads((folder / "quality.json").read_text())["quality"]) == {"hem", "all"}
 
 
-def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: Path) -> None:
+def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
+    start: Start, tmp_path: Path
+) -> None:
     outputs = tmp_path / "killed"
     overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
     process = start("synthesize", outputs, *overrides)
@@ -106,7 +108,7 @@ def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: 
     again = start("synthesize", outputs, *overrides)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
-    assert "going on after epoch" in printed
+    assert "resuming after epoch" in printed
     assert not list(outputs.glob("artefacts/gan/.*.unfinished"))
     unbroken = start("synthesize", tmp_path / "unbroken", *overrides)
     assert unbroken.wait() == 0
@@ -115,7 +117,7 @@ def test_killed_fit_goes_on_and_ends_as_an_unbroken_one(start: Start, tmp_path: 
         assert torch.equal(value, expected[key]), key
 
 
-def test_three_processes_that_need_one_gan_fit_it_once(start: Start, tmp_path: Path) -> None:
+def test_three_processes_train_a_shared_gan_once(start: Start, tmp_path: Path) -> None:
     processes = [start("synthesize", tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], printed
@@ -141,26 +143,26 @@ def test_damaged_gan_is_noticed_and_made_again(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "says"),
+    ("overrides", "message"),
     [
         (["data.resolution=48"], "data.resolution=48: the GANs need a multiple of 32, such as 64"),
         (["gan_fit.batch_size=500"], "set gan_fit.batch_size="),
-        (["augmentation.classes=[healthy]"], "name hem, all or both"),
+        (["augmentation.classes=[healthy]"], "choose hem, all or both"),
         (["held_out=train"], "held_out=train: it must be test or val"),
         (["gan=stylegan"], "no gan stylegan; known: cgan, dcgan, wgan"),
         (["extractor=inception", "extractor.weights=/nowhere.pth"], "/nowhere.pth"),
         (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished cell"),
     ],
 )
-def test_bad_input_says_what_to_do(
+def test_bad_input_has_a_remedy(
     leuk: Leuk,
     overrides: list[str],
-    says: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     side = [] if any("extractor=" in o for o in overrides) else ["extractor.side=64"]
     assert leuk("synthesize", "name=bad", *side, *overrides) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_class_that_the_training_part_lacks(
@@ -174,7 +176,7 @@ def test_class_that_the_training_part_lacks(
     assert "hem" in capsys.readouterr().err
 
 
-def test_loss_that_is_no_number_stops_the_job_and_keeps_the_good_epochs(
+def test_nonfinite_loss_stops_the_job_and_keeps_the_good_epochs(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("synthesize", *SIDE, "name=nan", "gan.fitting.opponent_rate=1e38") == 2

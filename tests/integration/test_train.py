@@ -1,4 +1,4 @@
-"""The main job through the real command line, shrunk to seconds."""
+"""``leuk train`` through the real command line, reduced to seconds."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ LARGE = {
     "grid": ["model=cnn", "augmentation=none,wgan", "explain=none"],
     "thesis": ["model=cnn", "augmentation=none,cgan", "explain=none"],
 }
-"""A part of the experiments that are large."""
+"""Overrides that reduce large experiments."""
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_every_experiment_runs(
     assert (sweep / "report/table.csv").exists()
 
 
-def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path: Path) -> None:
-    # As many as leave ten of a class held out, to judge made ones by.
+def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Path) -> None:
+    # Enough images to hold out ten per class for the comparison with synthetic ones.
     assert leuk("train", "augmentation=dcgan", "name=one", "data.cells_per_part=240") == 0
     written = record("one")
     folder = next(tmp_path.glob("runs/one/*dcgan*"))
@@ -69,9 +69,9 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert written.data["synthetic"]["counts"]["hem"] == counts["all"] - counts["hem"]
     assert written.data["synthetic"]["held_out"] == "val"
     (quality,) = written.data["synthetic"]["quality"].values()
-    told = [f"made cells: dcgan hem: {text}" for text in quality["warnings"]]
-    assert told  # one epoch makes no cells
-    assert [text for text in written.warnings if text.startswith("made cells")] == told
+    printed = [f"made cells: dcgan hem: {text}" for text in quality["warnings"]]
+    assert printed  # one epoch makes no cells
+    assert [text for text in written.warnings if text.startswith("made cells")] == printed
     page = (folder.parent / "report/report.html").read_text()
     first_screen = page[: page.index("What made cells change")]
     assert "Made cells to be wary of" in first_screen
@@ -86,7 +86,7 @@ def test_a_cell_leaves_everything_it_promises(leuk: Leuk, record: Read, tmp_path
     assert "epoch" in (folder / "leuk.log").read_text()
 
 
-def test_predictions_are_one_line_a_cell_and_give_the_figures(
+def test_predictions_have_a_row_per_image_and_reproduce_the_metrics(
     leuk: Leuk, record: Read, tmp_path: Path
 ) -> None:
     assert leuk("train", "name=one") == 0
@@ -105,7 +105,7 @@ def results(record: Record) -> str:
     return json.dumps([record.metrics, record.baselines])
 
 
-def test_same_seed_twice_gives_the_same_figures_to_the_last_digit(leuk: Leuk, record: Read) -> None:
+def test_same_seed_gives_the_same_metrics_to_the_last_digit(leuk: Leuk, record: Read) -> None:
     names = {"a": 0, "b": 0, "c": 1}
     for name, seed in names.items():
         assert leuk("train", "augmentation=dcgan", f"name={name}", f"seed={seed}") == 0
@@ -119,7 +119,7 @@ def test_workers_do_not_change_results(leuk: Leuk, record: Read) -> None:
     assert results(record("w0")) == results(record("w2"))
 
 
-def test_found_gan_gives_what_a_fitted_one_gave(
+def test_existing_gan_gives_the_same_results_as_a_new_one(
     leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[object] = []
@@ -142,7 +142,7 @@ def test_second_start_decodes_nothing(leuk: Leuk, monkeypatch: pytest.MonkeyPatc
     assert leuk("train", "name=two", "data.resolution=64") == 0
 
 
-def test_started_again_a_sweep_runs_what_is_missing_or_failed(
+def test_restarted_sweep_executes_missing_and_failed_runs(
     leuk: Leuk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert leuk("train", "-m", "name=s", "seed=0,1") == 0
@@ -172,7 +172,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert record("s") == changed
 
 
-def test_failing_cell_leaves_its_traceback_and_the_others_run(
+def test_failing_run_records_its_traceback_and_the_others_continue(
     leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object) -> None:
@@ -190,7 +190,7 @@ def test_failing_cell_leaves_its_traceback_and_the_others_run(
     assert "1 of 2 cells complete" in capsys.readouterr().out
 
 
-def test_cell_that_another_process_runs_is_left_to_it(
+def test_run_in_another_process_is_skipped(
     leuk: Leuk, tmp_path: Path, record: Read, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from filelock import FileLock
@@ -201,12 +201,12 @@ def test_cell_that_another_process_runs_is_left_to_it(
     dataclasses.replace(before, status="running").write(folder)
     with FileLock(folder / ".lock"):
         assert leuk("train", "name=s") == 1
-    assert "another process runs it; left to that one" in capsys.readouterr().out
+    assert "already running in another process, skipping" in capsys.readouterr().out
     assert record("s").status == "running"
     assert leuk("train", "name=s") == 0
 
 
-def test_complete_cell_of_other_data_is_refused(
+def test_complete_run_with_other_data_is_refused(
     leuk: Leuk, tmp_path: Path, phantom: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "cells"
@@ -221,7 +221,7 @@ def test_complete_cell_of_other_data_is_refused(
     assert "complete on other data" in capsys.readouterr().err
 
 
-def test_gan_of_a_smoke_run_is_not_taken_for_a_real_one(leuk: Leuk, record: Read) -> None:
+def test_gan_of_a_smoke_test_is_not_reused(leuk: Leuk, record: Read) -> None:
     arguments = ["augmentation=dcgan", "gan.latent=17"]
     assert leuk("train", *arguments, "name=smoke", "+trainer.limit_train_batches=1") == 0
     assert leuk("train", *arguments, "name=real") == 0
@@ -235,7 +235,7 @@ def test_several_names_have_a_report_each(leuk: Leuk, tmp_path: Path) -> None:
         assert (tmp_path / f"runs/{name}/report/table.md").exists()
 
 
-def test_precision_is_chosen_by_the_device_and_can_be_overruled(leuk: Leuk, record: Read) -> None:
+def test_precision_is_chosen_by_the_device_and_can_be_overridden(leuk: Leuk, record: Read) -> None:
     from leuk.runs.device import precision_for
 
     assert leuk("train", "name=auto") == 0
@@ -261,7 +261,7 @@ def test_report_of_no_sweep(leuk: Leuk, capsys: pytest.CaptureFixture[str]) -> N
     assert "name=nothing: no sweep" in capsys.readouterr().err
 
 
-def test_python_m_leuk_is_leuk() -> None:
+def test_python_m_leuk_equals_leuk() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "leuk"], capture_output=True, text=True, check=True
     )

@@ -1,4 +1,4 @@
-"""One tiny cell with a GAN, which the tests of faults run into trouble and compare afterwards."""
+"""A tiny run with a GAN, which tests disturb and compare with an undisturbed one."""
 
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,20 @@ TINY = (
 
 
 def train(outputs: Path, artefacts: Path, *overrides: str) -> int:
-    """Run the cell in this process; the exit code."""
+    """Execute the run in this process and return the exit code."""
     given = {override.split("=")[0] for override in overrides}
     kept = [override for override in TINY if override.split("=")[0] not in given]
     return main(["train", f"outputs={outputs}", f"data.cache={artefacts}", *kept, *overrides])
 
 
 def cell(outputs: Path) -> Path:
-    """Its folder."""
+    """Folder of the run."""
     (record,) = outputs.glob("runs/single/*/record.json")
     return record.parent
 
 
 def results(outputs: Path) -> dict[str, Any]:
-    """What a cell leaves, beside times and places."""
+    """Results of a run, without times and paths."""
     folder = cell(outputs)
     record = Record.read(folder)
     assert record.status == "complete"

@@ -1,4 +1,4 @@
-"""A linear classifier and its cells, put through the checks of explanations."""
+"""A linear classifier and its images, run through the explanation checks."""
 
 import numpy as np
 import pandas as pd

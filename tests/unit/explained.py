@@ -1,4 +1,4 @@
-"""Doubles of the tests of checks: cells, and a classifier whose every map is known."""
+"""Test doubles for explanation checks: images, and a classifier with known maps."""
 
 from collections.abc import Callable
 
@@ -33,12 +33,12 @@ class Linear(Classifier):
         raise NotImplementedError
 
     def truth(self, images: Tensor) -> Tensor:
-        """What each pixel adds to the log-odds."""
+        """Contribution of each pixel to the log-odds."""
         return (images * self.weight).sum(dim=1).detach()
 
 
 class Made(Explainer):
-    """Any function of classifier and images as a method."""
+    """Explainer from any function of classifier and images."""
 
     def __init__(self, name: str, make: Callable[[Classifier, Tensor], Tensor]) -> None:
         self.name, self.make = name, make
@@ -52,7 +52,7 @@ REVERSED = Made("reversed", lambda classifier, images: -classifier.truth(images)
 
 
 def disc(radius: float = 10.0, side: int = SIDE) -> Tensor:
-    """``bool (R, R)``, about the middle of the image."""
+    """Disc ``bool (R, R)`` around the center of the image."""
     line = torch.arange(side) - (side - 1) / 2
     return torch.hypot(line[:, None], line) <= radius
 

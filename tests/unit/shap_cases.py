@@ -1,4 +1,4 @@
-"""Small models of each form, cells, and SHAP's explainers for them."""
+"""Small models of each architecture, images, and SHAP explainers for tests."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What checks of explanations come to: tables, intervals, what is left out and refused."""
+"""Results of explanation checks: tables, intervals, excluded images, refused arguments."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
 
 
-def test_cells_of_one_subject_are_one_observation() -> None:
+def test_images_of_a_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 12)
     subjects = np.array([f"S{i // 2}" for i in range(12)])
     once = SubjectMeans(subjects).of(values)
@@ -42,7 +42,7 @@ def test_cells_of_one_subject_are_one_observation() -> None:
     assert as_cells.high - as_cells.low < (once.high - once.low) / 3
 
 
-def test_intervals_keep_to_bounds_and_few_subjects_have_none() -> None:
+def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     values = np.array([0.97, 0.999, 0.9, np.nan])
     means = SubjectMeans(np.array(["a", "b", "c", "d"]))
     bounded = means.of(values, (0.0, 1.0))
@@ -64,7 +64,7 @@ def test_intervals_keep_to_bounds_and_few_subjects_have_none() -> None:
     [
         ([0.1, 0.15, 0.2, 0.1], True),
         ([0.9, 0.95, 0.8, 0.9], False),
-        ([0.1, 0.9, 0.2, 0.6], None),  # the mean, 0.45, alone would pass
+        ([0.1, 0.9, 0.2, 0.6], None),  # the mean, 0.45, would pass by itself
         ([0.1, np.nan, np.nan, np.nan], None),
         ([np.nan] * 4, None),
     ],
@@ -77,7 +77,7 @@ def test_randomization_is_decided_by_the_interval_over_patients(
     assert passes_randomization(found) is verdict
 
 
-def test_images_of_one_patient_decide_as_one() -> None:
+def test_images_of_a_patient_count_once_in_the_decision() -> None:
     values = np.array([0.1] * 20 + [0.9])
     subjects = np.array(["a"] * 20 + ["b"])
     found = SubjectMeans(subjects).of(values, (0.0, 1.0))
@@ -86,7 +86,7 @@ def test_images_of_one_patient_decide_as_one() -> None:
     assert passes_randomization(SubjectMeans(np.arange(21)).of(values, (0.0, 1.0))) is True
 
 
-def test_checks_that_explain_again_have_intervals(model: Linear, images: Tensor) -> None:
+def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> None:
     few = CheckSettings(**{**vars(QUICK), "sensitivity_cells": 4, "randomised_cells": 6})
     found = checked(model, images, TRUTH, settings=few)
     sensitivity = measure(found, "sensitivity").loc["truth"]
@@ -103,14 +103,14 @@ def test_checks_that_explain_again_have_intervals(model: Linear, images: Tensor)
     assert not verdicts[CONTROLS].any()
 
 
-def test_the_config_explains_enough_images_again() -> None:
+def test_config_repeats_enough_explanations() -> None:
     path = Path(__file__).parents[2] / "conf/checks/full.yaml"
     settings = instantiate(OmegaConf.load(path))
     assert settings == CheckSettings(batch_size=128)
     assert (settings.sensitivity_cells, settings.randomised_cells) == (24, 24)
 
 
-def test_degenerate_maps_are_counted_and_left_out(model: Linear, images: Tensor) -> None:
+def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor) -> None:
     def broken(classifier: Linear, seen: Tensor) -> Tensor:
         maps = classifier.truth(seen)
         maps[0] = 0.0
@@ -146,7 +146,7 @@ def test_black_images_are_counted(model: Linear, images: Tensor) -> None:
     assert measure(found, "positive_cell_ratio").loc["centre", "cells"] == CELLS - 1
 
 
-def test_tables_hold_methods_and_controls(images: Tensor) -> None:
+def test_tables_contain_methods_and_controls(images: Tensor) -> None:
     torch.manual_seed(0)
     cnn = CNN(resolution=32, widths=(4, 8, 8), hidden=8)
     stable = torch.rand(CELLS)
@@ -178,7 +178,7 @@ def test_tables_hold_methods_and_controls(images: Tensor) -> None:
     pd.testing.assert_frame_equal(table.measures, other, rtol=1e-3, atol=1e-5)
 
 
-def test_maps_are_turned_toward_what_was_predicted(model: Linear, images: Tensor) -> None:
+def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None:
     table = checked(model, images, TRUTH).cells
     rows = table[table["method"] == "truth"]
     decided = called(model, images)
@@ -188,7 +188,7 @@ def test_maps_are_turned_toward_what_was_predicted(model: Linear, images: Tensor
     np.testing.assert_allclose(rows["deletion_black"], toward.deletion_auc, atol=1e-6)
 
 
-def test_nothing_is_explained_again_where_it_is_not_wanted(model: Linear, images: Tensor) -> None:
+def test_zero_images_skip_repeated_explanations(model: Linear, images: Tensor) -> None:
     asked: list[int] = []
 
     def counted(classifier: Linear, seen: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ def test_nothing_is_explained_again_where_it_is_not_wanted(model: Linear, images
         ("name", "not among"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_inconsistent_arguments_are_refused(
     missing: str, why: str, model: Linear, images: Tensor
 ) -> None:
     maps = TRUTH.attribute(model, images, Label.ALL, images)

@@ -1,4 +1,4 @@
-"""Which cells are explained, and beside which training cells."""
+"""Choice of the images to explain and of the background images."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ def table(count: int = 400) -> pd.DataFrame:
     return cells
 
 
-def test_chosen_cells_come_from_all_outcomes_and_many_subjects() -> None:
+def test_choice_covers_all_outcomes_and_many_subjects() -> None:
     cells = table()
     chosen = cells.iloc[choose_cells(cells, 16)]
     assert chosen.groupby(["label", "decided"]).size().tolist() == [4, 4, 4, 4]
@@ -27,11 +27,11 @@ def test_chosen_cells_come_from_all_outcomes_and_many_subjects() -> None:
     assert len(set(choose_cells(cells, 1000))) == 400
 
 
-def test_the_first_of_a_larger_choice_are_the_smaller_one() -> None:
+def test_smaller_choice_is_the_start_of_a_larger_choice() -> None:
     assert choose_cells(table(), 100)[:16] == choose_cells(table(), 16)
 
 
-def test_background_is_of_both_classes_and_many_subjects_and_follows_the_seed() -> None:
+def test_background_has_both_classes_and_many_subjects_and_follows_the_seed() -> None:
     train = table().set_index(np.arange(400) * 3)
     rows = choose_background(train, 20, seed=0)
     chosen = train.loc[rows]

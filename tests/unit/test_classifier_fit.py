@@ -145,8 +145,8 @@ class TestStamp:
         ("changed", "message"),
         [
             ({"form": "ViT"}, "of another model .form CNN, not ViT."),
-            ({"settings": "s2"}, "fitted with other settings .*name=NAME"),
-            ({"data": "d2"}, "fitted on other data .data d1, not d2."),
+            ({"settings": "s2"}, "trained with other settings .*name=NAME"),
+            ({"data": "d2"}, "trained on other data .data d1, not d2."),
         ],
     )
     def test_other_checkpoint_is_refused(

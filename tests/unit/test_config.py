@@ -20,7 +20,7 @@ from leuk.errors import ConfigError
 from leuk.runs.resolvers import register_resolvers
 
 LIVE = {"split", "transforms"}
-"""Arguments that are objects, handed over by the code rather than by a config."""
+"""Arguments that the code passes as objects, not through a config."""
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +65,12 @@ WRONG = [
     ("augmentation.name=oversample", "it follows the group; choose augmentation=NAME"),
     ("~model._target_", "model._target_ cannot be left out"),
     ("~trainer", "trainer cannot be left out"),
-    ("model._target_=leuk.classifiers.cnn", "nothing that can be built"),
+    ("model._target_=leuk.classifiers.cnn", "not a class that can be built"),
     ("model.widths=[]", "model.widths=[]: "),
     ("model.resolution=32", "set data.resolution alone"),
     ("data.batch_size=1", "data.batch_size=1: it must be 2 or more"),
     ("fit.monitor=val/acc", "fit.monitor=val/acc: did you mean val/auroc?"),
-    ("fit.monitor=val/auroc", "the worst epoch would be kept; set fit.mode=max"),
+    ("fit.monitor=val/auroc", "this would keep the worst epoch; set fit.mode=max"),
     ("trainer.accelerator=foo", "trainer: "),
     ("trainer.devices=foo", "trainer"),
     ("trainer=cpu trainer.devices=2", "trainer.devices=2: the devices of one host share a fit"),
@@ -101,8 +101,8 @@ WRONG = [
     ("seed=99999999999", "it must be 4294967295 or less"),
     ("fit.epochs=0", "fit.epochs=0: it must be 1 or more"),
     ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
-    ("name=a/b", "name=a/b: it names one folder"),
-    ("name=..", "it names one folder"),
+    ("name=a/b", "name=a/b: it must name a single folder"),
+    ("name=..", "it must name a single folder"),
     ("fit.mode=best", "fit.mode=best: it must be min or max"),
     ("model._target_=os.system", "only names from leuk"),
     ("model._target_=leuk.classifiers.cnn.CMM", "cannot be imported"),
@@ -114,30 +114,30 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("override", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("override", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_wrong_override_stops_before_any_work(
-    override: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    override: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(["train", f"outputs={tmp_path}/out", *override.split(" ", 1)])
     printed = capsys.readouterr()
     assert code == 2
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_value_in_the_last_cell_of_a_sweep_stops_the_first(tmp_path: Path) -> None:
+def test_wrong_value_in_the_last_run_of_a_sweep_stops_the_first(tmp_path: Path) -> None:
     assert main(["train", "-m", f"outputs={tmp_path}/out", "seed=0,1,x"]) == 2
     assert not list(tmp_path.iterdir())
 
 
-def test_two_jobs_for_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_jobs_with_the_same_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-m", f"outputs={tmp_path}/out", "seed=0,0"]) == 2
     assert "two jobs of this sweep" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("resolution", [60, 48])
-def test_networks_are_tried_before_any_work(resolution: int, tmp_path: Path) -> None:
+def test_networks_are_built_before_any_work(resolution: int, tmp_path: Path) -> None:
     code = main(
         ["train", "augmentation=dcgan", f"outputs={tmp_path}/out", f"data.resolution={resolution}"]
     )
@@ -146,17 +146,17 @@ def test_networks_are_tried_before_any_work(resolution: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "message"),
     [
         ("gradcam explain.gradcam.layer=blocks.9", "no such layer; choose from blocks.0.0"),
         ("lime explain.lime_patches.when_possible=false", "lime_patches: CNN has no patches"),
     ],
 )
-def test_explanations_are_tried_before_any_work(
-    method: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_explainers_are_checked_before_any_work(
+    method: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", f"outputs={tmp_path}/out", *f"explain={method}".split()]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -170,14 +170,14 @@ def test_sweep_is_the_product_of_its_axes() -> None:
     ]
 
 
-def test_axis_of_an_experiment_can_be_overruled() -> None:
+def test_axis_of_an_experiment_can_be_overridden() -> None:
     assert len(cells("-m", "experiment=demo")) == 12
     assert len(cells("-m", "experiment=demo", "model=cnn,vit")) == 8
     none = cells("-m", "experiment=demo", "augmentation=none", "model=vit")
     assert [c.augmentation.name for c in none] == ["none"]
 
 
-def test_settings_of_a_gan_may_stand_beside_cells_without_one() -> None:
+def test_gan_settings_are_accepted_in_sweeps_with_runs_without_a_gan() -> None:
     for cfg in cells("-m", "augmentation=none,dcgan", "gan.latent=7", "gan_fit.epochs=3"):
         assert (cfg.gan.latent, cfg.gan_fit.epochs) == (7, 3)
 
@@ -195,7 +195,7 @@ def test_every_option_composes(group: str) -> None:
 
 @pytest.mark.parametrize("recipe", options("recipe"))
 @pytest.mark.parametrize("model", options("model"))
-def test_every_argument_of_our_own_can_be_set_without_a_plus(model: str, recipe: str) -> None:
+def test_every_argument_of_leuk_can_be_set_without_a_plus(model: str, recipe: str) -> None:
     for data in options("data"):
         extra = ["data.root=."] if data == "cnmc" else []
         (cfg,) = cells(f"model={model}", f"recipe={recipe}", f"data={data}", *extra)
@@ -214,7 +214,7 @@ def targets(value: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from targets(child, f"{path}.{key}")
 
 
-def test_thesis_recipe_is_every_default_of_the_classes() -> None:
+def test_thesis_recipe_equals_the_defaults_of_the_classes() -> None:
     (cfg,) = cells("recipe=thesis", "augmentation=dcgan")
     for node in (cfg.model, cfg.gan):
         for name, parameter in inspect.signature(get_object(node._target_)).parameters.items():
@@ -237,7 +237,7 @@ def test_defaults_of_the_design() -> None:
     assert (cfg.outputs, cfg.seed, cfg.hydra.runtime.choices["data"]) == ("outputs", 0, "phantom")
 
 
-def test_variant_is_in_the_folder_only_where_something_differs() -> None:
+def test_variant_is_in_the_folder_name_only_if_settings_differ() -> None:
     def folder(*overrides: str) -> str:
         return Path(cells(*overrides)[0].hydra.run.dir).as_posix()
 
@@ -273,7 +273,7 @@ def test_nearest_key() -> None:
     assert hint("zzzzzz", known) == "known: data.resolution, model.dropout, seed"
 
 
-def test_only_one_place_instantiates() -> None:
+def test_single_function_instantiates() -> None:
     package = Path(conf_dir().parent / "leuk")
     found = [
         path.name

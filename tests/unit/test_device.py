@@ -1,4 +1,4 @@
-"""What is set once for a device."""
+"""Settings of the device."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -19,7 +19,7 @@ def _as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("enabled", "products"), [(True, "high"), (False, "highest")])
-def test_tf32_is_for_products_and_convolutions_alike(enabled: bool, products: str) -> None:
+def test_tf32_applies_to_products_and_convolutions(enabled: bool, products: str) -> None:
     TF32(enabled).setup(cast(Trainer, None), cast(LightningModule, None), "fit")
     assert torch.get_float32_matmul_precision() == products
     assert torch.backends.cudnn.allow_tf32 is enabled

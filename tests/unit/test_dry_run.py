@@ -1,4 +1,4 @@
-"""What is told of cells without running them: their states, their time, every experiment."""
+"""Dry runs: states of run folders, estimated time, all experiments."""
 
 import json
 from dataclasses import replace
@@ -58,9 +58,9 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize(("record", "held", "state", "said"), STATES)
+@pytest.mark.parametrize(("record", "held", "state", "message"), STATES)
 def test_state_of_a_folder(
-    record: Record | None, held: bool, state: State, said: str, tmp_path: Path
+    record: Record | None, held: bool, state: State, message: str, tmp_path: Path
 ) -> None:
     if record is not None:
         record.write(tmp_path)
@@ -69,10 +69,10 @@ def test_state_of_a_folder(
             found = look_at(tmp_path, made())
     else:
         found = look_at(tmp_path, made())
-    assert (found.state, found.said) == (state, said)
+    assert (found.state, found.said) == (state, message)
 
 
-def test_who_holds_the_folder_sees_what_lies_in_it(tmp_path: Path) -> None:
+def test_lock_holder_sees_the_state_of_its_folder(tmp_path: Path) -> None:
     made().write(tmp_path)
     with FileLock(tmp_path / LOCK):
         assert look_at(tmp_path, made(), ours=True).state == State.STOPPED
@@ -102,7 +102,7 @@ def history(tmp_path: Path, *records: Record) -> History:
     return History.read(tmp_path, "GPU")
 
 
-def test_time_is_the_median_of_like_cells_on_this_device(tmp_path: Path) -> None:
+def test_time_is_the_median_of_similar_runs_on_this_device(tmp_path: Path) -> None:
     other_seed = {**SETTINGS, "seed": 1, "augmentation": {"name": "wgan"}}
     found = history(
         tmp_path,
@@ -119,7 +119,7 @@ def test_time_is_the_median_of_like_cells_on_this_device(tmp_path: Path) -> None
     assert (found.seconds, len(found.records), found.rough) == (23.0, 3, False)
 
 
-def test_time_of_other_epochs_is_scaled_and_said_to_be_rough(tmp_path: Path) -> None:
+def test_time_with_other_epochs_is_scaled_and_marked_rough(tmp_path: Path) -> None:
     known = history(tmp_path, taken(10.0))
     longer = made(settings={**SETTINGS, "fit": {"epochs": 12, "mode": "min"}})
     found = known.estimate(longer, explained=False)
@@ -130,7 +130,7 @@ def test_time_of_other_epochs_is_scaled_and_said_to_be_rough(tmp_path: Path) -> 
     assert history(tmp_path / "nowhere").estimate(made(), explained=False) is None
 
 
-def test_artefacts_are_found_and_not_made(tmp_path: Path) -> None:
+def test_artifacts_are_found_but_not_made(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "content").write_text("made")
 
@@ -146,7 +146,7 @@ def test_artefacts_are_found_and_not_made(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_what_a_killed_maker_left_is_cleared(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     scratch = unfinished(tmp_path, "thing", {})
     name = scratch.name.removeprefix(".").removesuffix(".unfinished")
     torn = scratch.with_name(f".{name}.k2x9")
@@ -160,11 +160,11 @@ def test_what_a_killed_maker_left_is_cleared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "experiment", sorted(path.stem for path in (conf_dir() / "experiment").iterdir())
 )
-def test_every_experiment_can_be_asked_what_it_would_do(
+def test_every_experiment_has_a_dry_run(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main(["train", "-m", f"experiment={experiment}", f"outputs={tmp_path}/o", "--dry-run"])
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert code == 0
     assert not list(tmp_path.iterdir())
     file = yaml.safe_load((conf_dir() / f"experiment/{experiment}.yaml").read_text())
@@ -173,17 +173,17 @@ def test_every_experiment_can_be_asked_what_it_would_do(
     models, augmentations = (axes[axis].split(",") for axis in ("model", "augmentation"))
     for model in models:
         for augmentation in augmentations:
-            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in told
+            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in printed
     gans = set(augmentations) & {"dcgan", "wgan", "cgan"}
     for gan in gans:
-        assert f"  {gan} of hem" in told
+        assert f"  {gan} of hem" in printed
     cells = len(models) * len(augmentations)
-    assert f"{cells} of {cells} cells to run, {len(gans)} GANs to fit" in told
-    assert f"GB free in {tmp_path}/o" in told
-    assert told.endswith("nothing was run or written\n")
+    assert f"{cells} of {cells} runs to execute, {len(gans)} GANs to train" in printed
+    assert f"GB free in {tmp_path}/o" in printed
+    assert printed.endswith("dry run: nothing was executed or written\n")
 
 
 @pytest.mark.parametrize("line", [["report", "--dry-run"], ["train", "--dry-run", "--help"]])
 def test_dry_run_is_for_training(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(line) == 2
-    assert "--dry-run: leuk train has it, alone" in capsys.readouterr().err
+    assert "--dry-run: only available for leuk train" in capsys.readouterr().err

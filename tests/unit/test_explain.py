@@ -1,4 +1,4 @@
-"""Which cells are explained, with which methods, and what is left of it on disk."""
+"""Explanations of a cohort: choice of images and methods, and the files written."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ from leuk.explain.study import COHORT, Study
 
 
 class Bright(Explainer):
-    """A method that keeps what it was given; some maps are of zeros."""
+    """Method that records its arguments; the first maps are zero."""
 
     name = "bright"
 
@@ -75,7 +75,7 @@ def seen(images: Tensor) -> set[bytes]:
     return {image.numpy().tobytes() for image in whole}
 
 
-def test_background_is_training_cells_alone(
+def test_background_has_training_images_only(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     method = Bright()
@@ -88,7 +88,7 @@ def test_background_is_training_cells_alone(
     assert seen(torch.cat(method.images)) <= pixels(data, data.split.test)
 
 
-def test_cohort_says_of_each_cell_what_was_predicted(
+def test_cohort_has_the_prediction_of_each_image(
     data: CNMCDataModule, predictions: Predictions
 ) -> None:
     cohort = judged_cohort(data, predictions, shown=4, count=40, background=4)
@@ -104,19 +104,19 @@ def test_cohort_says_of_each_cell_what_was_predicted(
         assert one["outcome"].startswith("true" if right else "false")
         assert one["outcome"].endswith("positive" if one["score"] >= 0.5 else "negative")
         assert seen(cohort.images[position][None]) == pixels(data, [row])
-    # Of the last there are no more.
+    # The last outcome has no more images.
     assert [len(cohort.of(outcome)) for outcome in OUTCOMES] == [12, 12, 12, 4]
     assert sorted(cohort.shown) == [0, 1, 2, 3]
     assert [cohort.cells["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
 
 
-def test_more_cells_than_are_shown_are_explained_only_where_they_are_checked() -> None:
+def test_images_beyond_the_shown_are_explained_only_for_checks() -> None:
     assert Explain({}, Path(), shown=16, checked=100).count == 16
     assert Explain({}, Path(), shown=16, checked=100, checks=CheckSettings()).count == 100
     assert Explain({}, Path(), shown=16, checked=0, checks=CheckSettings()).count == 16
 
 
-def test_methods_by_patches_are_left_out_or_refused(cnn: CNN) -> None:
+def test_patch_methods_are_skipped_or_refused(cnn: CNN) -> None:
     willing = {"gradcam": GradCAM(), "rollout": AttentionRollout(when_possible=True)}
     kept, left_out = possible_explainers(willing, cnn)
     assert list(kept) == ["gradcam"]
@@ -125,10 +125,10 @@ def test_methods_by_patches_are_left_out_or_refused(cnn: CNN) -> None:
         possible_explainers({"rollout": AttentionRollout()}, cnn)
 
 
-def test_layers_are_looked_up_before_any_work(cnn: CNN) -> None:
+def test_layers_are_checked_before_any_work(cnn: CNN) -> None:
     with torch.device("meta"):
         model = CNN(resolution=32, widths=(4, 8, 8), hidden=8)
-    with pytest.raises(ConfigError, match=r"layer=blocks\.9: there is no such layer; .*blocks\.0"):
+    with pytest.raises(ConfigError, match=r"layer=blocks\.9: no such layer; .*blocks\.0"):
         possible_explainers({"gradcam": GradCAM(layer="blocks.9")}, model)
 
 
@@ -137,7 +137,7 @@ def cohort(data: CNMCDataModule, predictions: Predictions) -> Cohort:
     return judged_cohort(data, predictions, shown=4, count=20, background=6)
 
 
-def test_study_leaves_arrays_a_manifest_and_a_summary(
+def test_study_writes_arrays_a_manifest_and_a_summary(
     cohort: Cohort, cnn: CNN, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "explanations"
@@ -151,7 +151,7 @@ def test_study_leaves_arrays_a_manifest_and_a_summary(
     with np.load(folder / "bright.npz") as arrays:
         assert arrays["rows"].tolist() == manifest["row"].tolist()
         assert arrays["maps"].shape == (20, 32, 32)
-        # Chunks of 16 cells, the first of each of zeros.
+        # Chunks of 16 images, the first map of each zero.
         whole = [position for position in range(20) if position not in (0, 16)]
         np.testing.assert_allclose(arrays["maps"][whole], cohort.images.mean(dim=1)[whole])
         np.testing.assert_allclose(arrays["check_mean"], cohort.images.mean(dim=(1, 2, 3)))
@@ -162,19 +162,19 @@ def test_study_leaves_arrays_a_manifest_and_a_summary(
     together = summary[COHORT]
     assert together["warnings"] == ["bright: 2 of 20 maps are degenerate"]
     assert "bright: 2 of 20 maps are degenerate" in caplog.text
-    assert "gradcam: 20 cells" in caplog.text
+    assert "gradcam: 20 images" in caplog.text
     assert together["background"] == 6
     assert together["peak_memory_bytes"]["process"] > 10_000_000
     assert {"explanations/cohort.png", "explanations/figure_9.png"} <= set(together["pictures"])
     assert all((tmp_path / picture).stat().st_size > 3000 for picture in together["pictures"])
 
 
-def test_the_same_cells_explained_again_give_the_same_arrays(
+def test_repeated_explanations_give_the_same_arrays(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     found = []
     for turn in ("one", "two"):
-        # Of the process's random state nothing may depend.
+        # Nothing may depend on the state of the global generators.
         torch.manual_seed(len(found))
         np.random.seed(len(found))  # noqa: NPY002
         methods = {
@@ -192,12 +192,12 @@ def test_the_same_cells_explained_again_give_the_same_arrays(
         np.testing.assert_array_equal(values, found[1][name], err_msg=str(name))
 
 
-def test_every_question_is_asked_as_the_trainer_asks(
+def test_predictions_have_the_precision_of_the_trainer(
     cohort: Cohort, cnn: CNN, tmp_path: Path
 ) -> None:
     kinds: list[torch.dtype] = []
 
-    class Asks(Bright):
+    class RecordsPrecision(Bright):
         def _explain(self, model: Classifier, images: Tensor, background: Tensor) -> Attribution:
             kinds.append(model(images).dtype)
             return super()._explain(model, images, background)
@@ -205,11 +205,11 @@ def test_every_question_is_asked_as_the_trainer_asks(
     def asking() -> torch.autocast:
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
-    Study({"bright": Asks()}, tmp_path, "model", asking).of(cnn, cohort)
+    Study({"bright": RecordsPrecision()}, tmp_path, "model", asking).of(cnn, cohort)
     assert set(kinds) == {torch.bfloat16}
 
 
-def test_a_class_without_a_right_prediction_is_said(
+def test_class_without_correct_predictions_is_warned_of(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     sick = Predictions(predictions.rows, torch.ones_like(predictions.scores), predictions.labels)
@@ -219,10 +219,10 @@ def test_a_class_without_a_right_prediction_is_said(
     few = judged_cohort(data, sick, shown=1, count=1, background=2)
     assert few.missing == []
     (warning,) = summary[COHORT]["warnings"]
-    assert warning.startswith("explanations: no true negative (healthy, called healthy)")
+    assert warning.startswith("explanations: no true negative (healthy, predicted healthy)")
 
 
-def test_cells_without_a_label_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path) -> None:
+def test_unlabeled_images_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 32, 32)
     cohort = unlabelled_cohort(["a.bmp", "b.bmp", "c.bmp"], images, [0.1, 0.9, 0.5], images, 2)
     summary = Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
@@ -233,7 +233,7 @@ def test_cells_without_a_label_have_an_outcome_of_their_own(cnn: CNN, tmp_path: 
     assert manifest["picture"].notna().tolist() == [True, True, False]
 
 
-def test_pictures_of_cells_no_longer_shown_are_removed(
+def test_figures_of_images_no_longer_shown_are_removed(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     for shown in (6, 2):
@@ -242,7 +242,9 @@ def test_pictures_of_cells_no_longer_shown_are_removed(
     assert len(list((tmp_path / "cells").glob("*.png"))) == 2
 
 
-def test_checks_are_written_beside_the_maps(cohort: Cohort, cnn: CNN, tmp_path: Path) -> None:
+def test_results_of_checks_are_written_beside_the_maps(
+    cohort: Cohort, cnn: CNN, tmp_path: Path
+) -> None:
     few = CheckSettings(
         steps=3, removals=3, sensitivity_cells=2, sensitivity_samples=1, randomised_cells=2, draws=9
     )
@@ -252,7 +254,7 @@ def test_checks_are_written_beside_the_maps(cohort: Cohort, cnn: CNN, tmp_path: 
     for name, figure in summary["gradcam"]["measures"].items():
         assert figure["value"] == pytest.approx(measures.loc[("gradcam", name), "value"], abs=1e-5)
     assert {"infidelity", "positive_border", "area_border"} <= set(summary["gradcam"]["measures"])
-    # Two images of two patients: whatever they show, an interval from them is wide.
+    # The interval from two images of two patients is wide, whatever they show.
     assert summary["gradcam"]["measures"]["randomised_similarity"]["subjects"] == 2
     assert summary["gradcam"]["passes_randomisation"] is None
     together = summary[COHORT]
@@ -268,7 +270,7 @@ def test_checks_are_written_beside_the_maps(cohort: Cohort, cnn: CNN, tmp_path: 
     assert summary == json.loads((folder / "summary.json").read_text())
 
 
-def test_degenerate_maps_are_told_from_others() -> None:
+def test_degenerate_maps_are_recognized() -> None:
     maps = torch.rand(4, 8, 8)
     maps[0] = 0
     maps[1] = 0.3

@@ -1,4 +1,4 @@
-"""Explainers and their checks against values computed by hand, on models whose answer is known."""
+"""Explainers and checks against values computed by hand, on models with known explanations."""
 
 import math
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ class TwoChannels(Classifier):
 
 
 def test_gradcam_of_two_channels() -> None:
-    # The mean gradients are 2.5 of red and -1 of green.
+    # Mean gradients: 2.5 for red, -1 for green.
     model = TwoChannels(torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[-4.0, 0.0], [0.0, 0.0]]]))
     image = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[0.0, 1.0], [0.0, 1.0]], [[9.0] * 2] * 2])
     expected = torch.tensor([[[2.5, -1.0], [0.0, 4.0]]])
@@ -77,7 +77,7 @@ def test_gradcam_of_two_channels() -> None:
 
 
 class FourPatches(Classifier):
-    """A token is a patch's mean; log-odds are weighted tokens and one product of two of them."""
+    """Log-odds are a weighted sum of patch means, the tokens, and a product of two of them."""
 
     has_patches = True
 
@@ -115,17 +115,17 @@ def quarters(values: Sequence[float]) -> Tensor:
 
 
 def of_quarters(maps: Tensor) -> list[float]:
-    """Sums over the four patches of one map."""
+    """Sums of a map over the four patches."""
     return [float(total) for total in nn.functional.avg_pool2d(maps[:, None], 4).flatten() * 16]
 
 
 @pytest.mark.parametrize("target", list(Label))
 def test_patch_values_are_exact_shapley_values(target: Label) -> None:
-    # An absent patch is 0.1, the background's mean. Patch 1 equals it and takes no share.
+    # An absent patch is 0.1, the background's mean. Patch 1 equals it and gets no share.
     background = torch.cat([quarters([0.0] * 4), quarters([0.2] * 4)])
     image = quarters([0.5, 0.1, 0.9, 0.3])
     found = PatchSHAP(evaluations=500).attribute(FourPatches(10.0), image, target, background)
-    # Patches 0 and 3 share what their product gains: each has its own at the other's mean.
+    # Patches 0 and 3 share the gain of their product: each at the mean of the other.
     first = 1 * 0.4 + 10 * 0.4 * (0.3 + 0.1) / 2
     last = 5 * 0.2 + 10 * 0.2 * (0.5 + 0.1) / 2
     sign = 1 if target == Label.ALL else -1
@@ -148,7 +148,7 @@ def test_shapley_values_of_additive_and_interacting_parts() -> None:
 
 
 def test_seed_orders_blocks_that_matter_equally() -> None:
-    # Four pairs of the same value; the evaluations suffice to look into some of them.
+    # Four pairs of equal value; the evaluations suffice to divide only some of them.
     weights = torch.tensor([3.0, -1.0]).repeat(4)
 
     def values(seed: int) -> tuple[float, ...]:
@@ -209,7 +209,7 @@ def test_lime_is_a_weighted_ridge_in_closed_form() -> None:
     assert found.weights[0] > 1 > 0 > -2 > found.weights[1]
 
 
-def test_lime_s_map_is_its_first_seed_s() -> None:
+def test_lime_map_comes_from_the_first_seed() -> None:
     torch.manual_seed(0)
     model = CNN(resolution=SIDE, widths=(4, 8), hidden=8).eval()
     images = some_cells(1)
@@ -219,7 +219,7 @@ def test_lime_s_map_is_its_first_seed_s() -> None:
     )
     assert torch.equal(twice.maps, once.maps)
     assert torch.equal(twice.checks["r2"], once.checks["r2"])
-    assert float(twice.checks["stability"]) < 0.999  # the second seed draws otherwise
+    assert float(twice.checks["stability"]) < 0.999  # the second seed gives different draws
     assert not torch.equal(twice.maps, other.maps)
 
 
@@ -254,7 +254,7 @@ def test_areas_under_curves_are_mean_heights() -> None:
     assert curves.insertion_auc.tolist() == [0.75]
 
 
-def test_removed_squares_lie_about_the_cell_and_have_the_sides_they_should() -> None:
+def test_removed_squares_are_around_the_cell_with_the_specified_sides() -> None:
     side = 96
     image = torch.zeros(1, 3, side, side)
     image[:, :, 40:50, 60:64] = 0.5  # far from its mirror image
@@ -270,7 +270,7 @@ def test_removed_squares_lie_about_the_cell_and_have_the_sides_they_should() -> 
 
 
 class LinearSumOf(LinearSum):
-    """The same, without arguments."""
+    """:class:`LinearSum` without arguments."""
 
     def __init__(self) -> None:
         super().__init__(torch.ones(2, 1, 1))
@@ -304,7 +304,7 @@ def test_sensitivity_is_the_largest_relative_change_under_noise_within_the_cell(
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_maps_of_random_copies_speak_for_the_same_target() -> None:
+def test_maps_of_random_copies_have_the_same_target() -> None:
     images, target = some_cells(4), torch.tensor([1, 0, 0, 1])
     model = linear()
     maps = BRIGHTNESS.attribute(model, images, target, images).maps
@@ -322,13 +322,13 @@ def test_rank_correlation_with_and_without_sign() -> None:
     steps = iter([maps[1]])
     again = Made("again", lambda *_: next(steps))
     found = cascades({"it": again}, {"it": maps[0]}, linear(), images, 1, images, stages=1)["it"]
-    # Ranks 1 2 3 4 against 2 3 1 4, and without signs 1 2 4 3: 1 - 6 sum(d^2) / (n (n^2 - 1)).
+    # Ranks 1 2 3 4 against 2 3 1 4, or 1 2 4 3 without signs: 1 - 6 sum(d^2) / (n (n^2 - 1)).
     assert found.spearman[-1, 0] == pytest.approx(1 - 6 * 6 / 60)
     assert found.absolute[-1, 0] == pytest.approx(1 - 6 * 2 / 60)
     assert found.similarity[0] == pytest.approx(0.8)
 
 
-def test_structural_similarity_is_of_the_cell_and_free_of_scale() -> None:
+def test_structural_similarity_is_within_the_cell_and_independent_of_scale() -> None:
     images = some_cells(2) * disc(5)
     maps = torch.rand(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     elsewhere = maps.clone()
@@ -337,7 +337,7 @@ def test_structural_similarity_is_of_the_cell_and_free_of_scale() -> None:
     again = Made("again", lambda *_: scaled)
     model = linear()
     found = cascades({"it": again}, {"it": maps}, model, images, 1, images, stages=1)["it"]
-    # Scales differ by the largest pixel alone, which is next to 1 in both.
+    # The scales differ only by the largest pixel, which is close to 1 in both.
     np.testing.assert_allclose(found.ssim[-1], 1, atol=1e-3)
 
 
@@ -371,19 +371,19 @@ def measured(found: Checked, method: str, measure: str) -> pd.Series:
     return table.loc[(method, measure)]
 
 
-def test_checks_turn_and_hide_as_they_should() -> None:
+def test_checks_use_the_predicted_class_and_black_squares() -> None:
     model, images = linear().eval(), some_cells(6)
     found = checked(model, images, [TRUTH, REVERSED, BRIGHTNESS], randomised_cells=6)
-    # Squares are black, which the truth of a linear model foretells exactly.
+    # The true map of a linear model predicts the effect of black squares exactly.
     assert measured(found, "truth", "infidelity")["value"] < 1e-6
     assert measured(found, "truth", "infidelity_raw")["value"] < 1e-6
-    # A map that ignores the weights stays, on either side of the decision.
+    # A map that ignores the weights does not change, whichever class is predicted.
     assert measured(found, "brightness", "randomised_ssim")["value"] == pytest.approx(1, abs=1e-5)
     gain = measured(found, "reversed", "insertion_minus_deletion_black")
     assert -1 < gain["low"] < gain["value"] < gain["high"] < 0
 
 
-def test_measure_of_randomization_is_the_last_stage_s() -> None:
+def test_randomization_measure_comes_from_the_last_stage() -> None:
     torch.manual_seed(0)
     cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8).eval()
     found = checked(cnn, some_cells(4), [GradCAM()], randomised_cells=4, stages=3)
@@ -395,7 +395,7 @@ def test_measure_of_randomization_is_the_last_stage_s() -> None:
         assert value != pytest.approx(stages.iloc[0][name])
 
 
-def test_border_is_a_tenth_of_the_diameter_where_nothing_is_set() -> None:
+def test_default_border_is_a_tenth_of_the_diameter() -> None:
     cell = disc(40, 128)
     images = 0.6 * cell[None, None].float().repeat(1, 3, 1, 1)
     share = regions_of(images, CheckSettings().band).border.sum() / cell.sum()
@@ -436,7 +436,7 @@ def test_outcomes_are_decided_at_a_half(label: int, score: float, outcome: str) 
     assert outcome_of(label, score) == outcome
 
 
-def test_verdicts_are_of_the_decision_not_of_the_class() -> None:
+def test_verdicts_are_about_the_prediction_not_the_class() -> None:
     assert [verdict(outcome) for outcome in (*OUTCOMES, UNKNOWN)] == [
         "right",
         "WRONG",
@@ -490,14 +490,14 @@ def test_chunks_are_joined_and_means_are_of_finite_values() -> None:
     assert study._mean(torch.tensor([math.nan, math.inf])) is None
 
 
-def test_pixels_are_drawn_where_they_are() -> None:
+def test_pixels_are_drawn_at_their_position() -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     drawn = as_cells(image)
     for row, column, channel in ((0, 3, 1), (2, 1, 0), (3, 0, 2)):
         assert drawn[0, row, column, channel] == float(image[0, channel, row, column])
 
 
-def test_maps_are_drawn_where_they_are() -> None:
+def test_maps_are_drawn_at_their_position() -> None:
     maps = torch.zeros(1, 8, 8)
     maps[0, 1, 6] = 1
     drawn = drawn_of("x", Attribution(maps, "pixel"))
@@ -508,7 +508,9 @@ def test_maps_are_drawn_where_they_are() -> None:
     assert sizes_of(np.array([[[-1, 2], [2, 2]]])).tolist() == [[[0, 3], [3, 3]]]
 
 
-def test_figure_9_draws_each_class_s_map_beside_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figure_9_draws_the_map_of_each_class_beside_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     drawn: list[tuple[float, float]] = []
 
     def record(_: Canvas, maps: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
@@ -527,7 +529,7 @@ def test_figure_9_draws_each_class_s_map_beside_its_name(monkeypatch: pytest.Mon
     assert by_row[round(names["healthy"] - 0.1, 3)] == -0.5
 
 
-def test_values_of_one_patient_are_one_observation_whatever_their_sign() -> None:
+def test_values_of_a_patient_are_averaged_with_their_signs() -> None:
     values: Floats = np.array([-1.0, -3.0, 4.0])
     found = SubjectMeans(np.array(["a", "a", "b"])).of(values)
     assert found.value == pytest.approx(1.0)  # of -2 and 4

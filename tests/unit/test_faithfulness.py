@@ -34,7 +34,7 @@ def test_truth_beats_the_controls_and_its_opposite_is_worst(
 
 
 def by_hand(model: Linear, image: Tensor, values: Tensor, share: float, insert: bool) -> float:
-    """Probability of leukemia with the highest pixels of a cell gone, or alone there."""
+    """Probability of leukemia with the highest pixels of a cell hidden, or only these shown."""
     mask = cell_mask(image[None])[0]
     highest = values.masked_fill(~mask, -torch.inf).flatten().argsort(descending=True)
     first = torch.zeros(values.numel(), dtype=torch.bool)
@@ -44,7 +44,7 @@ def by_hand(model: Linear, image: Tensor, values: Tensor, share: float, insert: 
     return float(log_odds(model(shown[None])).detach().sigmoid())
 
 
-def test_curves_are_what_their_paper_says(model: Linear, images: Tensor) -> None:
+def test_curves_match_their_definition(model: Linear, images: Tensor) -> None:
     maps, black = model.truth(images), torch.zeros_like(images)
     pixels = cell_mask(images).sum(dim=(1, 2))
     for i, count in enumerate(pixels.tolist()):
@@ -77,7 +77,7 @@ def test_curves_meet_at_their_ends(model: Linear, images: Tensor) -> None:
     assert healthy.shares[-1] == 1
 
 
-def test_what_a_map_says_of_the_background_is_not_asked(model: Linear, images: Tensor) -> None:
+def test_background_does_not_affect_curves(model: Linear, images: Tensor) -> None:
     maps = model.truth(images)
     outside = maps + 100 * (~cell_mask(images))
     one, other = (curves(model, images, 0 * images, of, Label.ALL) for of in (maps, outside))
@@ -85,7 +85,7 @@ def test_what_a_map_says_of_the_background_is_not_asked(model: Linear, images: T
     np.testing.assert_array_equal(one.insertion, other.insertion)
 
 
-def test_equal_pixels_go_in_an_order_that_the_seed_draws(model: Linear, images: Tensor) -> None:
+def test_seed_orders_pixels_of_equal_value(model: Linear, images: Tensor) -> None:
     coarse = (model.truth(images) > 0).float()
     first, again, other = (
         curves(model, images, 0 * images, coarse, Label.ALL, seed=seed) for seed in (0, 0, 1)
@@ -96,7 +96,7 @@ def test_equal_pixels_go_in_an_order_that_the_seed_draws(model: Linear, images: 
     np.testing.assert_allclose(alone.deletion[0], first.deletion[2], atol=1e-6)
 
 
-def test_answers_do_not_depend_on_the_batch_size(model: Linear, images: Tensor) -> None:
+def test_measures_do_not_depend_on_the_batch_size(model: Linear, images: Tensor) -> None:
     maps, black = model.truth(images), torch.zeros_like(images)
     one, other = (
         curves(model, images, black, maps, Label.ALL, batch_size=size) for size in (7, 500)
@@ -107,7 +107,7 @@ def test_answers_do_not_depend_on_the_batch_size(model: Linear, images: Tensor) 
     torch.testing.assert_close(small.changes, large.changes)
 
 
-def test_infidelity_of_the_truth_is_none(model: Linear, images: Tensor) -> None:
+def test_infidelity_of_the_truth_is_zero(model: Linear, images: Tensor) -> None:
     removed = removals(model, images, torch.zeros_like(images), Label.ALL)
     truth = model.truth(images)
     share, raw = infidelity(truth, removed)
@@ -140,12 +140,12 @@ def test_infidelity_is_captums(model: Linear, images: Tensor) -> None:
     np.testing.assert_allclose(infidelity(maps, removed)[1], expected.detach(), rtol=1e-3)
 
 
-def test_nothing_can_be_told_where_nothing_changes(images: Tensor) -> None:
+def test_infidelity_is_nan_without_changes(images: Tensor) -> None:
     removed = removals(linear(scale=0.0), images, torch.zeros_like(images), Label.ALL)
     assert np.isnan(infidelity(images.mean(dim=1), removed)[0]).all()
 
 
-def test_sensitivity_is_how_far_maps_move(model: Linear, images: Tensor) -> None:
+def test_sensitivity_is_the_largest_change_of_maps(model: Linear, images: Tensor) -> None:
     target = called(model, images)
     of_truth = sensitivity(TRUTH, model, images, target, images, radius=0.02)
     assert ((of_truth > 0.001) & (of_truth < 0.2)).all()
@@ -174,7 +174,7 @@ def test_rank_correlation_is_scipys(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_controls_ignore_weights_class_and_neighbours(name: str, images: Tensor) -> None:
+def test_controls_ignore_weights_class_and_other_images(name: str, images: Tensor) -> None:
     control = all_controls(0)[name]
     assert control.name == name
     found = control.attribute(linear(0), images, Label.ALL, images)

@@ -1,4 +1,4 @@
-"""Whatever a record, a config or an override says: leuk takes it or refuses it in its own words."""
+"""Fuzzing of records, configs and overrides: each is accepted or refused with an error of leuk."""
 
 import json
 from contextlib import suppress
@@ -84,7 +84,7 @@ def test_configs_of_runs(tmp_path: Path, text: str) -> None:
 def test_values_of_the_schema(values: dict[str, object]) -> None:
     cfg = OmegaConf.structured(TrainConfig)
     for key, value in values.items():
-        # OmegaConf refuses other types itself, which preflight turns into an error of ours.
+        # OmegaConf refuses other types itself; preflight converts that to an error of leuk.
         with suppress(OmegaConfBaseException, ValueError):
             OmegaConf.update(cfg, key, value)
     with nothing_but(ConfigError):

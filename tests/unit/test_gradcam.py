@@ -39,7 +39,7 @@ def classifier(request: pytest.FixtureRequest) -> Classifier:
 
 
 def by_hand(classifier: Classifier, images: Tensor, layer: str | None = None) -> Tensor:
-    """Activations weighed by their mean gradient, summed."""
+    """Activations weighted by their mean gradient, summed over channels."""
     module = dict(classifier.named_modules())[layer] if layer else classifier.cam_layer
     kept: list[Tensor] = []
     handle = module.register_forward_hook(lambda *args: kept.append(args[2]))
@@ -52,13 +52,13 @@ def by_hand(classifier: Classifier, images: Tensor, layer: str | None = None) ->
     return fine[:, 0].detach()
 
 
-def test_gradcam_is_what_its_paper_says(classifier: Classifier) -> None:
+def test_gradcam_matches_its_definition(classifier: Classifier) -> None:
     found = GradCAM(batch_size=2).attribute(classifier, IMAGES, Label.ALL, IMAGES)
     torch.testing.assert_close(found.maps, by_hand(classifier, IMAGES))
     assert not found.degenerate.any()
 
 
-def test_gradcam_looks_at_any_convolution() -> None:
+def test_gradcam_accepts_any_convolution() -> None:
     torch.manual_seed(0)
     model = cnn().eval()
     found = GradCAM(layer="blocks.0.0").attribute(model, IMAGES, Label.ALL, IMAGES)
@@ -67,7 +67,7 @@ def test_gradcam_looks_at_any_convolution() -> None:
 
 
 @pytest.mark.parametrize("layer", ["blocks.9", "hidden", ""])
-def test_layers_without_a_map_are_refused_with_those_that_have_one(layer: str) -> None:
+def test_layers_without_a_map_are_refused_naming_suitable_ones(layer: str) -> None:
     with pytest.raises(ConfigError, match=r"blocks\.0\.0"):
         GradCAM(layer=layer).attribute(cnn(), IMAGES, Label.ALL, IMAGES)
 
@@ -85,7 +85,7 @@ def test_targets_may_differ_between_images(classifier: Classifier) -> None:
     torch.testing.assert_close(mixed, sick * (targets * 2 - 1)[:, None, None])
 
 
-def test_explaining_leaves_the_classifier_as_it_was(classifier: Classifier) -> None:
+def test_explaining_does_not_change_the_classifier(classifier: Classifier) -> None:
     classifier.train()
     before = {key: value.clone() for key, value in classifier.state_dict().items()}
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_rollout_is_the_product_of_attentions() -> None:
     assert found.unit == "patch"
 
 
-def test_rollout_knows_no_class() -> None:
+def test_rollout_ignores_the_class() -> None:
     torch.manual_seed(0)
     model = vit()
     sick, healthy = (
@@ -123,6 +123,6 @@ def test_rollout_knows_no_class() -> None:
     torch.testing.assert_close(sick, healthy, rtol=0, atol=0)
 
 
-def test_patches_are_asked_only_of_who_has_them() -> None:
+def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match="model=vit"):
         AttentionRollout().attribute(cnn(), IMAGES, Label.ALL, IMAGES)

@@ -394,7 +394,7 @@ def test_measures_are_standardised_by_training_cells(
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     made = Synthetic(pixels, origin, tmp_path)
     with pytest.raises(StopIteration):
-        made_quality._judge_all(data, made, 3, tmp_path)
+        made_quality._evaluate_all(data, made, 3, tmp_path)
     own, real, extractor, seed, other = seen[0]
     assert set(own.ravel().tolist()) == {60}
     assert set(other.ravel().tolist()) == {50}

@@ -21,7 +21,7 @@ print(faults() - before)
 
 
 def page_faults(heap: str) -> int:
-    """Of ten blocks of 64 MiB, each used and freed, in a process of its own."""
+    """Count the page faults of ten blocks of 64 MiB, each used and freed, in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", FAULTS, heap], capture_output=True, text=True, check=True
     )
@@ -29,5 +29,5 @@ def page_faults(heap: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc's heap")
-def test_a_freed_block_is_used_again_without_asking_the_kernel():
+def test_freed_block_is_reused_without_system_calls():
     assert page_faults("kept") < 0.01 * page_faults("default")

@@ -1,4 +1,4 @@
-"""Help, misspelt commands and completion of the command line."""
+"""Help, misspelled commands and completion of the command line."""
 
 import gc
 import os
@@ -30,7 +30,7 @@ def test_help_of_a_command_lists_groups_and_keys(command: str) -> None:
         assert "learning_rate" in done.stdout
 
 
-def test_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
+def test_misspelled_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert "no command trian; did you mean train?" in capsys.readouterr().err
 
@@ -60,7 +60,7 @@ def test_tab_completion_can_be_installed() -> None:
 @pytest.mark.parametrize(
     "line", ["train --help", "train --cfg job", "train moddel=vit", "train -m model=cnn,vot"]
 )
-def test_what_runs_nothing_waits_for_nothing(line: str) -> None:
+def test_help_and_completion_import_no_torch(line: str) -> None:
     assert loaded(line, "torch", "lightning") == []
 
 
@@ -69,7 +69,7 @@ def test_a_report_loads_what_it_needs(tmp_path: Path) -> None:
     assert loaded(line, "torch", "lightning", "scipy.optimize", "pandas") == ["pandas"]
 
 
-def test_what_a_command_leaves_is_garbage_to_the_next(tmp_path: Path) -> None:
+def test_memory_of_a_command_is_freed_for_the_next(tmp_path: Path) -> None:
     line = ["report", "name=missing", f"outputs={tmp_path}"]
     main(line)
     kept = gc.get_freeze_count()
@@ -78,7 +78,7 @@ def test_what_a_command_leaves_is_garbage_to_the_next(tmp_path: Path) -> None:
 
 
 def loaded(line: str, *modules: str) -> list[str]:
-    """Which of these modules a command line has loaded at its end."""
+    """List those of ``modules`` that a command line has imported when it ends."""
     code = (
         "import atexit, gc, sys; from leuk.cli import main; "
         f"atexit.register(lambda: print(*sorted({{*{modules}}} & set(sys.modules)))); "

@@ -1,4 +1,4 @@
-"""Files that come from somebody else: none runs, hangs, fills the memory or leads elsewhere."""
+"""Untrusted files: none can run code, hang, exhaust the memory or read other files."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ NEEDED = "data: {_target_: leuk.data.phantom.PhantomDataModule}\nsplit: {_target
 
 
 class Payload:
-    """What runs a command wherever it is unpickled."""
+    """Object that runs a command when unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -65,8 +65,8 @@ class Payload:
         7,
     ],
 )
-def test_configs_build_classes_of_a_known_kind_alone(target: object) -> None:
-    with pytest.raises(ConfigError, match=r"may be built|nothing that can be built"):
+def test_configs_build_only_allowed_classes(target: object) -> None:
+    with pytest.raises(ConfigError, match=r"are allowed|not a class that can be built"):
         check_targets({"model": {"_target_": target}})
 
 
@@ -95,7 +95,7 @@ def test_nothing_is_imported_before_it_is_refused(
 
 
 def run_with(folder: Path, config: str) -> Path:
-    """The folder of a finished run with another config."""
+    """Create the folder of a finished run with another config."""
     write_run(folder, CELL)
     run = folder / CELL.folder
     for name, text in ((CONFIG, config), (WEIGHTS, "")):
@@ -109,35 +109,35 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ("\n".join(LINES), "refers to parts of itself"),
-        ("- a\n- b", "no keys in it"),
+        ("- a\n- b", "it has no keys"),
         ("a: [", "no readable config"),
         ("a: !!python/object/apply:os.getcwd []", "no readable config"),
         (f"a: {'x' * 2**20}", "more than"),
         ("[" * 5000, "no readable config"),
         ("model: 3", "no model"),
-        (f"model: {{{OUR_NODE}, p: '${{oc.env:HOME}}'}}", "none of leuk's own"),
-        (f"model: {{{OUR_NODE}, p: '${{ hydra:runtime.cwd}}'}}", "none of leuk's own"),
+        (f"model: {{{OUR_NODE}, p: '${{oc.env:HOME}}'}}", "not one of leuk's resolvers"),
+        (f"model: {{{OUR_NODE}, p: '${{ hydra:runtime.cwd}}'}}", "not one of leuk's resolvers"),
         ("model: {_target_: '${leuk.stem:torch.load}'}", "only names from"),
         (f"model: {{{OUR_NODE}, optim: {{_target_: torch.load}}}}", "only names from"),
     ],
     ids=str.split("bomb list cut object long deep bare env cwd hidden nested"),  # type: ignore[arg-type]
 )
-def test_configs_of_runs_are_read_without_trust(tmp_path: Path, config: str, said: str) -> None:
+def test_configs_of_runs_are_read_without_trust(tmp_path: Path, config: str, message: str) -> None:
     run = run_with(tmp_path, config)
-    with pytest.raises((ConfigError, StoreError), match=f"config.yaml.*{said}"):
+    with pytest.raises((ConfigError, StoreError), match=f"config.yaml.*{message}"):
         Finished.read(str(run))
 
 
-def test_what_leuk_wrote_itself_is_read(tmp_path: Path) -> None:
+def test_files_of_leuk_itself_are_read(tmp_path: Path) -> None:
     run = run_with(tmp_path, f"outputs: ${{leuk.stem:x}}\nmodel: {{{OUR_NODE}}}\n{NEEDED}")
     assert Finished.read(str(run)).folder == run
 
 
 @pytest.mark.parametrize("how", ["pickle", "torch", "argument"])
-def test_checkpoints_hold_weights_alone(tmp_path: Path, how: str) -> None:
+def test_checkpoints_may_contain_only_weights_and_plain_values(tmp_path: Path, how: str) -> None:
     path, marker = tmp_path / "best.ckpt", tmp_path / "ran"
     if how == "pickle":
         path.write_bytes(pickle.dumps(Payload(marker)))
@@ -177,7 +177,7 @@ EVIL = [
 
 
 @pytest.mark.parametrize("changed", EVIL, ids=range(len(EVIL)))
-def test_records_of_another_shape_are_named_not_believed(
+def test_records_of_another_shape_are_refused_by_name(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     write_run(tmp_path, CELL)
@@ -223,7 +223,7 @@ def test_manifests_name_plain_files_of_their_folder(tmp_path: Path, name: str) -
 
 
 def archive(path: Path, how: str) -> None:
-    """Arrays as nobody means them."""
+    """Write a malformed archive of arrays."""
     if how == "bomb":
         np.savez_compressed(path, real=np.zeros(20_000_000, np.uint8), made=np.zeros(1))
     elif how == "objects":
@@ -250,7 +250,7 @@ FORMULAS = ["=1+1", "+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_no_cell_of_a_table_is_a_formula(tmp_path: Path, text: str) -> None:
+def test_tables_contain_no_formulas(tmp_path: Path, text: str) -> None:
     table = pd.DataFrame({"name": [text, "plain"], text: [-1.5, 2.0], "why": [None, text]})
     Section("s", "S", (), table).write(tmp_path)
     # By semicolons where the comma parts a number.
@@ -262,7 +262,7 @@ def test_no_cell_of_a_table_is_a_formula(tmp_path: Path, text: str) -> None:
     assert pd.read_csv(tmp_path / "s.csv").iloc[:, 1].tolist() == [-1.5, 2.0]
 
 
-def test_leuk_reads_its_own_tables_as_they_were(tmp_path: Path) -> None:
+def test_leuk_reads_its_own_tables_unchanged(tmp_path: Path) -> None:
     table = predictions(CELL, cells=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
@@ -270,7 +270,7 @@ def test_leuk_reads_its_own_tables_as_they_were(tmp_path: Path) -> None:
     assert sorted(path for part in parts for path in part.paths) == sorted(names)
 
 
-def test_a_shown_command_is_one_command(tmp_path: Path) -> None:
+def test_shown_command_is_a_single_command(tmp_path: Path) -> None:
     sweep = tmp_path / "a$(touch x);b"
     sweep.mkdir()
     with pytest.raises(StoreError, match="no records"):

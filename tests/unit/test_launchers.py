@@ -1,4 +1,4 @@
-"""Where cells run and what watches them: launchers, loggers, trainers, by override."""
+"""Launchers, loggers and trainers chosen by override."""
 
 import os
 import pickle
@@ -38,7 +38,7 @@ def cell(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_launcher_is_ours_with_the_plugin_s_keys(name: str) -> None:
+def test_launcher_has_the_keys_of_the_plugin(name: str) -> None:
     cfg = cell("-m", f"hydra/launcher={name}")
     target = cfg.hydra.launcher._target_
     module, _, form = target.rpartition(".")
@@ -63,7 +63,7 @@ def test_launcher_that_is_not_installed(
     assert not list(tmp_path.iterdir())
 
 
-def test_slurm_that_is_not_there(monkeypatch: Patch) -> None:
+def test_missing_slurm_is_refused(monkeypatch: Patch) -> None:
     cfg = cell("-m", "hydra/launcher=submitit_slurm")
     monkeypatch.setattr(launching, "find_spec", lambda _: object())
     monkeypatch.setattr(launching.shutil, "which", lambda name: None if name == "srun" else name)
@@ -71,7 +71,7 @@ def test_slurm_that_is_not_there(monkeypatch: Patch) -> None:
         check_launcher(cfg)
 
 
-def test_devices_of_a_cluster_are_not_looked_for_here(monkeypatch: Patch) -> None:
+def test_devices_of_a_cluster_are_not_checked_on_this_host(monkeypatch: Patch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_parts(cell("-m", "hydra/launcher=submitit_slurm", "trainer=gpu"))
     with pytest.raises(ConfigError, match=r"^trainer: "):
@@ -112,12 +112,12 @@ def test_logger_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(curves, "find_spec", lambda _: None)
     assert main(["train", f"outputs={tmp_path}/o", f"logger=[csv,{logger}]"]) == 2
-    said = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
-    assert said in capsys.readouterr().err
+    message = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_loggers_are_local_and_of_their_cell() -> None:
+def test_loggers_write_locally_to_their_run() -> None:
     cfg = cell("logger=[csv,tensorboard,mlflow,wandb]", "name=s", "outputs=/x")
     folder = "/x/runs/s/cnn-none-folds-s0"
     assert cfg.logger.csv.save_dir == cfg.logger.tensorboard.save_dir == folder
@@ -126,7 +126,7 @@ def test_loggers_are_local_and_of_their_cell() -> None:
     assert cfg.logger.mlflow.run_name == cfg.logger.wandb.name == "cnn-none-folds-s0"
 
 
-def test_trainers_are_one_path_and_one_cell() -> None:
+def test_choice_of_trainer_does_not_change_the_run() -> None:
     chosen = {name: cell(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
     assert len({begin(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
     assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
@@ -162,7 +162,7 @@ def test_mapped_pixels_go_to_a_process_by_their_name(tmp_path: Path) -> None:
     assert again.labels.tolist() == bank.labels.tolist()
 
 
-def test_sweep_whose_job_could_not_be_run_still_ends_with_its_summary(
+def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
     tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def killed(*_: object) -> None:
@@ -172,12 +172,12 @@ def test_sweep_whose_job_could_not_be_run_still_ends_with_its_summary(
     monkeypatch.setattr(cli, "_hydra", killed)
     with pytest.raises(SystemExit):
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
-    told = capsys.readouterr().out
-    assert "not complete: cnn-none-folds-s1: missing: not begun" in told
-    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in told
+    printed = capsys.readouterr().out
+    assert "not complete: cnn-none-folds-s1: missing: not started" in printed
+    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in printed
 
 
-def test_error_in_a_launcher_s_process_is_handed_to_hydra(monkeypatch: Patch) -> None:
+def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch) -> None:
     caught: list[BaseException] = []
 
     def launcher(task: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -198,5 +198,5 @@ def test_error_in_a_launcher_s_process_is_handed_to_hydra(monkeypatch: Patch) ->
     assert [str(error) for error in caught] == ["no"]
 
 
-def test_task_is_known_by_name_to_other_processes() -> None:
+def test_task_can_be_imported_by_other_processes() -> None:
     assert pickle.loads(pickle.dumps(train.run)) is train.run

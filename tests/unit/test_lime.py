@@ -1,4 +1,4 @@
-"""LIME against the library's plain interface, and on models whose truth is known."""
+"""LIME against the library's own interface, and on models with known explanations."""
 
 import inspect
 from collections.abc import Callable
@@ -58,13 +58,13 @@ def made(name: str) -> Classifier:
 
 
 def weights_of(maps: Tensor, segments: Tensor) -> Tensor:
-    """What each part adds, ``(K,)``, of one image's map."""
+    """Contribution of each segment, ``(K,)``, from the map of an image."""
     inside = segments >= 0
     return torch.zeros(int(segments.max()) + 1).scatter_add_(0, segments[inside], maps[inside])
 
 
 def as_arrays(explanation: Any, parts: int) -> Tensor:
-    """The weights lime itself gives."""
+    """Weights from lime's own explanation as an array."""
     weights = torch.zeros(parts)
     for part, weight in explanation.local_exp[0]:
         weights[part] = float(weight)
@@ -81,7 +81,7 @@ def test_superpixels_cover_the_cell_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 16, 58, 64])
-def test_number_of_superpixels_is_about_what_was_asked_for(count: int) -> None:
+def test_number_of_superpixels_is_close_to_the_setting(count: int) -> None:
     smooth = nn.functional.interpolate(some_cells(2), 96, mode="bilinear")
     found = (cell_superpixels(smooth, count).flatten(1).amax(dim=1) + 1).tolist()
     assert all(0.7 * count <= number <= 1.1 * count for number in found)
@@ -105,14 +105,14 @@ def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> N
     assert found.segments is not None
     segments = found.segments[0]
 
-    def said(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def predict(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.no_grad():
             answers: Tensor = log_odds(model(torch.from_numpy(batch).permute(0, 3, 1, 2)))
             return answers[:, None].numpy()
 
     plain = LimeImageExplainer(random_state=7).explain_instance(
         image[0].permute(1, 2, 0).numpy(),
-        said,
+        predict,
         labels=(0,),
         top_labels=None,
         hide_color=hidden(image, hide)[0].permute(1, 2, 0).numpy(),
@@ -132,14 +132,14 @@ def test_patch_weights_are_those_of_lime_itself() -> None:
     with torch.no_grad():
         tokens, mean = model.tokens(IMAGES[:1])[0], model.tokens(BACKGROUND).mean(dim=0)
 
-    def said(strips: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    def predict(strips: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         there = torch.from_numpy(strips[:, 0, :, :1] > 0)
         with torch.no_grad():
             return log_odds(model.from_tokens(tokens.where(there, mean)))[:, None].numpy()
 
     plain = LimeImageExplainer(random_state=7).explain_instance(
         np.ones((1, 16, 3)),
-        said,
+        predict,
         labels=(0,),
         top_labels=None,
         hide_color=0,
@@ -153,7 +153,7 @@ def test_patch_weights_are_those_of_lime_itself() -> None:
 
 
 @pytest.mark.parametrize("hide", ["cell", "black", "blur"])
-def test_weights_of_a_linear_model_are_what_its_parts_add(hide: Hide) -> None:
+def test_weights_of_a_linear_model_are_its_contributions(hide: Hide) -> None:
     model = linear()
     found = LIME(samples=600, segments=12, hide=hide).attribute(model, IMAGES, 1, BACKGROUND)
     assert found.segments is not None
@@ -165,7 +165,7 @@ def test_weights_of_a_linear_model_are_what_its_parts_add(hide: Hide) -> None:
     assert float(found.checks["stability"].min()) > 0.95
 
 
-def test_what_speaks_for_leukemia_is_positive_and_the_rest_is_nothing() -> None:
+def test_evidence_for_leukemia_is_positive_and_the_rest_zero() -> None:
     planted = torch.zeros(3, SIDE, SIDE)
     planted[:, 10:18, 10:18] = 0.05
     found = LIME(samples=300, segments=24, hide="black").attribute(
@@ -183,25 +183,25 @@ def test_what_speaks_for_leukemia_is_positive_and_the_rest_is_nothing() -> None:
     assert torch.equal(healthy.maps, -found.maps)
 
 
-def test_probabilities_of_a_sure_classifier_have_no_weights_and_log_odds_have() -> None:
+def test_confident_classifier_has_weights_for_log_odds_not_for_probabilities() -> None:
     adds = torch.tensor([3.0, -1.0, 0.5, -2.0])
 
     def odds(there: Tensor) -> Tensor:
         return 30 + there.float() @ adds
 
     def probability(there: Tensor) -> Tensor:
-        said = odds(there)
-        return torch.stack([torch.zeros_like(said), said], dim=1).softmax(dim=1)[:, 1]
+        value = odds(there)
+        return torch.stack([torch.zeros_like(value), value], dim=1).softmax(dim=1)[:, 1]
 
     assert (PresenceLime(None, 0).fit(probability, 4, 500).weights == 0).all()
-    # Neither does a choice of lime's make zeros of what has weight.
+    # lime's feature selection does not set nonzero weights to zero either.
     for features in (None, 4, 2):
         weights = PresenceLime(features, 0).fit(odds, 4, 500).weights
         assert weights[[0, 3]] == pytest.approx([3, -2], rel=0.15)
         assert int((weights != 0).sum()) == (features or 4)
 
 
-def test_a_classifier_that_never_changes_its_mind_has_a_degenerate_map() -> None:
+def test_constant_classifier_has_a_degenerate_map() -> None:
     found = LIME(60, segments=12).attribute(linear(scale=0), IMAGES, 1, BACKGROUND)
     assert found.degenerate.all()
     assert found.checks["r2"].isnan().all()
@@ -209,7 +209,7 @@ def test_a_classifier_that_never_changes_its_mind_has_a_degenerate_map() -> None
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_a_cell_has_the_same_map_each_time_and_among_others(name: str, method: str) -> None:
+def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> None:
     model, explainer = made(name), METHODS[method]()
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
@@ -231,7 +231,7 @@ def test_a_cell_has_the_same_map_each_time_and_among_others(name: str, method: s
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_half_precision_around_is_gone_along_with(name: str, method: str) -> None:
+def test_half_precision_is_supported(name: str, method: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = METHODS[method]().attribute(made(name), IMAGES, 1, BACKGROUND)
     assert found.maps.dtype == torch.float32
@@ -240,7 +240,7 @@ def test_half_precision_around_is_gone_along_with(name: str, method: str) -> Non
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_each_repeat_asks_for_its_samples_in_whole_passes(method: str, repeats: int) -> None:
+def test_each_repeat_predicts_its_samples_in_full_batches(method: str, repeats: int) -> None:
     model, asked = made("vit"), []
     model.encoder.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
     cls = model.encoder.cls
@@ -257,7 +257,7 @@ def test_each_repeat_asks_for_its_samples_in_whole_passes(method: str, repeats: 
     assert ("stability" in found.checks) == (repeats > 1)
 
 
-def test_a_cell_that_is_not_there_has_a_degenerate_map_beside_one_that_is() -> None:
+def test_empty_image_has_a_degenerate_map_in_a_batch() -> None:
     images = torch.cat([torch.zeros(1, 3, SIDE, SIDE), IMAGES[:1]])
     found = METHODS["lime"]().attribute(made("cnn"), images, 1, BACKGROUND)
     assert found.degenerate.tolist() == [True, False]
@@ -266,7 +266,7 @@ def test_a_cell_that_is_not_there_has_a_degenerate_map_beside_one_that_is() -> N
     assert (alone.maps == 0).all()
 
 
-def test_a_cell_of_one_pixel_is_one_part() -> None:
+def test_cell_of_a_single_pixel_is_one_superpixel() -> None:
     image = torch.zeros(1, 3, SIDE, SIDE)
     image[0, :, 4, 4] = 0.5
     found = METHODS["lime"](hide="black").attribute(linear(), image, 1, BACKGROUND)
@@ -274,7 +274,7 @@ def test_a_cell_of_one_pixel_is_one_part() -> None:
     assert found.checks["stability"].isnan().all()
 
 
-def test_patches_are_asked_only_of_who_has_them() -> None:
+def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"explain=lime_patches.*model=vit"):
         PatchLIME().attribute(made("cnn"), IMAGES, 1, BACKGROUND)
 

@@ -260,7 +260,7 @@ def test_a_judgement_from_somebody_else_is_refused(data: CNMCDataModule, tmp_pat
     for text in ("{", "[]", '{"hem": 5}', '{"hem": {}}'):
         (folder / "quality.json").write_text(text)
         (folder / "artefact.json").write_text('{"files": {}}')
-        with pytest.raises(StoreError, match="no judgement of made cells"):
+        with pytest.raises(StoreError, match="no readable quality of synthetic images"):
             judged_once(config(tmp_path), data, made)
 
 
@@ -269,9 +269,9 @@ def test_too_few_cells_are_not_judged_and_that_is_said(
 ) -> None:
     told = judged_once(config(tmp_path), data, added(cells(9, 0)))
     assert told == {"copies": {"hem": 0}}
-    assert "made cells are not judged: fewer than 10 of a kind" in caplog.text
+    assert "synthetic images are not evaluated: fewer than 10 images of a class" in caplog.text
     assert told_of(told, "wgan") == [
-        "made cells: wgan: not judged, too few real or made cells to compare"
+        "made cells: wgan: not evaluated, too few real or synthetic images to compare"
     ]
     assert not (tmp_path / "artefacts").exists()
 

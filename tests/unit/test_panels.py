@@ -1,4 +1,4 @@
-"""What the pictures of explanations show, told from their numbers and their pixels."""
+"""Figures of explanations, checked by their values and pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -85,7 +85,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_zero_is_paper_and_the_signs_are_orange_and_purple() -> None:
+def test_zero_is_white_and_the_signs_are_orange_and_purple() -> None:
     maps = torch.zeros(1, SIDE, SIDE)
     maps[0, :, :8], maps[0, :, -8:] = 1, -1
     drawn = drawn_of("x", Attribution(maps, "pixel"))
@@ -113,7 +113,7 @@ def test_limit_of_sparse_and_of_empty_values() -> None:
     assert limit_of(np.zeros(0, np.float32)) == 1
 
 
-def test_parts_show_the_value_of_the_whole_part() -> None:
+def test_segments_show_the_value_of_the_whole_segment() -> None:
     found = patches()
     drawn = drawn_of("shap_patches", found)
     assert drawn.label == "contribution to the log-odds of leukemia, per patch"
@@ -122,7 +122,7 @@ def test_parts_show_the_value_of_the_whole_part() -> None:
     assert plain.label.endswith("per pixel")
 
 
-def test_sizes_of_parts_leave_out_what_is_of_none() -> None:
+def test_sizes_of_segments_exclude_the_background() -> None:
     segments = np.array([[[-1, 0], [1, 1]]])
     assert sizes_of(segments).tolist() == [[[0, 1], [2, 2]]]
 
@@ -137,7 +137,7 @@ def test_unsigned_maps_start_at_zero() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, float("nan"), float("inf")])
-def test_degenerate_maps_are_said_and_not_drawn(value: float, tmp_path: Path) -> None:
+def test_degenerate_maps_are_labeled_and_not_drawn(value: float, tmp_path: Path) -> None:
     maps = noise(2)
     maps[1] = 0
     drawn = drawn_of("x", Attribution(maps, "pixel"))
@@ -154,13 +154,13 @@ def test_degenerate_maps_are_said_and_not_drawn(value: float, tmp_path: Path) ->
     assert not canvas.axes.texts
 
 
-def test_methods_say_of_each_map_what_they_know() -> None:
+def test_maps_show_their_quality_measures() -> None:
     checks = {"r2": torch.tensor([0.914, 1.0]), "additivity_error": torch.tensor([1e-9, 0.25])}
     drawn = drawn_of("lime", Attribution(noise(2), "pixel", checks=checks))
     assert drawn.notes == ["R² 0.91, additivity error < 0.01", "R² 1.00, additivity error 0.25"]
 
 
-def test_borders_are_where_parts_meet() -> None:
+def test_borders_are_between_segments() -> None:
     canvas = Canvas(2, 2)
     canvas.borders(np.repeat([[0, 0, 1, 1]], 4, axis=0), (0.5, 0.5, 1.0), "white")
     (lines,) = canvas.axes.collections
@@ -171,14 +171,14 @@ def test_borders_are_where_parts_meet() -> None:
     assert ends[..., 1].max() == 1.5
 
 
-def test_means_say_that_their_sample_is_balanced() -> None:
+def test_captions_of_means_mention_the_balanced_sample() -> None:
     words = sampled(cohort())
     assert words == "4 test images, balanced by outcome: not the test population"
     unknown = unlabelled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
     assert sampled(unknown) == "2 images without labels"
 
 
-def test_averages_are_by_outcome_and_leave_degenerate_maps_out() -> None:
+def test_means_are_by_outcome_without_degenerate_maps() -> None:
     maps = noise()
     maps[3] = float("nan")
     mean = averaged(cohort(), Attribution(maps, "pixel", signed=False))
@@ -192,17 +192,17 @@ def test_averages_are_by_outcome_and_leave_degenerate_maps_out() -> None:
     assert not images[3].any()
 
 
-def test_a_cell_is_described_by_score_truth_and_verdict() -> None:
-    whose, said = described(cohort(), 1)
-    assert whose == "fold_1/1.bmp    ALL-2"
-    assert said == "score 0.20 of leukemia, truth: leukemic, WRONG (false negative)"
+def test_image_is_described_by_score_truth_and_verdict() -> None:
+    source, prediction = described(cohort(), 1)
+    assert source == "fold_1/1.bmp    ALL-2"
+    assert prediction == "score 0.20 for leukemia, truth: leukemic, WRONG (false negative)"
     assert captions(cohort(), [0]) == ["ALL-1   0.90   right"]
     unknown = unlabelled_cohort(["new/a.bmp"], cells(1), [0.4], cells(1), 1)
-    assert described(unknown, 0)[1] == "score 0.40 of leukemia, truth unknown"
+    assert described(unknown, 0)[1] == "score 0.40 for leukemia, truth unknown"
     assert captions(unknown, [0]) == ["a   0.40   "]
 
 
-def test_each_shown_cell_has_a_panel(tmp_path: Path) -> None:
+def test_each_shown_image_has_a_panel(tmp_path: Path) -> None:
     found = {"x": Attribution(noise(), "pixel"), "shap_patches": patches()}
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     names = save_panels(tmp_path, cohort(), drawn, "model")
@@ -216,7 +216,7 @@ def test_each_shown_cell_has_a_panel(tmp_path: Path) -> None:
     assert (pixels(tmp_path / names[0]) != before).any()
 
 
-def test_cohort_sheet_follows_the_maps(tmp_path: Path) -> None:
+def test_cohort_figure_follows_the_maps(tmp_path: Path) -> None:
     maps = noise()
     for name in ("one", "two"):
         save_cohort(tmp_path / f"{name}.png", cohort(), {"x": Attribution(maps, "pixel")}, "model")
@@ -245,7 +245,7 @@ def test_figure_9_shows_layers_from_first_to_last(
     assert (pixels(tmp_path / "figure_9.png") < 250).any()
 
 
-def test_figure_9_is_of_one_cell_of_each_class_rightly_called_if_there_is_one() -> None:
+def test_figure_9_shows_an_image_of_each_class_preferably_predicted_correctly() -> None:
     one = cohort()
     assert one_of_each(one) == [0, 2]
     one.cells.loc[0, "outcome"] = "false negative"
@@ -273,7 +273,7 @@ def test_figures_10_and_11_follow_the_maps(save: Save, known: bool, tmp_path: Pa
     assert (pictures[0] != pictures[1]).any()
 
 
-def test_figures_stand_maps_that_are_all_degenerate(cnn: CNN, tmp_path: Path) -> None:
+def test_figures_accept_all_degenerate_maps(cnn: CNN, tmp_path: Path) -> None:
     nothing = {"shap_pixels": Attribution(torch.zeros(4, SIDE, SIDE), "pixel")}
     save_figure_10(tmp_path / "figure_10.png", cohort(), nothing, "model")
     save_figure_11(tmp_path / "figure_11.png", cohort(), nothing, "model")

@@ -1,4 +1,4 @@
-"""Images with parts hidden: put together on the device as by hand, whatever the batch."""
+"""Images with hidden segments, assembled in batches, against images assembled by hand."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def vit() -> ViT:
 
 
 def by_hand(image: Tensor, other: Tensor, segments: Tensor, presence: Tensor) -> Tensor:
-    """One image a row of presence, part by part."""
+    """Assemble an image per row of presence, segment by segment."""
     shown = []
     for row in presence:
         composed = image.clone()
@@ -83,7 +83,7 @@ def disk() -> Tensor:
     return image
 
 
-def test_hidden_cells_keep_silhouette_or_colour_or_nothing() -> None:
+def test_hidden_cells_keep_mask_or_coarse_structure_or_nothing() -> None:
     image = disk()
     flat = hidden(image, "cell")
     assert bool((cell_mask(flat) == cell_mask(image)).all())
@@ -106,7 +106,7 @@ def test_empty_images_stay_empty(how: Hide) -> None:
     assert float(hidden(torch.zeros(1, 3, 32, 32), how).abs().max()) == 0
 
 
-def test_sum_over_a_part_is_its_value() -> None:
+def test_sum_over_a_segment_is_its_value() -> None:
     segments = patch_segments(32, 4, 2)
     segments[1, :16, :4] = -1
     values = torch.tensor([[1.0, -2.0, 3.0, 0.0], [4.0, 5.0, -6.0, 7.0]])

@@ -1,4 +1,4 @@
-"""Every method finds what decides the class where it is known, and finds nothing by chance."""
+"""All methods find planted evidence in trained models and do not find it in random models."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 CELLS = plant(24, seed=20_000)
 BACKGROUND = plant(32, seed=30_000).images
 RANDOM = 6
-"""Networks with random weights, over which a chance preference for a place averages out."""
+"""Number of networks with random weights, which averages out chance preferences for a position."""
 
 EVERY: list[Explainer] = [
     GradientSHAP(samples=50),
@@ -28,9 +28,9 @@ BY_PATCHES: list[Explainer] = [
     PatchLIME(samples=300, repeats=1),
     AttentionRollout(),
 ]
-# Grad-CAM where every place of the last block counts alike, which its mean gradient supposes. Where
-# places are flattened it reaches 1.1 to 4.8 times the area's share by seed, and of the ViT, by
-# width, depth and norm, 0.5 to 3.3 times: no promise.
+# Grad-CAM's mean gradient assumes equal weights for all positions of the last block. If the head
+# flattens positions, it reaches 1.1 to 4.8 times the area's share depending on the seed, and for
+# the ViT 0.5 to 3.3 times depending on width, depth and norm: too variable for a test.
 CASES: list[tuple[str, Explainer]] = [("cnn_average", GradCAM())]
 CASES += [("cnn", method) for method in EVERY]
 CASES += [("vit", method) for method in [*EVERY, *BY_PATCHES]]
@@ -56,20 +56,22 @@ def fitted() -> dict[str, Classifier]:
 
 
 def times_area(method: Explainer, classifier: Classifier, cells: Planted) -> float:
-    """The share of positive attribution in the region over the region's share of the cell."""
+    """Share of positive attribution in the region, divided by the region's share of the cell."""
     maps = method.attribute(classifier, cells.images, cells.labels, BACKGROUND).maps
     return cells.share(maps) / cells.area_share
 
 
 @pytest.mark.parametrize(("form", "method"), CASES, ids=lambda it: getattr(it, "name", it))
-def test_trained_model_is_explained_by_what_decides(
+def test_trained_model_is_explained_by_the_planted_evidence(
     fitted: dict[str, Classifier], form: str, method: Explainer
 ) -> None:
     assert times_area(method, fitted[form], CELLS) >= 2
 
 
 @pytest.mark.parametrize(("form", "method"), UNFITTED, ids=lambda it: getattr(it, "name", it))
-def test_random_weights_are_not(form: str, method: Explainer) -> None:
+def test_random_weights_are_not_explained_by_the_planted_evidence(
+    form: str, method: Explainer
+) -> None:
     found = []
     for seed in range(RANDOM):
         torch.manual_seed(seed)

@@ -211,7 +211,7 @@ def test_equal_patches_are_equal_under_autocast() -> None:
     torch.testing.assert_close(similarities.amax(dim=0), expected, atol=ROUNDING, rtol=0)
 
 
-def test_sheet_shows_the_box_where_the_patch_is(tmp_path: Path) -> None:
+def test_figure_has_the_box_at_the_patch(tmp_path: Path) -> None:
     images = torch.zeros(3, 3, 32, 32)
     sheets = []
     for left in (0, 16):

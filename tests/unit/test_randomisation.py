@@ -37,7 +37,7 @@ def images() -> Tensor:
 
 
 def planted(count: int) -> tuple[Tensor, Tensor]:
-    """Cells of which the leukemic ones have a bright square, somewhere in them."""
+    """Images in which leukemic cells have a bright square at a random position."""
     images, labels = some_cells(count, seed=3) * 0.5, torch.arange(count) % 2
     places = torch.randint(10, 18, (count, 2), generator=torch.Generator().manual_seed(0))
     for image, label, (top, left) in zip(images, labels, places.tolist(), strict=True):
@@ -47,7 +47,7 @@ def planted(count: int) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def fitted() -> CNN:
-    """A small network that has learned to look for the square."""
+    """Small network trained to detect the square."""
     images, labels = planted(64)
     torch.manual_seed(0)
     cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
@@ -78,7 +78,7 @@ def test_gradcam_of_a_fitted_network_passes_and_controls_fail(fitted: CNN) -> No
 
 
 @pytest.mark.parametrize("form", MAKE)
-def test_layers_are_randomised_from_the_head_down(form: str, images: Tensor) -> None:
+def test_layers_are_randomized_from_the_head_down(form: str, images: Tensor) -> None:
     torch.manual_seed(0)
     classifier = MAKE[form]().eval()
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
@@ -89,7 +89,7 @@ def test_layers_are_randomised_from_the_head_down(form: str, images: Tensor) -> 
         for name, value in altered.named_parameters():
             module = name.rpartition(".")[0]
             same = torch.equal(value, before[name])
-            # What started at 0 or 1 may do so again.
+            # Parameters that start at 0 or 1 may do so again.
             assert same or module in done
             if module in done and float(before[name].std(correction=0)) > 0:
                 assert not same
@@ -104,7 +104,7 @@ def test_layers_are_randomised_from_the_head_down(form: str, images: Tensor) -> 
 
 @pytest.mark.parametrize("form", MAKE)
 @pytest.mark.parametrize("stages", [1, 2, 4, 100])
-def test_stages_begin_at_the_output(form: str, stages: int) -> None:
+def test_stages_start_at_the_output(form: str, stages: int) -> None:
     classifier = MAKE[form]()
     groups = stages_of(classifier, stages)
     flat = [name for group in groups for name in group]
@@ -116,7 +116,7 @@ def test_stages_begin_at_the_output(form: str, stages: int) -> None:
         assert groups[0] == flat[:1]
 
 
-def test_the_seed_decides_the_copies_and_nothing_else_is_drawn(images: Tensor) -> None:
+def test_copies_depend_on_the_seed_and_leave_global_generators_unchanged(images: Tensor) -> None:
     cnn = MAKE["cnn"]()
     torch.manual_seed(5)
     expected = torch.rand(1)
@@ -131,7 +131,7 @@ def test_the_seed_decides_the_copies_and_nothing_else_is_drawn(images: Tensor) -
         assert not torch.equal(one, other)
 
 
-def test_new_layers_take_the_statistics_of_new_activations(images: Tensor) -> None:
+def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> None:
     cnn = MAKE["deep cnn"]()
     *_, (_, last) = randomised_copies(cnn, images, images, 2, seed=0)
     seen: dict[str, Tensor] = {}
@@ -148,7 +148,7 @@ def test_new_layers_take_the_statistics_of_new_activations(images: Tensor) -> No
         )
 
 
-def test_copies_leave_a_trainer_behind(images: Tensor) -> None:
+def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
     class Trainer:
         def __deepcopy__(self, memo: object) -> None:
             raise AssertionError("the trainer was copied, and all its data with it")
@@ -173,12 +173,12 @@ def test_transformers_are_explained_again(form: str, images: Tensor) -> None:
     found = cascades(explainers, maps, classifier, images, Label.ALL, images, stages=3)
     assert found["gradcam"].spearman.shape == (3, len(images))
     assert float(np.nanmax(np.abs(found["gradcam"].spearman[-1]))) < 0.99
-    # Attention has nothing to do with the head, which is all that the first stage changes.
+    # The first stage changes only the head, on which attention does not depend.
     np.testing.assert_allclose(found["rollout"].spearman[0], 1)
     assert float(np.nanmin(found["rollout"].spearman[-1])) < 0.99
 
 
-def test_maps_turned_upside_down_are_the_same_picture(images: Tensor) -> None:
+def test_inverted_maps_count_as_similar(images: Tensor) -> None:
     class Turning(Explainer):
         name = "turning"
 
@@ -195,7 +195,7 @@ def test_maps_turned_upside_down_are_the_same_picture(images: Tensor) -> None:
     np.testing.assert_allclose(found.similarity, 1)
 
 
-def test_maps_that_cannot_be_compared_decide_nothing(images: Tensor) -> None:
+def test_incomparable_maps_leave_the_test_undecided(images: Tensor) -> None:
     model = linear()
     flat = torch.zeros(6, 32, 32)
     found = cascades({"it": TRUTH}, {"it": flat}, model, images, Label.ALL, images)["it"]

@@ -14,7 +14,7 @@ def painted(*masks: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("band", [0.05, 0.1, 0.25])
-def test_band_is_as_wide_as_it_says(band: float) -> None:
+def test_band_has_the_specified_width(band: float) -> None:
     cell = disc(50, BIG)
     regions = regions_of(painted(cell), band)
     assert torch.equal(regions.of("cell")[0], cell)
@@ -29,7 +29,7 @@ def test_band_is_as_wide_as_it_says(band: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.3, -0.3])
-def test_even_map_has_what_the_area_has(value: float) -> None:
+def test_uniform_map_has_the_shares_of_the_area(value: float) -> None:
     images = some_cells(4)
     found = region_shares(torch.full((4, SIDE, SIDE), value), regions_of(images))
     for region in (*REGIONS, "border_of_cell"):
@@ -57,7 +57,7 @@ def test_map_of_one_region_is_found_there() -> None:
     np.testing.assert_allclose(found["absolute_border"], band / (band + 2 * (whole - band)))
 
 
-def test_cell_is_its_largest_part_without_holes() -> None:
+def test_cell_is_its_largest_component_without_holes() -> None:
     speck = torch.zeros(BIG, BIG, dtype=torch.bool)
     speck[2:6, 2:6] = True
     holed = disc(40, BIG) & ~disc(5, BIG)
@@ -66,7 +66,7 @@ def test_cell_is_its_largest_part_without_holes() -> None:
     assert bool(regions.interior[0][disc(5, BIG)].all())
 
 
-def test_where_the_image_ends_is_no_border() -> None:
+def test_image_edge_is_no_border() -> None:
     half = torch.ones(BIG, BIG, dtype=torch.bool)
     half[:, 64:] = False
     regions = regions_of(painted(half, torch.ones_like(half)))
@@ -88,7 +88,7 @@ def test_no_cell_and_no_evidence_have_no_share() -> None:
     assert np.isnan(found["area_cell"]).tolist() == [False, True, False]
 
 
-def test_share_in_any_part() -> None:
+def test_share_in_any_region() -> None:
     maps = torch.tensor([[[3.0, 1.0], [-5.0, 0.0]]])
     part = torch.tensor([[[True, False], [True, False]]])
     share, area = share_in(maps, part)

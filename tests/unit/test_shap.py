@@ -1,4 +1,4 @@
-"""SHAP against the library's plain interface, exact values and models whose truth is known."""
+"""SHAP against the library's own interface, exact values, and models with known explanations."""
 
 import itertools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from leuk.explain.shap_masker import halvings, owen_values
 
 
 def owen_by_orders(value: Callable[[frozenset[int]], float], tree: object) -> dict[int, float]:
-    """Mean contribution of each leaf over all orders that keep the tree's parts together."""
+    """Mean contribution of each leaf over all orders that keep the tree's branches together."""
 
     def orders(node: object) -> list[tuple[int, ...]]:
         if isinstance(node, int):
@@ -72,7 +72,7 @@ def test_values_are_the_mean_over_orders_that_keep_halves_together(
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (1, 7)])
-def test_the_hierarchy_holds_every_player_once(shape: tuple[int, int]) -> None:
+def test_hierarchy_contains_every_player_once(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(0)
     players = torch.rand(shape, generator=generator) < 0.7
     linkage = halvings(players)
@@ -83,7 +83,7 @@ def test_the_hierarchy_holds_every_player_once(shape: tuple[int, int]) -> None:
     assert sorted(linkage[:, :2].flatten()) == list(range(2 * count - 2))
 
 
-def test_regions_are_what_shap_s_own_image_masker_gives() -> None:
+def test_regions_match_the_image_masker_of_shap() -> None:
     torch.manual_seed(0)
     model = CNN(resolution=4, widths=(4,), hidden=8).eval()
     images = 0.1 + 0.9 * torch.rand(2, 3, 4, 4)
@@ -105,7 +105,7 @@ def test_regions_are_what_shap_s_own_image_masker_gives() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_pixels_are_what_shap_s_gradient_explainer_gives(name: str) -> None:
+def test_pixels_match_the_gradient_explainer_of_shap(name: str) -> None:
     model = made(name)
 
     class Margin(nn.Module):
@@ -134,7 +134,7 @@ def test_pixels_of_a_linear_model_are_weights_times_differences() -> None:
     assert float(found.checks["additivity_error"].max()) < 1e-5
 
 
-def test_more_draws_come_nearer_to_additive() -> None:
+def test_more_draws_reduce_the_additivity_error() -> None:
     weights = torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     few, many = (
         GradientSHAP(samples=samples)
@@ -147,7 +147,7 @@ def test_more_draws_come_nearer_to_additive() -> None:
     assert float(many) < 0.05
 
 
-def test_another_seed_draws_otherwise() -> None:
+def test_seeds_give_different_draws() -> None:
     first, second = (
         GradientSHAP(samples=10, seed=seed).attribute(made("cnn"), IMAGES, 1, BACKGROUND).maps
         for seed in (0, 1)
@@ -192,7 +192,7 @@ def test_patches_sum_to_what_the_training_cells_mean_embeddings_change(name: str
     assert not found.degenerate.any()
 
 
-def test_patches_are_valued_as_orders_of_halves_say() -> None:
+def test_patches_are_owen_values_of_halvings() -> None:
     torch.manual_seed(0)
     model = ViT(resolution=SIDE, patch=16, width=16, depth=2, heads=2, mlp=32, hidden=16).eval()
     found = PatchSHAP().attribute(model, IMAGES[:1], 1, BACKGROUND)
@@ -210,7 +210,7 @@ def test_patches_are_valued_as_orders_of_halves_say() -> None:
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_how_many_go_in_a_pass_changes_nothing(name: str, method: str) -> None:
+def test_batch_size_does_not_change_values(name: str, method: str) -> None:
     model, explainer = made(name), METHODS[method]
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
     settings = {key: value for key, value in vars(explainer).items() if key != "batch_size"}
@@ -219,7 +219,7 @@ def test_how_many_go_in_a_pass_changes_nothing(name: str, method: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_a_cell_has_the_same_map_each_time_and_among_others(name: str, method: str) -> None:
+def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> None:
     model, explainer = made(name), METHODS[method]
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)

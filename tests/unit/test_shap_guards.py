@@ -1,4 +1,4 @@
-"""What SHAP's explainers leave alone, refuse and say."""
+"""SHAP explainers: side effects, refused settings, reported checks."""
 
 import inspect
 import itertools
@@ -25,7 +25,7 @@ from leuk.explain.shap_masker import owen_values
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
-def test_half_precision_around_does_not_change_what_is_said(name: str, method: str) -> None:
+def test_half_precision_does_not_change_the_checks(name: str, method: str) -> None:
     model, explainer = made(name), METHODS[method]
     plain = explainer.attribute(model, IMAGES, 1, BACKGROUND).maps
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -38,7 +38,7 @@ def test_half_precision_around_does_not_change_what_is_said(name: str, method: s
     assert not found.degenerate.any()
 
 
-def test_gradients_of_a_fit_are_left_alone() -> None:
+def test_gradients_of_training_are_untouched() -> None:
     model = made("cnn")
     log_odds(model(IMAGES)).sum().backward()
     before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
@@ -48,7 +48,7 @@ def test_gradients_of_a_fit_are_left_alone() -> None:
         assert parameter.requires_grad
 
 
-def test_background_is_no_part_of_the_game() -> None:
+def test_background_is_excluded_from_the_game() -> None:
     found = PartitionSHAP(evaluations=20, regions=8).attribute(made("cnn"), IMAGES, 1, BACKGROUND)
     assert found.segments is not None
     black = nn.functional.max_pool2d(IMAGES.amax(dim=1, keepdim=True), 4)[:, 0] == 0
@@ -60,20 +60,20 @@ def test_background_is_no_part_of_the_game() -> None:
     assert (found.maps[~black] != 0).all()
 
 
-def test_a_cell_that_is_not_there_has_a_degenerate_map() -> None:
+def test_empty_image_has_a_degenerate_map() -> None:
     nothing = torch.zeros(1, 3, SIDE, SIDE)
     found = PartitionSHAP(regions=8).attribute(made("cnn"), nothing, 1, BACKGROUND)
     assert found.degenerate.all()
     assert found.checks["additivity_error"].tolist() == [0.0]
 
 
-def test_a_cell_that_is_the_training_cell_has_patches_worth_nothing() -> None:
+def test_image_equal_to_the_background_has_patches_of_zero() -> None:
     found = PatchSHAP().attribute(made("vit"), IMAGES[:1], 1, IMAGES[:1])
     assert (found.maps == 0).all()
 
 
 @pytest.mark.parametrize("evaluations", [20, 45, 300])
-def test_no_more_evaluations_than_asked_for(evaluations: int) -> None:
+def test_evaluations_stay_within_the_budget(evaluations: int) -> None:
     asked = []
     weights = torch.randn(64, generator=torch.Generator().manual_seed(0))
 
@@ -86,7 +86,7 @@ def test_no_more_evaluations_than_asked_for(evaluations: int) -> None:
     assert max(asked) <= 64
 
 
-def test_regions_that_are_the_patches_are_called_so() -> None:
+def test_regions_equal_to_patches_have_the_unit_patch() -> None:
     for name, regions, unit in (("vit", 4, "patch"), ("vit", 8, "superpixel"), ("cnn", 4, None)):
         method = PartitionSHAP(evaluations=10, regions=regions)
         found = method.attribute(made(name), IMAGES[:1], 1, BACKGROUND)
@@ -99,12 +99,12 @@ def test_impossible_regions_are_refused(regions: int) -> None:
         PartitionSHAP(regions=regions).attribute(made("cnn"), IMAGES, 1, BACKGROUND)
 
 
-def test_patches_are_asked_only_of_who_has_them() -> None:
+def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"explain=shap_patches.*model=vit"):
         PatchSHAP().attribute(made("cnn"), IMAGES, 1, BACKGROUND)
 
 
-def test_nothing_is_printed_however_long_it_takes(
+def test_slow_explanations_print_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(step=100)

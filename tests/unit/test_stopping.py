@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM where processes were forked: all of them end, nothing is left half-written."""
+"""Ctrl-C and SIGTERM with forked processes: all end, and no incomplete files remain."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from leuk.store.atomic import whole_file
 pytestmark = pytest.mark.usefixtures("in_front")
 
 
-def test_a_terminal_does_not_end_what_loads_batches() -> None:
+def test_terminal_interrupt_does_not_end_data_loaders() -> None:
     loader = DataLoader(TensorDataset(torch.arange(40)), num_workers=2, batch_size=4)
     with leaves_on_signals():
         batches = iter(loader)
@@ -33,7 +33,7 @@ def test_a_terminal_does_not_end_what_loads_batches() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_puts_away_what_workers_were_writing(number: int, tmp_path: Path) -> None:
+def test_stop_removes_temporary_files_of_workers(number: int, tmp_path: Path) -> None:
     def write(name: str) -> None:
         with whole_file(tmp_path / name) as temporary:
             temporary.write_text("a part")
@@ -52,12 +52,12 @@ def test_a_stop_puts_away_what_workers_were_writing(number: int, tmp_path: Path)
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_that_the_kernel_ends_is_told_of() -> None:
+def test_killed_worker_is_reported() -> None:
     with pytest.raises(LeukError, match=r"ended from outside.*make room in memory"):
         spread(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(4), 2)
 
 
-def test_a_worker_that_the_kernel_ends_while_it_sends_is_told_of() -> None:
+def test_worker_killed_while_sending_is_reported() -> None:
     def work(item: int) -> bytes:
         time.sleep(0.5)  # so that both get some
         return bytes(10**7)
@@ -72,7 +72,7 @@ def test_a_worker_that_the_kernel_ends_while_it_sends_is_told_of() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_workers_that_nobody_asks_are_ended() -> None:
+def test_unused_workers_are_ended() -> None:
     with pytest.raises(ValueError, match="elsewhere"), begun(lambda _: time.sleep(60), "ab", 2):
         raise ValueError("something went wrong elsewhere")
     with begun(lambda item: bytes(10**7), range(4), 2):
@@ -92,7 +92,7 @@ spread(wait, range(2), 2)
 """
 
 
-def test_workers_do_not_outlive_what_forked_them() -> None:
+def test_workers_do_not_outlive_their_parent() -> None:
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]
@@ -109,7 +109,7 @@ def lives(process: int) -> bool:
 
 
 def state_of(process: int) -> str:
-    """As ``ps`` tells it; empty where there is none."""
+    """State of a process as in ``ps``; empty if it does not exist."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
