@@ -39,6 +39,7 @@ import numpy as np
 
 from leuk.data.labels import Label
 from leuk.evaluate.hierarchy import Bootstrap, Estimate, Fold, folds_of
+from leuk.evaluate.resampling import PATIENTS
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import Thresholds
 
@@ -67,12 +68,11 @@ def bootstrap_intervals(
         level: share of test sets whose interval should hold the true figure.
 
     Returns:
-        Name to lower and upper end. A figure at the end of its range, such as a sensitivity of 1,
-        has an interval without width: no subject contradicts it, and how many others would cannot
-        be told.
+        Name to lower and upper end. Left out is a metric of a class with a single patient: one
+        does not show how patients differ, so that no interval is honest.
     """
-    found = _estimates([(sample, thresholds)], draws, seed)
-    return {name: _interval(name, it, level) for name, it in found.items()}
+    found = _intervals([(sample, thresholds)], draws, seed, level)
+    return {name: ends for name, (_, ends) in found.items() if ends}
 
 
 def fold_mean(
@@ -80,7 +80,7 @@ def fold_mean(
     draws: int = 1000,
     seed: int = 0,
     level: float = 0.95,
-) -> dict[str, tuple[float, float, float]]:
+) -> dict[str, tuple[float, float | None, float | None]]:
     """Mean over folds of each fold's figures, with intervals.
 
     Samples of the same cells are runs of other seeds; their mean stands for the fold, and seeds
@@ -93,13 +93,14 @@ def fold_mean(
         level: share of experiments whose interval should hold the true figure.
 
     Returns:
-        Name to value, lower and upper end.
+        Name to value, lower and upper end; None for the ends where :func:`bootstrap_intervals` has
+        no interval.
 
     Raises:
         ValueError: no sample, or a subject that is tested in two folds.
     """
-    found = _estimates(samples, draws, seed)
-    return {name: (it.value, *_interval(name, it, level)) for name, it in found.items()}
+    found = _intervals(samples, draws, seed, level)
+    return {name: (value, *(ends or (None, None))) for name, (value, ends) in found.items()}
 
 
 def few_subjects(sample: Sample) -> str | None:
@@ -122,12 +123,12 @@ def few_subjects(sample: Sample) -> str | None:
         return None
     if min(counts.values()) == 1:
         return (
-            f"only {' and '.join(few)}: how much persons of a class differ cannot be told "
-            "from one, so intervals leave it out and are too narrow"
+            f"only {' and '.join(few)}: one patient does not show how patients differ, so there "
+            "is no interval of a metric that rests on that class"
         )
     return (
-        f"only {' and '.join(few)}: intervals are wide and still hold the true figure "
-        "less often than they say"
+        f"only {' and '.join(few)}: intervals are wide, and rest on the assumption that these "
+        "patients are like others"
     )
 
 
@@ -136,25 +137,61 @@ def range_of(name: str) -> tuple[float, float]:
     return (-1.0, 1.0) if name.partition("@")[0] == "mcc" else (0.0, 1.0)
 
 
-def _interval(name: str, found: Estimate, level: float) -> tuple[float, float]:
+def _interval(name: str, found: Estimate, level: float, patients: float) -> tuple[float, float]:
     lowest, highest = range_of(name)
     if name.startswith("ece"):
         # Absolute values fold at 0: log-odds would stretch a small one's interval over all there is
         low, high = found.interval(level)
         return max(low, lowest), min(high, highest)
-    return found.interval_within(level, lowest, highest)
+    return found.interval_within(level, lowest, highest, patients)
 
 
-def _estimates(
-    samples: Sequence[tuple[Sample, Thresholds]], draws: int, seed: int
-) -> dict[str, Estimate]:
-    folds = []
+def _intervals(
+    samples: Sequence[tuple[Sample, Thresholds]], draws: int, seed: int, level: float
+) -> dict[str, tuple[float, tuple[float, float] | None]]:
+    """Value and interval of every metric, the mean over folds; None where there is none."""
+    folds, tested = [], []
     for positions in folds_of([sample for sample, _ in samples]):
         runs = [sample.reweighted(cuts) for sample, cuts in (samples[place] for place in positions)]
         first = samples[positions[0]][0]
         folds.append(Fold(runs, first.strata, first.images.size, first.images))
+        tested.append(first)
     bootstrap = Bootstrap(folds, draws, seed)
     names = folds[0].runs[0].names
     equal = np.isin(names, folds[0].runs[0].patient_names)
     found = bootstrap.estimates(lambda run, weights: run.figures(weights, names), equal)
-    return dict(zip(names, found, strict=True))
+    effective = {
+        (label, same): _effective(tested, label, same) for label in Label for same in (False, True)
+    }
+    # One patient does not show how patients differ.
+    shown = [label for label in Label if all(one.subjects_of(label) > 1 for one in tested)]
+    intervals: dict[str, tuple[float, tuple[float, float] | None]] = {}
+    for name, estimate, same in zip(names, found, equal, strict=True):
+        classes = _classes_of(name)
+        ends = None
+        if set(classes) <= set(shown):
+            patients = min(effective[label, bool(same)] for label in classes)
+            ends = _interval(name, estimate, level, patients)
+        intervals[name] = estimate.value, ends
+    return intervals
+
+
+def _classes_of(name: str) -> tuple[Label, ...]:
+    """The classes whose images a metric depends on."""
+    base = name.partition("@")[0].removesuffix(PATIENTS)
+    if base in ("sensitivity", "recall_all"):
+        return (Label.ALL,)
+    if base in ("specificity", "recall_hem"):
+        return (Label.HEM,)
+    return tuple(Label)
+
+
+def _effective(tested: Sequence[Sample], label: Label, equal: bool) -> float:
+    """Effective number of patients behind a mean over folds.
+
+    Of folds with n patients each of equal spread the mean varies as that of k^2 / sum(1 / n).
+    """
+    counts = [
+        one.subjects_of(label) if equal else one.effective_subjects_of(label) for one in tested
+    ]
+    return len(tested) ** 2 / sum(1 / count for count in counts)

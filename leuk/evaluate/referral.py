@@ -34,7 +34,6 @@ _DRAWS = 500
 _CUTS = 50
 """Cuts tried on each side: every score where there are no more, else evenly spaced ones."""
 
-_ROUNDING = 1e-12
 _SIDES = {Label.HEM: "healthy", Label.ALL: "leukemic"}
 
 
@@ -316,12 +315,7 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
         if not images:
             found.append(Share(None, None, None, 0, 0.0))
             continue
-        low, high = estimate.interval_within(level, 0.0, 1.0)
-        unanimous = ((1 - level) / 2) ** (1 / patients)
-        if estimate.value <= _ROUNDING:
-            low, high = 0.0, 1 - unanimous
-        elif estimate.value >= 1 - _ROUNDING:
-            low, high = unanimous, 1.0
+        low, high = estimate.interval_within(level, 0.0, 1.0, patients)
         found.append(Share(estimate.value, low, high, images, patients))
     return found
 
