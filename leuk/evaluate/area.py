@@ -134,13 +134,13 @@ def auroc_within_area_bins(
     )
     patients = min(map(sample.subjects_of, Label))
     effective = (min(map(sample.effective_subjects_of, Label)), patients)
-    of_images, of_patients = (
+    (value, low, high), of_patients = (
         # One patient does not show how patients differ.
         (one.value, *(one.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
         for one, n in zip(estimates, effective, strict=True)
     )
     by_patient = dict(zip(("value", "low", "high"), of_patients, strict=True))
-    return WithinBins(*of_images, described, by_patient)
+    return WithinBins(value, low, high, described, by_patient)
 
 
 def _pairs(sample: Sample, rows: Integers, count: int) -> _Pairs:
