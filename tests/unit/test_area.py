@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from leuk.evaluate.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
+from leuk.evaluate.intervals import bootstrap_intervals
 from leuk.evaluate.metrics import patient_metrics
 from leuk.evaluate.sample import Sample
 
@@ -83,11 +84,11 @@ def test_one_bin_by_patient_is_the_metric_by_patient() -> None:
     expected = patient_metrics(uneven.scores, uneven.labels, uneven.subjects, {"default": 0.5})
     assert found.patients["value"] == pytest.approx(expected["auroc_patients"])
     assert found.value != pytest.approx(expected["auroc_patients"], abs=1e-4)
-    low, value, high = (found.patients[name] for name in ("low", "value", "high"))
-    assert low is not None
-    assert value is not None
-    assert high is not None
-    assert 0 < low < value < high < 1
+    intervals = bootstrap_intervals(uneven, {"default": 0.5}, draws=100)
+    assert (found.patients["low"], found.patients["high"]) == pytest.approx(
+        intervals["auroc_patients"]
+    )
+    assert (found.low, found.high) == pytest.approx(intervals["auroc"])
 
 
 def test_one_bin_is_the_whole() -> None:
