@@ -82,7 +82,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("for c in (labels, ~labels))", "for c in (~labels, labels))"),
         ("hem=len(rows) - leukemic,", "hem=leukemic,"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
-        ("estimate.interval_within(level, 0, 1)", "estimate.interval_within(0.5, 0, 1)"),
+        ("one.interval_within(level, 0, 1, n)", "one.interval_within(0.5, 0, 1, n)"),
+        ("_Pairs(self.won / every, self.all / every)", "_Pairs(self.won, self.all)"),
     ],
     ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
         (
@@ -151,6 +152,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found[..., 1 : self._draws + 1]", "found[..., 0 : self._draws]"),
         ("drawn = drawn + share * spread", "drawn = drawn + spread"),
         ("(n - 1) / n * (off**2)", "(off**2)"),
+        ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
+        ("_freedom(_alike(parts), len(values))", "_freedom(parts, len(values))"),
+        ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
     ],
     ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
@@ -178,15 +182,17 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
         ),
         ("return max(low, lowest), min(high, highest)", "return low, high"),
+        ("all(one.subjects_of(label) > 1", "all(one.subjects_of(label) > 0"),
+        ("len(tested) ** 2 / sum", "len(tested) / sum"),
     ],
     ("evaluate/memorisation.py", "guards_evaluate image_quality"): [
-        ("_PERCENTILE = 1.0", "_PERCENTILE = 20.0"),
+        ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[part]", "closer = found.values > best[part]"),
         ("cells.distances < limit", "cells.distances > limit"),
         ("_STEP = 15", "_STEP = 90"),
-        ("float(np.median(held_out.distances))", "float(np.median(train.distances))"),
-        ("np.percentile(held_out.distances", "np.percentile(train.distances"),
+        ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
+        ("patient_numbers(patients, len", "patient_numbers(None, len"),
         ("in (images, images.flip(3)):", "in (images, images):"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
         ("np.argsort(made.distances", "np.argsort(-made.distances"),
@@ -214,7 +220,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("evaluate/novelty.py", "novelty"): [
         ("NEIGHBOURS = 10", "NEIGHBOURS = 1"),
         ("QUANTILE = 0.99", "QUANTILE = 0.5"),
-        ("unlimited.distances(held_out), quantile", "unlimited.distances(train), quantile"),
+        ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
         ("distances[:, -1]", "distances[:, 0]"),
         ("MOST_LIT = 0.8", "MOST_LIT = 0.99"),
         ("largest < SMALLEST * smallest", "largest < smallest"),
@@ -239,6 +245,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("AIM = 0.95", "AIM = 0.8"),
         ("Label.ALL, aim)", "Label.HEM, aim)"),
         ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
+        ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
+        ("int(below[-1]) + 1 if len(below) else 0", "0"),
     ],
     ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
@@ -620,7 +628,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
     ("report/remarks.py", "guards_report report page"): [
-        ("(value if low is None else low) <= reached", "value <= reached"),
+        ("if low is None or low <= reached:", "if low is None:"),
         ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
         ('if record.status != "complete":', 'if record.status == "failed":'),
         ("all_test_cells(group))):", "all_test_cells(group))) and False:"),
@@ -652,6 +660,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("comparison.p >= _ALPHA", "comparison.p > 1"),
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),
+        ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
         ("if not c.one.cell.split.endswith(LEAKY)", "if c.one.cell.split"),
     ],
     ("report/gan_tables.py", "made_cells guards_report"): [

@@ -26,6 +26,30 @@ def effective_patients(patients: Iterable[Hashable]) -> float:
     return effective_number(pd.Series(list(patients)).value_counts().to_numpy())
 
 
+def patient_quantile(
+    values: npt.NDArray[np.floating], patients: npt.NDArray[np.generic], share: float
+) -> float:
+    """Quantile of a distribution in which every patient weighs the same.
+
+    A limit from images alone is that of the patient with the most of them.
+
+    Args:
+        values: ``(N,)`` of the images; at least one.
+        patients: ``(N,)`` the patient of each.
+        share: of the distribution at or below the quantile, in [0, 1].
+
+    Returns:
+        The quantile, if each image weighs 1 / (the patient's images): a value has below it the
+        weight of the smaller ones and half its own, and values between are interpolated (Hazen's
+        rule; definition 5 of Hyndman & Fan 1996).
+    """
+    _, codes = np.unique(patients, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    weights = (1 / np.bincount(codes)[codes])[order]
+    below = (np.cumsum(weights) - weights / 2) / weights.sum()
+    return float(np.interp(share, below, values[order]))
+
+
 def effective_number(images: npt.NDArray[np.integer]) -> float:
     """:func:`effective_patients` from the images per patient ``(P,)``."""
     counts = images.astype(np.float64)

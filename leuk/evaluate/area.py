@@ -13,6 +13,7 @@ from torch import Tensor
 
 from leuk.data.augment import warp
 from leuk.data.decode import LIT
+from leuk.data.labels import Label
 from leuk.evaluate.hierarchy import Bootstrap, Fold
 from leuk.evaluate.pairs import pairs_won
 from leuk.evaluate.sample import Sample
@@ -32,6 +33,7 @@ class AreaBin:
         hem: healthy cells.
         all: leukemic cells.
         auroc: of these cells; None where a class is missing.
+        auroc_patients: the same with the weights of :attr:`WithinBins.patients`.
     """
 
     low: float
@@ -39,6 +41,7 @@ class AreaBin:
     hem: int
     all: int
     auroc: float | None
+    auroc_patients: float | None
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,19 @@ class WithinBins:
         value: share of the pairs of a leukemic and a healthy cell of one bin in which the leukemic
             one has the higher score: the mean of the bins' AUROCs, weighted by their pairs. None
             where no bin has both classes.
-        low: lower end of its 95 % interval.
+        low: lower end of its 95 % interval; None where a class has a single patient.
         high: upper end.
         bins: the bins, smallest cells first.
+        patients: the same share with its interval, where every patient of a class weighs the same:
+            each image counts 1 / (the patient's images of its class, in all bins), as in
+            ``auroc_patients`` of :func:`leuk.evaluate.metrics.patient_metrics`.
     """
 
     value: float | None
     low: float | None
     high: float | None
     bins: list[AreaBin]
+    patients: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,19 @@ class _Pairs:
 
     won: Floats
     all: Floats
+
+    @property
+    def share(self) -> float | None:
+        """Share of pairs that is won; None without pairs."""
+        every = self.all.sum()
+        return float(self.won.sum() / every) if every else None
+
+    def by_patient(self, sample: Sample) -> "_Pairs":
+        """The same pairs where every patient of a class weighs the same."""
+        count = len(self.won)
+        images = [np.bincount(sample.codes[sample.labels == c], minlength=count) for c in (1, 0)]
+        every = np.maximum(np.outer(*images), 1)
+        return _Pairs(self.won / every, self.all / every)
 
     def auroc(self, weights: Floats) -> Floats:
         won, every = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
@@ -105,10 +125,22 @@ def auroc_within_area_bins(
     described = [_bin(sample, areas, *pair) for pair in zip(rows, found, strict=True)]
     pairs = _Pairs(np.sum([one.won for one in found], 0), np.sum([one.all for one in found], 0))
     if not pairs.all.any():
-        return WithinBins(None, None, None, described)
-    bootstrap = Bootstrap([Fold([pairs], sample.strata, count, sample.images)], draws, seed)
-    estimate = bootstrap.estimate(lambda run, weights: run.auroc(weights))
-    return WithinBins(estimate.value, *estimate.interval_within(level, 0, 1), described)
+        nothing = dict.fromkeys(("value", "low", "high"))
+        return WithinBins(None, None, None, described, nothing)
+    both = pairs, pairs.by_patient(sample)
+    bootstrap = Bootstrap([Fold([both], sample.strata, count, sample.images)], draws, seed)
+    estimates = bootstrap.estimates(
+        lambda run, weights: np.stack([one.auroc(weights) for one in run]), np.array([False, True])
+    )
+    patients = min(map(sample.subjects_of, Label))
+    effective = (min(map(sample.effective_subjects_of, Label)), patients)
+    (value, low, high), of_patients = (
+        # One patient does not show how patients differ.
+        (one.value, *(one.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
+        for one, n in zip(estimates, effective, strict=True)
+    )
+    by_patient = dict(zip(("value", "low", "high"), of_patients, strict=True))
+    return WithinBins(value, low, high, described, by_patient)
 
 
 def _pairs(sample: Sample, rows: Integers, count: int) -> _Pairs:
@@ -120,13 +152,13 @@ def _pairs(sample: Sample, rows: Integers, count: int) -> _Pairs:
 
 def _bin(sample: Sample, areas: Floats, rows: Integers, pairs: _Pairs) -> AreaBin:
     leukemic = int((sample.labels[rows] == 1).sum())
-    every = pairs.all.sum()
     return AreaBin(
         low=float(areas[rows].min()),
         high=float(areas[rows].max()),
         hem=len(rows) - leukemic,
         all=leukemic,
-        auroc=float(pairs.won.sum() / every) if every else None,
+        auroc=pairs.share,
+        auroc_patients=pairs.by_patient(sample).share,
     )
 
 

@@ -137,13 +137,26 @@ def kernel_distance(
         Wu 1989; of an odd number of patients the smaller half, so that it errs on the large side).
         Halves are of whole patients, as images of one patient are alike. None with fewer than three
         effective patients in either set.
+
+    Raises:
+        ValueError: a set of one image, or of so few that no half of its patients has two.
     """
     x, y = made.numpy(), real.numpy()
+    for name, features in (("made", x), ("real", y)):
+        if len(features) < 2:
+            raise ValueError(f"{name}={len(features)} images: a distance needs pairs; add images")
     kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
     distance = _mmd2(*kernels)
     patients = [patient_numbers(made_patients, len(x)), patient_numbers(real_patients, len(y))]
     if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
         return distance, None
+    for name, codes in zip(("made", "real"), patients, strict=True):
+        largest = np.sort(np.bincount(codes))[::-1]
+        if largest[: len(largest) // 2].sum() < 2:
+            raise ValueError(
+                f"{name}={len(codes)} images of {len(largest)} patients: no half of the patients "
+                "has two images, which the unbiased estimate needs; add images"
+            )
     generator = np.random.default_rng(seed)
     halves: list[float] = []
     while len(halves) < _HALVES:

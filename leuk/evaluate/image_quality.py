@@ -250,11 +250,13 @@ def _memorisation(
             nearest_in_features(made.features, train.features),
             nearest_in_features(held_out.features, train.features),
             nearest_in_features(train.features, train.features, itself=False),
+            held_out.patients,
         ),
         "pixels": compare(
             pixels,
             nearest_in_pixels(held_out.images, train.images),
             nearest_in_pixels(train.images, train.images, itself=False),
+            held_out.patients,
         ),
     }
     return figures, closest_pairs(pixels, _SHOWN)

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
-from leuk.evaluate.distances import Figures
+from leuk.data.effective import patient_quantile
+from leuk.evaluate.distances import Figures, patient_numbers
 from leuk.evaluate.features import Features
 from leuk.evaluate.vectors import Images, check_images
 
@@ -25,7 +26,9 @@ Floats = npt.NDArray[np.float64]
 _SIDE = 32
 """Pixels a side at which cells are compared; what is a copy there looks like one."""
 
-_PERCENTILE = 1.0
+_CLOSEST = 0.01
+"""Share of held-out cells below whose distance a cell counts as closer than they are."""
+
 _CHUNK = 512
 _STEP = 15
 """Degrees between the directions that cells are compared in."""
@@ -131,7 +134,12 @@ def _aligned(images: Images) -> Images:
     return moved
 
 
-def compare(made: Neighbours, held_out: Neighbours, train: Neighbours) -> Figures:
+def compare(
+    made: Neighbours,
+    held_out: Neighbours,
+    train: Neighbours,
+    patients: npt.NDArray[np.generic] | None = None,
+) -> Figures:
     """The distances of made cells to training cells beside those of real cells.
 
     Cells of one subject resemble each other, so that new real cells of the training subjects lie
@@ -143,6 +151,8 @@ def compare(made: Neighbours, held_out: Neighbours, train: Neighbours) -> Figure
         made: nearest training cells of made cells.
         held_out: those of real cells of other subjects.
         train: those of training cells, other than themselves.
+        patients: ``(N,)`` the patient of each held-out cell, each of whom weighs the same; None
+            where the cells are independent.
 
     Returns:
         ``median_ratio``: median distance of made over that of held-out cells (about 1 for new
@@ -151,8 +161,8 @@ def compare(made: Neighbours, held_out: Neighbours, train: Neighbours) -> Figure
         ones are. ``train_median_ratio`` and
         ``train_closer_share``: the same of training cells.
     """
-    usual = float(np.median(held_out.distances))
-    limit = np.percentile(held_out.distances, _PERCENTILE)
+    whose = patient_numbers(patients, len(held_out.distances))
+    usual, limit = (patient_quantile(held_out.distances, whose, share) for share in (0.5, _CLOSEST))
     figures: Figures = {}
     for prefix, cells in (("", made), ("train_", train)):
         ratio = float(np.median(cells.distances)) / usual if usual else None

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 
+from leuk.data.effective import patient_quantile
 from leuk.evaluate.morphology import lit
 from leuk.evaluate.vectors import Floats, Images
 
@@ -18,7 +19,7 @@ NEIGHBOURS = 10
 """Which nearest training cell the distance is to; about one in a thousand, as in the paper."""
 
 QUANTILE = 0.99
-"""Share of held-out cells that count as familiar."""
+"""Share of held-out images that count as familiar, every patient weighing the same."""
 
 MOST_LIT = 0.8
 """Share of an image above which it is no cell on black: a disc that fills a square covers 0.785."""
@@ -48,21 +49,31 @@ class Familiar:
     limit: float
 
     @classmethod
-    def fitted(cls, train: Rows, held_out: Rows, quantile: float = QUANTILE) -> "Familiar":
+    def fitted(
+        cls,
+        train: Rows,
+        held_out: Rows,
+        patients: npt.NDArray[np.generic],
+        quantile: float = QUANTILE,
+    ) -> "Familiar":
         """Take the limit from cells that are known to be of the kind.
 
         Args:
             train: ``(N, D)`` features of training cells.
             held_out: ``(M, D)`` of cells of other persons, such as the validation part.
-            quantile: share of these that is to count as familiar.
+            patients: ``(M,)`` the patient of each of these.
+            quantile: share of these that is to count as familiar, where every patient weighs the
+                same.
 
         Raises:
-            ValueError: no cells, or other numbers of features.
+            ValueError: no cells, other numbers of features, or not one patient for each cell.
         """
         if not len(train) or not len(held_out) or train.shape[1:] != held_out.shape[1:]:
             raise ValueError(f"features of {train.shape} and {held_out.shape}: both need rows (D,)")
+        if len(patients) != len(held_out):
+            raise ValueError(f"patients: {len(patients)} of {len(held_out)} cells; one each")
         unlimited = cls(_of_length_one(train), np.inf)
-        limit = float(np.quantile(unlimited.distances(held_out), quantile))
+        limit = patient_quantile(unlimited.distances(held_out), patients, quantile)
         return cls(unlimited.features, limit)
 
     def distances(self, features: Rows) -> Floats:

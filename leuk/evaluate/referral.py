@@ -34,7 +34,9 @@ _DRAWS = 500
 _CUTS = 50
 """Cuts tried on each side: every score where there are no more, else evenly spaced ones."""
 
-_ROUNDING = 1e-12
+_STARTS = 5
+"""Evenly spaced cuts at which a sequence of tests starts, each at a fifth of the level."""
+
 _SIDES = {Label.HEM: "healthy", Label.ALL: "leukemic"}
 
 
@@ -188,9 +190,15 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     """Choose the band that refers the fewest images while both decisions promise the aim.
 
     Each side is chosen by itself, since an aim for both together would be reached by referring
-    every image of the rarer class. A cut promises the aim if the lower bound of :func:`shares` at
-    :data:`CONFIDENCE`, one-sided, reaches it. Where no validation image has a score, next to the
-    band, it counts as inside.
+    every image of the rarer class. A cut promises the aim if a one-sided lower bound of
+    :func:`shares` reaches it. Cuts are tested in fixed sequences, from the cut that refers most to
+    those that refer less, until one fails (Angelopoulos et al. 2021, *Learn then Test*, algorithm
+    1); :data:`_STARTS` sequences share the level. So the chance that the cut chosen from all those
+    tried keeps less than the aim is at most 1 - :data:`CONFIDENCE` on each side. In 600 simulated
+    validation sets of each of 12 designs with the image counts of C-NMC's patients, and aims of
+    0.8, 0.9 and 0.95, it was at most 0.025; with each cut tried at the full level, up to 0.12
+    (``tests/benchmarks/referral.py``). Where no validation image has a score, next to the band, it
+    counts as inside.
 
     Args:
         sample: validation images, calibrated.
@@ -234,7 +242,8 @@ def _cut(
 ) -> tuple[float | None, float | None]:
     """The lowest score from which on the aim can be promised, and the bound there.
 
-    Without such a score, None and the largest bound; None for both where no image is called so.
+    Without such a score, None and the largest bound at a start, which is the largest aim that could
+    be promised; None for both where no image is called so.
     """
     cuts = np.unique(scores[called])
     if not len(cuts):
@@ -242,13 +251,19 @@ def _cut(
     if len(cuts) > _CUTS:
         cuts = cuts[np.linspace(0, len(cuts) - 1, _CUTS).round().astype(int)]
     kept = called & (scores >= cuts[:, None])
+    starts = np.unique(np.linspace(0, len(cuts) - 1, _STARTS).round().astype(int))
+    confidence = 1 - (1 - CONFIDENCE) / len(starts)
     # Both ends of a two-sided interval leave out as much as the one of a one-sided bound.
-    found = shares(sample, kept & (sample.labels == label), kept, 2 * CONFIDENCE - 1)
+    found = shares(sample, kept & (sample.labels == label), kept, 2 * confidence - 1)
     bounds = np.array([one.low for one in found])
-    enough = np.flatnonzero(bounds >= aim)
-    if len(enough):
-        return float(cuts[enough[0]]), float(bounds[enough[0]])
-    return None, float(bounds.max())
+    fails = bounds < aim
+    reached = []
+    for start in starts[~fails[starts]]:
+        below = np.flatnonzero(fails[:start])
+        reached.append(int(below[-1]) + 1 if len(below) else 0)
+    if reached:
+        return float(cuts[min(reached)]), float(bounds[min(reached)])
+    return None, float(bounds[starts].max())
 
 
 def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
@@ -306,7 +321,8 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
 
     counted, whole = sums(right), sums(kept)
     least = np.finfo(np.float64).tiny
-    estimates = Bootstrap([Fold([None], sample.strata, count)], _DRAWS, 0).estimates(
+    fold = Fold([None], sample.strata, count, sample.images)
+    estimates = Bootstrap([fold], _DRAWS, 0).estimates(
         lambda _, weights: (counted @ weights.T) / np.maximum(whole @ weights.T, least)
     )
     found = []
@@ -316,12 +332,7 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
         if not images:
             found.append(Share(None, None, None, 0, 0.0))
             continue
-        low, high = estimate.interval_within(level, 0.0, 1.0)
-        unanimous = ((1 - level) / 2) ** (1 / patients)
-        if estimate.value <= _ROUNDING:
-            low, high = 0.0, 1 - unanimous
-        elif estimate.value >= 1 - _ROUNDING:
-            low, high = unanimous, 1.0
+        low, high = estimate.interval_within(level, 0.0, 1.0, patients)
         found.append(Share(estimate.value, low, high, images, patients))
     return found
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from leuk.data.effective import effective_patients
+from leuk.data.effective import effective_number
 from leuk.data.labels import Label
 from leuk.evaluate.resampling import Reweighted
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
@@ -87,7 +87,7 @@ class Sample:
 
     def effective_subjects_of(self, label: Label) -> float:
         """Effective number of subjects with images of a class."""
-        return effective_patients(self.codes[self.labels == label].tolist())
+        return effective_number(np.bincount(self.codes[self.labels == label]))
 
     def decided(self, thresholds: Thresholds) -> dict[str, Flags]:
         """Threshold name to ``(N,)`` whether the cell is called leukemic."""

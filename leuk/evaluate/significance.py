@@ -19,7 +19,7 @@ with a tenth of the images per patient of C-NMC's folds 0 and 1, pooled and in t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -27,6 +27,7 @@ from scipy.special import stdtr
 
 from leuk.data.labels import Label
 from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of
+from leuk.evaluate.intervals import range_of
 from leuk.evaluate.pairs import beaten
 from leuk.evaluate.resampling import PATIENTS, Reweighted
 from leuk.evaluate.sample import Sample
@@ -46,7 +47,9 @@ class Difference:
     Attributes:
         metric: the figure.
         difference: of the second model minus the first.
-        low: lower end of its 95 % interval, from resampled subjects and, if several, seeds.
+        low: lower end of its 95 % interval, from resampled subjects and, if several, seeds; of all
+            that is possible where a class has a single patient, who does not show how patients
+            differ.
         high: upper end.
         p: how often a difference at least as large, either way, comes by chance; the larger of
             ``p_swap`` and ``p_t``.
@@ -198,19 +201,24 @@ def paired_difference(
         equal=metric.partition("@")[0].endswith(PATIENTS),
     )
     p_swap = _permuted(folds, metric, found.value, permutations, seed)
+    if any(sample.subjects_of(label) == 1 for sample in a for label in Label):
+        # One patient does not show how patients differ.
+        found = replace(found, error=np.inf)
     # Models that are equally good on every patient leave nothing to divide by.
     p_t = p_swap
     if found.error:
         p_t = float(2 * stdtr(found.freedom, -abs(found.value) / found.error))
-    low, high = found.interval(level)
+    lowest, highest = range_of(metric)
+    most = highest - lowest
+    low, high = np.clip(found.interval(level), -most, most)
     detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
     return Difference(
         metric,
         found.value,
-        low,
-        high,
+        float(low),
+        float(high),
         max(p_swap, p_t),
-        detectable,
+        min(detectable, most),
         len(folds),
         len(a),
         p_swap,

@@ -74,7 +74,7 @@ class SubjectMeans:
         )
         lowest, highest = bounds
         if math.isfinite(lowest) and math.isfinite(highest):
-            low, high = found.interval_within(LEVEL, lowest, highest)
+            low, high = found.interval_within(LEVEL, lowest, highest, len(means))
         else:
             low, high = found.interval(LEVEL)
         return Mean(value, max(low, lowest), min(high, highest), cells, len(means))

@@ -61,6 +61,7 @@ class Bins(Bounded):
     """``area.within_bins``."""
 
     bins: list[dict[str, float | None]]
+    patients: Bounded | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Area:
     within_bins: Bins
     area_within_bins: float | None
     one_size: OneSize
+    area_within_bins_patients: float | None = None
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,12 @@ _COLUMNS = {
     "AUROC": "auroc",
     "AUROC (patients)": "auroc_patients",
     "in area bins": "within_bins",
+    "in area bins (patients)": "within_bins_patients",
     "at one size": "one_size",
     "at one size (patients)": "one_size_patients",
     "area alone": "area_before",
     "area in bins": "area_within_bins",
+    "area in bins (patients)": "area_within_bins_patients",
     "area at one size": "area_after",
 }
 
@@ -57,10 +59,12 @@ def _figures(record: Record, run: Run | None) -> dict[str, float | None]:
         "auroc": record.metrics["test"]["auroc"]["value"],
         "auroc_patients": _by_patient(record, run),
         **_bounded("within_bins", bins),
+        **_bounded("within_bins_patients", bins.get("patients") or _UNKNOWN),
         **_bounded("one_size", at_one_size),
         **_bounded("one_size_patients", scaled["metrics"].get("auroc_patients", _UNKNOWN)),
         "area_before": scaled["area_auroc_before"],
         "area_within_bins": record.area["area_within_bins"],
+        "area_within_bins_patients": record.area.get("area_within_bins_patients"),
         "area_after": scaled["area_auroc"],
     }
     for number, one in enumerate(bins["bins"], start=1):

@@ -65,7 +65,7 @@ def _group_line(group: Group, draws: int, kind: str) -> Line:
     samples = [(run.test.sample, run.thresholds) for run in group.runs]
     try:
         figures: dict[str, Figure] = dict(fold_mean(samples, draws))
-        note = ""
+        note = "no interval: a class has a single patient" if figures["auroc"][1] is None else ""
     except ValueError as error:
         values = [_once(sample.reweighted(cuts)) for sample, cuts in samples]
         figures, note = _means(values), f"no interval: {error}"

@@ -19,7 +19,8 @@ NOTES = f"""\
 Images with a calibrated score about the threshold (Youden's) are referred to an expert, the others
 are decided. The band is chosen on validation images so that of the others, of those called healthy
 and of those called leukemic each, {AIM:.0%} are correct by a 95 % lower confidence bound that
-resamples patients; a side that cannot promise this is referred whole. Nothing is promised with
+resamples patients and is corrected for the cuts that are tried; a side that cannot promise this is
+referred whole. Nothing is promised with
 fewer than {FEWEST_PATIENTS:.0f} effective validation patients of a class. All shares are of test
 images, over all runs of a line, in brackets their 95 % interval over patients."""
 

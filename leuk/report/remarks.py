@@ -133,8 +133,8 @@ def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[Rema
             continue
         asked = [run.test.sample.at_half for run in area.runs]
         reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in asked)
-        value, low, _ = line.figures["auroc"]
-        if (value if low is None else low) <= reached:
+        _, low, _ = line.figures["auroc"]
+        if low is None or low <= reached:
             found[group.cell.split, f"{reached:.3f}"].append(group.title)
     return [
         Remark(

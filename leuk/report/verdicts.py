@@ -7,7 +7,8 @@ below 0 with such a p. A claim of *no loss* holds if the interval lies above min
 and is contradicted if it does not and a loss is shown: the interval lies below 0 with such a p. A
 claim of *fast enough* holds if the interval of the latency lies below a stated limit, and is
 contradicted if it lies above. A claim of *more faithful* holds if the interval of the difference
-in :data:`FAITHFULNESS` lies above 0, and is contradicted if it lies below. A hypothesis is
+in :data:`FAITHFULNESS` lies above 0, and is contradicted if it lies below; the intervals of all
+such comparisons of a split hold together at 95 %. A hypothesis is
 
 - *supported* if every claim it makes holds,
 - *refuted* if any of them is contradicted,
@@ -25,6 +26,7 @@ from statistics import mean
 from typing import Any, Literal
 
 import pandas as pd
+from scipy.special import stdtrit
 
 from leuk.grid.cell import LEAKY, Cell
 from leuk.report.comparisons import SETTINGS, Comparison, setting
@@ -77,7 +79,8 @@ Holm p below {alpha}; contradicted if it lies below 0 with such a p. No loss: it
 -{margin}; contradicted if it does not and lies below 0 with such a p. Fast enough: the interval of
 the latency over a line's runs lies below {latency:g} ms per image; contradicted if it lies above.
 More faithful: the interval of the difference in insertion - deletion over random lies above 0;
-contradicted if it lies below. Supported: every claim of the hypothesis holds; refuted: one is
+contradicted if it lies below; these intervals hold together at 95 % for all comparisons of a split
+(Bonferroni). Supported: every claim of the hypothesis holds; refuted: one is
 contradicted; undecided: neither. H1 is evaluated for each GAN (better than CNN and ViT without
 synthetic cells and with the same ones; fast enough), supported if one of them supports it and
 refuted if all refute it. H3 needs prototypes that are tied to training images. H4 stays undecided
@@ -262,14 +265,15 @@ def _regularized(comparisons: Sequence[Comparison]) -> _Judged:
     figures: list[str] = []
     claims: list[bool | None] = []
     unchecked = False
-    for c in own:
-        method, pairs = _checked_pairs(c.one, c.other)
+    checked = [_checked_pairs(c.one, c.other) for c in own]
+    tests = sum(bool(pairs) for _, pairs in checked)
+    for c, (method, pairs) in zip(own, checked, strict=True):
         figures.append(_said(c))
         if not pairs:
             unchecked = True
             figures.append(f"{c.title}: explanations of both were checked in no common run")
             continue
-        claim, shown = _more_faithful(pairs)
+        claim, shown = _more_faithful(pairs, tests)
         claims += [no_worse(c), claim]
         figures.append(f"{c.title}: faithfulness of {method} {shown}")
     return "undecided" if unchecked else _all_hold(claims), tuple(figures)
@@ -297,10 +301,17 @@ def _checked_pairs(one: Group, other: Group) -> tuple[str, list[_Pair]]:
     return "", []
 
 
-def _more_faithful(pairs: Sequence[_Pair]) -> tuple[bool | None, str]:
-    """Claim that maps of the first runs are more faithful, and the figure behind it."""
-    difference, low, high = _difference(pairs)
+def _more_faithful(pairs: Sequence[_Pair], tests: int) -> tuple[bool | None, str]:
+    """Claim that maps of the first runs are more faithful, and the figure behind it.
+
+    Args:
+        pairs: of one comparison.
+        tests: comparisons of the family, whose intervals hold together at 95 % (Bonferroni).
+    """
+    difference, low, high = _difference(pairs, tests)
     shown = difference_text(difference, low, high)
+    if tests > 1:
+        shown += f" (95 % for all {tests} comparisons together)"
     if any(run.get("passes_randomisation") is False for _, *runs in pairs for run in runs):
         return None, f"{shown}, but maps fail the randomization check and are no evidence"
     return (True if low > 0 else False if high < 0 else None), shown
@@ -311,24 +322,31 @@ def _bounds(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float
     return found.get("value"), found.get("low"), found.get("high")
 
 
-def _difference(pairs: Sequence[_Pair]) -> tuple[float, float, float]:
-    """Mean difference over folds, with a 95 % interval.
+def _difference(pairs: Sequence[_Pair], tests: int) -> tuple[float, float, float]:
+    """Mean difference over folds, with an interval of level 1 - 0.05 / tests.
 
     The interval of one pair follows from both models' own intervals (MOVER; Zou & Donner 2008),
     as if they were of different patients, which is too wide where they are of the same. Seeds of a
     fold share patients, so that their interval is no narrower than one's; folds are independent.
+    Recorded intervals are of 95 %, t standard errors either way over the subjects; they are widened
+    by the ratio of the two quantiles, with one degree of freedom where subjects are not recorded.
     """
     by_fold: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
     for fold, *runs in pairs:
-        (a, a_low, a_high), (b, b_low, b_high) = (
-            [float(bound) for bound in _bounds(run) if bound is not None] for run in runs
-        )
-        below, above = hypot(a - a_low, b_high - b), hypot(a_high - a, b - b_low)
-        by_fold[fold].append((a - b, below, above))
+        (a, a_below, a_above), (b, b_below, b_above) = (_arms(run, tests) for run in runs)
+        by_fold[fold].append((a - b, hypot(a_below, b_above), hypot(a_above, b_below)))
     folds = [[mean(column) for column in zip(*found, strict=True)] for found in by_fold.values()]
     difference = mean(fold[0] for fold in folds)
     below, above = (hypot(*(fold[side] for fold in folds)) / len(folds) for side in (1, 2))
     return difference, difference - below, difference + above
+
+
+def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
+    """Value, and how far its interval of level 1 - 0.05 / tests reaches below and above it."""
+    value, low, high = (float(bound) for bound in _bounds(entry) if bound is not None)
+    freedom = max(entry["measures"][FAITHFULNESS].get("subjects", 0) - 1, 1)
+    wider = float(stdtrit(freedom, 1 - _ALPHA / 2 / tests) / stdtrit(freedom, 1 - _ALPHA / 2))
+    return value, wider * (value - low), wider * (high - value)
 
 
 def _plain(cell: Cell) -> bool:

@@ -163,10 +163,11 @@ def assess_area(
 
     Returns:
         ``within_bins``, see :class:`leuk.evaluate.area.WithinBins`, and beside it
-        ``area_within_bins``, what the area itself still reaches there; and ``one_size`` with every
-        cell brought to ``target_area`` (the mean share of the image that training cells cover, in
-        the data's framing): the ``metrics`` then, with intervals, at 0.5, and the AUROC of what
-        is left of the area, ``area_auroc``, beside that before, ``area_auroc_before``.
+        ``area_within_bins`` and ``area_within_bins_patients``, what the area itself still reaches
+        there; and ``one_size`` with every cell brought to ``target_area`` (the mean share of the
+        image that training cells cover, in the data's framing): the ``metrics`` then, with
+        intervals, at 0.5, and the AUROC of what is left of the area, ``area_auroc``, beside that
+        before, ``area_auroc_before``.
     """
     sample, rows = sample_of(data, test), test.rows
     areas = data.dataset.store.areas[rows.numpy()].astype(np.float64)
@@ -178,9 +179,11 @@ def assess_area(
             scores.append(score(images).double().cpu())
             left.append(cell_areas(images).cpu())
     scaled = replace(sample, scores=torch.cat(scores).numpy())
+    alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
         "within_bins": asdict(auroc_within_area_bins(sample, areas)),
-        "area_within_bins": auroc_within_area_bins(replace(sample, scores=areas), areas).value,
+        "area_within_bins": alone.value,
+        "area_within_bins_patients": alone.patients["value"],
         "one_size": {
             "target_area": target,
             "metrics": figures_of(scaled, {DEFAULT: 0.5}),

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FILE = "familiar.npz"
 """In the folder of a run."""
 
-FORMAT = 1
+FORMAT = 2
 """Part of the key: raise it when what is kept changes its meaning."""
 
 _CHUNK = 1024
@@ -81,7 +81,8 @@ def familiarity_of(finished: Finished, asker: Asker, root: str | None) -> Famili
 def _work_out(data: CNMCDataModule, asker: Asker) -> Familiarity:
     train, smallest = _seen(data, asker, "train")
     held_out, _ = _seen(data, asker, "val")
-    return Familiarity(Familiar.fitted(train, held_out), float(smallest.min()))
+    patients = data.part("val")["group"].to_numpy().astype(str)
+    return Familiarity(Familiar.fitted(train, held_out, patients), float(smallest.min()))
 
 
 def _seen(data: CNMCDataModule, asker: Asker, stage: str) -> tuple[npt.NDArray[np.float32], Floats]:

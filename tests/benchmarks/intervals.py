@@ -1,8 +1,9 @@
 """How often intervals of several kinds hold the truth: what leuk.evaluate.intervals was chosen by.
 
 Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints one line per kind and design.
-``python tests/benchmarks/intervals.py [SETS] unequal`` does so for test sets with the image counts
-of C-NMC's patients, and counts false positives of the paired comparison of two equal models there.
+``python tests/benchmarks/intervals.py [SETS] unequal [SHARE]`` prints the coverage of the intervals
+in use on test sets with the image counts of C-NMC's patients, times SHARE (0.1), and counts false
+positives of the paired comparison of two equal models there.
 """
 
 import sys
@@ -26,7 +27,7 @@ from simulated import (
 
 from leuk.evaluate.hierarchy import Bootstrap, Fold
 from leuk.evaluate.intervals import fold_mean
-from leuk.evaluate.resampling import resamples
+from leuk.evaluate.resampling import PATIENTS, resamples
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.significance import paired_difference
 
@@ -66,7 +67,7 @@ def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict
         "percentile, n - 1 of n": tuple(np.quantile(fewer, ENDS)),
         "bias-corrected": tuple(np.quantile(fewer, corrected)),
         "t": found.interval(0.95),
-        "t on log-odds (used)": found.interval_within(0.95, 0, 1),
+        "t on log-odds (used)": found.interval_within(0.95, 0, 1, min(map(len, sample.strata))),
     }
 
 
@@ -95,27 +96,39 @@ UNEQUAL = {
     "fold 0": [TEST_FOLDS[0]],
     "fold 1": [TEST_FOLDS[1]],
 }
-BY_PATIENT = ("auroc", "auroc_patients")
+COMPARED = ("auroc", "auroc_patients")
+COVERED = [
+    f"{metric}{end}"
+    for metric in ("auroc", "balanced_accuracy", "sensitivity", "specificity")
+    for end in ("", PATIENTS)
+]
 
 
-def unequal_patients(sets: int, share: float = 0.1) -> None:
+def unequal_patients(sets: int, share: float) -> None:
     """Print coverage and false positives with the image counts of C-NMC's patients."""
     generator = np.random.default_rng(3)
     for design, folds in UNEQUAL.items():
         for gap in (1.6, 3.0):
-            held = defaultdict(list)
+            held, width = defaultdict(list), defaultdict(list)
+            recall = true_recall(gap, UNEQUAL_NOISE)
             for _ in range(sets):
                 runs = [
                     (unequal(generator, images, [gap], share, f"{fold}-")[0], {"default": 0.5})
                     for fold, images in enumerate(folds)
                 ]
                 found = fold_mean(runs, draws=300)
-                for name in BY_PATIENT:
+                for name in COVERED:
                     _, low, high = found[name]
-                    held[name].append(low <= true_auroc(gap, UNEQUAL_NOISE) <= high)
+                    truth = true_auroc(gap, UNEQUAL_NOISE) if "auroc" in name else recall
+                    held[name].append(low <= truth <= high)
+                    width[name].append(high - low)
             for name, hits in held.items():
-                print(f"{design:7} gap {gap} {name:15} held {np.mean(hits):.3f}", flush=True)
-        for name in BY_PATIENT:
+                print(
+                    f"{design:7} gap {gap} {name:26} held {np.mean(hits):.3f}"
+                    f" width {np.mean(width[name]):.3f}",
+                    flush=True,
+                )
+        for name in COMPARED:
             p = []
             for _ in range(sets):
                 pairs = [
@@ -134,4 +147,7 @@ def unequal_patients(sets: int, share: float = 0.1) -> None:
 
 if __name__ == "__main__":
     sets = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    (unequal_patients if "unequal" in sys.argv else main)(sets)
+    if "unequal" in sys.argv:
+        unequal_patients(sets, float(sys.argv[3]) if len(sys.argv) > 3 else 0.1)
+    else:
+        main(sets)

@@ -34,9 +34,9 @@ def true_auroc(gap: float, noise: float = float(np.hypot(SUBJECT, CELL))) -> flo
     return float(norm.cdf(gap / (noise * np.sqrt(2))))
 
 
-def true_recall(gap: float) -> float:
+def true_recall(gap: float, noise: float = float(np.hypot(SUBJECT, CELL))) -> float:
     """Recall of either class at 0.5."""
-    return float(norm.cdf(gap / 2 / np.hypot(SUBJECT, CELL)))
+    return float(norm.cdf(gap / 2 / noise))
 
 
 def people(hem: int, leukemic: int, cells: int) -> tuple[np.ndarray, np.ndarray]:

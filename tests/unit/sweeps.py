@@ -101,6 +101,7 @@ def record_of(cell: Cell, table: pd.DataFrame, **changed: Any) -> Record:
                 "low": 0.6,
                 "high": 0.8,
                 "bins": [{"low": 0.1, "high": 0.2, "hem": 40, "all": 60, "auroc": 0.7}],
+                "patients": {"value": 0.66, "low": 0.5, "high": 0.8},
             },
             "area_within_bins": 0.58,
             "one_size": {

@@ -6,6 +6,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from leuk.evaluate.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
+from leuk.evaluate.intervals import bootstrap_intervals
+from leuk.evaluate.metrics import patient_metrics
 from leuk.evaluate.sample import Sample
 
 
@@ -53,6 +55,42 @@ def test_bins_hold_equally_many_cells_and_their_own_auroc() -> None:
     assert found.value == pytest.approx(np.average(values, weights=pairs))
 
 
+def test_patients_weigh_the_same_within_bins() -> None:
+    """By hand, two bins. Healthy patient a has two images in each bin, healthy b one in the first,
+    leukemic c one in the first and two in the second.
+
+    An image of a weighs 1/4, of b 1, of c 1/3. First bin: pairs weigh (2/4 + 1) * 1/3 = 1/2; that
+    of c at 0.5 exceeds those of a, 2/4 * 1/3 = 1/6, not that of b at 0.6. Second bin: pairs weigh
+    2/4 * 2/3 = 1/3, and 3 of 4 are won.
+    """
+    patients = np.array([*"aabcaacc"])
+    labels = (patients == "c").astype(np.int64)
+    scores = np.array([0.1, 0.2, 0.6, 0.5, 0.8, 0.3, 0.4, 0.9])
+    areas = np.repeat([0.1, 0.2], 4)
+    found = auroc_within_area_bins(Sample(scores, labels, patients), areas, bins=2, draws=10)
+    assert [one.auroc for one in found.bins] == [pytest.approx(2 / 3), 3 / 4]
+    assert [one.auroc_patients for one in found.bins] == pytest.approx([1 / 3, 3 / 4])
+    assert found.value == pytest.approx(5 / 7)
+    assert found.patients["value"] == pytest.approx((1 / 6 + 1 / 4) / (1 / 2 + 1 / 3))
+    # One leukemic patient does not show how patients differ.
+    assert (found.low, found.patients["low"], found.patients["high"]) == (None, None, None)
+
+
+def test_one_bin_by_patient_is_the_metric_by_patient() -> None:
+    sample, areas = measured_and_judged(looks=1.0)
+    kept = np.flatnonzero((sample.codes > 2) | (np.arange(len(sample)) % 7 == 0))
+    uneven = Sample(sample.scores[kept], sample.labels[kept], sample.subjects[kept])
+    found = auroc_within_area_bins(uneven, areas[kept], bins=1, draws=100)
+    expected = patient_metrics(uneven.scores, uneven.labels, uneven.subjects, {"default": 0.5})
+    assert found.patients["value"] == pytest.approx(expected["auroc_patients"])
+    assert found.value != pytest.approx(expected["auroc_patients"], abs=1e-4)
+    intervals = bootstrap_intervals(uneven, {"default": 0.5}, draws=100)
+    assert (found.patients["low"], found.patients["high"]) == pytest.approx(
+        intervals["auroc_patients"]
+    )
+    assert (found.low, found.high) == pytest.approx(intervals["auroc"])
+
+
 def test_one_bin_is_the_whole() -> None:
     sample, areas = measured_and_judged(looks=1.0)
     found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
@@ -64,6 +102,7 @@ def test_classes_without_a_like_area_have_no_figure() -> None:
     sample = Sample(np.array([0.1, 0.2, 0.8, 0.9]), labels, np.arange(4))
     found = auroc_within_area_bins(sample, labels + 0.5, bins=2, draws=10)
     assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.patients == {"value": None, "low": None, "high": None}
     assert [(one.hem, one.all, one.auroc) for one in found.bins] == [(2, 0, None), (0, 2, None)]
     with pytest.raises(ValueError, match="4 cells but 3 areas"):
         auroc_within_area_bins(sample, np.ones(3))

@@ -137,15 +137,31 @@ def test_figures_carry_inception_s_names_only_for_inception() -> None:
 
 
 def test_copies_are_judged_by_held_out_cells() -> None:
-    """Held-out distances 1 to 100: the first percentile is 1.99, the median 50.5."""
+    """Held-out distances 1 to 100: the first percentile is 1.5, the median 50.5."""
     held_out = neighbours(*range(1, 101))
-    found = compare(neighbours(1, 1, 3, 200), held_out, neighbours(1.5, 60, 70))
+    found = compare(neighbours(1, 1, 3, 200), held_out, neighbours(1.4, 60, 70))
     assert found == {
         "median_ratio": pytest.approx(2 / 50.5),
         "closer_share": 0.5,
         "train_median_ratio": pytest.approx(60 / 50.5),
         "train_closer_share": pytest.approx(1 / 3),
     }
+
+
+def test_copies_are_judged_by_held_out_patients_who_weigh_the_same() -> None:
+    """A patient with 99 images at distance 1 and one with a single image at 5: half the weight is
+    of each, so that the median lies where a quarter and three quarters meet, between 99 and 100
+    images: (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198) of the way from 1 to 5."""
+    held_out = neighbours(*[1] * 99, 5)
+    patients = np.array([*"a" * 99, "b"])
+    way = (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198)
+    found = compare(neighbours(2, 2), held_out, neighbours(2), patients)
+    assert found["median_ratio"] == pytest.approx(2 / (1 + 4 * way))
+    # One who has all but one of the images does not set the limit alone.
+    near = neighbours(0.1, *[3] * 99)
+    whose = np.array(["b", *"a" * 99])
+    assert compare(neighbours(2, 2), near, neighbours(2))["closer_share"] == 0
+    assert compare(neighbours(0.05, 2), near, neighbours(2), whose)["closer_share"] == 0.5
 
 
 def test_distances_in_pixels_are_grey_levels() -> None:

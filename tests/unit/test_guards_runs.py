@@ -155,7 +155,7 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
     angles = {"train": np.zeros(12), "val": np.linspace(0.2, 0.3, 101), "test": np.ones(9)}
     ends = np.cumsum([0, *map(len, angles.values())])
     parts = {
-        stage: pd.DataFrame(index=range(start, end))
+        stage: pd.DataFrame({"group": "a"}, index=range(start, end))
         for stage, start, end in zip(angles, ends[:-1], ends[1:], strict=True)
     }
     pixels = np.zeros((int(ends[-1]), 20, 20, 3), np.uint8)
@@ -172,10 +172,15 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
     finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
     asker: Any = SimpleNamespace(ask=ask)
     found = familiarity_of(finished, asker, None)
-    # The chord of the 99th percentile's angle.
-    assert found.cells.limit == pytest.approx(2 * np.sin(0.299 / 2), rel=1e-4)
+    # The chord of the 99th percentile's angle, which 98.99 of 101 cells and half of one are below.
+    assert found.cells.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
     assert len(found.cells.features) == 12
     assert found.smallest == pytest.approx(10 * 2 / 400)
+    # The farthest cell is of a patient of her own, who weighs half.
+    parts["val"].loc[parts["val"].index[-1], "group"] = "b"
+    (tmp_path / "familiar.npz").unlink()
+    again = familiarity_of(finished, asker, None)
+    assert again.cells.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
 # What is frozen

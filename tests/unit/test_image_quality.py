@@ -139,6 +139,30 @@ def test_few_patients_have_no_spread() -> None:
     assert kernel_distance(made, real, 0, None, PATIENTS)[1] is not None
 
 
+@pytest.mark.parametrize(
+    ("images", "patients", "complaint"),
+    [
+        (3, None, "made=3 images of 3 patients: no half of the patients has two images"),
+        (1, None, "made=1 images: a distance needs pairs"),
+    ],
+)
+def test_sets_without_a_half_of_two_images_are_refused(
+    images: int, patients: npt.NDArray[np.int64] | None, complaint: str
+) -> None:
+    """No half of three independent images has a pair: the search for halves would never end."""
+    few, many = torch.from_numpy(cloud(images, 0)), torch.from_numpy(cloud(12, 1))
+    with pytest.raises(ValueError, match=complaint):
+        kernel_distance(few, many, 0, patients)
+    if images > 1:
+        with pytest.raises(ValueError, match=complaint.replace("made", "real")):
+            kernel_distance(many, few, 0, None, patients)
+
+
+def test_four_independent_images_have_halves() -> None:
+    few, many = torch.from_numpy(cloud(4, 0)), torch.from_numpy(cloud(12, 1))
+    assert value(kernel_distance(few, many, 0)[1]) > 0
+
+
 def test_precision_and_recall_have_the_right_direction() -> None:
     two_modes = np.concatenate([cloud(50, 0), cloud(50, 1, at=30)])
     one_mode = cloud(100, 2)

@@ -23,7 +23,7 @@ def directions(mean: int, count: int, seed: int = 0) -> np.ndarray:
 
 def test_only_what_lies_elsewhere_is_unfamiliar() -> None:
     train = np.concatenate([directions(0, 200), directions(1, 100)])
-    known = Familiar.fitted(train, directions(1, 300, seed=1))
+    known = Familiar.fitted(train, directions(1, 300, seed=1), np.arange(300))
     assert (known.distances(directions(1, 300, seed=1)) > known.limit).sum() == 3
     assert (known.distances(directions(0, 500, seed=2)) > known.limit).mean() < 0.05
     assert (known.distances(directions(2, 500, seed=3)) > known.limit).all()
@@ -31,17 +31,34 @@ def test_only_what_lies_elsewhere_is_unfamiliar() -> None:
 
 def test_the_distance_is_that_to_the_tenth_nearest() -> None:
     train, asked = directions(0, 50), directions(0, 7, seed=1)
-    known = Familiar.fitted(train, asked)
+    known = Familiar.fitted(train, asked, np.arange(7))
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (train, asked)]
     every = np.linalg.norm(unit[1][:, None] - unit[0][None], axis=2)
     np.testing.assert_allclose(known.distances(asked), np.sort(every, axis=1)[:, 9], atol=1e-5)
-    few = Familiar.fitted(train[:3], asked)
+    few = Familiar.fitted(train[:3], asked, np.arange(7))
     np.testing.assert_allclose(few.distances(asked), every[:, :3].max(axis=1), atol=1e-5)
 
 
 def test_features_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="both need rows"):
-        Familiar.fitted(directions(0, 5), directions(0, 5)[:, :4])
+        Familiar.fitted(directions(0, 5), directions(0, 5)[:, :4], np.arange(5))
+    with pytest.raises(ValueError, match="4 of 5 cells"):
+        Familiar.fitted(directions(0, 5), directions(0, 5), np.arange(4))
+
+
+def test_the_limit_weighs_every_patient_the_same() -> None:
+    """Patient a has eight images at distances 0.1 to 0.8, b and c one each, at 1.0 and 1.2: below
+    0.8 and half of it lies 7.5 / 24 of the weight, below 1.0 a half, below 1.2 five sixths."""
+    far = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2])
+    patients = np.array([*"aaaaaaaa", "b", "c"])
+    angles = 2 * np.arcsin(far / 2)  # of chords of the unit circle
+    held_out = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    train = np.array([[1.0, 0.0]] * 12, np.float32)
+    for share, limit in ((7.5 / 24, 0.8), (9.75 / 24, 0.9), (0.5, 1.0), (5 / 6, 1.2), (0.99, 1.2)):
+        found = Familiar.fitted(train, held_out, patients, share)
+        assert found.limit == pytest.approx(limit, abs=1e-6), share
+    of_images = Familiar.fitted(train, held_out, np.arange(10), 0.5)
+    assert of_images.limit == pytest.approx(0.55, abs=1e-6)
 
 
 def test_the_largest_part_counts() -> None:

@@ -312,8 +312,22 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     assert "1,000,000" in costs.markdown
     row = area.table.set_index("cell").loc[CELL.folder]
     assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
+    assert (row["within_bins_patients"], row["within_bins_patients_low"]) == (0.66, 0.5)
     assert row["one_size"] == row["auroc"]
     assert "0.550" in area.markdown
+    assert "in area bins (patients)" in area.markdown
+    assert "0.660" in area.markdown
+
+
+def test_an_area_record_from_before_weights_by_patient_is_read(tmp_path: Path) -> None:
+    record = write_run(tmp_path, CELL)
+    old = dict(record.area, within_bins=dict(record.area["within_bins"]))
+    del old["within_bins"]["patients"]
+    write_run(tmp_path, CELL, area=old)
+    report = build_report(tmp_path, read_results(tmp_path))
+    row = next(s for s in report.sections if s.name == "area").table.iloc[0]
+    assert row["within_bins"] == 0.7
+    assert row[["within_bins_patients", "area_within_bins_patients"]].isna().all()
 
 
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:

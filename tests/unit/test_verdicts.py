@@ -210,8 +210,10 @@ def test_prototypes_that_are_no_training_patches_explain_nothing() -> None:
     assert "prototypes not recorded" in judged.figures[1]
 
 
-def maps(value: float, low: float, high: float, passes: bool | None = True) -> dict[str, Any]:
-    figure = {"value": value, "low": low, "high": high}
+def maps(
+    value: float, low: float, high: float, passes: bool | None = True, subjects: int = 5
+) -> dict[str, Any]:
+    figure = {"value": value, "low": low, "high": high, "cells": 9, "subjects": subjects}
     return {"rollout": {"measures": {FAITHFULNESS: figure}, "passes_randomisation": passes}}
 
 
@@ -251,6 +253,31 @@ def test_the_difference_in_faithfulness_by_hand() -> None:
     comparison = compared("attention_loss", REGULAR, VIT, BETTER, (maps(0.2, 0.17, 0.24), PLAIN))
     shown = verdict_on("H4", verdicts([comparison], {})).figures[1]
     assert "faithfulness of rollout +0.100 [+0.058, +0.157]" in shown
+
+
+@pytest.mark.parametrize(
+    ("subjects", "wider"),
+    [
+        (5, 3.4954 / 2.7764),  # t of 4 degrees of freedom at 1 - 0.025 / 2 and at 1 - 0.025
+        (0, 25.4517 / 12.7062),  # not recorded: of 1
+    ],
+)
+def test_intervals_of_faithfulness_hold_for_the_family_together(
+    subjects: int, wider: float
+) -> None:
+    """A difference of -0.08 with 0.0707, the root of 0.05 and 0.05 squared, either way is shown
+    alone; of two comparisons, 1.26 or 2 times as wide, neither is."""
+    plain = maps(0.10, 0.05, 0.15, subjects=subjects)
+    own = maps(0.02, -0.03, 0.07, subjects=subjects)
+    lines = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
+    found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in lines]
+    alone, both = verdict_on("H4", verdicts(found[:1], {})), verdict_on("H4", verdicts(found, {}))
+    half = 0.05 * 2**0.5
+    assert f"-0.080 [{-0.08 - half:+.3f}, {-0.08 + half:+.3f}]" in alone.figures[1]
+    assert alone.verdict == "refuted"
+    assert f"-0.080 [{-0.08 - wider * half:+.3f}, {-0.08 + wider * half:+.3f}]" in both.figures[1]
+    assert both.figures[1].endswith("(95 % for all 2 comparisons together)")
+    assert both.verdict == "undecided"
 
 
 def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
