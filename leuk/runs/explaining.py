@@ -15,7 +15,7 @@ from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import Decoded, Frame, decode
+from leuk.data.decode import Decoded, Frame, UnusableError, decode
 from leuk.data.unlabelled import Image, find_images
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
@@ -198,9 +198,9 @@ def _cohort_of(
 def _decoded(path: Path, frame: Frame) -> Decoded:
     try:
         return decode(path, frame)
-    except DataError as error:
-        what = str(error).rpartition(";")[0]
-        raise DataError(f"{what}; replace the file or take it out of the folder") from error
+    except UnusableError as error:
+        advice = f"{error.remedy} or take it out of the folder"
+        raise DataError(f"{path}: {error.what}; {advice}") from error
 
 
 def _say_of_sizes(data: CNMCDataModule, files: list[Image], decoded: list[Decoded]) -> None:

@@ -197,7 +197,7 @@ def _batches(
 def _unusable(line: Line, error: UnusableError) -> Line:
     if isinstance(error, NoCellError):
         return _without_cell(line, error.what)
-    return replace(line, problem=error.what)
+    return replace(line, problem=f"{error.what}; {error.remedy}")
 
 
 def _without_cell(line: Line, why: str) -> Line:
