@@ -28,7 +28,7 @@ from leuk.config import conf_dir
 from leuk.config.nearest import hint
 from leuk.config.schema import check_schema
 from leuk.config.targets import check_hydra, check_targets
-from leuk.errors import ConfigError
+from leuk.errors import ConfigError, ListMeantError
 
 NAMED = ("callbacks", "logger", "explain")
 """Nodes that hold objects by name; a sweep may add its own."""
@@ -128,6 +128,30 @@ def expand_home(arguments: Sequence[str]) -> list[str]:
 
 
 _HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
+
+
+def with_list(arguments: Sequence[str], key: str) -> list[str]:
+    """Replace each value that the arguments give to ``key`` by a list of this one value.
+
+    Args:
+        arguments: what follows ``leuk COMMAND``.
+        key: dotted.
+    """
+    parser = OverridesParser.create()
+    listed = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if equals and name.lstrip("+") == key:
+            override = parser.parse_override(argument)
+            values = (
+                list(override.sweep_string_iterator())
+                if override.is_sweep_override()
+                else [override.get_value_element_as_str()]
+            )
+            lists = [text if text.startswith("[") else f"[{text}]" for text in values]
+            argument = f"{name}={','.join(lists)}"
+        listed.append(argument)
+    return listed
 
 
 def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
@@ -351,6 +375,11 @@ def _diagnosis(
         ]
         where = f"{', '.join(files)}: " if files else ""
         return ConfigError(f"{where}{_first_lines(cause)}")
+    for override in overrides:
+        key = override.key_or_group
+        node = None if override in chosen else OmegaConf.select(base, key)
+        if OmegaConf.is_list(node) and not isinstance(override.value(), list | dict | None):
+            return ListMeantError(key, override.get_value_element_as_str())
     groups = loader.get_group_options("", ObjectType.GROUP)
     known = {*_keys(base, ""), *groups} - {"hydra"}
     for override in overrides:

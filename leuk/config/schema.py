@@ -151,6 +151,8 @@ class SynthesizeConfig:
     """Everything written goes under this folder."""
     name: str = "single"
     """Folder of the sweep under ``outputs/synthetic``."""
+    replace: bool = False
+    """Whether synthetic images of other data or settings there may be lost."""
     seed: int = 0
     """Decides initial weights, data order and sampling; 0 is a seed like any other."""
     recipe: str = MISSING
@@ -189,6 +191,8 @@ class DataConfig:
     """Everything written goes under this folder."""
     name: str = MISSING
     """Folder of the audit under ``outputs/data``."""
+    replace: bool = False
+    """Whether the audit of another folder there may be lost."""
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)

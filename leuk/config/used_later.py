@@ -20,6 +20,8 @@ class PredictConfig:
     """Everything written goes under this folder."""
     name: str = MISSING
     """Folder of the predictions under ``outputs/predictions``; that of the images by default."""
+    replace: bool = False
+    """Whether earlier predictions of the same run and images there may be lost."""
     threshold: str = "youden"
     """Chosen on validation cells: ``youden``, ``sensitivity`` (of 0.95), or ``0.5``."""
     aim: float = 0.95
@@ -49,6 +51,8 @@ class ExportConfig:
     """Everything written goes under this folder."""
     name: str = MISSING
     """Folder of the models under ``outputs/exports``; that of the run's sweep by default."""
+    replace: bool = False
+    """Whether a model of the same run that was exported there before may be lost."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
     cells: int = 64

@@ -25,7 +25,8 @@ from leuk.grid.state import LOCK
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.judging import EXPLANATIONS, explain_callback
-from leuk.store.atomic import ensure_writable
+from leuk.runs.places import resolved
+from leuk.store.atomic import ensure_writable, write_json
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,10 @@ def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
     before = _summary(folder)
     kept = {name: values for name, values in before.items() if "arrays" in values}
     lost = sorted(set(kept) - methods)
+    # Two folders of one name, or a list that names other files now.
+    of = before.get(COHORT, {}).get("images")
+    if cfg.images is not None and of not in (None, str(resolved(cfg.images))):
+        lost.append(f"explanations of {of}")
     if not cfg.checks and any("measures" in values for values in kept.values()):
         lost.append("the checks")
     images = int(before.get(COHORT, {}).get("cells", 0))
@@ -122,6 +127,9 @@ def explain_run(cfg: DictConfig) -> None:
         for name in set(before) - set(summary):
             for ending in ("npz", "png"):
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
+        if cfg.images is not None:
+            summary[COHORT]["images"] = str(resolved(cfg.images))
+            write_json(folder / "summary.json", summary)
         if folder.name == EXPLANATIONS:
             _take_down(finished, summary)
     log.info("%s: explained, look in %s", finished.folder.name, folder)

@@ -23,16 +23,17 @@ from leuk.runs.asking import Asker
 from leuk.runs.familiarity import Familiarity, familiarity_of
 from leuk.runs.finished import Finished
 from leuk.runs.frozen import Frozen
-from leuk.runs.overlaying import save_maps
+from leuk.runs.overlaying import FOLDER, SHEET, save_maps
 from leuk.runs.places import predictions_folder, said_of
 from leuk.store.atomic import ensure_writable, write_json, write_text
-from leuk.store.replaced import check_replaceable
+from leuk.store.replaced import Replaceable
 from leuk.store.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
 TABLE = "predictions.csv"
 SUMMARY = "summary.json"
+PAGE = "predictions.html"
 
 _FLAGS = ("refer", "unfamiliar", "cell_found")
 
@@ -102,7 +103,18 @@ def check_predicting(cfg: DictConfig) -> None:
     finished.classifier()
     find_images(cfg.images)
     ensure_writable(Path(str(cfg.outputs)), "outputs")
-    check_replaceable(predictions_folder(cfg), SUMMARY, said_of(cfg, "run", "images"))
+    predictions_of(cfg).check()
+
+
+def predictions_of(cfg: DictConfig) -> Replaceable:
+    """The folder of the predictions of a config."""
+    return Replaceable(
+        predictions_folder(cfg),
+        SUMMARY,
+        said_of(cfg, "run", "images"),
+        (TABLE, SUMMARY, PAGE, SHEET, f"{FOLDER}/*.png"),
+        cfg.replace,
+    )
 
 
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
