@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
@@ -22,6 +21,7 @@ from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import Cohort, unlabelled_cohort
 from leuk.explain.study import COHORT
 from leuk.grid.state import LOCK
+from leuk.runs.device import check_device
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.judging import EXPLANATIONS, explain_callback
@@ -57,6 +57,8 @@ def check_explaining(cfg: DictConfig) -> None:
         StoreError: nothing can be written there, or the run's checkpoint is not its own.
     """
     finished = Finished.read(cfg.run)
+    check_device(cfg)
+    _trainer(cfg, finished.folder, [])
     explainers = build_named(cfg.explain)
     if not explainers:
         raise ConfigError("explain=none: nothing would be explained; choose a method")
@@ -153,10 +155,7 @@ def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, A
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:
     """One that asks, with gradients possible, and writes nothing."""
     changes = {"logger": False, "enable_checkpointing": False, "inference_mode": False}
-    try:
-        return build_trainer(cfg, folder, callbacks, **changes)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    return build_trainer(cfg, folder, callbacks, **changes)
 
 
 def _take_down(finished: Finished, summary: dict[str, Any]) -> None:

@@ -19,7 +19,8 @@ from leuk.data.unlabelled import Image, Images, find_images
 from leuk.errors import DataError
 from leuk.evaluate.novelty import largest_parts, no_cell
 from leuk.evaluate.vectors import Images as Pixels
-from leuk.runs.asking import Asker
+from leuk.runs.asking import Asker, trainer_for
+from leuk.runs.device import check_device
 from leuk.runs.familiarity import Familiarity, familiarity_of
 from leuk.runs.finished import Finished
 from leuk.runs.frozen import Frozen
@@ -99,6 +100,8 @@ def check_predicting(cfg: DictConfig) -> None:
         StoreError: nothing can be written, or the run lacks a file.
     """
     finished = Finished.read(cfg.run)
+    check_device(cfg)
+    trainer_for(cfg, finished, [])
     Frozen.of(finished, str(cfg.threshold), cfg.aim)
     finished.classifier()
     find_images(cfg.images)

@@ -95,6 +95,18 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["gpus=1"], "no key gpus; did you mean trainer=gpu trainer.devices?"),
         (["epochs=3"], "no key epochs; did you mean fit.epochs?"),
         (["batch_size=8"], "no key batch_size; did you mean data.batch_size?"),
+        (["num_train_epochs=3"], "did you mean fit.epochs?"),
+        (["per_device_train_batch_size=8"], "did you mean data.batch_size?"),
+        (["fp16=true"], "did you mean trainer.precision=16-mixed?"),
+        (["class_weight=balanced"], "did you mean augmentation=class_weights?"),
+        (["data_dir=/tmp"], "did you mean data=cnmc data.root?"),
+        (["data=cnmc", "data_dir=/tmp"], "did you mean data.root?"),
+        (["fit.batch_size=8"], "did you mean data.batch_size?"),
+        (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
+        (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
+        (["ckpt_path=x"], "resumes when the same command starts again"),
+        (["overwrite=true"], "did you mean grid.on_mismatch=rerun?"),
+        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] if one list is meant"),
         (["-m", "experiment=demo,grid"], "run one leuk command per experiment"),
         (["hydra.run.dir=/x"], "leuk names its folders itself; set outputs=DIR and name=NAME"),
         (["-m", "hydra.sweep.dir=/x"], "set outputs=DIR and name=NAME"),
@@ -107,6 +119,84 @@ def test_habits_from_elsewhere_get_advice(
 ) -> None:
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("predict images=x checkpoint=y", "did you mean run?"),
+        ("predict run=x data=y", "no key data; did you mean images?"),
+        ("predict run=x images=y model=z", "no key model; did you mean run?"),
+        ("explain run=x method=shap", "did you mean explain?"),
+        ("synthesize epochs=3", "did you mean gan_fit.epochs?"),
+        ("report run=x", "did you mean name?"),
+        ("report experiment=grid", "no key experiment; known: latency_ms, name, outputs"),
+        ("data root=/x", "did you mean data=cnmc data.root?"),
+    ],
+)
+def test_each_command_names_its_own_keys(
+    capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    assert main(command.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("accelerator", ["trainer=gpu", "trainer.accelerator=cuda"])
+@pytest.mark.parametrize("command", ["train", "train --dry-run", "synthesize", "predict", "explain"])
+def test_a_gpu_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    accelerator: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_cell(tmp_path / "new/cell.png", size=64)
+    of_run = [f"run={fitted}", *([f"images={tmp_path}/new"] if command == "predict" else [])]
+    rest = of_run if command in ("predict", "explain") else []
+    assert main([*command.split(), f"outputs={tmp_path}/o", *rest, accelerator]) == 2
+    assert f"leuk: {accelerator}: no CUDA device (" in (shown := capsys.readouterr().err)
+    assert "); choose trainer=cpu, or trainer=auto" in shown
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_package_that_an_accelerator_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "trainer.accelerator=tpu"]) == 2
+    assert "leuk: trainer: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scalar", "listed"),
+    [
+        ("split.train=fold_1", "split.train=[fold_1]"),
+        ("augmentation.classes=all", "augmentation.classes=[all]"),
+        ("model.widths=16", "model.widths=[16]"),
+        ("-m split.train=fold_0,fold_1", "-m split.train=[fold_0],[fold_1]"),
+        ("split=subject_kfold split.parts=fold_1", "split=subject_kfold split.parts=[fold_1]"),
+    ],
+)
+def test_one_value_is_a_list_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, scalar: str, listed: str
+) -> None:
+    shown = []
+    for overrides in (scalar, listed):
+        augmented = ["augmentation=oversample", f"outputs={tmp_path}", "--dry-run"]
+        assert main(["train", *overrides.split(), *augmented]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown.append([line for line in lines if "missing" in line])
+    assert shown[0]
+    assert shown[0] == shown[1]
+
+
+def test_one_value_in_a_config_of_the_user_is_explained(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "experiment/one.yaml").write_text("# @package _global_\nsplit:\n  train: fold_0\n")
+    assert main(["train", f"hydra.searchpath={own.as_posix()!r}", "experiment=one"]) == 2
+    assert "split.train=fold_0: it takes a list; write split.train=[fold_0]" in (
+        capsys.readouterr().err
+    )
 
 
 def test_too_few_synthetic_images_are_refused_before_the_fit(
