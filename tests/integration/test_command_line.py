@@ -1,6 +1,7 @@
 """Command lines as people write them: configs of their own, pipes, ``~``, habits from elsewhere."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,7 +143,9 @@ def test_each_command_names_its_own_keys(
 
 
 @pytest.mark.parametrize("accelerator", ["trainer=gpu", "trainer.accelerator=cuda"])
-@pytest.mark.parametrize("command", ["train", "train --dry-run", "synthesize", "predict", "explain"])
+@pytest.mark.parametrize(
+    "command", ["train", "train --dry-run", "synthesize", "predict", "explain"]
+)
 def test_a_gpu_that_is_missing(
     monkeypatch: pytest.MonkeyPatch,
     fitted: Path,
@@ -468,3 +471,18 @@ def test_opaque_png_of_an_image_editor(
     shown = capsys.readouterr()
     assert "RGBA" not in shown.out + shown.err
     assert code == 0
+
+
+def test_baselines_of_two_data_sets_in_one_sweep_name_them(
+    fitted: Path, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(fitted.parents[2] / "runs", tmp_path / "o/runs")
+    real = [
+        "data=cnmc", f"data.root={tiny_folds}", "data.resolution=32", "split.train=[fold_0]",
+        "split.val=0.5", "split.test=[fold_1]", f"outputs={tmp_path}/o",
+    ]  # fmt: skip
+    assert main(["train", *real, "explain=none", "fit.epochs=1", "trainer=cpu"]) == 0
+    shown = capsys.readouterr().out
+    named = [shown.count(f"baseline: area ({data})") for data in ("phantom", "cnmc")]
+    assert named[0] == named[1] > 0
+    assert shown.count("baseline: area") == sum(named)
