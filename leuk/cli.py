@@ -13,9 +13,15 @@ from omegaconf import DictConfig
 
 from leuk.config import conf_dir
 from leuk.config.nearest import hint
-from leuk.config.preflight import CommandLine, compose_cells, expand_home, unswept
+from leuk.config.preflight import (
+    CommandLine,
+    compose_cells,
+    expand_home,
+    unswept,
+    with_list,
+)
 from leuk.config.schema import register
-from leuk.errors import ConfigError, LeukError
+from leuk.errors import ConfigError, LeukError, ListMeantError
 from leuk.runs.disk import told_of_disk
 from leuk.runs.heap import keep_heap
 from leuk.runs.loading import load
@@ -115,8 +121,14 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
-    # Compose before importing the command, which loads torch: mistakes are found within a second.
-    cells = compose_cells(name, line)
+    # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
+    try:
+        cells = compose_cells(name, line)
+    except ListMeantError as error:
+        listed = with_list(rest, error.key)
+        if listed == rest:  # in a config file, whose values are not changed
+            raise
+        return _run(name, CommandLine.read(name, listed), listed, dry)
     if not line.multirun and (swept := unswept(cells[0])):
         axes = ", ".join(f"{key}={values}" for key, values in swept.items())
         print(

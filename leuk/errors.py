@@ -12,6 +12,19 @@ class ConfigError(LeukError):
     """An override or a config value that cannot be used."""
 
 
+class ListMeantError(ConfigError):
+    """One value where a list is needed, and a list of this value would do.
+
+    Args:
+        key: dotted.
+        value: its value.
+    """
+
+    def __init__(self, key: str, value: object) -> None:
+        super().__init__(f"{key}={value}: it takes a list; write {key}=[{value}]")
+        self.key = key
+
+
 class DataError(LeukError):
     """Cell images or tables that cannot be used."""
 

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
 from leuk.report.audit_page import audit_text
-from leuk.report.inspection import inspect_data
+from leuk.report.inspection import check_kept, inspect_data
 from leuk.runs.beforehand import check_root
 from leuk.store.atomic import ensure_writable
 
@@ -20,6 +20,7 @@ def check(cells: list[DictConfig]) -> None:
         check_root(cfg)
         instantiate(cfg.split).check()
         ensure_writable(Path(cfg.outputs), "outputs")
+        check_kept(cfg)
 
 
 def run(cfg: DictConfig) -> None:

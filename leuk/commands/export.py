@@ -3,9 +3,8 @@
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.runs.exporting import FACTS, check_exporting, export
-from leuk.runs.places import export_folder, said_of
-from leuk.store.replaced import replaced_folder
+from leuk.runs.exporting import FACTS, check_exporting, export, export_of
+from leuk.runs.places import export_folder
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -20,7 +19,7 @@ def check(cells: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Write one model and what has to be known of it, whole or not at all."""
-    with replaced_folder(export_folder(cfg), FACTS, said_of(cfg, "run")) as folder:
+    with export_of(cfg).replaced() as folder:
         difference = export(cfg, folder)
     print(f"largest difference of a logit: {difference:.2g}")
 

@@ -5,11 +5,10 @@ import json
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.report.predicted_page import PAGE, predicted_page
-from leuk.runs.places import predictions_folder, said_of
-from leuk.runs.predicting import SUMMARY, TABLE, check_predicting, predict
+from leuk.report.predicted_page import predicted_page
+from leuk.runs.places import predictions_folder
+from leuk.runs.predicting import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_of
 from leuk.store.atomic import write_text
-from leuk.store.replaced import replaced_folder
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -24,8 +23,7 @@ def check(cells: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Judge the images of one folder or list, and write what is said of them, whole."""
-    target = predictions_folder(cfg)
-    with replaced_folder(target, SUMMARY, said_of(cfg, "run", "images")) as folder:
+    with predictions_of(cfg).replaced() as folder:
         predicted = predict(cfg, folder)
         write_text(folder / PAGE, predicted_page(predicted, folder, int(cfg.page_cells)))
 

@@ -6,7 +6,7 @@ from leuk.report.gan_tables import write_gan_report
 from leuk.runs.beforehand import check_places, check_synthesis
 from leuk.runs.identity import synthesis_folder
 from leuk.runs.launching import check_launcher
-from leuk.runs.synthesis_run import run_synthesis
+from leuk.runs.synthesis_run import check_kept, run_synthesis
 
 
 def run(cfg: DictConfig) -> None:
@@ -20,6 +20,8 @@ def check(cells: list[DictConfig]) -> None:
     for cfg in cells:
         check_synthesis(cfg)
     check_places(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])
+    for cfg in cells:
+        check_kept(cfg)
 
 
 def finish(cells: list[DictConfig]) -> int:

@@ -6,7 +6,7 @@ each result is checked against the schema and the targets. Hydra then runs what 
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from leuk.config import conf_dir
 from leuk.config.nearest import hint
 from leuk.config.schema import check_schema
 from leuk.config.targets import check_hydra, check_targets
-from leuk.errors import ConfigError
+from leuk.errors import ConfigError, ListMeantError
 
 NAMED = ("callbacks", "logger", "explain")
 """Nodes that hold objects by name; a sweep may add its own."""
@@ -52,35 +52,148 @@ OWN_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.
 
 SYNONYMS = {
     "accelerator": "trainer.accelerator",
-    "batch_size": "data.batch_size",
+    "accumulate_grad_batches": "data.batch_size",
+    "amp": "trainer.precision",
+    "aug": "augmentation",
+    "backbone": "model=pretrained model.backbone",
+    "batch": "data.batch_size | batch_size",
+    "batch_size": "data.batch_size | batch_size",
+    "bf16": "trainer.precision=bf16-mixed",
+    "bs": "data.batch_size | batch_size",
+    "checkpoint": "run",
+    "checkpoint_path": "run",
+    "ckpt": "run",
+    "ckpt_path": "run",
+    "class_weight": "augmentation=class_weights",
+    "class_weights": "augmentation=class_weights",
+    "count": "augmentation.count",
     "cpus": "trainer.devices",
-    "data_dir": "data.root",
-    "data_path": "data.root",
+    "cuda": "trainer=gpu",
+    "data": "images",
+    "data_dir": "data.root | data=cnmc data.root | images",
+    "data_path": "data.root | data=cnmc data.root | images",
+    "data_root": "data.root | data=cnmc data.root | root",
+    "dataloader_num_workers": "data.workers",
     "dataset": "data",
+    "dataset_name": "data",
+    "default_root_dir": "outputs",
+    "device": "trainer=gpu",
     "devices": "trainer.devices",
+    "dir": "outputs",
     "dropout": "model.dropout",
+    "dropout_rate": "model.dropout",
     "early_stopping": "fit.patience",
-    "epochs": "fit.epochs",
+    "early_stopping_patience": "fit.patience",
+    "epochs": "fit.epochs | gan_fit.epochs",
+    "experiment_name": "name",
+    "explainer": "explain",
+    "explainers": "explain",
+    "fold": "split=subject_kfold split.fold",
+    "folder": "images | data.root | data=cnmc data.root | outputs",
+    "folds": "split=subject_kfold split.n_folds",
+    "force": "replace=true | grid.on_mismatch=rerun",
+    "fp16": "trainer.precision=16-mixed",
+    "framework": "format",
+    "gan.batch_size": "gan_fit.batch_size",
+    "gan.epochs": "gan_fit.epochs",
+    "gan.latent_dim": "gan.latent",
+    "gan.learning_rate": "gan.fitting.generator_rate",
+    "gan.lr": "gan.fitting.generator_rate",
+    "gan.n_critic": "gan.fitting.opponent_steps",
+    "gpu": "trainer=gpu",
     "gpus": "trainer=gpu trainer.devices",
+    "image": "images",
+    "image_dir": "images | data.root | data=cnmc data.root",
+    "image_path": "images | data.root | data=cnmc data.root",
     "image_size": "data.resolution",
     "img_size": "data.resolution",
-    "learning_rate": "model.optim.learning_rate",
-    "lr": "model.optim.learning_rate",
-    "max_epochs": "fit.epochs",
-    "model.learning_rate": "model.optim.learning_rate",
-    "model.lr": "model.optim.learning_rate",
-    "model.optim.lr": "model.optim.learning_rate",
+    "imgsz": "data.resolution",
+    "input": "images | data.root | data=cnmc data.root",
+    "input_dir": "images | data.root | data=cnmc data.root",
+    "input_size": "data.resolution",
+    "lambda_gp": "gan=wgan gan.penalty",
+    "latent_dim": "gan.latent",
+    "learning_rate": "model.optim.learning_rate | gan.fitting.generator_rate",
+    "logging_dir": "outputs",
+    "lr": "model.optim.learning_rate | gan.fitting.generator_rate",
+    "manual_seed": "seed",
+    "max_epochs": "fit.epochs | gan_fit.epochs",
+    "method": "explain",
+    "methods": "explain",
+    "metric_for_best_model": "fit.monitor",
+    "mixed_precision": "trainer.precision",
+    "model": "run",
+    "model_dir": "run",
+    "model_name": "model",
+    "model_path": "run",
+    "monitor": "fit.monitor",
+    "n_critic": "gan=wgan gan.fitting.opponent_steps",
+    "n_epochs": "fit.epochs | gan_fit.epochs",
+    "n_folds": "split=subject_kfold split.n_folds",
+    "n_jobs": "data.workers",
+    "n_splits": "split=subject_kfold split.n_folds",
+    "num_epochs": "fit.epochs | gan_fit.epochs",
+    "num_samples": "augmentation.count",
+    "num_train_epochs": "fit.epochs | gan_fit.epochs",
     "num_workers": "data.workers",
+    "out": "outputs",
     "output": "outputs",
     "output_dir": "outputs",
+    "overwrite": "replace=true | grid.on_mismatch=rerun",
+    "overwrite_output_dir": "replace=true | grid.on_mismatch=rerun",
+    "path": "images | data.root | data=cnmc data.root | outputs",
     "patience": "fit.patience",
+    "per_device_eval_batch_size": "data.batch_size | batch_size",
+    "per_device_train_batch_size": "data.batch_size | batch_size",
     "precision": "trainer.precision",
+    "pretrained": "model=pretrained",
+    "random_seed": "seed",
     "random_state": "seed",
+    "report_to": "logger",
     "resolution": "data.resolution",
+    "root": "data.root | data=cnmc data.root",
+    "run": "name",
+    "run_name": "name",
+    "save_dir": "outputs",
+    "scheduler": "model.optim.schedule",
+    "seed_everything": "seed",
+    "source": "images | data.root | data=cnmc data.root",
+    "strategy": "trainer=ddp",
+    "sweep": "name",
+    "target_size": "data.resolution",
+    "test_size": "split.test",
+    "torch_compile": "fit.compile",
+    "train_batch_size": "data.batch_size",
+    "validation_split": "split.val",
+    "warmup": "model.optim.warmup_epochs",
     "weight_decay": "model.optim.weight_decay",
+    "weights": "run | model=pretrained model.weights",
+    "weights_path": "run | model=pretrained model.weights",
     "workers": "data.workers",
+    "xai": "explain",
+    "z_dim": "gan.latent",
 }
-"""Words of Keras, Lightning and scikit-learn, and the key of leuk for each."""
+"""Words of Keras, Lightning, Hugging Face, timm and scikit-learn, and the key of leuk for each.
+
+Of several keys, between bars, the first is meant that the command has. A word stands for the last
+part of a dotted key too, but for those of ``gan``, which have their own.
+"""
+
+_RESUMES = "a run that was stopped resumes when the same command starts again"
+AUTOMATIC = {
+    "auto_resume": _RESUMES,
+    "checkpoint": _RESUMES,
+    "ckpt": _RESUMES,
+    "ckpt_path": _RESUMES,
+    "criterion": "the loss follows from the model",
+    "loss": "the loss follows from the model",
+    "metric": "the report has every metric",
+    "metrics": "the report has every metric",
+    "resume": _RESUMES,
+    "resume_from": _RESUMES,
+    "resume_from_checkpoint": _RESUMES,
+}
+"""Words that a command has no key for, as nothing has to be set."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +241,30 @@ def expand_home(arguments: Sequence[str]) -> list[str]:
 
 
 _HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
+
+
+def with_list(arguments: Sequence[str], key: str) -> list[str]:
+    """Replace each value that the arguments give to ``key`` by a list of this one value.
+
+    Args:
+        arguments: what follows ``leuk COMMAND``.
+        key: dotted.
+    """
+    parser = OverridesParser.create()
+    listed = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if equals and name.lstrip("+") == key:
+            override = parser.parse_override(argument)
+            values = (
+                list(override.sweep_string_iterator())
+                if override.is_sweep_override()
+                else [override.get_value_element_as_str()]
+            )
+            lists = [text if text.startswith("[") else f"[{text}]" for text in values]
+            argument = f"{name}={','.join(lists)}"
+        listed.append(argument)
+    return listed
 
 
 def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
@@ -183,7 +320,8 @@ def _single(overrides: Sequence[Override]) -> list[str]:
     for override in overrides:
         if override.is_sweep_override():
             raise ConfigError(
-                f"{override.input_line}: names several values; add -m to run them all"
+                f"{override.input_line}: names several values; add -m to run them all, or write "
+                f"{override.key_or_group}=[VALUE,VALUE] if one list is meant"
             )
     return [override.input_line or "" for override in overrides]
 
@@ -320,6 +458,12 @@ def _diagnosis(
     command: str, overrides: Sequence[Override], loader: ConfigLoader, error: Exception
 ) -> ConfigError:
     """Say which override made composing fail, and what the user may have meant."""
+    for override in overrides:
+        if override.key_or_group == "hydra.searchpath" and isinstance(override.value(), str):
+            return ListMeantError(override.key_or_group, override.value())
+    search = [o.input_line or "" for o in overrides if o.key_or_group == "hydra.searchpath"]
+    plain = compose(command, overrides=search, return_hydra_config=True)
+    groups_of = {name.partition("@")[0] for name in map(str, plain.hydra.runtime.choices)}
     folders = _search_folders(overrides)
     options_of = {
         o.key_or_group: [
@@ -327,8 +471,10 @@ def _diagnosis(
             *(path.stem for folder in folders for path in (folder / o.key_or_group).glob("*.yaml")),
         ]
         for o in overrides
+        # Every command sees the groups of all; one that it does not use is no group of it.
+        if o.key_or_group in groups_of or o.is_add()
     }
-    chosen = [o for o in overrides if options_of[o.key_or_group]]
+    chosen = [o for o in overrides if options_of.get(o.key_or_group)]
     for override in chosen:
         options = options_of[override.key_or_group]
         for value in _values(override):
@@ -338,7 +484,6 @@ def _diagnosis(
             if value is not None and value not in options:
                 what = f"no {override.key_or_group} {value}"
                 return ConfigError(f"{override.input_line}: {what}; {hint(value, options)}")
-    search = [o.input_line or "" for o in overrides if o.key_or_group == "hydra.searchpath"]
     try:
         base = compose(command, overrides=[*search, *(o.input_line or "" for o in chosen)])
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as cause:
@@ -351,14 +496,18 @@ def _diagnosis(
         ]
         where = f"{', '.join(files)}: " if files else ""
         return ConfigError(f"{where}{_first_lines(cause)}")
-    groups = loader.get_group_options("", ObjectType.GROUP)
+    for override in overrides:
+        key = override.key_or_group
+        node = None if override in chosen else OmegaConf.select(base, key)
+        if OmegaConf.is_list(node) and not isinstance(override.value(), list | dict | None):
+            return ListMeantError(key, override.get_value_element_as_str())
+    groups = [name for name in groups_of if "/" not in name]
     known = {*_keys(base, ""), *groups} - {"hydra"}
     for override in overrides:
         key = override.key_or_group
         if override not in chosen and key not in known and not key.startswith("hydra."):
-            meant = SYNONYMS.get(key)
-            if meant and (meant.split("=")[0] in known):
-                return ConfigError(f"{override.input_line}: no key {key}; did you mean {meant}?")
+            if advice := _translated(key, known):
+                return ConfigError(f"{override.input_line}: no key {key}; {advice}")
             if option := _option_with(command, key, chosen, loader):
                 return ConfigError(
                     f"{override.input_line}: {key} belongs to {option}; give that too"
@@ -367,6 +516,22 @@ def _diagnosis(
                 f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
             )
     return ConfigError(_first_lines(error))
+
+
+def _translated(key: str, known: Collection[str]) -> str:
+    """The advice on a word of another library; empty where there is none.
+
+    Args:
+        key: that the command does not have.
+        known: keys and groups that it has.
+    """
+    own, _, word = key.rpartition(".")
+    words = [key] if own.startswith("gan") or f"{own}.{word}" in SYNONYMS else [key, word]
+    for text in words:
+        for meant in SYNONYMS.get(text, "").split(" | "):
+            if meant.split("=")[0] in known:
+                return f"did you mean {meant}?"
+    return next((AUTOMATIC[text] for text in words if text in AUTOMATIC), "")
 
 
 def _search_folders(overrides: Sequence[Override]) -> list[Path]:

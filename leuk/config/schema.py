@@ -152,6 +152,8 @@ class SynthesizeConfig:
     """Root folder of all output."""
     name: str = "single"
     """Folder of the sweep under ``outputs/synthetic``."""
+    replace: bool = False
+    """Whether synthetic images of other data or settings there may be lost."""
     seed: int = 0
     """Seed of initial weights, data order and sampling."""
     recipe: str = MISSING
@@ -190,6 +192,8 @@ class DataConfig:
     """Root folder of all output."""
     name: str = MISSING
     """Folder of the audit under ``outputs/data``."""
+    replace: bool = False
+    """Whether the audit of another folder there may be lost."""
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)

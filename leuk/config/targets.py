@@ -13,7 +13,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.nearest import hint
-from leuk.errors import ConfigError
+from leuk.errors import ConfigError, ListMeantError
 
 _MODULES = re.compile(
     r"leuk\.(classifiers|explain|gans|training)\.[a-z_0-9]+"
@@ -178,5 +178,15 @@ def _check_type(path: str, value: Any, annotation: Any) -> None:
     except ValueError as error:
         if not isinstance(error, pydantic.ValidationError):
             raise ConfigError(f"{path}={value}: not a finite number") from error
+        if not isinstance(value, list | dict) and _fits(adapter, [value]):
+            raise ListMeantError(path, value) from error
         reason = error.errors()[0]["msg"]
         raise ConfigError(f"{path}={value}: {reason[0].lower()}{reason[1:]}") from error
+
+
+def _fits(adapter: "pydantic.TypeAdapter[Any]", value: Any) -> bool:
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError:
+        return False
+    return True

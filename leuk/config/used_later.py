@@ -19,7 +19,9 @@ class PredictConfig:
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING
-    """Folder of the predictions under ``outputs/predictions``; named like the images by default."""
+    """Folder of the predictions under ``outputs/predictions``; that of the images by default."""
+    replace: bool = False
+    """Whether earlier predictions of the same run and images there may be lost."""
     threshold: str = "youden"
     """Decision threshold: ``youden`` or ``sensitivity`` (of 0.95), chosen on validation images, or
     ``0.5``."""
@@ -49,7 +51,9 @@ class ExportConfig:
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING
-    """Folder of the models under ``outputs/exports``; named like the run's sweep by default."""
+    """Folder of the models under ``outputs/exports``; that of the run's sweep by default."""
+    replace: bool = False
+    """Whether a model of the same run that was exported there before may be lost."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
     cells: int = 64

@@ -50,9 +50,11 @@ class UnusableError(DataError):
 
     Attributes:
         what: what is wrong with it, without its path and without advice.
+        remedy: change to the file that would make it usable.
     """
 
     what = ""
+    remedy = ""
 
 
 class NoCellError(UnusableError):
@@ -112,16 +114,15 @@ def decode(path: Path, frame: Frame) -> Decoded:
     """Read one RGB image and resize its frame with an antialiased triangle filter.
 
     The filter has no negative lobes, so the black around a cell stays black. Of an image of 600 by
-    600 pixels the central 450 are taken first.
+    600 pixels the central 450 are taken first. An alpha channel that is opaque everywhere, as
+    image editors add it, is dropped.
 
     Raises:
         NoCellError: all of it is black.
-        UnusableError: the file is missing, truncated, no BMP or PNG, far too large, or not 8-bit
-            RGB.
+        UnusableError: the file is missing, truncated, no BMP or PNG, far too large, not 8-bit
+            RGB, or transparent in places.
     """
-    image = _opened(path)
-    if image.mode != "RGB":
-        raise _unusable(path, f"{image.mode} image where 8-bit RGB was expected")
+    image = _rgb(path, _opened(path))
     size = image.size
     grey = image.convert("L")
     mask = grey.point(_LIT_TABLE)
@@ -164,6 +165,27 @@ def _opened(path: Path) -> Image.Image:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
         raise _unusable(path, _what_is_wrong(path, error)) from error
+
+
+def _rgb(path: Path, image: Image.Image) -> Image.Image:
+    """The image without an alpha channel that changes nothing."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "RGBA":
+        opaque = image.getchannel("A").histogram()[255] / (image.width * image.height)
+        if opaque == 1:
+            return image.convert("RGB")
+        raise _unusable(
+            path,
+            f"RGBA image that is not opaque in {1 - opaque:.2%} of its pixels, which have no "
+            "definite color",
+            remedy="paste it on black and save it as 8-bit RGB",
+        )
+    raise _unusable(
+        path,
+        f"{image.mode} image where 8-bit RGB was expected",
+        remedy="convert it to 8-bit RGB" if image.mode == "P" else "replace it by the color image",
+    )
 
 
 def _frame_of(
@@ -213,9 +235,18 @@ def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
     return (x, y, x + side, y + side)
 
 
-def _unusable(path: Path, what: str, kind: type[UnusableError] = UnusableError) -> UnusableError:
-    error = kind(f"{path}: {what}; replace the file or set data.on_corrupt=skip")
-    error.what = what
+SKIP = " or set data.on_corrupt=skip"
+"""End of the message about one image, where others may be used without it."""
+
+
+def _unusable(
+    path: Path,
+    what: str,
+    kind: type[UnusableError] = UnusableError,
+    remedy: str = "replace the file",
+) -> UnusableError:
+    error = kind(f"{path}: {what}; {remedy}{SKIP}")
+    error.what, error.remedy = what, remedy
     return error
 
 

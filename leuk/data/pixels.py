@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from rich.progress import track
 
-from leuk.data.decode import DIGEST, THUMB, Decoded, Frame, UnusableError, decode
+from leuk.data.decode import DIGEST, SKIP, THUMB, Decoded, Frame, UnusableError, decode
 from leuk.errors import DataError, StoreError
 from leuk.store.artefacts import discard, make_once
 from leuk.store.atomic import ensure_room, write_json
@@ -211,11 +211,13 @@ def decoded_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | Unu
 
 
 def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
+    if len(bad) == count:
+        # To skip them would leave no image.
+        first = bad[0].removesuffix(SKIP)
+        raise DataError(f"none of the {count} images can be read; the first: {first}")
     if bad and on_corrupt == "raise":
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
-    if len(bad) == count:
-        raise DataError(f"none of the {count} images can be read; the first: {bad[0]}")
     for error in bad:
         log.warning("left out: %s", error)
 

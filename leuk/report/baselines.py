@@ -38,33 +38,58 @@ def _scored(part: Part, name: str) -> Part:
 
 
 def baselines(groups: Sequence[Group]) -> list[Group]:
-    """Each baseline once for each split and data; the split is named where there are several.
+    """Each baseline once for each split and data.
 
-    Baselines know neither model nor seed, so one run a fold is enough.
+    Split and data set are named where there are several, and other settings where that leaves two
+    lines with one name. Baselines know neither model nor seed, so one run a fold is enough.
     """
-    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Group] = {}
+    # Groups whose images have the same scores, by baseline, split and these scores.
+    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Group]] = {}
+    lines: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Group] = {}
     for group in groups:
         once = first_seeds(group)
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (line := baseline_of(once, name)) is not None:
                 scores = ((run.cell.fold, run.test.sample.scores.tobytes()) for run in line.runs)
-                found.setdefault((name, group.cell.split, frozenset(scores)), line)
+                key = (name, group.cell.split, frozenset(scores))
+                found.setdefault(key, []).append(group)
+                lines.setdefault(key, line)
     # A line that lacks folds which another has says nothing new.
-    kept = {
-        (name, split, folds): line
-        for (name, split, folds), line in found.items()
-        if not any(folds < more for other, where, more in found if (other, where) == (name, split))
-    }
-    splits = {split for _, split, _ in kept}
-    plain = len(splits) == 1 and not any(split.endswith(LEAKY) for split in splits)
-    return [
-        replace(
-            line,
-            name=line.name if plain else f"{line.name} ({split})",
-            runs=tuple(map(_with_thresholds, line.runs)),
-        )
-        for (_, split, _), line in kept.items()
+    kept = [
+        key
+        for key in found
+        if not any(key[2] < folds for name, split, folds in found if (name, split) == key[:2])
     ]
+    splits = {split for _, split, _ in kept}
+    one_split = len(splits) == 1 and not any(split.endswith(LEAKY) for split in splits)
+    sets = {key: _data_set(found[key]) for key in kept}
+    one_set = len(set(sets.values())) == 1
+    parts = {
+        key: [*([] if one_split else [key[1]]), *([] if one_set else [sets[key]])] for key in kept
+    }
+    named = []
+    for key in kept:
+        alike = [other for other in kept if (other[0], parts[other]) == (key[0], parts[key])]
+        shared = [_settings(found[one]) for one in alike]
+        own = _settings(found[key]) - set.intersection(*shared)
+        inside = ", ".join([*parts[key], *sorted(own)])
+        name = f"{lines[key].name} ({inside})" if inside else lines[key].name
+        runs = tuple(map(_with_thresholds, lines[key].runs))
+        named.append(replace(lines[key], name=name, runs=runs))
+    return named
+
+
+def _settings(groups: Sequence[Group]) -> set[str]:
+    """Settings that all of the groups have."""
+    return set.intersection(*[set(group.cell.settings) for group in groups])
+
+
+def _data_set(groups: Sequence[Group]) -> str:
+    """Name of the data set, as ``data=NAME`` chooses it; empty in records without settings."""
+    records = [record for group in groups for record in group.records]
+    data = records[0].settings.get("data", {}) if records else {}
+    name = str(data.get("_target_", "")).rpartition(".")[2]
+    return name.removesuffix("DataModule").lower()
 
 
 def _with_thresholds(run: Run) -> Run:

@@ -1,5 +1,6 @@
 """An audit from a config: the folder, the split of its cells, and pictures of every recipe."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
 from leuk.data.layouts import Problem
 from leuk.data.phantom import PhantomDataModule
-from leuk.errors import DataError
+from leuk.errors import DataError, StoreError
 from leuk.report.audit_page import audit_page
 from leuk.report.contact_sheet import save_contact_sheet
 from leuk.runs.identity import choice_of
@@ -26,7 +27,37 @@ CITATION = (
 )
 STAND_IN = "Stand-in cells, made by leuk."
 
+_AUDIT = "audit.json"
 _ON_SHEET = 6
+
+
+def check_kept(cfg: DictConfig) -> None:
+    """Refuse to lose the audit of another folder; that of the same folder is written anew.
+
+    Raises:
+        StoreError: naming the folder whose audit would be lost.
+    """
+    path = _folder(cfg) / _AUDIT
+    if cfg.replace or not path.exists():
+        return
+    try:
+        root = Path(json.loads(path.read_text("utf-8"))["root"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{path}: no readable audit; move it away or give this audit a name of its own: "
+            "name=NAME"
+        ) from error
+    now = Path(cfg.data.get("root") or cfg.data.cache).expanduser().resolve()
+    # Phantom images have no root of their own; they are artifacts.
+    if root != now and ("root" in cfg.data or now not in root.parents):
+        raise StoreError(
+            f"{path.parent}: holds the audit of {root}; write beside it with name=NAME, or replace "
+            "it with replace=true"
+        )
+
+
+def _folder(cfg: DictConfig) -> Path:
+    return Path(cfg.outputs) / "data" / str(cfg.name)
 
 
 def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
@@ -39,14 +70,14 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     data.on_corrupt = "skip"
     frame = Frame(data.resolution, data.framing)
     found = audit(data.root, frame, data.cache)
-    folder = Path(cfg.outputs) / "data" / str(cfg.name)
+    folder = _folder(cfg)
     split = _split(cfg, data)
     if split["error"]:
         problem = Problem("split", split["name"], split["error"])
         found = replace(found, problems=[*found.problems, problem])
     sheets = _sheets(cfg, data, folder)
     source = STAND_IN if isinstance(data, PhantomDataModule) else CITATION
-    write_json(folder / "audit.json", {**found.to_dict(), "split": split})
+    write_json(folder / _AUDIT, {**found.to_dict(), "split": split})
     write_text(folder / "audit.html", audit_page(found, data.root, split, source, sheets))
     return found, folder
 

@@ -124,6 +124,9 @@ def _best(report: Report) -> list[tuple[str, str]]:
         if line.name.startswith(f"baseline: {AREA}") and line.cell and top.cell
         if line.cell.split == top.cell.split
     ]
+    # The one on the same data, where the sweep has several.
+    wanted = set(top.cell.settings) if top.cell else set[str]()
+    area.sort(key=lambda line: len(wanted ^ set(line.cell.settings)) if line.cell else 0)
     named = [(top, f"highest test AUROC: {top.name}")]
     named += [(line, "test AUROC of the area of the cell alone") for line in area[:1]]
     return [

@@ -12,8 +12,6 @@ from leuk.report.html import picture_uri, png_uri, render
 from leuk.runs.overlaying import SHEET
 from leuk.runs.predicting import Predicted
 
-PAGE = "predictions.html"
-
 _UNREADABLE_SHOWN = 50
 
 

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
 
 from leuk.classifiers.classifier import BROKEN, Classifier, dihedral
-from leuk.errors import ConfigError, TrainingError
+from leuk.errors import TrainingError
 from leuk.evaluate.vectors import Floats, Images
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_memory
@@ -59,7 +58,7 @@ class Asker:
         """
         classifier = finished.classifier()
         callbacks = build_named(cfg.callbacks, ("channels_last",))
-        trainer = _trainer(cfg, finished, [*callbacks.values()])
+        trainer = trainer_for(cfg, finished, [*callbacks.values()])
         classifier.to(trainer.strategy.root_device)
         for callback in callbacks.values():
             callback.setup(trainer, classifier, "test")
@@ -105,7 +104,12 @@ class Asker:
         return torch.stack(logits).mean(dim=0), features[0].float()
 
 
-def _trainer(cfg: DictConfig, finished: Finished, callbacks: list[Any]) -> Trainer:
+def trainer_for(cfg: DictConfig, finished: Finished, callbacks: list[Any]) -> Trainer:
+    """The configured trainer on one device, in the precision of the run unless another is set.
+
+    Raises:
+        ConfigError: it cannot be built here.
+    """
     changes = {
         "logger": False,
         "enable_checkpointing": False,
@@ -114,7 +118,4 @@ def _trainer(cfg: DictConfig, finished: Finished, callbacks: list[Any]) -> Train
     }
     if cfg.trainer.precision is None:
         changes["precision"] = finished.record.device["precision"]
-    try:
-        return build_trainer(cfg, finished.folder, callbacks, **changes)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    return build_trainer(cfg, finished.folder, callbacks, **changes)

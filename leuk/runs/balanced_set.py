@@ -26,23 +26,24 @@ _SYNTHETIC = 9_000_000
 """Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
 
 
-def write_balanced_set(target: Path, data: CNMCDataModule, made: Synthetic) -> int:
-    """Write the training images and the synthetic images atomically.
+def manifest_of(data: CNMCDataModule, made: Synthetic) -> pd.DataFrame:
+    """The images of a balanced set, one row per image.
 
-    ``manifest.csv`` has a row per image: ``file``, ``label`` and ``origin`` (``real`` or ``made``);
-    for real images ``source`` (file under the data root) and ``subject``; for synthetic images
-    ``gan`` (name of the artifact), ``seed`` and ``position`` (of the draw, also the row in
-    ``made.npy``, ``uint8 (N, R, R, 3)``).
-
-    Args:
-        target: folder to create.
-        data: data module with the training stage.
-        made: the synthetic images.
-
-    Returns:
-        Number of images.
+    ``file``, ``label``, ``origin`` (real or made), for a real one ``source`` (its file under the
+    data's root) and ``subject``, for a made one ``gan`` (the artefact), ``seed`` and ``position``
+    (of the draw, and the row of ``made.npy``).
     """
-    manifest = pd.concat([_real(data), _synthetic(made)], ignore_index=True)
+    return pd.concat([_real(data), _made(made)], ignore_index=True)
+
+
+def write_balanced_set(
+    target: Path, data: CNMCDataModule, made: Synthetic, manifest: pd.DataFrame
+) -> None:
+    """Write the training images and the synthetic ones, whole or not at all.
+
+    Beside them ``manifest.csv``, see :func:`manifest_of`, and ``made.npy``, the synthetic images as
+    ``uint8 (N, R, R, 3)``.
+    """
     rows = data.part("train").index.to_numpy()
     with whole_folder(target) as folder:
         for label in Label:
@@ -52,7 +53,6 @@ def write_balanced_set(target: Path, data: CNMCDataModule, made: Synthetic) -> i
         _write(folder, manifest["file"].tolist()[real:], made.pixels)
         np.save(folder / ARRAY, made.pixels)
         write_text(folder / MANIFEST, csv_text(manifest))
-    return len(manifest)
 
 
 def _real(data: CNMCDataModule) -> pd.DataFrame:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig
 
@@ -20,6 +19,7 @@ from leuk.explain.choice import possible_explainers
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, Found, State, look_at
 from leuk.runs.curves import check_loggers
+from leuk.runs.device import check_device
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
 from leuk.runs.launching import runs_elsewhere
@@ -156,13 +156,9 @@ def _check_writable(*files: Path) -> None:
 def _check_trainer(cfg: DictConfig) -> None:
     # Hosts that jobs are sent to have devices of their own.
     changes = {"accelerator": "cpu", "devices": 1} if runs_elsewhere(cfg) else {}
-    try:
-        trainer = build_trainer(
-            cfg, Path(), [], logger=False, enable_checkpointing=False, **changes
-        )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise ConfigError(f"trainer: {first}") from error
+    if not changes:
+        check_device(cfg)
+    trainer = build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False, **changes)
     if str(cfg.trainer.precision) not in PRECISIONS:
         raise ConfigError(
             f"trainer.precision={cfg.trainer.precision}: the losses need float32 weights; choose "

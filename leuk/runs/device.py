@@ -1,10 +1,15 @@
 """Device detection, and the precision and memory layout that suit the device."""
 
 import logging
+import os
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from leuk.errors import ConfigError
+from leuk.runs.identity import choice_of
 
 log = logging.getLogger(__name__)
 
@@ -12,6 +17,34 @@ log = logging.getLogger(__name__)
 def uses_cuda(accelerator: str) -> bool:
     """Return True if ``trainer.accelerator`` resolves to CUDA on this host."""
     return accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available()
+
+
+def check_device(cfg: DictConfig) -> None:
+    """Refuse a GPU where there is none.
+
+    Args:
+        cfg: a composed config with ``trainer`` and its ``hydra`` node.
+
+    Raises:
+        ConfigError: saying why there is none, and what to choose instead.
+    """
+    wanted = cfg.trainer.accelerator
+    if wanted not in ("gpu", "cuda") or torch.cuda.is_available():
+        return
+    if wanted == "gpu" and torch.backends.mps.is_available():  # Lightning takes Apple's then
+        return
+    if torch.version.cuda is None:
+        why = f"torch {torch.__version__} is built without CUDA"
+    elif os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        why = "CUDA_VISIBLE_DEVICES hides all"
+    else:
+        why = "no driver or no GPU is found; nvidia-smi shows which"
+    chosen = choice_of("trainer", cfg)
+    key = f"trainer={chosen}" if chosen == "gpu" else f"trainer.accelerator={wanted}"
+    raise ConfigError(
+        f"{key}: no CUDA device ({why}); choose trainer=cpu, or trainer=auto for a GPU where there "
+        "is one"
+    )
 
 
 def device_for(accelerator: str) -> str:

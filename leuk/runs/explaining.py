@@ -8,24 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import Decoded, Frame, decode
+from leuk.data.decode import Decoded, Frame, UnusableError, decode
 from leuk.data.unlabelled import Image, find_images
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import Cohort, unlabelled_cohort
 from leuk.explain.study import COHORT
 from leuk.grid.state import LOCK
+from leuk.runs.device import check_device
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.judging import EXPLANATIONS, explain_callback
-from leuk.store.atomic import ensure_writable
+from leuk.runs.places import resolved
+from leuk.store.atomic import ensure_writable, write_json
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ def check_explaining(cfg: DictConfig) -> None:
         StoreError: nothing can be written there, or the run's checkpoint is not its own.
     """
     finished = Finished.read(cfg.run)
+    check_device(cfg)
+    _trainer(cfg, finished.folder, [])
     explainers = build_named(cfg.explain)
     if not explainers:
         raise ConfigError("explain=none: nothing would be explained; choose a method")
@@ -76,6 +79,10 @@ def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
     before = _summary(folder)
     kept = {name: values for name, values in before.items() if "arrays" in values}
     lost = sorted(set(kept) - methods)
+    # Two folders of one name, or a list that names other files now.
+    of = before.get(COHORT, {}).get("images")
+    if cfg.images is not None and of not in (None, str(resolved(cfg.images))):
+        lost.append(f"explanations of {of}")
     if not cfg.checks and any("measures" in values for values in kept.values()):
         lost.append("the checks")
     images = int(before.get(COHORT, {}).get("cells", 0))
@@ -122,6 +129,9 @@ def explain_run(cfg: DictConfig) -> None:
         for name in set(before) - set(summary):
             for ending in ("npz", "png"):
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
+        if cfg.images is not None:
+            summary[COHORT]["images"] = str(resolved(cfg.images))
+            write_json(folder / "summary.json", summary)
         if folder.name == EXPLANATIONS:
             _take_down(finished, summary)
     log.info("%s: explained, look in %s", finished.folder.name, folder)
@@ -145,10 +155,7 @@ def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, A
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:
     """One that asks, with gradients possible, and writes nothing."""
     changes = {"logger": False, "enable_checkpointing": False, "inference_mode": False}
-    try:
-        return build_trainer(cfg, folder, callbacks, **changes)
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error
+    return build_trainer(cfg, folder, callbacks, **changes)
 
 
 def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
@@ -198,9 +205,9 @@ def _cohort_of(
 def _decoded(path: Path, frame: Frame) -> Decoded:
     try:
         return decode(path, frame)
-    except DataError as error:
-        what = str(error).rpartition(";")[0]
-        raise DataError(f"{what}; replace the file or take it out of the folder") from error
+    except UnusableError as error:
+        advice = f"{error.remedy} or take it out of the folder"
+        raise DataError(f"{path}: {error.what}; {advice}") from error
 
 
 def _say_of_sizes(data: CNMCDataModule, files: list[Image], decoded: list[Decoded]) -> None:

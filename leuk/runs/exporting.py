@@ -24,7 +24,7 @@ from leuk.runs.finished import Finished
 from leuk.runs.frozen import THRESHOLDS
 from leuk.runs.places import export_folder, said_of
 from leuk.store.atomic import ensure_writable, whole_file, write_json
-from leuk.store.replaced import check_replaceable
+from leuk.store.replaced import Replaceable
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,13 @@ def check_exporting(cfg: DictConfig) -> None:
         raise ConfigError(f"tolerance={cfg.tolerance}: it must be above 0")
     Finished.read(cfg.run).classifier()
     ensure_writable(Path(str(cfg.outputs)), "outputs")
-    check_replaceable(export_folder(cfg), FACTS, said_of(cfg, "run"))
+    export_of(cfg).check()
+
+
+def export_of(cfg: DictConfig) -> Replaceable:
+    """The folder of the exported model of a config."""
+    own = (FACTS, f"model.{_SUFFIX[cfg.format]}")
+    return Replaceable(export_folder(cfg), FACTS, said_of(cfg, "run"), own, cfg.replace)
 
 
 def export(cfg: DictConfig, folder: Path) -> float:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
-from leuk.errors import TrainingError
+from leuk.errors import ConfigError, TrainingError
 from leuk.runs.checkpoints import WholeCheckpoints
 from leuk.training.process_group import EndsProcessGroup
 
@@ -21,18 +22,24 @@ def build_trainer(
     """Build the configured trainer.
 
     Args:
-        cfg: config with a ``trainer`` node.
-        folder: Lightning's output folder.
-        callbacks: in the order of their calls.
-        changes: arguments that override those of the config.
+        cfg: a whole training config.
+        folder: where Lightning may write.
+        callbacks: in the order they are called.
+        changes: arguments of the trainer that differ from the config's.
+
+    Raises:
+        ConfigError: a value that Lightning refuses, or a device that this host lacks.
     """
-    trainer: Trainer = instantiate(
-        cfg.trainer,
-        callbacks=[*callbacks, EndsProcessGroup()],
-        default_root_dir=str(folder),
-        plugins=[WholeCheckpoints()],
-        **changes,
-    )
+    try:
+        trainer: Trainer = instantiate(
+            cfg.trainer,
+            callbacks=[*callbacks, EndsProcessGroup()],
+            default_root_dir=str(folder),
+            plugins=[WholeCheckpoints()],
+            **changes,
+        )
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
+        raise ConfigError(f"trainer: {str(error).strip().splitlines()[0]}") from error
     return trainer
 
 

@@ -32,6 +32,7 @@ NEUTRAL = (
     "experiment",
     "outputs",
     "name",
+    "replace",
     "grid",
     "logger",
     "explain",

@@ -19,20 +19,22 @@ from leuk.data.unlabelled import Image, Images, find_images
 from leuk.errors import DataError
 from leuk.evaluate.novelty import largest_parts, no_cell
 from leuk.evaluate.vectors import Images as Pixels
-from leuk.runs.asking import Asker
+from leuk.runs.asking import Asker, trainer_for
+from leuk.runs.device import check_device
 from leuk.runs.familiarity import Familiarity, familiarity_of
 from leuk.runs.finished import Finished
 from leuk.runs.frozen import Frozen
-from leuk.runs.overlaying import save_maps
+from leuk.runs.overlaying import FOLDER, SHEET, save_maps
 from leuk.runs.places import predictions_folder, said_of
 from leuk.store.atomic import ensure_writable, write_json, write_text
-from leuk.store.replaced import check_replaceable
+from leuk.store.replaced import Replaceable
 from leuk.store.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
 
 TABLE = "predictions.csv"
 SUMMARY = "summary.json"
+PAGE = "predictions.html"
 
 _FLAGS = ("refer", "unfamiliar", "cell_found")
 
@@ -98,11 +100,24 @@ def check_predicting(cfg: DictConfig) -> None:
         StoreError: nothing can be written, or the run lacks a file.
     """
     finished = Finished.read(cfg.run)
+    check_device(cfg)
+    trainer_for(cfg, finished, [])
     Frozen.of(finished, str(cfg.threshold), cfg.aim)
     finished.classifier()
     find_images(cfg.images)
     ensure_writable(Path(str(cfg.outputs)), "outputs")
-    check_replaceable(predictions_folder(cfg), SUMMARY, said_of(cfg, "run", "images"))
+    predictions_of(cfg).check()
+
+
+def predictions_of(cfg: DictConfig) -> Replaceable:
+    """The folder of the predictions of a config."""
+    return Replaceable(
+        predictions_folder(cfg),
+        SUMMARY,
+        said_of(cfg, "run", "images"),
+        (TABLE, SUMMARY, PAGE, SHEET, f"{FOLDER}/*.png"),
+        cfg.replace,
+    )
 
 
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
@@ -197,7 +212,7 @@ def _batches(
 def _unusable(line: Line, error: UnusableError) -> Line:
     if isinstance(error, NoCellError):
         return _without_cell(line, error.what)
-    return replace(line, problem=error.what)
+    return replace(line, problem=f"{error.what}; {error.remedy}")
 
 
 def _without_cell(line: Line, why: str) -> Line:

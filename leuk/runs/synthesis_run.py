@@ -1,6 +1,8 @@
 """Execution of ``leuk synthesize``: data, GAN, synthetic images, balanced set, image quality."""
 
+import json
 import logging
+import shutil
 import time
 from dataclasses import asdict
 from functools import cache
@@ -14,12 +16,12 @@ from leuk.config.targets import instantiate
 from leuk.data.audit import count_cuts, framing_warning
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.errors import DataError
+from leuk.errors import DataError, StoreError
 from leuk.evaluate.features import Remembering
 from leuk.evaluate.image_quality import Quality
 from leuk.evaluate.sheets import save_rows
-from leuk.runs.balanced_set import write_balanced_set
-from leuk.runs.identity import choice_of, current_hydra, synthesis_folder
+from leuk.runs.balanced_set import MANIFEST, manifest_of, write_balanced_set
+from leuk.runs.identity import choice_of, current_hydra, settings_of, synthesis_folder
 from leuk.runs.launching import place
 from leuk.runs.made_quality import (
     FILE,
@@ -32,9 +34,50 @@ from leuk.runs.made_quality import (
 )
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import Synthetic, synthesise
+from leuk.store.artefacts import NotMadeError, only_found
 from leuk.store.atomic import write_json
+from leuk.store.digest import digest
+from leuk.store.spreadsheet import csv_text
 
 log = logging.getLogger(__name__)
+
+
+def check_kept(cfg: DictConfig) -> None:
+    """Refuse to lose synthetic images of other data or settings.
+
+    Those of the same data and settings are the same again.
+
+    Raises:
+        StoreError: naming the folder.
+    """
+    path = synthesis_folder(cfg, cfg.hydra) / FILE
+    if cfg.replace or not path.exists():
+        return
+    try:
+        with only_found():
+            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+            expected = _origin(cfg, data)
+    except NotMadeError:  # phantom images, which the settings determine
+        expected = {"settings": digest(settings_of(cfg))}
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        same = all(kept.get(key) == value for key, value in expected.items())
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise StoreError(_would_be_lost(path.parent))
+
+
+def _origin(cfg: DictConfig, data: CNMCDataModule) -> dict[str, str]:
+    """Hashes of everything that determines what is written."""
+    return {"settings": digest(settings_of(cfg)), "files": data.listing()}
+
+
+def _would_be_lost(folder: Path) -> str:
+    return (
+        f"{folder}: holds images of other data or settings; write beside them with name=NAME, or "
+        "replace them with replace=true"
+    )
 
 
 def run_synthesis(cfg: DictConfig) -> None:
@@ -62,16 +105,28 @@ def run_synthesis(cfg: DictConfig) -> None:
             "augmentation.count=null: no healthy training images are missing; set the number of "
             "images to generate per class: augmentation.count=N"
         )
-    count = write_balanced_set(folder / "balanced", data, made)
-    log.info("%d images, real and synthetic, in %s", count, folder / "balanced")
-    quality = {
-        label.folder: _evaluate(cfg, data, made, label, folder) for label in made_labels(made)
-    }
-    write_json(folder / FILE, _report(cfg, made, quality))
+    _keep_balanced(folder / "balanced", data, made, cfg.replace)
+    judged = {label.folder: _judge(cfg, data, made, label, folder) for label in made_labels(made)}
+    write_json(folder / FILE, _report(cfg, made, judged) | _origin(cfg, data))
     log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
 
-def _evaluate(
+def _keep_balanced(target: Path, data: CNMCDataModule, made: Synthetic, replace: bool) -> None:
+    """Write the balanced set, unless an earlier run has written the same."""
+    manifest = manifest_of(data, made)
+    if target.exists():
+        path = target / MANIFEST
+        if path.is_file() and path.read_text("utf-8") == csv_text(manifest):
+            log.info("%d images, real and synthetic, were in %s", len(manifest), target)
+            return
+        if not replace:
+            raise StoreError(_would_be_lost(target))
+        shutil.rmtree(target)
+    write_balanced_set(target, data, made, manifest)
+    log.info("%d images, real and synthetic, in %s", len(manifest), target)
+
+
+def _judge(
     cfg: DictConfig, data: CNMCDataModule, made: Synthetic, label: Label, folder: Path
 ) -> Quality:
     """Measure the quality of the synthetic images of a class, and write figures of them."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,19 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Create ``folder`` if it is missing, and check that a file can be written to it.
+    """Prove that a file can be written in ``folder``, and leave nothing there.
 
     Args:
-        folder: folder of results.
-        key: config key that sets the folder, for the error message.
+        folder: where results will go; of one that is missing the nearest folder above is tried, so
+            that a command that is refused later leaves no empty folder.
+        key: the config key that chose it, named in the error.
 
     Raises:
         StoreError: the folder cannot be created or written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise StoreError(
@@ -84,7 +85,11 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``target`` when the block ends without an error."""
+    """Give a temporary folder that becomes ``target`` when the block ends without an error.
+
+    After an error the folders above it are as they were.
+    """
+    missing = [path for path in target.parents if not path.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
@@ -93,6 +98,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        for path in missing:
+            with suppress(OSError):  # not empty: another process works there
+                path.rmdir()
         if isinstance(error, OSError) and error.errno in _FULL:
             raise StoreError(
                 f"{target}: {error.strerror}; nothing half-written is left; make room or choose "

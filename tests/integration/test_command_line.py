@@ -1,12 +1,15 @@
 """Command lines in practice: user configs, pipes, ``~``, and the syntax of other tools."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import SMALL, write_cell
+from PIL import Image
 
 from leuk.cli import main
 from leuk.grid.record import Record
@@ -32,6 +35,15 @@ def own(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+    """Folder of a complete run."""
+    outputs = tmp_path_factory.mktemp("fitted")
+    assert main(["train", f"outputs={outputs}", f"data.cache={artefacts}", *SMALL]) == 0
+    (record,) = outputs.glob("runs/single/*/record.json")
+    return record.parent
 
 
 @pytest.mark.parametrize("way", ["--config-dir", "searchpath"])
@@ -84,6 +96,18 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["gpus=1"], "no key gpus; did you mean trainer=gpu trainer.devices?"),
         (["epochs=3"], "no key epochs; did you mean fit.epochs?"),
         (["batch_size=8"], "no key batch_size; did you mean data.batch_size?"),
+        (["num_train_epochs=3"], "did you mean fit.epochs?"),
+        (["per_device_train_batch_size=8"], "did you mean data.batch_size?"),
+        (["fp16=true"], "did you mean trainer.precision=16-mixed?"),
+        (["class_weight=balanced"], "did you mean augmentation=class_weights?"),
+        (["data_dir=/tmp"], "did you mean data=cnmc data.root?"),
+        (["data=cnmc", "data_dir=/tmp"], "did you mean data.root?"),
+        (["fit.batch_size=8"], "did you mean data.batch_size?"),
+        (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
+        (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
+        (["ckpt_path=x"], "resumes when the same command starts again"),
+        (["overwrite=true"], "did you mean grid.on_mismatch=rerun?"),
+        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] if one list is meant"),
         (["-m", "experiment=demo,grid"], "run one leuk command per experiment"),
         (["hydra.run.dir=/x"], "leuk names its folders itself; set outputs=DIR and name=NAME"),
         (["-m", "hydra.sweep.dir=/x"], "set outputs=DIR and name=NAME"),
@@ -96,6 +120,86 @@ def test_habits_from_elsewhere_get_advice(
 ) -> None:
     assert main(["train", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("predict images=x checkpoint=y", "did you mean run?"),
+        ("predict run=x data=y", "no key data; did you mean images?"),
+        ("predict run=x images=y model=z", "no key model; did you mean run?"),
+        ("explain run=x method=shap", "did you mean explain?"),
+        ("synthesize epochs=3", "did you mean gan_fit.epochs?"),
+        ("report run=x", "did you mean name?"),
+        ("report experiment=grid", "no key experiment; known: latency_ms, name, outputs"),
+        ("data root=/x", "did you mean data=cnmc data.root?"),
+    ],
+)
+def test_each_command_names_its_own_keys(
+    capsys: pytest.CaptureFixture[str], command: str, message: str
+) -> None:
+    assert main(command.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("accelerator", ["trainer=gpu", "trainer.accelerator=cuda"])
+@pytest.mark.parametrize(
+    "command", ["train", "train --dry-run", "synthesize", "predict", "explain"]
+)
+def test_a_gpu_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    accelerator: str,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    write_cell(tmp_path / "new/cell.png", size=64)
+    of_run = [f"run={fitted}", *([f"images={tmp_path}/new"] if command == "predict" else [])]
+    rest = of_run if command in ("predict", "explain") else []
+    assert main([*command.split(), f"outputs={tmp_path}/o", *rest, accelerator]) == 2
+    assert f"leuk: {accelerator}: no CUDA device (" in (shown := capsys.readouterr().err)
+    assert "); choose trainer=cpu, or trainer=auto" in shown
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_package_that_an_accelerator_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "trainer.accelerator=tpu"]) == 2
+    assert "leuk: trainer: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scalar", "listed"),
+    [
+        ("split.train=fold_1", "split.train=[fold_1]"),
+        ("augmentation.classes=all", "augmentation.classes=[all]"),
+        ("model.widths=16", "model.widths=[16]"),
+        ("-m split.train=fold_0,fold_1", "-m split.train=[fold_0],[fold_1]"),
+        ("split=subject_kfold split.parts=fold_1", "split=subject_kfold split.parts=[fold_1]"),
+    ],
+)
+def test_one_value_is_a_list_of_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, scalar: str, listed: str
+) -> None:
+    shown = []
+    for overrides in (scalar, listed):
+        augmented = ["augmentation=oversample", f"outputs={tmp_path}", "--dry-run"]
+        assert main(["train", *overrides.split(), *augmented]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        shown.append([line for line in lines if "missing" in line])
+    assert shown[0]
+    assert shown[0] == shown[1]
+
+
+def test_one_value_in_a_config_of_the_user_is_explained(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own / "experiment/one.yaml").write_text("# @package _global_\nsplit:\n  train: fold_0\n")
+    assert main(["train", f"hydra.searchpath={own.as_posix()!r}", "experiment=one"]) == 2
+    assert "split.train=fold_0: it takes a list; write split.train=[fold_0]" in (
+        capsys.readouterr().err
+    )
 
 
 def test_too_few_synthetic_images_are_refused_before_the_fit(
@@ -186,3 +290,199 @@ def test_closed_output_pipe_ends_the_command_in_order(
     assert process.wait(timeout=120) in code
     assert "BrokenPipeError" not in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("command", "folder"),
+    [
+        (["predict", "images={images}", "overlays=2", "familiarity=false"], "predictions/new/*"),
+        (["export", "format=safetensors"], "exports/single/*/safetensors"),
+    ],
+)
+def test_results_are_replaced_with_consent_alone(
+    fitted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    folder: str,
+) -> None:
+    for name in ("one.png", "two.png"):
+        write_cell(tmp_path / "new" / name, size=64)
+    name, *rest = [text.format(images=tmp_path / "new") for text in command]
+    again = [name, f"run={fitted}", f"outputs={tmp_path}/o", *rest]
+    assert main(again) == 0
+    (results,) = (tmp_path / "o").glob(folder)
+    for path in results.glob("*.*"):
+        if path.suffix == ".csv":
+            path.write_text("my remarks")
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+    assert main(again) == 2
+    assert "with name=NAME, or replace them with replace=true" in capsys.readouterr().err
+    (results / "notes.txt").write_text("mine")
+    assert main([*again, "replace=true"]) == 2
+    assert f"{results}: notes.txt is not of leuk and would be lost" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    (results / "notes.txt").unlink()
+    assert main([*again, "replace=true"]) == 0
+    assert all(path.stat().st_mtime_ns != time for path, time in before.items())
+
+
+def test_synthetic_images_are_made_again_or_kept(
+    tiny_folds: Path,
+    tmp_path: Path,
+    small_synthesis: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in range(20):
+        for label, prefix in (("all", ""), ("hem", "H")):
+            for fold in (0, 1):
+                name = f"UID_{prefix}{2 * fold + 1 + number % 2}_{number + 5}_1_{label}.bmp"
+                write_cell(tiny_folds / f"fold_{fold}" / label / name, 90 + number)
+    small = [text for text in small_synthesis if not text.startswith(("data.cells", "data.size"))]
+    split = ["split.train=[fold_0]", "split.val=0.5", "split.test=[fold_1]"]
+    of = [*small, *split, "data=cnmc", f"outputs={tmp_path}/o", "augmentation.count=12"]
+    assert main(["synthesize", *of, f"data.root={tiny_folds}"]) == 0
+    (quality,) = tmp_path.glob("o/synthetic/single/*/quality.json")
+    mine = quality.parent / "balanced/mine.txt"
+    mine.write_text("mine")
+    first = quality.read_text()
+    assert main(["synthesize", *of, f"data.root={tiny_folds}"]) == 0
+    assert quality.read_text() == first
+    assert mine.exists()
+    other = tiny_folds.rename(tmp_path / "other")
+    write_cell(other / "fold_0/hem/UID_H1_99_1_hem.bmp")
+    assert main(["synthesize", *of, f"data.root={other}"]) == 2
+    assert "images of other data or settings; write beside" in capsys.readouterr().err
+    assert quality.read_text() == first
+    # As a stop after the images were written leaves it.
+    quality.unlink()
+    assert main(["synthesize", *of, f"data.root={other}"]) == 2
+    assert f"{mine.parent}: holds images of other data" in capsys.readouterr().err
+    assert main(["synthesize", *of, f"data.root={other}", "replace=true"]) == 0
+    assert quality.read_text() != first
+
+
+def test_an_audit_of_another_folder_is_kept(
+    tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit = ["data", "data=cnmc", "data.resolution=32", f"outputs={tmp_path}/o"]
+    main([*audit, f"data.root={tiny_folds}"])
+    path = tmp_path / "o/data/cnmc/audit.json"
+    (path.parent / "notes.txt").write_text("mine")
+    first = path.stat().st_mtime_ns
+    main([*audit, f"data.root={tiny_folds}"])
+    before = path.stat().st_mtime_ns
+    assert before != first
+    other = tiny_folds.rename(tmp_path / "other")
+    assert main([*audit, f"data.root={other}"]) == 2
+    assert f"holds the audit of {tiny_folds}; write beside it" in capsys.readouterr().err
+    assert path.stat().st_mtime_ns == before
+    main([*audit, f"data.root={other}", "replace=true"])
+    assert path.stat().st_mtime_ns != before
+    assert (path.parent / "notes.txt").exists()
+
+
+def test_a_report_replaces_its_own_files_alone(fitted: Path) -> None:
+    report = ["report", f"outputs={fitted.parents[2]}"]
+    assert main(report) == 0
+    folder = fitted.parent / "report"
+    mine = [folder / "notes.md", folder / "figures/mine.png"]
+    for path in mine:
+        path.write_text("mine")
+    assert main(report) == 0
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
+    assert not (folder / "report.log").exists()
+
+
+def test_explanations_of_other_images_of_the_same_name_are_kept(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("one", "two"):
+        write_cell(tmp_path / place / "new/cell.png", size=64)
+    explain = ["explain", f"run={fitted}", "explain=gradcam", "checks=none", "explain_cells=1"]
+    assert main([*explain, f"images={tmp_path}/one/new"]) == 0
+    assert main([*explain, f"images={tmp_path}/one/new"]) == 0
+    assert main([*explain, f"images={tmp_path}/two/new"]) == 2
+    assert f"explanations of {tmp_path}/one/new would be lost" in capsys.readouterr().err
+    assert main([*explain, f"images={tmp_path}/two/new", "replace=true"]) == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "run={run}", "images={empty}"],
+        ["predict", "run={run}", "images={text}", "familiarity=false"],
+        ["predict", "run={empty}", "images={empty}"],
+        ["predict", "run={run}", "images={text}", "threshold=0.3"],
+        ["predict", "-m", "run={run}", "images={empty},{text}"],
+        ["export", "run={empty}"],
+        ["export", "run={run}", "format=safetensors", "tolerance=1e-30"],
+        ["export", "run={run}", "format=keras"],
+        ["synthesize", "gan.latent=0"],
+        ["synthesize", "extractor=classifier", "extractor.run={empty}"],
+        ["explain", "run={run}", "images={text}", "name=x"],
+        ["explain", "run={run}", "explain=none", "name=x"],
+        ["report", "name=x"],
+        ["data", "data=cnmc", "data.root={empty}"],
+        ["data", "data=cnmc", "data.root={empty}/x"],
+        ["data", "split=subject_kfold", "split.fold=9"],
+        ["train", "data=cnmc", "data.root={empty}/x"],
+        ["train", "model.widths=[0]"],
+    ],
+)
+def test_a_refused_command_leaves_no_folder(
+    fitted: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/cell.png").write_text("no image")
+    places = {"run": fitted, "empty": tmp_path / "empty", "text": tmp_path / "text"}
+    before = set(fitted.rglob("*"))
+    given = [text.format(**places) for text in command]
+    assert main([*given, f"outputs={tmp_path}/deep/o"]) == 2
+    assert not (tmp_path / "deep").exists()
+    assert set(fitted.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["data", "train", "predict", "explain"])
+def test_opaque_png_of_an_image_editor(
+    fitted: Path,
+    tiny_folds: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    for path in tiny_folds.rglob("*.bmp"):
+        with Image.open(path) as image:
+            image.convert("RGBA").save(path.with_suffix(".png"))
+        path.unlink()
+    of_data = [
+        "data=cnmc", f"data.root={tiny_folds}", "data.resolution=32", "split.train=[fold_0]",
+        "split.val=0.5", "split.test=[fold_1]", f"outputs={tmp_path}/o",
+    ]  # fmt: skip
+    of_run = [f"run={fitted}", f"images={tiny_folds}/fold_0", f"outputs={tmp_path}/o"]
+    rest = {
+        "data": of_data,
+        "train": [*of_data, "explain=none", "fit.epochs=1", "trainer=cpu"],
+        "predict": [*of_run, "overlays=0", "familiarity=false"],
+        "explain": [*of_run, "explain=gradcam", "checks=none", "explain_cells=1", "name=rgba"],
+    }[command]
+    code = main([command, *rest])
+    shown = capsys.readouterr()
+    assert "RGBA" not in shown.out + shown.err
+    assert code == 0
+
+
+def test_baselines_of_two_data_sets_in_one_sweep_name_them(
+    fitted: Path, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(fitted.parents[2] / "runs", tmp_path / "o/runs")
+    real = [
+        "data=cnmc", f"data.root={tiny_folds}", "data.resolution=32", "split.train=[fold_0]",
+        "split.val=0.5", "split.test=[fold_1]", f"outputs={tmp_path}/o",
+    ]  # fmt: skip
+    assert main(["train", *real, "explain=none", "fit.epochs=1", "trainer=cpu"]) == 0
+    shown = capsys.readouterr().out
+    named = [shown.count(f"baseline: area ({data})") for data in ("phantom", "cnmc")]
+    assert named[0] == named[1] > 0
+    assert shown.count("baseline: area") == sum(named)

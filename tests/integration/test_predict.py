@@ -112,8 +112,8 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
         "grey.png", "noise.png", "speck.png",
     ]  # fmt: skip
     assert table["problem"].dropna().to_dict() == {
-        "cut.bmp": "truncated BMP (expected 12342 bytes, found 500)",
-        "grey.png": "L image where 8-bit RGB was expected",
+        "cut.bmp": "truncated BMP (expected 12342 bytes, found 500); replace the file",
+        "grey.png": "L image where 8-bit RGB was expected; replace it by the color image",
     }
     assert table["score"].isna().to_dict() == dict.fromkeys(table.index, False) | dict.fromkeys(
         ("black.png", "cut.bmp", "grey.png"), True

@@ -133,12 +133,29 @@ def test_grey_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
         open_store(tiny_folds, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "I;16", "P"])
-def test_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "remedy"),
+    [("LA", "color image"), ("I;16", "color image"), ("P", "convert it to 8-bit RGB")],
+)
+def test_other_modes_are_refused(tmp_path: Path, mode: str, remedy: str) -> None:
     image = Image.new("RGB", (32, 32)).convert(mode) if mode != "I;16" else Image.new(mode, (8, 8))
     image.save(tmp_path / "cell.png")
-    with pytest.raises(DataError, match=rf"{mode} image where 8-bit RGB was expected"):
+    with pytest.raises(DataError, match=rf"{mode} image where 8-bit RGB was expected; .*{remedy}"):
         decode(tmp_path / "cell.png", Frame(16))
+
+
+def test_an_opaque_alpha_channel_changes_nothing(tmp_path: Path) -> None:
+    write_cell(tmp_path / "plain.png")
+    with Image.open(tmp_path / "plain.png") as image:
+        image.convert("RGBA").save(tmp_path / "opaque.png")
+        image.putalpha(Image.new("L", image.size, 255))
+        image.putpixel((0, 0), (0, 0, 0, 254))
+        image.save(tmp_path / "see_through.png")
+    plain, opaque = (decode(tmp_path / f"{n}.png", Frame(16)) for n in ("plain", "opaque"))
+    np.testing.assert_array_equal(opaque.pixels, plain.pixels)
+    assert opaque.digest == plain.digest
+    with pytest.raises(DataError, match=r"not opaque in 0\.10% of its pixels.*paste it on black"):
+        decode(tmp_path / "see_through.png", Frame(16))
 
 
 def test_text_named_bmp(tmp_path: Path) -> None:

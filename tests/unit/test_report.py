@@ -12,6 +12,7 @@ from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_s
 from leuk.errors import StoreError
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
+from leuk.report.baselines import baselines
 from leuk.report.content import build_report
 from leuk.report.lines import draws_for
 from leuk.report.naming import line_names
@@ -381,3 +382,31 @@ def test_metrics_by_patient_stand_beside_those_by_image(tmp_path: Path) -> None:
     assert group["auroc_patients_low"] < expected < group["auroc_patients_high"]
     grid = pd.read_csv(tmp_path / "report/grid.csv")
     assert grid["none_patients"].tolist() == pytest.approx([expected])
+
+
+def test_baselines_name_what_sets_them_apart(tmp_path: Path) -> None:
+    def write(variant: str, target: str, strength: float, model: str = "cnn") -> None:
+        cell = replace(CELL, variant=variant, model=model)
+        table = predictions(cell)
+        # Other images have other scores.
+        for name in ("area", "majority"):
+            table[f"baseline_{name}"] **= strength
+        write_run(tmp_path, cell, table, settings={"data": {"_target_": f"leuk.data.{target}"}})
+
+    write("", "phantom.PhantomDataModule", 1.0)
+    write("", "phantom.PhantomDataModule", 1.0, "vit")
+    write("data_cnmc", "datamodule.CNMCDataModule", 1.1)
+    results = read_results(tmp_path)
+    titles = [line.title for line in baselines(results.groups)]
+    assert titles == [
+        f"baseline: {name} ({data})"
+        for data in ("phantom", "cnmc")
+        for name in ("majority", "area")
+    ]
+    write("data_cnmc-framing_cell", "datamodule.CNMCDataModule", 1.2)
+    titles = [line.title for line in baselines(read_results(tmp_path).groups)]
+    assert [title for title in titles if "area" in title] == [
+        "baseline: area (phantom)",
+        "baseline: area (cnmc)",
+        "baseline: area (cnmc, framing_cell)",
+    ]
