@@ -5,7 +5,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
-from leuk.report.audit_page import audit_text
+from leuk.report.audit_page import FINDINGS, audit_text
 from leuk.report.inspection import check_kept, inspect_data
 from leuk.runs.beforehand import check_root
 from leuk.store.atomic import ensure_writable
@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> None:
     """Audit one folder, print what was found and write it down."""
     audit, folder = inspect_data(cfg)
     print(audit_text(audit))
-    print(f"look in {folder}: audit.html, audit.json and the pictures of augmentation")
+    print(f"look in {folder}: audit.html, audit.json, {FINDINGS} and the pictures of augmentation")
     if audit.problems:
         _wrong.append(folder)
 

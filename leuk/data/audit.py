@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELLED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
 from leuk.data.links import find_pairs, group_subjects
 from leuk.data.pixels import CUT, PixelStore
+from leuk.data.unread import unread_message
 from leuk.errors import DataError
 
 Size = tuple[int, int]
@@ -89,13 +91,15 @@ class Audit:
         root: the folder.
         counts: per part and class.
         sizes: ``part: width x height`` to the number of images.
-        problems: corrupt, odd-sized and contradicting files and rows.
+        problems: files and rows to mend: corrupt, odd-sized, contradicting, not read, or with a
+            background that is not black.
         strays: files that are no part of C-NMC.
         links: between subjects.
         groups: linked subjects, joined by ``+``.
         within: subject to the pairs of images of one cell among its own.
         framing: of the audit.
         cuts: cells that the framing or the image cuts, of each class.
+        notes: sentences on what needs no mending, such as another split that fits the data.
     """
 
     root: str
@@ -108,6 +112,7 @@ class Audit:
     within: dict[str, int] = field(default_factory=dict)
     framing: str = "full"
     cuts: list[Cut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -127,8 +132,8 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
     """
     index = read_folder(root)
     if index.cells.empty:
-        raise DataError(f"{root}: no C-NMC cell images below it; point data.root=DIR at them")
-    problems = list(index.problems)
+        raise DataError(unread_message(root, index.problems))
+    problems = [*index.problems, *index.unread]
     sizes: list[Sized] = []
     links: list[Link] = []
     groups: list[str] = []
@@ -138,6 +143,10 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
         store = PixelStore.open(cells, root, frame, cache, "skip")
         problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
         kept = cells.iloc[store.kept].reset_index(drop=True)
+        problems += [
+            Problem("background", path, f"its background is not black; {REMEDY}")
+            for path in kept.loc[has_background(store.thumbs), "path"]
+        ]
         width_height = map(tuple, store.sizes.tolist())
         cuts += count_cuts(kept, store)
         sizes += zip(kept["part"].tolist(), kept["path"].tolist(), width_height, strict=True)
@@ -153,7 +162,7 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
         _counts(index.cells),
         {f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
         problems + _odd_sizes(sizes, number),
-        index.strays,
+        sorted({*index.strays} - {problem.path for problem in index.unread}),
         links,
         groups,
         within,

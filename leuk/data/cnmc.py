@@ -16,6 +16,7 @@ from leuk.data.decode import Frame, Framing
 from leuk.data.labels import UNLABELLED, Label
 from leuk.data.layouts import Problem, read_folder
 from leuk.data.pixels import PixelStore
+from leuk.data.unread import unread_message
 from leuk.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 OnCorrupt = Literal["raise", "skip"]
 
 _NAMED = 5
+_PROBLEMS = 10
 
 
 def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
@@ -41,17 +43,25 @@ def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
     index = read_folder(root)
     if index.problems and on_corrupt == "raise":
         raise DataError(_first_of(root, index.problems))
-    for problem in index.problems:
+    for problem in index.problems[:_PROBLEMS]:
         log.warning("left out: %s", problem)
-    if index.strays:
-        named = ", ".join(index.strays[:_NAMED])
-        more = ", ..." if len(index.strays) > _NAMED else ""
-        log.warning("%s: %d stray files ignored: %s%s", root, len(index.strays), named, more)
+    if len(index.problems) > _PROBLEMS:
+        log.warning("left out: and %d more; leuk data lists them", len(index.problems) - _PROBLEMS)
     if index.cells.empty:
-        raise DataError(
-            f"{root}: no cell images in fold_*/all or fold_*/hem, or in all or hem, below it; "
-            "point data.root=DIR at the folder that holds C-NMC_training_data"
+        raise DataError(unread_message(root, index.problems))
+    if index.unread:
+        named = ", ".join(problem.path for problem in index.unread[:_NAMED])
+        more = ", ..." if len(index.unread) > _NAMED else ""
+        log.warning(
+            "%s: %d images not read, leuk data gives the reasons: %s%s",
+            *(root, len(index.unread), named, more),
         )
+    unread = {problem.path for problem in index.unread}
+    strays = [path for path in index.strays if path not in unread]
+    if strays:
+        named = ", ".join(strays[:_NAMED])
+        more = ", ..." if len(strays) > _NAMED else ""
+        log.warning("%s: %d stray files ignored: %s%s", root, len(strays), named, more)
     return index.cells
 
 

@@ -5,13 +5,14 @@ First station of the flow: from a folder to what its files claim to be, and what
 
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from leuk.data.labels import UNLABELLED, Label
-from leuk.data.walk import files_below, is_plain, shown
+from leuk.data.walk import files_below, is_metadata, is_plain, shown
 from leuk.errors import DataError
 
 PRELIM, FINAL, MERGED = "prelim", "final", "merged"
@@ -22,11 +23,24 @@ IMAGE_SUFFIXES = {".bmp", ".png"}
 LABELS_CSV = ("Patient_ID", "new_names", "labels")
 """Columns of the preliminary set's table; its label 1 is ALL."""
 
+UID_FORM = "UID_<subject>_<image>_<cell>_all or ..._hem"
+"""C-NMC's names of labelled images, for messages."""
+
+UNPLACED = (
+    "it is numbered as C-NMC's test images are; rename its folder to C-NMC_test_prelim_phase_data "
+    "or C-NMC_test_final_phase_data"
+)
+"""Reason why an image that is a number is not read in a folder of another name."""
+
 BAD_NAME = "its name has control characters or bytes that are no UTF-8; rename it"
 
 _CLASS = {label.folder: label for label in Label}
 _FOLD = re.compile(r"fold_?([0-9]{1,9})", re.IGNORECASE)
-_UID = re.compile(r"UID_[Hh]?(?P<subject>[0-9]{1,12})_[0-9]{1,12}_[0-9]{1,12}_(?P<label>all|hem)")
+UID = re.compile(
+    r"UID_H?(?P<subject>[0-9]{1,12})_[0-9]{1,12}_[0-9]{1,12}_(?P<label>all|hem)",
+    re.IGNORECASE | re.ASCII,
+)
+_TEST_SET = re.compile("prelim|final|test|val", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+")
 
 COLUMNS = ["path", "label", "subject", "part", "name"]
@@ -60,11 +74,13 @@ class Index:
             ``ALL-11``; empty where unknown), ``part``, ``name`` (C-NMC's own name of the image).
         problems: files and rows that contradict each other; their cells are left out.
         strays: files that are no part of C-NMC, relative.
+        unread: those strays that are images where C-NMC has its own, with the reason.
     """
 
     cells: pd.DataFrame
     problems: list[Problem]
     strays: list[str]
+    unread: list[Problem]
 
 
 def read_folder(root: Path) -> Index:
@@ -84,7 +100,9 @@ def read_folder(root: Path) -> Index:
     rows: list[tuple[str, int, str, str, str]] = []
     problems: list[Problem] = []
     strays: list[str] = []
+    unread: list[Problem] = []
     numbered: list[str] = []
+    unplaced: list[str] = []
     tables: list[str] = []
     here, places = root.resolve().name, dict[str, tuple[str | None, Label | None]]()
     for entry in files_below(root):
@@ -94,9 +112,12 @@ def read_folder(root: Path) -> Index:
             places[folder] = _place([here, *folder.split("/")] if folder else [here])
         part, label = places[folder]
         stem, suffix = os.path.splitext(name)
-        match = _UID.fullmatch(stem)
+        match = UID.fullmatch(stem)
         is_image = suffix.lower() in IMAGE_SUFFIXES
         is_table = _is_labels_csv(name)
+        if is_metadata(path) and not entry.folder:
+            strays.append(shown(path))
+            continue
         wrong = entry.wrong or ("" if is_plain(path) else BAD_NAME)
         if wrong and (is_image or is_table or entry.folder):
             problems.append(Problem("unusable file", shown(path), wrong))
@@ -108,11 +129,31 @@ def read_folder(root: Path) -> Index:
             rows.append((path, UNLABELLED, "", FINAL, name))
         elif is_table:
             tables.append(path)
+        elif is_image and label is None and part is None and _NUMBER.fullmatch(stem):
+            unplaced.append(path)
         else:
             strays.append(shown(path))
-    _take_numbered(root, numbered, tables, rows, problems)
+            if is_image and (reason := _unread(part, label, match)):
+                unread.append(Problem("image not read", shown(path), reason))
+    _take_numbered(root, numbered, tables, unplaced, rows, problems)
+    strays += unplaced
+    unread += [
+        Problem("image not read", path, UNPLACED)
+        for path in unplaced
+        if _TEST_SET.search(Path(path).parent.name)
+    ]
     cells = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
-    return Index(_drop_repeated(cells, problems), problems, strays)
+    return Index(_drop_repeated(cells, problems), problems, sorted(strays), unread)
+
+
+def _unread(part: str | None, label: Label | None, match: re.Match[str] | None) -> str:
+    """Reason why an image is not read; empty where nothing suggests that it is one of C-NMC's."""
+    if match is not None:
+        return "its folder is neither all nor hem; move it into the one that its name says"
+    if label is not None or part in (PRELIM, FINAL):
+        expected = UID_FORM if label is not None else "a number"
+        return f"its name is not {expected}; rename it, or remove it if it is a copy"
+    return ""
 
 
 def _place(folders: list[str]) -> tuple[str | None, Label | None]:
@@ -134,7 +175,12 @@ def _is_labels_csv(name: str) -> bool:
 
 def subject_of(match: re.Match[str]) -> str:
     """A subject's key; 19 numbers stand for two subjects, so the class belongs to it."""
-    return f"{_CLASS[match['label']].name}-{int(match['subject'])}"
+    return f"{label_of(match).name}-{int(match['subject'])}"
+
+
+def label_of(match: re.Match[str]) -> Label:
+    """Class that C-NMC's name of an image says."""
+    return _CLASS[match["label"].lower()]
 
 
 def _take_named(
@@ -145,7 +191,7 @@ def _take_named(
     rows: list[tuple[str, int, str, str, str]],
     problems: list[Problem],
 ) -> None:
-    if _CLASS[match["label"]] is label:
+    if label_of(match) is label:
         rows.append((path, int(label), subject_of(match), part, match[0]))
         return
     text = f"the folder says {label.folder}, the name says {match['label']}; move or remove it"
@@ -156,6 +202,7 @@ def _take_numbered(
     root: Path,
     numbered: list[str],
     tables: list[str],
+    unplaced: list[str],
     rows: list[tuple[str, int, str, str, str]],
     problems: list[Problem],
 ) -> None:
@@ -178,6 +225,16 @@ def _take_numbered(
         else:
             text = f"no row in {tables[0]} gives its label; complete the table or remove the file"
             problems.append(Problem("file without row", path, text))
+    folders = Counter(Path(path).parent for path in unplaced if Path(path).stem in said)
+    folder, count = max(folders.items(), key=lambda item: item[1], default=(Path(), 0))
+    if count > len(said) / 2:
+        text = (
+            f"{count} of its images are numbered as the {len(said)} rows without a file in "
+            f"{tables[0]}; rename the folder to C-NMC_test_prelim_phase_data"
+        )
+        problems.append(Problem("folder not read", str(folder), text))
+        unplaced[:] = [path for path in unplaced if Path(path).parent != folder]
+        return
     for number, (_, _, name) in said.items():
         text = f"its row for {number} ({name}) has no file; download the image or remove the row"
         problems.append(Problem("row without file", tables[0], text))
@@ -196,12 +253,12 @@ def _read_labels(
         raise DataError(f"{root / table}: no column {missing[0]}; it has {there}")
     for line, row in enumerate(frame[list(LABELS_CSV)].itertuples(index=False), start=2):
         patient, new_name, label = (shown(str(value).strip()) for value in row)
-        match = _UID.fullmatch(Path(patient).stem)
+        match = UID.fullmatch(Path(patient).stem)
         place = f"{table}:{line}"
         if match is None or label not in ("0", "1"):
             text = f"{patient},{new_name},{label}: not UID_..._all or _hem with a label 0 or 1"
             problems.append(Problem("unknown label", place, text))
-        elif _CLASS[match["label"]] != int(label):
+        elif label_of(match) != int(label):
             text = f"the name says {match['label']}, the label {label} ({Label(int(label)).folder})"
             problems.append(Problem("label conflict", place, text))
         else:

@@ -2,7 +2,8 @@
 
 C-NMC's subject numbers do not keep people apart: the same cells, photographed again, cut out again
 or copied, appear under two numbers. Two images are linked where all their pixels are equal, or
-where, the one turned or mirrored, the texture inside the cell is the same.
+where, the one turned or mirrored, the texture inside the cell is the same. The second is not tried
+for images whose background is not black.
 """
 
 import logging
@@ -18,13 +19,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from leuk.data.background import has_background
 from leuk.data.decode import LIT, THUMB
 from leuk.data.pixels import PixelStore
 from leuk.store.artefacts import make_once
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of the key of found links: raise it when finding changes."""
 
 Floats = npt.NDArray[np.float32]
@@ -96,7 +98,10 @@ def _search(store: PixelStore) -> pd.DataFrame:
     original = first[inverse.ravel()]
     copies = np.flatnonzero(original != np.arange(len(original)))
     identical = pd.DataFrame({"first": original[copies], "second": copies})
-    near = _near_pairs(store.thumbs, np.sort(first))
+    # Backgrounds are alike in all images of a scanner, whoever's cells they show.
+    rows = np.sort(first)
+    rows = rows[~has_background(store.thumbs[rows])]
+    near = _near_pairs(store.thumbs, rows)
     pairs = pd.concat(
         [identical.assign(kind="identical", score=1.0), near.assign(kind="near")],
         ignore_index=True,
@@ -121,6 +126,8 @@ def _near_pairs(thumbs: Thumbs, rows: Rows) -> pd.DataFrame:
 
 def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
     """Pairs ``(P, 2)`` whose perceptual hashes are near each other, in chunks."""
+    if len(rows) < 2:
+        return
     chunks = np.array_split(rows, -(-len(rows) // _CHUNK))
     hashes = np.concatenate([perceptual_hash(thumbs[chunk]) for chunk in chunks])
     tree = cKDTree(hashes)

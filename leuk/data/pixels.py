@@ -38,6 +38,9 @@ CUT = 0.005
 _AHEAD = 256
 """Images decoded before they are asked for; bounds the memory that decoding takes."""
 
+_NAMED = 10
+"""Images that are named where there may be many."""
+
 _NO_PIXELS = np.empty(0, np.uint8)
 
 
@@ -218,8 +221,10 @@ def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
     if bad and on_corrupt == "raise":
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
-    for error in bad:
+    for error in bad[:_NAMED]:
         log.warning("left out: %s", error)
+    if len(bad) > _NAMED:
+        log.warning("left out: and %d more; leuk data lists them", len(bad) - _NAMED)
 
 
 def _save_facts(target: Path, kept: Sequence[int], facts: Sequence[Decoded]) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leuk.data.layouts import IMAGE_SUFFIXES
-from leuk.data.walk import files_below, shown
+from leuk.data.unread import contents
+from leuk.data.walk import files_below, is_metadata, shown
 from leuk.errors import DataError
 
 _EXPECTED = " or ".join(sorted(IMAGE_SUFFIXES))
@@ -65,17 +66,20 @@ def find_images(where: str) -> Images:
 
 def _of_folder(where: str, folder: Path) -> Images:
     images: list[Image] = []
-    others: Counter[str] = Counter()
+    others: list[str] = []
     for one in files_below(folder):
         name = Path(one.path)
         if one.folder or (_is_image(name.name) and not name.name.startswith(".")):
             images.append(Image(shown(one.path), folder / name, one.wrong))
-        elif not name.name.startswith("."):
-            others[name.suffix.lower()] += 1
+        elif not is_metadata(one.path):
+            others.append(one.path)
     if not any(_is_image(one.path.name) for one in images):
-        there = f"; it holds {', '.join(filter(None, sorted(others)))} files" if others else ""
-        raise DataError(f"images={where}: no {_EXPECTED} image in it{there}")
-    return Images(sorted(images, key=lambda one: str(one.path)), dict(others))
+        raise DataError(
+            f"images={where}: no {_EXPECTED} image in it; found: {contents(others)}; save images "
+            "of other formats as PNG"
+        )
+    suffixes = Counter(Path(name).suffix.lower() for name in others)
+    return Images(sorted(images, key=lambda one: str(one.path)), dict(suffixes))
 
 
 def _of_text(where: str, text: Path) -> list[Image]:

@@ -1,23 +1,79 @@
 """The audit of a folder of cells, in words and as a page with the evidence in pictures."""
 
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from leuk.data.audit import Audit, Link, Pair, framing_warning
 from leuk.data.decode import Frame, decode
+from leuk.data.layouts import Problem
 from leuk.data.links import turned_to_match
+from leuk.data.walk import is_metadata
 from leuk.report.html import picture_uri, png_uri, render
+from leuk.store.spreadsheet import csv_text
 
+FINDINGS = "findings.csv"
+"""File of all problems and strays, beside the page."""
+
+_EXAMPLES = 10
 _SHOWN = 6
 _SIDE = 140
 _ROW = "{:<8} {:<11}{:>7}{:>11}{:>10}{:>11}"
 
 
+@dataclass(frozen=True)
+class Kind:
+    """Problems of one kind, the first of them as examples.
+
+    Attributes:
+        name: of the kind, such as ``label conflict``.
+        count: of all.
+        examples: ten at most.
+    """
+
+    name: str
+    count: int
+    examples: Sequence[Problem]
+
+
+def kinds_of(problems: Sequence[Problem]) -> list[Kind]:
+    """Count problems by kind, the most frequent first."""
+    counts = Counter(problem.kind for problem in problems)
+    return [
+        Kind(name, count, [one for one in problems if one.kind == name][:_EXAMPLES])
+        for name, count in counts.most_common()
+    ]
+
+
+def findings(audit: Audit) -> str:
+    """All problems and strays as CSV: ``kind``, ``path``, ``text``."""
+    rows = [(one.kind, one.path, one.text) for one in audit.problems]
+    rows += [("system file" if is_metadata(one) else "stray", one, "") for one in audit.strays]
+    return csv_text(pd.DataFrame(rows, columns=["kind", "path", "text"]))
+
+
+def strays_of(audit: Audit) -> tuple[list[str], str]:
+    """Strays apart from those of operating systems, and one phrase on the latter, perhaps empty."""
+    metadata = [path for path in audit.strays if is_metadata(path)]
+    others = [path for path in audit.strays if not is_metadata(path)]
+    if not metadata:
+        return others, ""
+    return others, f"{len(metadata)} file(s) of an operating system ignored, such as {metadata[0]}"
+
+
 def audit_text(audit: Audit) -> str:
-    """The audit in lines for a terminal."""
-    lines = [_ROW.format("part", "class", "images", "published", "subjects", "published")]
+    """The audit in lines for a terminal: the verdict, examples of each problem, then the counts."""
+    lines = [verdict(audit), *audit.notes]
+    for kind in kinds_of(audit.problems):
+        lines += [f"{kind.name}: {problem}" for problem in kind.examples]
+        if kind.count > _EXAMPLES:
+            lines.append(f"{kind.name}: and {kind.count - _EXAMPLES} more in {FINDINGS}")
+    lines += [_ROW.format("part", "class", "images", "published", "subjects", "published")]
     lines += [
         _ROW.format(
             count.part,
@@ -29,9 +85,9 @@ def audit_text(audit: Audit) -> str:
         )
         for count in audit.counts
     ]
-    lines.append("sizes: " + ", ".join(f"{where} ({n})" for where, n in audit.sizes.items()))
+    lines.append("sizes: " + ", ".join(sizes_of(audit)))
     lines += framing_lines(audit)
-    for link in audit.links:
+    for link in audit.links[:_EXAMPLES]:
         identical = sum(pair.kind == "identical" for pair in link.pairs)
         best = link.pairs[0]
         lines.append(
@@ -39,11 +95,23 @@ def audit_text(audit: Audit) -> str:
             f"({link.parts[1]}): {identical} identical and {len(link.pairs) - identical} nearly "
             f"identical pairs, such as {Path(best.first).name} and {Path(best.second).name}"
         )
+    if len(audit.links) > _EXAMPLES:
+        lines.append(f"linked: and {len(audit.links) - _EXAMPLES} more in audit.json")
     if audit.within:
         lines.append(f"pairs of one cell within one subject: {sum(audit.within.values())}")
-    lines += [f"stray: {stray}" for stray in audit.strays]
-    lines += [f"{problem.kind}: {problem}" for problem in audit.problems]
-    return "\n".join([*lines, verdict(audit)])
+    strays, metadata = strays_of(audit)
+    lines += [f"stray: {stray}" for stray in strays[:_EXAMPLES]]
+    if len(strays) > _EXAMPLES:
+        lines.append(f"stray: and {len(strays) - _EXAMPLES} more in {FINDINGS}")
+    return "\n".join([*lines, metadata] if metadata else lines)
+
+
+def sizes_of(audit: Audit) -> list[str]:
+    """Ten most frequent ``part: width x height (images)``, and the number of other sizes."""
+    frequent = Counter(audit.sizes).most_common(_EXAMPLES)
+    others = len(audit.sizes) - len(frequent)
+    listed = [f"{where} ({number})" for where, number in frequent]
+    return [*listed, f"{others} other sizes"] if others else listed
 
 
 def _said(number: int | None) -> str:
@@ -62,11 +130,12 @@ def framing_lines(audit: Audit) -> list[str]:
 
 
 def verdict(audit: Audit) -> str:
-    """One sentence: whether anything is wrong."""
+    """One sentence: problems by kind, or that nothing is wrong with the files."""
     images = sum(count.images for count in audit.counts)
     found = f"{images} images, {len(audit.groups)} group(s) of linked subjects"
     if audit.problems:
-        return f"{len(audit.problems)} problem(s) to mend: {found}."
+        kinds = ", ".join(f"{kind.count} {kind.name}" for kind in kinds_of(audit.problems))
+        return f"{len(audit.problems)} problem(s) to mend ({kinds}): {found}."
     return f"Nothing is wrong with the files: {found}."
 
 
@@ -82,6 +151,7 @@ def audit_page(
         source: whose cells they are.
         sheets: recipe of conventional augmentation to its picture.
     """
+    strays, metadata = strays_of(audit)
     return render(
         "audit.html",
         title=f"{audit.root}: audit",
@@ -90,7 +160,13 @@ def audit_page(
         framing=framing_lines(audit),
         split=split,
         source=source,
-        links=[(link, _pictures(root, link)) for link in audit.links],
+        kinds=kinds_of(audit.problems),
+        findings=FINDINGS,
+        strays=strays,
+        metadata=metadata,
+        shown=_EXAMPLES,
+        sizes=sizes_of(audit),
+        links=[(link, _pictures(root, link)) for link in audit.links[:_EXAMPLES]],
         sheets={name: png_uri(path.read_bytes()) for name, path in sheets.items()},
     )
 

@@ -13,12 +13,14 @@ from leuk.config.targets import instantiate
 from leuk.data.audit import Audit, audit
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
-from leuk.data.layouts import Problem
+from leuk.data.layouts import MERGED, PRELIM, Problem
 from leuk.data.phantom import PhantomDataModule
+from leuk.data.rules import Folds, SubjectKFold
+from leuk.data.splits import Rule
 from leuk.errors import DataError, StoreError
-from leuk.report.audit_page import audit_page
+from leuk.report.audit_page import FINDINGS, audit_page, findings
 from leuk.report.contact_sheet import save_contact_sheet
-from leuk.runs.identity import choice_of
+from leuk.runs.identity import choice_of, current_hydra
 from leuk.store.atomic import write_json, write_text
 
 CITATION = (
@@ -61,7 +63,9 @@ def _folder(cfg: DictConfig) -> Path:
 
 
 def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
-    """Audit the folder of ``cfg.data`` and write ``audit.json``, ``audit.html`` and pictures.
+    """Audit the folder of ``cfg.data``; write ``audit.json``, the page, findings and pictures.
+
+    A split that does not fit the data is a problem where the user chose it or where no other fits.
 
     Returns:
         What was found, and the folder it was written to.
@@ -73,11 +77,22 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     folder = _folder(cfg)
     split = _split(cfg, data)
     if split["error"]:
-        problem = Problem("split", split["name"], split["error"])
-        found = replace(found, problems=[*found.problems, problem])
+        other = _fitting_split(data)
+        chosen = any(
+            text.lstrip("+").startswith("split") for text in current_hydra().overrides.task
+        )
+        if other:
+            note = (
+                f"The split {split['name']} does not fit: {split['error']}. This one does: {other}"
+            )
+            found = replace(found, notes=[note])
+        if chosen or not other:
+            problem = Problem("split", split["name"], split["error"])
+            found = replace(found, problems=[*found.problems, problem])
     sheets = _sheets(cfg, data, folder)
     source = STAND_IN if isinstance(data, PhantomDataModule) else CITATION
     write_json(folder / _AUDIT, {**found.to_dict(), "split": split})
+    write_text(folder / FINDINGS, findings(found))
     write_text(folder / "audit.html", audit_page(found, data.root, split, source, sheets))
     return found, folder
 
@@ -97,9 +112,37 @@ def _split(cfg: DictConfig, data: CNMCDataModule) -> dict[str, Any]:
     }
 
 
+def _fitting_split(data: CNMCDataModule) -> str:
+    """Overrides of a split that fits the data, preferring parts over folds; empty if none does."""
+    try:
+        cells = data.open().cells
+    except DataError:
+        return ""
+    parts = sorted({*cells["part"]} - {MERGED})
+    candidates: dict[str, Rule] = {}
+    if len(parts) > 1:
+        test = PRELIM if PRELIM in parts else parts[-1]
+        train = [part for part in parts if part != test]
+        named = f"split=folds 'split.train=[{','.join(train)}]' 'split.test=[{test}]'"
+        candidates[named] = Folds(train=train, test=[test])
+    candidates["split=subject_kfold"] = SubjectKFold()
+    for folds in (4, 3):
+        candidates[f"split=subject_kfold split.n_folds={folds}"] = SubjectKFold(n_folds=folds)
+    for overrides, rule in candidates.items():
+        try:
+            rule(cells)
+        except DataError:
+            continue
+        return overrides
+    return ""
+
+
 def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Path]:
-    """One picture a recipe, of cells spread over the table."""
-    dataset = data.open()
+    """One picture per recipe, of images spread over the table; none without labeled images."""
+    try:
+        dataset = data.open()
+    except DataError:
+        return {}
     rows = np.linspace(0, len(dataset) - 1, min(_ON_SHEET, len(dataset))).astype(int)
     images = torch.from_numpy(dataset.data[rows]).permute(0, 3, 1, 2) / 255
     sheets = {}

@@ -33,7 +33,7 @@ def manifest_of(data: CNMCDataModule, made: Synthetic) -> pd.DataFrame:
     data's root) and ``subject``, for a made one ``gan`` (the artefact), ``seed`` and ``position``
     (of the draw, and the row of ``made.npy``).
     """
-    return pd.concat([_real(data), _made(made)], ignore_index=True)
+    return pd.concat([_real(data), _synthetic(made)], ignore_index=True)
 
 
 def write_balanced_set(

@@ -14,12 +14,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.data.audit import count_cuts, framing_warning
+from leuk.data.background import check_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
+from leuk.data.splits import STAGES
 from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, State, look_at
-from leuk.runs.classifier_fit import fitted_classifier, forget_fit
+from leuk.runs.classifier_fit import FITTED, fitted_classifier, forget_fit
 from leuk.runs.disk import told_of_disk
 from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
 from leuk.runs.judging import judge
@@ -125,6 +127,8 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
     except Exception as error:
         record.fail(error)
         log.exception("%s: failed", name)
+    if record.status == "failed" and (folder / FITTED).exists():
+        log.info("%s: the fit is kept; the same command again resumes after it", name)
     record.timings["total"] = round(time.perf_counter() - started, 3)
     _close(folder, record)
 
@@ -174,8 +178,11 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
     if data.split.leaky:
         record.warnings.append(f"LEAKY: {data.split.leaky}")
         log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)
+    background = check_background(
+        {stage: data.part(stage) for stage in STAGES}, data.dataset.store.thumbs
+    )
     cuts = count_cuts(data.dataset.cells, data.dataset.store)
-    if text := framing_warning(data.framing, cuts):
+    for text in filter(None, (background, framing_warning(data.framing, cuts))):
         record.warnings.append(text)
         log.warning("%s: %s", record.cell.folder, text)
     return data

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier
+from leuk.data.background import background_warning, has_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, Frame, UnusableError, decode
 from leuk.data.unlabelled import Image, find_images
@@ -190,6 +191,10 @@ def _cohort_of(
         files = files[:most]
     decoded = [_decoded(one.path, Frame(data.resolution, data.framing)) for one in files]
     _say_of_sizes(data, files, decoded)
+    found = has_background(np.stack([one.thumb for one in decoded]))
+    names = [file.name for file, there in zip(files, found, strict=True) if there]
+    if text := background_warning(names, len(files)):
+        log.warning("%s", text)
     pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
     behind = choose_background(data.part("train"), cfg.explain_background, data.seed)

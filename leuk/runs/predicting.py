@@ -12,6 +12,7 @@ import pandas as pd
 from omegaconf import DictConfig
 from rich.progress import track
 
+from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.pixels import decoded_ahead
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 TABLE = "predictions.csv"
 SUMMARY = "summary.json"
 PAGE = "predictions.html"
+
+_NAMED = 10
+"""Images that are named where there may be many."""
 
 _FLAGS = ("refer", "unfamiliar", "cell_found")
 
@@ -198,6 +202,8 @@ class _Judge:
                 far = float(distances[place])
                 line = replace(line, distance=far, unfamiliar=far > known.cells.limit)
             missing = no_cell(one.area, shares[place], known.smallest if known else None)
+            if not missing and has_background(one.thumb[None])[0]:
+                missing = "its background is not black"
             yield row, _referred(line, bool(banded[place]), missing)
 
 
@@ -237,6 +243,12 @@ def _say_of_files(where: str, found: Images, lines: Sequence[Line]) -> None:
     if found.others:
         listed = ", ".join(f"{n} {kind or 'without suffix'}" for kind, n in found.others.items())
         log.warning("files of other kinds were left out: %s", listed)
+    if without := [f"{line.image} ({line.why})" for line in lines if line.cell_found is False]:
+        more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
+        log.warning(
+            "%d of %d images show no segmented cell on black and are left to an expert: %s%s; %s",
+            *(len(without), len(lines), ", ".join(without[:_NAMED]), more, REMEDY),
+        )
     bad = [f"{line.image}: {line.problem}" for line in lines if line.problem]
     if len(bad) == len(lines):
         raise DataError(f"images={where}: none of {len(bad)} can be read; the first: {bad[0]}")

@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.data.audit import count_cuts, framing_warning
+from leuk.data.background import check_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
+from leuk.data.splits import STAGES
 from leuk.errors import DataError, StoreError
 from leuk.evaluate.features import Remembering
 from leuk.evaluate.image_quality import Quality
@@ -96,8 +98,11 @@ def run_synthesis(cfg: DictConfig) -> None:
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.prepare_data()
     data.setup()
+    background = check_background(
+        {stage: data.part(stage) for stage in STAGES}, data.dataset.store.thumbs
+    )
     cuts = count_cuts(data.dataset.cells, data.dataset.store)
-    if text := framing_warning(data.framing, cuts):
+    for text in filter(None, (background, framing_warning(data.framing, cuts))):
         log.warning("%s: %s", folder.name, text)
     made = synthesise(cfg, data)
     if made is None:
