@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from leuk.config.targets import instantiate
 from leuk.data.audit import Audit, audit
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import Frame
 from leuk.data.layouts import Problem
 from leuk.data.phantom import PhantomDataModule
+from leuk.data.scale import check_field
 from leuk.errors import DataError
 from leuk.report.audit_page import audit_page
 from leuk.report.contact_sheet import save_contact_sheet
@@ -37,8 +37,9 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     """
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.on_corrupt = "skip"
-    frame = Frame(data.resolution, data.framing)
-    found = audit(data.root, frame, data.cache)
+    check_field(data.field, data.pixel_size)
+    stated = data.field is not None or data.pixel_size is not None
+    found = audit(data.root, data.view, data.cache, mixed=stated)
     folder = Path(cfg.outputs) / "data" / str(cfg.name)
     split = _split(cfg, data)
     if split["error"]:

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -163,8 +164,15 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         "files": data.listing(),
         "counts": data.counts(),
         "dropped": data.split.dropped,
+        "scale": {**asdict(scale := data.scale()), "input": data.resolution},
     }
     log.info("%s: %s", record.cell.folder, _counted(record))
+    if scale.frame is None and data.framing != "cell":
+        log.warning(
+            "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
+            "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
+            *(record.cell.folder, scale.said),
+        )
     for why, count in data.split.dropped.items():
         log.info("%s: left out %d cells of %s", record.cell.folder, count, why)
     if data.split.leaky:
