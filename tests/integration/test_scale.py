@@ -12,6 +12,8 @@ from conftest import write_cell
 from PIL import Image
 
 from leuk.cli import main
+from leuk.data.decode import Frame, Framing, decode
+from leuk.data.scale import Scale
 from leuk.grid.record import Record
 
 FIELD = 64
@@ -77,7 +79,7 @@ def run(stated: Path, tmp_path: Path) -> Path:
 def frames(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Folders of the same pixels in frames of several sizes, by size."""
     folder = tmp_path_factory.mktemp("frames")
-    sizes = (36, FIELD, 100)
+    sizes = (30, FIELD, 100)
     for path in sorted(phantom.glob("C-NMC_training_data/fold_2/*/*.png"))[::4]:
         with Image.open(path) as image:
             for size in sizes:
@@ -135,14 +137,14 @@ def test_a_crop_gets_the_same_scores_where_it_cuts_no_cell(
     stated: Path, frames: dict[int, Path], predict: Predict
 ) -> None:
     original = predict(stated, frames[FIELD])
-    cropped = predict(stated, frames[36], "pixel_size=1")
+    cropped = predict(stated, frames[30], "pixel_size=1")
     whole = ~cropped["why"].fillna("").str.contains("the border of its image cuts its cell")
     assert 5 < whole.sum() < len(whole)
     np.testing.assert_array_equal(cropped["score"][whole], original["score"][whole])
     assert cropped["refer"][~whole].all()
 
 
-@pytest.mark.parametrize("size", [36, 100])
+@pytest.mark.parametrize("size", [30, 100])
 def test_frames_of_an_unknown_scale_are_refused(
     stated: Path,
     frames: dict[int, Path],
@@ -318,6 +320,36 @@ def test_an_export_carries_the_scale(stated: Path, tmp_path: Path) -> None:
     scale = json.loads(path.read_text())["input"]["scale"]
     assert (scale["sizes"], scale["frame"], scale["canvas"]) == ([[32, 32]], FIELD, None)
     assert scale["areas"] == Record.read(stated).data["scale"]["areas"]
+
+
+def test_fields_of_view_that_sizes_give() -> None:
+    original, reduced = Scale.of_sizes([(450, 450), (600, 600)]), Scale.of_sizes([(224, 224)])
+    assert (original.frame, reduced.frame) == (450, None)
+    stated = Scale(reduced.sizes, 450)
+    known = {
+        name: [size for size in (224, 300, 450, 600, 700) if covers(scale, size)]
+        for name, scale in (("original", original), ("reduced", reduced), ("stated", stated))
+    }
+    assert known == {"original": [450, 600], "reduced": [224], "stated": [224, 450, 600]}
+    assert covers(reduced, 700, "cell")
+
+
+def covers(scale: Scale, size: int, framing: Framing = "full") -> bool:
+    return scale.view(Frame(32, framing), None, None).covers((size, size))
+
+
+def test_a_larger_image_is_cropped_about_its_middle_without_cutting_the_cell(
+    tmp_path: Path,
+) -> None:
+    for left, expected in ((40, 15), (80, 30), (0, 0)):
+        pixels = np.zeros((100, 100, 3), np.uint8)
+        pixels[30:50, left : left + 20] = 200
+        Image.fromarray(pixels).save(tmp_path / "cell.png")
+        decoded = decode(tmp_path / "cell.png", Frame(50, canvas=50))
+        lit = decoded.pixels[..., 0] > 0
+        assert (lit.sum(), int(lit.any(axis=0).argmax())) == (400, expected)
+        assert (decoded.area, decoded.outside) == (400 / 2500, 0)
+        assert decoded.at_border == (left in (0, 80))
 
 
 @pytest.fixture
