@@ -73,7 +73,7 @@ class Finished:
     @property
     def frame(self) -> Frame:
         """What part of each image its classifier sees, and at what size."""
-        canvas = self.record.data.get("scale", {}).get("canvas")
+        canvas = (self.record.data.get("scale") or {}).get("canvas")
         return Frame(int(self.cfg.data.resolution), self.cfg.data.framing, canvas)
 
     def scale(self, root: str | None = None) -> Scale:
