@@ -4,7 +4,13 @@ from omegaconf import DictConfig
 
 from leuk.errors import ConfigError, StoreError
 from leuk.report.sweep_report import write_report
-from leuk.runs.beforehand import check_found, check_parts, check_places, set_aside
+from leuk.runs.beforehand import (
+    check_found,
+    check_image_sizes,
+    check_parts,
+    check_places,
+    set_aside,
+)
 from leuk.runs.cell_run import FAILED, run_cell
 from leuk.runs.dry_run import plan
 from leuk.runs.identity import folder_of, sweep_of
@@ -25,6 +31,7 @@ def check(cells: list[DictConfig]) -> None:
     check_launcher(cells[0])
     for cfg in cells:
         check_parts(cfg)
+    check_image_sizes(cells)
     ignored = [cfg for cfg in cells if cfg.augmentation.name in ("none", "class_weights")]
     if len(ignored) == len(cells) and cells[0].augmentation.count is not None:
         raise ConfigError(
@@ -45,6 +52,7 @@ def dry_run(cells: list[DictConfig]) -> int:
     check_launcher(cells[0])
     for cfg in cells:
         check_parts(cfg)
+    check_image_sizes(cells)
     print(plan(cells))
     return 0
 

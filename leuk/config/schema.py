@@ -123,7 +123,13 @@ class ExplainConfig:
     Null for the test images of the run.
     """
     root: str | None = None
-    """New location of the data set's images, if they have moved."""
+    """Where the images of the data set lie now, if they have moved since."""
+    frame: str | None = None
+    """Field of view that each image shows: ``same`` as the training images, or its longer side in
+    pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
+    pixel_size: float | None = None
+    """Side of one pixel of the images, in pixels of the original frame (1 for images that were not
+    resized) or in µm, as ``data.pixel_size``; in place of ``frame``."""
     name: str = "explanations"
     """Output folder, below ``run``; names other than the default get the prefix ``explanations-``.
     """

@@ -15,7 +15,13 @@ class PredictConfig:
     images: str = MISSING
     """Image folder, a single image, or a text file with a path per line."""
     root: str | None = None
-    """New location of the data set's images, if they have moved; needed only the first time."""
+    """Where the images of the data set lie now, if they have moved since; only the first time."""
+    frame: str | None = None
+    """Field of view that each image shows: ``same`` as the training images, or its longer side in
+    pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
+    pixel_size: float | None = None
+    """Side of one pixel of the images, in pixels of the original frame (1 for images that were not
+    resized) or in µm, as ``data.pixel_size``; in place of ``frame``."""
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING

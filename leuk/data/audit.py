@@ -14,6 +14,7 @@ from leuk.data.labels import UNLABELLED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
 from leuk.data.links import find_pairs, group_subjects
 from leuk.data.pixels import CUT, PixelStore
+from leuk.data.scale import mixed_sizes
 from leuk.data.unread import unread_message
 from leuk.errors import DataError
 
@@ -100,6 +101,7 @@ class Audit:
         framing: of the audit.
         cuts: cells that the framing or the image cuts, of each class.
         notes: sentences on what needs no mending, such as another split that fits the data.
+        filled: images that are not square, which are filled up with black.
     """
 
     root: str
@@ -113,19 +115,21 @@ class Audit:
     framing: str = "full"
     cuts: list[Cut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    filled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
 
-def audit(root: Path, frame: Frame, cache: Path) -> Audit:
+def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     """Look at every file under ``root``.
 
     Args:
         root: a folder at or above the images.
         frame: of the pixel store, so that training with the same frame finds it.
         cache: folder of artefacts.
+        mixed: whether the scale of images of several sizes is known.
 
     Raises:
         DataError: no such folder, or nothing in it that can be read.
@@ -156,18 +160,22 @@ def audit(root: Path, frame: Frame, cache: Path) -> Audit:
             problems += _conflicts(kept, pairs)
             found = group_subjects(kept["subject"], pairs).unique()
             groups = sorted(group for group in found if "+" in group)
+            number_of = Counter(map(tuple, store.sizes.tolist()))
+            if not mixed and (text := mixed_sizes(root, number_of, frame.framing)):
+                problems.append(Problem("mixed sizes", ".", text))
     number = Counter((part, size) for part, _, size in sizes)
     return Audit(
         str(root),
         _counts(index.cells),
         {f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
-        problems + _odd_sizes(sizes, number),
+        problems if mixed else problems + _odd_sizes(sizes, number),
         sorted({*index.strays} - {problem.path for problem in index.unread}),
         links,
         groups,
         within,
         frame.framing,
         cuts,
+        filled=sum(width != height for _, _, (width, height) in sizes),
     )
 
 

@@ -82,8 +82,8 @@ def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uin
     if most.empty:
         return warning
     counted = ", ".join(
-        f"{row['sum']:.0f} of {row['size']:.0f} {Label(int(label)).folder} images of {stage}"
-        for (stage, label), row in most.iterrows()
+        f"{row['sum']} of {row['size']} {Label(row['label']).folder} images of {row['stage']}"
+        for row in most.reset_index().to_dict("records")
     )
     raise DataError(
         f"{warning} ({counted}); the area of the cell, the baselines, links between subjects and "

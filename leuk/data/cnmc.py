@@ -90,6 +90,8 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         target_transform: takes and returns a label.
         resolution: pixels a side.
         framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
+        canvas: side in pixels of the square that every image is brought to first; None for the
+            longer side of each.
         cache: folder of the pixel store.
         on_corrupt: ``raise``, or ``skip`` to leave bad files out with a warning.
 
@@ -109,6 +111,7 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         *,
         resolution: int = 224,
         framing: Framing = "full",
+        canvas: int | None = None,
         cache: str | Path = "outputs/artefacts",
         on_corrupt: OnCorrupt = "raise",
     ) -> None:
@@ -118,7 +121,7 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         cells = labelled_cells(cells) if parts is None else keep_parts(cells, parts)
         self.listed = cells
         self.store = PixelStore.open(
-            cells, root, Frame(resolution, framing), Path(cache), on_corrupt
+            cells, root, Frame(resolution, framing, canvas), Path(cache), on_corrupt
         )
         self.cells = cells.iloc[self.store.kept].reset_index(drop=True)
         self.data = self.store.pixels

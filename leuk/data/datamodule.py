@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from leuk.config.ranges import Count, CountOrZero
+from leuk.config.ranges import Count, CountOrZero, Positive
 from leuk.data.augment import Transforms
 from leuk.data.bank import Batch, PixelBank
 from leuk.data.cnmc import CNMC, OnCorrupt, index_cells, labelled_cells
-from leuk.data.decode import Framing
+from leuk.data.decode import Frame, Framing
 from leuk.data.draws import Draws, Rows
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.links import link_cells
 from leuk.data.pixels import size_of
+from leuk.data.scale import Scale, training_sizes
 from leuk.data.splits import STAGES, Rule, Split
 from leuk.errors import DataError
 from leuk.store.digest import digest
@@ -127,6 +129,13 @@ class CNMCDataModule(CellBatches):
         transforms: conventional augmentation of training batches.
         cache: folder of artefacts, where the pixel store is kept.
         on_corrupt: ``raise`` or ``skip``.
+        frame: side of the field of view that every image shows along its longer side, in pixels of
+            the microscope's original frame (450 for C-NMC's, also where they were reduced) or in
+            µm; None where it is not known. It changes no pixels: images of other sizes, here or
+            in ``leuk predict``, are brought to it.
+        pixel_size: side of one pixel of every image in the same unit (1 for images that were never
+            resized), in place of ``frame``; images of several sizes are filled up with black to
+            the size of the largest.
     """
 
     def __init__(
@@ -141,12 +150,16 @@ class CNMCDataModule(CellBatches):
         transforms: Transforms | None = None,
         cache: str = "outputs/artefacts",
         on_corrupt: OnCorrupt = "raise",
+        frame: Positive | None = None,
+        pixel_size: Positive | None = None,
     ) -> None:
         self.root = Path(root).expanduser()
         self.resolution = resolution
         self.framing = framing
         self.cache = Path(cache)
         self.on_corrupt = on_corrupt
+        self.field = frame
+        self.pixel_size = pixel_size
         self.rule = split
         self._dataset: CNMC | None = None
         self.split = Split(_NONE, _NONE, _NONE)
@@ -158,6 +171,26 @@ class CNMCDataModule(CellBatches):
         if self._dataset is None:
             raise RuntimeError("call setup() first")
         return self._dataset
+
+    @cached_property
+    def view(self) -> Frame:
+        """Part of each image that is kept, and its size."""
+        canvas = None
+        if self.pixel_size is not None:
+            sizes = training_sizes(self.root)
+            canvas = max((max(size) for size in sizes), default=None)
+        return Frame(self.resolution, self.framing, canvas)
+
+    def scale(self) -> Scale:
+        """Field of view of the images; the range of areas is that of the training stage."""
+        store = self.dataset.store
+        derived = Scale.of_sizes(map(tuple, store.sizes.tolist()))
+        field = derived.frame if self.field is None else float(self.field)
+        if self.pixel_size is not None and self.view.canvas is not None:
+            field = self.pixel_size * self.view.canvas
+        areas = store.areas[self.split.train]
+        bounds = (float(areas.min()), float(areas.max())) if len(areas) else None
+        return Scale(derived.sizes, field, self.view.canvas, bounds)
 
     def prepare_data(self) -> None:
         """Decode the images and find linked subjects unless that is done; one process does it."""
@@ -192,6 +225,7 @@ class CNMCDataModule(CellBatches):
             self.root,
             resolution=self.resolution,
             framing=self.framing,
+            canvas=self.view.canvas,
             cache=self.cache,
             on_corrupt=self.on_corrupt,
         )

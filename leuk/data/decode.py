@@ -36,7 +36,7 @@ THUMB = 64
 DIGEST = 16
 """Bytes of a digest."""
 
-_FORMATS = ("BMP", "PNG")
+FORMATS = ("BMP", "PNG")
 """No other reader is tried, whatever a file is called: some of Pillow's start programs."""
 
 _CROP300 = 300 / NATIVE
@@ -80,10 +80,17 @@ class Frame:
             side of another image) around the middle of the cell, or more if it is larger;
             ``crop300`` for the central 300 pixels (two thirds); or ``cell`` for the square around
             the cell.
+        canvas: side in pixels of the square that every image is first cropped or filled up to with
+            black, so that images of one pixel size show the same field of view.
+        share: the same as a share of the image's longer side. Where neither is given, the square
+            is the central 450 pixels of C-NMC's final images, and the longer side of others, so
+            that no image is squashed.
     """
 
     resolution: int
     framing: Framing = "full"
+    canvas: int | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +101,12 @@ class Decoded:
         pixels: ``uint8 (R, R, 3)`` RGB, the frame.
         digest: hash of all pixels of the image as it is; equal for identical images.
         thumb: ``uint8 (64, 64)`` grey, the square around the cell, for finding near-duplicates.
-        area: share of the image that the cell covers.
+        area: share of the square canvas that the cell covers.
         size: width and height of the image.
         outside: share of the cell's area, 0 to 1, that the frame cuts off.
-        at_border: whether the cell touches the border of the image, where the image itself may
-            have cut it.
+        at_border: whether the cell touches the border of the image or exceeds the canvas, which
+            may have cut it.
+        filled: whether the canvas is larger than the image.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -108,29 +116,38 @@ class Decoded:
     size: tuple[int, int]
     outside: float
     at_border: bool
+    filled: bool = False
 
 
 def decode(path: Path, frame: Frame) -> Decoded:
     """Read one RGB image and resize its frame with an antialiased triangle filter.
 
-    The filter has no negative lobes, so the black around a cell stays black. Of an image of 600 by
-    600 pixels the central 450 are taken first. An alpha channel that is opaque everywhere, as
-    image editors add it, is dropped.
+    The filter has no negative lobes, so the black around a cell stays black. The image is brought
+    to a square canvas first, cropped about its middle without cutting the cell, or padded. An alpha
+    channel that is opaque everywhere, as image editors add it, is dropped.
 
     Raises:
         NoCellError: all of it is black.
         UnusableError: the file is missing, truncated, no BMP or PNG, far too large, not 8-bit
-            RGB, or transparent in places.
+            RGB, transparent in places, or of a field of view that would be far too large.
     """
     image = _rgb(path, _opened(path))
     size = image.size
     grey = image.convert("L")
     mask = grey.point(_LIT_TABLE)
     whole = mask.histogram()[255]
-    if size == FINAL_SIZE:
-        middle = _centred(*size, NATIVE, NATIVE)
-        image, grey, mask = image.crop(middle), grey.crop(middle), mask.crop(middle)
     box = mask.getbbox()
+    side = _side(size, frame)
+    if side > LARGEST:
+        what = f"its field of view would be {side} pixels wide, where {LARGEST} are the most"
+        raise _unusable(path, what)
+    if box is not None:
+        wide, high = box[2] - box[0], box[3] - box[1]
+        at_border = max(wide, high) > side or _touches(box, size)
+        canvas = _canvas(size, box, side)
+        if canvas != (0, 0, *size):
+            image, grey, mask = image.crop(canvas), grey.crop(canvas), mask.crop(canvas)
+            box = mask.getbbox()
     if box is None:
         raise _unusable(path, "no cell in it, all pixels are black", NoCellError)
     square = _square(box)
@@ -145,8 +162,34 @@ def decode(path: Path, frame: Frame) -> Decoded:
         mask.histogram()[255] / (image.width * image.height),
         size,
         1 - inside / whole,
-        min(box[:2]) == 0 or box[2] == image.width or box[3] == image.height,
+        at_border,
+        side > max(size),
     )
+
+
+def _side(size: tuple[int, int], frame: Frame) -> int:
+    """Pixels a side of the square canvas of an image."""
+    if frame.canvas is not None:
+        return frame.canvas
+    if frame.share is not None:
+        return max(1, round(frame.share * max(size)))
+    return NATIVE if size == FINAL_SIZE else max(size)
+
+
+def _canvas(
+    size: tuple[int, int], box: tuple[int, int, int, int], side: int
+) -> tuple[int, int, int, int]:
+    """Edges of the canvas: about the middle of the image, moved as far as the cell needs it."""
+    corner = []
+    for length, low, high in zip(size, box[:2], box[2:], strict=True):
+        corner.append(min(max((length - side) // 2, high - side), low))
+    left, upper = corner
+    return (left, upper, left + side, upper + side)
+
+
+def _touches(box: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
+    """Tell if a box reaches the border of an image."""
+    return min(box[:2]) == 0 or box[2] == size[0] or box[3] == size[1]
 
 
 def _opened(path: Path) -> Image.Image:
@@ -155,7 +198,7 @@ def _opened(path: Path) -> Image.Image:
         # A pipe would be waited for, and a device read without end.
         if not stat.S_ISREG(path.stat().st_mode):
             raise _unusable(path, SPECIAL.partition(";")[0])
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             if not 0 < min(opened.size) <= max(opened.size) <= LARGEST:
                 wide, high = opened.size
                 raise _unusable(path, f"{wide} x {high} pixels, where a cell has {LARGEST} at most")

@@ -94,6 +94,7 @@ class PhantomDataModule(CNMCDataModule):
             seed=seed,
             transforms=transforms,
             cache=cache,
+            frame=size,
         )
 
 

@@ -29,7 +29,7 @@ from leuk.store.foreign import read_arrays
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Part of every store's key: raise it when decoding or resizing changes."""
 
 CUT = 0.005

@@ -45,6 +45,17 @@ class Synthetic:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """``data.scale``: of the training images; ``input`` is the classifier's, in pixels."""
+
+    sizes: list[tuple[int, int]]
+    input: int
+    frame: float | None = None
+    canvas: int | None = None
+    areas: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Data:
     """``data``."""
 
@@ -54,6 +65,7 @@ class Data:
     dropped: dict[str, int] = field(default_factory=dict)
     repeated: dict[str, int] = field(default_factory=dict)
     synthetic: Synthetic = field(default_factory=Synthetic)
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)

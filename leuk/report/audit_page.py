@@ -119,13 +119,18 @@ def _said(number: int | None) -> str:
 
 
 def framing_lines(audit: Audit) -> list[str]:
-    """Cells that the framing cuts, and those that the border of their image may have cut."""
+    """Cells that the framing or the border of their image cuts, and images that are filled up."""
     lines = []
     if warning := framing_warning(audit.framing, audit.cuts):
         lines.append(f"warning: {warning}")
     if any(one.at_border for one in audit.cuts):
         counted = ", ".join(f"{one.at_border} {one.label}" for one in audit.cuts)
         lines.append(f"cells that touch the border of their image: {counted}")
+    if audit.filled:
+        lines.append(
+            f"{audit.filled} images are not square; they are filled up with black to a square of "
+            "their longer side, not squashed"
+        )
     return lines
 
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from leuk.config.targets import instantiate
 from leuk.data.audit import Audit, audit
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import Frame
 from leuk.data.layouts import MERGED, PRELIM, Problem
 from leuk.data.phantom import PhantomDataModule
 from leuk.data.rules import Folds, SubjectKFold
+from leuk.data.scale import check_field
 from leuk.data.splits import Rule
 from leuk.errors import DataError, StoreError
 from leuk.report.audit_page import FINDINGS, audit_page, findings
@@ -72,8 +72,9 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     """
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.on_corrupt = "skip"
-    frame = Frame(data.resolution, data.framing)
-    found = audit(data.root, frame, data.cache)
+    check_field(data.field, data.pixel_size)
+    stated = data.field is not None or data.pixel_size is not None
+    found = audit(data.root, data.view, data.cache, mixed=stated)
     folder = _folder(cfg)
     split = _split(cfg, data)
     if split["error"]:

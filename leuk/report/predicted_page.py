@@ -83,6 +83,7 @@ def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
         ("referred", "left to an expert"),
         ("unfamiliar", "unlike the training cells"),
         ("without_cell", "without a cell"),
+        ("unknown_scale", "of unknown scale"),
         ("unreadable", "unreadable"),
     ]
     return [(str(counts[key]), text) for key, text in named]
@@ -96,7 +97,7 @@ def _notes(predicted: Predicted) -> list[str]:
 
 
 def _facts(predicted: Predicted) -> list[tuple[str, str]]:
-    frozen, frame = predicted.frozen, predicted.finished.frame
+    frozen, frame = predicted.frozen, predicted.view.frame
     limit = "not looked at" if predicted.limit is None else f"{predicted.limit:.4f}"
     return [
         ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the score as it is"),
@@ -129,7 +130,7 @@ def _figure(value: float | None) -> str:
 
 def _picture(predicted: Predicted, number: int) -> str:
     try:
-        seen = decode(predicted.images[number].path, predicted.finished.frame)
+        seen = decode(predicted.images[number].path, predicted.view.frame)
     except UnusableError:  # all black, or gone since it was judged
         return ""
     return picture_uri(seen.pixels)

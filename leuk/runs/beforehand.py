@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.scale import check_sizes
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.evaluate.distances import FEWEST
 from leuk.explain.choice import possible_explainers
@@ -182,6 +183,21 @@ def check_root(cfg: DictConfig) -> None:
     """Refuse a folder of images that is not there."""
     if "root" in cfg.data and not Path(cfg.data.root).expanduser().is_dir():
         raise DataError(f"data.root={cfg.data.root}: no such folder; point it at the C-NMC images")
+
+
+def check_image_sizes(cells: Sequence[DictConfig]) -> None:
+    """Refuse folders of training images of several sizes and no known scale.
+
+    Raises:
+        DataError: naming the folder, the sizes and the number of images of each.
+    """
+    seen = {
+        (str(data.root), str(data.framing), data.get("frame"), data.get("pixel_size"))
+        for data in (cfg.data for cfg in cells)
+        if "root" in data
+    }
+    for root, framing, frame, pixel_size in sorted(seen, key=str):
+        check_sizes(Path(root).expanduser(), framing, frame, pixel_size)
 
 
 def check_found(cfg: DictConfig) -> bool:

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -171,10 +172,17 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         "files": data.listing(),
         "counts": data.counts(),
         "dropped": data.split.dropped,
+        "scale": {**asdict(scale := data.scale()), "input": data.resolution},
     }
     log.info("%s: %s", record.cell.folder, _counted(record))
     for reason, count in data.split.dropped.items():
         log.info("%s: excluded %d images from %s", record.cell.folder, count, reason)
+    if scale.frame is None and data.framing != "cell":
+        log.warning(
+            "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
+            "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
+            *(record.cell.folder, scale.said),
+        )
     if data.split.leaky:
         record.warnings.append(f"LEAKY: {data.split.leaky}")
         log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)

@@ -16,6 +16,7 @@ from leuk.classifiers.classifier import Classifier
 from leuk.data.background import background_warning, has_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, Frame, UnusableError, decode
+from leuk.data.scale import SIZE_UNKNOWN, View, file_sizes
 from leuk.data.unlabelled import Image, find_images
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
@@ -32,8 +33,6 @@ from leuk.store.atomic import ensure_writable, write_json
 log = logging.getLogger(__name__)
 
 _BATCH = 64
-_NAMED = 3
-"""Files that are named where there may be many."""
 
 
 def explanations_folder(cfg: DictConfig) -> Path:
@@ -54,7 +53,7 @@ def check_explaining(cfg: DictConfig) -> None:
 
     Raises:
         ConfigError: no finished run, no method, or one that its classifier does not allow.
-        DataError: no images to explain.
+        DataError: no images to explain, or some of an unknown scale.
         StoreError: nothing can be written there, or the run's checkpoint is not its own.
     """
     finished = Finished.read(cfg.run)
@@ -65,7 +64,18 @@ def check_explaining(cfg: DictConfig) -> None:
         raise ConfigError("explain=none: nothing would be explained; choose a method")
     possible_explainers(explainers, finished.classifier())
     if cfg.images is not None:
-        _files(cfg.images)
+        view = _view(cfg, finished)
+        files = _files(cfg.images)
+        if text := view.unknown(file_sizes(one.path for one in files)):
+            others = (
+                one.name for one in files if not all(map(view.covers, file_sizes([one.path])))
+            )
+            raise DataError(f"images={cfg.images}: {text}; the first such image: {next(others)}")
+    elif cfg.frame is not None or cfg.pixel_size is not None:
+        key = "frame" if cfg.frame is not None else "pixel_size"
+        raise ConfigError(
+            f"{key}={cfg[key]}: it is of other images than the run's own; name them with images=DIR"
+        )
     ensure_writable(finished.folder, "run")
     folder = explanations_folder(cfg)
     if not cfg.replace and (lost := _lost(cfg, folder, set(explainers))):
@@ -149,8 +159,13 @@ def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, A
     classifier.to(trainer.strategy.root_device)
     for callback in callbacks.values():
         callback.setup(trainer, classifier, "test")
-    cohort = _cohort_of(cfg, explain.count, data, classifier, trainer)
+    view = _view(cfg, finished)
+    cohort = _cohort_of(cfg, view, explain.count, data, classifier, trainer)
     return explain.study(trainer).of(classifier, cohort)
+
+
+def _view(cfg: DictConfig, finished: Finished) -> View:
+    return finished.scale(cfg.root).view(finished.frame, cfg.frame, cfg.pixel_size)
 
 
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:
@@ -180,7 +195,12 @@ def _files(images: str) -> list[Image]:
 
 
 def _cohort_of(
-    cfg: DictConfig, most: int, data: CNMCDataModule, classifier: Classifier, trainer: Trainer
+    cfg: DictConfig,
+    view: View,
+    most: int,
+    data: CNMCDataModule,
+    classifier: Classifier,
+    trainer: Trainer,
 ) -> Cohort:
     """The first of the images, as the run sees its own cells, and its scores of them."""
     files = _files(cfg.images)
@@ -189,12 +209,16 @@ def _cohort_of(
             "the first %d of %d images are explained; set explain_cells for more", most, len(files)
         )
         files = files[:most]
-    decoded = [_decoded(one.path, Frame(data.resolution, data.framing)) for one in files]
-    _say_of_sizes(data, files, decoded)
+    decoded = [_decoded(one.path, view.frame) for one in files]
+    if not view.stated and not view.scale.sizes:
+        log.warning(SIZE_UNKNOWN)
     found = has_background(np.stack([one.thumb for one in decoded]))
     names = [file.name for file, there in zip(files, found, strict=True) if there]
     if text := background_warning(names, len(files)):
         log.warning("%s", text)
+    for file, one in zip(files, decoded, strict=True):
+        if doubt := view.unlike(one.area):
+            log.warning("%s: %s", file.path.name, doubt)
     pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
     behind = choose_background(data.part("train"), cfg.explain_background, data.seed)
@@ -213,23 +237,6 @@ def _decoded(path: Path, frame: Frame) -> Decoded:
     except UnusableError as error:
         advice = f"{error.remedy} or take it out of the folder"
         raise DataError(f"{path}: {error.what}; {advice}") from error
-
-
-def _say_of_sizes(data: CNMCDataModule, files: list[Image], decoded: list[Decoded]) -> None:
-    """Say so where images are not of the size of those that the model was fitted on."""
-    fitted = {tuple(size) for size in np.unique(data.dataset.store.sizes, axis=0).tolist()}
-    others = [
-        file.path.name for file, one in zip(files, decoded, strict=True) if one.size not in fitted
-    ]
-    if others:
-        more = ", ..." if len(others) > _NAMED else ""
-        sizes = ", ".join(f"{wide} x {high}" for wide, high in sorted(fitted))
-        log.warning(
-            "%d of %d images are not of the size the model was fitted on (%s px): %s%s; they are "
-            "brought to %d px by the run's own framing (%s) like the others",
-            *(len(others), len(files), sizes, ", ".join(others[:_NAMED]), more),
-            *(data.resolution, data.framing),
-        )
 
 
 @torch.no_grad()

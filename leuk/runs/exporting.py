@@ -6,6 +6,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,7 +127,9 @@ def export(cfg: DictConfig, folder: Path) -> float:
         "tolerance": float(cfg.tolerance),
     }
     facts = {"format": str(cfg.format), "file": path.name, **said_of(cfg, "run")}
-    write_json(folder / FACTS, facts | _facts(finished, classifier) | {"agreement": agreement})
+    write_json(
+        folder / FACTS, facts | _facts(finished, classifier, cfg.root) | {"agreement": agreement}
+    )
     log.info("%s: agrees to %.2g in %d test cells", path.name, difference, len(pixels))
     return difference
 
@@ -200,7 +203,7 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _facts(finished: Finished, classifier: Classifier) -> dict[str, Any]:
+def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict[str, Any]:
     record, frame = finished.record, finished.frame
     chosen = record.metrics.get("thresholds", {})
     return {
@@ -211,6 +214,14 @@ def _facts(finished: Finished, classifier: Classifier) -> dict[str, Any]:
             "what": "RGB, 0 to 255; scaling and standardising are the model's own",
             "resolution": frame.resolution,
             "framing": frame.framing,
+            "scale": {
+                **asdict(finished.scale(root)),
+                "what": "each image has to show the field of view of the training images: bring it "
+                "to a square of canvas pixels (its longer side where null), cropped or filled up "
+                "with black about its middle; frame is the side of that field in pixels of the "
+                "original frame or in µm, areas the least and largest share of it that the cells "
+                "of the training images cover",
+            },
         },
         "output": {
             "name": "logits",

@@ -12,6 +12,7 @@ from leuk.config.stored import check_complete, read_stored
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
+from leuk.data.scale import Scale, training_sizes
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.grid.record import FILE, Record
 from leuk.runs.checkpoints import older_arguments, read_checkpoint
@@ -72,7 +73,25 @@ class Finished:
     @property
     def frame(self) -> Frame:
         """What part of each image its classifier sees, and at what size."""
-        return Frame(int(self.cfg.data.resolution), self.cfg.data.framing)
+        canvas = (self.record.data.get("scale") or {}).get("canvas")
+        return Frame(int(self.cfg.data.resolution), self.cfg.data.framing, canvas)
+
+    def scale(self, root: str | None = None) -> Scale:
+        """Field of view of its training images.
+
+        Runs from before it was recorded have the sizes of synthetic images in their settings; for
+        others the headers of the images are read, and the scale is unknown where these are gone.
+
+        Args:
+            root: where the images are now, if they have moved.
+        """
+        if recorded := self.record.data.get("scale"):
+            return Scale.of_record(recorded)
+        if "size" in self.cfg.data:
+            size = int(self.cfg.data.size)
+            return Scale(((size, size),), float(size))
+        folder = Path(str(root or self.cfg.data.get("root"))).expanduser()
+        return Scale.of_sizes(training_sizes(folder)) if folder.is_dir() else Scale()
 
     @property
     def weights_digest(self) -> str:

@@ -57,6 +57,10 @@ NEUTRAL = (
 """Keys that do not change results, only their location or the way to compute them."""
 
 
+UNSTATED = ("data.frame", "data.pixel_size")
+"""Keys that are no setting where they are null."""
+
+
 def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
     """Identify the run that a config describes.
 
@@ -165,7 +169,8 @@ def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> di
     kept: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if is_neutral(path, cfg):
+        # Runs from before there were these keys keep their fingerprints.
+        if is_neutral(path, cfg) or (path in UNSTATED and value is None):
             continue
         if isinstance(value, dict):
             value = _without_neutral(value, f"{path}.", cfg)

@@ -1,8 +1,9 @@
 """New cells judged by a finished run: from images to one line each, in bounded memory."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.pixels import decoded_ahead
+from leuk.data.scale import SIZE_UNKNOWN, Size, View, file_sizes
 from leuk.data.unlabelled import Image, Images, find_images
 from leuk.errors import DataError
 from leuk.evaluate.novelty import largest_parts, no_cell
@@ -40,6 +42,10 @@ PAGE = "predictions.html"
 _NAMED = 10
 """Images that are named where there may be many."""
 
+_FEW = 3
+_MANY = 0.25
+"""Number and share of images of a doubtful scale from which the others are doubted, too."""
+
 _FLAGS = ("refer", "unfamiliar", "cell_found")
 
 
@@ -57,6 +63,9 @@ class Line:
         distance: to the training cells.
         unfamiliar: whether that is farther than validation cells are.
         cell_found: whether the image shows a segmented cell on black.
+        scale: ``unknown`` where the size of the image does not give its field of view, so that it
+            has no score; ``doubtful`` where its cell is cut, or smaller or larger than all training
+            cells.
         overlay: file of its Grad-CAM, where there is one.
         problem: why the file cannot be read; then nothing else is said.
     """
@@ -70,6 +79,7 @@ class Line:
     distance: float | None = None
     unfamiliar: bool | None = None
     cell_found: bool | None = None
+    scale: str = ""
     overlay: str = ""
     problem: str = ""
 
@@ -82,6 +92,7 @@ class Predicted:
         finished: the run that judged them.
         frozen: how scores became decisions.
         limit: distance above which a cell is unfamiliar; None where that was not looked at.
+        view: that brings the images to the scale of the training images.
         images: the cells.
         lines: one for each.
         summary: what was chosen and counted, plain.
@@ -90,6 +101,7 @@ class Predicted:
     finished: Finished
     frozen: Frozen
     limit: float | None
+    view: View
     images: Sequence[Image]
     lines: Sequence[Line]
     summary: dict[str, Any]
@@ -100,7 +112,7 @@ def check_predicting(cfg: DictConfig) -> None:
 
     Raises:
         ConfigError: no finished run, or a setting that it does not have.
-        DataError: no images.
+        DataError: no images, or none of a known scale.
         StoreError: nothing can be written, or the run lacks a file.
     """
     finished = Finished.read(cfg.run)
@@ -108,7 +120,10 @@ def check_predicting(cfg: DictConfig) -> None:
     trainer_for(cfg, finished, [])
     Frozen.of(finished, str(cfg.threshold), cfg.aim)
     finished.classifier()
-    find_images(cfg.images)
+    view = _view(cfg, finished)
+    sizes = file_sizes(one.path for one in find_images(cfg.images).images if not one.problem)
+    if sizes and not any(map(view.covers, sizes)):
+        raise DataError(f"images={cfg.images}: {view.unknown(sizes)}")
     ensure_writable(Path(str(cfg.outputs)), "outputs")
     predictions_of(cfg).check()
 
@@ -124,6 +139,10 @@ def predictions_of(cfg: DictConfig) -> Replaceable:
     )
 
 
+def _view(cfg: DictConfig, finished: Finished) -> View:
+    return finished.scale(cfg.root).view(finished.frame, cfg.frame, cfg.pixel_size)
+
+
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
     """Judge images and write the table, the summary and the overlays into a folder.
 
@@ -136,42 +155,57 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     found = find_images(cfg.images)
     asker = Asker.of(cfg, finished)
     familiarity = familiarity_of(finished, asker, cfg.root) if cfg.familiarity else None
-    judge = _Judge(finished, asker, frozen, familiarity)
+    view = _view(cfg, finished)
+    judge = _Judge(view, asker, frozen, familiarity)
     lines, pictured = judge.all_of(found.images, int(cfg.overlays))
     _say_of_files(cfg.images, found, lines)
+    scale_warnings = _doubt_scale(view, judge.sizes, lines)
     captions = {row: f"{lines[row].decision} {lines[row].calibrated:.2f}" for row in pictured}
     for row, file in save_maps(folder, asker, pictured, captions, finished.folder.name).items():
         lines[row] = replace(lines[row], overlay=file)
     limit = familiarity.cells.limit if familiarity else None
     summary = said_of(cfg, "run", "images") | _summary(finished, frozen, limit, lines)
+    summary["scale"] = {
+        "training": asdict(view.scale),
+        "frame": cfg.frame,
+        "pixel_size": cfg.pixel_size,
+    }
+    summary["warnings"] += scale_warnings
     for warning in summary["warnings"]:
         log.warning("%s: %s", finished.folder.name, warning)
     write_text(folder / TABLE, _as_csv(lines))
     write_json(folder / SUMMARY, summary)
-    return Predicted(finished, frozen, limit, found.images, lines, summary)
+    return Predicted(finished, frozen, limit, view, found.images, lines, summary)
 
 
 @dataclass(frozen=True, eq=False)
 class _Judge:
-    finished: Finished
+    view: View
     asker: Asker
     frozen: Frozen
     familiarity: Familiarity | None
+    sizes: Counter[Size] = field(default_factory=Counter)
 
     def all_of(self, images: Sequence[Image], most: int) -> tuple[list[Line], dict[int, Pixels]]:
         """A line for each image, and the pixels of the first that show a cell, by number."""
         lines = [Line(image.name, problem=image.problem) for image in images]
         pictured: dict[int, Pixels] = {}
         usable = [row for row, image in enumerate(images) if not image.problem]
-        decoded = decoded_ahead([images[row].path for row in usable], self.finished.frame)
+        decoded = decoded_ahead([images[row].path for row in usable], self.view.frame)
         followed = track(zip(usable, decoded, strict=True), "judging cells", len(usable))
         for part in _batches(followed, self.asker.batch_size):
             good: dict[int, Decoded] = {}
             for row, one in part:
-                if isinstance(one, Decoded):
+                if not isinstance(one, Decoded):
+                    lines[row] = _unusable(lines[row], one)
+                    continue
+                self.sizes[one.size] += 1
+                if self.view.covers(one.size):
                     good[row] = one
                 else:
-                    lines[row] = _unusable(lines[row], one)
+                    wide, high = one.size
+                    why = f"its scale is unknown: no training image has {wide} x {high} px"
+                    lines[row] = replace(lines[row], refer=True, why=why, scale="unknown")
             for row, line in self._judged(good, lines):
                 lines[row] = line
                 if line.cell_found and len(pictured) < most:
@@ -204,7 +238,10 @@ class _Judge:
             missing = no_cell(one.area, shares[place], known.smallest if known else None)
             if not missing and has_background(one.thumb[None])[0]:
                 missing = "its background is not black"
-            yield row, _referred(line, bool(banded[place]), missing)
+            doubt = self.view.unlike(one.area)
+            if one.filled and one.at_border:
+                doubt = "the border of its image cuts its cell"
+            yield row, _referred(line, bool(banded[place]), missing, doubt)
 
 
 def _batches(
@@ -225,13 +262,39 @@ def _without_cell(line: Line, why: str) -> Line:
     return replace(line, decision="", cell_found=False, refer=True, why=why)
 
 
-def _referred(line: Line, banded: bool, missing: str) -> Line:
+def _referred(line: Line, banded: bool, missing: str, doubt: str) -> Line:
     if missing:
         return _without_cell(line, f"no cell found: {missing}")
     why = ["its score is not sure enough"] if banded else []
     if line.unfamiliar:
         why.append("it is unlike the training cells")
-    return replace(line, refer=bool(why), why="; ".join(why))
+    if doubt:
+        why.append(doubt)
+    scale = "doubtful" if doubt else ""
+    return replace(line, refer=bool(why), why="; ".join(why), scale=scale)
+
+
+def _doubt_scale(view: View, sizes: Counter[Size], lines: list[Line]) -> list[str]:
+    """Warnings of an unknown or doubtful scale; where many images are doubtful, refer them all."""
+    warnings = []
+    if not view.stated and not view.scale.sizes:
+        warnings.append(SIZE_UNKNOWN)
+    if text := view.unknown(sizes):
+        warnings.append(f"{text}; these images are left to an expert without a score")
+    scored = [row for row, line in enumerate(lines) if line.score is not None]
+    doubtful = sum(lines[row].scale == "doubtful" for row in scored)
+    if doubtful >= max(_FEW, _MANY * len(scored)):
+        warnings.append(
+            f"{doubtful} of {len(scored)} images show a cell that is cut, or smaller or larger "
+            "than that of any training image; check their scale; all are left to an expert"
+        )
+        for row in scored:
+            if not lines[row].scale:
+                why = "; ".join(
+                    filter(None, [lines[row].why, "the scale of the others is doubtful"])
+                )
+                lines[row] = replace(lines[row], refer=True, why=why, scale="doubtful")
+    return warnings
 
 
 def _say_of_files(where: str, found: Images, lines: Sequence[Line]) -> None:
@@ -277,6 +340,7 @@ def _summary(
             "healthy": sum(line.decision == Label.HEM.name for line in lines),
             "referred": sum(bool(line.refer) for line in lines),
             "unfamiliar": sum(bool(line.unfamiliar) for line in lines),
+            "unknown_scale": sum(line.scale == "unknown" for line in lines),
         },
     }
 

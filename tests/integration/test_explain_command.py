@@ -111,7 +111,13 @@ def test_images_of_a_folder(
     for number in range(3):
         write_cell(images / f"deep/{number}.bmp", 100 + 20 * number, size=64)
     write_cell(images / "large.png", 120, size=90)
-    assert explain(folder, f"images={images}", "explain=gradcam") == 0
+    assert explain(folder, f"images={images}", "explain=gradcam") == 2
+    said = capsys.readouterr().err
+    assert "1 of 4 images (90 x 90: 1) do not have the size of the training images (64 x 64" in said
+    assert "frame=same" in said
+    assert "first such image: large.png" in said
+    assert not (folder / "explanations-new").exists()
+    assert explain(folder, f"images={images}", "explain=gradcam", "frame=same") == 0
     manifest = pd.read_csv(folder / "explanations-new/manifest.csv")
     assert manifest["file"].tolist() == ["deep/0.bmp", "deep/1.bmp", "deep/2.bmp", "large.png"]
     assert manifest["label"].isna().all()
@@ -119,11 +125,6 @@ def test_images_of_a_folder(
     summary = json.loads((folder / "explanations-new/summary.json").read_text())
     assert summary["gradcam"]["cells"] == 4
     assert summary["cohort"]["outcomes"] == {"unknown": 4}
-    printed = capsys.readouterr().out
-    assert (
-        "1 of 4 images are not of the size the model was fitted on (64 x 64 px): large" in printed
-    )
-    assert "brought to 32 px by the run's own framing (centered)" in printed
 
 
 def test_test_image_in_a_folder_has_the_same_explanation(

@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torch import Tensor
 
+from leuk.data.decode import Frame
+from leuk.data.scale import Scale
 from leuk.explain.explainer import log_odds
 from leuk.runs.explaining import _cohort_of, _take_down
 
@@ -23,8 +25,7 @@ TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=
 class Data:
     """A run's data, in which every image is even and as bright as its row."""
 
-    resolution, framing, seed = SIDE, "full", 0
-    dataset = SimpleNamespace(store=SimpleNamespace(sizes=np.array([[SIDE, SIDE]])))
+    seed = 0
     stages: ClassVar = {"train": range(20, 30), "val": range(30, 40), "test": range(10)}
 
     def __init__(self) -> None:
@@ -52,7 +53,8 @@ def folder(tmp_path: Path) -> Path:
 def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> None:
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_cells": 1})
     model, data = linear(scale=0.005).eval(), Data()
-    cohort = _cohort_of(cfg, 2, data, model, TRAINER)  # type: ignore[arg-type]
+    view = Scale().view(Frame(SIDE), None, None)
+    cohort = _cohort_of(cfg, view, 2, data, model, TRAINER)  # type: ignore[arg-type]
     assert [Path(name).name for name in cohort.cells["file"]] == ["0.bmp", "1.bmp"]
     for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
         pixels = np.asarray(Image.open(folder / name), np.float32) / 255
