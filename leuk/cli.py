@@ -15,18 +15,18 @@ from leuk.config import conf_dir
 from leuk.config.nearest import hint
 from leuk.config.preflight import (
     CommandLine,
-    compose_cells,
+    compose_runs,
     expand_home,
     unswept,
     with_list,
 )
 from leuk.config.schema import register
 from leuk.errors import ConfigError, LeukError, ListMeantError
-from leuk.runs.disk import told_of_disk
+from leuk.runs.disk import disk_errors
 from leuk.runs.heap import keep_heap
 from leuk.runs.loading import load
 from leuk.runs.resolvers import register_resolvers
-from leuk.runs.stopping import StoppedError, leaves_on_signals, say_stopped
+from leuk.runs.stopping import StoppedError, leaves_on_signals, log_stop
 
 COMMANDS = {
     "data": "audit an image folder: counts, faults, linked subjects",
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except StoppedError as stop:
-        return say_stopped(stop)
+        return log_stop(stop)
     except LeukError as error:
         print(f"leuk: {error}", file=sys.stderr)
         return 2
@@ -123,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
     # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
     try:
-        cells = compose_cells(name, line)
+        cells = compose_runs(name, line)
     except ListMeantError as error:
         listed = with_list(rest, error.key)
         if listed == rest:  # in a config file, whose values are not changed
@@ -138,7 +138,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
     command = cast(Command, load(f"leuk.commands.{name}")[0])
     if dry:
         return cast(Planned, command).dry_run(cells)
-    with told_of_disk(_outputs(cells[0])):
+    with disk_errors(_outputs(cells[0])):
         command.check(cells)
         try:
             _hydra(name, f"leuk {name}", rest, command.run)
@@ -181,7 +181,7 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         _quiet()
         keep_heap()
         try:
-            with leaves_on_signals(), told_of_disk(_outputs(cfg)):
+            with leaves_on_signals(), disk_errors(_outputs(cfg)):
                 task(cfg)
         except LeukError as error:
             # From a launcher's process, only Hydra can transfer the error.

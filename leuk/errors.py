@@ -26,7 +26,7 @@ class ListMeantError(ConfigError):
 
 
 class DataError(LeukError):
-    """Cell images or tables that cannot be used."""
+    """RunId images or tables that cannot be used."""
 
 
 class StoreError(LeukError):

@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 SMALL = [
-    "data.cells_per_part=60",
+    "data.images_per_fold=60",
     "data.size=64",
     "data.resolution=32",
     "data.batch_size=16",
@@ -31,7 +31,7 @@ SMALL = [
     "gan_fit.epochs=1",
     "gan_fit.batch_size=8",
     "explain=gradcam",
-    "explain_cells=4",
+    "explain_images=4",
     "trainer=cpu",
 ]
 """Overrides that make any experiment run in seconds."""
@@ -43,15 +43,15 @@ SMALL_SYNTHESIS = [
 
 
 @pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artefacts that tests may share; what is made once is made once for all of them."""
-    return tmp_path_factory.mktemp("artefacts")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artifacts that tests may share; what is made once is made once for all of them."""
+    return tmp_path_factory.mktemp("artifacts")
 
 
 @pytest.fixture(scope="session")
-def phantom(artefacts: Path) -> Path:
+def phantom(artifacts: Path) -> Path:
     """Root of 120 stand-in cells, 64 px, in two folds."""
-    return make_phantom(artefacts, cells_per_part=60, size=64, seed=0)
+    return make_phantom(artifacts, images_per_fold=60, size=64, seed=0)
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def small_synthesis() -> list[str]:
 
 
 @pytest.fixture
-def leuk(tmp_path: Path, artefacts: Path) -> Callable[..., int]:
+def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
     """``leuk("train", "model=cnn", ...)`` in this process, small; returns the exit code."""
 
     def run(command: str, *overrides: str) -> int:
         smaller = {"train": SMALL, "synthesize": SMALL_SYNTHESIS}
-        small = [*smaller[command], f"data.cache={artefacts}"] if command in smaller else []
+        small = [*smaller[command], f"data.cache={artifacts}"] if command in smaller else []
         given = {override.lstrip("+").split("=")[0] for override in overrides}
         kept = [override for override in small if override.split("=")[0] not in given]
         return main([command, f"outputs={tmp_path}", *kept, *overrides])

@@ -102,7 +102,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("evaluate/collapse.py", "guards_evaluate image_quality made_cells"): [
+    ("evaluate/collapse.py", "guards_evaluate image_quality synthetic_images"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
@@ -123,8 +123,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
     ("evaluate/distances.py", "guards_evaluate image_quality features"): [
-        ("_PRECISION_NEIGHBOURS = 3", "_PRECISION_NEIGHBOURS = 5"),
-        ("_COVERAGE_NEIGHBOURS = 5", "_COVERAGE_NEIGHBOURS = 3"),
+        ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
+        ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
         ("reach = torch.cdist(real, real)", "reach = torch.cdist(made, made)"),
         ("inside.any(dim=0)", "inside.any(dim=1)"),
@@ -166,9 +166,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("train.features, train.features, itself=False", "train.features, train.features"),
         ("train.images, train.images, itself=False", "train.images, train.images"),
-        ('[*collapse(rows["made"], rows["real"])', '[*collapse(rows["real"], rows["real"])'),
+        ('[*collapse(rows["synthetic"], rows["real"])', '[*collapse(rows["real"], rows["real"])'),
         (
-            'usefulness(features["made"], other, *test)',
+            'usefulness(features["synthetic"], other, *test)',
             'usefulness(features["train"], other, *test)',
         ),
         (
@@ -185,7 +185,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("all(one.subjects_of(label) > 1", "all(one.subjects_of(label) > 0"),
         ("len(tested) ** 2 / sum", "len(tested) / sum"),
     ],
-    ("evaluate/memorisation.py", "guards_evaluate image_quality"): [
+    ("evaluate/memorization.py", "guards_evaluate image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[part]", "closer = found.values > best[part]"),
@@ -215,10 +215,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(measures - self._mean) / self._spread", "measures / self._spread"),
         ("float(cell.area / mask.size)", "float(cell.area)"),
         ("float(cell.eccentricity)", "float(cell.solidity)"),
-        ("ndimage.laplace(grey)[core].std()", "ndimage.laplace(grey).std()"),
+        ("ndimage.laplace(gray)[core].std()", "ndimage.laplace(gray).std()"),
     ],
     ("evaluate/novelty.py", "novelty"): [
-        ("NEIGHBOURS = 10", "NEIGHBOURS = 1"),
+        ("NEIGHBORS = 10", "NEIGHBORS = 1"),
         ("QUANTILE = 0.99", "QUANTILE = 0.5"),
         ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
         ("distances[:, -1]", "distances[:, 0]"),
@@ -326,7 +326,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('padding_mode="zeros"', 'padding_mode="border"'),
         ("device=device) * 2 - 1\n\n\ndef _signs", "device=device) * 2\n\n\ndef _signs"),
         ("self.brightness * _symmetric(count, 1, 1, 1", "self.brightness * _symmetric(1, 1, 1, 1"),
-        ("self.colour * _symmetric(count, 3, 1, 1", "self.colour * _symmetric(count, 1, 1, 1"),
+        ("self.color * _symmetric(count, 3, 1, 1", "self.color * _symmetric(count, 1, 1, 1"),
         ("return lit * (mean", "return (mean"),
         ("area = lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)", "area = lit[0, 0].numel()"),
     ],
@@ -407,7 +407,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(("test", "val"), ("test", "train"))',
         ),
         ('if "conflict" in cells:', 'if "conflicts" in cells:'),
-        ('"group" in cells and self.link_subjects', '"group" in cells'),
+        ('"patient" in cells and self.link_subjects', '"patient" in cells'),
         ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
@@ -435,15 +435,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "chosen = column[val.index].to_numpy(), val",
             "chosen = column[test.index].to_numpy(), test",
         ),
-        ('groups = data.dataset.cells["group"]', 'groups = data.dataset.cells["subject"]'),
-        ('test["group"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
+        ('groups = data.dataset.index["patient"]', 'groups = data.dataset.index["subject"]'),
+        ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
-            'rows = torch.tensor(data.part("train").index',
-            'rows = torch.tensor(data.part("test").index',
+            'rows = torch.tensor(data.stage("train").index',
+            'rows = torch.tensor(data.stage("test").index',
         ),
         ("figures_of(scaled, {DEFAULT: 0.5})", "figures_of(sample, {DEFAULT: 0.5})"),
-        ("apply_temperature(judged, fit_temperature(*chosen))", "judged"),
+        ("apply_temperature(judged, fit_temperature(*chosen))", "quality_artifact"),
         ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
         ("per_subject(sample, 0.5)", "per_subject(sample, 0.9)"),
         (
@@ -452,11 +452,17 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
     ],
     ("runs/familiarity.py", "guards_runs"): [
-        ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "train")'),
-        ('held_out, _ = _seen(data, asker, "val")', 'held_out, _ = _seen(data, asker, "test")'),
         (
-            'train, smallest = _seen(data, asker, "train")',
-            'train, smallest = _seen(data, asker, "val")',
+            'held_out, _ = _seen(data, predictor, "val")',
+            'held_out, _ = _seen(data, predictor, "train")',
+        ),
+        (
+            'held_out, _ = _seen(data, predictor, "val")',
+            'held_out, _ = _seen(data, predictor, "test")',
+        ),
+        (
+            'train, smallest = _seen(data, predictor, "train")',
+            'train, smallest = _seen(data, predictor, "val")',
         ),
         ("float(smallest.min())", "float(smallest.mean())"),
     ],
@@ -473,21 +479,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "data.split.test[: int(np.isin(stage, labels).sum())]",
         ),
         ('"seed": int(cfg.seed),', '"seed": 0,'),
-        ('"cells": content,', '"cells": "",'),
+        ('"images": content,', '"images": "",'),
         ("math.ceil(gan.fitting.updates", "math.floor(gan.fitting.updates"),
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
-    ("runs/judging.py", "guards_runs"): [
+    ("runs/evaluation.py", "guards_runs"): [
         ('assess_area(data, judged["test"]', 'assess_area(data, judged["val"]'),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
-        ("logits = classifier.asked(images)", "logits = classifier(images)"),
+        ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
     ],
-    ("runs/made_quality.py", "guards_runs made_cells"): [
+    ("runs/synthetic_quality.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
         ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
         ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
         ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
-        ("extractor = CellMeasures(cells.train)", "extractor = CellMeasures(cells.reference)"),
+        (
+            "extractor = MorphologyExtractor(cells.train)",
+            "extractor = MorphologyExtractor(cells.reference)",
+        ),
         (
             "next(other for other in Label if other != label)",
             "next(other for other in Label if other == label)",
@@ -497,7 +506,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
     ],
-    ("runs/synthesis.py", "guards_runs made_cells"): [
+    ("runs/synthesis.py", "guards_runs synthetic_images"): [
         (
             "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
             "(labels == Label.HEM).sum() - (labels == Label.ALL).sum()",
@@ -517,7 +526,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/classifier_fit.py", "guards_runs"): [
         ('if cfg.augmentation.name == "class_weights":', "if False:"),
-        ("if cfg.fit.standardise:", "if not cfg.fit.standardise:"),
+        ("if cfg.fit.standardize:", "if not cfg.fit.standardize:"),
         ('"data": data.listing()}', '"data": ""}'),
         ('"settings": record.fingerprint,', ""),
     ],
@@ -534,7 +543,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('    "data.root",\n', ""),
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
     ],
-    ("runs/cell_run.py", "guards_runs"): [
+    ("runs/train.py", "guards_runs"): [
         (
             'made.origin["label"].to_numpy(np.int64))',
             '1 - made.origin["label"].to_numpy(np.int64))',
@@ -543,7 +552,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('record.warnings.append(f"LEAKY: {data.split.leaky}")', "pass"),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
-    ("grid/cell.py", "grid"): [
+    ("grid/run_id.py", "grid"): [
         ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
         ('augmentation="none", variant', "variant"),
         ("replace(self, seed=0, variant", "replace(self, variant"),
@@ -561,13 +570,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(longer - 1.0)", "longer"),
         ('record.status == "complete"', 'record.status == "failed"'),
         ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
-        ("and WENT_ON not in record.warnings", ""),
+        ("and RESUMED not in record.warnings", ""),
         ("bool(past.explanations) == explained", "True"),
     ],
     ("grid/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
         ("if schema > SCHEMA:", "if False:"),
-        ("if folder.name != record.cell.folder:", "if False:"),
+        ("if folder.name != record.run.folder:", "if False:"),
     ],
     ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
@@ -583,7 +592,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
         ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
-        ("and (it.family, it.one.cell.split) == asked", "and it.family == asked[0]"),
+        ("and (it.family, it.one.run.split) == asked", "and it.family == asked[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -615,7 +624,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
     ],
-    ("report/lines.py", "guards_report report"): [
+    ("report/rows.py", "guards_report report"): [
         (
             "values = [_once(sample.reweighted(cuts))",
             "values = [_once(sample.reweighted({'default': 0.5}))",
@@ -631,19 +640,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if low is None or low <= reached:", "if low is None:"),
         ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
         ('if record.status != "complete":', 'if record.status == "failed":'),
-        ("all_test_cells(group))):", "all_test_cells(group))) and False:"),
+        ("all_test_images(group))):", "all_test_images(group))) and False:"),
     ],
     ("report/results.py", "report comparisons ensemble"): [
-        ("return self.cell.seed, self.cell.fold", "return self.cell.seed, 0"),
+        ("return self.run.seed, self.run.fold", "return self.run.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
-        ("chosen.setdefault(run.cell.fold, run)", "chosen[run.cell.fold] = run"),
+        ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
         ("if expected and expected != len(part.paths):", "if False:"),
     ],
     ("report/predictions.py", "guards_report report"): [
         ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
         (
-            'labels, subjects = columns["label"][rows], columns["group"][rows]',
+            'labels, subjects = columns["label"][rows], columns["patient"][rows]',
             'labels, subjects = columns["label"][rows], columns["path"][rows]',
         ),
         ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
@@ -661,11 +670,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
-        ("if not c.one.cell.split.endswith(LEAKY)", "if c.one.cell.split"),
+        ("if not c.one.run.split.endswith(LEAKY)", "if c.one.run.split"),
     ],
-    ("report/gan_tables.py", "made_cells guards_report"): [
+    ("report/gan_tables.py", "synthetic_images guards_report"): [
         ('"precision": "precision"', '"precision": "recall"'),
-        ('"SSIM in cell": "ssim_cell"', '"SSIM in cell": "ssim"'),
+        ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
     ],
     ("gans/adversarial.py", "gan*"): [
@@ -673,16 +682,16 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.generator = self.averaged.module", "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
         (
-            "rates = (self.fitting.generator_rate, self.fitting.opponent_rate)",
-            "rates = (self.fitting.opponent_rate, self.fitting.generator_rate)",
+            "rates = (self.fitting.generator_rate, self.fitting.adversary_rate)",
+            "rates = (self.fitting.adversary_rate, self.fitting.generator_rate)",
         ),
         (
-            "rates = (self.fitting.generator_rate, self.fitting.opponent_rate)",
+            "rates = (self.fitting.generator_rate, self.fitting.adversary_rate)",
             "rates = (1e-4, 1e-4)",
         ),
         ("images if self.augment is None else self.augment(images)", "images"),
         ("clipped.parameters(), self.fitting.clip)", "clipped.parameters(), 1e9)"),
-        ("self.opponent.requires_grad_(False)", "pass"),
+        ("self.adversary.requires_grad_(False)", "pass"),
         ('from_unit(batch["images"])', 'batch["images"]'),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ("self.current_epoch, self.global_rank)", "0, self.global_rank)"),
@@ -737,7 +746,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("return cross_entropy(scores, 1)", "return -cross_entropy(scores, 0)"),
         ("LeakyReLU(0.3, dropout)", "LeakyReLU(0.2, dropout)"),
-        ("Fitting(opponent_rate=2e-4, clip=1.5)", "Fitting(opponent_rate=2e-4)"),
+        ("Fitting(adversary_rate=2e-4, clip=1.5)", "Fitting(adversary_rate=2e-4)"),
         ("if self.r1 and self.done_", "if False and self.done_"),
     ],
     ("gans/diffaugment.py", "gan*"): [
@@ -778,7 +787,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("return -scores.mean()", "return scores.mean()"),
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
-        ("Fitting(opponent_steps=5)", "Fitting(opponent_steps=1)"),
+        ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
     ("classifiers/classifier.py", "classifier* pretrained"): [
         ("            self.class_weights,\n", ""),
@@ -867,15 +876,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("classifiers/pretrained.py", "pretrained"): [
         (
-            "Group(backbone, scale=self.backbone_rate, frozen=True)",
-            "Group(backbone, scale=1.0, frozen=True)",
+            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
+            "ParameterGroup(backbone, scale=1.0, frozen=True)",
         ),
         (
-            "Group(backbone, scale=self.backbone_rate, frozen=True)",
-            "Group(backbone, scale=self.backbone_rate)",
+            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
+            "ParameterGroup(backbone, scale=self.backbone_rate)",
         ),
         ("antialias=smaller", "antialias=False"),
-        ("inputs = self.normalised(images)", "inputs = images"),
+        ("inputs = self.normalized(images)", "inputs = images"),
         ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
     ],
     ("classifiers/prototypes.py", "prototypes"): [
@@ -1071,13 +1080,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
     ],
-    ("explain/randomisation.py", "randomisation"): [
+    ("explain/randomization.py", "randomization"): [
         ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
         ("    ][::-1]", "    ]"),
-        ("explainer.attribute(randomised, images", "explainer.attribute(classifier, images"),
+        ("explainer.attribute(randomized, images", "explainer.attribute(classifier, images"),
         (
-            "again = explainer.attribute(randomised, images, target, background).maps",
-            "again = explainer.attribute(randomised, images, 0, background).maps",
+            "again = explainer.attribute(randomized, images, target, background).maps",
+            "again = explainer.attribute(randomized, images, 0, background).maps",
         ),
         ("CHANGED_BELOW = 0.5", "CHANGED_BELOW = 0.9"),
         ("_measure_statistics(altered, done, sample)\n        yield", "yield"),
@@ -1086,7 +1095,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("* masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
         ("(maps / maps.abs().amax(dim=(1, 2), keepdim=True))", "(maps / maps.abs().amax())"),
     ],
-    ("explain/agreement.py", "faithfulness randomisation"): [
+    ("explain/agreement.py", "faithfulness randomization"): [
         ("ranks = rankdata(values, axis=1)", "ranks = values.astype(float)"),
         (
             "torch.stack([one[mask] for one in maps])",
@@ -1119,7 +1128,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "self.others[HIDES[1]],\n            self.target",
         ),
     ],
-    ("explain/checks.py", "randomisation checked_tables"): [
+    ("explain/checks.py", "randomization checked_tables"): [
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
             (
@@ -1165,8 +1174,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("DECIDED = 0.5", "DECIDED = 0.4"),
     ],
     ("explain/cohort.py", "explain"): [
-        ('choose_background(data.part("train")', 'choose_background(data.part("test")'),
-        ('choose_background(data.part("train")', 'choose_background(data.part("val")'),
+        ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
+        ('choose_background(data.stage("train")', 'choose_background(data.stage("val")'),
         (
             'return "true positive" if called else "false negative"',
             'return "true positive" if called else "false positive"',
@@ -1190,14 +1199,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
             'torch.tensor(cells["label"].to_numpy(np.int64))',
         ),
-        ('cells["group"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
-        ('cells["group"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
+        ('cells["patient"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
+        ('cells["patient"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
         ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
     ("explain/check_tables.py", "explain"): [
-        ('cohort.cells["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
+        ('cohort.table["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
     ],
     ("explain/panels.py", "panels"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),

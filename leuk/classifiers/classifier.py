@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import BinaryAUROC
 
-from leuk.classifiers.optim import Group, Optim, build_optimizer, plateau_of, schedule_of
+from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, plateau_of, schedule_of
 from leuk.data.bank import Batch
 from leuk.errors import ConfigError, TrainingError
 from leuk.evaluate.prior_free import prior_free_loss
@@ -100,7 +100,7 @@ class Classifier(LightningModule, ABC):
         """Save the constructor's arguments as plain hyper-parameters."""
         self.save_hyperparameters({**values, "optim": asdict(self.optim)})
 
-    def normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation per channel of the training images.
 
         They are saved with the weights.
@@ -116,7 +116,7 @@ class Classifier(LightningModule, ABC):
         """Logits ``(B, 2)``, healthy first, of images ``(B, 3, R, R)`` in [0, 1]."""
         return self.logits(self.features(images))
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """Images ``(B, 3, R, R)`` with the channel mean subtracted, divided by the deviation."""
         return (images - self.mean) / self.std
 
@@ -143,17 +143,17 @@ class Classifier(LightningModule, ABC):
         Raises:
             ConfigError: :attr:`has_patches` is False.
         """
-        raise ConfigError(self.patchless())
+        raise ConfigError(self.no_patches_message())
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` from :meth:`tokens`, with the same errors."""
-        raise ConfigError(self.patchless())
+        raise ConfigError(self.no_patches_message())
 
     def attention(self, images: Tensor) -> Tensor:
         """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; errors as :meth:`tokens`."""
-        raise ConfigError(self.patchless())
+        raise ConfigError(self.no_patches_message())
 
-    def patchless(self) -> str:
+    def no_patches_message(self) -> str:
         """Error message for a classifier without patches."""
         return (
             f"{type(self).__name__} has no patches; choose model=vit, or model=hybrid with "
@@ -261,18 +261,18 @@ class Classifier(LightningModule, ABC):
         return gathered.flatten(0, 1)
 
     def _collect(self, batch: Batch) -> Tensor:
-        logits = self.asked(batch["images"])
+        logits = self.predict_logits(batch["images"])
         self._collected.append((batch["rows"], logits, batch["labels"]))
         return logits
 
-    def asked(self, images: Tensor) -> Tensor:
+    def predict_logits(self, images: Tensor) -> Tensor:
         """Logits ``(B, 2)`` for scores: the mean over ``test_views``, unlike in explanations."""
         views = dihedral(images) if self.optim.test_views > 1 else [images]
         return torch.stack([self(view).float() for view in views]).mean(dim=0)
 
-    def parameter_groups(self) -> list[Group]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """Groups of parameters with the same update rule."""
-        return [Group(list(self.parameters()))]
+        return [ParameterGroup(list(self.parameters()))]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build optimizer and schedule from :class:`leuk.classifiers.optim.Optim`."""

@@ -112,7 +112,7 @@ class CNN(Prototyped):
         return two_class(self.head(self.dropout(features)))
 
     def grid(self, images: Tensor) -> Tensor:
-        grid: Tensor = self.blocks(self.normalised(images))  # (B, C, s, s)
+        grid: Tensor = self.blocks(self.normalized(images))  # (B, C, s, s)
         return grid
 
     @property

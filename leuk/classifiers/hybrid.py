@@ -133,7 +133,7 @@ class Hybrid(Prototyped):
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Feature map F ``(B, C, s, s)`` of images ``(B, 3, R, R)`` in [0, 1]."""
-        feature_map: Tensor = self.blocks(self.normalised(images))
+        feature_map: Tensor = self.blocks(self.normalized(images))
         return feature_map
 
     def features(self, images: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Optim:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParameterGroup:
     """Parameters with the same update rule.
 
     Attributes:
@@ -68,7 +68,7 @@ class Group:
 
 
 def build_optimizer(
-    optim: Optim, groups: Iterable[Group], stack: Stack = "torch"
+    optim: Optim, groups: Iterable[ParameterGroup], stack: Stack = "torch"
 ) -> torch.optim.Optimizer:
     """Return Adam, or AdamW if a weight decay is set, over ``groups``."""
     settings: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from leuk.classifiers.backbones import RANDOM, build_backbone
 from leuk.classifiers.classifier import Classifier
-from leuk.classifiers.optim import Group, Optim
+from leuk.classifiers.optim import Optim, ParameterGroup
 from leuk.config.ranges import Count, Positive, Share
 from leuk.errors import ConfigError
 
@@ -70,7 +70,7 @@ class Pretrained(Classifier):
         self.backbone = network
         self.prefix = int(getattr(network, "num_prefix_tokens", 0))
         self.channels_first = getattr(network, "output_fmt", "NCHW") != "NHWC"
-        self.normalise_by(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
+        self.normalize_by(network.pretrained_cfg["mean"], network.pretrained_cfg["std"])
         self.grid = nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(network.head_hidden_size or network.num_features, 2)
@@ -78,7 +78,7 @@ class Pretrained(Classifier):
             self._check_size(backbone)
 
     def features(self, images: Tensor) -> Tensor:
-        inputs = self.normalised(images)
+        inputs = self.normalized(images)
         if inputs.shape[2] != self.side:
             smaller = self.side < inputs.shape[2]  # only downsampling needs antialiasing
             size = (self.side, self.side)
@@ -102,11 +102,11 @@ class Pretrained(Classifier):
         logits: Tensor = self.head(self.dropout(features))
         return logits
 
-    def parameter_groups(self) -> list[Group]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         backbone = list(self.backbone.parameters())
         return [
-            Group(list(self.head.parameters())),
-            Group(backbone, scale=self.backbone_rate, frozen=True),
+            ParameterGroup(list(self.head.parameters())),
+            ParameterGroup(backbone, scale=self.backbone_rate, frozen=True),
         ]
 
     def on_train_epoch_start(self) -> None:

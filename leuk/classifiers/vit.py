@@ -114,7 +114,7 @@ class ViT(Prototyped):
 
     def tokens(self, images: Tensor) -> Tensor:
         """Patch embeddings ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1]."""
-        embedded: Tensor = self.stem(self.normalised(images))
+        embedded: Tensor = self.stem(self.normalized(images))
         return embedded.flatten(2).transpose(1, 2)
 
     def from_tokens(self, tokens: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.runs.exporting import FACTS, check_exporting, export, export_of
-from leuk.runs.places import export_folder
+from leuk.runs.paths import export_folder
 
 
 def check(cells: list[DictConfig]) -> None:

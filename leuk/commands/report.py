@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from leuk.config.nearest import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.grid.cell import sweep_folder
+from leuk.grid.run_id import sweep_folder
 from leuk.runs.loading import load, one_thread
 
 with one_thread():

@@ -3,9 +3,9 @@
 from omegaconf import DictConfig
 
 from leuk.report.gan_tables import write_gan_report
-from leuk.runs.beforehand import check_image_sizes, check_places, check_synthesis
 from leuk.runs.identity import synthesis_folder
 from leuk.runs.launching import check_launcher
+from leuk.runs.preconditions import check_image_sizes, check_paths, check_synthesis
 from leuk.runs.synthesis_run import check_kept, run_synthesis
 
 
@@ -20,7 +20,7 @@ def check(cells: list[DictConfig]) -> None:
     for cfg in cells:
         check_synthesis(cfg)
     check_image_sizes(cells)
-    check_places(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])
+    check_paths(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])
     for cfg in cells:
         check_kept(cfg)
 

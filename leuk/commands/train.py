@@ -4,23 +4,23 @@ from omegaconf import DictConfig
 
 from leuk.errors import ConfigError, StoreError
 from leuk.report.sweep_report import write_report
-from leuk.runs.beforehand import (
-    check_found,
-    check_image_sizes,
-    check_parts,
-    check_places,
-    set_aside,
-)
-from leuk.runs.cell_run import FAILED, run_cell
 from leuk.runs.dry_run import plan
 from leuk.runs.identity import folder_of, sweep_of
 from leuk.runs.launching import check_launcher
-from leuk.runs.summary import incomplete_cells
+from leuk.runs.preconditions import (
+    check_existing,
+    check_image_sizes,
+    check_parts,
+    check_paths,
+    set_aside,
+)
+from leuk.runs.summary import incomplete_runs
+from leuk.runs.train import FAILED, train_run
 
 
 def run(cfg: DictConfig) -> None:
     """Run one cell; as a function of this module, so that a process of its own knows our words."""
-    run_cell(cfg)
+    train_run(cfg)
 
 
 def check(cells: list[DictConfig]) -> None:
@@ -39,8 +39,8 @@ def check(cells: list[DictConfig]) -> None:
             f"{cells[0].augmentation.name} adds no images; choose oversample or a GAN, or leave "
             "the count out"
         )
-    replaced = [cfg for cfg in cells if check_found(cfg)]
-    check_places(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
+    replaced = [cfg for cfg in cells if check_existing(cfg)]
+    check_paths(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
     for cfg in replaced:
         set_aside(cfg)
     for sweep in {sweep_of(cfg) for cfg in cells}:
@@ -59,7 +59,7 @@ def dry_run(cells: list[DictConfig]) -> int:
 
 def finish(cells: list[DictConfig]) -> int:
     """Write the sweep's report, say where everything is; 1 if a cell is not complete."""
-    incomplete = incomplete_cells(cells)
+    incomplete = incomplete_runs(cells)
     sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in cells))
     try:
         for sweep in sweeps:

@@ -267,7 +267,7 @@ def with_list(arguments: Sequence[str], key: str) -> list[str]:
     return listed
 
 
-def compose_cells(command: str, line: CommandLine) -> list[DictConfig]:
+def compose_runs(command: str, line: CommandLine) -> list[DictConfig]:
     """Compose and check the config of every job that ``line`` asks for, in the order they run.
 
     Returns:

@@ -7,9 +7,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from leuk.config.finished_schema import ExportConfig, PredictConfig
 from leuk.config.launchers import register_launchers
 from leuk.config.nearest import hint
-from leuk.config.used_later import ExportConfig, PredictConfig
 from leuk.errors import ConfigError
 
 
@@ -29,7 +29,7 @@ class FitConfig:
     """Draw as many images per epoch as the split has real training images, so that all
     augmentations get the same number of optimizer updates. Otherwise, an epoch is a pass over all
     images, synthetic and repeated ones included."""
-    standardise: bool = False
+    standardize: bool = False
     """Standardize images by the channel statistics of the training images."""
     compile: bool = False
     """Compile the network for training; worthwhile for long training on GPUs."""
@@ -101,9 +101,9 @@ class TrainConfig:
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
-    explain_cells: int = 16
+    explain_images: int = 16
     """Number of test images with figures of their explanations."""
-    checked_cells: int = 100
+    checked_images: int = 100
     """Number of test images to explain if ``checks`` is set, those with figures included."""
     explain_background: int = 64
     """Number of training images, of both classes, for methods that compare with a background."""
@@ -140,9 +140,9 @@ class ExplainConfig:
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
-    explain_cells: int = 16
+    explain_images: int = 16
     """Number of images with figures of their explanations."""
-    checked_cells: int = 100
+    checked_images: int = 100
     """Number of test images to explain if ``checks`` is set, those with figures included."""
     explain_background: int = 64
     """Number of training images, of both classes, for methods that compare with a background."""
@@ -218,12 +218,12 @@ SMALLEST = {
     # Batch normalization needs two images.
     "data.batch_size": 2,
     "gan_fit.batch_size": 2,
-    "explain_cells": 1,
-    "checked_cells": 0,
+    "explain_images": 1,
+    "checked_images": 0,
     # A training image per class.
     "explain_background": 2,
     "overlays": 0,
-    "page_cells": 0,
+    "page_images": 0,
     "batch_size": 1,
     "cells": 1,
 }

@@ -10,7 +10,7 @@ import pandas as pd
 
 from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import FINAL_SIZE, Frame
-from leuk.data.labels import UNLABELLED, Label
+from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
 from leuk.data.links import find_pairs, group_subjects
 from leuk.data.pixels import CUT, PixelStore
@@ -31,7 +31,7 @@ PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
     ("fold_2", Label.HEM): (1096, 14),
     (PRELIM, Label.ALL): (1219, 13),
     (PRELIM, Label.HEM): (648, 15),
-    (FINAL, UNLABELLED): (2586, 17),
+    (FINAL, UNLABELED): (2586, 17),
 }
 """Images and subjects of each part and class (Gupta & Gupta 2019, TCIA, and the file list)."""
 
@@ -72,7 +72,7 @@ class Cut:
     """Images of a class that the frame cuts, and that may have been cut before.
 
     Attributes:
-        label: folder name of the class, or ``unlabelled``.
+        label: folder name of the class, or ``unlabeled``.
         images: of the class.
         cut: images in which more than 0.5 % of the cell's area lies outside the frame.
         at_border: images whose cell touches the border of the image itself.
@@ -128,14 +128,14 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     Args:
         root: a folder at or above the images.
         frame: of the pixel store, so that training with the same frame finds it.
-        cache: folder of artefacts.
+        cache: folder of artifacts.
         mixed: whether the scale of images of several sizes is known.
 
     Raises:
         DataError: no such folder, or nothing in it that can be read.
     """
     index = read_folder(root)
-    if index.cells.empty:
+    if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     problems = [*index.problems, *index.unread]
     sizes: list[Sized] = []
@@ -153,8 +153,8 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         ]
         width_height = map(tuple, store.sizes.tolist())
         cuts += count_cuts(kept, store)
-        sizes += zip(kept["part"].tolist(), kept["path"].tolist(), width_height, strict=True)
-        if (kept["label"] != UNLABELLED).all():
+        sizes += zip(kept["source_fold"].tolist(), kept["path"].tolist(), width_height, strict=True)
+        if (kept["label"] != UNLABELED).all():
             pairs = find_pairs(store)
             links, within = _links(kept, pairs)
             problems += _conflicts(kept, pairs)
@@ -166,7 +166,7 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     number = Counter((part, size) for part, _, size in sizes)
     return Audit(
         str(root),
-        _counts(index.cells),
+        _counts(index.table),
         {f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
         problems if mixed else problems + _odd_sizes(sizes, number),
         sorted({*index.strays} - {problem.path for problem in index.unread}),
@@ -190,7 +190,7 @@ def count_cuts(cells: pd.DataFrame, store: PixelStore) -> list[Cut]:
     cut, at_border = store.outside > CUT, store.at_border
     return [
         Cut(
-            "unlabelled" if label == UNLABELLED else Label(label).folder,
+            "unlabeled" if label == UNLABELED else Label(label).folder,
             int((labels == label).sum()),
             int(cut[labels == label].sum()),
             int(at_border[labels == label].sum()),
@@ -213,22 +213,22 @@ def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
 
 
 def _stores_of(index: Index) -> list[pd.DataFrame]:
-    """The labelled cells, which training decodes too, and the others."""
-    labelled = index.cells["label"] != UNLABELLED
-    tables = [index.cells[labelled], index.cells[~labelled]]
+    """The labeled cells, which training decodes too, and the others."""
+    labeled = index.table["label"] != UNLABELED
+    tables = [index.table[labeled], index.table[~labeled]]
     return [table.reset_index(drop=True) for table in tables if len(table)]
 
 
 def _counts(cells: pd.DataFrame) -> list[Count]:
-    keys = list(zip(cells["part"].tolist(), cells["label"].tolist(), strict=True))
+    keys = list(zip(cells["source_fold"].tolist(), cells["label"].tolist(), strict=True))
     images = Counter(keys)
     subjects = Counter(key for key, _ in {*zip(keys, cells["subject"].tolist(), strict=True)})
     counts = []
     for key in sorted({*images, *PUBLISHED}, key=lambda key: (key[0], -key[1])):
         part, label = key
-        known = label != UNLABELLED
+        known = label != UNLABELED
         published = PUBLISHED.get(key, (None, None))
-        name = Label(label).folder if known else "unlabelled"
+        name = Label(label).folder if known else "unlabeled"
         who = subjects[key] if known else 0
         counts.append(Count(part, name, images[key], published[0], who, published[1]))
     return counts
@@ -265,7 +265,7 @@ def _odd_sizes(sizes: list[Sized], number: Mapping[tuple[str, Size], int]) -> li
 def _links(cells: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[str, int]]:
     """Pairs between two subjects, by the two; and the number of pairs within each subject."""
     paths, subjects = cells["path"].to_numpy(), cells["subject"].to_numpy()
-    parts = cells["part"].to_numpy()
+    parts = cells["source_fold"].to_numpy()
     between: dict[tuple[str, str], list[Any]] = {}
     within: dict[str, int] = {}
     ordered = pairs.sort_values("score", ascending=False)

@@ -25,7 +25,7 @@ class Transforms:
         horizontal_flip: mirror every second image.
         vertical_flip: likewise, upside down.
         brightness: largest relative change of all channels together, either way.
-        colour: largest relative change of each channel by itself, either way.
+        color: largest relative change of each channel by itself, either way.
         contrast: largest relative change of the distance from the mean of the lit pixels.
     """
 
@@ -36,18 +36,18 @@ class Transforms:
     horizontal_flip: bool = False
     vertical_flip: bool = False
     brightness: Share = 0.0
-    colour: Share = 0.0
+    color: Share = 0.0
     contrast: Share = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Change every image of a batch ``(B, 3, H, W)`` with values in [0, 1]."""
         if self._warps():
             images = warp(images, self._matrices(len(images), images.device))
-        if self.brightness or self.colour:
+        if self.brightness or self.color:
             images = images * self._gains(len(images), images.device)
         if self.contrast:
             images = self._contrasted(images)
-        return images.clamp(0, 1) if self._recolours() else images
+        return images.clamp(0, 1) if self._recolors() else images
 
     def _warps(self) -> bool:
         return bool(
@@ -59,8 +59,8 @@ class Transforms:
             or self.vertical_flip
         )
 
-    def _recolours(self) -> bool:
-        return bool(self.brightness or self.colour or self.contrast)
+    def _recolors(self) -> bool:
+        return bool(self.brightness or self.color or self.contrast)
 
     def _matrices(self, count: int, device: torch.device) -> Tensor:
         """Inverse affine maps ``(B, 2, 3)`` in the [-1, 1] coordinates of ``affine_grid``."""
@@ -83,7 +83,7 @@ class Transforms:
 
     def _gains(self, count: int, device: torch.device) -> Tensor:
         together = 1 + self.brightness * _symmetric(count, 1, 1, 1, device=device)
-        apart = 1 + self.colour * _symmetric(count, 3, 1, 1, device=device)
+        apart = 1 + self.color * _symmetric(count, 3, 1, 1, device=device)
         return together * apart
 
     def _contrasted(self, images: Tensor) -> Tensor:

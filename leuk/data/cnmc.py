@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import VisionDataset
 
 from leuk.data.decode import Frame, Framing
-from leuk.data.labels import UNLABELLED, Label
+from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import Problem, read_folder
 from leuk.data.pixels import PixelStore
 from leuk.data.unread import unread_message
@@ -27,7 +27,7 @@ _NAMED = 5
 _PROBLEMS = 10
 
 
-def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
+def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
     """List the cells under ``root``, in any layout of :func:`leuk.data.layouts.read_folder`.
 
     Args:
@@ -35,7 +35,7 @@ def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
         on_corrupt: ``raise``, or ``skip`` to leave out files and rows that contradict each other.
 
     Returns:
-        The table of :class:`leuk.data.layouts.Index`, the unlabelled cells included.
+        The table of :class:`leuk.data.layouts.Index`, the unlabeled cells included.
 
     Raises:
         DataError: no folder there, no cells in it, or a contradiction with ``raise``.
@@ -47,7 +47,7 @@ def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
         log.warning("left out: %s", problem)
     if len(index.problems) > _PROBLEMS:
         log.warning("left out: and %d more; leuk data lists them", len(index.problems) - _PROBLEMS)
-    if index.cells.empty:
+    if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     if index.unread:
         named = ", ".join(problem.path for problem in index.unread[:_NAMED])
@@ -62,7 +62,7 @@ def index_cells(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
         named = ", ".join(strays[:_NAMED])
         more = ", ..." if len(strays) > _NAMED else ""
         log.warning("%s: %d stray files ignored: %s%s", root, len(strays), named, more)
-    return index.cells
+    return index.table
 
 
 def _first_of(root: Path, problems: Sequence[Problem]) -> str:
@@ -76,16 +76,16 @@ class CNMC(VisionDataset):  # type: ignore[misc]
     Every image is decoded once, to a memory-mapped store that later starts find again.
 
     Attributes:
-        cells: the table of :func:`index_cells`; row ``i`` is image ``i``.
+        cells: the table of :func:`index_images`; row ``i`` is image ``i``.
         listed: the same table before unreadable images were left out.
         store: what decoding left beside the pixels.
         data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
-        targets: ``N`` labels, 1 = leukemic, -1 = unlabelled.
+        targets: ``N`` labels, 1 = leukemic, -1 = unlabeled.
         classes: class names in the order of their labels.
 
     Args:
         root: a folder at or above the fold folders.
-        parts: names of the parts to keep, such as ``["fold_0"]``; all labelled cells if None.
+        parts: names of the parts to keep, such as ``["fold_0"]``; all labeled cells if None.
         transform: takes and returns a PIL image.
         target_transform: takes and returns a label.
         resolution: pixels a side.
@@ -112,20 +112,20 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         resolution: int = 224,
         framing: Framing = "full",
         canvas: int | None = None,
-        cache: str | Path = "outputs/artefacts",
+        cache: str | Path = "outputs/artifacts",
         on_corrupt: OnCorrupt = "raise",
     ) -> None:
         root = Path(root).expanduser()
         super().__init__(root, transform=transform, target_transform=target_transform)
-        cells = index_cells(root, on_corrupt)
-        cells = labelled_cells(cells) if parts is None else keep_parts(cells, parts)
+        cells = index_images(root, on_corrupt)
+        cells = labeled_images(cells) if parts is None else select_source_folds(cells, parts)
         self.listed = cells
         self.store = PixelStore.open(
             cells, root, Frame(resolution, framing, canvas), Path(cache), on_corrupt
         )
-        self.cells = cells.iloc[self.store.kept].reset_index(drop=True)
+        self.index = cells.iloc[self.store.kept].reset_index(drop=True)
         self.data = self.store.pixels
-        self.targets: list[int] = self.cells["label"].tolist()
+        self.targets: list[int] = self.index["label"].tolist()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -138,31 +138,31 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         return image, label
 
 
-def labelled_cells(cells: pd.DataFrame) -> pd.DataFrame:
+def labeled_images(cells: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``cells`` whose class is known.
 
     Raises:
         DataError: there are none.
     """
-    labelled = cells[cells["label"] != UNLABELLED]
-    for part, count in cells.loc[cells["label"] == UNLABELLED, "part"].value_counts().items():
-        log.info("%d unlabelled images of %s are not used", count, part)
-    if labelled.empty:
+    labeled = cells[cells["label"] != UNLABELED]
+    for part, count in cells.loc[cells["label"] == UNLABELED, "source_fold"].value_counts().items():
+        log.info("%d unlabeled images of %s are not used", count, part)
+    if labeled.empty:
         raise DataError(
             f"none of the {len(cells)} images has a label; the preliminary set's are in "
             "C-NMC_test_prelim_phase_data_labels.csv, beside its folder"
         )
-    return labelled.reset_index(drop=True)
+    return labeled.reset_index(drop=True)
 
 
-def keep_parts(cells: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
+def select_source_folds(cells: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
     """The rows of ``cells`` that belong to ``parts``.
 
     Raises:
         DataError: a part that no cell belongs to; the parts there are, are named.
     """
-    there = sorted(cells["part"].unique())
+    there = sorted(cells["source_fold"].unique())
     for part in parts:
         if part not in there:
             raise DataError(f"no part {part} in the data; there are {', '.join(there)}")
-    return cells[cells["part"].isin(parts)].reset_index(drop=True)
+    return cells[cells["source_fold"].isin(parts)].reset_index(drop=True)

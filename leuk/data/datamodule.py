@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader, DistributedSampler
 from leuk.config.ranges import Count, CountOrZero, Positive
 from leuk.data.augment import Transforms
 from leuk.data.bank import Batch, PixelBank
-from leuk.data.cnmc import CNMC, OnCorrupt, index_cells, labelled_cells
+from leuk.data.cnmc import CNMC, OnCorrupt, index_images, labeled_images
 from leuk.data.decode import Frame, Framing
 from leuk.data.draws import Draws, Rows
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
-from leuk.data.links import link_cells
+from leuk.data.links import link_images
 from leuk.data.pixels import size_of
 from leuk.data.scale import Scale, training_sizes
 from leuk.data.splits import STAGES, Rule, Split
@@ -30,7 +30,7 @@ from leuk.errors import DataError
 from leuk.store.digest import digest
 
 
-class CellBatches(LightningDataModule):
+class ImageBatches(LightningDataModule):
     """A loader of training rows over a bank, and their way to batches on the device.
 
     Args:
@@ -115,11 +115,11 @@ _NONE = np.empty(0, dtype=np.int64)
 _EMPTY_BANK = PixelBank([], _NONE)
 
 
-class CNMCDataModule(CellBatches):
+class CNMCDataModule(ImageBatches):
     """C-NMC 2019 with a split, in the manner of Lightning's CIFAR10 data module.
 
     Args:
-        root: folder of the images, see :func:`leuk.data.cnmc.index_cells`.
+        root: folder of the images, see :func:`leuk.data.cnmc.index_images`.
         split: from a table of cells to its stages.
         resolution: pixels a side.
         framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
@@ -127,7 +127,7 @@ class CNMCDataModule(CellBatches):
         workers: loader processes.
         seed: decides the order of the training cells.
         transforms: conventional augmentation of training batches.
-        cache: folder of artefacts, where the pixel store is kept.
+        cache: folder of artifacts, where the pixel store is kept.
         on_corrupt: ``raise`` or ``skip``.
         frame: side of the field of view that every image shows along its longer side, in pixels of
             the microscope's original frame (450 for C-NMC's, also where they were reduced) or in
@@ -148,7 +148,7 @@ class CNMCDataModule(CellBatches):
         workers: CountOrZero = 0,
         seed: int = 0,
         transforms: Transforms | None = None,
-        cache: str = "outputs/artefacts",
+        cache: str = "outputs/artifacts",
         on_corrupt: OnCorrupt = "raise",
         frame: Positive | None = None,
         pixel_size: Positive | None = None,
@@ -205,9 +205,9 @@ class CNMCDataModule(CellBatches):
         """Open the store and split the cells; a second call changes nothing."""
         if self.bank is _EMPTY_BANK:
             dataset = self.open()
-            self.split = self.rule(dataset.cells)
+            self.split = self.rule(dataset.index)
             self.train = self.split.train
-            self.bank = PixelBank([dataset.data], dataset.cells["label"].to_numpy(np.int64))
+            self.bank = PixelBank([dataset.data], dataset.index["label"].to_numpy(np.int64))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """Validation rows in order."""
@@ -229,9 +229,9 @@ class CNMCDataModule(CellBatches):
             cache=self.cache,
             on_corrupt=self.on_corrupt,
         )
-        dataset.cells = link_cells(dataset.cells, dataset.store)
-        if self.on_corrupt == "raise" and dataset.cells["conflict"].any():
-            first = dataset.cells.loc[dataset.cells["conflict"], "path"].iloc[0]
+        dataset.index = link_images(dataset.index, dataset.store)
+        if self.on_corrupt == "raise" and dataset.index["conflict"].any():
+            first = dataset.index.loc[dataset.index["conflict"], "path"].iloc[0]
             raise DataError(
                 f"{self.root / first}: an identical image has the other label; leuk data names it; "
                 "remove both or set data.on_corrupt=skip"
@@ -244,9 +244,9 @@ class CNMCDataModule(CellBatches):
         if self._dataset is not None:
             cells = self._dataset.listed
         else:
-            cells = labelled_cells(index_cells(self.root, self.on_corrupt))
+            cells = labeled_images(index_images(self.root, self.on_corrupt))
         sizes = [size_of(self.root / path) for path in cells["path"]]
-        return digest([cells[["name", "label", "part"]].to_numpy().tolist(), sizes])
+        return digest([cells[["name", "label", "source_fold"]].to_numpy().tolist(), sizes])
 
     def add_synthetic(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
         """Add made cells ``uint8 (N, R, R, 3)`` with their labels ``(N,)`` to the training part."""
@@ -268,7 +268,7 @@ class CNMCDataModule(CellBatches):
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, in [0, 1], of the real training cells."""
-        rows = self.part("train").index.to_numpy()
+        rows = self.stage("train").index.to_numpy()
         total, squares, count = np.zeros(3), np.zeros(3), 0
         for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
             pixels = self.dataset.data[chunk].reshape(-1, 3) / 255.0
@@ -295,17 +295,17 @@ class CNMCDataModule(CellBatches):
         """
         counts: dict[str, dict[str, float]] = {}
         for stage in STAGES:
-            cells = self.part(stage)
+            cells = self.stage(stage)
             counts[stage] = {
                 label.folder: int((cells["label"] == label).sum()) for label in reversed(Label)
             }
             counts[stage]["subjects"] = int(cells["subject"].nunique())
             for label in reversed(Label):
-                patients = cells.loc[cells["label"] == label, "group"]
+                patients = cells.loc[cells["label"] == label, "patient"]
                 counts[stage][f"effective_{label.folder}"] = round(effective_patients(patients), 2)
         return counts
 
-    def part(self, stage: str) -> pd.DataFrame:
+    def stage(self, stage: str) -> pd.DataFrame:
         """The table of one stage's real cells; the index is the row of the bank."""
-        cells: pd.DataFrame = self.dataset.cells.iloc[getattr(self.split, stage)]
+        cells: pd.DataFrame = self.dataset.index.iloc[getattr(self.split, stage)]
         return cells

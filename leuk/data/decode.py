@@ -100,7 +100,7 @@ class Decoded:
     Attributes:
         pixels: ``uint8 (R, R, 3)`` RGB, the frame.
         digest: hash of all pixels of the image as it is; equal for identical images.
-        thumb: ``uint8 (64, 64)`` grey, the square around the cell, for finding near-duplicates.
+        thumb: ``uint8 (64, 64)`` gray, the square around the cell, for finding near-duplicates.
         area: share of the square canvas that the cell covers.
         size: width and height of the image.
         outside: share of the cell's area, 0 to 1, that the frame cuts off.
@@ -133,8 +133,8 @@ def decode(path: Path, frame: Frame) -> Decoded:
     """
     image = _rgb(path, _opened(path))
     size = image.size
-    grey = image.convert("L")
-    mask = grey.point(_LIT_TABLE)
+    gray = image.convert("L")
+    mask = gray.point(_LIT_TABLE)
     whole = mask.histogram()[255]
     box = mask.getbbox()
     side = _side(size, frame)
@@ -146,12 +146,12 @@ def decode(path: Path, frame: Frame) -> Decoded:
         at_border = max(wide, high) > side or _touches(box, size)
         canvas = _canvas(size, box, side)
         if canvas != (0, 0, *size):
-            image, grey, mask = image.crop(canvas), grey.crop(canvas), mask.crop(canvas)
+            image, gray, mask = image.crop(canvas), gray.crop(canvas), mask.crop(canvas)
             box = mask.getbbox()
     if box is None:
         raise _unusable(path, "no cell in it, all pixels are black", NoCellError)
     square = _square(box)
-    thumb = grey.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
+    thumb = gray.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
     framed = _frame_of(image, frame, square)
     left, upper, right, lower = (round(edge) for edge in framed)
     inside = mask.crop((left, upper, right, lower)).histogram()[255]
@@ -238,7 +238,7 @@ def _frame_of(
     if frame.framing == "full":
         return (0, 0, *image.size)
     if frame.framing == "crop300":
-        return _centred(*image.size, _CROP300 * image.width, _CROP300 * image.height)
+        return _centered(*image.size, _CROP300 * image.width, _CROP300 * image.height)
     left, upper, right, _ = square
     side = right - left
     if frame.framing == "cell":
@@ -262,7 +262,7 @@ def _resized(
     return np.asarray(cropped.resize(size, Image.Resampling.BILINEAR))
 
 
-def _centred(
+def _centered(
     width: int, height: int, wide: float, high: float
 ) -> tuple[float, float, float, float]:
     """Edges of a box of ``wide`` by ``high`` in the middle of an image."""

@@ -35,7 +35,7 @@ class Subject:
     Attributes:
         key: number and class in C-NMC's file names, such as ``H3``.
         label: the class.
-        stain: ``(3,)`` colour of the nucleus, relative to the usual one.
+        stain: ``(3,)`` color of the nucleus, relative to the usual one.
         size: relative size of the cells.
         maturity: how clumped the chromatin is; higher in healthy cells.
     """
@@ -124,7 +124,7 @@ def _border(angle: Plane, generator: np.random.Generator) -> Plane:
 
 
 def _bitten(distance: Plane, x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
-    """The border after a neighbour was cut away, as a bite or along a straight edge."""
+    """The border after a neighbor was cut away, as a bite or along a straight edge."""
     kind = generator.random()
     towards = generator.uniform(0, 2 * np.pi)
     along = x * np.cos(towards) + y * np.sin(towards)

@@ -17,5 +17,5 @@ class Label(IntEnum):
         return self.name.lower()
 
 
-UNLABELLED = -1
+UNLABELED = -1
 """In place of a label: a cell whose class was not published."""

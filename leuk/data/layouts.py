@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from leuk.data.labels import UNLABELLED, Label
+from leuk.data.labels import UNLABELED, Label
 from leuk.data.walk import files_below, is_metadata, is_plain, shown
 from leuk.errors import DataError
 
@@ -24,7 +24,7 @@ LABELS_CSV = ("Patient_ID", "new_names", "labels")
 """Columns of the preliminary set's table; its label 1 is ALL."""
 
 UID_FORM = "UID_<subject>_<image>_<cell>_all or ..._hem"
-"""C-NMC's names of labelled images, for messages."""
+"""C-NMC's names of labeled images, for messages."""
 
 UNPLACED = (
     "it is numbered as C-NMC's test images are; rename its folder to C-NMC_test_prelim_phase_data "
@@ -43,7 +43,7 @@ UID = re.compile(
 _TEST_SET = re.compile("prelim|final|test|val", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+")
 
-COLUMNS = ["path", "label", "subject", "part", "name"]
+COLUMNS = ["path", "label", "subject", "source_fold", "name"]
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Index:
 
     Attributes:
         cells: one row a cell, sorted by path: ``path`` (relative, forward slashes), ``label`` (a
-            :class:`Label` or :data:`UNLABELLED`), ``subject`` (unique over both classes, such as
+            :class:`Label` or :data:`UNLABELED`), ``subject`` (unique over both classes, such as
             ``ALL-11``; empty where unknown), ``part``, ``name`` (C-NMC's own name of the image).
         problems: files and rows that contradict each other; their cells are left out.
         strays: files that are no part of C-NMC, relative.
         unread: those strays that are images where C-NMC has its own, with the reason.
     """
 
-    cells: pd.DataFrame
+    table: pd.DataFrame
     problems: list[Problem]
     strays: list[str]
     unread: list[Problem]
@@ -126,7 +126,7 @@ def read_folder(root: Path) -> Index:
         elif is_image and label is None and part == PRELIM and _NUMBER.fullmatch(stem):
             numbered.append(path)
         elif is_image and label is None and part == FINAL and _NUMBER.fullmatch(stem):
-            rows.append((path, UNLABELLED, "", FINAL, name))
+            rows.append((path, UNLABELED, "", FINAL, name))
         elif is_table:
             tables.append(path)
         elif is_image and label is None and part is None and _NUMBER.fullmatch(stem):
@@ -208,7 +208,7 @@ def _take_numbered(
 ) -> None:
     """Give the preliminary set's numbered files the labels and names of its table."""
     if not tables:
-        rows += [(path, UNLABELLED, "", PRELIM, Path(path).name) for path in numbered]
+        rows += [(path, UNLABELED, "", PRELIM, Path(path).name) for path in numbered]
         if numbered:
             place = str(Path(min(numbered)).parent)
             text = "no table of labels; put C-NMC_test_prelim_phase_data_labels.csv beside it"
@@ -273,10 +273,10 @@ def _drop_repeated(cells: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame
 
     Names that differ in case alone are one: many file systems could not hold both.
     """
-    labelled = cells[cells["label"] != UNLABELLED]
-    names = labelled["name"].str.lower()
+    labeled = cells[cells["label"] != UNLABELED]
+    names = labeled["name"].str.lower()
     again = names[names.duplicated()]
-    first = labelled.loc[~names.duplicated(), "path"].set_axis(names[~names.duplicated()])
+    first = labeled.loc[~names.duplicated(), "path"].set_axis(names[~names.duplicated()])
     twice = cells.loc[again.index, ["path", "name"]]
     for path, name in twice.itertuples(index=False):
         text = f"{name} is there twice, first as {first[name.lower()]}; point data.root at one copy"

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 from leuk.data.background import has_background
 from leuk.data.decode import LIT, THUMB
 from leuk.data.pixels import PixelStore
-from leuk.store.artefacts import make_once
+from leuk.store.artifacts import make_once
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ SAME_TEXTURE = 0.7
 """Correlation of texture from which two images show one cell. Measured on folds 0 and 1 of C-NMC:
 of 2,700 pairs alike in shape, those of different people reach 0.67."""
 
-_NEIGHBOURS = 5
+_NEIGHBORS = 5
 _RADIUS = 0.2
 _SAME_SHAPE = 0.9
 _FREQUENCIES = 6
@@ -45,7 +45,7 @@ _SHIFT = 3
 _CHUNK = 512
 
 
-def link_cells(cells: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
+def link_images(cells: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
     """Add what other images tell about each.
 
     Columns: ``group`` (linked subjects), ``original`` (row of the first identical image) and
@@ -58,7 +58,7 @@ def link_cells(cells: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
     labels = cells["label"].to_numpy()
     wrong = np.isin(original, original[labels != labels[original]])
     groups = group_subjects(cells["subject"], pairs)
-    return cells.assign(group=groups, original=original, conflict=wrong)
+    return cells.assign(patient=groups, original=original, conflict=wrong)
 
 
 def find_pairs(store: PixelStore) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def group_subjects(subjects: "pd.Series[str]", pairs: pd.DataFrame) -> "pd.Serie
     together = (
         pd.Series(names, dtype=str).groupby(component).agg(lambda group: "+".join(sorted(group)))
     )
-    return pd.Series(together.to_numpy()[component[codes]], index=subjects.index, name="group")
+    return pd.Series(together.to_numpy()[component[codes]], index=subjects.index, name="patient")
 
 
 def _search(store: PixelStore) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
     chunks = np.array_split(rows, -(-len(rows) // _CHUNK))
     hashes = np.concatenate([perceptual_hash(thumbs[chunk]) for chunk in chunks])
     tree = cKDTree(hashes)
-    near = tree.query(hashes, k=_NEIGHBOURS + 1, distance_upper_bound=_RADIUS, workers=-1)
+    near = tree.query(hashes, k=_NEIGHBORS + 1, distance_upper_bound=_RADIUS, workers=-1)
     distance, position = map(np.asarray, near)
     one, which = np.nonzero(np.isfinite(distance))
     pairs = np.sort(np.stack([rows[one], rows[position[one, which]]], axis=1), axis=1)

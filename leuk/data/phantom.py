@@ -25,7 +25,7 @@ from leuk.data.drawing import Picture, Subject, draw_cell, photographed_again
 from leuk.data.labels import Label
 from leuk.data.layouts import LABELS_CSV, PRELIM
 from leuk.data.splits import Rule
-from leuk.store.artefacts import make_once
+from leuk.store.artifacts import make_once
 from leuk.store.atomic import write_text
 
 FORMAT = 2
@@ -56,7 +56,7 @@ class PhantomDataModule(CNMCDataModule):
 
     Args:
         split: from a table of cells to its stages.
-        cells_per_part: images in each of the three folds and in the preliminary set, two thirds
+        images_per_fold: images in each of the three folds and in the preliminary set, two thirds
             of them leukemic.
         size: pixels a side of the pictures.
         phantom_seed: decides the pictures; independent of the cell's seed.
@@ -66,13 +66,13 @@ class PhantomDataModule(CNMCDataModule):
         workers: loader processes.
         seed: decides the order of the training cells.
         transforms: conventional augmentation of training batches.
-        cache: folder of artefacts, where pictures and pixel store are kept.
+        cache: folder of artifacts, where pictures and pixel store are kept.
     """
 
     def __init__(
         self,
         split: Rule,
-        cells_per_part: Annotated[int, Field(ge=MINIMUM)] = 600,
+        images_per_fold: Annotated[int, Field(ge=MINIMUM)] = 600,
         size: Annotated[int, Field(ge=32)] = NATIVE,
         phantom_seed: CountOrZero = 0,
         resolution: Count = 64,
@@ -81,9 +81,9 @@ class PhantomDataModule(CNMCDataModule):
         workers: CountOrZero = 0,
         seed: int = 0,
         transforms: Transforms | None = None,
-        cache: str = "outputs/artefacts",
+        cache: str = "outputs/artifacts",
     ) -> None:
-        root = make_phantom(Path(cache), cells_per_part, size, phantom_seed)
+        root = make_phantom(Path(cache), images_per_fold, size, phantom_seed)
         super().__init__(
             str(root),
             split,
@@ -117,23 +117,23 @@ class Planned:
     again: bool = False
 
 
-def make_phantom(cache: Path, cells_per_part: int, size: int, seed: int) -> Path:
+def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Path:
     """Make stand-in cells once, or find them.
 
     Args:
-        cache: folder of artefacts.
-        cells_per_part: images in each fold and in the preliminary set.
+        cache: folder of artifacts.
+        images_per_fold: images in each fold and in the preliminary set.
         size: pixels a side.
         seed: the same seed makes the same pictures.
 
     Returns:
         The folder above ``C-NMC_training_data``.
     """
-    key = {"format": FORMAT, "cells_per_part": cells_per_part, "size": size, "seed": seed}
+    key = {"format": FORMAT, "images_per_fold": images_per_fold, "size": size, "seed": seed}
 
     def write(target: Path) -> None:
         folder = target / _FOLDER
-        planned = list(plan(cells_per_part, seed))
+        planned = list(plan(images_per_fold, seed))
         for parent in {(folder / cell.path).parent for cell in planned}:
             parent.mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -149,7 +149,7 @@ def make_phantom(cache: Path, cells_per_part: int, size: int, seed: int) -> Path
     return make_once(cache, "phantom", key, write) / _FOLDER
 
 
-def plan(cells_per_part: int, seed: int) -> Iterator[Planned]:
+def plan(images_per_fold: int, seed: int) -> Iterator[Planned]:
     """Every picture of a phantom, and whose cell it shows.
 
     The last person of each class in fold_0 is the first in fold_1 too, under another number.
@@ -164,7 +164,7 @@ def plan(cells_per_part: int, seed: int) -> Iterator[Planned]:
                 twins[label] = subjects[-1]
             if part == 1:
                 subjects[0] = twins[label].renamed(subjects[0].key)
-            for cell in range(round(cells_per_part * SHARE[label])):
+            for cell in range(round(images_per_fold * SHARE[label])):
                 number += 1
                 turn, who = divmod(cell, len(subjects))
                 source, again = (seed, part, int(label), cell), False
@@ -173,7 +173,7 @@ def plan(cells_per_part: int, seed: int) -> Iterator[Planned]:
                     source, again = (seed, 0, int(label), last), turn > 0
                 subject, path = subjects[who], _path(name, subjects[who], turn, number)
                 yield Planned(subject, _uid(subject, turn), path, source, again)
-    for number in range(1, 1 + max(2, round(cells_per_part * FINAL_SHARE))):
+    for number in range(1, 1 + max(2, round(images_per_fold * FINAL_SHARE))):
         label = Label(int(generator.random() < SHARE[Label.ALL]))
         subject = Subject.draw(label, "", generator)
         yield Planned(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))

@@ -22,7 +22,7 @@ from rich.progress import track
 
 from leuk.data.decode import DIGEST, SKIP, THUMB, Decoded, Frame, UnusableError, decode
 from leuk.errors import DataError, StoreError
-from leuk.store.artefacts import discard, make_once
+from leuk.store.artifacts import discard, make_once
 from leuk.store.atomic import ensure_room, write_json
 from leuk.store.digest import digest
 from leuk.store.foreign import read_arrays
@@ -50,7 +50,7 @@ class PixelStore:
 
     Attributes:
         pixels: ``uint8 (N, R, R, 3)`` RGB, memory-mapped; writing to it does not reach the file.
-        thumbs: ``uint8 (N, 64, 64)`` grey squares around the cells, memory-mapped.
+        thumbs: ``uint8 (N, 64, 64)`` gray squares around the cells, memory-mapped.
         digests: ``(N, 16)`` bytes, equal for identical images.
         areas: ``float32 (N,)`` share of the image that the cell covers.
         sizes: ``int32 (N, 2)`` width and height of the files.
@@ -85,7 +85,7 @@ class PixelStore:
             cells: a table with ``path``, ``label`` and ``name``.
             root: the folder that the paths start from.
             frame: what part of each image is kept, and at what size.
-            cache: folder of artefacts.
+            cache: folder of artifacts.
             on_corrupt: ``raise``, or ``skip`` to leave unreadable images out.
 
         Raises:

@@ -82,7 +82,7 @@ class Folds(Rule):
             "val": 0.2,
             "test": ["fold_1"],
         }
-        if {PRELIM, "fold_0", "fold_1", "fold_2"} <= set(cells["part"]):
+        if {PRELIM, "fold_0", "fold_1", "fold_2"} <= set(cells["source_fold"]):
             parts = {"train": ["fold_0", "fold_1"], "val": ["fold_2"], "test": [PRELIM]}
         given = {"train": self.train, "val": self.val, "test": self.test}
         return parts | {stage: value for stage, value in given.items() if value is not None}
@@ -119,7 +119,7 @@ class SubjectKFold(Rule):
     def assign(self, cells: pd.DataFrame) -> Stages:
         rows = rows_of(cells, "parts", self.parts)
         labels = cells["label"].to_numpy()[rows]
-        groups = cells["group"].to_numpy()[rows]
+        groups = cells["patient"].to_numpy()[rows]
         smallest = min(len(set(groups[labels == label])) for label in Label)
         if smallest < self.n_folds:
             raise DataError(
@@ -264,7 +264,7 @@ class Thesis(Rule):
         return "the test part drives early stopping and thresholds"
 
     def assign(self, cells: pd.DataFrame) -> Stages:
-        there = sorted(cells["part"].unique())
+        there = sorted(cells["source_fold"].unique())
         test = list(self.test or [PRELIM if PRELIM in there else there[-1]])
         train = list(self.train or [part for part in there if part not in test])
         _refuse_overlap({"train": train, "test": test})
@@ -276,14 +276,14 @@ def rows_of(cells: pd.DataFrame, key: str, parts: Sequence[str] | None) -> Rows:
     """Rows of the named parts, all if None; ``key`` is the key of ``split`` that named them."""
     if parts is None:
         return np.arange(len(cells))
-    there = sorted(cells["part"].unique())
+    there = sorted(cells["source_fold"].unique())
     for part in parts:
         if part not in there:
             hint = "; folds are lost there: split=subject_kfold" if MERGED in there else ""
             raise DataError(
                 f"split.{key}: no part {part} in the data; there are {', '.join(there)}{hint}"
             )
-    return np.flatnonzero(cells["part"].isin(list(parts)))
+    return np.flatnonzero(cells["source_fold"].isin(list(parts)))
 
 
 def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
@@ -314,7 +314,7 @@ def _hold_out(
     generator = np.random.default_rng(seed)
     chosen = cells.iloc[rows]
     of_class = {
-        label: chosen.loc[chosen["label"] == label, "group"].value_counts().sort_index()
+        label: chosen.loc[chosen["label"] == label, "patient"].value_counts().sort_index()
         for label in Label
     }
     held: set[str] = set()
@@ -329,7 +329,7 @@ def _hold_out(
         # The class of more patients follows the other, so that both stages have the same prior.
         aim = counts[list(subset)].sum() / counts.sum()
         held |= subset
-    is_held = chosen["group"].isin(held).to_numpy()
+    is_held = chosen["patient"].isin(held).to_numpy()
     return rows[~is_held], rows[is_held]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from leuk.data.decode import FINAL_SIZE, FORMATS, NATIVE, Frame
-from leuk.data.labels import UNLABELLED
+from leuk.data.labels import UNLABELED
 from leuk.data.layouts import read_folder
 from leuk.errors import ConfigError, DataError
 
@@ -184,9 +184,9 @@ def file_sizes(paths: Iterable[Path]) -> Counter[Size]:
 
 
 def training_sizes(root: Path) -> Counter[Size]:
-    """Count the labelled images below a data set's folder by size."""
-    cells = read_folder(root).cells
-    return file_sizes(root / path for path in cells.loc[cells["label"] != UNLABELLED, "path"])
+    """Count the labeled images below a data set's folder by size."""
+    cells = read_folder(root).table
+    return file_sizes(root / path for path in cells.loc[cells["label"] != UNLABELED, "path"])
 
 
 def counted(sizes: Mapping[Size, int]) -> str:

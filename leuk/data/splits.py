@@ -85,8 +85,8 @@ class Rule(ABC):
                 out, or a stage that lacks a class.
         """
         self.check()
-        known = "group" in cells and self.link_subjects
-        cells = cells.assign(group=cells["group"] if known else cells["subject"])
+        known = "patient" in cells and self.link_subjects
+        cells = cells.assign(patient=cells["patient"] if known else cells["subject"])
         stages = self.assign(cells)
         dropped: dict[str, int] = {}
         if "conflict" in cells:
@@ -96,7 +96,7 @@ class Rule(ABC):
         if self.drop_copies and "original" in cells:
             self._drop_copies(cells["original"].to_numpy(), stages, dropped)
         if self.purge:
-            self._purge(cells["group"].to_numpy(), stages, dropped)
+            self._purge(cells["patient"].to_numpy(), stages, dropped)
         stages = self.complete(cells, stages)
         for stage in STAGES:
             _require_both_classes(cells, stages[stage], stage)

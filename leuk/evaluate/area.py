@@ -168,7 +168,7 @@ def cell_areas(images: Tensor) -> Tensor:
 
 
 def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
-    """Enlarge or shrink every cell to the same area, and centre it.
+    """Enlarge or shrink every cell to the same area, and center it.
 
     A cell so long that it would not fit its image at that area is enlarged only until it does, and
     stays smaller. An image without a cell stays as it is. One thing of the size remains: an

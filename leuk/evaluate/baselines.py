@@ -21,7 +21,7 @@ _STEPS = 1000
 
 @dataclass(frozen=True)
 class Baseline:
-    """Logistic regression on a few measures of each cell, standardised by the training part.
+    """Logistic regression on a few measures of each cell, standardized by the training part.
 
     Attributes:
         columns: the measures it looks at; without any it gives the training part's share of

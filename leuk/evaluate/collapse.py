@@ -1,9 +1,9 @@
 """What is plainly wrong with made cells, in words: collapse, emptiness, copies."""
 
-from leuk.evaluate.distances import Figures
+from leuk.evaluate.distances import Metrics
 
 _SAME = 1.0
-"""Grey levels that pixels must differ by from image to image; those of real cells do by 11."""
+"""Gray levels that pixels must differ by from image to image; those of real cells do by 11."""
 
 _DISTINCT = 0.99
 _EMPTY = 0.05
@@ -13,7 +13,7 @@ _COPIES = 0.05
 """How much more often made cells may lie close to training cells than those to one another."""
 
 
-def collapse(made: Figures, real: Figures) -> list[str]:
+def collapse(made: Metrics, real: Metrics) -> list[str]:
     """What is plainly wrong with a set of made cells, in words.
 
     Args:
@@ -44,14 +44,14 @@ _VARIETY = {
 }
 
 
-def copying(memorised: dict[str, Figures]) -> list[str]:
+def copying(memorized: dict[str, Metrics]) -> list[str]:
     """Warnings of copies: any near-exact one, and each space in which too many are close.
 
     Args:
-        memorised: :attr:`leuk.evaluate.image_quality.Quality.memorisation`.
+        memorized: :attr:`leuk.evaluate.image_quality.Quality.memorization`.
     """
-    found = near_exact(int(memorised["pixels"]["copies"] or 0))
-    for space, figures in memorised.items():
+    found = near_exact(int(memorized["pixels"]["copies"] or 0))
+    for space, figures in memorized.items():
         ours, usual = figures["closer_share"] or 0, figures["train_closer_share"] or 0
         if ours > usual + _COPIES:
             found.append(
@@ -70,4 +70,4 @@ def near_exact(count: int) -> list[str]:
         copies = "1 synthetic image is a copy of a training image"
     else:
         copies = f"{count} synthetic images are copies of training images"
-    return [f"{copies}, exact to about one grey level"]
+    return [f"{copies}, exact to about one gray level"]

@@ -18,7 +18,7 @@ from leuk.data.effective import FEWEST as FEWEST_PATIENTS
 from leuk.data.effective import effective_patients
 from leuk.evaluate.features import Features
 
-Figures = dict[str, float | None]
+Metrics = dict[str, float | None]
 """Names to plain numbers; None where a figure is not defined. Never NaN."""
 
 Floats = npt.NDArray[np.float64]
@@ -31,8 +31,8 @@ FEWEST = 10
 
 _HALVES = 50
 _KERNEL = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
-_PRECISION_NEIGHBOURS = 3
-_COVERAGE_NEIGHBOURS = 5
+_PRECISION_NEIGHBORS = 3
+_COVERAGE_NEIGHBORS = 5
 
 
 def equal_rows(sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
@@ -62,16 +62,16 @@ def distances(
     made: Features,
     real: Features,
     seed: int,
-    made_patients: Patients | None = None,
+    synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
-) -> Figures:
+) -> Metrics:
     """All figures of ``made`` against ``real``.
 
     Args:
         made: features of the set that is judged.
         real: features of as many real cells, by the same extractor.
         seed: of the random halves behind a spread.
-        made_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
+        synthetic_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
             independent, such as those of a GAN.
         real_patients: ``(N,)`` of ``real``; likewise.
 
@@ -90,7 +90,7 @@ def distances(
     """
     _check(made, real)
     here, there = (torch.from_numpy(cells.pooled).double() for cells in (made, real))
-    kernel, spread = kernel_distance(here, there, seed, made_patients, real_patients)
+    kernel, spread = kernel_distance(here, there, seed, synthetic_patients, real_patients)
     frechet_name, kernel_name, score_name = _names(made.inception)
     return {
         frechet_name: frechet_distance(here, there),
@@ -119,7 +119,7 @@ def kernel_distance(
     made: Tensor,
     real: Tensor,
     seed: int,
-    made_patients: Patients | None = None,
+    synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> tuple[float, float | None]:
     """Squared maximum mean discrepancy, cubic kernel, unbiased, of ``float64 (N, D)`` each.
@@ -128,7 +128,7 @@ def kernel_distance(
         made: features of one set.
         real: features of the other.
         seed: of the random halves.
-        made_patients: ``(N,)`` of ``made``; None where its images are independent.
+        synthetic_patients: ``(N,)`` of ``made``; None where its images are independent.
         real_patients: ``(N,)`` of ``real``; likewise.
 
     Returns:
@@ -147,7 +147,7 @@ def kernel_distance(
             raise ValueError(f"{name}={len(features)} images: a distance needs pairs; add images")
     kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
     distance = _mmd2(*kernels)
-    patients = [patient_numbers(made_patients, len(x)), patient_numbers(real_patients, len(y))]
+    patients = [patient_numbers(synthetic_patients, len(x)), patient_numbers(real_patients, len(y))]
     if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
         return distance, None
     for name, codes in zip(("made", "real"), patients, strict=True):
@@ -206,12 +206,12 @@ def class_score(logits: Tensor) -> float:
     return float(score[metric_isc.KEY_METRIC_ISC_MEAN])
 
 
-def precision_recall(made: Tensor, real: Tensor) -> Figures:
+def precision_recall(made: Tensor, real: Tensor) -> Metrics:
     """Share of made cells within the real ones' reach, and of real within the made ones'."""
     found = metric_prc.prc_features_to_metric(
         made,
         real,
-        prc_neighborhood=_PRECISION_NEIGHBOURS,
+        prc_neighborhood=_PRECISION_NEIGHBORS,
         prc_batch_size=10_000,
         save_cpu_ram=False,
         verbose=False,
@@ -219,13 +219,13 @@ def precision_recall(made: Tensor, real: Tensor) -> Figures:
     return {name: float(found[name]) for name in ("precision", "recall")}
 
 
-def density_coverage(made: Tensor, real: Tensor) -> Figures:
+def density_coverage(made: Tensor, real: Tensor) -> Metrics:
     """Density and coverage of ``float64 (N, D)`` each.
 
     Density is how many real cells' reach a made cell lies in, over k; coverage is the share of real
     cells with a made cell in their reach. Torch-fidelity lacks both.
     """
-    k = _COVERAGE_NEIGHBOURS
+    k = _COVERAGE_NEIGHBORS
     # The nearest of all is the cell itself.
     reach = torch.cdist(real, real).kthvalue(k + 1).values
     inside = torch.cdist(made, real) <= reach

@@ -234,7 +234,7 @@ def folds_of(samples: Sequence[Sample]) -> list[list[int]]:
     folds: list[list[int]] = []
     for position, sample in enumerate(samples):
         for fold in folds:
-            if samples[fold[0]].cells == sample.cells:
+            if samples[fold[0]].fingerprint == sample.fingerprint:
                 fold.append(position)
                 break
         else:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from leuk.data.effective import effective_patients
 from leuk.evaluate.collapse import collapse, copying
-from leuk.evaluate.distances import Figures, Patients, distances, equal_rows
+from leuk.evaluate.distances import Metrics, Patients, distances, equal_rows
 from leuk.evaluate.features import Extractor, Features
-from leuk.evaluate.memorisation import (
+from leuk.evaluate.memorization import (
     closest_pairs,
     compare,
     copied,
@@ -23,12 +23,12 @@ from leuk.evaluate.memorisation import (
     nearest_in_pixels,
 )
 from leuk.evaluate.morphology import (
-    CellMeasures,
     Morphology,
+    MorphologyExtractor,
     measure_each,
     morphology_distance,
 )
-from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.probes import two_sample_auroc, usefulness
 from leuk.evaluate.similarity import diversity, nearest_similarity
 from leuk.evaluate.vectors import Images, check_images
 
@@ -37,7 +37,7 @@ Rows = npt.NDArray[np.int64]
 _SIMILAR = 500
 """Cells, in random order already, whose SSIM is enough for its mean."""
 
-_WHOLE = ("made", "train", "reference")
+_WHOLE = ("synthetic", "train", "reference")
 """Sets that are searched for copies whole; of the others only what is compared is looked at."""
 
 _SHOWN = 16
@@ -45,7 +45,7 @@ _SHOWN = 16
 
 
 @dataclass(frozen=True, eq=False)
-class RealCells:
+class RealImages:
     """What made cells are measured against; ``uint8 (N, R, R, 3)`` each.
 
     Attributes:
@@ -77,21 +77,21 @@ class Quality:
         extractor: whose features were used.
         n: cells in each set.
         rows: figures of each set against the same held-out real cells: ``made``; ``real``, the
-            floor, training cells; ``other_class``; ``black``, black images; ``mean_cell``, the
+            floor, training cells; ``other_class``; ``black``, black images; ``mean_image``, the
             mean training cell over and over. Of each: the figures of
-            :func:`leuk.evaluate.distances.distances`; ``ssim`` and ``ssim_cell`` with the nearest
+            :func:`leuk.evaluate.distances.distances`; ``ssim`` and ``ssim_mask`` with the nearest
             held-out cells; ``diversity``; ``spread``, how much pixels differ between the images of
-            the set (grey levels); ``distinct``, share of images that are not repeated; ``empty``,
+            the set (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
             share of black images; ``morphology``, mean distance of the cells' measures; and
-            ``told_apart``, AUROC of a probe that tells the set from held-out cells. The spread of a
-            distance is None, and so is ``told_apart``, where patients are too few.
+            ``two_sample_auroc``, AUROC of a probe that tells the set from held-out cells. The spread of a
+            distance is None, and so is ``two_sample_auroc``, where patients are too few.
         morphology: for each row, how far each measure of the cells is off; see
             :func:`leuk.evaluate.morphology.morphology_distance`.
-        memorisation: in ``features`` and in ``pixels``; see
-            :func:`leuk.evaluate.memorisation.compare`; in ``pixels`` also ``copies``, the number of
+        memorization: in ``features`` and in ``pixels``; see
+            :func:`leuk.evaluate.memorization.compare`; in ``pixels`` also ``copies``, the number of
             synthetic images that are exact or near-exact copies of training images of either class.
         closest: the pairs of made and training cell closest in pixels: row of the made cell, row of
-            the training cell, distance in grey levels.
+            the training cell, distance in gray levels.
         usefulness: AUROC on held-out cells of a probe trained on ``made`` cells, and on ``real``.
         warnings: what is plainly wrong with the made cells; empty when nothing is.
         patients: effective number of patients of each real set as it was compared; empty where
@@ -100,11 +100,11 @@ class Quality:
 
     extractor: str
     n: int
-    rows: dict[str, Figures]
-    morphology: dict[str, Figures]
-    memorisation: dict[str, Figures]
+    rows: dict[str, Metrics]
+    morphology: dict[str, Metrics]
+    memorization: dict[str, Metrics]
     closest: list[tuple[int, int, float]]
-    usefulness: Figures
+    usefulness: Metrics
     warnings: list[str]
     patients: dict[str, float] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class _Cells:
     def seen(
         cls, images: Images, extractor: Extractor, patients: Patients | None = None
     ) -> "_Cells":
-        if isinstance(extractor, CellMeasures):
+        if isinstance(extractor, MorphologyExtractor):
             # Measuring takes as long as a network does.
             measures = extractor.measured(images)
             return cls(images, extractor.of(measures), measures, patients)
@@ -139,10 +139,10 @@ class _Cells:
 
 def judge(
     made: Images,
-    real: RealCells,
+    real: RealImages,
     extractor: Extractor,
     seed: int,
-    made_other: Images | None = None,
+    synthetic_other: Images | None = None,
 ) -> Quality:
     """Judge made cells of one class.
 
@@ -154,15 +154,15 @@ def judge(
         real: real cells at the same resolution.
         extractor: gives the features.
         seed: of every random choice.
-        made_other: made cells of the other class, to train the probe of usefulness on; real ones
+        synthetic_other: made cells of the other class, to train the probe of usefulness on; real ones
             take their place where there are none.
 
     Raises:
         ValueError: images that are not 8-bit, of different resolutions, or fewer than 10 in a set.
     """
-    given = {"made": made, **real.sets}
-    if made_other is not None:
-        given["made_other"] = made_other
+    given = {"synthetic": made, **real.sets}
+    if synthetic_other is not None:
+        given["synthetic_other"] = synthetic_other
     _check_resolution(given)
     kept = equal_rows([len(images) for images in given.values()], seed)
     whose = real.patients
@@ -182,18 +182,18 @@ def judge(
         name: {**_figures(cells, reference, seed), "morphology": shapes[name]["mean"]}
         for name, cells in judged.items()
     }
-    memorised, closest = _memorisation(sets)
+    memorized, closest = _memorization(sets)
     copies = copied(made, real.train) | copied(made, real.train_other)
-    memorised["pixels"]["copies"] = int(copies.sum())
+    memorized["pixels"]["copies"] = int(copies.sum())
     return Quality(
         extractor=extractor.name,
         n=len(kept[0]),
         rows=rows,
         morphology=shapes,
-        memorisation=memorised,
+        memorization=memorized,
         closest=closest,
         usefulness=_usefulness(equal),
-        warnings=[*collapse(rows["made"], rows["real"]), *copying(memorised)],
+        warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
         patients={
             name: effective_patients(cells.patients.tolist())
             for name, cells in equal.items()
@@ -204,14 +204,14 @@ def judge(
 
 def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> dict[str, _Cells]:
     """The sets of the table's rows, in their order."""
-    n = len(equal["made"].images)
+    n = len(equal["synthetic"].images)
     mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
     return {
-        "made": equal["made"],
+        "synthetic": equal["synthetic"],
         "real": equal["train"],
         "other_class": equal["reference_other"],
         "black": _repeated(np.zeros_like(mean), n, extractor),
-        "mean_cell": _repeated(mean, n, extractor),
+        "mean_image": _repeated(mean, n, extractor),
     }
 
 
@@ -219,7 +219,7 @@ def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
     return _Cells.seen(image, extractor).take(np.zeros(n, dtype=np.int64))
 
 
-def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
+def _figures(cells: _Cells, reference: _Cells, seed: int) -> Metrics:
     """One row but for its morphology: see :attr:`Quality.rows`."""
     nearest = nearest_in_features(cells.features, reference.features)
     whose = cells.patients, reference.patients
@@ -230,7 +230,7 @@ def _figures(cells: _Cells, reference: _Cells, seed: int) -> Figures:
         "spread": _spread(cells.images),
         "distinct": len({image.tobytes() for image in cells.images}) / len(cells.images),
         "empty": cells.shape.empty_share,
-        "told_apart": telling_apart(cells.features, reference.features, seed, *whose),
+        "two_sample_auroc": two_sample_auroc(cells.features, reference.features, seed, *whose),
     }
 
 
@@ -240,10 +240,10 @@ def _spread(images: Images) -> float:
     return float(np.mean([images[:, line].std(axis=0).mean() for line in range(images.shape[1])]))
 
 
-def _memorisation(
+def _memorization(
     sets: dict[str, _Cells],
-) -> tuple[dict[str, Figures], list[tuple[int, int, float]]]:
-    made, held_out, train = (sets[name] for name in ("made", "reference", "train"))
+) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
+    made, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
     pixels = nearest_in_pixels(made.images, train.images)
     figures = {
         "features": compare(
@@ -262,12 +262,12 @@ def _memorisation(
     return figures, closest_pairs(pixels, _SHOWN)
 
 
-def _usefulness(equal: dict[str, _Cells]) -> Figures:
+def _usefulness(equal: dict[str, _Cells]) -> Metrics:
     features = {name: cells.features for name, cells in equal.items()}
     test = features["reference"], features["reference_other"]
-    other = features.get("made_other", features["train_other"])
+    other = features.get("synthetic_other", features["train_other"])
     return {
-        "made": usefulness(features["made"], other, *test),
+        "synthetic": usefulness(features["synthetic"], other, *test),
         "real": usefulness(features["train"], features["train_other"], *test),
     }
 
@@ -275,8 +275,8 @@ def _usefulness(equal: dict[str, _Cells]) -> Figures:
 def _check_resolution(given: dict[str, Images]) -> None:
     for name, images in given.items():
         check_images(images)
-        if images.shape[1:] != given["made"].shape[1:]:
+        if images.shape[1:] != given["synthetic"].shape[1:]:
             raise ValueError(
                 f"{name} cells have {images.shape[1]} pixels a side,"
-                f" made ones {given['made'].shape[1]}"
+                f" made ones {given['synthetic'].shape[1]}"
             )

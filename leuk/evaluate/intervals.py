@@ -173,7 +173,7 @@ def _intervals(
     bootstrap = Bootstrap(folds, draws, seed)
     names = folds[0].runs[0].names
     equal = np.isin(names, folds[0].runs[0].patient_names)
-    found = bootstrap.estimates(lambda run, weights: run.figures(weights, names), equal)
+    found = bootstrap.estimates(lambda run, weights: run.metrics(weights, names), equal)
     effective = {
         (label, same): _effective(tested, label, same) for label in Label for same in (False, True)
     }

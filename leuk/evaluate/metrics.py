@@ -1,4 +1,4 @@
-"""Figures of merit from scores and labels; 1 = leukemic = positive.
+"""Metrics of merit from scores and labels; 1 = leukemic = positive.
 
 The figures of a table are made here and nowhere else.
 """
@@ -26,7 +26,7 @@ CLASSES = ("hem", "all")
 
 
 def ranking_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
-    """Figures that need no threshold.
+    """Metrics that need no threshold.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -65,7 +65,7 @@ def probability_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
 
 
 def decision_metrics(scores: Vector, labels: Vector, threshold: float) -> dict[str, float]:
-    """Figures of the decision "leukemic where the score is at least ``threshold``".
+    """Metrics of the decision "leukemic where the score is at least ``threshold``".
 
     Sensitivity is the recall of leukemic cells, specificity that of healthy ones. Precision of a
     class nobody was assigned to counts as 0.
@@ -127,7 +127,7 @@ def patient_metrics(
     decided = {name: checked >= threshold for name, threshold in thresholds.items()}
     images = Reweighted(checked, truth, codes, decided)
     once = np.ones((1, images.count))
-    return {name: float(images.figure(name, once)[0]) for name in images.patient_names}
+    return {name: float(images.metric(name, once)[0]) for name in images.patient_names}
 
 
 def all_metrics(

@@ -1,4 +1,4 @@
-"""Size, shape, colour and grain of cells, and how far two sets differ in them.
+"""Size, shape, color and grain of cells, and how far two sets differ in them.
 
 What a haematologist looks at, without any network: it shows what features trained on photographs
 may miss. The mask comes from the black background of the segmented cells.
@@ -84,11 +84,11 @@ def measure_each(images: Images) -> npt.NDArray[np.float64]:
     return values
 
 
-class CellMeasures:
+class MorphologyExtractor:
     """The measures as features, where no network is at hand: an extractor.
 
     Each counts in standard deviations of the cells it was built with, but no smaller ones than can
-    be seen: 0.01 of a share, one grey level.
+    be seen: 0.01 of a share, one gray level.
 
     Args:
         cells: ``uint8 (M, R, R, 3)`` real cells, of the training part.
@@ -142,8 +142,8 @@ def _texture(image: Images, inside: Mask) -> float:
     core = ndimage.binary_erosion(inside, iterations=_RIM)
     if not core.any():
         return 0.0
-    grey = image.mean(axis=-1)
-    return float(ndimage.laplace(grey)[core].std())
+    gray = image.mean(axis=-1)
+    return float(ndimage.laplace(gray)[core].std())
 
 
 def morphology_distance(made: Morphology, real: Morphology) -> dict[str, float | None]:

@@ -15,7 +15,7 @@ from leuk.data.effective import patient_quantile
 from leuk.evaluate.morphology import lit
 from leuk.evaluate.vectors import Floats, Images
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """Which nearest training cell the distance is to; about one in a thousand, as in the paper."""
 
 QUANTILE = 0.99
@@ -37,7 +37,7 @@ Rows = npt.NDArray[np.float32]
 class Familiar:
     """What training cells look like to a network (Sun et al. 2022, section 3).
 
-    The distance of a cell is that to its ``NEIGHBOURS``-th nearest training cell, all features
+    The distance of a cell is that to its ``NEIGHBORS``-th nearest training cell, all features
     brought to length 1; it needs no assumption on how the features are distributed.
 
     Attributes:
@@ -78,7 +78,7 @@ class Familiar:
 
     def distances(self, features: Rows) -> Floats:
         """Distance of each cell, in [0, 2], of features ``(M, D)``."""
-        count = min(NEIGHBOURS, len(self.features))
+        count = min(NEIGHBORS, len(self.features))
         found = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(self.features)
         distances, _ = found.kneighbors(_of_length_one(features))
         return np.asarray(distances[:, -1], np.float64)

@@ -22,11 +22,11 @@ _STRENGTH = 0.01
 _STEPS = 1000
 
 
-def telling_apart(
+def two_sample_auroc(
     made: Features,
     real: Features,
     seed: int,
-    made_patients: Patients | None = None,
+    synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> float | None:
     """How well made cells are told from real ones: the classifier two-sample test.
@@ -39,7 +39,7 @@ def telling_apart(
         made: features of one set.
         real: features of the other, by the same extractor.
         seed: of the folds.
-        made_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
+        synthetic_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
             independent, such as those of a GAN.
         real_patients: ``(N,)`` of ``real``; likewise.
 
@@ -48,7 +48,10 @@ def telling_apart(
         0.5 when they cannot be told apart, 1 when always. None with a set of one patient.
     """
     features, labels = _stacked(made, real)
-    codes = [patient_numbers(made_patients, len(made)), patient_numbers(real_patients, len(real))]
+    codes = [
+        patient_numbers(synthetic_patients, len(made)),
+        patient_numbers(real_patients, len(real)),
+    ]
     count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
     if count < 2:
         return None

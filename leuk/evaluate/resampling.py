@@ -1,4 +1,4 @@
-"""Figures of many reweightings of the same subjects at once.
+"""Metrics of many reweightings of the same subjects at once.
 
 Everything :mod:`leuk.evaluate.intervals` and :mod:`leuk.evaluate.significance` draw comes through
 here: a resample of subjects is a row of weights, and every figure of
@@ -26,7 +26,7 @@ _LEAST = np.finfo(np.float64).tiny
 
 
 class Reweighted:
-    """Figures of a set of cells whose subjects are given weights.
+    """Metrics of a set of cells whose subjects are given weights.
 
     A weight of 2 counts every cell of the subject twice, one of 0 leaves them out. Both classes
     need a subject with a weight.
@@ -73,8 +73,8 @@ class Reweighted:
         decided = [suffixed(name, cut) for cut in self._decided for name in PATIENT_DECISIONS]
         return [f"auroc{PATIENTS}", *decided]
 
-    def figures(self, weights: Floats, names: Sequence[str]) -> Floats:
-        """Figures ``(F, D)``, in the order of ``names``, for each row of ``weights`` ``(D, S)``.
+    def metrics(self, weights: Floats, names: Sequence[str]) -> Floats:
+        """Metrics ``(F, D)``, in the order of ``names``, for each row of ``weights`` ``(D, S)``.
 
         Raises:
             ValueError: a name that is not among :attr:`names`.
@@ -82,9 +82,9 @@ class Reweighted:
         own = {name: row for row, name in enumerate(self.names)}
         if unknown := [name for name in names if name not in own]:
             raise _no_figure(unknown[0], self.names)
-        return self._figures(weights)[[own[name] for name in names]]
+        return self._metrics(weights)[[own[name] for name in names]]
 
-    def _figures(self, weights: Floats) -> Floats:
+    def _metrics(self, weights: Floats) -> Floats:
         """All of them, in the order of :attr:`names`."""
         rows = [self.auroc(weights), self._auprc(weights)]
         for scores in self._probabilities.values():
@@ -103,7 +103,7 @@ class Reweighted:
         counts = self._counts(weights)
         return {name: decision(*counts) for name, decision in DECISIONS.items()}
 
-    def figure(self, name: str, weights: Floats) -> Floats:
+    def metric(self, name: str, weights: Floats) -> Floats:
         """One figure ``(D,)`` for each row of ``weights`` ``(D, S)``.
 
         Raises:

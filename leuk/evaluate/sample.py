@@ -44,7 +44,7 @@ class Sample:
         return len(self.labels)
 
     @cached_property
-    def cells(self) -> str:
+    def fingerprint(self) -> str:
         """What tells its cells from others, as far as it can: a digest of labels and subjects."""
         return digest([self.labels.tolist(), self.subjects.astype(str).tolist()])
 
@@ -68,7 +68,7 @@ class Sample:
 
     @cached_property
     def at_half(self) -> Reweighted:
-        """Figures for any weights of the subjects, decided at 0.5; made once, as many ask."""
+        """Metrics for any weights of the subjects, decided at 0.5; made once, as many ask."""
         return self.reweighted({DEFAULT: 0.5})
 
     @cached_property
@@ -77,7 +77,7 @@ class Sample:
         return self.at_half.image_weights
 
     def reweighted(self, thresholds: Thresholds) -> Reweighted:
-        """Figures for any weights of the subjects, decided at these thresholds."""
+        """Metrics for any weights of the subjects, decided at these thresholds."""
         decided = self.decided(thresholds)
         return Reweighted(self.scores, self.labels, self.codes, decided, self.calibrated)
 

@@ -15,7 +15,7 @@ _MARGIN = 1.4
 """Inches for the names of the rows."""
 
 _GAP, _WHITE = 0.03, 255
-"""Share of a cell that is left between two, and its colour."""
+"""Share of a cell that is left between two, and its color."""
 
 
 def save_rows(path: Path, rows: Mapping[str, Images]) -> None:

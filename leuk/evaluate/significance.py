@@ -98,14 +98,14 @@ class _Pair:
         return _reweighted(self.other, self.other_cuts)
 
     def difference(self, metric: str, weights: Floats) -> Floats:
-        return self.second.figure(metric, weights) - self.first.figure(metric, weights)
+        return self.second.metric(metric, weights) - self.first.metric(metric, weights)
 
     def swapped(self, metric: str, swaps: Floats) -> Floats:
         """Differences with the scores of the subjects marked 1 in ``(P, S)`` swapped."""
         if metric in ("auroc", f"auroc{PATIENTS}"):
             return self._swapped_auroc(metric, swaps)
         one, other = np.hstack([1 - swaps, swaps]), np.hstack([swaps, 1 - swaps])
-        return self._mixed.figure(metric, other) - self._mixed.figure(metric, one)
+        return self._mixed.metric(metric, other) - self._mixed.metric(metric, one)
 
     def _swapped_auroc(self, metric: str, swaps: Floats) -> Floats:
         """The same of AUROCs, which are linear in the swaps.
@@ -248,7 +248,7 @@ def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
     if len(a) != len(b):
         raise ValueError(f"runs must match one to one, found {len(a)} and {len(b)}")
     for position, (one, other) in enumerate(zip(a, b, strict=True)):
-        if one.cells != other.cells:
+        if one.fingerprint != other.fingerprint:
             raise ValueError(
                 f"run {position}: the two models did not judge the same cells in the same order; "
                 "compare runs of the same split, fold and data"

@@ -36,7 +36,7 @@ def nearest_similarity(made: Images, real: Images, nearest: Rows) -> dict[str, f
         nearest: ``(N,)``, for each made cell the row of its nearest in ``real``.
 
     Returns:
-        ``ssim`` over whole images (Wang et al. 2004) and ``ssim_cell`` over the union of the two
+        ``ssim`` over whole images (Wang et al. 2004) and ``ssim_mask`` over the union of the two
         cells; None where no pair has a lit pixel.
 
     Raises:
@@ -55,7 +55,7 @@ def nearest_similarity(made: Images, real: Images, nearest: Rows) -> dict[str, f
         inside = (similarity * union).sum(dim=(1, 2)) / area
         within += inside[area > 0].tolist()
     cell = float(np.mean(within)) if within else None
-    return {"ssim": float(np.mean(whole)), "ssim_cell": cell}
+    return {"ssim": float(np.mean(whole)), "ssim_mask": cell}
 
 
 def diversity(images: Images, seed: int) -> float:

@@ -25,7 +25,7 @@ def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
         {
             "subject": names[pairs % len(names)],
             "label": pairs // len(names),
-            "cells": cells,
+            "images": cells,
             "correct": np.bincount(rows, right) / cells,
             "score": np.bincount(rows, sample.scores) / cells,
         }

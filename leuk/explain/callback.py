@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leuk.classifiers.classifier import Classifier
 from leuk.data.datamodule import CNMCDataModule
 from leuk.explain.checks import CheckSettings
-from leuk.explain.cohort import judged_cohort
+from leuk.explain.cohort import evaluated_cohort
 from leuk.explain.explainer import Explainer
 from leuk.explain.study import Study
 
@@ -58,7 +58,7 @@ class Explain(Callback):
         predictions = pl_module.collected()
         if not trainer.is_global_zero or not self.explainers:
             return
-        cohort = judged_cohort(data, predictions, self.shown, self.count, self.background)
+        cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
         self.summary = self.study(trainer).of(pl_module, cohort)
 
     def study(self, trainer: Trainer) -> Study:

@@ -22,9 +22,9 @@ REPORTED = (
     "insertion_minus_deletion_blur_over_random",
     "infidelity",
     "sensitivity",
-    "randomised_similarity",
-    "randomised_spearman",
-    "randomised_absolute",
+    "randomized_similarity",
+    "randomized_spearman",
+    "randomized_absolute",
     "area_border",
     "positive_border",
     "positive_border_ratio",
@@ -37,7 +37,7 @@ REPORTED = (
 )
 """Measures that go into the record; :mod:`leuk.explain.checks` defines each."""
 
-TABLES = ("methods", "measures", "curves", "randomisation")
+TABLES = ("methods", "measures", "curves", "randomization")
 """Tables of :class:`leuk.explain.checked.Checked` that are written unchanged."""
 
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -51,7 +51,7 @@ def save_checks(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the tables and the curves of a check.
 
-    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomisation.csv`` and
+    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
     ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_cells.csv`` with every
     measure of every image, keyed by ``row``; and ``curves.png``.
 
@@ -64,14 +64,14 @@ def save_checks(
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of
         :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``cells`` and
-        ``subjects``) and ``passes_randomisation``. The second covers all methods: ``controls`` (the
+        ``subjects``) and ``passes_randomization``. The second covers all methods: ``controls`` (the
         same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
     """
     for name in TABLES:
         write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
     write_text(folder / "agreement.csv", csv_text(checked.agreement, "method"))
-    cells = checked.cells.copy()
-    cells.insert(1, "row", cohort.cells["row"].to_numpy()[cells.pop("cell")])
+    cells = checked.per_image.copy()
+    cells.insert(1, "row", cohort.table["row"].to_numpy()[cells.pop("cell")])
     write_text(folder / "measured_cells.csv", csv_text(cells))
     _save_curves(folder / "curves.png", checked, title)
     summary = checked.summary()
@@ -92,7 +92,7 @@ def _entry(found: Mapping[str, Any]) -> dict[str, Any]:
         for name in REPORTED
         if found["measures"].get(name, {}).get("value") is not None
     }
-    return {"measures": measures, "passes_randomisation": found["passes_randomisation"]}
+    return {"measures": measures, "passes_randomization": found["passes_randomization"]}
 
 
 def _save_curves(path: Path, checked: Checked, title: str) -> None:

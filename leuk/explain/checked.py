@@ -15,14 +15,14 @@ from leuk.evaluate.vectors import Floats
 from leuk.explain.explainer import Attribution
 from leuk.explain.faithfulness import Curves
 from leuk.explain.perturb import Hide
-from leuk.explain.randomisation import CHANGED_BELOW, Cascade
+from leuk.explain.randomization import CHANGED_BELOW, Cascade
 from leuk.explain.subject_means import ANY, Mean, SubjectMeans
 
 _SHARES = (
     "deletion_",
     "insertion_",
     "infidelity",
-    "randomised_",
+    "randomized_",
     "positive_",
     "absolute_",
     "area_",
@@ -68,17 +68,17 @@ class Checked:
     Attributes:
         methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``cells`` (number
             of images), ``degenerate`` (number of degenerate maps, which no other value includes),
-            ``seconds_per_image`` and ``passes_randomisation`` (see :func:`passes_randomization`;
+            ``seconds_per_image`` and ``passes_randomization`` (see :func:`passes_randomization`;
             None if the test was skipped).
         measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
             patients), ``cells`` and ``subjects`` (images and patients with a value).
         curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
             pixels and mean ``probability`` of the predicted class.
         agreement: methods by methods, see :func:`leuk.explain.agreement.agreement`.
-        randomisation: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
+        randomization: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
             mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``cells``
             (number of images with a value).
-        cells: a row per method and image: ``method``, ``cell`` (position of the image) and each
+        per_image: a row per method and image: ``method``, ``cell`` (position of the image) and each
             measure.
         empty: number of images without a lit pixel, excluded from all tables.
     """
@@ -87,8 +87,8 @@ class Checked:
     measures: pd.DataFrame
     curves: pd.DataFrame
     agreement: pd.DataFrame
-    randomisation: pd.DataFrame
-    cells: pd.DataFrame
+    randomization: pd.DataFrame
+    per_image: pd.DataFrame
     empty: int
 
     def summary(self) -> dict[str, Any]:
@@ -135,10 +135,10 @@ def tabulated(
             [_curves(name, it, means) for name, it in measured.items()], ignore_index=True
         ),
         agreement=agreed,
-        randomisation=pd.DataFrame(
+        randomization=pd.DataFrame(
             [row for name, it in measured.items() for row in _stages(name, it.cascade, means)]
         ),
-        cells=pd.concat(
+        per_image=pd.concat(
             [
                 pd.DataFrame({"method": name, "cell": np.arange(len(it.attribution.maps))}).assign(
                     **it.numbers
@@ -158,7 +158,7 @@ def passes_randomization(similarity: Mean) -> bool | None:
         similarity: between maps of the classifier and of its random copy, in [0, 1].
 
     Returns:
-        True if the whole interval is below :data:`leuk.explain.randomisation.CHANGED_BELOW`, False
+        True if the whole interval is below :data:`leuk.explain.randomization.CHANGED_BELOW`, False
         if it is entirely at or above that limit, and None if undecided: the interval contains the
         limit, or fewer than two patients have a value.
     """
@@ -173,18 +173,18 @@ def _mean(measure: str, values: Floats, means: SubjectMeans) -> Mean:
 
 def _row(name: str, it: Measured, means: SubjectMeans) -> dict[str, Any]:
     count = len(it.attribution.maps)
-    similarity = it.numbers.get("randomised_similarity")
+    similarity = it.numbers.get("randomized_similarity")
     return {
         "method": name,
         "control": it.control,
         "unit": it.attribution.unit,
         "signed": it.attribution.signed,
-        "cells": count,
+        "images": count,
         "degenerate": int(it.attribution.degenerate.sum()),
         "seconds_per_image": it.attribution.seconds / count,
-        "passes_randomisation": None
+        "passes_randomization": None
         if similarity is None
-        else passes_randomization(_mean("randomised_similarity", similarity, means)),
+        else passes_randomization(_mean("randomized_similarity", similarity, means)),
     }
 
 
@@ -219,7 +219,7 @@ def _stages(name: str, cascade: Cascade | None, means: SubjectMeans) -> Iterable
             "spearman": spearman.value,
             "absolute": means.of(np.abs(cascade.absolute[stage])).value,
             "ssim": means.of(cascade.ssim[stage]).value,
-            "cells": spearman.cells,
+            "images": spearman.images,
         }
 
 

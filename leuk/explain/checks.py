@@ -11,17 +11,17 @@ The measures, computed from existing attributions:
 | ``infidelity`` | share of the effect of removals that no multiple of the map predicts | low |
 | ``infidelity_raw`` | Captum's infidelity, in squared log-odds | low |
 | ``sensitivity`` | largest relative change of the map under slight pixel noise | low |
-| ``randomised_spearman`` | absolute rank correlation with the map of a random copy | low |
-| ``randomised_absolute`` | the same of absolute values of the maps | low |
-| ``randomised_similarity`` | the larger of the last two; decides the randomization test | low |
-| ``randomised_ssim`` | structural similarity of the same two maps | low |
+| ``randomized_spearman`` | absolute rank correlation with the map of a random copy | low |
+| ``randomized_absolute`` | the same of absolute values of the maps | low |
+| ``randomized_similarity`` | the larger of the last two; decides the randomization test | low |
+| ``randomized_ssim`` | structural similarity of the same two maps | low |
 | ``positive_border`` etc. | share of positive attribution in the region | |
 | ``area_border`` etc. | share of the area in the region | |
 | ``positive_border_ratio`` etc. | ratio of the two; 1 is chance level | |
 
 A method's own ``checks`` are added. Means are over patients of a sample that is balanced by
 outcome: errors weigh more in it than among all test images. See :mod:`leuk.explain.faithfulness`,
-:mod:`leuk.explain.randomisation` and :mod:`leuk.explain.regions`.
+:mod:`leuk.explain.randomization` and :mod:`leuk.explain.regions`.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ from leuk.explain.controls import all_controls
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.faithfulness import Curves, curves, infidelity, removals, sensitivity
 from leuk.explain.perturb import Hide, cell_mask, hidden
-from leuk.explain.randomisation import Cascade, cascades
+from leuk.explain.randomization import Cascade, cascades
 from leuk.explain.regions import BAND, region_shares, regions_of
 from leuk.explain.subject_means import SubjectMeans
 
@@ -54,18 +54,18 @@ HIDES: tuple[Hide, ...] = ("black", "blur")
 class CheckSettings:
     """Extent of the checks, and thereby their cost.
 
-    Each method costs ``4 * steps`` forward passes per image, ``randomised_cells * stages``
-    explanations and ``sensitivity_cells * (sensitivity_samples + 1)`` more. All methods share
+    Each method costs ``4 * steps`` forward passes per image, ``randomized_images * stages``
+    explanations and ``sensitivity_images * (sensitivity_samples + 1)`` more. All methods share
     ``removals + 1`` forward passes per image.
 
     Attributes:
         steps: of the deletion and insertion curves.
         removals: squares removed from each image for the infidelity.
         band: width of the border, as a share of the cell's diameter.
-        sensitivity_cells: number of images explained again with pixel noise; 0 skips the test.
+        sensitivity_images: number of images explained again with pixel noise; 0 skips the test.
         sensitivity_samples: noisy copies per image.
         sensitivity_radius: amplitude of the noise on pixels in [0, 1].
-        randomised_cells: number of images explained again by random copies of the classifier; 0
+        randomized_images: number of images explained again by random copies of the classifier; 0
             skips the test.
         stages: of the randomization cascade.
         draws: bootstrap resamples of the patients.
@@ -76,10 +76,10 @@ class CheckSettings:
     steps: Count = 16
     removals: Count = 32
     band: Share = BAND
-    sensitivity_cells: CountOrZero = 24
+    sensitivity_images: CountOrZero = 24
     sensitivity_samples: Count = 4
     sensitivity_radius: Positive = 0.02
-    randomised_cells: CountOrZero = 24
+    randomized_images: CountOrZero = 24
     stages: Count = 4
     draws: Count = 1000
     batch_size: Count = 64
@@ -187,13 +187,13 @@ class _Batch:
             values[f"insertion_{how}"] = curve.insertion_auc
             values[f"insertion_minus_deletion_{how}"] = curve.insertion_auc - curve.deletion_auc
         values["infidelity"], values["infidelity_raw"] = infidelity(maps, self.removed)
-        if self.settings.sensitivity_cells:
+        if self.settings.sensitivity_images:
             values["sensitivity"] = self._sensitivity(explainer)
         if cascade is not None:
-            values["randomised_spearman"] = np.abs(cascade.spearman[-1])
-            values["randomised_absolute"] = np.abs(cascade.absolute[-1])
-            values["randomised_similarity"] = cascade.similarity
-            values["randomised_ssim"] = cascade.ssim[-1]
+            values["randomized_spearman"] = np.abs(cascade.spearman[-1])
+            values["randomized_absolute"] = np.abs(cascade.absolute[-1])
+            values["randomized_similarity"] = cascade.similarity
+            values["randomized_ssim"] = cascade.ssim[-1]
         values |= region_shares(maps, self.regions)
         values |= {name: it.double().numpy() for name, it in found.checks.items()}
         kept = {name: np.where(usable, column, np.nan) for name, column in values.items()}
@@ -204,9 +204,9 @@ class _Batch:
     ) -> dict[str, Cascade]:
         """Randomize the weights and compare maps of the first images; NaN for the others.
 
-        Empty if ``settings.randomised_cells`` is 0.
+        Empty if ``settings.randomized_images`` is 0.
         """
-        count = min(self.settings.randomised_cells, len(self.images))
+        count = min(self.settings.randomized_images, len(self.images))
         if not count:
             return {}
         cascaded = cascades(
@@ -249,7 +249,7 @@ class _Batch:
 
     def _sensitivity(self, explainer: Explainer) -> Floats:
         """Sensitivity of the first images; NaN for the others."""
-        count = min(self.settings.sensitivity_cells, len(self.images))
+        count = min(self.settings.sensitivity_images, len(self.images))
         found = sensitivity(
             explainer,
             self.classifier,

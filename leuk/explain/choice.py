@@ -12,7 +12,7 @@ from leuk.explain.explainer import Explainer
 from leuk.explain.gradcam import GradCAM
 
 
-def choose_cells(cells: pd.DataFrame, count: int) -> list[int]:
+def choose_images(cells: pd.DataFrame, count: int) -> list[int]:
     """Choose positions in a table of test images, deterministically.
 
     The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
@@ -78,7 +78,7 @@ def possible_explainers(
         elif getattr(explainer, "when_possible", False):
             left_out[name] = f"{type(classifier).__name__} has no patches"
         else:
-            raise ConfigError(f"explain={name}: {classifier.patchless()}")
+            raise ConfigError(f"explain={name}: {classifier.no_patches_message()}")
     return kept, left_out
 
 

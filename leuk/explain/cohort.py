@@ -14,8 +14,8 @@ from torch import Tensor
 
 from leuk.classifiers.classifier import Predictions
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.labels import UNLABELLED, Label
-from leuk.explain.choice import choose_background, choose_cells
+from leuk.data.labels import UNLABELED, Label
+from leuk.explain.choice import choose_background, choose_images
 
 OUTCOMES = ("true positive", "false negative", "true negative", "false positive")
 """Outcomes of a prediction at :data:`DECIDED`; leukemic is positive."""
@@ -51,43 +51,43 @@ class Cohort:
         background: ``float32 (K, 3, R, R)`` in [0, 1], training images of both classes, on the CPU.
     """
 
-    cells: pd.DataFrame
+    table: pd.DataFrame
     images: Tensor
     background: Tensor
 
     @property
     def rows(self) -> Tensor:
         """Rows of the images in the bank, ``int64 (N,)``."""
-        return torch.tensor(self.cells["row"].to_numpy(np.int64))
+        return torch.tensor(self.table["row"].to_numpy(np.int64))
 
     @property
     def shown(self) -> list[int]:
         """Positions of images with a figure, in the order of :data:`OUTCOMES`, then by position."""
         order = [*OUTCOMES, UNKNOWN]
-        outcomes = self.cells["outcome"].tolist()
-        positions = np.flatnonzero(self.cells["shown"].to_numpy()).tolist()
+        outcomes = self.table["outcome"].tolist()
+        positions = np.flatnonzero(self.table["shown"].to_numpy()).tolist()
         return sorted(positions, key=lambda position: (order.index(outcomes[position]), position))
 
     def of(self, outcome: str) -> list[int]:
         """Positions of the images with this outcome."""
-        return [int(i) for i in np.flatnonzero((self.cells["outcome"] == outcome).to_numpy())]
+        return [int(i) for i in np.flatnonzero((self.table["outcome"] == outcome).to_numpy())]
 
     @property
     def outcomes(self) -> list[str]:
         """Possible outcomes: all of :data:`OUTCOMES`, or only :data:`UNKNOWN` without labels."""
-        unknown = (self.cells["outcome"] == UNKNOWN).all()
+        unknown = (self.table["outcome"] == UNKNOWN).all()
         return [UNKNOWN] if unknown else list(OUTCOMES)
 
     @property
     def missing(self) -> list[str]:
         """Outcomes that no predicted image has; empty if the cohort is too small to decide."""
         # The choice takes outcomes in turn, so each that occurs is among the first images.
-        if len(self.cells) < len(self.outcomes):
+        if len(self.table) < len(self.outcomes):
             return []
         return [outcome for outcome in self.outcomes if not self.of(outcome)]
 
 
-def judged_cohort(
+def evaluated_cohort(
     data: CNMCDataModule, predictions: Predictions, shown: int, count: int, background: int
 ) -> Cohort:
     """Sample test images, stratified by outcome and subject, with training images as background.
@@ -99,13 +99,13 @@ def judged_cohort(
         count: number of images to explain, shown images included.
         background: number of training images, chosen with the seed of ``data``.
     """
-    cells = data.dataset.cells.iloc[predictions.rows.numpy()].reset_index(drop=True)
+    cells = data.dataset.index.iloc[predictions.rows.numpy()].reset_index(drop=True)
     scores, labels = predictions.scores.numpy(), predictions.labels.numpy()
     table = pd.DataFrame(
         {
             "row": predictions.rows.numpy(),
             "subject": cells["subject"],
-            "group": cells["group"].astype(str),
+            "patient": cells["patient"].astype(str),
             "file": cells["path"],
             "label": labels,
             "score": scores,
@@ -115,10 +115,10 @@ def judged_cohort(
         }
     )
     decided = table.assign(decided=(scores >= DECIDED).astype(np.int64))
-    chosen = table.iloc[choose_cells(decided, count)].reset_index(drop=True)
+    chosen = table.iloc[choose_images(decided, count)].reset_index(drop=True)
     chosen["shown"] = np.arange(len(chosen)) < shown
     rows = torch.tensor(chosen["row"].to_numpy(np.int64))
-    compared = choose_background(data.part("train"), background, data.seed)
+    compared = choose_background(data.stage("train"), background, data.seed)
     return Cohort(
         chosen,
         data.bank.gather(rows, _CPU)["images"],
@@ -126,7 +126,7 @@ def judged_cohort(
     )
 
 
-def unlabelled_cohort(
+def unlabeled_cohort(
     files: Sequence[str], images: Tensor, scores: Sequence[float], background: Tensor, shown: int
 ) -> Cohort:
     """Cohort of images without label, subject or patient.
@@ -142,9 +142,9 @@ def unlabelled_cohort(
         {
             "row": np.arange(len(files)),
             "subject": "",
-            "group": "",
+            "patient": "",
             "file": list(files),
-            "label": UNLABELLED,
+            "label": UNLABELED,
             "score": list(scores),
             "outcome": UNKNOWN,
             "shown": np.arange(len(files)) < shown,

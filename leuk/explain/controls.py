@@ -55,14 +55,14 @@ class RandomControl(Control):
         return F.interpolate(noise, (side, side), mode="bilinear")[0, 0]
 
 
-class CentreControl(Control):
+class CenterControl(Control):
     """Gaussian around the center of the image, where C-NMC has its cells.
 
     Args:
         width: standard deviation, as a share of the image's side.
     """
 
-    name = "centre"
+    name = "center"
 
     def __init__(self, width: Positive = 0.2) -> None:
         self.width = width
@@ -85,7 +85,7 @@ class EdgesControl(Control):
 
 
 def all_controls(seed: int) -> dict[str, Explainer]:
-    """Build the controls ``random``, ``random_pixels``, ``centre`` and ``edges``, by name.
+    """Build the controls ``random``, ``random_pixels``, ``center`` and ``edges``, by name.
 
     Args:
         seed: of the noise.
@@ -93,7 +93,7 @@ def all_controls(seed: int) -> dict[str, Explainer]:
     controls = (
         RandomControl(seed=seed),
         RandomControl(blobs=0, seed=seed),
-        CentreControl(),
+        CenterControl(),
         EdgesControl(),
     )
     return {control.name: control for control in controls}

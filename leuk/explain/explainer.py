@@ -93,7 +93,7 @@ class Explainer(ABC):
         """
         self._check(classifier, images, background)
         started = time.perf_counter()
-        with as_judged(classifier):
+        with evaluation_mode(classifier):
             found = self._explain(classifier, images, background)
         return replace(found, maps=found.toward(target), seconds=time.perf_counter() - started)
 
@@ -110,11 +110,11 @@ class Explainer(ABC):
                     f"{side} x {side} px; set data.resolution={side}"
                 )
         if self.needs_patches and not classifier.has_patches:
-            raise ConfigError(f"explain={self.name}: {classifier.patchless()}")
+            raise ConfigError(f"explain={self.name}: {classifier.no_patches_message()}")
 
 
 @contextmanager
-def as_judged(classifier: Classifier) -> Iterator[None]:
+def evaluation_mode(classifier: Classifier) -> Iterator[None]:
     """Put the classifier into evaluation mode with gradients enabled; restore it afterwards."""
     training = classifier.training
     frozen = [not parameter.requires_grad for parameter in classifier.parameters()]

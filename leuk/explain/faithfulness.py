@@ -18,7 +18,7 @@ from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier
 from leuk.evaluate.vectors import Floats
-from leuk.explain.explainer import Explainer, Target, as_judged, log_odds, signs
+from leuk.explain.explainer import Explainer, Target, evaluation_mode, log_odds, signs
 from leuk.explain.perturb import ask, cell_mask
 
 _SMALLEST, _LARGEST = 1 / 8, 1 / 3
@@ -82,7 +82,7 @@ def curves(
     deleting = torch.tensor([True, False], device=device).repeat_interleave(steps).repeat(count)
     indices = torch.arange(count, device=device).repeat_interleave(2 * steps)
     outputs = []
-    with as_judged(classifier), torch.no_grad():
+    with evaluation_mode(classifier), torch.no_grad():
         for at in torch.arange(len(indices), device=device).split(batch_size):
             index, turn = indices[at], turns[indices[at]]
             gone = (turn < levels[at, None, None]) == deleting[at, None, None]
@@ -151,7 +151,7 @@ def removals(
     outputs = []
     # In bfloat16 the effect of a small square would be lost in rounding.
     exact = torch.autocast(device.type, enabled=False)
-    with exact, as_judged(classifier), torch.no_grad():
+    with exact, evaluation_mode(classifier), torch.no_grad():
         whole = ask(classifier, images, batch_size)
         flat = boxes.to(device).flatten(0, 1)[:, :, None]
         for index, box in zip(indices.split(batch_size), flat.split(batch_size), strict=True):

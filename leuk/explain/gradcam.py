@@ -8,7 +8,7 @@ from leuk.classifiers.classifier import Classifier
 from leuk.config.ranges import Count
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
-from leuk.explain.explainer import Attribution, Explainer, as_judged, log_odds
+from leuk.explain.explainer import Attribution, Explainer, evaluation_mode, log_odds
 
 
 class GradCAM(Explainer):
@@ -47,7 +47,7 @@ class GradCAM(Explainer):
         """
         layer = self.layer_of(classifier)
         method = LayerGradCam(classifier, layer)
-        with as_judged(classifier):
+        with evaluation_mode(classifier):
             return torch.stack(
                 [self._maps(method, classifier, layer, images, target) for target in Label]
             )

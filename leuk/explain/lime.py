@@ -30,11 +30,11 @@ from leuk.config.ranges import Count, CountOrZero
 from leuk.explain.explainer import Attribution, Explainer, Unit
 from leuk.explain.perturb import (
     Hide,
-    ask_parts,
-    ask_tokens,
     compared_tokens,
     hidden,
     patch_segments,
+    predict_coalitions,
+    predict_token_coalitions,
     spread,
 )
 from leuk.explain.superpixels import cell_superpixels
@@ -212,7 +212,7 @@ class LIME(_Local):
         segments = cell_superpixels(images, self.segments)
         size = self.passes(images)
         answers = [
-            partial(ask_parts, classifier, image, other, parts, batch_size=size)
+            partial(predict_coalitions, classifier, image, other, parts, batch_size=size)
             for image, other, parts in zip(
                 images, hidden(images, self.hide), segments.to(images.device), strict=True
             )
@@ -256,7 +256,10 @@ class PatchLIME(_Local):
         size = self.passes(images)
         tokens, other = compared_tokens(classifier, images, background, size)
         patches = tokens.shape[1]
-        answers = [partial(ask_tokens, classifier, one, other, batch_size=size) for one in tokens]
+        answers = [
+            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
+            for one in tokens
+        ]
         segments = patch_segments(images.shape[-1], patches, len(images))
         return self._weighed(answers, [patches] * len(images), segments, "patch")
 

@@ -78,7 +78,7 @@ class Drawn:
     notes: Sequence[str]
 
     @property
-    def colours(self) -> str:
+    def colors(self) -> str:
         """Name of the color map."""
         return SIGNED if self.signed else UNSIGNED
 
@@ -88,7 +88,7 @@ class Drawn:
             return printed(cell)
         low = -self.limit if self.signed else 0.0
         share = (self.values[position] - low) / (self.limit - low)
-        inked = colormaps[self.colours](share.clip(0, 1))[..., :3]
+        inked = colormaps[self.colors](share.clip(0, 1))[..., :3]
         return np.asarray(inked * printed(cell), np.float32)
 
 
@@ -168,7 +168,7 @@ def printed(cell: Pixels) -> Pixels:
     return np.repeat(light[..., None], 3, axis=2).astype(np.float32)
 
 
-def as_cells(images: Tensor) -> Pixels:
+def to_pixels(images: Tensor) -> Pixels:
     """Convert images ``(B, 3, R, R)`` to arrays ``(B, R, R, 3)`` for drawing."""
     return np.asarray(images.permute(0, 2, 3, 1).float().cpu().numpy().clip(0, 1))
 
@@ -207,15 +207,15 @@ class Canvas:
             middle = {"ha": "center", "va": "center", "style": "italic"}
             self.text("degenerate", left + side / 2, top + side / 2, 10, **middle)
 
-    def borders(self, segments: npt.NDArray[np.int64], place: Sequence[float], colour: str) -> None:
+    def borders(self, segments: npt.NDArray[np.int64], place: Sequence[float], color: str) -> None:
         """Draw the borders of segments ``(R, R)``; ``place`` is left, top and side."""
         left, top, side = place
         lines = _edges(segments) * (side / len(segments)) + np.array([left, top])
-        self.axes.add_collection(LineCollection(list(lines), colors=colour, linewidths=0.6))
+        self.axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.6))
 
     def bar(self, drawn: Drawn, left: float, top: float, width: float) -> None:
         """Draw a color bar with its limits and label, 0.62 inches high."""
-        shades = colormaps[drawn.colours](np.linspace(0, 1, 129))[None, :, :3]
+        shades = colormaps[drawn.colors](np.linspace(0, 1, 129))[None, :, :3]
         self._image(shades, (left, left + width, top + 0.09, top))
         ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
         aligned = ("left", "center", "right") if drawn.signed else ("left", "right")
@@ -258,7 +258,7 @@ def save_overlays(
     down = -(-len(images) // columns)
     canvas = Canvas(gap + max(across * wide, 6.5), head + down * high + 0.75)
     canvas.text(title, gap, 0.1, 11)
-    for position, (cell, caption) in enumerate(zip(as_cells(images), captions, strict=True)):
+    for position, (cell, caption) in enumerate(zip(to_pixels(images), captions, strict=True)):
         row, column = divmod(position, columns)
         left, top = gap + column * wide, head + row * high
         canvas.text(caption, left, top - 0.04, va="bottom")

@@ -1,4 +1,4 @@
-"""Figures of a cohort: all methods side by side for one image, and mean maps by outcome."""
+"""Metrics of a cohort: all methods side by side for one image, and mean maps by outcome."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -9,9 +9,9 @@ import torch
 
 from leuk.explain.cohort import MEANING, UNKNOWN, Cohort
 from leuk.explain.explainer import Attribution
-from leuk.explain.overlays import Canvas, Drawn, Pixels, as_cells, drawn_of
+from leuk.explain.overlays import Canvas, Drawn, Pixels, drawn_of, to_pixels
 
-FOLDER = "cells"
+FOLDER = "panels"
 """Subfolder of the explanations for figures of single images."""
 
 _GAP = 0.22
@@ -30,7 +30,7 @@ def panel_name(row: int) -> str:
 def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title: str) -> list[str]:
     """Draw a figure of each shown image; each method has the same color scale in all.
 
-    Figures of other images from an earlier call are removed.
+    Metrics of other images from an earlier call are removed.
 
     Args:
         folder: output folder of the explanations.
@@ -41,7 +41,7 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
     Returns:
         Paths of the figures, relative to ``folder``, ordered by outcome.
     """
-    names = {position: panel_name(cohort.cells["row"].iloc[position]) for position in cohort.shown}
+    names = {position: panel_name(cohort.table["row"].iloc[position]) for position in cohort.shown}
     for path in (folder / FOLDER).glob("*.png"):
         if f"{FOLDER}/{path.name}" not in names.values():
             path.unlink()
@@ -60,7 +60,7 @@ def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str
     canvas.text(prediction, _GAP, 0.12, 13)
     canvas.text(source, _GAP, 0.42, 9)
     canvas.text(title, _GAP, 0.62, 9, color="0.35")
-    cell = as_cells(cohort.images[position : position + 1])[0]
+    cell = to_pixels(cohort.images[position : position + 1])[0]
     canvas.text("image", _GAP, head + 0.04, 10)
     canvas.image(cell, _GAP, head + over, _SIDE)
     for tile, maps in enumerate(drawn.values(), start=1):
@@ -75,7 +75,7 @@ def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str
 
 def described(cohort: Cohort, position: int) -> tuple[str, str]:
     """Describe an image: its file and subject, and its predicted score with the true label."""
-    row = cohort.cells.iloc[position]
+    row = cohort.table.iloc[position]
     outcome = str(row["outcome"])
     truth = "truth unknown"
     if outcome != UNKNOWN:
@@ -88,7 +88,7 @@ def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
     """Caption of each image: its subject or file name, its score, right or wrong."""
     words = []
     for position in positions:
-        row = cohort.cells.iloc[position]
+        row = cohort.table.iloc[position]
         source = row["subject"] or Path(row["file"]).stem
         words.append(f"{source}   {row['score']:.2f}   {verdict(str(row['outcome']))}")
     return words
@@ -119,7 +119,7 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
     canvas.text(title, 0.12, 0.1, 11)
     for column, name in enumerate(["mean image", *(drawn.title for drawn in methods.values())]):
         canvas.text(name, label + column * step, tops[0] - 0.05, 9, va="bottom")
-    for row, (outcome, mean) in enumerate(zip(counts, mean_cells(cohort), strict=True)):
+    for row, (outcome, mean) in enumerate(zip(counts, mean_images(cohort), strict=True)):
         words = MEANING[outcome].replace(", ", ",\n")
         canvas.text(f"{outcome}\n{words}\nn = {counts[outcome]}", 0.12, tops[row] + 0.05, 9)
         if not counts[outcome]:
@@ -139,8 +139,8 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
 def sampled(cohort: Cohort) -> str:
     """Describe the sample for captions; a labeled sample is balanced by outcome, not random."""
     if cohort.outcomes == [UNKNOWN]:
-        return f"{len(cohort.cells)} images without labels"
-    return f"{len(cohort.cells)} test images, balanced by outcome: not the test population"
+        return f"{len(cohort.table)} images without labels"
+    return f"{len(cohort.table)} test images, balanced by outcome: not the test population"
 
 
 def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
@@ -158,11 +158,11 @@ def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
     return Attribution(torch.stack(means), maps.unit, signed=maps.signed)
 
 
-def mean_cells(cohort: Cohort) -> Pixels:
+def mean_images(cohort: Cohort) -> Pixels:
     """Mean image of each outcome, ``(outcomes, R, R, 3)``; black for an outcome without images."""
     empty = torch.zeros_like(cohort.images[:1])
     outcomes = [
         cohort.images[positions] if (positions := cohort.of(outcome)) else empty
         for outcome in cohort.outcomes
     ]
-    return as_cells(torch.stack([images.mean(dim=0) for images in outcomes]))
+    return to_pixels(torch.stack([images.mean(dim=0) for images in outcomes]))

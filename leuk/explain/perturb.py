@@ -57,7 +57,7 @@ def ask(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
 
 
 @torch.no_grad()
-def ask_parts(
+def predict_coalitions(
     classifier: Classifier,
     image: Tensor,
     other: Tensor,
@@ -89,7 +89,7 @@ def ask_parts(
 
 
 @torch.no_grad()
-def ask_tokens(
+def predict_token_coalitions(
     classifier: Classifier, tokens: Tensor, other: Tensor, presence: Tensor, batch_size: int
 ) -> Tensor:
     """Predict log-odds of leukemia of an image with some of its patch tokens replaced.

@@ -19,11 +19,11 @@ from leuk.explain.explainer import Attribution, Explainer, Unit, log_odds
 from leuk.explain.perturb import (
     Hide,
     ask,
-    ask_parts,
-    ask_tokens,
     compared_tokens,
     hidden,
     patch_segments,
+    predict_coalitions,
+    predict_token_coalitions,
     spread,
 )
 from leuk.explain.shap_masker import Answer, numpy_seeded, owen_values
@@ -179,7 +179,9 @@ class PartitionSHAP(_Owen):
         return self._valued(answers, players, gains, segments, "patch" if patches else "superpixel")
 
     def _answer(self, classifier: Classifier, image: Tensor, other: Tensor, grid: Tensor) -> Answer:
-        return lambda presence: ask_parts(classifier, image, other, grid, presence, self.batch_size)
+        return lambda presence: predict_coalitions(
+            classifier, image, other, grid, presence, self.batch_size
+        )
 
 
 class PatchSHAP(_Owen):
@@ -222,7 +224,9 @@ class PatchSHAP(_Owen):
         return self._valued(answers, players.unflatten(1, (across, -1)), gains, segments, "patch")
 
     def _answer(self, classifier: Classifier, tokens: Tensor, other: Tensor) -> Answer:
-        return lambda presence: ask_tokens(classifier, tokens, other, presence, self.batch_size)
+        return lambda presence: predict_token_coalitions(
+            classifier, tokens, other, presence, self.batch_size
+        )
 
 
 def _additivity_error(maps: Tensor, gains: Tensor, range_: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class Study:
             log.warning("%s: %s", self.title, warning)
         together = {
             "manifest": self._path("manifest.csv"),
-            "cells": len(cohort.cells),
+            "images": len(cohort.table),
             "outcomes": {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes},
             "background": len(cohort.background),
             "left_out": left_out,
@@ -121,7 +121,7 @@ class Study:
         if self.checks is None or not found:
             return None
         started = time.perf_counter()
-        cells = cohort.cells
+        cells = cohort.table
         log.info("%s: checking %d methods on %d images", self.title, len(found), len(cells))
         with self.asking():
             checked = check(
@@ -130,7 +130,7 @@ class Study:
                 found,
                 cohort.images,
                 cohort.background,
-                cells["group"].to_numpy().astype(str),
+                cells["patient"].to_numpy().astype(str),
                 torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64)),
                 self.checks,
             )
@@ -164,10 +164,10 @@ class Study:
         return {
             "picture": self._path(f"{name}.png"),
             "arrays": self._path(f"{name}.npz"),
-            "cells": len(maps.maps),
+            "images": len(maps.maps),
             "degenerate": int(maps.degenerate.sum()),
             "seconds": round(maps.seconds, 3),
-            "seconds_per_cell": round(maps.seconds / len(maps.maps), 5),
+            "seconds_per_image": round(maps.seconds / len(maps.maps), 5),
             "checks": {check: _mean(values) for check, values in maps.checks.items()},
         }
 
@@ -178,11 +178,11 @@ def manifest(cohort: Cohort) -> str:
     Columns: ``row``, ``subject``, ``group``, ``file``, ``label`` (empty if unknown), ``score``,
     ``outcome`` and ``picture`` (path relative to the manifest; empty without one).
     """
-    table = cohort.cells.drop(columns="shown")
+    table = cohort.table.drop(columns="shown")
     table["label"] = table["label"].where(table["label"] >= 0).astype("Int64")
     table["picture"] = [
         panel_name(row) if shown else ""
-        for row, shown in zip(cohort.cells["row"], cohort.cells["shown"], strict=True)
+        for row, shown in zip(cohort.table["row"], cohort.table["shown"], strict=True)
     ]
     return csv_text(table)
 

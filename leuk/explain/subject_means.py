@@ -30,14 +30,14 @@ class Mean:
         low: lower end of the 95 % interval; NaN with fewer than two patients, which do not show how
             patients differ.
         high: upper end of the 95 % interval; NaN like ``low``.
-        cells: number of images with a finite value.
+        images: number of images with a finite value.
         subjects: number of patients of these images.
     """
 
     value: float
     low: float
     high: float
-    cells: int
+    images: int
     subjects: int
 
 
@@ -66,9 +66,9 @@ class SubjectMeans:
             bounds: range of the mean.
         """
         means = self._means(values)
-        value, cells = float(means.mean()) if len(means) else math.nan, int(_finite(values).sum())
+        value, images = float(means.mean()) if len(means) else math.nan, int(_finite(values).sum())
         if len(means) < 2:
-            return Mean(value, math.nan, math.nan, cells, len(means))
+            return Mean(value, math.nan, math.nan, images, len(means))
         found = self._bootstrap(len(means)).estimate(
             lambda _, weights: (weights @ means) / weights.sum(axis=1)
         )
@@ -77,7 +77,7 @@ class SubjectMeans:
             low, high = found.interval_within(LEVEL, lowest, highest, len(means))
         else:
             low, high = found.interval(LEVEL)
-        return Mean(value, max(low, lowest), min(high, highest), cells, len(means))
+        return Mean(value, max(low, lowest), min(high, highest), images, len(means))
 
     def curve(self, values: Floats) -> Floats:
         """Means ``(K,)`` over patients of values ``(B, K)``, without intervals."""

@@ -1,4 +1,4 @@
-"""Figures 9 to 11 of the thesis, drawn for any classifier and cohort.
+"""Metrics 9 to 11 of the thesis, drawn for any classifier and cohort.
 
 Grad-CAM across layers, SHAP values by class, LIME's superpixels and patches.
 """
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from leuk.classifiers.classifier import Classifier
-from leuk.data.labels import UNLABELLED, Label
+from leuk.data.labels import UNLABELED, Label
 from leuk.evaluate.vectors import Floats
 from leuk.explain.cohort import Cohort
 from leuk.explain.explainer import Attribution
@@ -25,8 +25,8 @@ from leuk.explain.overlays import (
     Canvas,
     Drawn,
     Pixels,
-    as_cells,
     drawn_of,
+    to_pixels,
 )
 from leuk.explain.panels import captions
 from leuk.store.atomic import whole_file
@@ -40,7 +40,7 @@ _MANY, _SHOWN = 1000, 99.9
 _CLASSES = {
     int(Label.ALL): (LEUKEMIC, "-", "leukemic cells"),
     int(Label.HEM): (HEALTHY, "--", "healthy cells"),
-    UNLABELLED: ("0.3", ":", "cells without a label"),
+    UNLABELED: ("0.3", ":", "cells without a label"),
 }
 """Color, line style and legend entry of each label."""
 
@@ -77,8 +77,8 @@ def one_of_each(cohort: Cohort) -> list[int]:
 
     Without labels, the position of the first shown image.
     """
-    labels = cohort.cells["label"].to_numpy()
-    outcomes = cohort.cells["outcome"].tolist()
+    labels = cohort.table["label"].to_numpy()
+    outcomes = cohort.table["outcome"].tolist()
     chosen = []
     for label in reversed(Label):
         own = [position for position in cohort.shown if labels[position] == label]
@@ -101,7 +101,7 @@ def _across_layers(
     for column, (layer, most) in enumerate(zip(layers, largest.tolist(), strict=True), start=1):
         words = f"{_broken(layer, 19)}\nscale: {most:.1g}"
         canvas.text(words, label + column * step, head - 0.04, 7.5, va="bottom")
-    for number, cell in enumerate(as_cells(cohort.images[positions])):
+    for number, cell in enumerate(to_pixels(cohort.images[positions])):
         top = head + 2 * number * step
         canvas.image(cell, label, top, side)
         words = captions(cohort, positions)[number].replace("   ", "\n")
@@ -184,7 +184,7 @@ def _single(drawn: Drawn, position: int) -> Floats:
 
 def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats]) -> None:
     """Draw a histogram per class, in bins around zero, normalized to shares."""
-    labels = cohort.cells["label"].tolist()
+    labels = cohort.table["label"].tolist()
     usable = [int(position) for position in np.flatnonzero(drawn.usable)]
     joined = np.concatenate([values[position] for position in usable] or [np.zeros(1)])
     many = len(joined) > _MANY
@@ -226,7 +226,7 @@ def save_figure_11(
     )
     canvas.text(title, 0.12, 0.1, 11)
     for row, (position, cell) in enumerate(
-        zip(positions, as_cells(cohort.images[positions]), strict=True)
+        zip(positions, to_pixels(cohort.images[positions]), strict=True)
     ):
         top = head + row * high
         canvas.image(cell, 0.12, top, side)
@@ -243,7 +243,7 @@ def save_figure_11(
 def _one_of_each_outcome(cohort: Cohort) -> list[int]:
     first: dict[str, int] = {}
     for position in cohort.shown:
-        first.setdefault(cohort.cells["outcome"].iloc[position], position)
+        first.setdefault(cohort.table["outcome"].iloc[position], position)
     return list(first.values())
 
 

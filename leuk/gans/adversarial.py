@@ -27,7 +27,7 @@ _SAMPLING_BATCH = 256
 
 _ADVICE = (
     "the last checkpoint is kept: lower gan.fitting.generator_rate or "
-    "gan.fitting.opponent_rate, or set trainer.precision=32-true"
+    "gan.fitting.adversary_rate, or set trainer.precision=32-true"
 )
 """Remedy for a loss that is NaN or infinite."""
 
@@ -40,25 +40,25 @@ class Fitting:
 
     Attributes:
         generator_rate: learning rate of the generator's Adam.
-        opponent_rate: learning rate of the adversary's Adam.
+        adversary_rate: learning rate of the adversary's Adam.
         beta1: Adam's decay of the first moment, for both networks.
         beta2: Adam's decay of the second moment, for both networks.
         clip: limit on the absolute value of each element of the adversary's gradients; null for
             no limit.
         generator_steps: generator updates per round.
-        opponent_steps: adversary updates per round, each on a new batch of real images.
+        adversary_steps: adversary updates per round, each on a new batch of real images.
         average: decay of the running average of the generator's weights, which is used for
             sampling; 0 to sample from the latest weights.
         updates: generator updates after which training stops; null for no limit but the epochs.
     """
 
     generator_rate: Positive = 1e-4
-    opponent_rate: Positive = 1e-4
+    adversary_rate: Positive = 1e-4
     beta1: Share = 0.5
     beta2: Share = 0.999
     clip: Positive | None = None
     generator_steps: Count = 1
-    opponent_steps: Count = 1
+    adversary_steps: Count = 1
     average: Share = 0.0
     updates: Count | None = None
 
@@ -106,14 +106,14 @@ class Adversarial(LightningModule, ABC):
         self.fitting = fitting if isinstance(fitting, Fitting) else Fitting(**fitting)
         self.augment = DiffAugment(**augment) if isinstance(augment, Mapping) else augment
         self.done_updates = 0
-        self.opponent_updates = 0
+        self.adversary_updates = 0
         self._seed: int | None = None
         self.first_bad = FirstBad()
 
-    def _set_networks(self, generator: nn.Module, opponent: nn.Module, **values: Any) -> None:
+    def _set_networks(self, generator: nn.Module, adversary: nn.Module, **values: Any) -> None:
         """Store the networks, and save the constructor's arguments as plain hyper-parameters."""
         self.generator = generator
-        setattr(self, self.OPPONENT, opponent)
+        setattr(self, self.OPPONENT, adversary)
         self.averaged = Averaged(generator, self.fitting.average) if self.fitting.average else None
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         self.save_hyperparameters(
@@ -133,23 +133,23 @@ class Adversarial(LightningModule, ABC):
         torch.compile does not support double backward, so a penalized adversary stays uncompiled.
         """
         self.generator.compile()
-        if not self.penalised:
-            self.opponent.compile()
+        if not self.penalized:
+            self.adversary.compile()
 
     @property
-    def penalised(self) -> bool:
+    def penalized(self) -> bool:
         """True if the adversary's loss contains a penalty on its own gradient."""
         return False
 
     @property
-    def opponent(self) -> nn.Module:
+    def adversary(self) -> nn.Module:
         """The discriminator or critic."""
         network = getattr(self, self.OPPONENT)
         assert isinstance(network, nn.Module)
         return network
 
     @abstractmethod
-    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+    def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         """Loss of the adversary on real and synthetic images.
 
         Args:
@@ -174,7 +174,7 @@ class Adversarial(LightningModule, ABC):
 
     def score(self, images: Tensor, labels: Tensor) -> Tensor:
         """The adversary's scores ``float32 (B, 1)`` of images ``(B, 3, R, R)``, augmented first."""
-        scores: Tensor = self.opponent(self.augmented(images))
+        scores: Tensor = self.adversary(self.augmented(images))
         return scores.float()
 
     def augmented(self, images: Tensor) -> Tensor:
@@ -199,20 +199,20 @@ class Adversarial(LightningModule, ABC):
 
     def _updates(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Update the adversary and, at the end of a round, the generator; return losses by name."""
-        for_generator, for_opponent = self.both_optimizers()
-        ends_round = (self.opponent_updates + 1) % self.fitting.opponent_steps == 0
+        for_generator, for_adversary = self.both_optimizers()
+        ends_round = (self.adversary_updates + 1) % self.fitting.adversary_steps == 0
         with torch.set_grad_enabled(ends_round):  # only the last batch of a round needs the graph
             synthetic = self.generate(self.noise(len(real)), labels)
-        loss_opponent = self.opponent_loss(real, synthetic.detach(), labels)
-        self._update(for_opponent, loss_opponent, self.opponent)
-        self.opponent_updates += 1
-        losses = {f"{self.OPPONENT}_loss": loss_opponent}
+        loss_adversary = self.adversary_loss(real, synthetic.detach(), labels)
+        self._update(for_adversary, loss_adversary, self.adversary)
+        self.adversary_updates += 1
+        losses = {f"{self.OPPONENT}_loss": loss_adversary}
         if not ends_round:
             return losses
         steps = self.fitting.generator_steps
         if self.fitting.updates is not None:
             steps = min(steps, self.fitting.updates - self.done_updates)
-        self.opponent.requires_grad_(False)
+        self.adversary.requires_grad_(False)
         for step in range(steps):
             if step:  # the first step reuses the images of the adversary's update
                 synthetic = self.generate(self.noise(len(real)), labels)
@@ -221,7 +221,7 @@ class Adversarial(LightningModule, ABC):
             self.done_updates += 1
             if self.averaged is not None:
                 self.averaged.update(self.generator, self.done_updates)
-        self.opponent.requires_grad_(True)
+        self.adversary.requires_grad_(True)
         return losses
 
     def _update(
@@ -254,11 +254,11 @@ class Adversarial(LightningModule, ABC):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One Adam each for the generator and the adversary, in this order."""
         betas = (self.fitting.beta1, self.fitting.beta2)
-        rates = (self.fitting.generator_rate, self.fitting.opponent_rate)
+        rates = (self.fitting.generator_rate, self.fitting.adversary_rate)
         adam = KerasAdam if self.stack == "keras" else torch.optim.Adam
         return [
             adam(network.parameters(), lr=rate, betas=betas, fused=True)
-            for network, rate in zip((self.generator, self.opponent), rates, strict=True)
+            for network, rate in zip((self.generator, self.adversary), rates, strict=True)
         ]
 
     def noise(self, count: int) -> Tensor:
@@ -306,9 +306,9 @@ class Adversarial(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator_updates"] = self.done_updates
-        checkpoint["opponent_updates"] = self.opponent_updates
+        checkpoint["adversary_updates"] = self.adversary_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.done_updates = checkpoint["generator_updates"]
         # Checkpoints of format 2 lack this count; they are only sampled from, never resumed.
-        self.opponent_updates = checkpoint.get("opponent_updates", 0)
+        self.adversary_updates = checkpoint.get("adversary_updates", 0)

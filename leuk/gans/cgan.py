@@ -17,7 +17,7 @@ from leuk.gans.adversarial import Adversarial, Fitting
 from leuk.gans.blocks import LeakyReLU, widths_before
 from leuk.gans.dcgan import cross_entropy
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.wgan import Generator
 from leuk.training.initial import glorot
@@ -92,7 +92,7 @@ class PlaneDiscriminator(nn.Sequential):
         return scores
 
 
-class ProjectionDiscriminator(CellDiscriminator):
+class ProjectionDiscriminator(StrongDiscriminator):
     """Discriminator that adds features times class embedding to the score.
 
     From Miyato & Koyama 2018, equation 3.
@@ -124,7 +124,7 @@ class CGAN(Adversarial):
         condition: encoding of the label for the generator, ``onehot`` or ``embedding``.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        opponent_widths: channels after each halving of the discriminator.
+        adversary_widths: channels after each halving of the discriminator.
         dropout: dropout rate of the ``plain`` discriminator.
         r1: weight of the R1 penalty; 0 for none.
         r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
@@ -148,7 +148,7 @@ class CGAN(Adversarial):
         condition: Condition = "onehot",
         first: Count = 128,
         widths: Counts = (128, 64, 64, 32, 32),
-        opponent_widths: Counts = (64, 128, 256, 512, 1024),
+        adversary_widths: Counts = (64, 128, 256, 512, 1024),
         dropout: Share = 0.3,
         r1: NotNegative = 0.0,
         r1_every: Count = 8,
@@ -158,20 +158,20 @@ class CGAN(Adversarial):
     ) -> None:
         super().__init__(resolution, latent, stack, fitting, augment)
         self.r1, self.r1_every = r1, r1_every
-        self.projects = networks == "cell"
+        self.projects = networks == "strong"
         encoding = OneHot() if condition == "onehot" else Embedded(stack)
         shape = (resolution, latent + encoding.size, first, widths)
-        network = CellGenerator(*shape) if self.projects else Generator(*shape, stack)
+        network = StrongGenerator(*shape) if self.projects else Generator(*shape, stack)
         self._set_networks(
             ConditionalGenerator(network, encoding),
-            ProjectionDiscriminator(resolution, opponent_widths)
+            ProjectionDiscriminator(resolution, adversary_widths)
             if self.projects
-            else PlaneDiscriminator(resolution, opponent_widths, dropout),
+            else PlaneDiscriminator(resolution, adversary_widths, dropout),
             networks=networks,
             condition=condition,
             first=first,
             widths=tuple(widths),
-            opponent_widths=tuple(opponent_widths),
+            adversary_widths=tuple(adversary_widths),
             dropout=dropout,
             r1=r1,
             r1_every=r1_every,
@@ -182,21 +182,21 @@ class CGAN(Adversarial):
         return images
 
     def score(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = self.opponent(self.augmented(images), labels)
+        scores: Tensor = self.adversary(self.augmented(images), labels)
         return scores.float()
 
     @property
-    def penalised(self) -> bool:
+    def penalized(self) -> bool:
         return bool(self.r1)
 
-    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+    def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         of_real, of_synthetic = self.score(real, labels), self.score(synthetic, labels)
         if self.projects:
             loss = F.relu(1 - of_real).mean() + F.relu(1 + of_synthetic).mean()
         else:
             loss = cross_entropy(of_real, 1) + cross_entropy(of_synthetic, 0)
         if self.r1 and self.done_rounds % self.r1_every == 0:
-            alone = partial(self.opponent, labels=labels, alone=True)
+            alone = partial(self.adversary, labels=labels, alone=True)
             loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.augmented(real))
         return loss
 

@@ -21,7 +21,7 @@ from leuk.gans.blocks import (
     widths_before,
 )
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import r1_penalty
 from leuk.training.initial import glorot
 from leuk.training.stack import Stack
@@ -82,7 +82,7 @@ class DCGAN(Adversarial):
         networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        opponent_widths: channels after each halving of the discriminator.
+        adversary_widths: channels after each halving of the discriminator.
         dropout: dropout rate of the ``plain`` discriminator.
         r1: weight of the R1 penalty; 0 for none.
         r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
@@ -103,46 +103,46 @@ class DCGAN(Adversarial):
         networks: Networks = "plain",
         first: Count = 128,
         widths: Counts = (128, 64, 64, 32, 32),
-        opponent_widths: Counts = (64, 128),
+        adversary_widths: Counts = (64, 128),
         dropout: Share = 0.5,
         r1: NotNegative = 0.0,
         r1_every: Count = 8,
         stack: Stack = "keras",
-        fitting: Fitting | Mapping[str, Any] = Fitting(opponent_rate=2e-4, clip=1.5),
+        fitting: Fitting | Mapping[str, Any] = Fitting(adversary_rate=2e-4, clip=1.5),
         augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(resolution, latent, stack, fitting, augment)
         self.r1, self.r1_every = r1, r1_every
         generator: nn.Module
         discriminator: nn.Module
-        if networks == "cell":
-            generator = CellGenerator(resolution, latent, first, widths)
-            discriminator = CellDiscriminator(resolution, opponent_widths, spread=True)
+        if networks == "strong":
+            generator = StrongGenerator(resolution, latent, first, widths)
+            discriminator = StrongDiscriminator(resolution, adversary_widths, spread=True)
         else:
             generator = Generator(resolution, latent, first, widths, stack)
-            discriminator = Discriminator(resolution, opponent_widths, dropout, stack)
+            discriminator = Discriminator(resolution, adversary_widths, dropout, stack)
         self._set_networks(
             generator,
             discriminator,
             networks=networks,
             first=first,
             widths=tuple(widths),
-            opponent_widths=tuple(opponent_widths),
+            adversary_widths=tuple(adversary_widths),
             dropout=dropout,
             r1=r1,
             r1_every=r1_every,
         )
 
     @property
-    def penalised(self) -> bool:
+    def penalized(self) -> bool:
         return bool(self.r1)
 
-    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+    def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         loss = cross_entropy(self.score(real, labels), 1) + cross_entropy(
             self.score(synthetic, labels), 0
         )
         if self.r1 and self.done_rounds % self.r1_every == 0:
-            alone = partial(self.opponent, alone=True)
+            alone = partial(self.adversary, alone=True)
             loss = loss + self.r1 * self.r1_every * r1_penalty(alone, self.augmented(real))
         return loss
 

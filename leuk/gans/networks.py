@@ -21,14 +21,14 @@ from leuk.gans.blocks import (
     widths_before,
 )
 
-Networks = Literal["plain", "cell"]
+Networks = Literal["plain", "strong"]
 """``plain`` networks of the thesis, or the ``cell`` networks of this module."""
 
 _SLOPE = 0.2
 _AMPLIFIED = 8.0
 
 
-class CellGenerator(nn.Module):
+class StrongGenerator(nn.Module):
     """Generator of a cell on pure black, as the product of colors and a mask.
 
     The cells of C-NMC were cut out by a mask. With a mask of its own, the generator need not learn
@@ -73,7 +73,7 @@ class CellGenerator(nn.Module):
         return drawn[:, :3] * drawn[:, 3:] * 2 - 1
 
 
-class CellDiscriminator(nn.Module):
+class StrongDiscriminator(nn.Module):
     """Discriminator of the image and, in three more channels, its amplified high frequencies.
 
     The texture of the chromatin varies by only a few gray levels, so without amplification it would
@@ -93,7 +93,7 @@ class CellDiscriminator(nn.Module):
         super().__init__()
         if resolution % 2 ** len(widths):
             raise ConfigError(
-                f"gan.opponent_widths={list(widths)}: data.resolution={resolution} cannot be "
+                f"gan.adversary_widths={list(widths)}: data.resolution={resolution} cannot be "
                 f"halved {len(widths)} times; give fewer widths"
             )
         layers: list[nn.Module] = []

@@ -19,7 +19,7 @@ from leuk.gans.blocks import (
 )
 from leuk.gans.dcgan import Discriminator
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import CellDiscriminator, CellGenerator, Networks
+from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import gradient_penalty
 from leuk.training.initial import glorot
 from leuk.training.stack import Stack
@@ -68,7 +68,7 @@ class WGANGP(Adversarial):
         networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        opponent_widths: channels after each halving of the critic.
+        adversary_widths: channels after each halving of the critic.
         dropout: dropout rate of the ``plain`` critic.
         penalty: weight of the gradient penalty.
         drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
@@ -91,45 +91,45 @@ class WGANGP(Adversarial):
         networks: Networks = "plain",
         first: Count = 128,
         widths: Counts = (128, 64, 64, 32, 32),
-        opponent_widths: Counts = (64, 128),
+        adversary_widths: Counts = (64, 128),
         dropout: Share = 0.3,
         penalty: Positive = 10.0,
         drift: NotNegative = 0.0,
         stack: Stack = "keras",
-        fitting: Fitting | Mapping[str, Any] = Fitting(opponent_steps=5),
+        fitting: Fitting | Mapping[str, Any] = Fitting(adversary_steps=5),
         augment: DiffAugment | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(resolution, latent, stack, fitting, augment)
         self.penalty, self.drift = penalty, drift
         generator: nn.Module
         critic: nn.Module
-        if networks == "cell":
-            generator = CellGenerator(resolution, latent, first, widths)
-            critic = CellDiscriminator(resolution, opponent_widths, spread=False)
+        if networks == "strong":
+            generator = StrongGenerator(resolution, latent, first, widths)
+            critic = StrongDiscriminator(resolution, adversary_widths, spread=False)
         else:
             generator = Generator(resolution, latent, first, widths, stack)
-            critic = Discriminator(resolution, opponent_widths, dropout, stack)
+            critic = Discriminator(resolution, adversary_widths, dropout, stack)
         self._set_networks(
             generator,
             critic,
             networks=networks,
             first=first,
             widths=tuple(widths),
-            opponent_widths=tuple(opponent_widths),
+            adversary_widths=tuple(adversary_widths),
             dropout=dropout,
             penalty=penalty,
             drift=drift,
         )
 
     @property
-    def penalised(self) -> bool:
+    def penalized(self) -> bool:
         return True
 
-    def opponent_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
+    def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         real, synthetic = self.augmented(real), self.augmented(synthetic)
-        of_real, of_synthetic = self.opponent(real).float(), self.opponent(synthetic).float()
+        of_real, of_synthetic = self.adversary(real).float(), self.adversary(synthetic).float()
         shares = torch.rand(len(real), 1, 1, 1, device=real.device)
-        slope = gradient_penalty(self.opponent, real, synthetic, shares)
+        slope = gradient_penalty(self.adversary, real, synthetic, shares)
         distance: Tensor = of_real.mean() - of_synthetic.mean()
         drift: Tensor = self.drift * of_real.square().mean()
         return drift + self.penalty * slope - distance

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from leuk.grid.record import WENT_ON, Record, read_records
+from leuk.grid.record import RESUMED, Record, read_records
 
 _ELSEWHERE = ("seed", "augmentation", "gan", "gan_fit", "split.fold", "split.seed")
 """Settings that hardly affect run times, from which the training of GANs is excluded."""
@@ -53,7 +53,7 @@ class History:
         sweeps = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
         return cls(
             {
-                f"{sweep.name}/{record.cell.folder}": record
+                f"{sweep.name}/{record.run.folder}": record
                 for sweep in sweeps
                 for record in read_records(sweep)[0]
                 if _usable(record, device)
@@ -83,7 +83,7 @@ class History:
         similar = {
             k: _seconds(past, _at(planned, "fit", "epochs") / _at(past, "fit", "epochs"))
             for k, past in known.items()
-            if past.cell.model == planned.cell.model
+            if past.run.model == planned.run.model
             and _at(past, "data", "resolution") == _at(planned, "data", "resolution")
         }
         return Estimate(median(similar.values()), frozenset(similar), True) if similar else None
@@ -99,7 +99,7 @@ def _usable(record: Record, device: str) -> bool:
         record.status == "complete"
         and bool(record.settings)
         and same_device(str(record.device.get("name")), device)
-        and WENT_ON not in record.warnings
+        and RESUMED not in record.warnings
     )
 
 

@@ -15,20 +15,20 @@ from typing import Any, Literal
 import pydantic
 
 from leuk.errors import StoreError
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.grid.shape import check_parts
 from leuk.store.atomic import write_json
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "record.json"
 
-WENT_ON = "fit: went on from a stopped one; its time is that of the rest"
+RESUMED = "fit: went on from a stopped one; its time is that of the rest"
 """Warning of a resumed run, whose fit time covers only the last attempt."""
 
 MADE = "made cells: "
 """Prefix of warnings about low-quality synthetic images."""
 
-Figures = dict[str, dict[str, float | None]]
+Metrics = dict[str, dict[str, float | None]]
 """Metrics by name, each with ``value``, ``low`` and ``high``; bounds are null if not computed."""
 
 
@@ -59,7 +59,7 @@ class Record:
         error: type, message and traceback of a failure.
     """
 
-    cell: Cell
+    run: RunId
     fingerprint: str
     status: Literal["running", "complete", "failed"] = "running"
     settings: dict[str, Any] = field(default_factory=dict)
@@ -67,10 +67,10 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, Figures] = field(default_factory=dict)
+    metrics: dict[str, Metrics] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     referral: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, Figures] = field(default_factory=dict)
+    baselines: dict[str, Metrics] = field(default_factory=dict)
     area: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, float | int | str] = field(default_factory=dict)
     predictions: str | None = None
@@ -97,10 +97,10 @@ class Record:
             if schema > SCHEMA:
                 raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
             _refuse_unknown(cls, values)
-            _refuse_unknown(Cell, values["cell"])
+            _refuse_unknown(RunId, values["run"])
             record = _types().validate_python(values)
             check_parts(values)
-            record.cell.check()
+            record.run.check()
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
@@ -156,9 +156,9 @@ def read_own(folder: Path) -> Record:
             is a copy, which would be counted as a separate run.
     """
     record = Record.read(folder)
-    if folder.name != record.cell.folder:
+    if folder.name != record.run.folder:
         raise StoreError(
-            f"{folder}: skipped, as its record belongs to {record.cell.folder}; move the folder "
+            f"{folder}: skipped, as its record belongs to {record.run.folder}; move the folder "
             "out of the sweep, or rename it to that"
         )
     return record
@@ -175,9 +175,9 @@ def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
     return records, unreadable
 
 
-def figures(
+def as_metrics(
     values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
-) -> Figures:
+) -> Metrics:
     """Combine metrics and their intervals.
 
     Args:

@@ -27,7 +27,7 @@ class Measured:
     value: float
     low: float | None
     high: float | None
-    cells: int = 0
+    images: int = 0
     subjects: int = 0
 
 
@@ -37,8 +37,8 @@ class Synthetic:
 
     counts: dict[str, int] = field(default_factory=dict)
     gans: list[str] = field(default_factory=list)
-    cells: str = ""
-    judged: str = ""
+    artifact: str = ""
+    quality_artifact: str = ""
     held_out: str = ""
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     copies: dict[str, int] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Data:
     files: str | None = None
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
-    repeated: dict[str, int] = field(default_factory=dict)
+    oversampled: dict[str, int] = field(default_factory=dict)
     synthetic: Synthetic = field(default_factory=Synthetic)
     scale: Scale | None = None
 
@@ -113,7 +113,7 @@ class Control:
     """``explanations.cohort.controls.<name>``."""
 
     measures: dict[str, Measured] = field(default_factory=dict)
-    passes_randomisation: bool | None = None
+    passes_randomization: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Method(Control):
 
     picture: str = field(kw_only=True)
     arrays: str = field(kw_only=True)
-    cells: int = field(kw_only=True)
+    images: int = field(kw_only=True)
     degenerate: int = field(kw_only=True)
-    seconds_per_cell: float | None = field(kw_only=True, default=None)
+    seconds_per_image: float | None = field(kw_only=True, default=None)
     checks: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -138,10 +138,10 @@ class Cohort:
     curves: str | None = None
 
 
-Figures = dict[str, dict[str, Bounded]]
+Metrics = dict[str, dict[str, Bounded]]
 _PARTS: dict[str, Any] = {
-    "metrics": Figures,
-    "baselines": Figures,
+    "metrics": Metrics,
+    "baselines": Metrics,
     "data": Data,
     "area": Area,
     "cost": Cost,

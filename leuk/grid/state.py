@@ -39,16 +39,16 @@ class Found:
 
     Attributes:
         state: state of the run.
-        said: reason for the state in a sentence; may be empty.
+        message: reason for the state in a sentence; may be empty.
         record: record in the folder; None if it is missing or unreadable.
     """
 
     state: State
-    said: str = ""
+    message: str = ""
     record: Record | None = None
 
 
-def look_at(folder: Path, expected: Record, ours: bool = False) -> Found:
+def inspect_folder(folder: Path, expected: Record, ours: bool = False) -> Found:
     """Determine the state of a run without writing anything.
 
     Args:

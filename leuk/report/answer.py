@@ -12,10 +12,10 @@ from typing import Literal
 
 import pandas as pd
 
-from leuk.grid.cell import LEAKY, Cell
+from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
 from leuk.report.forest import BESIDE
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better
 
@@ -45,7 +45,7 @@ class Tested:
         against: by ``none``, ``oversample`` and ``class_weights`` those that have a result.
     """
 
-    line: Group
+    line: Configuration
     against: Mapping[str, Comparison]
 
     def better(self, other: str) -> bool | None:
@@ -73,7 +73,7 @@ class Answer:
 
 
 def answer(
-    groups: Sequence[Group],
+    groups: Sequence[Configuration],
     comparisons: Sequence[Comparison],
     name: str,
     overrides: Sequence[str] = (),
@@ -87,7 +87,7 @@ def answer(
         overrides: of all its lines, for what is to be run if something is missing.
     """
     asked = command(groups, name, overrides)
-    tested = tested_lines(comparisons)
+    tested = tested_rows(comparisons)
     section = _section(tested)
     if not tested:
         headline, sentences = _cannot(groups)
@@ -103,18 +103,18 @@ def answer(
     return Answer(judgement, headline, sentences, asked if lacking else "", section)
 
 
-def tested_lines(comparisons: Sequence[Comparison]) -> list[Tested]:
+def tested_rows(comparisons: Sequence[Comparison]) -> list[Tested]:
     """Every line with made cells that can be compared with the same model without any."""
-    found: dict[Cell, dict[str, Comparison]] = {}
-    lines: dict[Cell, Group] = {}
+    found: dict[RunId, dict[str, Comparison]] = {}
+    lines: dict[RunId, Configuration] = {}
     for one in comparisons:
-        cell = one.one.cell
+        cell = one.one.run
         if one.family not in ("augmentation", "control") or cell.augmentation not in GANS:
             continue
         if one.result is None or cell.split.endswith(LEAKY):
             continue
         lines[cell] = one.one
-        found.setdefault(cell, {}).setdefault(one.other.cell.augmentation, one)
+        found.setdefault(cell, {}).setdefault(one.other.run.augmentation, one)
     return [Tested(lines[cell], against) for cell, against in found.items() if "none" in against]
 
 
@@ -197,10 +197,10 @@ def _said(comparison: Comparison) -> str:
     return f"{interval} ({comparison.one.title}{p})"
 
 
-def _cannot(groups: Sequence[Group]) -> tuple[str, tuple[str, ...]]:
+def _cannot(groups: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
     """Why the sweep has no answer."""
     complete = [group for group in groups if group.runs]
-    honest = [group for group in complete if not group.cell.split.endswith(LEAKY)]
+    honest = [group for group in complete if not group.run.split.endswith(LEAKY)]
     headline = "This sweep cannot say."
     if not complete:
         return headline, ("No cell of it is complete, or none left predictions that can be read.",)
@@ -209,7 +209,7 @@ def _cannot(groups: Sequence[Group]) -> tuple[str, tuple[str, ...]]:
             "Every complete cell is of a split that leaks: persons are in two parts, so that no "
             "difference of theirs is to be believed. Choose a split of whole persons.",
         )
-    made = [group for group in honest if group.cell.augmentation in GANS]
+    made = [group for group in honest if group.run.augmentation in GANS]
     if not made:
         return headline, ("No complete cell of it was trained with GAN-made cells.",)
     return headline, (
@@ -218,7 +218,7 @@ def _cannot(groups: Sequence[Group]) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def command(groups: Sequence[Group], name: str, overrides: Sequence[str] = ()) -> str:
+def command(groups: Sequence[Configuration], name: str, overrides: Sequence[str] = ()) -> str:
     """What to run so that the question can be answered; started again, only what is missing.
 
     Args:
@@ -226,7 +226,7 @@ def command(groups: Sequence[Group], name: str, overrides: Sequence[str] = ()) -
         name: of the sweep.
         overrides: that all its lines were run with.
     """
-    models = dict.fromkeys(g.cell.model for g in groups if g.records) or {"cnn": None}
+    models = dict.fromkeys(g.run.model for g in groups if g.records) or {"cnn": None}
     kept = [text for text in overrides if text.partition("=")[0] not in _CHOSEN]
     chosen = [f"name={name}", f"model={','.join(models)}", f"augmentation={GRID}"]
     return shlex.join(["leuk", "train", "-m", *chosen, *kept])
@@ -250,7 +250,7 @@ def _section(tested: Sequence[Tested]) -> Section:
     table = pd.DataFrame(
         [
             {
-                "line": one.line.title,
+                "configuration": one.line.title,
                 "minus": name,
                 **{key: getattr(c.result, key) for key in ("difference", "low", "high", "p")},
                 "p_holm": c.p,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from leuk.grid.record import Record
-from leuk.report.results import Group, Run
+from leuk.report.results import Configuration, Run
 from leuk.report.sections import Grid, Section
 
 NOTES = """\
@@ -34,19 +34,22 @@ _COLUMNS = {
 }
 
 
-def area_section(groups: Sequence[Group]) -> Section:
+def area_section(groups: Sequence[Configuration]) -> Section:
     """Plain AUROC, within bins of area and at one size, for each line that was asked."""
     found = [(group, record) for group in groups for record in group.records if record.area]
-    runs = {run.cell: run for group in groups for run in group.runs}
-    lines = [(group, record, _figures(record, runs.get(record.cell))) for group, record in found]
+    runs = {run.id: run for group in groups for run in group.runs}
+    lines = [(group, record, _figures(record, runs.get(record.run))) for group, record in found]
     rows = []
     for group in dict.fromkeys(group for group, _, _ in lines):
         own = [figures for other, _, figures in lines if other is group]
         rows.append((group.title, *(_mean_text(own, name) for name in _COLUMNS.values())))
     nothing = "No record of the sweep holds a look at the area."
-    shown: Grid | str = Grid(("line", *_COLUMNS), tuple(rows)) if rows else nothing
+    shown: Grid | str = Grid(("configuration", *_COLUMNS), tuple(rows)) if rows else nothing
     table = pd.DataFrame(
-        [{"line": group.title, "cell": record.cell.folder, **all_} for group, record, all_ in lines]
+        [
+            {"configuration": group.title, "run": record.run.folder, **all_}
+            for group, record, all_ in lines
+        ]
     )
     return Section("area", "The area shortcut", (shown, NOTES), table)
 
@@ -82,7 +85,7 @@ def _by_patient(record: Record, run: Run | None) -> float | None:
     if run is None:
         return None
     images = run.test.sample.at_half
-    return float(images.figure("auroc_patients", np.ones((1, images.count)))[0])
+    return float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
 
 
 def _bounded(name: str, figure: Mapping[str, Any]) -> dict[str, float | None]:

@@ -73,7 +73,7 @@ def audit_text(audit: Audit) -> str:
         lines += [f"{kind.name}: {problem}" for problem in kind.examples]
         if kind.count > _EXAMPLES:
             lines.append(f"{kind.name}: and {kind.count - _EXAMPLES} more in {FINDINGS}")
-    lines += [_ROW.format("part", "class", "images", "published", "subjects", "published")]
+    lines += [_ROW.format("stage", "class", "images", "published", "subjects", "published")]
     lines += [
         _ROW.format(
             count.part,

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.cell import LEAKY
-from leuk.report.predictions import Part
-from leuk.report.results import Group, Run
+from leuk.grid.run_id import LEAKY
+from leuk.report.predictions import StagePredictions
+from leuk.report.results import Configuration, Run
 
 AREA = "area"
 """The baseline without which no model is worth reporting."""
 
 
-def baseline_of(group: Group, name: str) -> Group | None:
+def baseline_of(group: Configuration, name: str) -> Configuration | None:
     """A baseline on the cells of each run of a group; None if a run lacks its scores.
 
     Its runs have no thresholds: most who ask compare what needs none.
@@ -20,38 +20,38 @@ def baseline_of(group: Group, name: str) -> Group | None:
     if not group.runs or any(name not in run.test.baselines for run in group.runs):
         return None
     runs = tuple(_judged(run, name) for run in group.runs)
-    return Group(group.cell, (), runs, f"baseline: {name}")
+    return Configuration(group.run, (), runs, f"baseline: {name}")
 
 
-def first_seeds(group: Group) -> Group:
+def first_seeds(group: Configuration) -> Configuration:
     """The group with one run a fold: enough for what knows neither model nor seed."""
     return replace(group, runs=tuple(group.first_seed))
 
 
 def _judged(run: Run, name: str) -> Run:
-    return Run(run.cell, _scored(run.val, name), _scored(run.test, name), {})
+    return Run(run.id, _scored(run.val, name), _scored(run.test, name), {})
 
 
-def _scored(part: Part, name: str) -> Part:
+def _scored(part: StagePredictions, name: str) -> StagePredictions:
     sample = replace(part.sample, scores=part.baselines[name], calibrated=None)
     return replace(part, sample=sample)
 
 
-def baselines(groups: Sequence[Group]) -> list[Group]:
+def baselines(groups: Sequence[Configuration]) -> list[Configuration]:
     """Each baseline once for each split and data.
 
     Split and data set are named where there are several, and other settings where that leaves two
     lines with one name. Baselines know neither model nor seed, so one run a fold is enough.
     """
     # Groups whose images have the same scores, by baseline, split and these scores.
-    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Group]] = {}
-    lines: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Group] = {}
+    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Configuration]] = {}
+    lines: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Configuration] = {}
     for group in groups:
         once = first_seeds(group)
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (line := baseline_of(once, name)) is not None:
-                scores = ((run.cell.fold, run.test.sample.scores.tobytes()) for run in line.runs)
-                key = (name, group.cell.split, frozenset(scores))
+                scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in line.runs)
+                key = (name, group.run.split, frozenset(scores))
                 found.setdefault(key, []).append(group)
                 lines.setdefault(key, line)
     # A line that lacks folds which another has says nothing new.
@@ -79,12 +79,12 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
     return named
 
 
-def _settings(groups: Sequence[Group]) -> set[str]:
+def _settings(groups: Sequence[Configuration]) -> set[str]:
     """Settings that all of the groups have."""
-    return set.intersection(*[set(group.cell.settings) for group in groups])
+    return set.intersection(*[set(group.run.settings) for group in groups])
 
 
-def _data_set(groups: Sequence[Group]) -> str:
+def _data_set(groups: Sequence[Configuration]) -> str:
     """Name of the data set, as ``data=NAME`` chooses it; empty in records without settings."""
     records = [record for group in groups for record in group.records]
     data = records[0].settings.get("data", {}) if records else {}

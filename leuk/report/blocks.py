@@ -20,7 +20,7 @@ _NOTHING = ("", "-")
 
 
 @dataclass(frozen=True)
-class Place:
+class TableCell:
     """One place of a table.
 
     Attributes:
@@ -47,7 +47,7 @@ class Table:
 
     caption: str
     header: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Place, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     named: bool = False
     kind: Literal["table"] = "table"
 
@@ -158,10 +158,10 @@ def _is_numeric(text: str) -> bool:
     return text in _NOTHING or _NUMBER.fullmatch(text) is not None
 
 
-def _place(text: str, numeric: bool) -> Place:
+def _place(text: str, numeric: bool) -> TableCell:
     if found := _WITH_INTERVAL.fullmatch(text):
-        return Place(spans(found[1]), f"{found[2]}{found[3]}", numeric=True)
-    return Place(spans(text), numeric=numeric)
+        return TableCell(spans(found[1]), f"{found[2]}{found[3]}", numeric=True)
+    return TableCell(spans(text), numeric=numeric)
 
 
 def heat_table(heat: HeatMap) -> HeatTable:
@@ -173,7 +173,7 @@ def heat_table(heat: HeatMap) -> HeatTable:
             if line is None:
                 places.append(("-", "", None))
                 continue
-            value, low, high = line.figures["auroc"]
+            value, low, high = line.metrics["auroc"]
             interval = "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
             places.append((f"{value:.3f}", interval, heat.level(row, column)))
         rows.append((name, tuple(places)))

@@ -15,12 +15,12 @@ import pandas as pd
 
 from leuk.evaluate.resampling import PATIENTS
 from leuk.evaluate.significance import Difference, holm, paired_difference
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.lines import draws_for
 from leuk.report.naming import in_order
-from leuk.report.results import Group, matching
+from leuk.report.results import Configuration, matching
+from leuk.report.rows import draws_for
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.workers import spread
 
@@ -34,7 +34,7 @@ FAMILIES = {
     "gan_hybrid": "the hybrid with made cells minus CNN and ViT without",
     "fusion": "other fusions minus addition, and minus the ensemble",
     "head": "prototypes minus the model's own head",
-    "attention_loss": "regularised attention minus free attention",
+    "attention_loss": "regularized attention minus free attention",
 }
 """Families of tests that answer one question together, and what their differences are."""
 
@@ -84,8 +84,8 @@ class Comparison:
     """
 
     family: str
-    one: Group
-    other: Group
+    one: Configuration
+    other: Configuration
     runs: int
     result: Difference | None
     p: float | None = None
@@ -99,7 +99,7 @@ class Comparison:
         return f"{self.one.title} - {self.other.title}"
 
 
-def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
+def compare(groups: Sequence[Configuration], workers: int = 1) -> list[Comparison]:
     """Every planned difference between lines of one split, corrected within its family.
 
     Args:
@@ -107,7 +107,7 @@ def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
         workers: processes.
     """
     pairs = planned(groups)
-    sizes = Counter((family, one.cell.split) for family, one, _ in pairs)
+    sizes = Counter((family, one.run.split) for family, one, _ in pairs)
     # The smallest p, times the size of its family, must be able to fall below 0.05.
     permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
     draws = draws_for(groups)
@@ -120,7 +120,7 @@ def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
         places = [
             place
             for place, it in enumerate(found)
-            if it.result is not None and (it.family, it.one.cell.split) == asked
+            if it.result is not None and (it.family, it.one.run.split) == asked
         ]
         corrected = holm([r.p for place in places if (r := found[place].result) is not None])
         for place, p in zip(places, corrected, strict=True):
@@ -129,7 +129,7 @@ def compare(groups: Sequence[Group], workers: int = 1) -> list[Comparison]:
 
 
 def _compared(
-    one: Group, other: Group, draws: int, permutations: int
+    one: Configuration, other: Configuration, draws: int, permutations: int
 ) -> tuple[int, Difference | None, Difference | None, str]:
     """Number of common runs, their difference by images and by patients, or why there is none."""
     pairs = matching(one, other)
@@ -148,26 +148,26 @@ def _compared(
     return len(pairs), result, patients, ""
 
 
-def planned(groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
+def planned(groups: Sequence[Configuration]) -> list[tuple[str, Configuration, Configuration]]:
     """Family and the two lines of every question the sweep can answer, in the order of families."""
-    lines = {group.cell: group for group in groups if group.runs}
+    lines = {group.run: group for group in groups if group.runs}
     pairs = {pair for cell in lines for pair in _questions(cell, lines)}
     order = list(FAMILIES)
     ordered = sorted(
         pairs, key=lambda pair: (order.index(pair[0]), in_order(pair[1]), in_order(pair[2]))
     )
     alone = [
-        (_family("area", group.cell), group, area)
+        (_family("area", group.run), group, area)
         for group in lines.values()
         if (area := baseline_of(group, AREA))
     ]
     return alone + [(family, lines[one], lines[other]) for family, one, other in ordered]
 
 
-_Pair = tuple[str, Cell, Cell]
+_Pair = tuple[str, RunId, RunId]
 
 
-def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
+def _questions(cell: RunId, lines: Mapping[RunId, Configuration]) -> Iterator[_Pair]:
     """What is asked of one line; only lines that are there are compared."""
     alone = "control_alone" if cell.augmentation in CONTROLS else "augmentation"
     asked = [(alone, cell.plain)]
@@ -194,17 +194,17 @@ def _questions(cell: Cell, lines: Mapping[Cell, Group]) -> Iterator[_Pair]:
             yield _family(family, cell), cell, other
 
 
-def _family(family: str, cell: Cell) -> str:
+def _family(family: str, cell: RunId) -> str:
     """The family of a test of a line: the ensemble has its own."""
     own = f"{_ENSEMBLE}{family}"
     return own if cell.model == NAME and own in FAMILIES else family
 
 
-def _models(lines: Mapping[Cell, Group]) -> list[str]:
+def _models(lines: Mapping[RunId, Configuration]) -> list[str]:
     return sorted({cell.model for cell in lines} - {NAME})
 
 
-def _comes_before(one: Cell, other: Cell) -> bool:
+def _comes_before(one: RunId, other: RunId) -> bool:
     """Whether the difference is to be ``other`` minus ``one``: later models minus earlier."""
     if NAME in (one.model, other.model):
         return False
@@ -212,7 +212,7 @@ def _comes_before(one: Cell, other: Cell) -> bool:
     return in_order(one) < in_order(other)
 
 
-def setting(cell: Cell, name: str) -> str | None:
+def setting(cell: RunId, name: str) -> str | None:
     """The value that a cell's variant gives a setting, such as ``attention``; None for no value."""
     for text in cell.settings:
         if found := re.fullmatch(rf"(?:.*\.)?{name}_(.+)", text):
@@ -220,13 +220,13 @@ def setting(cell: Cell, name: str) -> str | None:
     return None
 
 
-def _bare(cell: Cell, name: str) -> str:
+def _bare(cell: RunId, name: str) -> str:
     """The variant without a setting."""
     kept = [text for text in cell.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
     return "-".join(kept)
 
 
-def _without(name: str, cell: Cell, lines: Mapping[Cell, Group]) -> list[Cell]:
+def _without(name: str, cell: RunId, lines: Mapping[RunId, Configuration]) -> list[RunId]:
     """The line that has the default of a setting and is ``cell`` in all else, if it is there."""
     value = setting(cell, name)
     if value is None or value == SETTINGS[name]:
@@ -261,7 +261,7 @@ _BY_PATIENT = ("AUROC (patients)", "p (patients)")
 
 def _tests(family: Sequence[Comparison]) -> str:
     """``9 tests``, of each split where these differ."""
-    sizes = {one.one.cell.split: one.tests for one in family if one.tests}
+    sizes = {one.one.run.split: one.tests for one in family if one.tests}
     if len(set(sizes.values())) > 1:
         return ", ".join(f"{_counted(size)} of {split}" for split, size in sizes.items())
     return _counted(max(sizes.values(), default=0))
@@ -293,7 +293,7 @@ def _values(comparison: Comparison) -> dict[str, object]:
     by = comparison.patients
     return {
         "family": comparison.family,
-        "split": comparison.one.cell.split,
+        "split": comparison.one.run.split,
         "one": comparison.one.title,
         "other": comparison.other.title,
         "runs": comparison.runs,

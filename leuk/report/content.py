@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.answer import Answer, answer
 from leuk.report.area import area_section
 from leuk.report.baselines import baselines
@@ -16,15 +16,15 @@ from leuk.report.ensemble import ensembles
 from leuk.report.explanations import explanations_section
 from leuk.report.figures import figures_of
 from leuk.report.heatmap import HeatMap, heat_map
-from leuk.report.lines import Line, draws_for, group_lines
-from leuk.report.made_cells import contact_sheet, made_section
-from leuk.report.made_quality import quality_section
 from leuk.report.naming import in_order
 from leuk.report.referral import referral_section
 from leuk.report.remarks import Remark, remarks_on
-from leuk.report.results import Group, Results
+from leuk.report.results import Configuration, Results
+from leuk.report.rows import Row, configuration_rows, draws_for
 from leuk.report.run_facts import common_overrides, data_section, run_section
 from leuk.report.sections import Section
+from leuk.report.synthetic_images import contact_sheet, synthetic_section
+from leuk.report.synthetic_quality import quality_section
 from leuk.report.tables import main_section
 from leuk.report.thesis_tables import thesis_section
 from leuk.report.verdicts import LATENCY_MS, Verdict, verdicts, verdicts_section
@@ -54,11 +54,11 @@ class Report:
     sweep: Path
     results: Results
     answer: Answer
-    groups: tuple[Group, ...]
-    lines: tuple[Line, ...]
-    baselines: tuple[Line, ...]
+    groups: tuple[Configuration, ...]
+    lines: tuple[Row, ...]
+    baselines: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
-    costs: Mapping[Cell, Cost]
+    costs: Mapping[RunId, Cost]
     verdicts: tuple[Verdict, ...]
     remarks: tuple[Remark, ...]
     heat: HeatMap | None
@@ -81,7 +81,7 @@ class Report:
             thesis_section(self.groups),
             costs_section(self.groups, self.costs),
             area_section(self.groups),
-            made_section(records),
+            synthetic_section(records),
             quality_section(self.sweep, records),
             explanations_section(self.groups),
             data_section(self.sweep, records, self.results.groups),
@@ -92,7 +92,7 @@ class Report:
     def drawn(self) -> list[Drawn]:
         """What there is to draw."""
         reached = {
-            group.title: {name: figure[0] for name, figure in line.figures.items()}
+            group.title: {name: figure[0] for name, figure in line.metrics.items()}
             for group, line in zip(self.groups, self.lines, strict=True)
         }
         found = figures_of(self.groups, self.comparisons, reached, self.heat)
@@ -112,9 +112,9 @@ def build_report(
         latency_ms: within which a model is fit for deployment.
     """
     groups = [*results.groups, *ensembles(results.groups)]
-    groups.sort(key=lambda group: in_order(group.cell))
+    groups.sort(key=lambda group: in_order(group.run))
     draws = draws_for(groups)
-    lines = group_lines(groups, draws, workers=workers)
+    lines = configuration_rows(groups, draws, workers=workers)
     comparisons = compare(groups, workers)
     costs = costs_of(groups)
     return Report(
@@ -123,7 +123,7 @@ def build_report(
         answer(groups, comparisons, sweep.name, common_overrides(sweep, groups)),
         tuple(groups),
         tuple(lines),
-        tuple(group_lines(baselines(groups), draws, "baseline")),
+        tuple(configuration_rows(baselines(groups), draws, "baseline")),
         tuple(comparisons),
         costs,
         tuple(verdicts(comparisons, costs, latency_ms)),

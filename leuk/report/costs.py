@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 Cost = Mapping[str, Any]
@@ -28,16 +28,16 @@ Memory: peak with that batch, weights among it. Times compare only on one device
 line: their median. The ensemble costs what its members cost together, asked one after the other."""
 
 
-def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
+def costs_of(groups: Sequence[Configuration]) -> dict[RunId, Cost]:
     """Cost of each line whose records hold one, and of ensembles of two such lines."""
-    found: dict[Cell, Cost] = {}
+    found: dict[RunId, Cost] = {}
     for group in groups:
         if measured := [record for record in group.records if record.cost]:
             costs: list[Cost] = [record.cost for record in measured]
             fits = [record.timings["fit"] for record in measured if "fit" in record.timings]
             timed = {name: median(cost[name] for cost in costs) for name in _TIMED}
             low, high = _latency_interval(costs)
-            found[group.cell] = {
+            found[group.run] = {
                 **costs[0],
                 **timed,
                 "latency_ms_low": low,
@@ -45,10 +45,10 @@ def costs_of(groups: Sequence[Group]) -> dict[Cell, Cost]:
                 "fit_s": median(fits) if fits else None,
             }
     for group in groups:
-        members = [found.get(replace(group.cell, model=model)) for model in MEMBERS]
+        members = [found.get(replace(group.run, model=model)) for model in MEMBERS]
         one, other = members
-        if group.cell.model == NAME and one and other:
-            found[group.cell] = _together(one, other)
+        if group.run.model == NAME and one and other:
+            found[group.run] = _together(one, other)
     return found
 
 
@@ -84,10 +84,10 @@ def _latency_text(cost: Cost) -> str:
     return f"{cost['latency_ms']:.2f}{bounds}"
 
 
-def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Section:
+def costs_section(groups: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
     """The cost of every line that was measured."""
     header = (
-        "line",
+        "configuration",
         "parameters",
         "MFLOPs",
         "latency, ms",
@@ -97,7 +97,7 @@ def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Sectio
         "px",
         "device",
     )
-    lines = [(group, costs[group.cell]) for group in groups if group.cell in costs]
+    lines = [(group, costs[group.run]) for group in groups if group.run in costs]
     rows = [
         (
             group.title,
@@ -115,5 +115,5 @@ def costs_section(groups: Sequence[Group], costs: Mapping[Cell, Cost]) -> Sectio
     shown: Grid | str = (
         Grid(header, tuple(rows)) if rows else "No record of the sweep holds a cost."
     )
-    table = pd.DataFrame([{"line": group.title, **cost} for group, cost in lines])
+    table = pd.DataFrame([{"configuration": group.title, **cost} for group, cost in lines])
     return Section("costs", "What the models cost", (shown, NOTES), table)

@@ -19,7 +19,7 @@ from leuk.report.drawing import (
     style_of,
     titled,
 )
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 
 _GRID = np.linspace(0, 1, 201)
 _TICKS = (0, 0.5, 1)
@@ -34,15 +34,15 @@ Curve = Callable[[Sample], Floats]
 """From a sample to heights at 201 places between 0 and 1."""
 
 
-def roc_figure(groups: Sequence[Group]) -> Figure:
-    """Mean ROC curves, a panel a model, a line an augmentation, the area of the cell alone grey."""
+def roc_figure(groups: Sequence[Configuration]) -> Figure:
+    """Mean ROC curves, a panel a model, a line an augmentation, the area of the cell alone gray."""
     axes = _curves(groups, roc_of, ("1 - specificity", "sensitivity"), "lower right")
     for ax in axes:
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     return figure_of(axes)
 
 
-def precision_recall_figure(groups: Sequence[Group]) -> Figure:
+def precision_recall_figure(groups: Sequence[Configuration]) -> Figure:
     """Mean precision over recall; the level of chance is the share of leukemic cells."""
     axes = _curves(groups, precision_of, ("recall (sensitivity)", "precision"), "lower left")
     for ax, members in zip(axes, by_model(groups).values(), strict=True):
@@ -52,7 +52,7 @@ def precision_recall_figure(groups: Sequence[Group]) -> Figure:
 
 
 def _curves(
-    groups: Sequence[Group], curve: Curve, axis_names: tuple[str, str], corner: Corner
+    groups: Sequence[Configuration], curve: Curve, axis_names: tuple[str, str], corner: Corner
 ) -> list[Axes]:
     models = by_model(groups)
     _, axes = panels(len(models))
@@ -60,7 +60,7 @@ def _curves(
         titled(ax, title)
         if (area := baseline_of(members[0], AREA)) is not None:
             ax.plot(_GRID, _mean_curve(area, curve), label="area alone", **_AREA_STYLE)
-        names = [group.cell.augmentation for group in members]
+        names = [group.run.augmentation for group in members]
         for group, name in zip(members, names, strict=True):
             label = name if names.count(name) == 1 else group.title
             ax.plot(_GRID, _mean_curve(group, curve), label=label, **style_of(name))
@@ -69,7 +69,7 @@ def _curves(
     return axes
 
 
-def _mean_curve(group: Group, curve: Curve) -> Floats:
+def _mean_curve(group: Configuration, curve: Curve) -> Floats:
     return np.asarray(np.mean([curve(run.test.sample) for run in group.runs], axis=0))
 
 
@@ -90,16 +90,16 @@ def precision_of(sample: Sample) -> Floats:
     return np.asarray(np.interp(_GRID, np.append(0, true / true[-1]), precision))
 
 
-def reliability_figure(groups: Sequence[Group]) -> Figure:
+def reliability_figure(groups: Sequence[Configuration]) -> Figure:
     """Observed share of leukemic cells over the score, a panel a model: pale before calibration."""
     models = by_model(groups)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):
         titled(ax, title)
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        names = [group.cell.augmentation for group in members]
+        names = [group.run.augmentation for group in members]
         for group, name in zip(members, names, strict=True):
-            pooled = pooled_cells(group)
+            pooled = pooled_images(group)
             looks = style_of(name) | {"marker": "o", "ms": 3}
             raw = reliability(pooled.scores, pooled.labels)
             ax.plot(raw["score"], raw["observed"], **looks | {"alpha": 0.25})
@@ -120,7 +120,7 @@ def _emptier_corner(ax: Axes) -> Literal["upper left", "lower right"]:
     return "upper left" if np.diff(points).mean() < 0 else "lower right"
 
 
-def pooled_cells(group: Group) -> Sample:
+def pooled_images(group: Configuration) -> Sample:
     """All test cells of all runs of a group: for counting and calibration, not for ranking."""
     samples = [run.test.sample for run in group.runs]
     calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]

@@ -1,4 +1,4 @@
-"""Figures of decisions: confusion matrices, and how each person's cells are called."""
+"""Metrics of decisions: confusion matrices, and how each person's cells are called."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +10,15 @@ from matplotlib.lines import Line2D
 
 from leuk.evaluate.subjects import per_subject
 from leuk.evaluate.vectors import Floats
-from leuk.report.curves import pooled_cells
-from leuk.report.drawing import HEALTHY, LEUKEMIC, labelled_rows
-from leuk.report.results import Group
+from leuk.report.curves import pooled_images
+from leuk.report.drawing import HEALTHY, LEUKEMIC, labeled_rows
+from leuk.report.results import Configuration
 
 _BESIDE = 4.2
 """Where the second matrix begins, in places of the first."""
 
 
-def confusion_figure(groups: Sequence[Group]) -> Figure:
+def confusion_figure(groups: Sequence[Configuration]) -> Figure:
     """Confusion matrices laid flat, a row a group: at 0.5, and at each run's Youden threshold.
 
     A place holds the share of its class; how many cells that is of stands beside the name.
@@ -30,7 +30,7 @@ def confusion_figure(groups: Sequence[Group]) -> Figure:
         f"{group.title} ({healthy:,.0f} + {leukemic:,.0f})"
         for group, (healthy, leukemic) in zip(groups, classes, strict=True)
     ]
-    figure, (ax,) = labelled_rows(names, 6.2, 0.3, (0.85, 0.1))
+    figure, (ax,) = labeled_rows(names, 6.2, 0.3, (0.85, 0.1))
     for left, (cut, words) in zip((0.0, _BESIDE), cuts.items(), strict=True):
         _flat(ax, left, counts[cut])
         ax.text(left + 2, -1.9, words, ha="center", va="bottom", fontsize=8)
@@ -44,7 +44,7 @@ def confusion_figure(groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def confusion(group: Group, cut: str) -> Floats:
+def confusion(group: Configuration, cut: str) -> Floats:
     """Counts ``(2, 2)``: rows healthy and leukemic, columns called so, summed over all runs."""
     counts = np.zeros((2, 2))
     for run in group.runs:
@@ -61,23 +61,23 @@ def _flat(ax: Axes, left: float, counts: Floats) -> None:
     rows = np.arange(len(counts) + 1) - 0.5
     ax.pcolormesh(edges, rows, shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.6 else "black"
-        looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": colour}
+        color = "white" if share > 0.6 else "black"
+        looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "color": color}
         ax.text(left + column + 0.5, row, f"{share:.2f}", **looks)
 
 
-def per_subject_figure(groups: Sequence[Group]) -> Figure:
+def per_subject_figure(groups: Sequence[Configuration]) -> Figure:
     """A dot a person: which share of their cells is called rightly at 0.5; a row a group."""
     names = [group.title for group in groups]
-    figure, (ax,) = labelled_rows(names, 5.0, 0.42, (0.4, 0.55))
-    persons = [per_subject(pooled_cells(group), 0.5) for group in groups]
-    for label, shift, colour, mark in ((0, -0.18, HEALTHY, "o"), (1, 0.18, LEUKEMIC, "^")):
+    figure, (ax,) = labeled_rows(names, 5.0, 0.42, (0.4, 0.55))
+    persons = [per_subject(pooled_images(group), 0.5) for group in groups]
+    for label, shift, color, mark in ((0, -0.18, HEALTHY, "o"), (1, 0.18, LEUKEMIC, "^")):
         shares = [one.loc[one["label"] == label, "correct"].to_numpy() for one in persons]
         places = np.repeat(np.arange(len(groups)) + shift, list(map(len, shares)))
         looks: dict[str, Any] = {
             "s": 22,
             "marker": mark,
-            "color": colour,
+            "color": color,
             "alpha": 0.55,
             "linewidths": 0,
         }

@@ -1,4 +1,4 @@
-"""What all figures of a report share: colours, small multiples, and files that appear whole."""
+"""What all figures of a report share: colors, small multiples, and files that appear whole."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.html import png_of
 from leuk.report.naming import AUGMENTATIONS
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.store.atomic import whole_file
 
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
-"""Told apart by colour-blind readers too (Okabe & Ito 2008)."""
+COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+"""Told apart by color-blind readers too (Okabe & Ito 2008)."""
 
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-"""Of lines, so that no figure depends on colour alone."""
+"""Of lines, so that no figure depends on color alone."""
 
 HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
 
@@ -119,7 +119,7 @@ def panels(
     return figure, axes
 
 
-def labelled_rows(
+def labeled_rows(
     names: Sequence[str], width: float, row: float, margins: tuple[float, float], columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """A figure of named rows, the first at the top, with axes side by side.
@@ -170,23 +170,23 @@ def titled(axes: Axes, text: str) -> None:
 
 
 def style_of(augmentation: str) -> dict[str, Any]:
-    """Colour and dashes of an augmentation, the same in every figure."""
+    """Color and dashes of an augmentation, the same in every figure."""
     known = augmentation in AUGMENTATIONS
-    place = AUGMENTATIONS.index(augmentation) if known else len(COLOURS) - 1
-    return {"color": COLOURS[place], "linestyle": STYLES[place], "linewidth": 1.4}
+    place = AUGMENTATIONS.index(augmentation) if known else len(COLORS) - 1
+    return {"color": COLORS[place], "linestyle": STYLES[place], "linewidth": 1.4}
 
 
-def by_model(groups: Sequence[Group]) -> dict[str, list[Group]]:
+def by_model(groups: Sequence[Configuration]) -> dict[str, list[Configuration]]:
     """Groups that differ in the augmentation alone, under a name without it."""
-    found: dict[Cell, list[Group]] = {}
+    found: dict[RunId, list[Configuration]] = {}
     for group in groups:
-        found.setdefault(group.cell.plain, []).append(group)
+        found.setdefault(group.run.plain, []).append(group)
     return {_without_augmentation(members[0]): members for members in found.values()}
 
 
-def _without_augmentation(group: Group) -> str:
+def _without_augmentation(group: Configuration) -> str:
     name = group.title
-    for text in (group.cell.augmentation, *group.cell.augmentation_settings):
+    for text in (group.run.augmentation, *group.run.augmentation_settings):
         name = name.replace(f"-{text}", "", 1)
     return name
 

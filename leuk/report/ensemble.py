@@ -12,8 +12,8 @@ import numpy as np
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.thresholds import choose_thresholds
 from leuk.evaluate.vectors import Floats
-from leuk.report.predictions import Part
-from leuk.report.results import Group, Run, matching
+from leuk.report.predictions import StagePredictions
+from leuk.report.results import Configuration, Run, matching
 
 NAME = "ensemble"
 """In place of a model."""
@@ -21,17 +21,17 @@ NAME = "ensemble"
 MEMBERS = ("cnn", "vit")
 
 
-def ensembles(groups: Sequence[Group]) -> list[Group]:
+def ensembles(groups: Sequence[Configuration]) -> list[Configuration]:
     """One group for each pair of a CNN and a ViT that differ in the model alone.
 
     Augmentation, split, variant, fold and seed are the same, and so are the cells judged; runs that
     only one of the two has are left out.
     """
-    found = {group.cell: group for group in groups}
+    found = {group.run: group for group in groups}
     made = []
     for group in groups:
-        other = found.get(replace(group.cell, model=MEMBERS[1]))
-        if group.cell.model != MEMBERS[0] or other is None:
+        other = found.get(replace(group.run, model=MEMBERS[1]))
+        if group.run.model != MEMBERS[0] or other is None:
             continue
         runs = tuple(
             ensemble_run(one, two)
@@ -40,7 +40,7 @@ def ensembles(groups: Sequence[Group]) -> list[Group]:
         )
         if runs:
             name = group.title.replace(MEMBERS[0], NAME, 1)
-            made.append(Group(replace(group.cell, model=NAME), (), runs, name))
+            made.append(Configuration(replace(group.run, model=NAME), (), runs, name))
     return made
 
 
@@ -53,15 +53,15 @@ def ensemble_run(one: Run, other: Run) -> Run:
     labels = one.val.sample.labels
     temperature = fit_temperature(val, labels)
     return Run(
-        replace(one.cell, model=NAME),
+        replace(one.id, model=NAME),
         _scored(one.val, val, temperature),
         _scored(one.test, test, temperature),
         choose_thresholds(val, labels, one.val.sample.subjects),
     )
 
 
-def _scored(part: Part, scores: Floats, temperature: float) -> Part:
+def _scored(part: StagePredictions, scores: Floats, temperature: float) -> StagePredictions:
     calibrated = apply_temperature(scores, temperature)
-    return Part(
+    return StagePredictions(
         replace(part.sample, scores=scores, calibrated=calibrated), part.paths, part.baselines
     )

@@ -8,14 +8,14 @@ from pathlib import Path
 from PIL import Image
 
 from leuk.grid.record import Record
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.store.foreign import file_in
 
 _WIDEST = 1100
 _LARGEST = 8000
 """Most pixels a side of a picture; leuk's own have some thousand."""
 
-_COLOURS = 192
+_COLORS = 192
 _MOST = 24
 """Pictures on a page; the others lie in the folders of their cells."""
 
@@ -30,7 +30,7 @@ class Explained:
     Attributes:
         line: whose.
         method: its name, or what of all methods it shows.
-        png: made narrower and of few colours.
+        png: made narrower and of few colors.
         alt: what it shows.
     """
 
@@ -40,16 +40,16 @@ class Explained:
     alt: str
 
 
-def explained_pictures(sweep: Path, groups: Sequence[Group]) -> list[Explained]:
+def explained_pictures(sweep: Path, groups: Sequence[Configuration]) -> list[Explained]:
     """Pictures of the first run that has any, of the first line of each model that has one."""
     of_model: dict[str, list[Explained]] = {}
     for group in groups:
-        if not of_model.get(group.cell.model):
-            of_model[group.cell.model] = _of_group(sweep, group)
+        if not of_model.get(group.run.model):
+            of_model[group.run.model] = _of_group(sweep, group)
     return [picture for found in of_model.values() for picture in found][:_MOST]
 
 
-def _of_group(sweep: Path, group: Group) -> list[Explained]:
+def _of_group(sweep: Path, group: Configuration) -> list[Explained]:
     for record in group.records:
         if found := list(_of_record(sweep, group.title, record)):
             return found
@@ -57,7 +57,7 @@ def _of_group(sweep: Path, group: Group) -> list[Explained]:
 
 
 def _of_record(sweep: Path, line: str, record: Record) -> Iterator[Explained]:
-    folder = sweep / record.cell.folder
+    folder = sweep / record.run.folder
     for method, said in record.explanations.items():
         if not isinstance(said, dict) or method == _TOGETHER:
             continue
@@ -65,13 +65,13 @@ def _of_record(sweep: Path, line: str, record: Record) -> Iterator[Explained]:
             yield Explained(line, method, png, _alt(line, method, said))
     together = record.explanations.get(_TOGETHER)
     if isinstance(together, dict) and (png := _small(folder, together.get("curves"))):
-        words = f"Deletion and insertion curves of every method on {line}, controls in grey."
+        words = f"Deletion and insertion curves of every method on {line}, controls in gray."
         yield Explained(line, "deletion and insertion", png, words)
 
 
 def _alt(line: str, method: str, said: dict[str, object]) -> str:
-    count, blank = said.get("cells"), said.get("degenerate")
-    of_cells = f"{count} test cells, balanced by outcome," if isinstance(count, int) else "cells"
+    count, blank = said.get("images"), said.get("degenerate")
+    of_cells = f"{count} test cells, balanced by outcome," if isinstance(count, int) else "images"
     empty = f"; {blank} maps are degenerate" if isinstance(blank, int) and blank else ""
     return f"{method} of {line}: where {of_cells} speak for leukemia and where against{empty}."
 
@@ -85,7 +85,7 @@ def _small(folder: Path, name: object) -> bytes | None:
             if max(image.size) > _LARGEST:
                 return None
             image.thumbnail((_WIDEST, 4 * _WIDEST))
-            small = image.convert("RGB").quantize(_COLOURS, Image.Quantize.FASTOCTREE)
+            small = image.convert("RGB").quantize(_COLORS, Image.Quantize.FASTOCTREE)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     buffer = io.BytesIO()

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from leuk.grid.record import Record
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, interval_text
 
 _TOGETHER = "cohort"
 """The entry of a record's explanations that is of all methods together."""
 
-_CELLS = "cells"
+_CELLS = "images"
 """Folder of the pictures of single cells, below that of the explanations."""
 
 _CONTROL = "control: "
@@ -87,7 +87,7 @@ class _Found:
     @property
     def pace(self) -> float | None:
         """Seconds a cell; None in records of before it was taken down."""
-        said = [run.get("seconds_per_cell") for run in self.runs]
+        said = [run.get("seconds_per_image") for run in self.runs]
         values = [value for value in said if value is not None]
         return mean(values) if values else None
 
@@ -99,14 +99,14 @@ class _Found:
     @property
     def randomized(self) -> tuple[float | None, float | None, float | None]:
         """Similarity to maps of random weights; in older records the signed maps' alone."""
-        found = self.figure("randomised_similarity")
-        return self.figure("randomised_spearman") if found[0] is None else found
+        found = self.figure("randomized_similarity")
+        return self.figure("randomized_spearman") if found[0] is None else found
 
     @property
     def explained_again(self) -> str:
         """Images of the randomization test and their patients, empty in older records."""
-        found = [run.get("measures", {}).get("randomised_similarity", {}) for run in self.runs]
-        cells, subjects = (sum(one.get(key, 0) for one in found) for key in ("cells", "subjects"))
+        found = [run.get("measures", {}).get("randomized_similarity", {}) for run in self.runs]
+        cells, subjects = (sum(one.get(key, 0) for one in found) for key in ("images", "subjects"))
         return f"{cells} ({subjects})" if cells else ""
 
     @property
@@ -114,10 +114,10 @@ class _Found:
         """``passes``, ``FAILS`` or ``undecided`` of the randomization test; how many runs pass."""
         # Records with this measure have an interval: without a verdict, it held the limit.
         tried = [
-            run.get("passes_randomisation")
+            run.get("passes_randomization")
             for run in self.runs
-            if run.get("passes_randomisation") is not None
-            or "randomised_similarity" in run.get("measures", {})
+            if run.get("passes_randomization") is not None
+            or "randomized_similarity" in run.get("measures", {})
         ]
         if len(tried) < 2:
             words = {True: "passes", False: "FAILS", None: "undecided"}
@@ -126,7 +126,7 @@ class _Found:
         return f"{tried.count(True)} of {len(tried)} pass{undecided}"
 
 
-def explanations_section(groups: Sequence[Group]) -> Section:
+def explanations_section(groups: Sequence[Configuration]) -> Section:
     """What every method came to on every line, and how it was measured where it was."""
     methods = [found for group in groups for found in _methods(group)]
     if not methods:
@@ -149,11 +149,11 @@ def explanations_section(groups: Sequence[Group]) -> Section:
     return Section("explanations", "Explanations", tuple(parts), _table(methods, measured))
 
 
-def _records(group: Group) -> list[Record]:
+def _records(group: Configuration) -> list[Record]:
     return [record for record in group.records if _TOGETHER in record.explanations]
 
 
-def _methods(group: Group) -> Iterator[_Found]:
+def _methods(group: Configuration) -> Iterator[_Found]:
     records = _records(group)
     names = [
         name for record in records for name, said in record.explanations.items() if "arrays" in said
@@ -161,10 +161,10 @@ def _methods(group: Group) -> Iterator[_Found]:
     for name in dict.fromkeys(names):
         own = [record for record in records if name in record.explanations]
         runs = tuple(record.explanations[name] for record in own)
-        yield _Found(group.title, name, runs, f"../{own[0].cell.folder}/{runs[0]['picture']}")
+        yield _Found(group.title, name, runs, f"../{own[0].run.folder}/{runs[0]['picture']}")
 
 
-def _controls(group: Group) -> Iterator[_Found]:
+def _controls(group: Configuration) -> Iterator[_Found]:
     of_runs = [record.explanations[_TOGETHER].get("controls", {}) for record in _records(group)]
     for name in dict.fromkeys(name for controls in of_runs for name in controls):
         runs = tuple(controls[name] for controls in of_runs if name in controls)
@@ -173,13 +173,13 @@ def _controls(group: Group) -> Iterator[_Found]:
 
 def _overview(methods: Sequence[_Found]) -> Grid:
     header = (
-        "line", "method", "cells", "degenerate", "s a cell", "stability", "picture",
+        "configuration", "method", "images", "degenerate", "s a cell", "stability", "picture",
     )  # fmt: skip
     rows = [
         (
             found.line,
             found.method,
-            str(sum(run["cells"] for run in found.runs)),
+            str(sum(run["images"] for run in found.runs)),
             str(sum(run["degenerate"] for run in found.runs)),
             "" if found.pace is None else f"{found.pace:.3g}",
             _number(found.own("stability")),
@@ -192,7 +192,7 @@ def _overview(methods: Sequence[_Found]) -> Grid:
 
 def _measures(measured: Sequence[_Found]) -> Grid:
     header = (
-        "line", "method", "insertion - deletion", "over random", "infidelity", "border (area)",
+        "configuration", "method", "insertion - deletion", "over random", "infidelity", "border (area)",
         "border over area", "background over area", "sensitivity", "randomized", "verdict",
         "images (patients)",
     )  # fmt: skip
@@ -229,7 +229,7 @@ def _sanity(methods: Sequence[_Found], measured: Sequence[_Found]) -> Grid | Non
         for found in (*methods, *(one for one in measured if one.control))
     ]
     rows = [row for row in rows if any(row[2:])]
-    header = ("line", "method", "R²", "additivity error", "sensitivity of a control")
+    header = ("configuration", "method", "R²", "additivity error", "sensitivity of a control")
     return Grid(header, tuple(rows)) if rows else None
 
 
@@ -248,7 +248,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2g}"
 
 
-def _pictures(groups: Sequence[Group]) -> str:
+def _pictures(groups: Sequence[Configuration]) -> str:
     """Links to the pictures of all methods together, a line each."""
     lines = [
         f"- {group.title}: {_links(record)}" for group in groups for record in _records(group)[:1]
@@ -257,7 +257,7 @@ def _pictures(groups: Sequence[Group]) -> str:
 
 
 def _links(record: Record) -> str:
-    together, folder = record.explanations[_TOGETHER], f"../{record.cell.folder}"
+    together, folder = record.explanations[_TOGETHER], f"../{record.run.folder}"
     places = [*together["pictures"], *filter(None, [together.get("curves")])]
     of_all = [place for place in places if f"/{_CELLS}/" not in place]
     links = [f"[{place.rpartition('/')[2]}]({folder}/{place})" for place in of_all]
@@ -273,9 +273,9 @@ def _table(methods: Sequence[_Found], measured: Sequence[_Found]) -> pd.DataFram
     rows: list[dict[str, Any]] = []
     for found in methods:
         plain = {
-            "cells": sum(run["cells"] for run in found.runs),
+            "images": sum(run["images"] for run in found.runs),
             "degenerate": sum(run["degenerate"] for run in found.runs),
-            "seconds_per_cell": found.pace,
+            "seconds_per_image": found.pace,
         }
         checks = dict.fromkeys(name for run in found.runs for name in run.get("checks", {}))
         plain |= {name: found.own(name) for name in checks}
@@ -290,7 +290,7 @@ def _row(
     found: _Found, name: str, value: float | None, low: float | None, high: float | None
 ) -> dict[str, Any]:
     return {
-        "line": found.line,
+        "configuration": found.line,
         "method": found.method,
         "figure": name,
         "value": value,

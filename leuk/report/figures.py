@@ -20,7 +20,7 @@ from leuk.report.forest import (
     other_differences,
 )
 from leuk.report.heatmap import HeatMap, heat_map_figure
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import difference_text, p_text
 from leuk.report.workers import begun
 
@@ -30,7 +30,7 @@ _NAMED = 6
 
 
 def figures_of(
-    groups: Sequence[Group],
+    groups: Sequence[Configuration],
     comparisons: Sequence[Comparison],
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
@@ -120,7 +120,9 @@ def _said(comparisons: Sequence[Comparison]) -> str:
     return f"{len(sure)} with a corrected p below 0.05, the largest: {named}."
 
 
-def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]]) -> list[Drawn]:
+def _curves(
+    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
+) -> list[Drawn]:
     def words(kind: str, figure: str) -> tuple[str, ...]:
         return tuple(
             f"{kind} of {name}: {_figures(members, reached, figure)}."
@@ -131,7 +133,7 @@ def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]])
         Drawn(
             "roc",
             "ROC curves",
-            "Mean over folds and seeds; thick and grey: the area of the cell alone.",
+            "Mean over folds and seeds; thick and gray: the area of the cell alone.",
             partial(roc_figure, groups),
             words("ROC curves", "auroc"),
             _SQUARE,
@@ -156,10 +158,12 @@ def _curves(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]])
     ]
 
 
-def _figures(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]], name: str) -> str:
+def _figures(
+    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]], name: str
+) -> str:
     """``AUROC none 0.900, dcgan 0.910``."""
     found = [
-        f"{group.cell.augmentation} {reached[group.title][name]:.3f}"
+        f"{group.run.augmentation} {reached[group.title][name]:.3f}"
         for group in groups[:_NAMED]
         if name in reached.get(group.title, {})
     ]
@@ -167,9 +171,9 @@ def _figures(groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]]
 
 
 def _of_decisions(
-    groups: Sequence[Group], reached: Mapping[str, Mapping[str, float]]
+    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
 ) -> list[Drawn]:
-    def words(group: Group) -> str:
+    def words(group: Configuration) -> str:
         shares = (counts := confusion(group, "default")) / counts.sum(axis=1, keepdims=True)
         return (
             f"Confusion of {group.title}: at 0.5 {shares[0, 0]:.0%} of healthy and "

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.comparisons import FAMILIES, Comparison
-from leuk.report.drawing import HEALTHY, labelled_rows
+from leuk.report.drawing import HEALTHY, labeled_rows
 
 _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
@@ -34,7 +34,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         comparisons: with at least one of :func:`augmented`.
     """
     found = {
-        (c.one.cell, c.other.cell.augmentation): c
+        (c.one.run, c.other.run.augmentation): c
         for c in comparisons
         if c.family in _AUGMENTATION and c.result is not None
     }
@@ -42,12 +42,12 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
     columns = [name for name in BESIDE if any(other == name for _, other in found)]
     names = [line.title for line in lines]
     width = _COLUMN * len(columns)
-    figure, axes = labelled_rows(names, width, 0.27, (0.65, 0.55), len(columns))
+    figure, axes = labeled_rows(names, width, 0.27, (0.65, 0.55), len(columns))
     for ax, other in zip(axes, columns, strict=True):
-        compared = ((row, found.get((line.cell, other))) for row, line in enumerate(lines))
+        compared = ((row, found.get((line.run, other))) for row, line in enumerate(lines))
         _differences(ax, {row: one for row, one in compared if one is not None})
         ax.axvline(0, color="black", linewidth=0.8)
-        for row in _breaks([line.cell for line in lines]):
+        for row in _breaks([line.run for line in lines]):
             ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
         ax.set_title(f"minus {BESIDE[other]}", y=1, fontsize=9)
         ax.grid(axis="x", color="0.92")
@@ -57,7 +57,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
     return figure
 
 
-def _breaks(cells: Sequence[Cell]) -> list[int]:
+def _breaks(cells: Sequence[RunId]) -> list[int]:
     """Rows where another model begins."""
     return [row for row in range(1, len(cells)) if cells[row].plain != cells[row - 1].plain]
 
@@ -86,7 +86,7 @@ def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
         for one in (one for one in shown if one.family == family):
             placed[len(names)] = one
             names.append(one.title)
-    figure, (ax,) = labelled_rows(names, 5.0, 0.23, (0.15, 0.55))
+    figure, (ax,) = labeled_rows(names, 5.0, 0.23, (0.15, 0.55))
     _differences(ax, placed)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
@@ -104,9 +104,9 @@ def _differences(ax: Axes, rows: Mapping[int, Comparison]) -> None:
     if not found:
         return
     sure = [(p := rows[row].p) is not None and p < _ALPHA for row in found]
-    colours = [HEALTHY if one else "0.45" for one in sure]
+    colors = [HEALTHY if one else "0.45" for one in sure]
     faces = [HEALTHY if one else "white" for one in sure]
     low, high = ([getattr(one, end) for one in found.values()] for end in ("low", "high"))
-    ax.hlines(list(found), low, high, colors=colours, linewidth=1.4)
+    ax.hlines(list(found), low, high, colors=colors, linewidth=1.4)
     dots = [one.difference for one in found.values()]
-    ax.scatter(dots, list(found), s=20, facecolors=faces, edgecolors=colours, zorder=3)
+    ax.scatter(dots, list(found), s=20, facecolors=faces, edgecolors=colors, zorder=3)

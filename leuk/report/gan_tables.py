@@ -20,10 +20,10 @@ QUALITY = "quality.json"
 """What ``leuk synthesize`` leaves beside a GAN's cells."""
 
 _ROWS = {
-    "made": "{gan}",
+    "synthetic": "{gan}",
     "real": "real, trained on (the floor)",
     "other_class": "real, held out, other class",
-    "mean_cell": "mean cell over and over",
+    "mean_image": "mean cell over and over",
     "black": "black",
 }
 _COLUMNS = {
@@ -34,14 +34,14 @@ _COLUMNS = {
     "kernel distance": "kernel_distance",
     "class score": "class_score",
     "SSIM nearest": "ssim",
-    "SSIM in cell": "ssim_cell",
+    "SSIM in cell": "ssim_mask",
     "MS-SSIM diversity": "diversity",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
     "morphology": "morphology",
-    "told apart": "told_apart",
+    "told apart": "two_sample_auroc",
 }
 _PUBLISHED = {"FID": "fid", "Inception Score": "is_mean", "SSIM": "ssim"}
 
@@ -51,7 +51,7 @@ named. A GAN is as good as can be asked for where it reaches the floor. Distance
 better; features of {extractor}{naming}. Precision and density: how real the cells are; recall,
 coverage and diversity: how many kinds there are. SSIM is that of each cell and the nearest real
 one, over the whole image, most of which is black, and inside the cells. Morphology: mean
-Wasserstein distance over size, shape, colour, texture and specks, in standard deviations of real
+Wasserstein distance over size, shape, color, texture and specks, in standard deviations of real
 cells. Told apart: AUROC of a linear probe that tells the line's cells from held-out ones of other
 patients than it was fitted on, 0.5 where it cannot. Spreads (±) are over halves of the patients;
 where these are too few to tell, there is none."""
@@ -74,10 +74,10 @@ def write_gan_report(sweep: Path) -> str:
     reports = read_quality(sweep.glob(f"*/{QUALITY}"))
     if not reports:
         raise StoreError(f"{sweep}: no {QUALITY} below it; run leuk synthesize first")
-    parts, table = quality_parts({folder.name: report for folder, report in reports.items()})
-    section = Section("table_2", sweep.name, (*parts, *published_parts()), table)
+    parts, table = quality_tables({folder.name: report for folder, report in reports.items()})
+    section = Section("table_2", sweep.name, (*parts, *published_tables()), table)
     section.write(sweep)
-    save_rows(sweep / "figure_8.png", shown_cells(list(reports)))
+    save_rows(sweep / "figure_8.png", synthesis_examples(list(reports)))
     return section.markdown
 
 
@@ -86,7 +86,7 @@ def read_quality(paths: Iterable[Path]) -> dict[Path, Any]:
     return {path.parent: json.loads(path.read_text()) for path in sorted(paths)}
 
 
-def quality_parts(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.DataFrame]:
+def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.DataFrame]:
     """How good made cells are beside what they are compared with, and every figure of it.
 
     Args:
@@ -113,12 +113,13 @@ def _lines(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict
     lines = []
     for row, title in _ROWS.items():
         figures = dict(quality["rows"][row])
-        if row == "made":
-            for space, found in quality["memorisation"].items():
+        if row == "synthetic":
+            for space, found in quality["memorization"].items():
                 figures |= {f"{space}_{name}": value for name, value in found.items()}
         lines.append(
             {
-                "set": title.format(gan=gan) + (f" ({where})" if where and row != "made" else ""),
+                "set": title.format(gan=gan)
+                + (f" ({where})" if where and row != "synthetic" else ""),
                 "row": row,
                 "class": cls,
                 "extractor": quality["extractor"],
@@ -143,7 +144,7 @@ def _grid(table: pd.DataFrame) -> Grid:
         )
         for row in shown.to_dict("records")
     ]
-    return Grid(("cells", "class", "n", *columns), tuple(rows))
+    return Grid(("images", "class", "n", *columns), tuple(rows))
 
 
 def _in_order(column: pd.Series) -> pd.Series:
@@ -166,10 +167,10 @@ def _remarks(reports: Mapping[str, Any]) -> str:
     remarks = []
     for gan, report in reports.items():
         for cls, quality in report["quality"].items():
-            use, copies = quality["usefulness"], quality["memorisation"]
+            use, copies = quality["usefulness"], quality["memorization"]
             remarks.append(
                 f"- {gan}, {cls}: a linear probe trained on made cells reaches AUROC "
-                f"{use['made']:.3f} on real ones, trained on real cells {use['real']:.3f}. Closer "
+                f"{use['synthetic']:.3f} on real ones, trained on real cells {use['real']:.3f}. Closer "
                 "to a training cell than 99 % of held-out cells are: "
                 f"{copies['features']['closer_share']:.1%} by features, "
                 f"{copies['pixels']['closer_share']:.1%} by pixels."
@@ -196,7 +197,7 @@ def published_figures() -> pd.DataFrame:
         return pd.read_csv(path)
 
 
-def published_parts() -> list[Grid | str]:
+def published_tables() -> list[Grid | str]:
     """The thesis's table 2, and why it cannot be right."""
     table = published_figures()
     rows = []
@@ -206,15 +207,15 @@ def published_parts() -> list[Grid | str]:
     return [Grid(("thesis", *_PUBLISHED), tuple(rows)), _THESIS]
 
 
-def shown_cells(folders: Iterable[Path]) -> dict[str, Images]:
+def synthesis_examples(folders: Iterable[Path]) -> dict[str, Images]:
     """Real cells, and below them a row for each GAN and class, as synthesis left them."""
     rows: dict[str, Images] = {}
     for folder in folders:
         for file in sorted(folder.glob("cells_*.npz")):
-            cls = file.stem.removeprefix("cells_")
+            cls = file.stem.removeprefix("images_")
             cells = read_arrays(file_in(folder, file.name))
-            for images in (cells["real"], cells["made"]):
+            for images in (cells["real"], cells["synthetic"]):
                 check_images(images)
             rows.setdefault(f"real {cls}", cells["real"])
-            rows[f"{folder.name.split('-')[0]} {cls}"] = cells["made"]
+            rows[f"{folder.name.split('-')[0]} {cls}"] = cells["synthetic"]
     return rows

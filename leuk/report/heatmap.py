@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leuk.report.drawing import by_model
-from leuk.report.lines import Line
 from leuk.report.naming import AUGMENTATIONS
-from leuk.report.results import Group
+from leuk.report.results import Configuration
+from leuk.report.rows import Row
 from leuk.report.sections import Grid, Section, interval_text
 
 LEVELS = 8
@@ -39,13 +39,13 @@ class HeatMap:
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: tuple[tuple[Line | None, ...], ...]
+    lines: tuple[tuple[Row | None, ...], ...]
 
     @property
     def values(self) -> list[list[float]]:
         """AUROC by row and column, NaN where there is none."""
         return [
-            [float("nan") if line is None else line.figures["auroc"][0] for line in row]
+            [float("nan") if line is None else line.metrics["auroc"][0] for line in row]
             for row in self.lines
         ]
 
@@ -88,7 +88,7 @@ class HeatMap:
         return Grid((heading, *self.columns), tuple(rows))
 
 
-def heat_map(groups: Sequence[Group], lines: Sequence[Line]) -> HeatMap | None:
+def heat_map(groups: Sequence[Configuration], lines: Sequence[Row]) -> HeatMap | None:
     """The grid of a sweep.
 
     Args:
@@ -101,9 +101,9 @@ def heat_map(groups: Sequence[Group], lines: Sequence[Line]) -> HeatMap | None:
     found = {id(group): line for group, line in zip(groups, lines, strict=True)}
     named = {
         name: {
-            group.cell.augmentation: found[id(group)]
+            group.run.augmentation: found[id(group)]
             for group in reversed(members)
-            if "auroc" in found[id(group)].figures
+            if "auroc" in found[id(group)].metrics
         }
         for name, members in by_model(groups).items()
     }
@@ -116,14 +116,14 @@ def heat_map(groups: Sequence[Group], lines: Sequence[Line]) -> HeatMap | None:
     return HeatMap(tuple(named), tuple(columns), tuple(rows))
 
 
-def _text(line: Line | None, metric: str) -> str:
-    if line is None or metric not in line.figures:
+def _text(line: Row | None, metric: str) -> str:
+    if line is None or metric not in line.metrics:
         return "-"
-    return interval_text(*line.figures[metric])
+    return interval_text(*line.metrics[metric])
 
 
-def _by_patient(line: Line | None) -> float | None:
-    return line.figures["auroc_patients"][0] if line and "auroc_patients" in line.figures else None
+def _by_patient(line: Row | None) -> float | None:
+    return line.metrics["auroc_patients"][0] if line and "auroc_patients" in line.metrics else None
 
 
 def heat_map_figure(heat: HeatMap) -> Figure:
@@ -139,7 +139,7 @@ def heat_map_figure(heat: HeatMap) -> Figure:
     for row, lines in enumerate(heat.lines):
         for column, line in enumerate(lines):
             dark = (heat.level(row, column) or 0) > LEVELS * 0.6
-            text = "-" if line is None else f"{line.figures['auroc'][0]:.3f}"
+            text = "-" if line is None else f"{line.metrics['auroc'][0]:.3f}"
             looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
             ax.text(column + 0.5, row + 0.5, text, color="white" if dark else "black", **looks)
     ax.set_xticks(np.arange(len(heat.columns)) + 0.5, heat.columns, fontsize=8)

@@ -119,7 +119,7 @@ def _fitting_split(data: CNMCDataModule) -> str:
         cells = data.open().cells
     except DataError:
         return ""
-    parts = sorted({*cells["part"]} - {MERGED})
+    parts = sorted({*cells["stage"]} - {MERGED})
     candidates: dict[str, Rule] = {}
     if len(parts) > 1:
         test = PRELIM if PRELIM in parts else parts[-1]

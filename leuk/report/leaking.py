@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import mean
 
-from leuk.grid.cell import LEAKY, Cell
 from leuk.grid.record import Record
+from leuk.grid.run_id import LEAKY, RunId
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:
@@ -13,11 +13,11 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
 
     Seeds and folds are averaged. The difference is no test: other cells are trained on, or judged.
     """
-    scores: dict[Cell, list[float]] = defaultdict(list)
+    scores: dict[RunId, list[float]] = defaultdict(list)
     for record in records:
         value = record.metrics.get("test", {}).get("auroc", {}).get("value")
         if record.status == "complete" and value is not None:
-            scores[record.cell.line].append(value)
+            scores[record.run.line].append(value)
     lines = []
     for cell in (cell for cell in scores if cell.split.endswith(LEAKY)):
         honest = _honest(cell, scores)
@@ -30,7 +30,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
     return sorted(lines)
 
 
-def _honest(leaky: Cell, cells: Iterable[Cell]) -> Cell | None:
+def _honest(leaky: RunId, cells: Iterable[RunId]) -> RunId | None:
     """The honest cell of the same model and augmentation that differs in the fewest settings."""
     settings = set(leaky.settings)
     same = [

@@ -117,26 +117,26 @@ def _best(report: Report) -> list[tuple[str, str]]:
     lines = [line for row in heat.lines for line in row if line] if heat else []
     if not lines:
         return []
-    top = max(lines, key=lambda line: line.figures["auroc"][0])
+    top = max(lines, key=lambda line: line.metrics["auroc"][0])
     area = [
         line
         for line in report.baselines
-        if line.name.startswith(f"baseline: {AREA}") and line.cell and top.cell
-        if line.cell.split == top.cell.split
+        if line.name.startswith(f"baseline: {AREA}") and line.run and top.run
+        if line.run.split == top.run.split
     ]
     # The one on the same data, where the sweep has several.
-    wanted = set(top.cell.settings) if top.cell else set[str]()
-    area.sort(key=lambda line: len(wanted ^ set(line.cell.settings)) if line.cell else 0)
+    wanted = set(top.run.settings) if top.run else set[str]()
+    area.sort(key=lambda line: len(wanted ^ set(line.run.settings)) if line.run else 0)
     named = [(top, f"highest test AUROC: {top.name}")]
     named += [(line, "test AUROC of the area of the cell alone") for line in area[:1]]
     return [
-        (interval_text(*line.figures[metric]), f"{words}{weighed}")
+        (interval_text(*line.metrics[metric]), f"{words}{weighed}")
         for line, words in named
         for metric, weighed in (
             ("auroc", ""),
             ("auroc_patients", ", patients weighing the same"),
         )
-        if metric in line.figures
+        if metric in line.metrics
     ]
 
 
@@ -178,7 +178,7 @@ def chapters(
         else []
     )
     others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
-    made = [*drawn("made_cells"), *of("made_cells"), *of("made_quality")]
+    made = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
     found = [
         ("grid", "The grid at a glance", grid),
         ("differences", "What made cells change", _changed(report.answer, drawn("augmentation"))),
@@ -211,7 +211,7 @@ def _results(section: Section) -> list[Block]:
     """The main table without its remarks, which are on the first screen; the others folded away."""
     listed = [part for part in section.parts if not (isinstance(part, str) and part[:2] == "- ")]
     kept = Section(section.name, section.title, tuple(listed), section.table)
-    return fold_headings(section_blocks(kept, "Figures on the test part, by line"))
+    return fold_headings(section_blocks(kept, "Metrics on the test part, by line"))
 
 
 def _curves(figures: Sequence[Block]) -> list[Block]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from leuk.data.decode import UnusableError, decode
 from leuk.data.labels import Label
 from leuk.report.html import picture_uri, png_uri, render
-from leuk.runs.overlaying import SHEET
+from leuk.runs.overlays import SHEET
 from leuk.runs.predicting import Predicted
 
 _UNREADABLE_SHOWN = 50

@@ -17,7 +17,7 @@ from leuk.store.spreadsheet import restored
 BASELINE = "baseline_"
 """Before the name of a baseline, the column of its scores."""
 
-_TEXTS = ("part", "path", "group")
+_TEXTS = ("stage", "path", "patient")
 """Columns that stay as they are written: persons 1 and 01 are two."""
 
 _OF_CELLS = (*_TEXTS, "label")
@@ -26,7 +26,7 @@ _PARTS = ("val", "test")
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class StagePredictions:
     """Predictions of one part, in the order of their paths.
 
     Attributes:
@@ -46,7 +46,7 @@ class _Cells:
 
     Attributes:
         rows: of the file, in the order of the paths.
-        paths: as in :class:`Part`.
+        paths: as in :class:`StagePredictions`.
         labels: as in :class:`leuk.evaluate.sample.Sample`.
         subjects: likewise.
     """
@@ -61,7 +61,7 @@ Known = dict[Any, Mapping[str, _Cells]]
 """Parts that were read before; all cells of the grid with a fold and seed have the same."""
 
 
-def read_predictions(path: Path, known: Known) -> dict[str, Part]:
+def read_predictions(path: Path, known: Known) -> dict[str, StagePredictions]:
     """The ``val`` and ``test`` part of a file of predictions.
 
     Args:
@@ -107,16 +107,16 @@ def _parts(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, _Cells]:
     order = np.argsort(columns["path"], kind="stable")
     found = {}
     for name in _PARTS:
-        rows = order[columns["part"][order] == name]
+        rows = order[columns["stage"][order] == name]
         if not len(rows):
             raise ValueError(f"no line of the {name} part")
         paths = np.array([restored(path) for path in columns["path"][rows]])
-        labels, subjects = columns["label"][rows], columns["group"][rows]
+        labels, subjects = columns["label"][rows], columns["patient"][rows]
         found[name] = _Cells(rows, paths, labels.astype(np.int64), subjects.astype(str))
     return found
 
 
-def _part(columns: Mapping[str, npt.NDArray[Any]], cells: _Cells) -> Part:
+def _part(columns: Mapping[str, npt.NDArray[Any]], cells: _Cells) -> StagePredictions:
     scores, calibrated = (
         columns[name][cells.rows].astype(np.float64) for name in ("score", "calibrated")
     )
@@ -126,4 +126,4 @@ def _part(columns: Mapping[str, npt.NDArray[Any]], cells: _Cells) -> Part:
         if name.startswith(BASELINE)
     }
     sample = Sample(scores, cells.labels, cells.subjects, calibrated)
-    return Part(sample, cells.paths, baselines)
+    return StagePredictions(sample, cells.paths, baselines)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from leuk.data.effective import FEWEST as FEWEST_PATIENTS
 from leuk.evaluate.referral import AIM, Achieved, Band, choose_band, outcomes
-from leuk.report.curves import pooled_cells
-from leuk.report.results import Group
+from leuk.report.curves import pooled_images
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, interval_text
 from leuk.report.workers import spread
 
@@ -40,7 +40,7 @@ class Referral:
     test: Achieved
 
 
-def referral_of(group: Group) -> Referral | None:
+def referral_of(group: Configuration) -> Referral | None:
     """Bands of a line's runs, from their validation scores; None without thresholds."""
     if not group.runs or any(THRESHOLD not in run.thresholds for run in group.runs):
         return None
@@ -50,11 +50,11 @@ def referral_of(group: Group) -> Referral | None:
         for run, band in zip(group.runs, bands, strict=True)
     ]
     right, kept = (np.concatenate(flags, axis=1) for flags in zip(*found, strict=True))
-    achieved = Achieved.of(pooled_cells(group), right, kept, bands)
+    achieved = Achieved.of(pooled_images(group), right, kept, bands)
     return Referral(group.title, tuple(bands), achieved)
 
 
-def referral_section(groups: Sequence[Group], workers: int = 1) -> Section:
+def referral_section(groups: Sequence[Configuration], workers: int = 1) -> Section:
     """What referral promised and achieved, by line.
 
     Args:
@@ -63,7 +63,7 @@ def referral_section(groups: Sequence[Group], workers: int = 1) -> Section:
     """
     found = [one for one in spread(referral_of, groups, workers) if one is not None]
     header = (
-        "line", "runs", "referred", "bands, called healthy", "correct of these",
+        "configuration", "runs", "referred", "bands, called healthy", "correct of these",
         "bands, called leukemic", "correct of these ",
     )  # fmt: skip
     rows = [
@@ -97,7 +97,7 @@ def _text(test: Achieved, name: str) -> str:
 
 
 def _values(one: Referral) -> dict[str, object]:
-    values: dict[str, object] = {"line": one.line, "runs": len(one.bands), "aim": AIM}
+    values: dict[str, object] = {"configuration": one.line, "runs": len(one.bands), "aim": AIM}
     for name, cut in (("healthy", "low"), ("leukemic", "high")):
         values[f"bands_{name}"] = sum(getattr(band, cut) is not None for band in one.bands)
     for name in ("referred", "healthy", "leukemic"):

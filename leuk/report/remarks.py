@@ -13,20 +13,20 @@ import numpy as np
 
 from leuk.evaluate.intervals import few_subjects
 from leuk.evaluate.sample import Sample
-from leuk.grid.cell import CUT
 from leuk.grid.record import MADE
+from leuk.grid.run_id import CUT
 from leuk.report.baselines import AREA, baseline_of, first_seeds
 from leuk.report.leaking import leaking_gains
-from leuk.report.lines import Line
-from leuk.report.results import Group, Results
+from leuk.report.results import Configuration, Results
+from leuk.report.rows import Row
 
-Kind = Literal["leaky", "failed", "missing", "made", "area", "few", "degenerate", "other"]
+Kind = Literal["leaky", "failed", "missing", "synthetic", "area", "few", "degenerate", "other"]
 
 KINDS: dict[Kind, str] = {
     "leaky": "LEAKY: persons may be in two parts, so figures are too good",
     "failed": "Cells that are not complete",
     "missing": "Missing or unreadable",
-    "made": "Made cells to be wary of",
+    "synthetic": "Made cells to be wary of",
     "area": "Not shown to lie above what the area of the cell alone reaches",
     "few": "Too few persons for what is claimed of them",
     "degenerate": "Explanations that say nothing",
@@ -57,7 +57,7 @@ class Remark:
 NAMED = 2
 """Cells that a remark names; of more it says how many they are, and their records have it too."""
 
-_ALONE: tuple[Kind, ...] = ("failed", "made", "degenerate")
+_ALONE: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
 """Kinds that the main table names every cell of: there is something to be done about each."""
 
 
@@ -80,7 +80,7 @@ def said_of(text: str, where: Iterable[str]) -> str:
 
 
 def remarks_on(
-    results: Results, groups: Sequence[Group], lines: Sequence[Line]
+    results: Results, groups: Sequence[Configuration], lines: Sequence[Row]
 ) -> tuple[Remark, ...]:
     """Everything there is to say.
 
@@ -91,7 +91,7 @@ def remarks_on(
     """
     found = [Remark("leaky", text) for text in leaking_gains(results.records)]
     found += [*_few(groups), *_not_above_area(groups, lines)]
-    found += [Remark("other", line.note, line.name) for line in lines if line.figures and line.note]
+    found += [Remark("other", line.note, line.name) for line in lines if line.metrics and line.note]
     found += [
         Remark(
             "other",
@@ -100,10 +100,10 @@ def remarks_on(
             group.title,
         )
         for group in groups
-        if any(text.startswith(CUT) for text in group.cell.settings)
+        if any(text.startswith(CUT) for text in group.run.settings)
     ]
     for record in results.records:
-        name = record.cell.folder
+        name = record.run.folder
         if record.status != "complete":
             found.append(Remark("failed", record.state, name))
         found += [
@@ -118,24 +118,24 @@ def kind_of(warning: str) -> Kind:
     if warning.startswith("LEAKY"):
         return "leaky"
     if warning.startswith(MADE):
-        return "made"
+        return "synthetic"
     if "degenerate" in warning:
         return "degenerate"
     return "few" if "subject" in warning and "only" in warning else "other"
 
 
-def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[Remark]:
+def _not_above_area(groups: Sequence[Configuration], lines: Sequence[Row]) -> list[Remark]:
     """Which lines' intervals do not lie above what the area of the cell alone reaches."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for group, line in zip(groups, lines, strict=True):
         area = baseline_of(first_seeds(group), AREA)
-        if area is None or "auroc" not in line.figures:
+        if area is None or "auroc" not in line.metrics:
             continue
         asked = [run.test.sample.at_half for run in area.runs]
         reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in asked)
-        _, low, _ = line.figures["auroc"]
+        _, low, _ = line.metrics["auroc"]
         if low is None or low <= reached:
-            found[group.cell.split, f"{reached:.3f}"].append(group.title)
+            found[group.run.split, f"{reached:.3f}"].append(group.title)
     return [
         Remark(
             "area",
@@ -148,16 +148,16 @@ def _not_above_area(groups: Sequence[Group], lines: Sequence[Line]) -> list[Rema
     ]
 
 
-def _few(groups: Sequence[Group]) -> list[Remark]:
+def _few(groups: Sequence[Configuration]) -> list[Remark]:
     """Splits whose test part has few persons of a class."""
     found: dict[tuple[str, str], None] = {}
     for group in groups:
-        if group.runs and (text := few_subjects(all_test_cells(group))):
-            found[group.cell.split, text] = None
+        if group.runs and (text := few_subjects(all_test_images(group))):
+            found[group.run.split, text] = None
     return [Remark("few", text, split, grave=True) for split, text in found]
 
 
-def all_test_cells(group: Group) -> Sample:
+def all_test_images(group: Configuration) -> Sample:
     """The test cells of all folds, each once: as the runs of the lowest seed judged them.
 
     Scores of several models lie side by side in it, so that it serves for counting, not ranking.

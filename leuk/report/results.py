@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from leuk.errors import StoreError
-from leuk.grid.cell import Cell
 from leuk.grid.record import FILE, Record, folders_of, read_own
-from leuk.report.naming import in_order, line_names
-from leuk.report.predictions import Known, Part, read_predictions
+from leuk.grid.run_id import RunId
+from leuk.report.naming import in_order, row_names
+from leuk.report.predictions import Known, StagePredictions, read_predictions
 from leuk.report.workers import begun
 from leuk.store.foreign import file_in
 
@@ -37,29 +37,29 @@ class Run:
         thresholds: ``default`` (0.5), and ``youden`` and ``sensitivity95``, chosen on ``val``.
     """
 
-    cell: Cell
-    val: Part
-    test: Part
+    id: RunId
+    val: StagePredictions
+    test: StagePredictions
     thresholds: Mapping[str, float]
 
     @property
     def key(self) -> Key:
         """Seed and fold, by which runs of two groups match."""
-        return self.cell.seed, self.cell.fold
+        return self.id.seed, self.id.fold
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class Configuration:
     """Cells that differ in seed and fold alone: one line of a table.
 
     Attributes:
-        cell: stands for all, see :attr:`leuk.grid.cell.Cell.line`.
+        cell: stands for all, see :attr:`leuk.grid.run_id.RunId.line`.
         records: of all of them, complete or not.
         runs: the complete ones whose predictions could be read.
         name: what the line is called; as its cell, if empty.
     """
 
-    cell: Cell
+    run: RunId
     records: tuple[Record, ...]
     runs: tuple[Run, ...]
     name: str = ""
@@ -67,14 +67,14 @@ class Group:
     @property
     def title(self) -> str:
         """What the line is called."""
-        return self.name or self.cell.title
+        return self.name or self.run.title
 
     @property
     def first_seed(self) -> list[Run]:
         """One run of each fold, that of the lowest seed: every test cell once."""
         chosen: dict[int, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.key):
-            chosen.setdefault(run.cell.fold, run)
+            chosen.setdefault(run.id.fold, run)
         return list(chosen.values())
 
     @property
@@ -93,7 +93,7 @@ class Results:
         shared: each split, and the settings that all its lines have and their names leave out.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[Configuration, ...]
     problems: tuple[str, ...]
     shared: tuple[str, ...]
 
@@ -149,19 +149,19 @@ def _put_together(sweep: Path, found: Sequence[_Found]) -> Results:
     read = [(record, run, problem) for record, run, problem in found if record]
     if not read:
         raise NoRecordsError(sweep, problems)
-    read.sort(key=lambda one: one[0].cell)
+    read.sort(key=lambda one: one[0].run)
     problems += [problem for _, _, problem in read if problem]
-    runs = {run.cell: run for _, run, _ in read if run}
-    together: dict[Cell, list[Record]] = defaultdict(list)
+    runs = {run.id: run for _, run, _ in read if run}
+    together: dict[RunId, list[Record]] = defaultdict(list)
     for record, *_ in read:
-        together[record.cell.line].append(record)
+        together[record.run.line].append(record)
     groups = [
-        Group(cell, tuple(them), tuple(runs[one.cell] for one in them if one.cell in runs))
+        Configuration(cell, tuple(them), tuple(runs[one.run] for one in them if one.run in runs))
         for cell, them in together.items()
     ]
-    groups.sort(key=lambda group: in_order(group.cell))
-    names, shared = line_names([group.cell for group in groups])
-    named = [replace(group, name=names[group.cell]) for group in groups]
+    groups.sort(key=lambda group: in_order(group.run))
+    names, shared = row_names([group.run for group in groups])
+    named = [replace(group, name=names[group.run]) for group in groups]
     return Results(tuple(named), (*problems, *_holes(named)), shared)
 
 
@@ -207,33 +207,33 @@ def _read_run(folder: Path, record: Record, known: Known) -> Run:
         for name, figure in record.metrics.get("thresholds", {}).items()
         if figure["value"] is not None
     }
-    return Run(record.cell, parts["val"], parts["test"], chosen)
+    return Run(record.run, parts["val"], parts["test"], chosen)
 
 
-def _holes(groups: Sequence[Group]) -> list[str]:
+def _holes(groups: Sequence[Configuration]) -> list[str]:
     """Seeds and folds that other lines of the same split have and a line lacks."""
     everywhere: dict[tuple[str, ...], set[Key]] = defaultdict(set)
     for group in groups:
-        everywhere[_split(group.cell)] |= _keys(group.records)
+        everywhere[_split(group.run)] |= _keys(group.records)
     lacking = []
     for group in groups:
-        missing = sorted(everywhere[_split(group.cell)] - _keys(group.records))
+        missing = sorted(everywhere[_split(group.run)] - _keys(group.records))
         if missing:
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
             lacking.append(f"{group.title}: not run, though other lines have it: {named}")
     return lacking
 
 
-def _split(cell: Cell) -> tuple[str, ...]:
+def _split(cell: RunId) -> tuple[str, ...]:
     """The split and in how many folds: of three folds none lacks a fourth."""
     return (cell.split, *(text for text in cell.settings if text.startswith("n_folds_")))
 
 
 def _keys(records: Iterable[Record]) -> set[Key]:
-    return {(record.cell.seed, record.cell.fold) for record in records}
+    return {(record.run.seed, record.run.fold) for record in records}
 
 
-def matching(one: Group, other: Group) -> list[tuple[Run, Run]]:
+def matching(one: Configuration, other: Configuration) -> list[tuple[Run, Run]]:
     """Runs of both with the same seed and fold, judged on the same cells, in order."""
     theirs = {run.key: run for run in other.runs}
     return [

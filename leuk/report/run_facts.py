@@ -13,9 +13,9 @@ import pandas as pd
 from leuk.config.stored import read_plain
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.grid.cell import Cell
 from leuk.grid.record import Record
-from leuk.report.results import Group, Run
+from leuk.grid.run_id import RunId
+from leuk.report.results import Configuration, Run
 from leuk.report.sections import Grid, Section
 
 STAGES = ("train", "val", "test")
@@ -27,11 +27,13 @@ patients would weigh as unequally as these, (sum n)^2 / (sum n^2) over the image
 dash where neither record nor predictions know."""
 
 TIME_NOTES = """\
-Seconds as the records have them: a stage that found its artefact made has next to none, and cells
+Seconds as the records have them: a stage that found its artifact made has next to none, and cells
 that ran at the same time took less by the clock than together."""
 
 
-def data_section(sweep: Path, records: Sequence[Record], groups: Sequence[Group] = ()) -> Section:
+def data_section(
+    sweep: Path, records: Sequence[Record], groups: Sequence[Configuration] = ()
+) -> Section:
     """Who is in which part, what was left out and added, and what an audit found.
 
     Args:
@@ -39,17 +41,17 @@ def data_section(sweep: Path, records: Sequence[Record], groups: Sequence[Group]
         records: of the sweep.
         groups: with the predictions, for records from before effective patients were counted.
     """
-    runs = {run.cell: run for group in groups for run in group.runs}
+    runs = {run.id: run for group in groups for run in group.runs}
     told = [record for record in records if record.data.get("counts")]
     if not told:
         said = "No record of the sweep says what its data were."
         return Section("data", "Data and split", (said,), pd.DataFrame())
     lines: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for record in told:
-        key = (record.cell.split, record.cell.fold, json.dumps(record.data["counts"]))
+        key = (record.run.split, record.run.fold, json.dumps(record.data["counts"]))
         lines.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
     table = pd.DataFrame([line for key in sorted(lines) for line in lines[key]])
-    header = ("split", "fold", "part", "leukemic", "healthy", "persons", *_EFFECTIVE)
+    header = ("split", "fold", "stage", "leukemic", "healthy", "patients", *_EFFECTIVE)
     rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
     notes = [*_left_out(told), *_added(told), *_fingerprints(told), *_audits(sweep, told)]
     listed = "\n".join(f"- {text}" for text in notes)
@@ -59,15 +61,15 @@ def data_section(sweep: Path, records: Sequence[Record], groups: Sequence[Group]
 _EFFECTIVE = {"eff. leukemic patients": Label.ALL, "eff. healthy patients": Label.HEM}
 
 
-def _counts(record: Record, stage: str, runs: Mapping[Cell, Run]) -> dict[str, Any]:
+def _counts(record: Record, stage: str, runs: Mapping[RunId, Run]) -> dict[str, Any]:
     counts = record.data["counts"].get(stage, {})
     return {
-        "split": record.cell.split,
-        "fold": record.cell.fold,
-        "part": stage,
+        "split": record.run.split,
+        "fold": record.run.fold,
+        "stage": stage,
         "leukemic": counts.get("all", ""),
         "healthy": counts.get("hem", ""),
-        "persons": counts.get("subjects", ""),
+        "patients": counts.get("subjects", ""),
         **{
             f"effective_{label.folder}": _effective(record, stage, label, runs)
             for label in _EFFECTIVE.values()
@@ -76,13 +78,13 @@ def _counts(record: Record, stage: str, runs: Mapping[Cell, Run]) -> dict[str, A
 
 
 def _effective(
-    record: Record, stage: str, label: Label, runs: Mapping[Cell, Run]
+    record: Record, stage: str, label: Label, runs: Mapping[RunId, Run]
 ) -> float | Literal["-"]:
     """Effective patients of a class: of the record, else of the predictions, else a dash."""
     known = record.data["counts"].get(stage, {}).get(f"effective_{label.folder}")
     if known is not None:
         return float(known)
-    run = runs.get(record.cell)
+    run = runs.get(record.run)
     if run is None or stage not in ("val", "test"):
         return "-"
     part = run.val if stage == "val" else run.test
@@ -92,7 +94,7 @@ def _effective(
 def _left_out(records: Iterable[Record]) -> list[str]:
     """One sentence for each reason and split."""
     found = {
-        (record.cell.split, record.cell.fold, why): count
+        (record.run.split, record.run.fold, why): count
         for record in records
         for why, count in record.data.get("dropped", {}).items()
     }
@@ -105,11 +107,11 @@ def _added(records: Iterable[Record]) -> list[str]:
     """What each augmentation added, by split and fold."""
     found: dict[tuple[str, str, int], str] = {}
     for record in records:
-        added = record.data.get("synthetic", {}).get("counts") or record.data.get("repeated")
+        added = record.data.get("synthetic", {}).get("counts") or record.data.get("oversampled")
         if added:
             said = " and ".join(f"{count} {label}" for label, count in added.items())
-            kind = "repeated" if "repeated" in record.data else "made"
-            key = (record.cell.augmentation, record.cell.split, record.cell.fold)
+            kind = "oversampled" if "oversampled" in record.data else "synthetic"
+            key = (record.run.augmentation, record.run.split, record.run.fold)
             found.setdefault(key, f"{said} cells {kind}")
     return [f"{name} ({split}, fold {fold}): {said}" for (name, split, fold), said in found.items()]
 
@@ -163,19 +165,19 @@ def last_command(sweep: Path) -> str:
     return ""
 
 
-def common_overrides(sweep: Path, groups: Iterable[Group]) -> list[str]:
+def common_overrides(sweep: Path, groups: Iterable[Configuration]) -> list[str]:
     """What every line of a sweep was given alike; of seeds and folds all that there are."""
     found: dict[str, list[str]] = {}
     lines = [group.records for group in groups if group.records]
     for records in lines:
-        path = sweep / records[0].cell.folder / ".hydra" / "overrides.yaml"
+        path = sweep / records[0].run.folder / ".hydra" / "overrides.yaml"
         try:
             given = [str(text).partition("=")[::2] for text in read_plain(path)]
         except (StoreError, TypeError):
             return []
         for key, value in given:
             found.setdefault(key, []).append(value)
-    cells = [record.cell for records in lines for record in records]
+    cells = [record.run for records in lines for record in records]
     several = {"seed": {cell.seed for cell in cells}, "split.fold": {cell.fold for cell in cells}}
     kept = []
     for key, values in found.items():
@@ -204,7 +206,7 @@ def _times(records: Iterable[Record]) -> list[Grid | str]:
     ]
     return [
         "## Time",
-        Grid(("stage", "cells", "median", "longest", "together"), tuple(rows)),
+        Grid(("stage", "runs", "median", "longest", "together"), tuple(rows)),
         TIME_NOTES,
     ]
 
@@ -220,17 +222,17 @@ def _made_with(records: Sequence[Record]) -> list[Grid | str]:
     parts: list[Grid | str] = []
     if devices:
         rows = [(*device, str(count)) for device, count in devices.items()]
-        parts += ["## Hardware", Grid(("device", "precision", "cells"), tuple(rows))]
+        parts += ["## Hardware", Grid(("device", "precision", "runs"), tuple(rows))]
     if versions:
         named = [(name, version, str(count)) for (name, version), count in versions.items()]
-        parts += ["## Versions", Grid(("library", "version", "cells"), tuple(named))]
+        parts += ["## Versions", Grid(("library", "version", "runs"), tuple(named))]
     return parts
 
 
 def _facts(record: Record) -> dict[str, Any]:
     """A line of the CSV: everything that is not a figure of merit."""
     return {
-        "cell": record.cell.folder,
+        "run": record.run.folder,
         "status": record.status,
         "fingerprint": record.fingerprint,
         "device": record.device.get("name"),

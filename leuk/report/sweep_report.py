@@ -25,7 +25,7 @@ def write_report(
 
     They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
     ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``,
-    ``made_cells``, ``made_quality``, ``explanations``, ``data`` and ``run``; and below it in
+    ``synthetic_images``, ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and below it in
     ``figures/`` those of :func:`leuk.report.figures.figures_of`. They are the same however many
     workers there are.
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from leuk.report.lines import DRAWS, Line, run_lines
 from leuk.report.remarks import Remark, listed
 from leuk.report.results import Results
+from leuk.report.rows import DRAWS, Row, run_rows
 from leuk.report.sections import Grid, Section, interval_text
 
 COLUMNS = {
@@ -53,7 +53,7 @@ CALIBRATION = {
 
 NOTES = """\
 Test part only. Positive = leukemia (all), so sensitivity is the recall of leukemic cells and
-specificity that of healthy ones. Figures are means over folds and seeds, in brackets their 95 %
+specificity that of healthy ones. Metrics are means over folds and seeds, in brackets their 95 %
 interval from {draws} resamples of persons (and of seeds, where there are several), not of cells.
 Decisions at a score of 0.5. F1 macro is the plain mean of both classes' F1, F1 weighted that by
 class size; a precision or F1 of a class that nobody was assigned to counts as 0. AUROC weighs every
@@ -79,7 +79,7 @@ bins. Calibrated: after temperature scaling, fitted on the validation part."""
 def main_section(
     name: str,
     results: Results,
-    shown: Sequence[Line],
+    shown: Sequence[Row],
     draws: int,
     remarks: Iterable[Remark],
 ) -> Section:
@@ -95,27 +95,27 @@ def main_section(
     notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
     shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
     parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, listed(remarks)]
-    if any("auroc_patients" in line.figures for line in shown):
+    if any("auroc_patients" in line.metrics for line in shown):
         parts += ["## Every patient weighs the same", _grid(shown, PATIENTS), PATIENT_NOTES]
-    if any("sensitivity@youden" in line.figures for line in shown):
+    if any("sensitivity@youden" in line.metrics for line in shown):
         parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
-    if any("brier" in line.figures for line in shown):
+    if any("brier" in line.metrics for line in shown):
         parts += ["## Calibration", _grid(shown, CALIBRATION), CALIBRATION_NOTES]
-    table = pd.DataFrame([_values(line) for line in [*shown, *run_lines(results)]])
+    table = pd.DataFrame([_values(line) for line in [*shown, *run_rows(results)]])
     return Section("table", name, tuple(parts), table)
 
 
-def _grid(lines: Iterable[Line], columns: dict[str, str]) -> Grid:
+def _grid(lines: Iterable[Row], columns: dict[str, str]) -> Grid:
     rows = []
     for line in lines:
         texts = [
-            interval_text(*line.figures[name]) if name in line.figures else _missing(name)
+            interval_text(*line.metrics[name]) if name in line.metrics else _missing(name)
             for name in columns.values()
         ]
-        if not line.figures:
+        if not line.metrics:
             texts[0] = line.note[:60]
         rows.append((line.name, *texts))
-    return Grid(("line", *columns), tuple(rows))
+    return Grid(("configuration", *columns), tuple(rows))
 
 
 def _missing(name: str) -> str:
@@ -123,15 +123,15 @@ def _missing(name: str) -> str:
     return "-" if name in PATIENTS.values() else ""
 
 
-def _values(line: Line) -> dict[str, object]:
+def _values(line: Row) -> dict[str, object]:
     """A line of the CSV: whose it is, and every figure with its interval."""
-    cell = line.cell
-    values: dict[str, object] = {"line": line.name, "kind": line.kind}
+    cell = line.run
+    values: dict[str, object] = {"configuration": line.name, "kind": line.kind}
     for axis in ("model", "augmentation", "split", "variant"):
         values[axis] = getattr(cell, axis) if cell else None
     for axis in ("seed", "fold"):
         values[axis] = getattr(cell, axis) if cell and line.kind == "run" else None
     values |= {"runs": line.runs, "note": line.note}
-    for name, (value, low, high) in line.figures.items():
+    for name, (value, low, high) in line.metrics.items():
         values |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return values

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from leuk.evaluate.conventions import thesis_figures
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 TABLES = {3: "cnn", 4: "vit", 5: "hybrid"}
@@ -37,23 +37,23 @@ wrong in the published ones:
 - AUC is that of hard labels, (sensitivity + specificity) / 2, where the two can be compared; ours
   here is too.
 - Averages switch within a table: w is weighted by class size, m the plain mean of the classes, w?
-  mixed runs, beside which ours is weighted. Ours has the average of its neighbour.
+  mixed runs, beside which ours is weighted. Ours has the average of its neighbor.
 - There is no test set (the part that stops the training is the part reported), one run each, no
   interval and no test. Always answering leukemia has an accuracy of 0.653 and a weighted F1 of
   0.516 on its cells.
-- Its test cells are not ours: the level of two neighbours does not compare, at most how the four
+- Its test cells are not ours: the level of two neighbors does not compare, at most how the four
   augmentations lie to each other."""
 
 
-def thesis_section(groups: Sequence[Group]) -> Section:
+def thesis_section(groups: Sequence[Configuration]) -> Section:
     """Each table of the thesis for every split and variant that has its model.
 
     Of several lines of one augmentation the first stands for it.
     """
-    lines: dict[tuple[Cell, str], Group] = {}
+    lines: dict[tuple[RunId, str], Configuration] = {}
     for group in groups:
-        if group.runs and _comparable(group.cell):
-            lines.setdefault((group.cell.plain, group.cell.augmentation), group)
+        if group.runs and _comparable(group.run):
+            lines.setdefault((group.run.plain, group.run.augmentation), group)
     parts: list[Grid | str] = [NOTES]
     figures: list[dict[str, object]] = []
     for number, model in TABLES.items():
@@ -66,26 +66,26 @@ def thesis_section(groups: Sequence[Group]) -> Section:
             values = _beside(_published(number), model, dict(zip(AUGMENTATIONS, ours, strict=True)))
             where = "-".join(text for text in (cell.split, cell.variant) if text)
             parts += [f"## Table {number}: {model}, {where}", _grid(values)]
-            figures += [{"table": number, "line": cell.title, **value} for value in values]
+            figures += [{"table": number, "configuration": cell.title, **value} for value in values]
     return Section(
         "thesis_tables", "The thesis's tables 3 to 5", tuple(parts), pd.DataFrame(figures)
     )
 
 
-def _comparable(cell: Cell) -> bool:
+def _comparable(cell: RunId) -> bool:
     """Whether the thesis has such a model: one of its augmentations, none of the untested ideas."""
     plain = all(setting(cell, name) is None for name in SETTINGS)
     return plain and cell.augmentation in AUGMENTATIONS
 
 
-def thesis_means(group: Group) -> dict[str, float]:
-    """Figures of the thesis's convention at 0.5, the mean over the runs of a group."""
+def thesis_means(group: Configuration) -> dict[str, float]:
+    """Metrics of the thesis's convention at 0.5, the mean over the runs of a group."""
     of_runs = [thesis_figures(run.test.sample.scores, run.test.sample.labels) for run in group.runs]
     return {name: float(np.mean([figures[name] for figures in of_runs])) for name in of_runs[0]}
 
 
 _Published = Mapping[tuple[str, str], tuple[float, str]]
-"""Group and metric to value and note."""
+"""Configuration and metric to value and note."""
 
 
 def _published(number: int) -> _Published:

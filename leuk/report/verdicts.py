@@ -28,11 +28,11 @@ from typing import Any, Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.grid.cell import LEAKY, Cell
+from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.comparisons import SETTINGS, Comparison, setting
 from leuk.report.costs import Cost
 from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 
 MARGIN = 0.02
@@ -61,7 +61,7 @@ HYPOTHESES = {
     "enough for deployment.",
     "H2": "Attention-based fusion beats plain addition and a simple ensemble of CNN and ViT.",
     "H3": "Prototypes make the model explain itself without losing accuracy.",
-    "H4": "Regularising the attention maps makes explanations more faithful without losing "
+    "H4": "Regularizing the attention maps makes explanations more faithful without losing "
     "accuracy.",
 }
 """What is claimed; the first is the thesis's primary one."""
@@ -134,7 +134,7 @@ def fast_enough(cost: Cost, limit: float) -> bool | None:
 
 def verdicts(
     comparisons: Sequence[Comparison],
-    costs: Mapping[Cell, Cost],
+    costs: Mapping[RunId, Cost],
     latency_ms: float = LATENCY_MS,
 ) -> list[Verdict]:
     """A verdict on each hypothesis for each split that can tell, or that nothing can.
@@ -144,8 +144,8 @@ def verdicts(
         costs: of each line.
         latency_ms: within which a model is fit for deployment.
     """
-    honest = [c for c in comparisons if not c.one.cell.split.endswith(LEAKY)]
-    splits = list(dict.fromkeys(c.one.cell.split for c in honest))
+    honest = [c for c in comparisons if not c.one.run.split.endswith(LEAKY)]
+    splits = list(dict.fromkeys(c.one.run.split for c in honest))
     rules: dict[str, Callable[[Sequence[Comparison]], _Judged]] = {
         "H1": lambda own: _hybrid_with_gan(own, costs, latency_ms),
         "H2": _attention_fusion,
@@ -154,7 +154,7 @@ def verdicts(
     }
     found = []
     for hypothesis, rule in rules.items():
-        results = [rule([c for c in honest if c.one.cell.split == split]) for split in splits]
+        results = [rule([c for c in honest if c.one.run.split == split]) for split in splits]
         decided = [
             Verdict(hypothesis, split, verdict, figures)
             for split, (verdict, figures) in zip(splits, results, strict=True)
@@ -177,17 +177,17 @@ def _all_hold(claims: Sequence[bool | None]) -> Judgement:
 
 
 def _hybrid_with_gan(
-    comparisons: Sequence[Comparison], costs: Mapping[Cell, Cost], limit: float
+    comparisons: Sequence[Comparison], costs: Mapping[RunId, Cost], limit: float
 ) -> _Judged:
     """H1, each GAN by itself."""
     hybrids = dict.fromkeys(
-        c.one.cell for c in comparisons if c.family == "gan_hybrid" and _plain(c.one.cell)
+        c.one.run for c in comparisons if c.family == "gan_hybrid" and _plain(c.one.run)
     )
     judged: list[Judgement] = []
     figures: list[str] = []
     for cell in hybrids:
-        asked = [c for c in comparisons if c.one.cell == cell and c.other.cell.model in MEMBERS]
-        alone = {c.other.cell.model for c in asked if c.family == "gan_hybrid"}
+        asked = [c for c in comparisons if c.one.run == cell and c.other.run.model in MEMBERS]
+        alone = {c.other.run.model for c in asked if c.family == "gan_hybrid"}
         if alone != set(MEMBERS):
             continue
         asked = [c for c in asked if c.family in ("gan_hybrid", "model")]
@@ -201,7 +201,7 @@ def _hybrid_with_gan(
     return "refuted" if set(judged) == {"refuted"} else "undecided", tuple(figures)
 
 
-def _latency(cell: Cell, cost: Cost | None, limit: float) -> tuple[bool | None, str]:
+def _latency(cell: RunId, cost: Cost | None, limit: float) -> tuple[bool | None, str]:
     """Claim that a line is fast enough, and the figure behind it."""
     if cost is None:
         return None, f"cost of {cell.title} not measured"
@@ -222,11 +222,11 @@ def _attention_fusion(comparisons: Sequence[Comparison]) -> _Judged:
     asked = [
         c
         for c in comparisons
-        if c.family == "fusion" and setting(c.one.cell, "fusion") == "attention"
+        if c.family == "fusion" and setting(c.one.run, "fusion") == "attention"
     ]
     against = [
-        {c.other.cell.model == NAME for c in asked if c.one.cell == cell}
-        for cell in dict.fromkeys(c.one.cell for c in asked)
+        {c.other.run.model == NAME for c in asked if c.one.run == cell}
+        for cell in dict.fromkeys(c.one.run for c in asked)
     ]
     if {True, False} not in against:
         return "not run", ()
@@ -249,7 +249,7 @@ def _prototypes(comparisons: Sequence[Comparison]) -> _Judged:
     return _all_hold([*map(no_worse, own), *tied]), tuple(figures)
 
 
-def _tied(line: Group) -> bool | None:
+def _tied(line: Configuration) -> bool | None:
     """True if each run recorded the training patches that its prototypes are; else None."""
     found = [record.explanations.get("prototypes") for record in line.records]
     whole = bool(found) and all(isinstance(one, Mapping) and one.get("table") for one in found)
@@ -283,11 +283,11 @@ _Pair = tuple[int, Mapping[str, Any], Mapping[str, Any]]
 """A fold, and what two runs of it recorded of one method."""
 
 
-def _checked_pairs(one: Group, other: Group) -> tuple[str, list[_Pair]]:
+def _checked_pairs(one: Configuration, other: Configuration) -> tuple[str, list[_Pair]]:
     """The first of :data:`MAPS` that runs of the same seed and fold have checked, and these."""
 
-    def checked(line: Group, method: str) -> dict[tuple[int, int], Mapping[str, Any]]:
-        found = {(r.cell.seed, r.cell.fold): r.explanations.get(method) for r in line.records}
+    def checked(line: Configuration, method: str) -> dict[tuple[int, int], Mapping[str, Any]]:
+        found = {(r.run.seed, r.run.fold): r.explanations.get(method) for r in line.records}
         return {
             key: entry
             for key, entry in found.items()
@@ -312,7 +312,7 @@ def _more_faithful(pairs: Sequence[_Pair], tests: int) -> tuple[bool | None, str
     shown = difference_text(difference, low, high)
     if tests > 1:
         shown += f" (95 % for all {tests} comparisons together)"
-    if any(run.get("passes_randomisation") is False for _, *runs in pairs for run in runs):
+    if any(run.get("passes_randomization") is False for _, *runs in pairs for run in runs):
         return None, f"{shown}, but maps fail the randomization check and are no evidence"
     return (True if low > 0 else False if high < 0 else None), shown
 
@@ -349,7 +349,7 @@ def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
     return value, wider * (value - low), wider * (high - value)
 
 
-def _plain(cell: Cell) -> bool:
+def _plain(cell: RunId) -> bool:
     """Whether none of the settings that have a hypothesis of their own is changed."""
     return all(setting(cell, name) is None for name in SETTINGS)
 

@@ -1,4 +1,4 @@
-"""Figures of one fitted cell: predictions to metrics, and the baselines beside them."""
+"""Metrics of one fitted cell: predictions to metrics, and the baselines beside them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -30,8 +30,8 @@ from leuk.evaluate.thresholds import (
     threshold_intervals,
 )
 from leuk.evaluate.vectors import Floats
-from leuk.grid.cell import Cell
-from leuk.grid.record import Figures, figures
+from leuk.grid.record import Metrics, as_metrics
+from leuk.grid.run_id import RunId
 from leuk.store.atomic import write_text
 from leuk.store.spreadsheet import csv_text
 
@@ -50,7 +50,7 @@ class Assessed:
         warnings: what a reader must know before believing the intervals.
     """
 
-    metrics: dict[str, Figures]
+    metrics: dict[str, Metrics]
     temperature: float
     samples: dict[str, Sample]
     referral: dict[str, Any]
@@ -58,7 +58,7 @@ class Assessed:
 
 
 def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
-    """Figures of both parts, with intervals.
+    """Metrics of both parts, with intervals.
 
     Thresholds and temperature come from validation cells alone and are used on test cells.
 
@@ -80,7 +80,7 @@ def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
     unsteady = few_patients(val.labels, val.subjects)
     moving = [f"val: {unsteady}"] if unsteady else []
     return Assessed(
-        metrics | {"thresholds": figures(thresholds, threshold_intervals(*chosen_on))},
+        metrics | {"thresholds": as_metrics(thresholds, threshold_intervals(*chosen_on))},
         temperature,
         samples,
         referral_record(samples["val"], samples["test"], thresholds["youden"], "youden"),
@@ -90,16 +90,16 @@ def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
 
 def sample_of(data: CNMCDataModule, predictions: Predictions) -> Sample:
     """Predictions with the persons behind the cells."""
-    groups = data.dataset.cells["group"].to_numpy()[predictions.rows.numpy()]
+    groups = data.dataset.index["patient"].to_numpy()[predictions.rows.numpy()]
     return Sample(predictions.scores.numpy(), predictions.labels.numpy(), groups.astype(str))
 
 
-def figures_of(sample: Sample, thresholds: Thresholds) -> Figures:
+def figures_of(sample: Sample, thresholds: Thresholds) -> Metrics:
     """Every figure of a sample with its 95 % interval."""
     values = all_metrics(
         sample.scores, sample.labels, thresholds, sample.calibrated, sample.subjects
     )
-    return figures(values, bootstrap_intervals(sample, thresholds))
+    return as_metrics(values, bootstrap_intervals(sample, thresholds))
 
 
 def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
     Returns:
         A column for each of :data:`BASELINES`; the index is the row of the bank.
     """
-    train, *others = (data.part(stage) for stage in STAGES)
+    train, *others = (data.stage(stage) for stage in STAGES)
     # Of the thesis's split the test part validates too.
     rows = pd.concat(others).index.unique()
     fitted = {
@@ -123,14 +123,14 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame({name: score(asked) for name, score in fitted.items()}, index=rows)
 
 
-def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Figures]:
+def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Metrics]:
     """Test figures of each baseline, its thresholds and temperature from validation.
 
     Args:
         data: the cells and their split.
         scores: see :func:`baseline_scores`.
     """
-    val, test = data.part("val"), data.part("test")
+    val, test = data.stage("val"), data.stage("test")
     results = {}
     for name, column in scores.items():
         chosen = column[val.index].to_numpy(), val["label"].to_numpy(np.int64)
@@ -138,10 +138,10 @@ def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Fi
         sample = Sample(
             judged,
             test["label"].to_numpy(np.int64),
-            test["group"].to_numpy().astype(str),
+            test["patient"].to_numpy().astype(str),
             apply_temperature(judged, fit_temperature(*chosen)),
         )
-        thresholds = choose_thresholds(*chosen, val["group"].to_numpy().astype(str))
+        thresholds = choose_thresholds(*chosen, val["patient"].to_numpy().astype(str))
         results[str(name)] = figures_of(sample, thresholds)
     return results
 
@@ -195,7 +195,7 @@ def assess_area(
 
 def _mean_area(data: CNMCDataModule) -> float:
     """Mean share of the image that a training cell covers, in the data's framing."""
-    rows = torch.tensor(data.part("train").index.to_numpy())
+    rows = torch.tensor(data.stage("train").index.to_numpy())
     cpu = torch.device("cpu")
     areas = [cell_areas(data.bank.gather(batch, cpu)["images"]) for batch in rows.split(_BATCH)]
     return float(torch.cat(areas).mean())
@@ -207,7 +207,7 @@ def save_predictions(
     judged: Mapping[str, Predictions],
     temperature: float,
     baselines: pd.DataFrame,
-    cell: Cell,
+    cell: RunId,
 ) -> None:
     """Write one line a cell image.
 
@@ -216,15 +216,15 @@ def save_predictions(
     """
     tables = []
     for stage, predictions in judged.items():
-        cells = data.dataset.cells.iloc[predictions.rows.numpy()]
+        cells = data.dataset.index.iloc[predictions.rows.numpy()]
         scores: Floats = predictions.scores.numpy()
-        table = cells[["path", "subject", "group", "label"]].assign(
+        table = cells[["path", "subject", "patient", "label"]].assign(
             score=scores,
             calibrated=apply_temperature(scores, temperature),
             split=cell.split,
             seed=cell.seed,
         )
-        table.insert(0, "part", stage)
+        table.insert(0, "stage", stage)
         tables.append(table.join(baselines.add_prefix("baseline_")))
     write_text(path, csv_text(pd.concat(tables)))
 
@@ -234,6 +234,6 @@ def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
     tables = []
     for stage, sample in samples.items():
         table = per_subject(sample, 0.5)
-        table.insert(0, "part", stage)
+        table.insert(0, "stage", stage)
         tables.append(table)
     write_text(path, csv_text(pd.concat(tables)))

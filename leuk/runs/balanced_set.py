@@ -30,7 +30,7 @@ def manifest_of(data: CNMCDataModule, made: Synthetic) -> pd.DataFrame:
     """The images of a balanced set, one row per image.
 
     ``file``, ``label``, ``origin`` (real or made), for a real one ``source`` (its file under the
-    data's root) and ``subject``, for a made one ``gan`` (the artefact), ``seed`` and ``position``
+    data's root) and ``subject``, for a made one ``gan`` (the artifact), ``seed`` and ``position``
     (of the draw, and the row of ``made.npy``).
     """
     return pd.concat([_real(data), _synthetic(made)], ignore_index=True)
@@ -44,7 +44,7 @@ def write_balanced_set(
     Beside them ``manifest.csv``, see :func:`manifest_of`, and ``made.npy``, the synthetic images as
     ``uint8 (N, R, R, 3)``.
     """
-    rows = data.part("train").index.to_numpy()
+    rows = data.stage("train").index.to_numpy()
     with whole_folder(target) as folder:
         for label in Label:
             (folder / PART / label.folder).mkdir(parents=True)
@@ -56,7 +56,7 @@ def write_balanced_set(
 
 
 def _real(data: CNMCDataModule) -> pd.DataFrame:
-    cells = data.part("train")
+    cells = data.stage("train")
     files = [
         f"{PART}/{Label(label).folder}/{Path(name).stem}.png"
         for name, label in zip(cells["name"], cells["label"], strict=True)
@@ -73,7 +73,7 @@ def _real(data: CNMCDataModule) -> pd.DataFrame:
 
 
 def _synthetic(made: Synthetic) -> pd.DataFrame:
-    table = made.origin.assign(origin="made")
+    table = made.origin.assign(origin="synthetic")
     names = []
     for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
         folder = Label(label).folder

@@ -16,11 +16,11 @@ from leuk.classifiers.classifier import Classifier
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import StoreError, TrainingError
-from leuk.grid.record import WENT_ON, Record
+from leuk.grid.record import RESUMED, Record
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.curves import curves
 from leuk.runs.device import describe
-from leuk.runs.fitting import build_named, build_trainer, told_of_memory
+from leuk.runs.fitting import build_named, build_trainer, memory_errors
 from leuk.runs.synthesis import class_weights
 from leuk.store.atomic import whole_file
 
@@ -61,12 +61,12 @@ def fitted_classifier(
     stopped = last_whole(folder / RESUME)
     if stopped is not None:
         read_checkpoint(stopped, classifier.stamp)
-        record.warnings.append(WENT_ON)
+        record.warnings.append(RESUMED)
     with curves(cfg) as loggers:
         trainer = _trainer(cfg, folder, [*callbacks.values()], loggers)
         record.device = describe(trainer, channels_last)
-        log.info("%s: training on %s", record.cell.folder, _device(record))
-        with told_of_memory("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
+        log.info("%s: training on %s", record.run.folder, _device(record))
+        with memory_errors("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
@@ -100,8 +100,8 @@ def _fitted_before(folder: Path, classifier: Classifier, record: Record) -> bool
         return False
     classifier.load_state_dict(values["state_dict"])
     record.device = values["device"]
-    record.warnings.append(WENT_ON)
-    log.info("%s: training already finished, resuming with the test", record.cell.folder)
+    record.warnings.append(RESUMED)
+    log.info("%s: training already finished, resuming with the test", record.run.folder)
     return True
 
 
@@ -109,8 +109,8 @@ def _new(cfg: DictConfig, data: CNMCDataModule, record: Record) -> Classifier:
     """Build the untrained classifier with the statistics and weights of the training images."""
     classifier: Classifier = instantiate(cfg.model)
     classifier.stamp |= {"settings": record.fingerprint, "data": data.listing()}
-    if cfg.fit.standardise:
-        classifier.normalise_by(*data.channel_statistics())
+    if cfg.fit.standardize:
+        classifier.normalize_by(*data.channel_statistics())
     if cfg.augmentation.name == "class_weights":
         classifier.weigh_by(class_weights(data))
     return classifier

@@ -29,7 +29,7 @@ _SHORT = ("Not enough free space to write", "requested and", "unexpected pos")
 
 
 @contextmanager
-def told_of_disk(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """Convert disk errors to messages with a remedy; all files are written atomically.
 
     Args:

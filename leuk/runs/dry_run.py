@@ -1,6 +1,6 @@
 """Dry run of a sweep: its runs and GANs, estimated time and disk space; nothing is written.
 
-Counterpart of :mod:`leuk.runs.cell_run`, with the same configs.
+Counterpart of :mod:`leuk.runs.train`, with the same configs.
 """
 
 import json
@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 
 from leuk.grid.history import Estimate, History, same_device
 from leuk.grid.state import Found, State
-from leuk.runs.beforehand import inspect
 from leuk.runs.device import name_of
 from leuk.runs.gan_fit import FACTS
 from leuk.runs.identity import begin, folder_of
 from leuk.runs.needs import GAN, Needs
+from leuk.runs.preconditions import inspect
 from leuk.runs.progress import clock
-from leuk.store.artefacts import MANIFEST
+from leuk.store.artifacts import MANIFEST
 
 _LEFT_ALONE = (State.COMPLETE, State.RUNNING, State.UNREADABLE)
 _IN_THE_WAY = (State.OTHER, State.UNREADABLE)
@@ -60,7 +60,7 @@ def plan(cells: Sequence[DictConfig]) -> str:
     gans = needs.gans(cells, to_run)
     fits = {gan.folder: _estimate_of(gan) for gan in gans if gan.needed and not gan.there}
     lines = [
-        *_run_lines(planned),
+        *_run_rows(planned),
         *_gan_lines(gans, fits),
         *_sum_lines(planned, fits),
         *_room_lines(str(cells[0].outputs), needs.room(to_run, gans)),
@@ -98,15 +98,15 @@ def _estimate_of(gan: GAN) -> Estimate | None:
 
 
 def _bare(key: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in key.items() if name not in ("cells", "seed")}
+    return {name: value for name, value in key.items() if name not in ("images", "seed")}
 
 
-def _run_lines(planned: Sequence[Planned]) -> Iterable[str]:
+def _run_rows(planned: Sequence[Planned]) -> Iterable[str]:
     for sweep in dict.fromkeys(item.folder.parent for item in planned):
         yield f"runs of {sweep}:"
         for item in planned:
             if item.folder.parent == sweep:
-                reason = f": {item.found.said}" if item.found.said else ""
+                reason = f": {item.found.message}" if item.found.message else ""
                 time = _clock(item.estimate)
                 yield f"  {item.found.state:<14}  {time}  {item.folder.name}{reason}"
 

@@ -17,17 +17,17 @@ from leuk.data.background import background_warning, has_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, Frame, UnusableError, decode
 from leuk.data.scale import SIZE_UNKNOWN, View, file_sizes
-from leuk.data.unlabelled import Image, find_images
+from leuk.data.unlabeled import Image, find_images
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.choice import choose_background, possible_explainers
-from leuk.explain.cohort import Cohort, unlabelled_cohort
+from leuk.explain.cohort import Cohort, unlabeled_cohort
 from leuk.explain.study import COHORT
 from leuk.grid.state import LOCK
 from leuk.runs.device import check_device
+from leuk.runs.evaluation import EXPLANATIONS, explain_callback
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer
-from leuk.runs.judging import EXPLANATIONS, explain_callback
-from leuk.runs.places import resolved
+from leuk.runs.paths import resolved
 from leuk.store.atomic import ensure_writable, write_json
 
 log = logging.getLogger(__name__)
@@ -96,8 +96,8 @@ def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
         lost.append(f"explanations of {of}")
     if not cfg.checks and any("measures" in values for values in kept.values()):
         lost.append("the checks")
-    images = int(before.get(COHORT, {}).get("cells", 0))
-    number = max(int(cfg.explain_cells), int(cfg.checked_cells) if cfg.checks else 0)
+    images = int(before.get(COHORT, {}).get("images", 0))
+    number = max(int(cfg.explain_images), int(cfg.checked_images) if cfg.checks else 0)
     if number < images:
         lost.append(f"{images - number} of {images} explained images")
     return lost
@@ -206,7 +206,7 @@ def _cohort_of(
     files = _files(cfg.images)
     if len(files) > most:
         log.warning(
-            "the first %d of %d images are explained; set explain_cells for more", most, len(files)
+            "the first %d of %d images are explained; set explain_images for more", most, len(files)
         )
         files = files[:most]
     decoded = [_decoded(one.path, view.frame) for one in files]
@@ -221,13 +221,13 @@ def _cohort_of(
             log.warning("%s: %s", file.path.name, doubt)
     pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
-    behind = choose_background(data.part("train"), cfg.explain_background, data.seed)
-    return unlabelled_cohort(
+    behind = choose_background(data.stage("train"), cfg.explain_background, data.seed)
+    return unlabeled_cohort(
         [one.name for one in files],
         images,
         _scores(classifier, trainer, images),
         data.bank.gather(torch.tensor(behind), torch.device("cpu"))["images"],
-        cfg.explain_cells,
+        cfg.explain_images,
     )
 
 
@@ -245,6 +245,6 @@ def _scores(classifier: Classifier, trainer: Trainer, images: Tensor) -> list[fl
     scores = []
     for part in images.split(_BATCH):
         with trainer.precision_plugin.forward_context():
-            logits = classifier.asked(part.to(classifier.device))
+            logits = classifier.predict_logits(part.to(classifier.device))
         scores += logits.double().softmax(dim=1)[:, 1].tolist()
     return scores

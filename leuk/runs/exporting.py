@@ -23,7 +23,7 @@ from leuk.errors import ConfigError, StoreError
 from leuk.evaluate.vectors import Images
 from leuk.runs.finished import Finished
 from leuk.runs.frozen import THRESHOLDS
-from leuk.runs.places import export_folder, said_of
+from leuk.runs.paths import export_folder, said_of
 from leuk.store.atomic import ensure_writable, whole_file, write_json
 from leuk.store.replaced import Replaceable
 
@@ -111,7 +111,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
     finished = Finished.read(cfg.run)
     classifier = finished.classifier().requires_grad_(False)
     data = finished.data(cfg.root)
-    pixels = data.dataset.data[data.part("test").index.to_numpy()[: cfg.cells]]
+    pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.cells]]
     path = folder / f"model.{_SUFFIX[cfg.format]}"
     with _silence(), whole_file(path) as temporary:
         ask = _WRITERS[cfg.format](classifier, temporary, pixels)
@@ -122,7 +122,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
             f"{len(pixels)} test cells, more than tolerance={cfg.tolerance:g}; nothing is kept"
         )
     agreement = {
-        "cells": len(pixels),
+        "images": len(pixels),
         "largest_difference": difference,
         "tolerance": float(cfg.tolerance),
     }
@@ -137,7 +137,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
 def _difference(classifier: Classifier, ask: Ask, pixels: Images) -> float:
     asked = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        expected = classifier.asked(asked)
+        expected = classifier.predict_logits(asked)
         found, alone = ask(pixels), ask(pixels[:1])
     pairs = ((found, expected), (alone, expected[:1]))
     return max(float((one - other).abs().max()) for one, other in pairs)
@@ -155,7 +155,7 @@ def _write_onnx(classifier: Classifier, path: Path, pixels: Images) -> Ask:
         external_data=False,
         input_names=["images"],
         output_names=["logits"],
-        dynamic_shapes={"images": {0: torch.export.Dim("cells")}},
+        dynamic_shapes={"images": {0: torch.export.Dim("images")}},
     )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images})[0])
@@ -210,8 +210,8 @@ def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict
         "input": {
             "name": "images",
             "type": "uint8",
-            "shape": ["cells", frame.resolution, frame.resolution, 3],
-            "what": "RGB, 0 to 255; scaling and standardising are the model's own",
+            "shape": ["images", frame.resolution, frame.resolution, 3],
+            "what": "RGB, 0 to 255; scaling and standardizing are the model's own",
             "resolution": frame.resolution,
             "framing": frame.framing,
             "scale": {
@@ -226,7 +226,7 @@ def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict
         "output": {
             "name": "logits",
             "type": "float32",
-            "shape": ["cells", len(Label)],
+            "shape": ["images", len(Label)],
             "what": "softmax makes them probabilities; the second is the score",
         },
         "labels": {str(int(label)): label.name for label in Label},
@@ -240,7 +240,7 @@ def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict
             "class": f"{type(classifier).__module__}.{type(classifier).__name__}",
             "arguments": json.loads(json.dumps(dict(classifier.hparams))),
         },
-        "cell": record.cell.to_dict(),
+        "run": record.run.to_dict(),
         "fingerprint": record.fingerprint,
         "data": record.data.get("fingerprint"),
         "weights": finished.weights_digest,

@@ -11,8 +11,8 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import DataError
 from leuk.evaluate.novelty import Familiar, largest_parts
 from leuk.evaluate.vectors import Floats
-from leuk.runs.asking import Asker
 from leuk.runs.finished import Finished
+from leuk.runs.predictor import Predictor
 from leuk.store.atomic import whole_file
 from leuk.store.foreign import read_arrays
 
@@ -32,22 +32,22 @@ class Familiarity:
     """What tells a new image from training cells.
 
     Attributes:
-        cells: distances to them, and the limit that validation cells gave.
+        images: distances to them, and the limit that validation cells gave.
         smallest: share of the frame that the smallest training cell covers.
     """
 
-    cells: Familiar
+    images: Familiar
     smallest: float
 
 
-def familiarity_of(finished: Finished, asker: Asker, root: str | None) -> Familiarity:
+def load_familiarity(finished: Finished, predictor: Predictor, root: str | None) -> Familiarity:
     """Read what is kept in the run's folder, or work it out from its data and keep it.
 
     Real training cells alone count, not made ones.
 
     Args:
         finished: the run.
-        asker: of its classifier.
+        predictor: of its classifier.
         root: where the images of the data set lie now, if they have moved.
 
     Raises:
@@ -63,14 +63,14 @@ def familiarity_of(finished: Finished, asker: Asker, root: str | None) -> Famili
     except DataError as error:
         raise DataError(f"{error}; or leave this out: familiarity=false") from error
     log.info("%s: looking at its training cells, once", finished.folder.name)
-    made = _work_out(data, asker)
+    made = _work_out(data, predictor)
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 key=np.array(key),
-                features=made.cells.features,
-                limit=np.array(made.cells.limit),
+                features=made.images.features,
+                limit=np.array(made.images.limit),
                 smallest=np.array(made.smallest),
             )
     except OSError as error:
@@ -78,20 +78,22 @@ def familiarity_of(finished: Finished, asker: Asker, root: str | None) -> Famili
     return made
 
 
-def _work_out(data: CNMCDataModule, asker: Asker) -> Familiarity:
-    train, smallest = _seen(data, asker, "train")
-    held_out, _ = _seen(data, asker, "val")
-    patients = data.part("val")["group"].to_numpy().astype(str)
+def _work_out(data: CNMCDataModule, predictor: Predictor) -> Familiarity:
+    train, smallest = _seen(data, predictor, "train")
+    held_out, _ = _seen(data, predictor, "val")
+    patients = data.stage("val")["patient"].to_numpy().astype(str)
     return Familiarity(Familiar.fitted(train, held_out, patients), float(smallest.min()))
 
 
-def _seen(data: CNMCDataModule, asker: Asker, stage: str) -> tuple[npt.NDArray[np.float32], Floats]:
+def _seen(
+    data: CNMCDataModule, predictor: Predictor, stage: str
+) -> tuple[npt.NDArray[np.float32], Floats]:
     """Features of a stage's cells, and the share of the frame that each covers."""
-    rows = data.part(stage).index.to_numpy()
+    rows = data.stage(stage).index.to_numpy()
     features, shares = [], []
     for start in range(0, len(rows), _CHUNK):
         pixels = data.dataset.data[rows[start : start + _CHUNK]]
-        features.append(asker.ask(pixels).features)
+        features.append(predictor.ask(pixels).features)
         shares.append(largest_parts(pixels))
     return np.concatenate(features), np.concatenate(shares)
 

@@ -65,7 +65,7 @@ class Finished:
                 raise ConfigError(f"{key}={run}: no {file} in it; {advice}")
         cfg = read_stored(folder / CONFIG)
         check_complete(folder / CONFIG, cfg)
-        # Where a moved folder's artefacts are now; a cache of its own stays what it was.
+        # Where a moved folder's artifacts are now; a cache of its own stays what it was.
         if folder.parent.parent.name == "runs":
             cfg.outputs = str(folder.parents[2])
         return cls(folder, record, cfg)

@@ -65,7 +65,7 @@ def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[
 
 
 @contextmanager
-def told_of_memory(key: str, batch_size: int) -> Iterator[None]:
+def memory_errors(key: str, batch_size: int) -> Iterator[None]:
     """Convert out-of-memory errors, of the device or of data loaders, to a message with a remedy.
 
     Args:

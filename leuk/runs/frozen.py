@@ -94,13 +94,16 @@ def _sample(finished: Finished, stage: str, temperature: float) -> Sample:
     try:
         path = file_in(finished.folder, name or "predictions.csv")
         # As text, since pandas may miss a number by its last digit, and with it a threshold.
-        texts = {"score": str, "group": str}
-        columns = ["part", "label", *texts]
+        texts = {"score": str, "patient": str}
+        columns = ["stage", "label", *texts]
         table = pd.read_csv(path, usecols=columns, dtype=texts, keep_default_na=False)
-        table = table[table["part"] == stage]
+        table = table[table["stage"] == stage]
         scores = table["score"].to_numpy().astype(np.float64)
         calibrated = apply_temperature(scores, temperature)
-        labels, patients = table["label"].to_numpy(np.int64), table["group"].to_numpy().astype(str)
+        labels, patients = (
+            table["label"].to_numpy(np.int64),
+            table["patient"].to_numpy().astype(str),
+        )
         return Sample(scores, labels, patients, calibrated)
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(

@@ -16,16 +16,16 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
-from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
 from leuk.runs.checkpoints import last_whole, older_arguments, read_checkpoint
 from leuk.runs.device import describe
-from leuk.runs.fitting import build_named, build_trainer, told_of_memory
+from leuk.runs.fitting import build_named, build_trainer, memory_errors
 from leuk.runs.identity import NEUTRAL
-from leuk.store.artefacts import make_once, unfinished
+from leuk.store.artifacts import make_once, unfinished
 from leuk.store.atomic import write_json
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
         DataError: the training stage has too few images of a class.
     """
     rows = _rows_of(cfg, data, labels)
-    root = Path(cfg.outputs) / "artefacts"
+    root = Path(cfg.outputs) / "artifacts"
     key = gan_key(cfg, data.content(rows))
     scratch = unfinished(root, "gan", key)
     folder = make_once(
@@ -109,7 +109,7 @@ def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
         "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
         "trainer": _relevant(cfg.trainer),
         "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
-        "cells": content,
+        "images": content,
         "seed": int(cfg.seed),
     }
 
@@ -123,7 +123,7 @@ def _relevant(trainer: DictConfig) -> dict[str, object]:
 
 
 def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
-    stage = data.part("train")["label"].to_numpy()
+    stage = data.stage("train")["label"].to_numpy()
     for label in labels:
         if not (stage == label).any():
             raise DataError(
@@ -154,11 +154,11 @@ def _fit(
     gan: Adversarial = instantiate(cfg.gan)
     if cfg.gan_fit.compile:
         gan.compile_networks()
-    batches = CellBatches(
+    batches = ImageBatches(
         data.bank,
         # An epoch shows each image once per adversary update of a round, so that the number of
         # generator updates per epoch does not depend on the number of adversary updates.
-        np.tile(rows, gan.fitting.opponent_steps),
+        np.tile(rows, gan.fitting.adversary_steps),
         batch_size=cfg.gan_fit.batch_size,
         workers=cfg.data.workers,
         seed=cfg.seed,
@@ -167,13 +167,13 @@ def _fit(
     limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
     stopped = last_whole(scratch / "checkpoints")
     started = time.perf_counter()
-    with told_of_memory("gan_fit.batch_size", cfg.gan_fit.batch_size):
+    with memory_errors("gan_fit.batch_size", cfg.gan_fit.batch_size):
         trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
         "whole": stopped is None,
         "device": describe(trainer, False)["name"],
-        "cells": len(rows),
+        "images": len(rows),
         "updates": gan.done_updates,
     }
     write_json(target / FACTS, facts)
@@ -213,5 +213,5 @@ def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
     """
     if gan.fitting.updates is not None:
         rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
-        needed = math.ceil(rounds * gan.fitting.opponent_steps / max(1, batches))
+        needed = math.ceil(rounds * gan.fitting.adversary_steps / max(1, batches))
         trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)

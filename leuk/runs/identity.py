@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
-from leuk.grid.cell import LEAKY, Cell, sweep_folder, variant_of
 from leuk.grid.record import Record
+from leuk.grid.run_id import LEAKY, RunId, sweep_folder, variant_of
 from leuk.store.digest import digest
 
 AXES = ("model", "augmentation", "split")
@@ -36,8 +36,8 @@ NEUTRAL = (
     "grid",
     "logger",
     "explain",
-    "explain_cells",
-    "checked_cells",
+    "explain_images",
+    "checked_images",
     "explain_background",
     "checks",
     "gan_fit.sample_every",
@@ -61,7 +61,7 @@ UNSTATED = ("data.frame", "data.pixel_size")
 """Keys that are no setting where they are null."""
 
 
-def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
+def run_id_of(cfg: DictConfig, hydra_cfg: DictConfig) -> RunId:
     """Identify the run that a config describes.
 
     Args:
@@ -72,7 +72,7 @@ def cell_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Cell:
     axes = {axis: str(choices[axis]) for axis in AXES}
     if instantiate(cfg.split).leaky:
         axes["split"] += LEAKY
-    return Cell(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg, AXES)))
+    return RunId(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg, AXES)))
 
 
 def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
@@ -155,7 +155,7 @@ def is_neutral(key: str, cfg: DictConfig) -> bool:
 def begin(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
     """Create the initial record of a run."""
     settings = settings_of(cfg)
-    return Record(cell_of(cfg, hydra_cfg), digest(settings), settings=settings)
+    return Record(run_id_of(cfg, hydra_cfg), digest(settings), settings=settings)
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> di
 
 def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
     """Folder of a run, ``<outputs>/runs/<name>/<run name>``."""
-    return sweep_of(cfg) / cell_of(cfg, hydra_cfg).folder
+    return sweep_of(cfg) / run_id_of(cfg, hydra_cfg).folder
 
 
 def sweep_of(cfg: DictConfig) -> Path:

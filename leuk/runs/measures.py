@@ -9,7 +9,7 @@ import pandas as pd
 from leuk.data.datamodule import CNMCDataModule
 from leuk.evaluate.morphology import MEASURES, measure_each
 from leuk.evaluate.vectors import Images
-from leuk.store.artefacts import make_once
+from leuk.store.artifacts import make_once
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from leuk.config.targets import instantiate
-from leuk.data.cnmc import index_cells, labelled_cells
+from leuk.data.cnmc import index_images, labeled_images
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import THUMB
 from leuk.data.labels import Label
@@ -20,7 +20,7 @@ from leuk.runs.device import name_of
 from leuk.runs.gan_fit import gan_key, gan_key_of
 from leuk.runs.identity import choice_of, uses_gan
 from leuk.runs.synthesis import classes_of, fits_of, wanted
-from leuk.store.artefacts import NotMadeError, is_whole, only_found
+from leuk.store.artifacts import MissingArtifactError, is_whole, read_only
 from leuk.store.digest import digest
 
 _FLOAT = 4
@@ -77,7 +77,7 @@ class Needs:
         needed: Counter[Path] = Counter()
         for cfg in filter(uses_gan, cells):
             for labels, key in self._fits(cfg):
-                folder = Path(str(cfg.outputs)) / "artefacts" / "gan" / digest(key)
+                folder = Path(str(cfg.outputs)) / "artifacts" / "gan" / digest(key)
                 needed[folder] += any(cfg is other for other in to_run)
                 if folder not in found:
                     found[folder] = _gan(cfg, labels, folder, key)
@@ -97,11 +97,11 @@ class Needs:
         source = _source(cfg)
         if source not in self._data:
             try:
-                with only_found():
+                with read_only():
                     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
                     data.setup()
                 self._data[source] = data
-            except NotMadeError:
+            except MissingArtifactError:
                 self._data[source] = None
         return self._data[source]
 
@@ -152,9 +152,9 @@ def _plain(node: DictConfig, without: Collection[str] = ()) -> str:
 
 def _images(cfg: DictConfig) -> int:
     if "root" not in cfg.data:
-        return _SETS * int(cfg.data.cells_per_part)
+        return _SETS * int(cfg.data.images_per_fold)
     root = Path(str(cfg.data.root)).expanduser()
-    return len(labelled_cells(index_cells(root, cfg.data.on_corrupt)))
+    return len(labeled_images(index_images(root, cfg.data.on_corrupt)))
 
 
 def _size_of(node: DictConfig) -> int:

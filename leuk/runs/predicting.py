@@ -18,17 +18,17 @@ from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.pixels import decoded_ahead
 from leuk.data.scale import SIZE_UNKNOWN, Size, View, file_sizes
-from leuk.data.unlabelled import Image, Images, find_images
+from leuk.data.unlabeled import Image, Images, find_images
 from leuk.errors import DataError
 from leuk.evaluate.novelty import largest_parts, no_cell
 from leuk.evaluate.vectors import Images as Pixels
-from leuk.runs.asking import Asker, trainer_for
 from leuk.runs.device import check_device
-from leuk.runs.familiarity import Familiarity, familiarity_of
+from leuk.runs.familiarity import Familiarity, load_familiarity
 from leuk.runs.finished import Finished
 from leuk.runs.frozen import Frozen
-from leuk.runs.overlaying import FOLDER, SHEET, save_maps
-from leuk.runs.places import predictions_folder, said_of
+from leuk.runs.overlays import FOLDER, SHEET, save_maps
+from leuk.runs.paths import predictions_folder, said_of
+from leuk.runs.predictor import Predictor, trainer_for
 from leuk.store.atomic import ensure_writable, write_json, write_text
 from leuk.store.replaced import Replaceable
 from leuk.store.spreadsheet import csv_text
@@ -50,7 +50,7 @@ _FLAGS = ("refer", "unfamiliar", "cell_found")
 
 
 @dataclass(frozen=True)
-class Line:
+class Prediction:
     """What is said of one image; a column of :data:`TABLE` each, empty where it is None.
 
     Attributes:
@@ -103,7 +103,7 @@ class Predicted:
     limit: float | None
     view: View
     images: Sequence[Image]
-    lines: Sequence[Line]
+    lines: Sequence[Prediction]
     summary: dict[str, Any]
 
 
@@ -153,17 +153,17 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     finished = Finished.read(cfg.run)
     frozen = Frozen.of(finished, str(cfg.threshold), cfg.aim)
     found = find_images(cfg.images)
-    asker = Asker.of(cfg, finished)
-    familiarity = familiarity_of(finished, asker, cfg.root) if cfg.familiarity else None
+    predictor = Predictor.of(cfg, finished)
+    familiarity = load_familiarity(finished, predictor, cfg.root) if cfg.familiarity else None
     view = _view(cfg, finished)
-    judge = _Judge(view, asker, frozen, familiarity)
+    judge = _Judge(view, predictor, frozen, familiarity)
     lines, pictured = judge.all_of(found.images, int(cfg.overlays))
     _say_of_files(cfg.images, found, lines)
     scale_warnings = _doubt_scale(view, judge.sizes, lines)
     captions = {row: f"{lines[row].decision} {lines[row].calibrated:.2f}" for row in pictured}
-    for row, file in save_maps(folder, asker, pictured, captions, finished.folder.name).items():
+    for row, file in save_maps(folder, predictor, pictured, captions, finished.folder.name).items():
         lines[row] = replace(lines[row], overlay=file)
-    limit = familiarity.cells.limit if familiarity else None
+    limit = familiarity.images.limit if familiarity else None
     summary = said_of(cfg, "run", "images") | _summary(finished, frozen, limit, lines)
     summary["scale"] = {
         "training": asdict(view.scale),
@@ -181,19 +181,21 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
 @dataclass(frozen=True, eq=False)
 class _Judge:
     view: View
-    asker: Asker
+    predictor: Predictor
     frozen: Frozen
     familiarity: Familiarity | None
     sizes: Counter[Size] = field(default_factory=Counter)
 
-    def all_of(self, images: Sequence[Image], most: int) -> tuple[list[Line], dict[int, Pixels]]:
+    def all_of(
+        self, images: Sequence[Image], most: int
+    ) -> tuple[list[Prediction], dict[int, Pixels]]:
         """A line for each image, and the pixels of the first that show a cell, by number."""
-        lines = [Line(image.name, problem=image.problem) for image in images]
+        lines = [Prediction(image.name, problem=image.problem) for image in images]
         pictured: dict[int, Pixels] = {}
         usable = [row for row, image in enumerate(images) if not image.problem]
         decoded = decoded_ahead([images[row].path for row in usable], self.view.frame)
         followed = track(zip(usable, decoded, strict=True), "judging cells", len(usable))
-        for part in _batches(followed, self.asker.batch_size):
+        for part in _batches(followed, self.predictor.batch_size):
             good: dict[int, Decoded] = {}
             for row, one in part:
                 if not isinstance(one, Decoded):
@@ -213,17 +215,17 @@ class _Judge:
         return lines, pictured
 
     def _judged(
-        self, decoded: dict[int, Decoded], lines: Sequence[Line]
-    ) -> Iterator[tuple[int, Line]]:
+        self, decoded: dict[int, Decoded], lines: Sequence[Prediction]
+    ) -> Iterator[tuple[int, Prediction]]:
         if not decoded:
             return
         pixels = np.stack([one.pixels for one in decoded.values()])
-        answers = self.asker.ask(pixels)
+        answers = self.predictor.ask(pixels)
         calibrated = self.frozen.calibrated(answers.scores)
         leukemic, banded = (f(answers.scores) for f in (self.frozen.leukemic, self.frozen.refers))
         shares = largest_parts(pixels)
         known = self.familiarity
-        distances = known.cells.distances(answers.features) if known else None
+        distances = known.images.distances(answers.features) if known else None
         for place, (row, one) in enumerate(decoded.items()):
             line = replace(
                 lines[row],
@@ -234,7 +236,7 @@ class _Judge:
             )
             if known and distances is not None:
                 far = float(distances[place])
-                line = replace(line, distance=far, unfamiliar=far > known.cells.limit)
+                line = replace(line, distance=far, unfamiliar=far > known.images.limit)
             missing = no_cell(one.area, shares[place], known.smallest if known else None)
             if not missing and has_background(one.thumb[None])[0]:
                 missing = "its background is not black"
@@ -252,17 +254,17 @@ def _batches(
         yield part
 
 
-def _unusable(line: Line, error: UnusableError) -> Line:
+def _unusable(line: Prediction, error: UnusableError) -> Prediction:
     if isinstance(error, NoCellError):
         return _without_cell(line, error.what)
     return replace(line, problem=f"{error.what}; {error.remedy}")
 
 
-def _without_cell(line: Line, why: str) -> Line:
+def _without_cell(line: Prediction, why: str) -> Prediction:
     return replace(line, decision="", cell_found=False, refer=True, why=why)
 
 
-def _referred(line: Line, banded: bool, missing: str, doubt: str) -> Line:
+def _referred(line: Prediction, banded: bool, missing: str, doubt: str) -> Prediction:
     if missing:
         return _without_cell(line, f"no cell found: {missing}")
     why = ["its score is not sure enough"] if banded else []
@@ -274,7 +276,7 @@ def _referred(line: Line, banded: bool, missing: str, doubt: str) -> Line:
     return replace(line, refer=bool(why), why="; ".join(why), scale=scale)
 
 
-def _doubt_scale(view: View, sizes: Counter[Size], lines: list[Line]) -> list[str]:
+def _doubt_scale(view: View, sizes: Counter[Size], lines: list[Prediction]) -> list[str]:
     """Warnings of an unknown or doubtful scale; where many images are doubtful, refer them all."""
     warnings = []
     if not view.stated and not view.scale.sizes:
@@ -297,7 +299,7 @@ def _doubt_scale(view: View, sizes: Counter[Size], lines: list[Line]) -> list[st
     return warnings
 
 
-def _say_of_files(where: str, found: Images, lines: Sequence[Line]) -> None:
+def _say_of_files(where: str, found: Images, lines: Sequence[Prediction]) -> None:
     """Say in the log what was left out or could not be read.
 
     Raises:
@@ -320,10 +322,10 @@ def _say_of_files(where: str, found: Images, lines: Sequence[Line]) -> None:
 
 
 def _summary(
-    finished: Finished, frozen: Frozen, limit: float | None, lines: Sequence[Line]
+    finished: Finished, frozen: Frozen, limit: float | None, lines: Sequence[Prediction]
 ) -> dict[str, Any]:
     return {
-        "cell": finished.record.cell.folder,
+        "run": finished.record.run.folder,
         "fingerprint": finished.record.fingerprint,
         "weights": finished.weights_digest,
         "threshold": {"name": frozen.name, "value": frozen.threshold},
@@ -345,7 +347,7 @@ def _summary(
     }
 
 
-def _as_csv(lines: Sequence[Line]) -> str:
+def _as_csv(lines: Sequence[Prediction]) -> str:
     table = pd.DataFrame([asdict(line) for line in lines])
     table = table.astype(dict.fromkeys(_FLAGS, "boolean"))
     return csv_text(table)

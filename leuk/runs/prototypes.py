@@ -33,7 +33,7 @@ def tie_prototypes(
     Returns:
         For the record: ``picture``, and ``table`` with an entry per prototype.
     """
-    cells = data.part("train")
+    cells = data.stage("train")
     rows = torch.tensor(cells.index.to_numpy())
     classifier.to(device)
 
@@ -52,6 +52,6 @@ def tie_prototypes(
         values["state_dict"] = classifier.state_dict()
         with whole_file(best) as temporary:
             torch.save(values, temporary)
-    paths = data.dataset.cells["path"]
+    paths = data.dataset.index["path"]
     table = [asdict(item) | {"path": str(paths.iloc[item.row])} for item in placed]
     return {"picture": picture, "table": table}

@@ -7,20 +7,20 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from leuk.runs.identity import (
-    cell_of,
     choice_of,
     folder_of,
+    run_id_of,
     synthesis_folder,
     synthesis_name,
     with_hydra,
 )
-from leuk.runs.places import resolved, stem
+from leuk.runs.paths import resolved, stem
 
 
 def register_resolvers() -> None:
     """Register the resolvers with OmegaConf; torch is imported only when a config needs it."""
     resolvers: dict[str, Callable[..., Any]] = {
-        "leuk.cell": lambda *, _root_: cell_of(*with_hydra(_root_)).folder,
+        "leuk.run": lambda *, _root_: run_id_of(*with_hydra(_root_)).folder,
         "leuk.folder": lambda *, _root_: str(folder_of(*with_hydra(_root_))),
         "leuk.synthesis": lambda *, _root_: str(synthesis_folder(*with_hydra(_root_))),
         "leuk.synthesis_name": lambda *, _root_: synthesis_name(*with_hydra(_root_)),

@@ -105,7 +105,7 @@ def _of_joblib(child: BaseProcess) -> bool:
     return type(child).__module__.startswith("joblib")
 
 
-def say_stopped(error: StoppedError) -> int:
+def log_stop(error: StoppedError) -> int:
     """Print the reason of the stop and return the exit code."""
     code = int(error.code or CODE)
     print(f"leuk: {_MESSAGE.format(_NAMES[code])}", file=sys.stderr)

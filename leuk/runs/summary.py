@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from leuk.grid.state import State, look_at
+from leuk.grid.state import State, inspect_folder
 from leuk.runs.identity import begin, folder_of
 
 _REASONS = {
@@ -14,13 +14,13 @@ _REASONS = {
 }
 
 
-def incomplete_cells(cells: Sequence[DictConfig]) -> list[str]:
+def incomplete_runs(cells: Sequence[DictConfig]) -> list[str]:
     """Describe each run that is not complete as ``<folder>: <state>: <reason>``."""
     lines = []
     for cfg in cells:
         folder = folder_of(cfg, cfg.hydra)
-        found = look_at(folder, begin(cfg, cfg.hydra))
+        found = inspect_folder(folder, begin(cfg, cfg.hydra))
         if found.state != State.COMPLETE:
-            reason = _REASONS.get(found.state, found.said)
+            reason = _REASONS.get(found.state, found.message)
             lines.append(f"{folder.name}: {found.state}: {reason}")
     return lines

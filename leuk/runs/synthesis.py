@@ -14,7 +14,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.runs.gan_fit import FORMAT, fitted_gan, form_of, load_gan
-from leuk.store.artefacts import make_once
+from leuk.store.artifacts import make_once
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
     """Number of images to add per class; empty if the healthy images are not the minority."""
     count = cfg.augmentation.count
     if count is None:
-        labels = data.part("train")["label"]
+        labels = data.stage("train")["label"]
         count = int((labels == Label.ALL).sum() - (labels == Label.HEM).sum())
     if count <= 0:
         log.warning("augmentation: no healthy images are missing; nothing is added")
@@ -70,7 +70,7 @@ def fits_of(cfg: DictConfig, labels: Iterable[Label]) -> dict[Label, tuple[Label
     return {label: tuple(Label) if conditional else (label,) for label in labels}
 
 
-def synthesise(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
+def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     """Generate the configured synthetic images, or find them if they exist.
 
     A GAN is trained on training images only. An unconditional GAN is trained once per class, on
@@ -92,10 +92,10 @@ def synthesise(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     gans = {label: fitted[classes] for label, classes in fits.items()}
     key = {
         "format": FORMAT,
-        "cells": {label.folder: [gans[label].name, counts[label]] for label in labels},
+        "images": {label.folder: [gans[label].name, counts[label]] for label in labels},
         "seed": int(cfg.seed),
     }
-    root = Path(cfg.outputs) / "artefacts"
+    root = Path(cfg.outputs) / "artifacts"
     folder = make_once(root, "synthetic", key, lambda target: _sample(cfg, gans, counts, target))
     pixels = np.load(folder / "cells.npy", mmap_mode="c")
     origin = pd.read_csv(folder / "origin.csv")
@@ -121,7 +121,7 @@ def _sample(
 
 def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDArray[np.int64]]:
     """Sample rows of training images to repeat, per class as evenly as possible."""
-    stage = data.part("train")["label"].to_numpy()
+    stage = data.stage("train")["label"].to_numpy()
     random = np.random.default_rng(int(cfg.seed))
     rows = {}
     for label, count in wanted(cfg, data).items():
@@ -133,6 +133,6 @@ def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDAr
 
 def class_weights(data: CNMCDataModule) -> list[float]:
     """Loss weights that give both classes the same influence: N / (2 * images of the class)."""
-    labels = data.part("train")["label"].to_numpy()
+    labels = data.stage("train")["label"].to_numpy()
     counts = np.bincount(labels, minlength=len(Label))
     return [float(len(labels) / (len(Label) * count)) for count in counts]

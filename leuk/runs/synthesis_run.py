@@ -25,18 +25,18 @@ from leuk.evaluate.sheets import save_rows
 from leuk.runs.balanced_set import MANIFEST, manifest_of, write_balanced_set
 from leuk.runs.identity import choice_of, current_hydra, settings_of, synthesis_folder
 from leuk.runs.launching import place
-from leuk.runs.made_quality import (
+from leuk.runs.progress import clock
+from leuk.runs.synthesis import Synthetic, synthesize
+from leuk.runs.synthetic_quality import (
     FILE,
     SHOWN,
-    judge_class,
-    made_labels,
-    real_cells,
+    evaluate_class,
+    real_images,
     save_pair,
     shown_pair,
+    synthetic_labels,
 )
-from leuk.runs.progress import clock
-from leuk.runs.synthesis import Synthetic, synthesise
-from leuk.store.artefacts import NotMadeError, only_found
+from leuk.store.artifacts import MissingArtifactError, read_only
 from leuk.store.atomic import write_json
 from leuk.store.digest import digest
 from leuk.store.spreadsheet import csv_text
@@ -56,10 +56,10 @@ def check_kept(cfg: DictConfig) -> None:
     if cfg.replace or not path.exists():
         return
     try:
-        with only_found():
+        with read_only():
             data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
             expected = _origin(cfg, data)
-    except NotMadeError:  # phantom images, which the settings determine
+    except MissingArtifactError:  # phantom images, which the settings determine
         expected = {"settings": digest(settings_of(cfg))}
     try:
         kept = json.loads(path.read_text("utf-8"))
@@ -99,19 +99,21 @@ def run_synthesis(cfg: DictConfig) -> None:
     data.prepare_data()
     data.setup()
     background = check_background(
-        {stage: data.part(stage) for stage in STAGES}, data.dataset.store.thumbs
+        {stage: data.stage(stage) for stage in STAGES}, data.dataset.store.thumbs
     )
-    cuts = count_cuts(data.dataset.cells, data.dataset.store)
+    cuts = count_cuts(data.dataset.index, data.dataset.store)
     for text in filter(None, (background, framing_warning(data.framing, cuts))):
         log.warning("%s: %s", folder.name, text)
-    made = synthesise(cfg, data)
+    made = synthesize(cfg, data)
     if made is None:
         raise DataError(
             "augmentation.count=null: no healthy training images are missing; set the number of "
             "images to generate per class: augmentation.count=N"
         )
     _keep_balanced(folder / "balanced", data, made, cfg.replace)
-    judged = {label.folder: _judge(cfg, data, made, label, folder) for label in made_labels(made)}
+    judged = {
+        label.folder: _judge(cfg, data, made, label, folder) for label in synthetic_labels(made)
+    }
     write_json(folder / FILE, _report(cfg, made, judged) | _origin(cfg, data))
     log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
@@ -135,14 +137,14 @@ def _judge(
     cfg: DictConfig, data: CNMCDataModule, made: Synthetic, label: Label, folder: Path
 ) -> Quality:
     """Measure the quality of the synthetic images of a class, and write figures of them."""
-    real = real_cells(data, label, cfg.held_out)
+    real = real_images(data, label, cfg.held_out)
     extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
-    quality = judge_class(made, label, real, extractor, int(cfg.seed))
+    quality = evaluate_class(made, label, real, extractor, int(cfg.seed))
     for warning in quality.warnings:
         log.warning("%s: %s", folder.name, warning)
     shown = shown_pair(made, label, real)
-    rows = {"real": shown["real"], "synthetic": shown["made"]}
-    save_rows(folder / f"cells_{label.folder}.png", rows)
+    rows = {"real": shown["real"], "synthetic": shown["synthetic"]}
+    save_rows(folder / f"images_{label.folder}.png", rows)
     near = quality.closest[:SHOWN]
     pairs = {
         "synthetic": made.of(label)[[pair[0] for pair in near]],
@@ -168,7 +170,7 @@ def _report(cfg: DictConfig, made: Synthetic, found: dict[str, Quality]) -> dict
         "recipe": str(cfg.recipe),
         "seed": int(cfg.seed),
         "held_out": str(cfg.held_out),
-        "artefacts": sorted(set(made.origin["gan"])),
-        "cells": str(made.folder),
+        "artifacts": sorted(set(made.origin["gan"])),
+        "artifact": str(made.folder),
         "quality": {name: asdict(quality) for name, quality in found.items()},
     }

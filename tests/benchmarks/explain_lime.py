@@ -28,14 +28,14 @@ from statistics import median
 import numpy as np
 import numpy.typing as npt
 import torch
-from asking import BATCHES, CLOCK, FORMS, best_batch, cells, default_heap, seconds
 from lime.lime_image import LimeImageExplainer
+from predicting import BATCHES, CLOCK, FORMS, best_batch, cells, default_heap, seconds
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
-from leuk.explain.explainer import as_judged
+from leuk.explain.explainer import evaluation_mode
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime
-from leuk.explain.perturb import ask, ask_parts, hidden
+from leuk.explain.perturb import ask, hidden, predict_coalitions
 from leuk.explain.superpixels import cell_superpixels
 from leuk.runs.device import precision_for
 from leuk.runs.heap import keep_heap
@@ -86,7 +86,7 @@ def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[s
     lime = PresenceLime(None, 0)
     lime.fit(linear, count, method.samples)  # imports what it needs
     taken = {
-        "compose": lambda: ask_parts(
+        "compose": lambda: predict_coalitions(
             blind,  # type: ignore[arg-type]
             image[0],
             other,
@@ -118,7 +118,7 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
     many = images.repeat(-(-args.samples // len(images)), 1, 1, 1)[: args.samples]
     method = LIME(samples=args.samples, repeats=1, batch_size=args.batch_size)
     taken: dict[str, list[float]] = defaultdict(list)
-    with as_judged(classifier), as_judged(plain):
+    with evaluation_mode(classifier), evaluation_mode(plain):
         batch = best_batch(classifier, images, device)
         for cell in images[: args.rounds].split(1):
             for who, work in {

@@ -15,12 +15,12 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
-from asking import BATCHES, FORMS, best_batch, cells, seconds
+from predicting import BATCHES, FORMS, best_batch, cells, seconds
 from side_by_side import SIDE
 from torch import Tensor
 
-from leuk.explain.explainer import Explainer, as_judged
-from leuk.explain.perturb import ask, ask_parts, hidden, patch_segments
+from leuk.explain.explainer import Explainer, evaluation_mode
+from leuk.explain.perturb import ask, hidden, patch_segments, predict_coalitions
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 from leuk.explain.shap_masker import ROUND, owen_values
 from leuk.runs.device import precision_for
@@ -51,7 +51,7 @@ def composing(image: Tensor, method: PartitionSHAP, device: str) -> float:
     grid = patch_segments(SIDE, count, 1)[0].to(device)
     there = torch.rand(method.evaluations, count) < 0.5
     return seconds(
-        lambda: ask_parts(blind, image, other, grid, there, ROUND),  # type: ignore[arg-type]
+        lambda: predict_coalitions(blind, image, other, grid, there, ROUND),  # type: ignore[arg-type]
         device,
     )
 
@@ -62,13 +62,13 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
     classifier = FORMS[name]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = cells(max(BATCHES), device)
     many = images.repeat(-(-args.evaluations // len(images)), 1, 1, 1)[: args.evaluations]
-    with as_judged(classifier):
+    with evaluation_mode(classifier):
         batch = best_batch(classifier, images, device)
     method = PartitionSHAP(evaluations=args.evaluations)
     method.attribute(classifier, images[:1], 1, images[:1])  # numba compiles
     alone, explained = [], []
     for cell in images[: args.rounds].split(1):
-        with as_judged(classifier):
+        with evaluation_mode(classifier):
             alone.append(seconds(partial(ask, classifier, many, batch), device))
         explained.append(method.attribute(classifier, cell, 1, cell).seconds)
     plain, whole = sorted(alone)[len(alone) // 2], sorted(explained)[len(explained) // 2]

@@ -34,7 +34,7 @@ from whole_files import halves
 TINY = (
     "name=k",
     "trainer=cpu",
-    "data.cells_per_part=54",
+    "data.images_per_fold=54",
     "data.size=32",
     "data.resolution=32",
     "data.batch_size=8",
@@ -44,7 +44,7 @@ TINY = (
     "gan_fit.batch_size=4",
     "gan_fit.checkpoint_every=1",
     "explain=gradcam",
-    "explain_cells=2",
+    "explain_images=2",
 )
 """Overrides that make a cell a matter of seconds."""
 

@@ -22,11 +22,11 @@ import numpy as np
 
 TINY = (
     "trainer=cpu",
-    "data.cells_per_part=54",
+    "data.images_per_fold=54",
     "data.size=32",
     "data.resolution=32",
     "data.batch_size=8",
-    "explain_cells=2",
+    "explain_images=2",
 )
 
 NAMES = ("MiB resident", "open files", "objects", "figures")

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from sweeps import write_sweep
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 
 MODELS = ("cnn", "vit", "hybrid", "pretrained")
 AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     seeds = range(1 + options.records // (len(MODELS) * len(AUGMENTATIONS) * len(FOLDS)))
     grid = product(MODELS, AUGMENTATIONS, seeds, FOLDS)
-    cells = [Cell(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
+    cells = [RunId(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
     with tempfile.TemporaryDirectory() as outputs:
         sweep = Path(outputs) / "runs" / "many"
         write_sweep(sweep, islice(cells, options.records), cells=options.cells)

@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches
+from leuk.data.datamodule import ImageBatches
 from leuk.runs.device import ChannelsLast, gains_from_channels_last, precision_for
 from leuk.runs.heap import keep_heap
 
@@ -64,7 +64,7 @@ def rate(
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        trainer.fit(module, datamodule=CellBatches(bank, np.arange(len(pixels)), BATCH))
+        trainer.fit(module, datamodule=ImageBatches(bank, np.arange(len(pixels)), BATCH))
     return clock.rate
 
 

@@ -21,7 +21,7 @@ TINY = (
     "trainer=cpu",
 )
 
-STAND_INS = ("data.cells_per_part=60", "data.size=64")
+STAND_INS = ("data.images_per_fold=60", "data.size=64")
 
 HARD_NAME = "wo anders, größer = 細胞"
 """Spaces, a comma and an equals sign, which mean something to Hydra, and letters beyond ASCII."""
@@ -65,10 +65,10 @@ def isolated() -> list[str]:
 def test_from_a_folder_and_into_one_whose_names_are_hard(tmp_path: Path) -> None:
     folder = tmp_path / HARD_NAME
     folder.mkdir()
-    cells = make_phantom(tmp_path, cells_per_part=60, size=64, seed=0)
+    cells = make_phantom(tmp_path, images_per_fold=60, size=64, seed=0)
     root = cells.rename(folder / f"cells {HARD_NAME}")
     data = ("data=cnmc", f'data.root="{root.name}"', 'outputs="aus gabe, größer"')
-    done = train(folder, *data, "explain=gradcam", "explain_cells=2")
+    done = train(folder, *data, "explain=gradcam", "explain_images=2")
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["aus gabe, größer", root.name]
     record = complete(folder / "aus gabe, größer")

@@ -18,7 +18,7 @@ def real(root: Path) -> list[str]:
 
 def small(leuk: Leuk, *overrides: str) -> int:
     """Run on an image folder, without the settings of phantom data."""
-    return leuk("train", "data.cells_per_part=", "data.size=", *overrides)
+    return leuk("train", "data.images_per_fold=", "data.size=", *overrides)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Callable[..., int]:
     from leuk.cli import main
 
     def train(*overrides: str) -> int:
-        shrunk = ["fit.epochs=1", "data.batch_size=4", "explain_cells=2", "trainer=cpu"]
+        shrunk = ["fit.epochs=1", "data.batch_size=4", "explain_images=2", "trainer=cpu"]
         return main(["train", f"outputs={tmp_path}/out", "split.val=0.5", *shrunk, *overrides])
 
     return train

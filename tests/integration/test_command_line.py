@@ -38,10 +38,10 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     """Folder of a complete run."""
     outputs = tmp_path_factory.mktemp("fitted")
-    assert main(["train", f"outputs={outputs}", f"data.cache={artefacts}", *SMALL]) == 0
+    assert main(["train", f"outputs={outputs}", f"data.cache={artifacts}", *SMALL]) == 0
     (record,) = outputs.glob("runs/single/*/record.json")
     return record.parent
 
@@ -271,7 +271,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
-    [(["train", "--help"], {0, 141}), (["train", "data.cells_per_part=60", "explain=none"], {141})],
+    [
+        (["train", "--help"], {0, 141}),
+        (["train", "data.images_per_fold=60", "explain=none"], {141}),
+    ],
 )
 def test_closed_output_pipe_ends_the_command_in_order(
     arguments: list[str], code: set[int], tmp_path: Path
@@ -399,7 +402,7 @@ def test_explanations_of_other_images_of_the_same_name_are_kept(
 ) -> None:
     for place in ("one", "two"):
         write_cell(tmp_path / place / "new/cell.png", size=64)
-    explain = ["explain", f"run={fitted}", "explain=gradcam", "checks=none", "explain_cells=1"]
+    explain = ["explain", f"run={fitted}", "explain=gradcam", "checks=none", "explain_images=1"]
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
     assert main([*explain, f"images={tmp_path}/two/new"]) == 2
@@ -465,7 +468,7 @@ def test_opaque_png_of_an_image_editor(
         "data": of_data,
         "train": [*of_data, "explain=none", "fit.epochs=1", "trainer=cpu"],
         "predict": [*of_run, "overlays=0", "familiarity=false"],
-        "explain": [*of_run, "explain=gradcam", "checks=none", "explain_cells=1", "name=rgba"],
+        "explain": [*of_run, "explain=gradcam", "checks=none", "explain_images=1", "name=rgba"],
     }[command]
     code = main([command, *rest])
     shown = capsys.readouterr()

@@ -108,7 +108,7 @@ def test_float32_predictions_match_the_cpu(
 
 
 def test_repeated_explanations_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
-    few = ("explain=all", "explain_cells=4", "explain_background=4")
+    few = ("explain=all", "explain_images=4", "explain_background=4")
     assert leuk("train", "trainer=gpu", *few, "name=e", "model=hybrid") == 0
     folder = folder_of(tmp_path, "e")
     shutil.move(folder / "explanations", folder / "first")
@@ -122,7 +122,7 @@ def test_repeated_explanations_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
 
 
 def test_maps_are_checked_there(leuk: Leuk, record: Read) -> None:
-    few = ("explain=all", "checks=full", "checked_cells=4", "explain_cells=4")
+    few = ("explain=all", "checks=full", "checked_images=4", "explain_images=4")
     assert leuk("train", "trainer=gpu", *few, "name=e", "model=vit") == 0
     assert record("e").explanations["cohort"]["controls"]
 

@@ -9,7 +9,7 @@ from conftest import write_cell
 
 from leuk.cli import main
 
-SMALL = ["data.cells_per_part=60", "data.size=64", "data.resolution=32"]
+SMALL = ["data.images_per_fold=60", "data.size=64", "data.resolution=32"]
 
 
 def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +90,7 @@ def test_every_output_of_a_leaky_split_says_so(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
-    quick = ["fit.epochs=1", "explain_cells=2", "trainer=cpu"]
+    quick = ["fit.epochs=1", "explain_images=2", "trainer=cpu"]
     assert main(["train", f"outputs={tmp_path}", *SMALL, *quick, *chosen]) == 0
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tiny_cell import TINY, cell, results, train
+from tiny_run import TINY, cell, results, train
 
 from leuk.classifiers.classifier import Classifier
 from leuk.cli import main
 from leuk.errors import StoreError
 from leuk.grid.record import Record
-from leuk.runs.disk import told_of_disk
+from leuk.runs.disk import disk_errors
 from leuk.runs.progress import Progress
 from leuk.store.atomic import write_text
 
@@ -30,10 +30,10 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
-    assert train(outputs, artefacts) == 0
+    assert train(outputs, artifacts) == 0
     return outputs
 
 
@@ -74,7 +74,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.mark.slow
 def test_full_disk_loses_nothing_and_has_a_remedy(
-    small_disk: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+    small_disk: Path, undisturbed: Path, artifacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     (small_disk / "plain.json").write_text("kept")
     (small_disk / "whole.json").write_text("kept")
@@ -85,7 +85,7 @@ def test_full_disk_loses_nothing_and_has_a_remedy(
 
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_epoch_end", fill)
-        assert train(small_disk, artefacts) == 2  # there is no room for the report either
+        assert train(small_disk, artifacts) == 2  # there is no room for the report either
     printed = capsys.readouterr().out
     assert "No space left on device; free some space (or raise the quota)" in printed
     assert "not complete: cnn-dcgan" in printed
@@ -96,13 +96,13 @@ def test_full_disk_loses_nothing_and_has_a_remedy(
         write_text(small_disk / "whole.json", "new" * 10_000)
     assert (small_disk / "whole.json").read_text() == "kept"
     (small_disk / "ballast").unlink()
-    assert train(small_disk, artefacts) == 0
+    assert train(small_disk, artifacts) == 0
     assert results(small_disk) == results(undisturbed)
 
 
 @pytest.mark.slow
 def test_exceeded_quota_does_not_repeat_training(
-    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+    tmp_path: Path, undisturbed: Path, artifacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     renamed = os.replace
 
@@ -113,14 +113,14 @@ def test_exceeded_quota_does_not_repeat_training(
 
     with monkeypatch.context() as patched:
         patched.setattr("leuk.store.atomic.os.replace", refuse)
-        assert train(tmp_path, artefacts) == 1
+        assert train(tmp_path, artifacts) == 1
     record = Record.read(cell(tmp_path))
     assert record.status == "failed"
     assert record.error is not None
     assert "quota exceeded; free some space (or raise the quota)" in record.error["message"]
     assert not list(cell(tmp_path).glob("*predictions*"))
     capsys.readouterr()
-    assert train(tmp_path, artefacts) == 0
+    assert train(tmp_path, artifacts) == 0
     assert "training already finished" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)
 
@@ -141,14 +141,14 @@ def test_exceeded_quota_does_not_repeat_training(
     ids=lambda value: str(value)[:24],
 )
 def test_disk_errors_have_a_remedy(error: Exception, message: str) -> None:
-    with pytest.raises(StoreError, match=re.escape(message)) as raised, told_of_disk(Path("/o")):
+    with pytest.raises(StoreError, match=re.escape(message)) as raised, disk_errors(Path("/o")):
         raise error
     assert str(raised.value).startswith("/o: ")
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "?"), RuntimeError("a defect")])
 def test_other_errors_keep_their_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, told_of_disk(Path("/o")):
+    with pytest.raises(type(error)) as raised, disk_errors(Path("/o")):
         raise error
     assert raised.value is error
 
@@ -157,7 +157,7 @@ def test_full_disk_cuts_what_numpy_and_torch_write(small_disk: Path) -> None:
     """NumPy and torch hide the system's error; their messages are recognized by their words."""
     values = np.zeros(10**8, np.uint8)
     for write in (np.save, lambda path, array: torch.save({"a": torch.tensor(array)}, path)):
-        with pytest.raises(StoreError, match="No space left"), told_of_disk(small_disk):
+        with pytest.raises(StoreError, match="No space left"), disk_errors(small_disk):
             write(small_disk / "half.npy", values)
         assert 0 < (small_disk / "half.npy").stat().st_size < len(values)
         (small_disk / "half.npy").unlink()

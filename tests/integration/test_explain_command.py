@@ -15,18 +15,18 @@ from PIL import Image
 from leuk.cli import main
 from leuk.grid.record import Record
 
-QUICK = ["explain_cells=6", "explain_background=4", "checks=none", "trainer=cpu"]
+QUICK = ["explain_images=6", "explain_background=4", "checks=none", "trainer=cpu"]
 """Overrides for short explanations."""
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> dict[str, Path]:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> dict[str, Path]:
     """Folders of a trained CNN and a trained ViT, explained with Grad-CAM."""
     outputs = tmp_path_factory.mktemp("fitted")
     folders = {}
     for model in ("cnn", "vit"):
         small = [text for text in SMALL if not text.startswith(("explain", "check", "trainer"))]
-        run = ["train", f"outputs={outputs}", f"name={model}", f"data.cache={artefacts}", *small]
+        run = ["train", f"outputs={outputs}", f"name={model}", f"data.cache={artifacts}", *small]
         assert main([*run, *QUICK, f"model={model}", "explain=gradcam", "fit.epochs=1"]) == 0
         (folders[model],) = (path.parent for path in outputs.glob(f"runs/{model}/*/record.json"))
     return folders
@@ -73,7 +73,7 @@ def test_explanations_are_replaced_only_with_consent(
 ) -> None:
     folder = run("vit")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    for fewer, lost in (("explain=rollout", "gradcam"), ("explain_cells=5", "1 of 6 explained")):
+    for fewer, lost in (("explain=rollout", "gradcam"), ("explain_images=5", "1 of 6 explained")):
         assert explain(folder, "explain=gradcam", fewer) == 2
         assert lost in (message := capsys.readouterr().err)
         assert "name=NAME, or replace it with replace=true" in message
@@ -91,7 +91,7 @@ def test_later_methods_replace_those_of_the_record(run: Callable[[str], Path]) -
     assert set(record.explanations) == {"gradcam", "rollout", "cohort"}
     for method in ("gradcam", "rollout"):
         entry = record.explanations[method]
-        assert entry["cells"] == 6
+        assert entry["images"] == 6
         assert (folder / entry["picture"]).stat().st_size > 10_000
         assert np.load(folder / entry["arrays"])["maps"].shape == (6, 32, 32)
 
@@ -123,16 +123,16 @@ def test_images_of_a_folder(
     assert manifest["label"].isna().all()
     assert manifest["score"].between(0, 1).all()
     summary = json.loads((folder / "explanations-new/summary.json").read_text())
-    assert summary["gradcam"]["cells"] == 4
+    assert summary["gradcam"]["images"] == 4
     assert summary["cohort"]["outcomes"] == {"unknown": 4}
 
 
 def test_test_image_in_a_folder_has_the_same_explanation(
-    run: Callable[[str], Path], tmp_path: Path, artefacts: Path
+    run: Callable[[str], Path], tmp_path: Path, artifacts: Path
 ) -> None:
     folder = run("cnn")
     manifest = pd.read_csv(folder / "explanations/manifest.csv")
-    (source,) = artefacts.glob(f"phantom/*/C-NMC/{manifest['file'][0]}")
+    (source,) = artifacts.glob(f"phantom/*/C-NMC/{manifest['file'][0]}")
     (tmp_path / "new").mkdir()
     shutil.copy(source, tmp_path / "new")
     assert explain(folder, f"images={tmp_path / 'new'}", "explain=gradcam") == 0
@@ -151,9 +151,9 @@ def test_images_beyond_the_number_explained_are_logged(
     for number in range(5):
         write_cell(tmp_path / f"new/{number}.bmp", size=64)
     folder = run("cnn")
-    few = ["explain_cells=2", "explain=gradcam"]
+    few = ["explain_images=2", "explain=gradcam"]
     assert explain(folder, f"images={tmp_path / 'new'}", *few) == 0
-    assert "the first 2 of 5 images are explained; set explain_cells" in capsys.readouterr().out
+    assert "the first 2 of 5 images are explained; set explain_images" in capsys.readouterr().out
     assert len(pd.read_csv(folder / "explanations-new/manifest.csv")) == 2
     (tmp_path / "two.txt").write_text("new/4.bmp\nnew/1.bmp\n")
     assert explain(folder, f"images={tmp_path / 'two.txt'}", *few) == 0
@@ -169,7 +169,7 @@ WRONG = [
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("root=/no/where explain=gradcam", "root=/no/where: "),
     ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
-    ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
+    ("explain_images=0", "explain_images=0: it must be 1 or more"),
     ("explain_background=1", "explain_background=1: it must be 2 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),
     ("trainer.accelerator=foo explain=gradcam", "trainer: "),
@@ -245,7 +245,7 @@ def test_unreadable_images(
 def test_data_that_has_changed_or_moved(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "cells"
+    root = tmp_path / "images"
     shutil.copytree(phantom, root)
     quick = [*QUICK, "data.resolution=32", "fit.epochs=1", "explain=none"]
     assert main(["train", f"outputs={tmp_path}", "data=cnmc", f"data.root={root}", *quick]) == 0
@@ -256,7 +256,7 @@ def test_data_that_has_changed_or_moved(
         capsys.readouterr().err
     )
     assert explain(folder, "explain=gradcam", f"root={moved}") == 0
-    assert Record.read(folder).explanations["gradcam"]["cells"] == 6
+    assert Record.read(folder).explanations["gradcam"]["images"] == 6
     capsys.readouterr()
     (moved / "C-NMC_training_data/fold_1/all/UID_11_4_1_all.png").unlink()
     assert explain(folder, "explain=gradcam", f"root={moved}") == 2
@@ -278,7 +278,7 @@ def test_several_runs_at_once(run: Callable[[str], Path], tmp_path: Path) -> Non
 def test_methods_of_a_training_run_are_chosen_by_name_or_as_a_list(
     chosen: str, methods: set[str], leuk: Callable[..., int], record: Callable[..., Record]
 ) -> None:
-    few = ["explain_cells=2", "fit.epochs=1"]
+    few = ["explain_images=2", "fit.epochs=1"]
     assert leuk("train", "model=vit", f"explain={chosen}", "name=one", *few) == 0
     assert set(record("one").explanations) - {"cohort"} == methods
 
@@ -286,7 +286,7 @@ def test_methods_of_a_training_run_are_chosen_by_name_or_as_a_list(
 def test_all_skips_patch_methods_for_a_model_without_patches(
     leuk: Callable[..., int], record: Callable[..., Record]
 ) -> None:
-    few = ["explain_cells=1", "fit.epochs=1"]
+    few = ["explain_images=1", "fit.epochs=1"]
     chosen = ["explain=[gradcam,rollout]", "explain.rollout.when_possible=true"]
     assert leuk("train", "model=cnn", *chosen, "name=one", *few) == 0
     written = record("one").explanations

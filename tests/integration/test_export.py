@@ -18,13 +18,13 @@ from leuk.runs.exporting import NEEDS
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     """Folder of a fitted ViT, which is judged by eight views."""
     outputs = tmp_path_factory.mktemp("fitted")
     tiny = ["model.width=16", "model.depth=1", "model.mlp=16", "model.hidden=8"]
     views = ["model=vit", "model.optim.test_views=8", "fit.epochs=1", "name=small"]
     small = [text for text in SMALL if not text.startswith("fit.epochs")]
-    run = ["train", f"outputs={outputs}", f"data.cache={artefacts}", "explain=none"]
+    run = ["train", f"outputs={outputs}", f"data.cache={artifacts}", "explain=none"]
     assert main([*run, *small, *tiny, *views]) == 0
     (folder,) = (path.parent for path in outputs.glob("runs/small/*/record.json"))
     return folder
@@ -69,7 +69,7 @@ def asked_safetensors(path: Path, pixels: np.ndarray) -> np.ndarray:
     load_model(classifier, path)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
-        return np.asarray(classifier.asked(images))
+        return np.asarray(classifier.predict_logits(images))
 
 
 ASKED = {"onnx": asked_onnx, "torchscript": asked_torchscript, "safetensors": asked_safetensors}
@@ -86,9 +86,9 @@ def test_a_model_says_the_same_without_leuk(
     (folder,) = tmp_path.glob(f"exports/own/*/{kind}")
     assert f"look in {folder}" in printed
     facts = json.loads((folder / "model.json").read_text())
-    assert facts["agreement"]["cells"] == 60
+    assert facts["agreement"]["images"] == 60
     assert facts["agreement"]["largest_difference"] <= 1e-4
-    assert facts["input"]["shape"] == ["cells", 32, 32, 3]
+    assert facts["input"]["shape"] == ["images", 32, 32, 3]
     assert (facts["input"]["framing"], facts["views"]) == ("centered", 8)
     assert facts["labels"] == {"0": "HEM", "1": "ALL"}
     record = json.loads((run / "record.json").read_text())
@@ -99,7 +99,7 @@ def test_a_model_says_the_same_without_leuk(
         pixels = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
         with torch.no_grad():
-            expected = classifier.asked(images)
+            expected = classifier.predict_logits(images)
         found = ASKED[kind](folder / facts["file"], pixels)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     assert sorted(path.name for path in folder.iterdir()) == sorted(["model.json", facts["file"]])

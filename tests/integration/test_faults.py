@@ -26,7 +26,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from rich.console import Console
 from rich.progress import track
-from tiny_cell import TINY, cell, results, train
+from tiny_run import TINY, cell, results, train
 
 from leuk.cli import main
 from leuk.explain.study import Study
@@ -35,7 +35,7 @@ from leuk.grid.record import Record
 from leuk.grid.state import LOCK, is_held
 from leuk.runs.progress import Progress
 from leuk.runs.stopping import CODE
-from leuk.store.artefacts import is_whole, make_once
+from leuk.store.artifacts import is_whole, make_once
 from leuk.store.digest import digest
 
 Patch = pytest.MonkeyPatch
@@ -44,10 +44,10 @@ Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
-    assert train(outputs, artefacts) == 0
+    assert train(outputs, artifacts) == 0
     return outputs
 
 
@@ -90,7 +90,7 @@ def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
 def test_stop_signals_take_effect_during_all_stages(
     tmp_path: Path,
     undisturbed: Path,
-    artefacts: Path,
+    artifacts: Path,
     in_front: None,
     monkeypatch: Patch,
     capsys: Capture,
@@ -102,7 +102,7 @@ def test_stop_signals_take_effect_during_all_stages(
     ):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, hook)
-            assert train(tmp_path, artefacts) == code
+            assert train(tmp_path, artifacts) == code
         printed = capsys.readouterr()
         assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in printed.err
         assert "run the same command again to resume" in printed.err
@@ -110,7 +110,7 @@ def test_stop_signals_take_effect_during_all_stages(
         assert not is_held(cell(tmp_path) / LOCK)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert train(tmp_path, artefacts) == 0
+    assert train(tmp_path, artifacts) == 0
     assert "training already finished, resuming with the test" in capsys.readouterr().out
     assert not list(cell(tmp_path).glob("checkpoints/[!b]*"))
     # What the first fit logged before it was stopped.
@@ -122,7 +122,7 @@ def test_sigterm_takes_effect_while_explaining_a_finished_run(
     tmp_path: Path, undisturbed: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
-    shutil.copytree(undisturbed / "artefacts", tmp_path / "artefacts")
+    shutil.copytree(undisturbed / "artifacts", tmp_path / "artifacts")
     before = (cell(tmp_path) / "record.json").read_bytes()
     monkeypatch.setattr(Study, "_attributed", terminate)
     assert main(["explain", f"run={cell(tmp_path)}", "explain=gradcam", "trainer=cpu"]) == CODE
@@ -133,7 +133,7 @@ def test_sigterm_takes_effect_while_explaining_a_finished_run(
 
 @pytest.mark.slow
 def test_killed_data_loader_fails_only_its_run(
-    tmp_path: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+    tmp_path: Path, artifacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     def end_loaders(*_: Any) -> None:
         for child in multiprocessing.active_children():
@@ -143,32 +143,32 @@ def test_killed_data_loader_fails_only_its_run(
     sweep = ("augmentation=none", "data.workers=1", "explain=none")
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_batch_end", end_loaders)
-        assert train(tmp_path, artefacts, *sweep) == 1
+        assert train(tmp_path, artifacts, *sweep) == 1
     record = Record.read(cell(tmp_path))
     assert record.error is not None
     assert "a data loading process was killed" in record.error["message"]
     assert "fewer data.workers or a smaller data.batch_size" in record.error["message"]
-    assert train(tmp_path, artefacts, *sweep) == 0
+    assert train(tmp_path, artifacts, *sweep) == 0
 
 
 @pytest.mark.slow
 def test_clock_set_back_changes_nothing(
-    tmp_path: Path, undisturbed: Path, artefacts: Path, monkeypatch: Patch, capsys: Capture
+    tmp_path: Path, undisturbed: Path, artifacts: Path, monkeypatch: Patch, capsys: Capture
 ) -> None:
     backwards = itertools.count(1_000_000_000, -1)
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_batch_end", in_epoch(2, terminate))
-        assert train(tmp_path, artefacts) == CODE
+        assert train(tmp_path, artifacts) == CODE
     for path in tmp_path.rglob("*"):
         os.utime(path, (2_500_000_000, 2_500_000_000 - len(path.name)))
     monkeypatch.setattr(time, "time", lambda: float(next(backwards)))
-    assert train(tmp_path, artefacts) == 0
+    assert train(tmp_path, artifacts) == 0
     assert "resuming after epoch 2" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)
 
 
 def test_two_processes_do_not_work_in_one_folder(
-    tmp_path: Path, undisturbed: Path, artefacts: Path, capsys: Capture
+    tmp_path: Path, undisturbed: Path, artifacts: Path, capsys: Capture
 ) -> None:
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
     folder = cell(tmp_path)
@@ -177,7 +177,7 @@ def test_two_processes_do_not_work_in_one_folder(
     record.write(folder)
     before = (folder / "record.json").read_bytes()
     with FileLock(folder / LOCK):
-        assert train(tmp_path, artefacts) == 1
+        assert train(tmp_path, artifacts) == 1
         assert "already running in another process, skipping" in capsys.readouterr().out
         record.status = "complete"
         record.write(folder)
@@ -189,19 +189,19 @@ def test_two_processes_do_not_work_in_one_folder(
 
 
 @pytest.mark.slow
-def test_artefact_that_is_half_copied_is_made_again(
-    tmp_path: Path, undisturbed: Path, artefacts: Path, capsys: Capture
+def test_artifact_that_is_half_copied_is_made_again(
+    tmp_path: Path, undisturbed: Path, artifacts: Path, capsys: Capture
 ) -> None:
-    shutil.copytree(undisturbed / "artefacts", tmp_path / "artefacts")
-    (weights,) = tmp_path.glob("artefacts/gan/[!.]*/gan.ckpt")
-    (made,) = tmp_path.glob("artefacts/synthetic/[!.]*/cells.npy")
+    shutil.copytree(undisturbed / "artifacts", tmp_path / "artifacts")
+    (weights,) = tmp_path.glob("artifacts/gan/[!.]*/gan.ckpt")
+    (made,) = tmp_path.glob("artifacts/synthetic/[!.]*/cells.npy")
     for path in (weights, made):
         os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(RuntimeError):
         torch.load(weights, weights_only=True)
     with pytest.raises(ValueError, match="mmap length"):
         np.load(made, mmap_mode="c")
-    assert train(tmp_path, artefacts) == 0
+    assert train(tmp_path, artifacts) == 0
     assert capsys.readouterr().out.count("damaged or incomplete; building it again") == 2
     assert results(tmp_path) == results(undisturbed)
 

@@ -105,7 +105,7 @@ def test_single_bright_backgrounds_are_named_and_train(
         whiten(path)
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     assert f"{len(changed)} background" in report(capsys).splitlines()[0]
-    explained = ["explain=gradcam", "explain_cells=2"]
+    explained = ["explain=gradcam", "explain_images=2"]
     chosen = [text for text in QUICK if not text.startswith("explain")] + explained
     assert main(["train", *cnmc(folder, tmp_path / "out", *chosen)]) == 0
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
@@ -137,7 +137,7 @@ def test_new_images_with_a_bright_background(
     shown = " ".join(capsys.readouterr().out.split())
     assert "12 of 13 images show no segmented cell on black and are left to an expert" in shown
     assert "and 2 more; set everything but the cell to black" in shown
-    assert main(["explain", *run, "explain=gradcam", "explain_cells=13", "checks=none"]) == 0
+    assert main(["explain", *run, "explain=gradcam", "explain_images=13", "checks=none"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "12 of 13 images have a background that is not black" in shown
 
@@ -148,7 +148,7 @@ def test_a_failure_after_the_fit_keeps_the_fit(
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a later stage went wrong")
 
-    chosen = ["fit.epochs=1", "explain=gradcam", "explain_cells=2"]
+    chosen = ["fit.epochs=1", "explain=gradcam", "explain_images=2"]
     kept: list[bytes] = []
     for place, stage in ((GradCAM, "attribute"), (assess, "write_text"), (judging, "assess_area")):
         with monkeypatch.context() as changed:

@@ -143,7 +143,7 @@ def test_the_image_s_steps_and_the_demo_s_first_cell(
     assert path.stat().st_uid == 1000
 
     # A user that the image does not know, who compiles: torch asks for a name, a home and C++.
-    small = ["data.cells_per_part=60", "data.resolution=32", "fit.epochs=1", "explain=gradcam"]
+    small = ["data.images_per_fold=60", "data.resolution=32", "fit.epochs=1", "explain=gradcam"]
     image.start("train", *small, "fit.compile=true", "outputs=/work/other", user="4321:4321")
     (path,) = (root.path / "work/other/runs").glob("*/*/record.json")
     assert Record.read(path.parent).status == "complete"

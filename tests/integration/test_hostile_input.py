@@ -37,7 +37,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on them."""
     folder = tmp_path_factory.mktemp("odd")
     where = [f"data.root={cells(folder / 'cells')}", f"outputs={folder / 'out'}"]
-    small = ["data.resolution=32", "fit.epochs=1", "data.batch_size=4", "explain_cells=2"]
+    small = ["data.resolution=32", "fit.epochs=1", "data.batch_size=4", "explain_images=2"]
     chosen = ["data=cnmc", "split.val=0.5", "explain=gradcam", "trainer=cpu"]
     assert main(["train", *where, *small, *chosen]) == 0
     (record,) = folder.glob("out/runs/single/*/record.json")

@@ -79,11 +79,11 @@ class TestTestPartReachesNothing:
         assert before["test"] != after["test"]
 
     def test_gan_and_its_cells(self, runs: dict[str, Path], spoilt: str) -> None:
-        for pattern in ("artefacts/gan/*/gan.ckpt", "artefacts/synthetic/*/cells.npy"):
+        for pattern in ("artifacts/gan/*/gan.ckpt", "artifacts/synthetic/*/cells.npy"):
             (before,), (after,) = (list(runs[name].glob(pattern)) for name in ("none", spoilt))
             assert before.parent.name == after.parent.name
         made = [
-            np.load(next(runs[n].glob("artefacts/synthetic/*/*.npy"))) for n in ("none", spoilt)
+            np.load(next(runs[n].glob("artifacts/synthetic/*/*.npy"))) for n in ("none", spoilt)
         ]
         np.testing.assert_array_equal(*made)
 
@@ -92,7 +92,7 @@ class TestTestPartReachesNothing:
         assert before["synthetic"]["quality"]["hem"]["rows"]
         assert before["synthetic"]["quality"] == after["synthetic"]["quality"]
 
-    def test_weights_and_normalisation(self, runs: dict[str, Path], spoilt: str) -> None:
+    def test_weights_and_normalization(self, runs: dict[str, Path], spoilt: str) -> None:
         before, after = (checkpoint(runs[name])["state_dict"] for name in ("none", spoilt))
         assert float(before["std"].min()) != 1  # it is used
         for name, value in before.items():
@@ -134,9 +134,9 @@ def test_the_gan_sees_healthy_training_cells_only(
     from leuk.data.datamodule import CNMCDataModule
     from leuk.data.rules import Folds
 
-    data = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(tmp_path / "artefacts"))
+    data = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(tmp_path / "artifacts"))
     data.setup()
-    train = data.part("train")
+    train = data.stage("train")
     healthy = set(train.index[train["label"] == 0])
     rows = set(torch.cat(seen).tolist())
     assert rows

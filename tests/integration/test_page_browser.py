@@ -63,7 +63,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sweep(sweep, [replace(CELL, model=m, augmentation=a) for m in models for a in names])
     failed = Record(replace(CELL, model="hybrid"), "abc")
     failed.fail(RuntimeError("no luck <b>"))
-    failed.write(sweep / failed.cell.folder)
+    failed.write(sweep / failed.run.folder)
     write_report(sweep)
     return sweep / "report/report.html"
 

@@ -18,10 +18,10 @@ from leuk.runs.finished import Finished
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artefacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     """Folder of a fitted CNN."""
     outputs = tmp_path_factory.mktemp("fitted")
-    run = ["train", f"outputs={outputs}", f"data.cache={artefacts}", "explain=none", *SMALL]
+    run = ["train", f"outputs={outputs}", f"data.cache={artifacts}", "explain=none", *SMALL]
     assert main(run) == 0
     (folder,) = (path.parent for path in outputs.glob("runs/single/*/record.json"))
     return folder
@@ -62,7 +62,7 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     had = pd.read_csv(fitted / "predictions.csv")
-    had = had[had["part"] == "test"].reset_index(drop=True)
+    had = had[had["stage"] == "test"].reset_index(drop=True)
     root = Finished.read(str(run)).data().root
     listed = tmp_path / "mine.txt"
     listed.write_text("\n".join(str(root / path) for path in had["path"]))
@@ -98,7 +98,7 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
     write_cell(images / "=1+1.png", size=64)
     noise = np.random.default_rng(0).integers(60, 256, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(images / "noise.png")
-    Image.fromarray(noise[..., 0]).save(images / "grey.png")
+    Image.fromarray(noise[..., 0]).save(images / "gray.png")
     speck = np.zeros((64, 64, 3), np.uint8)
     speck[30:33, 30:33] = 200
     Image.fromarray(speck).save(images / "speck.png")
@@ -109,14 +109,14 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
     table = table.set_index("image")
     assert list(table.index) == [
         "<script>alert(1)<script>.png", "'=1+1.png", "black.png", "cut.bmp", "deep/cell.bmp",
-        "grey.png", "noise.png", "speck.png",
+        "gray.png", "noise.png", "speck.png",
     ]  # fmt: skip
     assert table["problem"].dropna().to_dict() == {
         "cut.bmp": "truncated BMP (expected 12342 bytes, found 500); replace the file",
-        "grey.png": "L image where 8-bit RGB was expected; replace it by the color image",
+        "gray.png": "L image where 8-bit RGB was expected; replace it by the color image",
     }
     assert table["score"].isna().to_dict() == dict.fromkeys(table.index, False) | dict.fromkeys(
-        ("black.png", "cut.bmp", "grey.png"), True
+        ("black.png", "cut.bmp", "gray.png"), True
     )
     why = table.loc[["black.png", "noise.png", "speck.png"], "why"].tolist()
     assert why[0] == "no cell in it, all pixels are black"
@@ -137,7 +137,7 @@ def test_the_page_shows_names_as_text_and_runs_nothing(
     for name in ("<script>alert(1)<script>.png", "a'onerror=\"x.png", "third.png"):
         write_cell(images / name, size=64)
     (images / "<b>.png").write_text("no image")
-    assert predict(run, images, "overlays=1", "page_cells=2", "familiarity=false") == 1
+    assert predict(run, images, "overlays=1", "page_images=2", "familiarity=false") == 1
     _, folder = results(tmp_path, "new")
     page = (folder / "predictions.html").read_text()
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(page)

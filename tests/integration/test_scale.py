@@ -108,7 +108,7 @@ def predict(tmp_path: Path) -> Predict:
 
 
 def command(run: Path, images: Path, outputs: Path, *overrides: str) -> Iterable[str]:
-    quick = ["overlays=0", "page_cells=3", "familiarity=false", "trainer=cpu"]
+    quick = ["overlays=0", "page_images=3", "familiarity=false", "trainer=cpu"]
     return ["predict", f"run={run}", f"images={images}", f"outputs={outputs}", *quick, *overrides]
 
 
@@ -284,9 +284,9 @@ def test_an_older_run_whose_images_are_gone_predicts_with_a_warning(
 
 
 def test_an_older_run_of_synthetic_images_knows_their_size(
-    tmp_path: Path, artefacts: Path, frames: dict[int, Path], predict: Predict
+    tmp_path: Path, artifacts: Path, frames: dict[int, Path], predict: Predict
 ) -> None:
-    small = ["data.cells_per_part=60", "data.size=64", f"data.cache={artefacts}"]
+    small = ["data.images_per_fold=60", "data.size=64", f"data.cache={artifacts}"]
     overrides = [text for text in TRAIN if text != "data=cnmc"]
     assert main(["train", f"outputs={tmp_path}", "trainer=cpu", *small, *overrides]) == 0
     folder = only_run(tmp_path)
@@ -300,8 +300,8 @@ def test_an_older_run_of_synthetic_images_knows_their_size(
 def test_explain_brings_images_to_the_scale_or_refuses(
     run: Path, frames: dict[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = ["explain", f"run={run}", "explain=gradcam", "checks=none", "explain_cells=2"]
-    base = [*base, "checked_cells=2", "explain_background=4", "trainer=cpu"]
+    base = ["explain", f"run={run}", "explain=gradcam", "checks=none", "explain_images=2"]
+    base = [*base, "checked_images=2", "explain_background=4", "trainer=cpu"]
     assert main([*base, f"images={frames[100]}"]) == 2
     assert "do not have the size of the training images (32 x 32 px)" in capsys.readouterr().err
     assert main([*base, "pixel_size=1"]) == 2

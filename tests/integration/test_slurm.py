@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_cell import TINY
+from tiny_run import TINY
 
 from leuk.grid.record import read_records
 from leuk.grid.state import LOCK, is_held

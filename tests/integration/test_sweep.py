@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leuk.grid.record import Record
-from leuk.runs import cell_run
+from leuk.runs import train as train_module
 
 Leuk = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -29,15 +29,15 @@ def lines(printed: str, state: str) -> list[str]:
 
 
 def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
-    leuk: Leuk, tmp_path: Path, artefacts: Path, capsys: pytest.CaptureFixture[str]
+    leuk: Leuk, tmp_path: Path, artifacts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     axes = ("-m", *QUICK, "name=s", "gan.latent=19", "augmentation=none,dcgan")
     assert leuk("train", *axes) == 0
-    before = tree(tmp_path), tree(artefacts)
+    before = tree(tmp_path), tree(artifacts)
     capsys.readouterr()
     assert leuk("train", *axes, "seed=0,1", "--dry-run") == 0
     printed = capsys.readouterr().out
-    assert (tree(tmp_path), tree(artefacts)) == before
+    assert (tree(tmp_path), tree(artifacts)) == before
     complete, missing = lines(printed, "complete"), lines(printed, "missing")
     assert [line.split()[-1][:12] for line in complete] == ["cnn-none-fol", "cnn-dcgan-fo"]
     assert len(missing) == 3
@@ -82,7 +82,7 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
 
     sweep = ("train", "-m", "name=s", "seed=0,1", f"grid.fail_fast={fail_fast}", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(cell_run, "_live", fail)
+        patched.setattr(train_module, "_live", fail)
         assert leuk(*sweep) == 1
     printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
@@ -107,12 +107,12 @@ def test_joblib_and_a_second_start_share_a_folder_and_train_a_single_gan(
     leuk: Leuk,
     start: Start,
     tmp_path: Path,
-    artefacts: Path,
+    artifacts: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ("-m", "name=s", "augmentation=dcgan", "fit.patience=3,4", "explain=none")
-    cache = f"data.cache={artefacts}"
+    cache = f"data.cache={artifacts}"
     second = start("train", tmp_path, *sweep, cache)
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     codes = leuk("train", *sweep, *joblib), second.wait()
@@ -126,7 +126,7 @@ def test_joblib_and_a_second_start_share_a_folder_and_train_a_single_gan(
     logs = {cell: (cell / "leuk.log").read_text() for cell in cells}
     assert all(log.count(": training on ") == 1 for log in logs.values()), logs
     assert sum(log.count("fitting leuk.gans") for log in logs.values()) == 1
-    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 1
+    assert len(list(tmp_path.glob("artifacts/gan/[!.]*"))) == 1
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_twelve_runs_of_the_demo_train_three_gans(
     assert {Record.read(cell).status for cell in cells} == {"complete"}
     logs = [(cell / "leuk.log").read_text() for cell in cells]
     assert sum(log.count("fitting leuk.gans") for log in logs) == 3
-    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 3
+    assert len(list(tmp_path.glob("artifacts/gan/[!.]*"))) == 3
 
 
 @pytest.mark.slow
@@ -182,4 +182,4 @@ def test_every_stage_of_the_thesis_takes_a_few_steps(leuk: Leuk, tmp_path: Path)
     assert all("LEAKY" in folder.name for folder in folders)
     assert all("LEAKY" in Record.read(folder).warnings[0] for folder in folders)
     assert "LEAKY" in (tmp_path / "runs/thesis/report/table.md").read_text()
-    assert len(list(tmp_path.glob("artefacts/gan/[!.]*"))) == 3
+    assert len(list(tmp_path.glob("artifacts/gan/[!.]*"))) == 3

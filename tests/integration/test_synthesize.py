@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from leuk.cli import main
-from leuk.data.cnmc import index_cells
+from leuk.data.cnmc import index_images
 from leuk.runs import gan_fit
 
 Leuk = Callable[..., int]
@@ -25,7 +25,7 @@ GANS = ("dcgan", "wgan", "cgan")
 
 
 def weights(outputs: Path) -> dict[str, torch.Tensor]:
-    (path,) = outputs.glob("artefacts/gan/*/gan.ckpt")
+    (path,) = outputs.glob("artifacts/gan/*/gan.ckpt")
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
     return state
 
@@ -39,8 +39,8 @@ def test_three_gans_write_all_documented_files(
         (folder,) = sweep.glob(f"{gan}-folds-s0-*")
         report = json.loads((folder / "quality.json").read_text())
         rows = report["quality"]["hem"]["rows"]
-        assert set(rows) == {"made", "real", "other_class", "black", "mean_cell"}
-        assert "fid" not in rows["made"]
+        assert set(rows) == {"synthetic", "real", "other_class", "black", "mean_image"}
+        assert "fid" not in rows["synthetic"]
         for picture in ("cells_hem.png", "closest_hem.png"):
             assert (folder / picture).stat().st_size > 3_000
     table = pd.read_csv(sweep / "table_2.csv")
@@ -61,18 +61,18 @@ def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
     manifest = pd.read_csv(folder / "manifest.csv")
     counts = manifest["label"].value_counts()
     assert counts[0] == counts[1]
-    cells = index_cells(folder)
+    cells = index_images(folder)
     assert len(cells) == len(manifest)
     joined = cells.merge(manifest, left_on="path", right_on="file", suffixes=("", "_told"))
     assert (joined["label"] == joined["label_told"]).all()
     assert len(joined) == len(manifest)
-    made = manifest[manifest["origin"] == "made"]
+    made = manifest[manifest["origin"] == "synthetic"]
     assert set(made["label"]) == {0}
     array = np.load(folder / "made.npy")
     first = made.iloc[0]
     pixels = np.asarray(Image.open(folder / first["file"]))
     np.testing.assert_array_equal(pixels, array[int(first["position"])])
-    (gan,) = {path.parent.name for path in tmp_path.glob("artefacts/gan/*/gan.ckpt")}
+    (gan,) = {path.parent.name for path in tmp_path.glob("artifacts/gan/*/gan.ckpt")}
     assert set(made["gan"]) == {gan}
     assert manifest.loc[manifest["origin"] == "real", "subject"].notna().all()
 
@@ -83,9 +83,9 @@ def test_both_classes_in_equal_share(leuk: Leuk, tmp_path: Path, gan: str) -> No
     assert leuk("synthesize", *SIDE, f"gan={gan}", "name=both", *override) == 0
     (folder,) = tmp_path.glob(f"synthetic/both/{gan}-*")
     manifest = pd.read_csv(folder / "balanced/manifest.csv")
-    made = manifest[manifest["origin"] == "made"]
+    made = manifest[manifest["origin"] == "synthetic"]
     assert made["label"].value_counts().to_dict() == {0: 12, 1: 12}
-    fitted = list(tmp_path.glob("artefacts/gan/*/gan.ckpt"))
+    fitted = list(tmp_path.glob("artifacts/gan/*/gan.ckpt"))
     assert len(fitted) == (1 if gan == "cgan" else 2)
     assert set(json.loads((folder / "quality.json").read_text())["quality"]) == {"hem", "all"}
 
@@ -96,20 +96,20 @@ def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
     outputs = tmp_path / "killed"
     overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
     process = start("synthesize", outputs, *overrides)
-    while not list(outputs.glob("artefacts/gan/.*.unfinished/checkpoints/[!.]*.ckpt")):
+    while not list(outputs.glob("artifacts/gan/.*.unfinished/checkpoints/[!.]*.ckpt")):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not list(outputs.glob("artefacts/gan/*/gan.ckpt"))
-    (latest, *_) = sorted(outputs.glob("artefacts/gan/.*/checkpoints/[!.]*.ckpt"), reverse=True)
+    assert not list(outputs.glob("artifacts/gan/*/gan.ckpt"))
+    (latest, *_) = sorted(outputs.glob("artifacts/gan/.*/checkpoints/[!.]*.ckpt"), reverse=True)
     torn = latest.with_name("epoch=99999.ckpt")
     torn.write_bytes(latest.read_bytes()[:1000])  # as a kill while writing leaves it
     again = start("synthesize", outputs, *overrides)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
     assert "resuming after epoch" in printed
-    assert not list(outputs.glob("artefacts/gan/.*.unfinished"))
+    assert not list(outputs.glob("artifacts/gan/.*.unfinished"))
     unbroken = start("synthesize", tmp_path / "unbroken", *overrides)
     assert unbroken.wait() == 0
     expected = weights(tmp_path / "unbroken")
@@ -132,7 +132,7 @@ def test_damaged_gan_is_noticed_and_made_again(
 ) -> None:
     assert leuk("synthesize", *SIDE, "name=one") == 0
     before = weights(tmp_path)
-    (path,) = tmp_path.glob("artefacts/gan/*/gan.ckpt")
+    (path,) = tmp_path.glob("artifacts/gan/*/gan.ckpt")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255  # of the same size
     path.write_bytes(content)
@@ -179,9 +179,9 @@ def test_class_that_the_training_part_lacks(
 def test_nonfinite_loss_stops_the_job_and_keeps_the_good_epochs(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leuk("synthesize", *SIDE, "name=nan", "gan.fitting.opponent_rate=1e38") == 2
+    assert leuk("synthesize", *SIDE, "name=nan", "gan.fitting.adversary_rate=1e38") == 2
     assert "the loss became NaN or infinite at generator update" in capsys.readouterr().err
-    assert not list(tmp_path.glob("artefacts/gan/*/gan.ckpt"))
+    assert not list(tmp_path.glob("artifacts/gan/*/gan.ckpt"))
 
 
 def test_fitted_once_for_all_commands(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:

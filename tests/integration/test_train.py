@@ -56,10 +56,10 @@ def test_every_experiment_runs(
 
 def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Path) -> None:
     # Enough images to hold out ten per class for the comparison with synthetic ones.
-    assert leuk("train", "augmentation=dcgan", "name=one", "data.cells_per_part=240") == 0
+    assert leuk("train", "augmentation=dcgan", "name=one", "data.images_per_fold=240") == 0
     written = record("one")
     folder = next(tmp_path.glob("runs/one/*dcgan*"))
-    assert written.cell.folder == folder.name
+    assert written.run.folder == folder.name
     assert set(written.metrics) == {"val", "test", "thresholds"}
     assert set(written.metrics["test"]) >= FIGURES
     assert set(written.baselines) == {"majority", "area", "morphology"}
@@ -77,7 +77,7 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert "Made cells to be wary of" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
-    assert written.explanations["gradcam"]["cells"] == 4
+    assert written.explanations["gradcam"]["images"] == 4
     assert (folder / written.explanations["gradcam"]["picture"]).stat().st_size > 10_000
     maps = np.load(folder / written.explanations["gradcam"]["arrays"])["maps"]
     assert maps.shape == (4, 32, 32)
@@ -92,7 +92,7 @@ def test_predictions_have_a_row_per_image_and_reproduce_the_metrics(
     assert leuk("train", "name=one") == 0
     table = pd.read_csv(next(tmp_path.glob("runs/one/*/predictions.csv")))
     assert not table.duplicated(["path"]).any()
-    test = table[table["part"] == "test"]
+    test = table[table["stage"] == "test"]
     assert len(test) == 60
     from sklearn.metrics import roc_auc_score
 
@@ -166,7 +166,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     demo = leuk("train", "name=s", "experiment=demo", "fit.epochs=3")
     assert (demo, record("s")) == (0, before)
     changed = dataclasses.replace(before, fingerprint="another")
-    changed.write(tmp_path / "runs/s" / before.cell.folder)
+    changed.write(tmp_path / "runs/s" / before.run.folder)
     assert leuk("train", "name=s", "experiment=demo", "fit.epochs=3") == 2
     assert "complete with other settings" in capsys.readouterr().err
     assert record("s") == changed
@@ -209,7 +209,7 @@ def test_run_in_another_process_is_skipped(
 def test_complete_run_with_other_data_is_refused(
     leuk: Leuk, tmp_path: Path, phantom: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = tmp_path / "cells"
+    root = tmp_path / "images"
     shutil.copytree(phantom, root)
     arguments = ["name=s", "data=cnmc", f"data.root={root}"]
     quick = ["data.resolution=32", "fit.epochs=1", "explain=none", "trainer=cpu"]
@@ -243,7 +243,7 @@ def test_precision_is_chosen_by_the_device_and_can_be_overridden(leuk: Leuk, rec
     (other,) = {"bf16-mixed", "32-true"} - {precision_for("cpu")}
     assert leuk("train", "name=other", f"trainer.precision={other}") == 0
     assert record("other").device["precision"] == other
-    assert f"precision_{other}" in record("other").cell.variant
+    assert f"precision_{other}" in record("other").run.variant
 
 
 def test_report_of_a_finished_sweep(
@@ -275,7 +275,7 @@ def test_every_augmentation(augmentation: str, leuk: Leuk, record: Read, tmp_pat
     counts = written.data["counts"]["train"]
     missing = counts["all"] - counts["hem"]
     if augmentation == "oversample":
-        assert written.data["repeated"] == {"hem": missing}
+        assert written.data["oversampled"] == {"hem": missing}
     elif augmentation == "class_weights":
         weights = torch.load(next(tmp_path.rglob("best.ckpt")), weights_only=True)["state_dict"]
         total = counts["all"] + counts["hem"]

@@ -25,7 +25,7 @@ def test_wheel_runs_elsewhere(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=elsewhere, env=environment, text=True
     )
     assert Path(where.strip()) == tmp_path / "site/leuk/conf"
-    small = ["data.cells_per_part=60", "data.resolution=32", "fit.epochs=1"]
+    small = ["data.images_per_fold=60", "data.resolution=32", "fit.epochs=1"]
     subprocess.run(
         [sys.executable, "-m", "leuk", "train", *small], cwd=elsewhere, env=environment, check=True
     )

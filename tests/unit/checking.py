@@ -11,9 +11,9 @@ from leuk.explain.checks import CheckSettings, check
 from leuk.explain.explainer import Explainer, log_odds
 
 CELLS = 6
-CONTROLS = ["random", "random_pixels", "centre", "edges"]
+CONTROLS = ["random", "random_pixels", "center", "edges"]
 QUICK = CheckSettings(
-    steps=4, removals=6, sensitivity_cells=2, sensitivity_samples=2, randomised_cells=3, draws=200
+    steps=4, removals=6, sensitivity_images=2, sensitivity_samples=2, randomized_images=3, draws=200
 )
 
 

@@ -27,7 +27,7 @@ INNER = (
 """Tiles, by row and column, most of which lies on the cell."""
 
 _HUES = 2 * torch.pi * torch.arange(8)[:, None] / 8 + torch.tensor([0.0, 2.1, 4.2])
-COLOURS = 0.4 + 0.3 * torch.cos(_HUES)[torch.tensor([1, 2, 3, 5, 6, 7, 0, 4])]
+COLORS = 0.4 + 0.3 * torch.cos(_HUES)[torch.tensor([1, 2, 3, 5, 6, 7, 0, 4])]
 """Eight hues around the circle, none of them odd: six that tell nothing, then that of a healthy
 cell's own tile and that of a leukemic one's."""
 
@@ -39,7 +39,7 @@ class Planted:
     Attributes:
         images: ``float32 (B, 3, 32, 32)`` in [0, 1], black outside the cell.
         labels: ``int64 (B,)``.
-        regions: ``bool (B, 32, 32)``: the tile whose colour is the class, on the cell.
+        regions: ``bool (B, 32, 32)``: the tile whose color is the class, on the cell.
     """
 
     images: Tensor
@@ -66,7 +66,7 @@ def plant(count: int, seed: int) -> Planted:
     places = torch.tensor(INNER)[torch.randint(0, len(INNER), (count,), generator=generator)]
     tiles[torch.arange(count), places[:, 0], places[:, 1]] = 6 + labels
     pixels = tiles.repeat_interleave(TILE, 1).repeat_interleave(TILE, 2)
-    images = COLOURS[pixels].permute(0, 3, 1, 2)
+    images = COLORS[pixels].permute(0, 3, 1, 2)
     images = images + 0.05 * torch.randn(images.shape, generator=generator)
     return Planted(images.clamp(0.05, 1) * cell(), labels, (pixels > 5) & cell())
 
@@ -79,7 +79,7 @@ def cell() -> Tensor:
 
 def scaled(classifier: Classifier) -> Classifier:
     """The classifier with the channel statistics of such cells."""
-    classifier.normalise_by((0.3, 0.3, 0.3), (0.25, 0.25, 0.25))
+    classifier.normalize_by((0.3, 0.3, 0.3), (0.25, 0.25, 0.25))
     return classifier
 
 

@@ -17,7 +17,7 @@ from leuk.classifiers.optim import Optim
 from leuk.classifiers.vit import ViT
 from leuk.data.augment import Transforms
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches
+from leuk.data.datamodule import ImageBatches
 
 FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
     "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),
@@ -34,7 +34,7 @@ def small(name: str, optim: Optim = Optim(1e-3), **changes: Any) -> Classifier:
     return form(resolution=32, optim=optim, **{**arguments, **changes})
 
 
-class Squares(CellBatches):
+class Squares(ImageBatches):
     """``train`` + 19 images of noise, the leukemic ones brighter; the last 19 validate and test."""
 
     def __init__(self, batch_size: int = 4, moved: bool = False, train: int = 29) -> None:

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches
+from leuk.data.datamodule import ImageBatches
 from leuk.gans.adversarial import Adversarial, Fitting
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
@@ -26,7 +26,7 @@ def small(name: str, **changes: object) -> Adversarial:
         "latent": 8,
         "first": 8,
         "widths": (8,) * (4 if changes.get("networks") == "cell" else 5),
-        "opponent_widths": (8, 8),
+        "adversary_widths": (8, 8),
         **changes,
     }
     return FORMS[name](**arguments)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def fit(
         default_root_dir=tmp_path,
         **arguments,
     )
-    batches = CellBatches(bank, np.arange(count), batch_size=4)
+    batches = ImageBatches(bank, np.arange(count), batch_size=4)
     trainer.fit(gan, datamodule=batches, ckpt_path=resume, weights_only=True)
     return trainer
 

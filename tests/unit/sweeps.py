@@ -11,12 +11,12 @@ from scipy.special import expit
 
 from leuk.evaluate.metrics import all_metrics
 from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.cell import Cell
-from leuk.grid.record import Record, figures
+from leuk.grid.record import Record, as_metrics
+from leuk.grid.run_id import RunId
 
-CELL = Cell("cnn", "none", "folds", 0)
+CELL = RunId("cnn", "none", "folds", 0)
 MADE = replace(CELL, augmentation="dcgan")
-KFOLD = Cell("cnn", "none", "subject_kfold", 0, "n_folds_3")
+KFOLD = RunId("cnn", "none", "subject_kfold", 0, "n_folds_3")
 
 COST = {
     "parameters": 1_000_000,
@@ -31,13 +31,13 @@ COST = {
 }
 
 
-def fold(cell: Cell, number: int) -> Cell:
+def fold(cell: RunId, number: int) -> RunId:
     """The same cell of the grid on another fold."""
     return replace(cell, variant=f"fold_{number}-{cell.variant}" if number else cell.variant)
 
 
 def predictions(
-    cell: Cell,
+    cell: RunId,
     healthy: int = 4,
     leukemic: int = 10,
     cells: int = 20,
@@ -57,10 +57,10 @@ def predictions(
         parts.append(
             pd.DataFrame(
                 {
-                    "part": part,
+                    "stage": part,
                     "path": [f"{name}/{i}.bmp" for i, name in enumerate(names)],
                     "subject": names,
-                    "group": names,
+                    "patient": names,
                     "label": labels,
                     "score": expit(2 * logits),
                     "calibrated": expit(logits),
@@ -74,15 +74,15 @@ def predictions(
     return pd.concat(parts)
 
 
-def record_of(cell: Cell, table: pd.DataFrame, **changed: Any) -> Record:
+def record_of(cell: RunId, table: pd.DataFrame, **changed: Any) -> Record:
     """The record that goes with predictions."""
-    val, test = (table[table["part"] == part] for part in ("val", "test"))
-    group = val["group"] if "group" in val else val["label"]
+    val, test = (table[table["stage"] == part] for part in ("val", "test"))
+    group = val["patient"] if "patient" in val else val["label"]
     chosen = choose_thresholds(val["score"].to_numpy(), val["label"].to_numpy(), group.to_numpy())
 
     def judged(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
         columns = [part[name].to_numpy() for name in ("score", "label")]
-        return figures(all_metrics(*columns, chosen, part["calibrated"].to_numpy()))
+        return as_metrics(all_metrics(*columns, chosen, part["calibrated"].to_numpy()))
 
     counts = {
         name: {"all": int((part["label"] == 1).sum()), "hem": int((part["label"] == 0).sum())}
@@ -93,7 +93,7 @@ def record_of(cell: Cell, table: pd.DataFrame, **changed: Any) -> Record:
         "abc",
         status="complete",
         data={"fingerprint": "d", "counts": counts},
-        metrics={"val": judged(val), "test": judged(test), "thresholds": figures(chosen)},
+        metrics={"val": judged(val), "test": judged(test), "thresholds": as_metrics(chosen)},
         timings={"fit": 60.0},
         area={
             "within_bins": {
@@ -117,7 +117,9 @@ def record_of(cell: Cell, table: pd.DataFrame, **changed: Any) -> Record:
     return replace(record, **changed)
 
 
-def write_run(sweep: Path, cell: Cell, table: pd.DataFrame | None = None, **changed: Any) -> Record:
+def write_run(
+    sweep: Path, cell: RunId, table: pd.DataFrame | None = None, **changed: Any
+) -> Record:
     """Write a cell's folder, complete, and return its record."""
     table = predictions(cell) if table is None else table
     record = record_of(cell, table, **changed)
@@ -127,7 +129,7 @@ def write_run(sweep: Path, cell: Cell, table: pd.DataFrame | None = None, **chan
     return record
 
 
-def write_sweep(sweep: Path, cells: Iterable[Cell], /, **made: Any) -> None:
+def write_sweep(sweep: Path, cells: Iterable[RunId], /, **made: Any) -> None:
     """Write a complete folder for each cell."""
     for cell in cells:
         write_run(sweep, cell, predictions(cell, **made))

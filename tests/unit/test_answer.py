@@ -8,10 +8,10 @@ import pytest
 from sweeps import CELL, MADE, write_sweep
 
 from leuk.evaluate.significance import Difference
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.answer import answer
 from leuk.report.comparisons import Comparison, compare
-from leuk.report.results import Group, read_results
+from leuk.report.results import Configuration, read_results
 from leuk.report.run_facts import common_overrides
 
 BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
@@ -20,9 +20,9 @@ BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03,
 Found = tuple[float, float, float] | None
 
 
-def compared(cell: Cell, other: str, found: Found, family: str = "control") -> Comparison:
+def compared(cell: RunId, other: str, found: Found, family: str = "control") -> Comparison:
     """A line with made cells against a line without, with this interval and Holm p."""
-    groups = [Group(one, (), ()) for one in (cell, replace(cell, augmentation=other))]
+    groups = [Configuration(one, (), ()) for one in (cell, replace(cell, augmentation=other))]
     if found is None:
         return Comparison(family, *groups, 0, None, note="nothing in common")
     low, high, p = found

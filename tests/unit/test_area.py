@@ -115,7 +115,7 @@ def discs(*cells: tuple[float, float, float], side: int = 64) -> Tensor:
     return torch.stack(shapes)[:, None].float() * torch.tensor([0.8, 0.4, 0.6]).view(1, 3, 1, 1)
 
 
-def centres(images: Tensor) -> Tensor:
+def centers(images: Tensor) -> Tensor:
     """Mean place of the lit pixels, ``(B, 2)``, in pixels."""
     lit = (images.amax(dim=1) > 0.2).float()
     places = torch.arange(images.shape[-1]) + 0.5
@@ -124,14 +124,14 @@ def centres(images: Tensor) -> Tensor:
     return torch.stack([x, y], dim=1)
 
 
-def test_all_cells_come_out_at_one_size_and_centred() -> None:
+def test_all_cells_come_out_at_one_size_and_centered() -> None:
     images = discs((8, 32, 32), (12, 30, 36), (20, 28, 33), (26, 32, 32))
     target = float(np.pi * 16**2 / 64**2)
     scaled = scaled_to_one_size(images, target)
     assert scaled.shape == images.shape
     torch.testing.assert_close(cell_areas(scaled), torch.full((4,), target), rtol=0.05, atol=0)
-    torch.testing.assert_close(centres(scaled), torch.full((4, 2), 32.0), rtol=0, atol=0.5)
-    # Its colour stays.
+    torch.testing.assert_close(centers(scaled), torch.full((4, 2), 32.0), rtol=0, atol=0.5)
+    # Its color stays.
     torch.testing.assert_close(
         scaled[:, :, 32, 32], torch.tensor([0.8, 0.4, 0.6]).expand(4, 3), rtol=0, atol=1e-4
     )

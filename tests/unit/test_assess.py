@@ -16,8 +16,8 @@ from leuk.evaluate.calibration import apply_temperature
 from leuk.evaluate.metrics import all_metrics
 from leuk.evaluate.referral import achieved, choose_band
 from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.cell import Cell
-from leuk.grid.record import Record, figures
+from leuk.grid.record import Record, as_metrics
+from leuk.grid.run_id import RunId
 from leuk.runs.assess import (
     assess,
     assess_area,
@@ -29,17 +29,17 @@ from leuk.runs.assess import (
 )
 from leuk.runs.measures import measured
 
-CELL = Cell("cnn", "none", "folds", 3)
+CELL = RunId("cnn", "none", "folds", 3)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
     data = CNMCDataModule(
         str(phantom),
         Folds(train=["fold_0"], val=0.3, test=["fold_1"]),
         resolution=32,
-        cache=str(artefacts),
+        cache=str(artifacts),
     )
     data.setup()
     return data
@@ -50,7 +50,7 @@ def judged(data: CNMCDataModule) -> dict[str, Predictions]:
     generator = torch.Generator().manual_seed(0)
     predictions = {}
     for part in ("val", "test"):
-        cells = data.part(part)
+        cells = data.stage(part)
         labels = torch.tensor(cells["label"].to_numpy(np.int64))
         noise = torch.randn(len(labels), generator=generator, dtype=torch.float64)
         # Twice as sure as it should be, and too fond of leukemia.
@@ -64,7 +64,7 @@ def test_thresholds_and_temperature_come_from_validation(
 ) -> None:
     found = assess(data, judged)
     val, test = judged["val"], judged["test"]
-    patients = data.part("val")["group"].to_numpy().astype(str)
+    patients = data.stage("val")["patient"].to_numpy().astype(str)
     chosen = choose_thresholds(val.scores, val.labels, patients)
     assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
     calibrated = apply_temperature(test.scores, found.temperature)
@@ -96,7 +96,7 @@ def test_every_figure_has_an_interval_from_persons(
             assert figure["high"] is not None
             assert figure["low"] <= figure["value"] + 1e-6
             assert figure["value"] <= figure["high"] + 1e-6
-        groups = data.part(part)["group"].astype(str)
+        groups = data.stage(part)["patient"].astype(str)
         assert found.samples[part].subjects.tolist() == groups.tolist()
     few = [text.partition(":")[0] for text in found.warnings]
     assert "val" in few
@@ -104,7 +104,7 @@ def test_every_figure_has_an_interval_from_persons(
 
 def test_baselines_have_intervals_and_thresholds_of_their_own(data: CNMCDataModule) -> None:
     scores = baseline_scores(data, measured(data))
-    parts = [data.part("val"), data.part("test")]
+    parts = [data.stage("val"), data.stage("test")]
     assert scores.index.tolist() == [row for part in parts for row in part.index]
     found = assess_baselines(data, scores)
     assert list(found) == ["majority", "area", "morphology"]
@@ -126,11 +126,11 @@ def test_predictions_and_subjects_are_saved(
     save_predictions(tmp_path / "p.csv", data, judged, found.temperature, scores, CELL)
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table.columns) == [
-        *("part", "path", "subject", "group", "label", "score", "calibrated", "split", "seed"),
+        *("stage", "path", "subject", "patient", "label", "score", "calibrated", "split", "seed"),
         *("baseline_majority", "baseline_area", "baseline_morphology"),
     ]
     assert len(table) == sum(len(one.rows) for one in judged.values())
-    test = table[table["part"] == "test"]
+    test = table[table["stage"] == "test"]
     np.testing.assert_array_equal(test["score"], judged["test"].scores)
     np.testing.assert_array_equal(test["calibrated"], found.samples["test"].calibrated)
     np.testing.assert_array_equal(
@@ -140,20 +140,20 @@ def test_predictions_and_subjects_are_saved(
 
     save_subjects(tmp_path / "s.csv", found.samples)
     subjects = pd.read_csv(tmp_path / "s.csv")
-    assert list(subjects.columns) == ["part", "subject", "label", "cells", "correct", "score"]
-    for part, one in subjects.groupby("part"):
-        assert one["cells"].sum() == len(judged[str(part)].rows)
-        share = (one["cells"] * one["correct"]).sum() / one["cells"].sum()
+    assert list(subjects.columns) == ["stage", "subject", "label", "images", "correct", "score"]
+    for part, one in subjects.groupby("stage"):
+        assert one["images"].sum() == len(judged[str(part)].rows)
+        share = (one["images"] * one["correct"]).sum() / one["images"].sum()
         assert share == pytest.approx(found.metrics[str(part)]["accuracy"]["value"])
 
 
 def test_a_part_that_validates_and_tests_is_judged_once_each(
-    phantom: Path, artefacts: Path, tmp_path: Path
+    phantom: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     rule = Thesis(train=["fold_0"], test=["fold_1"])
-    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artefacts))
+    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     data.setup()
-    cells = data.part("test")
+    cells = data.stage("test")
     labels = torch.tensor(cells["label"].to_numpy(np.int64))
     one = Predictions(torch.tensor(cells.index.to_numpy()), labels * 0.6 + 0.2, labels)
     judged = {"val": one, "test": one}
@@ -162,11 +162,11 @@ def test_a_part_that_validates_and_tests_is_judged_once_each(
     assert assess_baselines(data, scores)["area"]["auroc"]["value"] > 0.5
     save_predictions(tmp_path / "p.csv", data, judged, 1.0, scores, CELL)
     saved = pd.read_csv(tmp_path / "p.csv")
-    assert saved.groupby("part").size().to_dict() == {"val": len(cells), "test": len(cells)}
+    assert saved.groupby("stage").size().to_dict() == {"val": len(cells), "test": len(cells)}
 
 
 def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> None:
-    rows = torch.tensor(data.part("test").index.to_numpy())
+    rows = torch.tensor(data.stage("test").index.to_numpy())
     batch = data.bank.gather(rows, CPU)
     test = Predictions(rows, cell_areas(batch["images"]).double(), batch["labels"])
     found = assess_area(data, test, cell_areas, CPU)
@@ -188,13 +188,13 @@ def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
     record = Record(
         CELL,
         "abc",
-        metrics={"test": figures({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
+        metrics={"test": as_metrics({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
         calibration={"temperature": 1.7},
         area={
             "within_bins": {"value": 0.8, "low": None, "high": None, "bins": [{"auroc": None}]},
             "area_within_bins": None,
             "one_size": {
-                "metrics": figures({"auroc": 0.9}),
+                "metrics": as_metrics({"auroc": 0.9}),
                 "area_auroc": 0.5,
                 "area_auroc_before": 0.8,
             },

@@ -10,7 +10,7 @@ from leuk.data.augment import Transforms, warp
 
 
 def blob(count: int = 8, side: int = 33) -> Tensor:
-    """Smooth off-centre blobs, ``(count, 3, side, side)`` in [0, 1], black at the border."""
+    """Smooth off-center blobs, ``(count, 3, side, side)`` in [0, 1], black at the border."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, side)] * 2, indexing="ij")
     shape = torch.exp(-(((x - 0.2) / 0.25) ** 2) - ((y + 0.1) / 0.15) ** 2)
     return shape.expand(count, 3, side, side).clone()
@@ -85,7 +85,7 @@ def test_every_image_draws_its_own() -> None:
 
 
 def test_same_seed_same_change() -> None:
-    recipe = Transforms(rotation=180, translate=0.1, colour=0.2, contrast=0.2)
+    recipe = Transforms(rotation=180, translate=0.1, color=0.2, contrast=0.2)
     results = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -94,7 +94,7 @@ def test_same_seed_same_change() -> None:
 
 
 def test_outside_is_black_and_values_stay_in_range() -> None:
-    recipe = Transforms(rotation=45, brightness=0.9, colour=0.9, contrast=0.9)
+    recipe = Transforms(rotation=45, brightness=0.9, color=0.9, contrast=0.9)
     images = recipe(torch.ones(16, 3, 32, 32))
     assert float(images.min()) == 0
     assert float(images.max()) <= 1
@@ -107,8 +107,8 @@ def turn(angle: float) -> Tensor:
     return torch.tensor([[[cos, -sin, 0.0], [sin, cos, 0.0]]])
 
 
-def test_colour_leaves_the_background_black() -> None:
+def test_color_leaves_the_background_black() -> None:
     images = blob() * (blob() > 0.1)
-    changed = Transforms(brightness=0.3, colour=0.3, contrast=0.3)(images)
+    changed = Transforms(brightness=0.3, color=0.3, contrast=0.3)(images)
     assert float(changed[images == 0].abs().max()) == 0
     assert float((changed - images).abs().max()) > 0.01

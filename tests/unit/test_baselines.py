@@ -27,7 +27,7 @@ def test_area_baseline_learns_its_direction(sign: int) -> None:
     assert roc_auc_score(labels, scores) > 0.8
 
 
-def test_measures_are_standardised_by_the_training_part() -> None:
+def test_measures_are_standardized_by_the_training_part() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(400) % 2
     table = pd.DataFrame(
@@ -93,11 +93,11 @@ def test_a_cell_without_a_lit_pixel_measures_nothing() -> None:
     assert (measure_each(images[:1]) == 0).all()
 
 
-def test_area_alone_on_real_cells(cnmc: object, artefacts: object) -> None:
+def test_area_alone_on_real_images(cnmc: object, artifacts: object) -> None:
     from leuk.data.cnmc import CNMC
 
-    data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artefacts))
+    data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artifacts))
     areas, labels = data.store.areas, np.array(data.targets)
     for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
-        chosen = (data.cells["part"] == part).to_numpy()
+        chosen = (data.cells["source_fold"] == part).to_numpy()
         assert roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(published, abs=0.01)

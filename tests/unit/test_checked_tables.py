@@ -38,8 +38,8 @@ def test_images_of_a_subject_count_as_one_observation() -> None:
     assert (doubled.value, doubled.low, doubled.high) == pytest.approx(
         (once.value, once.low, once.high)
     )
-    as_cells = SubjectMeans(np.arange(1200).astype(str)).of(np.repeat(values, 100))
-    assert as_cells.high - as_cells.low < (once.high - once.low) / 3
+    to_pixels = SubjectMeans(np.arange(1200).astype(str)).of(np.repeat(values, 100))
+    assert to_pixels.high - to_pixels.low < (once.high - once.low) / 3
 
 
 def test_intervals_respect_bounds_and_need_two_subjects() -> None:
@@ -87,18 +87,18 @@ def test_images_of_a_patient_count_once_in_the_decision() -> None:
 
 
 def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> None:
-    few = CheckSettings(**{**vars(QUICK), "sensitivity_cells": 4, "randomised_cells": 6})
+    few = CheckSettings(**{**vars(QUICK), "sensitivity_images": 4, "randomized_images": 6})
     found = checked(model, images, TRUTH, settings=few)
     sensitivity = measure(found, "sensitivity").loc["truth"]
-    assert (sensitivity["cells"], sensitivity["subjects"]) == (4, 2)
+    assert (sensitivity["images"], sensitivity["subjects"]) == (4, 2)
     assert sensitivity["low"] < sensitivity["value"] < sensitivity["high"]
-    similarity = measure(found, "randomised_similarity")
-    assert (similarity.loc["truth", "cells"], similarity.loc["truth", "subjects"]) == (6, 3)
+    similarity = measure(found, "randomized_similarity")
+    assert (similarity.loc["truth", "images"], similarity.loc["truth", "subjects"]) == (6, 3)
     assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
     of_images = found.cells[found.cells["method"] == "truth"]
-    larger = of_images[["randomised_spearman", "randomised_absolute"]].max(axis=1)
-    np.testing.assert_allclose(of_images["randomised_similarity"], larger)
-    verdicts = found.methods.set_index("method")["passes_randomisation"]
+    larger = of_images[["randomized_spearman", "randomized_absolute"]].max(axis=1)
+    np.testing.assert_allclose(of_images["randomized_similarity"], larger)
+    verdicts = found.methods.set_index("method")["passes_randomization"]
     assert verdicts["truth"]
     assert not verdicts[CONTROLS].any()
 
@@ -107,7 +107,7 @@ def test_config_repeats_enough_explanations() -> None:
     path = Path(__file__).parents[2] / "conf/checks/full.yaml"
     settings = instantiate(OmegaConf.load(path))
     assert settings == CheckSettings(batch_size=128)
-    assert (settings.sensitivity_cells, settings.randomised_cells) == (24, 24)
+    assert (settings.sensitivity_images, settings.randomized_images) == (24, 24)
 
 
 def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor) -> None:
@@ -122,9 +122,9 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     )
     lines = found.methods.set_index("method")
     assert lines["degenerate"][["truth", "broken", "flat", "random"]].tolist() == [0, 2, CELLS, 0]
-    assert lines.loc["flat", "passes_randomisation"] is None
+    assert lines.loc["flat", "passes_randomization"] is None
     deletion = measure(found, "deletion_black")
-    assert deletion["cells"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
+    assert deletion["images"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
     assert deletion["subjects"][["truth", "broken", "flat"]].tolist() == [3, 2, 0]
     assert np.isnan(deletion.loc["flat", "value"])
     rows = found.cells[found.cells["method"] == "broken"].reset_index(drop=True)
@@ -142,8 +142,8 @@ def test_black_images_are_counted(model: Linear, images: Tensor) -> None:
     images[3] = 0
     found = checked(model, images, TRUTH)
     assert found.empty == 1
-    assert measure(found, "deletion_black").loc["random", "cells"] == CELLS - 1
-    assert measure(found, "positive_cell_ratio").loc["centre", "cells"] == CELLS - 1
+    assert measure(found, "deletion_black").loc["random", "images"] == CELLS - 1
+    assert measure(found, "positive_cell_ratio").loc["center", "images"] == CELLS - 1
 
 
 def test_tables_contain_methods_and_controls(images: Tensor) -> None:
@@ -165,7 +165,7 @@ def test_tables_contain_methods_and_controls(images: Tensor) -> None:
     assert table.agreement.index.tolist() == methods
     shape = (len(methods), 2 * 2 * (QUICK.steps + 1))
     assert table.curves.groupby("method").size().tolist() == [shape[1]] * shape[0]
-    assert sorted(table.randomisation["stage"].unique()) == [1, 2, 3, 4]
+    assert sorted(table.randomization["stage"].unique()) == [1, 2, 3, 4]
     own = measure(table, "stability")
     assert own.index.tolist() == ["cam"]
     assert own.loc["cam", "value"] == pytest.approx(
@@ -195,13 +195,13 @@ def test_zero_images_skip_repeated_explanations(model: Linear, images: Tensor) -
         asked.append(len(seen))
         return classifier.truth(seen)
 
-    none = CheckSettings(steps=2, removals=2, sensitivity_cells=0, randomised_cells=0, draws=50)
+    none = CheckSettings(steps=2, removals=2, sensitivity_images=0, randomized_images=0, draws=50)
     found = checked(model, images, Made("counted", counted), settings=none)
     assert asked == [CELLS]
-    assert found.randomisation.empty
+    assert found.randomization.empty
     assert "sensitivity" not in set(found.measures["measure"])
-    assert found.methods["passes_randomisation"].isna().all()
-    assert found.summary()["methods"]["counted"]["passes_randomisation"] is None
+    assert found.methods["passes_randomization"].isna().all()
+    assert found.summary()["methods"]["counted"]["passes_randomization"] is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from leuk.explain.choice import choose_background, choose_cells
+from leuk.explain.choice import choose_background, choose_images
 
 
 def table(count: int = 400) -> pd.DataFrame:
@@ -20,15 +20,15 @@ def table(count: int = 400) -> pd.DataFrame:
 
 def test_choice_covers_all_outcomes_and_many_subjects() -> None:
     cells = table()
-    chosen = cells.iloc[choose_cells(cells, 16)]
+    chosen = cells.iloc[choose_images(cells, 16)]
     assert chosen.groupby(["label", "decided"]).size().tolist() == [4, 4, 4, 4]
     assert chosen["subject"].nunique() >= 4
-    assert choose_cells(cells, 16) == choose_cells(cells.copy(), 16)
-    assert len(set(choose_cells(cells, 1000))) == 400
+    assert choose_images(cells, 16) == choose_images(cells.copy(), 16)
+    assert len(set(choose_images(cells, 1000))) == 400
 
 
 def test_smaller_choice_is_the_start_of_a_larger_choice() -> None:
-    assert choose_cells(table(), 100)[:16] == choose_cells(table(), 16)
+    assert choose_images(table(), 100)[:16] == choose_images(table(), 16)
 
 
 def test_background_has_both_classes_and_many_subjects_and_follows_the_seed() -> None:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from leuk.classifiers.optim import Optim
 from leuk.errors import StoreError, TrainingError
 from leuk.runs.checkpoints import last_whole, read_checkpoint
-from leuk.runs.fitting import told_of_memory
+from leuk.runs.fitting import memory_errors
 from leuk.training.averaging import WeightEMA
 
 
@@ -118,13 +118,13 @@ def test_non_finite_loss_stops_training_and_names_its_step(tmp_path: Path) -> No
 def test_out_of_memory_error_suggests_a_batch_size(error: RuntimeError) -> None:
     with (
         pytest.raises(TrainingError, match=r"data\.batch_size=64; try data\.batch_size=32"),
-        told_of_memory("data.batch_size", 64),
+        memory_errors("data.batch_size", 64),
     ):
         raise error
 
 
 def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), told_of_memory("data.batch_size", 64):
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("data.batch_size", 64):
         raise RuntimeError("shapes do not fit")
 
 

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from leuk.classifiers.classifier import Classifier
 from leuk.classifiers.encoder import attention_off_cell, off_cell
-from leuk.classifiers.optim import Group, Optim, build_optimizer, schedule_of
+from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, schedule_of
 from leuk.classifiers.pretrained import Pretrained
 from leuk.config import conf_dir
 from leuk.config.schema import register
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.errors import LeukError
 from leuk.evaluate.prior_free import prior_free_loss
 from leuk.grid.record import Record
@@ -60,7 +60,7 @@ class Known(Classifier):
         return activations
 
 
-class Pixels(CellBatches):
+class Pixels(ImageBatches):
     """Images of constant (red, green); the same images train and validate, in order."""
 
     def __init__(self, colors: list[tuple[int, int]], labels: list[int]) -> None:
@@ -77,7 +77,7 @@ TWO = Pixels([(5, 5), (1, 3)], [0, 1])
 """Images with leukemia probabilities 1/2 and 3/4, i.e. losses ln 2 and ln 4/3."""
 
 
-def logged(model: Classifier, data: CellBatches, folder: Path) -> dict[str, float]:
+def logged(model: Classifier, data: ImageBatches, folder: Path) -> dict[str, float]:
     """Metrics logged by an epoch of training and validation."""
     trainer = trainer_for(folder, max_epochs=1)
     trainer.fit(model, datamodule=data)
@@ -209,7 +209,9 @@ def test_attention_loss_is_its_weight_times_the_attention_off_the_cell() -> None
 def test_optimizer_gets_its_settings() -> None:
     matrix, vector, other = (nn.Parameter(torch.ones(*s)) for s in ((2, 2), (2,), (3, 3)))
     optim = Optim(learning_rate=0.02, weight_decay=0.3)
-    optimizer = build_optimizer(optim, [Group([matrix, vector]), Group([other], scale=0.1)])
+    optimizer = build_optimizer(
+        optim, [ParameterGroup([matrix, vector]), ParameterGroup([other], scale=0.1)]
+    )
     found = [(g["lr"], g["weight_decay"], g["betas"], g["params"]) for g in optimizer.param_groups]
     assert [group[:3] for group in found] == [
         (0.02, 0.3, (0.9, 0.999)),
@@ -222,7 +224,7 @@ def test_optimizer_gets_its_settings() -> None:
 
 def test_first_step_moves_by_the_rate_and_decays_only_matrices() -> None:
     matrix, vector = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer(Optim(0.1, weight_decay=0.5), [Group([matrix, vector])])
+    optimizer = build_optimizer(Optim(0.1, weight_decay=0.5), [ParameterGroup([matrix, vector])])
     (4 * matrix - 3 * vector).sum().backward()
     optimizer.step()
     # Decay subtracts 0.1 * 0.5, then Adam's first step is the rate, against the gradient.
@@ -232,7 +234,7 @@ def test_first_step_moves_by_the_rate_and_decays_only_matrices() -> None:
 
 def test_without_decay_none_is_applied() -> None:
     weight = nn.Parameter(torch.ones(1, 1))
-    optimizer = build_optimizer(Optim(0.1), [Group([weight])])
+    optimizer = build_optimizer(Optim(0.1), [ParameterGroup([weight])])
     weight.sum().backward()
     optimizer.step()
     assert float(weight.detach()) == pytest.approx(0.9, abs=1e-6)
@@ -249,7 +251,7 @@ def test_without_decay_none_is_applied() -> None:
 def test_rates_of_steps(schedule: str, expected: dict[int, float]) -> None:
     optim = Optim(0.5, schedule=schedule, warmup_epochs=1.0)  # type: ignore[arg-type]
     weights = [nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))]
-    groups = [Group(weights[:1]), Group(weights[1:], scale=0.1)]
+    groups = [ParameterGroup(weights[:1]), ParameterGroup(weights[1:], scale=0.1)]
     optimizer = build_optimizer(optim, groups)
     changing = schedule_of(optim, optimizer, epochs=11, steps=110)
     for step in range(111):
@@ -374,7 +376,7 @@ def fit(leuk: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[.
             fits.append(Fit(data, classifier, record, folder))
             raise LeukError("stopped before evaluation")
 
-        monkeypatch.setattr("leuk.runs.cell_run.judge", keep)
+        monkeypatch.setattr("leuk.runs.train.judge", keep)
         leuk("train", "explain=none", *overrides)
         (done,) = fits
         return done

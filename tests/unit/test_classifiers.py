@@ -170,13 +170,13 @@ class TestContract:
 
     def test_normalization_is_per_channel(self, name: str) -> None:
         model = type(SMALL[name])(**SMALL[name].hparams)
-        model.normalise_by([0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
+        model.normalize_by([0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
         images = torch.ones(1, 3, 32, 32)
-        assert model.normalised(images)[0, :, 0, 0].tolist() == pytest.approx([1.8, 1.6, 0.35])
+        assert model.normalized(images)[0, :, 0, 0].tolist() == pytest.approx([1.8, 1.6, 0.35])
 
     def test_checkpoint_holds_plain_values(self, name: str, tmp_path: Path) -> None:
         model = type(SMALL[name])(**{**SMALL[name].hparams, "optim": Optim(learning_rate=0.5)})
-        model.normalise_by([0.1, 0.2, 0.3], [1.0, 1.0, 1.0])
+        model.normalize_by([0.1, 0.2, 0.3], [1.0, 1.0, 1.0])
         trainer = Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
         trainer.strategy.connect(model)
         trainer.save_checkpoint(tmp_path / "model.ckpt")

@@ -6,7 +6,7 @@ from conftest import write_cell
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from leuk.data.cnmc import CNMC, index_cells
+from leuk.data.cnmc import CNMC, index_images
 from leuk.data.labels import Label
 from leuk.errors import DataError
 
@@ -17,54 +17,54 @@ def test_leukemia_is_the_positive_class() -> None:
 
 
 def test_index_reads_label_subject_and_part(tiny_folds: Path) -> None:
-    cells = index_cells(tiny_folds)
+    cells = index_images(tiny_folds)
     assert len(cells) == 16
     first = cells.set_index("path").loc["fold_1/hem/UID_H3_1_1_hem.bmp"]
-    assert (first["label"], first["subject"], first["part"]) == (0, "HEM-3", "fold_1")
+    assert (first["label"], first["subject"], first["source_fold"]) == (0, "HEM-3", "fold_1")
 
 
 def test_equal_numbers_of_two_classes_are_two_subjects(tiny_folds: Path) -> None:
-    assert {"ALL-1", "HEM-1"} <= set(index_cells(tiny_folds)["subject"])
+    assert {"ALL-1", "HEM-1"} <= set(index_images(tiny_folds)["subject"])
 
 
 def test_small_h_is_a_healthy_subject(tmp_path: Path) -> None:
     write_cell(tmp_path / "fold_0/hem/UID_h3_1_1_hem.bmp")
-    assert index_cells(tmp_path)["subject"].tolist() == ["HEM-3"]
+    assert index_images(tmp_path)["subject"].tolist() == ["HEM-3"]
 
 
 def test_root_may_be_any_folder_above_the_folds(tmp_path: Path) -> None:
     write_cell(tmp_path / "PKG - C-NMC 2019/C-NMC_training_data/fold_0/all/UID_1_1_1_all.bmp")
-    assert len(index_cells(tmp_path)) == 1
+    assert len(index_images(tmp_path)) == 1
 
 
 def test_order_does_not_depend_on_the_file_system(tiny_folds: Path) -> None:
-    assert index_cells(tiny_folds)["path"].is_monotonic_increasing
+    assert index_images(tiny_folds)["path"].is_monotonic_increasing
 
 
 def test_stray_files_are_named(tiny_folds: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tiny_folds / "fold_0/all/Thumbs.db").write_text("")
-    assert len(index_cells(tiny_folds)) == 16
+    assert len(index_images(tiny_folds)) == 16
     assert "Thumbs.db" in caplog.text
 
 
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder; point data\.root=DIR"):
-        index_cells(tmp_path / "nowhere")
+        index_images(tmp_path / "nowhere")
 
 
 def test_root_without_cells(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no cell images in fold_"):
-        index_cells(tmp_path)
+        index_images(tmp_path)
 
 
 def test_name_that_contradicts_its_folder(tmp_path: Path) -> None:
     write_cell(tmp_path / "fold_0/all/UID_H1_1_1_hem.bmp")
     with pytest.raises(DataError, match="the folder says all, the name says hem"):
-        index_cells(tmp_path)
+        index_images(tmp_path)
 
 
-def test_used_like_cifar10(tiny_folds: Path, artefacts: Path) -> None:
-    data = CNMC(tiny_folds, resolution=32, cache=artefacts)
+def test_used_like_cifar10(tiny_folds: Path, artifacts: Path) -> None:
+    data = CNMC(tiny_folds, resolution=32, cache=artifacts)
     image, label = data[3]
     assert isinstance(image, Image.Image)
     assert image.size == (32, 32)
@@ -77,34 +77,34 @@ def test_used_like_cifar10(tiny_folds: Path, artefacts: Path) -> None:
         assert name in CIFAR10.__init__.__annotations__
 
 
-def test_transforms_are_applied(tiny_folds: Path, artefacts: Path) -> None:
+def test_transforms_are_applied(tiny_folds: Path, artifacts: Path) -> None:
     data = CNMC(
         tiny_folds,
         transform=lambda image: image.size,
         target_transform=lambda label: label + 10,
         resolution=32,
-        cache=artefacts,
+        cache=artifacts,
     )
     assert data[0] == ((32, 32), 10 + data.targets[0])
 
 
-def test_parts(tiny_folds: Path, artefacts: Path) -> None:
-    data = CNMC(tiny_folds, parts=["fold_1"], resolution=32, cache=artefacts)
-    assert set(data.cells["part"]) == {"fold_1"}
+def test_parts(tiny_folds: Path, artifacts: Path) -> None:
+    data = CNMC(tiny_folds, parts=["fold_1"], resolution=32, cache=artifacts)
+    assert set(data.cells["source_fold"]) == {"fold_1"}
     with pytest.raises(DataError, match="no part fold_9 in the data; there are fold_0, fold_1"):
-        CNMC(tiny_folds, parts=["fold_9"], resolution=32, cache=artefacts)
+        CNMC(tiny_folds, parts=["fold_9"], resolution=32, cache=artifacts)
 
 
 def test_real_cells_are_counted_as_published(cnmc: Path) -> None:
-    cells = index_cells(cnmc / "224")
-    counts = cells.groupby(["part", "label"]).size().to_dict()
+    cells = index_images(cnmc / "224")
+    counts = cells.groupby(["source_fold", "label"]).size().to_dict()
     assert counts == {
         ("fold_0", 0): 1130,
         ("fold_0", 1): 2397,
         ("fold_1", 0): 1163,
         ("fold_1", 1): 2418,
     }
-    subjects = cells.groupby(["part", "label"])["subject"].nunique().to_dict()
+    subjects = cells.groupby(["source_fold", "label"])["subject"].nunique().to_dict()
     assert subjects == {
         ("fold_0", 0): 9,
         ("fold_0", 1): 19,

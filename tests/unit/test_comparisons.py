@@ -7,22 +7,22 @@ import pytest
 from sweeps import CELL, predictions, write_run, write_sweep
 
 from leuk.evaluate.metrics import ranking_metrics
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.comparisons import compare, comparisons_section, planned, setting
 from leuk.report.ensemble import ensembles
-from leuk.report.results import Group, read_results
+from leuk.report.results import Configuration, read_results
 
 
-def lines(sweep: Path) -> list[Group]:
+def lines(sweep: Path) -> list[Configuration]:
     groups = read_results(sweep).groups
     return [*groups, *ensembles(groups)]
 
 
-def asked(groups: list[Group]) -> set[tuple[str, str]]:
+def asked(groups: list[Configuration]) -> set[tuple[str, str]]:
     return {(family, f"{one.title} - {two.title}") for family, one, two in planned(groups)}
 
 
-def empty(*cells: Cell) -> list[Group]:
+def empty(*cells: RunId) -> list[Configuration]:
     """Groups for planning alone: their only run is never looked at."""
 
     class Test:
@@ -31,7 +31,7 @@ def empty(*cells: Cell) -> list[Group]:
     class Run:
         test = Test()
 
-    return [Group(cell, (), (Run(),)) for cell in cells]  # type: ignore[arg-type]
+    return [Configuration(cell, (), (Run(),)) for cell in cells]  # type: ignore[arg-type]
 
 
 def test_augmentations_are_compared_with_none_of_the_same_model() -> None:
@@ -146,7 +146,7 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
     assert one.result is not None
     aurocs = []
     for cell, strength in ((replace(better, seed=1), 3.0), (replace(CELL, seed=1), 1.5)):
-        part = predictions(cell, strength=strength).query("part == 'test'")
+        part = predictions(cell, strength=strength).query("stage == 'test'")
         figures = ranking_metrics(part["score"].to_numpy(), part["label"].to_numpy())
         aurocs.append(figures["auroc"])
     assert one.runs == 1

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.cli import COMMANDS, main
 from leuk.config import conf_dir
 from leuk.config.nearest import hint, nearest
-from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.augment import Transforms
@@ -32,7 +32,7 @@ def schemas() -> None:
 
 
 def cells(*overrides: str, command: str = "train") -> list[DictConfig]:
-    return compose_cells(command, CommandLine.read(command, overrides))
+    return compose_runs(command, CommandLine.read(command, overrides))
 
 
 def options(group: str) -> list[str]:
@@ -83,7 +83,7 @@ WRONG = [
     ("model/cnn=tesis", "did you mean thesis?"),
     ("seed=abc", "seed=abc; Value 'abc' of type 'str' could not be converted to Integer"),
     ("fit.epochs=1.5", "could not be converted to Integer"),
-    ("fit.standardise=maybe", "is not a valid bool"),
+    ("fit.standardize=maybe", "is not a valid bool"),
     ("model.dropout=abc", "model.dropout=abc: input should be a valid number"),
     ("model.widths=3", "model.widths=3: input should be a valid"),
     ("model.hidden='3'", "model.hidden=3: input should be a valid integer"),
@@ -100,7 +100,7 @@ WRONG = [
     ("seed=-1", "seed=-1: it must be 0 or more"),
     ("seed=99999999999", "it must be 4294967295 or less"),
     ("fit.epochs=0", "fit.epochs=0: it must be 1 or more"),
-    ("explain_cells=0", "explain_cells=0: it must be 1 or more"),
+    ("explain_images=0", "explain_images=0: it must be 1 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),
     ("name=..", "it must name a single folder"),
     ("fit.mode=best", "fit.mode=best: it must be min or max"),

@@ -37,7 +37,7 @@ def test_parameters_and_arithmetic_of_a_known_model() -> None:
 
 def test_every_view_that_is_asked_costs() -> None:
     model = CNN(32, optim={"test_views": 8})
-    costs = [cost_of(model, 32, "cpu", batch=2, ask=ask) for ask in (None, model.asked)]
+    costs = [cost_of(model, 32, "cpu", batch=2, ask=ask) for ask in (None, model.predict_logits)]
     assert costs[1]["flops"] == 8 * int(costs[0]["flops"])
     assert costs[1]["parameters"] == costs[0]["parameters"]
 

@@ -31,17 +31,17 @@ def order(data: CNMCDataModule, epoch: int = 0) -> list[int]:
 
 
 @pytest.fixture
-def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
-    return open_data(phantom, artefacts)
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
+    return open_data(phantom, artifacts)
 
 
-def test_workers_do_not_change_the_order(phantom: Path, artefacts: Path) -> None:
-    orders = [order(open_data(phantom, artefacts, workers=workers)) for workers in (0, 2)]
+def test_workers_do_not_change_the_order(phantom: Path, artifacts: Path) -> None:
+    orders = [order(open_data(phantom, artifacts, workers=workers)) for workers in (0, 2)]
     assert orders[0] == orders[1]
 
 
-def test_order_depends_on_seed_and_epoch(phantom: Path, artefacts: Path) -> None:
-    zero, zero_again, one = (open_data(phantom, artefacts, seed=seed) for seed in (0, 0, 1))
+def test_order_depends_on_seed_and_epoch(phantom: Path, artifacts: Path) -> None:
+    zero, zero_again, one = (open_data(phantom, artifacts, seed=seed) for seed in (0, 0, 1))
     assert order(zero) == order(zero_again)
     assert order(zero) != order(one)
     assert order(zero) != order(zero, epoch=1)
@@ -152,7 +152,7 @@ def test_synthetic_cells_join_the_training_part_only(data: CNMCDataModule) -> No
     assert float(batch["images"][:7].min()) == pytest.approx(200 / 255)
     for stage, rows in before.items():
         np.testing.assert_array_equal(getattr(data.split, stage), rows)
-    assert len(data.part("train")) == len(before["train"])
+    assert len(data.stage("train")) == len(before["train"])
 
 
 def test_bank_checks_its_labels() -> None:
@@ -177,13 +177,13 @@ def test_content_depends_on_its_rows_only(data: CNMCDataModule) -> None:
     assert data.content(rows) != before
 
 
-def test_only_training_batches_are_augmented(phantom: Path, artefacts: Path) -> None:
+def test_only_training_batches_are_augmented(phantom: Path, artifacts: Path) -> None:
     class Trainer:
         training = True
         world_size = 1
         global_rank = 0
 
-    data = open_data(phantom, artefacts, transforms=Transforms(brightness=0.5))
+    data = open_data(phantom, artifacts, transforms=Transforms(brightness=0.5))
     data.trainer = Trainer()  # type: ignore[assignment]
     rows = torch.arange(4)
 

@@ -11,13 +11,13 @@ from filelock import FileLock
 
 from leuk.cli import main
 from leuk.config import conf_dir
-from leuk.grid.cell import Cell
 from leuk.grid.history import History
-from leuk.grid.record import WENT_ON, Record
-from leuk.grid.state import LOCK, State, differences, look_at
-from leuk.store.artefacts import NotMadeError, discard, make_once, only_found, unfinished
+from leuk.grid.record import RESUMED, Record
+from leuk.grid.run_id import RunId
+from leuk.grid.state import LOCK, State, differences, inspect_folder
+from leuk.store.artifacts import MissingArtifactError, discard, make_once, read_only, unfinished
 
-CELL = Cell("cnn", "none", "folds", 0)
+CELL = RunId("cnn", "none", "folds", 0)
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "augmentation": {"name": "none"},
@@ -66,23 +66,23 @@ def test_state_of_a_folder(
         record.write(tmp_path)
     if held:
         with FileLock(tmp_path / LOCK):
-            found = look_at(tmp_path, made())
+            found = inspect_folder(tmp_path, made())
     else:
-        found = look_at(tmp_path, made())
-    assert (found.state, found.said) == (state, message)
+        found = inspect_folder(tmp_path, made())
+    assert (found.state, found.message) == (state, message)
 
 
 def test_lock_holder_sees_the_state_of_its_folder(tmp_path: Path) -> None:
     made().write(tmp_path)
     with FileLock(tmp_path / LOCK):
-        assert look_at(tmp_path, made(), ours=True).state == State.STOPPED
+        assert inspect_folder(tmp_path, made(), ours=True).state == State.STOPPED
 
 
 def test_record_of_a_newer_leuk_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(json.dumps({"schema": 9, "status": "complete"}))
-    found = look_at(tmp_path, made())
+    found = inspect_folder(tmp_path, made())
     assert found.state == State.UNREADABLE
-    assert "written by a newer leuk" in found.said
+    assert "written by a newer leuk" in found.message
 
 
 def test_of_many_differences_the_first_are_named() -> None:
@@ -98,7 +98,7 @@ def taken(seconds: float, device: str = "GPU", **changed: Any) -> Record:
 
 def history(tmp_path: Path, *records: Record) -> History:
     for number, record in enumerate(records):
-        record.write(tmp_path / f"sweep{number}" / record.cell.folder)
+        record.write(tmp_path / f"sweep{number}" / record.run.folder)
     return History.read(tmp_path, "GPU")
 
 
@@ -110,7 +110,7 @@ def test_time_is_the_median_of_similar_runs_on_this_device(tmp_path: Path) -> No
         taken(30.0, settings=other_seed),
         taken(20.0),
         taken(900.0, device="another"),
-        taken(1.0, warnings=[WENT_ON]),
+        taken(1.0, warnings=[RESUMED]),
         taken(900.0, explanations={"gradcam": {}}),
         taken(900.0, settings={**SETTINGS, "fit": {"epochs": 40, "mode": "min"}}),
         made(timings={"fit": 900.0}),
@@ -134,13 +134,13 @@ def test_artifacts_are_found_but_not_made(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "content").write_text("made")
 
-    with only_found(), pytest.raises(NotMadeError, match="not built yet"):
+    with read_only(), pytest.raises(MissingArtifactError, match="not built yet"):
         make_once(tmp_path, "thing", {}, build)
     assert not list(tmp_path.iterdir())
     folder = make_once(tmp_path, "thing", {}, build)
-    with only_found():
+    with read_only():
         assert make_once(tmp_path, "thing", {}, build) == folder
-        with pytest.raises(NotMadeError):
+        with pytest.raises(MissingArtifactError):
             discard(folder)
     discard(folder)
     assert not folder.exists()

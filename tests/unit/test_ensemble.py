@@ -20,10 +20,10 @@ def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> Non
     (made,) = ensembles(read_results(tmp_path).groups)
     assert made.title == "ensemble-none"
     (run,) = made.runs
-    assert run.cell == fold(replace(KFOLD, model="ensemble"), 1)
+    assert run.id == fold(replace(KFOLD, model="ensemble"), 1)
     both = [predictions(fold(cell, 1)) for cell in (KFOLD, vit)]
     for name, part in (("val", run.val), ("test", run.test)):
-        one, two = (of[of["part"] == name].set_index("path").loc[part.paths] for of in both)
+        one, two = (of[of["stage"] == name].set_index("path").loc[part.paths] for of in both)
         np.testing.assert_allclose(part.sample.scores, (one["score"] + two["score"]) / 2, rtol=1e-9)
         assert part.sample.labels.tolist() == one["label"].tolist()
     val = run.val.sample
@@ -42,6 +42,6 @@ def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
 def test_the_ensemble_is_a_line_of_the_table(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
     write_report(tmp_path)
-    rows = pd.read_csv(tmp_path / "report/table.csv").set_index("line")
-    assert rows.loc["ensemble-none", "kind"] == "group"
+    rows = pd.read_csv(tmp_path / "report/table.csv").set_index("configuration")
+    assert rows.loc["ensemble-none", "kind"] == "configuration"
     assert rows.loc["ensemble-none", "auroc"] > rows.loc[["cnn-none", "vit-none"], "auroc"].max()

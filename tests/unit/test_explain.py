@@ -18,7 +18,7 @@ from leuk.errors import ConfigError
 from leuk.explain.callback import Explain
 from leuk.explain.checks import CheckSettings
 from leuk.explain.choice import choose_background, possible_explainers
-from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, judged_cohort, unlabelled_cohort
+from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, evaluated_cohort, unlabeled_cohort
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME
@@ -52,8 +52,8 @@ def cnn() -> CNN:
 
 
 @pytest.fixture(scope="module")
-def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
-    made = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(artefacts))
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
+    made = CNMCDataModule(str(phantom), Folds(), resolution=32, cache=str(artifacts))
     made.prepare_data()
     made.setup()
     return made
@@ -79,7 +79,7 @@ def test_background_has_training_images_only(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     method = Bright()
-    cohort = judged_cohort(data, predictions, shown=2, count=20, background=30)
+    cohort = evaluated_cohort(data, predictions, shown=2, count=20, background=30)
     Study({"bright": method}, tmp_path, "model").of(cnn, cohort)
     behind = seen(torch.cat(method.backgrounds))
     assert len(behind) >= 28
@@ -91,15 +91,15 @@ def test_background_has_training_images_only(
 def test_cohort_has_the_prediction_of_each_image(
     data: CNMCDataModule, predictions: Predictions
 ) -> None:
-    cohort = judged_cohort(data, predictions, shown=4, count=40, background=4)
+    cohort = evaluated_cohort(data, predictions, shown=4, count=40, background=4)
     scores = dict(zip(predictions.rows.tolist(), predictions.scores.tolist(), strict=True))
-    assert len(cohort.cells) == len(cohort.images) == 40
-    assert cohort.cells["shown"].tolist() == [True] * 4 + [False] * 36
-    for position, one in enumerate(cohort.cells.to_dict("records")):
+    assert len(cohort.table) == len(cohort.images) == 40
+    assert cohort.table["shown"].tolist() == [True] * 4 + [False] * 36
+    for position, one in enumerate(cohort.table.to_dict("records")):
         row = one["row"]
         assert one["score"] == scores[row]
         assert one["label"] == int(data.bank.labels[row])
-        assert one["file"] == data.dataset.cells["path"].iloc[row]
+        assert one["file"] == data.dataset.index["path"].iloc[row]
         right = (one["score"] >= 0.5) == one["label"]
         assert one["outcome"].startswith("true" if right else "false")
         assert one["outcome"].endswith("positive" if one["score"] >= 0.5 else "negative")
@@ -107,7 +107,7 @@ def test_cohort_has_the_prediction_of_each_image(
     # The last outcome has no more images.
     assert [len(cohort.of(outcome)) for outcome in OUTCOMES] == [12, 12, 12, 4]
     assert sorted(cohort.shown) == [0, 1, 2, 3]
-    assert [cohort.cells["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
+    assert [cohort.table["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
 
 
 def test_images_beyond_the_shown_are_explained_only_for_checks() -> None:
@@ -134,7 +134,7 @@ def test_layers_are_checked_before_any_work(cnn: CNN) -> None:
 
 @pytest.fixture
 def cohort(data: CNMCDataModule, predictions: Predictions) -> Cohort:
-    return judged_cohort(data, predictions, shown=4, count=20, background=6)
+    return evaluated_cohort(data, predictions, shown=4, count=20, background=6)
 
 
 def test_study_writes_arrays_a_manifest_and_a_summary(
@@ -145,7 +145,7 @@ def test_study_writes_arrays_a_manifest_and_a_summary(
     with caplog.at_level("INFO"):
         summary = Study(methods, folder, "model").of(cnn, cohort)
     manifest = pd.read_csv(folder / "manifest.csv")
-    assert manifest["file"].tolist() == cohort.cells["file"].tolist()
+    assert manifest["file"].tolist() == cohort.table["file"].tolist()
     assert manifest["picture"].notna().tolist() == [True] * 4 + [False] * 16
     assert all((folder / picture).is_file() for picture in manifest["picture"].dropna())
     with np.load(folder / "bright.npz") as arrays:
@@ -158,7 +158,7 @@ def test_study_writes_arrays_a_manifest_and_a_summary(
     assert summary == json.loads((folder / "summary.json").read_text())
     assert summary["bright"]["degenerate"] == 2
     assert summary["bright"]["checks"]["mean"] == pytest.approx(float(cohort.images.mean()))
-    assert summary["gradcam"]["seconds_per_cell"] > 0
+    assert summary["gradcam"]["seconds_per_image"] > 0
     together = summary[COHORT]
     assert together["warnings"] == ["bright: 2 of 20 maps are degenerate"]
     assert "bright: 2 of 20 maps are degenerate" in caplog.text
@@ -183,7 +183,7 @@ def test_repeated_explanations_give_the_same_arrays(
             "shap_regions": PartitionSHAP(evaluations=20, regions=4),
             "lime": LIME(samples=30, segments=6),
         }
-        cohort = judged_cohort(data, predictions, shown=2, count=4, background=6)
+        cohort = evaluated_cohort(data, predictions, shown=2, count=4, background=6)
         Study(methods, tmp_path / turn, "model").of(cnn, cohort)
         arrays = {name: np.load(tmp_path / turn / f"{name}.npz") for name in methods}
         found.append({(n, key): file[key] for n, file in arrays.items() for key in file.files})
@@ -213,10 +213,10 @@ def test_class_without_correct_predictions_is_warned_of(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     sick = Predictions(predictions.rows, torch.ones_like(predictions.scores), predictions.labels)
-    cohort = judged_cohort(data, sick, shown=3, count=10, background=2)
+    cohort = evaluated_cohort(data, sick, shown=3, count=10, background=2)
     summary = Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
     assert summary[COHORT]["outcomes"]["true negative"] == 0
-    few = judged_cohort(data, sick, shown=1, count=1, background=2)
+    few = evaluated_cohort(data, sick, shown=1, count=1, background=2)
     assert few.missing == []
     (warning,) = summary[COHORT]["warnings"]
     assert warning.startswith("explanations: no true negative (healthy, predicted healthy)")
@@ -224,7 +224,7 @@ def test_class_without_correct_predictions_is_warned_of(
 
 def test_unlabeled_images_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path) -> None:
     images = torch.rand(3, 3, 32, 32)
-    cohort = unlabelled_cohort(["a.bmp", "b.bmp", "c.bmp"], images, [0.1, 0.9, 0.5], images, 2)
+    cohort = unlabeled_cohort(["a.bmp", "b.bmp", "c.bmp"], images, [0.1, 0.9, 0.5], images, 2)
     summary = Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
     assert summary[COHORT]["outcomes"] == {UNKNOWN: 3}
     assert summary[COHORT]["warnings"] == []
@@ -237,16 +237,21 @@ def test_figures_of_images_no_longer_shown_are_removed(
     data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
 ) -> None:
     for shown in (6, 2):
-        cohort = judged_cohort(data, predictions, shown, shown, background=2)
+        cohort = evaluated_cohort(data, predictions, shown, shown, background=2)
         Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
-    assert len(list((tmp_path / "cells").glob("*.png"))) == 2
+    assert len(list((tmp_path / "panels").glob("*.png"))) == 2
 
 
 def test_results_of_checks_are_written_beside_the_maps(
     cohort: Cohort, cnn: CNN, tmp_path: Path
 ) -> None:
     few = CheckSettings(
-        steps=3, removals=3, sensitivity_cells=2, sensitivity_samples=1, randomised_cells=2, draws=9
+        steps=3,
+        removals=3,
+        sensitivity_images=2,
+        sensitivity_samples=1,
+        randomized_images=2,
+        draws=9,
     )
     folder = tmp_path / "explanations"
     summary = Study({"gradcam": GradCAM()}, folder, "model", checks=few).of(cnn, cohort)
@@ -255,14 +260,14 @@ def test_results_of_checks_are_written_beside_the_maps(
         assert figure["value"] == pytest.approx(measures.loc[("gradcam", name), "value"], abs=1e-5)
     assert {"infidelity", "positive_border", "area_border"} <= set(summary["gradcam"]["measures"])
     # The interval from two images of two patients is wide, whatever they show.
-    assert summary["gradcam"]["measures"]["randomised_similarity"]["subjects"] == 2
-    assert summary["gradcam"]["passes_randomisation"] is None
+    assert summary["gradcam"]["measures"]["randomized_similarity"]["subjects"] == 2
+    assert summary["gradcam"]["passes_randomization"] is None
     together = summary[COHORT]
-    assert set(together["controls"]) >= {"random", "centre", "edges"}
+    assert set(together["controls"]) >= {"random", "center", "edges"}
     assert together["agreement"]["gradcam"]["gradcam"] == pytest.approx(1)
     cells = pd.read_csv(folder / "measured_cells.csv")
     own = cells[cells["method"] == "gradcam"]
-    assert own["row"].tolist() == cohort.cells["row"].tolist()
+    assert own["row"].tolist() == cohort.table["row"].tolist()
     curves = pd.read_csv(folder / "curves.csv")
     assert set(curves["curve"]) == {"deletion", "insertion"}
     assert (tmp_path / together["curves"]).stat().st_size > 10_000
@@ -282,7 +287,7 @@ def test_background_follows_the_seed_of_the_data(
     data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "seed", 5)
-    cohort = judged_cohort(data, predictions, shown=1, count=1, background=6)
-    train = data.part("train")
+    cohort = evaluated_cohort(data, predictions, shown=1, count=1, background=6)
+    train = data.stage("train")
     assert seen(cohort.background) == pixels(data, choose_background(train, 6, seed=5))
     assert seen(cohort.background) != pixels(data, choose_background(train, 6, seed=0))

@@ -25,10 +25,10 @@ from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.faithfulness import Curves, removals, sensitivity
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME, PresenceLime
-from leuk.explain.overlays import Canvas, Drawn, Pixels, as_cells, drawn_of, limit_of, sizes_of
+from leuk.explain.overlays import Canvas, Drawn, Pixels, drawn_of, limit_of, sizes_of, to_pixels
 from leuk.explain.panels import verdict
 from leuk.explain.perturb import cell_mask, hidden
-from leuk.explain.randomisation import cascades, randomised_copies
+from leuk.explain.randomization import cascades, randomized_copies
 from leuk.explain.regions import region_shares, regions_of
 from leuk.explain.shap import GradientSHAP, PatchSHAP
 from leuk.explain.shap_masker import owen_values
@@ -199,11 +199,11 @@ def test_lime_is_a_weighted_ridge_in_closed_form() -> None:
     weights = (-((1 - cosine) ** 2) / 0.25**2).exp().sqrt()
     said = answer(present).double() - answer(present[:1]).double()
     share = weights / weights.sum()
-    centred, gains = present - share @ present, said - share @ said
-    gram = centred.T @ (weights[:, None] * centred) + torch.eye(4, dtype=torch.float64)
-    expected = torch.linalg.solve(gram, centred.T @ (weights * gains))
+    centered, gains = present - share @ present, said - share @ said
+    gram = centered.T @ (weights[:, None] * centered) + torch.eye(4, dtype=torch.float64)
+    expected = torch.linalg.solve(gram, centered.T @ (weights * gains))
     np.testing.assert_allclose(found.weights, expected, atol=1e-6)
-    left = gains - centred @ expected
+    left = gains - centered @ expected
     r2 = 1 - float(weights @ left**2) / float(weights @ gains**2)
     assert found.r2 == pytest.approx(r2, abs=1e-6)
     assert found.weights[0] > 1 > 0 > -2 > found.weights[1]
@@ -345,7 +345,7 @@ def test_random_layers_start_as_glorot_uniform() -> None:
     torch.manual_seed(0)
     cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=32)
     images = some_cells(2)
-    *_, (_, copy) = randomised_copies(cnn, images, images, 2, seed=0)
+    *_, (_, copy) = randomized_copies(cnn, images, images, 2, seed=0)
     layers = [it for it in copy.modules() if isinstance(it, nn.Linear)]
     largest = max(layers, key=lambda it: it.weight.numel()).weight
     bound = math.sqrt(6 / sum(largest.shape))
@@ -356,7 +356,7 @@ def checked(
     model: Classifier, images: Tensor, explainers: Sequence[Explainer], **settings: int
 ) -> Checked:
     made = CheckSettings(
-        **{"steps": 4, "removals": 8, "draws": 50, "sensitivity_cells": 0, **settings}
+        **{"steps": 4, "removals": 8, "draws": 50, "sensitivity_images": 0, **settings}
     )
     found = {it.name: it.attribute(model, images, Label.ALL, images) for it in explainers}
     subjects = np.arange(len(images)) // 2
@@ -373,12 +373,12 @@ def measured(found: Checked, method: str, measure: str) -> pd.Series:
 
 def test_checks_use_the_predicted_class_and_black_squares() -> None:
     model, images = linear().eval(), some_cells(6)
-    found = checked(model, images, [TRUTH, REVERSED, BRIGHTNESS], randomised_cells=6)
+    found = checked(model, images, [TRUTH, REVERSED, BRIGHTNESS], randomized_images=6)
     # The true map of a linear model predicts the effect of black squares exactly.
     assert measured(found, "truth", "infidelity")["value"] < 1e-6
     assert measured(found, "truth", "infidelity_raw")["value"] < 1e-6
     # A map that ignores the weights does not change, whichever class is predicted.
-    assert measured(found, "brightness", "randomised_ssim")["value"] == pytest.approx(1, abs=1e-5)
+    assert measured(found, "brightness", "randomized_ssim")["value"] == pytest.approx(1, abs=1e-5)
     gain = measured(found, "reversed", "insertion_minus_deletion_black")
     assert -1 < gain["low"] < gain["value"] < gain["high"] < 0
 
@@ -386,11 +386,11 @@ def test_checks_use_the_predicted_class_and_black_squares() -> None:
 def test_randomization_measure_comes_from_the_last_stage() -> None:
     torch.manual_seed(0)
     cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8).eval()
-    found = checked(cnn, some_cells(4), [GradCAM()], randomised_cells=4, stages=3)
-    stages = found.randomisation[found.randomisation["method"] == "gradcam"]
+    found = checked(cnn, some_cells(4), [GradCAM()], randomized_images=4, stages=3)
+    stages = found.randomization[found.randomization["method"] == "gradcam"]
     last = stages.iloc[-1]
     for name in ("spearman", "absolute", "ssim"):
-        value = measured(found, "gradcam", f"randomised_{name}")["value"]
+        value = measured(found, "gradcam", f"randomized_{name}")["value"]
         assert value == pytest.approx(last[name])
         assert value != pytest.approx(stages.iloc[0][name])
 
@@ -411,11 +411,11 @@ def test_controls_are_a_bell_and_an_edge() -> None:
     controls = all_controls(0)
     maps = {
         name: controls[name].attribute(linear(), image, 1, image).maps[0]
-        for name in ("centre", "edges")
+        for name in ("center", "edges")
     }
     line = (torch.arange(side) - 19.5) / 8  # standard deviation: a fifth of the side
     bell = torch.exp(-(line[:, None] ** 2 + line**2) / 2)
-    torch.testing.assert_close(maps["centre"], bell)
+    torch.testing.assert_close(maps["center"], bell)
     edges = maps["edges"]
     assert float(edges[14:26, 16:24].abs().max()) < 1e-6  # flat inside
     assert float(edges[:5].abs().max()) < 1e-6
@@ -452,7 +452,7 @@ def cohort() -> Cohort:
         {
             "row": [3, 4, 5],
             "subject": ["a", "b", "c"],
-            "group": ["p", "p", "q"],
+            "patient": ["p", "p", "q"],
             "file": ["1.bmp", "2.bmp", "3.bmp"],
             "label": [1, 1, 0],
             "score": [0.9, 0.2, 0.7],
@@ -492,7 +492,7 @@ def test_chunks_are_joined_and_means_are_of_finite_values() -> None:
 
 def test_pixels_are_drawn_at_their_position() -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    drawn = as_cells(image)
+    drawn = to_pixels(image)
     for row, column, channel in ((0, 3, 1), (2, 1, 0), (3, 0, 2)):
         assert drawn[0, row, column, channel] == float(image[0, channel, row, column])
 
@@ -501,8 +501,8 @@ def test_maps_are_drawn_at_their_position() -> None:
     maps = torch.zeros(1, 8, 8)
     maps[0, 1, 6] = 1
     drawn = drawn_of("x", Attribution(maps, "pixel"))
-    colour = drawn.over(0, np.zeros((8, 8, 3), np.float32))
-    darkest = np.unravel_index(colour.sum(axis=2).argmin(), (8, 8))
+    color = drawn.over(0, np.zeros((8, 8, 3), np.float32))
+    darkest = np.unravel_index(color.sum(axis=2).argmin(), (8, 8))
     assert darkest == (1, 6)
     assert limit_of(np.linspace(0, 1, 101, dtype=np.float32)) == pytest.approx(0.99)
     assert sizes_of(np.array([[[-1, 2], [2, 2]]])).tolist() == [[[0, 3], [3, 3]]]

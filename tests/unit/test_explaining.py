@@ -31,7 +31,7 @@ class Data:
     def __init__(self) -> None:
         self.bank = self
 
-    def part(self, stage: str) -> pd.DataFrame:
+    def stage(self, stage: str) -> pd.DataFrame:
         rows = list(self.stages[stage])
         labels = [row % 2 for row in rows]
         return pd.DataFrame({"label": labels, "subject": [f"S{row}" for row in rows]}, rows)
@@ -51,21 +51,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> None:
-    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_cells": 1})
+    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
     model, data = linear(scale=0.005).eval(), Data()
     view = Scale().view(Frame(SIDE), None, None)
     cohort = _cohort_of(cfg, view, 2, data, model, TRAINER)  # type: ignore[arg-type]
-    assert [Path(name).name for name in cohort.cells["file"]] == ["0.bmp", "1.bmp"]
+    assert [Path(name).name for name in cohort.table["file"]] == ["0.bmp", "1.bmp"]
     for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
         pixels = np.asarray(Image.open(folder / name), np.float32) / 255
         np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), pixels, atol=1e-6)
     with torch.no_grad():
         probabilities = log_odds(model(cohort.images)).sigmoid()
-    np.testing.assert_allclose(cohort.cells["score"], probabilities, atol=1e-5)
+    np.testing.assert_allclose(cohort.table["score"], probabilities, atol=1e-5)
     rows = (cohort.background[:, 0, 0, 0] * 100).round().int().tolist()
     assert len(rows) == 6
     assert set(rows) <= set(Data.stages["train"])
-    assert cohort.cells["shown"].tolist() == [True, False]
+    assert cohort.table["shown"].tolist() == [True, False]
 
 
 def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path) -> None:
@@ -73,14 +73,14 @@ def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path
     record = SimpleNamespace(
         explanations={
             "prototypes": {"picture": "p.png"},
-            "lime": {"cells": 1},
+            "lime": {"images": 1},
             "cohort": {"warnings": ["lime: degenerate"]},
         },
         warnings=["a small test stage", "lime: degenerate"],
         write=written.append,
     )
     finished: Any = SimpleNamespace(record=record, folder=tmp_path)
-    summary = {"gradcam": {"cells": 2}, "cohort": {"warnings": ["gradcam: degenerate"]}}
+    summary = {"gradcam": {"images": 2}, "cohort": {"warnings": ["gradcam: degenerate"]}}
     _take_down(finished, summary)
     assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
     assert record.warnings == ["a small test stage", "gradcam: degenerate"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sweeps import CELL, write_run
 
-from leuk.grid.cell import Cell
+from leuk.grid.run_id import RunId
 from leuk.report.explanations import explanations_section
 from leuk.report.results import read_results
 from leuk.report.sections import Section
@@ -18,19 +18,19 @@ def measures(value: float) -> dict[str, Any]:
     names = (
         "insertion_minus_deletion_blur", "insertion_minus_deletion_blur_over_random", "infidelity",
         "positive_border", "area_border", "positive_border_ratio", "positive_background_ratio",
-        "randomised_spearman",
+        "randomized_spearman",
     )  # fmt: skip
-    return {"measures": dict.fromkeys(names, figure), "passes_randomisation": value < 0.5}
+    return {"measures": dict.fromkeys(names, figure), "passes_randomization": value < 0.5}
 
 
 def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
     method = {
         "picture": "explanations/lime.png",
         "arrays": "explanations/lime.npz",
-        "cells": 100,
+        "images": 100,
         "degenerate": 3,
         "seconds": 100 * seconds,
-        "seconds_per_cell": seconds,
+        "seconds_per_image": seconds,
         "checks": {"r2": 0.75, "stability": 0.9},
     }
     together: dict[str, Any] = {
@@ -96,13 +96,13 @@ def row_of(text: str, heading: str, method: str) -> dict[str, str]:
 def checked_again(similarity: float, passes: bool | None) -> dict[str, Any]:
     """A record of the checks that explain again, with images and patients."""
     found = explained()
-    again = {"low": 0.1, "high": 0.7, "cells": 24, "subjects": 9}
+    again = {"low": 0.1, "high": 0.7, "images": 24, "subjects": 9}
     for one, sensitivity in ((found["lime"], 0.25), (found["cohort"]["controls"]["random"], 0.0)):
         one["measures"] |= {
-            "randomised_similarity": {"value": similarity, **again},
+            "randomized_similarity": {"value": similarity, **again},
             "sensitivity": {"value": sensitivity, **again},
         }
-        one["passes_randomisation"] = passes
+        one["passes_randomization"] = passes
     return found
 
 
@@ -137,7 +137,7 @@ def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
 
 def test_undecided_runs_of_a_line_are_counted(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
-        cell = Cell("cnn", "none", "folds", seed)
+        cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=checked_again(0.4, passes))
     row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
@@ -146,17 +146,17 @@ def test_undecided_runs_of_a_line_are_counted(tmp_path: Path) -> None:
 
 def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
     for seed, seconds in ((0, 0.5), (1, 1.5)):
-        cell = Cell("cnn", "none", "folds", seed)
+        cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
     table = section(tmp_path / "s").table.set_index(["method", "figure"])
     assert table.loc[("lime", "cells"), "value"] == 200
-    assert table.loc[("lime", "seconds_per_cell"), "value"] == pytest.approx(1)
+    assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
     assert table.loc[("lime", "infidelity"), "runs"] == 2
     assert "2 of 2 pass" in section(tmp_path / "s").markdown
 
 
 def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:
-    old = {"gradcam": {"picture": "explanations/gradcam.png", "cells": 16, "degenerate": 0}}
+    old = {"gradcam": {"picture": "explanations/gradcam.png", "images": 16, "degenerate": 0}}
     write_run(tmp_path / "s", CELL, explanations=old)
     assert "No record of the sweep holds explanations" in section(tmp_path / "s").markdown
     write_report(tmp_path / "s")

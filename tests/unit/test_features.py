@@ -78,7 +78,7 @@ def test_network_sees_images_between_0_and_1() -> None:
         noise(2)[..., :1],
         noise(2)[:0],
     ],
-    ids=["floats", "wide", "signed", "tensor", "one", "planes", "oblong", "grey", "none"],
+    ids=["floats", "wide", "signed", "tensor", "one", "planes", "oblong", "gray", "none"],
 )
 def test_only_8_bit_cells_are_measured(images: Images) -> None:
     with pytest.raises(ValueError, match="images"):

@@ -18,25 +18,25 @@ from leuk.report.drawing import by_model, save_figure
 from leuk.report.figures import figures_of, writing
 from leuk.report.forest import augmentation_figure, differences_figure
 from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
-from leuk.report.lines import group_lines
-from leuk.report.results import Group, Run, read_results
+from leuk.report.results import Configuration, Run, read_results
+from leuk.report.rows import configuration_rows
 from leuk.report.sweep_report import write_report
 
 NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "per_subject")
 
 
 @pytest.fixture
-def groups(tmp_path: Path) -> list[Group]:
+def groups(tmp_path: Path) -> list[Configuration]:
     cells = [CELL, replace(CELL, seed=1), replace(CELL, augmentation="dcgan")]
     write_sweep(tmp_path, [*cells, replace(CELL, model="vit")])
     return list(read_results(tmp_path).groups)
 
 
 def test_every_figure_is_written_as_picture_and_for_print(
-    groups: list[Group], tmp_path: Path
+    groups: list[Configuration], tmp_path: Path
 ) -> None:
     folder = tmp_path / "figures"
-    heat = heat_map(groups, group_lines(groups, 20))
+    heat = heat_map(groups, configuration_rows(groups, 20))
     with writing(folder, figures_of(groups, compare(groups), {}, heat), 1) as written:
         assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
     names = {path.name for path in folder.iterdir()}
@@ -49,10 +49,10 @@ def test_every_figure_is_written_as_picture_and_for_print(
 
 
 def test_nothing_is_drawn_of_nothing() -> None:
-    assert figures_of([Group(CELL, (), ())], [], {}) == []
+    assert figures_of([Configuration(CELL, (), ())], [], {}) == []
 
 
-def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Group]) -> None:
+def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Configuration]) -> None:
     reached = {group.title: {"auroc": 0.9, "ece_calibrated": 0.1} for group in groups}
     drawn = {one.name: one for one in figures_of(groups, compare(groups), reached)}
     assert drawn["roc"].alt == (
@@ -89,7 +89,7 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "roc.png").read_text() == "old"
 
 
-def test_augmentations_of_a_model_share_a_panel(groups: list[Group]) -> None:
+def test_augmentations_of_a_model_share_a_panel(groups: list[Configuration]) -> None:
     assert list(by_model(groups)) == ["cnn", "vit"]
     cnn, vit = (ax for ax in roc_figure(groups).axes if ax.get_title())
     assert [line.get_label() for line in cnn.lines[:3]] == ["area alone", "none", "dcgan"]
@@ -110,7 +110,7 @@ def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Pa
 
 @pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
 def test_words_of_an_axis_stand_clear_of_its_numbers(
-    groups: list[Group], draw: Callable[[Sequence[Group]], Figure]
+    groups: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
 ) -> None:
     figure = draw(groups)
     figure.draw_without_rendering()
@@ -124,7 +124,7 @@ def test_words_of_an_axis_stand_clear_of_its_numbers(
 
 @pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
 def test_the_key_of_calibration_lies_where_the_lines_are_not(
-    groups: list[Group], power: float, above: bool
+    groups: list[Configuration], power: float, above: bool
 ) -> None:
     def changed(run: Run) -> Run:
         sample = run.test.sample
@@ -141,13 +141,13 @@ def test_the_key_of_calibration_lies_where_the_lines_are_not(
     assert bool(box.y0 > box.x0) == above
 
 
-def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]) -> None:
+def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Configuration]) -> None:
     group = groups[0]
     assert len(group.runs) == 2
     for cut in ("default", "youden"):
         counts = np.zeros((2, 2))
         for run in group.runs:
-            table = predictions(run.cell).query("part == 'test'")
+            table = predictions(run.id).query("stage == 'test'")
             called = table["score"] >= run.thresholds[cut]
             for label in (0, 1):
                 own = called[table["label"] == label]
@@ -162,7 +162,7 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Group]
         assert texts[place] == f"{found[row, column] / found[row].sum():.2f}"
 
 
-def test_a_dot_a_person(groups: list[Group]) -> None:
+def test_a_dot_a_person(groups: list[Configuration]) -> None:
     figure = per_subject_figure(groups)
     (ax,) = figure.axes
     healthy, _, leukemic, _ = ax.collections
@@ -172,7 +172,7 @@ def test_a_dot_a_person(groups: list[Group]) -> None:
     assert names_of(figure) == [group.title for group in groups]
 
 
-def test_a_row_a_difference(groups: list[Group]) -> None:
+def test_a_row_a_difference(groups: list[Configuration]) -> None:
     comparisons = [c for c in compare(groups) if c.family != "augmentation"]
     figure = differences_figure(comparisons)
     (ax,) = figure.axes
@@ -193,7 +193,7 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
     dots = [len(np.asarray(ax.collections[-1].get_offsets())) for ax in figure.axes]
     assert dots == [3, 1, 1]
-    found = {c.other.cell.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
+    found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
     (dot,) = np.asarray(figure.axes[1].collections[-1].get_offsets())
     assert found["oversample"] is not None
     assert dot[0] == found["oversample"].difference
@@ -205,7 +205,7 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
         write_run(tmp_path, cell, predictions(cell, strength=strength))
     write_run(tmp_path, replace(CELL, model="vit", augmentation="cgan"))
     groups = read_results(tmp_path).groups
-    heat = heat_map(groups, group_lines(groups, 20))
+    heat = heat_map(groups, configuration_rows(groups, 20))
     assert heat is not None
     assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
     levels = [heat.level(0, column) for column in range(4)]
@@ -213,7 +213,12 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][1]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
     assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
-    assert heat_map([Group(CELL, (), ())], group_lines([Group(CELL, (), ())], 20)) is None
+    assert (
+        heat_map(
+            [Configuration(CELL, (), ())], configuration_rows([Configuration(CELL, (), ())], 20)
+        )
+        is None
+    )
 
 
 def test_curves_are_those_of_scikit_learn() -> None:
@@ -242,7 +247,9 @@ def names_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def test_names_stand_beside_their_rows_and_words_clear_of_numbers(groups: list[Group]) -> None:
+def test_names_stand_beside_their_rows_and_words_clear_of_numbers(
+    groups: list[Configuration],
+) -> None:
     figure = per_subject_figure(groups)
     figure.draw_without_rendering()
     (ax,) = figure.axes

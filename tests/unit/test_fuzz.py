@@ -16,7 +16,7 @@ from PIL import Image
 
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.layouts import read_folder
-from leuk.data.unlabelled import find_images
+from leuk.data.unlabeled import find_images
 from leuk.data.walk import is_plain, shown
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
@@ -117,7 +117,7 @@ def test_tables_of_labels(tmp_path: Path, table: str, head: str, more: bytes) ->
     path.write_bytes((head + table).encode("utf-8", "surrogatepass") + more)
     with nothing_but(DataError, naming=path):
         index = read_folder(tmp_path)
-        assert len(index.cells) <= 1
+        assert len(index.table) <= 1
         assert all(is_plain(str(problem)) for problem in index.problems)
 
 
@@ -169,7 +169,7 @@ def test_names_of_files(tmp_path: Path, names: list[tuple[list[bytes], bytes]]) 
             made.add(os.path.join(place, name))
     with nothing_but(DataError, naming=root):
         index = read_folder(root)
-        said = [*index.strays, *map(str, index.problems), *index.cells["path"]]
+        said = [*index.strays, *map(str, index.problems), *index.table["path"]]
         assert all(map(is_plain, said))
         # A table of labels that says nothing is none of these; a file has one problem at most
         # beside that of its part.

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from sweeps import CELL, predictions, record_of
 
-from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import SMALLEST, TrainConfig, check_schema, register
 from leuk.config.stored import read_stored
 from leuk.config.targets import check_hydra, check_targets
@@ -38,8 +38,8 @@ def test_records(tmp_path: Path, key: str, value: object, where: str) -> None:
     (tmp_path / FILE).write_text(json.dumps(changed))
     with nothing_but(StoreError, naming=tmp_path / FILE):
         record = Record.read(tmp_path)
-        assert record.cell.folder == Path(record.cell.folder).name
-        assert isinstance(record.cell.fold, int)
+        assert record.run.folder == Path(record.run.folder).name
+        assert isinstance(record.run.fold, int)
 
 
 TARGETS = st.sampled_from(
@@ -105,4 +105,4 @@ def test_overrides(overrides: list[tuple[str, str]]) -> None:
     register_resolvers()
     texts = [f"{key}={value}" for key, value in overrides if not key.startswith("-")]
     with nothing_but(LeukError):
-        compose_cells("train", CommandLine(texts, False, True))
+        compose_runs("train", CommandLine(texts, False, True))

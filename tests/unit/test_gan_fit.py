@@ -105,7 +105,7 @@ def test_non_finite_loss_stops_training_and_names_its_update(name: str, tmp_path
             self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
         ) -> None:
             if trainer.current_epoch == 1 and batch_idx == 2:
-                next(gan.opponent.parameters()).data.fill_(float("nan"))
+                next(gan.adversary.parameters()).data.fill_(float("nan"))
 
         def on_save_checkpoint(
             self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]
@@ -157,7 +157,7 @@ def test_compiled_gan_learns_the_same(name: str, tmp_path: Path) -> None:
     losses = []
     for compiled in (False, True):
         torch.manual_seed(0)
-        gan = small(name, networks="cell")
+        gan = small(name, networks="strong")
         if compiled:
             gan.compile_networks()
         # Otherwise compiled code draws other random numbers for the generator's noise.

@@ -49,9 +49,9 @@ def filled(*values: float) -> Tensor:
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, SIDE, SIDE).clone()
 
 
-def with_opponent(name: str, opponent: nn.Module, **changes: Any) -> Adversarial:
+def with_adversary(name: str, adversary: nn.Module, **changes: Any) -> Adversarial:
     gan = small(name, dropout=0.0, **changes)
-    setattr(gan, gan.OPPONENT, opponent)
+    setattr(gan, gan.OPPONENT, adversary)
     return gan
 
 
@@ -61,8 +61,8 @@ LABELS = torch.tensor([0, 1])
 class TestLosses:
     def test_dcgan(self) -> None:
         """Real scores ln 3 and 0, synthetic -ln 3 and 0: -log of 3/4, 1/2 and 3/4, 1/2."""
-        gan = with_opponent("dcgan", Mean())
-        found = gan.opponent_loss(filled(np.log(3), 0), filled(-np.log(3), 0), LABELS)
+        gan = with_adversary("dcgan", Mean())
+        found = gan.adversary_loss(filled(np.log(3), 0), filled(-np.log(3), 0), LABELS)
         assert float(found) == pytest.approx(0.980829, abs=1e-5)  # 2 x (0.287682 + 0.693147) / 2
 
     @pytest.mark.parametrize("networks", ["plain", "cell"])
@@ -71,37 +71,37 @@ class TestLosses:
         assert float(found) == pytest.approx(0.490415, abs=1e-5)  # (ln 2 + ln 4/3) / 2
 
     def test_cgan_with_plain_networks(self) -> None:
-        gan = with_opponent("cgan", Mean())
-        found = gan.opponent_loss(
+        gan = with_adversary("cgan", Mean())
+        found = gan.adversary_loss(
             filled(np.log(3), -10.0), filled(-np.log(3), -10.0), LABELS
         )  # the second image of each pair scores 0 with its label, -10 without it
         assert float(found) == pytest.approx(0.980829, abs=1e-5)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(0.490415, abs=1e-5)
 
     def test_cgan_with_cell_networks_is_hinge(self) -> None:
-        gan = with_opponent("cgan", Mean(), networks="cell")
+        gan = with_adversary("cgan", Mean(), networks="strong")
         # Real scores 0.25 and 2: hinges 0.75 and 0. Synthetic -0.5 and -3: 0.5 and 0.
-        found = gan.opponent_loss(filled(0.25, -8.0), filled(-0.5, -13.0), LABELS)
+        found = gan.adversary_loss(filled(0.25, -8.0), filled(-0.5, -13.0), LABELS)
         assert float(found) == pytest.approx(0.375 + 0.25)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
 
     @pytest.mark.parametrize("networks", ["plain", "cell"])
     def test_wgan(self, networks: str) -> None:
         """Mean scores are 2 and -0.5; the gradient norm is 1 / sqrt(3072) = 0.018042 everywhere."""
-        gan = with_opponent("wgan", Mean(), networks=networks, penalty=7.0)
-        found = gan.opponent_loss(filled(1.0, 3.0), filled(0.0, -1.0), LABELS)
+        gan = with_adversary("wgan", Mean(), networks=networks, penalty=7.0)
+        found = gan.adversary_loss(filled(1.0, 3.0), filled(0.0, -1.0), LABELS)
         assert float(found) == pytest.approx(-2.5 + 7 * 0.964241, abs=1e-4)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
 
     def test_wgan_penalizes_steep_slopes_too(self) -> None:
-        gan = with_opponent("wgan", Sum(), penalty=10.0)
+        gan = with_adversary("wgan", Sum(), penalty=10.0)
         same = filled(0.1, 0.2)
-        found = gan.opponent_loss(same, same, LABELS)
+        found = gan.adversary_loss(same, same, LABELS)
         assert float(found) == pytest.approx(10 * 0.439255, rel=1e-3)  # (1.662769 - 1)^2
 
     def test_wgan_drift_penalizes_real_scores(self) -> None:
-        gan = with_opponent("wgan", Mean(), penalty=1e-9, drift=0.5)
-        found = gan.opponent_loss(filled(1.0, 3.0), filled(7.0, 9.0), LABELS)
+        gan = with_adversary("wgan", Mean(), penalty=1e-9, drift=0.5)
+        found = gan.adversary_loss(filled(1.0, 3.0), filled(7.0, 9.0), LABELS)
         assert float(found) == pytest.approx(0.5 * 5 + 6, abs=1e-5)  # mean square of 1 and 3 is 5
 
     @pytest.mark.parametrize("name", ["dcgan", "cgan"])
@@ -110,11 +110,11 @@ class TestLosses:
     def test_r1_is_lazy_by_rounds(self, name: str, rounds: int, times: int, steps: int) -> None:
         """Every eighth round adds half the squared norm, 1.382400, times weight and interval."""
         fitting = Fitting(generator_steps=steps)
-        gan = with_opponent(name, Sum(), r1=0.01, r1_every=8, fitting=fitting)
+        gan = with_adversary(name, Sum(), r1=0.01, r1_every=8, fitting=fitting)
         gan.done_updates = rounds * steps
         images = filled(0.0, 0.0)
         labels = torch.zeros(2, dtype=torch.int64)
-        found = gan.opponent_loss(images, images, labels)
+        found = gan.adversary_loss(images, images, labels)
         expected = 2 * 0.693147 + times * 0.01 * 8 * 1.3824
         assert float(found) == pytest.approx(expected, abs=1e-4)
 
@@ -136,7 +136,7 @@ class TestLosses:
 
 class TestConditions:
     def test_plain_discriminator_sees_the_label_as_a_plane_of_its_sign(self) -> None:
-        discriminator = small("cgan", dropout=0.0).opponent
+        discriminator = small("cgan", dropout=0.0).adversary
         first = discriminator[0]  # type: ignore[index]
         planes: list[Tensor] = []
         first.register_forward_pre_hook(lambda _, inputs: planes.append(inputs[0][:, 3]))
@@ -147,7 +147,7 @@ class TestConditions:
         """Images of class 1 are bright, so the labels of real images are known from the pixels."""
         gan = small("cgan", dropout=0.0)
         pairs: list[tuple[Tensor, Tensor]] = []
-        gan.opponent.register_forward_pre_hook(
+        gan.adversary.register_forward_pre_hook(
             lambda _, inputs: pairs.append((inputs[0].mean(dim=(1, 2, 3)) > 0, inputs[1]))
         )
         drawn: list[Tensor] = []
@@ -170,7 +170,7 @@ class Counts(Callback):
     """Callback that records the optimizer steps: G for the generator, D for the adversary."""
 
     def __init__(self, gan: Adversarial) -> None:
-        self.generator = self.opponent = 0
+        self.generator = self.adversary = 0
         self.order = ""
         self.first = next(gan.generator.parameters())
 
@@ -184,40 +184,40 @@ class Counts(Callback):
 class TestUpdates:
     @pytest.mark.parametrize("name", FORMS)
     @pytest.mark.parametrize(
-        ("generator", "opponent", "order"),
+        ("generator", "adversary", "order"),
         [(1, 1, "DGDGDGDG"), (2, 1, "DGGDGGDGGDGG"), (1, 2, "DDGDDG"), (1, 3, "DDDGD")],
     )
     def test_steps_per_round(
-        self, name: str, generator: int, opponent: int, order: str, tmp_path: Path
+        self, name: str, generator: int, adversary: int, order: str, tmp_path: Path
     ) -> None:
         """Four batches of real images; an incomplete round continues in the next epoch."""
-        fitting = Fitting(generator_steps=generator, opponent_steps=opponent)
+        fitting = Fitting(generator_steps=generator, adversary_steps=adversary)
         gan = small(name, fitting=fitting)
         counts = Counts(gan)
         fit(gan, tmp_path, epochs=1, callbacks=[counts])
         assert counts.order == order
-        assert (gan.done_updates, gan.opponent_updates) == (order.count("G"), 4)
+        assert (gan.done_updates, gan.adversary_updates) == (order.count("G"), 4)
 
     def test_each_critic_step_has_new_real_images(self, tmp_path: Path) -> None:
         gan = small("wgan")
         real: list[Tensor] = []
-        loss = gan.opponent_loss
+        loss = gan.adversary_loss
 
         def spy(images: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
             real.append(images)
             return loss(images, synthetic, labels)
 
-        gan.opponent_loss = spy  # type: ignore[method-assign]
+        gan.adversary_loss = spy  # type: ignore[method-assign]
         fit(gan, tmp_path, epochs=5)
         assert (len(real), gan.done_updates) == (20, 4)
         assert len({image.numpy().tobytes() for images in real[:4] for image in images}) == 16
 
     @pytest.mark.parametrize("name", FORMS)
     def test_budget_ends_within_a_round(self, name: str, tmp_path: Path) -> None:
-        fitting = Fitting(generator_steps=3, opponent_steps=2, updates=5)
+        fitting = Fitting(generator_steps=3, adversary_steps=2, updates=5)
         gan = small(name, fitting=fitting)
         fit(gan, tmp_path, epochs=50)
-        assert (gan.done_updates, gan.opponent_updates) == (5, 4)
+        assert (gan.done_updates, gan.adversary_updates) == (5, 4)
 
     def test_resumed_in_the_middle_of_a_round(self, tmp_path: Path) -> None:
         states = []
@@ -226,23 +226,23 @@ class TestUpdates:
             resume = None
             for until in epochs:
                 torch.manual_seed(5)
-                gan = small("wgan", fitting=Fitting(opponent_steps=3))
+                gan = small("wgan", fitting=Fitting(adversary_steps=3))
                 trainer = fit(gan, tmp_path, epochs=until, resume=resume)
                 resume = tmp_path / "half.ckpt"
                 trainer.save_checkpoint(resume)
-            assert (gan.done_updates, gan.opponent_updates) == (4, 12)
+            assert (gan.done_updates, gan.adversary_updates) == (4, 12)
             states.append(gan.state_dict())
         for key, value in states[0].items():
             assert torch.equal(value, states[1][key]), key
 
     @pytest.mark.parametrize("name", FORMS)
     def test_optimizers_have_their_settings(self, name: str) -> None:
-        rates = Fitting(3e-3, 7e-4, 0.25, 0.9, opponent_steps=5)
+        rates = Fitting(3e-3, 7e-4, 0.25, 0.9, adversary_steps=5)
         gan = small(name, fitting=rates)
-        for_generator, for_opponent = gan.configure_optimizers()
+        for_generator, for_adversary = gan.configure_optimizers()
         for optimizer, network, rate in (
             (for_generator, gan.generator, 3e-3),
-            (for_opponent, gan.opponent, 7e-4),
+            (for_adversary, gan.adversary, 7e-4),
         ):
             assert isinstance(optimizer, torch.optim.Adam)
             (group,) = optimizer.param_groups
@@ -265,8 +265,8 @@ class TestUpdates:
         """Published rates of generator and adversary, beta 1, clip, steps and average."""
         found = {
             name: (
-                *(form.generator_rate, form.opponent_rate, form.beta1, form.clip),
-                *(form.generator_steps, form.opponent_steps, form.average),
+                *(form.generator_rate, form.adversary_rate, form.beta1, form.clip),
+                *(form.generator_steps, form.adversary_steps, form.average),
             )
             for name, form in ((name, gan().fitting) for name, gan in FORMS.items())
         }
@@ -278,11 +278,11 @@ class TestUpdates:
 
 
 @pytest.mark.parametrize(
-    ("generator", "opponent", "epochs"), [(1, 1, 4), (2, 1, 2), (1, 5, 17), (3, 2, 3)]
+    ("generator", "adversary", "epochs"), [(1, 1, 4), (2, 1, 2), (1, 5, 17), (3, 2, 3)]
 )
-def test_planned_epochs_hold_the_updates(generator: int, opponent: int, epochs: int) -> None:
+def test_planned_epochs_hold_the_updates(generator: int, adversary: int, epochs: int) -> None:
     """Ten updates need 10, 5, 50 and 8 batches, at three batches per epoch."""
-    fitting = Fitting(generator_steps=generator, opponent_steps=opponent, updates=10)
+    fitting = Fitting(generator_steps=generator, adversary_steps=adversary, updates=10)
     trainer = Trainer(max_epochs=100, accelerator="cpu", logger=False, enable_checkpointing=False)
     limit_epochs(trainer, small("dcgan", fitting=fitting), batches=3)
     assert trainer.max_epochs == epochs
@@ -293,13 +293,13 @@ class Gradients(Callback):
 
     def __init__(self, gan: Adversarial) -> None:
         self.gan = gan
-        self.largest: dict[str, list[float]] = {"generator": [], "opponent": []}
+        self.largest: dict[str, list[float]] = {"generator": [], "adversary": []}
 
     def on_before_optimizer_step(
         self, trainer: Any, pl_module: Any, optimizer: torch.optim.Optimizer
     ) -> None:
         held = optimizer.param_groups[0]["params"]
-        name = "generator" if held[0] is next(self.gan.generator.parameters()) else "opponent"
+        name = "generator" if held[0] is next(self.gan.generator.parameters()) else "adversary"
         self.largest[name].append(max(float(p.grad.abs().max()) for p in held))
 
 
@@ -308,7 +308,7 @@ class TestClipping:
         gan = small("dcgan", fitting=Fitting(clip=1e-3))
         gradients = Gradients(gan)
         fit(gan, tmp_path, epochs=1, callbacks=[gradients])
-        assert gradients.largest["opponent"] == pytest.approx([1e-3] * 4)
+        assert gradients.largest["adversary"] == pytest.approx([1e-3] * 4)
         assert min(gradients.largest["generator"]) > 2e-3
 
     @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -331,7 +331,7 @@ class TestClipping:
                 plugins=[precision],
                 accelerator=device,
             )
-            steps[clip] = gradients.largest["opponent"][0]
+            steps[clip] = gradients.largest["adversary"][0]
         assert steps[None] > 1  # scaled
         assert steps[1.0] == pytest.approx(steps[None] / 1024, rel=1e-3)
         assert steps[1e-3] == pytest.approx(1e-3)
@@ -344,7 +344,7 @@ class TestAverage:
     ) -> None:
         """Decay min(0.2, (1 + n) / (10 + n)) at update n: 2/11, then 0.2."""
         torch.manual_seed(0)
-        fitting = Fitting(1e-2, opponent_steps=2, average=0.2, updates=2)
+        fitting = Fitting(1e-2, adversary_steps=2, average=0.2, updates=2)
         gan = small(name, fitting=fitting)
         assert gan.averaged is not None
         key = next(key for key, _ in gan.generator.named_parameters())
@@ -354,7 +354,7 @@ class TestAverage:
         class Follow(Callback):
             def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
                 nonlocal expected
-                if gan.opponent_updates % 2 == 0:
+                if gan.adversary_updates % 2 == 0:
                     decay, now = next(decays), gan.generator.state_dict()[key].numpy()
                     expected = decay * expected + (1 - decay) * now
 
@@ -402,7 +402,7 @@ class TestAugmentation:
         if name != "wgan":
             gan.r1 = 1.0  # type: ignore[assignment]
         lowest: list[float] = []
-        gan.opponent.register_forward_pre_hook(
+        gan.adversary.register_forward_pre_hook(
             lambda _, inputs: lowest.append(float(inputs[0].min()))
         )
         fit(gan, tmp_path, epochs=1)

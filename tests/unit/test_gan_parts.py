@@ -7,7 +7,7 @@ from torch import nn
 from leuk.gans.averaging import Averaged
 from leuk.gans.blocks import MinibatchSpread
 from leuk.gans.diffaugment import DiffAugment, shifted, turned
-from leuk.gans.networks import CellDiscriminator, CellGenerator
+from leuk.gans.networks import StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import gradient_penalty, r1_penalty
 
 
@@ -109,7 +109,7 @@ class TestMinibatchSpread:
     @pytest.mark.parametrize(("alone", "passes"), [(False, True), (True, False)])
     def test_alone_keeps_gradients_apart(self, alone: bool, passes: bool) -> None:
         torch.manual_seed(0)
-        network = CellDiscriminator(32, (4, 8), spread=True)
+        network = StrongDiscriminator(32, (4, 8), spread=True)
         images = torch.randn(4, 3, 32, 32, requires_grad=True)
         network(images, alone=alone)[0].sum().backward()
         assert images.grad is not None
@@ -119,7 +119,7 @@ class TestMinibatchSpread:
 class TestCellGenerator:
     @pytest.mark.parametrize("resolution", [32, 96])
     def test_black_is_reached_where_the_mask_is_closed(self, resolution: int) -> None:
-        network = CellGenerator(resolution, 8, 8, (8, 8, 8, 8)).eval()
+        network = StrongGenerator(resolution, 8, 8, (8, 8, 8, 8)).eval()
         torch.nn.init.constant_(network.head.bias[3:], -50.0)
         images = network(torch.randn(2, 8))
         assert images.shape == (2, 3, resolution, resolution)

@@ -139,7 +139,7 @@ def test_wgan_without_arguments_is_the_thesis_form() -> None:
     gan = WGANGP()
     assert parameters(gan.generator) == 3_945_187
     assert parameters(gan.critic) == 611_201
-    assert (gan.penalty, gan.fitting.opponent_steps) == (10, 5)
+    assert (gan.penalty, gan.fitting.adversary_steps) == (10, 5)
     assert any(m.num_features == 6272 for m in gan.modules() if isinstance(m, nn.BatchNorm1d))
 
 

@@ -4,16 +4,17 @@ from pathlib import Path
 import pytest
 
 from leuk.errors import StoreError
-from leuk.grid.cell import Cell, variant_of
-from leuk.grid.record import Record, figures, read_records
+from leuk.grid.record import Record, as_metrics, read_records
+from leuk.grid.run_id import RunId, variant_of
 
-CELL = Cell("cnn", "dcgan", "folds", 0)
+CELL = RunId("cnn", "dcgan", "folds", 0)
 
 
 def test_folder_names_the_run() -> None:
     assert CELL.folder == "cnn-dcgan-folds-s0"
     assert (
-        Cell("vit", "none", "folds", 2, "resolution_96").folder == "vit-none-folds-s2-resolution_96"
+        RunId("vit", "none", "folds", 2, "resolution_96").folder
+        == "vit-none-folds-s2-resolution_96"
     )
 
 
@@ -29,10 +30,10 @@ def test_variant_keeps_whole_keys_with_equal_last_components() -> None:
 
 def test_settings_of_the_augmentation_are_recognized() -> None:
     settings = {"fit.epochs": 2, "gan_fit.epochs": 3, "gan.latent": 9}
-    run = Cell("cnn", "dcgan", "folds", 1, variant_of(settings))
+    run = RunId("cnn", "dcgan", "folds", 1, variant_of(settings))
     assert run.variant == "epochs_2-gan.latent_9-gan_fit.epochs_3"
     assert run.augmentation_settings == ("gan.latent_9", "gan_fit.epochs_3")
-    assert run.plain == Cell("cnn", "none", "folds", 1, variant_of({"fit.epochs": 2}))
+    assert run.plain == RunId("cnn", "none", "folds", 1, variant_of({"fit.epochs": 2}))
 
 
 def test_variant_is_a_safe_folder_name() -> None:
@@ -51,7 +52,9 @@ def test_long_variants_stay_distinct() -> None:
 def test_folds_of_a_configuration_are_recognized(extra: int) -> None:
     settings = {f"model.setting_number_{i}": ["fold_7", i] for i in range(extra)}
     runs = [
-        Cell("cnn", "none", "subject_kfold", seed, variant_of({**settings, **fold, "data": "cnmc"}))
+        RunId(
+            "cnn", "none", "subject_kfold", seed, variant_of({**settings, **fold, "data": "cnmc"})
+        )
         for seed, fold in ((0, {}), (1, {"split.fold": 1}), (2, {"split.fold": 12}))
     ]
     assert [run.fold for run in runs] == [0, 1, 12]
@@ -61,14 +64,14 @@ def test_folds_of_a_configuration_are_recognized(extra: int) -> None:
 
 
 def test_fold_is_not_taken_from_other_settings() -> None:
-    run = Cell("cnn", "none", "folds", 0, variant_of({"split.train": ["fold_3"], "lr": 1e-05}))
+    run = RunId("cnn", "none", "folds", 0, variant_of({"split.train": ["fold_3"], "lr": 1e-05}))
     assert run.fold == 0
     assert run.settings == ("lr_1e-05", "train_fold_3")
     assert run.title == "cnn-none-folds-lr_1e-05-train_fold_3"
 
 
 def test_record_is_read_as_written(tmp_path: Path) -> None:
-    record = Record(CELL, "abc", metrics={"test": figures({"auroc": 0.9})}, warnings=["careful"])
+    record = Record(CELL, "abc", metrics={"test": as_metrics({"auroc": 0.9})}, warnings=["careful"])
     record.status = "complete"
     record.write(tmp_path)
     assert Record.read(tmp_path) == record
@@ -100,9 +103,9 @@ def test_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"schema": 2, "status": "complete"}', "written by a newer leuk"),
+        ('{"schema": 3, "status": "complete"}', "written by a newer leuk"),
         ('{"schema": 1', "no readable record"),
-        ('{"schema": 1, "status": "complete"}', "no readable record"),
+        ('{"schema": 2, "status": "complete"}', "no readable record"),
         ("[]", "no readable record"),
     ],
 )

@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CellBatches, CNMCDataModule
+from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.rules import Folds
 
 
 @pytest.fixture(scope="module")
-def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
     rule = Folds(["fold_0"], 0.25, ["fold_1"])
-    data = CNMCDataModule(str(phantom), rule, resolution=16, batch_size=8, cache=str(artefacts))
+    data = CNMCDataModule(str(phantom), rule, resolution=16, batch_size=8, cache=str(artifacts))
     data.setup()
     return data
 
@@ -25,7 +25,7 @@ def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
 def batches_of(rank: int, seed: int = 0) -> list[list[int]]:
     """Training rows of one of two processes, batch by batch."""
     bank = PixelBank([np.zeros((24, 2, 2, 3), np.uint8)], np.arange(24) % 2)
-    batches = CellBatches(bank, np.arange(24), batch_size=8, seed=seed)
+    batches = ImageBatches(bank, np.arange(24), batch_size=8, seed=seed)
     batches.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
     return [rows.tolist() for rows in batches.train_dataloader()]
 
@@ -43,15 +43,15 @@ def test_labels_are_those_of_the_challenge() -> None:
 
 def test_counts_are_those_of_each_stage(data: CNMCDataModule) -> None:
     for stage, found in data.counts().items():
-        names = data.part(stage)["path"].tolist()
+        names = data.stage(stage)["path"].tolist()
         assert found["hem"] == sum("/hem/" in name for name in names)
         assert found["all"] == sum("/all/" in name for name in names)
-        assert found["subjects"] == data.part(stage)["subject"].nunique()
+        assert found["subjects"] == data.stage(stage)["subject"].nunique()
 
 
-def test_repeated_rows_are_added_to_the_training_rows(phantom: Path, artefacts: Path) -> None:
+def test_repeated_rows_are_added_to_the_training_rows(phantom: Path, artifacts: Path) -> None:
     rule = Folds(["fold_0"], 0.25, ["fold_1"])
-    data = CNMCDataModule(str(phantom), rule, resolution=16, cache=str(artefacts))
+    data = CNMCDataModule(str(phantom), rule, resolution=16, cache=str(artifacts))
     data.setup()
     before = data.train.tolist()
     data.repeat(np.array([before[0], before[0]]))
@@ -62,7 +62,7 @@ def test_repeated_rows_are_added_to_the_training_rows(phantom: Path, artefacts: 
 def test_validation_and_test_loaders_have_their_own_stage(data: CNMCDataModule) -> None:
     for stage in ("val", "test"):
         rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
-        assert rows == data.part(stage).index.tolist()
+        assert rows == data.stage(stage).index.tolist()
     assert not set(data.split.val) & set(data.split.test)
 
 

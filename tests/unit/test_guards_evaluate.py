@@ -21,7 +21,7 @@ from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.collapse import collapse
 from leuk.evaluate.cost import cost_of
 from leuk.evaluate.distances import (
-    Figures,
+    Metrics,
     class_score,
     density_coverage,
     distances,
@@ -30,9 +30,9 @@ from leuk.evaluate.distances import (
     precision_recall,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import RealCells, judge
-from leuk.evaluate.memorisation import (
-    Neighbours,
+from leuk.evaluate.image_quality import RealImages, judge
+from leuk.evaluate.memorization import (
+    Neighbors,
     closest_pairs,
     compare,
     nearest_in_features,
@@ -40,12 +40,12 @@ from leuk.evaluate.memorisation import (
 )
 from leuk.evaluate.morphology import (
     MEASURES,
-    CellMeasures,
     Morphology,
+    MorphologyExtractor,
     measure_each,
     morphology_distance,
 )
-from leuk.evaluate.probes import telling_apart, usefulness
+from leuk.evaluate.probes import two_sample_auroc, usefulness
 from leuk.evaluate.reliability import reliability
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.similarity import diversity, nearest_similarity
@@ -60,14 +60,14 @@ def features(rows: npt.NDArray[np.float64], name: str = "points") -> Features:
     return Features(name, False, rows.astype(np.float32))
 
 
-def neighbours(*apart: float) -> Neighbours:
-    return Neighbours(np.arange(len(apart)), np.array(apart))
+def neighbors(*apart: float) -> Neighbors:
+    return Neighbors(np.arange(len(apart)), np.array(apart))
 
 
 # Distances
 
 
-def test_precision_and_recall_reach_to_the_third_neighbour() -> None:
+def test_precision_and_recall_reach_to_the_third_neighbor() -> None:
     """The last of ten real cells reaches 3 on, to 12; the first made one 9.4 back, to 2.2."""
     real = on_line(*range(10))
     made = on_line(11.6, 12.5, *range(20, 28))
@@ -75,7 +75,7 @@ def test_precision_and_recall_reach_to_the_third_neighbour() -> None:
     assert found == {"precision": pytest.approx(0.1), "recall": pytest.approx(0.7)}
 
 
-def test_density_and_coverage_reach_to_the_fifth_neighbour() -> None:
+def test_density_and_coverage_reach_to_the_fifth_neighbor() -> None:
     """13.5 is in the reach of cell 9 (5), and 9.5 in those of cells 9, 8 (4) and 7 (3)."""
     real = on_line(*range(10))
     made = on_line(13.5, 9.5, *[100.0] * 8)
@@ -138,8 +138,8 @@ def test_figures_carry_inception_s_names_only_for_inception() -> None:
 
 def test_copies_are_judged_by_held_out_cells() -> None:
     """Held-out distances 1 to 100: the first percentile is 1.5, the median 50.5."""
-    held_out = neighbours(*range(1, 101))
-    found = compare(neighbours(1, 1, 3, 200), held_out, neighbours(1.4, 60, 70))
+    held_out = neighbors(*range(1, 101))
+    found = compare(neighbors(1, 1, 3, 200), held_out, neighbors(1.4, 60, 70))
     assert found == {
         "median_ratio": pytest.approx(2 / 50.5),
         "closer_share": 0.5,
@@ -152,21 +152,21 @@ def test_copies_are_judged_by_held_out_patients_who_weigh_the_same() -> None:
     """A patient with 99 images at distance 1 and one with a single image at 5: half the weight is
     of each, so that the median lies where a quarter and three quarters meet, between 99 and 100
     images: (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198) of the way from 1 to 5."""
-    held_out = neighbours(*[1] * 99, 5)
+    held_out = neighbors(*[1] * 99, 5)
     patients = np.array([*"a" * 99, "b"])
     way = (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198)
-    found = compare(neighbours(2, 2), held_out, neighbours(2), patients)
+    found = compare(neighbors(2, 2), held_out, neighbors(2), patients)
     assert found["median_ratio"] == pytest.approx(2 / (1 + 4 * way))
     # One who has all but one of the images does not set the limit alone.
-    near = neighbours(0.1, *[3] * 99)
+    near = neighbors(0.1, *[3] * 99)
     whose = np.array(["b", *"a" * 99])
-    assert compare(neighbours(2, 2), near, neighbours(2))["closer_share"] == 0
-    assert compare(neighbours(0.05, 2), near, neighbours(2), whose)["closer_share"] == 0.5
+    assert compare(neighbors(2, 2), near, neighbors(2))["closer_share"] == 0
+    assert compare(neighbors(0.05, 2), near, neighbors(2), whose)["closer_share"] == 0.5
 
 
-def test_distances_in_pixels_are_grey_levels() -> None:
-    black, grey = (np.full((1, 32, 32, 3), value, np.uint8) for value in (0, 10))
-    assert nearest_in_pixels(grey, black).distances == pytest.approx([10])
+def test_distances_in_pixels_are_gray_levels() -> None:
+    black, gray = (np.full((1, 32, 32, 3), value, np.uint8) for value in (0, 10))
+    assert nearest_in_pixels(gray, black).distances == pytest.approx([10])
 
 
 @pytest.mark.parametrize("angle", [15, 30, 45, 105, 330])
@@ -184,7 +184,7 @@ def test_a_copy_turned_by_any_step_is_found(angle: int, mirrored: bool) -> None:
     assert found.distances[0] < 1
 
 
-def test_a_cell_is_its_own_neighbour_only_where_it_may_be() -> None:
+def test_a_cell_is_its_own_neighbor_only_where_it_may_be() -> None:
     rows = features(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
     assert nearest_in_features(rows, rows).distances.tolist() == [0, 0, 0]
     others = nearest_in_features(rows, rows, itself=False)
@@ -193,13 +193,13 @@ def test_a_cell_is_its_own_neighbour_only_where_it_may_be() -> None:
 
 
 def test_the_closest_pairs_are_listed_first() -> None:
-    made = Neighbours(np.array([5, 6, 7]), np.array([3.0, 1.0, 2.0]))
+    made = Neighbors(np.array([5, 6, 7]), np.array([3.0, 1.0, 2.0]))
     assert closest_pairs(made, 2) == [(1, 6, 1.0), (2, 7, 2.0)]
 
 
 # Collapse
 
-SOUND: Figures = {"empty": 0.0, "spread": 11.0, "distinct": 1, "coverage": 0.8, "diversity": 0.4}
+SOUND: Metrics = {"empty": 0.0, "spread": 11.0, "distinct": 1, "coverage": 0.8, "diversity": 0.4}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ SOUND: Figures = {"empty": 0.0, "spread": 11.0, "distinct": 1, "coverage": 0.8, 
         ({"diversity": 0.19}, 1),
     ],
 )
-def test_limits_of_collapse(changed: Figures, warned: int) -> None:
+def test_limits_of_collapse(changed: Metrics, warned: int) -> None:
     assert len(collapse({**SOUND, **changed}, SOUND)) == warned
 
 
@@ -237,7 +237,7 @@ def test_telling_apart_is_five_fold_cross_validation(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("leuk.evaluate.probes.cross_val_predict", predict)
     generator = np.random.default_rng(3)
     made, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
-    assert telling_apart(made, real, 4) == 1
+    assert two_sample_auroc(made, real, 4) == 1
     ((model, labels, folds),) = asked
     assert [len(test) for test in folds] == [16] * 5
     assert all(labels[test].sum() == 8 for test in folds)
@@ -257,7 +257,7 @@ def test_usefulness_is_of_a_probe_trained_on_the_first_pair() -> None:
 
 
 class Ident(Network):
-    """The mean colour of an image and its spread."""
+    """The mean color of an image and its spread."""
 
     def __init__(self) -> None:
         def found(images: Tensor) -> Tensor:
@@ -323,7 +323,7 @@ def test_the_majority_baseline_gives_the_training_share() -> None:
 
 
 @pytest.mark.parametrize(("name", "columns"), [("area", ["area"]), ("morphology", [*MEASURES])])
-def test_a_baseline_is_a_standardised_logistic_regression(name: str, columns: list[str]) -> None:
+def test_a_baseline_is_a_standardized_logistic_regression(name: str, columns: list[str]) -> None:
     table, labels = table_of()
     train, test = table[:40], table[40:]
     values = train[columns].to_numpy()
@@ -338,14 +338,14 @@ def test_a_baseline_is_a_standardised_logistic_regression(name: str, columns: li
 # Morphology
 
 
-def rectangle(high: int, wide: int, colour: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+def rectangle(high: int, wide: int, color: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     image = np.zeros((1, 40, 40, 3), np.uint8)
-    image[0, 5 : 5 + high, 5 : 5 + wide] = colour
+    image[0, 5 : 5 + high, 5 : 5 + wide] = color
     return image
 
 
 def test_measures_of_a_rectangle_by_hand() -> None:
-    """Pixel centres of 8 by 16 vary by 63 / 12 and 255 / 12; two specks of 2 and 4 pixels."""
+    """Pixel centers of 8 by 16 vary by 63 / 12 and 255 / 12; two specks of 2 and 4 pixels."""
     image = rectangle(8, 16, (200, 100, 50))
     image[0, 30, 30:32] = 255
     image[0, 34:36, 34:36] = 255
@@ -359,17 +359,17 @@ def test_measures_of_a_rectangle_by_hand() -> None:
 
 
 def test_the_grain_is_measured_two_pixels_off_the_edge() -> None:
-    """One pixel brighter by 90 (grey by 30) inside: Laplacian -4, and 1 at its four neighbours."""
+    """One pixel brighter by 90 (gray by 30) inside: Laplacian -4, and 1 at its four neighbors."""
     image = rectangle(12, 12, (60, 60, 60))
     image[0, 10, 10] = 150
     found = measure_each(image)[0][MEASURES.index("texture")]
-    grey = np.zeros(8 * 8)
-    grey[:5] = [-4 * 90, 90, 90, 90, 90]
-    assert found == pytest.approx(grey.std())
+    gray = np.zeros(8 * 8)
+    gray[:5] = [-4 * 90, 90, 90, 90, 90]
+    assert found == pytest.approx(gray.std())
     on_rim = rectangle(12, 12, (60, 60, 60))
     on_rim[0, 6, 10] = 150  # one pixel inside the edge
     on_edge = measure_each(on_rim)[0][MEASURES.index("texture")]
-    # Of its Laplacian only the neighbour below reaches the core.
+    # Of its Laplacian only the neighbor below reaches the core.
     below = np.zeros(8 * 8)
     below[0] = 90
     assert on_edge == pytest.approx(below.std())
@@ -383,14 +383,14 @@ def test_distances_of_measures_count_in_spreads_of_the_real_set() -> None:
     assert found["mean"] == pytest.approx(5)
 
 
-def test_measures_as_features_are_standardised_by_the_given_cells() -> None:
+def test_measures_as_features_are_standardized_by_the_given_cells() -> None:
     train, other = flat_cells(0, 100, 12), flat_cells(1, 200, 12)
-    extractor = CellMeasures(train)
+    extractor = MorphologyExtractor(train)
     own, theirs = extractor(train).pooled, extractor(other).pooled
     assert own.mean(axis=0).tolist() == pytest.approx([0] * len(MEASURES), abs=1e-5)
-    colour = MEASURES.index("red")
-    assert own[:, colour].std() == pytest.approx(1, abs=1e-4) or own[:, colour].std() < 1
-    assert theirs[:, colour].mean() > 10
+    color = MEASURES.index("red")
+    assert own[:, color].std() == pytest.approx(1, abs=1e-4) or own[:, color].std() < 1
+    assert theirs[:, color].mean() > 10
 
 
 # Cost and subjects
@@ -463,22 +463,22 @@ def test_per_subject_figures_by_hand() -> None:
 def test_each_cell_is_compared_with_its_own_nearest() -> None:
     made, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
     found = nearest_similarity(made, real, np.array([1, 2, 0]))
-    assert found == {"ssim": pytest.approx(1), "ssim_cell": pytest.approx(1)}
+    assert found == {"ssim": pytest.approx(1), "ssim_mask": pytest.approx(1)}
     wrong = nearest_similarity(made, real, np.array([0, 1, 2]))
     assert (wrong["ssim"] or 0) < 0.999
 
 
 def test_black_pairs_have_no_similarity_inside_a_cell() -> None:
     black, cell = np.zeros((2, 32, 32, 3), np.uint8), flat_cells(0, 150, 2)
-    assert nearest_similarity(black, black, np.arange(2))["ssim_cell"] is None
+    assert nearest_similarity(black, black, np.arange(2))["ssim_mask"] is None
     half = nearest_similarity(
         np.stack([black[0], cell[0]]), np.stack([black[0], cell[0]]), np.arange(2)
     )
-    assert half["ssim_cell"] == pytest.approx(1)
+    assert half["ssim_mask"] == pytest.approx(1)
     # Inside the union of both: where one of them is black nothing is alike.
     apart = nearest_similarity(cell[:1], black[:1], np.arange(1))
-    assert apart["ssim_cell"] is not None
-    assert (apart["ssim"] or 0) > 2 * apart["ssim_cell"]
+    assert apart["ssim_mask"] is not None
+    assert (apart["ssim"] or 0) > 2 * apart["ssim_mask"]
 
 
 def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None:
@@ -495,7 +495,7 @@ def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None
 
 def test_each_row_of_the_table_is_of_its_own_cells() -> None:
     """Each set differs from all others, so that no row can stand for another."""
-    real = RealCells(
+    real = RealImages(
         train=flat_cells(0, 100),
         train_other=flat_cells(1, 180),
         reference=flat_cells(2, 105),
@@ -503,8 +503,8 @@ def test_each_row_of_the_table_is_of_its_own_cells() -> None:
     )
     made = flat_cells(4, 100)
     rows = judge(made, real, Ident(), seed=0).rows
-    assert list(rows) == ["made", "real", "other_class", "black", "mean_cell"]
-    sets = {"made": made, "real": real.train, "other_class": real.reference_other}
+    assert list(rows) == ["synthetic", "real", "other_class", "black", "mean_image"]
+    sets = {"synthetic": made, "real": real.train, "other_class": real.reference_other}
     reference = measure_each(real.reference)
     for name, images in sets.items():
         assert rows[name]["spread"] == pytest.approx(images.std(axis=0).mean(), rel=1e-5)
@@ -514,21 +514,25 @@ def test_each_row_of_the_table_is_of_its_own_cells() -> None:
         assert rows[name]["morphology"] == pytest.approx(expected["mean"])
     assert rows["black"]["empty"] == 1
     assert rows["black"]["diversity"] == pytest.approx(0, abs=1e-5)
-    assert (rows["made"]["diversity"] or 0) > 0.05
+    assert (rows["synthetic"]["diversity"] or 0) > 0.05
 
 
 def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
-    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190))
+    real = RealImages(
+        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190)
+    )
     copied = judge(real.train.copy(), real, Ident(), seed=0)
-    for figures in copied.memorisation.values():
+    for figures in copied.memorization.values():
         assert figures["closer_share"] == 1
         assert (figures["train_closer_share"] or 0) < 1
     assert any("copies" in text for text in copied.warnings)
     assert copied.closest[0][2] == 0
 
 
-def test_usefulness_in_the_table_tells_made_from_real_cells() -> None:
+def test_usefulness_in_the_table_tells_made_from_real_images() -> None:
     """Made cells of the wrong brightness teach the wrong lesson, real ones the right one."""
-    real = RealCells(flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180))
-    found = judge(flat_cells(5, 180), real, Ident(), 0, made_other=flat_cells(6, 100))
-    assert (found.usefulness["made"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
+    real = RealImages(
+        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180)
+    )
+    found = judge(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
+    assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)

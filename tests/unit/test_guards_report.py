@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from sweeps import CELL, COST, predictions, record_of, write_run
 
-from leuk.grid.cell import LEAKY, Cell
-from leuk.grid.record import figures
+from leuk.grid.record import as_metrics
+from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.decisions import confusion
 from leuk.report.leaking import leaking_gains
-from leuk.report.lines import Line, group_lines, run_lines
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
+from leuk.report.rows import Row, configuration_rows, run_rows
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 
 
@@ -29,8 +29,8 @@ def results(tmp_path: Path) -> Results:
 
 
 def table_of(results: Results, part: str) -> pd.DataFrame:
-    table = predictions(results.groups[0].runs[0].cell)
-    return table[table["part"] == part].sort_values("path", kind="stable")
+    table = predictions(results.groups[0].runs[0].run)
+    return table[table["stage"] == part].sort_values("path", kind="stable")
 
 
 def test_predictions_are_read_column_by_column(results: Results) -> None:
@@ -44,7 +44,7 @@ def test_predictions_are_read_column_by_column(results: Results) -> None:
             ("baseline_area", found.baselines["area"]),
         ):
             np.testing.assert_allclose(values, expected[column])
-        assert found.sample.subjects.tolist() == expected["group"].tolist()
+        assert found.sample.subjects.tolist() == expected["patient"].tolist()
         assert found.paths.tolist() == expected["path"].tolist()
 
 
@@ -96,17 +96,17 @@ def test_a_confusion_matrix_by_hand(results: Results) -> None:
 
 def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Results) -> None:
     group = results.groups[0]
-    (line,) = group_lines([group], 200)
+    (line,) = configuration_rows([group], 200)
     test = table_of(results, "test")
     for suffix, threshold in (("", 0.5), ("@youden", group.runs[0].thresholds["youden"])):
         called = test["score"] >= threshold
         sick = test["label"] == 1
-        assert line.figures[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
-        assert line.figures[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
-    metrics = {"test": figures({"mcc": 0.5}, {"mcc": (0.4, 0.7)})}
+        assert line.metrics[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
+        assert line.metrics[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
+    metrics = {"test": as_metrics({"mcc": 0.5}, {"mcc": (0.4, 0.7)})}
     record = replace(results.records[0], metrics=metrics)
     without_predictions = replace(group, records=(record,), runs=())
-    (run,) = run_lines(replace(results, groups=(without_predictions,)))
+    (run,) = run_rows(replace(results, groups=(without_predictions,)))
     assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
 
 
@@ -137,8 +137,8 @@ def test_what_leaking_gains_by_hand() -> None:
     """A leaky run is compared with the honest one that differs in the fewest settings."""
     table = predictions(CELL, cells=3)
 
-    def scored(cell: Cell, auroc: float) -> object:
-        return record_of(cell, table, metrics={"test": figures({"auroc": auroc})})
+    def scored(cell: RunId, auroc: float) -> object:
+        return record_of(cell, table, metrics={"test": as_metrics({"auroc": auroc})})
 
     leaky = replace(CELL, split=f"random{LEAKY}", variant="epochs_3")
     records = [
@@ -159,17 +159,17 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
         sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
     )
     groups = read_results(sweep).groups
-    ensemble = replace(groups[0], cell=replace(groups[0].cell, model="ensemble"), records=())
+    ensemble = replace(groups[0], cell=replace(groups[0].run, model="ensemble"), records=())
     found = costs_of([*groups, ensemble])
-    assert found[groups[0].cell]["latency_ms"] == 3
-    both = found[ensemble.cell]
+    assert found[groups[0].run]["latency_ms"] == 3
+    both = found[ensemble.run]
     assert (both["latency_ms"], both["flops"], both["memory_bytes"]) == (8, 57_000_000, None)
     section = costs_section([*groups, ensemble], found)
     assert " 57.0 " in section.markdown
 
 
 def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
-    line = Line("x", "group", {"auroc": auroc})
+    line = Row("x", "configuration", {"auroc": auroc})
     return [one.kind for one in remarks_on(results, results.groups, [line])]
 
 
@@ -189,7 +189,7 @@ def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
     group = results.groups[0]
     stopped = replace(results.records[0], status="running")
     found = replace(results, groups=(replace(group, records=(stopped,)),))
-    line = Line("x", "group", {})
+    line = Row("x", "configuration", {})
     assert "failed" in [one.kind for one in remarks_on(found, found.groups, [line])]
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 
 from leuk.classifiers.classifier import Predictions
-from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
@@ -22,17 +22,17 @@ from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
-from leuk.grid.cell import Cell
-from leuk.runs import cell_run, made_quality, synthesis
+from leuk.grid.run_id import RunId
+from leuk.runs import synthesis, synthetic_quality
+from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.classifier_fit import _new
-from leuk.runs.familiarity import familiarity_of
+from leuk.runs.evaluation import _scorer
+from leuk.runs.familiarity import load_familiarity
 from leuk.runs.frozen import Frozen
 from leuk.runs.gan_fit import gan_key_of, limit_epochs
-from leuk.runs.identity import cell_of, settings_of, uses_gan
-from leuk.runs.judging import _scorer
-from leuk.runs.made_quality import judge_class, real_cells
+from leuk.runs.identity import run_id_of, settings_of, uses_gan
 from leuk.runs.measures import measured
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.synthesis import (
@@ -40,9 +40,10 @@ from leuk.runs.synthesis import (
     class_weights,
     fits_of,
     repeated_rows,
-    synthesise,
+    synthesize,
     wanted,
 )
+from leuk.runs.synthetic_quality import evaluate_class, real_images
 
 CPU = torch.device("cpu")
 
@@ -50,28 +51,28 @@ CPU = torch.device("cpu")
 def cell(*overrides: str) -> DictConfig:
     register()
     register_resolvers()
-    (cfg,) = compose_cells("train", CommandLine.read("train", overrides))
+    (cfg,) = compose_runs("train", CommandLine.read("train", overrides))
     return cfg
 
 
-def opened(phantom: Path, artefacts: Path) -> CNMCDataModule:
+def opened(phantom: Path, artifacts: Path) -> CNMCDataModule:
     rule = Folds(train=["fold_0"], val=0.3, test=["fold_1"])
-    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artefacts))
+    data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     data.setup()
     return data
 
 
 @pytest.fixture(scope="module")
-def data(phantom: Path, artefacts: Path) -> CNMCDataModule:
-    return opened(phantom, artefacts)
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
+    return opened(phantom, artifacts)
 
 
 def turned(data: CNMCDataModule, stage: str) -> None:
     """Exchange the labels of a stage."""
     rows = getattr(data.split, stage)
-    labels = data.dataset.cells["label"].to_numpy().copy()
+    labels = data.dataset.index["label"].to_numpy().copy()
     labels[rows] = 1 - labels[rows]
-    data.dataset.cells = data.dataset.cells.assign(label=labels)
+    data.dataset.index = data.dataset.index.assign(label=labels)
 
 
 # Baselines
@@ -79,9 +80,9 @@ def turned(data: CNMCDataModule, stage: str) -> None:
 
 @pytest.mark.parametrize(("stage", "matters"), [("train", True), ("val", False), ("test", False)])
 def test_baselines_are_fitted_on_training_cells_alone(
-    stage: str, matters: bool, phantom: Path, artefacts: Path
+    stage: str, matters: bool, phantom: Path, artifacts: Path
 ) -> None:
-    data = opened(phantom, artefacts)
+    data = opened(phantom, artifacts)
     before = baseline_scores(data, measured(data))
     turned(data, stage)
     after = baseline_scores(data, measured(data))
@@ -111,7 +112,7 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
     monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
     scores = baseline_scores(data, measured(data))
     found = assess_baselines(data, scores)
-    val, test = data.part("val"), data.part("test")
+    val, test = data.stage("val"), data.stage("test")
     for name in ("area", "morphology"):
         chosen = scores[name][val.index].to_numpy(), val["label"].to_numpy()
         assert (chosen[0].tolist(), chosen[1].tolist()) in given
@@ -122,18 +123,18 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
             assert found[name][figure]["value"] == pytest.approx(expected[figure]), (name, figure)
 
 
-def test_persons_behind_predictions_are_groups(phantom: Path, artefacts: Path) -> None:
-    data = opened(phantom, artefacts)
-    groups = [f"linked{row % 7}" for row in range(len(data.dataset.cells))]
-    data.dataset.cells = data.dataset.cells.assign(group=groups)
-    rows = torch.tensor(data.part("test").index.to_numpy())
+def test_persons_behind_predictions_are_groups(phantom: Path, artifacts: Path) -> None:
+    data = opened(phantom, artifacts)
+    groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
+    data.dataset.index = data.dataset.index.assign(group=groups)
+    rows = torch.tensor(data.stage("test").index.to_numpy())
     labels = data.bank.labels[rows]
     sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
     assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
 
 
 def test_cells_are_brought_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
-    train, test = (torch.tensor(data.part(stage).index.to_numpy()) for stage in ("train", "test"))
+    train, test = (torch.tensor(data.stage(stage).index.to_numpy()) for stage in ("train", "test"))
     labels = data.bank.labels[test]
     predictions = Predictions(test, labels.double() * 0.2 + 0.4, labels)
     # Scored by its red alone, so that what is judged at one size is not what was predicted.
@@ -155,7 +156,7 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
     angles = {"train": np.zeros(12), "val": np.linspace(0.2, 0.3, 101), "test": np.ones(9)}
     ends = np.cumsum([0, *map(len, angles.values())])
     parts = {
-        stage: pd.DataFrame({"group": "a"}, index=range(start, end))
+        stage: pd.DataFrame({"patient": "a"}, index=range(start, end))
         for stage, start, end in zip(angles, ends[:-1], ends[1:], strict=True)
     }
     pixels = np.zeros((int(ends[-1]), 20, 20, 3), np.uint8)
@@ -168,18 +169,18 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
         angle = directions[seen[:, 0, 0, 0]]
         return SimpleNamespace(features=np.stack([np.cos(angle), np.sin(angle)], 1).astype("f4"))
 
-    data = SimpleNamespace(part=parts.__getitem__, dataset=SimpleNamespace(data=pixels))
+    data = SimpleNamespace(stage=parts.__getitem__, dataset=SimpleNamespace(data=pixels))
     finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
-    asker: Any = SimpleNamespace(ask=ask)
-    found = familiarity_of(finished, asker, None)
+    predictor: Any = SimpleNamespace(ask=ask)
+    found = load_familiarity(finished, predictor, None)
     # The chord of the 99th percentile's angle, which 98.99 of 101 cells and half of one are below.
     assert found.cells.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
     assert len(found.cells.features) == 12
     assert found.smallest == pytest.approx(10 * 2 / 400)
     # The farthest cell is of a patient of her own, who weighs half.
-    parts["val"].loc[parts["val"].index[-1], "group"] = "b"
+    parts["val"].loc[parts["val"].index[-1], "patient"] = "b"
     (tmp_path / "familiar.npz").unlink()
-    again = familiarity_of(finished, asker, None)
+    again = load_familiarity(finished, predictor, None)
     assert again.cells.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
@@ -203,13 +204,13 @@ def scored(seed: int, shift: float) -> pd.DataFrame:
     logit = generator.normal(2.0 * (label - 0.5) * 2 + shift, 1.2)
     score = 1 / (1 + np.exp(-logit))
     names = [f"p{number % 40}" for number in range(400)]
-    table = pd.DataFrame({"label": label, "score": score, "subject": names, "group": names})
+    table = pd.DataFrame({"label": label, "score": score, "subject": names, "patient": names})
     return table.assign(path=[f"{seed}-{row}" for row in range(400)])
 
 
 def test_the_band_of_referral_is_chosen_on_validation_cells(tmp_path: Path) -> None:
     def band(val: int, test: int) -> object:
-        parts = [scored(val, 0.0).assign(part="val"), scored(test, 0.4).assign(part="test")]
+        parts = [scored(val, 0.0).assign(stage="val"), scored(test, 0.4).assign(stage="test")]
         folder = tmp_path / f"{val}-{test}"
         folder.mkdir()
         return Frozen.of(frozen_run(folder, pd.concat(parts)), "youden", 0.8).band
@@ -220,8 +221,8 @@ def test_the_band_of_referral_is_chosen_on_validation_cells(tmp_path: Path) -> N
 
 
 def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path) -> None:
-    table = scored(0, 0.0).assign(part="val")
-    run = frozen_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(part="test")]))
+    table = scored(0, 0.0).assign(stage="val")
+    run = frozen_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(stage="test")]))
     for name, value in (("youden", 0.7), ("0.5", 0.5), ("sensitivity", 0.3)):
         frozen = Frozen.of(run, name, 0.8)
         assert frozen.threshold == value
@@ -262,37 +263,37 @@ def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
 # Synthetic images
 
 
-def labelled(hem: int, all_: int) -> Any:
+def labeled(hem: int, all_: int) -> Any:
     """A training part whose rows begin at 100."""
     labels = np.repeat([int(Label.HEM), int(Label.ALL)], [hem, all_])
     rows = np.arange(100, 100 + len(labels))
     table = pd.DataFrame({"label": labels}, index=rows)
-    return SimpleNamespace(part={"train": table}.__getitem__, split=SimpleNamespace(train=rows))
+    return SimpleNamespace(stage={"train": table}.__getitem__, split=SimpleNamespace(train=rows))
 
 
 def test_class_weights_by_hand() -> None:
     """Of 3 and 9 images: 12 / (2 * 3) and 12 / (2 * 9)."""
-    assert class_weights(labelled(3, 9)) == pytest.approx([2.0, 2 / 3])
+    assert class_weights(labeled(3, 9)) == pytest.approx([2.0, 2 / 3])
 
 
 def test_as_many_are_added_as_healthy_cells_are_fewer() -> None:
     cfg = OmegaConf.create({"augmentation": {"count": None, "classes": ["hem"]}, "seed": 0})
-    assert wanted(cfg, labelled(3, 9)) == {Label.HEM: 6}
-    assert wanted(cfg, labelled(9, 3)) == {}
+    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 6}
+    assert wanted(cfg, labeled(9, 3)) == {}
     cfg.augmentation.count = 2
     cfg.augmentation.classes = ["all", "hem"]
-    assert wanted(cfg, labelled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
+    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
 
 
 def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
     cfg = OmegaConf.create({"augmentation": {"count": 12, "classes": ["hem"]}, "seed": 0})
-    found = repeated_rows(cfg, labelled(5, 9))[Label.HEM].tolist()
+    found = repeated_rows(cfg, labeled(5, 9))[Label.HEM].tolist()
     assert set(found) == {100, 101, 102, 103, 104}
     assert sorted(found[:5]) == sorted(found[5:10]) == [100, 101, 102, 103, 104]
     orders = set()
     for seed in range(4):
         cfg.seed = seed
-        orders.add(tuple(repeated_rows(cfg, labelled(5, 9))[Label.HEM].tolist()))
+        orders.add(tuple(repeated_rows(cfg, labeled(5, 9))[Label.HEM].tolist()))
     assert len(orders) == 4
 
 
@@ -305,7 +306,7 @@ class Maker:
         self.folder = folder
 
     def sample(self, count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
-        Maker.asked.append((self.folder.name, count, int(label), seed))
+        Maker.predict_logits.append((self.folder.name, count, int(label), seed))
         return np.full((count, 4, 4, 3), 10 * int(label) + seed, np.uint8)
 
 
@@ -315,7 +316,7 @@ class Maker:
 def test_each_class_is_sampled_from_its_own_gan_by_seed(
     conditional: bool, gans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Maker.asked = []
+    Maker.predict_logits = []
     form = SimpleNamespace(CONDITIONAL=conditional)
     monkeypatch.setattr(synthesis, "form_of", lambda cfg: form)
     monkeypatch.setattr(
@@ -327,9 +328,9 @@ def test_each_class_is_sampled_from_its_own_gan_by_seed(
     settings = {"count": 3, "classes": ["hem", "all"]}
     for seed in (5, 6):
         cfg = OmegaConf.create({"augmentation": settings, "seed": seed, "outputs": str(tmp_path)})
-        found = synthesise(cfg, labelled(3, 9))
+        found = synthesize(cfg, labeled(3, 9))
         assert found is not None
-        assert Maker.asked[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
+        assert Maker.predict_logits[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
         assert set(found.of(Label.HEM).ravel().tolist()) == {seed}
         assert set(found.of(Label.ALL).ravel().tolist()) == {10 + seed}
         assert found.origin["label"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -342,27 +343,27 @@ def test_synthetic_images_join_with_their_own_labels(
 ) -> None:
     origin = pd.DataFrame({"label": [0, 0, 1], "gan": "g", "seed": 0, "position": [0, 1, 0]})
     made = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
-    monkeypatch.setattr(cell_run, "synthesise", lambda cfg, data: made)
-    monkeypatch.setattr(cell_run, "judged_once", lambda cfg, data, made: {})
-    monkeypatch.setattr(cell_run, "uses_gan", lambda cfg: True)
+    monkeypatch.setattr(train_module, "synthesize", lambda cfg, data: made)
+    monkeypatch.setattr(train_module, "cached_quality", lambda cfg, data, made: {})
+    monkeypatch.setattr(train_module, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
-    record: Any = SimpleNamespace(data={}, warnings=[], cell=Cell("cnn", "dcgan", "folds", 0))
-    cell_run._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
+    record: Any = SimpleNamespace(data={}, warnings=[], cell=RunId("cnn", "dcgan", "folds", 0))
+    train_module._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
     assert added[0][1].tolist() == [0, 0, 1]
     assert record.data["synthetic"]["counts"] == {"hem": 2, "all": 1}
 
 
 def test_oversampling_repeats_rows_of_the_data() -> None:
-    data = labelled(3, 9)
+    data = labeled(3, 9)
     repeated: list[Any] = []
     data.repeat = repeated.append
     record: Any = SimpleNamespace(data={}, warnings=[])
     settings = {"name": "oversample", "count": None, "classes": ["hem"]}
-    cell_run._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
+    train_module._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
     assert len(repeated[0]) == 6
     assert set(repeated[0].tolist()) == {100, 101, 102}
-    assert record.data["repeated"] == {"hem": 6}
+    assert record.data["oversampled"] == {"hem": 6}
 
 
 # Quality of synthetic images
@@ -372,41 +373,41 @@ def test_oversampling_repeats_rows_of_the_data() -> None:
 def test_synthetic_images_are_compared_with_held_out_ones(
     label: Label, data: CNMCDataModule
 ) -> None:
-    found = real_cells(data, label, made_quality.HELD_OUT)
+    found = real_images(data, label, synthetic_quality.HELD_OUT)
     for name, stage, own in (
         ("train", "train", True),
         ("train_other", "train", False),
         ("reference", "val", True),
         ("reference_other", "val", False),
     ):
-        part = data.part(stage)
+        part = data.stage(stage)
         rows = part.index[(part["label"] == label) == own]
         np.testing.assert_array_equal(getattr(found, name), data.dataset.data[rows])
 
 
-def test_measures_are_standardised_by_training_cells(
+def test_measures_are_standardized_by_training_cells(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The features' statistics are of training images, and each class is judged as its own."""
     seen: list[Any] = []
 
-    def judge(made: Any, real: Any, extractor: Any, seed: int, made_other: Any) -> Any:
-        seen.append((made, real, extractor, seed, made_other))
+    def judge(made: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
+        seen.append((made, real, extractor, seed, synthetic_other))
         raise StopIteration
 
-    monkeypatch.setattr(made_quality, "judge", judge)
+    monkeypatch.setattr(synthetic_quality, "judge", judge)
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     made = Synthetic(pixels, origin, tmp_path)
     with pytest.raises(StopIteration):
-        made_quality._evaluate_all(data, made, 3, tmp_path)
+        synthetic_quality._evaluate_all(data, made, 3, tmp_path)
     own, real, extractor, seed, other = seen[0]
     assert set(own.ravel().tolist()) == {60}
     assert set(other.ravel().tolist()) == {50}
     assert seed == 3
     assert extractor(real.train).pooled.mean(axis=0) == pytest.approx(np.zeros(8), abs=1e-4)
     with pytest.raises(StopIteration):
-        judge_class(made, Label.ALL, real, extractor, 0)
+        evaluate_class(made, Label.ALL, real, extractor, 0)
     assert set(seen[1][0].ravel().tolist()) == {50}
 
 
@@ -415,10 +416,10 @@ def test_measures_are_standardised_by_training_cells(
 
 def test_a_gan_is_fitted_on_training_cells_of_its_class(data: CNMCDataModule) -> None:
     cfg = cell("augmentation=dcgan", "gan_fit.batch_size=4", "trainer=cpu")
-    train = data.part("train")
+    train = data.stage("train")
     for labels in ((Label.HEM,), (Label.ALL,), tuple(Label)):
         rows = train.index[train["label"].isin(labels)].to_numpy()
-        assert gan_key_of(cfg, data, labels)["cells"] == data.content(rows)
+        assert gan_key_of(cfg, data, labels)["images"] == data.content(rows)
     cfg.gan_fit.batch_size = len(train) + 1
     with pytest.raises(DataError, match=r"set gan_fit\.batch_size="):
         gan_key_of(cfg, data, tuple(Label))
@@ -433,7 +434,7 @@ def test_the_key_of_a_gan_follows_seed_and_cells(data: CNMCDataModule) -> None:
 @pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
 def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
     """Of ten batches an epoch."""
-    fitting = SimpleNamespace(updates=updates, generator_steps=steps, opponent_steps=1)
+    fitting = SimpleNamespace(updates=updates, generator_steps=steps, adversary_steps=1)
     gan: Any = SimpleNamespace(fitting=fitting)
     loop = SimpleNamespace(max_epochs=99)
     trainer: Any = SimpleNamespace(max_epochs=99, fit_loop=loop)
@@ -458,14 +459,14 @@ def test_class_weights_reach_the_classifier_by_its_augmentation_alone(data: CNMC
     assert new(data).class_weights.tolist() == [1, 1]
 
 
-def test_a_classifier_is_standardised_by_training_cells_where_it_is_wanted(
+def test_a_classifier_is_standardized_by_training_cells_where_it_is_wanted(
     data: CNMCDataModule,
 ) -> None:
     mean, std = data.channel_statistics()
-    wanted = new(data, "fit.standardise=true")
+    wanted = new(data, "fit.standardize=true")
     assert wanted.mean.flatten().tolist() == pytest.approx(mean)
     assert wanted.std.flatten().tolist() == pytest.approx(std)
-    plain = new(data, "fit.standardise=false")
+    plain = new(data, "fit.standardize=false")
     assert plain.mean.flatten().tolist() == [0, 0, 0]
     assert plain.stamp == {"form": "CNN", "settings": "settings", "data": data.listing()}
 
@@ -522,4 +523,4 @@ def test_which_augmentations_fit_a_gan() -> None:
 def test_a_leaky_split_is_marked_in_the_name_of_a_run() -> None:
     for split, leaky in (("folds", False), ("thesis", True)):
         cfg = cell(f"split={split}")
-        assert cell_of(cfg, cfg.hydra).split.endswith("_LEAKY") is leaky
+        assert run_id_of(cfg, cfg.hydra).split.endswith("_LEAKY") is leaky

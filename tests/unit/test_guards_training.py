@@ -42,7 +42,7 @@ def augmented(seed: int, rank: int, epoch: int) -> Tensor:
     torch.manual_seed(seed)
     classifier.on_fit_start()
     classifier.on_train_epoch_start()
-    return Transforms(brightness=0.5, colour=0.5)(torch.full((4, 3, 2, 2), 0.5))
+    return Transforms(brightness=0.5, color=0.5)(torch.full((4, 3, 2, 2), 0.5))
 
 
 @pytest.mark.parametrize("drawn", [noise, augmented])

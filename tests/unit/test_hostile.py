@@ -20,14 +20,14 @@ from sweeps import CELL, predictions, write_run
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
 from leuk.grid.record import FILE, Record
-from leuk.report.gan_tables import shown_cells
+from leuk.report.gan_tables import synthesis_examples
 from leuk.report.predictions import read_predictions
 from leuk.report.run_facts import last_command
 from leuk.report.sections import Section
 from leuk.report.sweep_report import write_report
 from leuk.runs.checkpoints import read_checkpoint
 from leuk.runs.finished import CONFIG, WEIGHTS, Finished
-from leuk.store.artefacts import MANIFEST, is_whole
+from leuk.store.artifacts import MANIFEST, is_whole
 
 OUR_NODE = "_target_: leuk.classifiers.cnn.CNN"
 NEEDED = "data: {_target_: leuk.data.phantom.PhantomDataModule}\nsplit: {_target_: leuk.data.rules.Folds}\ntrainer: {_target_: lightning.pytorch.Trainer}\n"  # noqa: E501
@@ -55,7 +55,7 @@ class Payload:
         "leuk.cli.os.system",
         "leuk.__main__.anything",  # importing it starts leuk
         "leuk.store.replaced.shutil.rmtree",
-        "leuk.store.artefacts.discard",
+        "leuk.store.artifacts.discard",
         "leuk.classifiers.backbones.load_file",
         "leuk.classifiers.backbones._read",
         "leuk.explain.gallery.draw_all",
@@ -209,7 +209,7 @@ def test_predictions_are_read_from_the_run_s_own_folder(tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["../secret", "/dev/zero", "pipe", "out"])
 def test_manifests_name_plain_files_of_their_folder(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "artefact"
+    folder = tmp_path / "artifact"
     folder.mkdir()
     (tmp_path / "secret").write_text("")
     os.mkfifo(folder / "pipe")
@@ -242,7 +242,7 @@ def test_archives_of_arrays(tmp_path: Path, how: str) -> None:
     folder.mkdir(parents=True)
     archive(folder / "cells_hem.npz", how)
     with pytest.raises((ValueError, KeyError)):
-        shown_cells([folder])
+        synthesis_examples([folder])
     assert not list(tmp_path.rglob("real.npy"))
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from leuk.data import decode as decoding
 from leuk.data.audit import Audit, Link, Pair, audit
-from leuk.data.cnmc import index_cells
+from leuk.data.cnmc import index_images
 from leuk.data.decode import LARGEST, Frame, UnusableError, decode
 from leuk.data.layouts import Problem, read_folder
-from leuk.data.unlabelled import find_images
+from leuk.data.unlabeled import find_images
 from leuk.errors import DataError
 from leuk.explain.explainer import Attribution
 from leuk.explain.overlays import drawn_of, save_overlays
@@ -74,12 +74,12 @@ def test_links_stay_below_the_folder(tmp_path: Path, linked: str) -> None:
     }[linked]
     (root / link).symlink_to(target)
     index = read_folder(root)
-    assert index.cells["path"].tolist() == [CELL]
+    assert index.table["path"].tolist() == [CELL]
     (problem,) = index.problems
     assert (problem.path, problem.kind) == (link, "unusable file")
     assert "leads out of the folder, to /" in problem.text
     with pytest.raises(DataError, match=f"{link}: a link that leads out"):
-        index_cells(root)
+        index_images(root)
     named = {image.name: image.problem for image in find_images(str(root)).images}
     assert named[CELL] == ""
     assert "leads out" in named[link]
@@ -90,7 +90,7 @@ def test_links_below_the_folder_are_followed(tmp_path: Path) -> None:
     write_cell(tmp_path / "kept/one.bmp")
     (tmp_path / "fold_0/all").mkdir(parents=True)
     (tmp_path / CELL).symlink_to("../../kept/one.bmp")
-    assert index_cells(tmp_path)["path"].tolist() == [CELL]
+    assert index_images(tmp_path)["path"].tolist() == [CELL]
 
 
 def test_folders_that_may_not_be_read_are_named(
@@ -107,7 +107,7 @@ def test_folders_that_may_not_be_read_are_named(
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match="fold_1: Permission denied; make it readable"):
-        index_cells(tmp_path)
+        index_images(tmp_path)
 
 
 def test_names_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_names_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
     if len(list((tmp_path / "hem").iterdir())) < 3:
         pytest.skip("this file system does not tell case apart")
     index = read_folder(tmp_path)
-    assert len(index.cells) == 1
+    assert len(index.table) == 1
     assert [problem.kind for problem in index.problems] == ["name twice"] * 2
 
 
@@ -128,7 +128,7 @@ def test_names_that_are_no_plain_text(tmp_path: Path, letters: bytes) -> None:
     os.rename(tmp_path / CELL, here + b"/UID_1_1_1_all.bmp")
     write_cell(tmp_path / CELL, value=80)
     with pytest.raises(DataError, match=r"a\\.*: its name has control characters") as caught:
-        index_cells(tmp_path)
+        index_images(tmp_path)
     names = [image.name for image in find_images(str(tmp_path)).images]
     for said in (*names, str(caught.value)):
         assert said.isprintable()
@@ -205,7 +205,7 @@ def test_many_files_are_listed_without_opening_or_asking_of_any(
     monkeypatch.setattr(os, "stat", lambda *a, **k: (asked.append(a), stat(*a, **k))[1])
     monkeypatch.setattr(decoding.Image, "open", refuse)
     index = read_folder(tmp_path)
-    assert (len(index.cells), index.problems, index.strays) == (count, [], [])
+    assert (len(index.table), index.problems, index.strays) == (count, [], [])
     assert len(asked) < 100
 
 

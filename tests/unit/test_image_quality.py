@@ -1,4 +1,4 @@
-"""Figures of made cells, on drawn cells and with random projections for features."""
+"""Metrics of made cells, on drawn cells and with random projections for features."""
 
 import dataclasses
 import json
@@ -8,29 +8,29 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from drawn_cells import Images, cells
+from drawn_images import Images, cells
 from torch import Tensor
 from torch.nn import functional as F
 from torch_fidelity import metric_kid
 
 from leuk.evaluate.collapse import collapse
 from leuk.evaluate.distances import (
-    Figures,
+    Metrics,
     distances,
     equal_sizes,
     frechet_distance,
     kernel_distance,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import Quality, RealCells, judge
-from leuk.evaluate.memorisation import (
+from leuk.evaluate.image_quality import Quality, RealImages, judge
+from leuk.evaluate.memorization import (
     closest_pairs,
     compare,
     copied,
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.probes import _folds, telling_apart, usefulness
+from leuk.evaluate.probes import _folds, two_sample_auroc, usefulness
 
 N = 60
 
@@ -154,7 +154,7 @@ def test_sets_without_a_half_of_two_images_are_refused(
     with pytest.raises(ValueError, match=complaint):
         kernel_distance(few, many, 0, patients)
     if images > 1:
-        with pytest.raises(ValueError, match=complaint.replace("made", "real")):
+        with pytest.raises(ValueError, match=complaint.replace("synthetic", "real")):
             kernel_distance(many, few, 0, None, patients)
 
 
@@ -204,7 +204,7 @@ def test_equal_sizes_are_the_smallest_s() -> None:
         equal_sizes([*sets, points(cloud(3, 0))], 0)
 
 
-# Memorisation
+# Memorization
 
 
 def test_turned_copies_are_found_and_new_cells_are_not() -> None:
@@ -225,7 +225,7 @@ def test_turned_copies_are_found_and_new_cells_are_not() -> None:
 
 PLANTED: dict[str, Callable[[Images], Images]] = {
     "identical": lambda images: images,
-    "one grey level brighter": lambda images: np.minimum(images, 254) + np.uint8(1),
+    "one gray level brighter": lambda images: np.minimum(images, 254) + np.uint8(1),
     "mirrored": lambda images: images[:, :, ::-1],
     "upside down": lambda images: images[:, ::-1],
     "turned": lambda images: np.rot90(images, 1, (1, 2)),
@@ -267,8 +267,8 @@ def test_closest_pairs_come_first() -> None:
 
 def test_probe_tells_apart_what_differs() -> None:
     one, same, other = (points(cloud(1000, s, at)) for s, at in ((0, 0), (1, 0), (2, 3)))
-    assert telling_apart(one, same, 0) == pytest.approx(0.5, abs=0.1)
-    assert telling_apart(other, one, 0) > 0.99
+    assert two_sample_auroc(one, same, 0) == pytest.approx(0.5, abs=0.1)
+    assert two_sample_auroc(other, one, 0) > 0.99
 
 
 def test_probe_does_not_recognize_patients() -> None:
@@ -276,8 +276,8 @@ def test_probe_does_not_recognize_patients() -> None:
     known, images = [], []
     for seed in range(5):
         one, other = points(of_patients(2 * seed, 3)), points(of_patients(2 * seed + 1, 3))
-        known.append(value(telling_apart(one, other, 0, PATIENTS, PATIENTS)))
-        images.append(value(telling_apart(one, other, 0)))
+        known.append(value(two_sample_auroc(one, other, 0, PATIENTS, PATIENTS)))
+        images.append(value(two_sample_auroc(one, other, 0)))
     assert np.mean(known) < 0.6
     assert np.mean(images) > np.mean(known) + 0.15
 
@@ -289,9 +289,9 @@ def test_folds_of_the_probe_hold_whole_patients_of_both_sets() -> None:
     assert [len(set(folds[patients == patient])) for patient in range(6)] == [1] * 6
     assert set(folds) == {0, 1, 2}
     one = points(cloud(20, 0)), points(cloud(20, 1))
-    assert telling_apart(*one, 0, np.zeros(20), None) is None
-    assert telling_apart(*one, 0, None, np.zeros(20)) is None
-    assert telling_apart(*one, 0, None, np.arange(20) // 10) is not None
+    assert two_sample_auroc(*one, 0, np.zeros(20), None) is None
+    assert two_sample_auroc(*one, 0, None, np.zeros(20)) is None
+    assert two_sample_auroc(*one, 0, None, np.arange(20) // 10) is not None
 
 
 def test_usefulness_is_of_the_right_lesson() -> None:
@@ -306,28 +306,28 @@ def test_usefulness_is_of_the_right_lesson() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> RealCells:
-    return RealCells(cells(N, 0), cells(N, 1, 11), cells(N + 20, 2), cells(N + 10, 3, 11))
+def real() -> RealImages:
+    return RealImages(cells(N, 0), cells(N, 1, 11), cells(N + 20, 2), cells(N + 10, 3, 11))
 
 
-def judged(made: Images, real: RealCells) -> Quality:
+def judged(made: Images, real: RealImages) -> Quality:
     return judge(made, real, Projection(), seed=0)
 
 
-def test_good_cells_stand_beside_the_floor(real: RealCells) -> None:
+def test_good_cells_stand_beside_the_floor(real: RealImages) -> None:
     quality = judged(cells(N + 5, 9), real)
     assert quality.n == N
-    assert list(quality.rows) == ["made", "real", "other_class", "black", "mean_cell"]
+    assert list(quality.rows) == ["synthetic", "real", "other_class", "black", "mean_image"]
     assert quality.warnings == []
     rows = {name: value(figures["frechet_distance"]) for name, figures in quality.rows.items()}
-    assert rows["made"] < 2 * rows["real"] < rows["other_class"] < rows["black"]
-    assert abs(value(quality.rows["made"]["told_apart"]) - 0.5) < 0.2
-    assert value(quality.rows["other_class"]["told_apart"]) > 0.8
-    assert value(quality.usefulness["made"]) > 0.8
+    assert rows["synthetic"] < 2 * rows["real"] < rows["other_class"] < rows["black"]
+    assert abs(value(quality.rows["synthetic"]["two_sample_auroc"]) - 0.5) < 0.2
+    assert value(quality.rows["other_class"]["two_sample_auroc"]) > 0.8
+    assert value(quality.usefulness["synthetic"]) > 0.8
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
 
 
-def test_patients_of_real_cells_reach_every_figure(real: RealCells) -> None:
+def test_patients_of_real_cells_reach_every_figure(real: RealImages) -> None:
     names = ("train", "train_other", "reference", "reference_other")
     few = {name: np.arange(len(images)) % 2 for name, images in real.sets.items()}
     many = {name: np.arange(len(images)) % 10 for name, images in real.sets.items()}
@@ -338,17 +338,17 @@ def test_patients_of_real_cells_reach_every_figure(real: RealCells) -> None:
     )
     assert set(by_few.patients) == set(names)
     assert by_few.patients["reference"] == pytest.approx(2, abs=0.1)
-    for row in ("made", "real", "other_class"):
+    for row in ("synthetic", "real", "other_class"):
         assert by_few.rows[row]["kernel_distance_spread"] is None
         assert by_many.rows[row]["kernel_distance_spread"] is not None
         assert by_few.rows[row]["kernel_distance"] == by_many.rows[row]["kernel_distance"]
     alone = dataclasses.replace(real, patients={"train": np.zeros(N)})
-    assert judged(made, alone).rows["real"]["told_apart"] is None
-    assert judged(made, alone).rows["made"]["told_apart"] is not None
+    assert judged(made, alone).rows["real"]["two_sample_auroc"] is None
+    assert judged(made, alone).rows["synthetic"]["two_sample_auroc"] is not None
     json.dumps(dataclasses.asdict(by_few), allow_nan=False)
 
 
-def test_each_image_is_extracted_once(real: RealCells) -> None:
+def test_each_image_is_extracted_once(real: RealImages) -> None:
     extractor = Projection()
     judge(cells(N, 9), real, extractor, seed=0)
     # What is searched for copies whole, as many of the other class, two images for the anchors.
@@ -356,15 +356,15 @@ def test_each_image_is_extracted_once(real: RealCells) -> None:
     assert extractor.images == 2 * (given + 2)  # features and logits
 
 
-def test_judging_is_repeatable_and_its_seed_matters(real: RealCells) -> None:
+def test_judging_is_repeatable_and_its_seed_matters(real: RealImages) -> None:
     one, again = judged(cells(N, 9), real), judged(cells(N, 9), real)
     assert one == again
     assert judge(cells(N, 9), real, Projection(), seed=1).rows != one.rows
 
 
-def test_made_cells_of_the_other_class_train_the_probe(real: RealCells) -> None:
-    wrong = judge(cells(N, 9), real, Projection(), 0, made_other=cells(N, 8))
-    assert value(wrong.usefulness["made"]) < 0.8 < value(wrong.usefulness["real"])
+def test_made_cells_of_the_other_class_train_the_probe(real: RealImages) -> None:
+    wrong = judge(cells(N, 9), real, Projection(), 0, synthetic_other=cells(N, 8))
+    assert value(wrong.usefulness["synthetic"]) < 0.8 < value(wrong.usefulness["real"])
 
 
 SICK = {
@@ -377,7 +377,7 @@ SICK = {
 
 
 @pytest.mark.parametrize("name", SICK)
-def test_what_is_plainly_wrong_is_said(name: str, real: RealCells) -> None:
+def test_what_is_plainly_wrong_is_said(name: str, real: RealImages) -> None:
     made, expected = SICK[name]
     quality = judged(made, real)
     text = "\n".join(quality.warnings)
@@ -386,15 +386,15 @@ def test_what_is_plainly_wrong_is_said(name: str, real: RealCells) -> None:
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
 
 
-def test_copies_are_reported_from_the_first_on(real: RealCells) -> None:
+def test_copies_are_reported_from_the_first_on(real: RealImages) -> None:
     """One of 100 of the other class, then 8 of 100 of both: far below any share that alarms."""
     made = cells(100, 9)
     assert judged(made, real).warnings == []
     made[40] = real.train_other[3]
     quality = judged(made, real)
-    assert quality.memorisation["pixels"]["copies"] == 1
+    assert quality.memorization["pixels"]["copies"] == 1
     assert quality.warnings == [
-        "1 synthetic image is a copy of a training image, exact to about one grey level"
+        "1 synthetic image is a copy of a training image, exact to about one gray level"
     ]
     made[:7] = real.train[:7]
     assert any(
@@ -403,7 +403,7 @@ def test_copies_are_reported_from_the_first_on(real: RealCells) -> None:
 
 
 def test_collapse_is_quiet_about_sound_figures() -> None:
-    sound: Figures = {
+    sound: Metrics = {
         "empty": 0.0,
         "spread": 11.0,
         "distinct": 1.0,
@@ -414,7 +414,7 @@ def test_collapse_is_quiet_about_sound_figures() -> None:
     assert len(collapse({**sound, "coverage": 0.3}, sound)) == 1
 
 
-def test_cells_of_another_resolution_are_refused(real: RealCells) -> None:
+def test_cells_of_another_resolution_are_refused(real: RealImages) -> None:
     with pytest.raises(ValueError, match="train cells have 32 pixels a side, made ones 64"):
         judged(cells(N, 9, side=64), real)
     with pytest.raises(ValueError, match="uint8"):

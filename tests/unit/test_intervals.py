@@ -67,7 +67,7 @@ def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
             "precision_hem": oracle.precision_score(labels, scores >= 0.5, pos_label=0, **cells),
         }
         for name, value in expected.items():
-            assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
+            assert figures.metric(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
 
 
 def test_metrics_by_patient_agree_with_scikit_learn(tied: Sample) -> None:
@@ -90,10 +90,10 @@ def test_metrics_by_patient_agree_with_scikit_learn(tied: Sample) -> None:
             ),
         }
         together = dict(
-            zip(figures.names, figures.figures(row[None], figures.names)[:, 0], strict=True)
+            zip(figures.names, figures.metrics(row[None], figures.names)[:, 0], strict=True)
         )
         for name, value in expected.items():
-            assert figures.figure(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
+            assert figures.metric(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
             assert together[name] == pytest.approx(value, abs=1e-9), name
     values = patient_metrics(tied.scores, tied.labels, tied.subjects, CUTS)
     assert set(values) == set(figures.patient_names)
@@ -167,7 +167,7 @@ def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
     # Repeated images leave the weight of a patient as it is.
     assert set(figures.names) - set(figures.patient_names) == set(expected)
     for name, value in expected.items():
-        found = figures.figure(name, weights.astype(np.float64))
+        found = figures.metric(name, weights.astype(np.float64))
         assert found[0] == pytest.approx(value, abs=1e-6), name
 
 
@@ -447,7 +447,7 @@ def test_per_subject_accuracy() -> None:
     )
     table = per_subject(sample, 0.5)
     assert table.to_dict("records") == [
-        {"subject": "a", "label": 0, "cells": 1, "correct": 0.0, "score": 0.8},
-        {"subject": "b", "label": 0, "cells": 2, "correct": 0.5, "score": pytest.approx(0.4)},
-        {"subject": "a", "label": 1, "cells": 2, "correct": 0.5, "score": pytest.approx(0.55)},
+        {"subject": "a", "label": 0, "images": 1, "correct": 0.0, "score": 0.8},
+        {"subject": "b", "label": 0, "images": 2, "correct": 0.5, "score": pytest.approx(0.4)},
+        {"subject": "a", "label": 1, "images": 2, "correct": 0.5, "score": pytest.approx(0.55)},
     ]

@@ -44,7 +44,7 @@ from leuk.training.stack import (
 )
 
 MAP: dict[str, Any] = {"widths": (4, 4, 8, 8), "width": 16, "depth": 2, "patch": 2, "stride": 2}
-PLAIN: dict[str, Any] = {"latent": 8, "first": 8, "widths": (8,) * 5, "opponent_widths": (8, 8)}
+PLAIN: dict[str, Any] = {"latent": 8, "first": 8, "widths": (8,) * 5, "adversary_widths": (8, 8)}
 FORMS: dict[str, tuple[type[LightningModule], dict[str, Any]]] = {
     "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),
     "cnn-modern": (CNN, {"widths": (4, 8), "convolutions": 2, "batch_norm": True}),

@@ -15,15 +15,15 @@ from leuk import cli
 from leuk.cli import main
 from leuk.commands import train
 from leuk.config import conf_dir
-from leuk.config.preflight import CommandLine, compose_cells
+from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.bank import PixelBank
 from leuk.errors import ConfigError
 from leuk.runs import curves, launching
-from leuk.runs.beforehand import check_parts
 from leuk.runs.fitting import build_trainer
 from leuk.runs.identity import begin
 from leuk.runs.launching import LAUNCHERS, check_launcher, place
+from leuk.runs.preconditions import check_parts
 from leuk.runs.resolvers import register_resolvers
 from leuk.training.process_group import EndsProcessGroup
 
@@ -33,7 +33,7 @@ Patch = pytest.MonkeyPatch
 def cell(*overrides: str) -> DictConfig:
     register()
     register_resolvers()
-    (cfg,) = compose_cells("train", CommandLine.read("train", overrides))
+    (cfg,) = compose_runs("train", CommandLine.read("train", overrides))
     return cfg
 
 

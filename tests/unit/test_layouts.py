@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from conftest import write_cell
 
-from leuk.data.cnmc import CNMC, index_cells, labelled_cells
-from leuk.data.labels import UNLABELLED
+from leuk.data.cnmc import CNMC, index_images, labeled_images
+from leuk.data.labels import UNLABELED
 from leuk.data.layouts import read_folder
 from leuk.errors import DataError
 
@@ -69,51 +69,51 @@ def test_layouts_give_the_same_cells(layout: object, tmp_path: Path) -> None:
     layout(tmp_path)  # type: ignore[operator]
     index = read_folder(tmp_path)
     assert (index.problems, index.strays) == ([], [])
-    cells = index.cells.drop(columns="path").sort_values(["part", "name"], ignore_index=True)
-    named = cells[cells["part"] != "final"]
-    assert named["part"].tolist() == [
+    cells = index.table.drop(columns="path").sort_values(["source_fold", "name"], ignore_index=True)
+    named = cells[cells["source_fold"] != "final"]
+    assert named["source_fold"].tolist() == [
         *["fold_0", "fold_0", "fold_1", "fold_1", "fold_2", "fold_2", "prelim", "prelim"]
     ]
     assert named["subject"].tolist() == [
         "ALL-1", "HEM-1", "ALL-2", "HEM-2", "ALL-3", "HEM-3", "ALL-57", "HEM-31",
     ]  # fmt: skip
     assert named["label"].tolist() == [1, 0] * 4
-    assert (cells.loc[cells["part"] == "final", "label"] == UNLABELLED).tolist() == [True] * 3
+    assert (cells.loc[cells["source_fold"] == "final", "label"] == UNLABELED).tolist() == [True] * 3
 
 
 def test_merged_folders_keep_the_subject(tmp_path: Path) -> None:
     write_cell(tmp_path / "all/UID_5_1_1_all.bmp")
     write_cell(tmp_path / "hem/UID_H5_1_1_hem.bmp")
-    cells = index_cells(tmp_path)
-    assert cells["part"].tolist() == ["merged", "merged"]
+    cells = index_images(tmp_path)
+    assert cells["source_fold"].tolist() == ["merged", "merged"]
     assert cells["subject"].tolist() == ["ALL-5", "HEM-5"]
 
 
 def test_root_may_be_the_fold_itself(tmp_path: Path) -> None:
     write_cell(tmp_path / "fold_2/hem/UID_H5_1_1_hem.bmp")
-    assert index_cells(tmp_path / "fold_2")["part"].tolist() == ["fold_2"]
+    assert index_images(tmp_path / "fold_2")["source_fold"].tolist() == ["fold_2"]
 
 
 def test_root_named_like_a_part_of_another_project(tmp_path: Path) -> None:
     write_cell(tmp_path / "final results/all/UID_5_1_1_all.bmp")
-    assert index_cells(tmp_path / "final results")["part"].tolist() == ["merged"]
+    assert index_images(tmp_path / "final results")["source_fold"].tolist() == ["merged"]
 
 
-def test_unlabelled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
+def test_unlabeled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
     archive(tmp_path)
     data = CNMC(tmp_path, resolution=16, cache=tmp_path / "cache")
     assert set(data.targets) == {0, 1}
-    unlabelled = CNMC(tmp_path, ["final"], resolution=16, cache=tmp_path / "cache")
-    assert unlabelled.targets == [UNLABELLED] * 3
+    unlabeled = CNMC(tmp_path, ["final"], resolution=16, cache=tmp_path / "cache")
+    assert unlabeled.targets == [UNLABELED] * 3
 
 
-def test_preliminary_set_without_its_table_is_unlabelled(tmp_path: Path) -> None:
+def test_preliminary_set_without_its_table_is_unlabeled(tmp_path: Path) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).unlink()
     with pytest.raises(DataError, match=r"prelim_phase_data: no table of labels; put C-NMC_test_p"):
-        index_cells(tmp_path)
+        index_images(tmp_path)
     with pytest.raises(DataError, match=r"none of the 2 images has a label; .*_labels\.csv"):
-        labelled_cells(index_cells(tmp_path, "skip"))
+        labeled_images(index_images(tmp_path, "skip"))
 
 
 def problems(root: Path) -> dict[str, str]:
@@ -137,8 +137,8 @@ def test_table_and_files_that_disagree(
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV, rows=rows)
     assert said in problems(tmp_path)[kind]
     with pytest.raises(DataError, match=r"set data\.on_corrupt=skip"):
-        index_cells(tmp_path)
-    assert "1.bmp" in index_cells(tmp_path, "skip")["path"][0]
+        index_images(tmp_path)
+    assert "1.bmp" in index_images(tmp_path, "skip")["path"][0]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     training(tmp_path / "kept")
     (tmp_path / "fold_0").symlink_to(tmp_path / "kept/fold_0")
     (tmp_path / "kept/fold_0/again").symlink_to(tmp_path / "kept/fold_0")
-    paths = index_cells(tmp_path)["path"]
+    paths = index_images(tmp_path)["path"]
     assert (len(paths), paths.str.startswith("fold_0").sum()) == (6, 2)
 
 
@@ -178,7 +178,7 @@ def test_the_same_cell_twice(tmp_path: Path) -> None:
     said = [str(problem) for problem in read_folder(tmp_path).problems]
     assert "UID_1_1_1_all is there twice, first as one/fold_0" in said[0]
     assert len(said) == 6
-    assert len(index_cells(tmp_path, "skip")) == 6
+    assert len(index_images(tmp_path, "skip")) == 6
 
 
 def test_strays_are_named_not_swallowed(tmp_path: Path) -> None:
@@ -191,8 +191,8 @@ def test_strays_are_named_not_swallowed(tmp_path: Path) -> None:
 
 
 def test_real_names(cnmc: Path) -> None:
-    cells = index_cells(cnmc / "original")
-    assert set(cells["part"]) == {"fold_0", "fold_1", "fold_2"}
+    cells = index_images(cnmc / "original")
+    assert set(cells["source_fold"]) == {"fold_0", "fold_1", "fold_2"}
     small = cells[cells["name"].str.contains("UID_h3")]
     assert len(small) == 3
     assert set(small["subject"]) == {"HEM-3"}
@@ -201,7 +201,7 @@ def test_real_names(cnmc: Path) -> None:
 @pytest.mark.parametrize("layout", ["kaggle", "nested", "merged"])
 def test_real_files_in_other_layouts(cnmc: Path, tmp_path: Path, layout: str) -> None:
     source = cnmc / "original/C-NMC_training_data"
-    before = index_cells(cnmc / "original")
+    before = index_images(cnmc / "original")
     for path in source.rglob("*.bmp"):
         fold, label, name = path.relative_to(source).parts
         folders = {
@@ -211,8 +211,8 @@ def test_real_files_in_other_layouts(cnmc: Path, tmp_path: Path, layout: str) ->
         }
         (tmp_path / folders[layout]).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / folders[layout] / name)
-    after = index_cells(tmp_path)
-    columns = ["name", "label", "subject", *(["part"] if layout != "merged" else [])]
+    after = index_images(tmp_path)
+    columns = ["name", "label", "subject", *(["source_fold"] if layout != "merged" else [])]
     pd.testing.assert_frame_equal(
         *(cells[columns].sort_values("name", ignore_index=True) for cells in (before, after))
     )

@@ -13,7 +13,7 @@ from leuk.data.cnmc import CNMC
 from leuk.data.decode import THUMB
 from leuk.data.drawing import Subject, draw_cell, photographed_again
 from leuk.data.labels import Label
-from leuk.data.links import find_pairs, group_subjects, link_cells, perceptual_hash
+from leuk.data.links import find_pairs, group_subjects, link_images, perceptual_hash
 
 
 def recoded(quality: int) -> Callable[[Image.Image, Path], Image.Image]:
@@ -99,9 +99,9 @@ def test_groups_follow_chains_of_links() -> None:
     assert none.tolist() == subjects.tolist()
 
 
-def test_identical_images_point_to_the_first(phantom: Path, artefacts: Path) -> None:
-    data = CNMC(phantom, resolution=16, cache=artefacts)
-    cells = link_cells(data.cells, data.store)
+def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> None:
+    data = CNMC(phantom, resolution=16, cache=artifacts)
+    cells = link_images(data.cells, data.store)
     copies = cells[cells["original"] != cells.index]
     assert len(copies) == 2
     for row, original in copies["original"].items():
@@ -109,7 +109,7 @@ def test_identical_images_point_to_the_first(phantom: Path, artefacts: Path) -> 
             np.asarray(Image.open(phantom / cells["path"][place])) for place in (original, row)
         )
         np.testing.assert_array_equal(first, second)
-    assert set(cells.loc[cells["group"].str.contains("+", regex=False), "group"]) == {
+    assert set(cells.loc[cells["patient"].str.contains("+", regex=False), "patient"]) == {
         "ALL-10+ALL-11", "HEM-8+HEM-9",
     }  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> N
         ("ALL-75", "ALL-78"),
     } <= linked
     data = CNMC(cnmc / "original", resolution=16, cache=tmp_path / "cache")
-    groups = link_cells(data.cells, data.store)["group"]
+    groups = link_images(data.cells, data.store)["patient"]
     assert "ALL-51+ALL-75+ALL-78" in set(groups)
 
 
@@ -146,7 +146,7 @@ def test_leaks_planted_among_real_cells_are_found_and_no_others(cnmc: Path, tmp_
 def test_persons_under_two_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
     """What the byte-identical copies do not show; every pair was looked at."""
     data = CNMC(cnmc / "224", resolution=16, cache=tmp_path / "cache")
-    groups = set(link_cells(data.cells, data.store)["group"])
+    groups = set(link_images(data.cells, data.store)["patient"])
     assert {group for group in groups if "+" in group} == {
         "ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24",
     }  # fmt: skip

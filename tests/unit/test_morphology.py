@@ -1,15 +1,15 @@
-"""Size, shape, colour and grain of cells, from their masks."""
+"""Size, shape, color and grain of cells, from their masks."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from drawn_cells import Images, cells
+from drawn_images import Images, cells
 
 from leuk.evaluate.morphology import (
     MEASURES,
-    CellMeasures,
     Morphology,
+    MorphologyExtractor,
     measure,
     measure_each,
     morphology_distance,
@@ -69,14 +69,14 @@ def test_every_image_has_a_row_of_measures_even_an_empty_one() -> None:
 
 def test_measures_as_features_are_in_spreads_of_the_cells_they_were_built_with() -> None:
     seen, new = cells(200, 0), cells(20, 1)
-    features = CellMeasures(seen)(new)
+    features = MorphologyExtractor(seen)(new)
     values = measure(seen).values
     spread = values.std(axis=0)
     assert spread[-1] == 0  # drawn cells have no specks
     spread[-1] = 0.01
     expected = (measure(new).values - values.mean(axis=0)) / spread
     np.testing.assert_allclose(features.pooled, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(CellMeasures(seen)(new[:5]).pooled, features.pooled[:5])
+    np.testing.assert_array_equal(MorphologyExtractor(seen)(new[:5]).pooled, features.pooled[:5])
 
 
 def test_one_stray_pixel_does_not_outweigh_all_other_measures() -> None:
@@ -84,7 +84,7 @@ def test_one_stray_pixel_does_not_outweigh_all_other_measures() -> None:
     seen[0, 0, 0] = 30
     stray = new.copy()
     stray[:, 0, 0] = 30
-    clean, spoilt = (CellMeasures(seen)(images).pooled for images in (new, stray))
+    clean, spoilt = (MorphologyExtractor(seen)(images).pooled for images in (new, stray))
     assert np.abs(clean - spoilt).max() < 1
 
 

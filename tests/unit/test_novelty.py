@@ -8,7 +8,7 @@ import pytest
 from conftest import write_cell
 
 from leuk.data.decode import Frame, NoCellError, UnusableError, decode
-from leuk.data.unlabelled import find_images
+from leuk.data.unlabeled import find_images
 from leuk.errors import DataError
 from leuk.evaluate.novelty import Familiar, largest_parts, no_cell
 from leuk.store.spreadsheet import inert

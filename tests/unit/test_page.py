@@ -62,7 +62,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(folder, cell, predictions(cell, healthy=3, cells=8), **said)
     failed = Record(replace(CELL, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
-    failed.write(folder / failed.cell.folder)
+    failed.write(folder / failed.run.folder)
     (folder / "vit-dcgan-folds-s0").mkdir()
     write_report(folder)
     return folder
@@ -105,7 +105,7 @@ def test_who_reads_with_other_means_finds_the_way(page: Page) -> None:
     for link in page.of("a"):
         assert not link["href"].startswith("#") or link["href"][1:] in ids
     for _, attributes in page.tags:
-        assert attributes.get("aria-labelledby", "content") in ids
+        assert attributes.get("aria-labeledby", "content") in ids
     assert len(page.of("table")) == len(page.of("caption"))
     assert all(heading["scope"] in ("row", "col") for heading in page.of("th"))
     pictures = [picture["alt"] for picture in page.of("img")]
@@ -133,8 +133,8 @@ def test_the_first_screen_warns_before_the_tables(page: Page) -> None:
 def test_the_page_has_every_table_and_figure(sweep: Path, page: Page) -> None:
     titles = {section.stem for section in (sweep / "report").glob("*.md")}
     assert titles == {section.stem for section in (sweep / "report").glob("*.csv")}
-    assert titles >= {"table", "answer", "grid", "data", "run", "made_cells", "thesis_tables"}
-    table = pd.read_csv(sweep / "report/table.csv").set_index("line")
+    assert titles >= {"table", "answer", "grid", "data", "run", "synthetic_images", "thesis_tables"}
+    table = pd.read_csv(sweep / "report/table.csv").set_index("configuration")
     assert f"{table.loc['cnn-dcgan-folds', 'auroc']:.3f}" in page.text
     assert "1.274" in page.text  # the published FID of the thesis's DCGAN
     assert "HEALTHY" in page.text
@@ -171,7 +171,7 @@ def test_many_cells_that_say_the_same_are_counted() -> None:
     assert others == ["- one: leaks", "- one: test: only 2"]
 
 
-@pytest.mark.parametrize("kind", ["failed", "made", "degenerate"])
+@pytest.mark.parametrize("kind", ["failed", "synthetic", "degenerate"])
 def test_cells_with_something_to_be_done_are_each_named_in_the_table(kind: Kind) -> None:
     remarks = [Remark(kind, "running: not finished", f"cell-{number}") for number in range(3)]
     told = [line.partition(":")[0] for line in listed(remarks).splitlines()]
@@ -182,7 +182,7 @@ def test_cells_with_something_to_be_done_are_each_named_in_the_table(kind: Kind)
 
 def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:
     told = {
-        "gradcam": {"picture": "explanations/gradcam.png", "cells": 4, "degenerate": 1},
+        "gradcam": {"picture": "explanations/gradcam.png", "images": 4, "degenerate": 1},
         "outside": {"picture": "../secret.png"},
         "broken": {"picture": "explanations/broken.png"},
         "gone": {"picture": "explanations/gone.png"},
@@ -207,7 +207,7 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
         "fingerprint": "f00d",
         "counts": {"train": {"all": 9, "hem": 5, "subjects": 3}},
         "dropped": {"train: same person in test": 7},
-        "repeated": {"hem": 4},
+        "oversampled": {"hem": 4},
     }
     told = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
     for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
@@ -236,7 +236,7 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
     ]
     for words in (
         "folds, fold 0: 7 left out of train: same person in test",
-        "oversample (folds, fold 0): 4 hem cells repeated",
+        "oversample (folds, fold 0): 4 hem cells oversampled",
         "f00d (3 cells)",
         "Audit mine: 1 problems, 1 groups of linked subjects (a+b)",
     ):

@@ -1,4 +1,4 @@
-"""Figures of explanations, checked by their values and pixels."""
+"""Metrics of explanations, checked by their values and pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +12,22 @@ from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
 from leuk.explain import thesis_figures
-from leuk.explain.cohort import Cohort, outcome_of, unlabelled_cohort
+from leuk.explain.cohort import Cohort, outcome_of, unlabeled_cohort
 from leuk.explain.explainer import Attribution
 from leuk.explain.overlays import (
     Canvas,
-    as_cells,
     drawn_of,
     limit_of,
     printed,
     save_overlays,
     sizes_of,
+    to_pixels,
 )
 from leuk.explain.panels import (
     averaged,
     captions,
     described,
-    mean_cells,
+    mean_images,
     sampled,
     save_cohort,
     save_panels,
@@ -60,7 +60,7 @@ def cohort() -> Cohort:
         {
             "row": [7, 8, 9, 10],
             "subject": ["ALL-1", "ALL-2", "HEM-1", "HEM-2"],
-            "group": ["a", "b", "c", "d"],
+            "patient": ["a", "b", "c", "d"],
             "file": [f"fold_1/{i}.bmp" for i in range(4)],
             "label": labels,
             "score": SCORES,
@@ -89,11 +89,11 @@ def test_zero_is_white_and_the_signs_are_orange_and_purple() -> None:
     maps = torch.zeros(1, SIDE, SIDE)
     maps[0, :, :8], maps[0, :, -8:] = 1, -1
     drawn = drawn_of("x", Attribution(maps, "pixel"))
-    cell = as_cells(cells(1))[0]
-    colour = drawn.over(0, cell)
-    np.testing.assert_allclose(colour[:, 12:20], printed(cell)[:, 12:20], atol=0.05)
-    assert (colour[:, :8, 0] > colour[:, :8, 2]).all()
-    assert (colour[:, -8:, 2] > colour[:, -8:, 0]).all()
+    cell = to_pixels(cells(1))[0]
+    color = drawn.over(0, cell)
+    np.testing.assert_allclose(color[:, 12:20], printed(cell)[:, 12:20], atol=0.05)
+    assert (color[:, :8, 0] > color[:, :8, 2]).all()
+    assert (color[:, -8:, 2] > color[:, -8:, 0]).all()
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e-6, 1e6])
@@ -101,7 +101,7 @@ def test_scale_follows_the_values_and_is_symmetric(factor: float) -> None:
     drawn = drawn_of("x", Attribution(noise() * factor, "pixel"))
     assert drawn.limit == pytest.approx(float(np.percentile(noise().abs().numpy(), 99)) * factor)
     same = drawn_of("x", Attribution(noise(), "pixel"))
-    cell = as_cells(cells(1))[0]
+    cell = to_pixels(cells(1))[0]
     np.testing.assert_allclose(drawn.over(0, cell), same.over(0, cell), atol=1e-2)
 
 
@@ -147,10 +147,10 @@ def test_degenerate_maps_are_labeled_and_not_drawn(value: float, tmp_path: Path)
     save_overlays(tmp_path / "other.png", cells(2), other, ["a", "b"], "title")
     np.testing.assert_array_equal(pixels(tmp_path / "zeros.png"), pixels(tmp_path / "other.png"))
     canvas = Canvas(2, 2)
-    canvas.map(other, 1, as_cells(cells(2))[1], (0, 0, 1))
+    canvas.map(other, 1, to_pixels(cells(2))[1], (0, 0, 1))
     assert [text.get_text() for text in canvas.axes.texts] == ["degenerate"]
     canvas = Canvas(2, 2)
-    canvas.map(other, 0, as_cells(cells(2))[0], (0, 0, 1))
+    canvas.map(other, 0, to_pixels(cells(2))[0], (0, 0, 1))
     assert not canvas.axes.texts
 
 
@@ -174,7 +174,7 @@ def test_borders_are_between_segments() -> None:
 def test_captions_of_means_mention_the_balanced_sample() -> None:
     words = sampled(cohort())
     assert words == "4 test images, balanced by outcome: not the test population"
-    unknown = unlabelled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
+    unknown = unlabeled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
     assert sampled(unknown) == "2 images without labels"
 
 
@@ -187,8 +187,8 @@ def test_means_are_by_outcome_without_degenerate_maps() -> None:
     torch.testing.assert_close(mean.maps[2], maps[2])
     assert mean.degenerate.tolist() == [False, False, False, True]
     assert not mean.signed
-    images = mean_cells(cohort())
-    np.testing.assert_allclose(images[2], as_cells(cohort().images[2:]).mean(axis=0), atol=1e-6)
+    images = mean_images(cohort())
+    np.testing.assert_allclose(images[2], to_pixels(cohort().images[2:]).mean(axis=0), atol=1e-6)
     assert not images[3].any()
 
 
@@ -197,7 +197,7 @@ def test_image_is_described_by_score_truth_and_verdict() -> None:
     assert source == "fold_1/1.bmp    ALL-2"
     assert prediction == "score 0.20 for leukemia, truth: leukemic, WRONG (false negative)"
     assert captions(cohort(), [0]) == ["ALL-1   0.90   right"]
-    unknown = unlabelled_cohort(["new/a.bmp"], cells(1), [0.4], cells(1), 1)
+    unknown = unlabeled_cohort(["new/a.bmp"], cells(1), [0.4], cells(1), 1)
     assert described(unknown, 0)[1] == "score 0.40 for leukemia, truth unknown"
     assert captions(unknown, [0]) == ["a   0.40   "]
 
@@ -207,7 +207,7 @@ def test_each_shown_image_has_a_panel(tmp_path: Path) -> None:
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     names = save_panels(tmp_path, cohort(), drawn, "model")
     assert names == ["cells/00007.png", "cells/00008.png", "cells/00009.png"]
-    assert sorted(path.name for path in (tmp_path / "cells").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == [
         Path(name).name for name in names
     ]
     other = drawn | {"x": drawn_of("x", Attribution(-noise(), "pixel"))}
@@ -248,10 +248,10 @@ def test_figure_9_shows_layers_from_first_to_last(
 def test_figure_9_shows_an_image_of_each_class_preferably_predicted_correctly() -> None:
     one = cohort()
     assert one_of_each(one) == [0, 2]
-    one.cells.loc[0, "outcome"] = "false negative"
-    one.cells.loc[1, "outcome"] = "true positive"
+    one.fingerprint.loc[0, "outcome"] = "false negative"
+    one.fingerprint.loc[1, "outcome"] = "true positive"
     assert one_of_each(one) == [1, 2]
-    unknown = unlabelled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
+    unknown = unlabeled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
     assert one_of_each(unknown) == [0]
 
 
@@ -263,7 +263,7 @@ Save = Callable[[Path, Cohort, dict[str, Attribution], str], None]
 def test_figures_10_and_11_follow_the_maps(save: Save, known: bool, tmp_path: Path) -> None:
     one = cohort()
     if not known:
-        one = unlabelled_cohort(list("abcd"), one.images, SCORES, one.background, 2)
+        one = unlabeled_cohort(list("abcd"), one.images, SCORES, one.background, 2)
     skewed = Attribution(patches().maps.abs(), "patch", segments=patches().segments)
     for name, maps in (("one", patches()), ("two", skewed)):
         found = {"lime": Attribution(noise(), "pixel"), "lime_patches": maps}

@@ -10,12 +10,12 @@ from leuk.explain.explainer import log_odds
 from leuk.explain.perturb import (
     Hide,
     ask,
-    ask_parts,
-    ask_tokens,
     cell_mask,
     hidden,
     mean_tokens,
     patch_segments,
+    predict_coalitions,
+    predict_token_coalitions,
     spread,
 )
 
@@ -52,7 +52,7 @@ def test_parts_are_replaced_as_by_hand(cnn: CNN, batch_size: int) -> None:
     segments = SEGMENTS.clone()
     segments[:8, :8] = -1  # nobody's: always there
     other = torch.zeros(3, 32, 32)
-    found = ask_parts(cnn, IMAGE, other, segments, PRESENCE, batch_size)
+    found = predict_coalitions(cnn, IMAGE, other, segments, PRESENCE, batch_size)
     composed = by_hand(IMAGE, other, segments, PRESENCE)
     assert bool((composed[:, :, :8, :8] == IMAGE[:, :8, :8]).all())
     torch.testing.assert_close(found, log_odds(cnn(composed)).detach())
@@ -67,7 +67,7 @@ def test_absent_patches_are_replaced_token_by_token(vit: ViT, batch_size: int) -
         other = torch.randn_like(tokens)
         composed = torch.where(PRESENCE[:, :, None], tokens, other)
         expected = log_odds(vit.from_tokens(composed))
-    found = ask_tokens(vit, tokens, other, PRESENCE, batch_size)
+    found = predict_token_coalitions(vit, tokens, other, PRESENCE, batch_size)
     torch.testing.assert_close(found, expected)
 
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from leuk.data.cnmc import CNMC, index_cells
+from leuk.data.cnmc import CNMC, index_images
 from leuk.data.drawing import Subject, draw_cell
-from leuk.data.labels import UNLABELLED, Label
+from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import read_folder
 from leuk.data.phantom import make_phantom
 
@@ -18,19 +18,19 @@ def test_layout_is_that_of_c_nmc(phantom: Path) -> None:
     index = read_folder(phantom)
     assert not index.problems
     assert index.strays == ["C-NMC_training_data/fold_0/all/Thumbs.db"]
-    counts = index.cells.groupby(["part", "label"]).size().to_dict()
+    counts = index.table.groupby(["source_fold", "label"]).size().to_dict()
     for part in ("fold_0", "fold_1", "fold_2", "prelim"):
         assert (counts[part, 1], counts[part, 0]) == (40, 20)
-    assert counts["final", UNLABELLED] == 3
-    subjects = set(index.cells["subject"])
+    assert counts["final", UNLABELED] == 3
+    subjects = set(index.table["subject"])
     assert {"ALL-3", "HEM-3"} <= subjects
-    assert index.cells["name"].str.contains("UID_h3").any()
+    assert index.table["name"].str.contains("UID_h3").any()
 
 
 def test_same_seed_makes_the_same_pictures(tmp_path: Path, phantom: Path) -> None:
-    again = make_phantom(tmp_path, cells_per_part=60, size=64, seed=0)
-    other = make_phantom(tmp_path, cells_per_part=60, size=64, seed=1)
-    names = index_cells(phantom)["path"].tolist()[::17]
+    again = make_phantom(tmp_path, images_per_fold=60, size=64, seed=0)
+    other = make_phantom(tmp_path, images_per_fold=60, size=64, seed=1)
+    names = index_images(phantom)["path"].tolist()[::17]
     for name in names:
         assert (again / name).read_bytes() == (phantom / name).read_bytes()
     assert any((other / name).read_bytes() != (phantom / name).read_bytes() for name in names)
@@ -49,13 +49,13 @@ def test_background_is_pure_black_and_cells_are_as_large_as_real_ones() -> None:
 
 
 def test_final_images_are_larger(tmp_path: Path) -> None:
-    root = make_phantom(tmp_path, cells_per_part=54, size=450, seed=0)
+    root = make_phantom(tmp_path, images_per_fold=54, size=450, seed=0)
     assert Image.open(next((root / "C-NMC_test_final_phase_data").iterdir())).size == (600, 600)
     assert Image.open(next((root / "C-NMC_training_data/fold_0/hem").iterdir())).size == (450, 450)
 
 
-def test_area_alone_tells_the_classes_apart_as_on_real_cells(tmp_path: Path) -> None:
-    root = make_phantom(tmp_path, cells_per_part=300, size=96, seed=3)
+def test_area_alone_tells_the_classes_apart_as_on_real_images(tmp_path: Path) -> None:
+    root = make_phantom(tmp_path, images_per_fold=300, size=96, seed=3)
     data = CNMC(root, resolution=16, cache=tmp_path)
     auroc = roc_auc_score(data.targets, data.store.areas)
     assert 0.7 <= auroc <= 0.9

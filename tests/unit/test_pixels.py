@@ -12,7 +12,7 @@ from PIL import Image
 
 from leuk.data import pixels
 from leuk.data.audit import Cut, count_cuts, framing_warning
-from leuk.data.cnmc import CNMC, index_cells
+from leuk.data.cnmc import CNMC, index_images
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.pixels import PixelStore
 from leuk.errors import DataError, StoreError
@@ -20,7 +20,7 @@ from leuk.errors import DataError, StoreError
 
 def open_store(root: Path, cache: Path, on_corrupt: str = "raise", **frame: object) -> PixelStore:
     chosen = Frame(**{"resolution": 16, **frame})  # type: ignore[arg-type]
-    return PixelStore.open(index_cells(root), root, chosen, cache, on_corrupt)
+    return PixelStore.open(index_images(root), root, chosen, cache, on_corrupt)
 
 
 def test_decoding_at_the_same_size_changes_nothing(tiny_folds: Path) -> None:
@@ -43,7 +43,7 @@ def test_crop_keeps_the_central_two_thirds(tmp_path: Path) -> None:
 
 def test_rows_follow_the_table(tiny_folds: Path, tmp_path: Path) -> None:
     store = open_store(tiny_folds, tmp_path / "cache", resolution=32)
-    for row, path in enumerate(index_cells(tiny_folds)["path"]):
+    for row, path in enumerate(index_images(tiny_folds)["path"]):
         np.testing.assert_array_equal(store.pixels[row], np.asarray(Image.open(tiny_folds / path)))
 
 
@@ -126,7 +126,7 @@ def test_nothing_readable(tiny_folds: Path, tmp_path: Path) -> None:
         open_store(tiny_folds, tmp_path / "cache", on_corrupt="skip")
 
 
-def test_grey_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
+def test_gray_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
     path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
     with pytest.raises(DataError, match="L image where 8-bit RGB was expected"):
@@ -230,7 +230,7 @@ def test_cells_that_a_framing_cuts_are_counted_per_class(tmp_path: Path) -> None
     counted = {}
     for framing in ("crop300", "centered"):
         store = open_store(tmp_path, tmp_path / "cache", framing=framing)
-        counted[framing] = count_cuts(index_cells(tmp_path), store)
+        counted[framing] = count_cuts(index_images(tmp_path), store)
     assert counted["crop300"] == [Cut("all", 3, 2, 1), Cut("hem", 2, 1, 0)]
     assert framing_warning("crop300", counted["crop300"]).startswith(
         "data.framing=crop300: more than 0.5% of the cell lies outside the frame in 2 of 3 all "

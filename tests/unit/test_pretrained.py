@@ -214,7 +214,7 @@ def test_checkpoint_from_before_frozen_statistics_is_read(tmp_path: Path) -> Non
     again = Pretrained(**old)
     again.load_state_dict(model.state_dict())
     images = torch.rand(2, 3, 32, 32)
-    torch.testing.assert_close(again.eval().asked(images), model(images))
+    torch.testing.assert_close(again.eval().predict_logits(images), model(images))
 
 
 @pytest.mark.parametrize(

@@ -69,28 +69,28 @@ def test_a_run_is_used_with_the_band_of_its_own_validation_images(tmp_path: Path
     assert frozen.band.high is not None
     assert frozen.test.leukemic.images > 0
     table = pd.read_csv(run.folder / "predictions.csv")
-    test = table[table["part"] == "test"]
+    test = table[table["stage"] == "test"]
     referred = frozen.refers(test["score"].to_numpy())
     assert frozen.test.referred.value == pytest.approx(referred.mean())
 
 
 def test_patients_named_na_are_patients(tmp_path: Path) -> None:
     table = predictions(CELL, **FEW)
-    table["group"] = table["group"].replace({"val0-H0": "NA", "val0-H1": "nan"})
+    table["patient"] = table["patient"].replace({"val0-H0": "NA", "val0-H1": "nan"})
     run = finished(tmp_path, table)
     assert Frozen.of(run, "youden", 0.9).band.healthy_patients == pytest.approx(2)
 
 
 def test_predictions_without_patients_are_refused(tmp_path: Path) -> None:
-    run = finished(tmp_path, predictions(CELL).drop(columns="group"))
-    with pytest.raises(StoreError, match="group"):
+    run = finished(tmp_path, predictions(CELL).drop(columns="patient"))
+    with pytest.raises(StoreError, match="patient"):
         Frozen.of(run, "youden", 0.9)
 
 
 def test_validation_images_alone_choose_the_band(tmp_path: Path) -> None:
     """Test scores turned round change what the band achieved, not the band."""
     table = predictions(CELL, **SURE)
-    turned = table.assign(score=table["score"].where(table["part"] == "val", 1 - table["score"]))
+    turned = table.assign(score=table["score"].where(table["stage"] == "val", 1 - table["score"]))
     one, other = (
         Frozen.of(finished(tmp_path / name, scores), "youden", 0.8)
         for name, scores in (("as_it_is", table), ("turned", turned))

@@ -14,9 +14,9 @@ from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
 from leuk.report.baselines import baselines
 from leuk.report.content import build_report
-from leuk.report.lines import draws_for
-from leuk.report.naming import line_names
-from leuk.report.results import Group, read_results
+from leuk.report.naming import row_names
+from leuk.report.results import Configuration, read_results
+from leuk.report.rows import draws_for
 from leuk.report.sections import Grid, interval_text, p_text
 from leuk.report.sweep_report import write_report
 from leuk.report.tables import NOTES
@@ -29,7 +29,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def table(sweep: Path) -> pd.DataFrame:
-    return pd.read_csv(sweep / "report/table.csv").set_index("line")
+    return pd.read_csv(sweep / "report/table.csv").set_index("configuration")
 
 
 def test_folds_and_seeds_are_one_line_and_keep_their_own_rows(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_folds_and_seeds_are_one_line_and_keep_their_own_rows(tmp_path: Path) ->
     text = write_report(tmp_path)
     assert (tmp_path / "report/table.md").read_text() == text + "\n"
     rows = table(tmp_path)
-    (line,) = rows.index[rows["kind"] == "group"]
+    (line,) = rows.index[rows["kind"] == "configuration"]
     assert line == "cnn-none (3 folds, 2 seeds)"
     assert rows.loc[line, "runs"] == 6
     single = [Record.read(tmp_path / cell.folder).metrics["test"] for cell in cells]
@@ -52,7 +52,7 @@ def test_folds_and_seeds_are_one_line_and_keep_their_own_rows(tmp_path: Path) ->
     assert interval_text(*(rows.loc[line, f"auroc{end}"] for end in ("", "_low", "_high"))) in text
 
 
-def test_every_baseline_has_one_line_with_an_interval(tmp_path: Path) -> None:
+def test_every_baseline_has_one_row_with_an_interval(tmp_path: Path) -> None:
     write_sweep(
         tmp_path, [fold(replace(KFOLD, model=m), n) for m in ("cnn", "vit") for n in (0, 1)]
     )
@@ -62,7 +62,7 @@ def test_every_baseline_has_one_line_with_an_interval(tmp_path: Path) -> None:
     lines = rows[rows["kind"] == "baseline"]
     assert list(lines.index) == ["baseline: majority (2 folds)", "baseline: area (2 folds)"]
     assert lines.loc["baseline: majority (2 folds)", "auroc"] == 0.5
-    tests = [predictions(fold(KFOLD, n)).query("part == 'test'") for n in (0, 1)]
+    tests = [predictions(fold(KFOLD, n)).query("stage == 'test'") for n in (0, 1)]
     expected = [
         all_metrics(t["baseline_area"].to_numpy(), t["label"].to_numpy(), {"default": 0.5})["auroc"]
         for t in tests
@@ -103,7 +103,7 @@ def test_failed_unfinished_and_half_written_cells_are_said(tmp_path: Path) -> No
     failed.fail(RuntimeError("no luck"))
     unfinished = Record(replace(CELL, model="hybrid"), "abc")
     for record in (failed, unfinished):
-        record.write(tmp_path / record.cell.folder)
+        record.write(tmp_path / record.run.folder)
     (tmp_path / "vit-dcgan-folds-s0").mkdir()
     (tmp_path / "report").mkdir()
     broken = tmp_path / "cnn-wgan-folds-s0"
@@ -124,7 +124,7 @@ def test_a_failure_without_a_message_is_said(tmp_path: Path) -> None:
     before = Record(replace(CELL, model="hybrid"), "abc", status="failed")
     before.error = {"type": "AssertionError", "message": "", "traceback": ""}
     for record in (failed, before):
-        record.write(tmp_path / record.cell.folder)
+        record.write(tmp_path / record.run.folder)
     text = write_report(tmp_path)
     assert "- vit-none-folds-s0: failed: AssertionError" in text
     assert "- hybrid-none-folds-s0: failed: not finished" in text
@@ -158,7 +158,7 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         return content.assign(score=content["score"] * 2)
     if how == "huge":
         return content.assign(label=10**30)
-    return content[content["part"] == "val"]
+    return content[content["stage"] == "val"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         ("range", r"scores must lie in [0, 1]"),
         ("huge", "too large"),
         ("baseline", r"scores must lie in [0, 1]"),
-        ("part", "no line of the test part"),
+        ("stage", "no line of the test part"),
         ("gone", "no readable predictions"),
     ],
 )
@@ -191,16 +191,16 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
 
 def test_a_person_may_be_called_as_what_means_nothing_elsewhere(tmp_path: Path) -> None:
     content = predictions(CELL)
-    write_run(tmp_path, CELL, content.replace({"group": {"test0-H0": "NA", "test0-H1": "null"}}))
+    write_run(tmp_path, CELL, content.replace({"patient": {"test0-H0": "NA", "test0-H1": "null"}}))
     (run,) = read_results(tmp_path).groups[0].runs
     assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
 
 
 def test_persons_are_told_apart_by_their_names_not_by_numbers(tmp_path: Path) -> None:
     table = predictions(CELL)
-    persons = {name: str(place) for place, name in enumerate(sorted(set(table["group"])), 10)}
+    persons = {name: str(place) for place, name in enumerate(sorted(set(table["patient"])), 10)}
     persons |= {"test0-H0": "1", "test0-H1": "01"}
-    write_run(tmp_path, CELL, table.replace({"group": persons}))
+    write_run(tmp_path, CELL, table.replace({"patient": persons}))
     (run,) = read_results(tmp_path).groups[0].runs
     assert {"1", "01"} <= set(run.test.sample.subjects.tolist())
 
@@ -214,7 +214,7 @@ def test_what_runs_of_a_fold_have_in_common_is_in_memory_once(tmp_path: Path, wo
     moved.loc[last, "path"] = "another.bmp"
     write_run(tmp_path, other, moved)
     results = read_results(tmp_path, workers)
-    runs = {run.cell: run for group in results.groups for run in group.runs}
+    runs = {run.id: run for group in results.groups for run in group.runs}
     same = [run for cell, run in runs.items() if cell != other]
     assert len(same) == 3
     assert len({id(run.test.paths) for run in same}) <= workers
@@ -238,7 +238,7 @@ def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
 def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
     for number in (0, 1):
         content = predictions(fold(KFOLD, number), cells=20 + number)
-        names = content["group"].str.replace("test1", "test0")
+        names = content["patient"].str.replace("test1", "test0")
         write_run(tmp_path, fold(KFOLD, number), content.assign(group=names))
     text = write_report(tmp_path)
     assert "cnn-none (2 folds): no interval: subjects" in text
@@ -261,7 +261,7 @@ def test_names_leave_out_what_lines_share() -> None:
         replace(made, variant="data_cnmc-gan.latent_9-gan_fit.epochs_5"),
         replace(CELL, split="random_LEAKY", variant="data_cnmc"),
     ]
-    names, shared = line_names(cells)
+    names, shared = row_names(cells)
     assert list(names.values()) == [
         "cnn-none-folds",
         "cnn-dcgan-folds-gan_fit.epochs_3",
@@ -269,7 +269,7 @@ def test_names_leave_out_what_lines_share() -> None:
         "cnn-none-random_LEAKY",
     ]
     assert shared == ("folds: data_cnmc", "folds, dcgan: gan.latent_9", "random_LEAKY: data_cnmc")
-    assert line_names(cells[:1])[0] == {cells[0]: "cnn-none"}
+    assert row_names(cells[:1])[0] == {cells[0]: "cnn-none"}
 
 
 def test_a_name_that_was_cut_is_said(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
     report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
-    of_line = costs.table.set_index("line")
+    of_line = costs.table.set_index("configuration")
     assert of_line.loc["cnn-none", "parameters"] == 1_000_000
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
     assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
@@ -333,7 +333,7 @@ def test_an_area_record_from_before_weights_by_patient_is_read(tmp_path: Path) -
 
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
     record = write_run(tmp_path, CELL, area={}, cost={})
-    assert json.loads((tmp_path / record.cell.folder / "record.json").read_text())["cost"] == {}
+    assert json.loads((tmp_path / record.run.folder / "record.json").read_text())["cost"] == {}
     report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     assert "No record of the sweep holds a cost" in costs.markdown
@@ -342,7 +342,7 @@ def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (67, 800), (700, 200)])
 def test_large_sweeps_draw_fewer_resamples(runs: int, draws: int) -> None:
-    assert draws_for([Group(CELL, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
+    assert draws_for([Configuration(CELL, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
 
 
 def test_grids_are_aligned() -> None:
@@ -372,13 +372,13 @@ def test_metrics_by_patient_stand_beside_those_by_image(tmp_path: Path) -> None:
     text = write_report(tmp_path)
     assert "AUROC (patients)" in text
     assert "## Every patient weighs the same" in text
-    test = table.query("part == 'test'")
-    images = test.groupby(["label", "group"])["path"].transform("size")
+    test = table.query("stage == 'test'")
+    images = test.groupby(["label", "patient"])["path"].transform("size")
     expected = roc_auc_score(test["label"], test["score"], sample_weight=1 / images)
     rows = pd.read_csv(tmp_path / "report/table.csv").set_index("kind")
-    for kind in ("group", "run"):
+    for kind in ("configuration", "run"):
         assert rows.loc[kind, "auroc_patients"] == pytest.approx(expected)
-    group = rows.loc["group"]
+    group = rows.loc["configuration"]
     assert group["auroc_patients_low"] < expected < group["auroc_patients_high"]
     grid = pd.read_csv(tmp_path / "report/grid.csv")
     assert grid["none_patients"].tolist() == pytest.approx([expected])

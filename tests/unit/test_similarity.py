@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drawn_cells import cells
+from drawn_images import cells
 
 from leuk.evaluate import similarity
 from leuk.evaluate.similarity import diversity, nearest_similarity
@@ -18,12 +18,12 @@ def test_diversity_at_every_resolution(side: int, monkeypatch: pytest.MonkeyPatc
 
 def test_ssim_flatters_black_images_but_not_within_the_cell() -> None:
     made, rows = cells(12, 0, radius=5), np.arange(12)
-    assert nearest_similarity(made, made, rows) == pytest.approx({"ssim": 1, "ssim_cell": 1})
+    assert nearest_similarity(made, made, rows) == pytest.approx({"ssim": 1, "ssim_mask": 1})
     black = nearest_similarity(np.zeros_like(made), made, rows)
-    ssim, within = black["ssim"], black["ssim_cell"]
+    ssim, within = black["ssim"], black["ssim_mask"]
     assert ssim is not None
     assert ssim > 0.6
     assert within is not None
     assert within < 0.1
     nothing = nearest_similarity(np.zeros_like(made), np.zeros_like(made), rows)
-    assert nothing["ssim_cell"] is None
+    assert nothing["ssim_mask"] is None

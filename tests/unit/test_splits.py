@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from leuk.data.cnmc import index_cells
+from leuk.data.cnmc import index_images
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.links import group_subjects
@@ -24,7 +24,7 @@ def table(subjects: dict[str, dict[str, int]]) -> pd.DataFrame:
         for subject, count in cells.items()
         for _ in range(count)
     ]
-    return pd.DataFrame(rows, columns=["part", "subject", "label"])
+    return pd.DataFrame(rows, columns=["source_fold", "subject", "label"])
 
 
 CELLS = table(
@@ -42,7 +42,7 @@ def test_held_out_share_is_near_and_no_subject_straddles(share: float, seed: int
     split = Folds(["fold_0"], share, ["fold_1"], seed)(CELLS)
     train, val = CELLS.iloc[split.train], CELLS.iloc[split.val]
     assert not set(train["subject"]) & set(val["subject"])
-    assert len(train) + len(val) == (CELLS["part"] == "fold_0").sum()
+    assert len(train) + len(val) == (CELLS["source_fold"] == "fold_0").sum()
     for label in Label:
         held, kept = (val["label"] == label).sum(), (train["label"] == label).sum()
         assert held / (held + kept) == pytest.approx(share, abs=0.03)
@@ -57,12 +57,12 @@ def test_same_seed_same_split_and_other_seed_another() -> None:
 def test_validation_by_name() -> None:
     split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(CELLS)
     for stage, part in zip(STAGES, ("fold_0", "fold_2", "fold_1"), strict=True):
-        assert set(CELLS.iloc[getattr(split, stage)]["part"]) == {part}
+        assert set(CELLS.iloc[getattr(split, stage)]["source_fold"]) == {part}
 
 
 def test_test_part_does_not_move_the_held_out_subjects() -> None:
     other = CELLS.copy()
-    other.loc[other["part"] == "fold_1", "label"] = [1, 0] * 15
+    other.loc[other["source_fold"] == "fold_1", "label"] = [1, 0] * 15
     first, second = (Folds(["fold_0"], 0.2, ["fold_1"])(cells) for cells in (CELLS, other))
     np.testing.assert_array_equal(first.val, second.val)
 
@@ -93,7 +93,7 @@ def test_part_without_healthy_cells() -> None:
 
 
 def test_real_folds(cnmc: Path) -> None:
-    cells = index_cells(cnmc / "224")
+    cells = index_images(cnmc / "224")
     split = Folds(["fold_0"], 0.2, ["fold_1"])(cells)
     shares = [cells.iloc[getattr(split, stage)]["label"].mean() for stage in STAGES]
     assert max(shares) - min(shares) < 0.03
@@ -126,7 +126,7 @@ RULES: dict[str, Rule] = {
 
 
 def groups_of(cells: pd.DataFrame, split: Split) -> dict[str, set[str]]:
-    return {stage: set(cells["group"].iloc[getattr(split, stage)]) for stage in STAGES}
+    return {stage: set(cells["patient"].iloc[getattr(split, stage)]) for stage in STAGES}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -161,16 +161,16 @@ def test_links_matter() -> None:
 def test_defaults_follow_the_parts_that_are_there() -> None:
     def parts(cells: pd.DataFrame) -> list[set[str]]:
         split = Folds()(cells)
-        return [set(cells["part"].iloc[getattr(split, stage)]) for stage in STAGES]
+        return [set(cells["source_fold"].iloc[getattr(split, stage)]) for stage in STAGES]
 
     assert parts(WHOLE) == [{"fold_0", "fold_1"}, {"fold_2"}, {"prelim"}]
-    two = WHOLE[WHOLE["part"].isin(["fold_0", "fold_1"])].reset_index(drop=True)
+    two = WHOLE[WHOLE["source_fold"].isin(["fold_0", "fold_1"])].reset_index(drop=True)
     assert parts(two) == [{"fold_0"}, {"fold_0"}, {"fold_1"}]
 
 
 def test_copies_are_kept_once_in_the_latest_stage() -> None:
     original = np.arange(len(WHOLE))
-    rows = {part: np.flatnonzero(WHOLE["part"] == part) for part in ("fold_0", "prelim")}
+    rows = {part: np.flatnonzero(WHOLE["source_fold"] == part) for part in ("fold_0", "prelim")}
     original[rows["prelim"][0]] = rows["fold_0"][0]
     original[rows["fold_0"][5]] = rows["fold_0"][4]
     cells = WHOLE.assign(original=original)
@@ -188,13 +188,13 @@ def test_subject_folds_are_even(fold: int) -> None:
     assert len(split.test) / len(WHOLE) == pytest.approx(0.2, abs=0.03)
 
 
-def test_real_subject_folds_are_as_even_as_the_persons_allow(cnmc: Path, artefacts: Path) -> None:
+def test_real_subject_folds_are_as_even_as_the_persons_allow(cnmc: Path, artifacts: Path) -> None:
     from leuk.data.datamodule import CNMCDataModule
 
     rule = SubjectKFold(n_folds=3)
-    data = CNMCDataModule(f"{cnmc}/224", rule, resolution=64, cache=str(artefacts))
+    data = CNMCDataModule(f"{cnmc}/224", rule, resolution=64, cache=str(artifacts))
     data.setup()
-    shares = [data.part(stage)["label"].mean() for stage in STAGES]
+    shares = [data.stage(stage)["label"].mean() for stage in STAGES]
     # The largest healthy person has a third of the healthy cells: the folds are all but forced.
     assert max(shares) - min(shares) < 0.03
 
@@ -304,7 +304,7 @@ def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
 
 def test_merged_folders_want_another_rule() -> None:
     with pytest.raises(DataError, match=r"no part fold_0 .* merged.*split=subject_kfold"):
-        Folds()(WHOLE.assign(part="merged"))
+        Folds()(WHOLE.assign(stage="merged"))
 
 
 def test_leaky_rules_leak_and_say_so() -> None:
@@ -314,19 +314,19 @@ def test_leaky_rules_leak_and_say_so() -> None:
     assert random.leaky
     thesis = Thesis()(WHOLE)
     np.testing.assert_array_equal(thesis.val, thesis.test)
-    assert set(WHOLE["part"].iloc[thesis.test]) == {"prelim"}
+    assert set(WHOLE["source_fold"].iloc[thesis.test]) == {"prelim"}
     assert thesis.leaky
     assert Folds(purge=False).leaky
     assert Folds(link_subjects=False).leaky
     assert not Folds(drop_copies=False).leaky
 
 
-def test_real_folds_without_linked_subjects(cnmc: Path, artefacts: Path) -> None:
+def test_real_folds_without_linked_subjects(cnmc: Path, artifacts: Path) -> None:
     from leuk.data.datamodule import CNMCDataModule
 
-    data = CNMCDataModule(f"{cnmc}/224", Folds(), resolution=64, cache=str(artefacts))
+    data = CNMCDataModule(f"{cnmc}/224", Folds(), resolution=64, cache=str(artifacts))
     data.setup()
-    train, test = data.part("train"), data.part("test")
-    assert not set(train["group"]) & set(test["group"])
+    train, test = data.stage("train"), data.stage("test")
+    assert not set(train["patient"]) & set(test["patient"])
     assert {"ALL-43", "HEM-24"} & set(train["subject"]) == set()
     assert data.split.dropped["train: same person in test"] > 600

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from leuk.errors import StoreError
-from leuk.store.artefacts import MANIFEST, is_whole, make_once
+from leuk.store.artifacts import MANIFEST, is_whole, make_once
 from leuk.store.atomic import ensure_writable, whole_folder, write_json, write_text
 from leuk.store.digest import digest
 

@@ -20,9 +20,9 @@ def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFr
     part = pd.DataFrame(rows)
     part["calibrated"] = part["score"]
     part["path"] = [f"{i:03d}.bmp" for i in range(len(part))]
-    part["group"] = part["subject"] = [f"p{i % 10}-{row['label']}" for i, row in enumerate(rows)]
+    part["patient"] = part["subject"] = [f"p{i % 10}-{row['label']}" for i, row in enumerate(rows)]
     part["baseline_area"] = part["score"]
-    return pd.concat([part.assign(part=name) for name in ("val", "test")])
+    return pd.concat([part.assign(stage=name) for name in ("val", "test")])
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
     assert row.rstrip(" |").endswith("recall of HEALTHY cells (hem was positive)")
 
 
-def test_the_average_is_that_of_the_neighbour(tmp_path: Path) -> None:
+def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     table = two_by_two(healthy=(30, 70), leukemic=(20, 180))
     for augmentation in ("none", "cgan"):
         cell = replace(CELL, model="hybrid", augmentation=augmentation)

@@ -6,11 +6,11 @@ from sweeps import CELL, COST
 
 from leuk.config.schema import ReportConfig
 from leuk.evaluate.significance import Difference
-from leuk.grid.cell import Cell
 from leuk.grid.record import Record
+from leuk.grid.run_id import RunId
 from leuk.report.comparisons import Comparison
 from leuk.report.costs import costs_of
-from leuk.report.results import Group
+from leuk.report.results import Configuration
 from leuk.report.verdicts import (
     FAITHFULNESS,
     HYPOTHESES,
@@ -39,14 +39,14 @@ ENSEMBLE = replace(CELL, model="ensemble")
 
 def compared(
     family: str,
-    one: Cell,
-    other: Cell,
+    one: RunId,
+    other: RunId,
     found: tuple[float, float, float] | None,
     explained: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
 ) -> Comparison:
     """A comparison with this interval and Holm p, of runs with these explanations."""
     groups = [
-        Group(cell, (Record(cell, "", explanations=said),), ())
+        Configuration(cell, (Record(cell, "", explanations=said),), ())
         for cell, said in zip((one, other), explained, strict=True)
     ]
     if found is None:
@@ -122,13 +122,13 @@ def test_latency_has_an_interval_over_runs_of_one_device() -> None:
         Record(replace(CNN, seed=seed), "", cost=COST | {"latency_ms": ms})
         for seed, ms in enumerate((40.0, 50.0, 60.0))
     ]
-    cost = costs_of([Group(CNN, tuple(records), ())])[CNN]
+    cost = costs_of([Configuration(CNN, tuple(records), ())])[CNN]
     assert cost["latency_ms"] == 50.0
     assert cost["latency_ms_low"] == pytest.approx(29.78, abs=0.05)
     assert cost["latency_ms_high"] == pytest.approx(81.66, abs=0.1)
     records[0].cost["device"] = "another"
     for own in (records, records[1:2]):
-        cost = costs_of([Group(CNN, tuple(own), ())])[CNN]
+        cost = costs_of([Configuration(CNN, tuple(own), ())])[CNN]
         assert (cost["latency_ms_low"], cost["latency_ms_high"]) == (None, None)
         assert fast_enough(cost, 1000.0) is None
 
@@ -214,7 +214,7 @@ def maps(
     value: float, low: float, high: float, passes: bool | None = True, subjects: int = 5
 ) -> dict[str, Any]:
     figure = {"value": value, "low": low, "high": high, "cells": 9, "subjects": subjects}
-    return {"rollout": {"measures": {FAITHFULNESS: figure}, "passes_randomisation": passes}}
+    return {"rollout": {"measures": {FAITHFULNESS: figure}, "passes_randomization": passes}}
 
 
 PLAIN = maps(0.10, 0.06, 0.13)
@@ -289,7 +289,7 @@ def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
                 for seed, fold in cells
             ]
             records = tuple(Record(run, "", explanations=own) for run in runs)
-            lines.append(Group(line, records, ()))
+            lines.append(Configuration(line, records, ()))
         result = Difference("auroc", 0.03, *BETTER[:2], 0.01, 0.03, 1, 1)
         found = [Comparison("attention_loss", *lines, 1, result, 0.01)]
         return verdict_on("H4", verdicts(found, {})).figures[1]

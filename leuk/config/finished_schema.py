@@ -38,7 +38,7 @@ class PredictConfig:
     """Compare images with the run's training images, which must be available the first time."""
     overlays: int = 16
     """Number of images, from the start, with a figure of their Grad-CAM."""
-    page_cells: int = 200
+    page_images: int = 200
     """Number of images on the page; the table has all."""
     batch_size: int = 256
     """Images per forward pass."""

@@ -14,7 +14,7 @@ from leuk.classifiers.classifier import BROKEN, Classifier, dihedral
 from leuk.errors import TrainingError
 from leuk.evaluate.vectors import Floats, Images
 from leuk.runs.finished import Finished
-from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_memory
+from leuk.runs.fitting import build_named, build_trainer, memory_errors, one_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class Asker:
+class Predictor:
     """Classifier with a device and a precision; by default the precision of the run's evaluation.
 
     Attributes:
@@ -45,7 +45,7 @@ class Asker:
     batch_size: int
 
     @classmethod
-    def of(cls, cfg: DictConfig, finished: Finished) -> "Asker":
+    def of(cls, cfg: DictConfig, finished: Finished) -> "Predictor":
         """Move a finished classifier to the configured device.
 
         Args:
@@ -86,7 +86,7 @@ class Asker:
             TrainingError: a score is not finite, or a batch does not fit into memory.
         """
         outputs = []
-        with told_of_memory("batch_size", self.batch_size):
+        with memory_errors("batch_size", self.batch_size):
             for start in range(0, len(pixels), self.batch_size):
                 batch = self.images(pixels[start : start + self.batch_size])
                 with self.trainer.precision_plugin.forward_context():
@@ -97,7 +97,7 @@ class Asker:
         return Answers(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
 
     def _predicted(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits like :meth:`Classifier.asked`, and the features of the unturned view."""
+        """Compute logits like :meth:`Classifier.predict_logits`, and the features of the unturned view."""
         views = dihedral(images) if self.classifier.optim.test_views > 1 else [images]
         features = [self.classifier.features(view) for view in views]
         logits = [self.classifier.logits(own).float() for own in features]

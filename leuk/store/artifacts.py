@@ -24,25 +24,25 @@ from leuk.store.foreign import file_in
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "artefact.json"
+MANIFEST = "artifact.json"
 
 _HASHED = 64 * 2**20
 """Largest size in bytes of a file whose content is checked at every use."""
 
 
-_ONLY_FOUND: ContextVar[bool] = ContextVar("only_found", default=False)
+_ONLY_FOUND: ContextVar[bool] = ContextVar("read_only", default=False)
 
 
-class NotMadeError(StoreError):
+class MissingArtifactError(StoreError):
     """An artifact is missing where none may be built."""
 
 
 @contextmanager
-def only_found() -> Iterator[None]:
+def read_only() -> Iterator[None]:
     """Forbid building and removing artifacts in this block; existing ones can be used.
 
     Raises:
-        NotMadeError: an artifact is missing or damaged.
+        MissingArtifactError: an artifact is missing or damaged.
     """
     before = _ONLY_FOUND.set(True)
     try:
@@ -61,7 +61,7 @@ def make_once(root: Path, kind: str, key: Mapping[str, Any], build: Callable[[Pa
         build: function that writes the content into the given empty folder.
 
     Raises:
-        NotMadeError: the artifact is missing or damaged, inside :func:`only_found`.
+        MissingArtifactError: the artifact is missing or damaged, inside :func:`read_only`.
     """
     folder = root / kind / digest(key)
     if is_whole(folder):
@@ -86,7 +86,7 @@ def discard(folder: Path) -> None:
     """Remove an artifact, so that it is built again when needed.
 
     Raises:
-        NotMadeError: inside :func:`only_found`.
+        MissingArtifactError: inside :func:`read_only`.
     """
     _refuse_to_change(folder)
     shutil.rmtree(folder)
@@ -94,7 +94,7 @@ def discard(folder: Path) -> None:
 
 def _refuse_to_change(folder: Path) -> None:
     if _ONLY_FOUND.get():
-        raise NotMadeError(f"{folder}: not built yet")
+        raise MissingArtifactError(f"{folder}: not built yet")
 
 
 def unfinished(root: Path, kind: str, key: Mapping[str, Any]) -> Path:

@@ -11,10 +11,10 @@ from leuk.evaluate.vectors import Images
 from leuk.grid.record import Record
 from leuk.report.gan_tables import (
     QUALITY,
-    published_parts,
-    quality_parts,
+    published_tables,
+    quality_tables,
     read_quality,
-    shown_cells,
+    synthesis_examples,
 )
 from leuk.report.sections import Grid, Section
 
@@ -30,19 +30,19 @@ gan=dcgan,wgan,cgan` with the same other settings judges them in a network's fea
 `extractor=inception` by FID, beside cells of the test part; this report then shows that."""
 
 
-def made_with_gans(records: Iterable[Record]) -> list[Record]:
+def quality_records(records: Iterable[Record]) -> list[Record]:
     """One record for each set of made cells, the first that says how good they are."""
     found: dict[str, Record] = {}
     for record in records:
         if made := record.data.get("synthetic"):
-            first = found.setdefault(str(made.get("cells")), record)
+            first = found.setdefault(str(made.get("artifact")), record)
             if made.get("quality") and not first.data["synthetic"].get("quality"):
-                found[str(made.get("cells"))] = record
+                found[str(made.get("artifact"))] = record
     return list(found.values())
 
 
 def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
-    """Figures of each set of made cells, and what the thesis published of its own.
+    """Metrics of each set of made cells, and what the thesis published of its own.
 
     What ``leuk synthesize`` found of a set comes before what the sweep did.
 
@@ -50,12 +50,12 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
         sweep: its folder; ``leuk synthesize`` leaves what it finds in ``<outputs>/synthetic``.
         records: of the sweep.
     """
-    made = made_with_gans(records)
+    made = quality_records(records)
     network, problems = _by_network(sweep, made)
     covered = {
         (gan, cls)
         for report in network.values()
-        for gan in report["artefacts"]
+        for gan in report["artifacts"]
         for cls in report["quality"]
     }
     own, unreadable, left = _by_measures(made, covered)
@@ -63,7 +63,7 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     tables = []
     for found in (_named(network), own):
         if found:
-            shown, table = quality_parts(found)
+            shown, table = quality_tables(found)
             parts += shown
             tables.append(table)
     parts += [DEEPER] if own else []
@@ -71,7 +71,7 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
         parts.append(f"Not judged (too few cells, or by an older leuk): {', '.join(left)}.")
     table = pd.concat(tables) if tables else pd.DataFrame()
     title = "How good made cells are, and the thesis's table 2"
-    return Section("made_quality", title, (*parts, "## Published", *published_parts()), table)
+    return Section("synthetic_quality", title, (*parts, "## Published", *published_tables()), table)
 
 
 def _named(network: Mapping[Path, Any]) -> dict[str, Any]:
@@ -90,14 +90,14 @@ def _by_measures(
 
     Args:
         records: one of each set.
-        covered: artefact of a GAN, and class, of which more is known.
+        covered: artifact of a GAN, and class, of which more is known.
     """
     found: dict[str, Any] = {}
     problems, left = [], []
     places = {_place(record) for record in records}
     for record in records:
         made = record.data["synthetic"]
-        name = f"{record.cell.augmentation} ({_place(record)})"
+        name = f"{record.run.augmentation} ({_place(record)})"
         if name in found:
             name = f"{name} {', '.join(made.get('gans', []))}"
         asked = [
@@ -113,15 +113,15 @@ def _by_measures(
         report = {"held_out": made.get("held_out"), "quality": classes, "where": where}
         try:
             if classes:
-                quality_parts({name: report})
+                quality_tables({name: report})
                 found[name] = report
         except _UNREADABLE as error:
-            problems.append(f"- {record.cell.folder}: quality of its made cells: {error!r}")
+            problems.append(f"- {record.run.folder}: quality of its made cells: {error!r}")
     return found, problems, left
 
 
 def _place(record: Record) -> str:
-    return f"{record.cell.split} fold {record.cell.fold} seed {record.cell.seed}"
+    return f"{record.run.split} fold {record.run.fold} seed {record.run.seed}"
 
 
 def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], list[str]]:
@@ -132,21 +132,21 @@ def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any]
     for path in sorted((sweep.parent.parent / "synthetic").glob(f"*/*/{QUALITY}")):
         try:
             report = read_quality([path])[path.parent]
-            if names.intersection(report.get("artefacts", [])):
-                quality_parts({path.parent.name: report})
+            if names.intersection(report.get("artifacts", [])):
+                quality_tables({path.parent.name: report})
                 found[path.parent] = report
         except _UNREADABLE as error:
             problems.append(f"- {path}: cannot be read ({error}); run leuk synthesize again")
     return found, problems
 
 
-def kept_cells(sweep: Path, made: Sequence[Record]) -> dict[str, Images]:
+def quality_examples(sweep: Path, made: Sequence[Record]) -> dict[str, Images]:
     """Rows of cells that were kept when made ones were judged."""
-    artefacts = sweep.parent.parent / "artefacts" / "quality"
-    told = [Path(str(record.data["synthetic"].get("judged", ""))).name for record in made]
-    folders = [*_by_network(sweep, made)[0], *(artefacts / name for name in told if name)]
+    artifacts = sweep.parent.parent / "artifacts" / "quality"
+    told = [Path(str(record.data["synthetic"].get("quality_artifact", ""))).name for record in made]
+    folders = [*_by_network(sweep, made)[0], *(artifacts / name for name in told if name)]
     try:
-        return shown_cells(folders)
+        return synthesis_examples(folders)
     except (OSError, ValueError, KeyError) as error:
         log.warning("made cells that were judged cannot be shown (%s)", error)
         return {}

@@ -18,14 +18,14 @@ from leuk.errors import ConfigError, DataError, StoreError
 from leuk.evaluate.distances import FEWEST
 from leuk.explain.choice import possible_explainers
 from leuk.grid.record import Record
-from leuk.grid.state import LOCK, Found, State, look_at
+from leuk.grid.state import LOCK, Found, State, inspect_folder
 from leuk.runs.curves import check_loggers
 from leuk.runs.device import check_device
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
 from leuk.runs.launching import runs_elsewhere
 from leuk.runs.synthesis import classes_of
-from leuk.store.artefacts import NotMadeError, only_found
+from leuk.store.artifacts import MissingArtifactError, read_only
 from leuk.store.atomic import ensure_writable
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def _check_weights_kept(cfg: DictConfig) -> None:
         )
 
 
-def check_places(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
+def check_paths(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
     """Refuse jobs that would write to one folder, or where nothing can be written.
 
     Args:
@@ -200,7 +200,7 @@ def check_image_sizes(cells: Sequence[DictConfig]) -> None:
         check_sizes(Path(root).expanduser(), framing, frame, pixel_size)
 
 
-def check_found(cfg: DictConfig) -> bool:
+def check_existing(cfg: DictConfig) -> bool:
     """Refuse a folder that holds a cell of other settings or data, unless it is to be run again.
 
     Returns:
@@ -211,7 +211,7 @@ def check_found(cfg: DictConfig) -> bool:
     """
     found = inspect(cfg)
     if found.state == State.UNREADABLE:
-        raise StoreError(found.said)
+        raise StoreError(found.message)
     if found.state != State.OTHER or found.record is None:
         return False
     if cfg.grid.on_mismatch == "rerun":
@@ -219,7 +219,7 @@ def check_found(cfg: DictConfig) -> bool:
     same = found.record.fingerprint == begin(cfg, cfg.hydra).fingerprint
     what = "on other data, " if same else "with other settings: "
     raise StoreError(
-        f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {what}{found.said}; give this sweep a "
+        f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {what}{found.message}; give this sweep a "
         "name of its own, name=NAME, or run the cell again with grid.on_mismatch=rerun, which "
         f"keeps what is there under {REPLACED}"
     )
@@ -228,15 +228,15 @@ def check_found(cfg: DictConfig) -> bool:
 def inspect(cfg: DictConfig) -> Found:
     """How far a cell is; one that is complete on other data counts as one of other settings."""
     folder, expected = folder_of(cfg, cfg.hydra), begin(cfg, cfg.hydra)
-    found = look_at(folder, expected)
+    found = inspect_folder(folder, expected)
     if found.state != State.COMPLETE or found.record is None:
         return found
     before = found.record.data.get("files")
     try:
-        with only_found():
+        with read_only():
             data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
             now = data.listing()
-    except NotMadeError:  # stand-in cells, which are the same whenever they are made
+    except MissingArtifactError:  # stand-in cells, which are the same whenever they are made
         return found
     if before == now:
         return found

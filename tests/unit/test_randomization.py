@@ -15,7 +15,7 @@ from leuk.data.labels import Label
 from leuk.explain.controls import all_controls
 from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.randomisation import CHANGED_BELOW, cascades, randomised_copies, stages_of
+from leuk.explain.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
 from leuk.explain.rollout import AttentionRollout
 
 MAKE: dict[str, Callable[[], Classifier]] = {
@@ -84,7 +84,7 @@ def test_layers_are_randomized_from_the_head_down(form: str, images: Tensor) -> 
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     done: list[str] = []
     altered = classifier
-    for names, altered in randomised_copies(classifier, images, images, 4, seed=0):
+    for names, altered in randomized_copies(classifier, images, images, 4, seed=0):
         done += names
         for name, value in altered.named_parameters():
             module = name.rpartition(".")[0]
@@ -122,7 +122,7 @@ def test_copies_depend_on_the_seed_and_leave_global_generators_unchanged(images:
     expected = torch.rand(1)
     torch.manual_seed(5)
     made = [
-        [copy(images) for _, copy in randomised_copies(cnn, images, images, 3, seed)]
+        [copy(images) for _, copy in randomized_copies(cnn, images, images, 3, seed)]
         for seed in (0, 0, 1)
     ]
     assert torch.equal(torch.rand(1), expected)
@@ -133,7 +133,7 @@ def test_copies_depend_on_the_seed_and_leave_global_generators_unchanged(images:
 
 def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> None:
     cnn = MAKE["deep cnn"]()
-    *_, (_, last) = randomised_copies(cnn, images, images, 2, seed=0)
+    *_, (_, last) = randomized_copies(cnn, images, images, 2, seed=0)
     seen: dict[str, Tensor] = {}
     norms = {name: it for name, it in last.named_modules() if isinstance(it, nn.BatchNorm2d)}
     for name, norm in norms.items():
@@ -156,7 +156,7 @@ def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
     cnn = MAKE["cnn"]()
     cnn._trainer = Trainer()
     with torch.inference_mode():  # as in Lightning's hooks
-        ((_, copy),) = randomised_copies(cnn, images, images, 1, seed=0)
+        ((_, copy),) = randomized_copies(cnn, images, images, 1, seed=0)
     assert not any(parameter.is_inference() for parameter in copy.parameters())
     assert isinstance(cnn._trainer, Trainer)
 

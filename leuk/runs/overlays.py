@@ -11,8 +11,8 @@ from leuk.data.labels import Label
 from leuk.evaluate.vectors import Images
 from leuk.explain.explainer import Attribution
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.overlays import as_cells, drawn_of, save_overlays
-from leuk.runs.asking import Asker
+from leuk.explain.overlays import drawn_of, save_overlays, to_pixels
+from leuk.runs.predictor import Predictor
 from leuk.store.atomic import whole_file
 
 FOLDER = "overlays"
@@ -27,7 +27,7 @@ _SIDE = 224
 
 def save_maps(
     folder: Path,
-    asker: Asker,
+    predictor: Predictor,
     cells: Mapping[int, Images],
     captions: Mapping[int, str],
     title: str,
@@ -36,7 +36,7 @@ def save_maps(
 
     Args:
         folder: output folder.
-        asker: classifier with its device and precision.
+        predictor: classifier with its device and precision.
         cells: images ``uint8 (R, R, 3)``, by number from 0.
         captions: of the images, by the same numbers.
         title: over the sheet.
@@ -46,15 +46,15 @@ def save_maps(
     """
     if not cells:
         return {}
-    images = asker.images(np.stack(list(cells.values())))
+    images = predictor.images(np.stack(list(cells.values())))
     # Grad-CAM ignores the background, for which the first image stands in.
     maps = [
-        GradCAM().attribute(asker.classifier, batch, Label.ALL, batch[:1]).maps
-        for batch in images.split(asker.batch_size)
+        GradCAM().attribute(predictor.classifier, batch, Label.ALL, batch[:1]).maps
+        for batch in images.split(predictor.batch_size)
     ]
     drawn = drawn_of("gradcam", Attribution(torch.cat(maps), "pixel"))
     files = {number: f"{FOLDER}/{number + 1:05d}.png" for number in cells}
-    for position, (file, cell) in enumerate(zip(files.values(), as_cells(images), strict=True)):
+    for position, (file, cell) in enumerate(zip(files.values(), to_pixels(images), strict=True)):
         inked = (drawn.over(position, cell) * 255).round().astype(np.uint8)
         times = max(1, -(-_SIDE // len(inked)))
         with whole_file(folder / file) as temporary:

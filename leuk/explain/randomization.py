@@ -85,10 +85,10 @@ def cascades(
     masks = cell_mask(images).cpu()
     layers: list[list[str]] = []
     found: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in explainers}
-    for names, randomised in randomised_copies(classifier, background, images, stages, seed):
+    for names, randomized in randomized_copies(classifier, background, images, stages, seed):
         layers.append(names)
         for name, explainer in explainers.items():
-            again = explainer.attribute(randomised, images, target, background).maps
+            again = explainer.attribute(randomized, images, target, background).maps
             found[name].append(_similarities(maps[name], again, masks))
     return {
         name: Cascade(layers, *(np.stack(column) for column in zip(*rows, strict=True)))
@@ -96,7 +96,7 @@ def cascades(
     }
 
 
-def randomised_copies(
+def randomized_copies(
     classifier: Classifier, background: Tensor, images: Tensor, stages: int, seed: int
 ) -> Iterator[tuple[list[str], Classifier]]:
     """Re-initialize the layers of a copy stage by stage, from the head down.

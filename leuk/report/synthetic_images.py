@@ -13,31 +13,31 @@ from leuk.evaluate.sheets import rows_figure
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import Record
 from leuk.report.drawing import Drawn
-from leuk.report.made_quality import kept_cells, made_with_gans
 from leuk.report.sections import Grid, Section
+from leuk.report.synthetic_quality import quality_examples, quality_records
 from leuk.store.foreign import file_in
 
 _SHOWN = 12
 
 
-def made_section(records: Sequence[Record]) -> Section:
+def synthetic_section(records: Sequence[Record]) -> Section:
     """What was made of which class, and by which GANs.
 
     Args:
         records: of the sweep.
     """
-    made = made_with_gans(records)
+    made = quality_records(records)
     table = pd.DataFrame([line for record in made for line in _lines(record)])
     shown: Grid | str = "No cell of the sweep was trained with GAN-made cells."
     if made:
-        header = ("made by", "split", "fold", "seed", "class", "cells", "GAN")
+        header = ("made by", "split", "fold", "seed", "class", "images", "GAN")
         rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
         shown = Grid(header, tuple(rows))
-    return Section("made_cells", "Made cells", (shown,), table)
+    return Section("synthetic_images", "Made cells", (shown,), table)
 
 
 def _lines(record: Record) -> list[dict[str, Any]]:
-    made, cell = record.data["synthetic"], record.cell
+    made, cell = record.data["synthetic"], record.run
     return [
         {
             "augmentation": cell.augmentation,
@@ -45,7 +45,7 @@ def _lines(record: Record) -> list[dict[str, Any]]:
             "fold": cell.fold,
             "seed": cell.seed,
             "class": name,
-            "cells": count,
+            "images": count,
             "gan": ", ".join(made.get("gans", [])),
         }
         for name, count in made.get("counts", {}).items()
@@ -58,17 +58,17 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
     Returns:
         None where nothing was made, or what was made is no longer there.
     """
-    made = made_with_gans(records)
+    made = quality_records(records)
     rows: dict[str, Images] = {}
-    kept = kept_cells(sweep, made)
+    kept = quality_examples(sweep, made)
     rows |= {name: cells[:_SHOWN] for name, cells in kept.items() if name.startswith("real")}
     for record in made:
         for cls, cells in _cells(sweep, record).items():
-            rows.setdefault(f"{record.cell.augmentation} {cls}", cells)
+            rows.setdefault(f"{record.run.augmentation} {cls}", cells)
     if not any(not name.startswith("real") for name in rows):
         return None
     return Drawn(
-        "made_cells",
+        "synthetic_images",
         "Made cells",
         "The first cells of each set, not chosen: of the first split, fold and seed that has it. "
         "hem: healthy, all: leukemic.",
@@ -78,10 +78,10 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
 
 
 def _cells(sweep: Path, record: Record) -> dict[str, Images]:
-    """The first made cells of each class; none where the artefact is gone or damaged."""
-    told = Path(str(record.data["synthetic"].get("cells")))
+    """The first made cells of each class; none where the artifact is gone or damaged."""
+    told = Path(str(record.data["synthetic"].get("artifact")))
     # A record may hold a whole path, which is the place of another host, or anywhere.
-    folder = sweep.parent.parent / "artefacts" / "synthetic" / told.name
+    folder = sweep.parent.parent / "artifacts" / "synthetic" / told.name
     try:
         pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")
         labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()

@@ -23,7 +23,7 @@ from leuk.runs.assess import (
     save_predictions,
     save_subjects,
 )
-from leuk.runs.fitting import build_named, build_trainer, one_device, told_of_memory
+from leuk.runs.fitting import build_named, build_trainer, memory_errors, one_device
 from leuk.runs.measures import measured
 from leuk.runs.prototypes import tie_prototypes
 
@@ -35,7 +35,7 @@ def judge(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, classifier: Classifier, record: Record
 ) -> None:
     """Ask the weights about validation and test cells, explain, and take down the figures."""
-    explain = explain_callback(cfg, folder / EXPLANATIONS, record.cell.folder)
+    explain = explain_callback(cfg, folder / EXPLANATIONS, record.run.folder)
     # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
     trainer = build_trainer(
         cfg,
@@ -48,11 +48,11 @@ def judge(
     )
     device = trainer.strategy.root_device
     if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
-        tied = tie_prototypes(classifier, data, device, folder, record.cell.folder)
+        tied = tie_prototypes(classifier, data, device, folder, record.run.folder)
         record.explanations["prototypes"] = tied
     judged = {}
     for part, ask in (("val", trainer.validate), ("test", trainer.test)):
-        with told_of_memory("data.batch_size", cfg.data.batch_size):
+        with memory_errors("data.batch_size", cfg.data.batch_size):
             ask(classifier, datamodule=data, verbose=False)
         judged[part] = classifier.collected()
     _take_down(folder, data, judged, record)
@@ -60,7 +60,7 @@ def judge(
     record.warnings += explain.summary.get(COHORT, {}).get("warnings", [])
     classifier.to(device).eval()
     record.area = assess_area(data, judged["test"], _scorer(classifier, trainer), device)
-    record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.asked)
+    record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.predict_logits)
 
 
 def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
@@ -74,8 +74,8 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     return Explain(
         build_named(cfg.explain),
         folder,
-        shown=cfg.explain_cells,
-        checked=cfg.checked_cells,
+        shown=cfg.explain_images,
+        checked=cfg.checked_images,
         background=cfg.explain_background,
         checks=instantiate(cfg.checks) if "_target_" in cfg.checks else None,
         name=name,
@@ -85,7 +85,7 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
 def _take_down(
     folder: Path, data: CNMCDataModule, judged: dict[str, Predictions], record: Record
 ) -> None:
-    """Figures and predictions of the classifier and of the baselines."""
+    """Metrics and predictions of the classifier and of the baselines."""
     assessed = assess(data, judged)
     baselines = baseline_scores(data, measured(data))
     record.metrics = assessed.metrics
@@ -95,7 +95,7 @@ def _take_down(
     record.warnings += assessed.warnings
     record.predictions = "predictions.csv"
     save_predictions(
-        folder / record.predictions, data, judged, assessed.temperature, baselines, record.cell
+        folder / record.predictions, data, judged, assessed.temperature, baselines, record.run
     )
     save_subjects(folder / "subjects.csv", assessed.samples)
 
@@ -105,7 +105,7 @@ def _scorer(classifier: Classifier, trainer: Trainer) -> Callable[[Tensor], Tens
 
     def score(images: Tensor) -> Tensor:
         with trainer.precision_plugin.forward_context():
-            logits = classifier.asked(images)
+            logits = classifier.predict_logits(images)
         return logits.double().softmax(dim=1)[:, 1]
 
     return score

@@ -21,15 +21,15 @@ from leuk.data.labels import Label
 from leuk.data.splits import STAGES
 from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
-from leuk.grid.state import LOCK, State, look_at
+from leuk.grid.state import LOCK, State, inspect_folder
 from leuk.runs.classifier_fit import FITTED, fitted_classifier, forget_fit
-from leuk.runs.disk import told_of_disk
+from leuk.runs.disk import disk_errors
+from leuk.runs.evaluation import judge
 from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
-from leuk.runs.judging import judge
 from leuk.runs.launching import place
-from leuk.runs.made_quality import judged_once, told_of
 from leuk.runs.progress import clock
-from leuk.runs.synthesis import repeated_rows, synthesise
+from leuk.runs.synthesis import repeated_rows, synthesize
+from leuk.runs.synthetic_quality import cached_quality, quality_warnings
 from leuk.store.atomic import write_text
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _PATIENCE = 1.0
 LIBRARIES = ("leuk", "torch", "torchvision", "lightning", "torchmetrics", "captum", "hydra-core")
 
 
-def run_cell(cfg: DictConfig) -> None:
+def train_run(cfg: DictConfig) -> None:
     """Execute a run unless it is already complete, and write its record.
 
     Failures are logged and recorded, not raised, so that a sweep continues with the other runs. The
@@ -63,7 +63,7 @@ def run_cell(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK).acquire(timeout=_PATIENCE)
     except Timeout:
-        log.warning("%s: already running in another process, skipping", record.cell.folder)
+        log.warning("%s: already running in another process, skipping", record.run.folder)
         return
     # "with lock" would acquire the lock a second time and release it only once.
     with held:
@@ -76,14 +76,14 @@ def run_cell(cfg: DictConfig) -> None:
     if record.status == "complete":
         auroc = record.metrics["test"]["auroc"]["value"]
         took = clock(record.timings["total"])
-        log.info("%s: done in %s, test AUROC %.3f, %s", record.cell.folder, took, auroc, folder)
+        log.info("%s: done in %s, test AUROC %.3f, %s", record.run.folder, took, auroc, folder)
     elif cfg.grid.fail_fast:
-        write_text(sweep_of(cfg) / FAILED, record.cell.folder)
+        write_text(sweep_of(cfg) / FAILED, record.run.folder)
 
 
 def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
     """Decide whether to execute a run; log the reason if not."""
-    name, found = record.cell.folder, look_at(folder, record, ours)
+    name, found = record.run.folder, inspect_folder(folder, record, ours)
     if found.state == State.COMPLETE:
         log.info("%s: already complete, skipping", name)
         explained = found.record.explanations if found.record else {}
@@ -96,7 +96,7 @@ def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False
             )
     elif found.state in (State.OTHER, State.UNREADABLE):
         # Preflight refuses such folders, so another sweep must have written it since.
-        log.error("%s: skipping: %s: %s", name, found.state, found.said)
+        log.error("%s: skipping: %s: %s", name, found.state, found.message)
     elif cfg.grid.fail_fast and (failed := sweep_of(cfg) / FAILED).exists():
         failure = failed.read_text(encoding="utf-8")
         log.warning("%s: not started, because %s failed (grid.fail_fast)", name, failure)
@@ -113,12 +113,12 @@ def _keep_settings(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> None
 
 def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
     """Execute the stages and write the record, also after a failure."""
-    name = record.cell.folder
+    name = record.run.folder
     started = time.perf_counter()
     try:
         record.versions = {"python": platform.python_version()}
         record.versions |= {name: version(name) for name in LIBRARIES}
-        with told_of_disk(folder):
+        with disk_errors(folder):
             record.write(folder)
             _run_stages(cfg, folder, record)
         record.status = "complete"
@@ -137,11 +137,11 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
 def _close(folder: Path, record: Record) -> None:
     """Write the final record; without it, the run counts as stopped."""
     try:
-        with told_of_disk(folder):
+        with disk_errors(folder):
             record.write(folder)
     except StoreError as error:
         record.fail(error)
-        log.error("%s: cannot write the record: %s", record.cell.folder, error)
+        log.error("%s: cannot write the record: %s", record.run.folder, error)
     else:
         if record.status == "complete":
             forget_fit(folder)
@@ -174,49 +174,49 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         "dropped": data.split.dropped,
         "scale": {**asdict(scale := data.scale()), "input": data.resolution},
     }
-    log.info("%s: %s", record.cell.folder, _counted(record))
+    log.info("%s: %s", record.run.folder, _counted(record))
     for reason, count in data.split.dropped.items():
-        log.info("%s: excluded %d images from %s", record.cell.folder, count, reason)
+        log.info("%s: excluded %d images from %s", record.run.folder, count, reason)
     if scale.frame is None and data.framing != "cell":
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
             "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
-            *(record.cell.folder, scale.said),
+            *(record.run.folder, scale.said),
         )
     if data.split.leaky:
         record.warnings.append(f"LEAKY: {data.split.leaky}")
-        log.warning("%s: LEAKY: %s", record.cell.folder, data.split.leaky)
+        log.warning("%s: LEAKY: %s", record.run.folder, data.split.leaky)
     background = check_background(
-        {stage: data.part(stage) for stage in STAGES}, data.dataset.store.thumbs
+        {stage: data.stage(stage) for stage in STAGES}, data.dataset.store.thumbs
     )
-    cuts = count_cuts(data.dataset.cells, data.dataset.store)
+    cuts = count_cuts(data.dataset.index, data.dataset.store)
     for text in filter(None, (background, framing_warning(data.framing, cuts))):
         record.warnings.append(text)
-        log.warning("%s: %s", record.cell.folder, text)
+        log.warning("%s: %s", record.run.folder, text)
     return data
 
 
 def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
     """Add synthetic or repeated images to the training stage and record them."""
     if uses_gan(cfg):
-        if made := synthesise(cfg, data):
+        if made := synthesize(cfg, data):
             data.add_synthetic(made.pixels, made.origin["label"].to_numpy(np.int64))
             added = made.origin["label"].value_counts().to_dict()
             record.data["synthetic"] = {
                 "counts": {label.folder: added[label] for label in Label if label in added},
                 "gans": sorted(set(made.origin["gan"])),
-                "cells": made.folder.name,
-                **judged_once(cfg, data, made),
+                "artifact": made.folder.name,
+                **cached_quality(cfg, data, made),
             }
-            for text in told_of(record.data["synthetic"], cfg.augmentation.name):
+            for text in quality_warnings(record.data["synthetic"], cfg.augmentation.name):
                 record.warnings.append(text)
-                log.warning("%s: %s", record.cell.folder, text)
+                log.warning("%s: %s", record.run.folder, text)
             return
     elif cfg.augmentation.name == "oversample":
         repeated = repeated_rows(cfg, data)
         if repeated:
             data.repeat(np.concatenate(list(repeated.values())))
-            record.data["repeated"] = {k.folder: len(rows) for k, rows in repeated.items()}
+            record.data["oversampled"] = {k.folder: len(rows) for k, rows in repeated.items()}
             return
     else:
         return

@@ -16,7 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from leuk.data.effective import patient_quantile
-from leuk.evaluate.distances import Figures, patient_numbers
+from leuk.evaluate.distances import Metrics, patient_numbers
 from leuk.evaluate.features import Features
 from leuk.evaluate.vectors import Images, check_images
 
@@ -34,19 +34,19 @@ _STEP = 15
 """Degrees between the directions that cells are compared in."""
 
 _COPY = 1.25
-"""Grey levels (root mean square at 32 pixels per side) up to which an image is a copy.
+"""Gray levels (root mean square at 32 pixels per side) up to which an image is a copy.
 
-Measured on C-NMC at 224 pixels: one grey level added to every pixel gives 1.0, JPEG at quality 75
-at most 0.9, noise of three grey levels 1.0. None of 600 images of one fold is a copy of 600 of the
+Measured on C-NMC at 224 pixels: one gray level added to every pixel gives 1.0, JPEG at quality 75
+at most 0.9, noise of three gray levels 1.0. None of 600 images of one fold is a copy of 600 of the
 other; the nearest pairs of two subjects, at 0.8 to 1.5, are of H14 and H24, who are linked.
 """
 
 _DARK = 16
-"""Grey level up to which a pixel counts as background where images are aligned."""
+"""Gray level up to which a pixel counts as background where images are aligned."""
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbors:
     """For each cell its nearest training cell.
 
     Attributes:
@@ -58,19 +58,19 @@ class Neighbours:
     distances: Floats
 
 
-def nearest_in_features(cells: Features, train: Features, itself: bool = True) -> Neighbours:
+def nearest_in_features(cells: Features, train: Features, itself: bool = True) -> Neighbors:
     """Nearest training cells by Euclidean distance between features.
 
     Args:
         cells: features of the cells that are looked up.
         train: features of the training cells.
-        itself: whether a cell may be its own neighbour; False when ``cells`` are ``train``.
+        itself: whether a cell may be its own neighbor; False when ``cells`` are ``train``.
     """
     x, y = (torch.from_numpy(features.pooled).double() for features in (cells, train))
     return _nearest(x, [y], itself)
 
 
-def nearest_in_pixels(cells: Images, train: Images, itself: bool = True) -> Neighbours:
+def nearest_in_pixels(cells: Images, train: Images, itself: bool = True) -> Neighbors:
     """Nearest training cells, each in 24 turns by 15 degrees and their mirror images.
 
     GANs train on flipped and turned cells, so a copy may be turned. Measured on real cells with
@@ -80,24 +80,24 @@ def nearest_in_pixels(cells: Images, train: Images, itself: bool = True) -> Neig
     Args:
         cells: ``uint8 (N, R, R, 3)``.
         train: ``uint8 (M, R, R, 3)``.
-        itself: whether a cell may be its own neighbour; False when ``cells`` are ``train``.
+        itself: whether a cell may be its own neighbor; False when ``cells`` are ``train``.
 
     Returns:
-        Distances in grey levels: the root of the mean squared difference at 32 pixels a side.
+        Distances in gray levels: the root of the mean squared difference at 32 pixels a side.
 
     Raises:
         ValueError: the images are not that.
     """
     ours = _shrunk(cells).flatten(1)
     found = _nearest(ours, (turned.flatten(1) for turned in _turned(_shrunk(train))), itself)
-    return Neighbours(found.rows, found.distances / ours.shape[1] ** 0.5)
+    return Neighbors(found.rows, found.distances / ours.shape[1] ** 0.5)
 
 
 def copied(made: Images, train: Images) -> npt.NDArray[np.bool_]:
     """Find the images that are exact or near-exact copies of training images.
 
     A copy may be mirrored or turned by quarters, or else moved within the frame, and changed by
-    about one grey level per pixel.
+    about one gray level per pixel.
 
     Args:
         made: synthetic images ``uint8 (N, R, R, 3)``.
@@ -135,11 +135,11 @@ def _aligned(images: Images) -> Images:
 
 
 def compare(
-    made: Neighbours,
-    held_out: Neighbours,
-    train: Neighbours,
+    made: Neighbors,
+    held_out: Neighbors,
+    train: Neighbors,
     patients: npt.NDArray[np.generic] | None = None,
-) -> Figures:
+) -> Metrics:
     """The distances of made cells to training cells beside those of real cells.
 
     Cells of one subject resemble each other, so that new real cells of the training subjects lie
@@ -163,7 +163,7 @@ def compare(
     """
     whose = patient_numbers(patients, len(held_out.distances))
     usual, limit = (patient_quantile(held_out.distances, whose, share) for share in (0.5, _CLOSEST))
-    figures: Figures = {}
+    figures: Metrics = {}
     for prefix, cells in (("", made), ("train_", train)):
         ratio = float(np.median(cells.distances)) / usual if usual else None
         figures[f"{prefix}median_ratio"] = ratio
@@ -171,7 +171,7 @@ def compare(
     return figures
 
 
-def closest_pairs(made: Neighbours, count: int) -> list[tuple[int, int, float]]:
+def closest_pairs(made: Neighbors, count: int) -> list[tuple[int, int, float]]:
     """The ``count`` made cells closest to a training cell, to be looked at.
 
     Returns:
@@ -200,7 +200,7 @@ def _turned(images: Tensor) -> Iterator[Tensor]:
             yield rotate(mirrored, angle, InterpolationMode.BILINEAR)
 
 
-def _nearest(cells: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbours:
+def _nearest(cells: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbors:
     """Nearest of ``versions`` ``(M, D)``, which number the same cells, for each ``(N, D)``."""
     best = torch.full((len(cells),), torch.inf, dtype=cells.dtype)
     rows = torch.zeros(len(cells), dtype=torch.int64)
@@ -214,4 +214,4 @@ def _nearest(cells: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbo
             closer = found.values < best[part]
             best[part] = torch.where(closer, found.values, best[part])
             rows[part] = torch.where(closer, found.indices, rows[part])
-    return Neighbours(rows.numpy(), best.double().numpy())
+    return Neighbors(rows.numpy(), best.double().numpy())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from drawn_cells import cells
+from drawn_images import cells
 from omegaconf import DictConfig, OmegaConf
 from sweeps import MADE, predictions, write_run
 
@@ -22,21 +22,21 @@ from leuk.data.rules import Folds
 from leuk.errors import StoreError
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import Record
-from leuk.report.made_cells import contact_sheet, made_section
-from leuk.report.made_quality import made_with_gans, quality_section
 from leuk.report.remarks import kind_of
-from leuk.runs.made_quality import judged_once, told_of
+from leuk.report.synthetic_images import contact_sheet, synthetic_section
+from leuk.report.synthetic_quality import quality_records, quality_section
 from leuk.runs.synthesis import Synthetic
+from leuk.runs.synthetic_quality import cached_quality, quality_warnings
 
 
 def made(sweep: Path) -> Record:
-    """A cell with ten made cells in an artefact."""
-    folder = sweep.parent.parent / "artefacts/synthetic/0123"
+    """A cell with ten made cells in an artifact."""
+    folder = sweep.parent.parent / "artifacts/synthetic/0123"
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
     np.save(folder / "cells.npy", pixels)
     pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
-    synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "cells": "elsewhere/0123"}
+    synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "artifact": "elsewhere/0123"}
     return write_run(sweep, MADE, predictions(MADE, cells=5), data={"synthetic": synthetic})
 
 
@@ -47,25 +47,25 @@ def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
     assert sheet is not None
     assert "dcgan hem, dcgan all" in sheet.alt[0]
     assert len(sheet.draw().axes[0].images) == 2
-    section = made_section([record, record])
-    assert section.table[["class", "cells"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
+    section = synthetic_section([record, record])
+    assert section.table[["class", "images"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
     quality = quality_section(sweep, [record, record]).markdown
     assert "Not judged" in quality
     assert "1.274" in quality
-    (tmp_path / "artefacts/synthetic/0123/cells.npy").write_bytes(b"no")
+    (tmp_path / "artifacts/synthetic/0123/cells.npy").write_bytes(b"no")
     assert contact_sheet(sweep, [record]) is None
 
 
 def quality_of(extractor: str, distance: float) -> dict[str, Any]:
     """What was found of one class of made cells, the least a report needs."""
     row = {"precision": 0.5, "kernel_distance": distance}
-    names = ("made", "real", "other_class", "mean_cell", "black")
+    names = ("synthetic", "real", "other_class", "mean_image", "black")
     return {
         "extractor": extractor,
         "n": 6,
         "rows": dict.fromkeys(names, row),
-        "memorisation": {name: {"closer_share": 0.01} for name in ("features", "pixels")},
-        "usefulness": {"made": 0.7, "real": 0.9},
+        "memorization": {name: {"closer_share": 0.01} for name in ("features", "pixels")},
+        "usefulness": {"synthetic": 0.7, "real": 0.9},
         "warnings": ["all black"],
     }
 
@@ -73,7 +73,11 @@ def quality_of(extractor: str, distance: float) -> dict[str, Any]:
 def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
-    own = {"held_out": "val", "judged": "77", "quality": {"hem": quality_of("cell measures", 0.5)}}
+    own = {
+        "held_out": "val",
+        "quality_artifact": "77",
+        "quality": {"hem": quality_of("cell measures", 0.5)},
+    }
     record.data["synthetic"] |= own
     text = quality_section(sweep, [record]).markdown
     assert "features of cell measures" in text
@@ -81,10 +85,10 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
     assert "class score" not in text  # measures have no classes
     assert "all black" in text
     assert "leuk synthesize" in text
-    kept = tmp_path / "artefacts/quality/77"
+    kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     shown = np.zeros((2, 8, 8, 3), np.uint8)
-    np.savez(kept / "cells_hem.npz", real=shown, made=shown)
+    np.savez(kept / "images_hem.npz", real=shown, made=shown)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real hem, dcgan hem" in sheet.alt[0]
@@ -96,7 +100,7 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
 def judged_again(record: Record, **changes: Any) -> Record:
     """A record of another set of made cells."""
     other = deepcopy(record)
-    other.cell = replace(record.cell, **{k: v for k, v in changes.items() if k != "synthetic"})
+    other.run = replace(record.run, **{k: v for k, v in changes.items() if k != "synthetic"})
     other.data["synthetic"] |= changes.get("synthetic", {})
     return other
 
@@ -108,7 +112,7 @@ def test_figures_of_each_fold_stand_beside_their_own_floor(tmp_path: Path) -> No
     second = judged_again(
         first,
         variant="fold_1-n_folds_3",
-        synthetic={"cells": "2", "quality": {"hem": quality_of("cell measures", 0.7)}},
+        synthetic={"artifact": "2", "quality": {"hem": quality_of("cell measures", 0.7)}},
     )
     section = quality_section(sweep, [first, second])
     for fold in (0, 1):
@@ -121,8 +125,8 @@ def test_the_record_that_says_more_of_a_set_stands_for_it(tmp_path: Path) -> Non
     new = judged_again(
         old, model="vit", synthetic={"quality": {"hem": quality_of("cell measures", 0.5)}}
     )
-    assert made_with_gans([old, new]) == [new]
-    assert made_with_gans([new, old]) == [new]
+    assert quality_records([old, new]) == [new]
+    assert quality_records([new, old]) == [new]
 
 
 def test_synthesis_of_one_class_hides_nothing_of_the_other(tmp_path: Path) -> None:
@@ -133,13 +137,13 @@ def test_synthesis_of_one_class_hides_nothing_of_the_other(tmp_path: Path) -> No
     folder = tmp_path / "synthetic/mine/cgan-mine"
     folder.mkdir(parents=True)
     told = {
-        "artefacts": ["feed"],
+        "artifacts": ["feed"],
         "held_out": "test",
         "quality": {"hem": quality_of("lite0", 0.25)},
     }
     (folder / "quality.json").write_text(json.dumps(told))
     table = quality_section(sweep, [record]).table
-    found = table[table["row"] == "made"].set_index("class")["kernel_distance"].to_dict()
+    found = table[table["row"] == "synthetic"].set_index("class")["kernel_distance"].to_dict()
     assert found == {"hem": 0.25, "all": 0.625}
 
 
@@ -147,11 +151,11 @@ def test_synthesis_of_one_class_hides_nothing_of_the_other(tmp_path: Path) -> No
 def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
-    record.data["synthetic"]["judged"] = "77"
-    kept = tmp_path / "artefacts/quality/77"
+    record.data["synthetic"]["quality_artifact"] = "77"
+    kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     odd = np.zeros(shape, np.uint8)
-    np.savez(kept / "cells_hem.npz", real=odd, made=odd)
+    np.savez(kept / "images_hem.npz", real=odd, made=odd)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real" not in sheet.alt[0]
@@ -160,25 +164,25 @@ def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> 
 def test_a_fifo_among_kept_cells_does_not_hang_the_report(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
-    record.data["synthetic"]["judged"] = "77"
-    kept = tmp_path / "artefacts/quality/77"
+    record.data["synthetic"]["quality_artifact"] = "77"
+    kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
-    os.mkfifo(kept / "cells_hem.npz")
+    os.mkfifo(kept / "images_hem.npz")
     assert contact_sheet(sweep, [record]) is not None
 
 
 def test_made_cells_unlike_real_ones_are_warned_of() -> None:
-    assert kind_of("made cells: dcgan hem: all black") == "made"
+    assert kind_of("made cells: dcgan hem: all black") == "synthetic"
 
 
-def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> None:
+def test_gans_judged_elsewhere_are_found_by_their_artifact(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     quality = quality_of("lite0", 0.25)
     for name, gan in (("mine", "feed"), ("others", "dead"), ("broken", "")):
         folder = tmp_path / f"synthetic/{name}/dcgan-{name}"
         folder.mkdir(parents=True)
-        told = {"artefacts": [gan], "held_out": "test", "quality": {"hem": quality}}
+        told = {"artifacts": [gan], "held_out": "test", "quality": {"hem": quality}}
         (folder / "quality.json").write_text(json.dumps(told) if gan else "{")
     text = quality_section(sweep, [record]).markdown
     assert "dcgan-mine" in text
@@ -187,7 +191,7 @@ def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> No
     assert "broken/dcgan-broken/quality.json: cannot be read" in text
     other = tmp_path / "synthetic/again/dcgan-mine"
     other.mkdir(parents=True)
-    found = {"artefacts": ["feed"], "held_out": "test", "quality": {"hem": quality_of("own", 0.75)}}
+    found = {"artifacts": ["feed"], "held_out": "test", "quality": {"hem": quality_of("own", 0.75)}}
     (other / "quality.json").write_text(json.dumps(found))
     text = quality_section(sweep, [record]).markdown
     assert "0.250" in text
@@ -195,11 +199,11 @@ def test_gans_judged_elsewhere_are_found_by_their_artefact(tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def data(artefacts: Path) -> CNMCDataModule:
+def data(artifacts: Path) -> CNMCDataModule:
     """Enough stand-in cells that ten of each class are held out."""
-    root = make_phantom(artefacts / "more", cells_per_part=160, size=64, seed=0)
+    root = make_phantom(artifacts / "more", images_per_fold=160, size=64, seed=0)
     split = Folds(["fold_0"], 0.4, ["fold_1"])
-    opened = CNMCDataModule(str(root), split, resolution=32, batch_size=16, cache=str(artefacts))
+    opened = CNMCDataModule(str(root), split, resolution=32, batch_size=16, cache=str(artifacts))
     opened.prepare_data()
     opened.setup()
     return opened
@@ -215,65 +219,69 @@ def config(outputs: Path) -> DictConfig:
 
 
 def training_cells(data: CNMCDataModule) -> Images:
-    part = data.part("train")
+    part = data.stage("train")
     rows = part.index.to_numpy()[(part["label"] == Label.HEM).to_numpy()]
     return np.asarray(data.dataset.data[rows])
 
 
 def test_noise_is_told_from_cells_without_a_network(data: CNMCDataModule, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
-    told = judged_once(config(tmp_path), data, added(noise))
+    told = cached_quality(config(tmp_path), data, added(noise))
     assert told["held_out"] == "val"
-    warnings = told_of(told, "dcgan")
+    warnings = quality_warnings(told, "dcgan")
     assert any("dcgan hem: most kinds of real cells have no made" in text for text in warnings)
-    good = judged_once(config(tmp_path), data, added(training_cells(data)))
-    assert not any("kinds of real cells" in text for text in told_of(good, "dcgan"))
+    good = cached_quality(config(tmp_path), data, added(training_cells(data)))
+    assert not any("kinds of real cells" in text for text in quality_warnings(good, "dcgan"))
     # They are the training cells themselves.
-    assert any("copies" in text for text in told_of(good, "dcgan"))
+    assert any("copies" in text for text in quality_warnings(good, "dcgan"))
 
 
 def test_cells_are_judged_once_for_all_models(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = added(cells(30, 0))
-    first = judged_once(config(tmp_path), data, made)
-    (kept,) = (tmp_path / "artefacts/quality").glob("[!.]*")
-    assert kept.name == first["judged"]
-    assert np.load(kept / "cells_hem.npz")["made"].shape == (12, 32, 32, 3)
-    monkeypatch.setattr("leuk.runs.made_quality.judge", None)
-    assert judged_once(config(tmp_path), data, made) == first
+    first = cached_quality(config(tmp_path), data, made)
+    (kept,) = (tmp_path / "artifacts/quality").glob("[!.]*")
+    assert kept.name == first["quality_artifact"]
+    assert np.load(kept / "images_hem.npz")["synthetic"].shape == (12, 32, 32, 3)
+    monkeypatch.setattr("leuk.runs.synthetic_quality.judge", None)
+    assert cached_quality(config(tmp_path), data, made) == first
 
 
 def test_another_training_part_is_another_judgement(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = added(cells(30, 0))
-    before = judged_once(config(tmp_path), data, made)
+    before = cached_quality(config(tmp_path), data, made)
     monkeypatch.setattr(data, "split", replace(data.split, train=data.split.train[2:]))
-    after = judged_once(config(tmp_path), data, made)
-    assert before["judged"] != after["judged"]
+    after = cached_quality(config(tmp_path), data, made)
+    assert before["quality_artifact"] != after["quality_artifact"]
 
 
 def test_a_judgement_from_somebody_else_is_refused(data: CNMCDataModule, tmp_path: Path) -> None:
     made = added(cells(30, 0))
-    folder = tmp_path / "artefacts/quality" / judged_once(config(tmp_path), data, made)["judged"]
+    folder = (
+        tmp_path
+        / "artifacts/quality"
+        / cached_quality(config(tmp_path), data, made)["quality_artifact"]
+    )
     for text in ("{", "[]", '{"hem": 5}', '{"hem": {}}'):
         (folder / "quality.json").write_text(text)
-        (folder / "artefact.json").write_text('{"files": {}}')
+        (folder / "artifact.json").write_text('{"files": {}}')
         with pytest.raises(StoreError, match="no readable quality of synthetic images"):
-            judged_once(config(tmp_path), data, made)
+            cached_quality(config(tmp_path), data, made)
 
 
 def test_too_few_cells_are_not_judged_and_that_is_said(
     data: CNMCDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = judged_once(config(tmp_path), data, added(cells(9, 0)))
+    told = cached_quality(config(tmp_path), data, added(cells(9, 0)))
     assert told == {"copies": {"hem": 0}}
     assert "synthetic images are not evaluated: fewer than 10 images of a class" in caplog.text
-    assert told_of(told, "wgan") == [
+    assert quality_warnings(told, "wgan") == [
         "made cells: wgan: not evaluated, too few real or synthetic images to compare"
     ]
-    assert not (tmp_path / "artefacts").exists()
+    assert not (tmp_path / "artifacts").exists()
 
 
 def test_copies_are_reported_where_too_few_cells_are_judged(
@@ -281,16 +289,16 @@ def test_copies_are_reported_where_too_few_cells_are_judged(
 ) -> None:
     made = cells(9, 0)
     made[4] = training_cells(data)[2, :, ::-1]
-    told = judged_once(config(tmp_path), data, added(made))
+    told = cached_quality(config(tmp_path), data, added(made))
     assert told == {"copies": {"hem": 1}}
-    assert told_of(told, "wgan")[1:] == [
+    assert quality_warnings(told, "wgan")[1:] == [
         "made cells: wgan hem: 1 synthetic image is a copy of a training image, "
-        "exact to about one grey level"
+        "exact to about one gray level"
     ]
 
 
 def test_a_single_copy_is_in_the_record_s_warnings(data: CNMCDataModule, tmp_path: Path) -> None:
     made = cells(100, 9)
     made[13] = training_cells(data)[5]
-    told = told_of(judged_once(config(tmp_path), data, added(made)), "dcgan")
+    told = quality_warnings(cached_quality(config(tmp_path), data, added(made)), "dcgan")
     assert any(text.startswith("made cells: dcgan hem: 1 synthetic image is") for text in told)

@@ -1,6 +1,6 @@
 """Time and memory of indexing, decoding, linking, splitting and loading more and more cells.
 
-    python tests/benchmarks/many_cells.py [--most 100000]
+    python tests/benchmarks/many_runs.py [--most 100000]
 
 Prints seconds per 1,000 cells and the memory taken that is not a mapped file. On two cores
 indexing, decoding, splitting and loading cost the same per cell at 10,000 and at 100,000; linking,
@@ -25,8 +25,8 @@ SIZE = 48
 ONE = """
 import sys, time, resource, warnings
 warnings.filterwarnings("ignore")
-from leuk.data.cnmc import CNMC, index_cells
-from leuk.data.links import link_cells
+from leuk.data.cnmc import CNMC, index_images
+from leuk.data.links import link_images
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import SubjectKFold
 from pathlib import Path
@@ -41,9 +41,9 @@ def timed(name, call):
     result = call()
     times[name] = time.perf_counter() - started
     return result
-timed("index", lambda: index_cells(root))
+timed("index", lambda: index_images(root))
 data = timed("index and decode", lambda: CNMC(root, resolution=32, cache=cache))
-timed("link", lambda: link_cells(data.cells, data.store))
+timed("link", lambda: link_images(data.cells, data.store))
 module = CNMCDataModule(str(root), SubjectKFold(), resolution=32, cache=str(cache))
 timed("open again and split", module.setup)
 def epoch():

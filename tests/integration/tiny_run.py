@@ -10,7 +10,7 @@ from leuk.grid.record import Record
 
 TINY = (
     "trainer=cpu",
-    "data.cells_per_part=54",
+    "data.images_per_fold=54",
     "data.size=32",
     "data.resolution=32",
     "data.batch_size=8",
@@ -19,16 +19,16 @@ TINY = (
     "gan_fit.batch_size=4",
     "gan_fit.checkpoint_every=1",
     "explain=gradcam",
-    "explain_cells=2",
+    "explain_images=2",
     "augmentation=dcgan",
 )
 
 
-def train(outputs: Path, artefacts: Path, *overrides: str) -> int:
+def train(outputs: Path, artifacts: Path, *overrides: str) -> int:
     """Execute the run in this process and return the exit code."""
     given = {override.split("=")[0] for override in overrides}
     kept = [override for override in TINY if override.split("=")[0] not in given]
-    return main(["train", f"outputs={outputs}", f"data.cache={artefacts}", *kept, *overrides])
+    return main(["train", f"outputs={outputs}", f"data.cache={artifacts}", *kept, *overrides])
 
 
 def cell(outputs: Path) -> Path:

@@ -30,7 +30,7 @@ _BETWEEN_SETTINGS = re.compile(r"-(?=[A-Za-z])")
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class RunId:
     """Identity of a run of the grid.
 
     Attributes:
@@ -66,7 +66,7 @@ class Cell:
         return tuple(_BETWEEN_SETTINGS.split(self.variant)) if self.variant else ()
 
     @cached_property
-    def line(self) -> "Cell":
+    def line(self) -> "RunId":
         """Configuration, common to all seeds and folds: this run with seed 0 and no fold."""
         kept = [text for text in self.settings if not _FOLD.fullmatch(text)]
         return replace(self, seed=0, variant="-".join(kept).strip("_"))
@@ -77,7 +77,7 @@ class Cell:
         return tuple(text for text in self.settings if text.startswith(OF_AUGMENTATION))
 
     @cached_property
-    def plain(self) -> "Cell":
+    def plain(self) -> "RunId":
         """The same run without augmentation and its settings."""
         kept = [text for text in self.settings if text not in self.augmentation_settings]
         return replace(self, augmentation="none", variant="-".join(kept).strip("_"))

@@ -16,13 +16,13 @@ from leuk.errors import DataError, StoreError
 from leuk.evaluate.collapse import near_exact
 from leuk.evaluate.distances import FEWEST, Patients
 from leuk.evaluate.features import Extractor
-from leuk.evaluate.image_quality import Quality, RealCells, judge
-from leuk.evaluate.memorisation import copied
-from leuk.evaluate.morphology import MEASURES, CellMeasures
+from leuk.evaluate.image_quality import Quality, RealImages, judge
+from leuk.evaluate.memorization import copied
+from leuk.evaluate.morphology import MEASURES, MorphologyExtractor
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import MADE
 from leuk.runs.synthesis import Synthetic
-from leuk.store.artefacts import make_once
+from leuk.store.artifacts import make_once
 from leuk.store.atomic import write_json
 from leuk.store.digest import digest
 
@@ -39,21 +39,21 @@ FORMAT = 2
 """Version in the key; increase it when a metric changes its meaning."""
 
 
-def made_labels(made: Synthetic) -> list[Label]:
+def synthetic_labels(made: Synthetic) -> list[Label]:
     """Classes of the synthetic images."""
     present = set(made.origin["label"])
     return [label for label in Label if label in present]
 
 
-def judge_class(
-    made: Synthetic, label: Label, real: RealCells, extractor: Extractor, seed: int
+def evaluate_class(
+    made: Synthetic, label: Label, real: RealImages, extractor: Extractor, seed: int
 ) -> Quality:
     """Measure the quality of the synthetic images of a class.
 
     Args:
         made: synthetic images.
         label: the class.
-        real: real images, from :func:`real_cells`.
+        real: real images, from :func:`real_images`.
         extractor: computes features of images.
         seed: of subsampling.
     """
@@ -66,7 +66,7 @@ def _other(label: Label) -> Label:
     return next(other for other in Label if other != label)
 
 
-def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
+def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages:
     """Real images to compare synthetic images of a class with.
 
     Args:
@@ -83,7 +83,7 @@ def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
     other = _other(label)
     sets = {"train": ("train", label), "train_other": ("train", other)}
     sets |= {"reference": (held_out, label), "reference_other": (held_out, other)}
-    return RealCells(
+    return RealImages(
         train=_cells(data, "train", label),
         train_other=_cells(data, "train", other),
         reference=_cells(data, held_out, label),
@@ -94,12 +94,12 @@ def real_cells(data: CNMCDataModule, label: Label, held_out: str) -> RealCells:
 
 def _patients(data: CNMCDataModule, stage: str, label: Label) -> Patients:
     """The patient of each image of :func:`_cells`."""
-    cells = data.part(stage)
-    return cells["group"].to_numpy().astype(str)[(cells["label"] == label).to_numpy()]
+    cells = data.stage(stage)
+    return cells["patient"].to_numpy().astype(str)[(cells["label"] == label).to_numpy()]
 
 
 def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
-    cells = data.part(stage)
+    cells = data.stage(stage)
     rows = cells.index.to_numpy()[(cells["label"] == label).to_numpy()]
     if not len(rows):
         raise DataError(
@@ -109,21 +109,23 @@ def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
     return np.asarray(data.dataset.data[rows])
 
 
-def shown_pair(made: Synthetic, label: Label, real: RealCells) -> dict[str, Images]:
+def shown_pair(made: Synthetic, label: Label, real: RealImages) -> dict[str, Images]:
     """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``made``."""
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
-    return {"real": real.reference[spread], "made": made.of(label)[:SHOWN]}
+    return {"real": real.reference[spread], "synthetic": made.of(label)[:SHOWN]}
 
 
 def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
     """Write ``cells_<class>.npz`` for the report."""
-    np.savez(folder / f"cells_{label.folder}.npz", real=shown["real"], made=shown["made"])
+    np.savez(
+        folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
+    )
 
 
-def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[str, Any]:
+def cached_quality(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[str, Any]:
     """Quality of a run's synthetic images for its record, computed once per set of images.
 
-    Uses :class:`leuk.evaluate.morphology.CellMeasures` as features, which needs no download;
+    Uses :class:`leuk.evaluate.morphology.MorphologyExtractor` as features, which needs no download;
     ``leuk synthesize`` uses those of a network.
 
     Args:
@@ -145,15 +147,15 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
         return {
             "copies": {
                 label.folder: int(copied(made.of(label), train).sum())
-                for label in made_labels(made)
+                for label in synthetic_labels(made)
             }
         }
     seed = int(cfg.seed)
-    paths = {stage: data.part(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
-    patients = {stage: data.part(stage)["group"].astype(str).tolist() for stage in paths}
+    paths = {stage: data.stage(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
+    patients = {stage: data.stage(stage)["patient"].astype(str).tolist() for stage in paths}
     key = {
         "format": FORMAT,
-        "cells": made.folder.name,
+        "images": made.folder.name,
         "pixels": data.dataset.store.fingerprint,
         "paths": digest(paths),
         "patients": digest(patients),
@@ -161,7 +163,7 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
         "seed": seed,
     }
     folder = make_once(
-        Path(cfg.outputs) / "artefacts",
+        Path(cfg.outputs) / "artifacts",
         "quality",
         key,
         lambda target: _evaluate_all(data, made, seed, target),
@@ -172,10 +174,10 @@ def judged_once(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[
 def _read(folder: Path) -> dict[str, Any]:
     try:
         quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        found = {"judged": folder.name, "held_out": HELD_OUT, "quality": quality}
+        found = {"quality_artifact": folder.name, "held_out": HELD_OUT, "quality": quality}
         if not quality:
             raise ValueError("empty")
-        told_of(found, "")
+        quality_warnings(found, "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{folder}: no readable quality of synthetic images ({error!r}); remove it"
@@ -187,22 +189,22 @@ def _fewest(data: CNMCDataModule, made: Synthetic) -> int:
     """Size of the smallest set of images to compare."""
     sizes = list(made.origin["label"].value_counts())
     for stage in ("train", HELD_OUT):
-        labels = data.part(stage)["label"].to_numpy()
+        labels = data.stage(stage)["label"].to_numpy()
         sizes += [int((labels == label).sum()) for label in Label]
     return min(sizes)
 
 
 def _evaluate_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -> None:
     found = {}
-    for label in made_labels(made):
-        cells = real_cells(data, label, HELD_OUT)
-        extractor = CellMeasures(cells.train)
-        found[label.folder] = asdict(judge_class(made, label, cells, extractor, seed))
+    for label in synthetic_labels(made):
+        cells = real_images(data, label, HELD_OUT)
+        extractor = MorphologyExtractor(cells.train)
+        found[label.folder] = asdict(evaluate_class(made, label, cells, extractor, seed))
         save_pair(target, label, shown_pair(made, label, cells))
     write_json(target / FILE, found)
 
 
-def told_of(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
+def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
     """Warnings about the quality of a run's synthetic images.
 
     Args:
