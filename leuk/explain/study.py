@@ -91,7 +91,7 @@ class Study:
         summary = {name: self._entry(name, maps) for name, maps in found.items()}
         warnings = [*_degenerate(summary), *_missing(cohort)]
         for warning in warnings:
-            log.warning("%s: %s", self.title, warning)
+            log.warning("%s: %s", self.title, warning["text"])
         together = {
             "manifest": self._path("manifest.csv"),
             "images": len(cohort.table),
@@ -221,19 +221,25 @@ def _mean(values: Tensor) -> float | None:
     return float(finite.mean()) if len(finite) else None
 
 
-def _degenerate(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _degenerate(summary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
-        f"{name}: {entry['degenerate']} of {entry['cells']} maps are degenerate"
+        {
+            "kind": "degenerate",
+            "text": f"{name}: {entry['degenerate']} of {entry['images']} maps are degenerate",
+        }
         for name, entry in summary.items()
         if entry["degenerate"]
     ]
 
 
-def _missing(cohort: Cohort) -> list[str]:
+def _missing(cohort: Cohort) -> list[dict[str, str]]:
     """Warn of classes without a correct prediction, whose explanations show errors only."""
     return [
-        f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted images; the "
-        "explanations of this class show errors only"
+        {
+            "kind": "other",
+            "text": f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted images; "
+            "the explanations of this class show errors only",
+        }
         for outcome in cohort.missing
         if outcome.startswith("true")
     ]

@@ -5,6 +5,7 @@ reports read it.
 """
 
 import json
+import logging
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,14 +20,32 @@ from leuk.grid.run_id import RunId
 from leuk.grid.shape import check_parts
 from leuk.store.atomic import write_json
 
+log = logging.getLogger(__name__)
+
 SCHEMA = 2
 FILE = "record.json"
 
-RESUMED = "fit: went on from a stopped one; its time is that of the rest"
-"""Warning of a resumed run, whose fit time covers only the last attempt."""
+WarningKind = Literal["leaky", "synthetic", "few", "degenerate", "resumed", "other"]
+"""A split that leaks; low-quality synthetic images; few patients; explanations without content; a
+resumed fit, whose time is only that of its rest; and everything else."""
 
-MADE = "made cells: "
-"""Prefix of warnings about low-quality synthetic images."""
+
+@dataclass(frozen=True)
+class RunWarning:
+    """A warning for readers of a run's metrics.
+
+    Attributes:
+        kind: sorts warnings in the report.
+        text: one sentence, without the kind.
+    """
+
+    kind: WarningKind
+    text: str
+
+
+RESUMED = RunWarning(
+    "resumed", "the fit was resumed; its time covers only the epochs after the interruption"
+)
 
 Metrics = dict[str, dict[str, float | None]]
 """Metrics by name, each with ``value``, ``low`` and ``high``; bounds are null if not computed."""
@@ -75,7 +94,7 @@ class Record:
     cost: dict[str, float | int | str] = field(default_factory=dict)
     predictions: str | None = None
     explanations: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[RunWarning] = field(default_factory=list)
     error: dict[str, str] | None = None
 
     def write(self, folder: Path) -> None:
@@ -96,6 +115,11 @@ class Record:
             schema = values.pop("schema")
             if schema > SCHEMA:
                 raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
+            if schema < SCHEMA:
+                raise StoreError(
+                    f"{path}: written by an older leuk (schema {schema}, now {SCHEMA}), whose names "
+                    "of settings and metrics differ; read it with that leuk, or run the sweep again"
+                )
             _refuse_unknown(cls, values)
             _refuse_unknown(RunId, values["run"])
             record = _types().validate_python(values)
@@ -113,6 +137,11 @@ class Record:
         """Status and reason: ``<status>: <first line of the error>``."""
         message = self.error["message"].strip() if self.error else ""
         return f"{self.status}: {message.splitlines()[0] if message else 'not finished'}"
+
+    def warn(self, kind: WarningKind, text: str) -> None:
+        """Add a warning and log it."""
+        self.warnings.append(RunWarning(kind, text))
+        log.warning("%s: %s%s", self.run.folder, "LEAKY: " if kind == "leaky" else "", text)
 
     def fail(self, error: BaseException) -> None:
         """Record a failure with its traceback."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from leuk.evaluate.intervals import few_subjects
 from leuk.evaluate.sample import Sample
-from leuk.grid.record import MADE
 from leuk.grid.run_id import CUT
 from leuk.report.baselines import AREA, baseline_of, first_seeds
 from leuk.report.leaking import leaking_gains
@@ -107,21 +106,10 @@ def remarks_on(
         if record.status != "complete":
             found.append(Remark("failed", record.state, name))
         found += [
-            Remark(kind_of(text), text, name, brief=text.removeprefix(MADE))
-            for text in record.warnings
+            Remark("other" if one.kind == "resumed" else one.kind, one.text, name)
+            for one in record.warnings
         ]
     return (*found, *(Remark("missing", text) for text in results.problems))
-
-
-def kind_of(warning: str) -> Kind:
-    """The kind of a warning that a cell left in its record."""
-    if warning.startswith("LEAKY"):
-        return "leaky"
-    if warning.startswith(MADE):
-        return "synthetic"
-    if "degenerate" in warning:
-        return "degenerate"
-    return "few" if "subject" in warning and "only" in warning else "other"
 
 
 def _not_above_area(groups: Sequence[Configuration], lines: Sequence[Row]) -> list[Remark]:

@@ -1,7 +1,8 @@
 """What a fitted classifier is asked: validation and test cells, explanations, area, cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
@@ -14,7 +15,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.evaluate.cost import cost_of
 from leuk.explain.callback import Explain
 from leuk.explain.study import COHORT
-from leuk.grid.record import Record
+from leuk.grid.record import Record, RunWarning
 from leuk.runs.assess import (
     assess,
     assess_area,
@@ -57,10 +58,15 @@ def judge(
         judged[part] = classifier.collected()
     _take_down(folder, data, judged, record)
     record.explanations |= explain.summary
-    record.warnings += explain.summary.get(COHORT, {}).get("warnings", [])
+    record.warnings += warnings_of(explain.summary)
     classifier.to(device).eval()
     record.area = assess_area(data, judged["test"], _scorer(classifier, trainer), device)
     record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.predict_logits)
+
+
+def warnings_of(summary: Mapping[str, Any]) -> list[RunWarning]:
+    """Warnings in a summary of explanations."""
+    return [RunWarning(**warning) for warning in summary.get(COHORT, {}).get("warnings", [])]
 
 
 def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
@@ -92,7 +98,7 @@ def _take_down(
     record.calibration = {"temperature": assessed.temperature}
     record.referral = assessed.referral
     record.baselines = assess_baselines(data, baselines)
-    record.warnings += assessed.warnings
+    record.warnings += [RunWarning("few", text) for text in assessed.warnings]
     record.predictions = "predictions.csv"
     save_predictions(
         folder / record.predictions, data, judged, assessed.temperature, baselines, record.run

@@ -24,7 +24,7 @@ from leuk.explain.cohort import Cohort, unlabeled_cohort
 from leuk.explain.study import COHORT
 from leuk.grid.state import LOCK
 from leuk.runs.device import check_device
-from leuk.runs.evaluation import EXPLANATIONS, explain_callback
+from leuk.runs.evaluation import EXPLANATIONS, explain_callback, warnings_of
 from leuk.runs.finished import Finished
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.paths import resolved
@@ -179,9 +179,9 @@ def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
     record = finished.record
     before = record.explanations
     record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
-    old = before.get(COHORT, {}).get("warnings", [])
+    old = warnings_of(before)
     kept = [warning for warning in record.warnings if warning not in old]
-    record.warnings = kept + summary[COHORT]["warnings"]
+    record.warnings = kept + warnings_of(summary)
     record.write(finished.folder)
 
 

@@ -244,7 +244,7 @@ def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict
         "fingerprint": record.fingerprint,
         "data": record.data.get("fingerprint"),
         "weights": finished.weights_digest,
-        "warnings": record.warnings,
+        "warnings": [asdict(warning) for warning in record.warnings],
         "versions": {
             "run": record.versions,
             "export": {"python": platform.python_version()}

@@ -333,7 +333,9 @@ def _summary(
         "band": asdict(frozen.band)
         | {"said": frozen.band.said, "reason": frozen.band.reason, "test": asdict(frozen.test)},
         "distance_limit": limit,
-        "warnings": [text for text in finished.record.warnings if text.startswith("LEAKY")],
+        "warnings": [
+            f"LEAKY: {one.text}" for one in finished.record.warnings if one.kind == "leaky"
+        ],
         "counts": {
             "images": len(lines),
             "unreadable": sum(bool(line.problem) for line in lines),

@@ -20,7 +20,6 @@ from leuk.evaluate.image_quality import Quality, RealImages, judge
 from leuk.evaluate.memorization import copied
 from leuk.evaluate.morphology import MEASURES, MorphologyExtractor
 from leuk.evaluate.vectors import Images
-from leuk.grid.record import MADE
 from leuk.runs.synthesis import Synthetic
 from leuk.store.artifacts import make_once
 from leuk.store.atomic import write_json
@@ -214,15 +213,15 @@ def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[st
     if not synthetic.get("quality"):
         found = synthetic.get("copies", {})
         return [
-            f"{MADE}{augmentation}: not evaluated, too few real or synthetic images to compare",
+            f"{augmentation}: not evaluated, too few real or synthetic images to compare",
             *(
-                f"{MADE}{augmentation} {name}: {text}"
+                f"{augmentation} {name}: {text}"
                 for name, count in found.items()
                 for text in near_exact(count)
             ),
         ]
     return [
-        f"{MADE}{augmentation} {name}: {text}"
+        f"{augmentation} {name}: {text}"
         for name, quality in synthetic["quality"].items()
         for text in quality["warnings"]
     ]

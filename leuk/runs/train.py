@@ -184,15 +184,13 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
             *(record.run.folder, scale.said),
         )
     if data.split.leaky:
-        record.warnings.append(f"LEAKY: {data.split.leaky}")
-        log.warning("%s: LEAKY: %s", record.run.folder, data.split.leaky)
+        record.warn("leaky", data.split.leaky)
     background = check_background(
         {stage: data.stage(stage) for stage in STAGES}, data.dataset.store.thumbs
     )
     cuts = count_cuts(data.dataset.index, data.dataset.store)
     for text in filter(None, (background, framing_warning(data.framing, cuts))):
-        record.warnings.append(text)
-        log.warning("%s: %s", record.run.folder, text)
+        record.warn("other", text)
     return data
 
 
@@ -209,8 +207,7 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
                 **cached_quality(cfg, data, made),
             }
             for text in quality_warnings(record.data["synthetic"], cfg.augmentation.name):
-                record.warnings.append(text)
-                log.warning("%s: %s", record.run.folder, text)
+                record.warn("synthetic", text)
             return
     elif cfg.augmentation.name == "oversample":
         repeated = repeated_rows(cfg, data)
@@ -220,7 +217,7 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
             return
     else:
         return
-    record.warnings.append("augmentation: no healthy images are missing; nothing was added")
+    record.warn("other", "augmentation: no healthy images are missing; nothing was added")
 
 
 def _counted(record: Record) -> str:

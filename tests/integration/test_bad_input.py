@@ -120,7 +120,7 @@ def test_fewer_healthy_cells_than_a_batch(
 def test_nothing_to_balance_is_warned_of(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     assert run(*real(tiny_folds), "augmentation=dcgan") == 0
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
-    assert "no healthy images are missing" in Record.read(path.parent).warnings[0]
+    assert "no healthy images are missing" in Record.read(path.parent).warnings[0].text
 
 
 def test_identical_images_with_two_labels(

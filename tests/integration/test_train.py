@@ -69,9 +69,9 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert written.data["synthetic"]["counts"]["hem"] == counts["all"] - counts["hem"]
     assert written.data["synthetic"]["held_out"] == "val"
     (quality,) = written.data["synthetic"]["quality"].values()
-    printed = [f"made cells: dcgan hem: {text}" for text in quality["warnings"]]
+    printed = [f"dcgan hem: {text}" for text in quality["warnings"]]
     assert printed  # one epoch makes no cells
-    assert [text for text in written.warnings if text.startswith("made cells")] == printed
+    assert [one.text for one in written.warnings if one.kind == "synthetic"] == printed
     page = (folder.parent / "report/report.html").read_text()
     first_screen = page[: page.index("What made cells change")]
     assert "Made cells to be wary of" in first_screen

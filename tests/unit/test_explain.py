@@ -160,7 +160,8 @@ def test_study_writes_arrays_a_manifest_and_a_summary(
     assert summary["bright"]["checks"]["mean"] == pytest.approx(float(cohort.images.mean()))
     assert summary["gradcam"]["seconds_per_image"] > 0
     together = summary[COHORT]
-    assert together["warnings"] == ["bright: 2 of 20 maps are degenerate"]
+    text = "bright: 2 of 20 maps are degenerate"
+    assert together["warnings"] == [{"kind": "degenerate", "text": text}]
     assert "bright: 2 of 20 maps are degenerate" in caplog.text
     assert "gradcam: 20 images" in caplog.text
     assert together["background"] == 6
@@ -219,7 +220,7 @@ def test_class_without_correct_predictions_is_warned_of(
     few = evaluated_cohort(data, sick, shown=1, count=1, background=2)
     assert few.missing == []
     (warning,) = summary[COHORT]["warnings"]
-    assert warning.startswith("explanations: no true negative (healthy, predicted healthy)")
+    assert warning["text"].startswith("explanations: no true negative (healthy, predicted healthy)")
 
 
 def test_unlabeled_images_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path) -> None:

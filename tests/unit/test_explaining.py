@@ -1,6 +1,7 @@
 """Explanations of a folder's images, and of a finished run's record, on stand-ins of a run."""
 
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from torch import Tensor
 from leuk.data.decode import Frame
 from leuk.data.scale import Scale
 from leuk.explain.explainer import log_odds
+from leuk.grid.record import RunWarning
 from leuk.runs.explaining import _cohort_of, _take_down
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
@@ -68,20 +70,24 @@ def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> 
     assert cohort.table["shown"].tolist() == [True, False]
 
 
+SMALL = RunWarning("few", "a small test stage")
+LIME, GRADCAM = (RunWarning("degenerate", f"{name}: degenerate") for name in ("lime", "gradcam"))
+
+
 def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path) -> None:
     written: list[Path] = []
     record = SimpleNamespace(
         explanations={
             "prototypes": {"picture": "p.png"},
             "lime": {"images": 1},
-            "cohort": {"warnings": ["lime: degenerate"]},
+            "cohort": {"warnings": [asdict(LIME)]},
         },
-        warnings=["a small test stage", "lime: degenerate"],
+        warnings=[SMALL, LIME],
         write=written.append,
     )
     finished: Any = SimpleNamespace(record=record, folder=tmp_path)
-    summary = {"gradcam": {"images": 2}, "cohort": {"warnings": ["gradcam: degenerate"]}}
+    summary = {"gradcam": {"images": 2}, "cohort": {"warnings": [asdict(GRADCAM)]}}
     _take_down(finished, summary)
     assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
-    assert record.warnings == ["a small test stage", "gradcam: degenerate"]
+    assert record.warnings == [SMALL, GRADCAM]
     assert written == [tmp_path]

@@ -71,13 +71,14 @@ def test_fold_is_not_taken_from_other_settings() -> None:
 
 
 def test_record_is_read_as_written(tmp_path: Path) -> None:
-    record = Record(CELL, "abc", metrics={"test": as_metrics({"auroc": 0.9})}, warnings=["careful"])
+    record = Record(CELL, "abc", metrics={"test": as_metrics({"auroc": 0.9})})
+    record.warn("other", "careful")
     record.status = "complete"
     record.write(tmp_path)
     assert Record.read(tmp_path) == record
     written = json.loads((tmp_path / "record.json").read_text())
-    assert written["schema"] == 1
-    assert written["cell"] == {
+    assert written["schema"] == 2
+    assert written["run"] == {
         "model": "cnn",
         "augmentation": "dcgan",
         "split": "folds",

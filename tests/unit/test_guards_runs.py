@@ -22,6 +22,7 @@ from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
+from leuk.grid.record import Record
 from leuk.grid.run_id import RunId
 from leuk.runs import synthesis, synthetic_quality
 from leuk.runs import train as train_module
@@ -348,7 +349,7 @@ def test_synthetic_images_join_with_their_own_labels(
     monkeypatch.setattr(train_module, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
-    record: Any = SimpleNamespace(data={}, warnings=[], cell=RunId("cnn", "dcgan", "folds", 0))
+    record = Record(RunId("cnn", "dcgan", "folds", 0), "0")
     train_module._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
     assert added[0][1].tolist() == [0, 0, 1]
     assert record.data["synthetic"]["counts"] == {"hem": 2, "all": 1}
@@ -358,7 +359,7 @@ def test_oversampling_repeats_rows_of_the_data() -> None:
     data = labeled(3, 9)
     repeated: list[Any] = []
     data.repeat = repeated.append
-    record: Any = SimpleNamespace(data={}, warnings=[])
+    record = Record(RunId("cnn", "oversample", "folds", 0), "0")
     settings = {"name": "oversample", "count": None, "classes": ["hem"]}
     train_module._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
     assert len(repeated[0]) == 6

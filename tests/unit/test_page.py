@@ -15,7 +15,7 @@ from sweeps import CELL, predictions, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.grid.record import Record
+from leuk.grid.record import Record, RunWarning
 from leuk.report.explained import explained_pictures
 from leuk.report.page import warned
 from leuk.report.prose import Span
@@ -56,8 +56,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
     cells = [replace(CELL, augmentation=name) for name in ("none", "oversample", "dcgan")]
     cells.append(replace(CELL, split="random_LEAKY"))
-    said = {"warnings": [f"gradcam: 2 of 16 maps are degenerate {EVIL}"]}
-    said["warnings"].append("LEAKY: cells, not persons, were drawn")
+    said = {"warnings": [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]}
+    said["warnings"].append(RunWarning("leaky", "images, not patients, were drawn"))
     for cell in cells:
         write_run(folder, cell, predictions(cell, healthy=3, cells=8), **said)
     failed = Record(replace(CELL, model="vit"), "abc")

@@ -11,7 +11,7 @@ from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_s
 
 from leuk.errors import StoreError
 from leuk.evaluate.metrics import all_metrics
-from leuk.grid.record import Record
+from leuk.grid.record import Record, RunWarning
 from leuk.report.baselines import baselines
 from leuk.report.content import build_report
 from leuk.report.naming import row_names
@@ -278,7 +278,9 @@ def test_a_name_that_was_cut_is_said(tmp_path: Path) -> None:
 
 
 def test_warnings_of_records_are_told(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL, warnings=["gradcam: 2 of 16 maps are degenerate"])
+    write_run(
+        tmp_path, CELL, warnings=[RunWarning("degenerate", "gradcam: 2 of 16 maps are degenerate")]
+    )
     assert "cnn-none-folds-s0: gradcam: 2 of 16 maps are degenerate" in write_report(tmp_path)
 
 

@@ -22,7 +22,6 @@ from leuk.data.rules import Folds
 from leuk.errors import StoreError
 from leuk.evaluate.vectors import Images
 from leuk.grid.record import Record
-from leuk.report.remarks import kind_of
 from leuk.report.synthetic_images import contact_sheet, synthetic_section
 from leuk.report.synthetic_quality import quality_records, quality_section
 from leuk.runs.synthesis import Synthetic
@@ -171,10 +170,6 @@ def test_a_fifo_among_kept_cells_does_not_hang_the_report(tmp_path: Path) -> Non
     assert contact_sheet(sweep, [record]) is not None
 
 
-def test_made_cells_unlike_real_ones_are_warned_of() -> None:
-    assert kind_of("made cells: dcgan hem: all black") == "synthetic"
-
-
 def test_gans_judged_elsewhere_are_found_by_their_artifact(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
@@ -279,7 +274,7 @@ def test_too_few_cells_are_not_judged_and_that_is_said(
     assert told == {"copies": {"hem": 0}}
     assert "synthetic images are not evaluated: fewer than 10 images of a class" in caplog.text
     assert quality_warnings(told, "wgan") == [
-        "made cells: wgan: not evaluated, too few real or synthetic images to compare"
+        "wgan: not evaluated, too few real or synthetic images to compare"
     ]
     assert not (tmp_path / "artifacts").exists()
 
@@ -292,8 +287,7 @@ def test_copies_are_reported_where_too_few_cells_are_judged(
     told = cached_quality(config(tmp_path), data, added(made))
     assert told == {"copies": {"hem": 1}}
     assert quality_warnings(told, "wgan")[1:] == [
-        "made cells: wgan hem: 1 synthetic image is a copy of a training image, "
-        "exact to about one gray level"
+        "wgan hem: 1 synthetic image is a copy of a training image, exact to about one gray level"
     ]
 
 
