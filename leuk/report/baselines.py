@@ -81,7 +81,8 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
 
 def _settings(groups: Sequence[Group]) -> set[str]:
     """Settings that all of the groups have."""
-    return set.intersection(*[set(group.cell.settings) for group in groups])
+    first, *others = (set(group.cell.settings) for group in groups)
+    return first.intersection(*others)
 
 
 def _data_set(groups: Sequence[Group]) -> str:

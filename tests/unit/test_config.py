@@ -85,7 +85,7 @@ WRONG = [
     ("fit.epochs=1.5", "could not be converted to Integer"),
     ("fit.standardise=maybe", "is not a valid bool"),
     ("model.dropout=abc", "model.dropout=abc: input should be a valid number"),
-    ("model.widths=3", "model.widths=3: input should be a valid"),
+    ("model.widths=x", "model.widths=x: input should be a valid"),
     ("model.hidden='3'", "model.hidden=3: input should be a valid integer"),
     (
         "data.framing=circle",
