@@ -71,7 +71,7 @@ def baselines(groups: Sequence[Group]) -> list[Group]:
     for key in kept:
         alike = [other for other in kept if (other[0], parts[other]) == (key[0], parts[key])]
         shared = [_settings(found[one]) for one in alike]
-        own = _settings(found[key]) - set.intersection(*shared)
+        own = _settings(found[key]) - shared[0].intersection(*shared)
         inside = ", ".join([*parts[key], *sorted(own)])
         name = f"{lines[key].name} ({inside})" if inside else lines[key].name
         runs = tuple(map(_with_thresholds, lines[key].runs))

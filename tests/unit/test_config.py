@@ -91,7 +91,7 @@ WRONG = [
         "data.framing=circle",
         "data.framing=circle: input should be 'full', 'centered', 'crop300' or 'cell'",
     ),
-    ("split.val=abc", "split.val=abc"),
+    ("split.val=true", "split.val=True: input should be"),
     ("trainer.precision=17", "trainer.precision=17"),
     ("model.dropout=1", "input should be less than 1"),
     ("data.batch_size=0", "input should be greater than or equal to 1"),
