@@ -82,8 +82,10 @@ def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uin
     if most.empty:
         return warning
     counted = ", ".join(
-        f"{row['sum']:.0f} of {row['size']:.0f} {Label(int(label)).folder} images of {stage}"
-        for (stage, label), row in most.iterrows()
+        f"{found} of {size} {Label(label).folder} images of {stage}"
+        for (stage, label), found, size in zip(
+            most.index.tolist(), most["sum"].tolist(), most["size"].tolist(), strict=True
+        )
     )
     raise DataError(
         f"{warning} ({counted}); the area of the cell, the baselines, links between subjects and "
