@@ -512,26 +512,26 @@ def _diagnosis(
                 return ConfigError(
                     f"{override.input_line}: {key} belongs to {option}; give that too"
                 )
+            owner, _, word = key.rpartition(".")
+            if not owner.startswith("gan") and (advice := _translated(word, known)):
+                return ConfigError(f"{override.input_line}: no key {key}; {advice}")
             return ConfigError(
                 f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
             )
     return ConfigError(_first_lines(error))
 
 
-def _translated(key: str, known: Collection[str]) -> str:
+def _translated(word: str, known: Collection[str]) -> str:
     """The advice on a word of another library; empty where there is none.
 
     Args:
-        key: that the command does not have.
+        word: a key that the command does not have, or the last part of one.
         known: keys and groups that it has.
     """
-    own, _, word = key.rpartition(".")
-    words = [key] if own.startswith("gan") or f"{own}.{word}" in SYNONYMS else [key, word]
-    for text in words:
-        for meant in SYNONYMS.get(text, "").split(" | "):
-            if meant.split("=")[0] in known:
-                return f"did you mean {meant}?"
-    return next((AUTOMATIC[text] for text in words if text in AUTOMATIC), "")
+    for meant in SYNONYMS.get(word, "").split(" | "):
+        if meant.split("=")[0] in known:
+            return f"did you mean {meant}?"
+    return AUTOMATIC.get(word, "")
 
 
 def _search_folders(overrides: Sequence[Override]) -> list[Path]:

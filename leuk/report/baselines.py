@@ -71,7 +71,7 @@ def baselines(groups: Sequence[Configuration]) -> list[Configuration]:
     for key in kept:
         alike = [other for other in kept if (other[0], parts[other]) == (key[0], parts[key])]
         shared = [_settings(found[one]) for one in alike]
-        own = _settings(found[key]).difference(set[str].intersection(*shared))
+        own = _settings(found[key]) - shared[0].intersection(*shared)
         inside = ", ".join([*parts[key], *sorted(own)])
         name = f"{lines[key].name} ({inside})" if inside else lines[key].name
         runs = tuple(map(_with_thresholds, lines[key].runs))
@@ -81,7 +81,8 @@ def baselines(groups: Sequence[Configuration]) -> list[Configuration]:
 
 def _settings(groups: Sequence[Configuration]) -> set[str]:
     """Settings that all of the groups have."""
-    return set.intersection(*[set(group.run.settings) for group in groups])
+    first, *others = (set(group.run.settings) for group in groups)
+    return first.intersection(*others)
 
 
 def _data_set(groups: Sequence[Configuration]) -> str:

@@ -80,7 +80,7 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
         assert Image.open(folder / file).size > (200, 200)
     # What is kept of the training cells is enough from then on.
     monkeypatch.setattr(Finished, "data", None)
-    assert predict(run, listed, "threshold=0.5") == 0
+    assert predict(run, listed, "threshold=0.5", "replace=true") == 0
     again, folder = results(tmp_path, "mine")
     pd.testing.assert_series_equal(again["distance"], now["distance"], atol=1e-4)
     assert ((again["decision"] == "ALL") == (again["score"] >= 0.5)).all()
@@ -160,10 +160,10 @@ def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
     with np.load(kept) as arrays:
         first = dict(arrays)
     np.savez(kept, **first | {"key": np.array("other"), "limit": np.array(-1.0)})
-    assert predict(run, tmp_path / "new") == 0
+    assert predict(run, tmp_path / "new", "replace=true") == 0
     assert "of other weights; worked out anew" in capsys.readouterr().out
     kept.write_bytes(kept.read_bytes()[:1000])
-    assert predict(run, tmp_path / "new") == 0
+    assert predict(run, tmp_path / "new", "replace=true") == 0
     assert "cannot be read" in capsys.readouterr().out
     with np.load(kept) as arrays:
         assert arrays["limit"] == first["limit"] > 0

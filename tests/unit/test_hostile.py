@@ -117,7 +117,7 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
         ("a: !!python/object/apply:os.getcwd []", "no readable config"),
         (f"a: {'x' * 2**20}", "more than"),
         ("[" * 5000, "no readable config"),
-        ("model: 3", "no model"),
+        ("model: 3", "model._target_ is missing"),
         (f"model: {{{OUR_NODE}, p: '${{oc.env:HOME}}'}}", "not one of leuk's resolvers"),
         (f"model: {{{OUR_NODE}, p: '${{ hydra:runtime.cwd}}'}}", "not one of leuk's resolvers"),
         ("model: {_target_: '${leuk.stem:torch.load}'}", "only names from"),

@@ -389,6 +389,21 @@ def test_freedom_is_no_more_than_that_of_patients_who_vary_alike() -> None:
     assert alone.freedom == pytest.approx(8)
 
 
+def test_the_error_is_that_of_the_draws_or_the_jackknife() -> None:
+    values, strata = np.array([0.0, 1.0, 3.0, 7.0]), [np.arange(4)]
+    larger = set()
+    for seed in range(20):
+        drawn = resamples(strata, 4, 5, np.random.default_rng(seed)) @ values / 4
+        found = Bootstrap([Fold(["run"], strata, 4)], 5, seed).estimate(
+            lambda _, weights: weights @ values / 4
+        )
+        # The jackknife of a mean is exact.
+        spread, exact = drawn.std(ddof=1), values.std(ddof=1) / 2
+        assert found.error == pytest.approx(max(spread, exact))
+        larger.add(spread > exact)
+    assert larger == {False, True}
+
+
 def test_the_error_sees_a_patient_with_most_of_the_images() -> None:
     """Means without each of patients with 8, 1 and 1 images of 1, 0 and 0: 0, 8/9 and 8/9."""
     images, right = np.array([8, 1, 1]), np.array([8, 0, 0])
