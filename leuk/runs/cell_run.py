@@ -171,7 +171,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
             "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
-            *(record.cell.folder, scale.said),
+            *(record.cell.folder, scale.shown),
         )
     for why, count in data.split.dropped.items():
         log.info("%s: left out %d cells of %s", record.cell.folder, count, why)
