@@ -142,9 +142,9 @@ class View:
             return ""
         return (
             f"{sum(others.values())} of {sum(sizes.values())} images ({counted(others)}) do not "
-            f"have the size of the training images ({self.scale.shown}), so their scale is unknown; "
-            "say what they show: frame=same (the field of view of the training images), frame=N "
-            "(N pixels of the original frame) or pixel_size=P (1 for images never resized)"
+            f"have the size of the training images ({self.scale.shown}), so their scale is "
+            "unknown; say what they show: frame=same (the field of view of the training images), "
+            "frame=N (N pixels of the original frame) or pixel_size=P (1 for images never resized)"
         )
 
     def unlike(self, area: float) -> str:
