@@ -79,7 +79,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_lit(images).float().mean(dim=(1, 2))", "_lit(images).float().sum(dim=(1, 2))"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
-        ("for c in (labels, ~labels))", "for c in (~labels, labels))"),
+        ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
         ("hem=len(rows) - leukemic,", "hem=leukemic,"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("estimate.interval_within(level, 0, 1)", "estimate.interval_within(0.5, 0, 1)"),

@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from leuk.evaluate.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
+from leuk.evaluate.intervals import bootstrap_intervals
 from leuk.evaluate.sample import Sample
 
 
@@ -57,6 +58,8 @@ def test_one_bin_is_the_whole() -> None:
     sample, areas = measured_and_judged(looks=1.0)
     found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
     assert found.value == pytest.approx(roc_auc_score(sample.labels, sample.scores))
+    interval = bootstrap_intervals(sample, {"default": 0.5}, draws=10)["auroc"]
+    assert (found.low, found.high) == pytest.approx(interval)
 
 
 def test_classes_without_a_like_area_have_no_figure() -> None:
