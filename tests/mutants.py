@@ -659,7 +659,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"SSIM in cell": "ssim_cell"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
     ],
-    ("gans/adversarial.py", "gan*"): [
+    ("gans/adversarial.py", "guards_training gan_losses gan_fit gans"): [
         ("self.averaged.update(self.generator, self.done_updates)", "pass"),
         ("self.generator = self.averaged.module", "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
@@ -682,6 +682,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.full((count,), label", "torch.full((count,), 1 - label"),
         ("        self.eval()\n", "        pass\n"),
         ("self.done_updates >= self.fitting.updates", "self.done_updates > self.fitting.updates"),
+        ("self.done_updates >= self.fitting.updates", "self.done_rounds >= self.fitting.updates"),
+        (
+            "steps = min(steps, self.fitting.updates - self.done_updates)",
+            "steps = min(steps, self.fitting.updates - self.done_rounds)",
+        ),
     ],
     ("gans/averaging.py", "gan*"): [
         ("return super().train(False)", "return super().train(mode)"),
