@@ -427,6 +427,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "chosen = column[val.index].to_numpy(), val",
             "chosen = column[test.index].to_numpy(), test",
         ),
+        (
+            "chosen_on = val.scores, val.labels, val.subjects",
+            'chosen_on = (test := samples["test"]).scores, test.labels, test.subjects',
+        ),
+        (
+            'thresholds = choose_thresholds(*chosen, val["group"].to_numpy().astype(str))',
+            "thresholds = choose_thresholds(sample.scores, sample.labels, sample.subjects)",
+        ),
+        ('val["group"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
         ('groups = data.dataset.cells["group"]', 'groups = data.dataset.cells["subject"]'),
         ('test["group"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
@@ -516,6 +525,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/checkpoints.py", "guards_runs classifier_fit"): [
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
         ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
+    ],
+    ("runs/explaining.py", "explaining"): [
+        ('choose_background(data.part("train")', 'choose_background(data.part("test")'),
+        (".float().div(255)", ".float().div(127.5)"),
+        ("logits = classifier.asked(part", "logits = classifier(part"),
+        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
+        ("files = files[:most]", "files = files[-most:]"),
+        ("if one.size not in fitted", "if one.size in fitted"),
+        ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
+        ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
+        ("if number < images:", "if number > images:"),
+        ("for name in set(before) - set(summary):", "for name in set(summary) - set(before):"),
+        ("if folder.name == EXPLANATIONS:", "if folder.name != EXPLANATIONS:"),
+        ('for key in ("prototypes",) if key in before', "for key in before"),
+        (
+            "for warning in record.warnings if warning not in old]",
+            "for warning in record.warnings]",
+        ),
     ],
     ("runs/identity.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
@@ -822,6 +849,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "warmup = round(optim.warmup_epochs)",
         ),
         ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
+        ("patience=optim.plateau_patience - 1", "patience=optim.plateau_patience"),
+        ("patience=optim.plateau_patience\n", "patience=optim.plateau_patience + 1\n"),
+        ("factor=optim.plateau_factor,\n", "factor=0.5,\n"),
+        ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
+        ('threshold_mode="abs"', 'threshold_mode="rel"'),
     ],
     ("classifiers/cnn.py", "classifier* gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),

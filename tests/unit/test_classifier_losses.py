@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from leuk.classifiers.classifier import Classifier
 from leuk.classifiers.encoder import attention_off_cell, off_cell
-from leuk.classifiers.optim import Group, Optim, build_optimizer, schedule_of
+from leuk.classifiers.optim import Group, Optim, build_optimizer, plateau_of, schedule_of
 from leuk.classifiers.pretrained import Pretrained
 from leuk.config import conf_dir
 from leuk.config.schema import register
@@ -287,6 +287,31 @@ def test_plateau_follows_a_falling_loss_and_lowers_the_rate_at_a_standing_one() 
     assert rates[:3] == [1.0] * 3
     assert rates[-1] == 0.25
     assert 0.25 in rates[3:6]
+
+
+@pytest.mark.parametrize(
+    ("stack", "losses", "rates"),
+    [
+        # Patience 2: Keras acts at the second epoch without a lower loss, PyTorch at the third.
+        ("keras", (0.7, 0.8, 0.8, 0.8), (1.0, 1.0, 0.25, 0.25)),
+        ("torch", (0.7, 0.8, 0.8, 0.8), (1.0, 1.0, 1.0, 0.25)),
+        # 0.69991 is lower by less than 1e-4, and by more than 1e-4 of 0.7.
+        ("keras", (0.7, 0.8, 0.69991, 0.8), (1.0, 1.0, 0.25, 0.25)),
+        ("torch", (0.7, 0.8, 0.8, 0.69991, 0.8), (1.0, 1.0, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_plateau_acts_in_the_epoch_of_its_stack(
+    stack: Any, losses: tuple[float, ...], rates: tuple[float, ...]
+) -> None:
+    optim = Optim(1.0, schedule="plateau", plateau_factor=0.25, plateau_patience=2)
+    optimizer = build_optimizer(optim, [Group([nn.Parameter(torch.ones(1))])], stack)
+    plateau = plateau_of(optim, optimizer, stack)
+    assert plateau is not None
+    found = []
+    for loss in losses:
+        plateau.step(loss)
+        found.append(optimizer.param_groups[0]["lr"])
+    assert found == list(rates)
 
 
 def test_average_by_hand() -> None:
