@@ -39,6 +39,14 @@ def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
     assert ensembles(read_results(tmp_path).groups) == []
 
 
+def test_no_ensemble_of_models_that_validated_on_other_images(tmp_path: Path) -> None:
+    write_run(tmp_path, CELL)
+    other = predictions(replace(CELL, model="vit"))
+    paths = other["path"].where(other["part"] == "test", "other/" + other["path"])
+    write_run(tmp_path, replace(CELL, model="vit"), other.assign(path=paths))
+    assert ensembles(read_results(tmp_path).groups) == []
+
+
 def test_the_ensemble_is_a_line_of_the_table(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
     write_report(tmp_path)

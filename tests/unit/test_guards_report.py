@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pandas as pd
 import pytest
 from sweeps import CELL, COST, predictions, record_of, write_run
 
+from leuk.evaluate.sample import Sample
 from leuk.grid.cell import LEAKY, Cell
 from leuk.grid.record import figures
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
-from leuk.report.decisions import confusion
+from leuk.report.decisions import confusion, confusion_figure
 from leuk.report.leaking import leaking_gains
-from leuk.report.lines import Line, group_lines, run_lines
+from leuk.report.lines import Line, draws_for, group_lines, run_lines
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
@@ -108,6 +110,43 @@ def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Re
     without_predictions = replace(group, records=(record,), runs=())
     (run,) = run_lines(replace(results, groups=(without_predictions,)))
     assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
+
+
+def test_runs_that_share_subjects_have_means_at_their_own_thresholds(results: Results) -> None:
+    """Two runs of a patient's other images have no interval; each is cut at its own threshold."""
+    group = results.groups[0]
+    run = group.runs[0]
+    sample = run.test.sample
+    fewer = Sample(sample.scores[1:], sample.labels[1:], sample.subjects[1:])
+    part = replace(run.test, sample=fewer)
+    runs = (run, replace(run, test=part, thresholds={"default": 0.5, "youden": 0.9}))
+    runs = (replace(runs[0], thresholds={"default": 0.5, "youden": 0.2}), runs[1])
+    (line,) = group_lines([replace(group, runs=runs)], 200)
+    assert line.note.startswith("no interval: subjects ")
+    for suffix, cuts in (("", (0.5, 0.5)), ("@youden", (0.2, 0.9))):
+        found = [
+            (one.test.sample.scores >= cut)[one.test.sample.labels == 1].mean()
+            for one, cut in zip(runs, cuts, strict=True)
+        ]
+        expected = (pytest.approx(np.mean(found)), None, None)
+        assert line.figures[f"sensitivity{suffix}"] == expected
+
+
+@pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (100, 600), (1000, 200)])
+def test_fewer_resamples_for_more_runs(runs: int, draws: int) -> None:
+    group: Any = SimpleNamespace(runs=range(runs // 2))
+    other: Any = SimpleNamespace(runs=range(runs - runs // 2))
+    assert draws_for([group, other]) == draws
+
+
+def test_shares_of_a_confusion_matrix_are_of_the_class(results: Results) -> None:
+    group = results.groups[0]
+    (axes,) = confusion_figure([group]).axes
+    words = [text.get_text() for text in axes.texts]
+    for cut, place in (("default", 0), ("youden", 5)):
+        counts = confusion(group, cut)
+        shares = (counts / counts.sum(axis=1, keepdims=True)).ravel()
+        assert words[place : place + 4] == [f"{share:.2f}" for share in shares]
 
 
 def test_columns_hold_the_figures_of_their_headings() -> None:

@@ -17,7 +17,7 @@ from leuk.config.preflight import CommandLine, compose_cells
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.data.rules import Folds
+from leuk.data.rules import Folds, Thesis
 from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
@@ -553,12 +553,36 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
             read_checkpoint(found, stamp)
 
 
+# Data of a run
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_a_record_names_the_data_and_what_leaks(
+    leaky: bool, phantom: Path, artefacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artefacts)
+    if leaky:
+        rule = Thesis(train=["fold_0"], test=["fold_1"])
+        data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artefacts))
+    monkeypatch.setattr(cell_run, "instantiate", lambda node, **_: data)
+    record: Any = SimpleNamespace(data={}, warnings=[], cell=Cell("cnn", "none", "folds", 0))
+    cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
+    assert cell_run._open_data(cfg, record) is data
+    assert record.data["fingerprint"] == data.dataset.store.fingerprint
+    assert record.data["files"] == data.listing()
+    assert record.data["counts"] == data.counts()
+    leaks = [text for text in record.warnings if text.startswith("LEAKY: ")]
+    assert leaks == ([f"LEAKY: {data.split.leaky}"] if leaky else [])
+
+
 # Identity
 
 
 def test_what_counts_as_a_setting() -> None:
     plain = settings_of(cell())
     assert settings_of(cell("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    here, there = (settings_of(cell("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
+    assert here == there
     other = settings_of(cell("seed=1", "data.resolution=96", "fit.epochs=3"))
     for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
         one, two = plain, other
