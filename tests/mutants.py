@@ -652,7 +652,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if record.status != "complete":', 'if record.status == "failed":'),
         ("all_test_cells(group))):", "all_test_cells(group))) and False:"),
     ],
-    ("report/results.py", "report comparisons ensemble"): [
+    ("report/results.py", "guards_report ensemble comparisons report"): [
         ("return self.cell.seed, self.cell.fold", "return self.cell.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
@@ -681,7 +681,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("MARGIN = 0.02", "MARGIN = 0.2"),
         ("if not c.one.cell.split.endswith(LEAKY)", "if c.one.cell.split"),
     ],
-    ("report/gan_tables.py", "made_cells guards_report"): [
+    ("report/gan_tables.py", "guards_report made_cells"): [
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_cell"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
@@ -715,11 +715,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "steps = min(steps, self.fitting.updates - self.done_rounds)",
         ),
     ],
-    ("gans/averaging.py", "gan*"): [
+    ("gans/averaging.py", "gan_parts gans gan_losses gan_fit"): [
         ("return super().train(False)", "return super().train(mode)"),
         ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
     ],
-    ("gans/blocks.py", "gan*"): [
+    ("gans/blocks.py", "gan_parts gans gan_losses gan_fit"): [
         ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
@@ -728,7 +728,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
         ("spread = spread.detach() if alone else spread", "pass"),
     ],
-    ("gans/cgan.py", "gan*"): [
+    ("gans/cgan.py", "gan_parts gans gan_losses gan_fit"): [
         ("plane = (2.0 * labels - 1)", "plane = (0.0 * labels - 1)"),
         (
             "return F.one_hot(labels, _CLASSES).float()",
@@ -753,7 +753,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "Fitting(5e-5, 2e-4, clip=1.0, generator_steps=2)",
         ),
     ],
-    ("gans/dcgan.py", "gan*"): [
+    ("gans/dcgan.py", "gan_parts gans gan_losses gan_fit"): [
         (
             "cross_entropy(self.judge(real, labels), 1)",
             "cross_entropy(self.judge(real, labels), 0)",
@@ -763,19 +763,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("Fitting(opponent_rate=2e-4, clip=1.5)", "Fitting(opponent_rate=2e-4)"),
         ("if self.r1 and self.done_", "if False and self.done_"),
     ],
-    ("gans/diffaugment.py", "gan*"): [
+    ("gans/diffaugment.py", "gan_parts gans gan_losses gan_fit"): [
         ("_BLACK = -1.0", "_BLACK = 0.0"),
         ("torch.randint(8, (len(images),)", "torch.randint(4, (len(images),)"),
         ("((images + 1) * gains - 1)", "(images * gains)"),
         ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
     ],
-    ("gans/networks.py", "gan*"): [
+    ("gans/networks.py", "gan_parts gans gan_losses gan_fit"): [
         ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
         ("brightness = images + 1", "brightness = images"),
         ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),
         ("nn.init.normal_(layer.weight, 0.0, 0.02)", "nn.init.normal_(layer.weight, 0.0, 0.2)"),
     ],
-    ("gans/penalties.py", "gan*"): [
+    ("gans/penalties.py", "gan_parts gans gan_losses gan_fit"): [
         ("between = made + shares * (real - made)", "between = real"),
         (".sqrt() - 1).square().mean()", ".sqrt()).square().mean()"),
         (
@@ -785,7 +785,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("create_graph=True", "create_graph=False"),
         ("square().sum(dim=(1, 2, 3))", "square().mean(dim=(1, 2, 3))"),
     ],
-    ("gans/wgan.py", "gan*"): [
+    ("gans/wgan.py", "gan_parts gans gan_losses gan_fit"): [
         (
             "distance: Tensor = of_real.mean() - of_made.mean()",
             "distance: Tensor = of_made.mean() - of_real.mean()",
@@ -800,7 +800,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(opponent_steps=5)", "Fitting(opponent_steps=1)"),
     ],
-    ("classifiers/classifier.py", "classifier* pretrained"): [
+    (
+        "classifiers/classifier.py",
+        "classifier_losses classifiers classifier_recipes guards_training classifier_fit pretrained",
+    ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
         ("loss = cost.float() + F.cross_entropy(", "loss = F.cross_entropy("),
@@ -835,7 +838,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"interval": "step"', '"interval": "epoch"'),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
     ],
-    ("classifiers/optim.py", "classifier* pretrained"): [
+    ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
         ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
         (
@@ -855,7 +858,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
         ('threshold_mode="abs"', 'threshold_mode="rel"'),
     ],
-    ("classifiers/cnn.py", "classifier* gradcam"): [
+    ("classifiers/cnn.py", "classifiers gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
         ("return last[-2]", "return last[0]"),
     ],
@@ -1175,12 +1178,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/controls.py", "faithfulness planted_truth"): [
+    ("explain/controls.py", "faithfulness"): [
         ("width: Positive = 0.2", "width: Positive = 2.0"),
         ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
-    ],
-    ("explain/controls.py", "faithfulness"): [
         ("zlib.crc32(silhouette, self.seed)", "self.seed"),
     ],
     ("explain/cohort.py", "explain choice"): [

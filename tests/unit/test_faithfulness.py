@@ -1,3 +1,5 @@
+import math
+
 import captum.metrics
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from leuk.data.labels import Label
 from leuk.explain.agreement import agreement, rank_correlation
-from leuk.explain.controls import RandomControl, all_controls
+from leuk.explain.controls import CentreControl, EdgesControl, RandomControl, all_controls
 from leuk.explain.explainer import log_odds
 from leuk.explain.faithfulness import curves, infidelity, removals, sensitivity
 from leuk.explain.perturb import cell_mask, hidden
@@ -185,3 +187,21 @@ def test_controls_ignore_weights_class_and_neighbours(name: str, images: Tensor)
     if name.startswith("random"):
         assert not torch.equal(all_controls(1)[name]._map(images[0]), found.maps[0])
         assert not torch.equal(found.maps[0], found.maps[1])
+
+
+def test_the_centre_control_is_a_bell_about_the_middle() -> None:
+    """Of 5 pixels per side a fifth is one: exp(-1/2) beside the middle, exp(-4) in a corner."""
+    found = CentreControl()._map(torch.zeros(3, 5, 5))
+    assert float(found[2, 2]) == 1
+    assert float(found[2, 3]) == pytest.approx(math.exp(-0.5))
+    assert float(found[1, 2]) == pytest.approx(math.exp(-0.5))
+    assert [float(found[x, y]) for x in (0, 4) for y in (0, 4)] == pytest.approx([math.exp(-4)] * 4)
+
+
+def test_the_edges_control_is_nothing_where_an_image_is_even() -> None:
+    image = torch.zeros(3, 12, 12)
+    image[:, :, 6:] = 0.5
+    found = EdgesControl()._map(image)
+    assert (found[:, 5:7] > 0.2).all()
+    assert not found[:, :5].any()
+    assert not found[:, 7:].any()

@@ -16,11 +16,13 @@ from leuk.grid.record import figures
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.decisions import confusion, confusion_figure
+from leuk.report.gan_tables import quality_parts
 from leuk.report.leaking import leaking_gains
 from leuk.report.lines import Line, draws_for, group_lines, run_lines
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
+from leuk.report.sections import Grid
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 
 
@@ -147,6 +149,54 @@ def test_shares_of_a_confusion_matrix_are_of_the_class(results: Results) -> None
         counts = confusion(group, cut)
         shares = (counts / counts.sum(axis=1, keepdims=True)).ravel()
         assert words[place : place + 4] == [f"{share:.2f}" for share in shares]
+
+
+def test_a_fold_is_represented_by_its_lowest_seed(results: Results) -> None:
+    group = results.groups[0]
+    runs = [replace(group.runs[0], cell=replace(CELL, seed=seed)) for seed in (2, 0, 1)]
+    assert [run.cell.seed for run in replace(group, runs=tuple(runs)).first_seed] == [0]
+
+
+GAN_FIGURES = {
+    "FID": ("fid", 0.01),
+    "KID": ("kid", 0.02),
+    "Inception Score": ("inception_score", 0.03),
+    "Frechet distance": ("frechet_distance", 0.04),
+    "kernel distance": ("kernel_distance", 0.05),
+    "class score": ("class_score", 0.06),
+    "SSIM nearest": ("ssim", 0.07),
+    "SSIM in cell": ("ssim_cell", 0.08),
+    "MS-SSIM diversity": ("diversity", 0.09),
+    "precision": ("precision", 0.10),
+    "recall": ("recall", 0.11),
+    "density": ("density", 0.12),
+    "coverage": ("coverage", 0.13),
+    "morphology": ("morphology", 0.14),
+    "told apart": ("told_apart", 0.15),
+}
+
+
+def test_columns_of_the_gans_hold_the_figures_of_their_headings() -> None:
+    names = ("made", "real", "other_class", "mean_cell", "black")
+    quality = {
+        "rows": {
+            row: {key: number + value for key, value in GAN_FIGURES.values()}
+            for number, row in enumerate(names)
+        },
+        "memorisation": {space: {"closer_share": 0.0} for space in ("features", "pixels")},
+        "extractor": "x",
+        "n": 20,
+        "usefulness": {"made": 0.5, "real": 0.9},
+        "warnings": [],
+    }
+    (grid, *_), _ = quality_parts({"dcgan": {"quality": {"hem": quality}, "held_out": "val"}})
+    assert isinstance(grid, Grid)
+    assert grid.header == ("cells", "class", "n", *GAN_FIGURES)
+    expected = [
+        ("hem", "20", *(f"{number + value:.3f}" for _, value in GAN_FIGURES.values()))
+        for number in range(5)
+    ]
+    assert [row[1:] for row in grid.rows] == expected
 
 
 def test_columns_hold_the_figures_of_their_headings() -> None:
