@@ -802,7 +802,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     (
         "classifiers/classifier.py",
-        "classifier_losses classifiers classifier_recipes guards_training classifier_fit pretrained",
+        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
     ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
