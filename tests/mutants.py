@@ -1094,12 +1094,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         (
             "explainer.attribute(classifier, batch, target, background)",
-            "explainer.attribute(classifier, batch, 0, background)",
+            "explainer.attribute(classifier, images, target, background)",
         ),
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
     ],
-    ("explain/randomisation.py", "randomisation"): [
+    ("explain/randomisation.py", "randomisation checked_tables"): [
         ("rank_correlation(one.abs(), other.abs(), cells)", "rank_correlation(one, other, cells)"),
         ("    ][::-1]", "    ]"),
         ("explainer.attribute(randomised, images", "explainer.attribute(classifier, images"),

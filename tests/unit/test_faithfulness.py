@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from checking import CELLS, CONTROLS, called, checked, measure
-from explained import REVERSED, TRUTH, Linear, linear, some_cells
+from explained import REVERSED, TRUTH, Linear, Made, linear, some_cells
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -157,6 +157,32 @@ def test_sensitivity_is_how_far_maps_move(model: Linear, images: Tensor) -> None
         assert (sensitivity(control, model, images, target, images) == 0).all()
     parts = sensitivity(TRUTH, model, images, target, images, batch_size=CELLS)
     assert parts.shape == (CELLS,)
+
+
+def test_sensitivity_adds_noise_of_both_signs_within_the_cell(
+    model: Linear, images: Tensor
+) -> None:
+    """The image as it is and five noisy versions, each pixel moved by at most the radius."""
+    seen: list[Tensor] = []
+
+    def noted(classifier: Linear, batch: Tensor) -> Tensor:
+        seen.append(batch.detach().clone())
+        return classifier.truth(batch)
+
+    one = images[:1]
+    target = called(model, one)
+    sensitivity(Made("noted", noted), model, one, target, images, samples=5, radius=0.02)
+    moved = torch.cat(seen) - one
+    assert len(moved) == 6
+    still = moved.abs().amax(dim=(1, 2, 3)) == 0
+    assert still.tolist().count(True) == 1
+    noise = moved[~still]
+    inside = cell_mask(one)[0]
+    assert not noise[..., ~inside].any()
+    within = noise[..., inside]
+    assert float(within.min()) == pytest.approx(-0.02, abs=1e-3)
+    assert float(within.max()) == pytest.approx(0.02, abs=1e-3)
+    assert abs(float(within.mean())) < 1e-3
 
 
 def test_rank_correlation_is_scipys(images: Tensor) -> None:
