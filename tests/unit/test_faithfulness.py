@@ -13,7 +13,7 @@ from leuk.data.labels import Label
 from leuk.explain.agreement import agreement, rank_correlation
 from leuk.explain.controls import CentreControl, EdgesControl, RandomControl, all_controls
 from leuk.explain.explainer import log_odds
-from leuk.explain.faithfulness import curves, infidelity, removals, sensitivity
+from leuk.explain.faithfulness import Curves, curves, infidelity, removals, sensitivity
 from leuk.explain.perturb import cell_mask, hidden
 
 images = pytest.fixture(lambda: some_cells(CELLS))
@@ -140,6 +140,34 @@ def test_infidelity_is_captums(model: Linear, images: Tensor) -> None:
         n_perturb_samples=5,
     )
     np.testing.assert_allclose(infidelity(maps, removed)[1], expected.detach(), rtol=1e-3)
+
+
+def test_removals_are_about_lit_pixels_and_an_eighth_to_a_third_of_the_side() -> None:
+    """Of 64 pixels per side 8 to 22, about the one lit pixel, in row 20 and column 40."""
+    model = Linear(torch.zeros(3, 64, 64)).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    image[..., 20, 40] = 0.5
+    (boxes,) = removals(model, image, 0 * image, Label.ALL, samples=400).boxes
+    top, bottom, left, right = boxes.unbind(dim=1)
+    assert set((top + bottom).tolist()) == {40}
+    assert set((left + right).tolist()) == {80}
+    sides = bottom - top
+    assert torch.equal(sides, right - left)
+    assert (int(sides.min()), int(sides.max())) == (8, 22)
+
+
+def test_removals_are_of_evidence_for_their_target(model: Linear, images: Tensor) -> None:
+    for_all, for_hem = (removals(model, images, 0 * images, label).changes for label in (1, 0))
+    torch.testing.assert_close(for_hem, -for_all)
+    assert for_all.abs().max() > 0.01
+
+
+def test_areas_under_the_curves_are_over_the_share_of_pixels() -> None:
+    """From 0 to 1 within the first quarter of the pixels, and back: 7/8 and 1/8."""
+    shares = np.array([0.0, 0.25, 1.0])
+    found = Curves(shares, np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
+    assert found.deletion_auc.tolist() == [0.125]
+    assert found.insertion_auc.tolist() == [0.875]
 
 
 def test_nothing_can_be_told_where_nothing_changes(images: Tensor) -> None:
