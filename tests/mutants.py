@@ -993,7 +993,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("float().mean(dim=2)", "float().amax(dim=2)"),
         ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
     ],
-    ("explain/shap.py", "shap shap_guards"): [
+    ("explain/shap.py", "shap shap_guards explain_by_hand"): [
         ("said - compared.mean(), range_", "said, range_"),
         (
             ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
@@ -1014,7 +1014,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "players.unflatten(1, (across, -1)).mT, gains, segments",
         ),
     ],
-    ("explain/shap_masker.py", "shap shap_guards"): [
+    ("explain/shap_masker.py", "shap shap_guards explain_by_hand"): [
         (
             "values[there] = torch.from_numpy(found.values[0])",
             "values[there] = -torch.from_numpy(found.values[0])",
@@ -1024,7 +1024,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
         ("with numpy_seeded(seed):", "with numpy_seeded(0):"),
     ],
-    ("explain/lime.py", "lime"): [
+    ("explain/lime.py", "lime explain_by_hand"): [
         ("weights[part] = weight", "weights[part] = abs(weight)"),
         (
             "return presence, (said - said[0])[:, None]",
@@ -1042,18 +1042,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("explain/perturb.py", "perturb regions"): [
+    ("explain/perturb.py", "perturb regions explain_by_hand"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
-    ("explain/perturb.py", "perturb lime"): [
+    ("explain/perturb.py", "perturb lime explain_by_hand"): [
         (
             "classifier(torch.where(shown, image, other))",
             "classifier(torch.where(shown, other, image))",
         ),
         ("values / sizes[:, 1:].clamp(min=1)", "values"),
     ],
-    ("explain/perturb.py", "perturb shap shap_guards"): [
+    ("explain/perturb.py", "perturb shap shap_guards explain_by_hand"): [
         ("torch.where(there, tokens, other)", "torch.where(there, other, tokens)"),
         ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
         (
@@ -1061,11 +1061,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "torch.stack(parts).sum(dim=0) / len(parts)",
         ),
     ],
-    ("explain/perturb.py", "perturb"): [
+    ("explain/perturb.py", "perturb explain_by_hand"): [
         ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
         ("_BLUR = 8", "_BLUR = 64"),
     ],
-    ("explain/faithfulness.py", "faithfulness"): [
+    ("explain/faithfulness.py", "faithfulness explain_by_hand"): [
         ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
         ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
@@ -1099,7 +1099,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
     ],
-    ("explain/randomisation.py", "randomisation checked_tables"): [
+    ("explain/randomisation.py", "randomisation checked_tables explain_by_hand"): [
         ("rank_correlation(one.abs(), other.abs(), cells)", "rank_correlation(one, other, cells)"),
         ("    ][::-1]", "    ]"),
         ("explainer.attribute(randomised, images", "explainer.attribute(classifier, images"),
@@ -1130,21 +1130,21 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "np.bincount(self.codes[kept], np.abs(values[kept]))",
         ),
     ],
-    ("explain/checks.py", "faithfulness"): [
+    ("explain/checks.py", "faithfulness explain_by_hand"): [
         ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
         ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
     ],
-    ("explain/checks.py", "checked_tables"): [
+    ("explain/checks.py", "checked_tables explain_by_hand"): [
         ("found.toward(self.target).where", "found.maps.where"),
         ("~(found.degenerate | self.empty)", "~found.degenerate"),
     ],
-    ("explain/checks.py", "faithfulness checked_tables"): [
+    ("explain/checks.py", "faithfulness checked_tables explain_by_hand"): [
         (
             "self.others[HIDES[0]],\n            self.target",
             "self.others[HIDES[1]],\n            self.target",
         ),
     ],
-    ("explain/checks.py", "randomisation checked_tables"): [
+    ("explain/checks.py", "randomisation checked_tables explain_by_hand"): [
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
             (
@@ -1157,7 +1157,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             ),
         ),
     ],
-    ("explain/checked.py", "checked_tables"): [
+    ("explain/checked.py", "checked_tables explain_by_hand"): [
         ("it.attribution.seconds / count", "it.attribution.seconds"),
         ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
     ],
@@ -1178,7 +1178,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/controls.py", "faithfulness"): [
+    ("explain/controls.py", "faithfulness explain_by_hand"): [
         ("width: Positive = 0.2", "width: Positive = 2.0"),
         ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
@@ -1208,7 +1208,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'for place, subject in enumerate([""] * len(group)):',
         ),
     ],
-    ("explain/study.py", "explain"): [
+    ("explain/study.py", "explain_by_hand explain"): [
         (
             'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
             'torch.tensor(cells["label"].to_numpy(np.int64))',
@@ -1222,7 +1222,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/check_tables.py", "explain"): [
         ('cohort.cells["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
     ],
-    ("explain/panels.py", "panels"): [
+    ("explain/panels.py", "panels explain_by_hand"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),
         ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
         (
@@ -1230,14 +1230,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'return "right" if outcome.endswith("positive") else "WRONG"',
         ),
     ],
-    ("explain/overlays.py", "panels"): [
+    ("explain/overlays.py", "panels explain_by_hand"): [
         ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
         ("values = values * sizes_of(segments)", "values = values"),
         ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
         ("images.permute(0, 2, 3, 1)", "images.permute(0, 3, 2, 1)"),
         ("counts[0] = 0", "counts[0] = 1"),
     ],
-    ("explain/thesis_figures.py", "panels"): [
+    ("explain/thesis_figures.py", "panels explain_by_hand"): [
         (
             "for column, maps_of in enumerate(scaled[:, of], start=1):",
             "for column, maps_of in enumerate(scaled[:, 1 - of], start=1):",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from checking import CELLS, CONTROLS, QUICK, called, checked, measure
-from explained import REVERSED, TRUTH, Linear, Made, linear, some_cells
+from explained import TRUTH, Linear, Made, linear, some_cells
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from leuk.data.labels import Label
 from leuk.explain.checked import passes_randomization
 from leuk.explain.checks import CheckSettings, check
 from leuk.explain.explainer import Attribution, signs
-from leuk.explain.faithfulness import curves, infidelity, removals
+from leuk.explain.faithfulness import curves
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.subject_means import Mean, SubjectMeans
 
@@ -175,10 +175,6 @@ def test_tables_hold_methods_and_controls(images: Tensor) -> None:
     shape = (len(methods), 2 * 2 * (QUICK.steps + 1))
     assert table.curves.groupby("method").size().tolist() == [shape[1]] * shape[0]
     assert sorted(table.randomisation["stage"].unique()) == [1, 2, 3, 4]
-    stages = table.randomisation[table.randomisation["method"] == "cam"]["spearman"].tolist()
-    assert stages[0] != pytest.approx(stages[-1], abs=1e-3)
-    last = measure(table, "randomised_spearman").loc["cam", "value"]
-    assert last == pytest.approx(stages[-1])
     own = measure(table, "stability")
     assert own.index.tolist() == ["cam"]
     assert own.loc["cam", "value"] == pytest.approx(
@@ -199,31 +195,6 @@ def test_maps_are_turned_toward_what_was_predicted(model: Linear, images: Tensor
     turned = model.truth(images) * signs(decided, CELLS)[:, None, None]
     toward = curves(model, images, 0 * images, turned, decided, steps=QUICK.steps)
     np.testing.assert_allclose(rows["deletion_black"], toward.deletion_auc, atol=1e-6)
-    numbers = (QUICK.removals, QUICK.batch_size, QUICK.seed)
-    removed = removals(model, images, 0 * images, decided, *numbers)  # to black
-    # Of a linear model the truth has an infidelity of 0; half of it has not.
-    half = Made("half", lambda classifier, seen: classifier.truth(seen).tanh())
-    rows = checked(model, images, half).cells.query("method == 'half'")
-    expected, _ = infidelity(turned.tanh(), removed)
-    np.testing.assert_allclose(rows["infidelity"], expected, atol=1e-6)
-
-
-def test_maps_of_the_random_copy_are_turned_toward_what_was_predicted(
-    model: Linear, images: Tensor
-) -> None:
-    """A method that ignores the weights gives the same map again, sign and all."""
-    same = Made("same", lambda _, seen: seen[:, 0] - seen[:, 1])
-    assert 0 < int(called(model, images)[: QUICK.randomised_cells].sum()) < QUICK.randomised_cells
-    found = checked(model, images, same).cells.query("method == 'same'")
-    ssim = found["randomised_ssim"][: QUICK.randomised_cells]
-    np.testing.assert_allclose(ssim, 1, atol=1e-6)
-
-
-def test_a_negative_gain_of_insertion_has_an_interval(model: Linear, images: Tensor) -> None:
-    found = measure(checked(model, images, REVERSED), "insertion_minus_deletion_black")
-    reversed_ = found.loc["reversed"]
-    assert -1 < reversed_["low"] < reversed_["value"] < reversed_["high"]
-    assert reversed_["value"] < 0
 
 
 def test_nothing_is_explained_again_where_it_is_not_wanted(model: Linear, images: Tensor) -> None:

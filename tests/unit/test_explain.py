@@ -19,7 +19,7 @@ from leuk.explain.callback import Explain
 from leuk.explain.checks import CheckSettings
 from leuk.explain.choice import choose_background, possible_explainers
 from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, judged_cohort, unlabelled_cohort
-from leuk.explain.explainer import Attribution, Explainer, Target
+from leuk.explain.explainer import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME
 from leuk.explain.rollout import AttentionRollout
@@ -73,67 +73,6 @@ def pixels(data: CNMCDataModule, rows: Any) -> set[bytes]:
 def seen(images: Tensor) -> set[bytes]:
     whole = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     return {image.numpy().tobytes() for image in whole}
-
-
-class Timed(Explainer):
-    """A method that takes two seconds per batch and knows nothing of its first image."""
-
-    name = "timed"
-
-    def attribute(
-        self, classifier: Classifier, images: Tensor, target: Target, background: Tensor
-    ) -> Attribution:
-        known = torch.arange(len(images), dtype=torch.float32)
-        known[0] = torch.nan
-        return Attribution(images.mean(dim=1), "pixel", 2.0, {"known": known})
-
-    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        raise NotImplementedError
-
-
-def twenty() -> Cohort:
-    """Images whose group, subject, label and decision are told apart; half the scores are wrong."""
-    rows = np.arange(20)
-    table = pd.DataFrame(
-        {
-            "row": rows,
-            "subject": [f"S{row}" for row in rows],
-            "group": [f"G{row % 5}" for row in rows],
-            "file": [f"{row}.bmp" for row in rows],
-            "label": rows % 2,
-            "score": np.where(rows < 10, 0.9, 0.1),
-            "outcome": UNKNOWN,
-            "shown": False,
-        }
-    )
-    return Cohort(table, torch.rand(20, 3, 32, 32), torch.rand(2, 3, 32, 32))
-
-
-def test_summary_adds_the_seconds_of_batches_and_averages_what_is_known(
-    cnn: CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Batches of 16 and 4 images: 4 s; the finite checks are 1 to 15 and 1 to 3."""
-    monkeypatch.setattr("leuk.explain.study.draw_all", lambda *_: [])
-    found = Study({"timed": Timed()}, tmp_path, "model").of(cnn, twenty())["timed"]
-    assert (found["seconds"], found["seconds_per_cell"]) == (4.0, 0.2)
-    assert found["checks"] == {"known": pytest.approx((15 * 8 + 6) / 18)}
-
-
-def test_checks_are_of_decisions_and_of_linked_subjects(
-    cnn: CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[Any] = []
-
-    def check(*arguments: Any) -> Any:
-        given.append(arguments)
-        raise StopIteration
-
-    monkeypatch.setattr("leuk.explain.study.check", check)
-    with pytest.raises(StopIteration):
-        Study({"timed": Timed()}, tmp_path, "model", checks=CheckSettings()).of(cnn, twenty())
-    ((*_, subjects, target, _),) = given
-    assert subjects.tolist() == [f"G{row % 5}" for row in range(20)]
-    assert target.tolist() == [1] * 10 + [0] * 10
 
 
 def test_background_is_training_cells_alone(

@@ -1,6 +1,6 @@
 """What the pictures of explanations show, told from their numbers and their pixels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from leuk.explain.cohort import Cohort, outcome_of, unlabelled_cohort
 from leuk.explain.explainer import Attribution
 from leuk.explain.overlays import (
     Canvas,
-    Drawn,
     as_cells,
     drawn_of,
     limit_of,
@@ -280,51 +279,3 @@ def test_figures_stand_maps_that_are_all_degenerate(cnn: CNN, tmp_path: Path) ->
     save_figure_11(tmp_path / "figure_11.png", cohort(), nothing, "model")
     save_cohort(tmp_path / "cohort.png", cohort(), nothing, "model")
     assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_verdicts_are_of_both_classes() -> None:
-    words = [text.split()[-1] for text in captions(cohort(), [0, 1, 2])]
-    assert words == ["right", "WRONG", "right"]
-    one = cohort()
-    one.cells.loc[2, "outcome"] = "false positive"
-    assert captions(one, [2])[0].endswith("WRONG")
-
-
-def test_images_keep_their_rows_and_columns() -> None:
-    images = torch.zeros(1, 3, 12, 12)
-    images[0, 1, 2, 9] = 1
-    assert np.argwhere(as_cells(images)).tolist() == [[0, 2, 9, 1]]
-
-
-def test_figure_9_shows_the_evidence_that_each_line_names(
-    cnn: CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Maps of the healthy logit are -1 here and those of the leukemic one 1."""
-
-    def of_classes(self: object, model: object, images: Tensor) -> Tensor:
-        ones = torch.ones(len(images), SIDE, SIDE)
-        ones[:, 0] = 0.5  # a constant map would be degenerate
-        return torch.stack([-ones, ones])
-
-    names: dict[float, str] = {}
-    shown: list[tuple[float, float]] = []
-
-    class Noted(Canvas):
-        def text(self, text: str, left: float, top: float, *given: object, **how: object) -> None:
-            if text.startswith("evidence for"):
-                names[round(top - 0.1, 6)] = text.split()[-1]
-
-        def map(self, drawn: Drawn, position: int, cell: object, place: Sequence[float]) -> None:
-            shown.append((round(place[1], 6), float(np.max(drawn.values, axis=(1, 2))[position])))
-
-        def bar(self, *given: object) -> None:
-            pass
-
-    monkeypatch.setattr(thesis_figures.GradCAM, "of_classes", of_classes)
-    monkeypatch.setattr(thesis_figures, "Canvas", Noted)
-    layers = save_figure_9(tmp_path / "figure_9.png", cnn, cohort(), "model")
-    assert len(shown) == 4 * len(layers)
-    assert {(names[top], value > 0) for top, value in shown} == {
-        ("leukemia", True),
-        ("healthy", False),
-    }

@@ -122,9 +122,3 @@ def test_sum_over_a_part_is_its_value() -> None:
 def test_patches_are_numbered_row_by_row() -> None:
     segments = patch_segments(6, 9, 1)[0]
     assert segments[::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-
-
-def test_a_cell_is_what_is_brighter_than_ten_grey_levels_in_any_channel() -> None:
-    image = torch.zeros(1, 3, 1, 4)
-    image[0, 2, 0] = torch.tensor([0.0, 10.0, 11.0, 200.0]) / 255
-    assert cell_mask(image)[0, 0].tolist() == [False, False, True, True]

@@ -1,10 +1,9 @@
-import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from explained import TRUTH, Made, linear, some_cells
+from explained import TRUTH, linear, some_cells
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -205,41 +204,3 @@ def test_maps_that_cannot_be_compared_decide_nothing(images: Tensor) -> None:
     found = cascades({"it": TRUTH}, {"it": truth}, model, images, Label.ALL, images)["it"]
     assert found.similarity.mean() < CHANGED_BELOW
     assert found.layers == [[""]]
-
-
-def test_similarity_of_structure_is_of_scaled_maps_within_the_cell(images: Tensor) -> None:
-    """Each map is scaled by its own largest value, and what lies in the corners is not seen."""
-    maps = torch.randn(6, 32, 32, generator=torch.Generator().manual_seed(0))
-    maps[:, 16, 16] = 9.0  # the largest, in the middle of every cell
-    factors = torch.tensor([1.0, 10.0, 0.1, 2.0, 0.5, 100.0])
-    again = maps * factors[:, None, None]
-    again[:, :2, :2] *= -1
-    same = Made("same", lambda *_: again)
-    model = linear()
-    found = cascades({"it": same}, {"it": maps}, model, images, Label.ALL, images)["it"]
-    np.testing.assert_allclose(found.ssim, 1, atol=1e-4)
-
-
-def test_new_layers_start_as_before_training(images: Tensor) -> None:
-    """Glorot uniform with biases of zero, as the thesis's stack starts them."""
-    cnn = MAKE["cnn"]()
-    for layer in (cnn.hidden, cnn.head):  # type: ignore[attr-defined]
-        nn.init.constant_(layer.bias, 5.0)
-    ((_, copy),) = randomised_copies(cnn, images, images, 1, seed=0)
-    for layer in copy.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            assert layer.bias is not None
-            assert not layer.bias.any()
-            inputs, outputs = layer.weight[0].numel(), layer.weight[:, 0].numel()
-            assert float(layer.weight.abs().max()) <= math.sqrt(6 / (inputs + outputs))
-
-
-def test_sizes_are_compared_without_their_signs(images: Tensor) -> None:
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.randn(6, 32, 32, generator=generator)
-    turned = maps * torch.randn(6, 32, 32, generator=generator).sign()
-    same = Made("turned", lambda *_: turned)
-    found = cascades({"it": same}, {"it": maps}, linear(), images, Label.ALL, images)["it"]
-    np.testing.assert_allclose(found.absolute, 1)
-    assert (np.abs(found.spearman) < 0.3).all()
-    np.testing.assert_allclose(found.similarity, 1)
