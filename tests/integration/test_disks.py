@@ -132,7 +132,10 @@ def test_exceeded_quota_does_not_repeat_training(
         (OSError(errno.EDQUOT, "quota"), "quota exceeded; free some space (or raise the quota)"),
         (OSError(errno.EFBIG, "limit"), "File too large; free some space"),
         (OSError(errno.EROFS, "ro"), "Read-only file system; mount the disk for writing"),
-        (PermissionError(errno.EACCES, "no"), "Permission denied; grant this user write permission"),
+        (
+            PermissionError(errno.EACCES, "no"),
+            "Permission denied; grant this user write permission",
+        ),
         (OSError(errno.EIO, "broken"), "Input/output error; check the disk"),
         (OSError(errno.ESTALE, "gone"), "Stale file handle; check the disk (or its server)"),
         (OSError("100 requested and 20 written"), "No space left on device"),
