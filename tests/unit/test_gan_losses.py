@@ -198,6 +198,28 @@ class TestUpdates:
         assert counts.order == order
         assert (gan.done_updates, gan.adversary_updates) == (order.count("G"), 4)
 
+    @pytest.mark.parametrize(("level", "value"), [(0, -1.0), (255, 1.0)])
+    def test_real_images_are_between_minus_one_and_one(
+        self, level: int, value: float, tmp_path: Path
+    ) -> None:
+        gan = with_adversary("dcgan", mean := Mean(), fitting=Fitting(updates=1))
+        fit(gan, tmp_path, pixels=np.full((4, SIDE, SIDE, 3), level, np.uint8))
+        assert mean.seen[0].unique().tolist() == [value]
+
+    def test_generator_updates_leave_the_gradients_of_the_adversary(self, tmp_path: Path) -> None:
+        gan = small("dcgan", fitting=Fitting(generator_steps=2, updates=2))
+        found: list[list[Tensor]] = []
+
+        class Note(Callback):
+            def on_before_optimizer_step(self, *_: Any) -> None:
+                found.append([p.grad.clone() for p in gan.adversary.parameters()])
+
+        fit(gan, tmp_path, epochs=1, callbacks=[Note()])
+        own, *later = found
+        assert len(later) == 2
+        for gradients in later:
+            assert all(torch.equal(*pair) for pair in zip(gradients, own, strict=True))
+
     def test_each_critic_step_has_new_real_images(self, tmp_path: Path) -> None:
         gan = small("wgan")
         real: list[Tensor] = []
