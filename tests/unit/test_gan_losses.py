@@ -65,7 +65,7 @@ class TestLosses:
         found = gan.adversary_loss(filled(np.log(3), 0), filled(-np.log(3), 0), LABELS)
         assert float(found) == pytest.approx(0.980829, abs=1e-5)  # 2 x (0.287682 + 0.693147) / 2
 
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_dcgan_generator_does_not_saturate(self, networks: str) -> None:
         found = small("dcgan", networks=networks).generator_loss(SCORES)
         assert float(found) == pytest.approx(0.490415, abs=1e-5)  # (ln 2 + ln 4/3) / 2
@@ -85,7 +85,7 @@ class TestLosses:
         assert float(found) == pytest.approx(0.375 + 0.25)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
 
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_wgan(self, networks: str) -> None:
         """Mean scores are 2 and -0.5; the gradient norm is 1 / sqrt(3072) = 0.018042 everywhere."""
         gan = with_adversary("wgan", Mean(), networks=networks, penalty=7.0)
@@ -414,7 +414,7 @@ def to_numpy(images: Tensor) -> Any:
 
 class TestAugmentation:
     @pytest.mark.parametrize("name", FORMS)
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_both_inputs_in_both_updates(
         self, name: str, networks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -177,7 +177,7 @@ def test_config_of_every_form_builds_that_form(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
+@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "strong"])
 def test_checkpoint_is_plain_and_samples_the_same_images(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
@@ -190,7 +190,7 @@ def test_checkpoint_is_plain_and_samples_the_same_images(
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize(("networks", "widths"), [("plain", (8,) * 4), ("cell", (8,) * 5)])
+@pytest.mark.parametrize(("networks", "widths"), [("plain", (8,) * 4), ("strong", (8,) * 5)])
 def test_wrong_number_of_widths_is_refused(
     name: str, networks: str, widths: tuple[int, ...]
 ) -> None:

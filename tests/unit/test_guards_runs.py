@@ -199,14 +199,14 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
     predictor: Any = SimpleNamespace(ask=ask)
     found = load_familiarity(finished, predictor, None)
     # The chord of the 99th percentile's angle, which 98.99 of 101 cells and half of one are below.
-    assert found.cells.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
-    assert len(found.cells.features) == 12
+    assert found.images.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
+    assert len(found.images.features) == 12
     assert found.smallest == pytest.approx(10 * 2 / 400)
     # The farthest cell is of a patient of her own, who weighs half.
     parts["val"].loc[parts["val"].index[-1], "patient"] = "b"
     (tmp_path / "familiar.npz").unlink()
     again = load_familiarity(finished, predictor, None)
-    assert again.cells.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
+    assert again.images.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
 # What is frozen
