@@ -339,7 +339,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
-        ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
+        (
+            'rows = self.stage("train").index.to_numpy()',
+            'rows = self.stage("test").index.to_numpy()',
+        ),
         ("squares / count - mean**2", "squares / count"),
         ("self._loader(self.split.val)", "self._loader(self.split.test)"),
         ("self._loader(self.split.test)", "self._loader(self.split.val)"),
@@ -374,10 +377,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("HEM = 0", "HEM = 2"),
     ],
     ("data/layouts.py", "layouts cnmc"): [
-        ('_CLASS[match["label"]] is label', '_CLASS[match["label"]] is not label'),
+        (
+            'return _CLASS[match["label"].lower()]',
+            'return Label(1 - _CLASS[match["label"].lower()])',
+        ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
         ("row_says = int(label)", "row_says = 1 - int(label)"),
-        ("{_CLASS[match['label']].name}-", "X-"),
         ("return cells.drop(index=again.index)", "return cells.drop(index=again.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
@@ -549,7 +554,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("logits = classifier.predict_logits(part", "logits = classifier(part"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
-        ("if one.size not in fitted", "if one.size in fitted"),
+        ("if doubt := view.unlike(one.area):", "if doubt := view.unlike(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
         ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
         ("if number < images:", "if number > images:"),
@@ -576,7 +581,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '1 - made.origin["label"].to_numpy(np.int64))',
         ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
-        ('record.warnings.append(f"LEAKY: {data.split.leaky}")', "pass"),
+        ('record.warn("leaky", data.split.leaky)', "pass"),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
     ("grid/run_id.py", "grid"): [
@@ -613,7 +618,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(folds < more for", "if any(folds < more for"),
+        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
@@ -670,7 +675,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("all_test_images(group))):", "all_test_images(group))) and False:"),
     ],
     ("report/results.py", "guards_report ensemble comparisons report"): [
-        ("return self.run.seed, self.run.fold", "return self.run.seed, 0"),
+        ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
