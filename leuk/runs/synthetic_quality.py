@@ -115,7 +115,7 @@ def shown_pair(made: Synthetic, label: Label, real: RealImages) -> dict[str, Ima
 
 
 def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
-    """Write ``cells_<class>.npz`` for the report."""
+    """Write ``images_<class>.npz`` for the report."""
     np.savez(
         folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
     )

@@ -177,7 +177,7 @@ GAN_FIGURES = {
 
 
 def test_columns_of_the_gans_hold_the_figures_of_their_headings() -> None:
-    names = ("made", "real", "other_class", "mean_image", "black")
+    names = ("synthetic", "real", "other_class", "mean_image", "black")
     quality = {
         "rows": {
             row: {key: number + value for key, value in GAN_FIGURES.values()}

@@ -301,7 +301,7 @@ def test_the_area_is_assessed_on_test_images(
         def collected(self) -> str:
             return f"predictions of {scored[-1]}"
 
-        asked = collected
+        predict_logits = collected
 
     def assess(data: Any, predictions: Any, score: Any, device: Any) -> dict[str, Any]:
         assessed.append(predictions)
