@@ -19,7 +19,7 @@ from torchvision.transforms.functional import rotate
 from leuk.evaluate.baselines import BASELINES
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.collapse import collapse
-from leuk.evaluate.cost import cost_of
+from leuk.evaluate.cost import measure_cost
 from leuk.evaluate.distances import (
     Metrics,
     class_score,
@@ -30,7 +30,7 @@ from leuk.evaluate.distances import (
     precision_recall,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import RealImages, judge
+from leuk.evaluate.image_quality import RealImages, assess_quality
 from leuk.evaluate.memorization import (
     Neighbors,
     closest_pairs,
@@ -411,11 +411,13 @@ class Fixed(nn.Module):
 
 def test_cost_of_a_linear_map_by_hand() -> None:
     model = Fixed()
-    found = cost_of(model, 4, "cpu", batch=3)
+    found = measure_cost(model, 4, "cpu", batch=3)
     assert found["parameters"] == 48 * 2 + 2 + 7
     assert found["trainable_parameters"] == 48 * 2 + 2
     assert found["flops"] == 2 * 48 * 2
-    twice = cost_of(model, 4, "cpu", batch=3, ask=lambda images: model(images) + model(images))
+    twice = measure_cost(
+        model, 4, "cpu", batch=3, predict=lambda images: model(images) + model(images)
+    )
     assert twice["flops"] == 2 * 2 * 48 * 2
 
 
@@ -435,12 +437,12 @@ class Attends(nn.Module):
 def test_the_arithmetic_of_attention_is_counted() -> None:
     """Projections to queries, keys and values, two products per head, and the last projection."""
     expected = 2 * 6 * 8 * 24 + 2 * (2 * 2 * 6 * 6 * 4) + 2 * 6 * 8 * 8
-    assert cost_of(Attends(), 4, "cpu", batch=2)["flops"] == expected
+    assert measure_cost(Attends(), 4, "cpu", batch=2)["flops"] == expected
 
 
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
-    found = cost_of(Fixed(), 4, "cpu", batch=3)
+    found = measure_cost(Fixed(), 4, "cpu", batch=3)
     assert found["latency_ms"] == pytest.approx(12)
     assert found["batch_latency_ms"] == pytest.approx(4)
 
@@ -502,7 +504,7 @@ def test_each_row_of_the_table_is_of_its_own_cells() -> None:
         reference_other=flat_cells(3, 230),
     )
     made = flat_cells(4, 100)
-    rows = judge(made, real, Ident(), seed=0).rows
+    rows = assess_quality(made, real, Ident(), seed=0).rows
     assert list(rows) == ["synthetic", "real", "other_class", "black", "mean_image"]
     sets = {"synthetic": made, "real": real.train, "other_class": real.reference_other}
     reference = measure_each(real.reference)
@@ -521,7 +523,7 @@ def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190)
     )
-    copied = judge(real.train.copy(), real, Ident(), seed=0)
+    copied = assess_quality(real.train.copy(), real, Ident(), seed=0)
     for figures in copied.memorization.values():
         assert figures["closer_share"] == 1
         assert (figures["train_closer_share"] or 0) < 1
@@ -534,5 +536,5 @@ def test_usefulness_in_the_table_tells_made_from_real_images() -> None:
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180)
     )
-    found = judge(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
+    found = assess_quality(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
     assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)

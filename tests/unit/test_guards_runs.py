@@ -392,11 +392,11 @@ def test_measures_are_standardized_by_training_cells(
     """The features' statistics are of training images, and each class is judged as its own."""
     seen: list[Any] = []
 
-    def judge(made: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
+    def assess(synthetic: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
         seen.append((made, real, extractor, seed, synthetic_other))
         raise StopIteration
 
-    monkeypatch.setattr(synthetic_quality, "judge", judge)
+    monkeypatch.setattr(synthetic_quality, "assess_quality", assess)
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     made = Synthetic(pixels, origin, tmp_path)
