@@ -976,10 +976,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/shap.py", "shap shap_guards"): [
         ("odds - compared.mean(), range_", "odds, range_"),
-        (
-            ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
-            ("ask(classifier, others, self.batch_size) - ask(classifier, images, self.batch_size)"),
-        ),
+        ("gains = own - replaced", "gains = replaced - own"),
         ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
         (
             "maps.double().sum(dim=(1, 2)) - gains).abs()",
@@ -1196,17 +1193,20 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/study.py", "explain"): [
         (
-            'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
-            'torch.tensor(cells["label"].to_numpy(np.int64))',
+            'torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64))',
+            'torch.tensor(table["label"].to_numpy(np.int64))',
         ),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["subject"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
         ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
     ("explain/check_tables.py", "explain"): [
-        ('cohort.table["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
+        (
+            'cohort.table["row"].to_numpy()[per_image.pop("image")]',
+            'per_image.pop("image").to_numpy()',
+        ),
     ],
     ("explain/panels.py", "panels"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),

@@ -171,12 +171,12 @@ def assess_quality(
     patients = real.patients
     sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
     equal = {}
-    for (name, images), rows in zip(given.items(), kept, strict=True):
+    for name, rows in zip(given, kept, strict=True):
         if name in sets:
             equal[name] = sets[name].take(rows)
         else:
             own = patients[name][rows] if name in patients else None
-            equal[name] = _ImageSet.extract(images[rows], extractor, own)
+            equal[name] = _ImageSet.extract(given[name][rows], extractor, own)
     compared = _table_sets(equal, real.train, extractor)
     reference = equal["reference"]
     shapes = {

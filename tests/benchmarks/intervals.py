@@ -1,6 +1,6 @@
 """Coverage of several kinds of intervals, the basis for the choice in leuk.evaluate.intervals.
 
-Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints found row per kind and design.
+Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints a row per kind and design.
 ``python tests/benchmarks/intervals.py [SETS] unequal [SHARE]`` prints the coverage of the intervals
 in use on test sets with the image counts of C-NMC's patients, times SHARE (0.1), and counts false
 positives of the paired comparison of two equal models there.
@@ -51,7 +51,7 @@ def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) 
 
 
 def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict[str, Interval]:
-    """Intervals of found metric, by kind."""
+    """Intervals of a metric, by kind."""
     metrics = sample.at_half
     fold = Fold([metrics], sample.strata, metrics.count)
     found = Bootstrap([fold], DRAWS, int(generator.integers(2**31))).estimate(

@@ -2,7 +2,7 @@
 
 Run: ``python tests/benchmarks/referral.py [SETS]``. Validation sets have the image counts of
 C-NMC's patients, all of them or those of a test fold. A row per design and aim shows how often a
-side got a cut, and in what share of all sets the true share of correct decisions outside it is below
+side got a cut, and in what share of all sets the true share of correct decisions outside it misses
 the aim, which should be at most 0.05 for each side.
 """
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from checking import CELLS, CONTROLS, QUICK, called, checked, measure
-from explained import TRUTH, Linear, Made, linear, some_cells
+from explained import TRUTH, FunctionExplainer, Linear, linear, some_cells
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -30,7 +30,7 @@ def test_images_of_a_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 12)
     subjects = np.array([f"S{i // 2}" for i in range(12)])
     once = SubjectMeans(subjects).of(values)
-    assert (once.cells, once.subjects) == (12, 6)
+    assert (once.images, once.subjects) == (12, 6)
     assert once.low < once.value < once.high
     doubled = SubjectMeans(np.concatenate([subjects, subjects[:2], subjects[:2]])).of(
         np.concatenate([values, values[:2], values[:2]])
@@ -47,7 +47,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     means = SubjectMeans(np.array(["a", "b", "c", "d"]))
     bounded = means.of(values, (0.0, 1.0))
     assert bounded.value == pytest.approx(np.nanmean(values))
-    assert (bounded.cells, bounded.subjects) == (3, 3)
+    assert (bounded.images, bounded.subjects) == (3, 3)
     assert 0 < bounded.low < bounded.value < bounded.high < 1
     assert means.of(values).high > 1
     assert means.of(-values, (-np.inf, np.inf)).low < -1
@@ -56,7 +56,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     assert np.isnan([one.low, one.high]).all()
     none = means.of(np.full(4, np.nan))
     assert np.isnan(none.value)
-    assert (none.cells, none.subjects) == (0, 0)
+    assert (none.images, none.subjects) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> 
     similarity = measure(found, "randomized_similarity")
     assert (similarity.loc["truth", "images"], similarity.loc["truth", "subjects"]) == (6, 3)
     assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
-    of_images = found.cells[found.cells["method"] == "truth"]
+    of_images = found.per_image[found.per_image["method"] == "truth"]
     larger = of_images[["randomized_spearman", "randomized_absolute"]].max(axis=1)
     np.testing.assert_allclose(of_images["randomized_similarity"], larger)
     verdicts = found.methods.set_index("method")["passes_randomization"]
@@ -118,7 +118,11 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
         return maps
 
     found = checked(
-        model, images, TRUTH, Made("broken", broken), Made("flat", lambda _, seen: seen[:, 0] * 0)
+        model,
+        images,
+        TRUTH,
+        FunctionExplainer("broken", broken),
+        FunctionExplainer("flat", lambda _, seen: seen[:, 0] * 0),
     )
     lines = found.methods.set_index("method")
     assert lines["degenerate"][["truth", "broken", "flat", "random"]].tolist() == [0, 2, CELLS, 0]
@@ -127,8 +131,8 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     assert deletion["images"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
     assert deletion["subjects"][["truth", "broken", "flat"]].tolist() == [3, 2, 0]
     assert np.isnan(deletion.loc["flat", "value"])
-    rows = found.cells[found.cells["method"] == "broken"].reset_index(drop=True)
-    truth = found.cells[found.cells["method"] == "truth"].reset_index(drop=True)
+    rows = found.per_image[found.per_image["method"] == "broken"].reset_index(drop=True)
+    truth = found.per_image[found.per_image["method"] == "truth"].reset_index(drop=True)
     assert rows["infidelity"].isna().tolist() == [True, True, *[False] * (CELLS - 2)]
     pd.testing.assert_series_equal(rows["deletion_blur"][2:], truth["deletion_blur"][2:])
     assert np.isnan(found.agreement.loc["flat", "truth"])
@@ -179,7 +183,7 @@ def test_tables_contain_methods_and_controls(images: Tensor) -> None:
 
 
 def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None:
-    table = checked(model, images, TRUTH).cells
+    table = checked(model, images, TRUTH).per_image
     rows = table[table["method"] == "truth"]
     decided = called(model, images)
     assert 0 < int(decided.sum()) < CELLS
@@ -196,7 +200,7 @@ def test_zero_images_skip_repeated_explanations(model: Linear, images: Tensor) -
         return classifier.truth(seen)
 
     none = CheckSettings(steps=2, removals=2, sensitivity_images=0, randomized_images=0, draws=50)
-    found = checked(model, images, Made("counted", counted), settings=none)
+    found = checked(model, images, FunctionExplainer("counted", counted), settings=none)
     assert asked == [CELLS]
     assert found.randomization.empty
     assert "sensitivity" not in set(found.measures["measure"])
