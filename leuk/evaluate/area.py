@@ -111,7 +111,7 @@ def auroc_within_area_bins(
     """Compute AUROC among cells of similar area.
 
     Args:
-        sample: the images of one stage with their scores.
+        sample: the images of a stage with their scores.
         areas: ``(N,)`` cell areas of these images, such as shares of the image.
         bins: number of bins, with equally many images in each.
         draws: bootstrap resamples of the subjects, for the interval.

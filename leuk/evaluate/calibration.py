@@ -29,7 +29,7 @@ def fit_temperature(scores: Vector, labels: Vector) -> float:
         T, in [0.05, 20].
 
     Raises:
-        ValueError: only one class, or scores outside [0, 1].
+        ValueError: a single class, or scores outside [0, 1].
     """
     # Imported here: it loads as slowly as pandas, and applying a temperature does not need it.
     from scipy.optimize import minimize_scalar

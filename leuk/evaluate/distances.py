@@ -79,7 +79,7 @@ def distances(
     Returns:
         ``fid`` (0 is best; Heusel et al. 2017), ``kid`` with ``kid_spread`` (0 is best, may be
         slightly negative; Binkowski et al. 2018), ``inception_score`` (1 to the number of classes;
-        Salimans et al. 2016, in one split), ``precision`` and ``recall`` (0 to 1, k = 3;
+        Salimans et al. 2016, in a single split), ``precision`` and ``recall`` (0 to 1, k = 3;
         Kynkaanniemi et al. 2019), ``density`` (0 and up, 1 for real images) and ``coverage`` (0
         to 1, both k = 5; Naeem et al. 2020). For any extractor but Inception the first three are
         called ``frechet_distance``, ``kernel_distance`` and ``class_score``: the same formulas, but

@@ -183,7 +183,7 @@ class Bootstrap(Generic[Run]):
         return [Estimate(*map(float, column)) for column in columns]
 
     def estimate(self, metric: Callable[[Run, Floats], Floats], equal: bool = False) -> Estimate:
-        """Estimate the mean of one metric, a function of run and weights ``(D, S)`` to ``(D,)``."""
+        """Estimate the mean of a metric, a function of run and weights ``(D, S)`` to ``(D,)``."""
         return self.estimates(lambda run, weights: metric(run, weights)[None], np.array([equal]))[0]
 
     def _jackknifed(self, fold: Fold[Run], found: Floats, equal: Flags | None) -> list[_Component]:
@@ -228,7 +228,7 @@ def _weights(
     return weights
 
 
-def folds_of(samples: Sequence[Sample]) -> list[list[int]]:
+def group_by_fold(samples: Sequence[Sample]) -> list[list[int]]:
     """Group the positions of samples of the same images, which form a fold, in their order.
 
     Raises:

@@ -146,7 +146,7 @@ def assess_quality(
     seed: int,
     synthetic_other: Images | None = None,
 ) -> Quality:
-    """Assess synthetic images of one class.
+    """Assess synthetic images of a class.
 
     All sets are cut down at random to the size of the smallest; only the search for copies uses all
     synthetic, held-out and training images. Each image goes through the extractor once.
@@ -171,12 +171,12 @@ def assess_quality(
     patients = real.patients
     sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
     equal = {}
-    for name, rows in zip(given, kept, strict=True):
+    for name, chosen in zip(given, kept, strict=True):
         if name in sets:
-            equal[name] = sets[name].take(rows)
+            equal[name] = sets[name].take(chosen)
         else:
-            own = patients[name][rows] if name in patients else None
-            equal[name] = _ImageSet.extract(given[name][rows], extractor, own)
+            own = patients[name][chosen] if name in patients else None
+            equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
     compared = _table_sets(equal, real.train, extractor)
     reference = equal["reference"]
     shapes = {

@@ -54,7 +54,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from leuk.data.labels import Label
-from leuk.evaluate.hierarchy import Bootstrap, Estimate, Fold, folds_of
+from leuk.evaluate.hierarchy import Bootstrap, Estimate, Fold, group_by_fold
 from leuk.evaluate.resampling import PATIENTS
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import Thresholds
@@ -77,15 +77,15 @@ def bootstrap_intervals(
     """Confidence intervals of all metrics of :func:`leuk.evaluate.metrics.all_metrics`.
 
     Args:
-        sample: the images of one stage with their scores.
+        sample: the images of a stage with their scores.
         thresholds: name to threshold.
         draws: bootstrap resamples of the subjects.
         seed: seed of the resamples.
         level: confidence level, in (0, 1).
 
     Returns:
-        Name to lower and upper end. Metrics of a class with a single patient are left out: one
-        patient does not show how patients differ.
+        Name to lower and upper end. Metrics of a class with a single patient are left out: a
+        single patient does not show how patients differ.
     """
     found = _intervals([(sample, thresholds)], draws, seed, level)
     return {name: ends for name, (_, ends) in found.items() if ends}
@@ -126,7 +126,7 @@ def few_subjects(sample: Sample) -> str | None:
     metric that weighs images (:func:`leuk.data.effective.effective_patients`).
 
     Args:
-        sample: the images of one stage.
+        sample: the images of a stage.
     """
     counts = {name: sample.subjects_of(label) for label, name in _CLASSES.items()}
     effective = {name: sample.effective_subjects_of(label) for label, name in _CLASSES.items()}
@@ -139,12 +139,11 @@ def few_subjects(sample: Sample) -> str | None:
         return None
     if min(counts.values()) == 1:
         return (
-            f"only {' and '.join(few)}: one patient does not show how patients differ, so there "
-            "is no interval of a metric that rests on that class"
+            f"only {' and '.join(few)}: a single patient does not show how patients "
+            "differ, so metrics of that class have no interval"
         )
     return (
-        f"only {' and '.join(few)}: intervals are wide, and rest on the assumption that these "
-        "patients are like others"
+        f"only {' and '.join(few)}: intervals are wide, and assume that these patients are typical"
     )
 
 
@@ -167,7 +166,7 @@ def _intervals(
 ) -> dict[str, tuple[float, tuple[float, float] | None]]:
     """Mean over folds of every metric, and its interval or None."""
     folds, tested = [], []
-    for positions in folds_of([sample for sample, _ in samples]):
+    for positions in group_by_fold([sample for sample, _ in samples]):
         runs = [sample.reweighted(cuts) for sample, cuts in (samples[i] for i in positions)]
         first = samples[positions[0]][0]
         folds.append(Fold(runs, first.strata, first.images.size, first.images))

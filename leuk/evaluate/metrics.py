@@ -38,7 +38,7 @@ def ranking_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
         of :func:`probability_metrics`.
 
     Raises:
-        ValueError: only one class, or scores outside [0, 1].
+        ValueError: a single class, or scores outside [0, 1].
     """
     checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     return {

@@ -37,7 +37,9 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
     return won
 
 
-def beaten(scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int) -> Floats:
+def weight_outranked(
+    scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int
+) -> Floats:
     """Sum the weights of the other class's images that a score is in the right order with.
 
     Args:

@@ -14,8 +14,8 @@ def prior_free_loss(log_odds: Floats, labels: Integers) -> float:
 
     Training on other class proportions (oversampling, class weights, synthetic images) adds a
     constant to the log odds of an ideal classifier (Saerens et al. 2002, section 2), which a plain
-    log loss counts as an error. Here each class weighs half, and the constant is the one that
-    minimizes the loss, so that adding any constant to all log odds changes nothing.
+    log loss counts as an error. Here each class weighs half, and the constant minimizes the loss,
+    so adding any constant to all log odds changes nothing.
 
     Args:
         log_odds: ``(N,)`` log odds of the positive class, at any base rate.

@@ -25,7 +25,7 @@ def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.Data
         mean of ``|score - observed|`` weighted by ``count``.
 
     Raises:
-        ValueError: only one class, or scores outside [0, 1].
+        ValueError: a single class, or scores outside [0, 1].
     """
     checked, truth = as_scores_and_labels(scores, labels)
     index = bin_index(checked, bins)

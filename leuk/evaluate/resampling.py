@@ -103,7 +103,7 @@ class Reweighted:
         return {name: decision(*counts) for name, decision in DECISIONS.items()}
 
     def metric(self, name: str, weights: Floats) -> Floats:
-        """Compute one metric ``(D,)`` for weights ``(D, S)``.
+        """Compute a metric ``(D,)`` for weights ``(D, S)``.
 
         Raises:
             ValueError: a name that is not among :attr:`names`.

@@ -16,7 +16,7 @@ from leuk.store.digest import digest
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Images of one stage with the scores of one model.
+    """Images of a stage with the scores of a model.
 
     Attributes:
         scores: ``float64 (N,)`` probability of leukemia, in [0, 1].

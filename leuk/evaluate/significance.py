@@ -26,9 +26,9 @@ import numpy as np
 from scipy.special import stdtr
 
 from leuk.data.labels import Label
-from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of
+from leuk.evaluate.hierarchy import Bootstrap, Fold, group_by_fold
 from leuk.evaluate.intervals import metric_range
-from leuk.evaluate.pairs import beaten
+from leuk.evaluate.pairs import weight_outranked
 from leuk.evaluate.resampling import PATIENTS, Reweighted
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
@@ -120,7 +120,7 @@ class _Pair:
             for label in Label:
                 chosen = one.labels == label
                 before, after = (
-                    beaten(model.scores, one.labels, weights, at.scores[chosen], label)
+                    weight_outranked(model.scores, one.labels, weights, at.scores[chosen], label)
                     for at in (one, other)
                 )
                 gained[chosen] += before - after
@@ -190,7 +190,7 @@ def paired_difference(
     _check(a, b)
     cuts = thresholds or [(_AT_HALF, _AT_HALF)] * len(a)
     folds: list[Fold[_Pair]] = []
-    for positions in folds_of(a):
+    for positions in group_by_fold(a):
         runs = [_Pair(a[i], b[i], *cuts[i]) for i in positions]
         first = a[positions[0]]
         folds.append(Fold(runs, first.strata, runs[0].first.count, first.images))

@@ -10,7 +10,7 @@ def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
     """Tabulate results per subject and class.
 
     Args:
-        sample: the images of one stage.
+        sample: the images of a stage.
         threshold: images with at least this score are called leukemic.
 
     Returns:

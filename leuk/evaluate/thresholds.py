@@ -41,7 +41,7 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
         ``sensitivity95`` (the largest threshold with a sensitivity of at least 0.95).
 
     Raises:
-        ValueError: only one class, scores outside [0, 1], or different numbers of scores and
+        ValueError: a single class, scores outside [0, 1], or different numbers of scores and
             patients.
     """
     drawn = resampled_thresholds(scores, labels, patients)

@@ -41,7 +41,7 @@ def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Intege
     """Check scores and labels and return them as arrays ``(N,)``.
 
     Raises:
-        ValueError: scores outside [0, 1], different lengths, or only one class.
+        ValueError: scores outside [0, 1], different lengths, or a single class.
     """
     # torch warns of read-only or strided arrays, such as columns of a table.
     checked = np.require(np.asarray(scores), np.float64, ["C", "W"])

@@ -175,7 +175,7 @@ class Study:
 def manifest(cohort: Cohort) -> str:
     """Write the cohort's images as CSV text, in the order of the arrays.
 
-    Columns: ``row``, ``subject``, ``group``, ``file``, ``label`` (empty if unknown), ``score``,
+    Columns: ``row``, ``subject``, ``patient``, ``file``, ``label`` (empty if unknown), ``score``,
     ``outcome`` and ``picture`` (path relative to the manifest; empty without one).
     """
     table = cohort.table.drop(columns="shown")

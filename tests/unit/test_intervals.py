@@ -175,13 +175,13 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
     expected = binary_calibration_error(
         torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
     )
-    found = tied.reweighted(HALF).figure("ece", np.ones((1, 9)))
+    found = tied.reweighted(HALF).metric("ece", np.ones((1, 9)))
     assert found[0] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_unknown_metrics_are_refused(tied: Sample) -> None:
     with pytest.raises(ValueError, match="no metric auc; take one of auroc"):
-        tied.reweighted(HALF).figure("auc", np.ones((1, 9)))
+        tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
 
 
 def test_every_metric_is_inside_its_interval(tied: Sample) -> None:
@@ -280,8 +280,8 @@ def test_three_healthy_subjects_have_coverage_and_a_warning() -> None:
     shares = held(samples)
     assert all(0.92 <= share <= 0.99 for share in shares.values()), shares
     assert few_subjects(samples[0]) == (
-        "only 3.0 effective healthy subjects (of 3): intervals are wide, and rest on the "
-        "assumption that these patients are like others"
+        "only 3.0 effective healthy subjects (of 3): intervals are wide, and assume that these "
+        "patients are typical"
     )
 
 
@@ -295,7 +295,7 @@ def test_few_subjects_of_either_class_are_warned_of() -> None:
     )
     one = few_subjects(simulate(generator, 1, 9, 4, 1.0))
     assert one is not None
-    assert one.endswith("so there is no interval of a metric that rests on that class")
+    assert one.endswith("so metrics of that class have no interval")
 
 
 def test_mean_over_folds_is_the_mean_of_their_metrics() -> None:
