@@ -95,6 +95,8 @@ def test_single_bin_equals_the_overall_metric() -> None:
     sample, areas = areas_and_scores(skill=1.0)
     found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
     assert found.value == pytest.approx(roc_auc_score(sample.labels, sample.scores))
+    interval = bootstrap_intervals(sample, {"default": 0.5}, draws=10)["auroc"]
+    assert (found.low, found.high) == pytest.approx(interval)
 
 
 def test_classes_without_common_areas_have_no_value() -> None:

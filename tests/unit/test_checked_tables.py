@@ -20,7 +20,7 @@ from leuk.explain.checks import CheckSettings, check
 from leuk.explain.explainer import Attribution, signs
 from leuk.explain.faithfulness import curves
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.subject_means import SubjectMeans
+from leuk.explain.subject_means import Mean, SubjectMeans
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
@@ -75,6 +75,15 @@ def test_randomization_is_decided_by_the_interval_over_patients(
     means = SubjectMeans(np.array(["a", "b", "c", "d"]))
     found = means.of(np.array(values), (0.0, 1.0))
     assert passes_randomization(found) is verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.2, 0.49, True), (0.2, 0.5, None), (0.5, 0.6, False)]
+)
+def test_a_map_that_shares_half_the_ranks_has_not_changed(
+    low: float, high: float, verdict: bool | None
+) -> None:
+    assert passes_randomization(Mean((low + high) / 2, low, high, 8, 4)) is verdict
 
 
 def test_images_of_a_patient_count_once_in_the_decision() -> None:

@@ -139,10 +139,10 @@ def test_only_inception_metrics_are_called_fid_and_kid() -> None:
 def test_copies_are_compared_with_held_out_images() -> None:
     """Held-out distances 1 to 100: the first percentile is 1.5, the median 50.5."""
     held_out = neighbors(*range(1, 101))
-    found = compare(neighbors(1, 1, 3, 200), held_out, neighbors(1.4, 60, 70))
+    found = compare(neighbors(1, 1, 1.45, 200), held_out, neighbors(1.4, 60, 70))
     assert found == {
-        "median_ratio": pytest.approx(2 / 50.5),
-        "closer_share": 0.5,
+        "median_ratio": pytest.approx(1.225 / 50.5),
+        "closer_share": 0.75,
         "train_median_ratio": pytest.approx(60 / 50.5),
         "train_closer_share": pytest.approx(1 / 3),
     }
@@ -376,11 +376,11 @@ def test_texture_is_measured_two_pixels_from_the_border() -> None:
 
 
 def test_morphology_distances_are_in_standard_deviations_of_the_real_set() -> None:
-    real = Morphology(np.tile(np.array([[0.0], [2.0]]), (1, len(MEASURES))), 0)
+    real = Morphology(np.tile(np.array([[0.0], [4.0]]), (1, len(MEASURES))), 0)
     synthetic = Morphology(np.full((2, len(MEASURES)), 6.0), 0)
     found = morphology_distance(synthetic, real)
-    # Moved by 5 on average, of a standard deviation of 1.
-    assert found["mean"] == pytest.approx(5)
+    # Moved by 4 on average, of a standard deviation of 2.
+    assert found["mean"] == pytest.approx(2)
 
 
 def test_features_are_standardized_by_the_given_images() -> None:
@@ -538,3 +538,13 @@ def test_usefulness_in_the_table_of_synthetic_and_real_images() -> None:
     )
     found = assess_quality(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
     assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
+
+
+def test_usefulness_is_measured_on_held_out_images_of_both_classes() -> None:
+    """Held-out images are the other way round: bright where training images are dark."""
+    real = RealImages(
+        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 230), flat_cells(3, 170)
+    )
+    found = assess_quality(flat_cells(5, 100), real, Ident(), 0, synthetic_other=flat_cells(6, 180))
+    assert (found.usefulness["real"] or 0) < 0.2
+    assert (found.usefulness["synthetic"] or 0) < 0.2
