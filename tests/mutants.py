@@ -82,8 +82,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
         ("hem=len(rows) - leukemic,", "hem=leukemic,"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
-        ("one.interval_within(level, 0, 1, n)", "one.interval_within(0.5, 0, 1, n)"),
-        ("_Pairs(self.won / every, self.all / every)", "_Pairs(self.won, self.all)"),
+        ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
+        ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
     ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
         (
@@ -107,7 +107,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
         ("if ours < theirs / 2:", "if ours < theirs / 20:"),
-        ('figures["closer_share"] or 0, figures', 'figures["train_closer_share"] or 0, figures'),
+        ('metrics["closer_share"] or 0, metrics', 'metrics["train_closer_share"] or 0, metrics'),
     ],
     ("evaluate/conventions.py", "metrics thesis_tables"): [
         ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
@@ -116,28 +116,28 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("evaluate/cost.py", "guards_evaluate cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
-        ("_milliseconds(ask, images) / batch", "_milliseconds(ask, images)"),
-        ("ask = ask or model", "ask = model"),
+        ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
+        ("predict = predict or model", "predict = model"),
         ("for size, trainable in sizes if trainable)", "for size, trainable in sizes)"),
-        ("_flops(ask, images[:1])", "_flops(ask, images)"),
+        ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
     ("evaluate/distances.py", "guards_evaluate image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
-        ("reach = torch.cdist(real, real)", "reach = torch.cdist(made, made)"),
+        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
         ("inside.any(dim=0)", "inside.any(dim=1)"),
         ("sum(dim=1).mean() / k)", "sum(dim=1).mean())"),
         ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
         ("splits=1", "splits=2"),
         ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
         ("if inception:", "if not inception:"),
-        ("made,\n        real,\n        prc", "real,\n        made,\n        prc"),
+        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
     ("evaluate/features.py", "features"): [
         ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
-        ("(seen - 0.5) / 0.5", "seen"),
+        ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
         (
             "if self.logits is not None:\n                logits",
@@ -153,7 +153,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("drawn = drawn + share * spread", "drawn = drawn + spread"),
         ("(n - 1) / n * (off**2)", "(off**2)"),
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
-        ("_freedom(_alike(parts), len(values))", "_freedom(parts, len(values))"),
+        ("_freedom(_alike(components), len(values))", "_freedom(components, len(values))"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
     ],
     ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('test = features["reference"], features', 'test = features["train"], features'),
         (
             "nearest_in_features(held_out.features, train",
-            "nearest_in_features(made.features, train",
+            "nearest_in_features(synthetic.features, train",
         ),
         ("train.features, train.features, itself=False", "train.features, train.features"),
         ("train.images, train.images, itself=False", "train.images, train.images"),
@@ -172,7 +172,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'usefulness(features["train"], other, *test)',
         ),
         (
-            '"diversity": diversity(cells.images, seed)',
+            '"diversity": diversity(own.images, seed)',
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
@@ -182,26 +182,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
         ),
         ("return max(low, lowest), min(high, highest)", "return low, high"),
-        ("all(one.subjects_of(label) > 1", "all(one.subjects_of(label) > 0"),
+        ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("len(tested) ** 2 / sum", "len(tested) / sum"),
     ],
     ("evaluate/memorization.py", "guards_evaluate image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
-        ("closer = found.values < best[part]", "closer = found.values > best[part]"),
-        ("cells.distances < limit", "cells.distances > limit"),
+        ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
+        ("found.distances < limit", "found.distances > limit"),
         ("_STEP = 15", "_STEP = 90"),
         ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
         ("patient_numbers(patients, len", "patient_numbers(None, len"),
         ("in (images, images.flip(3)):", "in (images, images):"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
-        ("np.argsort(made.distances", "np.argsort(-made.distances"),
+        ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
     ("evaluate/metrics.py", "metrics"): [
         ("(checked >= threshold).long()", "(checked > threshold).long()"),
         (
-            'figures["sensitivity"] = averaged["recall_all"]',
-            'figures["sensitivity"] = averaged["recall_hem"]',
+            'metrics["sensitivity"] = averaged["recall_all"]',
+            'metrics["sensitivity"] = averaged["recall_hem"]',
         ),
         ("(checked - truth) ** 2", "(checked - truth).abs()"),
         ("binary_average_precision(checked", "binary_auroc(checked"),
@@ -283,7 +283,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("evaluate/subjects.py", "guards_evaluate intervals"): [
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         (
-            '"score": np.bincount(rows, sample.scores) / cells',
+            '"score": np.bincount(rows, sample.scores) / images',
             '"score": np.bincount(rows, sample.scores)',
         ),
         ("sample.labels * len(names) + codes", "codes"),
@@ -1021,10 +1021,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/shap.py", "shap shap_guards explain_by_hand"): [
         ("odds - compared.mean(), range_", "odds, range_"),
-        (
-            ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
-            ("ask(classifier, others, self.batch_size) - ask(classifier, images, self.batch_size)"),
-        ),
+        ("gains = own - replaced", "gains = replaced - own"),
         ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
         (
             "maps.double().sum(dim=(1, 2)) - gains).abs()",
@@ -1239,17 +1236,20 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/study.py", "explain_by_hand explain"): [
         (
-            'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
-            'torch.tensor(cells["label"].to_numpy(np.int64))',
+            'torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64))',
+            'torch.tensor(table["label"].to_numpy(np.int64))',
         ),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["subject"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
         ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
     ("explain/check_tables.py", "explain"): [
-        ('cohort.table["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
+        (
+            'cohort.table["row"].to_numpy()[per_image.pop("image")]',
+            'per_image.pop("image").to_numpy()',
+        ),
     ],
     ("explain/panels.py", "panels explain_by_hand"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),

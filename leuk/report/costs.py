@@ -15,7 +15,7 @@ from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 Cost = Mapping[str, Any]
-"""As :func:`leuk.evaluate.cost.cost_of` measures it, and ``fit_s``, seconds of fitting."""
+"""As :func:`leuk.evaluate.cost.measure_cost` returns it, and ``fit_s``, seconds of fitting."""
 
 _COUNTED = ("parameters", "flops")
 _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")

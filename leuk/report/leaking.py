@@ -17,7 +17,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
     for record in records:
         value = record.metrics.get("test", {}).get("auroc", {}).get("value")
         if record.status == "complete" and value is not None:
-            scores[record.run.line].append(value)
+            scores[record.run.configuration].append(value)
     lines = []
     for cell in (cell for cell in scores if cell.split.endswith(LEAKY)):
         honest = _honest(cell, scores)

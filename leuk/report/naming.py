@@ -24,7 +24,7 @@ def row_names(cells: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]
     """Names of lines without what they share, and what that is.
 
     Args:
-        cells: the one that stands for each line, see :attr:`leuk.grid.run_id.RunId.line`.
+        cells: the one that stands for each line, see :attr:`leuk.grid.run_id.RunId.configuration`.
 
     Returns:
         RunId to ``<model>-<augmentation>[-<split>][-<settings>]``, where the split is left out if

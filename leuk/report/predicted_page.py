@@ -90,7 +90,7 @@ def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _notes(predicted: Predicted) -> list[str]:
-    notes = [predicted.frozen.band.said, predicted.frozen.test.said]
+    notes = [predicted.frozen.band.message, predicted.frozen.test.message]
     if predicted.limit is None:
         notes.append("Cells were not compared with the training cells (familiarity=false).")
     return notes

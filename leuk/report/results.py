@@ -53,7 +53,7 @@ class Configuration:
     """Cells that differ in seed and fold alone: one line of a table.
 
     Attributes:
-        cell: stands for all, see :attr:`leuk.grid.run_id.RunId.line`.
+        cell: stands for all, see :attr:`leuk.grid.run_id.RunId.configuration`.
         records: of all of them, complete or not.
         runs: the complete ones whose predictions could be read.
         name: what the line is called; as its cell, if empty.
@@ -154,7 +154,7 @@ def _put_together(sweep: Path, found: Sequence[_Found]) -> Results:
     runs = {run.id: run for _, run, _ in read if run}
     together: dict[RunId, list[Record]] = defaultdict(list)
     for record, *_ in read:
-        together[record.run.line].append(record)
+        together[record.run.configuration].append(record)
     groups = [
         Configuration(cell, tuple(them), tuple(runs[one.run] for one in them if one.run in runs))
         for cell, them in together.items()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from leuk.evaluate.conventions import thesis_figures
+from leuk.evaluate.conventions import thesis_metrics
 from leuk.grid.run_id import RunId
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures
@@ -80,7 +80,7 @@ def _comparable(cell: RunId) -> bool:
 
 def thesis_means(group: Configuration) -> dict[str, float]:
     """Metrics of the thesis's convention at 0.5, the mean over the runs of a group."""
-    of_runs = [thesis_figures(run.test.sample.scores, run.test.sample.labels) for run in group.runs]
+    of_runs = [thesis_metrics(run.test.sample.scores, run.test.sample.labels) for run in group.runs]
     return {name: float(np.mean([figures[name] for figures in of_runs])) for name in of_runs[0]}
 
 

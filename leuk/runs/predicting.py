@@ -331,7 +331,11 @@ def _summary(
         "threshold": {"name": frozen.name, "value": frozen.threshold},
         "temperature": frozen.temperature,
         "band": asdict(frozen.band)
-        | {"said": frozen.band.said, "reason": frozen.band.reason, "test": asdict(frozen.test)},
+        | {
+            "message": frozen.band.message,
+            "reason": frozen.band.reason,
+            "test": asdict(frozen.test),
+        },
         "distance_limit": limit,
         "warnings": [
             f"LEAKY: {one.text}" for one in finished.record.warnings if one.kind == "leaky"

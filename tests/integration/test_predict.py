@@ -174,7 +174,7 @@ WRONG = [
     ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("threshold=best", "threshold=best: choose from youden, 0.5, sensitivity"),
-    ("aim=1.0", "aim=1.0: it lies between 0.5 and 1"),
+    ("aim=1.0", "aim=1.0: must be between 0.5 and 1"),
     ("batch_size=0", "batch_size=0: it must be 1 or more"),
     ("overlays=-1", "overlays=-1: it must be 0 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),

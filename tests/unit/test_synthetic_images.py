@@ -239,7 +239,7 @@ def test_cells_are_judged_once_for_all_models(
     (kept,) = (tmp_path / "artifacts/quality").glob("[!.]*")
     assert kept.name == first["quality_artifact"]
     assert np.load(kept / "images_hem.npz")["synthetic"].shape == (12, 32, 32, 3)
-    monkeypatch.setattr("leuk.runs.synthetic_quality.judge", None)
+    monkeypatch.setattr("leuk.runs.synthetic_quality.assess_quality", None)
     assert cached_quality(config(tmp_path), data, made) == first
 
 
