@@ -339,7 +339,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
-        ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
+        ('rows = self.stage("train").index.to_numpy()', 'rows = self.stage("test").index.to_numpy()'),
         ("squares / count - mean**2", "squares / count"),
         ("self._loader(self.split.val)", "self._loader(self.split.test)"),
         ("self._loader(self.split.test)", "self._loader(self.split.val)"),

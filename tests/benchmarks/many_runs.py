@@ -43,7 +43,7 @@ def timed(name, call):
     return result
 timed("index", lambda: index_images(root))
 data = timed("index and decode", lambda: CNMC(root, resolution=32, cache=cache))
-timed("link", lambda: link_images(data.cells, data.store))
+timed("link", lambda: link_images(data.index, data.store))
 module = CNMCDataModule(str(root), SubjectKFold(), resolution=32, cache=str(cache))
 timed("open again and split", module.setup)
 def epoch():

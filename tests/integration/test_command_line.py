@@ -105,11 +105,11 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["fit.batch_size=8"], "did you mean data.batch_size?"),
         (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
         (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
-        (["ckpt_path=x"], "resumes when the same command starts again"),
+        (["ckpt_path=x"], "resumes when the same command is started again"),
         (["overwrite=true"], "did you mean grid.on_mismatch=rerun?"),
-        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] if one list is meant"),
+        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] for a single list"),
         (["-m", "experiment=demo,grid"], "run one leuk command per experiment"),
-        (["hydra.run.dir=/x"], "leuk names its folders itself; set outputs=DIR and name=NAME"),
+        (["hydra.run.dir=/x"], "leuk chooses the folder names; set outputs=DIR and name=NAME"),
         (["-m", "hydra.sweep.dir=/x"], "set outputs=DIR and name=NAME"),
         (["data=cnmc", "data.root=/tmp/a (1)"], """quote the value: 'data.root="/tmp/a (1)"'"""),
         (["data=cnmc", "data.root=/tmp/größe"], """quote the value: 'data.root="/tmp/größe"'"""),
@@ -197,7 +197,7 @@ def test_one_value_in_a_config_of_the_user_is_explained(
 ) -> None:
     (own / "experiment/one.yaml").write_text("# @package _global_\nsplit:\n  train: fold_0\n")
     assert main(["train", f"hydra.searchpath={own.as_posix()!r}", "experiment=one"]) == 2
-    assert "split.train=fold_0: it takes a list; write split.train=[fold_0]" in (
+    assert "split.train=fold_0: a list is needed; write split.train=[fold_0]" in (
         capsys.readouterr().err
     )
 

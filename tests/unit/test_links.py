@@ -46,7 +46,7 @@ CHANGES = {
 
 def subjects_linked(root: Path, cache: Path) -> set[tuple[str, str]]:
     data = CNMC(root, resolution=16, cache=cache)
-    subjects = data.cells["subject"].to_numpy()
+    subjects = data.index["subject"].to_numpy()
     pairs = find_pairs(data.store)
     ends = [(subjects[a], subjects[b]) for a, b in pairs[["first", "second"]].to_numpy()]
     return {(min(pair), max(pair)) for pair in ends if pair[0] != pair[1]}
@@ -101,7 +101,7 @@ def test_groups_follow_chains_of_links() -> None:
 
 def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> None:
     data = CNMC(phantom, resolution=16, cache=artifacts)
-    cells = link_images(data.cells, data.store)
+    cells = link_images(data.index, data.store)
     copies = cells[cells["original"] != cells.index]
     assert len(copies) == 2
     for row, original in copies["original"].items():
@@ -121,7 +121,7 @@ def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> N
         ("ALL-75", "ALL-78"),
     } <= linked
     data = CNMC(cnmc / "original", resolution=16, cache=tmp_path / "cache")
-    groups = link_images(data.cells, data.store)["patient"]
+    groups = link_images(data.index, data.store)["patient"]
     assert "ALL-51+ALL-75+ALL-78" in set(groups)
 
 
@@ -146,7 +146,7 @@ def test_leaks_planted_among_real_cells_are_found_and_no_others(cnmc: Path, tmp_
 def test_persons_under_two_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
     """What the byte-identical copies do not show; every pair was looked at."""
     data = CNMC(cnmc / "224", resolution=16, cache=tmp_path / "cache")
-    groups = set(link_images(data.cells, data.store)["patient"])
+    groups = set(link_images(data.index, data.store)["patient"])
     assert {group for group in groups if "+" in group} == {
         "ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24",
     }  # fmt: skip

@@ -113,9 +113,9 @@ def test_corrupt_images_can_be_skipped(
     path = truncate(tiny_folds)
     data = CNMC(tiny_folds, resolution=32, cache=tmp_path / "cache", on_corrupt="skip")
     assert len(data) == 15
-    assert path.name not in " ".join(data.cells["path"])
+    assert path.name not in " ".join(data.index["path"])
     assert path.name in caplog.text
-    for row, name in enumerate(data.cells["path"]):
+    for row, name in enumerate(data.index["path"]):
         np.testing.assert_array_equal(data.data[row], np.asarray(Image.open(tiny_folds / name)))
 
 
