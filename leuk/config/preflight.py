@@ -510,9 +510,7 @@ def _diagnosis(
             if advice := _translated(key, known):
                 return ConfigError(f"{override.input_line}: no key {key}; {advice}")
             if option := _option_with(command, key, chosen, loader):
-                return ConfigError(
-                    f"{override.input_line}: {key} belongs to {option}; add that"
-                )
+                return ConfigError(f"{override.input_line}: {key} belongs to {option}; add that")
             owner, _, word = key.rpartition(".")
             if not owner.startswith("gan") and (advice := _translated(word, known)):
                 return ConfigError(f"{override.input_line}: no key {key}; {advice}")

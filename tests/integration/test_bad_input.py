@@ -57,7 +57,7 @@ def test_empty_part(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     for path in (tiny_folds / "fold_1").rglob("*.bmp"):
         path.unlink()
     assert run(*real(tiny_folds)) == 1
-    assert "split.test: no part fold_1 in the data; there are fold_0" in failure(tmp_path)
+    assert "split.test: no source fold fold_1; choose from fold_0" in failure(tmp_path)
 
 
 @pytest.mark.parametrize(("fold", "stage"), [(0, "split.val=0.5"), (1, "split.test")])

@@ -40,8 +40,8 @@ def test_audit_names_everything_that_is_wrong(
     assert main(["data", *arguments]) == 1
     printed = capsys.readouterr().out
     assert "truncated BMP (expected 3126 bytes, found 500)" in printed
-    assert "40 x 40 pixels; most here have 32 x 32" in printed
-    assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: the folder says all" in printed
+    assert "40 x 40 pixels; usual size: 32 x 32" in printed
+    assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: in folder all" in printed
     assert "stray: fold_1/all/<b>note.txt" in printed
     assert "images of 2 sizes (32 x 32: 15, 40 x 40: 1)" in printed
     assert "4 problem(s) to mend" in printed

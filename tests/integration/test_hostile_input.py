@@ -171,5 +171,5 @@ def test_such_a_folder_beside_a_run(
     assert [name for name, row in rows.items() if not row["problem"]] == ["cell.bmp"]
     assert len(rows) == 7
     assert main(["explain", f"run={fitted}", f"images={images}", "trainer=cpu"]) == 2
-    assert "UID_11_1_1_all.bmp: no file but a pipe" in capsys.readouterr().err
+    assert "UID_11_1_1_all.bmp: a pipe" in capsys.readouterr().err
     assert Record.read(fitted).status == "complete"

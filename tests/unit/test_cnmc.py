@@ -48,7 +48,7 @@ def test_stray_files_are_named(tiny_folds: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no such folder; point data\.root=DIR"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; set data\.root=DIR"):
         index_images(tmp_path / "nowhere")
 
 
@@ -59,7 +59,7 @@ def test_root_without_cells(tmp_path: Path) -> None:
 
 def test_name_that_contradicts_its_folder(tmp_path: Path) -> None:
     write_cell(tmp_path / "fold_0/all/UID_H1_1_1_hem.bmp")
-    with pytest.raises(DataError, match="the folder says all, the name says hem"):
+    with pytest.raises(DataError, match="in folder all, but its name ends in hem"):
         index_images(tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_transforms_are_applied(tiny_folds: Path, artifacts: Path) -> None:
 def test_parts(tiny_folds: Path, artifacts: Path) -> None:
     data = CNMC(tiny_folds, parts=["fold_1"], resolution=32, cache=artifacts)
     assert set(data.index["source_fold"]) == {"fold_1"}
-    with pytest.raises(DataError, match="no part fold_9 in the data; there are fold_0, fold_1"):
+    with pytest.raises(DataError, match="no source fold fold_9; choose from fold_0, fold_1"):
         CNMC(tiny_folds, parts=["fold_9"], resolution=32, cache=artifacts)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.layouts import read_folder
 from leuk.data.unlabeled import find_images
-from leuk.data.walk import is_plain, shown
+from leuk.data.walk import is_plain, printable
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
 from leuk.runs.checkpoints import read_checkpoint
@@ -195,4 +195,4 @@ def test_lists_of_images(tmp_path: Path, raw: bytes) -> None:
 def test_texts_in_tables(text: str) -> None:
     assert restored(inert(text)) == text
     assert inert(text)[:1] not in tuple("=+-@\t\r\n")
-    assert not shown(text).strip("\0") or is_plain(shown(text))
+    assert not printable(text).strip("\0") or is_plain(printable(text))

@@ -110,7 +110,7 @@ def test_unlabeled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
 def test_preliminary_set_without_its_table_is_unlabeled(tmp_path: Path) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).unlink()
-    with pytest.raises(DataError, match=r"prelim_phase_data: no table of labels; put C-NMC_test_p"):
+    with pytest.raises(DataError, match=r"prelim_phase_data: no label table; put C-NMC_test_p"):
         index_images(tmp_path)
     with pytest.raises(DataError, match=r"none of the 2 images has a label; .*_labels\.csv"):
         labeled_images(index_images(tmp_path, "skip"))
@@ -123,12 +123,12 @@ def problems(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("rows", "kind", "said"),
     [
-        (ROWS[:1], "file without row", "2.bmp: no row in C-NMC_test_prelim"),
-        ([*ROWS, "UID_3_1_1_all.bmp,3.bmp,1"], "row without file", "its row for 3 (UID_3_1_1_all)"),
+        (ROWS[:1], "file without row", "2.bmp: its label is missing in C-NMC_test_prelim"),
+        ([*ROWS, "UID_3_1_1_all.bmp,3.bmp,1"], "row without file", "row 3 (UID_3_1_1_all)"),
         ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,2"], "unknown label", ".csv:3: UID_H31_2_1_hem"),
-        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,"], "unknown label", "with a label 0 or 1"),
-        ([ROWS[0], "nobody,2.bmp,0"], "unknown label", "nobody,2.bmp,0: not UID_"),
-        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,1"], "label conflict", "name says hem, the label 1"),
+        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,"], "unknown label", "and label 0 or 1"),
+        ([ROWS[0], "nobody,2.bmp,0"], "unknown label", "nobody,2.bmp,0: expected UID_"),
+        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,1"], "label conflict", "name hem, but label 1"),
     ],
 )  # fmt: skip
 def test_table_and_files_that_disagree(
@@ -142,7 +142,7 @@ def test_table_and_files_that_disagree(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a,b\n1,2\n", "no column Patient_ID; it has a, b"), ("", "cannot be read")]
+    ("text", "said"), [("a,b\n1,2\n", "no column Patient_ID; found: a, b"), ("", "cannot be read")]
 )
 def test_table_of_another_kind(tmp_path: Path, text: str, said: str) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
@@ -176,7 +176,7 @@ def test_the_same_cell_twice(tmp_path: Path) -> None:
     training(tmp_path / "one")
     training(tmp_path / "two", ".png")
     said = [str(problem) for problem in read_folder(tmp_path).problems]
-    assert "UID_1_1_1_all is there twice, first as one/fold_0" in said[0]
+    assert "UID_1_1_1_all exists twice, first as one/fold_0" in said[0]
     assert len(said) == 6
     assert len(index_images(tmp_path, "skip")) == 6
 

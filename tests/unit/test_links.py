@@ -11,9 +11,9 @@ from PIL import Image
 
 from leuk.data.cnmc import CNMC
 from leuk.data.decode import THUMB
-from leuk.data.drawing import Subject, draw_cell, photographed_again
+from leuk.data.drawing import Subject, draw_cell, rephotograph
 from leuk.data.labels import Label
-from leuk.data.links import find_pairs, group_subjects, link_images, perceptual_hash
+from leuk.data.links import find_pairs, link_images, merge_subjects, perceptual_hash
 
 
 def recoded(quality: int) -> Callable[[Image.Image, Path], Image.Image]:
@@ -75,7 +75,7 @@ def test_another_photograph_of_a_cell_is_found(tmp_path: Path) -> None:
         subject = Subject.draw(Label.HEM, str(number), generator)
         picture = draw_cell(subject, 450, generator)
         Image.fromarray(picture).save(folder / f"UID_H{number}_1_1_hem.png")
-    again = photographed_again(picture, generator)
+    again = rephotograph(picture, generator)
     Image.fromarray(again).save(folder / "UID_H50_1_1_hem.png")
     assert subjects_linked(tmp_path / "cells", tmp_path / "cache") == {("HEM-20", "HEM-50")}
 
@@ -93,9 +93,9 @@ def test_perceptual_hash_does_not_see_turns() -> None:
 def test_groups_follow_chains_of_links() -> None:
     subjects = pd.Series(["A", "A", "B", "C", "D", "D"])
     pairs = pd.DataFrame({"first": [1, 2], "second": [2, 3]})
-    groups = group_subjects(subjects, pairs)
+    groups = merge_subjects(subjects, pairs)
     assert groups.tolist() == ["A+B+C"] * 4 + ["D"] * 2
-    none = group_subjects(subjects, pairs.iloc[:0])
+    none = merge_subjects(subjects, pairs.iloc[:0])
     assert none.tolist() == subjects.tolist()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 from leuk.data.cnmc import index_images
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
-from leuk.data.links import group_subjects
+from leuk.data.links import merge_subjects
 from leuk.data.rules import Folds, RandomImages, SubjectKFold, Thesis
 from leuk.data.splits import STAGES, Rule, Split
 from leuk.errors import DataError
@@ -70,13 +70,13 @@ def test_test_part_does_not_move_the_held_out_subjects() -> None:
 @pytest.mark.parametrize(
     ("train", "val", "test", "said"),
     [
-        (["fold_7"], 0.2, ["fold_1"], "split.train: no part fold_7 in the data; there are fold_0"),
-        (["fold_0"], ["fold_0"], ["fold_1"], "part fold_0 is in both train and val"),
-        (["fold_0", "fold_1"], 0.2, ["fold_1"], "part fold_1 is in both train and test"),
-        (["fold_0"], 1.5, ["fold_1"], "split.val=1.5: a share must lie between 0 and 1"),
-        (["fold_0"], 0.0, ["fold_1"], "a share must lie between 0 and 1"),
-        (["fold_1"], 0.2, ["fold_2"], r"1 hem subject\(s\) in split.train"),
-        (["fold_0"], 0.2, [], "split.test: no cells"),
+        (["fold_7"], 0.2, ["fold_1"], "split.train: no source fold fold_7; choose from fold_0"),
+        (["fold_0"], ["fold_0"], ["fold_1"], "split.val: fold_0 is also in split.train"),
+        (["fold_0", "fold_1"], 0.2, ["fold_1"], "split.test: fold_1 is also in split.train"),
+        (["fold_0"], 1.5, ["fold_1"], "split.val=1.5: choose a share between 0 and 1"),
+        (["fold_0"], 0.0, ["fold_1"], "choose a share between 0 and 1"),
+        (["fold_1"], 0.2, ["fold_2"], r"1 hem patient\(s\) in split.train"),
+        (["fold_0"], 0.2, [], "split.test: no images"),
     ],
 )
 def test_bad_splits(train: list[str], val: float | list[str], test: list[str], said: str) -> None:
@@ -88,7 +88,7 @@ def test_part_without_healthy_cells() -> None:
     cells = table(
         {"fold_0": {"ALL-1": 5, "ALL-2": 5, "HEM-1": 5, "HEM-2": 5}, "fold_1": {"ALL-3": 5}}
     )
-    with pytest.raises(DataError, match=r"split\.test: no hem cells among its 5"):
+    with pytest.raises(DataError, match=r"split\.test: no hem images among 5"):
         Folds(["fold_0"], 0.5, ["fold_1"])(cells)
 
 
@@ -104,7 +104,7 @@ def linked(cells: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFram
     """The table with the groups that follow from links between subjects."""
     first = cells.drop_duplicates("subject").reset_index().set_index("subject")["index"]
     rows = pd.DataFrame([(first[a], first[b]) for a, b in pairs], columns=["first", "second"])
-    return cells.assign(patient=group_subjects(cells["subject"], rows.astype(int)))
+    return cells.assign(patient=merge_subjects(cells["subject"], rows.astype(int)))
 
 
 WHOLE = table(
@@ -154,7 +154,7 @@ def test_links_matter() -> None:
     kept, purged = Folds(purge=False)(cells), Folds()(cells)
     assert groups_of(cells, kept)["train"] & groups_of(cells, kept)["test"]
     lost = len(kept.train) - len(purged.train)
-    assert purged.dropped["train: same person in test"] == lost
+    assert purged.dropped["train: same patient in test"] == lost
     np.testing.assert_array_equal(kept.test, purged.test)
 
 
@@ -287,14 +287,14 @@ def test_every_cell_is_tested_once_over_the_folds() -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        (SubjectKFold(n_folds=2), "there must be 3 folds or more"),
+        (SubjectKFold(n_folds=2), "choose 3 or more folds"),
         (SubjectKFold(n_folds=5, fold=5), "split.fold=5, split.n_folds=5"),
-        (SubjectKFold(n_folds=40), "a class has 28 subject"),
-        (SubjectKFold(val=1.0), "split.val=1.0: a share must lie between 0 and 1"),
-        (SubjectKFold(val=0.0), "split.val=0.0: a share must lie between 0 and 1"),
-        (SubjectKFold(parts=["fold_9"]), "split.parts: no part fold_9"),
-        (RandomImages(val=0.5, test=0.5), "shares above 0 that leave some"),
-        (Thesis(train=["fold_0"], test=["fold_0"]), "fold_0 is in both train and test"),
+        (SubjectKFold(n_folds=40), "a class has 28 patient"),
+        (SubjectKFold(val=1.0), "split.val=1.0: choose a share between 0 and 1"),
+        (SubjectKFold(val=0.0), "split.val=0.0: choose a share between 0 and 1"),
+        (SubjectKFold(parts=["fold_9"]), "split.parts: no source fold fold_9"),
+        (RandomImages(val=0.5, test=0.5), "choose shares above 0, together below 1"),
+        (Thesis(train=["fold_0"], test=["fold_0"]), "split.test: fold_0 is also in split.train"),
     ],
 )
 def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
@@ -303,7 +303,7 @@ def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
 
 
 def test_merged_folders_want_another_rule() -> None:
-    with pytest.raises(DataError, match=r"no part fold_0 .* merged.*split=subject_kfold"):
+    with pytest.raises(DataError, match=r"no source fold fold_0; .*merged.*split=subject_kfold"):
         Folds()(WHOLE.assign(source_fold="merged"))
 
 
@@ -329,4 +329,4 @@ def test_real_folds_without_linked_subjects(cnmc: Path, artifacts: Path) -> None
     train, test = data.stage("train"), data.stage("test")
     assert not set(train["patient"]) & set(test["patient"])
     assert {"ALL-43", "HEM-24"} & set(train["subject"]) == set()
-    assert data.split.dropped["train: same person in test"] > 600
+    assert data.split.dropped["train: same patient in test"] > 600
