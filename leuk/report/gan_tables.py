@@ -211,7 +211,7 @@ def synthesis_examples(folders: Iterable[Path]) -> dict[str, Images]:
     """Real cells, and below them a row for each GAN and class, as synthesis left them."""
     rows: dict[str, Images] = {}
     for folder in folders:
-        for file in sorted(folder.glob("cells_*.npz")):
+        for file in sorted(folder.glob("images_*.npz")):
             cls = file.stem.removeprefix("images_")
             cells = read_arrays(file_in(folder, file.name))
             for images in (cells["real"], cells["synthetic"]):

@@ -82,7 +82,7 @@ def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
     assert warning in (tmp_path / "data/phantom/audit.html").read_text()
     assert main(["train", *chosen, "fit.epochs=1", "explain=none", "trainer=cpu"]) == 0
     (path,) = (tmp_path / "runs/single").glob("*/record.json")
-    assert any(text.startswith(warning) for text in json.loads(path.read_text())["warnings"])
+    assert any(one["text"].startswith(warning) for one in json.loads(path.read_text())["warnings"])
 
 
 @pytest.mark.parametrize("split", ["random", "thesis", "folds"])
@@ -95,8 +95,8 @@ def test_every_output_of_a_leaky_split_says_so(
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name
     record = json.loads((folder / "record.json").read_text())
-    assert record["cell"]["split"] == f"{split}_LEAKY"
-    assert record["warnings"][0].startswith("LEAKY: ")
+    assert record["run"]["split"] == f"{split}_LEAKY"
+    assert record["warnings"][0]["kind"] == "leaky"
     assert f",{split}_LEAKY," in (folder / "predictions.csv").read_text()
     assert "LEAKY" in (folder / "leuk.log").read_text()
     assert "LEAKY" in (tmp_path / "runs/single/report/table.md").read_text()

@@ -216,7 +216,7 @@ def test_runs_and_images_that_lack_something(
     images = tmp_path / "new"
     images.mkdir()
     assert predict(run, images) == 2
-    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    assert "no .bmp or .png images" in capsys.readouterr().err
     (images / "a.png").write_text("no image")
     assert predict(run, images) == 2
     assert "none of 1 can be read; the first: a.png: cannot be read" in capsys.readouterr().err
