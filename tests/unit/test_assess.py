@@ -211,7 +211,7 @@ def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
 def test_a_record_from_before_these_fields_can_still_be_read(tmp_path: Path) -> None:
     Record(CELL, "abc").write(tmp_path)
     values = json.loads((tmp_path / "record.json").read_text())
-    assert values["schema"] == 1
+    assert values["schema"] == 2
     for name in ("calibration", "area", "cost"):
         del values[name]
     (tmp_path / "record.json").write_text(json.dumps(values))

@@ -35,7 +35,7 @@ def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
     }
     together: dict[str, Any] = {
         "manifest": "explanations/manifest.csv",
-        "pictures": ["explanations/cells/00001.png", "explanations/cohort.png"],
+        "pictures": ["explanations/panels/00001.png", "explanations/cohort.png"],
         "left_out": {"rollout": "CNN has no patches"},
         "warnings": [],
     }
@@ -149,7 +149,7 @@ def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
         cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
     table = section(tmp_path / "s").table.set_index(["method", "figure"])
-    assert table.loc[("lime", "cells"), "value"] == 200
+    assert table.loc[("lime", "images"), "value"] == 200
     assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
     assert table.loc[("lime", "infidelity"), "runs"] == 2
     assert "2 of 2 pass" in section(tmp_path / "s").markdown

@@ -17,19 +17,18 @@ from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.data.rules import Folds
+from leuk.data.rules import Folds, Thesis
 from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
 from leuk.grid.run_id import RunId
-from leuk.runs import synthesis, synthetic_quality
+from leuk.runs import judging, synthesis, synthetic_quality
 from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
 from leuk.runs.checkpoints import last_whole, read_checkpoint
 from leuk.runs.classifier_fit import _new
-from leuk.runs.evaluation import _scorer
 from leuk.runs.familiarity import load_familiarity
 from leuk.runs.frozen import Frozen
 from leuk.runs.gan_fit import gan_key_of, limit_epochs
@@ -134,6 +133,31 @@ def test_persons_behind_predictions_are_groups(phantom: Path, artifacts: Path) -
     assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
 
 
+def test_persons_behind_baselines_are_groups(
+    phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artifacts)
+    groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
+    data.dataset.index = data.dataset.index.assign(group=groups)
+    chosen: list[Any] = []
+    tested: list[Any] = []
+
+    def choose(scores: Any, labels: Any, patients: Any) -> dict[str, float]:
+        chosen.append(patients.tolist())
+        return {"default": 0.5}
+
+    def figures_of(sample: Any, thresholds: Any) -> dict[str, Any]:
+        tested.append(sample.subjects.tolist())
+        return {}
+
+    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.runs.assess.figures_of", figures_of)
+    assess_baselines(data, baseline_scores(data, measured(data)))
+    for stage, found in (("val", chosen), ("test", tested)):
+        expected = [groups[row] for row in data.stage(stage).index]
+        assert found == [expected] * 3
+
+
 def test_cells_are_brought_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
     train, test = (torch.tensor(data.stage(stage).index.to_numpy()) for stage in ("train", "test"))
     labels = data.bank.labels[test]
@@ -175,14 +199,14 @@ def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
     predictor: Any = SimpleNamespace(ask=ask)
     found = load_familiarity(finished, predictor, None)
     # The chord of the 99th percentile's angle, which 98.99 of 101 cells and half of one are below.
-    assert found.cells.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
-    assert len(found.cells.features) == 12
+    assert found.images.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
+    assert len(found.images.features) == 12
     assert found.smallest == pytest.approx(10 * 2 / 400)
     # The farthest cell is of a patient of her own, who weighs half.
     parts["val"].loc[parts["val"].index[-1], "patient"] = "b"
     (tmp_path / "familiar.npz").unlink()
     again = load_familiarity(finished, predictor, None)
-    assert again.cells.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
+    assert again.images.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
 # What is frozen
@@ -257,8 +281,48 @@ def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
         precision_plugin=SimpleNamespace(forward_context=lambda: nullcontext())
     )
     classifier: Any = Views()
-    found = _scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
+    found = judging._scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
     assert found.tolist() == pytest.approx([0.75])
+
+
+def test_the_area_is_assessed_on_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else that a fitted classifier goes through is replaced by nothing."""
+    scored: list[str] = []
+    assessed: list[Any] = []
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=CPU),
+        validate=lambda *_, **__: scored.append("val"),
+        test=lambda *_, **__: scored.append("test"),
+    )
+
+    class Scored(torch.nn.Module):
+        def collected(self) -> str:
+            return f"predictions of {scored[-1]}"
+
+        asked = collected
+
+    def assess(data: Any, predictions: Any, score: Any, device: Any) -> dict[str, Any]:
+        assessed.append(predictions)
+        return {"within_bins": {}}
+
+    monkeypatch.setattr(judging, "explain_callback", lambda *_: SimpleNamespace(summary={}))
+    monkeypatch.setattr(judging, "build_named", lambda *_: {})
+    monkeypatch.setattr(judging, "one_device", lambda cfg: {})
+    monkeypatch.setattr(judging, "build_trainer", lambda *_, **__: trainer)
+    monkeypatch.setattr(judging, "_take_down", lambda *given: assessed.append(given[2]))
+    monkeypatch.setattr(judging, "assess_area", assess)
+    monkeypatch.setattr(judging, "cost_of", lambda *_, **__: {})
+    cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
+    record: Any = SimpleNamespace(
+        cell=RunId("cnn", "none", "folds", 0), explanations={}, warnings=[], area={}
+    )
+    data: Any = None
+    judging.judge(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
+    judged = {stage: f"predictions of {stage}" for stage in ("val", "test")}
+    assert assessed == [judged, judged["test"]]
+    assert record.area == {"within_bins": {}}
 
 
 # Synthetic images
@@ -496,12 +560,36 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
             read_checkpoint(found, stamp)
 
 
+# Data of a run
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_a_record_names_the_data_and_what_leaks(
+    leaky: bool, phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artifacts)
+    if leaky:
+        rule = Thesis(train=["fold_0"], test=["fold_1"])
+        data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
+    monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
+    record: Any = SimpleNamespace(data={}, warnings=[], cell=RunId("cnn", "none", "folds", 0))
+    cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
+    assert train_module._open_data(cfg, record) is data
+    assert record.data["fingerprint"] == data.dataset.store.fingerprint
+    assert record.data["files"] == data.listing()
+    assert record.data["counts"] == data.counts()
+    leaks = [text for text in record.warnings if text.startswith("LEAKY: ")]
+    assert leaks == ([f"LEAKY: {data.split.leaky}"] if leaky else [])
+
+
 # Identity
 
 
 def test_what_counts_as_a_setting() -> None:
     plain = settings_of(cell())
     assert settings_of(cell("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    here, there = (settings_of(cell("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
+    assert here == there
     other = settings_of(cell("seed=1", "data.resolution=96", "fit.epochs=3"))
     for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
         one, two = plain, other

@@ -27,7 +27,7 @@ from leuk.evaluate.intervals import (
     fold_mean,
 )
 from leuk.evaluate.metrics import all_metrics, patient_metrics
-from leuk.evaluate.resampling import resamples
+from leuk.evaluate.resampling import left_out, resamples
 from leuk.evaluate.subjects import per_subject
 from leuk.evaluate.thresholds import choose_thresholds
 
@@ -148,6 +148,38 @@ def test_freedom_is_by_effective_subjects_unless_they_weigh_the_same() -> None:
     for equal, freedom in ((False, 600**2 / (300**2 + 3 * 100**2) - 1), (True, 3)):
         found = bootstrap.estimate(lambda _, weights: weights @ values / 4, equal)
         assert found.freedom == pytest.approx(freedom)
+
+
+def test_freedom_of_two_strata_is_that_of_welch() -> None:
+    """Jackknife variances of means are s^2 / n; Welch and Satterthwaite weigh them by n - 1."""
+    two, five = np.array([1.0, 4.0]), np.array([0.0, 2.0, 3.0, 7.0, 8.0])
+    factors = np.concatenate([two / 2, five / 5])
+    bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
+    found = bootstrap.estimate(lambda _, weights: weights @ factors)
+    a, b = two.var(ddof=1) / 2, five.var(ddof=1) / 5
+    assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 1 + b**2 / 4))
+
+
+def test_left_out_members_weigh_nothing() -> None:
+    """Two of a stratum of three stand for it with weights of 3 / 2."""
+    found = left_out(np.array([0, 1, 3]), 4)
+    assert found.tolist() == [[0, 1.5, 1, 1.5], [1.5, 0, 1, 1.5], [1.5, 1.5, 1, 0]]
+
+
+def test_the_error_is_the_spread_of_the_resamples() -> None:
+    values, members = np.random.default_rng(0).normal(size=6), np.arange(6)
+    found = Bootstrap([Fold(["run"], [members], 6)], 40, 3).estimate(lambda _, w: w @ values / 6)
+    drawn = resamples([members], 6, 40, np.random.default_rng(3)) @ values / 6
+    assert found.value == pytest.approx(values.mean())
+    assert found.error == pytest.approx(drawn.std(ddof=1))
+
+
+def test_a_negative_mcc_has_an_interval() -> None:
+    generator = np.random.default_rng(0)
+    good = judged(generator, 8, 12, 15, 1.6)
+    wrong = Sample(1 - good.scores, good.labels, good.subjects)
+    low, high = bootstrap_intervals(wrong, HALF, draws=50)["mcc"]
+    assert -1 < low < high < 0
 
 
 def test_what_is_remembered_cannot_be_changed(tied: Sample) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_cell
 from PIL import Image
 
 from leuk.data.cnmc import CNMC
@@ -112,6 +113,21 @@ def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> 
     assert set(cells.loc[cells["patient"].str.contains("+", regex=False), "patient"]) == {
         "ALL-10+ALL-11", "HEM-8+HEM-9",
     }  # fmt: skip
+
+
+def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
+    """By path: two leukemic images and a copy of the second, then a healthy copy of the first."""
+    root = tmp_path / "cells/fold_0"
+    names = ["all/UID_1_1_1_all.bmp", "all/UID_2_1_1_all.bmp"]
+    for name in names:
+        write_cell(root / name, size=64)
+    (root / "hem").mkdir()
+    shutil.copy(root / names[1], root / "all/UID_3_1_1_all.bmp")
+    shutil.copy(root / names[0], root / "hem/UID_H4_1_1_hem.bmp")
+    data = CNMC(tmp_path / "cells", resolution=16, cache=tmp_path / "cache")
+    found = link_images(data.index, data.store)
+    assert found["original"].tolist() == [0, 1, 1, 0]
+    assert found["conflict"].tolist() == [True, False, False, True]
 
 
 def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> None:

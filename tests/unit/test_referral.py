@@ -243,3 +243,7 @@ def test_scores_that_are_not_calibrated_are_refused() -> None:
         choose_band(bare, 0.5)
     with pytest.raises(ValueError, match="calibrated"):
         achieved(bare, 0.5, Band(0.9, 0.3, 0.7, 0.0, None))
+
+
+def test_the_aim_is_nineteen_of_twenty_unless_named() -> None:
+    assert choose_band(drawn(0), 0.5).aim == 0.95

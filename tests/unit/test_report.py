@@ -313,7 +313,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
     assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
     assert "1,000,000" in costs.markdown
-    row = area.table.set_index("cell").loc[CELL.folder]
+    row = area.table.set_index("run").loc[CELL.folder]
     assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
     assert (row["within_bins_patients"], row["within_bins_patients_low"]) == (0.66, 0.5)
     assert row["one_size"] == row["auroc"]
