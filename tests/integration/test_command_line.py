@@ -302,7 +302,7 @@ def test_closed_output_pipe_ends_the_command_in_order(
         (["export", "format=safetensors"], "exports/single/*/safetensors"),
     ],
 )
-def test_results_are_replaced_with_consent_alone(
+def test_results_are_replaced_only_with_consent(
     fitted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -330,7 +330,7 @@ def test_results_are_replaced_with_consent_alone(
     assert all(path.stat().st_mtime_ns != time for path, time in before.items())
 
 
-def test_synthetic_images_are_made_again_or_kept(
+def test_synthetic_images_are_reused_or_kept(
     tiny_folds: Path,
     tmp_path: Path,
     small_synthesis: list[str],
@@ -400,8 +400,8 @@ def test_a_report_replaces_its_own_files_alone(fitted: Path) -> None:
 def test_explanations_of_other_images_of_the_same_name_are_kept(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for place in ("one", "two"):
-        write_cell(tmp_path / place / "new/cell.png", size=64)
+    for folder in ("one", "two"):
+        write_cell(tmp_path / folder / "new/cell.png", size=64)
     explain = ["explain", f"run={fitted}", "explain=gradcam", "checks=none", "explain_images=1"]
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
@@ -439,9 +439,9 @@ def test_a_refused_command_leaves_no_folder(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text/cell.png").write_text("no image")
-    places = {"run": fitted, "empty": tmp_path / "empty", "text": tmp_path / "text"}
+    paths = {"run": fitted, "empty": tmp_path / "empty", "text": tmp_path / "text"}
     before = set(fitted.rglob("*"))
-    given = [text.format(**places) for text in command]
+    given = [text.format(**paths) for text in command]
     assert main([*given, f"outputs={tmp_path}/deep/o"]) == 2
     assert not (tmp_path / "deep").exists()
     assert set(fitted.rglob("*")) == before

@@ -12,7 +12,7 @@ from leuk.cli import main
 SMALL = ["data.images_per_fold=60", "data.size=64", "data.resolution=32"]
 
 
-def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
     printed = capsys.readouterr().out
     assert "linked: ALL-10 (fold_0) and ALL-11 (fold_1): 1 identical and" in printed
@@ -28,7 +28,7 @@ def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert (folder / f"augmentation-{recipe}.png").stat().st_size > 10_000
 
 
-def test_audit_names_everything_that_is_wrong(
+def test_audit_lists_all_problems(
     tmp_path: Path, tiny_folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
@@ -50,15 +50,15 @@ def test_audit_names_everything_that_is_wrong(
     assert "<b>note" not in page
 
 
-def test_audit_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
     assert main(["data", *arguments]) == 2
-    told = capsys.readouterr()
-    assert "nowhere: no such folder; point it at the C-NMC images" in told.err
-    assert "Traceback" not in told.err
+    printed = capsys.readouterr()
+    assert "nowhere: no such folder; point it at the C-NMC images" in printed.err
+    assert "Traceback" not in printed.err
 
 
-def test_training_finds_what_the_audit_decoded(
+def test_training_reuses_the_images_that_the_audit_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
@@ -86,7 +86,7 @@ def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
 
 
 @pytest.mark.parametrize("split", ["random", "thesis", "folds"])
-def test_every_output_of_a_leaky_split_says_so(
+def test_all_output_of_a_leaky_split_is_marked(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
@@ -104,7 +104,7 @@ def test_every_output_of_a_leaky_split_says_so(
     assert "LEAKY" in capsys.readouterr().out
 
 
-def test_cells_of_folders_that_lost_their_folds(tmp_path: Path, phantom: Path) -> None:
+def test_merged_folders_without_folds(tmp_path: Path, phantom: Path) -> None:
     for path in (phantom / "C-NMC_training_data").rglob("*.png"):
         (tmp_path / "cells" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "cells" / path.parent.name / path.name)

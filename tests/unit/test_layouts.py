@@ -1,4 +1,4 @@
-"""Every layout in use, and what is wrong with folders in practice."""
+"""Folder layouts of C-NMC and common problems of folders."""
 
 import os
 import shutil
@@ -65,7 +65,7 @@ def png(root: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [archive, kaggle, nested, png])
-def test_layouts_give_the_same_cells(layout: object, tmp_path: Path) -> None:
+def test_layouts_give_the_same_table(layout: object, tmp_path: Path) -> None:
     layout(tmp_path)  # type: ignore[operator]
     index = read_folder(tmp_path)
     assert (index.problems, index.strays) == ([], [])
@@ -94,12 +94,12 @@ def test_root_may_be_the_fold_itself(tmp_path: Path) -> None:
     assert index_images(tmp_path / "fold_2")["source_fold"].tolist() == ["fold_2"]
 
 
-def test_root_named_like_a_part_of_another_project(tmp_path: Path) -> None:
+def test_root_named_like_a_test_set_of_another_project(tmp_path: Path) -> None:
     write_cell(tmp_path / "final results/all/UID_5_1_1_all.bmp")
     assert index_images(tmp_path / "final results")["source_fold"].tolist() == ["merged"]
 
 
-def test_unlabeled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
+def test_unlabeled_images_are_indexed_but_do_not_train(tmp_path: Path) -> None:
     archive(tmp_path)
     data = CNMC(tmp_path, resolution=16, cache=tmp_path / "cache")
     assert set(data.targets) == {0, 1}
@@ -121,7 +121,7 @@ def problems(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "kind", "said"),
+    ("rows", "kind", "message"),
     [
         (ROWS[:1], "file without row", "2.bmp: its label is missing in C-NMC_test_prelim"),
         ([*ROWS, "UID_3_1_1_all.bmp,3.bmp,1"], "row without file", "row 3 (UID_3_1_1_all)"),
@@ -132,22 +132,23 @@ def problems(root: Path) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_table_and_files_that_disagree(
-    tmp_path: Path, rows: list[str], kind: str, said: str
+    tmp_path: Path, rows: list[str], kind: str, message: str
 ) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV, rows=rows)
-    assert said in problems(tmp_path)[kind]
+    assert message in problems(tmp_path)[kind]
     with pytest.raises(DataError, match=r"set data\.on_corrupt=skip"):
         index_images(tmp_path)
     assert "1.bmp" in index_images(tmp_path, "skip")["path"][0]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a,b\n1,2\n", "no column Patient_ID; found: a, b"), ("", "cannot be read")]
+    ("text", "message"),
+    [("a,b\n1,2\n", "no column Patient_ID; found: a, b"), ("", "cannot be read")],
 )
-def test_table_of_another_kind(tmp_path: Path, text: str, said: str) -> None:
+def test_table_of_another_kind(tmp_path: Path, text: str, message: str) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_folder(tmp_path)
 
 
@@ -165,23 +166,23 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     assert (len(paths), paths.str.startswith("fold_0").sum()) == (6, 2)
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     training(tmp_path)
     with open(os.fsencode(tmp_path) + b"/fold_0/all/caf\xe9.txt", "w"):
         pass
     assert read_folder(tmp_path).strays == ["fold_0/all/caf\\xe9.txt"]
 
 
-def test_the_same_cell_twice(tmp_path: Path) -> None:
+def test_the_same_image_twice(tmp_path: Path) -> None:
     training(tmp_path / "one")
     training(tmp_path / "two", ".png")
-    said = [str(problem) for problem in read_folder(tmp_path).problems]
-    assert "UID_1_1_1_all exists twice, first as one/fold_0" in said[0]
-    assert len(said) == 6
+    messages = [str(problem) for problem in read_folder(tmp_path).problems]
+    assert "UID_1_1_1_all exists twice, first as one/fold_0" in messages[0]
+    assert len(messages) == 6
     assert len(index_images(tmp_path, "skip")) == 6
 
 
-def test_strays_are_named_not_swallowed(tmp_path: Path) -> None:
+def test_strays_are_listed(tmp_path: Path) -> None:
     training(tmp_path)
     for stray in ("fold_0/all/Thumbs.db", "fold_0/all/cell.bmp", "readme.txt", "photo.png"):
         (tmp_path / stray).write_text("")
