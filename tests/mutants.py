@@ -377,10 +377,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("HEM = 0", "HEM = 2"),
     ],
     ("data/layouts.py", "layouts cnmc"): [
-        ("parse_label(match) is label", "parse_label(match) is not label"),
+        (
+            'return _CLASS[match["label"].lower()]',
+            'return Label(1 - _CLASS[match["label"].lower()])',
+        ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
         ("entry = int(label)", "entry = 1 - int(label)"),
-        ("{parse_label(match).name}-", "X-"),
         ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
@@ -555,7 +557,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("logits = classifier.predict_logits(part", "logits = classifier(part"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
-        ("if one.size not in fitted", "if one.size in fitted"),
+        ("if doubt := view.area_warning(one.area):", "if doubt := view.area_warning(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
         ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
         ("if number < images:", "if number > images:"),
@@ -582,7 +584,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '1 - made.origin["label"].to_numpy(np.int64))',
         ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
-        ('record.warnings.append(f"LEAKY: {data.split.leaky}")', "pass"),
+        ('record.warn("leaky", data.split.leaky)', "pass"),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
     ("grid/run_id.py", "grid"): [
@@ -619,7 +621,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(folds < more for", "if any(folds < more for"),
+        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
@@ -676,7 +678,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("all_test_images(group))):", "all_test_images(group))) and False:"),
     ],
     ("report/results.py", "guards_report ensemble comparisons report"): [
-        ("return self.run.seed, self.run.fold", "return self.run.seed, 0"),
+        ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),

@@ -86,7 +86,7 @@ def row_of(text: str, heading: str, method: str) -> dict[str, str]:
     header, row = (
         [part.strip() for part in line.split("|")[1:-1]]
         for line in (
-            next(line for line in lines if line.startswith("| line")),
+            next(line for line in lines if line.startswith("| configuration")),
             next(line for line in lines if f" {method} |" in line),
         )
     )

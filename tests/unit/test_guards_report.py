@@ -33,7 +33,7 @@ def results(tmp_path: Path) -> Results:
 
 
 def table_of(results: Results, part: str) -> pd.DataFrame:
-    table = predictions(results.groups[0].runs[0].run)
+    table = predictions(results.groups[0].runs[0].id)
     return table[table["stage"] == part].sort_values("path", kind="stable")
 
 
@@ -248,7 +248,7 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
         sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
     )
     groups = read_results(sweep).groups
-    ensemble = replace(groups[0], cell=replace(groups[0].run, model="ensemble"), records=())
+    ensemble = replace(groups[0], run=replace(groups[0].run, model="ensemble"), records=())
     found = costs_of([*groups, ensemble])
     assert found[groups[0].run]["latency_ms"] == 3
     both = found[ensemble.run]

@@ -24,7 +24,7 @@ from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
 from leuk.grid.run_id import RunId
-from leuk.runs import judging, synthesis, synthetic_quality
+from leuk.runs import evaluation, synthesis, synthetic_quality
 from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
 from leuk.runs.checkpoints import last_whole, read_checkpoint
@@ -126,7 +126,7 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
 def test_persons_behind_predictions_are_groups(phantom: Path, artifacts: Path) -> None:
     data = opened(phantom, artifacts)
     groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(group=groups)
+    data.dataset.index = data.dataset.index.assign(patient=groups)
     rows = torch.tensor(data.stage("test").index.to_numpy())
     labels = data.bank.labels[rows]
     sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
@@ -138,7 +138,7 @@ def test_persons_behind_baselines_are_groups(
 ) -> None:
     data = opened(phantom, artifacts)
     groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(group=groups)
+    data.dataset.index = data.dataset.index.assign(patient=groups)
     chosen: list[Any] = []
     tested: list[Any] = []
 
@@ -267,7 +267,7 @@ def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path
 class Views:
     """A classifier whose answer over views is not that of one pass."""
 
-    def asked(self, images: torch.Tensor) -> torch.Tensor:
+    def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([torch.zeros(len(images)), images[:, 0, 0, 0]], dim=1)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -281,7 +281,7 @@ def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
         precision_plugin=SimpleNamespace(forward_context=lambda: nullcontext())
     )
     classifier: Any = Views()
-    found = judging._scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
+    found = evaluation._scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
     assert found.tolist() == pytest.approx([0.75])
 
 
@@ -307,19 +307,19 @@ def test_the_area_is_assessed_on_test_images(
         assessed.append(predictions)
         return {"within_bins": {}}
 
-    monkeypatch.setattr(judging, "explain_callback", lambda *_: SimpleNamespace(summary={}))
-    monkeypatch.setattr(judging, "build_named", lambda *_: {})
-    monkeypatch.setattr(judging, "one_device", lambda cfg: {})
-    monkeypatch.setattr(judging, "build_trainer", lambda *_, **__: trainer)
-    monkeypatch.setattr(judging, "_take_down", lambda *given: assessed.append(given[2]))
-    monkeypatch.setattr(judging, "assess_area", assess)
-    monkeypatch.setattr(judging, "cost_of", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation, "explain_callback", lambda *_: SimpleNamespace(summary={}))
+    monkeypatch.setattr(evaluation, "build_named", lambda *_: {})
+    monkeypatch.setattr(evaluation, "one_device", lambda cfg: {})
+    monkeypatch.setattr(evaluation, "build_trainer", lambda *_, **__: trainer)
+    monkeypatch.setattr(evaluation, "_take_down", lambda *given: assessed.append(given[2]))
+    monkeypatch.setattr(evaluation, "assess_area", assess)
+    monkeypatch.setattr(evaluation, "cost_of", lambda *_, **__: {})
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
     record: Any = SimpleNamespace(
         cell=RunId("cnn", "none", "folds", 0), explanations={}, warnings=[], area={}
     )
     data: Any = None
-    judging.judge(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
+    evaluation.judge(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
     judged = {stage: f"predictions of {stage}" for stage in ("val", "test")}
     assert assessed == [judged, judged["test"]]
     assert record.area == {"within_bins": {}}

@@ -207,13 +207,13 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
     expected = binary_calibration_error(
         torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
     )
-    found = tied.reweighted(HALF).figure("ece", np.ones((1, 9)))
+    found = tied.reweighted(HALF).metric("ece", np.ones((1, 9)))
     assert found[0] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_unknown_figures_are_named(tied: Sample) -> None:
     with pytest.raises(ValueError, match="no figure auc; there are auroc"):
-        tied.reweighted(HALF).figure("auc", np.ones((1, 9)))
+        tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
 
 
 def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:
