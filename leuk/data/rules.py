@@ -251,7 +251,7 @@ class RandomImages(Rule):
         except ValueError as error:
             raise DataError(
                 f"split.val={self.val}, split.test={self.test}: too small for {len(rows)} images "
-                f"({error})"
+                f"({error}); choose larger shares"
             ) from error
         return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
 
