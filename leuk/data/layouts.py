@@ -107,12 +107,13 @@ def read_folder(root: Path) -> Index:
     elsewhere: list[str] = []
     tables: list[str] = []
     parsed: dict[str, tuple[str | None, Label | None]] = {}
+    root_name = root.resolve().name
     for entry in files_below(root):
         path = entry.path
         folder, _, name = path.rpartition("/")
         if folder not in parsed:
-            names = [root.resolve().name, *(folder.split("/") if folder else [])]
-            parsed[folder] = _fold_and_label(names)
+            names = folder.split("/") if folder else []
+            parsed[folder] = _fold_and_label([root_name, *names])
         fold, label = parsed[folder]
         stem, suffix = os.path.splitext(name)
         match = UID.fullmatch(stem)

@@ -78,7 +78,7 @@ COMMANDS = [("predict", "images"), ("explain", "name"), ("export", "name")]
 
 @pytest.mark.parametrize("harm", ["code in weights", "code in settings", "record", "not a run"])
 @pytest.mark.parametrize(("command", "key"), COMMANDS, ids=[name for name, _ in COMMANDS])
-def test_runs_of_somebody_else_run_nothing(
+def test_untrusted_runs_execute_nothing(
     foreign: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -114,7 +114,7 @@ def test_runs_of_somebody_else_run_nothing(
     assert sorted(foreign.rglob("*")) == before
 
 
-def test_an_extractor_of_somebody_else_is_not_built(
+def test_untrusted_extractor_is_refused(
     foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = foreign / ".hydra/config.yaml"
@@ -125,7 +125,7 @@ def test_an_extractor_of_somebody_else_is_not_built(
 
 
 def beside(folder: Path, secret: Path) -> None:
-    """Everything that is no image though it is called one."""
+    """Write files with image names that are not images."""
     folder.mkdir(parents=True, exist_ok=True)
     write_cell(secret / "UID_9_9_1_all.bmp")
     os.mkfifo(folder / "UID_11_1_1_all.bmp")
@@ -137,9 +137,7 @@ def beside(folder: Path, secret: Path) -> None:
         file.truncate(2**33)
 
 
-def test_the_audit_of_a_folder_from_somebody_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_audit_of_an_untrusted_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = cells(tmp_path / "cells")
     beside(root / ODD / "fold_0/all", tmp_path / "secret")
     assert main(["data", "data=cnmc", f"data.root={root}", f"outputs={tmp_path / 'out'}"]) == 1
