@@ -12,7 +12,7 @@ import pandas as pd
 from leuk.data.audit import Audit, Link, Pair, framing_warning
 from leuk.data.decode import Frame, decode
 from leuk.data.layouts import Problem
-from leuk.data.links import turned_to_match
+from leuk.data.links import turn_to_match
 from leuk.data.walk import is_metadata
 from leuk.report.html import picture_uri, png_uri, render
 from leuk.store.spreadsheet import csv_text
@@ -185,5 +185,5 @@ def _picture(root: Path, pair: Pair) -> str:
     first, second = (
         decode(root / path, Frame(_SIDE, "cell")) for path in (pair.first, pair.second)
     )
-    turned = turned_to_match(first.thumb, second.thumb, second.pixels)
+    turned = turn_to_match(first.thumb, second.thumb, second.pixels)
     return picture_uri(np.concatenate([first.pixels, turned], axis=1))

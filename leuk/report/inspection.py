@@ -116,10 +116,10 @@ def _split(cfg: DictConfig, data: CNMCDataModule) -> dict[str, Any]:
 def _fitting_split(data: CNMCDataModule) -> str:
     """Overrides of a split that fits the data, preferring parts over folds; empty if none does."""
     try:
-        cells = data.open().cells
+        cells = data.open().index
     except DataError:
         return ""
-    parts = sorted({*cells["stage"]} - {MERGED})
+    parts = sorted({*cells["source_fold"]} - {MERGED})
     candidates: dict[str, Rule] = {}
     if len(parts) > 1:
         test = PRELIM if PRELIM in parts else parts[-1]

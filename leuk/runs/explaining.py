@@ -66,7 +66,7 @@ def check_explaining(cfg: DictConfig) -> None:
     if cfg.images is not None:
         view = _view(cfg, finished)
         files = _files(cfg.images)
-        if text := view.unknown(file_sizes(one.path for one in files)):
+        if text := view.unknown_scale(file_sizes(one.path for one in files)):
             others = (
                 one.name for one in files if not all(map(view.covers, file_sizes([one.path])))
             )
@@ -217,7 +217,7 @@ def _cohort_of(
     if text := background_warning(names, len(files)):
         log.warning("%s", text)
     for file, one in zip(files, decoded, strict=True):
-        if doubt := view.unlike(one.area):
+        if doubt := view.area_warning(one.area):
             log.warning("%s: %s", file.path.name, doubt)
     pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
@@ -236,7 +236,7 @@ def _decoded(path: Path, frame: Frame) -> Decoded:
         return decode(path, frame)
     except UnusableError as error:
         advice = f"{error.remedy} or take it out of the folder"
-        raise DataError(f"{path}: {error.what}; {advice}") from error
+        raise DataError(f"{path}: {error.problem}; {advice}") from error
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from rich.progress import track
 from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
-from leuk.data.pixels import decoded_ahead
+from leuk.data.pixels import decode_ahead
 from leuk.data.scale import SIZE_UNKNOWN, Size, View, file_sizes
 from leuk.data.unlabeled import Image, Images, find_images
 from leuk.errors import DataError
@@ -123,7 +123,7 @@ def check_predicting(cfg: DictConfig) -> None:
     view = _view(cfg, finished)
     sizes = file_sizes(one.path for one in find_images(cfg.images).images if not one.problem)
     if sizes and not any(map(view.covers, sizes)):
-        raise DataError(f"images={cfg.images}: {view.unknown(sizes)}")
+        raise DataError(f"images={cfg.images}: {view.unknown_scale(sizes)}")
     ensure_writable(Path(str(cfg.outputs)), "outputs")
     predictions_of(cfg).check()
 
@@ -193,7 +193,7 @@ class _Judge:
         lines = [Prediction(image.name, problem=image.problem) for image in images]
         pictured: dict[int, Pixels] = {}
         usable = [row for row, image in enumerate(images) if not image.problem]
-        decoded = decoded_ahead([images[row].path for row in usable], self.view.frame)
+        decoded = decode_ahead([images[row].path for row in usable], self.view.frame)
         followed = track(zip(usable, decoded, strict=True), "judging cells", len(usable))
         for part in _batches(followed, self.predictor.batch_size):
             good: dict[int, Decoded] = {}
@@ -240,7 +240,7 @@ class _Judge:
             missing = no_cell(one.area, shares[place], known.smallest if known else None)
             if not missing and has_background(one.thumb[None])[0]:
                 missing = "its background is not black"
-            doubt = self.view.unlike(one.area)
+            doubt = self.view.area_warning(one.area)
             if one.filled and one.at_border:
                 doubt = "the border of its image cuts its cell"
             yield row, _referred(line, bool(banded[place]), missing, doubt)
@@ -256,8 +256,8 @@ def _batches(
 
 def _unusable(line: Prediction, error: UnusableError) -> Prediction:
     if isinstance(error, NoCellError):
-        return _without_cell(line, error.what)
-    return replace(line, problem=f"{error.what}; {error.remedy}")
+        return _without_cell(line, error.problem)
+    return replace(line, problem=f"{error.problem}; {error.remedy}")
 
 
 def _without_cell(line: Prediction, why: str) -> Prediction:
@@ -281,7 +281,7 @@ def _doubt_scale(view: View, sizes: Counter[Size], lines: list[Prediction]) -> l
     warnings = []
     if not view.stated and not view.scale.sizes:
         warnings.append(SIZE_UNKNOWN)
-    if text := view.unknown(sizes):
+    if text := view.unknown_scale(sizes):
         warnings.append(f"{text}; these images are left to an expert without a score")
     scored = [row for row, line in enumerate(lines) if line.score is not None]
     doubtful = sum(lines[row].scale == "doubtful" for row in scored)

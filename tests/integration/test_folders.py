@@ -212,7 +212,7 @@ def empty(root: Path, _: Path) -> None:
             [
                 "180 .png, 1 .csv in images/ (180), such as im000.png, im001.png, im002.png",
                 "rename the images to UID_<subject>_<image>_<cell>_all or ..._hem",
-                "a table of labels is read with the preliminary set alone",
+                "label tables are supported only for the preliminary set",
                 "leuk predict run=RUN images=DIR reads images of any name",
                 "a folder all, the healthy ones into a folder hem",
             ],
@@ -231,7 +231,7 @@ def test_a_folder_without_usable_images_is_described(
     layout(tmp_path / "mine", phantom)
     assert main(["data", *cnmc(tmp_path / "mine", tmp_path / "out")]) == 2
     shown = capsys.readouterr().err
-    for message in ["expected: BMP or PNG images called UID_<subject>", *messages]:
+    for message in ["expected: BMP or PNG images named UID_<subject>", *messages]:
         assert message in shown
     assert len(shown) < 1500
     if layout is flat:
@@ -368,7 +368,7 @@ def test_a_renamed_preliminary_set_is_one_problem(
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
     assert shown.startswith("1 problem(s) to mend (1 folder not read): ")
-    assert f"folder not read: {name}: 60 of its images are numbered as the 60 rows" in shown
+    assert f"folder not read: {name}: 60 of its images have the numbers of the 60 rows" in shown
     assert "rename the folder to C-NMC_test_prelim_phase_data" in shown
     (folder / CSV).unlink()
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == (name != "data")

@@ -167,7 +167,7 @@ def test_the_readme_s_two_commands(root: Root, told: Told) -> None:
     fetched = root.fetched("/home/somebody/report.json", "/home/somebody/.cache/pip")
     size = root.run("du -sm /home/somebody/leuk/.venv").split()[0]
     told(f"{demo}: {seconds:.0f} s, {fetched / 1e9:.2f} GB fetched, {size} MB installed")
-    assert "look in outputs/runs/demo" in said
+    assert "see outputs/runs/demo" in said
     records = [Record.read(path.parent) for path in folder.glob("outputs/runs/demo/*/record.json")]
     assert records
     assert {record.status for record in records} == {"complete"}

@@ -171,7 +171,7 @@ def test_original_frames_need_a_statement_where_training_had_none(
     assert main(command(unstated, frames[FIELD], tmp_path)) == 2
     assert main(command(unstated, frames[FIELD], tmp_path, "pixel_size=1")) == 2
     said = capsys.readouterr().err
-    assert "pixel_size=1.0: the run does not know the field of view" in said
+    assert "pixel_size=1.0: the field of view of the run's training images is" in said
     assert "train again with data.frame=N" in said
     assert predict(unstated, frames[FIELD], "frame=same")["score"].notna().all()
 
@@ -215,7 +215,7 @@ def test_a_wrong_statement_is_noticed_by_the_size_of_the_cells(
         (["frame=wide"], "frame=wide: not a field of view; set same or a number above 0"),
         (["frame=0"], "frame=0: not a field of view"),
         (["pixel_size=-1"], "pixel_size=-1.0: not a field of view; set a number above 0"),
-        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: each states the field"),
+        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: both define the field"),
         (["frame=0.01"], "its field of view would be"),
     ],
 )

@@ -50,7 +50,7 @@ def test_every_experiment_runs(
     assert {record.status for record in records} == {"complete"}
     printed = capsys.readouterr().out
     assert (sweep / "report/table.md").read_text().strip() in printed
-    assert f"look in {sweep}" in printed
+    assert f"runs complete; see {sweep}" in printed
     assert (sweep / "report/table.csv").exists()
 
 
@@ -187,7 +187,7 @@ def test_failing_run_records_its_traceback_and_the_others_continue(
     assert failed.error["message"] == "the GAN broke"
     assert "in fail" in failed.error["traceback"]
     assert record("s", "none").status == "complete"
-    assert "1 of 2 cells complete" in capsys.readouterr().out
+    assert "1 of 2 runs complete" in capsys.readouterr().out
 
 
 def test_run_in_another_process_is_skipped(

@@ -66,7 +66,7 @@ class Payload:
     ],
 )
 def test_configs_build_only_allowed_classes(target: object) -> None:
-    with pytest.raises(ConfigError, match=r"are allowed|not a class that can be built"):
+    with pytest.raises(ConfigError, match=r"are allowed|not a class of that module"):
         check_targets({"model": {"_target_": target}})
 
 
@@ -111,7 +111,7 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("\n".join(LINES), "refers to parts of itself"),
+        ("\n".join(LINES), "it contains aliases"),
         ("- a\n- b", "it has no keys"),
         ("a: [", "no readable config"),
         ("a: !!python/object/apply:os.getcwd []", "no readable config"),
@@ -152,11 +152,11 @@ def test_checkpoints_may_contain_only_weights_and_plain_values(tmp_path: Path, h
 
 
 EVIL = [
-    {"cell": {"model": "<script>", "augmentation": "a", "split": "s", "seed": 0}},
-    {"cell": {"model": "$\\frac$", "augmentation": "a", "split": "s", "seed": 0}},
-    {"cell": {"model": "a", "augmentation": "../a", "split": "s", "seed": 0}},
-    {"cell": {"model": "a", "augmentation": "b", "split": "s", "seed": "first"}},
-    {"cell": {"model": ["a"], "augmentation": "b", "split": "s", "seed": 0}},
+    {"run": {"model": "<script>", "augmentation": "a", "split": "s", "seed": 0}},
+    {"run": {"model": "$\\frac$", "augmentation": "a", "split": "s", "seed": 0}},
+    {"run": {"model": "a", "augmentation": "../a", "split": "s", "seed": 0}},
+    {"run": {"model": "a", "augmentation": "b", "split": "s", "seed": "first"}},
+    {"run": {"model": ["a"], "augmentation": "b", "split": "s", "seed": 0}},
     {"status": "splendid"},
     {"metrics": []},
     {"metrics": {"test": {"auroc": {"value": "high", "low": None, "high": None}}}},
@@ -225,11 +225,11 @@ def test_manifests_name_plain_files_of_their_folder(tmp_path: Path, name: str) -
 def archive(path: Path, how: str) -> None:
     """Write a malformed archive of arrays."""
     if how == "bomb":
-        np.savez_compressed(path, real=np.zeros(20_000_000, np.uint8), made=np.zeros(1))
+        np.savez_compressed(path, real=np.zeros(20_000_000, np.uint8), synthetic=np.zeros(1))
     elif how == "objects":
-        np.savez(path, real=np.array([{}], object), made=np.zeros(1))
+        np.savez(path, real=np.array([{}], object), synthetic=np.zeros(1))
     elif how == "damaged":
-        np.savez(path, real=np.zeros(3, np.uint8), made=np.zeros(1))
+        np.savez(path, real=np.zeros(3, np.uint8), synthetic=np.zeros(1))
         path.write_bytes(path.read_bytes().replace(b"'shape': (3,)", b"'shape': (9,)"))
     else:
         with zipfile.ZipFile(path, "w") as file:
@@ -240,7 +240,7 @@ def archive(path: Path, how: str) -> None:
 def test_archives_of_arrays(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "a/b/dcgan"
     folder.mkdir(parents=True)
-    archive(folder / "cells_hem.npz", how)
+    archive(folder / "images_hem.npz", how)
     with pytest.raises((ValueError, KeyError)):
         synthesis_examples([folder])
     assert not list(tmp_path.rglob("real.npy"))

@@ -173,8 +173,8 @@ def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
     with pytest.raises(SystemExit):
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
     printed = capsys.readouterr().out
-    assert "not complete: cnn-none-folds-s1: missing: not started" in printed
-    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in printed
+    assert "incomplete: cnn-none-folds-s1: missing: not started" in printed
+    assert f"0 of 2 runs complete; see {tmp_path}/runs/single" in printed
 
 
 def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch) -> None:
