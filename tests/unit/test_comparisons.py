@@ -14,12 +14,12 @@ from leuk.report.results import Configuration, read_results
 
 
 def lines(sweep: Path) -> list[Configuration]:
-    groups = read_results(sweep).groups
-    return [*groups, *ensembles(groups)]
+    configurations = read_results(sweep).configurations
+    return [*configurations, *ensembles(configurations)]
 
 
-def asked(groups: list[Configuration]) -> set[tuple[str, str]]:
-    return {(family, f"{one.title} - {two.title}") for family, one, two in planned(groups)}
+def pairs_of(configurations: list[Configuration]) -> set[tuple[str, str]]:
+    return {(family, f"{one.title} - {two.title}") for family, one, two in planned(configurations)}
 
 
 def empty(*cells: RunId) -> list[Configuration]:
@@ -35,7 +35,7 @@ def empty(*cells: RunId) -> list[Configuration]:
 
 
 def test_augmentations_are_compared_with_none_of_the_same_model() -> None:
-    found = asked(empty(CELL, replace(CELL, augmentation="dcgan"), replace(CELL, model="vit")))
+    found = pairs_of(empty(CELL, replace(CELL, augmentation="dcgan"), replace(CELL, model="vit")))
     assert found == {
         ("augmentation", "cnn-dcgan-folds - cnn-none-folds"),
         ("model", "vit-none-folds - cnn-none-folds"),
@@ -66,7 +66,7 @@ def test_settings_of_a_gan_do_not_keep_it_from_being_compared() -> None:
     made = replace(CELL, augmentation="dcgan", variant="gan.latent_9-gan_fit.epochs_3-lr_0.1")
     hybrid = replace(made, model="hybrid")
     plain = replace(CELL, variant="lr_0.1")
-    found = asked(empty(made, hybrid, CELL, plain))
+    found = pairs_of(empty(made, hybrid, CELL, plain))
     assert {pair for pair in found if pair[0] != "model"} == {
         ("augmentation", f"{made.title} - {plain.title}"),
         ("gan_hybrid", f"{hybrid.title} - {plain.title}"),
@@ -75,12 +75,14 @@ def test_settings_of_a_gan_do_not_keep_it_from_being_compared() -> None:
 
 def test_splits_and_variants_are_not_mixed() -> None:
     other = replace(CELL, model="vit", split="random_LEAKY")
-    assert asked(empty(CELL, other, replace(CELL, model="vit", variant="resolution_96"))) == set()
+    assert (
+        pairs_of(empty(CELL, other, replace(CELL, model="vit", variant="resolution_96"))) == set()
+    )
 
 
 def test_fusions_are_compared_with_addition_and_with_the_ensemble() -> None:
     hybrid = replace(CELL, model="hybrid")
-    found = asked(
+    found = pairs_of(
         empty(
             hybrid,
             replace(hybrid, variant="fusion_gated-lr_1e-05"),
@@ -99,7 +101,7 @@ def test_fusions_are_compared_with_addition_and_with_the_ensemble() -> None:
 
 def test_a_default_that_is_named_is_the_one_compared_with() -> None:
     hybrid = replace(CELL, model="hybrid")
-    found = asked(
+    found = pairs_of(
         empty(replace(hybrid, variant="fusion_add"), replace(hybrid, variant="fusion_gated"))
     )
     assert found == {("fusion", "hybrid-none-folds-fusion_gated - hybrid-none-folds-fusion_add")}
@@ -109,14 +111,14 @@ def test_a_default_that_is_named_is_the_one_compared_with() -> None:
 def test_options_are_compared_with_the_model_without(name: str) -> None:
     vit = replace(CELL, model="vit")
     family = name.rpartition("_")[0]
-    assert asked(empty(vit, replace(vit, variant=name))) == {
+    assert pairs_of(empty(vit, replace(vit, variant=name))) == {
         (family, f"vit-none-folds-{name} - vit-none-folds")
     }
 
 
 def test_the_hybrid_with_a_gan_is_compared_with_both_alone() -> None:
     hybrid = replace(CELL, model="hybrid", augmentation="wgan")
-    found = asked(empty(hybrid, CELL, replace(CELL, model="vit")))
+    found = pairs_of(empty(hybrid, CELL, replace(CELL, model="vit")))
     assert {pair for family, pair in found if family == "gan_hybrid"} == {
         "hybrid-wgan-folds - cnn-none-folds",
         "hybrid-wgan-folds - vit-none-folds",
@@ -125,7 +127,7 @@ def test_the_hybrid_with_a_gan_is_compared_with_both_alone() -> None:
 
 def test_ensembles_are_compared_with_members_and_hybrid(tmp_path: Path) -> None:
     write_sweep(tmp_path, [replace(CELL, model=model) for model in ("cnn", "vit", "hybrid")])
-    found = {pair for family, pair in asked(lines(tmp_path)) if family == "ensemble"}
+    found = {pair for family, pair in pairs_of(lines(tmp_path)) if family == "ensemble"}
     assert found == {f"ensemble-none - {model}-none" for model in ("cnn", "vit", "hybrid")}
 
 
@@ -166,7 +168,7 @@ def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
     np.testing.assert_allclose(corrected, np.minimum(1, [2 * ps[0], max(2 * ps[0], ps[1])]))
     assert [c.tests for c in found] == [2, 2]
     section = comparisons_section(found)
-    assert "## Each GAN's images minus no augmentation (2 tests)" in section.markdown
+    assert "## Each GAN minus no augmentation (2 tests)" in section.markdown
     assert section.table["tests"].tolist() == [2, 2]
 
 
@@ -192,4 +194,4 @@ def test_a_line_is_compared_with_the_area_of_the_cell_alone(tmp_path: Path) -> N
 
 
 def test_nothing_to_compare() -> None:
-    assert "No two lines" in comparisons_section([]).markdown
+    assert "No two configurations" in comparisons_section([]).markdown

@@ -17,7 +17,7 @@ from leuk.report.sweep_report import write_report
 def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> None:
     vit = replace(KFOLD, model="vit")
     write_sweep(tmp_path, [fold(KFOLD, 0), fold(KFOLD, 1), fold(vit, 1), fold(vit, 2)])
-    (made,) = ensembles(read_results(tmp_path).groups)
+    (made,) = ensembles(read_results(tmp_path).configurations)
     assert made.title == "ensemble-none"
     (run,) = made.runs
     assert run.id == fold(replace(KFOLD, model="ensemble"), 1)
@@ -36,7 +36,7 @@ def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
     write_run(tmp_path, CELL)
     other = predictions(replace(CELL, model="vit"))
     write_run(tmp_path, replace(CELL, model="vit"), other.assign(path="other/" + other["path"]))
-    assert ensembles(read_results(tmp_path).groups) == []
+    assert ensembles(read_results(tmp_path).configurations) == []
 
 
 def test_the_ensemble_is_a_line_of_the_table(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
 
 
 def section(sweep: Path) -> Section:
-    return explanations_section(read_results(sweep).groups)
+    return explanations_section(read_results(sweep).configurations)
 
 
 def test_a_line_a_method_with_links(tmp_path: Path) -> None:
@@ -57,12 +57,12 @@ def test_a_line_a_method_with_links(tmp_path: Path) -> None:
     assert text.index("## Sanity checks") < text.index(sanity)
     assert [part.strip() for part in sanity.split("|")[2:6]] == ["lime", "0.75", "", ""]
     assert "balanced by outcome" in text
-    assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
+    assert f"[figure](../{CELL.folder}/explanations/lime.png)" in line
     assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
-    assert f"[1 cells](../{CELL.folder}/explanations/cells)" in text
-    assert "rollout left out (CNN has no patches)" in text
-    assert "was not measured" in text
-    assert "## Are they right?" not in text
+    assert f"[1 single images](../{CELL.folder}/explanations/cells)" in text
+    assert "rollout not available (CNN has no patches)" in text
+    assert "Faithfulness was not measured" in text
+    assert "## Faithfulness" not in text
 
 
 def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
     assert "passes" in text
     assert "FAILS" in text
     assert "curves.png" in text
-    table = found.table.set_index(["method", "figure"])
+    table = found.table.set_index(["method", "metric"])
     assert table.loc[("lime", "degenerate"), "value"] == 3
     assert table.loc[("lime", "infidelity"), "low"] == pytest.approx(0.1)
     assert table.loc[("control: random", "infidelity"), "value"] == pytest.approx(0.9)
@@ -86,7 +86,7 @@ def row_of(text: str, heading: str, method: str) -> dict[str, str]:
     header, row = (
         [part.strip() for part in line.split("|")[1:-1]]
         for line in (
-            next(line for line in lines if line.startswith("| line")),
+            next(line for line in lines if line.startswith("| configuration")),
             next(line for line in lines if f" {method} |" in line),
         )
     )
@@ -109,7 +109,7 @@ def checked_again(similarity: float, passes: bool | None) -> dict[str, Any]:
 def test_checks_that_explain_again_have_intervals_and_patients(tmp_path: Path) -> None:
     write_run(tmp_path / "s", CELL, explanations=checked_again(0.4, None))
     text = section(tmp_path / "s").markdown
-    row = row_of(text, "## Are they right?", "lime")
+    row = row_of(text, "## Faithfulness", "lime")
     assert row["sensitivity"] == "0.250 [0.10, 0.70]"
     assert row["randomized"] == "0.400 [0.10, 0.70]"
     assert row["images (patients)"] == "24 (9)"
@@ -122,7 +122,7 @@ def test_what_cannot_fail_stands_apart(tmp_path: Path) -> None:
     evidence = text.split("## Sanity checks")[0]
     assert "R²" not in evidence
     assert "additivity error" not in evidence
-    assert row_of(text, "## Are they right?", "control: random")["sensitivity"] == ""
+    assert row_of(text, "## Faithfulness", "control: random")["sensitivity"] == ""
     sanity = row_of(text, "## Sanity checks", "control: random")
     assert sanity["sensitivity of a control"] == "0.000 [0.10, 0.70]"
     assert row_of(text, "## Sanity checks", "lime")["R²"] == "0.75"
@@ -130,7 +130,7 @@ def test_what_cannot_fail_stands_apart(tmp_path: Path) -> None:
 
 def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
     write_run(tmp_path / "s", CELL, explanations=explained())
-    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
     assert row["randomized"] == "0.200 [0.10, 0.30]"
     assert (row["verdict"], row["sensitivity"], row["images (patients)"]) == ("passes", "", "")
 
@@ -139,7 +139,7 @@ def test_undecided_runs_of_a_line_are_counted(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
         cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=checked_again(0.4, passes))
-    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
     assert row["images (patients)"] == "72 (27)"
 
@@ -148,8 +148,8 @@ def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
     for seed, seconds in ((0, 0.5), (1, 1.5)):
         cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
-    table = section(tmp_path / "s").table.set_index(["method", "figure"])
-    assert table.loc[("lime", "cells"), "value"] == 200
+    table = section(tmp_path / "s").table.set_index(["method", "metric"])
+    assert table.loc[("lime", "images"), "value"] == 200
     assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
     assert table.loc[("lime", "infidelity"), "runs"] == 2
     assert "2 of 2 pass" in section(tmp_path / "s").markdown
@@ -158,6 +158,6 @@ def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
 def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:
     old = {"gradcam": {"picture": "explanations/gradcam.png", "images": 16, "degenerate": 0}}
     write_run(tmp_path / "s", CELL, explanations=old)
-    assert "No record of the sweep holds explanations" in section(tmp_path / "s").markdown
+    assert "No run of the sweep has explanations" in section(tmp_path / "s").markdown
     write_report(tmp_path / "s")
     assert (tmp_path / "s/report/explanations.md").is_file()

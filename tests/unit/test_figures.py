@@ -26,18 +26,20 @@ NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "
 
 
 @pytest.fixture
-def groups(tmp_path: Path) -> list[Configuration]:
+def configurations(tmp_path: Path) -> list[Configuration]:
     cells = [CELL, replace(CELL, seed=1), replace(CELL, augmentation="dcgan")]
     write_sweep(tmp_path, [*cells, replace(CELL, model="vit")])
-    return list(read_results(tmp_path).groups)
+    return list(read_results(tmp_path).configurations)
 
 
 def test_every_figure_is_written_as_picture_and_for_print(
-    groups: list[Configuration], tmp_path: Path
+    configurations: list[Configuration], tmp_path: Path
 ) -> None:
     folder = tmp_path / "figures"
-    heat = heat_map(groups, configuration_rows(groups, 20))
-    with writing(folder, figures_of(groups, compare(groups), {}, heat), 1) as written:
+    heat = heat_map(configurations, configuration_rows(configurations, 20))
+    with writing(
+        folder, figures_of(configurations, compare(configurations), {}, heat), 1
+    ) as written:
         assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{n}.{s}" for n in (*NAMES, "grid", "augmentation") for s in ("png", "pdf")}
@@ -52,9 +54,12 @@ def test_nothing_is_drawn_of_nothing() -> None:
     assert figures_of([Configuration(CELL, (), ())], [], {}) == []
 
 
-def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Configuration]) -> None:
-    reached = {group.title: {"auroc": 0.9, "ece_calibrated": 0.1} for group in groups}
-    drawn = {one.name: one for one in figures_of(groups, compare(groups), reached)}
+def test_a_figure_says_what_it_shows_panel_by_panel(configurations: list[Configuration]) -> None:
+    reached = {
+        configuration.title: {"auroc": 0.9, "ece_calibrated": 0.1}
+        for configuration in configurations
+    }
+    drawn = {one.name: one for one in figures_of(configurations, compare(configurations), reached)}
     assert drawn["roc"].alt == (
         "ROC curves of cnn: AUROC none 0.900, dcgan 0.900.",
         "ROC curves of vit: AUROC none 0.900.",
@@ -89,9 +94,9 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "roc.png").read_text() == "old"
 
 
-def test_augmentations_of_a_model_share_a_panel(groups: list[Configuration]) -> None:
-    assert list(by_model(groups)) == ["cnn", "vit"]
-    cnn, vit = (ax for ax in roc_figure(groups).axes if ax.get_title())
+def test_augmentations_of_a_model_share_a_panel(configurations: list[Configuration]) -> None:
+    assert list(by_model(configurations)) == ["cnn", "vit"]
+    cnn, vit = (ax for ax in roc_figure(configurations).axes if ax.get_title())
     assert [line.get_label() for line in cnn.lines[:3]] == ["area alone", "none", "dcgan"]
     assert len(vit.lines) == 3
     styles = {(line.get_color(), line.get_linestyle()) for line in cnn.lines[1:3]}
@@ -102,17 +107,19 @@ def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Pa
     made = replace(CELL, augmentation="dcgan")
     cells = [replace(made, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
     write_sweep(tmp_path, cells)
-    groups = list(read_results(tmp_path).groups)
-    assert list(by_model(groups)) == ["cnn"]
-    (ax,) = roc_figure(groups).axes
-    assert [line.get_label() for line in ax.lines[1:3]] == [group.title for group in groups]
+    configurations = list(read_results(tmp_path).configurations)
+    assert list(by_model(configurations)) == ["cnn"]
+    (ax,) = roc_figure(configurations).axes
+    assert [line.get_label() for line in ax.lines[1:3]] == [
+        configuration.title for configuration in configurations
+    ]
 
 
 @pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
 def test_words_of_an_axis_stand_clear_of_its_numbers(
-    groups: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
+    configurations: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
 ) -> None:
-    figure = draw(groups)
+    figure = draw(configurations)
     figure.draw_without_rendering()
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
@@ -124,7 +131,7 @@ def test_words_of_an_axis_stand_clear_of_its_numbers(
 
 @pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
 def test_the_key_of_calibration_lies_where_the_lines_are_not(
-    groups: list[Configuration], power: float, above: bool
+    configurations: list[Configuration], power: float, above: bool
 ) -> None:
     def changed(run: Run) -> Run:
         sample = run.test.sample
@@ -132,7 +139,9 @@ def test_the_key_of_calibration_lies_where_the_lines_are_not(
         both = replace(sample, scores=scores, calibrated=scores)
         return replace(run, test=replace(run.test, sample=both))
 
-    figure = reliability_figure([replace(groups[0], runs=tuple(map(changed, groups[0].runs)))])
+    figure = reliability_figure(
+        [replace(configurations[0], runs=tuple(map(changed, configurations[0].runs)))]
+    )
     (ax,) = figure.axes
     figure.draw_without_rendering()
     legend = ax.get_legend()
@@ -141,53 +150,55 @@ def test_the_key_of_calibration_lies_where_the_lines_are_not(
     assert bool(box.y0 > box.x0) == above
 
 
-def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Configuration]) -> None:
-    group = groups[0]
-    assert len(group.runs) == 2
+def test_counts_are_summed_over_runs_at_their_own_thresholds(
+    configurations: list[Configuration],
+) -> None:
+    configuration = configurations[0]
+    assert len(configuration.runs) == 2
     for cut in ("default", "youden"):
         counts = np.zeros((2, 2))
-        for run in group.runs:
+        for run in configuration.runs:
             table = predictions(run.id).query("stage == 'test'")
             called = table["score"] >= run.thresholds[cut]
             for label in (0, 1):
                 own = called[table["label"] == label]
                 counts[label] += [(~own).sum(), own.sum()]
-        np.testing.assert_array_equal(confusion(group, cut), counts)
-    figure = confusion_figure([group])
+        np.testing.assert_array_equal(confusion(configuration, cut), counts)
+    figure = confusion_figure([configuration])
     assert names_of(figure) == ["cnn-none (160 + 400)"]
     (ax,) = figure.axes
     texts = [text.get_text() for text in ax.texts]
     for place, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        found = confusion(group, "default")
+        found = confusion(configuration, "default")
         assert texts[place] == f"{found[row, column] / found[row].sum():.2f}"
 
 
-def test_a_dot_a_person(groups: list[Configuration]) -> None:
-    figure = per_subject_figure(groups)
+def test_a_dot_a_person(configurations: list[Configuration]) -> None:
+    figure = per_subject_figure(configurations)
     (ax,) = figure.axes
     healthy, _, leukemic, _ = ax.collections
     for points, persons, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
         rows = np.asarray(points.get_offsets())[:, 1]
-        np.testing.assert_allclose(rows, np.repeat(np.arange(len(groups)) + shift, persons))
-    assert names_of(figure) == [group.title for group in groups]
+        np.testing.assert_allclose(rows, np.repeat(np.arange(len(configurations)) + shift, persons))
+    assert names_of(figure) == [configuration.title for configuration in configurations]
 
 
-def test_a_row_a_difference(groups: list[Configuration]) -> None:
-    comparisons = [c for c in compare(groups) if c.family != "augmentation"]
+def test_a_row_a_difference(configurations: list[Configuration]) -> None:
+    comparisons = [c for c in compare(configurations) if c.family != "augmentation"]
     figure = differences_figure(comparisons)
     (ax,) = figure.axes
     names = names_of(figure)
     assert {one.title for one in comparisons} <= set(names)
     assert len(names) == len(comparisons) + len({one.family for one in comparisons})
     assert len(ax.collections[-1].get_offsets()) == len(comparisons)  # type: ignore[arg-type]
-    (augmented,) = (c for c in compare(groups) if c.family == "augmentation")
+    (augmented,) = (c for c in compare(configurations) if c.family == "augmentation")
     assert augmented.title not in names_of(differences_figure([*comparisons, augmented]))
 
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
     write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
-    comparisons = compare(read_results(tmp_path).groups)
+    comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
@@ -204,8 +215,8 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
         cell = replace(CELL, augmentation=name)
         write_run(tmp_path, cell, predictions(cell, strength=strength))
     write_run(tmp_path, replace(CELL, model="vit", augmentation="cgan"))
-    groups = read_results(tmp_path).groups
-    heat = heat_map(groups, configuration_rows(groups, 20))
+    configurations = read_results(tmp_path).configurations
+    heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
     assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
     levels = [heat.level(0, column) for column in range(4)]
@@ -238,9 +249,9 @@ def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
     for number in range(14):
         cell = replace(CELL, variant=f"lr_{number}")
         write_run(tmp_path, cell, table)
-    groups = read_results(tmp_path).groups
-    names = [name.partition(" ")[0] for name in names_of(confusion_figure(groups))]
-    assert names == [group.title for group in groups]
+    configurations = read_results(tmp_path).configurations
+    names = [name.partition(" ")[0] for name in names_of(confusion_figure(configurations))]
+    assert names == [configuration.title for configuration in configurations]
 
 
 def names_of(figure: Figure) -> list[str]:
@@ -248,9 +259,9 @@ def names_of(figure: Figure) -> list[str]:
 
 
 def test_names_stand_beside_their_rows_and_words_clear_of_numbers(
-    groups: list[Configuration],
+    configurations: list[Configuration],
 ) -> None:
-    figure = per_subject_figure(groups)
+    figure = per_subject_figure(configurations)
     figure.draw_without_rendering()
     (ax,) = figure.axes
     for row, name in enumerate(figure.texts):

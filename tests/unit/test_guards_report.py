@@ -29,12 +29,12 @@ def results(tmp_path: Path) -> Results:
 
 
 def table_of(results: Results, part: str) -> pd.DataFrame:
-    table = predictions(results.groups[0].runs[0].run)
+    table = predictions(results.configurations[0].runs[0].id)
     return table[table["stage"] == part].sort_values("path", kind="stable")
 
 
 def test_predictions_are_read_column_by_column(results: Results) -> None:
-    run = results.groups[0].runs[0]
+    run = results.configurations[0].runs[0]
     for part, found in (("val", run.val), ("test", run.test)):
         expected = table_of(results, part)
         for column, values in (
@@ -69,21 +69,21 @@ def test_a_baseline_is_judged_on_its_own_scores_and_thresholds(
         return {"default": 0.5}
 
     monkeypatch.setattr("leuk.report.baselines.choose_thresholds", choose)
-    group = results.groups[0]
-    line = baseline_of(group, "area")
+    configuration = results.configurations[0]
+    line = baseline_of(configuration, "area")
     assert line is not None
     val, test = table_of(results, "val"), table_of(results, "test")
     np.testing.assert_allclose(line.runs[0].test.sample.scores, test["baseline_area"])
     np.testing.assert_allclose(line.runs[0].val.sample.scores, val["baseline_area"])
-    assert "baseline: area" in [one.title for one in baselines([group])]
+    assert "baseline: area" in [one.title for one in baselines([configuration])]
     area = [np.allclose(scores, val["baseline_area"]) for scores, _ in given]
     assert sum(area) == 1
     assert given[area.index(True)][1].tolist() == val["label"].tolist()
 
 
 def test_a_confusion_matrix_by_hand(results: Results) -> None:
-    group = results.groups[0]
-    run = replace(group.runs[0], thresholds={"default": 0.5, "youden": 0.8})
+    configuration = results.configurations[0]
+    run = replace(configuration.runs[0], thresholds={"default": 0.5, "youden": 0.8})
     test = table_of(results, "test")
     for cut, threshold in (("default", 0.5), ("youden", 0.8)):
         called = test["score"] >= threshold
@@ -91,23 +91,23 @@ def test_a_confusion_matrix_by_hand(results: Results) -> None:
             [int(((test["label"] == label) & (called == says)).sum()) for says in (False, True)]
             for label in (0, 1)
         ]
-        assert confusion(replace(group, runs=(run,)), cut).tolist() == expected
+        assert confusion(replace(configuration, runs=(run,)), cut).tolist() == expected
 
 
 def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Results) -> None:
-    group = results.groups[0]
-    (line,) = configuration_rows([group], 200)
+    configuration = results.configurations[0]
+    (line,) = configuration_rows([configuration], 200)
     test = table_of(results, "test")
-    for suffix, threshold in (("", 0.5), ("@youden", group.runs[0].thresholds["youden"])):
+    for suffix, threshold in (("", 0.5), ("@youden", configuration.runs[0].thresholds["youden"])):
         called = test["score"] >= threshold
         sick = test["label"] == 1
         assert line.metrics[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
         assert line.metrics[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
     metrics = {"test": as_metrics({"mcc": 0.5}, {"mcc": (0.4, 0.7)})}
     record = replace(results.records[0], metrics=metrics)
-    without_predictions = replace(group, records=(record,), runs=())
-    (run,) = run_rows(replace(results, groups=(without_predictions,)))
-    assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
+    without_predictions = replace(configuration, records=(record,), runs=())
+    (run,) = run_rows(replace(results, configurations=(without_predictions,)))
+    assert run.metrics == {"mcc": (0.5, 0.4, 0.7)}
 
 
 def test_columns_hold_the_figures_of_their_headings() -> None:
@@ -148,7 +148,7 @@ def test_what_leaking_gains_by_hand() -> None:
     ]
     (line,) = leaking_gains(records)  # type: ignore[arg-type]
     assert "0.950" in line
-    assert line.endswith("of 0.800: leaking seems to gain +0.150")
+    assert line.endswith("of 0.800: apparent gain +0.150")
 
 
 def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Path) -> None:
@@ -158,19 +158,21 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
     write_run(
         sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
     )
-    groups = read_results(sweep).groups
-    ensemble = replace(groups[0], cell=replace(groups[0].run, model="ensemble"), records=())
-    found = costs_of([*groups, ensemble])
-    assert found[groups[0].run]["latency_ms"] == 3
+    configurations = read_results(sweep).configurations
+    ensemble = replace(
+        configurations[0], run=replace(configurations[0].run, model="ensemble"), records=()
+    )
+    found = costs_of([*configurations, ensemble])
+    assert found[configurations[0].run]["latency_ms"] == 3
     both = found[ensemble.run]
     assert (both["latency_ms"], both["flops"], both["memory_bytes"]) == (8, 57_000_000, None)
-    section = costs_section([*groups, ensemble], found)
+    section = costs_section([*configurations, ensemble], found)
     assert " 57.0 " in section.markdown
 
 
 def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
     line = Row("x", "configuration", {"auroc": auroc})
-    return [one.kind for one in remarks_on(results, results.groups, [line])]
+    return [one.kind for one in remarks_on(results, results.configurations, [line])]
 
 
 def test_an_interval_that_reaches_the_area_s_auroc_is_remarked_on(results: Results) -> None:
@@ -186,11 +188,11 @@ def test_an_interval_that_reaches_the_area_s_auroc_is_remarked_on(results: Resul
 
 
 def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
-    group = results.groups[0]
+    configuration = results.configurations[0]
     stopped = replace(results.records[0], status="running")
-    found = replace(results, groups=(replace(group, records=(stopped,)),))
+    found = replace(results, configurations=(replace(configuration, records=(stopped,)),))
     line = Row("x", "configuration", {})
-    assert "failed" in [one.kind for one in remarks_on(found, found.groups, [line])]
+    assert "failed" in [one.kind for one in remarks_on(found, found.configurations, [line])]
 
 
 def test_few_subjects_are_remarked_on(results: Results) -> None:

@@ -33,10 +33,10 @@ def test_a_line_shows_what_its_bands_achieved_on_test_images(tmp_path: Path) -> 
     for seed in (0, 1):
         cell = replace(CELL, seed=seed)
         write_run(tmp_path, cell, predictions(cell, **SURE))
-    (group,) = read_results(tmp_path).groups
-    table = referral_section([group]).table.iloc[0]
+    (configuration,) = read_results(tmp_path).configurations
+    table = referral_section([configuration]).table.iloc[0]
     right = kept = called = 0
-    for run in group.runs:
+    for run in configuration.runs:
         band = choose_band(run.val.sample, run.thresholds["youden"])
         test = run.test.sample
         assert test.calibrated is not None

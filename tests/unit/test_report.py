@@ -78,11 +78,13 @@ def test_a_line_not_above_the_area_alone_is_remarked(tmp_path: Path) -> None:
     poor = predictions(replace(CELL, model="vit"), strength=0.2)
     poor["baseline_area"] = good["baseline_area"]
     write_run(tmp_path, replace(CELL, model="vit"), poor)
-    said = [
-        line for line in write_report(tmp_path).splitlines() if "area of the cell alone" in line
+    remarks = [
+        line
+        for line in write_report(tmp_path).splitlines()
+        if "not significantly better than cell area alone" in line
     ]
-    assert len(said) == 1
-    assert said[0].endswith("vit-none")
+    assert len(remarks) == 1
+    assert remarks[0].endswith("vit-none")
 
 
 @pytest.mark.parametrize(("healthy", "warned"), [(3, True), (8, False)])
@@ -142,7 +144,7 @@ def test_a_fold_that_one_line_lacks_is_named(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
     write_sweep(tmp_path, [fold(replace(KFOLD, model="vit"), n) for n in (0, 2)])
     text = write_report(tmp_path)
-    assert "vit-none: not run, though other lines have it: seed 0 fold 1" in text
+    assert "vit-none: not run, although other configurations have it: seed 0 fold 1" in text
 
 
 def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
@@ -162,19 +164,19 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "problem"),
     [
-        ("cut", "275 lines of the test part, its record says 280"),
+        ("cut", "275 rows of stage test, but its record counts 280"),
         ("column", "no column calibrated"),
         ("nan", "values are missing"),
         ("range", r"scores must lie in [0, 1]"),
         ("huge", "too large"),
         ("baseline", r"scores must lie in [0, 1]"),
-        ("stage", "no line of the test part"),
+        ("stage", "no row of stage test"),
         ("gone", "no readable predictions"),
     ],
 )
-def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, said: str) -> None:
+def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, problem: str) -> None:
     record = write_run(tmp_path, CELL)
     path = tmp_path / CELL.folder / "predictions.csv"
     if how == "gone":
@@ -182,7 +184,7 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
     else:
         damaged(how, pd.read_csv(path)).to_csv(path, index=False)
     text = write_report(tmp_path)
-    assert said in text
+    assert problem in text
     assert "no interval: no predictions" in text
     rows = table(tmp_path)
     assert rows.loc["cnn-none", "auroc"] == record.metrics["test"]["auroc"]["value"]
@@ -192,7 +194,7 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, sai
 def test_a_person_may_be_called_as_what_means_nothing_elsewhere(tmp_path: Path) -> None:
     content = predictions(CELL)
     write_run(tmp_path, CELL, content.replace({"patient": {"test0-H0": "NA", "test0-H1": "null"}}))
-    (run,) = read_results(tmp_path).groups[0].runs
+    (run,) = read_results(tmp_path).configurations[0].runs
     assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
 
 
@@ -201,7 +203,7 @@ def test_persons_are_told_apart_by_their_names_not_by_numbers(tmp_path: Path) ->
     persons = {name: str(place) for place, name in enumerate(sorted(set(table["patient"])), 10)}
     persons |= {"test0-H0": "1", "test0-H1": "01"}
     write_run(tmp_path, CELL, table.replace({"patient": persons}))
-    (run,) = read_results(tmp_path).groups[0].runs
+    (run,) = read_results(tmp_path).configurations[0].runs
     assert {"1", "01"} <= set(run.test.sample.subjects.tolist())
 
 
@@ -214,7 +216,7 @@ def test_what_runs_of_a_fold_have_in_common_is_in_memory_once(tmp_path: Path, wo
     moved.loc[last, "path"] = "another.bmp"
     write_run(tmp_path, other, moved)
     results = read_results(tmp_path, workers)
-    runs = {run.id: run for group in results.groups for run in group.runs}
+    runs = {run.id: run for configuration in results.configurations for run in configuration.runs}
     same = [run for cell, run in runs.items() if cell != other]
     assert len(same) == 3
     assert len({id(run.test.paths) for run in same}) <= workers
@@ -231,15 +233,15 @@ def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
     write_sweep(tmp_path, cells)
     for cell in cells:
         (tmp_path / cell.folder / "predictions.csv").unlink()
-    told = read_results(tmp_path).problems
-    assert all(cell.folder in problem for cell, problem in zip(cells, told, strict=True))
+    problems = read_results(tmp_path).problems
+    assert all(cell.folder in problem for cell, problem in zip(cells, problems, strict=True))
 
 
 def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
     for number in (0, 1):
         content = predictions(fold(KFOLD, number), cells=20 + number)
         names = content["patient"].str.replace("test1", "test0")
-        write_run(tmp_path, fold(KFOLD, number), content.assign(group=names))
+        write_run(tmp_path, fold(KFOLD, number), content.assign(patient=names))
     text = write_report(tmp_path)
     assert "cnn-none (2 folds): no interval: subjects" in text
     assert np.isnan(table(tmp_path).loc["cnn-none (2 folds)", "auroc_low"])
@@ -274,7 +276,7 @@ def test_names_leave_out_what_lines_share() -> None:
 
 def test_a_name_that_was_cut_is_said(tmp_path: Path) -> None:
     write_sweep(tmp_path, [replace(CELL, variant="cut_0123456789abcdef")])
-    assert "cnn-none: has too many settings for a name" in write_report(tmp_path)
+    assert "cnn-none: has too many settings to name" in write_report(tmp_path)
 
 
 def test_warnings_of_records_are_told(tmp_path: Path) -> None:
@@ -292,14 +294,14 @@ def test_what_leaking_gains_stands_beside_the_honest_cell(tmp_path: Path) -> Non
         record.write(tmp_path / cell.folder)
     text = write_report(tmp_path)
     assert "cnn-none-folds_LEAKY-purge_False has a test AUROC of 0.950" in text
-    assert "cnn-none-folds of 0.900: leaking seems to gain +0.050" in text
+    assert "cnn-none-folds of 0.900: apparent gain +0.050" in text
     assert "LEAKY" not in NOTES
 
 
 def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) -> None:
     write_sweep(tmp_path, [replace(CELL, split="random_LEAKY")])
     text = write_report(tmp_path)
-    assert "seems to gain" not in text
+    assert "apparent gain" not in text
     assert "| cnn-none-random_LEAKY " in text
     assert "baseline: area (random_LEAKY)" in text
 
@@ -313,7 +315,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
     assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
     assert "1,000,000" in costs.markdown
-    row = area.table.set_index("cell").loc[CELL.folder]
+    row = area.table.set_index("run").loc[CELL.folder]
     assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
     assert (row["within_bins_patients"], row["within_bins_patients_low"]) == (0.66, 0.5)
     assert row["one_size"] == row["auroc"]
@@ -338,8 +340,8 @@ def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> N
     assert json.loads((tmp_path / record.run.folder / "record.json").read_text())["cost"] == {}
     report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
-    assert "No record of the sweep holds a cost" in costs.markdown
-    assert "No record of the sweep holds a look at the area" in area.markdown
+    assert "The cost was not measured" in costs.markdown
+    assert "No run of this sweep has area checks" in area.markdown
 
 
 @pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (67, 800), (700, 200)])
@@ -373,15 +375,15 @@ def test_metrics_by_patient_stand_beside_those_by_image(tmp_path: Path) -> None:
     assert "auroc_patients" not in read_results(tmp_path).records[0].metrics["test"]
     text = write_report(tmp_path)
     assert "AUROC (patients)" in text
-    assert "## Every patient weighs the same" in text
+    assert "## Equal weight for every patient" in text
     test = table.query("stage == 'test'")
     images = test.groupby(["label", "patient"])["path"].transform("size")
     expected = roc_auc_score(test["label"], test["score"], sample_weight=1 / images)
     rows = pd.read_csv(tmp_path / "report/table.csv").set_index("kind")
     for kind in ("configuration", "run"):
         assert rows.loc[kind, "auroc_patients"] == pytest.approx(expected)
-    group = rows.loc["configuration"]
-    assert group["auroc_patients_low"] < expected < group["auroc_patients_high"]
+    configuration = rows.loc["configuration"]
+    assert configuration["auroc_patients_low"] < expected < configuration["auroc_patients_high"]
     grid = pd.read_csv(tmp_path / "report/grid.csv")
     assert grid["none_patients"].tolist() == pytest.approx([expected])
 
@@ -399,14 +401,14 @@ def test_baselines_name_what_sets_them_apart(tmp_path: Path) -> None:
     write("", "phantom.PhantomDataModule", 1.0, "vit")
     write("data_cnmc", "datamodule.CNMCDataModule", 1.1)
     results = read_results(tmp_path)
-    titles = [line.title for line in baselines(results.groups)]
+    titles = [line.title for line in baselines(results.configurations)]
     assert titles == [
         f"baseline: {name} ({data})"
         for data in ("phantom", "cnmc")
         for name in ("majority", "area")
     ]
     write("data_cnmc-framing_cell", "datamodule.CNMCDataModule", 1.2)
-    titles = [line.title for line in baselines(read_results(tmp_path).groups)]
+    titles = [line.title for line in baselines(read_results(tmp_path).configurations)]
     assert [title for title in titles if "area" in title] == [
         "baseline: area (phantom)",
         "baseline: area (cnmc)",

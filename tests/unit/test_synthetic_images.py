@@ -49,7 +49,7 @@ def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
     section = synthetic_section([record, record])
     assert section.table[["class", "images"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
     quality = quality_section(sweep, [record, record]).markdown
-    assert "Not judged" in quality
+    assert "Not evaluated" in quality
     assert "1.274" in quality
     (tmp_path / "artifacts/synthetic/0123/cells.npy").write_bytes(b"no")
     assert contact_sheet(sweep, [record]) is None
@@ -87,13 +87,13 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     shown = np.zeros((2, 8, 8, 3), np.uint8)
-    np.savez(kept / "images_hem.npz", real=shown, made=shown)
+    np.savez(kept / "images_hem.npz", real=shown, synthetic=shown)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real hem, dcgan hem" in sheet.alt[0]
     del record.data["synthetic"]["quality"]["hem"]["rows"]["black"]
     text = quality_section(sweep, [record]).markdown
-    assert "quality of its made cells: KeyError('black')" in text
+    assert "unreadable quality of its synthetic images: KeyError('black')" in text
 
 
 def judged_again(record: Record, **changes: Any) -> Record:
@@ -115,7 +115,10 @@ def test_figures_of_each_fold_stand_beside_their_own_floor(tmp_path: Path) -> No
     )
     section = quality_section(sweep, [first, second])
     for fold in (0, 1):
-        assert f"real, trained on (the floor) (folds fold {fold} seed 0)" in section.markdown
+        assert (
+            f"real, training images (best achievable) (folds fold {fold} seed 0)"
+            in section.markdown
+        )
     assert sorted(section.table["kernel_distance"].unique()) == [0.5, 0.7]
 
 
@@ -154,7 +157,7 @@ def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> 
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     odd = np.zeros(shape, np.uint8)
-    np.savez(kept / "images_hem.npz", real=odd, made=odd)
+    np.savez(kept / "images_hem.npz", real=odd, synthetic=odd)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real" not in sheet.alt[0]

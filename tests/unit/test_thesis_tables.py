@@ -33,8 +33,8 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
-    (group,) = read_results(sweep).groups
-    figures = thesis_means(group)
+    (configuration,) = read_results(sweep).configurations
+    figures = thesis_means(configuration)
     assert figures["sensitivity"] == pytest.approx(0.3)
     assert figures["specificity"] == pytest.approx(0.9)
     assert figures["auc"] == pytest.approx(0.6)
@@ -45,7 +45,7 @@ def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
 
 
 def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
-    section = thesis_section(read_results(sweep).groups)
+    section = thesis_section(read_results(sweep).configurations)
     table = section.table.set_index(["metric", "augmentation"])
     sensitivity = table.loc[("sensitivity", "none")]
     assert (sensitivity["published"], sensitivity["ours"]) == (0.194, pytest.approx(0.3))
@@ -62,7 +62,7 @@ def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     for augmentation in ("none", "cgan"):
         cell = replace(CELL, model="hybrid", augmentation=augmentation)
         write_run(tmp_path, cell, table)
-    figures = thesis_section(read_results(tmp_path).groups).table
+    figures = thesis_section(read_results(tmp_path).configurations).table
     precision = figures[figures["metric"] == "precision"].set_index("augmentation")
     assert precision.loc["none", "averaging_or_note"] == "weighted"
     assert precision.loc["none", "ours"] == pytest.approx((0.6 + 2 * 0.72) / 3)
@@ -71,9 +71,9 @@ def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_said_and_models_that_are_missing(sweep: Path) -> None:
-    text = thesis_section(read_results(sweep).groups).markdown
+    text = thesis_section(read_results(sweep).configurations).markdown
     assert NOTES in text
-    assert "Healthy is positive" in NOTES
+    assert "Healthy is the positive class" in NOTES
     assert "## Table 3: cnn, folds" in text
     for number in (4, 5):
         assert f"## Table {number}: {TABLES[number]}\n\nNot in this sweep." in text
@@ -85,4 +85,4 @@ def test_untested_ideas_and_other_augmentations_are_not_the_thesis_s(tmp_path: P
         replace(CELL, augmentation="oversample"),
     ):
         write_run(tmp_path, cell, predictions(cell))
-    assert thesis_section(read_results(tmp_path).groups).table.empty
+    assert thesis_section(read_results(tmp_path).configurations).table.empty
