@@ -586,7 +586,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(folds < more for", "if any(folds < more for"),
+        ("if not any(key[2] < more for", "if any(key[2] < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),

@@ -93,8 +93,8 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """``<configuration> - <other configuration>``."""
-        return f"{self.one.title} - {self.other.title}"
+        """``<configuration> minus <other configuration>``."""
+        return f"{self.one.title} minus {self.other.title}"
 
 
 def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[Comparison]:

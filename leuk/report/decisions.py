@@ -103,9 +103,7 @@ def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
             list(map(np.mean, shares)), rows - 0.15, rows + 0.15, color="black", linewidth=1.5
         )
     ax.set_xlim(-0.02, 1.02)
-    ax.set_xlabel(
-        "share of the patient's images classified correctly at 0.5 (bar: mean over patients)"
-    )
+    ax.set_xlabel("share of images classified correctly at 0.5 (bar: mean over patients)")
     ax.grid(axis="x", color="0.9")
     for row in range(1, len(configurations)):
         ax.axhline(row - 0.5, color="0.9", linewidth=0.8)

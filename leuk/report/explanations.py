@@ -27,23 +27,23 @@ NOTES = """\
 Images: test images of all runs of the configuration, balanced by outcome: sampled in turn from true
 and false positives and negatives. Means and mean maps describe this sample, in which errors are far
 more frequent than in the test set. Degenerate: constant maps and maps with undefined values,
-excluded from everything else. Seconds per image: on the device of the run. Stability: rank correlation of
-LIME maps over random seeds."""
+excluded from everything else. Seconds per image: on the device of the run. Stability: rank
+correlation of LIME maps over random seeds."""
 
 MEASURED = """\
 All measures are computed on the balanced sample. Maps are oriented toward the predicted class.
 Insertion - deletion: mean probability of that class while the pixels of the cell are revealed,
 highest attribution first, minus its mean while they are removed; hidden pixels are blurred. Over
-random: the same minus its value for random blobs on the same image. Infidelity: share of the
-effect of removing squares that the map does not predict. Border (area): share of positive
-attribution in a band at the edge of the cell, a tenth of its diameter wide, and in parentheses the
-band's share of the image; border over area: their ratio, 1 by chance. Background over area: the
-same for the background. Sensitivity: largest relative change of the map under small noise on the
-pixels of the cell; low is good. Randomized: absolute rank correlation with the map of the same
-model with random weights. A method passes if the whole interval is below 0.5, FAILS if no part of
-it is, and is undecided otherwise. Older records have no interval; their verdict uses the mean.
-Images (patients): numbers in this test, summed over the runs. Controls ignore the model. 95 %
-intervals resample patients; several runs are averaged."""
+random: the same minus its value for random blobs on the same image. Infidelity: share of the effect
+of removing squares that the map does not predict. Border (area): share of positive attribution in a
+band at the edge of the cell, a tenth of its diameter wide, and in parentheses the band's share of
+the image; border over area: their ratio, 1 by chance. Background over area: the same for the
+background. Sensitivity: largest relative change of the map under small noise on the pixels of the
+cell; low is good. Randomized: absolute rank correlation with the map of the same model with random
+weights. A method passes if the whole interval is below 0.5, FAILS if no part of it is, and is
+undecided otherwise. Older records have no interval; their verdict uses the mean. Images (patients):
+numbers in this test, summed over the runs. Controls ignore the model. 95 % intervals resample
+patients; several runs are averaged."""
 
 SANITY = """\
 These checks detect errors; passing them is no evidence that a map is correct. Additivity error
@@ -203,8 +203,8 @@ def _overview(methods: Sequence[_Found]) -> Grid:
 def _measures(measured: Sequence[_Found]) -> Grid:
     header = (
         "configuration", "method", "insertion - deletion", "over random", "infidelity",
-        "border (area)", "border over area", "background over area", "sensitivity", "randomized", "verdict",
-        "images (patients)",
+        "border (area)", "border over area", "background over area", "sensitivity", "randomized",
+        "verdict", "images (patients)",
     )  # fmt: skip
     rows = [
         (

@@ -188,9 +188,9 @@ def _of_decisions(
         Drawn(
             "confusion",
             "Confusion matrices",
-            "Shares of the healthy and of the leukemic test images, summed over all runs (numbers "
-            "of images beside the name), at 0.5 and at the threshold chosen on validation images "
-            "(Youden).",
+            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
+            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
+            "leukemic images.",
             partial(confusion_figure, configurations),
             (" ".join(map(words, configurations[:_NAMED])),),
         ),

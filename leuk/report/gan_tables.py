@@ -46,15 +46,16 @@ _COLUMNS = {
 _PUBLISHED = {"FID": "fid", "Inception Score": "is_mean", "SSIM": "ssim"}
 
 _NOTES = """\
-Every row compares n images with as many images of held-out patients (stage {held_out}) of the same
-class. The best a GAN can achieve is the value of the real training images. Distances: smaller is
-better; features: {extractor}{naming}. Precision and density: realism of the images. Recall,
-coverage and diversity: variety of the images. SSIM: structural similarity of each image to the
-nearest real image, over the whole image, most of which is black, and inside the cell. Morphology:
-mean Wasserstein distance over size, shape, color, texture and specks, in standard deviations of
-real cells. Two-sample AUROC: AUROC of a linear classifier that separates the images of the row from
-held-out images, evaluated on patients it was not fitted on; 0.5 means indistinguishable. Spreads
-(±) are over halves of the patients; they are omitted if the patients are too few."""
+Every row compares n images with as many images of held-out patients (stage {held_out}) of the class
+(hem: healthy, all: leukemic). The best a GAN can achieve is the value of the real training images.
+Distances: smaller is better; features: {extractor}{naming}. Precision and density: realism of the
+images. Recall, coverage and diversity: variety of the images. SSIM: structural similarity of each
+image to the nearest real image, over the whole image, most of which is black, and inside the cell.
+Morphology: mean Wasserstein distance over size, shape, color, texture and specks, in standard
+deviations of real cells. Two-sample AUROC: AUROC of a linear classifier that separates the images
+of the row from held-out images, evaluated on patients it was not fitted on; 0.5 means
+indistinguishable. Spreads (±) are over halves of the patients; they are omitted if the patients are
+too few."""
 
 _THESIS = """\
 Values published in table 2 of the thesis. They are implausible: real images of one data set do not

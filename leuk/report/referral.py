@@ -18,11 +18,11 @@ THRESHOLD = "youden"
 NOTES = f"""\
 Images with a calibrated score near the threshold (Youden) are referred to an expert; the others are
 decided by the model. The limits of this band are chosen on validation images: of the images decided
-as healthy, and of those decided as leukemic, {AIM:.0%} must be correct by a 95 % lower confidence
-bound that resamples patients and is corrected for the number of limits tried. If no limit reaches
-this for a decision, or validation has fewer than {FEWEST_PATIENTS:.0f} effective patients of a
-class, all images with that decision are referred. Shares are of the test images of all runs of a
-configuration, with 95 % intervals (patients resampled)."""
+as healthy, and of those decided as leukemic, {AIM * 100:.0f} % must be correct by a 95 % lower
+confidence bound that resamples patients and is corrected for the number of limits tried. If no
+limit reaches this for a decision, or validation has fewer than {FEWEST_PATIENTS:.0f} effective
+patients of a class, all images with that decision are referred. Shares are of the test images of
+all runs of a configuration, with 95 % intervals (patients resampled)."""
 
 
 @dataclass(frozen=True, eq=False)

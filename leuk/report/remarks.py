@@ -4,7 +4,7 @@ They are collected once; the main table lists them, and the page groups them by 
 screen.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -116,10 +116,12 @@ def remarks_on(
 def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]) -> list[Remark]:
     """Remarks on configurations whose AUROC interval is not above the AUROC of cell area alone."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    compared: Counter[str] = Counter()
     for configuration, row in zip(configurations, rows, strict=True):
         area = baseline_of(first_seeds(configuration), AREA)
         if area is None or "auroc" not in row.metrics:
             continue
+        compared[configuration.run.split] += 1
         images = [run.test.sample.at_half for run in area.runs]
         reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
@@ -129,12 +131,19 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
         Remark(
             "area",
             f"**AUROC not significantly better than cell area alone ({reached}, {split}):** "
-            + ", ".join(titles),
+            + _named(titles, compared[split]),
             brief=f"**{split}: the AUROC of cell area alone, {reached}, is within or above the "
-            "interval of:** " + ", ".join(titles),
+            "interval of:** " + _named(titles, compared[split]),
         )
         for (split, reached), titles in found.items()
     ]
+
+
+def _named(titles: Sequence[str], total: int) -> str:
+    """Titles, or their number if they are all of many."""
+    if len(titles) == total > NAMED:
+        return f"all {total} configurations"
+    return ", ".join(titles)
 
 
 def _few(configurations: Sequence[Configuration]) -> list[Remark]:

@@ -21,11 +21,11 @@ from leuk.report.sections import Grid, Section
 STAGES = ("train", "val", "test")
 
 DATA_NOTES = """\
-Numbers of images and patients by stage; linked subjects count as one patient. Training images of
-patients who are linked to the test set are left out; the list below counts them. Effective patients
-(eff.): number of patients with equally many images that would give the same precision, (sum n)^2 /
-(sum n^2) over the images n per patient; a dash means that neither record nor predictions contain
-it."""
+Numbers of images and patients by stage; linked subjects count as one patient. In the list below,
+hem is the healthy and all the leukemic class. Training images of patients who are linked to the
+test set are left out; the list below counts them. Effective patients (eff.): number of patients
+with equally many images that would give the same precision, (sum n)^2 / (sum n^2) over the images n
+per patient; a dash means that neither record nor predictions contain it."""
 
 TIME_NOTES = """\
 Times are from the records. A step that reused an existing artifact takes almost no time. Runs in

@@ -41,7 +41,7 @@ LATENCY_MS = 100.0
 """Default latency limit in ms per image, one image at a time on the device of the run, for a model
 to be fit for deployment: an answer within 0.1 s seems immediate (Miller 1968; Nielsen, *Usability
 Engineering*, 1993, chapter 5), and the 500 cells of a bone marrow differential (Lee et al. 2008,
-ICSH guidelines) then take less than a minute. ``latency_ms`` of ``leuk report`` sets another limit."""
+ICSH guidelines) then take less than a minute. ``latency_ms`` of ``leuk report`` changes it."""
 
 FAITHFULNESS = "insertion_minus_deletion_blur_over_random"
 """Measure of explanations used for H4: how much more the probability depends on the pixels that a
@@ -78,12 +78,12 @@ the interval is above -{margin}; otherwise contradicted if it is below 0 with su
 the interval of the latency over the runs of a configuration is below {latency:g} ms per image;
 contradicted if it is above. More faithful: the interval of the difference in insertion - deletion
 over random is above 0; contradicted if it is below; these intervals are simultaneous for all
-comparisons of a split (Bonferroni). Supported: every claim of the hypothesis holds. Refuted: a claim
-is contradicted. Undecided: neither. H1 is evaluated for each GAN (better than CNN and ViT, both
-without synthetic images and with the same ones; fast enough); it is supported if one GAN supports
-it and refuted if all GANs refute it. H3 needs prototypes that are patches of training images. H4
-stays undecided without checks of the explanations, and if a network with random weights gives
-similar maps."""
+comparisons of a split (Bonferroni). Supported: every claim of the hypothesis holds. Refuted: a
+claim is contradicted. Undecided: neither. H1 is evaluated for each GAN (better than CNN and ViT,
+both without synthetic images and with the same ones; fast enough); it is supported if one GAN
+supports it and refuted if all GANs refute it. H3 needs prototypes that are patches of training
+images. H4 stays undecided without checks of the explanations, and if a network with random weights
+gives similar maps."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sweeps import CELL, MADE, write_sweep
+from sweeps import RUN, SYNTHETIC, write_sweep
 
 from leuk.evaluate.significance import Difference
 from leuk.grid.run_id import RunId
@@ -20,10 +20,10 @@ BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03,
 Found = tuple[float, float, float] | None
 
 
-def compared(cell: RunId, other: str, found: Found, family: str = "control") -> Comparison:
+def compared(run_id: RunId, other: str, found: Found, family: str = "control") -> Comparison:
     """A comparison with and without synthetic images, with this interval and Holm p."""
     configurations = [
-        Configuration(one, (), ()) for one in (cell, replace(cell, augmentation=other))
+        Configuration(one, (), ()) for one in (run_id, replace(run_id, augmentation=other))
     ]
     if found is None:
         return Comparison(family, *configurations, 0, None, note="nothing in common")
@@ -47,10 +47,10 @@ def compared(cell: RunId, other: str, found: Found, family: str = "control") -> 
 def test_the_answer(
     none: Found, oversample: Found, weights: Found, conclusion: str, text: str
 ) -> None:
-    found = [compared(MADE, "none", none, "augmentation")]
+    found = [compared(SYNTHETIC, "none", none, "augmentation")]
     for other, interval in (("oversample", oversample), ("class_weights", weights)):
         if interval is not None:
-            found.append(compared(MADE, other, interval))
+            found.append(compared(SYNTHETIC, other, interval))
     given = answer([], found, "mine")
     assert given.conclusion == conclusion
     assert text in given.headline
@@ -60,9 +60,9 @@ def test_the_answer(
 
 
 def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
-    other = replace(MADE, model="vit")
+    other = replace(SYNTHETIC, model="vit")
     found = [
-        compared(MADE, "none", UNCLEAR, "augmentation"),
+        compared(SYNTHETIC, "none", UNCLEAR, "augmentation"),
         compared(other, "none", (-0.2, 0.1, 1.0), "augmentation"),
         compared(other, "oversample", WORSE),
     ]
@@ -74,7 +74,7 @@ def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
 
 
 def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
-    leaky = replace(MADE, split="random_LEAKY")
+    leaky = replace(SYNTHETIC, split="random_LEAKY")
     write_sweep(tmp_path, [leaky, replace(leaky, augmentation="none")])
     configurations = read_results(tmp_path).configurations
     given = answer(configurations, [compared(leaky, "none", BETTER, "augmentation")], "mine")
@@ -84,21 +84,21 @@ def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none", "dcgan"])
 def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> None:
-    cells = [replace(CELL, augmentation=name, seed=seed) for seed in (0, 2)]
-    cells.append(replace(cells[0], variant="head_prototype"))
-    write_sweep(tmp_path, cells)
-    for cell in cells:
-        (tmp_path / cell.folder / ".hydra").mkdir()
-        overrides = ["name=old", "data.root=/my cells", "model=cnn", f"seed={cell.seed}"]
-        overrides += ["model.head=prototype"] if cell.variant else []
-        (tmp_path / cell.folder / ".hydra/overrides.yaml").write_text(json.dumps(overrides))
+    run_ids = [replace(RUN, augmentation=name, seed=seed) for seed in (0, 2)]
+    run_ids.append(replace(run_ids[0], variant="head_prototype"))
+    write_sweep(tmp_path, run_ids)
+    for run_id in run_ids:
+        (tmp_path / run_id.folder / ".hydra").mkdir()
+        overrides = ["name=old", "data.root=/my cells", "model=cnn", f"seed={run_id.seed}"]
+        overrides += ["model.head=prototype"] if run_id.variant else []
+        (tmp_path / run_id.folder / ".hydra/overrides.yaml").write_text(json.dumps(overrides))
     configurations = read_results(tmp_path).configurations
     given = answer(configurations, [], "mine", common_overrides(tmp_path, configurations))
     assert given.command == (
         "leuk train -m name=mine model=cnn "
         "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=0,2"
     )
-    (tmp_path / cells[0].folder / ".hydra/overrides.yaml").unlink()
+    (tmp_path / run_ids[0].folder / ".hydra/overrides.yaml").unlink()
     assert common_overrides(tmp_path, configurations) == []
 
 
@@ -106,7 +106,7 @@ def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> Non
 def test_a_note_warns_that_one_seed_shows_no_training_variation(
     tmp_path: Path, seeds: tuple[int, ...], once: bool
 ) -> None:
-    write_sweep(tmp_path, [replace(one, seed=seed) for one in (CELL, MADE) for seed in seeds])
+    write_sweep(tmp_path, [replace(one, seed=seed) for one in (RUN, SYNTHETIC) for seed in seeds])
     configurations = read_results(tmp_path).configurations
     text = answer(configurations, compare(configurations), "mine").section.markdown
     assert ("Every fold was trained with one seed" in text) is once

@@ -30,7 +30,7 @@ def test_images_of_a_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 12)
     subjects = np.array([f"S{i // 2}" for i in range(12)])
     once = SubjectMeans(subjects).of(values)
-    assert (once.cells, once.subjects) == (12, 6)
+    assert (once.images, once.subjects) == (12, 6)
     assert once.low < once.value < once.high
     doubled = SubjectMeans(np.concatenate([subjects, subjects[:2], subjects[:2]])).of(
         np.concatenate([values, values[:2], values[:2]])
@@ -47,7 +47,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     means = SubjectMeans(np.array(["a", "b", "c", "d"]))
     bounded = means.of(values, (0.0, 1.0))
     assert bounded.value == pytest.approx(np.nanmean(values))
-    assert (bounded.cells, bounded.subjects) == (3, 3)
+    assert (bounded.images, bounded.subjects) == (3, 3)
     assert 0 < bounded.low < bounded.value < bounded.high < 1
     assert means.of(values).high > 1
     assert means.of(-values, (-np.inf, np.inf)).low < -1
@@ -56,7 +56,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     assert np.isnan([one.low, one.high]).all()
     none = means.of(np.full(4, np.nan))
     assert np.isnan(none.value)
-    assert (none.cells, none.subjects) == (0, 0)
+    assert (none.images, none.subjects) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> 
     similarity = measure(found, "randomized_similarity")
     assert (similarity.loc["truth", "images"], similarity.loc["truth", "subjects"]) == (6, 3)
     assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
-    of_images = found.cells[found.cells["method"] == "truth"]
+    of_images = found.images[found.images["method"] == "truth"]
     larger = of_images[["randomized_spearman", "randomized_absolute"]].max(axis=1)
     np.testing.assert_allclose(of_images["randomized_similarity"], larger)
     verdicts = found.methods.set_index("method")["passes_randomization"]
@@ -127,8 +127,8 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     assert deletion["images"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
     assert deletion["subjects"][["truth", "broken", "flat"]].tolist() == [3, 2, 0]
     assert np.isnan(deletion.loc["flat", "value"])
-    rows = found.cells[found.cells["method"] == "broken"].reset_index(drop=True)
-    truth = found.cells[found.cells["method"] == "truth"].reset_index(drop=True)
+    rows = found.images[found.images["method"] == "broken"].reset_index(drop=True)
+    truth = found.images[found.images["method"] == "truth"].reset_index(drop=True)
     assert rows["infidelity"].isna().tolist() == [True, True, *[False] * (CELLS - 2)]
     pd.testing.assert_series_equal(rows["deletion_blur"][2:], truth["deletion_blur"][2:])
     assert np.isnan(found.agreement.loc["flat", "truth"])
@@ -179,7 +179,7 @@ def test_tables_contain_methods_and_controls(images: Tensor) -> None:
 
 
 def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None:
-    table = checked(model, images, TRUTH).cells
+    table = checked(model, images, TRUTH).images
     rows = table[table["method"] == "truth"]
     decided = called(model, images)
     assert 0 < int(decided.sum()) < CELLS

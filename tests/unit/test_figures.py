@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
-from sweeps import CELL, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, write_run, write_sweep
 
 from leuk.evaluate.sample import Sample
 from leuk.report.comparisons import compare
@@ -27,8 +27,8 @@ NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "
 
 @pytest.fixture
 def configurations(tmp_path: Path) -> list[Configuration]:
-    cells = [CELL, replace(CELL, seed=1), replace(CELL, augmentation="dcgan")]
-    write_sweep(tmp_path, [*cells, replace(CELL, model="vit")])
+    run_ids = [RUN, replace(RUN, seed=1), replace(RUN, augmentation="dcgan")]
+    write_sweep(tmp_path, [*run_ids, replace(RUN, model="vit")])
     return list(read_results(tmp_path).configurations)
 
 
@@ -50,11 +50,11 @@ def test_every_figure_is_written_as_picture_and_for_print(
         assert path.read_bytes().startswith(b"%PDF")
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
-    assert figures_of([Configuration(CELL, (), ())], [], {}) == []
+def test_no_figures_without_runs() -> None:
+    assert figures_of([Configuration(RUN, (), ())], [], {}) == []
 
 
-def test_a_figure_says_what_it_shows_panel_by_panel(configurations: list[Configuration]) -> None:
+def test_figures_have_alternative_texts_by_panel(configurations: list[Configuration]) -> None:
     reached = {
         configuration.title: {"auroc": 0.9, "ece_calibrated": 0.1}
         for configuration in configurations
@@ -67,9 +67,9 @@ def test_a_figure_says_what_it_shows_panel_by_panel(configurations: list[Configu
     assert all(one.alt and all(one.alt) and one.caption for one in drawn.values())
 
 
-def test_however_many_processes_write_a_report_it_is_the_same_files(tmp_path: Path) -> None:
-    cells = [CELL, replace(CELL, augmentation="dcgan"), replace(CELL, model="vit")]
-    write_sweep(tmp_path, [*cells, *(replace(cell, seed=1) for cell in cells)])
+def test_the_number_of_processes_does_not_change_the_files(tmp_path: Path) -> None:
+    run_ids = [RUN, replace(RUN, augmentation="dcgan"), replace(RUN, model="vit")]
+    write_sweep(tmp_path, [*run_ids, *(replace(run_id, seed=1) for run_id in run_ids)])
     written = []
     for workers in (1, 3):
         write_report(tmp_path, workers)
@@ -103,10 +103,10 @@ def test_augmentations_of_a_model_share_a_panel(configurations: list[Configurati
     assert len(styles) == 2
 
 
-def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Path) -> None:
-    made = replace(CELL, augmentation="dcgan")
-    cells = [replace(made, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
-    write_sweep(tmp_path, cells)
+def test_configurations_of_an_augmentation_are_labeled_by_settings(tmp_path: Path) -> None:
+    synthetic = replace(RUN, augmentation="dcgan")
+    run_ids = [replace(synthetic, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
+    write_sweep(tmp_path, run_ids)
     configurations = list(read_results(tmp_path).configurations)
     assert list(by_model(configurations)) == ["cnn"]
     (ax,) = roc_figure(configurations).axes
@@ -116,7 +116,7 @@ def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Pa
 
 
 @pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
-def test_words_of_an_axis_stand_clear_of_its_numbers(
+def test_axis_labels_do_not_overlap_tick_labels(
     configurations: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
 ) -> None:
     figure = draw(configurations)
@@ -130,7 +130,7 @@ def test_words_of_an_axis_stand_clear_of_its_numbers(
 
 
 @pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
-def test_the_key_of_calibration_lies_where_the_lines_are_not(
+def test_the_calibration_legend_avoids_the_lines(
     configurations: list[Configuration], power: float, above: bool
 ) -> None:
     def changed(run: Run) -> Run:
@@ -173,17 +173,19 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(
         assert texts[place] == f"{found[row, column] / found[row].sum():.2f}"
 
 
-def test_a_dot_a_person(configurations: list[Configuration]) -> None:
+def test_each_patient_has_a_dot(configurations: list[Configuration]) -> None:
     figure = per_subject_figure(configurations)
     (ax,) = figure.axes
     healthy, _, leukemic, _ = ax.collections
-    for points, persons, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
+    for points, patients, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
         rows = np.asarray(points.get_offsets())[:, 1]
-        np.testing.assert_allclose(rows, np.repeat(np.arange(len(configurations)) + shift, persons))
+        np.testing.assert_allclose(
+            rows, np.repeat(np.arange(len(configurations)) + shift, patients)
+        )
     assert names_of(figure) == [configuration.title for configuration in configurations]
 
 
-def test_a_row_a_difference(configurations: list[Configuration]) -> None:
+def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
     comparisons = [c for c in compare(configurations) if c.family != "augmentation"]
     figure = differences_figure(comparisons)
     (ax,) = figure.axes
@@ -197,7 +199,7 @@ def test_a_row_a_difference(configurations: list[Configuration]) -> None:
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
-    write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
+    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in names])
     comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
@@ -212,9 +214,9 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
-        cell = replace(CELL, augmentation=name)
-        write_run(tmp_path, cell, predictions(cell, strength=strength))
-    write_run(tmp_path, replace(CELL, model="vit", augmentation="cgan"))
+        run_id = replace(RUN, augmentation=name)
+        write_run(tmp_path, run_id, predictions(run_id, strength=strength))
+    write_run(tmp_path, replace(RUN, model="vit", augmentation="cgan"))
     configurations = read_results(tmp_path).configurations
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
@@ -225,9 +227,7 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
     assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
     assert (
-        heat_map(
-            [Configuration(CELL, (), ())], configuration_rows([Configuration(CELL, (), ())], 20)
-        )
+        heat_map([Configuration(RUN, (), ())], configuration_rows([Configuration(RUN, (), ())], 20))
         is None
     )
 
@@ -245,10 +245,10 @@ def test_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
-    table = predictions(CELL, cells=5)
+    table = predictions(RUN, images=5)
     for number in range(14):
-        cell = replace(CELL, variant=f"lr_{number}")
-        write_run(tmp_path, cell, table)
+        run_id = replace(RUN, variant=f"lr_{number}")
+        write_run(tmp_path, run_id, table)
     configurations = read_results(tmp_path).configurations
     names = [name.partition(" ")[0] for name in names_of(confusion_figure(configurations))]
     assert names == [configuration.title for configuration in configurations]
@@ -258,7 +258,7 @@ def names_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def test_names_stand_beside_their_rows_and_words_clear_of_numbers(
+def test_row_names_and_axis_labels_do_not_overlap(
     configurations: list[Configuration],
 ) -> None:
     figure = per_subject_figure(configurations)

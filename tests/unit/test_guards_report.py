@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sweeps import CELL, COST, predictions, record_of, write_run
+from sweeps import COST, RUN, predictions, record_of, write_run
 
 from leuk.grid.record import as_metrics
 from leuk.grid.run_id import LEAKY, RunId
@@ -24,19 +24,19 @@ from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    write_run(tmp_path / "s", CELL)
+    write_run(tmp_path / "s", RUN)
     return read_results(tmp_path / "s")
 
 
-def table_of(results: Results, part: str) -> pd.DataFrame:
+def table_of(results: Results, stage: str) -> pd.DataFrame:
     table = predictions(results.configurations[0].runs[0].id)
-    return table[table["stage"] == part].sort_values("path", kind="stable")
+    return table[table["stage"] == stage].sort_values("path", kind="stable")
 
 
 def test_predictions_are_read_column_by_column(results: Results) -> None:
     run = results.configurations[0].runs[0]
-    for part, found in (("val", run.val), ("test", run.test)):
-        expected = table_of(results, part)
+    for stage, found in (("val", run.val), ("test", run.test)):
+        expected = table_of(results, stage)
         for column, values in (
             ("score", found.sample.scores),
             ("calibrated", found.sample.calibrated),
@@ -49,32 +49,32 @@ def test_predictions_are_read_column_by_column(results: Results) -> None:
 
 
 def test_files_in_another_order_are_the_same(tmp_path: Path) -> None:
-    table = predictions(CELL, cells=3)
+    table = predictions(RUN, images=3)
     table["baseline_area"] = np.linspace(0, 1, len(table))
     table.to_csv(tmp_path / "a.csv", index=False)
     table[::-1].to_csv(tmp_path / "b.csv", index=False)
     one, other = (read_predictions(tmp_path / f"{name}.csv", {}) for name in "ab")
-    for part in ("val", "test"):
-        np.testing.assert_array_equal(one[part].sample.scores, other[part].sample.scores)
-        np.testing.assert_array_equal(one[part].baselines["area"], other[part].baselines["area"])
+    for stage in ("val", "test"):
+        np.testing.assert_array_equal(one[stage].sample.scores, other[stage].sample.scores)
+        np.testing.assert_array_equal(one[stage].baselines["area"], other[stage].baselines["area"])
 
 
-def test_a_baseline_is_judged_on_its_own_scores_and_thresholds(
+def test_a_baseline_uses_its_own_scores_and_thresholds(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
 
-    def choose(scores: Any, labels: Any, *persons: Any) -> dict[str, float]:
+    def choose(scores: Any, labels: Any, *patients: Any) -> dict[str, float]:
         given.append((scores, labels))
         return {"default": 0.5}
 
     monkeypatch.setattr("leuk.report.baselines.choose_thresholds", choose)
     configuration = results.configurations[0]
-    line = baseline_of(configuration, "area")
-    assert line is not None
+    baseline = baseline_of(configuration, "area")
+    assert baseline is not None
     val, test = table_of(results, "val"), table_of(results, "test")
-    np.testing.assert_allclose(line.runs[0].test.sample.scores, test["baseline_area"])
-    np.testing.assert_allclose(line.runs[0].val.sample.scores, val["baseline_area"])
+    np.testing.assert_allclose(baseline.runs[0].test.sample.scores, test["baseline_area"])
+    np.testing.assert_allclose(baseline.runs[0].val.sample.scores, val["baseline_area"])
     assert "baseline: area" in [one.title for one in baselines([configuration])]
     area = [np.allclose(scores, val["baseline_area"]) for scores, _ in given]
     assert sum(area) == 1
@@ -94,15 +94,15 @@ def test_a_confusion_matrix_by_hand(results: Results) -> None:
         assert confusion(replace(configuration, runs=(run,)), cut).tolist() == expected
 
 
-def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Results) -> None:
+def test_metrics_use_test_images_and_the_thresholds_of_the_run(results: Results) -> None:
     configuration = results.configurations[0]
-    (line,) = configuration_rows([configuration], 200)
+    (row,) = configuration_rows([configuration], 200)
     test = table_of(results, "test")
     for suffix, threshold in (("", 0.5), ("@youden", configuration.runs[0].thresholds["youden"])):
         called = test["score"] >= threshold
         sick = test["label"] == 1
-        assert line.metrics[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
-        assert line.metrics[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
+        assert row.metrics[f"sensitivity{suffix}"][0] == pytest.approx(called[sick].mean())
+        assert row.metrics[f"specificity{suffix}"][0] == pytest.approx((~called[~sick]).mean())
     metrics = {"test": as_metrics({"mcc": 0.5}, {"mcc": (0.4, 0.7)})}
     record = replace(results.records[0], metrics=metrics)
     without_predictions = replace(configuration, records=(record,), runs=())
@@ -110,7 +110,7 @@ def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Re
     assert run.metrics == {"mcc": (0.5, 0.4, 0.7)}
 
 
-def test_columns_hold_the_figures_of_their_headings() -> None:
+def test_columns_match_their_headings() -> None:
     assert {heading: COLUMNS[heading] for heading in _MAIN} == _MAIN
     for heading, figure in CHOSEN.items():
         assert figure.endswith("@youden" if "Youden" in heading else "@sensitivity95")
@@ -133,30 +133,30 @@ _MAIN = {
 _NAMES = {"bal": "balanced_accuracy", "sens": "sensitivity", "spec": "specificity"}
 
 
-def test_what_leaking_gains_by_hand() -> None:
+def test_apparent_gain_by_hand() -> None:
     """A leaky run is compared with the honest one that differs in the fewest settings."""
-    table = predictions(CELL, cells=3)
+    table = predictions(RUN, images=3)
 
-    def scored(cell: RunId, auroc: float) -> object:
-        return record_of(cell, table, metrics={"test": as_metrics({"auroc": auroc})})
+    def scored(run_id: RunId, auroc: float) -> object:
+        return record_of(run_id, table, metrics={"test": as_metrics({"auroc": auroc})})
 
-    leaky = replace(CELL, split=f"random{LEAKY}", variant="epochs_3")
+    leaky = replace(RUN, split=f"random{LEAKY}", variant="epochs_3")
     records = [
         scored(leaky, 0.95),
-        scored(replace(CELL, variant="epochs_3"), 0.80),
-        scored(replace(CELL, variant="lr_1-width_2"), 0.60),
+        scored(replace(RUN, variant="epochs_3"), 0.80),
+        scored(replace(RUN, variant="lr_1-width_2"), 0.60),
     ]
-    (line,) = leaking_gains(records)  # type: ignore[arg-type]
-    assert "0.950" in line
-    assert line.endswith("of 0.800: apparent gain +0.150")
+    (text,) = leaking_gains(records)  # type: ignore[arg-type]
+    assert "0.950" in text
+    assert text.endswith("of 0.800: apparent gain +0.150")
 
 
 def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Path) -> None:
     sweep = tmp_path / "s"
     for seed, latency in enumerate((2.0, 3.0, 100.0)):
-        write_run(sweep, replace(CELL, seed=seed), cost={**COST, "latency_ms": latency})
+        write_run(sweep, replace(RUN, seed=seed), cost={**COST, "latency_ms": latency})
     write_run(
-        sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
+        sweep, replace(RUN, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
     )
     configurations = read_results(sweep).configurations
     ensemble = replace(
@@ -171,11 +171,11 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
 
 
 def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
-    line = Row("x", "configuration", {"auroc": auroc})
-    return [one.kind for one in remarks_on(results, results.configurations, [line])]
+    row = Row("x", "configuration", {"auroc": auroc})
+    return [one.kind for one in remarks_on(results, results.configurations, [row])]
 
 
-def test_an_interval_that_reaches_the_area_s_auroc_is_remarked_on(results: Results) -> None:
+def test_an_interval_that_includes_the_auroc_of_area_is_remarked(results: Results) -> None:
     test = table_of(results, "test")
     pairs = np.subtract.outer(
         test.loc[test["label"] == 1, "baseline_area"].to_numpy(),
@@ -191,10 +191,10 @@ def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
     configuration = results.configurations[0]
     stopped = replace(results.records[0], status="running")
     found = replace(results, configurations=(replace(configuration, records=(stopped,)),))
-    line = Row("x", "configuration", {})
-    assert "failed" in [one.kind for one in remarks_on(found, found.configurations, [line])]
+    row = Row("x", "configuration", {})
+    assert "failed" in [one.kind for one in remarks_on(found, found.configurations, [row])]
 
 
 def test_few_subjects_are_remarked_on(results: Results) -> None:
-    """Four healthy persons are fewer than six."""
+    """Four healthy patients are fewer than six."""
     assert "few" in remarks(results, (0.9, 0.8, 1.0))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
@@ -54,13 +54,13 @@ class Page(HTMLParser):
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep with every kind of warning, and texts that contain HTML."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
-    cells = [replace(CELL, augmentation=name) for name in ("none", "oversample", "dcgan")]
-    cells.append(replace(CELL, split="random_LEAKY"))
+    run_ids = [replace(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
+    run_ids.append(replace(RUN, split="random_LEAKY"))
     warnings = [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]
     warnings.append(RunWarning("leaky", "images, not patients, were drawn"))
-    for cell in cells:
-        write_run(folder, cell, predictions(cell, healthy=3, cells=8), warnings=warnings)
-    failed = Record(replace(CELL, model="vit"), "abc")
+    for run_id in run_ids:
+        write_run(folder, run_id, predictions(run_id, healthy=3, images=8), warnings=warnings)
+    failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
     (folder / "vit-dcgan-folds-s0").mkdir()
@@ -90,7 +90,7 @@ def test_the_page_is_one_file_that_may_load_nothing(sweep: Path, page: Page) -> 
         assert attributes.get("href", "#").startswith(("#", "../"))
 
 
-def test_texts_of_records_stay_texts(page: Page) -> None:
+def test_texts_of_records_are_escaped(page: Page) -> None:
     assert f"maps are degenerate {EVIL}" in page.text
     assert f"failed: {EVIL}" in page.text
 
@@ -150,8 +150,8 @@ def test_a_folder_without_records_has_a_page_that_lists_the_problems(
     tmp_path: Path, half: bool
 ) -> None:
     if half:
-        (tmp_path / CELL.folder).mkdir()
-        (tmp_path / CELL.folder / "record.json").write_text('{"status": "<b>')
+        (tmp_path / RUN.folder).mkdir()
+        (tmp_path / RUN.folder / "record.json").write_text('{"status": "<b>')
         (tmp_path / "vit-none-folds-s0").mkdir()
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
@@ -182,7 +182,7 @@ def test_runs_that_need_action_are_each_named_in_the_table(kind: Kind) -> None:
     assert failed.texts == ((Span("running: not finished (in 3 runs)"),),)
 
 
-def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:
+def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path) -> None:
     explanations = {
         "gradcam": {"picture": "explanations/gradcam.png", "images": 4, "degenerate": 1},
         "outside": {"picture": "../secret.png"},
@@ -191,8 +191,8 @@ def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path
         "odd": "no mapping",
         "cohort": {"curves": "explanations/curves.png"},
     }
-    write_run(tmp_path, CELL, predictions(CELL, cells=5), explanations=explanations)
-    folder = tmp_path / CELL.folder / "explanations"
+    write_run(tmp_path, RUN, predictions(RUN, images=5), explanations=explanations)
+    folder = tmp_path / RUN.folder / "explanations"
     folder.mkdir()
     for path in (folder / "gradcam.png", folder / "curves.png", tmp_path / "secret.png"):
         Image.new("RGB", (2000, 40)).save(path)
@@ -213,8 +213,10 @@ def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
     }
     facts = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
     for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
-        cell = replace(CELL, augmentation="oversample", seed=seed)
-        write_run(sweep, cell, predictions(cell, cells=5), versions={"torch": version}, **facts)
+        run_id = replace(RUN, augmentation="oversample", seed=seed)
+        write_run(
+            sweep, run_id, predictions(run_id, images=5), versions={"torch": version}, **facts
+        )
     audits = tmp_path / "data/mine"
     audits.mkdir(parents=True)
     found = {"problems": [1], "groups": ["a+b"], "split": {"counts": data["counts"]}}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.report.results import read_results
 from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
@@ -28,11 +28,11 @@ def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFr
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     # Of 100 healthy cells 30 are called healthy, of 200 leukemic ones 180 leukemic.
-    write_run(tmp_path, CELL, two_by_two(healthy=(30, 70), leukemic=(20, 180)))
+    write_run(tmp_path, RUN, two_by_two(healthy=(30, 70), leukemic=(20, 180)))
     return tmp_path
 
 
-def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
+def test_metrics_in_the_convention_of_the_thesis(sweep: Path) -> None:
     (configuration,) = read_results(sweep).configurations
     figures = thesis_means(configuration)
     assert figures["sensitivity"] == pytest.approx(0.3)
@@ -60,8 +60,8 @@ def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
 def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     table = two_by_two(healthy=(30, 70), leukemic=(20, 180))
     for augmentation in ("none", "cgan"):
-        cell = replace(CELL, model="hybrid", augmentation=augmentation)
-        write_run(tmp_path, cell, table)
+        run_id = replace(RUN, model="hybrid", augmentation=augmentation)
+        write_run(tmp_path, run_id, table)
     figures = thesis_section(read_results(tmp_path).configurations).table
     precision = figures[figures["metric"] == "precision"].set_index("augmentation")
     assert precision.loc["none", "averaging_or_note"] == "weighted"
@@ -70,7 +70,7 @@ def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     assert precision.loc["cgan", "ours"] == pytest.approx(0.66)
 
 
-def test_what_is_wrong_is_said_and_models_that_are_missing(sweep: Path) -> None:
+def test_problems_and_missing_models_are_named(sweep: Path) -> None:
     text = thesis_section(read_results(sweep).configurations).markdown
     assert NOTES in text
     assert "Healthy is the positive class" in NOTES
@@ -79,10 +79,10 @@ def test_what_is_wrong_is_said_and_models_that_are_missing(sweep: Path) -> None:
         assert f"## Table {number}: {TABLES[number]}\n\nNot in this sweep." in text
 
 
-def test_untested_ideas_and_other_augmentations_are_not_the_thesis_s(tmp_path: Path) -> None:
-    for cell in (
-        replace(CELL, variant="head_prototype"),
-        replace(CELL, augmentation="oversample"),
+def test_untested_ideas_and_other_augmentations_are_excluded(tmp_path: Path) -> None:
+    for run_id in (
+        replace(RUN, variant="head_prototype"),
+        replace(RUN, augmentation="oversample"),
     ):
-        write_run(tmp_path, cell, predictions(cell))
+        write_run(tmp_path, run_id, predictions(run_id))
     assert thesis_section(read_results(tmp_path).configurations).table.empty

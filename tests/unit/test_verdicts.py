@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sweeps import CELL, COST
+from sweeps import COST, RUN
 
 from leuk.config.schema import ReportConfig
 from leuk.evaluate.significance import Difference
@@ -32,9 +32,9 @@ def latency(low: float | None, high: float | None, value: float = 50.0) -> dict[
 
 FAST, SLOW = latency(40.0, 60.0), latency(140.0, 190.0, 160.0)
 
-CNN, VIT = (replace(CELL, model=model) for model in ("cnn", "vit"))
-HYBRID = replace(CELL, model="hybrid")
-ENSEMBLE = replace(CELL, model="ensemble")
+CNN, VIT = (replace(RUN, model=model) for model in ("cnn", "vit"))
+HYBRID = replace(RUN, model="hybrid")
+ENSEMBLE = replace(RUN, model="ensemble")
 
 
 def compared(
@@ -46,8 +46,8 @@ def compared(
 ) -> Comparison:
     """A comparison with this interval and Holm p, of runs with these explanations."""
     configurations = [
-        Configuration(cell, (Record(cell, "", explanations=entry),), ())
-        for cell, entry in zip((one, other), explained, strict=True)
+        Configuration(run_id, (Record(run_id, "", explanations=entry),), ())
+        for run_id, entry in zip((one, other), explained, strict=True)
     ]
     if found is None:
         return Comparison(family, *configurations, 0, None, note="no seed and fold in common")
@@ -62,11 +62,11 @@ def verdict_on(hypothesis: str, found: list[Verdict]) -> Verdict:
 
 
 def with_gan(gan: str, against_cnn: tuple[float, float, float]) -> list[Comparison]:
-    made = replace(HYBRID, augmentation=gan)
+    synthetic = replace(HYBRID, augmentation=gan)
     return [
-        compared("gan_hybrid", made, CNN, against_cnn),
-        compared("gan_hybrid", made, VIT, BETTER),
-        compared("model", made, replace(CNN, augmentation=gan), BETTER),
+        compared("gan_hybrid", synthetic, CNN, against_cnn),
+        compared("gan_hybrid", synthetic, VIT, BETTER),
+        compared("model", synthetic, replace(CNN, augmentation=gan), BETTER),
     ]
 
 
@@ -97,7 +97,7 @@ def test_the_primary_hypothesis_needs_accuracy_and_a_latency_fit_for_deployment(
     assert "the limit is 100 ms" in decided.evidence[-1]
 
 
-def test_to_cost_more_than_cnn_and_vit_refutes_nothing() -> None:
+def test_higher_cost_than_cnn_and_vit_does_not_refute() -> None:
     """The claim is efficiency fit for deployment, not a lower cost than other models."""
     costs = {CNN: latency(0.9, 1.1, 1.0), VIT: latency(0.9, 1.1, 1.0)}
     costs[replace(HYBRID, augmentation="dcgan")] = FAST | {"flops": 10**12}
@@ -203,7 +203,7 @@ def test_prototypes_may_lose_no_more_than_the_margin(
     assert verdict_on("H3", verdicts([comparison], {})).verdict == verdict
 
 
-def test_prototypes_that_are_no_training_patches_explain_nothing() -> None:
+def test_prototypes_must_be_training_patches() -> None:
     own = replace(VIT, variant="head_prototype")
     decided = verdict_on("H3", verdicts([compared("head", own, VIT, BETTER)], {}))
     assert decided.verdict == "undecided"
@@ -269,8 +269,8 @@ def test_intervals_of_faithfulness_hold_for_the_family_together(
     alone; of two comparisons, 1.26 or 2 times as wide, neither is."""
     plain = maps(0.10, 0.05, 0.15, subjects=subjects)
     own = maps(0.02, -0.03, 0.07, subjects=subjects)
-    lines = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
-    found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in lines]
+    pairs = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
+    found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in pairs]
     alone, both = verdict_on("H4", verdicts(found[:1], {})), verdict_on("H4", verdicts(found, {}))
     half = 0.05 * 2**0.5
     assert f"-0.080 [{-0.08 - half:+.3f}, {-0.08 + half:+.3f}]" in alone.evidence[1]
@@ -281,17 +281,17 @@ def test_intervals_of_faithfulness_hold_for_the_family_together(
 
 
 def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
-    def shown(cells: list[tuple[int, str]]) -> str:
-        lines = []
-        for line, own in ((REGULAR, maps(0.2, 0.17, 0.24)), (VIT, PLAIN)):
+    def shown(run_ids: list[tuple[int, str]]) -> str:
+        configurations = []
+        for run, own in ((REGULAR, maps(0.2, 0.17, 0.24)), (VIT, PLAIN)):
             runs = [
-                replace(line, seed=seed, variant="-".join(filter(None, (fold, line.variant))))
-                for seed, fold in cells
+                replace(run, seed=seed, variant="-".join(filter(None, (fold, run.variant))))
+                for seed, fold in run_ids
             ]
             records = tuple(Record(run, "", explanations=own) for run in runs)
-            lines.append(Configuration(line, records, ()))
+            configurations.append(Configuration(run, records, ()))
         result = Difference("auroc", 0.03, *BETTER[:2], 0.01, 0.03, 1, 1)
-        found = [Comparison("attention_loss", *lines, 1, result, 0.01)]
+        found = [Comparison("attention_loss", *configurations, 1, result, 0.01)]
         return verdict_on("H4", verdicts(found, {})).evidence[1]
 
     assert "[+0.058, +0.157]" in shown([(0, ""), (1, "")])
@@ -308,7 +308,7 @@ def test_maps_of_gradients_stand_in_where_there_is_no_attention() -> None:
     assert "faithfulness of gradcam" in decided.evidence[1]
 
 
-def test_nothing_run_and_leaky_lines_count_for_nothing() -> None:
+def test_missing_and_leaky_runs_give_no_verdict() -> None:
     leaky = replace(VIT, split="random_LEAKY")
     found = [compared("attention_loss", replace(leaky, variant="attention_loss_1"), leaky, BETTER)]
     for decided in (verdicts([], {}), verdicts(found, {})):
@@ -316,7 +316,7 @@ def test_nothing_run_and_leaky_lines_count_for_nothing() -> None:
         assert all(one.evidence[0].startswith("needs ") for one in decided)
 
 
-def test_splits_are_decided_apart() -> None:
+def test_splits_have_separate_verdicts() -> None:
     kfold = replace(VIT, split="subject_kfold")
     checked = maps(0.2, 0.17, 0.24), PLAIN
     found = [
