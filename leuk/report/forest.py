@@ -1,4 +1,4 @@
-"""Forest plots: differences between lines with their intervals."""
+"""Forest plots of differences between configurations with their intervals."""
 
 from collections.abc import Mapping, Sequence
 

@@ -312,7 +312,7 @@ def test_a_default_split_that_does_not_fit_is_no_fault_of_the_files(
     first, second = report(capsys).splitlines()[:2]
     assert first.startswith("No problems found: ")
     assert second.startswith("The split folds does not fit: split.")
-    assert second.endswith(f"This one does: {fits}")
+    assert second.endswith(f"This split fits: {fits}")
     page = (tmp_path / "out/data/cnmc/audit.html").read_text()
     assert "The split folds does not fit" in page
     assert main(["data", *arguments, "split=subject_kfold", "split.n_folds=30"]) == 1
@@ -335,7 +335,7 @@ def test_files_that_no_split_fits(
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
     assert shown.startswith("1 problem(s) to fix (1 split)")
-    assert "This one does" not in shown
+    assert "This split fits" not in shown
 
 
 def findings(tmp_path: Path) -> list[dict[str, str]]:
@@ -389,7 +389,7 @@ def test_metadata_of_an_archive_is_counted_not_listed(
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 0
     shown = report(capsys)
     assert shown.startswith("No problems found: ")
-    assert "file(s) of an operating system ignored, such as " in shown
+    assert "operating system file(s) ignored, such as " in shown
     assert shown.count("__MACOSX") + shown.count(".DS_Store") == 1
     assert len(shown.splitlines()) < 40
     assert sum(row["kind"] == "system file" for row in findings(tmp_path)) > before
