@@ -51,7 +51,7 @@ class Tested:
     against: Mapping[str, Comparison]
 
     def better(self, reference: str) -> bool | None:
-        """True if better than ``reference``, False if worse, None if undecided or not compared."""
+        """Return True if better than ``reference``, False if worse, None if not decided."""
         return better(self.against[reference]) if reference in self.against else None
 
 

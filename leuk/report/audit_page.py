@@ -67,7 +67,7 @@ def strays_of(audit: Audit) -> tuple[list[str], str]:
 
 
 def audit_text(audit: Audit) -> str:
-    """The audit as text for a terminal: verdict, examples of each problem, counts."""
+    """Return the audit as text for a terminal: verdict, examples of each problem, counts."""
     lines = [verdict(audit), *audit.notes]
     for kind in kinds_of(audit.problems):
         lines += [f"{kind.name}: {problem}" for problem in kind.examples]
@@ -109,7 +109,7 @@ def audit_text(audit: Audit) -> str:
 
 
 def sizes_of(audit: Audit) -> list[str]:
-    """The ten most frequent image sizes with counts, and the number of other sizes."""
+    """Return the ten most frequent image sizes with counts, and the number of other sizes."""
     frequent = Counter(audit.sizes).most_common(_EXAMPLES)
     others = len(audit.sizes) - len(frequent)
     listed = [f"{size} ({number})" for size, number in frequent]
@@ -149,7 +149,7 @@ def verdict(audit: Audit) -> str:
 def audit_page(
     audit: Audit, root: Path, split: dict[str, Any], source: str, sheets: dict[str, Path]
 ) -> str:
-    """The audit as one self-contained HTML page.
+    """Return the audit as one self-contained HTML page.
 
     Args:
         audit: result of the audit.

@@ -13,7 +13,7 @@ AREA = "area"
 
 
 def baseline_of(configuration: Configuration, name: str) -> Configuration | None:
-    """A baseline on the images of each run of a configuration; None if a run lacks its scores.
+    """Return a baseline on the images of each run; None if a run lacks its scores.
 
     Its runs have no thresholds, since most comparisons need none.
 
@@ -28,7 +28,7 @@ def baseline_of(configuration: Configuration, name: str) -> Configuration | None
 
 
 def first_seeds(configuration: Configuration) -> Configuration:
-    """The configuration with one run per fold, for values that depend on neither model nor seed."""
+    """Return the configuration with one run per fold: baselines depend on no seed."""
     return replace(configuration, runs=tuple(configuration.first_seed))
 
 
@@ -87,7 +87,7 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
 
 
 def _settings(configurations: Sequence[Configuration]) -> set[str]:
-    """Settings common to all configurations."""
+    """Return the settings common to all configurations."""
     first, *others = (set(configuration.run.settings) for configuration in configurations)
     return first.intersection(*others)
 

@@ -167,7 +167,7 @@ def _cell(text: str, numeric: bool) -> TableCell:
 
 
 def heat_table(heat: HeatMap) -> HeatTable:
-    """The heat map as a table, with shades from 0 to :data:`leuk.report.heatmap.LEVELS` - 1."""
+    """Return the heat map as a table with shades, see :meth:`leuk.report.heatmap.HeatMap.level`."""
     rows = []
     for row, (name, entries) in enumerate(zip(heat.rows, heat.entries, strict=True)):
         cells: list[tuple[str, str, int | None]] = []
@@ -183,7 +183,7 @@ def heat_table(heat: HeatMap) -> HeatTable:
 
 
 def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
-    """A figure as written, cut into its panels if it has any."""
+    """Return a figure as written, cut into its panels if it has any."""
     whole = drawn.panel is None
     cut = [png] if drawn.panel is None else _panels(png, drawn.panel, len(drawn.alt))
     shown = tuple(zip(map(png_uri, cut), drawn.alt, strict=True))

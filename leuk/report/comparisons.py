@@ -129,7 +129,7 @@ def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[C
 def _compared(
     one: Configuration, other: Configuration, draws: int, permutations: int
 ) -> tuple[int, Difference | None, Difference | None, str]:
-    """Number of common runs, difference by images, difference by patients, and reason if none."""
+    """Return the number of common runs, both differences, and the reason if there are none."""
     pairs = matching(one, other)
     if not pairs:
         return 0, None, None, "no seed and fold in common"
@@ -205,7 +205,7 @@ def _models(runs: Iterable[RunId]) -> list[str]:
 
 
 def _comes_before(one: RunId, other: RunId) -> bool:
-    """True if the difference is ``other`` minus ``one``: later models minus earlier ones."""
+    """Return True if the difference is ``other`` minus ``one``: later models minus earlier ones."""
     if NAME in (one.model, other.model):
         return False
 
@@ -221,13 +221,13 @@ def setting(run: RunId, name: str) -> str | None:
 
 
 def _bare(run: RunId, name: str) -> str:
-    """The variant without a setting."""
+    """Return the variant without a setting."""
     kept = [text for text in run.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
     return "-".join(kept)
 
 
 def _without(name: str, run: RunId, known: Iterable[RunId]) -> list[RunId]:
-    """The configuration that has the default of a setting and otherwise equals ``run``."""
+    """Return the configuration that has the default of a setting and otherwise equals ``run``."""
     value = setting(run, name)
     if value is None or value == SETTINGS[name]:
         return []

@@ -90,7 +90,7 @@ def _latency_text(cost: Cost) -> str:
 
 
 def costs_section(configurations: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
-    """The cost of every configuration for which it was measured."""
+    """Return the cost of every configuration for which it was measured."""
     header = (
         "configuration",
         "parameters",

@@ -112,7 +112,7 @@ def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
                 after = reliability(pooled.calibrated, pooled.labels)
                 label = name if names.count(name) == 1 else configuration.title
                 ax.plot(after["score"], after["observed"], label=label, **looks)
-        _square(ax, "score", "share leukemic")
+        _square(ax, "score", "observed share leukemic")
         ax.legend(
             fontsize=7, loc=_emptier_corner(ax), framealpha=0.7, edgecolor="w", handlelength=2.8
         )
@@ -120,7 +120,7 @@ def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
 
 
 def _emptier_corner(ax: Axes) -> Literal["upper left", "lower right"]:
-    """The corner on the side of the diagonal with fewer lines."""
+    """Return the corner on the side of the diagonal with fewer lines."""
     points = np.concatenate([line.get_xydata() for line in ax.get_lines()])
     return "upper left" if np.diff(points).mean() < 0 else "lower right"
 

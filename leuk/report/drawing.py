@@ -88,7 +88,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> bytes:
 
 
 def _picture(figure: Figure) -> Image.Image:
-    """A figure as RGB pixels; savefig would spend time on an alpha channel."""
+    """Return a figure as RGB pixels; savefig would spend time on an alpha channel."""
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     # Hinting text to pixels would take 10 % of the drawing time.
@@ -100,7 +100,7 @@ def _picture(figure: Figure) -> Image.Image:
 def panels(
     count: int, width: float = PANEL, height: float = PANEL, columns: int = _COLUMNS
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, row by row.
+    """Create a figure of panels, row by row.
 
     Args:
         count: number of panels, at least one.
@@ -127,7 +127,7 @@ def panels(
 def labeled_rows(
     names: Sequence[str], width: float, row: float, margins: tuple[float, float], columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of named rows, the first at the top, with axes side by side.
+    """Create a figure of named rows, the first at the top, with axes side by side.
 
     The names are the first texts of the figure.
 
@@ -182,7 +182,7 @@ def style_of(augmentation: str) -> dict[str, Any]:
 
 
 def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
-    """Configurations that differ only in the augmentation, by their name without it."""
+    """Return configurations that differ only in the augmentation, by their name without it."""
     found: dict[RunId, list[Configuration]] = {}
     for configuration in configurations:
         found.setdefault(configuration.run.plain, []).append(configuration)
@@ -197,7 +197,7 @@ def _without_augmentation(configuration: Configuration) -> str:
 
 
 def figure_of(axes: Sequence[Axes]) -> Figure:
-    """The figure of these axes."""
+    """Return the figure of these axes."""
     figure = axes[0].get_figure()
     assert isinstance(figure, Figure)
     return figure

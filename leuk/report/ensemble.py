@@ -22,7 +22,7 @@ MEMBERS = ("cnn", "vit")
 
 
 def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """A configuration for each pair of a CNN and a ViT that differ only in the model.
+    """Return a configuration for each pair of a CNN and a ViT that differ only in the model.
 
     Augmentation, split, variant, fold, seed and test images are the same; runs that only one of the
     two has are skipped.

@@ -77,7 +77,7 @@ def _alt(name: str, method: str, entry: dict[str, object]) -> str:
 
 
 def _small(folder: Path, name: object) -> bytes | None:
-    """A picture from the folder of a run as a small PNG; None if it is not readable."""
+    """Return a picture from the folder of a run as a small PNG; None if it is not readable."""
     if not isinstance(name, str):
         return None
     try:

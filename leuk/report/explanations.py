@@ -227,7 +227,7 @@ def _measures(measured: Sequence[_Found]) -> Grid:
 
 
 def _sanity(methods: Sequence[_Found], measured: Sequence[_Found]) -> Grid | None:
-    """Checks that hold unless something is broken; None if no record has any."""
+    """Return checks that hold unless something is broken; None if no record has any."""
     rows = [
         (
             found.configuration,

@@ -107,7 +107,7 @@ def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:
-    """Number of significant differences, and the largest of them."""
+    """Return the number of significant differences, and the largest of them."""
     sure = [c for c in comparisons if c.p is not None and c.p < 0.05]
     if not sure:
         return "No difference has a corrected p below 0.05."

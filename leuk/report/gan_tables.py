@@ -113,7 +113,7 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.Dat
 
 
 def _rows(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    """A row for the GAN and for each reference."""
+    """Return a row for the GAN and for each reference."""
     rows = []
     for row, title in _ROWS.items():
         values = dict(quality["rows"][row])

@@ -89,7 +89,7 @@ class HeatMap:
 
 
 def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
-    """The heat map of a sweep.
+    """Return the heat map of a sweep.
 
     Args:
         configurations: all configurations of the report.
@@ -129,7 +129,7 @@ def _by_patient(row: Row | None) -> float | None:
 
 
 def heat_map_figure(heat: HeatMap) -> Figure:
-    """The heat map as a figure with the AUROC in each entry."""
+    """Return the heat map as a figure with the AUROC in each entry."""
     room = 0.3 + 0.075 * max(map(len, heat.rows))
     wide, high = room + 1.15 * len(heat.columns) + 1.2, 0.6 + 0.46 * len(heat.rows)
     figure = Figure(figsize=(wide, high))

@@ -45,7 +45,7 @@ def _style() -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template that extends ``base.html``.
+    """Return a page from a template that extends ``base.html``.
 
     Its content security policy allows only embedded pictures and this style sheet, by its hash, so
     that even a text that escaped the escaping would be inert.
@@ -66,7 +66,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def png_of(picture: Image.Image, dpi: int | None = None) -> bytes:
-    """A picture as PNG.
+    """Return a picture as PNG.
 
     Args:
         picture: picture in a mode that PNG supports.
@@ -80,7 +80,7 @@ def png_of(picture: Image.Image, dpi: int | None = None) -> bytes:
 
 
 def png_uri(data: bytes) -> str:
-    """A PNG file as a data URI."""
+    """Return a PNG file as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 

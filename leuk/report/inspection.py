@@ -120,7 +120,7 @@ def _split(cfg: DictConfig, data: CNMCDataModule) -> dict[str, Any]:
 
 
 def _fitting_split(data: CNMCDataModule) -> str:
-    """Overrides of a split that fits the data, source folders before folds; empty if none fits."""
+    """Return overrides of a split that fits the data; empty if none fits."""
     try:
         images = data.open().cells
     except DataError:
@@ -145,7 +145,7 @@ def _fitting_split(data: CNMCDataModule) -> str:
 
 
 def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Path]:
-    """A contact sheet per recipe, of images spread over the table; none without labeled images."""
+    """Write a contact sheet per recipe; none without labeled images."""
     try:
         dataset = data.open()
     except DataError:

@@ -9,7 +9,7 @@ from leuk.grid.run_id import LEAKY, RunId
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:
-    """A sentence for each leaky configuration with a counterpart on a split by patient.
+    """Return a sentence for each leaky configuration with a counterpart on a split by patient.
 
     Seeds and folds are averaged. The difference is not tested, since the splits have different
     training or test images.
@@ -35,7 +35,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
 
 
 def _honest(leaky: RunId, runs: Iterable[RunId]) -> RunId | None:
-    """The run without leak of the same model and augmentation, with the fewest other settings."""
+    """Return the most similar run without a leak of the same model and augmentation."""
     settings = set(leaky.settings)
     same = [
         run

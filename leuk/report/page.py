@@ -66,7 +66,7 @@ class WarningBox:
 
 
 def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]) -> str:
-    """The page of a sweep.
+    """Return the page of a sweep.
 
     Args:
         report: the content.
@@ -87,7 +87,7 @@ def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence
 
 
 def missing_page(name: str, problems: Sequence[str]) -> str:
-    """The page of a folder without readable records: its problems, and the command to run."""
+    """Return the page of a folder without readable records, with its problems."""
     return render(
         "missing.html",
         title=f"{name}: nothing to report",
@@ -112,7 +112,7 @@ def tiles(report: Report) -> list[tuple[str, str]]:
 
 
 def _best(report: Report) -> list[tuple[str, str]]:
-    """The highest AUROC, and the AUROC of cell area alone on the same split."""
+    """Return the highest AUROC, and the AUROC of cell area alone on the same split."""
     heat = report.heat
     rows = [row for entries in heat.entries for row in entries if row] if heat else []
     if not rows:
@@ -157,7 +157,7 @@ def warning_boxes(remarks: Iterable[Remark]) -> list[WarningBox]:
 def chapters(
     report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]
 ) -> list[Chapter]:
-    """The chapters below the first screen, in reading order."""
+    """Return the chapters below the first screen, in reading order."""
     sections = {section.name: section for section in report.sections}
     named = {figure.name: figure for figure in figures}
     heat = report.heat
@@ -209,20 +209,20 @@ _CURVES = ("roc", "precision_recall", "reliability")
 
 
 def _effect(found: Answer, figure: Sequence[Block]) -> list[Block]:
-    """The table and the figure behind the answer."""
+    """Return the table and the figure behind the answer."""
     caption = "Difference in test AUROC by configuration with synthetic images"
     return [*section_blocks(found.section, caption), *figure]
 
 
 def _results(section: Section) -> list[Block]:
-    """The main table without its remarks, which are on the first screen; other tables collapsed."""
+    """Return the main table without its remarks, which the first screen shows."""
     listed = [part for part in section.parts if not (isinstance(part, str) and part[:2] == "- ")]
     kept = Section(section.name, section.title, tuple(listed), section.table)
     return fold_headings(section_blocks(kept, "Test metrics by configuration"))
 
 
 def _curves(figures: Sequence[Block]) -> list[Block]:
-    """The figures; all but the first are collapsed if one has many panels."""
+    """Return the figures; all but the first are collapsed if one has many panels."""
     many = any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in figures)
     if not many:
         return list(figures)

@@ -50,7 +50,7 @@ def configuration_rows(
     kind: str = "configuration",
     workers: int = 1,
 ) -> list[Row]:
-    """A row for each configuration, with intervals if its predictions are readable."""
+    """Return a row for each configuration, with intervals if its predictions are readable."""
     return spread(
         lambda configuration: _configuration_row(configuration, draws, kind),
         configurations,
@@ -59,7 +59,7 @@ def configuration_rows(
 
 
 def draws_for(configurations: Iterable[Configuration]) -> int:
-    """Number of resamples per interval: 1,000 up to 60 runs, then fewer, but at least 200."""
+    """Return the resamples per interval: 1,000 up to 60 runs, then fewer, at least 200."""
     runs = sum(len(configuration.runs) for configuration in configurations)
     hundreds = _DRAWS_IN_ALL // max(runs, 1) // 100 * 100
     return min(DRAWS, max(FEWEST_DRAWS, hundreds))
@@ -125,7 +125,7 @@ def _values(metrics: Metrics) -> dict[str, float]:
 
 
 def run_rows(results: Results) -> list[Row]:
-    """A row for each run, with the metrics of its record.
+    """Return a row for each run, with the metrics of its record.
 
     Metrics by patient, which older records lack, are computed from the run's predictions.
     """

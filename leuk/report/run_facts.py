@@ -94,7 +94,7 @@ def _effective(
 
 
 def _excluded(records: Iterable[Record]) -> list[str]:
-    """A sentence on the excluded images of each split, fold and reason."""
+    """Return a sentence on the excluded images of each split, fold and reason."""
     found = {
         (record.run.split, record.run.fold, why): count
         for record in records
@@ -154,7 +154,7 @@ def run_section(sweep: Path, records: Sequence[Record]) -> Section:
 
 
 def last_command(sweep: Path) -> str:
-    """The last command line, from Hydra's files; empty without them."""
+    """Return the last command line, from Hydra's files; empty without them."""
     multirun = sweep / "multirun.yaml"
     single = sorted(sweep.glob("*/.hydra/overrides.yaml"))
     try:
@@ -169,7 +169,7 @@ def last_command(sweep: Path) -> str:
 
 
 def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> list[str]:
-    """Overrides common to all configurations of a sweep, with all seeds and folds.
+    """Return the overrides common to all configurations of a sweep, with all seeds and folds.
 
     Args:
         sweep: folder of the sweep.
@@ -238,7 +238,7 @@ def _environment(records: Sequence[Record]) -> list[Grid | str]:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """A row of the CSV file: status, environment and times of a run."""
+    """Return a row of the CSV file: status, environment and times of a run."""
     return {
         "run": record.run.folder,
         "status": record.status,

@@ -55,7 +55,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
 
 
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
-    """Example images: a row for each augmentation and class, below rows of real images if kept.
+    """Return example images by augmentation and class, below real images if kept.
 
     Args:
         sweep: folder of the sweep.
@@ -84,7 +84,7 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
 
 
 def _images(sweep: Path, record: Record) -> dict[str, Images]:
-    """The first synthetic images of each class; empty if the artifact is missing or damaged."""
+    """Return the first synthetic images of each class; empty without a readable artifact."""
     recorded = Path(str(record.data["synthetic"].get("artifact")))
     # Only the name is used: the recorded path may be of another host.
     folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name

@@ -80,7 +80,7 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
 
 
 def _named(network: Mapping[Path, Any]) -> dict[str, Any]:
-    """Reports by name of their folder, or by sweep and folder if the name occurs twice."""
+    """Return reports by name of their folder, or by sweep and folder if the name occurs twice."""
     found: dict[str, Any] = {}
     for folder, report in network.items():
         known = folder.name in found
@@ -132,7 +132,7 @@ def _fold(record: Record) -> str:
 
 
 def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], list[str]]:
-    """Reports of ``leuk synthesize`` on the GANs of these records, and unreadable reports."""
+    """Return reports of ``leuk synthesize`` on the GANs of these records, and problems."""
     names = {name for record in records for name in record.data["synthetic"].get("gans", [])}
     found: dict[Path, Any] = {}
     problems = []

@@ -86,7 +86,7 @@ def main_section(
     draws: int,
     remarks: Iterable[Remark],
 ) -> Section:
-    """The main table: all configurations and baselines, with notes and remarks.
+    """Return the main table: all configurations and baselines, with notes and remarks.
 
     Args:
         name: name of the sweep.
@@ -123,12 +123,12 @@ def _grid(rows: Iterable[Row], columns: dict[str, str]) -> Grid:
 
 
 def _missing(name: str) -> str:
-    """A dash for metrics by patient, which older records lack; nothing for others."""
+    """Return a dash for metrics by patient, which older records lack; nothing for others."""
     return "-" if name in PATIENTS.values() else ""
 
 
 def _values(row: Row) -> dict[str, object]:
-    """A row of the CSV file: identity, and every metric with its interval."""
+    """Return a row of the CSV file: identity, and every metric with its interval."""
     run = row.run
     values: dict[str, object] = {"configuration": row.name, "kind": row.kind}
     for axis in ("model", "augmentation", "split", "variant"):

@@ -38,9 +38,9 @@ main table, with decisions at 0.5. Problems of the published values:
   in these tables is computed the same way.
 - Averages vary within a table: w is weighted by class size, m is the mean of both classes, w? mixes
   runs (ours is weighted). Our value uses the average of the published value next to it.
-- The thesis has no test set: results are reported for the images that stopped training. It has one
-  run per model and neither intervals nor tests. On its images, always answering leukemia has an
-  accuracy of 0.653 and a weighted F1 of 0.516.
+- The thesis has no test set: its results are for the images that decided when to stop training. It
+  has one run per model and neither intervals nor tests. On its images, always answering leukemia
+  has an accuracy of 0.653 and a weighted F1 of 0.516.
 - Its test images differ from ours, so absolute values cannot be compared, at most the order of the
   four augmentations."""
 
@@ -77,7 +77,7 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
 
 
 def _comparable(run: RunId) -> bool:
-    """True for the augmentations of the thesis without the settings that it only proposes."""
+    """Return True for augmentations of the thesis without settings it only proposes."""
     plain = all(setting(run, name) is None for name in SETTINGS)
     return plain and run.augmentation in AUGMENTATIONS
 
@@ -106,7 +106,7 @@ def _published(number: int) -> _Published:
 def _compared(
     published: _Published, model: str, ours: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, object]]:
-    """A row for each metric and augmentation; ours uses the average of the published value."""
+    """Return a row per metric and augmentation; ours averages as the published value does."""
     rows: list[dict[str, object]] = []
     for metric in METRICS:
         for augmentation, metrics in ours.items():

@@ -104,7 +104,7 @@ class Verdict:
 
 
 def better(comparison: Comparison) -> bool | None:
-    """True if the first configuration is better, False if it is worse, None if undecided."""
+    """Return True if the first configuration is better, False if it is worse, None if undecided."""
     found = comparison.result
     if found is None or comparison.p is None or comparison.p >= _ALPHA:
         return None
@@ -114,7 +114,7 @@ def better(comparison: Comparison) -> bool | None:
 
 
 def no_worse(comparison: Comparison) -> bool | None:
-    """True if the first configuration loses less than the margin, False if it loses, else None."""
+    """Return True if the loss is below the margin, False if a loss is shown, else None."""
     found = comparison.result
     if found is not None and found.low > -MARGIN:
         return True
@@ -122,7 +122,7 @@ def no_worse(comparison: Comparison) -> bool | None:
 
 
 def fast_enough(cost: Cost, limit: float) -> bool | None:
-    """True if an image takes less than ``limit`` ms, False if more, None if undecided."""
+    """Return True if an image takes less than ``limit`` ms, False if more, None if undecided."""
     low, high = cost.get("latency_ms_low"), cost.get("latency_ms_high")
     if low is None or high is None:
         return None
@@ -252,7 +252,7 @@ def _prototypes(comparisons: Sequence[Comparison]) -> _Decided:
 
 
 def _tied(configuration: Configuration) -> bool | None:
-    """True if every run recorded the training patches of its prototypes; else None."""
+    """Return True if every run recorded the training patches of its prototypes; else None."""
     found = [record.explanations.get("prototypes") for record in configuration.records]
     whole = bool(found) and all(isinstance(one, Mapping) and one.get("table") for one in found)
     return True if whole else None
@@ -286,7 +286,7 @@ _Pair = tuple[int, Mapping[str, Any], Mapping[str, Any]]
 
 
 def _checked_pairs(one: Configuration, other: Configuration) -> tuple[str, list[_Pair]]:
-    """The first of :data:`MAPS` checked in runs of the same seed and fold, and these runs."""
+    """Return the first of :data:`MAPS` checked in matching runs, and these runs."""
 
     def checked(
         configuration: Configuration, method: str
@@ -356,7 +356,7 @@ def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
 
 
 def _plain(run: RunId) -> bool:
-    """True if no setting with a separate hypothesis is changed."""
+    """Return True if no setting with a separate hypothesis is changed."""
     return all(setting(run, name) is None for name in SETTINGS)
 
 
@@ -369,7 +369,7 @@ def _text(comparison: Comparison) -> str:
 
 
 def verdicts_section(found: Sequence[Verdict], latency_ms: float = LATENCY_MS) -> Section:
-    """The verdicts as a table, followed by the evidence of each.
+    """Return the verdicts as a table, followed by the evidence of each.
 
     Args:
         found: the verdicts.

@@ -32,7 +32,7 @@ _MOST = 8
 
 
 def free_workers() -> int:
-    """Number of cores available to this process, eight at most."""
+    """Return the number of cores available to this process, eight at most."""
     return min(_MOST, len(os.sched_getaffinity(0)))
 
 

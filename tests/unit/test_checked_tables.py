@@ -95,7 +95,7 @@ def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> 
     similarity = measure(found, "randomized_similarity")
     assert (similarity.loc["truth", "images"], similarity.loc["truth", "subjects"]) == (6, 3)
     assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
-    of_images = found.images[found.images["method"] == "truth"]
+    of_images = found.per_image[found.per_image["method"] == "truth"]
     larger = of_images[["randomized_spearman", "randomized_absolute"]].max(axis=1)
     np.testing.assert_allclose(of_images["randomized_similarity"], larger)
     verdicts = found.methods.set_index("method")["passes_randomization"]
@@ -127,8 +127,8 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     assert deletion["images"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
     assert deletion["subjects"][["truth", "broken", "flat"]].tolist() == [3, 2, 0]
     assert np.isnan(deletion.loc["flat", "value"])
-    rows = found.images[found.images["method"] == "broken"].reset_index(drop=True)
-    truth = found.images[found.images["method"] == "truth"].reset_index(drop=True)
+    rows = found.per_image[found.per_image["method"] == "broken"].reset_index(drop=True)
+    truth = found.per_image[found.per_image["method"] == "truth"].reset_index(drop=True)
     assert rows["infidelity"].isna().tolist() == [True, True, *[False] * (CELLS - 2)]
     pd.testing.assert_series_equal(rows["deletion_blur"][2:], truth["deletion_blur"][2:])
     assert np.isnan(found.agreement.loc["flat", "truth"])
@@ -179,7 +179,7 @@ def test_tables_contain_methods_and_controls(images: Tensor) -> None:
 
 
 def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None:
-    table = checked(model, images, TRUTH).images
+    table = checked(model, images, TRUTH).per_image
     rows = table[table["method"] == "truth"]
     decided = called(model, images)
     assert 0 < int(decided.sum()) < CELLS
