@@ -615,19 +615,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
+        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
         (
             "_scored(run.val, name), _scored(run.test, name)",
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
+        ("if not any(key[2] < more for", "if any(key[2] < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
+        ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
-        ("and (it.family, it.one.run.split) == asked", "and it.family == asked[0]"),
+        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
+        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -648,13 +648,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "temperature = fit_temperature(test, one.test.sample.labels)",
         ),
         ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/leaking.py", "guards_report report"): [
         (
-            "mean(scores[cell]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[cell])\n",
+            "mean(scores[leaky]) - mean(scores[honest])\n",
+            "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
@@ -673,19 +673,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/remarks.py", "guards_report report page"): [
         ("if low is None or low <= reached:", "if low is None:"),
-        ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
+        (
+            "baseline_of(first_seeds(configuration), AREA)",
+            'baseline_of(first_seeds(configuration), "majority")',
+        ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
-        ("all_test_images(group))):", "all_test_images(group))) and False:"),
+        (
+            "all_test_images(configuration))):",
+            "all_test_images(configuration))) and False:",
+        ),
     ],
     ("report/results.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
-        ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
+        ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
-        ("if expected and expected != len(part.paths):", "if False:"),
+        ("if expected and expected != len(stage.paths):", "if False:"),
     ],
     ("report/predictions.py", "guards_report report"): [
-        ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
+        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
         (
             'labels, subjects = columns["label"][rows], columns["patient"][rows]',
             'labels, subjects = columns["label"][rows], columns["path"][rows]',

@@ -378,7 +378,7 @@ def test_an_audit_of_another_folder_is_kept(
     assert before != first
     other = tiny_folds.rename(tmp_path / "other")
     assert main([*audit, f"data.root={other}"]) == 2
-    assert f"holds the audit of {tiny_folds}; write beside it" in capsys.readouterr().err
+    assert f"contains the audit of {tiny_folds}; choose another name" in capsys.readouterr().err
     assert path.stat().st_mtime_ns == before
     main([*audit, f"data.root={other}", "replace=true"])
     assert path.stat().st_mtime_ns != before

@@ -16,7 +16,7 @@ def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
     printed = capsys.readouterr().out
     assert "linked: ALL-10 (fold_0) and ALL-11 (fold_1): 1 identical and" in printed
-    assert "Nothing is wrong with the files: 243 images, 2 group(s) of linked" in printed
+    assert "No problems found: 243 images, 2 group(s) of linked" in printed
     folder = tmp_path / "data/phantom"
     found = json.loads((folder / "audit.json").read_text())
     assert found["groups"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
@@ -44,7 +44,7 @@ def test_audit_lists_all_problems(
     assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: in folder all" in printed
     assert "stray: fold_1/all/<b>note.txt" in printed
     assert "images of 2 sizes (32 x 32: 15, 40 x 40: 1)" in printed
-    assert "4 problem(s) to mend" in printed
+    assert "4 problem(s) to fix" in printed
     page = (tmp_path / "out/data/cnmc/audit.html").read_text()
     assert "&lt;b&gt;note.txt" in page
     assert "<b>note" not in page

@@ -145,8 +145,8 @@ def test_the_page_shows_names_as_text_and_runs_nothing(
     assert "<b>" not in page
     assert "&lt;script&gt;alert(1)&lt;script&gt;.png" in page
     assert page.count('width="96"') == 3
-    assert "1 more are in the table predictions.csv alone" in page
-    assert "not compared with the training cells" in page
+    assert "Not shown here: 1, listed in predictions.csv" in page
+    assert "not compared with the training images" in page
     assert "http" not in page.replace("http-equiv", "")
     assert not (run / "familiar.npz").exists()
 

@@ -418,4 +418,4 @@ def test_the_audit_names_images_that_are_not_square(
         oblong.save(path)
     data = ["data", "data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/out"]
     main([*data, "split=random"])
-    assert "16 images are not square; they are filled up with black" in capsys.readouterr().out
+    assert "16 images are not square; they are padded with black" in capsys.readouterr().out

@@ -73,8 +73,8 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert printed  # one epoch makes no cells
     assert [one.text for one in written.warnings if one.kind == "synthetic"] == printed
     page = (folder.parent / "report/report.html").read_text()
-    first_screen = page[: page.index("What made cells change")]
-    assert "Made cells to be wary of" in first_screen
+    first_screen = page[: page.index("Effect of synthetic images")]
+    assert "Low-quality synthetic images" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["images"] == 4

@@ -29,7 +29,7 @@ from leuk.runs.assess import (
 )
 from leuk.runs.measures import measured
 
-CELL = RunId("cnn", "none", "folds", 3)
+RUN = RunId("cnn", "none", "folds", 3)
 CPU = torch.device("cpu")
 
 
@@ -123,7 +123,7 @@ def test_predictions_and_subjects_are_saved(
 ) -> None:
     found = assess(data, judged)
     scores = baseline_scores(data, measured(data))
-    save_predictions(tmp_path / "p.csv", data, judged, found.temperature, scores, CELL)
+    save_predictions(tmp_path / "p.csv", data, judged, found.temperature, scores, RUN)
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table.columns) == [
         *("stage", "path", "subject", "patient", "label", "score", "calibrated", "split", "seed"),
@@ -160,7 +160,7 @@ def test_a_part_that_validates_and_tests_is_judged_once_each(
     scores = baseline_scores(data, measured(data))
     assert scores.index.tolist() == cells.index.tolist()
     assert assess_baselines(data, scores)["area"]["auroc"]["value"] > 0.5
-    save_predictions(tmp_path / "p.csv", data, judged, 1.0, scores, CELL)
+    save_predictions(tmp_path / "p.csv", data, judged, 1.0, scores, RUN)
     saved = pd.read_csv(tmp_path / "p.csv")
     assert saved.groupby("stage").size().to_dict() == {"val": len(cells), "test": len(cells)}
 
@@ -186,7 +186,7 @@ def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> No
 
 def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
     record = Record(
-        CELL,
+        RUN,
         "abc",
         metrics={"test": as_metrics({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
         calibration={"temperature": 1.7},
@@ -209,7 +209,7 @@ def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
 
 
 def test_a_record_from_before_these_fields_can_still_be_read(tmp_path: Path) -> None:
-    Record(CELL, "abc").write(tmp_path)
+    Record(RUN, "abc").write(tmp_path)
     values = json.loads((tmp_path / "record.json").read_text())
     assert values["schema"] == 2
     for name in ("calibration", "area", "cost"):

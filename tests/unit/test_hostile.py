@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
@@ -96,8 +96,8 @@ def test_nothing_is_imported_before_it_is_refused(
 
 def run_with(folder: Path, config: str) -> Path:
     """Create the folder of a finished run with another config."""
-    write_run(folder, CELL)
-    run = folder / CELL.folder
+    write_run(folder, RUN)
+    run = folder / RUN.folder
     for name, text in ((CONFIG, config), (WEIGHTS, "")):
         (run / name).parent.mkdir()
         (run / name).write_text(text)
@@ -180,8 +180,8 @@ EVIL = [
 def test_records_of_another_shape_are_refused_by_name(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    write_run(tmp_path, CELL)
-    path = tmp_path / CELL.folder / FILE
+    write_run(tmp_path, RUN)
+    path = tmp_path / RUN.folder / FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(StoreError, match="no readable record"):
         Record.read(path.parent)
@@ -195,9 +195,9 @@ def test_a_record_of_brackets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../secret.csv", "link.csv", "pipe.csv"])
 def test_predictions_are_read_from_the_run_s_own_folder(tmp_path: Path, name: str) -> None:
-    sweep, folder = tmp_path / "runs/s", tmp_path / "runs/s" / CELL.folder
-    table = predictions(CELL, cells=5)
-    write_run(sweep, CELL, table, predictions=name)
+    sweep, folder = tmp_path / "runs/s", tmp_path / "runs/s" / RUN.folder
+    table = predictions(RUN, images=5)
+    write_run(sweep, RUN, table, predictions=name)
     table.to_csv(tmp_path / "runs/secret.csv", index=False)
     (folder / "link.csv").symlink_to(tmp_path / "runs/secret.csv")
     os.mkfifo(folder / "pipe.csv")
@@ -263,7 +263,7 @@ def test_tables_contain_no_formulas(tmp_path: Path, text: str) -> None:
 
 
 def test_leuk_reads_its_own_tables_unchanged(tmp_path: Path) -> None:
-    table = predictions(CELL, cells=2)
+    table = predictions(RUN, images=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
     parts = read_predictions(tmp_path / "predictions.csv", {}).values()
