@@ -435,15 +435,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "chosen = column[val.index].to_numpy(), val",
             "chosen = column[test.index].to_numpy(), test",
         ),
-        ('groups = data.dataset.index["patient"]', 'groups = data.dataset.index["subject"]'),
+        ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
             'rows = torch.tensor(data.stage("train").index',
             'rows = torch.tensor(data.stage("test").index',
         ),
-        ("figures_of(scaled, {DEFAULT: 0.5})", "figures_of(sample, {DEFAULT: 0.5})"),
-        ("apply_temperature(judged, fit_temperature(*chosen))", "quality_artifact"),
+        ("compute_metrics(scaled, {DEFAULT: 0.5})", "compute_metrics(sample, {DEFAULT: 0.5})"),
+        ("apply_temperature(test_scores, fit_temperature(*chosen))", "test_scores"),
         ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
         ("per_subject(sample, 0.5)", "per_subject(sample, 0.9)"),
         (
@@ -453,18 +453,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/familiarity.py", "guards_runs"): [
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "train")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "train")',
         ),
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "test")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "test")',
         ),
         (
-            'train, smallest = _seen(data, predictor, "train")',
-            'train, smallest = _seen(data, predictor, "val")',
+            'train, shares = _features_and_shares(data, predictor, "train")',
+            'train, shares = _features_and_shares(data, predictor, "val")',
         ),
-        ("float(smallest.min())", "float(smallest.mean())"),
+        ("float(shares.min())", "float(shares.mean())"),
     ],
     ("runs/frozen.py", "guards_runs"): [
         ('"val"', '"test"'),
@@ -484,24 +484,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
     ("runs/evaluation.py", "guards_runs"): [
-        ('assess_area(data, judged["test"]', 'assess_area(data, judged["val"]'),
+        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
     ],
     ("runs/synthetic_quality.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
-        ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
-        ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
-        ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
+        ("reference=_images(data, held_out, label)", "reference=_images(data, held_out, other)"),
+        ("reference=_images(data, held_out, label)", 'reference=_images(data, "train", label)'),
+        ('train=_images(data, "train", label)', "train=_images(data, held_out, label)"),
         (
-            "extractor = MorphologyExtractor(cells.train)",
-            "extractor = MorphologyExtractor(cells.reference)",
+            "extractor = MorphologyExtractor(real.train)",
+            "extractor = MorphologyExtractor(real.reference)",
         ),
         (
             "next(other for other in Label if other != label)",
             "next(other for other in Label if other == label)",
         ),
-        ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
+        ("own, others = synthetic.of(label)", "own, others = synthetic.of(_other(label))"),
     ],
     ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
@@ -545,11 +545,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/train.py", "guards_runs"): [
         (
-            'made.origin["label"].to_numpy(np.int64))',
-            '1 - made.origin["label"].to_numpy(np.int64))',
+            'synthetic.origin["label"].to_numpy(np.int64)',
+            '1 - synthetic.origin["label"].to_numpy(np.int64)',
         ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
-        ('record.warnings.append(f"LEAKY: {data.split.leaky}")', "pass"),
+        ('record.warn("leaky", data.split.leaky)', "pass"),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
     ("grid/run_id.py", "grid"): [

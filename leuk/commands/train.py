@@ -8,9 +8,9 @@ from leuk.runs.dry_run import plan
 from leuk.runs.identity import folder_of, sweep_of
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (
+    check_components,
     check_existing,
     check_image_sizes,
-    check_parts,
     check_paths,
     set_aside,
 )
@@ -30,7 +30,7 @@ def check(cells: list[DictConfig]) -> None:
     """
     check_launcher(cells[0])
     for cfg in cells:
-        check_parts(cfg)
+        check_components(cfg)
     check_image_sizes(cells)
     ignored = [cfg for cfg in cells if cfg.augmentation.name in ("none", "class_weights")]
     if len(ignored) == len(cells) and cells[0].augmentation.count is not None:
@@ -51,7 +51,7 @@ def dry_run(cells: list[DictConfig]) -> int:
     """Say what a start would do, and write nothing."""
     check_launcher(cells[0])
     for cfg in cells:
-        check_parts(cfg)
+        check_components(cfg)
     check_image_sizes(cells)
     print(plan(cells))
     return 0
@@ -71,5 +71,5 @@ def finish(cells: list[DictConfig]) -> int:
             print(f"not complete: {line}")
         places = ", ".join(map(str, sweeps))
         done = len(cells) - len(incomplete)
-        print(f"{done} of {len(cells)} cells complete; look in {places}")
+        print(f"{done} of {len(cells)} runs complete; look in {places}")
     return 1 if incomplete else 0

@@ -51,7 +51,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         folder: of the overlays.
         most: how many cells are shown.
     """
-    lines = predicted.lines
+    lines = predicted.rows
     bad = [(line.image, line.problem) for line in lines if line.problem]
     # Stable: within each kind they stay in their order.
     order = sorted(range(len(lines)), key=lambda number: not lines[number].refer)
@@ -111,7 +111,7 @@ def _facts(predicted: Predicted) -> list[tuple[str, str]]:
 
 
 def _shown(predicted: Predicted, folder: Path, number: int) -> Shown:
-    line = predicted.lines[number]
+    line = predicted.rows[number]
     return Shown(
         number + 1,
         line.image,

@@ -82,7 +82,7 @@ def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
 
 
 def older_arguments(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments for checkpoints from before the argument ``stack`` existed.
+    """Return constructor arguments for checkpoints from before the argument ``stack`` existed.
 
     Args:
         form: class of the classifier or GAN.

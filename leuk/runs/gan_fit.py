@@ -1,4 +1,4 @@
-"""Trained GANs: artifacts, made once per architecture, training images and seed, and resumable."""
+"""Trained GANs as resumable artifacts, one per architecture, training images and seed."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ FORMAT = 3
 WEIGHTS = "gan.ckpt"
 
 FACTS = "fit.json"
-"""Facts of the training: ``seconds``, ``device``, ``cells`` (number of images), generator
+"""Facts of the training: ``seconds``, ``device``, ``images`` (their number), generator
 ``updates``, and ``whole`` (never resumed)."""
 
 Rows = npt.NDArray[np.int64]

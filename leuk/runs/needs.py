@@ -42,7 +42,7 @@ class GAN:
         name: GAN, classes, split and seed.
         folder: of the artifact.
         key: of the artifact; without a digest of the images if these are not decoded yet.
-        there: whether it is trained.
+        trained: True if its artifact exists.
         needed: number of runs to execute that need it.
         device: name of the device for its training.
         size: of its weights in bytes.
@@ -51,7 +51,7 @@ class GAN:
     name: str
     folder: Path
     key: dict[str, Any]
-    there: bool
+    trained: bool
     needed: int
     device: str
     size: int
@@ -63,19 +63,19 @@ class Needs:
     def __init__(self) -> None:
         self._data: dict[str, CNMCDataModule | None] = {}
 
-    def gans(self, cells: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
+    def gans(self, configs: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
         """List the GANs of a sweep.
 
         Args:
-            cells: configs of all runs.
-            to_run: those of ``cells`` that will be executed, which ``needed`` counts.
+            configs: configs of all runs.
+            to_run: those of ``configs`` that will be executed, which ``needed`` counts.
 
         Raises:
             DataError: the data cannot be used, or are too few for a GAN.
         """
         found: dict[Path, GAN] = {}
         needed: Counter[Path] = Counter()
-        for cfg in filter(uses_gan, cells):
+        for cfg in filter(uses_gan, configs):
             for labels, key in self._fits(cfg):
                 folder = Path(str(cfg.outputs)) / "artifacts" / "gan" / digest(key)
                 needed[folder] += any(cfg is other for other in to_run)
@@ -105,7 +105,7 @@ class Needs:
                 self._data[source] = None
         return self._data[source]
 
-    def room(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
+    def disk_space(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
         """Upper estimate of the disk space of the runs to execute, in bytes by kind of file."""
         sizes: Counter[str] = Counter()
         stores: dict[str, int] = {}
@@ -119,7 +119,7 @@ class Needs:
                 count = sum(wanted(cfg, data).values())
                 sizes["synthetic images"] += count * 3 * data.resolution**2
         # Two checkpoints, while the new one replaces the old, and the final weights.
-        missing = [gan.size for gan in gans if gan.needed and not gan.there]
+        missing = [gan.size for gan in gans if gan.needed and not gan.trained]
         sizes["GANs"] = sum(missing) * (2 * _WITH_MOMENTS + 1)
         sizes["decoded images"] = sum(stores.values())
         return dict(sizes)

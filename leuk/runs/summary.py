@@ -14,10 +14,10 @@ _REASONS = {
 }
 
 
-def incomplete_runs(cells: Sequence[DictConfig]) -> list[str]:
+def incomplete_runs(configs: Sequence[DictConfig]) -> list[str]:
     """Describe each run that is not complete as ``<folder>: <state>: <reason>``."""
     lines = []
-    for cfg in cells:
+    for cfg in configs:
         folder = folder_of(cfg, cfg.hydra)
         found = inspect_folder(folder, begin(cfg, cfg.hydra))
         if found.state != State.COMPLETE:

@@ -53,7 +53,7 @@ def classes_of(cfg: DictConfig) -> list[Label]:
 
 
 def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
-    """Number of images to add per class; empty if the healthy images are not the minority."""
+    """Count the images to add per class; empty if the healthy images are not the minority."""
     count = cfg.augmentation.count
     if count is None:
         labels = data.stage("train")["label"]

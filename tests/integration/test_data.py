@@ -54,7 +54,7 @@ def test_audit_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
     assert main(["data", *arguments]) == 2
     told = capsys.readouterr()
-    assert "nowhere: no such folder; point it at the C-NMC images" in told.err
+    assert "nowhere: no such folder; set the folder of the C-NMC images" in told.err
     assert "Traceback" not in told.err
 
 

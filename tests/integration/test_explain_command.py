@@ -162,13 +162,13 @@ def test_images_beyond_the_number_explained_are_logged(
 
 
 WRONG = [
-    ("explain=none", "explain=none: nothing would be explained"),
+    ("explain=none", "explain=none: no method to explain with"),
     ("explain=rollout", "explain=rollout: CNN has no patches; choose model=vit"),
     ("explain=[gradcam,lme]", "no explain lme"),
     ("explain=gradcam explain.gradcam.layer=blocks.7", "no such layer; choose from blocks.0.0"),
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("root=/no/where explain=gradcam", "root=/no/where: "),
-    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished run"),
     ("explain_images=0", "explain_images=0: it must be 1 or more"),
     ("explain_background=1", "explain_background=1: it must be 2 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),
@@ -199,7 +199,7 @@ def test_runs_that_cannot_be_explained(
 ) -> None:
     folder = run("cnn")
     assert explain(folder.parent) == 2
-    assert f"it holds several cells, name one: {folder.name}" in capsys.readouterr().err
+    assert f"it has several runs, choose one: {folder.name}" in capsys.readouterr().err
     record = Record.read(folder)
     record.status = "running"
     record.write(folder)
@@ -225,7 +225,7 @@ def test_run_in_use_by_another_process_is_refused(
     folder = run("cnn")
     with FileLock(folder / ".lock"):
         assert explain(folder, "explain=gradcam") == 2
-    assert "another process works there" in capsys.readouterr().err
+    assert "in use by another process" in capsys.readouterr().err
 
 
 def test_unreadable_images(
@@ -252,7 +252,7 @@ def test_data_that_has_changed_or_moved(
     (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
     moved = root.rename(tmp_path / "moved")
     assert explain(folder, "explain=gradcam") == 2
-    assert f"{root}: no such folder; say where the images lie now: root=DIR" in (
+    assert f"{root}: no such folder; set the images' new folder with root=DIR" in (
         capsys.readouterr().err
     )
     assert explain(folder, "explain=gradcam", f"root={moved}") == 0

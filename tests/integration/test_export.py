@@ -116,7 +116,7 @@ def test_a_model_that_says_something_else_is_not_kept(
     monkeypatch.setattr(exporting, "dihedral", lambda images: [images] * 8)
     assert export("format=torchscript") == 2
     assert "differs by " in (said := capsys.readouterr().err)
-    assert "in a logit of 60 test cells, more than tolerance=0.0001; nothing is kept" in said
+    assert "on 60 test images, more than tolerance=0.0001; it is not kept" in said
     assert not [path for path in (tmp_path / "exports").rglob("*") if path.is_file()]
     assert export("format=torchscript", "tolerance=100") == 0
 
@@ -160,7 +160,7 @@ def test_weights_that_are_not_the_run_s(
     other = ViT(resolution=32, patch=8, width=16, depth=1, mlp=16, optim=Optim())
     torch.save(values | {"state_dict": other.state_dict()}, path)
     assert export("format=torchscript") == 2
-    assert f"{path}: not weights of this leuk's ViT" in capsys.readouterr().err
+    assert f"{path}: weights of another leuk version's ViT" in capsys.readouterr().err
     torch.save(values | {"stamp": values["stamp"] | {"form": "CNN"}}, path)
     assert export("format=torchscript") == 2
     assert "of another model (form CNN, not ViT)" in capsys.readouterr().err

@@ -182,7 +182,7 @@ def test_two_processes_do_not_work_in_one_folder(
         record.status = "complete"
         record.write(folder)
         assert main(["explain", f"run={folder}", "trainer=cpu"]) == 2
-        assert "another process works there; wait for it" in capsys.readouterr().err
+        assert "in use by another process; wait until it ends" in capsys.readouterr().err
     record.status = "running"
     record.write(folder)
     assert (folder / "record.json").read_bytes() == before

@@ -135,7 +135,7 @@ def test_new_images_with_a_bright_background(
     run = [f"run={path.parent}", f"images={new}", "trainer=cpu"]
     assert main(["predict", *run, f"outputs={tmp_path / 'out'}", "familiarity=false"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "12 of 13 images show no segmented cell on black and are left to an expert" in shown
+    assert "12 of 13 images show no segmented cell on black and are referred to an expert" in shown
     assert "and 2 more; set everything but the cell to black" in shown
     assert main(["explain", *run, "explain=gradcam", "explain_images=13", "checks=none"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -155,7 +155,7 @@ def test_a_failure_after_the_fit_keeps_the_fit(
             changed.setattr(place, stage, fail)
             assert leuk("train", *chosen) == 1
         shown = capsys.readouterr().out
-        assert "the fit is kept; the same command again resumes after it" in shown
+        assert "the trained weights are kept; repeat the command to resume with the test" in shown
         (path,) = tmp_path.glob("runs/single/*/checkpoints/best.ckpt")
         kept.append(path.read_bytes())
         monkeypatch.setattr(Trainer, "fit", fail)

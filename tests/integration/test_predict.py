@@ -14,7 +14,7 @@ from PIL import Image
 
 from leuk.cli import main
 from leuk.grid.record import Record
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
 ) -> None:
     had = pd.read_csv(fitted / "predictions.csv")
     had = had[had["stage"] == "test"].reset_index(drop=True)
-    root = Finished.read(str(run)).data().root
+    root = FinishedRun.read(str(run)).data().root
     listed = tmp_path / "mine.txt"
     listed.write_text("\n".join(str(root / path) for path in had["path"]))
     # Cells at a time do not matter.
@@ -79,7 +79,7 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
     for file in (*now["overlay"].dropna(), "overlays.png"):
         assert Image.open(folder / file).size > (200, 200)
     # What is kept of the training cells is enough from then on.
-    monkeypatch.setattr(Finished, "data", None)
+    monkeypatch.setattr(FinishedRun, "data", None)
     assert predict(run, listed, "threshold=0.5", "replace=true") == 0
     again, folder = results(tmp_path, "mine")
     pd.testing.assert_series_equal(again["distance"], now["distance"], atol=1e-4)
@@ -127,7 +127,7 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
     assert (counts["images"], counts["unreadable"], counts["without_cell"]) == (8, 2, 3)
     printed = capsys.readouterr().out
     assert "8 images, 2 unreadable, 3 without cell" in printed
-    assert "left out: 1 .jpg" in printed
+    assert "skipped files of other types: 1 .jpg" in printed
 
 
 def test_the_page_shows_names_as_text_and_runs_nothing(
@@ -161,7 +161,7 @@ def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
         first = dict(arrays)
     np.savez(kept, **first | {"key": np.array("other"), "limit": np.array(-1.0)})
     assert predict(run, tmp_path / "new", "replace=true") == 0
-    assert "of other weights; worked out anew" in capsys.readouterr().out
+    assert "belongs to other weights; computing it again" in capsys.readouterr().out
     kept.write_bytes(kept.read_bytes()[:1000])
     assert predict(run, tmp_path / "new", "replace=true") == 0
     assert "cannot be read" in capsys.readouterr().out
@@ -171,10 +171,10 @@ def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
 
 
 WRONG = [
-    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished run"),
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("threshold=best", "threshold=best: choose from youden, 0.5, sensitivity"),
-    ("aim=1.0", "aim=1.0: it lies between 0.5 and 1"),
+    ("aim=1.0", "aim=1.0: it must be above 0.5 and below 1"),
     ("batch_size=0", "batch_size=0: it must be 1 or more"),
     ("overlays=-1", "overlays=-1: it must be 0 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),

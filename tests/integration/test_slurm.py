@@ -131,7 +131,7 @@ def test_demo_grid_is_run_by_slurm(slurm: Path, start: Start, tmp_path: Path) ->
     sweep = start("train", tmp_path, *axes, *tiny, *cluster)
     printed = sweep.communicate()[0]
     assert sweep.returncode == 0, printed
-    assert "4 of 4 cells complete" in printed
+    assert "4 of 4 runs complete" in printed
     records, unreadable = read_records(tmp_path / "runs/demo")
     assert not unreadable
     assert [record.status for record in records] == ["complete"] * 4

@@ -89,10 +89,10 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
     ended = [line for line in printed.splitlines() if line.startswith("not complete: cnn-none")]
     assert sum(line.endswith(": failed: it broke") for line in ended) == begun
     assert sum(line.endswith(": missing: not started") for line in ended) == 2 - begun
-    assert "0 of 2 cells complete" in printed
+    assert "0 of 2 runs complete" in printed
     if begun == 1:
         assert leuk(*sweep) == 0
-        assert "2 of 2 cells complete" in capsys.readouterr().out
+        assert "2 of 2 runs complete" in capsys.readouterr().out
 
 
 def test_tensorboard_has_the_curves(leuk: Leuk, tmp_path: Path) -> None:

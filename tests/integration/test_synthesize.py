@@ -68,7 +68,7 @@ def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
     assert len(joined) == len(manifest)
     made = manifest[manifest["origin"] == "synthetic"]
     assert set(made["label"]) == {0}
-    array = np.load(folder / "made.npy")
+    array = np.load(folder / "synthetic.npy")
     first = made.iloc[0]
     pixels = np.asarray(Image.open(folder / first["file"]))
     np.testing.assert_array_equal(pixels, array[int(first["position"])])
@@ -151,7 +151,7 @@ def test_damaged_gan_is_noticed_and_made_again(
         (["held_out=train"], "held_out=train: it must be test or val"),
         (["gan=stylegan"], "no gan stylegan; known: cgan, dcgan, wgan"),
         (["extractor=inception", "extractor.weights=/nowhere.pth"], "/nowhere.pth"),
-        (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished cell"),
+        (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished run"),
     ],
 )
 def test_bad_input_has_a_remedy(

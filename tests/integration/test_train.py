@@ -187,7 +187,7 @@ def test_failing_run_records_its_traceback_and_the_others_continue(
     assert failed.error["message"] == "the GAN broke"
     assert "in fail" in failed.error["traceback"]
     assert record("s", "none").status == "complete"
-    assert "1 of 2 cells complete" in capsys.readouterr().out
+    assert "1 of 2 runs complete" in capsys.readouterr().out
 
 
 def test_run_in_another_process_is_skipped(
