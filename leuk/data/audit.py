@@ -129,7 +129,7 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         root: a folder at or above the images.
         frame: of the pixel store, so that training with the same frame finds it.
         cache: folder of artifacts.
-        mixed: whether the scale of images of several sizes is known.
+        mixed: true where the scale of images of several sizes is known.
 
     Raises:
         DataError: no such folder, or nothing in it that can be read.

@@ -106,7 +106,7 @@ class Decoded:
         outside: share of the cell's area, 0 to 1, that the frame cuts off.
         at_border: whether the cell touches the border of the image or exceeds the canvas, which
             may have cut it.
-        filled: whether the canvas is larger than the image.
+        filled: true where the canvas is larger than the image.
     """
 
     pixels: npt.NDArray[np.uint8]

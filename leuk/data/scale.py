@@ -67,7 +67,7 @@ class Scale:
         )
 
     @property
-    def said(self) -> str:
+    def shown(self) -> str:
         """Training sizes in words."""
         return ", ".join(f"{width} x {height} px" for width, height in self.sizes) or "unknown"
 
@@ -103,8 +103,8 @@ class Scale:
         if self.frame is None:
             raise ConfigError(
                 f"{key}={value}: the run does not know the field of view of its training images "
-                f"({self.said}); crop the images to that field and set frame=same, or train again "
-                "with data.frame=N"
+                f"({self.shown}); crop the images to that field and set frame=same, or train "
+                "again with data.frame=N"
             )
         if key == "frame":
             changed = replace(trained, canvas=None, share=self.frame / number)
@@ -120,7 +120,7 @@ class View:
     Attributes:
         scale: of the training images.
         frame: that the images are decoded with.
-        stated: whether the user states their field of view.
+        stated: true where the user states their field of view.
     """
 
     scale: Scale
@@ -142,9 +142,9 @@ class View:
             return ""
         return (
             f"{sum(others.values())} of {sum(sizes.values())} images ({counted(others)}) do not "
-            f"have the size of the training images ({self.scale.said}), so their scale is unknown; "
-            "say what they show: frame=same (the field of view of the training images), frame=N "
-            "(N pixels of the original frame) or pixel_size=P (1 for images never resized)"
+            f"have the size of the training images ({self.scale.shown}), so their scale is "
+            "unknown; say what they show: frame=same (the field of view of the training images), "
+            "frame=N (N pixels of the original frame) or pixel_size=P (1 for images never resized)"
         )
 
     def unlike(self, area: float) -> str:
