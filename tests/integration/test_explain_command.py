@@ -1,4 +1,4 @@
-"""``leuk explain`` through the real command line, and how methods are chosen."""
+"""``leuk explain`` through the real command line, and the choice of methods."""
 
 import json
 import shutil
@@ -55,12 +55,12 @@ def test_explained_later_gives_the_arrays_of_the_run_itself(run: Callable[[str],
     shutil.move(folder / "explanations", folder / "first")
     assert explain(folder, "explain=gradcam") == 0
     with (
-        np.load(folder / "first/gradcam.npz") as one,
-        np.load(folder / "explanations/gradcam.npz") as two,
+        np.load(folder / "first/gradcam.npz") as first,
+        np.load(folder / "explanations/gradcam.npz") as second,
     ):
-        assert one.files == two.files
-        for name in one.files:
-            np.testing.assert_array_equal(one[name], two[name])
+        assert first.files == second.files
+        for name in first.files:
+            np.testing.assert_array_equal(first[name], second[name])
     manifests = [pd.read_csv(folder / name / "manifest.csv") for name in ("first", "explanations")]
     pd.testing.assert_frame_equal(*manifests)
     after = Record.read(folder)
@@ -76,7 +76,7 @@ def test_explanations_are_replaced_only_with_consent(
     for fewer, lost in (("explain=rollout", "gradcam"), ("explain_images=5", "1 of 6 explained")):
         assert explain(folder, "explain=gradcam", fewer) == 2
         assert lost in (message := capsys.readouterr().err)
-        assert "name=NAME, or replace it with replace=true" in message
+        assert "name=NAME, or allow it with replace=true" in message
     kept = {path: path.read_bytes() for path in before}
     assert kept == before
     assert explain(folder, "explain=rollout", "replace=true") == 0
@@ -112,10 +112,12 @@ def test_images_of_a_folder(
         write_cell(images / f"deep/{number}.bmp", 100 + 20 * number, size=64)
     write_cell(images / "large.png", 120, size=90)
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
-    said = capsys.readouterr().err
-    assert "1 of 4 images (90 x 90: 1) do not have the size of the training images (64 x 64" in said
-    assert "frame=same" in said
-    assert "first such image: large.png" in said
+    message = capsys.readouterr().err
+    assert (
+        "1 of 4 images (90 x 90: 1) do not have the size of the training images (64 x 64" in message
+    )
+    assert "frame=same" in message
+    assert "first such image: large.png" in message
     assert not (folder / "explanations-new").exists()
     assert explain(folder, f"images={images}", "explain=gradcam", "frame=same") == 0
     manifest = pd.read_csv(folder / "explanations-new/manifest.csv")
@@ -153,7 +155,7 @@ def test_images_beyond_the_number_explained_are_logged(
     folder = run("cnn")
     few = ["explain_images=2", "explain=gradcam"]
     assert explain(folder, f"images={tmp_path / 'new'}", *few) == 0
-    assert "the first 2 of 5 images are explained; set explain_images" in capsys.readouterr().out
+    assert "explaining the first 2 of 5 images; set explain_images" in capsys.readouterr().out
     assert len(pd.read_csv(folder / "explanations-new/manifest.csv")) == 2
     (tmp_path / "two.txt").write_text("new/4.bmp\nnew/1.bmp\n")
     assert explain(folder, f"images={tmp_path / 'two.txt'}", *few) == 0
@@ -238,7 +240,9 @@ def test_unreadable_images(
     Image.new("RGB", (64, 64)).save(images / "black.png")
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
     printed = capsys.readouterr()
-    assert "black.png: no cell in it, all pixels are black; replace the file or take" in printed.err
+    assert (
+        "black.png: no cell in it, all pixels are black; replace the file or remove" in printed.err
+    )
     assert not (folder / "explanations-new").exists()
 
 
