@@ -62,7 +62,7 @@ def small_synthesis() -> list[str]:
 
 @pytest.fixture
 def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
-    """Function ``leuk("train", "model=cnn", ...)`` that runs in this process and returns the code."""
+    """Function ``leuk("train", "model=cnn", ...)`` that runs in this process; returns the code."""
 
     def run(command: str, *overrides: str) -> int:
         smaller = {"train": SMALL, "synthesize": SMALL_SYNTHESIS}

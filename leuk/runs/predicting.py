@@ -338,7 +338,7 @@ def _summary(
     finished: FinishedRun, frozen: Frozen, limit: float | None, rows: Sequence[Prediction]
 ) -> dict[str, Any]:
     return {
-        "run": finished.record.run.folder,
+        "run_name": finished.record.run.folder,
         "fingerprint": finished.record.fingerprint,
         "weights": finished.weights_digest,
         "threshold": {"name": frozen.name, "value": frozen.threshold},

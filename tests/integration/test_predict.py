@@ -250,4 +250,4 @@ def test_results_of_other_images_are_not_replaced(
     assert (folder / "predictions.csv").stat().st_mtime_ns == before
     (folder / "summary.json").unlink()
     assert predict(run, tmp_path / "one/new", "familiarity=false") == 2
-    assert "not a folder of results" in capsys.readouterr().err
+    assert "no readable summary.json" in capsys.readouterr().err
