@@ -62,7 +62,7 @@ class ExportConfig:
     """Whether a model of the same run that was exported there before may be lost."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
-    cells: int = 64
+    test_images: int = 64
     """Number of test images on which the exported model is compared with the original."""
     tolerance: float = 1e-4
     """Largest allowed difference of a logit."""

@@ -107,7 +107,7 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
 
     Args:
         data: data module, set up.
-        measures: morphology of all images, from :func:`leuk.runs.measures.measured`.
+        measures: morphology of all images, from :func:`leuk.runs.measures.measure_images`.
 
     Returns:
         A column of scores in [0, 1] per entry of :data:`BASELINES`, indexed by row of the bank.

@@ -43,7 +43,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def last_whole(folder: Path) -> Path | None:
+def last_readable(folder: Path) -> Path | None:
     """Return the newest readable checkpoint of a folder, or None."""
     for path in sorted(folder.glob("[!.]*.ckpt"), reverse=True):
         try:

@@ -18,7 +18,7 @@ from leuk.grid.history import Estimate, History, same_device
 from leuk.grid.state import Found, State
 from leuk.runs.device import name_of
 from leuk.runs.gan_fit import FACTS
-from leuk.runs.identity import begin, folder_of
+from leuk.runs.identity import folder_of, initial_record
 from leuk.runs.needs import GAN, Needs
 from leuk.runs.preconditions import inspect
 from leuk.runs.progress import clock
@@ -80,7 +80,7 @@ def _planned(configs: Sequence[DictConfig]) -> list[Planned]:
         if runs:
             known = history(Path(str(cfg.outputs)) / "runs", name_of(cfg.trainer.accelerator))
             explained = any(node is not None for node in cfg.explain.values())
-            estimate = known.estimate(begin(cfg, cfg.hydra), explained)
+            estimate = known.estimate(initial_record(cfg, cfg.hydra), explained)
         planned.append(Planned(folder_of(cfg, cfg.hydra), found, runs, estimate))
     return planned
 

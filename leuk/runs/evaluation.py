@@ -25,8 +25,8 @@ from leuk.runs.assess import (
     save_subjects,
 )
 from leuk.runs.fitting import build_named, build_trainer, memory_errors, one_device
-from leuk.runs.measures import measured
-from leuk.runs.prototypes import tie_prototypes
+from leuk.runs.measures import measure_images
+from leuk.runs.prototypes import project_prototypes
 
 EXPLANATIONS = "explanations"
 """Subfolder of a run."""
@@ -57,8 +57,8 @@ def evaluate(
     )
     device = trainer.strategy.root_device
     if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
-        tied = tie_prototypes(classifier, data, device, folder, record.run.folder)
-        record.explanations["prototypes"] = tied
+        projected = project_prototypes(classifier, data, device, folder, record.run.folder)
+        record.explanations["prototypes"] = projected
     predictions = {}
     for stage, loop in (("val", trainer.validate), ("test", trainer.test)):
         with memory_errors("data.batch_size", cfg.data.batch_size):
@@ -101,7 +101,7 @@ def _record_metrics(
 ) -> None:
     """Add metrics of classifier and baselines to the record, and write their predictions."""
     assessed = assess(data, predictions)
-    baselines = baseline_scores(data, measured(data))
+    baselines = baseline_scores(data, measure_images(data))
     record.metrics = assessed.metrics
     record.calibration = {"temperature": assessed.temperature}
     record.referral = assessed.referral

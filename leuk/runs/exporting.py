@@ -116,7 +116,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
     finished = FinishedRun.read(cfg.run)
     classifier = finished.classifier().requires_grad_(False)
     data = finished.data(cfg.root)
-    pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.cells]]
+    pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.test_images]]
     path = folder / f"model.{_SUFFIX[cfg.format]}"
     with _silence(), whole_file(path) as temporary:
         exported = _WRITERS[cfg.format](classifier, temporary, pixels)

@@ -152,7 +152,7 @@ def is_neutral(key: str, cfg: DictConfig) -> bool:
     return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
 
-def begin(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
+def initial_record(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
     """Create the initial record of a run."""
     settings = settings_of(cfg)
     return Record(run_id_of(cfg, hydra_cfg), digest(settings), settings=settings)

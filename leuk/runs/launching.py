@@ -57,7 +57,7 @@ def check_launcher(cfg: DictConfig) -> None:
         )
 
 
-def place(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
+def assign_devices(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Assign a job its share of this host if several run in parallel.
 
     A job gets the GPU with its number, unless ``trainer.devices`` names devices. Without GPUs it

@@ -19,7 +19,7 @@ from leuk.data.labels import Label
 from leuk.runs.device import name_of
 from leuk.runs.gan_fit import gan_key, gan_key_of
 from leuk.runs.identity import choice_of, uses_gan
-from leuk.runs.synthesis import classes_of, fits_of, wanted
+from leuk.runs.synthesis import classes_of, gan_classes, images_to_add
 from leuk.store.artifacts import MissingArtifactError, is_whole, read_only
 from leuk.store.digest import digest
 
@@ -86,8 +86,8 @@ class Needs:
     def _fits(self, cfg: DictConfig) -> list[tuple[tuple[Label, ...], dict[str, Any]]]:
         """Return the training classes and the key of each GAN of a run."""
         data = self._open(cfg)
-        added = classes_of(cfg) if data is None else list(wanted(cfg, data))
-        fits = dict.fromkeys(fits_of(cfg, added).values())
+        added = classes_of(cfg) if data is None else list(images_to_add(cfg, data))
+        fits = dict.fromkeys(gan_classes(cfg, added).values())
         if data is None:
             return [(labels, gan_key(cfg, f"{_source(cfg)} {labels}")) for labels in fits]
         return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
@@ -116,7 +116,7 @@ class Needs:
             if data is None:
                 stores[_store(cfg)] = _images(cfg) * (3 * int(cfg.data.resolution) ** 2 + THUMB**2)
             elif uses_gan(cfg):
-                count = sum(wanted(cfg, data).values())
+                count = sum(images_to_add(cfg, data).values())
                 sizes["synthetic images"] += count * 3 * data.resolution**2
         # Two checkpoints, while the new one replaces the old, and the final weights.
         missing = [gan.size for gan in gans if gan.needed and not gan.trained]

@@ -22,7 +22,7 @@ from leuk.grid.state import LOCK, Found, State, inspect_folder
 from leuk.runs.curves import check_loggers
 from leuk.runs.device import check_device
 from leuk.runs.fitting import build_named, build_trainer
-from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
+from leuk.runs.identity import choice_of, folder_of, initial_record, uses_gan
 from leuk.runs.launching import runs_elsewhere
 from leuk.runs.synthesis import classes_of
 from leuk.store.artifacts import MissingArtifactError, read_only
@@ -218,7 +218,7 @@ def check_existing(cfg: DictConfig) -> bool:
         return False
     if cfg.grid.on_mismatch == "rerun":
         return True
-    same = found.record.fingerprint == begin(cfg, cfg.hydra).fingerprint
+    same = found.record.fingerprint == initial_record(cfg, cfg.hydra).fingerprint
     difference = "on other data, " if same else "with other settings: "
     raise StoreError(
         f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {difference}{found.message}; choose "
@@ -229,7 +229,7 @@ def check_existing(cfg: DictConfig) -> bool:
 
 def inspect(cfg: DictConfig) -> Found:
     """Inspect the state of a run; a complete run on other data counts as one of other settings."""
-    folder, expected = folder_of(cfg, cfg.hydra), begin(cfg, cfg.hydra)
+    folder, expected = folder_of(cfg, cfg.hydra), initial_record(cfg, cfg.hydra)
     found = inspect_folder(folder, expected)
     if found.state != State.COMPLETE or found.record is None:
         return found

@@ -16,7 +16,7 @@ from leuk.store.atomic import whole_file
 _BATCH = 64
 
 
-def tie_prototypes(
+def project_prototypes(
     classifier: Prototyped, data: CNMCDataModule, device: torch.device, folder: Path, title: str
 ) -> dict[str, Any]:
     """Replace prototypes by the nearest patches of real training images, refit the head, draw them.

@@ -24,7 +24,7 @@ from leuk.evaluate.image_quality import Quality
 from leuk.evaluate.sheets import save_rows
 from leuk.runs.balanced_set import MANIFEST, manifest_of, write_balanced_set
 from leuk.runs.identity import choice_of, current_hydra, settings_of, synthesis_folder
-from leuk.runs.launching import place
+from leuk.runs.launching import assign_devices
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import Synthetic, synthesize
 from leuk.runs.synthetic_quality import (
@@ -92,7 +92,7 @@ def run_synthesis(cfg: DictConfig) -> None:
         DataError: nothing is to be generated, or a stage lacks a class for the comparison.
     """
     folder = synthesis_folder(cfg, current_hydra())
-    place(cfg, current_hydra())
+    assign_devices(cfg, current_hydra())
     started = time.perf_counter()
     seed_everything(cfg.seed, workers=True, verbose=False)
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))

@@ -22,11 +22,11 @@ from leuk.data.splits import STAGES
 from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, State, inspect_folder
-from leuk.runs.classifier_fit import FITTED, fitted_classifier, forget_fit
+from leuk.runs.classifier_fit import FITTED, fitted_classifier, remove_fitted_weights
 from leuk.runs.disk import disk_errors
 from leuk.runs.evaluation import evaluate
-from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
-from leuk.runs.launching import place
+from leuk.runs.identity import current_hydra, folder_of, initial_record, sweep_of, uses_gan
+from leuk.runs.launching import assign_devices
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import repeated_rows, synthesize
 from leuk.runs.synthetic_quality import cached_quality, quality_warnings
@@ -56,7 +56,7 @@ def train_run(cfg: DictConfig) -> None:
         cfg: composed config of the run.
     """
     hydra_cfg = current_hydra()
-    record, folder = begin(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
+    record, folder = initial_record(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
     if not _should_run(cfg, folder, record):
         return
     try:
@@ -70,7 +70,7 @@ def train_run(cfg: DictConfig) -> None:
         # Check again, because another process may have finished the run meanwhile.
         if not _should_run(cfg, folder, record, ours=True):
             return
-        place(cfg, hydra_cfg)
+        assign_devices(cfg, hydra_cfg)
         _keep_settings(cfg, hydra_cfg, folder)
         _run(cfg, folder, record)
     if record.status == "complete":
@@ -146,7 +146,7 @@ def _close(folder: Path, record: Record) -> None:
         log.error("%s: cannot write the record: %s", record.run.folder, error)
     else:
         if record.status == "complete":
-            forget_fit(folder)
+            remove_fitted_weights(folder)
 
 
 def _run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:

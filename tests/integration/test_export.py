@@ -134,7 +134,8 @@ def test_a_package_that_is_not_installed(
 WRONG = [
     ("format=onx", "format=onx: did you mean onnx?"),
     ("tolerance=0", "tolerance=0.0: it must be above 0"),
-    ("cells=0", "cells=0: it must be 1 or more"),
+    ("test_images=0", "test_images=0: it must be 1 or more"),
+    ("cells=8", "no key cells; did you mean test_images?"),
     ("root=/no/where format=torchscript", "root=/no/where: "),
     ("run=/no/where", "run=/no/where: no such folder"),
     ("fromat=onnx", "no key fromat; did you mean format?"),

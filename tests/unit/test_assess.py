@@ -29,7 +29,7 @@ from leuk.runs.assess import (
     save_predictions,
     save_subjects,
 )
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 
 RUN = RunId("cnn", "none", "folds", 3)
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def test_metrics_have_intervals_over_patients(
 
 
 def test_baselines_have_intervals_and_thresholds_of_their_own(data: CNMCDataModule) -> None:
-    scores = baseline_scores(data, measured(data))
+    scores = baseline_scores(data, measure_images(data))
     stages = [data.stage("val"), data.stage("test")]
     assert scores.index.tolist() == [row for stage in stages for row in stage.index]
     found = assess_baselines(data, scores)
@@ -124,7 +124,7 @@ def test_predictions_and_subjects_are_saved(
     data: CNMCDataModule, predictions: dict[str, Predictions], tmp_path: Path
 ) -> None:
     found = assess(data, predictions)
-    scores = baseline_scores(data, measured(data))
+    scores = baseline_scores(data, measure_images(data))
     save_predictions(tmp_path / "p.csv", data, predictions, found.temperature, scores, RUN)
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table.columns) == [
@@ -159,7 +159,7 @@ def test_images_that_validate_and_test_are_predicted_once_per_stage(
     labels = torch.tensor(images["label"].to_numpy(np.int64))
     one = Predictions(torch.tensor(images.index.to_numpy()), labels * 0.6 + 0.2, labels)
     predictions = {"val": one, "test": one}
-    scores = baseline_scores(data, measured(data))
+    scores = baseline_scores(data, measure_images(data))
     assert scores.index.tolist() == images.index.tolist()
     assert assess_baselines(data, scores)["area"]["auroc"]["value"] > 0.5
     save_predictions(tmp_path / "p.csv", data, predictions, 1.0, scores, RUN)

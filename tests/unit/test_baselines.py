@@ -10,7 +10,7 @@ from leuk.data.rules import Folds
 from leuk.evaluate.baselines import BASELINES, Baseline
 from leuk.evaluate.morphology import MEASURES, measure, measure_each
 from leuk.runs import measures as measures_module
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 
 
 def test_majority_says_the_same_of_every_cell() -> None:
@@ -69,7 +69,7 @@ def data(phantom: Path, tmp_path: Path) -> CNMCDataModule:
 
 
 def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = measured(data)
+    table = measure_images(data)
     assert list(table.columns) == list(MEASURES)
     assert len(table) == len(data.dataset)
     np.testing.assert_allclose(table["area"], data.dataset.store.areas)
@@ -81,7 +81,7 @@ def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.M
         raise AssertionError("measured twice")
 
     monkeypatch.setattr(measures_module, "measure_each", again)
-    pd.testing.assert_frame_equal(measured(data), table)
+    pd.testing.assert_frame_equal(measure_images(data), table)
 
 
 def test_a_cell_without_a_lit_pixel_measures_nothing() -> None:

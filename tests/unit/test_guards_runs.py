@@ -27,22 +27,22 @@ from leuk.grid.run_id import RunId
 from leuk.runs import synthesis, synthetic_quality
 from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
-from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.checkpoints import last_readable, read_checkpoint
 from leuk.runs.classifier_fit import _new
 from leuk.runs.evaluation import _scorer
 from leuk.runs.familiarity import load_familiarity
 from leuk.runs.frozen import Frozen
 from leuk.runs.gan_fit import gan_key_of, limit_epochs
 from leuk.runs.identity import run_id_of, settings_of, uses_gan
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.synthesis import (
     Synthetic,
     class_weights,
-    fits_of,
+    gan_classes,
+    images_to_add,
     repeated_rows,
     synthesize,
-    wanted,
 )
 from leuk.runs.synthetic_quality import evaluate_class, real_images
 
@@ -84,16 +84,16 @@ def test_baselines_are_fitted_on_training_images_only(
     stage: str, matters: bool, phantom: Path, artifacts: Path
 ) -> None:
     data = opened(phantom, artifacts)
-    before = baseline_scores(data, measured(data))
+    before = baseline_scores(data, measure_images(data))
     swap_labels(data, stage)
-    after = baseline_scores(data, measured(data))
+    after = baseline_scores(data, measure_images(data))
     for name in ("majority", "area", "morphology"):
         same = np.allclose(before[name], after[name])
         assert same is not matters or name == "majority", name
 
 
 def test_the_area_is_that_of_the_published_image(data: CNMCDataModule) -> None:
-    table = measured(data)
+    table = measure_images(data)
     np.testing.assert_allclose(table["area"], data.dataset.store.areas)
     assert not np.allclose(
         table["area"], cell_areas(data.bank.gather(torch.arange(8), CPU)["images"])[0]
@@ -111,7 +111,7 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
         return cuts
 
     monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
-    scores = baseline_scores(data, measured(data))
+    scores = baseline_scores(data, measure_images(data))
     found = assess_baselines(data, scores)
     val, test = data.stage("val"), data.stage("test")
     for name in ("area", "morphology"):
@@ -279,11 +279,11 @@ def test_class_weights_by_hand() -> None:
 
 def test_added_images_balance_the_classes() -> None:
     cfg = OmegaConf.create({"augmentation": {"count": None, "classes": ["hem"]}, "seed": 0})
-    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 6}
-    assert wanted(cfg, labeled(9, 3)) == {}
+    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 6}
+    assert images_to_add(cfg, labeled(9, 3)) == {}
     cfg.augmentation.count = 2
     cfg.augmentation.classes = ["all", "hem"]
-    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
+    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
 
 
 def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
@@ -336,7 +336,7 @@ def test_each_class_is_sampled_from_its_own_gan_by_seed(
         assert set(found.of(Label.ALL).ravel().tolist()) == {10 + seed}
         assert found.origin["label"].tolist() == [0, 0, 0, 1, 1, 1]
         assert found.origin["position"].tolist() == [0, 1, 2] * 2
-    assert len(fits_of(cfg, [Label.HEM])[Label.HEM]) == 1 + conditional
+    assert len(gan_classes(cfg, [Label.HEM])[Label.HEM]) == 1 + conditional
 
 
 def test_synthetic_images_join_with_their_own_labels(
@@ -487,7 +487,7 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
     for epoch in (3, 12):
         values = {"epoch": epoch, "state_dict": {}, "stamp": {"form": "CNN", "settings": "a"}}
         torch.save(values, tmp_path / f"epoch={epoch:05d}.ckpt")
-    found = last_whole(tmp_path)
+    found = last_readable(tmp_path)
     assert found is not None
     assert found.name == "epoch=00012.ckpt"
     read_checkpoint(found, {"form": "CNN", "settings": "a"})

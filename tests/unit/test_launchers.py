@@ -21,8 +21,8 @@ from leuk.data.bank import PixelBank
 from leuk.errors import ConfigError
 from leuk.runs import curves, launching
 from leuk.runs.fitting import build_trainer
-from leuk.runs.identity import begin
-from leuk.runs.launching import LAUNCHERS, check_launcher, place
+from leuk.runs.identity import initial_record
+from leuk.runs.launching import LAUNCHERS, assign_devices, check_launcher
 from leuk.runs.preconditions import check_components
 from leuk.runs.resolvers import register_resolvers
 from leuk.training.process_group import EndsProcessGroup
@@ -99,7 +99,7 @@ def test_each_job_has_the_gpu_of_its_number(
     hydra_cfg = OmegaConf.create(
         {"runtime": {"choices": {"hydra/launcher": launcher}}, "job": job, "sweeper": {}}
     )
-    place(cfg, hydra_cfg)
+    assign_devices(cfg, hydra_cfg)
     assert cfg.trainer.devices == expected
 
 
@@ -128,7 +128,7 @@ def test_loggers_write_locally_to_their_run() -> None:
 
 def test_choice_of_trainer_does_not_change_the_run() -> None:
     chosen = {name: config(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
-    assert len({begin(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
+    assert len({initial_record(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
     assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
     tf32 = {name: cfg.callbacks.tf32.enabled for name, cfg in chosen.items()}
     assert tf32 == {"auto": False, "cpu": False, "gpu": True, "ddp": True}
