@@ -36,7 +36,7 @@ _SETS = 4
 
 @dataclass(frozen=True, eq=False)
 class GAN:
-    """A GAN that runs of a sweep need.
+    """GAN that runs of a sweep need.
 
     Attributes:
         name: GAN, classes, split and seed.

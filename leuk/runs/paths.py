@@ -28,5 +28,5 @@ def stem(path: str) -> str:
 
 
 def source_paths(cfg: DictConfig, *keys: str) -> dict[str, str]:
-    """Full paths of the inputs that a config names, by key; results store them as their origin."""
+    """Full paths of inputs in a config, by key; stored with results to identify their origin."""
     return {key: str(resolved(cfg[key])) for key in keys}

@@ -40,7 +40,7 @@ SUMMARY = "summary.json"
 PAGE = "predictions.html"
 
 _NAMED = 10
-"""Maximum number of images listed in a log line."""
+"""Maximum number of images in a log line."""
 
 _FEW = 3
 _MANY = 0.25
@@ -51,7 +51,7 @@ _FLAGS = ("refer", "unfamiliar", "cell_found")
 
 @dataclass(frozen=True)
 class Prediction:
-    """Prediction for an image, a row of :data:`TABLE`; None is an empty cell of the table.
+    """Prediction for an image: a row of :data:`TABLE`, in which None is an empty field.
 
     Attributes:
         image: name of the image.
