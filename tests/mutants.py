@@ -1,8 +1,8 @@
-"""Planted errors, and the share of them that the nearest fast tests notice.
+"""Mutation test: planted errors, and the share of them that the nearest fast tests detect.
 
-``python tests/mutants.py [--only SUBSTRING] [--jobs 1]`` plants one error after another in a copy
-of the tree, runs the tests named beside it and prints one line per error. Exit code 1 below 95 %.
-``--only`` takes the errors whose file or texts contain the substring.
+``python tests/mutants.py [--only SUBSTRING] [--jobs 1]`` plants each error in a copy of the tree,
+runs the tests listed with it and prints a line. The exit code is 1 if less than 95 % are detected.
+``--only`` selects the errors whose file or texts contain the substring.
 """
 
 import argparse
@@ -28,24 +28,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WANTED = 0.95
 TIMEOUT = 600.0
-"""Seconds for the tests of one error; one that makes them hang counts as unnoticed."""
+"""Seconds for the tests of an error; after a timeout, it counts as not detected."""
 
 _COPIED = ("leuk", "conf", "tests", "pyproject.toml")
 _LOADED = ("torch", "lightning.pytorch", "pandas", "scipy.stats", "sklearn.linear_model", "skimage")
 _LOADED += ("torchmetrics", "torch_fidelity", "timm", "hydra", "matplotlib.pyplot", "captum.attr")
 _LOADED += ("pydantic", "hypothesis", "xdist", "shap", "lime.lime_image", "torchvision.transforms")
-"""Loaded once; each error is tried in a fork, which then takes seconds less."""
+"""Modules imported once before the tests run in forks, which saves seconds per error."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted error.
+    """Planted error.
 
     Attributes:
-        file: below ``leuk``.
+        file: path relative to ``leuk``.
         old: text that occurs once in the file.
-        new: what is planted in its place.
-        tests: test files that should notice, patterns of their names below ``tests/unit`` without
+        new: its replacement.
+        tests: test files that should fail, as patterns of their names in ``tests/unit`` without
             ``test_``.
     """
 
@@ -59,7 +59,7 @@ class Mutant:
         return self.file.partition("/")[0]
 
     def applied(self, tree: Path) -> str:
-        """The file's text with the error.
+        """Return the file's text with the error.
 
         Raises:
             ValueError: the old text is missing or not unique.
@@ -452,15 +452,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "thresholds = choose_thresholds(sample.scores, sample.labels, sample.subjects)",
         ),
         ('val["patient"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
-        ('groups = data.dataset.index["patient"]', 'groups = data.dataset.index["subject"]'),
+        ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
             'rows = torch.tensor(data.stage("train").index',
             'rows = torch.tensor(data.stage("test").index',
         ),
-        ("figures_of(scaled, {DEFAULT: 0.5})", "figures_of(sample, {DEFAULT: 0.5})"),
-        ("apply_temperature(judged, fit_temperature(*chosen))", "quality_artifact"),
+        ("compute_metrics(scaled, {DEFAULT: 0.5})", "compute_metrics(sample, {DEFAULT: 0.5})"),
+        ("apply_temperature(test_scores, fit_temperature(*chosen))", "test_scores"),
         ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
         ("per_subject(sample, 0.5)", "per_subject(sample, 0.9)"),
         (
@@ -470,18 +470,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/familiarity.py", "guards_runs"): [
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "train")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "train")',
         ),
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "test")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "test")',
         ),
         (
-            'train, smallest = _seen(data, predictor, "train")',
-            'train, smallest = _seen(data, predictor, "val")',
+            'train, shares = _features_and_shares(data, predictor, "train")',
+            'train, shares = _features_and_shares(data, predictor, "val")',
         ),
-        ("float(smallest.min())", "float(smallest.mean())"),
+        ("float(shares.min())", "float(shares.mean())"),
     ],
     ("runs/frozen.py", "guards_runs"): [
         ('"val"', '"test"'),
@@ -501,24 +501,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
     ("runs/evaluation.py", "guards_runs"): [
-        ('assess_area(data, judged["test"]', 'assess_area(data, judged["val"]'),
+        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
     ],
     ("runs/synthetic_quality.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
-        ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
-        ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
-        ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
+        ("reference=_images(data, held_out, label)", "reference=_images(data, held_out, other)"),
+        ("reference=_images(data, held_out, label)", 'reference=_images(data, "train", label)'),
+        ('train=_images(data, "train", label)', "train=_images(data, held_out, label)"),
         (
-            "extractor = MorphologyExtractor(cells.train)",
-            "extractor = MorphologyExtractor(cells.reference)",
+            "extractor = MorphologyExtractor(real.train)",
+            "extractor = MorphologyExtractor(real.reference)",
         ),
         (
             "next(other for other in Label if other != label)",
             "next(other for other in Label if other == label)",
         ),
-        ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
+        ("own, others = synthetic.of(label)", "own, others = synthetic.of(_other(label))"),
     ],
     ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
@@ -580,8 +580,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/train.py", "guards_runs"): [
         (
-            'made.origin["label"].to_numpy(np.int64))',
-            '1 - made.origin["label"].to_numpy(np.int64))',
+            'synthetic.origin["label"].to_numpy(np.int64)',
+            '1 - synthetic.origin["label"].to_numpy(np.int64)',
         ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
         ('record.warn("leaky", data.split.leaky)', "pass"),
@@ -1286,7 +1286,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
     ],
 }
-"""File and tests to pairs of old and new text."""
+"""Pairs of old and new text, by file and tests."""
 
 MUTANTS = [
     Mutant(file, old, new, tuple(tests.split()))
@@ -1297,7 +1297,7 @@ MUTANTS = [
 
 @contextlib.contextmanager
 def copies(count: int) -> Iterator[list[Path]]:
-    """``count`` copies of the tree in a temporary folder; what is not mutated is linked."""
+    """Make temporary copies of the tree; files that are never mutated are linked."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = [Path(folder, f"leuk-{number}") for number in range(count)]
         for tree in trees:
@@ -1312,10 +1312,10 @@ def copies(count: int) -> Iterator[list[Path]]:
 
 
 def files_of(tree: Path, tests: Sequence[str]) -> list[str]:
-    """The test files of patterns, in their order, each once.
+    """List the test files of patterns, in order, without duplicates.
 
     Raises:
-        ValueError: a pattern without a file.
+        ValueError: no file matches a pattern.
     """
     files: dict[str, None] = {}
     for pattern in tests:
@@ -1327,18 +1327,18 @@ def files_of(tree: Path, tests: Sequence[str]) -> list[str]:
 
 
 def code_of(tree: Path, files: Sequence[str], keep: bool = False) -> int | None:
-    """Exit code of the tests in a tree; None where they take too long.
+    """Run tests in a tree and return their exit code, or None after a timeout.
 
     Args:
-        tree: a copy.
-        files: tests.
-        keep: write bytecode, which no later process may find of a file with an error.
+        tree: copy of the tree.
+        files: test files.
+        keep: write bytecode; never while an error is planted, because later processes would use it.
     """
     process = multiprocessing.get_context("fork").Process(target=_run, args=(tree, files, keep))
     process.start()
     process.join(TIMEOUT)
     code = process.exitcode
-    with contextlib.suppress(ProcessLookupError):  # what the tests started too
+    with contextlib.suppress(ProcessLookupError):  # and the processes that the tests started
         os.killpg(process.pid or 0, signal.SIGKILL)
     process.join()
     return code
@@ -1359,7 +1359,7 @@ def _run(tree: Path, files: Sequence[str], keep: bool) -> None:
 
 
 def plant(tree: Path, mutant: Mutant) -> str:
-    """Try one error: ``killed``, ``SURVIVED``, ``timed out`` or ``old text missing``."""
+    """Test an error: ``killed``, ``SURVIVED``, ``timed out`` or ``old text missing``."""
     path = tree / "leuk" / mutant.file
     before, stat = path.read_text(encoding="utf-8"), path.stat()
     try:
@@ -1371,14 +1371,14 @@ def plant(tree: Path, mutant: Mutant) -> str:
         code = code_of(tree, files_of(tree, mutant.tests))
     finally:
         path.write_text(before, encoding="utf-8")
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # its bytecode is of this time
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the time stored in its bytecode
     if code is None:
         return "timed out"
     return "SURVIVED" if code == 0 else "killed"
 
 
 def run(mutants: Sequence[Mutant], jobs: int) -> int:
-    """Try all errors, print what became of each, and give the exit code."""
+    """Test all errors, print their outcomes and return the exit code."""
     for name in _LOADED:
         importlib.import_module(name)
     import torch
@@ -1386,11 +1386,11 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
     torch.set_num_threads(1)
     began, found = time.perf_counter(), list[tuple[Mutant, str]]()
     with copies(jobs) as trees:
-        named = {file for mutant in mutants for file in files_of(ROOT, mutant.tests)}
-        for file in sorted(named):
+        needed = {file for mutant in mutants for file in files_of(ROOT, mutant.tests)}
+        for file in sorted(needed):
             for tree in trees:
                 if code_of(tree, [file], keep=True) != 0:
-                    print(f"{file} fails without any error planted", flush=True)
+                    print(f"{file} fails without a planted error", flush=True)
                     return 1
         free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
@@ -1400,7 +1400,7 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
             f"{len(mutants)} errors; their tests pass without them ({baseline:.0f} s)", flush=True
         )
 
-        def tried(mutant: Mutant) -> tuple[Mutant, str]:
+        def outcome_of(mutant: Mutant) -> tuple[Mutant, str]:
             tree = free.get()
             try:
                 return mutant, plant(tree, mutant)
@@ -1408,15 +1408,15 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
                 free.put(tree)
 
         with ThreadPoolExecutor(jobs) as pool:
-            for mutant, outcome in pool.map(tried, mutants):
+            for mutant, outcome in pool.map(outcome_of, mutants):
                 found.append((mutant, outcome))
-                left = (time.perf_counter() - began) / len(found) * (len(mutants) - len(found))
-                done = f"{len(found)}/{len(mutants)} {left:5.0f} s left"
+                remaining = (time.perf_counter() - began) / len(found) * (len(mutants) - len(found))
+                done = f"{len(found)}/{len(mutants)} {remaining:5.0f} s left"
                 print(f"{done}  {outcome:9} {mutant}", flush=True)
-    return _summed_up(found)
+    return _summarize(found)
 
 
-def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
+def _summarize(found: Sequence[tuple[Mutant, str]]) -> int:
     planted = Counter(mutant.package for mutant, _ in found)
     killed = Counter(mutant.package for mutant, outcome in found if outcome == "killed")
     for package, count in planted.items():
@@ -1429,8 +1429,8 @@ def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
 if __name__ == "__main__":
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="part of a file's name or of a text")
+    parser.add_argument("--only", default="", help="substring of the file or of a text")
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
-    chosen = [one for one in MUTANTS if arguments.only in f"{one.file} {one.old} {one.new}"]
+    chosen = [m for m in MUTANTS if arguments.only in f"{m.file} {m.old} {m.new}"]
     sys.exit(run(chosen, arguments.jobs))

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.runs.exporting import FACTS, check_exporting, export, export_of
+from leuk.runs.exporting import FACTS, check_exporting, export, export_target
 from leuk.runs.paths import export_folder
 
 
@@ -19,7 +19,7 @@ def check(configs: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Write one model with its description; a failure leaves no partial output."""
-    with export_of(cfg).replaced() as folder:
+    with export_target(cfg).replaced() as folder:
         difference = export(cfg, folder)
     print(f"largest difference between logits: {difference:.2g}")
 

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from leuk.errors import StoreError
 from leuk.report.predicted_page import predicted_page
 from leuk.runs.paths import predictions_folder
-from leuk.runs.predicting import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_of
+from leuk.runs.predicting import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_target
 from leuk.store.atomic import write_text
 
 
@@ -23,7 +23,7 @@ def check(configs: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Predict the images of one folder or list; a failure leaves no partial output."""
-    with predictions_of(cfg).replaced() as folder:
+    with predictions_target(cfg).replaced() as folder:
         predicted = predict(cfg, folder)
         write_text(folder / PAGE, predicted_page(predicted, folder, int(cfg.page_images)))
 

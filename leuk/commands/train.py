@@ -8,9 +8,9 @@ from leuk.runs.dry_run import plan
 from leuk.runs.identity import folder_of, sweep_of
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (
+    check_components,
     check_existing,
     check_image_sizes,
-    check_parts,
     check_paths,
     set_aside,
 )
@@ -30,7 +30,7 @@ def check(configs: list[DictConfig]) -> None:
     """
     check_launcher(configs[0])
     for cfg in configs:
-        check_parts(cfg)
+        check_components(cfg)
     check_image_sizes(configs)
     ignored = [cfg for cfg in configs if cfg.augmentation.name in ("none", "class_weights")]
     if len(ignored) == len(configs) and configs[0].augmentation.count is not None:
@@ -51,7 +51,7 @@ def dry_run(configs: list[DictConfig]) -> int:
     """Print the plan of a sweep without writing anything."""
     check_launcher(configs[0])
     for cfg in configs:
-        check_parts(cfg)
+        check_components(cfg)
     check_image_sizes(configs)
     print(plan(configs))
     return 0

@@ -63,7 +63,7 @@ class ExportConfig:
     """Replace an existing exported model of the same run."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
-    cells: int = 64
+    test_images: int = 64
     """Number of test images on which the exported model is compared with the original."""
     tolerance: float = 1e-4
     """Largest allowed difference between logits."""

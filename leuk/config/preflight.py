@@ -60,6 +60,7 @@ SYNONYMS = {
     "batch_size": "data.batch_size | batch_size",
     "bf16": "trainer.precision=bf16-mixed",
     "bs": "data.batch_size | batch_size",
+    "cells": "test_images",
     "checkpoint": "run",
     "checkpoint_path": "run",
     "ckpt": "run",

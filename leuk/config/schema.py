@@ -225,7 +225,7 @@ SMALLEST = {
     "overlays": 0,
     "page_images": 0,
     "batch_size": 1,
-    "cells": 1,
+    "test_images": 1,
 }
 """Minimum of each integer key of the schemas."""
 

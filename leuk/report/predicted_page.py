@@ -51,7 +51,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         folder: folder of the overlays.
         most: maximum number of images shown.
     """
-    rows = predicted.lines
+    rows = predicted.rows
     bad = [(row.image, row.problem) for row in rows if row.problem]
     # The sort is stable, so referred and decided images keep their order.
     order = sorted(range(len(rows)), key=lambda number: not rows[number].refer)
@@ -111,7 +111,7 @@ def _facts(predicted: Predicted) -> list[tuple[str, str]]:
 
 
 def _shown(predicted: Predicted, folder: Path, number: int) -> Shown:
-    row = predicted.lines[number]
+    row = predicted.rows[number]
     return Shown(
         number + 1,
         row.image,

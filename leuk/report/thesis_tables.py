@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from leuk.evaluate.conventions import thesis_metrics
 from leuk.grid.run_id import RunId
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures

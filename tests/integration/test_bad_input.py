@@ -48,7 +48,7 @@ def test_small_real_folder_runs(run: Leuk, tiny_folds: Path) -> None:
 def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*real(tmp_path / "nowhere")) == 2
     printed = capsys.readouterr()
-    assert "nowhere: no such folder; point it at the C-NMC images" in printed.err
+    assert "nowhere: no such folder; set the folder of the C-NMC images" in printed.err
     assert "Traceback" not in printed.out + printed.err
     assert not (tmp_path / "out").exists()
 

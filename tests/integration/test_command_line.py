@@ -355,7 +355,7 @@ def test_synthetic_images_are_reused_or_kept(
     other = tiny_folds.rename(tmp_path / "other")
     write_cell(other / "fold_0/hem/UID_H1_99_1_hem.bmp")
     assert main(["synthesize", *of, f"data.root={other}"]) == 2
-    assert "images of other data or settings; write beside" in capsys.readouterr().err
+    assert "images of other data or settings; choose another folder" in capsys.readouterr().err
     assert quality.read_text() == first
     # As a stop after the images were written leaves it.
     quality.unlink()

@@ -1,4 +1,4 @@
-"""Folders of images as people have them, through the real command line."""
+"""Image folders in various layouts, through the real command line."""
 
 import csv
 import shlex
@@ -15,7 +15,7 @@ from PIL import Image
 from leuk.cli import main
 from leuk.explain.gradcam import GradCAM
 from leuk.grid.record import Record
-from leuk.runs import assess, judging
+from leuk.runs import assess, evaluation
 
 Leuk = Callable[..., int]
 
@@ -43,7 +43,7 @@ def cnmc(root: Path, outputs: Path, *overrides: str) -> list[str]:
 
 
 def report(capsys: pytest.CaptureFixture[str]) -> str:
-    """What ``leuk data`` printed, from the verdict on; the log comes before."""
+    """Return the output of ``leuk data`` from the verdict on, without the log."""
     lines = capsys.readouterr().out.splitlines()
     verdicts = [
         number
@@ -56,7 +56,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, phantom: Path) -> Path:
-    """Stand-in images of two folds and the test sets that may be changed."""
+    """Phantom images of two folds and the test sets, private to a test."""
     root = Path(shutil.copytree(phantom, tmp_path / "images"))
     shutil.rmtree(root / "C-NMC_training_data/fold_2")
     return root
@@ -82,7 +82,7 @@ def test_bright_backgrounds_are_found_before_any_work(
     shown = capsys.readouterr().out
     assert "20 of 20 hem images of test" in shown
     assert "have a background that is not black" in shown
-    assert "fitting on" not in shown
+    assert "training on" not in shown
     synthesis = cnmc(folder, tmp_path / "out", "gan_fit.epochs=1", "extractor.side=64")
     assert main(["synthesize", *synthesis]) == 2
     assert "background that is not black" in capsys.readouterr().err
@@ -97,7 +97,7 @@ def test_bright_backgrounds_of_one_stage_are_refused(
     assert "20 of 20 hem images of test" in " ".join(capsys.readouterr().out.split())
 
 
-def test_single_bright_backgrounds_are_named_and_train(
+def test_single_bright_backgrounds_are_listed_and_allowed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = training_files(folder, "fold_1")[::5]
@@ -112,7 +112,7 @@ def test_single_bright_backgrounds_are_named_and_train(
     (warning,) = [text for text in Record.read(path.parent).warnings if "background" in text]
     assert len(changed) == 12
     assert warning.startswith("background: 12 of ")
-    assert sum(one.name in warning for one in changed) == 10
+    assert sum(path.name in warning for path in changed) == 10
     assert " and 2 more; set everything but the cell to black" in warning
 
 
@@ -127,7 +127,7 @@ def test_new_images_with_a_bright_background(
         shutil.copy(source, new / f"{number:02}.png")
         if number:
             whiten(new / f"{number:02}.png")
-    # Only its surroundings are black: pasted into a larger frame.
+    # Pasted into a larger frame: only the surroundings are black.
     framed = Image.new("RGB", (128, 128))
     framed.paste(Image.open(new / "01.png"), (32, 32))
     framed.save(new / "01.png")
@@ -135,14 +135,14 @@ def test_new_images_with_a_bright_background(
     run = [f"run={path.parent}", f"images={new}", "trainer=cpu"]
     assert main(["predict", *run, f"outputs={tmp_path / 'out'}", "familiarity=false"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "12 of 13 images show no segmented cell on black and are left to an expert" in shown
+    assert "12 of 13 images show no segmented cell on black and are referred to an expert" in shown
     assert "and 2 more; set everything but the cell to black" in shown
     assert main(["explain", *run, "explain=gradcam", "explain_images=13", "checks=none"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "12 of 13 images have a background that is not black" in shown
 
 
-def test_a_failure_after_the_fit_keeps_the_fit(
+def test_a_failure_after_training_keeps_the_weights(
     leuk: Leuk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -150,12 +150,16 @@ def test_a_failure_after_the_fit_keeps_the_fit(
 
     chosen = ["fit.epochs=1", "explain=gradcam", "explain_images=2"]
     kept: list[bytes] = []
-    for place, stage in ((GradCAM, "attribute"), (assess, "write_text"), (judging, "assess_area")):
+    for owner, name in (
+        (GradCAM, "attribute"),
+        (assess, "write_text"),
+        (evaluation, "assess_area"),
+    ):
         with monkeypatch.context() as changed:
-            changed.setattr(place, stage, fail)
+            changed.setattr(owner, name, fail)
             assert leuk("train", *chosen) == 1
         shown = capsys.readouterr().out
-        assert "the fit is kept; the same command again resumes after it" in shown
+        assert "the trained weights are kept; repeat the command to resume with the test" in shown
         (path,) = tmp_path.glob("runs/single/*/checkpoints/best.ckpt")
         kept.append(path.read_bytes())
         monkeypatch.setattr(Trainer, "fit", fail)
@@ -299,7 +303,7 @@ def one_fold_and_prelim(root: Path, source: Path) -> None:
         (one_fold_and_prelim, "split=folds 'split.train=[fold_0]' 'split.test=[prelim]'"),
     ],
 )
-def test_a_default_split_that_does_not_fit_is_no_fault_of_the_files(
+def test_a_default_split_that_does_not_fit_is_no_problem_of_the_files(
     layout: Callable[[Path, Path], None],
     fits: str,
     phantom: Path,
@@ -343,7 +347,7 @@ def findings(tmp_path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_images_left_out_for_their_names_are_in_the_verdict(
+def test_images_skipped_for_their_names_are_in_the_verdict(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in training_files(folder)[:35]:

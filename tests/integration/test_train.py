@@ -22,7 +22,7 @@ from leuk.runs import gan_fit
 Leuk = Callable[..., int]
 Read = Callable[..., Record]
 
-FIGURES = {
+METRICS = {
     "auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc", "brier",
     "ece", "precision_hem", "recall_all", "f1_macro", "f1_weighted", "balanced_accuracy@youden",
 }  # fmt: skip
@@ -42,8 +42,8 @@ LARGE = {
 def test_every_experiment_runs(
     experiment: str, leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = LARGE.get(experiment, [])
-    assert leuk("train", "-m", f"experiment={experiment}", f"name={experiment}", *part) == 0
+    smaller = LARGE.get(experiment, [])
+    assert leuk("train", "-m", f"experiment={experiment}", f"name={experiment}", *smaller) == 0
     sweep = tmp_path / "runs" / experiment
     records = [Record.read(path.parent) for path in sweep.glob("*/record.json")]
     assert records
@@ -55,13 +55,13 @@ def test_every_experiment_runs(
 
 
 def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Path) -> None:
-    # Enough images to hold out ten per class for the comparison with synthetic ones.
+    # Enough images to hold out ten per class for the comparison with synthetic images.
     assert leuk("train", "augmentation=dcgan", "name=one", "data.images_per_fold=240") == 0
     written = record("one")
     folder = next(tmp_path.glob("runs/one/*dcgan*"))
     assert written.run.folder == folder.name
     assert set(written.metrics) == {"val", "test", "thresholds"}
-    assert set(written.metrics["test"]) >= FIGURES
+    assert set(written.metrics["test"]) >= METRICS
     assert set(written.baselines) == {"majority", "area", "morphology"}
     assert set(written.baselines["area"]) == set(written.metrics["test"])
     assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
@@ -70,8 +70,8 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert written.data["synthetic"]["held_out"] == "val"
     (quality,) = written.data["synthetic"]["quality"].values()
     printed = [f"dcgan hem: {text}" for text in quality["warnings"]]
-    assert printed  # one epoch makes no cells
-    assert [one.text for one in written.warnings if one.kind == "synthetic"] == printed
+    assert printed  # after one epoch, images show no cells
+    assert [item.text for item in written.warnings if item.kind == "synthetic"] == printed
     page = (folder.parent / "report/report.html").read_text()
     first_screen = page[: page.index("Effect of synthetic images")]
     assert "Low-quality synthetic images" in first_screen

@@ -26,7 +26,7 @@ from leuk.report.run_facts import last_command
 from leuk.report.sections import Section
 from leuk.report.sweep_report import write_report
 from leuk.runs.checkpoints import read_checkpoint
-from leuk.runs.finished import CONFIG, WEIGHTS, Finished
+from leuk.runs.finished import CONFIG, WEIGHTS, FinishedRun
 from leuk.store.artifacts import MANIFEST, is_whole
 
 OUR_NODE = "_target_: leuk.classifiers.cnn.CNN"
@@ -86,7 +86,7 @@ def test_nothing_is_imported_before_it_is_refused(
     finished = run_with(tmp_path / "run", "model: {a: [{_target_: lightning_evil.run}]}")
     for act in (
         lambda: check_targets({"a": [{"_target_": "lightning_evil.run"}]}),
-        lambda: Finished.read(str(finished)),
+        lambda: FinishedRun.read(str(finished)),
     ):
         with pytest.raises(ConfigError, match=r"lightning_evil\.run: only names"):
             act()
@@ -128,12 +128,12 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
 def test_configs_of_runs_are_read_without_trust(tmp_path: Path, config: str, message: str) -> None:
     run = run_with(tmp_path, config)
     with pytest.raises((ConfigError, StoreError), match=f"config.yaml.*{message}"):
-        Finished.read(str(run))
+        FinishedRun.read(str(run))
 
 
 def test_files_of_leuk_itself_are_read(tmp_path: Path) -> None:
     run = run_with(tmp_path, f"outputs: ${{leuk.stem:x}}\nmodel: {{{OUR_NODE}}}\n{NEEDED}")
-    assert Finished.read(str(run)).folder == run
+    assert FinishedRun.read(str(run)).folder == run
 
 
 @pytest.mark.parametrize("how", ["pickle", "torch", "argument"])

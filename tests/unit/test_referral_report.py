@@ -16,14 +16,14 @@ from leuk.grid.record import Record
 from leuk.report.referral import referral_section
 from leuk.report.results import read_results
 from leuk.report.sweep_report import write_report
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.runs.frozen import Frozen
 
 FEW = {"healthy": 2, "leukemic": 12}
 SURE: dict[str, Any] = {"healthy": 25, "leukemic": 25, "strength": 3.0}
 
 
-def finished(sweep: Path, table: pd.DataFrame) -> Finished:
+def finished(sweep: Path, table: pd.DataFrame) -> FinishedRun:
     """A run as far as decisions need it."""
     record = write_run(sweep, RUN, table, calibration={"temperature": 2.0})
     return Finished(sweep / RUN.folder, record, OmegaConf.create())
