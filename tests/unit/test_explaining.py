@@ -140,7 +140,7 @@ def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str])
     (folder / "explanations").mkdir()
     (folder / "explanations/summary.json").write_text(json.dumps(KEPT))
     finished = SimpleNamespace(folder=folder, classifier=lambda: None)
-    monkeypatch.setattr(explaining, "Finished", SimpleNamespace(read=lambda run: finished))
+    monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
     monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
     monkeypatch.setattr(explaining, "possible_explainers", lambda *_: None)
     return finished
