@@ -240,7 +240,7 @@ def archive(path: Path, how: str) -> None:
 def test_archives_of_arrays(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "a/b/dcgan"
     folder.mkdir(parents=True)
-    archive(folder / "cells_hem.npz", how)
+    archive(folder / "images_hem.npz", how)
     with pytest.raises((ValueError, KeyError)):
         synthesis_examples([folder])
     assert not list(tmp_path.rglob("real.npy"))
