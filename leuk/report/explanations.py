@@ -276,7 +276,7 @@ def _links(record: Record) -> str:
     links = [f"[{path.rpartition('/')[2]}]({folder}/{path})" for path in of_all]
     if single:
         below = single[0].rpartition("/")[0]
-        links.append(f"[{len(single)} single images]({folder}/{below})")
+        links.append(f"[{len(single)} single image{'s'[: len(single) != 1]}]({folder}/{below})")
     skipped = [f"{name} not available ({why})" for name, why in cohort["left_out"].items()]
     return "; ".join([", ".join(links), *skipped])
 
