@@ -59,7 +59,7 @@ def test_a_line_a_method_with_links(tmp_path: Path) -> None:
     assert "balanced by outcome" in text
     assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
     assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
-    assert f"[1 cells](../{CELL.folder}/explanations/cells)" in text
+    assert f"[1 images](../{CELL.folder}/explanations/panels)" in text
     assert "rollout left out (CNN has no patches)" in text
     assert "was not measured" in text
     assert "## Are they right?" not in text

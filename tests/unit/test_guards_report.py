@@ -111,7 +111,7 @@ def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Re
     record = replace(results.records[0], metrics=metrics)
     without_predictions = replace(group, records=(record,), runs=())
     (run,) = run_rows(replace(results, groups=(without_predictions,)))
-    assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
+    assert run.metrics == {"mcc": (0.5, 0.4, 0.7)}
 
 
 def test_runs_that_share_subjects_have_means_at_their_own_thresholds(results: Results) -> None:
@@ -153,7 +153,7 @@ def test_shares_of_a_confusion_matrix_are_of_the_class(results: Results) -> None
 
 def test_a_fold_is_represented_by_its_lowest_seed(results: Results) -> None:
     group = results.groups[0]
-    runs = [replace(group.runs[0], cell=replace(CELL, seed=seed)) for seed in (2, 0, 1)]
+    runs = [replace(group.runs[0], id=replace(CELL, seed=seed)) for seed in (2, 0, 1)]
     assert [run.id.seed for run in replace(group, runs=tuple(runs)).first_seed] == [0]
 
 
@@ -186,7 +186,7 @@ def test_columns_of_the_gans_hold_the_figures_of_their_headings() -> None:
         "memorization": {space: {"closer_share": 0.0} for space in ("features", "pixels")},
         "extractor": "x",
         "n": 20,
-        "usefulness": {"made": 0.5, "real": 0.9},
+        "usefulness": {"synthetic": 0.5, "real": 0.9},
         "warnings": [],
     }
     (grid, *_), _ = quality_tables({"dcgan": {"quality": {"hem": quality}, "held_out": "val"}})

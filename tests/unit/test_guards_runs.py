@@ -315,9 +315,7 @@ def test_the_area_is_assessed_on_test_images(
     monkeypatch.setattr(evaluation, "assess_area", assess)
     monkeypatch.setattr(evaluation, "measure_cost", lambda *_, **__: {})
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
-    record: Any = SimpleNamespace(
-        cell=RunId("cnn", "none", "folds", 0), explanations={}, warnings=[], area={}
-    )
+    record = Record(RunId("cnn", "none", "folds", 0), "0")
     data: Any = None
     evaluation.judge(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
     judged = {stage: f"predictions of {stage}" for stage in ("val", "test")}
@@ -572,14 +570,14 @@ def test_a_record_names_the_data_and_what_leaks(
         rule = Thesis(train=["fold_0"], test=["fold_1"])
         data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
-    record: Any = SimpleNamespace(data={}, warnings=[], cell=RunId("cnn", "none", "folds", 0))
+    record = Record(RunId("cnn", "none", "folds", 0), "0")
     cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
     assert train_module._open_data(cfg, record) is data
     assert record.data["fingerprint"] == data.dataset.store.fingerprint
     assert record.data["files"] == data.listing()
     assert record.data["counts"] == data.counts()
-    leaks = [text for text in record.warnings if text.startswith("LEAKY: ")]
-    assert leaks == ([f"LEAKY: {data.split.leaky}"] if leaky else [])
+    leaks = [one.text for one in record.warnings if one.kind == "leaky"]
+    assert leaks == ([data.split.leaky] if leaky else [])
 
 
 # Identity

@@ -152,12 +152,20 @@ def test_freedom_is_by_effective_subjects_unless_they_weigh_the_same() -> None:
 
 def test_freedom_of_two_strata_is_that_of_welch() -> None:
     """Jackknife variances of means are s^2 / n; Welch and Satterthwaite weigh them by n - 1."""
-    two, five = np.array([1.0, 4.0]), np.array([0.0, 2.0, 3.0, 7.0, 8.0])
+    two, five = np.array([1.0, 10.0]), np.array([0.0, 2.0, 3.0, 7.0, 8.0])
     factors = np.concatenate([two / 2, five / 5])
     bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
     found = bootstrap.estimate(lambda _, weights: weights @ factors)
     a, b = two.var(ddof=1) / 2, five.var(ddof=1) / 5
     assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 1 + b**2 / 4))
+
+
+def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
+    """Two members that happen to be alike leave 1.9 degrees: variances of 1/2 and 1/5 are weighed."""
+    factors = np.concatenate([np.array([1.0, 1.1]) / 2, np.array([0.0, 2.0, 3.0, 7.0, 8.0]) / 5])
+    bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
+    found = bootstrap.estimate(lambda _, weights: weights @ factors)
+    assert found.freedom == pytest.approx((1 / 2 + 1 / 5) ** 2 / ((1 / 2) ** 2 + (1 / 5) ** 2 / 4))
 
 
 def test_left_out_members_weigh_nothing() -> None:
@@ -176,7 +184,7 @@ def test_the_error_is_the_spread_of_the_resamples() -> None:
 
 def test_a_negative_mcc_has_an_interval() -> None:
     generator = np.random.default_rng(0)
-    good = simulate(generator, 8, 12, 15, 1.6)
+    good = simulate(generator, 8, 12, 15, 2.4)
     wrong = Sample(1 - good.scores, good.labels, good.subjects)
     low, high = bootstrap_intervals(wrong, HALF, draws=50)["mcc"]
     assert -1 < low < high < 0

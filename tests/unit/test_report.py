@@ -239,7 +239,7 @@ def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> No
     for number in (0, 1):
         content = predictions(fold(KFOLD, number), cells=20 + number)
         names = content["patient"].str.replace("test1", "test0")
-        write_run(tmp_path, fold(KFOLD, number), content.assign(group=names))
+        write_run(tmp_path, fold(KFOLD, number), content.assign(patient=names))
     text = write_report(tmp_path)
     assert "cnn-none (2 folds): no interval: subjects" in text
     assert np.isnan(table(tmp_path).loc["cnn-none (2 folds)", "auroc_low"])

@@ -105,7 +105,7 @@ def linked(cells: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFram
     """The table with the groups that follow from links between subjects."""
     first = cells.drop_duplicates("subject").reset_index().set_index("subject")["index"]
     rows = pd.DataFrame([(first[a], first[b]) for a, b in pairs], columns=["first", "second"])
-    return cells.assign(group=group_subjects(cells["subject"], rows.astype(int)))
+    return cells.assign(patient=group_subjects(cells["subject"], rows.astype(int)))
 
 
 WHOLE = table(
@@ -305,12 +305,12 @@ def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
 
 def test_merged_folders_want_another_rule() -> None:
     with pytest.raises(DataError, match=r"no part fold_0 .* merged.*split=subject_kfold"):
-        Folds()(WHOLE.assign(stage="merged"))
+        Folds()(WHOLE.assign(source_fold="merged"))
 
 
 def test_leaky_rules_leak_and_say_so() -> None:
     random = RandomImages()(WHOLE)
-    groups = groups_of(WHOLE.assign(group=WHOLE["subject"]), random)
+    groups = groups_of(WHOLE.assign(patient=WHOLE["subject"]), random)
     assert groups["train"] & groups["test"]
     assert random.leaky
     thesis = Thesis()(WHOLE)
