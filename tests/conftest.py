@@ -1,4 +1,4 @@
-"""What the tests share: small stand-in cells, and the real command line shrunk to seconds."""
+"""Shared fixtures: small phantom data, and the real command line reduced to seconds."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from leuk.data.phantom import make_phantom
 from leuk.grid.record import Record
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # One worker a core: more threads would only wait for each other. Processes of tests too.
+    # With a worker per core, more threads would only wait. This includes processes of tests.
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
@@ -39,30 +39,30 @@ SMALL = [
 SMALL_SYNTHESIS = [
     *(text for text in SMALL if text.startswith(("data.", "gan_fit.", "trainer"))),
 ]
-"""The same for made cells."""
+"""Overrides that make ``leuk synthesize`` run in seconds."""
 
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artifacts that tests may share; what is made once is made once for all of them."""
+    """Cache folder shared by all tests, in which each artifact is built once."""
     return tmp_path_factory.mktemp("artifacts")
 
 
 @pytest.fixture(scope="session")
 def phantom(artifacts: Path) -> Path:
-    """Root of 120 stand-in cells, 64 px, in two folds."""
+    """Root of phantom data: 60 images of 64 px per fold."""
     return make_phantom(artifacts, images_per_fold=60, size=64, seed=0)
 
 
 @pytest.fixture
 def small_synthesis() -> list[str]:
-    """Overrides that make a GAN's cells in seconds."""
+    """Overrides that generate synthetic images in seconds."""
     return [*SMALL_SYNTHESIS, "extractor.side=64"]
 
 
 @pytest.fixture
 def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
-    """``leuk("train", "model=cnn", ...)`` in this process, small; returns the exit code."""
+    """Function ``leuk("train", "model=cnn", ...)`` that runs in this process; returns the code."""
 
     def run(command: str, *overrides: str) -> int:
         smaller = {"train": SMALL, "synthesize": SMALL_SYNTHESIS}
@@ -76,7 +76,7 @@ def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
 
 @pytest.fixture
 def start(small_synthesis: list[str]) -> Callable[..., subprocess.Popen[str]]:
-    """``start("train", outputs, "model=cnn", ...)``: a process of its own, small."""
+    """Function ``start("train", outputs, "model=cnn", ...)`` that starts a new process."""
 
     def run(command: str, outputs: Path, *overrides: str) -> subprocess.Popen[str]:
         small = {"train": SMALL, "synthesize": small_synthesis}[command]
@@ -95,7 +95,7 @@ def start(small_synthesis: list[str]) -> Callable[..., subprocess.Popen[str]]:
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Record]:
-    """The record of the only cell of a sweep whose folder name contains a text."""
+    """Function that reads the record of a sweep's only run whose folder name contains a text."""
 
     def read(name: str, containing: str = "") -> Record:
         (folder,) = {p.parent for p in tmp_path.glob(f"runs/{name}/*{containing}*/record.json")}
@@ -106,7 +106,7 @@ def record(tmp_path: Path) -> Callable[..., Record]:
 
 @pytest.fixture
 def in_front() -> Iterator[None]:
-    """As in a terminal; a shell starts what it puts in the background with Ctrl-C ignored."""
+    """Handle Ctrl-C as in a terminal; shells start background processes with Ctrl-C ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -114,15 +114,15 @@ def in_front() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def cnmc() -> Path:
-    """The real cells, for tests that need them: the folder that LEUK_CNMC names."""
+    """Folder of real C-NMC images, from LEUK_CNMC."""
     folder = os.environ.get("LEUK_CNMC")
     if not folder:
-        pytest.skip("set LEUK_CNMC to the folder of real C-NMC cells to run this test")
+        pytest.skip("set LEUK_CNMC to the folder of real C-NMC images to run this test")
     return Path(folder)
 
 
 def write_cell(path: Path, value: int = 120, size: int = 32) -> None:
-    """Write a speckled disc on black, its speckles the file's own; the suffix says the format."""
+    """Write a disc with speckles that depend on the file's name; the suffix sets the format."""
     y, x = np.mgrid[:size, :size] - size / 2
     disc = (np.hypot(x, y) < size / 4)[..., None] * np.array([value, value // 2, value])
     speckles = np.random.default_rng(zlib.crc32(path.stem.encode())).normal(
@@ -134,7 +134,7 @@ def write_cell(path: Path, value: int = 120, size: int = 32) -> None:
 
 @pytest.fixture
 def tiny_folds(tmp_path: Path) -> Path:
-    """Two folds with two subjects of each class and two BMP cells of each subject."""
+    """Two folds with two subjects per class and two BMP images per subject."""
     root = tmp_path / "tiny"
     for fold in (0, 1):
         for label, prefix in (("all", ""), ("hem", "H")):

@@ -1,8 +1,8 @@
-"""Planted errors, and the share of them that the nearest fast tests notice.
+"""Mutation test: planted errors, and the share of them that the nearest fast tests detect.
 
-``python tests/mutants.py [--only SUBSTRING] [--jobs 1]`` plants one error after another in a copy
-of the tree, runs the tests named beside it and prints one line per error. Exit code 1 below 95 %.
-``--only`` takes the errors whose file or texts contain the substring.
+``python tests/mutants.py [--only SUBSTRING] [--jobs 1]`` plants each error in a copy of the tree,
+runs the tests listed with it and prints a line. The exit code is 1 if less than 95 % are detected.
+``--only`` selects the errors whose file or texts contain the substring.
 """
 
 import argparse
@@ -28,24 +28,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WANTED = 0.95
 TIMEOUT = 600.0
-"""Seconds for the tests of one error; one that makes them hang counts as unnoticed."""
+"""Seconds for the tests of an error; after a timeout, it counts as not detected."""
 
 _COPIED = ("leuk", "conf", "tests", "pyproject.toml")
 _LOADED = ("torch", "lightning.pytorch", "pandas", "scipy.stats", "sklearn.linear_model", "skimage")
 _LOADED += ("torchmetrics", "torch_fidelity", "timm", "hydra", "matplotlib.pyplot", "captum.attr")
 _LOADED += ("pydantic", "hypothesis", "xdist", "shap", "lime.lime_image", "torchvision.transforms")
-"""Loaded once; each error is tried in a fork, which then takes seconds less."""
+"""Modules imported once before the tests run in forks, which saves seconds per error."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One planted error.
+    """Planted error.
 
     Attributes:
-        file: below ``leuk``.
+        file: path relative to ``leuk``.
         old: text that occurs once in the file.
-        new: what is planted in its place.
-        tests: test files that should notice, patterns of their names below ``tests/unit`` without
+        new: its replacement.
+        tests: test files that should fail, as patterns of their names in ``tests/unit`` without
             ``test_``.
     """
 
@@ -59,7 +59,7 @@ class Mutant:
         return self.file.partition("/")[0]
 
     def applied(self, tree: Path) -> str:
-        """The file's text with the error.
+        """Return the file's text with the error.
 
         Raises:
             ValueError: the old text is missing or not unique.
@@ -333,7 +333,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/bank.py", "datamodule"): [
         (".div_(255)", ".div_(256)"),
         ("(rows >= int(start))", "(rows > int(start))"),
-        ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
+        ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
     ],
     ("data/datamodule.py", "guards_data datamodule"): [
         ("self.trainer.global_rank if self.trainer else 0", "0"),
@@ -355,7 +355,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "pass",
         ),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
-        ('(cells["label"] == label).sum())', '(cells["label"] != label).sum())'),
+        ('(images["label"] == label).sum())', '(images["label"] != label).sum())'),
     ],
     ("data/decode.py", "pixels cnmc links"): [
         ("LIT = 10\n", "LIT = 60\n"),
@@ -382,8 +382,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'return Label(1 - _CLASS[match["label"].lower()])',
         ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        ("row_says = int(label)", "row_says = 1 - int(label)"),
-        ("return cells.drop(index=again.index)", "return cells.drop(index=again.index[:0])"),
+        ("entry = int(label)", "entry = 1 - int(label)"),
+        ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -411,19 +411,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(("test", "val"), ("test", "train"), ("val", "train"))',
             '(("test", "val"), ("test", "train"))',
         ),
-        ('if "conflict" in cells:', 'if "conflicts" in cells:'),
-        ('"patient" in cells and self.link_subjects', '"patient" in cells'),
-        ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
+        ('if "conflict" in table:', 'if "conflicts" in table:'),
+        ('"patient" in table and self.link_subjects', '"patient" in table'),
+        (
+            "repeated = set(patients[stages[later]])",
+            "repeated = set(patients[stages[earlier]])",
+        ),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [
         ("test_size=self.test, stratify=labels[rows]", "test_size=self.val, stratify=labels[rows]"),
         ("share = self.val / (1 - self.test)", "share = self.val"),
         ('_refuse_overlap({"train": train, "test": test})', "pass"),
-        ("stage_of[part] = stage", "pass"),
+        ("stage_of[fold] = stage", "pass"),
         (
             '"val": tested, "test": tested.copy()',
-            '"val": rows_of(cells, "train", train), "test": tested',
+            '"val": select_rows(table, "train", train), "test": tested',
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
@@ -449,15 +452,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "thresholds = choose_thresholds(sample.scores, sample.labels, sample.subjects)",
         ),
         ('val["patient"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
-        ('groups = data.dataset.index["patient"]', 'groups = data.dataset.index["subject"]'),
+        ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
             'rows = torch.tensor(data.stage("train").index',
             'rows = torch.tensor(data.stage("test").index',
         ),
-        ("figures_of(scaled, {DEFAULT: 0.5})", "figures_of(sample, {DEFAULT: 0.5})"),
-        ("apply_temperature(judged, fit_temperature(*chosen))", "quality_artifact"),
+        ("compute_metrics(scaled, {DEFAULT: 0.5})", "compute_metrics(sample, {DEFAULT: 0.5})"),
+        ("apply_temperature(test_scores, fit_temperature(*chosen))", "test_scores"),
         ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
         ("per_subject(sample, 0.5)", "per_subject(sample, 0.9)"),
         (
@@ -467,18 +470,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/familiarity.py", "guards_runs"): [
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "train")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "train")',
         ),
         (
-            'held_out, _ = _seen(data, predictor, "val")',
-            'held_out, _ = _seen(data, predictor, "test")',
+            'held_out, _ = _features_and_shares(data, predictor, "val")',
+            'held_out, _ = _features_and_shares(data, predictor, "test")',
         ),
         (
-            'train, smallest = _seen(data, predictor, "train")',
-            'train, smallest = _seen(data, predictor, "val")',
+            'train, shares = _features_and_shares(data, predictor, "train")',
+            'train, shares = _features_and_shares(data, predictor, "val")',
         ),
-        ("float(smallest.min())", "float(smallest.mean())"),
+        ("float(shares.min())", "float(shares.mean())"),
     ],
     ("runs/frozen.py", "guards_runs"): [
         ('"val"', '"test"'),
@@ -498,24 +501,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
     ("runs/evaluation.py", "guards_runs"): [
-        ('assess_area(data, judged["test"]', 'assess_area(data, judged["val"]'),
+        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
     ],
     ("runs/synthetic_quality.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
-        ("reference=_cells(data, held_out, label)", "reference=_cells(data, held_out, other)"),
-        ("reference=_cells(data, held_out, label)", 'reference=_cells(data, "train", label)'),
-        ('train=_cells(data, "train", label)', "train=_cells(data, held_out, label)"),
+        ("reference=_images(data, held_out, label)", "reference=_images(data, held_out, other)"),
+        ("reference=_images(data, held_out, label)", 'reference=_images(data, "train", label)'),
+        ('train=_images(data, "train", label)', "train=_images(data, held_out, label)"),
         (
-            "extractor = MorphologyExtractor(cells.train)",
-            "extractor = MorphologyExtractor(cells.reference)",
+            "extractor = MorphologyExtractor(real.train)",
+            "extractor = MorphologyExtractor(real.reference)",
         ),
         (
             "next(other for other in Label if other != label)",
             "next(other for other in Label if other == label)",
         ),
-        ("own, others = made.of(label)", "own, others = made.of(_other(label))"),
+        ("own, others = synthetic.of(label)", "own, others = synthetic.of(_other(label))"),
     ],
     ("runs/measures.py", "guards_runs assess baselines"): [
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
@@ -554,7 +557,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("logits = classifier.predict_logits(part", "logits = classifier(part"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
-        ("if doubt := view.unlike(one.area):", "if doubt := view.unlike(0.0):"),
+        ("if doubt := view.area_warning(one.area):", "if doubt := view.area_warning(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
         ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
         ("if number < images:", "if number > images:"),
@@ -577,8 +580,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/train.py", "guards_runs"): [
         (
-            'made.origin["label"].to_numpy(np.int64))',
-            '1 - made.origin["label"].to_numpy(np.int64))',
+            'synthetic.origin["label"].to_numpy(np.int64)',
+            '1 - synthetic.origin["label"].to_numpy(np.int64)',
         ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
         ('record.warn("leaky", data.split.leaky)', "pass"),
@@ -612,19 +615,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
+        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
         (
             "_scored(run.val, name), _scored(run.test, name)",
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
+        ("if not any(key[2] < more for", "if any(key[2] < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
+        ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
-        ("and (it.family, it.one.run.split) == asked", "and it.family == asked[0]"),
+        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
+        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -645,13 +648,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "temperature = fit_temperature(test, one.test.sample.labels)",
         ),
         ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/leaking.py", "guards_report report"): [
         (
-            "mean(scores[cell]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[cell])\n",
+            "mean(scores[leaky]) - mean(scores[honest])\n",
+            "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
@@ -670,19 +673,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/remarks.py", "guards_report report page"): [
         ("if low is None or low <= reached:", "if low is None:"),
-        ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
+        (
+            "baseline_of(first_seeds(configuration), AREA)",
+            'baseline_of(first_seeds(configuration), "majority")',
+        ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
-        ("all_test_images(group))):", "all_test_images(group))) and False:"),
+        (
+            "all_test_images(configuration))):",
+            "all_test_images(configuration))) and False:",
+        ),
     ],
     ("report/results.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
-        ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
+        ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
-        ("if expected and expected != len(part.paths):", "if False:"),
+        ("if expected and expected != len(stage.paths):", "if False:"),
     ],
     ("report/predictions.py", "guards_report report"): [
-        ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
+        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
         (
             'labels, subjects = columns["label"][rows], columns["patient"][rows]',
             'labels, subjects = columns["label"][rows], columns["path"][rows]',
@@ -1277,7 +1286,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
     ],
 }
-"""File and tests to pairs of old and new text."""
+"""Pairs of old and new text, by file and tests."""
 
 MUTANTS = [
     Mutant(file, old, new, tuple(tests.split()))
@@ -1288,7 +1297,7 @@ MUTANTS = [
 
 @contextlib.contextmanager
 def copies(count: int) -> Iterator[list[Path]]:
-    """``count`` copies of the tree in a temporary folder; what is not mutated is linked."""
+    """Make temporary copies of the tree; files that are never mutated are linked."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees = [Path(folder, f"leuk-{number}") for number in range(count)]
         for tree in trees:
@@ -1303,10 +1312,10 @@ def copies(count: int) -> Iterator[list[Path]]:
 
 
 def files_of(tree: Path, tests: Sequence[str]) -> list[str]:
-    """The test files of patterns, in their order, each once.
+    """List the test files of patterns, in order, without duplicates.
 
     Raises:
-        ValueError: a pattern without a file.
+        ValueError: no file matches a pattern.
     """
     files: dict[str, None] = {}
     for pattern in tests:
@@ -1318,18 +1327,18 @@ def files_of(tree: Path, tests: Sequence[str]) -> list[str]:
 
 
 def code_of(tree: Path, files: Sequence[str], keep: bool = False) -> int | None:
-    """Exit code of the tests in a tree; None where they take too long.
+    """Run tests in a tree and return their exit code, or None after a timeout.
 
     Args:
-        tree: a copy.
-        files: tests.
-        keep: write bytecode, which no later process may find of a file with an error.
+        tree: copy of the tree.
+        files: test files.
+        keep: write bytecode; never while an error is planted, because later processes would use it.
     """
     process = multiprocessing.get_context("fork").Process(target=_run, args=(tree, files, keep))
     process.start()
     process.join(TIMEOUT)
     code = process.exitcode
-    with contextlib.suppress(ProcessLookupError):  # what the tests started too
+    with contextlib.suppress(ProcessLookupError):  # and the processes that the tests started
         os.killpg(process.pid or 0, signal.SIGKILL)
     process.join()
     return code
@@ -1350,7 +1359,7 @@ def _run(tree: Path, files: Sequence[str], keep: bool) -> None:
 
 
 def plant(tree: Path, mutant: Mutant) -> str:
-    """Try one error: ``killed``, ``SURVIVED``, ``timed out`` or ``old text missing``."""
+    """Test an error: ``killed``, ``SURVIVED``, ``timed out`` or ``old text missing``."""
     path = tree / "leuk" / mutant.file
     before, stat = path.read_text(encoding="utf-8"), path.stat()
     try:
@@ -1362,14 +1371,14 @@ def plant(tree: Path, mutant: Mutant) -> str:
         code = code_of(tree, files_of(tree, mutant.tests))
     finally:
         path.write_text(before, encoding="utf-8")
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # its bytecode is of this time
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the time stored in its bytecode
     if code is None:
         return "timed out"
     return "SURVIVED" if code == 0 else "killed"
 
 
 def run(mutants: Sequence[Mutant], jobs: int) -> int:
-    """Try all errors, print what became of each, and give the exit code."""
+    """Test all errors, print their outcomes and return the exit code."""
     for name in _LOADED:
         importlib.import_module(name)
     import torch
@@ -1377,11 +1386,11 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
     torch.set_num_threads(1)
     began, found = time.perf_counter(), list[tuple[Mutant, str]]()
     with copies(jobs) as trees:
-        named = {file for mutant in mutants for file in files_of(ROOT, mutant.tests)}
-        for file in sorted(named):
+        needed = {file for mutant in mutants for file in files_of(ROOT, mutant.tests)}
+        for file in sorted(needed):
             for tree in trees:
                 if code_of(tree, [file], keep=True) != 0:
-                    print(f"{file} fails without any error planted", flush=True)
+                    print(f"{file} fails without a planted error", flush=True)
                     return 1
         free: SimpleQueue[Path] = SimpleQueue()
         for tree in trees:
@@ -1391,7 +1400,7 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
             f"{len(mutants)} errors; their tests pass without them ({baseline:.0f} s)", flush=True
         )
 
-        def tried(mutant: Mutant) -> tuple[Mutant, str]:
+        def outcome_of(mutant: Mutant) -> tuple[Mutant, str]:
             tree = free.get()
             try:
                 return mutant, plant(tree, mutant)
@@ -1399,15 +1408,15 @@ def run(mutants: Sequence[Mutant], jobs: int) -> int:
                 free.put(tree)
 
         with ThreadPoolExecutor(jobs) as pool:
-            for mutant, outcome in pool.map(tried, mutants):
+            for mutant, outcome in pool.map(outcome_of, mutants):
                 found.append((mutant, outcome))
-                left = (time.perf_counter() - began) / len(found) * (len(mutants) - len(found))
-                done = f"{len(found)}/{len(mutants)} {left:5.0f} s left"
+                remaining = (time.perf_counter() - began) / len(found) * (len(mutants) - len(found))
+                done = f"{len(found)}/{len(mutants)} {remaining:5.0f} s left"
                 print(f"{done}  {outcome:9} {mutant}", flush=True)
-    return _summed_up(found)
+    return _summarize(found)
 
 
-def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
+def _summarize(found: Sequence[tuple[Mutant, str]]) -> int:
     planted = Counter(mutant.package for mutant, _ in found)
     killed = Counter(mutant.package for mutant, outcome in found if outcome == "killed")
     for package, count in planted.items():
@@ -1420,8 +1429,8 @@ def _summed_up(found: Sequence[tuple[Mutant, str]]) -> int:
 if __name__ == "__main__":
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="part of a file's name or of a text")
+    parser.add_argument("--only", default="", help="substring of the file or of a text")
     parser.add_argument("--jobs", type=int, default=1)
     arguments = parser.parse_args()
-    chosen = [one for one in MUTANTS if arguments.only in f"{one.file} {one.old} {one.new}"]
+    chosen = [m for m in MUTANTS if arguments.only in f"{m.file} {m.old} {m.new}"]
     sys.exit(run(chosen, arguments.jobs))

@@ -1,1 +1,1 @@
-"""The life of one cell of the grid: data, GAN, fit, test, explain, record."""
+"""Execution of runs: data, GAN, training, test, explanations, record."""

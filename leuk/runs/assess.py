@@ -1,4 +1,4 @@
-"""Metrics of one fitted cell: predictions to metrics, and the baselines beside them."""
+"""Metrics of a run and of the baselines, computed from predictions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -40,14 +40,14 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Assessed:
-    """What the predictions of a cell come to.
+    """Metrics and samples from the predictions of a run.
 
     Attributes:
-        metrics: for the record: ``val``, ``test`` and ``thresholds``.
-        temperature: fitted on validation cells.
-        samples: of ``val`` and ``test``, calibrated.
+        metrics: ``val``, ``test`` and ``thresholds``, for the record.
+        temperature: fitted on validation images.
+        samples: predictions of ``val`` and ``test``, calibrated.
         referral: for the record, see :func:`leuk.evaluate.referral.referral_record`.
-        warnings: what a reader must know before believing the intervals.
+        warnings: reasons to doubt the intervals, such as few patients.
     """
 
     metrics: dict[str, Metrics]
@@ -57,45 +57,45 @@ class Assessed:
     warnings: list[str]
 
 
-def assess(data: CNMCDataModule, judged: Mapping[str, Predictions]) -> Assessed:
-    """Metrics of both parts, with intervals.
+def assess(data: CNMCDataModule, predictions: Mapping[str, Predictions]) -> Assessed:
+    """Metrics of validation and test, with intervals.
 
-    Thresholds and temperature come from validation cells alone and are used on test cells.
+    Thresholds and temperature are chosen on validation images only and applied to test images.
 
     Args:
-        data: whose cells were judged.
-        judged: predictions of ``val`` and ``test``.
+        data: data module of the predicted images.
+        predictions: of ``val`` and ``test``.
     """
-    samples = {part: sample_of(data, predictions) for part, predictions in judged.items()}
+    samples = {stage: sample_of(data, found) for stage, found in predictions.items()}
     val = samples["val"]
     temperature = fit_temperature(val.scores, val.labels)
     chosen_on = val.scores, val.labels, val.subjects
     thresholds = choose_thresholds(*chosen_on)
     samples = {
-        part: replace(sample, calibrated=apply_temperature(sample.scores, temperature))
-        for part, sample in samples.items()
+        stage: replace(sample, calibrated=apply_temperature(sample.scores, temperature))
+        for stage, sample in samples.items()
     }
-    metrics = {part: figures_of(sample, thresholds) for part, sample in samples.items()}
-    few = {part: few_subjects(sample) for part, sample in samples.items()}
+    metrics = {stage: compute_metrics(sample, thresholds) for stage, sample in samples.items()}
+    few = {stage: few_subjects(sample) for stage, sample in samples.items()}
     unsteady = few_patients(val.labels, val.subjects)
-    moving = [f"val: {unsteady}"] if unsteady else []
+    of_thresholds = [f"val: {unsteady}"] if unsteady else []
     return Assessed(
         metrics | {"thresholds": as_metrics(thresholds, threshold_intervals(*chosen_on))},
         temperature,
         samples,
         referral_record(samples["val"], samples["test"], thresholds["youden"], "youden"),
-        [f"{part}: {text}" for part, text in few.items() if text] + moving,
+        [f"{stage}: {text}" for stage, text in few.items() if text] + of_thresholds,
     )
 
 
 def sample_of(data: CNMCDataModule, predictions: Predictions) -> Sample:
-    """Predictions with the persons behind the cells."""
-    groups = data.dataset.index["patient"].to_numpy()[predictions.rows.numpy()]
-    return Sample(predictions.scores.numpy(), predictions.labels.numpy(), groups.astype(str))
+    """Join predictions with the patients of the images."""
+    patients = data.dataset.index["patient"].to_numpy()[predictions.rows.numpy()]
+    return Sample(predictions.scores.numpy(), predictions.labels.numpy(), patients.astype(str))
 
 
-def figures_of(sample: Sample, thresholds: Thresholds) -> Metrics:
-    """Every figure of a sample with its 95 % interval."""
+def compute_metrics(sample: Sample, thresholds: Thresholds) -> Metrics:
+    """Compute all metrics of a sample with their 95 % intervals."""
     values = all_metrics(
         sample.scores, sample.labels, thresholds, sample.calibrated, sample.subjects
     )
@@ -103,46 +103,46 @@ def figures_of(sample: Sample, thresholds: Thresholds) -> Metrics:
 
 
 def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFrame:
-    """What each baseline, fitted on training cells, says of validation and test cells.
+    """Scores of the baselines for validation and test images, fitted on training images.
 
     Args:
-        data: the cells and their split.
-        measures: see :func:`leuk.runs.measures.measured`.
+        data: data module, set up.
+        measures: morphology of all images, from :func:`leuk.runs.measures.measure_images`.
 
     Returns:
-        A column for each of :data:`BASELINES`; the index is the row of the bank.
+        A column of scores in [0, 1] per entry of :data:`BASELINES`, indexed by row of the bank.
     """
     train, *others = (data.stage(stage) for stage in STAGES)
-    # Of the thesis's split the test part validates too.
+    # In the thesis's split, test images are validation images too.
     rows = pd.concat(others).index.unique()
     fitted = {
         name: baseline.fitted(measures.loc[train.index], train["label"].to_numpy(np.int64))
         for name, baseline in BASELINES.items()
     }
-    asked = measures.loc[rows]
-    return pd.DataFrame({name: score(asked) for name, score in fitted.items()}, index=rows)
+    held_out = measures.loc[rows]
+    return pd.DataFrame({name: score(held_out) for name, score in fitted.items()}, index=rows)
 
 
 def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Metrics]:
-    """Test figures of each baseline, its thresholds and temperature from validation.
+    """Test metrics of each baseline, with thresholds and temperature from validation images.
 
     Args:
-        data: the cells and their split.
-        scores: see :func:`baseline_scores`.
+        data: data module, set up.
+        scores: from :func:`baseline_scores`.
     """
     val, test = data.stage("val"), data.stage("test")
     results = {}
     for name, column in scores.items():
         chosen = column[val.index].to_numpy(), val["label"].to_numpy(np.int64)
-        judged = column[test.index].to_numpy()
+        test_scores = column[test.index].to_numpy()
         sample = Sample(
-            judged,
+            test_scores,
             test["label"].to_numpy(np.int64),
             test["patient"].to_numpy().astype(str),
-            apply_temperature(judged, fit_temperature(*chosen)),
+            apply_temperature(test_scores, fit_temperature(*chosen)),
         )
         thresholds = choose_thresholds(*chosen, val["patient"].to_numpy().astype(str))
-        results[str(name)] = figures_of(sample, thresholds)
+        results[str(name)] = compute_metrics(sample, thresholds)
     return results
 
 
@@ -152,32 +152,32 @@ def assess_area(
     score: Callable[[Tensor], Tensor],
     device: torch.device,
 ) -> dict[str, Any]:
-    """What the model knows of test cells beside their area.
+    """Compute the performance on test images at equal area of the cells.
 
     Args:
-        data: whose cells were judged.
-        test: the predictions of the cells as they are.
-        score: from images ``(B, 3, R, R)`` in [0, 1] on ``device`` to the probability of leukemia
-            ``(B,)``, as ``test`` was made.
-        device: where the images are put.
+        data: data module of the test images.
+        test: predictions of the unchanged test images.
+        score: function from images ``(B, 3, R, R)`` in [0, 1] on ``device`` to probabilities of
+            leukemia ``(B,)``, with the precision and views of ``test``.
+        device: device of the classifier.
 
     Returns:
-        ``within_bins``, see :class:`leuk.evaluate.area.WithinBins`, and beside it
-        ``area_within_bins`` and ``area_within_bins_patients``, what the area itself still reaches
-        there; and ``one_size`` with every cell brought to ``target_area`` (the mean share of the
-        image that training cells cover, in the data's framing): the ``metrics`` then, with
-        intervals, at 0.5, and the AUROC of what is left of the area, ``area_auroc``, beside that
-        before, ``area_auroc_before``.
+        ``within_bins``: AUROC among cells of similar area, see
+        :class:`leuk.evaluate.area.WithinBins`; ``area_within_bins`` and
+        ``area_within_bins_patients``: the same of the area as the score, by image and by patient;
+        ``one_size``: results with all cells scaled to ``target_area``, the mean share of the image
+        that training cells cover: ``metrics`` with intervals, at the threshold 0.5, and the AUROC
+        of the area after scaling, ``area_auroc``, and before, ``area_auroc_before``.
     """
     sample, rows = sample_of(data, test), test.rows
     areas = data.dataset.store.areas[rows.numpy()].astype(np.float64)
     target = _mean_area(data)
-    scores, left = [], []
+    scores, scaled_areas = [], []
     with torch.inference_mode():
         for batch in rows.split(_BATCH):
             images = scaled_to_one_size(data.bank.gather(batch, device)["images"], target)
             scores.append(score(images).double().cpu())
-            left.append(cell_areas(images).cpu())
+            scaled_areas.append(cell_areas(images).cpu())
     scaled = replace(sample, scores=torch.cat(scores).numpy())
     alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
@@ -186,15 +186,15 @@ def assess_area(
         "area_within_bins_patients": alone.patients["value"],
         "one_size": {
             "target_area": target,
-            "metrics": figures_of(scaled, {DEFAULT: 0.5}),
-            "area_auroc": float(roc_auc_score(sample.labels, torch.cat(left).numpy())),
+            "metrics": compute_metrics(scaled, {DEFAULT: 0.5}),
+            "area_auroc": float(roc_auc_score(sample.labels, torch.cat(scaled_areas).numpy())),
             "area_auroc_before": float(roc_auc_score(sample.labels, areas)),
         },
     }
 
 
 def _mean_area(data: CNMCDataModule) -> float:
-    """Mean share of the image that a training cell covers, in the data's framing."""
+    """Mean share of the image that training cells cover, in the data's framing."""
     rows = torch.tensor(data.stage("train").index.to_numpy())
     cpu = torch.device("cpu")
     areas = [cell_areas(data.bank.gather(batch, cpu)["images"]) for batch in rows.split(_BATCH)]
@@ -204,25 +204,25 @@ def _mean_area(data: CNMCDataModule) -> float:
 def save_predictions(
     path: Path,
     data: CNMCDataModule,
-    judged: Mapping[str, Predictions],
+    predictions: Mapping[str, Predictions],
     temperature: float,
     baselines: pd.DataFrame,
-    cell: RunId,
+    run: RunId,
 ) -> None:
-    """Write one line a cell image.
+    """Write a table of predictions with a row per image.
 
-    Columns: ``part``, ``path``, ``subject``, ``group``, ``label``, ``score``, ``calibrated`` (the
-    score at the temperature), ``split``, ``seed``, and ``baseline_<name>`` of each baseline.
+    Columns: ``stage``, ``path``, ``subject``, ``patient``, ``label``, ``score``, ``calibrated``
+    (the score at the temperature), ``split``, ``seed``, and ``baseline_<name>`` per baseline.
     """
     tables = []
-    for stage, predictions in judged.items():
-        cells = data.dataset.index.iloc[predictions.rows.numpy()]
-        scores: Floats = predictions.scores.numpy()
-        table = cells[["path", "subject", "patient", "label"]].assign(
+    for stage, found in predictions.items():
+        images = data.dataset.index.iloc[found.rows.numpy()]
+        scores: Floats = found.scores.numpy()
+        table = images[["path", "subject", "patient", "label"]].assign(
             score=scores,
             calibrated=apply_temperature(scores, temperature),
-            split=cell.split,
-            seed=cell.seed,
+            split=run.split,
+            seed=run.seed,
         )
         table.insert(0, "stage", stage)
         tables.append(table.join(baselines.add_prefix("baseline_")))
@@ -230,7 +230,7 @@ def save_predictions(
 
 
 def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
-    """Write one line a person: ``part``, and :func:`leuk.evaluate.subjects.per_subject` at 0.5."""
+    """Write a row per patient: ``stage``, and :func:`leuk.evaluate.subjects.per_subject` at 0.5."""
     tables = []
     for stage, sample in samples.items():
         table = per_subject(sample, 0.5)

@@ -16,69 +16,69 @@ from leuk.runs.synthesis import Synthetic
 from leuk.store.atomic import whole_folder, write_text
 from leuk.store.spreadsheet import csv_text
 
-PART = "C-NMC_training_data/fold_0"
+SUBFOLDER = "C-NMC_training_data/fold_0"
 """Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
 
 MANIFEST = "manifest.csv"
-ARRAY = "made.npy"
+ARRAY = "synthetic.npy"
 
 _SYNTHETIC = 9_000_000
 """Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
 
 
-def manifest_of(data: CNMCDataModule, made: Synthetic) -> pd.DataFrame:
-    """The images of a balanced set, one row per image.
+def manifest_of(data: CNMCDataModule, synthetic: Synthetic) -> pd.DataFrame:
+    """Table of the images of a balanced set, a row per image.
 
-    ``file``, ``label``, ``origin`` (real or made), for a real one ``source`` (its file under the
-    data's root) and ``subject``, for a made one ``gan`` (the artifact), ``seed`` and ``position``
-    (of the draw, and the row of ``made.npy``).
+    Columns: ``file``, ``label``, ``origin`` (``real`` or ``synthetic``); for real images ``source``
+    (the file under the data's root) and ``subject``; for synthetic images ``gan`` (the artifact),
+    ``seed`` and ``position`` (of the draw, and the row of ``synthetic.npy``).
     """
-    return pd.concat([_real(data), _synthetic(made)], ignore_index=True)
+    return pd.concat([_real_rows(data), _synthetic_rows(synthetic)], ignore_index=True)
 
 
 def write_balanced_set(
-    target: Path, data: CNMCDataModule, made: Synthetic, manifest: pd.DataFrame
+    target: Path, data: CNMCDataModule, synthetic: Synthetic, manifest: pd.DataFrame
 ) -> None:
-    """Write the training images and the synthetic ones, whole or not at all.
+    """Write the training images and the synthetic images as one folder, atomically.
 
-    Beside them ``manifest.csv``, see :func:`manifest_of`, and ``made.npy``, the synthetic images as
-    ``uint8 (N, R, R, 3)``.
+    The folder also gets ``manifest.csv``, see :func:`manifest_of`, and ``synthetic.npy``, the
+    synthetic images as ``uint8 (N, R, R, 3)``.
     """
     rows = data.stage("train").index.to_numpy()
     with whole_folder(target) as folder:
         for label in Label:
-            (folder / PART / label.folder).mkdir(parents=True)
+            (folder / SUBFOLDER / label.folder).mkdir(parents=True)
         real = len(rows)
         _write(folder, manifest["file"].tolist()[:real], data.dataset.data[rows])
-        _write(folder, manifest["file"].tolist()[real:], made.pixels)
-        np.save(folder / ARRAY, made.pixels)
+        _write(folder, manifest["file"].tolist()[real:], synthetic.pixels)
+        np.save(folder / ARRAY, synthetic.pixels)
         write_text(folder / MANIFEST, csv_text(manifest))
 
 
-def _real(data: CNMCDataModule) -> pd.DataFrame:
-    cells = data.stage("train")
+def _real_rows(data: CNMCDataModule) -> pd.DataFrame:
+    images = data.stage("train")
     files = [
-        f"{PART}/{Label(label).folder}/{Path(name).stem}.png"
-        for name, label in zip(cells["name"], cells["label"], strict=True)
+        f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
+        for name, label in zip(images["name"], images["label"], strict=True)
     ]
     return pd.DataFrame(
         {
             "file": files,
-            "label": cells["label"].to_numpy(),
+            "label": images["label"].to_numpy(),
             "origin": "real",
-            "source": cells["path"].to_numpy(),
-            "subject": cells["subject"].to_numpy(),
+            "source": images["path"].to_numpy(),
+            "subject": images["subject"].to_numpy(),
         }
     )
 
 
-def _synthetic(made: Synthetic) -> pd.DataFrame:
-    table = made.origin.assign(origin="synthetic")
+def _synthetic_rows(synthetic: Synthetic) -> pd.DataFrame:
+    table = synthetic.origin.assign(origin="synthetic")
     names = []
     for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
         folder = Label(label).folder
         subject = f"{'H' if label == Label.HEM else ''}{_SYNTHETIC + seed}"
-        names.append(f"{PART}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
+        names.append(f"{SUBFOLDER}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
     table.insert(0, "file", names)
     return table
 

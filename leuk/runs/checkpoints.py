@@ -43,7 +43,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def last_whole(folder: Path) -> Path | None:
+def last_readable(folder: Path) -> Path | None:
     """Return the newest readable checkpoint of a folder, or None."""
     for path in sorted(folder.glob("[!.]*.ckpt"), reverse=True):
         try:
@@ -82,7 +82,7 @@ def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
 
 
 def older_arguments(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments for checkpoints from before the argument ``stack`` existed.
+    """Return constructor arguments for checkpoints from before the argument ``stack`` existed.
 
     Args:
         form: class of the classifier or GAN.

@@ -17,8 +17,8 @@ from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import StoreError, TrainingError
 from leuk.grid.record import RESUMED, Record
-from leuk.runs.checkpoints import last_whole, read_checkpoint
-from leuk.runs.curves import curves
+from leuk.runs.checkpoints import last_readable, read_checkpoint
+from leuk.runs.curves import open_loggers
 from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer, memory_errors
 from leuk.runs.synthesis import class_weights
@@ -58,11 +58,11 @@ def fitted_classifier(
     if _fitted_before(folder, classifier, record):
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return classifier.to(memory_format=layout)
-    stopped = last_whole(folder / RESUME)
+    stopped = last_readable(folder / RESUME)
     if stopped is not None:
         read_checkpoint(stopped, classifier.stamp)
         record.warnings.append(RESUMED)
-    with curves(cfg) as loggers:
+    with open_loggers(cfg) as loggers:
         trainer = _trainer(cfg, folder, [*callbacks.values()], loggers)
         record.device = describe(trainer, channels_last)
         log.info("%s: training on %s", record.run.folder, _device(record))
@@ -83,7 +83,7 @@ def fitted_classifier(
     return classifier
 
 
-def forget_fit(folder: Path) -> None:
+def remove_fitted_weights(folder: Path) -> None:
     """Remove the weights that only an incomplete run needs."""
     (folder / FITTED).unlink(missing_ok=True)
 

@@ -42,7 +42,7 @@ def check_loggers(cfg: DictConfig) -> None:
 
 
 @contextmanager
-def curves(cfg: DictConfig) -> Iterator[list[Logger]]:
+def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
     """Open the configured loggers and close them after training.
 
     Args:

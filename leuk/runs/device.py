@@ -20,30 +20,30 @@ def uses_cuda(accelerator: str) -> bool:
 
 
 def check_device(cfg: DictConfig) -> None:
-    """Refuse a GPU where there is none.
+    """Refuse a GPU on a host without one.
 
     Args:
-        cfg: a composed config with ``trainer`` and its ``hydra`` node.
+        cfg: composed config with its ``hydra`` node.
 
     Raises:
-        ConfigError: saying why there is none, and what to choose instead.
+        ConfigError: with the reason and an alternative.
     """
     wanted = cfg.trainer.accelerator
     if wanted not in ("gpu", "cuda") or torch.cuda.is_available():
         return
-    if wanted == "gpu" and torch.backends.mps.is_available():  # Lightning takes Apple's then
+    if wanted == "gpu" and torch.backends.mps.is_available():  # Lightning then uses Apple's GPU
         return
     if torch.version.cuda is None:
         why = f"torch {torch.__version__} is built without CUDA"
     elif os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        why = "CUDA_VISIBLE_DEVICES hides all"
+        why = "hidden by CUDA_VISIBLE_DEVICES"
     else:
-        why = "no driver or no GPU is found; nvidia-smi shows which"
+        why = "no driver or GPU found; check with nvidia-smi"
     chosen = choice_of("trainer", cfg)
     key = f"trainer={chosen}" if chosen == "gpu" else f"trainer.accelerator={wanted}"
     raise ConfigError(
-        f"{key}: no CUDA device ({why}); choose trainer=cpu, or trainer=auto for a GPU where there "
-        "is one"
+        f"{key}: no CUDA device ({why}); choose trainer=cpu, or trainer=auto to use a GPU if "
+        "present"
     )
 
 

@@ -18,14 +18,14 @@ from leuk.grid.history import Estimate, History, same_device
 from leuk.grid.state import Found, State
 from leuk.runs.device import name_of
 from leuk.runs.gan_fit import FACTS
-from leuk.runs.identity import begin, folder_of
+from leuk.runs.identity import folder_of, initial_record
 from leuk.runs.needs import GAN, Needs
 from leuk.runs.preconditions import inspect
 from leuk.runs.progress import clock
 from leuk.store.artifacts import MANIFEST
 
-_LEFT_ALONE = (State.COMPLETE, State.RUNNING, State.UNREADABLE)
-_IN_THE_WAY = (State.OTHER, State.UNREADABLE)
+_SKIPPED = (State.COMPLETE, State.RUNNING, State.UNREADABLE)
+_CONFLICTING = (State.OTHER, State.UNREADABLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,47 +45,47 @@ class Planned:
     estimate: Estimate | None
 
 
-def plan(cells: Sequence[DictConfig]) -> str:
+def plan(configs: Sequence[DictConfig]) -> str:
     """Describe the effect of starting these runs.
 
     Args:
-        cells: config of each run, with its ``hydra`` node.
+        configs: config of each run, with its ``hydra`` node.
 
     Raises:
         DataError: the data are not usable; a start would fail too.
     """
-    planned = _planned(cells)
-    to_run = [cfg for cfg, item in zip(cells, planned, strict=True) if item.runs]
+    planned = _planned(configs)
+    to_run = [cfg for cfg, item in zip(configs, planned, strict=True) if item.runs]
     needs = Needs()
-    gans = needs.gans(cells, to_run)
-    fits = {gan.folder: _estimate_of(gan) for gan in gans if gan.needed and not gan.there}
+    gans = needs.gans(configs, to_run)
+    fits = {gan.folder: _estimate(gan) for gan in gans if gan.needed and not gan.trained}
     lines = [
         *_run_rows(planned),
-        *_gan_lines(gans, fits),
-        *_sum_lines(planned, fits),
-        *_room_lines(str(cells[0].outputs), needs.room(to_run, gans)),
+        *_gan_rows(gans, fits),
+        *_totals(planned, fits),
+        *_disk_space(str(configs[0].outputs), needs.disk_space(to_run, gans)),
         "dry run: nothing was executed or written",
     ]
     return "\n".join(lines)
 
 
-def _planned(cells: Sequence[DictConfig]) -> list[Planned]:
+def _planned(configs: Sequence[DictConfig]) -> list[Planned]:
     history = cache(History.read)
     planned = []
-    for cfg in cells:
+    for cfg in configs:
         found, estimate = inspect(cfg), None
-        runs = found.state not in _LEFT_ALONE
+        runs = found.state not in _SKIPPED
         if found.state == State.OTHER:
             runs = cfg.grid.on_mismatch == "rerun"
         if runs:
             known = history(Path(str(cfg.outputs)) / "runs", name_of(cfg.trainer.accelerator))
             explained = any(node is not None for node in cfg.explain.values())
-            estimate = known.estimate(begin(cfg, cfg.hydra), explained)
+            estimate = known.estimate(initial_record(cfg, cfg.hydra), explained)
         planned.append(Planned(folder_of(cfg, cfg.hydra), found, runs, estimate))
     return planned
 
 
-def _estimate_of(gan: GAN) -> Estimate | None:
+def _estimate(gan: GAN) -> Estimate | None:
     """Estimate from trained GANs with the same settings, on any images and with any seed."""
     seconds: dict[str, float] = {}
     for path in gan.folder.parent.glob(f"*/{FACTS}"):
@@ -111,20 +111,20 @@ def _run_rows(planned: Sequence[Planned]) -> Iterable[str]:
                 yield f"  {item.found.state:<14}  {time}  {item.folder.name}{reason}"
 
 
-def _gan_lines(gans: Sequence[GAN], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
+def _gan_rows(gans: Sequence[GAN], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
     if gans:
         yield "GANs, each trained once:"
     for gan in gans:
-        state = "trained" if gan.there else "missing" if gan.needed else "not needed"
+        state = "trained" if gan.trained else "missing" if gan.needed else "not needed"
         use = f"needed by {gan.needed} of the runs" if gan.needed else "needed by none of the runs"
         yield f"  {state:<14}  {_clock(fits.get(gan.folder))}  {gan.name}, {use}"
 
 
-def _sum_lines(planned: Sequence[Planned], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
+def _totals(planned: Sequence[Planned], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
     """Total number of runs and GANs, conflicting folders, and total time."""
     running = [item for item in planned if item.runs]
     yield f"{len(running)} of {len(planned)} runs to execute, {len(fits)} GANs to train"
-    refused = [item for item in planned if item.found.state in _IN_THE_WAY and not item.runs]
+    refused = [item for item in planned if item.found.state in _CONFLICTING and not item.runs]
     if refused:
         yield (
             f"{len(refused)} folders in conflict, so that a start is refused: choose another "
@@ -143,14 +143,14 @@ def _sum_lines(planned: Sequence[Planned], fits: Mapping[Path, Estimate | None])
         yield f"time of {unknown} of them unknown: no comparable record on this device yet"
 
 
-def _room_lines(outputs: str, needed: Mapping[str, int]) -> Iterable[str]:
+def _disk_space(outputs: str, needed: Mapping[str, int]) -> Iterable[str]:
     folder = Path(outputs).absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free, total = shutil.disk_usage(existing).free, sum(needed.values())
-    parts = ", ".join(f"{item} {size / 1e9:.2f}" for item, size in needed.items() if size)
+    listed = ", ".join(f"{item} {size / 1e9:.2f}" for item, size in needed.items() if size)
     short = "" if total <= free else "; TOO LITTLE, choose another disk with outputs=DIR"
     yield (
-        f"disk space: at most {total / 1e9:.2f} GB{f' ({parts})' if parts else ''}, "
+        f"disk space: at most {total / 1e9:.2f} GB{f' ({listed})' if listed else ''}, "
         f"{free / 1e9:.2f} GB free in {outputs}{short}"
     )
 

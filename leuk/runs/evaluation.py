@@ -1,4 +1,4 @@
-"""What a fitted classifier is asked: validation and test cells, explanations, area, cost."""
+"""Evaluation of a trained classifier: predictions, metrics, explanations, area, cost."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,19 +25,27 @@ from leuk.runs.assess import (
     save_subjects,
 )
 from leuk.runs.fitting import build_named, build_trainer, memory_errors, one_device
-from leuk.runs.measures import measured
-from leuk.runs.prototypes import tie_prototypes
+from leuk.runs.measures import measure_images
+from leuk.runs.prototypes import project_prototypes
 
 EXPLANATIONS = "explanations"
-"""Where a cell keeps them, below its folder."""
+"""Subfolder of a run."""
 
 
-def judge(
+def evaluate(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, classifier: Classifier, record: Record
 ) -> None:
-    """Ask the weights about validation and test cells, explain, and take down the figures."""
+    """Predict validation and test images, explain test images, and add the results to the record.
+
+    Args:
+        cfg: config of the run.
+        folder: of the run; predictions and explanations are written there.
+        data: data module, set up.
+        classifier: with its best weights.
+        record: of the run; metrics, explanations, warnings, area and cost are added.
+    """
     explain = explain_callback(cfg, folder / EXPLANATIONS, record.run.folder)
-    # A trainer of its own: weight averaging, where it is used, swaps weights in one that fitted.
+    # A new trainer, because weight averaging would swap the weights in the one used for training.
     trainer = build_trainer(
         cfg,
         folder,
@@ -49,18 +57,18 @@ def judge(
     )
     device = trainer.strategy.root_device
     if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
-        tied = tie_prototypes(classifier, data, device, folder, record.run.folder)
-        record.explanations["prototypes"] = tied
-    judged = {}
-    for part, ask in (("val", trainer.validate), ("test", trainer.test)):
+        projected = project_prototypes(classifier, data, device, folder, record.run.folder)
+        record.explanations["prototypes"] = projected
+    predictions = {}
+    for stage, loop in (("val", trainer.validate), ("test", trainer.test)):
         with memory_errors("data.batch_size", cfg.data.batch_size):
-            ask(classifier, datamodule=data, verbose=False)
-        judged[part] = classifier.collected()
-    _take_down(folder, data, judged, record)
+            loop(classifier, datamodule=data, verbose=False)
+        predictions[stage] = classifier.collected()
+    _record_metrics(folder, data, predictions, record)
     record.explanations |= explain.summary
     record.warnings += warnings_of(explain.summary)
     classifier.to(device).eval()
-    record.area = assess_area(data, judged["test"], _scorer(classifier, trainer), device)
+    record.area = assess_area(data, predictions["test"], _scorer(classifier, trainer), device)
     record.cost = measure_cost(
         classifier, cfg.data.resolution, device, predict=classifier.predict_logits
     )
@@ -72,12 +80,12 @@ def warnings_of(summary: Mapping[str, Any]) -> list[RunWarning]:
 
 
 def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
-    """What explains test cells as a config says.
+    """Build the callback that explains test images.
 
     Args:
-        cfg: with ``explain``, ``checks`` and the keys beside them.
-        folder: where the files go.
-        name: of the model, over every picture.
+        cfg: config with ``explain``, ``checks`` and the related keys.
+        folder: output folder.
+        name: of the run, for the titles of figures.
     """
     return Explain(
         build_named(cfg.explain),
@@ -90,12 +98,12 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     )
 
 
-def _take_down(
-    folder: Path, data: CNMCDataModule, judged: dict[str, Predictions], record: Record
+def _record_metrics(
+    folder: Path, data: CNMCDataModule, predictions: dict[str, Predictions], record: Record
 ) -> None:
-    """Metrics and predictions of the classifier and of the baselines."""
-    assessed = assess(data, judged)
-    baselines = baseline_scores(data, measured(data))
+    """Add metrics of classifier and baselines to the record, and write their predictions."""
+    assessed = assess(data, predictions)
+    baselines = baseline_scores(data, measure_images(data))
     record.metrics = assessed.metrics
     record.calibration = {"temperature": assessed.temperature}
     record.referral = assessed.referral
@@ -103,13 +111,13 @@ def _take_down(
     record.warnings += [RunWarning("few", text) for text in assessed.warnings]
     record.predictions = "predictions.csv"
     save_predictions(
-        folder / record.predictions, data, judged, assessed.temperature, baselines, record.run
+        folder / record.predictions, data, predictions, assessed.temperature, baselines, record.run
     )
     save_subjects(folder / "subjects.csv", assessed.samples)
 
 
 def _scorer(classifier: Classifier, trainer: Trainer) -> Callable[[Tensor], Tensor]:
-    """Scores of images that no loader has, as the trainer's own loops make them."""
+    """Build a function from images to scores, with the precision of the trainer's loops."""
 
     def score(images: Tensor) -> Tensor:
         with trainer.precision_plugin.forward_context():

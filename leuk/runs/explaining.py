@@ -1,4 +1,4 @@
-"""Explanations of a finished cell of the grid, made later, without training."""
+"""Explanations of a finished run, for its test images or for new images, without training."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from leuk.explain.study import COHORT
 from leuk.grid.state import LOCK
 from leuk.runs.device import check_device
 from leuk.runs.evaluation import EXPLANATIONS, explain_callback, warnings_of
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.runs.fitting import build_named, build_trainer
 from leuk.runs.paths import resolved
 from leuk.store.atomic import ensure_writable, write_json
@@ -36,10 +36,10 @@ _BATCH = 64
 
 
 def explanations_folder(cfg: DictConfig) -> Path:
-    """Where ``leuk explain`` writes.
+    """Output folder of ``leuk explain``, in the folder of the run.
 
-    ``explanations`` below the run for its own test cells, ``explanations-<folder>`` for a folder
-    of images or a list of them, ``explanations-<name>`` where a name is given.
+    ``explanations`` for the run's test images, ``explanations-<stem>`` for a folder or a list of
+    images, ``explanations-<name>`` if a name is set.
     """
     run = Path(str(cfg.run)).expanduser().resolve()
     name = str(cfg.name)
@@ -52,48 +52,46 @@ def check_explaining(cfg: DictConfig) -> None:
     """Refuse what cannot be explained, before anything is written.
 
     Raises:
-        ConfigError: no finished run, no method, or one that its classifier does not allow.
-        DataError: no images to explain, or some of an unknown scale.
-        StoreError: nothing can be written there, or the run's checkpoint is not its own.
+        ConfigError: no finished run, no method, or a method that does not suit the classifier.
+        DataError: no images to explain, or images of unknown scale.
+        StoreError: the folder cannot be written, or the checkpoint belongs to another run.
     """
-    finished = Finished.read(cfg.run)
+    finished = FinishedRun.read(cfg.run)
     check_device(cfg)
     _trainer(cfg, finished.folder, [])
     explainers = build_named(cfg.explain)
     if not explainers:
-        raise ConfigError("explain=none: nothing would be explained; choose a method")
+        raise ConfigError("explain=none: no method to explain with; choose at least one")
     possible_explainers(explainers, finished.classifier())
     if cfg.images is not None:
         view = _view(cfg, finished)
         files = _files(cfg.images)
-        if text := view.unknown(file_sizes(one.path for one in files)):
-            others = (
-                one.name for one in files if not all(map(view.covers, file_sizes([one.path])))
+        if text := view.unknown_scale(file_sizes(file.path for file in files)):
+            unknown = (
+                file.name for file in files if not all(map(view.covers, file_sizes([file.path])))
             )
-            raise DataError(f"images={cfg.images}: {text}; the first such image: {next(others)}")
+            raise DataError(f"images={cfg.images}: {text}; the first such image: {next(unknown)}")
     elif cfg.frame is not None or cfg.pixel_size is not None:
         key = "frame" if cfg.frame is not None else "pixel_size"
-        raise ConfigError(
-            f"{key}={cfg[key]}: it is of other images than the run's own; name them with images=DIR"
-        )
+        raise ConfigError(f"{key}={cfg[key]}: only for new images; set images=DIR, or remove {key}")
     ensure_writable(finished.folder, "run")
     folder = explanations_folder(cfg)
     if not cfg.replace and (lost := _lost(cfg, folder, set(explainers))):
         raise StoreError(
-            f"{folder}: {', '.join(lost)} would be lost; write beside it with name=NAME, or "
-            "replace it with replace=true"
+            f"{folder}: {', '.join(lost)} would be lost; choose another folder with "
+            "name=NAME, or allow it with replace=true"
         )
 
 
 def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
-    """Results in a folder of explanations that a new set of explanations would not contain."""
+    """Results in a folder of explanations that the new explanations would not replace."""
     before = _summary(folder)
     kept = {name: values for name, values in before.items() if "arrays" in values}
     lost = sorted(set(kept) - methods)
-    # Two folders of one name, or a list that names other files now.
-    of = before.get(COHORT, {}).get("images")
-    if cfg.images is not None and of not in (None, str(resolved(cfg.images))):
-        lost.append(f"explanations of {of}")
+    # Two image folders can have the same name.
+    source = before.get(COHORT, {}).get("images")
+    if cfg.images is not None and source not in (None, str(resolved(cfg.images))):
+        lost.append(f"explanations of {source}")
     if not cfg.checks and any("measures" in values for values in kept.values()):
         lost.append("the checks")
     images = int(before.get(COHORT, {}).get("images", 0))
@@ -104,7 +102,7 @@ def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """Contents of a folder of explanations by method, empty where it holds none."""
+    """Summary of existing explanations by method; empty if the folder has none."""
     path = folder / "summary.json"
     if not path.is_file():
         return {}
@@ -113,30 +111,32 @@ def _summary(folder: Path) -> dict[str, Any]:
         return {str(name): dict(values) for name, values in summary.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path}: cannot be read as a summary of explanations; move the folder away, or write "
-            "beside it with name=NAME"
+            f"{path}: cannot be read as a summary of explanations; move the folder away, or "
+            "choose another with name=NAME"
         ) from error
 
 
 def explain_run(cfg: DictConfig) -> None:
-    """Explain a finished run's own test cells, or the images of a folder.
+    """Explain the test images of a finished run, or new images.
 
-    Explanations of its own cells, under the usual name, become those of its record.
+    Explanations of the test images under the default name replace those in the run's record.
 
     Raises:
-        DataError: images that cannot be read, or data that is no longer there.
-        StoreError: another process works in the run's folder.
+        DataError: an image cannot be read, or the run's data no longer exist.
+        StoreError: another process uses the run's folder.
     """
-    finished = Finished.read(cfg.run)
+    finished = FinishedRun.read(cfg.run)
     try:
         held = FileLock(finished.folder / LOCK).acquire(timeout=0)
     except Timeout as error:
-        raise StoreError(f"{finished.folder}: another process works there; wait for it") from error
+        raise StoreError(
+            f"{finished.folder}: in use by another process; wait until it ends"
+        ) from error
     with held:
         folder = explanations_folder(cfg)
         before = _summary(folder)
         summary = _explained(cfg, finished, folder)
-        # Arrays and pictures of other images than the new manifest lists.
+        # Arrays and figures of methods that the new summary lacks are of other images.
         for name in set(before) - set(summary):
             for ending in ("npz", "png"):
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
@@ -144,11 +144,11 @@ def explain_run(cfg: DictConfig) -> None:
             summary[COHORT]["images"] = str(resolved(cfg.images))
             write_json(folder / "summary.json", summary)
         if folder.name == EXPLANATIONS:
-            _take_down(finished, summary)
-    log.info("%s: explained, look in %s", finished.folder.name, folder)
+            _update_record(finished, summary)
+    log.info("%s: explanations are in %s", finished.folder.name, folder)
 
 
-def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, Any]:
+def _explained(cfg: DictConfig, finished: FinishedRun, folder: Path) -> dict[str, Any]:
     data, classifier = finished.data(cfg.root), finished.classifier()
     callbacks = build_named(cfg.callbacks, ("channels_last",))
     explain = explain_callback(cfg, folder, finished.folder.name)
@@ -160,22 +160,22 @@ def _explained(cfg: DictConfig, finished: Finished, folder: Path) -> dict[str, A
     for callback in callbacks.values():
         callback.setup(trainer, classifier, "test")
     view = _view(cfg, finished)
-    cohort = _cohort_of(cfg, view, explain.count, data, classifier, trainer)
+    cohort = _image_cohort(cfg, view, explain.count, data, classifier, trainer)
     return explain.study(trainer).of(classifier, cohort)
 
 
-def _view(cfg: DictConfig, finished: Finished) -> View:
+def _view(cfg: DictConfig, finished: FinishedRun) -> View:
     return finished.scale(cfg.root).view(finished.frame, cfg.frame, cfg.pixel_size)
 
 
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:
-    """One that asks, with gradients possible, and writes nothing."""
+    """Trainer for predictions with gradients, without logs and checkpoints."""
     changes = {"logger": False, "enable_checkpointing": False, "inference_mode": False}
     return build_trainer(cfg, folder, callbacks, **changes)
 
 
-def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
-    """Put new explanations in the place of the record's."""
+def _update_record(finished: FinishedRun, summary: dict[str, Any]) -> None:
+    """Replace the explanations in the record, and their warnings."""
     record = finished.record
     before = record.explanations
     record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
@@ -186,15 +186,15 @@ def _take_down(finished: Finished, summary: dict[str, Any]) -> None:
 
 
 def _files(images: str) -> list[Image]:
-    """The images to explain, none of which may be something else."""
+    """List the images to explain; refuse files that cannot be read as images."""
     found = find_images(images).images
-    for one in found:
-        if one.problem:
-            raise DataError(f"images={images}: {one.name}: {one.problem}")
+    for file in found:
+        if file.problem:
+            raise DataError(f"images={images}: {file.name}: {file.problem}")
     return found
 
 
-def _cohort_of(
+def _image_cohort(
     cfg: DictConfig,
     view: View,
     most: int,
@@ -202,31 +202,31 @@ def _cohort_of(
     classifier: Classifier,
     trainer: Trainer,
 ) -> Cohort:
-    """The first of the images, as the run sees its own cells, and its scores of them."""
+    """First images of the folder, at the run's scale, with their scores."""
     files = _files(cfg.images)
     if len(files) > most:
         log.warning(
-            "the first %d of %d images are explained; set explain_images for more", most, len(files)
+            "explaining the first %d of %d images; set explain_images for more", most, len(files)
         )
         files = files[:most]
-    decoded = [_decoded(one.path, view.frame) for one in files]
+    decoded = [_decoded(file.path, view.frame) for file in files]
     if not view.stated and not view.scale.sizes:
         log.warning(SIZE_UNKNOWN)
-    found = has_background(np.stack([one.thumb for one in decoded]))
-    names = [file.name for file, there in zip(files, found, strict=True) if there]
+    found = has_background(np.stack([image.thumb for image in decoded]))
+    names = [file.name for file, present in zip(files, found, strict=True) if present]
     if text := background_warning(names, len(files)):
         log.warning("%s", text)
-    for file, one in zip(files, decoded, strict=True):
-        if doubt := view.unlike(one.area):
+    for file, image in zip(files, decoded, strict=True):
+        if doubt := view.area_warning(image.area):
             log.warning("%s: %s", file.path.name, doubt)
-    pixels = torch.from_numpy(np.stack([one.pixels for one in decoded]))
+    pixels = torch.from_numpy(np.stack([image.pixels for image in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
-    behind = choose_background(data.stage("train"), cfg.explain_background, data.seed)
+    background = choose_background(data.stage("train"), cfg.explain_background, data.seed)
     return unlabeled_cohort(
-        [one.name for one in files],
+        [file.name for file in files],
         images,
         _scores(classifier, trainer, images),
-        data.bank.gather(torch.tensor(behind), torch.device("cpu"))["images"],
+        data.bank.gather(torch.tensor(background), torch.device("cpu"))["images"],
         cfg.explain_images,
     )
 
@@ -235,16 +235,16 @@ def _decoded(path: Path, frame: Frame) -> Decoded:
     try:
         return decode(path, frame)
     except UnusableError as error:
-        advice = f"{error.remedy} or take it out of the folder"
-        raise DataError(f"{path}: {error.what}; {advice}") from error
+        advice = f"{error.remedy} or remove it from the folder"
+        raise DataError(f"{path}: {error.problem}; {advice}") from error
 
 
 @torch.no_grad()
 def _scores(classifier: Classifier, trainer: Trainer, images: Tensor) -> list[float]:
-    """Probabilities of leukemia, as test cells are judged."""
+    """Probabilities of leukemia, computed as for test images."""
     scores = []
-    for part in images.split(_BATCH):
+    for batch in images.split(_BATCH):
         with trainer.precision_plugin.forward_context():
-            logits = classifier.predict_logits(part.to(classifier.device))
+            logits = classifier.predict_logits(batch.to(classifier.device))
         scores += logits.double().softmax(dim=1)[:, 1].tolist()
     return scores

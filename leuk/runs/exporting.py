@@ -1,4 +1,4 @@
-"""A finished classifier written for use without leuk, once it is shown to say the same there."""
+"""Export of a finished classifier for use without leuk, verified by comparing the outputs."""
 
 import json
 import logging
@@ -21,37 +21,37 @@ from leuk.config.nearest import hint
 from leuk.data.labels import Label
 from leuk.errors import ConfigError, StoreError
 from leuk.evaluate.vectors import Images
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.runs.frozen import THRESHOLDS
-from leuk.runs.paths import export_folder, said_of
+from leuk.runs.paths import export_folder, source_paths
 from leuk.store.atomic import ensure_writable, whole_file, write_json
 from leuk.store.replaced import Replaceable
 
 log = logging.getLogger(__name__)
 
 FACTS = "model.json"
-"""Beside every model: what goes in, what comes out, and whose it is."""
+"""File beside the model that describes its input, output, thresholds and origin."""
 
 NEEDS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "torchscript": (),
     "safetensors": ("safetensors",),
 }
-"""Formats, and the packages that each needs; the extra ``export`` installs them."""
+"""Packages that each format requires; the extra ``export`` installs all."""
 
 _SUFFIX = {"onnx": "onnx", "torchscript": "pt", "safetensors": "safetensors"}
 _TRACED = 4
-"""Cells that a network is followed with; any number goes in later."""
+"""Number of images to trace a network with; the exported model takes any number."""
 
-Ask = Callable[[Images], Tensor]
-"""From ``uint8 (N, R, R, 3)`` to logits ``float32 (N, 2)``."""
+Forward = Callable[[Images], Tensor]
+"""Function from images ``uint8 (N, R, R, 3)`` to logits ``float32 (N, 2)``."""
 
 
-class Judging(nn.Module):
-    """A classifier as it judges: pixels in, logits out, turned views averaged where it does so.
+class Exportable(nn.Module):
+    """Classifier with its preprocessing and test-time augmentation, from pixels to logits.
 
     Args:
-        classifier: fitted.
+        classifier: trained classifier.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -60,12 +60,12 @@ class Judging(nn.Module):
         self.views = int(classifier.optim.test_views)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``float32 (B, 2)``, healthy first, of ``uint8 (B, R, R, 3)`` RGB."""
-        seen = images.permute(0, 3, 1, 2).float() / 255
+        """Compute logits ``float32 (B, 2)``, healthy first, of RGB ``uint8 (B, R, R, 3)``."""
+        scaled = images.permute(0, 3, 1, 2).float() / 255
         if self.views > 1:
-            # In one pass, so that the network is there once.
-            seen = torch.cat(dihedral(seen))
-        logits: Tensor = self.classifier(seen).float()
+            # A single pass, so that the exported graph has the network only once.
+            scaled = torch.cat(dihedral(scaled))
+        logits: Tensor = self.classifier(scaled).float()
         return logits.unflatten(0, (self.views, -1)).mean(dim=0) if self.views > 1 else logits
 
 
@@ -73,8 +73,8 @@ def check_exporting(cfg: DictConfig) -> None:
     """Refuse what cannot be exported, before anything is written.
 
     Raises:
-        ConfigError: no finished run, no such format, or a package that is not installed.
-        StoreError: nothing can be written there, or the checkpoint is not of the run.
+        ConfigError: no finished run, an unknown format, or a missing package.
+        StoreError: the folder cannot be written, or the checkpoint belongs to another run.
     """
     if cfg.format not in NEEDS:
         raise ConfigError(f"format={cfg.format}: {hint(cfg.format, NEEDS)}")
@@ -85,69 +85,77 @@ def check_exporting(cfg: DictConfig) -> None:
         )
     if not cfg.tolerance > 0:
         raise ConfigError(f"tolerance={cfg.tolerance}: it must be above 0")
-    Finished.read(cfg.run).classifier()
+    FinishedRun.read(cfg.run).classifier()
     ensure_writable(Path(str(cfg.outputs)), "outputs")
-    export_of(cfg).check()
+    export_target(cfg).check()
 
 
-def export_of(cfg: DictConfig) -> Replaceable:
-    """The folder of the exported model of a config."""
+def export_target(cfg: DictConfig) -> Replaceable:
+    """Output folder of an exported model, which ``replace=true`` may overwrite."""
     own = (FACTS, f"model.{_SUFFIX[cfg.format]}")
-    return Replaceable(export_folder(cfg), FACTS, said_of(cfg, "run"), own, cfg.replace)
+    return Replaceable(export_folder(cfg), FACTS, source_paths(cfg, "run"), own, cfg.replace)
 
 
 def export(cfg: DictConfig, folder: Path) -> float:
-    """Write a run's classifier and :data:`FACTS` into a folder, and read it back to compare.
+    """Write a run's classifier and :data:`FACTS` into a folder, and verify the written model.
 
-    Both are asked on the CPU in float32 about test cells of the run, several at once and one alone.
+    The written model is loaded and compared with the classifier, on the CPU in float32, on test
+    images of the run, as a batch and singly.
+
+    Args:
+        cfg: config of ``leuk export``.
+        folder: output folder.
 
     Returns:
-        The largest difference of a logit.
+        Largest absolute difference of a logit.
 
     Raises:
-        DataError: the run's data is not there.
-        StoreError: the written model says something else.
+        DataError: the run's data do not exist.
+        StoreError: the logits differ by more than ``tolerance``; the model is removed.
     """
-    finished = Finished.read(cfg.run)
+    finished = FinishedRun.read(cfg.run)
     classifier = finished.classifier().requires_grad_(False)
     data = finished.data(cfg.root)
-    pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.cells]]
+    pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.test_images]]
     path = folder / f"model.{_SUFFIX[cfg.format]}"
     with _silence(), whole_file(path) as temporary:
-        ask = _WRITERS[cfg.format](classifier, temporary, pixels)
-        difference = _difference(classifier, ask, pixels)
+        exported = _WRITERS[cfg.format](classifier, temporary, pixels)
+        difference = _difference(classifier, exported, pixels)
     if not difference <= cfg.tolerance:
         raise StoreError(
-            f"format={cfg.format}: the written model differs by {difference:.2g} in a logit of "
-            f"{len(pixels)} test cells, more than tolerance={cfg.tolerance:g}; nothing is kept"
+            f"format={cfg.format}: logits of the exported model differ by up to {difference:.2g} "
+            f"on {len(pixels)} test images, more than tolerance={cfg.tolerance:g}; it is not kept; "
+            "choose another format, or a larger tolerance"
         )
     agreement = {
         "images": len(pixels),
         "largest_difference": difference,
         "tolerance": float(cfg.tolerance),
     }
-    facts = {"format": str(cfg.format), "file": path.name, **said_of(cfg, "run")}
+    facts = {"format": str(cfg.format), "file": path.name, **source_paths(cfg, "run")}
     write_json(
         folder / FACTS, facts | _facts(finished, classifier, cfg.root) | {"agreement": agreement}
     )
-    log.info("%s: agrees to %.2g in %d test cells", path.name, difference, len(pixels))
+    log.info(
+        "%s: logits differ by at most %.2g on %d test images", path.name, difference, len(pixels)
+    )
     return difference
 
 
-def _difference(classifier: Classifier, ask: Ask, pixels: Images) -> float:
-    asked = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+def _difference(classifier: Classifier, exported: Forward, pixels: Images) -> float:
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        expected = classifier.predict_logits(asked)
-        found, alone = ask(pixels), ask(pixels[:1])
-    pairs = ((found, expected), (alone, expected[:1]))
-    return max(float((one - other).abs().max()) for one, other in pairs)
+        expected = classifier.predict_logits(images)
+        batch, single = exported(pixels), exported(pixels[:1])
+    pairs = ((batch, expected), (single, expected[:1]))
+    return max(float((found - wanted).abs().max()) for found, wanted in pairs)
 
 
-def _write_onnx(classifier: Classifier, path: Path, pixels: Images) -> Ask:
+def _write_onnx(classifier: Classifier, path: Path, pixels: Images) -> Forward:
     import onnxruntime
 
     torch.onnx.export(
-        Judging(classifier).eval(),
+        Exportable(classifier).eval(),
         (torch.from_numpy(pixels[:_TRACED]),),
         path,
         dynamo=True,
@@ -161,26 +169,26 @@ def _write_onnx(classifier: Classifier, path: Path, pixels: Images) -> Ask:
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images})[0])
 
 
-def _write_torchscript(classifier: Classifier, path: Path, pixels: Images) -> Ask:
-    # As Lightning does itself where it is traced: without a trainer there is none to look at.
+def _write_torchscript(classifier: Classifier, path: Path, pixels: Images) -> Forward:
+    # Lightning sets this flag during tracing; otherwise the tracer reads the missing trainer.
     classifier._jit_is_scripting = True
     example = torch.from_numpy(pixels[:_TRACED])
-    torch.jit.trace(Judging(classifier).eval(), (example,), check_trace=False).save(str(path))
+    torch.jit.trace(Exportable(classifier).eval(), (example,), check_trace=False).save(str(path))
     loaded = torch.jit.load(path, map_location="cpu")
     return lambda images: loaded(torch.from_numpy(images))
 
 
-def _write_safetensors(classifier: Classifier, path: Path, pixels: Images) -> Ask:
+def _write_safetensors(classifier: Classifier, path: Path, pixels: Images) -> Forward:
     from safetensors.torch import load_model, save_model
 
     save_model(classifier, str(path), {"form": type(classifier).__name__})
     loaded = type(classifier)(**classifier.hparams)
     load_model(loaded, path)
-    judging = Judging(loaded).eval()
-    return lambda images: judging(torch.from_numpy(images))
+    exportable = Exportable(loaded).eval()
+    return lambda images: exportable(torch.from_numpy(images))
 
 
-_WRITERS: dict[str, Callable[[Classifier, Path, Images], Ask]] = {
+_WRITERS: dict[str, Callable[[Classifier, Path, Images], Forward]] = {
     "onnx": _write_onnx,
     "torchscript": _write_torchscript,
     "safetensors": _write_safetensors,
@@ -189,7 +197,7 @@ _WRITERS: dict[str, Callable[[Classifier, Path, Images], Ask]] = {
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep to ourselves what exporters say of every network: deprecations, steps left out."""
+    """Hide the exporters' warnings and log lines, which appear for every network."""
     loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -203,7 +211,7 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict[str, Any]:
+def _facts(finished: FinishedRun, classifier: Classifier, root: str | None) -> dict[str, Any]:
     record, frame = finished.record, finished.frame
     chosen = record.metrics.get("thresholds", {})
     return {
@@ -211,36 +219,36 @@ def _facts(finished: Finished, classifier: Classifier, root: str | None) -> dict
             "name": "images",
             "type": "uint8",
             "shape": ["images", frame.resolution, frame.resolution, 3],
-            "what": "RGB, 0 to 255; scaling and standardizing are the model's own",
+            "description": "RGB, 0 to 255; the model itself scales and standardizes",
             "resolution": frame.resolution,
             "framing": frame.framing,
             "scale": {
                 **asdict(finished.scale(root)),
-                "what": "each image has to show the field of view of the training images: bring it "
-                "to a square of canvas pixels (its longer side where null), cropped or filled up "
-                "with black about its middle; frame is the side of that field in pixels of the "
-                "original frame or in µm, areas the least and largest share of it that the cells "
-                "of the training images cover",
+                "description": "each image has to show the field of view of the training images: "
+                "crop or pad it with black, centered, to a square with a side of canvas pixels "
+                "(its longer side if null); frame is the side of that field in pixels of the "
+                "original frame or in µm; areas are the smallest and largest share of it that "
+                "cells of the training images cover",
             },
         },
         "output": {
             "name": "logits",
             "type": "float32",
             "shape": ["images", len(Label)],
-            "what": "softmax makes them probabilities; the second is the score",
+            "description": "softmax converts them to probabilities; the second is the score",
         },
         "labels": {str(int(label)): label.name for label in Label},
         "views": int(classifier.optim.test_views),
         "temperature": record.calibration.get("temperature"),
         "thresholds": {
-            said: chosen[name]["value"] for said, name in THRESHOLDS.items() if name in chosen
+            key: chosen[name]["value"] for key, name in THRESHOLDS.items() if name in chosen
         },
         "referral": record.referral,
         "classifier": {
             "class": f"{type(classifier).__module__}.{type(classifier).__name__}",
             "arguments": json.loads(json.dumps(dict(classifier.hparams))),
         },
-        "run": record.run.to_dict(),
+        "run_id": record.run.to_dict(),
         "fingerprint": record.fingerprint,
         "data": record.data.get("fingerprint"),
         "weights": finished.weights_digest,

@@ -2,7 +2,7 @@
 
 from leuk.config.ranges import Count
 from leuk.evaluate.features import Network
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 
 
 def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
@@ -18,7 +18,7 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
             allowed.
         StoreError: record, config or checkpoint cannot be read or belong to another model.
     """
-    finished = Finished.read(run, key="extractor.run")
+    finished = FinishedRun.read(run, key="extractor.run")
     classifier = finished.classifier().to(device)
     name = f"classifier {finished.folder.name}"
     return Network(name, classifier.features, classifier, batch_size, device)

@@ -1,4 +1,4 @@
-"""A finished cell of the grid, read back: its settings, its classifier and its data."""
+"""Finished run, opened from its folder: settings, classifier and data."""
 
 import hashlib
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ WEIGHTS = "checkpoints/best.ckpt"
 
 
 @dataclass(frozen=True, eq=False)
-class Finished:
-    """A complete cell of the grid.
+class FinishedRun:
+    """Complete run of a sweep.
 
     Attributes:
-        folder: where it lies.
-        record: what it left.
-        cfg: the settings it was run with.
+        folder: of the run.
+        record: results of the run.
+        cfg: config of the run.
     """
 
     folder: Path
@@ -36,54 +36,54 @@ class Finished:
     cfg: DictConfig
 
     @classmethod
-    def read(cls, run: str, key: str = "run") -> "Finished":
-        """Read the cell in a folder.
+    def read(cls, run: str, key: str = "run") -> "FinishedRun":
+        """Open the run in a folder.
 
         Args:
-            run: the folder, below ``outputs/runs/<name>``.
-            key: the setting that names it, as errors call it.
+            run: the folder, under ``outputs/runs/<name>``.
+            key: config key of the folder, for error messages.
 
         Raises:
-            ConfigError: no finished cell there, or its config names what may not be built.
-            StoreError: its record or its config cannot be read.
+            ConfigError: the folder has no finished run.
+            StoreError: the record or the config cannot be read.
         """
         folder = Path(run).expanduser().resolve()
-        advice = "name the folder of a finished cell, below outputs/runs/NAME"
+        advice = "name the folder of a finished run, under outputs/runs/NAME"
         if not folder.is_dir():
             raise ConfigError(f"{key}={run}: no such folder; {advice}")
         if not (folder / FILE).is_file():
-            cells = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
-            below = f"it holds several cells, name one: {', '.join(cells)}" if cells else advice
-            raise ConfigError(f"{key}={run}: no {FILE} in it; {below}")
+            runs = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+            remedy = f"it has several runs, choose one: {', '.join(runs)}" if runs else advice
+            raise ConfigError(f"{key}={run}: no {FILE} in it; {remedy}")
         record = Record.read(folder)
         if record.status != "complete":
             raise ConfigError(
-                f"{key}={run}: not finished ({record.state}); start leuk train again as it was"
+                f"{key}={run}: not finished ({record.state}); repeat its leuk train command"
             )
         for file in (CONFIG, WEIGHTS):
             if not (folder / file).is_file():
                 raise ConfigError(f"{key}={run}: no {file} in it; {advice}")
         cfg = read_stored(folder / CONFIG)
         check_complete(folder / CONFIG, cfg)
-        # Where a moved folder's artifacts are now; a cache of its own stays what it was.
+        # The folder may have moved, and its artifacts with it. A separate data.cache stays.
         if folder.parent.parent.name == "runs":
             cfg.outputs = str(folder.parents[2])
         return cls(folder, record, cfg)
 
     @property
     def frame(self) -> Frame:
-        """What part of each image its classifier sees, and at what size."""
+        """Framing and resolution of the classifier's input."""
         canvas = (self.record.data.get("scale") or {}).get("canvas")
         return Frame(int(self.cfg.data.resolution), self.cfg.data.framing, canvas)
 
     def scale(self, root: str | None = None) -> Scale:
-        """Field of view of its training images.
+        """Field of view of the training images.
 
-        Runs from before it was recorded have the sizes of synthetic images in their settings; for
-        others the headers of the images are read, and the scale is unknown where these are gone.
+        Older records lack it. For phantom data it then follows from the settings; otherwise the
+        headers of the images are read, and it is unknown if these no longer exist.
 
         Args:
-            root: where the images are now, if they have moved.
+            root: new location of the images, if they have moved.
         """
         if recorded := self.record.data.get("scale"):
             return Scale.of_record(recorded)
@@ -95,16 +95,16 @@ class Finished:
 
     @property
     def weights_digest(self) -> str:
-        """Hash of the file of its best weights."""
+        """Hash of the file with the best weights."""
         with (self.folder / WEIGHTS).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
     def classifier(self) -> Classifier:
-        """The classifier with its best weights, on the CPU, in evaluation mode.
+        """Load the classifier with its best weights, on the CPU, in evaluation mode.
 
         Raises:
-            ConfigError: the settings name something else than a classifier.
-            StoreError: the checkpoint cannot be read, or is not of this cell.
+            ConfigError: ``model._target_`` is not a classifier.
+            StoreError: the checkpoint cannot be read, or belongs to another run.
         """
         target = str(self.cfg.model._target_)
         check_targets({"model": {"_target_": target}})
@@ -119,38 +119,39 @@ class Finished:
         try:
             loaded = form.load_from_checkpoint(path, map_location="cpu", weights_only=True, **older)
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
-            what = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise StoreError(
-                f"{path}: not weights of this leuk's {form.__name__}, but of another version's "
-                f"({what}); use the leuk of the run ({self.record.versions.get('leuk')}), or run "
-                "the cell again"
+                f"{path}: weights of another leuk version's {form.__name__} ({reason}); use the "
+                f"version of the run ({self.record.versions.get('leuk')}), or repeat the run"
             ) from error
         assert isinstance(loaded, Classifier)
         return loaded.eval()
 
     def data(self, root: str | None = None) -> CNMCDataModule:
-        """The cells that it was fitted and judged on, set up.
+        """Set up the data module of the run.
 
         Args:
-            root: where the images lie now, if they have moved.
+            root: new location of the images, if they have moved.
 
         Raises:
-            ConfigError: ``root`` for stand-in cells, which have none.
-            DataError: no such folder of images.
-            StoreError: the data is not what it was.
+            ConfigError: ``root`` is set for phantom data, which has no image folder.
+            DataError: the image folder does not exist.
+            StoreError: the data differ from those of the run.
         """
         if root is not None:
             if "root" not in self.cfg.data:
-                raise ConfigError(f"root={root}: {self.folder.name} is of stand-in cells")
+                raise ConfigError(
+                    f"root={root}: {self.folder.name} has phantom data, not a folder; remove root"
+                )
             self.cfg.data.root = root
-        where = self.cfg.data.get("root")
-        if where is not None and not Path(where).expanduser().is_dir():
-            raise DataError(f"{where}: no such folder; say where the images lie now: root=DIR")
+        images = self.cfg.data.get("root")
+        if images is not None and not Path(images).expanduser().is_dir():
+            raise DataError(f"{images}: no such folder; set the images' new folder with root=DIR")
         data: CNMCDataModule = instantiate(self.cfg.data, split=instantiate(self.cfg.split))
         if self.record.data.get("files") not in (None, data.listing()):
             raise StoreError(
-                f"{data.root}: not the data that {self.folder.name} was fitted on; say where that "
-                "is: root=DIR"
+                f"{data.root}: not the data that {self.folder.name} was trained on; set "
+                "the folder of those with root=DIR"
             )
         data.prepare_data()
         data.setup()

@@ -1,4 +1,4 @@
-"""What a finished run chose on its validation cells, to be used on others as it is."""
+"""Decision rule of a finished run, chosen on its validation images."""
 
 from dataclasses import dataclass
 
@@ -12,23 +12,23 @@ from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT
 from leuk.evaluate.vectors import Flags, Floats
 from leuk.grid.record import FILE
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.store.foreign import file_in
 
 THRESHOLDS = {"youden": "youden", "0.5": DEFAULT, "sensitivity": "sensitivity95"}
-"""What can be asked for, and what a record calls it."""
+"""Values of ``threshold``, and the name of each in records."""
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """How scores become decisions.
+    """Decision rule, chosen on a run's validation images and applied unchanged to others.
 
     Attributes:
-        name: of the threshold, one of :data:`THRESHOLDS`.
-        threshold: a cell is called leukemic from this score on.
-        temperature: that calibrates scores.
-        band: of calibrated scores whose cells are left to an expert.
-        test: what the band achieved on the run's test images.
+        name: name of the threshold, one of :data:`THRESHOLDS`.
+        threshold: lowest score that is called leukemic, in [0, 1].
+        temperature: of the calibration of scores.
+        band: calibrated scores that are referred to an expert.
+        test: performance of the band on the run's test images.
     """
 
     name: str
@@ -38,32 +38,32 @@ class Frozen:
     test: Achieved
 
     @classmethod
-    def of(cls, finished: Finished, name: str, aim: float) -> "Frozen":
-        """Read what a run chose, and choose the band on the same validation cells.
+    def of(cls, finished: FinishedRun, name: str, aim: float) -> "Frozen":
+        """Read threshold and temperature of a run, and choose the band on its validation images.
 
         Args:
-            finished: the run.
-            name: one of :data:`THRESHOLDS`.
-            aim: share of right decisions outside the band.
+            finished: the finished run.
+            name: name of the threshold, one of :data:`THRESHOLDS`.
+            aim: required share of correct decisions outside the band, in (0.5, 1).
 
         Raises:
-            ConfigError: another name, or an aim out of range.
-            StoreError: the run's folder lacks one of the files, or something in it.
+            ConfigError: unknown name, or ``aim`` out of range.
+            StoreError: a file of the run, or a value in it, is missing.
         """
         if name not in THRESHOLDS:
             raise ConfigError(f"threshold={name}: choose from {', '.join(THRESHOLDS)}")
         if not 0.5 < aim < 1:
-            raise ConfigError(f"aim={aim}: it lies between 0.5 and 1")
+            raise ConfigError(f"aim={aim}: it must be above 0.5 and below 1")
         record = finished.record
         try:
             chosen = record.metrics["thresholds"][THRESHOLDS[name]]
-            # Of a threshold there is always a value, but its type is that of every figure.
+            # Metrics can be null, but not a threshold; this is for the type checker.
             threshold = float(chosen["value"] or 0.0)
             temperature = record.calibration["temperature"]
         except (KeyError, TypeError) as error:
             raise StoreError(
                 f"{finished.folder / FILE}: it lacks the threshold {THRESHOLDS[name]} or the "
-                "temperature; remove the folder and run the cell again"
+                "temperature; remove the folder and repeat the run"
             ) from error
         val, test = (_sample(finished, stage, temperature) for stage in ("val", "test"))
         band = choose_band(val, threshold, aim)
@@ -71,29 +71,29 @@ class Frozen:
 
     @property
     def calibrated_threshold(self) -> float:
-        """The threshold at the temperature."""
+        """Threshold on the scale of calibrated scores."""
         return float(self.calibrated(np.array([self.threshold]))[0])
 
     def calibrated(self, scores: Floats) -> Floats:
-        """Scores ``(N,)`` at the temperature."""
+        """Calibrate scores ``(N,)``."""
         return apply_temperature(scores, self.temperature)
 
     def leukemic(self, scores: Floats) -> Flags:
-        """Whether each of ``(N,)`` cells is called leukemic."""
+        """Decide by scores ``(N,)`` which images are called leukemic: ``bool (N,)``."""
         return scores >= self.threshold
 
     def refers(self, scores: Floats) -> Flags:
-        """Whether each of ``(N,)`` cells is left to an expert by its score."""
+        """Decide by scores ``(N,)`` which images are referred to an expert: ``bool (N,)``."""
         return self.band.refers(self.calibrated(scores), self.leukemic(scores))
 
 
-def _sample(finished: Finished, stage: str, temperature: float) -> Sample:
-    """Scores of a stage, calibrated, and whose images they are of."""
+def _sample(finished: FinishedRun, stage: str, temperature: float) -> Sample:
+    """Scores of a stage from the run's predictions file, with labels and patients."""
     name = finished.record.predictions
     path = finished.folder / (name or "predictions.csv")
     try:
         path = file_in(finished.folder, name or "predictions.csv")
-        # As text, since pandas may miss a number by its last digit, and with it a threshold.
+        # As text, because pandas may round the last digit and move a score over a threshold.
         texts = {"score": str, "patient": str}
         columns = ["stage", "label", *texts]
         table = pd.read_csv(path, usecols=columns, dtype=texts, keep_default_na=False)
@@ -108,5 +108,5 @@ def _sample(finished: Finished, stage: str, temperature: float) -> Sample:
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"{path}: the run's scores of {stage} images cannot be read ({error}); remove the "
-            "folder and run the cell again"
+            "folder and repeat the run"
         ) from error

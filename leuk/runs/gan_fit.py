@@ -1,4 +1,4 @@
-"""Trained GANs: artifacts, made once per architecture, training images and seed, and resumable."""
+"""Trained GANs as resumable artifacts, one per architecture, training images and seed."""
 
 import logging
 import math
@@ -21,7 +21,7 @@ from leuk.data.labels import Label
 from leuk.errors import DataError
 from leuk.gans.adversarial import Adversarial
 from leuk.gans.samples import SampleGrids
-from leuk.runs.checkpoints import last_whole, older_arguments, read_checkpoint
+from leuk.runs.checkpoints import last_readable, older_arguments, read_checkpoint
 from leuk.runs.device import describe
 from leuk.runs.fitting import build_named, build_trainer, memory_errors
 from leuk.runs.identity import NEUTRAL
@@ -36,7 +36,7 @@ FORMAT = 3
 WEIGHTS = "gan.ckpt"
 
 FACTS = "fit.json"
-"""Facts of the training: ``seconds``, ``device``, ``cells`` (number of images), generator
+"""Facts of the training: ``seconds``, ``device``, ``images`` (their number), generator
 ``updates``, and ``whole`` (never resumed)."""
 
 Rows = npt.NDArray[np.int64]
@@ -165,7 +165,7 @@ def _fit(
     )
     trainer = _trainer(cfg, scratch, labels)
     limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
-    stopped = last_whole(scratch / "checkpoints")
+    stopped = last_readable(scratch / "checkpoints")
     started = time.perf_counter()
     with memory_errors("gan_fit.batch_size", cfg.gan_fit.batch_size):
         trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)

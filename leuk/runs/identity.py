@@ -58,7 +58,7 @@ NEUTRAL = (
 
 
 UNSTATED = ("data.frame", "data.pixel_size")
-"""Keys that are no setting where they are null."""
+"""Keys that do not count as settings if they are null."""
 
 
 def run_id_of(cfg: DictConfig, hydra_cfg: DictConfig) -> RunId:
@@ -152,14 +152,14 @@ def is_neutral(key: str, cfg: DictConfig) -> bool:
     return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
 
-def begin(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
+def initial_record(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
     """Create the initial record of a run."""
     settings = settings_of(cfg)
     return Record(run_id_of(cfg, hydra_cfg), digest(settings), settings=settings)
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
-    """Settings that change results, as plain nested values."""
+    """Return the settings that change results, as plain nested values."""
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     return _without_neutral(values, "", cfg)
@@ -169,7 +169,7 @@ def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> di
     kept: dict[str, Any] = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
-        # Runs from before there were these keys keep their fingerprints.
+        # Runs from before these keys existed keep their fingerprints.
         if is_neutral(path, cfg) or (path in UNSTATED and value is None):
             continue
         if isinstance(value, dict):

@@ -57,7 +57,7 @@ def check_launcher(cfg: DictConfig) -> None:
         )
 
 
-def place(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
+def assign_devices(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Assign a job its share of this host if several run in parallel.
 
     A job gets the GPU with its number, unless ``trainer.devices`` names devices. Without GPUs it
@@ -84,7 +84,7 @@ def jobs_at_once(accelerator: str) -> int:
 
 
 def batch_of(cfg: DictConfig, hydra_cfg: DictConfig) -> int | None:
-    """Number of runs to hand to the launcher at a time; None for all, if it queues them itself."""
+    """Return the number of runs per call of the launcher; None for all, if it queues them."""
     if hydra_cfg.runtime.choices.get("hydra/launcher") != "submitit_local":
         return None
     return jobs_at_once(OmegaConf.select(cfg, "trainer.accelerator") or "auto")

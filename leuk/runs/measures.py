@@ -20,7 +20,7 @@ _FILE = "measures.npy"
 _CHUNK = 512
 
 
-def measured(data: CNMCDataModule) -> pd.DataFrame:
+def measure_images(data: CNMCDataModule) -> pd.DataFrame:
     """Morphology of all images, indexed by row of the bank.
 
     Measures are of the pixels at the data's resolution and framing, except the area, which is of

@@ -19,7 +19,7 @@ from leuk.data.labels import Label
 from leuk.runs.device import name_of
 from leuk.runs.gan_fit import gan_key, gan_key_of
 from leuk.runs.identity import choice_of, uses_gan
-from leuk.runs.synthesis import classes_of, fits_of, wanted
+from leuk.runs.synthesis import classes_of, gan_classes, images_to_add
 from leuk.store.artifacts import MissingArtifactError, is_whole, read_only
 from leuk.store.digest import digest
 
@@ -36,13 +36,13 @@ _SETS = 4
 
 @dataclass(frozen=True, eq=False)
 class GAN:
-    """A GAN that runs of a sweep need.
+    """GAN that runs of a sweep need.
 
     Attributes:
         name: GAN, classes, split and seed.
         folder: of the artifact.
         key: of the artifact; without a digest of the images if these are not decoded yet.
-        there: whether it is trained.
+        trained: True if its artifact exists.
         needed: number of runs to execute that need it.
         device: name of the device for its training.
         size: of its weights in bytes.
@@ -51,7 +51,7 @@ class GAN:
     name: str
     folder: Path
     key: dict[str, Any]
-    there: bool
+    trained: bool
     needed: int
     device: str
     size: int
@@ -63,19 +63,19 @@ class Needs:
     def __init__(self) -> None:
         self._data: dict[str, CNMCDataModule | None] = {}
 
-    def gans(self, cells: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
+    def gans(self, configs: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
         """List the GANs of a sweep.
 
         Args:
-            cells: configs of all runs.
-            to_run: those of ``cells`` that will be executed, which ``needed`` counts.
+            configs: configs of all runs.
+            to_run: those of ``configs`` that will be executed, which ``needed`` counts.
 
         Raises:
             DataError: the data cannot be used, or are too few for a GAN.
         """
         found: dict[Path, GAN] = {}
         needed: Counter[Path] = Counter()
-        for cfg in filter(uses_gan, cells):
+        for cfg in filter(uses_gan, configs):
             for labels, key in self._fits(cfg):
                 folder = Path(str(cfg.outputs)) / "artifacts" / "gan" / digest(key)
                 needed[folder] += any(cfg is other for other in to_run)
@@ -86,8 +86,8 @@ class Needs:
     def _fits(self, cfg: DictConfig) -> list[tuple[tuple[Label, ...], dict[str, Any]]]:
         """Return the training classes and the key of each GAN of a run."""
         data = self._open(cfg)
-        added = classes_of(cfg) if data is None else list(wanted(cfg, data))
-        fits = dict.fromkeys(fits_of(cfg, added).values())
+        added = classes_of(cfg) if data is None else list(images_to_add(cfg, data))
+        fits = dict.fromkeys(gan_classes(cfg, added).values())
         if data is None:
             return [(labels, gan_key(cfg, f"{_source(cfg)} {labels}")) for labels in fits]
         return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
@@ -105,7 +105,7 @@ class Needs:
                 self._data[source] = None
         return self._data[source]
 
-    def room(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
+    def disk_space(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
         """Upper estimate of the disk space of the runs to execute, in bytes by kind of file."""
         sizes: Counter[str] = Counter()
         stores: dict[str, int] = {}
@@ -116,10 +116,10 @@ class Needs:
             if data is None:
                 stores[_store(cfg)] = _images(cfg) * (3 * int(cfg.data.resolution) ** 2 + THUMB**2)
             elif uses_gan(cfg):
-                count = sum(wanted(cfg, data).values())
+                count = sum(images_to_add(cfg, data).values())
                 sizes["synthetic images"] += count * 3 * data.resolution**2
         # Two checkpoints, while the new one replaces the old, and the final weights.
-        missing = [gan.size for gan in gans if gan.needed and not gan.there]
+        missing = [gan.size for gan in gans if gan.needed and not gan.trained]
         sizes["GANs"] = sum(missing) * (2 * _WITH_MOMENTS + 1)
         sizes["decoded images"] = sum(stores.values())
         return dict(sizes)

@@ -28,7 +28,7 @@ _SIDE = 224
 def save_maps(
     folder: Path,
     predictor: Predictor,
-    cells: Mapping[int, Images],
+    images: Mapping[int, Images],
     captions: Mapping[int, str],
     title: str,
 ) -> dict[int, str]:
@@ -37,28 +37,28 @@ def save_maps(
     Args:
         folder: output folder.
         predictor: classifier with its device and precision.
-        cells: images ``uint8 (R, R, 3)``, by number from 0.
+        images: pixels ``uint8 (R, R, 3)``, by number from 0.
         captions: of the images, by the same numbers.
         title: over the sheet.
 
     Returns:
         File of each image, relative to the folder.
     """
-    if not cells:
+    if not images:
         return {}
-    images = predictor.images(np.stack(list(cells.values())))
+    batch = predictor.images(np.stack(list(images.values())))
     # Grad-CAM ignores the background, for which the first image stands in.
     maps = [
-        GradCAM().attribute(predictor.classifier, batch, Label.ALL, batch[:1]).maps
-        for batch in images.split(predictor.batch_size)
+        GradCAM().attribute(predictor.classifier, part, Label.ALL, part[:1]).maps
+        for part in batch.split(predictor.batch_size)
     ]
     drawn = drawn_of("gradcam", Attribution(torch.cat(maps), "pixel"))
-    files = {number: f"{FOLDER}/{number + 1:05d}.png" for number in cells}
-    for position, (file, cell) in enumerate(zip(files.values(), to_pixels(images), strict=True)):
-        inked = (drawn.over(position, cell) * 255).round().astype(np.uint8)
+    files = {number: f"{FOLDER}/{number + 1:05d}.png" for number in images}
+    for position, (file, image) in enumerate(zip(files.values(), to_pixels(batch), strict=True)):
+        inked = (drawn.over(position, image) * 255).round().astype(np.uint8)
         times = max(1, -(-_SIDE // len(inked)))
         with whole_file(folder / file) as temporary:
             Image.fromarray(inked.repeat(times, axis=0).repeat(times, axis=1)).save(temporary)
-    numbered = [f"{number + 1}: {captions[number]}" for number in cells][:_ON_SHEET]
-    save_overlays(folder / SHEET, images[:_ON_SHEET], drawn, numbered, title)
+    numbered = [f"{number + 1}: {captions[number]}" for number in images][:_ON_SHEET]
+    save_overlays(folder / SHEET, batch[:_ON_SHEET], drawn, numbered, title)
     return files

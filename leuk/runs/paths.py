@@ -1,4 +1,4 @@
-"""Where predictions and exported models go, and what they are called by default."""
+"""Output folders of predictions and exported models, and their default names."""
 
 from pathlib import Path
 
@@ -6,27 +6,27 @@ from omegaconf import DictConfig
 
 
 def predictions_folder(cfg: DictConfig) -> Path:
-    """``<outputs>/predictions/<name>/<run's folder>``."""
+    """Folder of predictions, ``<outputs>/predictions/<name>/<run>``."""
     return Path(str(cfg.outputs)) / "predictions" / str(cfg.name) / resolved(cfg.run).name
 
 
 def export_folder(cfg: DictConfig) -> Path:
-    """``<outputs>/exports/<name>/<run's folder>/<format>``."""
+    """Folder of an exported model, ``<outputs>/exports/<name>/<run>/<format>``."""
     run = resolved(cfg.run).name
     return Path(str(cfg.outputs)) / "exports" / str(cfg.name) / run / str(cfg.format)
 
 
-def resolved(place: str) -> Path:
-    """A whole path."""
-    return Path(str(place)).expanduser().resolve()
+def resolved(path: str) -> Path:
+    """Resolve a path: absolute, with ``~`` expanded and symbolic links followed."""
+    return Path(str(path)).expanduser().resolve()
 
 
-def stem(place: str) -> str:
-    """The name of a folder, or of a file without its suffix."""
-    path = resolved(place)
-    return path.name if path.is_dir() else path.stem
+def stem(path: str) -> str:
+    """Return the name of a folder, or of a file without its suffix."""
+    full = resolved(path)
+    return full.name if full.is_dir() else full.stem
 
 
-def said_of(cfg: DictConfig, *keys: str) -> dict[str, str]:
-    """Where the files and folders lie that a config names, by key, to tell results apart."""
+def source_paths(cfg: DictConfig, *keys: str) -> dict[str, str]:
+    """Full paths of inputs in a config, by key; stored with results to identify their origin."""
     return {key: str(resolved(cfg[key])) for key in keys}

@@ -1,4 +1,4 @@
-"""What can be known to fail before any work: parts that cannot be built, data that is not there."""
+"""Checks before any work: components can be built, data exist, folders can be written."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ from leuk.grid.state import LOCK, Found, State, inspect_folder
 from leuk.runs.curves import check_loggers
 from leuk.runs.device import check_device
 from leuk.runs.fitting import build_named, build_trainer
-from leuk.runs.identity import begin, choice_of, folder_of, uses_gan
+from leuk.runs.identity import choice_of, folder_of, initial_record, uses_gan
 from leuk.runs.launching import runs_elsewhere
 from leuk.runs.synthesis import classes_of
 from leuk.store.artifacts import MissingArtifactError, read_only
@@ -31,35 +31,35 @@ from leuk.store.atomic import ensure_writable
 log = logging.getLogger(__name__)
 
 LOG = "leuk.log"
-"""File in a cell's folder, as ``hydra.job_logging`` names it."""
+"""File in a run's folder, as configured in ``hydra.job_logging``."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-"""Precisions of a fit; the others hold the weights themselves in 16 or 64 bits."""
+"""Allowed precisions of training; the others store the weights in 16 or 64 bits."""
 
 REPLACED = ".replaced"
-"""Folder below a sweep's where the folders of cells go that are run again with other settings."""
+"""Subfolder of a sweep for folders of runs that are repeated with other settings."""
 
-# Lightning tells of every trainer that is built, and these are thrown away.
+# Lightning logs the devices of every trainer, including those that are only built as a check.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
-def check_parts(cfg: DictConfig) -> None:
-    """Build what a cell is made of, its networks without memory, so that faults show at once.
+def check_components(cfg: DictConfig) -> None:
+    """Build the components of a run, networks without memory, to find errors early.
 
     Raises:
-        ConfigError: an argument that a part refuses, or two keys that contradict each other.
-        DataError: no such folder of images, or a split that no data could satisfy.
+        ConfigError: a component refuses an argument, or two keys contradict each other.
+        DataError: the image folder does not exist, or no data can satisfy the split.
     """
     chosen = choice_of("augmentation", cfg)
     if cfg.augmentation.name != chosen:
         raise ConfigError(
-            f"augmentation.name={cfg.augmentation.name}: it follows the group; choose "
+            f"augmentation.name={cfg.augmentation.name}: the name follows from the option; set "
             "augmentation=NAME"
         )
     if cfg.model.resolution != cfg.data.resolution:
         raise ConfigError(
             f"model.resolution={cfg.model.resolution} and data.resolution={cfg.data.resolution}: "
-            "set data.resolution alone"
+            "set only data.resolution"
         )
     check_root(cfg)
     _check_weights_kept(cfg)
@@ -75,11 +75,11 @@ def check_parts(cfg: DictConfig) -> None:
 
 
 def check_synthesis(cfg: DictConfig) -> None:
-    """Build what ``leuk synthesize`` needs, so that faults show at once.
+    """Build the components of ``leuk synthesize`` to find errors early.
 
     Raises:
-        ConfigError: an argument that a part refuses, or weights of the extractor that are missing.
-        DataError: no such folder of images, or a split that no data could satisfy.
+        ConfigError: a component refuses an argument, or weights of the extractor are missing.
+        DataError: the image folder does not exist, or no data can satisfy the split.
     """
     check_root(cfg)
     instantiate(cfg.split).check()
@@ -96,19 +96,19 @@ def check_synthesis(cfg: DictConfig) -> None:
 
 
 def _check_weights_kept(cfg: DictConfig) -> None:
-    """Refuse a fit that would end without a checkpoint of its best weights.
+    """Refuse training that would end without a checkpoint of the best weights.
 
     Raises:
-        ConfigError: naming the key.
+        ConfigError: with the key that prevents it.
     """
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError(
-            "callbacks.checkpoint=null: the weights would be lost, and nothing could be explained "
-            "or predicted later; leave it as it is"
+            "callbacks.checkpoint=null: the weights would be lost, so that the run could not be "
+            "explained or used for prediction; keep the default"
         )
     if cfg.trainer.get("fast_dev_run"):
         raise ConfigError(
-            f"trainer.fast_dev_run={cfg.trainer.fast_dev_run}: Lightning keeps no checkpoint then; "
+            f"trainer.fast_dev_run={cfg.trainer.fast_dev_run}: Lightning then saves no checkpoint; "
             "for a short run set fit.epochs=1"
         )
     every = cfg.trainer.get("check_val_every_n_epoch")
@@ -123,20 +123,20 @@ def _check_weights_kept(cfg: DictConfig) -> None:
         )
 
 
-def check_paths(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
-    """Refuse jobs that would write to one folder, or where nothing can be written.
+def check_paths(configs: Sequence[DictConfig], folders: Sequence[Path]) -> None:
+    """Refuse jobs that write to the same folder, or to a folder without write permission.
 
     Args:
-        cells: the config of each job.
-        folders: where each job writes.
+        configs: config of each job.
+        folders: output folder of each job.
 
     Raises:
-        StoreError: naming the folder.
+        StoreError: with the folder.
     """
     for folder in folders:
         if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs of this sweep would write there")
-    for outputs in {str(cfg.outputs) for cfg in cells}:
+            raise StoreError(f"{folder}: two jobs of this sweep would write to this folder")
+    for outputs in {str(cfg.outputs) for cfg in configs}:
         ensure_writable(Path(outputs), "outputs")
     for folder in folders:
         if folder.is_dir():
@@ -145,17 +145,17 @@ def check_paths(cells: Sequence[DictConfig], folders: Sequence[Path]) -> None:
 
 
 def _check_writable(*files: Path) -> None:
-    """Refuse files that somebody else's run has left for nobody else to write."""
+    """Refuse existing files, such as another user's, that this process may not overwrite."""
     for file in files:
         if file.exists() and not os.access(file, os.W_OK, effective_ids=True):
             raise StoreError(
-                f"{file}: cannot be written (Permission denied); have its owner allow it, or "
-                "choose another folder with outputs=DIR"
+                f"{file}: cannot be written (Permission denied); ask its owner for permission, "
+                "or choose another folder with outputs=DIR"
             )
 
 
 def _check_trainer(cfg: DictConfig) -> None:
-    # Hosts that jobs are sent to have devices of their own.
+    # Jobs that run on other hosts use the devices of those.
     changes = {"accelerator": "cpu", "devices": 1} if runs_elsewhere(cfg) else {}
     if not changes:
         check_device(cfg)
@@ -169,45 +169,47 @@ def _check_trainer(cfg: DictConfig) -> None:
     spawned = trainer.num_nodes == 1 and isinstance(
         trainer.strategy.launcher, _MultiProcessingLauncher
     )
-    # Lightning would start the command anew for each, and each would wait for this one's lock.
+    # Otherwise, Lightning starts the command again per device, and each waits for the run's lock.
     if together and not spawned:
         raise ConfigError(
-            f"trainer.devices={cfg.trainer.devices}: the devices of one host share a fit with "
-            "trainer=ddp; or set trainer.devices=1 and hydra/launcher=joblib, a cell a device"
+            f"trainer.devices={cfg.trainer.devices}: to train one run on all devices, set "
+            "trainer=ddp; for one run per device, trainer.devices=1 and hydra/launcher=joblib"
         )
     if together and cfg.get("fit") and cfg.fit.compile:
-        raise ConfigError("fit.compile=true: not with several devices; set fit.compile=false")
+        raise ConfigError("fit.compile=true: impossible on several devices; set fit.compile=false")
 
 
 def check_root(cfg: DictConfig) -> None:
-    """Refuse a folder of images that is not there."""
+    """Refuse an image folder that does not exist."""
     if "root" in cfg.data and not Path(cfg.data.root).expanduser().is_dir():
-        raise DataError(f"data.root={cfg.data.root}: no such folder; point it at the C-NMC images")
+        raise DataError(
+            f"data.root={cfg.data.root}: no such folder; set the folder of the C-NMC images"
+        )
 
 
-def check_image_sizes(cells: Sequence[DictConfig]) -> None:
-    """Refuse folders of training images of several sizes and no known scale.
+def check_image_sizes(configs: Sequence[DictConfig]) -> None:
+    """Refuse folders whose training images differ in size without a known scale.
 
     Raises:
-        DataError: naming the folder, the sizes and the number of images of each.
+        DataError: with the folder, and the number of images of each size.
     """
-    seen = {
+    sources = {
         (str(data.root), str(data.framing), data.get("frame"), data.get("pixel_size"))
-        for data in (cfg.data for cfg in cells)
+        for data in (cfg.data for cfg in configs)
         if "root" in data
     }
-    for root, framing, frame, pixel_size in sorted(seen, key=str):
+    for root, framing, frame, pixel_size in sorted(sources, key=str):
         check_sizes(Path(root).expanduser(), framing, frame, pixel_size)
 
 
 def check_existing(cfg: DictConfig) -> bool:
-    """Refuse a folder that holds a cell of other settings or data, unless it is to be run again.
+    """Refuse a folder with a run of other settings or data, unless that run is to be repeated.
 
     Returns:
-        Whether what the folder holds is to be set aside, see :func:`set_aside`.
+        True if the folder has to be moved first, see :func:`set_aside`.
 
     Raises:
-        StoreError: naming the folder, what differs, and how to go on.
+        StoreError: with the folder, the differences and a remedy.
     """
     found = inspect(cfg)
     if found.state == State.UNREADABLE:
@@ -216,18 +218,18 @@ def check_existing(cfg: DictConfig) -> bool:
         return False
     if cfg.grid.on_mismatch == "rerun":
         return True
-    same = found.record.fingerprint == begin(cfg, cfg.hydra).fingerprint
-    what = "on other data, " if same else "with other settings: "
+    same = found.record.fingerprint == initial_record(cfg, cfg.hydra).fingerprint
+    difference = "on other data, " if same else "with other settings: "
     raise StoreError(
-        f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {what}{found.message}; give this sweep a "
-        "name of its own, name=NAME, or run the cell again with grid.on_mismatch=rerun, which "
-        f"keeps what is there under {REPLACED}"
+        f"{folder_of(cfg, cfg.hydra)}: {found.record.status} {difference}{found.message}; choose "
+        "another name for this sweep, name=NAME, or repeat the run with grid.on_mismatch=rerun, "
+        f"which moves the existing folder to {REPLACED}"
     )
 
 
 def inspect(cfg: DictConfig) -> Found:
-    """How far a cell is; one that is complete on other data counts as one of other settings."""
-    folder, expected = folder_of(cfg, cfg.hydra), begin(cfg, cfg.hydra)
+    """Inspect the state of a run; a complete run on other data counts as one of other settings."""
+    folder, expected = folder_of(cfg, cfg.hydra), initial_record(cfg, cfg.hydra)
     found = inspect_folder(folder, expected)
     if found.state != State.COMPLETE or found.record is None:
         return found
@@ -236,7 +238,7 @@ def inspect(cfg: DictConfig) -> Found:
         with read_only():
             data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
             now = data.listing()
-    except MissingArtifactError:  # stand-in cells, which are the same whenever they are made
+    except MissingArtifactError:  # phantom images, which the settings determine
         return found
     if before == now:
         return found
@@ -244,24 +246,24 @@ def inspect(cfg: DictConfig) -> Found:
 
 
 def set_aside(cfg: DictConfig) -> None:
-    """Move a cell's folder to :data:`REPLACED` beside it, so that the cell is run anew.
+    """Move a run's folder to the sweep's :data:`REPLACED`, so that the run can be repeated.
 
     Raises:
-        StoreError: another process works there.
+        StoreError: another process uses the folder.
     """
     folder = folder_of(cfg, cfg.hydra)
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):
             kept = folder.parent / REPLACED / f"{folder.name}-{Record.read(folder).fingerprint}"
-            kept = _free(kept)
+            kept = _unused(kept)
             kept.parent.mkdir(exist_ok=True)
             folder.rename(kept)
     except Timeout as error:
-        raise StoreError(f"{folder}: another process works there; wait for it") from error
-    log.warning("%s: of other settings; kept in %s", folder.name, kept)
+        raise StoreError(f"{folder}: in use by another process; wait until it ends") from error
+    log.warning("%s: has other settings; moved to %s", folder.name, kept)
 
 
-def _free(path: Path) -> Path:
-    """The path, or with a number behind it the first that is not taken."""
-    taken = (path.with_name(f"{path.name}-{number}") for number in count(2))
-    return next(found for found in chain([path], taken) if not found.exists())
+def _unused(path: Path) -> Path:
+    """Return the path, with a number appended if it exists."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(found for found in chain([path], numbered) if not found.exists())

@@ -13,13 +13,13 @@ from torch import Tensor
 from leuk.classifiers.classifier import BROKEN, Classifier, dihedral
 from leuk.errors import TrainingError
 from leuk.evaluate.vectors import Floats, Images
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.runs.fitting import build_named, build_trainer, memory_errors, one_device
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """Predictions for N images.
+class Outputs:
+    """Outputs of a classifier for N images.
 
     Attributes:
         scores: ``float64 (N,)``, probability of leukemia, computed as for test images.
@@ -32,7 +32,7 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Classifier with a device and a precision; by default the precision of the run's evaluation.
+    """Classifier on a device, by default with the precision of the run's evaluation.
 
     Attributes:
         classifier: on its device, in evaluation mode.
@@ -45,12 +45,12 @@ class Predictor:
     batch_size: int
 
     @classmethod
-    def of(cls, cfg: DictConfig, finished: Finished) -> "Predictor":
-        """Move a finished classifier to the configured device.
+    def build(cls, cfg: DictConfig, finished: FinishedRun) -> "Predictor":
+        """Load a run's classifier onto the configured device.
 
         Args:
-            cfg: with ``trainer``, ``callbacks`` and ``batch_size``.
-            finished: the run.
+            cfg: config with ``trainer``, ``callbacks`` and ``batch_size``.
+            finished: the finished run.
 
         Raises:
             ConfigError: the trainer cannot be built on this host.
@@ -76,7 +76,7 @@ class Predictor:
         return moved.permute(0, 3, 1, 2).float().div_(255)
 
     @torch.no_grad()
-    def ask(self, pixels: Images) -> Answers:
+    def predict(self, pixels: Images) -> Outputs:
         """Predict scores and features.
 
         Args:
@@ -90,25 +90,25 @@ class Predictor:
             for start in range(0, len(pixels), self.batch_size):
                 batch = self.images(pixels[start : start + self.batch_size])
                 with self.trainer.precision_plugin.forward_context():
-                    outputs.append(self._predicted(batch))
+                    outputs.append(self._logits_and_features(batch))
         logits, features = (torch.cat(column).cpu() for column in zip(*outputs, strict=True))
         if not bool(logits.isfinite().all()):
             raise TrainingError(BROKEN)
-        return Answers(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
+        return Outputs(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
 
-    def _predicted(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits like :meth:`Classifier.predict_logits`, and the features of the unturned view."""
+    def _logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as of :meth:`Classifier.predict_logits`, and features of the original view."""
         views = dihedral(images) if self.classifier.optim.test_views > 1 else [images]
         features = [self.classifier.features(view) for view in views]
-        logits = [self.classifier.logits(own).float() for own in features]
+        logits = [self.classifier.logits(of_view).float() for of_view in features]
         return torch.stack(logits).mean(dim=0), features[0].float()
 
 
-def trainer_for(cfg: DictConfig, finished: Finished, callbacks: list[Any]) -> Trainer:
-    """The configured trainer on one device, in the precision of the run unless another is set.
+def trainer_for(cfg: DictConfig, finished: FinishedRun, callbacks: list[Any]) -> Trainer:
+    """Build a trainer on one device, with the precision of the run unless another is set.
 
     Raises:
-        ConfigError: it cannot be built here.
+        ConfigError: the trainer cannot be built on this host.
     """
     changes = {
         "logger": False,

@@ -16,7 +16,7 @@ from leuk.store.atomic import whole_file
 _BATCH = 64
 
 
-def tie_prototypes(
+def project_prototypes(
     classifier: Prototyped, data: CNMCDataModule, device: torch.device, folder: Path, title: str
 ) -> dict[str, Any]:
     """Replace prototypes by the nearest patches of real training images, refit the head, draw them.
@@ -33,19 +33,19 @@ def tie_prototypes(
     Returns:
         For the record: ``picture``, and ``table`` with an entry per prototype.
     """
-    cells = data.stage("train")
-    rows = torch.tensor(cells.index.to_numpy())
+    train = data.stage("train")
+    rows = torch.tensor(train.index.to_numpy())
     classifier.to(device)
 
     def batches() -> Iterator[Batch]:
         return (data.bank.gather(batch, device) for batch in rows.split(_BATCH))
 
-    placed = classifier.project(batches())
+    projected = classifier.project(batches())
     classifier.refit_head(batches())
-    sources = torch.tensor([prototype.row for prototype in placed])
+    sources = torch.tensor([prototype.row for prototype in projected])
     images = data.bank.gather(sources, torch.device("cpu"))
     picture = "explanations/prototypes.png"
-    save_prototypes(folder / picture, images["images"], placed, title)
+    save_prototypes(folder / picture, images["images"], projected, title)
     best = folder / "checkpoints/best.ckpt"
     if best.is_file():
         values = torch.load(best, map_location="cpu", weights_only=True)
@@ -53,5 +53,5 @@ def tie_prototypes(
         with whole_file(best) as temporary:
             torch.save(values, temporary)
     paths = data.dataset.index["path"]
-    table = [asdict(item) | {"path": str(paths.iloc[item.row])} for item in placed]
+    table = [asdict(item) | {"path": str(paths.iloc[item.row])} for item in projected]
     return {"picture": picture, "table": table}

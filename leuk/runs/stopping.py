@@ -38,7 +38,7 @@ _MESSAGE = (
 
 
 class StoppedError(SystemExit):
-    """Raised by a signal handler, so that locks are released and temporary files removed."""
+    """Stop by a signal, raised so that locks are released and temporary files removed."""
 
 
 @contextmanager

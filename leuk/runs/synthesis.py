@@ -52,8 +52,8 @@ def classes_of(cfg: DictConfig) -> list[Label]:
     return sorted(known[name] for name in names)
 
 
-def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
-    """Number of images to add per class; empty if the healthy images are not the minority."""
+def images_to_add(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
+    """Count the images to add per class; empty if the healthy images are not the minority."""
     count = cfg.augmentation.count
     if count is None:
         labels = data.stage("train")["label"]
@@ -64,7 +64,7 @@ def wanted(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
     return dict.fromkeys(classes_of(cfg), count)
 
 
-def fits_of(cfg: DictConfig, labels: Iterable[Label]) -> dict[Label, tuple[Label, ...]]:
+def gan_classes(cfg: DictConfig, labels: Iterable[Label]) -> dict[Label, tuple[Label, ...]]:
     """Training classes of the GAN for each class to generate: both if the GAN is conditional."""
     conditional = form_of(cfg).CONDITIONAL
     return {label: tuple(Label) if conditional else (label,) for label in labels}
@@ -83,11 +83,11 @@ def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     Returns:
         The images, or None if nothing is to be added.
     """
-    counts = wanted(cfg, data)
+    counts = images_to_add(cfg, data)
     if not counts:
         return None
     labels = list(counts)
-    fits = fits_of(cfg, labels)
+    fits = gan_classes(cfg, labels)
     fitted = {classes: fitted_gan(cfg, data, classes) for classes in dict.fromkeys(fits.values())}
     gans = {label: fitted[classes] for label, classes in fits.items()}
     key = {
@@ -124,7 +124,7 @@ def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDAr
     stage = data.stage("train")["label"].to_numpy()
     random = np.random.default_rng(int(cfg.seed))
     rows = {}
-    for label, count in wanted(cfg, data).items():
+    for label, count in images_to_add(cfg, data).items():
         own = data.split.train[stage == label]
         rounds = [random.permutation(own) for _ in range(-(-count // len(own)))]
         rows[label] = np.concatenate(rounds)[:count]

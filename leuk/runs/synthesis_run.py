@@ -24,7 +24,7 @@ from leuk.evaluate.image_quality import Quality
 from leuk.evaluate.sheets import save_rows
 from leuk.runs.balanced_set import MANIFEST, manifest_of, write_balanced_set
 from leuk.runs.identity import choice_of, current_hydra, settings_of, synthesis_folder
-from leuk.runs.launching import place
+from leuk.runs.launching import assign_devices
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import Synthetic, synthesize
 from leuk.runs.synthetic_quality import (
@@ -45,12 +45,12 @@ log = logging.getLogger(__name__)
 
 
 def check_kept(cfg: DictConfig) -> None:
-    """Refuse to lose synthetic images of other data or settings.
+    """Refuse to replace synthetic images of other data or settings.
 
-    Those of the same data and settings are the same again.
+    Images of the same data and settings are reproduced exactly.
 
     Raises:
-        StoreError: naming the folder.
+        StoreError: with the folder.
     """
     path = synthesis_folder(cfg, cfg.hydra) / FILE
     if cfg.replace or not path.exists():
@@ -71,14 +71,14 @@ def check_kept(cfg: DictConfig) -> None:
 
 
 def _origin(cfg: DictConfig, data: CNMCDataModule) -> dict[str, str]:
-    """Hashes of everything that determines what is written."""
+    """Hashes of the settings and the data, which determine the output."""
     return {"settings": digest(settings_of(cfg)), "files": data.listing()}
 
 
 def _would_be_lost(folder: Path) -> str:
     return (
-        f"{folder}: holds images of other data or settings; write beside them with name=NAME, or "
-        "replace them with replace=true"
+        f"{folder}: holds images of other data or settings; choose another folder with "
+        "name=NAME, or allow replacing them with replace=true"
     )
 
 
@@ -92,7 +92,7 @@ def run_synthesis(cfg: DictConfig) -> None:
         DataError: nothing is to be generated, or a stage lacks a class for the comparison.
     """
     folder = synthesis_folder(cfg, current_hydra())
-    place(cfg, current_hydra())
+    assign_devices(cfg, current_hydra())
     started = time.perf_counter()
     seed_everything(cfg.seed, workers=True, verbose=False)
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
@@ -104,50 +104,53 @@ def run_synthesis(cfg: DictConfig) -> None:
     cuts = count_cuts(data.dataset.index, data.dataset.store)
     for text in filter(None, (background, framing_warning(data.framing, cuts))):
         log.warning("%s: %s", folder.name, text)
-    made = synthesize(cfg, data)
-    if made is None:
+    synthetic = synthesize(cfg, data)
+    if synthetic is None:
         raise DataError(
             "augmentation.count=null: no healthy training images are missing; set the number of "
             "images to generate per class: augmentation.count=N"
         )
-    _keep_balanced(folder / "balanced", data, made, cfg.replace)
-    judged = {
-        label.folder: _judge(cfg, data, made, label, folder) for label in synthetic_labels(made)
+    _write_balanced(folder / "balanced", data, synthetic, cfg.replace)
+    quality = {
+        label.folder: _evaluate(cfg, data, synthetic, label, folder)
+        for label in synthetic_labels(synthetic)
     }
-    write_json(folder / FILE, _report(cfg, made, judged) | _origin(cfg, data))
+    write_json(folder / FILE, _report(cfg, synthetic, quality) | _origin(cfg, data))
     log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
 
-def _keep_balanced(target: Path, data: CNMCDataModule, made: Synthetic, replace: bool) -> None:
-    """Write the balanced set, unless an earlier run has written the same."""
-    manifest = manifest_of(data, made)
+def _write_balanced(
+    target: Path, data: CNMCDataModule, synthetic: Synthetic, replace: bool
+) -> None:
+    """Write the balanced set, unless the folder already has it."""
+    manifest = manifest_of(data, synthetic)
     if target.exists():
         path = target / MANIFEST
         if path.is_file() and path.read_text("utf-8") == csv_text(manifest):
-            log.info("%d images, real and synthetic, were in %s", len(manifest), target)
+            log.info("%d images, real and synthetic, already in %s", len(manifest), target)
             return
         if not replace:
             raise StoreError(_would_be_lost(target))
         shutil.rmtree(target)
-    write_balanced_set(target, data, made, manifest)
+    write_balanced_set(target, data, synthetic, manifest)
     log.info("%d images, real and synthetic, in %s", len(manifest), target)
 
 
-def _judge(
-    cfg: DictConfig, data: CNMCDataModule, made: Synthetic, label: Label, folder: Path
+def _evaluate(
+    cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic, label: Label, folder: Path
 ) -> Quality:
     """Measure the quality of the synthetic images of a class, and write figures of them."""
     real = real_images(data, label, cfg.held_out)
     extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
-    quality = evaluate_class(made, label, real, extractor, int(cfg.seed))
+    quality = evaluate_class(synthetic, label, real, extractor, int(cfg.seed))
     for warning in quality.warnings:
         log.warning("%s: %s", folder.name, warning)
-    shown = shown_pair(made, label, real)
+    shown = shown_pair(synthetic, label, real)
     rows = {"real": shown["real"], "synthetic": shown["synthetic"]}
     save_rows(folder / f"images_{label.folder}.png", rows)
     near = quality.closest[:SHOWN]
     pairs = {
-        "synthetic": made.of(label)[[pair[0] for pair in near]],
+        "synthetic": synthetic.of(label)[[pair[0] for pair in near]],
         "nearest\ntraining": real.train[[pair[1] for pair in near]],
     }
     save_rows(folder / f"closest_{label.folder}.png", pairs)
@@ -163,14 +166,14 @@ def _extractor(node: str) -> CachedExtractor:
     return CachedExtractor(instantiate(cfg))
 
 
-def _report(cfg: DictConfig, made: Synthetic, found: dict[str, Quality]) -> dict[str, Any]:
+def _report(cfg: DictConfig, synthetic: Synthetic, quality: dict[str, Quality]) -> dict[str, Any]:
     """Content of ``quality.json``."""
     return {
         "gan": choice_of("gan", cfg),
         "recipe": str(cfg.recipe),
         "seed": int(cfg.seed),
         "held_out": str(cfg.held_out),
-        "artifacts": sorted(set(made.origin["gan"])),
-        "artifact": str(made.folder),
-        "quality": {name: asdict(quality) for name, quality in found.items()},
+        "artifacts": sorted(set(synthetic.origin["gan"])),
+        "artifact": str(synthetic.folder),
+        "quality": {name: asdict(found) for name, found in quality.items()},
     }

@@ -38,25 +38,25 @@ FORMAT = 2
 """Version in the key; increase it when a metric changes its meaning."""
 
 
-def synthetic_labels(made: Synthetic) -> list[Label]:
+def synthetic_labels(synthetic: Synthetic) -> list[Label]:
     """Classes of the synthetic images."""
-    present = set(made.origin["label"])
+    present = set(synthetic.origin["label"])
     return [label for label in Label if label in present]
 
 
 def evaluate_class(
-    made: Synthetic, label: Label, real: RealImages, extractor: Extractor, seed: int
+    synthetic: Synthetic, label: Label, real: RealImages, extractor: Extractor, seed: int
 ) -> Quality:
     """Measure the quality of the synthetic images of a class.
 
     Args:
-        made: synthetic images.
+        synthetic: synthetic images.
         label: the class.
         real: real images, from :func:`real_images`.
         extractor: computes features of images.
         seed: of subsampling.
     """
-    own, others = made.of(label), made.of(_other(label))
+    own, others = synthetic.of(label), synthetic.of(_other(label))
     log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
     return assess_quality(own, real, extractor, seed, others if len(others) else None)
 
@@ -83,23 +83,23 @@ def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages
     sets = {"train": ("train", label), "train_other": ("train", other)}
     sets |= {"reference": (held_out, label), "reference_other": (held_out, other)}
     return RealImages(
-        train=_cells(data, "train", label),
-        train_other=_cells(data, "train", other),
-        reference=_cells(data, held_out, label),
-        reference_other=_cells(data, held_out, other),
-        patients={name: _patients(data, *of) for name, of in sets.items()},
+        train=_images(data, "train", label),
+        train_other=_images(data, "train", other),
+        reference=_images(data, held_out, label),
+        reference_other=_images(data, held_out, other),
+        patients={name: _patients(data, *chosen) for name, chosen in sets.items()},
     )
 
 
 def _patients(data: CNMCDataModule, stage: str, label: Label) -> Patients:
-    """The patient of each image of :func:`_cells`."""
-    cells = data.stage(stage)
-    return cells["patient"].to_numpy().astype(str)[(cells["label"] == label).to_numpy()]
+    """List the patient of each image of :func:`_images`."""
+    table = data.stage(stage)
+    return table["patient"].to_numpy().astype(str)[(table["label"] == label).to_numpy()]
 
 
-def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
-    cells = data.stage(stage)
-    rows = cells.index.to_numpy()[(cells["label"] == label).to_numpy()]
+def _images(data: CNMCDataModule, stage: str, label: Label) -> Images:
+    table = data.stage(stage)
+    rows = table.index.to_numpy()[(table["label"] == label).to_numpy()]
     if not len(rows):
         raise DataError(
             f"split: no {label.folder} images in stage {stage} to compare synthetic images with; "
@@ -108,20 +108,20 @@ def _cells(data: CNMCDataModule, stage: str, label: Label) -> Images:
     return np.asarray(data.dataset.data[rows])
 
 
-def shown_pair(made: Synthetic, label: Label, real: RealImages) -> dict[str, Images]:
-    """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``made``."""
+def shown_pair(synthetic: Synthetic, label: Label, real: RealImages) -> dict[str, Images]:
+    """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``synthetic``."""
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
-    return {"real": real.reference[spread], "synthetic": made.of(label)[:SHOWN]}
+    return {"real": real.reference[spread], "synthetic": synthetic.of(label)[:SHOWN]}
 
 
 def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
-    """Write ``cells_<class>.npz`` for the report."""
+    """Write ``images_<class>.npz`` for the report."""
     np.savez(
         folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
     )
 
 
-def cached_quality(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> dict[str, Any]:
+def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
     """Quality of a run's synthetic images for its record, computed once per set of images.
 
     Uses :class:`leuk.evaluate.morphology.MorphologyExtractor` as features, which needs no download;
@@ -130,23 +130,23 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> di
     Args:
         cfg: config of the run.
         data: data module with its stages.
-        made: synthetic images.
+        synthetic: synthetic images.
 
     Returns:
-        ``judged`` (name of the artifact), ``held_out``, and by class ``quality``, a
+        ``quality_artifact`` (name of the artifact), ``held_out``, and by class ``quality``, a
         :class:`leuk.evaluate.image_quality.Quality`. With too few images, only ``copies``: by class
         the number of copies of training images.
 
     Raises:
         StoreError: the stored quality cannot be read.
     """
-    if _fewest(data, made) < FEWEST:
+    if _fewest(data, synthetic) < FEWEST:
         log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
         train = np.asarray(data.dataset.data[data.split.train])
         return {
             "copies": {
-                label.folder: int(copied(made.of(label), train).sum())
-                for label in synthetic_labels(made)
+                label.folder: int(copied(synthetic.of(label), train).sum())
+                for label in synthetic_labels(synthetic)
             }
         }
     seed = int(cfg.seed)
@@ -154,7 +154,7 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> di
     patients = {stage: data.stage(stage)["patient"].astype(str).tolist() for stage in paths}
     key = {
         "format": FORMAT,
-        "images": made.folder.name,
+        "images": synthetic.folder.name,
         "pixels": data.dataset.store.fingerprint,
         "paths": digest(paths),
         "patients": digest(patients),
@@ -165,7 +165,7 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, made: Synthetic) -> di
         Path(cfg.outputs) / "artifacts",
         "quality",
         key,
-        lambda target: _evaluate_all(data, made, seed, target),
+        lambda target: _evaluate_all(data, synthetic, seed, target),
     )
     return _read(folder)
 
@@ -184,22 +184,22 @@ def _read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _fewest(data: CNMCDataModule, made: Synthetic) -> int:
+def _fewest(data: CNMCDataModule, synthetic: Synthetic) -> int:
     """Size of the smallest set of images to compare."""
-    sizes = list(made.origin["label"].value_counts())
+    sizes = list(synthetic.origin["label"].value_counts())
     for stage in ("train", HELD_OUT):
         labels = data.stage(stage)["label"].to_numpy()
         sizes += [int((labels == label).sum()) for label in Label]
     return min(sizes)
 
 
-def _evaluate_all(data: CNMCDataModule, made: Synthetic, seed: int, target: Path) -> None:
+def _evaluate_all(data: CNMCDataModule, synthetic: Synthetic, seed: int, target: Path) -> None:
     found = {}
-    for label in synthetic_labels(made):
-        cells = real_images(data, label, HELD_OUT)
-        extractor = MorphologyExtractor(cells.train)
-        found[label.folder] = asdict(evaluate_class(made, label, cells, extractor, seed))
-        save_pair(target, label, shown_pair(made, label, cells))
+    for label in synthetic_labels(synthetic):
+        real = real_images(data, label, HELD_OUT)
+        extractor = MorphologyExtractor(real.train)
+        found[label.folder] = asdict(evaluate_class(synthetic, label, real, extractor, seed))
+        save_pair(target, label, shown_pair(synthetic, label, real))
     write_json(target / FILE, found)
 
 

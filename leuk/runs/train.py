@@ -22,11 +22,11 @@ from leuk.data.splits import STAGES
 from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, State, inspect_folder
-from leuk.runs.classifier_fit import FITTED, fitted_classifier, forget_fit
+from leuk.runs.classifier_fit import FITTED, fitted_classifier, remove_fitted_weights
 from leuk.runs.disk import disk_errors
-from leuk.runs.evaluation import judge
-from leuk.runs.identity import begin, current_hydra, folder_of, sweep_of, uses_gan
-from leuk.runs.launching import place
+from leuk.runs.evaluation import evaluate
+from leuk.runs.identity import current_hydra, folder_of, initial_record, sweep_of, uses_gan
+from leuk.runs.launching import assign_devices
 from leuk.runs.progress import clock
 from leuk.runs.synthesis import repeated_rows, synthesize
 from leuk.runs.synthetic_quality import cached_quality, quality_warnings
@@ -56,8 +56,8 @@ def train_run(cfg: DictConfig) -> None:
         cfg: composed config of the run.
     """
     hydra_cfg = current_hydra()
-    record, folder = begin(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
-    if not _is_to_run(cfg, folder, record):
+    record, folder = initial_record(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)
+    if not _should_run(cfg, folder, record):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,9 @@ def train_run(cfg: DictConfig) -> None:
     # "with lock" would acquire the lock a second time and release it only once.
     with held:
         # Check again, because another process may have finished the run meanwhile.
-        if not _is_to_run(cfg, folder, record, ours=True):
+        if not _should_run(cfg, folder, record, ours=True):
             return
-        place(cfg, hydra_cfg)
+        assign_devices(cfg, hydra_cfg)
         _keep_settings(cfg, hydra_cfg, folder)
         _run(cfg, folder, record)
     if record.status == "complete":
@@ -81,7 +81,7 @@ def train_run(cfg: DictConfig) -> None:
         write_text(sweep_of(cfg) / FAILED, record.run.folder)
 
 
-def _is_to_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
+def _should_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
     """Decide whether to execute a run; log the reason if not."""
     name, found = record.run.folder, inspect_folder(folder, record, ours)
     if found.state == State.COMPLETE:
@@ -129,7 +129,9 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
         record.fail(error)
         log.exception("%s: failed", name)
     if record.status == "failed" and (folder / FITTED).exists():
-        log.info("%s: the fit is kept; the same command again resumes after it", name)
+        log.info(
+            "%s: the trained weights are kept; repeat the command to resume with the test", name
+        )
     record.timings["total"] = round(time.perf_counter() - started, 3)
     _close(folder, record)
 
@@ -144,7 +146,7 @@ def _close(folder: Path, record: Record) -> None:
         log.error("%s: cannot write the record: %s", record.run.folder, error)
     else:
         if record.status == "complete":
-            forget_fit(folder)
+            remove_fitted_weights(folder)
 
 
 def _run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
@@ -158,7 +160,7 @@ def _run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
     with _timed(record, "fit"):
         classifier = fitted_classifier(cfg, folder, data, record)
     with _timed(record, "test"):
-        judge(cfg, folder, data, classifier, record)
+        evaluate(cfg, folder, data, classifier, record)
 
 
 def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
@@ -181,7 +183,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
             "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
-            *(record.run.folder, scale.shown),
+            *(record.run.folder, scale.sizes_text),
         )
     if data.split.leaky:
         record.warn("leaky", data.split.leaky)
@@ -197,14 +199,14 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
 def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
     """Add synthetic or repeated images to the training stage and record them."""
     if uses_gan(cfg):
-        if made := synthesize(cfg, data):
-            data.add_synthetic(made.pixels, made.origin["label"].to_numpy(np.int64))
-            added = made.origin["label"].value_counts().to_dict()
+        if synthetic := synthesize(cfg, data):
+            data.add_synthetic(synthetic.pixels, synthetic.origin["label"].to_numpy(np.int64))
+            added = synthetic.origin["label"].value_counts().to_dict()
             record.data["synthetic"] = {
                 "counts": {label.folder: added[label] for label in Label if label in added},
-                "gans": sorted(set(made.origin["gan"])),
-                "artifact": made.folder.name,
-                **cached_quality(cfg, data, made),
+                "gans": sorted(set(synthetic.origin["gan"])),
+                "artifact": synthetic.folder.name,
+                **cached_quality(cfg, data, synthetic),
             }
             for text in quality_warnings(record.data["synthetic"], cfg.augmentation.name):
                 record.warn("synthetic", text)
@@ -221,11 +223,11 @@ def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
 
 
 def _counted(record: Record) -> str:
-    parts = [
+    stages = [
         f"{stage} {counts['all']} all + {counts['hem']} hem from {counts['subjects']} subjects"
         for stage, counts in record.data["counts"].items()
     ]
-    return ", ".join(parts)
+    return ", ".join(stages)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def main() -> None:
     runs = [RunId(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
     with tempfile.TemporaryDirectory() as outputs:
         sweep = Path(outputs) / "runs" / "many"
-        write_sweep(sweep, islice(runs, options.records), cells=options.images)
+        write_sweep(sweep, islice(runs, options.records), images=options.images)
         command = [sys.executable, "-m", "leuk", "report", "name=many", f"outputs={outputs}"]
         started = time.perf_counter()
         # From a small process, since memory is counted from the fork, and this process is large.

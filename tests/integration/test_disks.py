@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from tiny_run import TINY, cell, results, train
+from tiny_run import TINY, results, run_folder, train
 
 from leuk.classifiers.classifier import Classifier
 from leuk.cli import main
@@ -42,14 +42,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a disk of 40 MB."""
     if os.geteuid():
         pytest.skip("only root can mount a small disk")
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40M", "tmpfs", str(place)]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=40M", "tmpfs", str(disk)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def ballast(disk: Path) -> None:
@@ -60,7 +60,7 @@ def ballast(disk: Path) -> None:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def unprivileged() -> Iterator[None]:
     """Drop root's permission to write anywhere, in this block."""
     root = not os.geteuid()
     if root:
@@ -85,13 +85,15 @@ def test_full_disk_loses_nothing_and_has_a_remedy(
 
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_epoch_end", fill)
-        assert train(small_disk, artifacts) == 2  # there is no room for the report either
+        assert train(small_disk, artifacts) == 2  # no space for the report either
     printed = capsys.readouterr().out
     assert "No space left on device; free some space (or raise the quota)" in printed
-    assert "not complete: cnn-dcgan" in printed
+    assert "incomplete: cnn-dcgan" in printed
     with pytest.raises(OSError, match="No space"):
         (small_disk / "plain.json").write_text("new" * 10_000)
-    assert (small_disk / "plain.json").read_text() != "kept"  # the danger: the old one is gone too
+    assert (
+        small_disk / "plain.json"
+    ).read_text() != "kept"  # the danger: the old content is lost too
     with pytest.raises(OSError, match="No space"):
         write_text(small_disk / "whole.json", "new" * 10_000)
     assert (small_disk / "whole.json").read_text() == "kept"
@@ -114,11 +116,11 @@ def test_exceeded_quota_does_not_repeat_training(
     with monkeypatch.context() as patched:
         patched.setattr("leuk.store.atomic.os.replace", refuse)
         assert train(tmp_path, artifacts) == 1
-    record = Record.read(cell(tmp_path))
+    record = Record.read(run_folder(tmp_path))
     assert record.status == "failed"
     assert record.error is not None
     assert "quota exceeded; free some space (or raise the quota)" in record.error["message"]
-    assert not list(cell(tmp_path).glob("*predictions*"))
+    assert not list(run_folder(tmp_path).glob("*predictions*"))
     capsys.readouterr()
     assert train(tmp_path, artifacts) == 0
     assert "training already finished" in capsys.readouterr().out
@@ -177,8 +179,8 @@ def test_read_only_file_system_is_reported_before_any_work(
     assert not list(small_disk.iterdir())
 
 
-@pytest.mark.parametrize("where", ["outputs", "cell", "log"])
-def test_folder_of_another_user_is_reported_before_any_work(where: str, capsys: Capture) -> None:
+@pytest.mark.parametrize("kind", ["outputs", "run", "log"])
+def test_folder_of_another_user_is_reported_before_any_work(kind: str, capsys: Capture) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         open_to_all = Path(scratch)
         open_to_all.chmod(0o755)
@@ -188,9 +190,9 @@ def test_folder_of_another_user_is_reported_before_any_work(where: str, capsys: 
         (folder / "leuk.log").touch()
         for path in (outputs, *outputs.rglob("*")):
             path.chmod(0o777)
-        denied = {"outputs": outputs, "cell": folder, "log": folder / "leuk.log"}[where]
+        denied = {"outputs": outputs, "run": folder, "log": folder / "leuk.log"}[kind]
         denied.chmod(0o555 if denied.is_dir() else 0o444)
-        with as_nobody():
+        with unprivileged():
             assert main(["train", f"outputs={outputs}", "trainer=cpu"]) == 2
         printed = capsys.readouterr()
         assert f"{denied}: cannot be written (Permission denied)" in printed.err

@@ -1,4 +1,4 @@
-"""What can be known of the image without an engine; test_fresh_root.py runs its steps."""
+"""Checks of the image without a container engine; test_fresh_root.py executes its steps."""
 
 import re
 import shutil
@@ -24,23 +24,23 @@ def tool(name: str) -> str:
     return found
 
 
-def clean(*command: str | Path) -> None:
+def assert_clean(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_linters_find_nothing() -> None:
-    clean(tool("hadolint"), DOCKERFILE)
-    clean(tool("shellcheck"), INSTALL)
+    assert_clean(tool("hadolint"), DOCKERFILE)
+    assert_clean(tool("shellcheck"), INSTALL)
 
 
-def test_files_are_what_docker_and_github_read() -> None:
+def test_files_follow_the_schemas_of_docker_and_github() -> None:
     check = tool("check-jsonschema")
-    clean(check, "--builtin-schema", "vendor.compose-spec", ROOT / "docker/compose.yaml")
-    clean(check, "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
+    assert_clean(check, "--builtin-schema", "vendor.compose-spec", ROOT / "docker/compose.yaml")
+    assert_clean(check, "--builtin-schema", "vendor.github-workflows", *WORKFLOWS)
 
 
-def test_what_changes_least_comes_first() -> None:
+def test_stable_layers_come_first() -> None:
     order = [
         rest.split()[-1] if word == "RUN" else rest.split()[0]
         for word, rest in instructions()
@@ -54,7 +54,7 @@ def test_what_changes_least_comes_first() -> None:
         assert word != "RUN" or rest.startswith("/src/docker/install.sh ")
 
 
-def test_everything_copied_is_there_and_sent_to_the_engine() -> None:
+def test_copied_files_exist_and_are_sent_to_the_engine() -> None:
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     assert ignored[1] == "*"
     sent = {line[1:] for line in ignored if line.startswith("!")}
@@ -62,7 +62,7 @@ def test_everything_copied_is_there_and_sent_to_the_engine() -> None:
     assert all((ROOT / source).exists() for source in sent)
 
 
-def test_the_image_runs_leuk_as_nobody_in_particular() -> None:
+def test_the_image_runs_leuk_as_an_unprivileged_user() -> None:
     assert listed("ENTRYPOINT") == ["leuk"]
     assert listed("HEALTHCHECK") == ["leuk", "--help"]
     last = dict(instructions())
@@ -72,7 +72,7 @@ def test_the_image_runs_leuk_as_nobody_in_particular() -> None:
 
 
 @pytest.mark.parametrize("step", ["", "everything"])
-def test_install_names_its_steps(step: str) -> None:
+def test_install_lists_its_steps(step: str) -> None:
     done = subprocess.run([INSTALL, step], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "system|wheels|leuk" in done.stderr
@@ -103,7 +103,7 @@ def test_one_service_has_the_gpus_and_the_other_no_cuda() -> None:
     assert gpu["image"] != cpu["image"]
 
 
-def test_the_text_names_what_is_there() -> None:
+def test_the_readme_matches_compose_and_dockerfile() -> None:
     variables = set(re.findall(r"\$\{(LEUK_\w+)", (ROOT / "docker/compose.yaml").read_text()))
     arguments = {name for word, rest in instructions() if word == "ARG" for name in assigned(rest)}
     assert variables <= set(re.findall(r"LEUK_\w+", README))
@@ -115,7 +115,7 @@ def test_the_text_names_what_is_there() -> None:
 
 
 def pip_calls(tmp_path: Path, index: str) -> list[str]:
-    """What install.sh would have pip do, with a Python that only makes pip a recorder."""
+    """Record the pip calls of install.sh, with stubs for pip and Python."""
     script = INSTALL.read_text().replace("/opt/leuk", str(tmp_path / "venv"))
     (tmp_path / "docker").mkdir()
     (tmp_path / "docker/install.sh").write_text(script)

@@ -1,4 +1,4 @@
-"""``leuk explain`` through the real command line, and how methods are chosen."""
+"""``leuk explain`` through the real command line, and the choice of methods."""
 
 import json
 import shutil
@@ -55,12 +55,12 @@ def test_explained_later_gives_the_arrays_of_the_run_itself(run: Callable[[str],
     shutil.move(folder / "explanations", folder / "first")
     assert explain(folder, "explain=gradcam") == 0
     with (
-        np.load(folder / "first/gradcam.npz") as one,
-        np.load(folder / "explanations/gradcam.npz") as two,
+        np.load(folder / "first/gradcam.npz") as first,
+        np.load(folder / "explanations/gradcam.npz") as second,
     ):
-        assert one.files == two.files
-        for name in one.files:
-            np.testing.assert_array_equal(one[name], two[name])
+        assert first.files == second.files
+        for name in first.files:
+            np.testing.assert_array_equal(first[name], second[name])
     manifests = [pd.read_csv(folder / name / "manifest.csv") for name in ("first", "explanations")]
     pd.testing.assert_frame_equal(*manifests)
     after = Record.read(folder)
@@ -76,7 +76,7 @@ def test_explanations_are_replaced_only_with_consent(
     for fewer, lost in (("explain=rollout", "gradcam"), ("explain_images=5", "1 of 6 explained")):
         assert explain(folder, "explain=gradcam", fewer) == 2
         assert lost in (message := capsys.readouterr().err)
-        assert "name=NAME, or replace it with replace=true" in message
+        assert "name=NAME, or allow it with replace=true" in message
     kept = {path: path.read_bytes() for path in before}
     assert kept == before
     assert explain(folder, "explain=rollout", "replace=true") == 0
@@ -112,10 +112,12 @@ def test_images_of_a_folder(
         write_cell(images / f"deep/{number}.bmp", 100 + 20 * number, size=64)
     write_cell(images / "large.png", 120, size=90)
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
-    said = capsys.readouterr().err
-    assert "1 of 4 images (90 x 90: 1) do not have the size of the training images (64 x 64" in said
-    assert "frame=same" in said
-    assert "first such image: large.png" in said
+    message = capsys.readouterr().err
+    assert (
+        "1 of 4 images (90 x 90: 1) do not have the size of the training images (64 x 64" in message
+    )
+    assert "frame=same" in message
+    assert "first such image: large.png" in message
     assert not (folder / "explanations-new").exists()
     assert explain(folder, f"images={images}", "explain=gradcam", "frame=same") == 0
     manifest = pd.read_csv(folder / "explanations-new/manifest.csv")
@@ -153,7 +155,7 @@ def test_images_beyond_the_number_explained_are_logged(
     folder = run("cnn")
     few = ["explain_images=2", "explain=gradcam"]
     assert explain(folder, f"images={tmp_path / 'new'}", *few) == 0
-    assert "the first 2 of 5 images are explained; set explain_images" in capsys.readouterr().out
+    assert "explaining the first 2 of 5 images; set explain_images" in capsys.readouterr().out
     assert len(pd.read_csv(folder / "explanations-new/manifest.csv")) == 2
     (tmp_path / "two.txt").write_text("new/4.bmp\nnew/1.bmp\n")
     assert explain(folder, f"images={tmp_path / 'two.txt'}", *few) == 0
@@ -162,13 +164,13 @@ def test_images_beyond_the_number_explained_are_logged(
 
 
 WRONG = [
-    ("explain=none", "explain=none: nothing would be explained"),
+    ("explain=none", "explain=none: no method to explain with"),
     ("explain=rollout", "explain=rollout: CNN has no patches; choose model=vit"),
     ("explain=[gradcam,lme]", "no explain lme"),
     ("explain=gradcam explain.gradcam.layer=blocks.7", "no such layer; choose from blocks.0.0"),
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("root=/no/where explain=gradcam", "root=/no/where: "),
-    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished run"),
     ("explain_images=0", "explain_images=0: it must be 1 or more"),
     ("explain_background=1", "explain_background=1: it must be 2 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),
@@ -199,7 +201,7 @@ def test_runs_that_cannot_be_explained(
 ) -> None:
     folder = run("cnn")
     assert explain(folder.parent) == 2
-    assert f"it holds several cells, name one: {folder.name}" in capsys.readouterr().err
+    assert f"it has several runs, choose one: {folder.name}" in capsys.readouterr().err
     record = Record.read(folder)
     record.status = "running"
     record.write(folder)
@@ -225,7 +227,7 @@ def test_run_in_use_by_another_process_is_refused(
     folder = run("cnn")
     with FileLock(folder / ".lock"):
         assert explain(folder, "explain=gradcam") == 2
-    assert "another process works there" in capsys.readouterr().err
+    assert "in use by another process" in capsys.readouterr().err
 
 
 def test_unreadable_images(
@@ -234,11 +236,13 @@ def test_unreadable_images(
     folder, images = run("cnn"), tmp_path / "new"
     images.mkdir()
     assert explain(folder, f"images={images}") == 2
-    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    assert "no .bmp or .png images" in capsys.readouterr().err
     Image.new("RGB", (64, 64)).save(images / "black.png")
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
     printed = capsys.readouterr()
-    assert "black.png: no cell in it, all pixels are black; replace the file or take" in printed.err
+    assert (
+        "black.png: no cell in it, all pixels are black; replace the file or remove" in printed.err
+    )
     assert not (folder / "explanations-new").exists()
 
 
@@ -252,7 +256,7 @@ def test_data_that_has_changed_or_moved(
     (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
     moved = root.rename(tmp_path / "moved")
     assert explain(folder, "explain=gradcam") == 2
-    assert f"{root}: no such folder; say where the images lie now: root=DIR" in (
+    assert f"{root}: no such folder; set the images' new folder with root=DIR" in (
         capsys.readouterr().err
     )
     assert explain(folder, "explain=gradcam", f"root={moved}") == 0

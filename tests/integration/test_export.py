@@ -1,4 +1,4 @@
-"""``leuk export``: every format says what the classifier says, or is not kept."""
+"""``leuk export``: a model that differs from the classifier in its output is not kept."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from leuk.runs.exporting import NEEDS
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
-    """Folder of a fitted ViT, which is judged by eight views."""
+    """Folder of a trained ViT with eight test-time views."""
     outputs = tmp_path_factory.mktemp("fitted")
     tiny = ["model.width=16", "model.depth=1", "model.mlp=16", "model.hidden=8"]
     views = ["model=vit", "model.optim.test_views=8", "fit.epochs=1", "name=small"]
@@ -32,7 +32,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
 
 @pytest.fixture
 def run(fitted: Path, tmp_path: Path) -> Path:
-    """A copy of it, for a test of its own."""
+    """Copy of the run, private to a test."""
     return Path(shutil.copytree(fitted, tmp_path / "runs/own" / fitted.name))
 
 
@@ -41,7 +41,7 @@ Export = Callable[..., int]
 
 @pytest.fixture
 def export(run: Path, tmp_path: Path) -> Export:
-    """``export("format=onnx", ...)`` of the run into ``tmp_path``; returns the exit code."""
+    """Function ``export("format=onnx", ...)`` that exports the run and returns the exit code."""
 
     def call(*overrides: str) -> int:
         return main(["export", f"run={run}", f"outputs={tmp_path}", *overrides])
@@ -49,18 +49,18 @@ def export(run: Path, tmp_path: Path) -> Export:
     return call
 
 
-def asked_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
+def run_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path)
     return np.asarray(session.run(None, {"images": pixels})[0])
 
 
-def asked_torchscript(path: Path, pixels: np.ndarray) -> np.ndarray:
+def run_torchscript(path: Path, pixels: np.ndarray) -> np.ndarray:
     return np.asarray(torch.jit.load(path)(torch.from_numpy(pixels)))
 
 
-def asked_safetensors(path: Path, pixels: np.ndarray) -> np.ndarray:
+def run_safetensors(path: Path, pixels: np.ndarray) -> np.ndarray:
     from safetensors.torch import load_model
 
     facts = json.loads((path.parent / "model.json").read_text())
@@ -72,19 +72,19 @@ def asked_safetensors(path: Path, pixels: np.ndarray) -> np.ndarray:
         return np.asarray(classifier.predict_logits(images))
 
 
-ASKED = {"onnx": asked_onnx, "torchscript": asked_torchscript, "safetensors": asked_safetensors}
+RUN = {"onnx": run_onnx, "torchscript": run_torchscript, "safetensors": run_safetensors}
 
 
 @pytest.mark.parametrize("kind", NEEDS)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
-def test_a_model_says_the_same_without_leuk(
+def test_an_exported_model_has_the_same_logits_without_leuk(
     kind: str, export: Export, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export(f"format={kind}") == 0
     printed = capsys.readouterr().out
-    assert "largest difference of a logit: " in printed
+    assert "largest difference between logits: " in printed
     (folder,) = tmp_path.glob(f"exports/own/*/{kind}")
-    assert f"look in {folder}" in printed
+    assert f"written to {folder}" in printed
     facts = json.loads((folder / "model.json").read_text())
     assert facts["agreement"]["images"] == 60
     assert facts["agreement"]["largest_difference"] <= 1e-4
@@ -100,14 +100,14 @@ def test_a_model_says_the_same_without_leuk(
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
         with torch.no_grad():
             expected = classifier.predict_logits(images)
-        found = ASKED[kind](folder / facts["file"], pixels)
+        found = RUN[kind](folder / facts["file"], pixels)
         np.testing.assert_allclose(found, expected, atol=1e-5)
     assert sorted(path.name for path in folder.iterdir()) == sorted(["model.json", facts["file"]])
     if kind == "torchscript":
         assert export(f"format={kind}", "replace=true") == 0
 
 
-def test_a_model_that_says_something_else_is_not_kept(
+def test_a_model_with_other_logits_is_not_kept(
     export: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -115,8 +115,8 @@ def test_a_model_that_says_something_else_is_not_kept(
 ) -> None:
     monkeypatch.setattr(exporting, "dihedral", lambda images: [images] * 8)
     assert export("format=torchscript") == 2
-    assert "differs by " in (said := capsys.readouterr().err)
-    assert "in a logit of 60 test cells, more than tolerance=0.0001; nothing is kept" in said
+    assert "differ by up to " in (message := capsys.readouterr().err)
+    assert "on 60 test images, more than tolerance=0.0001; it is not kept" in message
     assert not [path for path in (tmp_path / "exports").rglob("*") if path.is_file()]
     assert export("format=torchscript", "tolerance=100") == 0
 
@@ -134,20 +134,21 @@ def test_a_package_that_is_not_installed(
 WRONG = [
     ("format=onx", "format=onx: did you mean onnx?"),
     ("tolerance=0", "tolerance=0.0: it must be above 0"),
-    ("cells=0", "cells=0: it must be 1 or more"),
+    ("test_images=0", "test_images=0: it must be 1 or more"),
+    ("cells=8", "no key cells; did you mean test_images?"),
     ("root=/no/where format=torchscript", "root=/no/where: "),
     ("run=/no/where", "run=/no/where: no such folder"),
     ("fromat=onnx", "no key fromat; did you mean format?"),
 ]
 
 
-@pytest.mark.parametrize(("overrides", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("overrides", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_bad_input(
-    overrides: str, said: str, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    overrides: str, message: str, export: Export, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export(*overrides.split(" ")) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err + printed.out
     assert not list(tmp_path.rglob("model.*"))
 
@@ -160,7 +161,7 @@ def test_weights_that_are_not_the_run_s(
     other = ViT(resolution=32, patch=8, width=16, depth=1, mlp=16, optim=Optim())
     torch.save(values | {"state_dict": other.state_dict()}, path)
     assert export("format=torchscript") == 2
-    assert f"{path}: not weights of this leuk's ViT" in capsys.readouterr().err
+    assert f"{path}: weights of another leuk version's ViT" in capsys.readouterr().err
     torch.save(values | {"stamp": values["stamp"] | {"form": "CNN"}}, path)
     assert export("format=torchscript") == 2
     assert "of another model (form CNN, not ViT)" in capsys.readouterr().err

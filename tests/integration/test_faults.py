@@ -26,7 +26,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from rich.console import Console
 from rich.progress import track
-from tiny_run import TINY, cell, results, train
+from tiny_run import TINY, results, run_folder, train
 
 from leuk.cli import main
 from leuk.explain.study import Study
@@ -70,11 +70,11 @@ def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
 
 
 class _Terminated(Callback):
-    went_on = False
+    continued = False
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         terminate()
-        self.went_on = True
+        self.continued = True
 
 
 def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
         accelerator="cpu", callbacks=[callback], limit_test_batches=1, barebones=False, **quiet
     )
     trainer.test(BoringModel(), verbose=False)
-    assert callback.went_on
+    assert callback.continued
 
 
 def test_stop_signals_take_effect_during_all_stages(
@@ -106,15 +106,15 @@ def test_stop_signals_take_effect_during_all_stages(
         printed = capsys.readouterr()
         assert f"stopped by {'SIGTERM' if code == 143 else 'Ctrl-C'}" in printed.err
         assert "run the same command again to resume" in printed.err
-        assert Record.read(cell(tmp_path)).status == "running"
-        assert not is_held(cell(tmp_path) / LOCK)
+        assert Record.read(run_folder(tmp_path)).status == "running"
+        assert not is_held(run_folder(tmp_path) / LOCK)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert train(tmp_path, artifacts) == 0
     assert "training already finished, resuming with the test" in capsys.readouterr().out
-    assert not list(cell(tmp_path).glob("checkpoints/[!b]*"))
-    # What the first fit logged before it was stopped.
-    assert "val/auroc" in (cell(tmp_path) / "log/metrics-1.csv").read_text()
+    assert not list(run_folder(tmp_path).glob("checkpoints/[!b]*"))
+    # Log of the first training until it was stopped.
+    assert "val/auroc" in (run_folder(tmp_path) / "log/metrics-1.csv").read_text()
     assert results(tmp_path) == results(undisturbed)
 
 
@@ -123,12 +123,14 @@ def test_sigterm_takes_effect_while_explaining_a_finished_run(
 ) -> None:
     shutil.copytree(undisturbed / "runs", tmp_path / "runs")
     shutil.copytree(undisturbed / "artifacts", tmp_path / "artifacts")
-    before = (cell(tmp_path) / "record.json").read_bytes()
+    before = (run_folder(tmp_path) / "record.json").read_bytes()
     monkeypatch.setattr(Study, "_attributed", terminate)
-    assert main(["explain", f"run={cell(tmp_path)}", "explain=gradcam", "trainer=cpu"]) == CODE
+    assert (
+        main(["explain", f"run={run_folder(tmp_path)}", "explain=gradcam", "trainer=cpu"]) == CODE
+    )
     assert "stopped by SIGTERM" in capsys.readouterr().err
-    assert (cell(tmp_path) / "record.json").read_bytes() == before
-    assert not is_held(cell(tmp_path) / LOCK)
+    assert (run_folder(tmp_path) / "record.json").read_bytes() == before
+    assert not is_held(run_folder(tmp_path) / LOCK)
 
 
 @pytest.mark.slow
@@ -144,7 +146,7 @@ def test_killed_data_loader_fails_only_its_run(
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "on_train_batch_end", end_loaders)
         assert train(tmp_path, artifacts, *sweep) == 1
-    record = Record.read(cell(tmp_path))
+    record = Record.read(run_folder(tmp_path))
     assert record.error is not None
     assert "a data loading process was killed" in record.error["message"]
     assert "fewer data.workers or a smaller data.batch_size" in record.error["message"]
@@ -171,7 +173,7 @@ def test_two_processes_do_not_work_in_one_folder(
     tmp_path: Path, undisturbed: Path, artifacts: Path, capsys: Capture
 ) -> None:
     shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
-    folder = cell(tmp_path)
+    folder = run_folder(tmp_path)
     record = Record.read(folder)
     record.status = "running"
     record.write(folder)
@@ -182,25 +184,25 @@ def test_two_processes_do_not_work_in_one_folder(
         record.status = "complete"
         record.write(folder)
         assert main(["explain", f"run={folder}", "trainer=cpu"]) == 2
-        assert "another process works there; wait for it" in capsys.readouterr().err
+        assert "in use by another process; wait until it ends" in capsys.readouterr().err
     record.status = "running"
     record.write(folder)
     assert (folder / "record.json").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_artifact_that_is_half_copied_is_made_again(
+def test_truncated_artifact_is_built_again(
     tmp_path: Path, undisturbed: Path, artifacts: Path, capsys: Capture
 ) -> None:
     shutil.copytree(undisturbed / "artifacts", tmp_path / "artifacts")
     (weights,) = tmp_path.glob("artifacts/gan/[!.]*/gan.ckpt")
-    (made,) = tmp_path.glob("artifacts/synthetic/[!.]*/cells.npy")
-    for path in (weights, made):
+    (images,) = tmp_path.glob("artifacts/synthetic/[!.]*/cells.npy")
+    for path in (weights, images):
         os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(RuntimeError):
         torch.load(weights, weights_only=True)
     with pytest.raises(ValueError, match="mmap length"):
-        np.load(made, mmap_mode="c")
+        np.load(images, mmap_mode="c")
     assert train(tmp_path, artifacts) == 0
     assert capsys.readouterr().out.count("damaged or incomplete; building it again") == 2
     assert results(tmp_path) == results(undisturbed)
@@ -209,20 +211,22 @@ def test_artifact_that_is_half_copied_is_made_again(
 def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
     """Log lines as in ``docker logs`` and output files of clusters."""
     on_terminal = Console(file=io.StringIO(), force_terminal=True)
-    list(track(range(2), "drawn again and again", console=on_terminal))
+    list(track(range(2), "redrawn", console=on_terminal))
     assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
     tiny = [text for text in TINY if not text.startswith(("fit.", "augmentation="))]
     run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1")
     printed = run.communicate()[0]
     assert run.returncode == 0, printed
-    assert "decoding 216 cells" in printed
+    assert "decoding 216 images" in printed
     assert "epoch 1/1" in printed
     assert not control_characters(printed)
-    assert not control_characters((cell(tmp_path) / "leuk.log").read_text())
+    assert not control_characters((run_folder(tmp_path) / "leuk.log").read_text())
 
 
 def control_characters(text: str) -> set[str]:
-    return {one for one in text if unicodedata.category(one) == "Cc"} - set("\n\t")
+    return {character for character in text if unicodedata.category(character) == "Cc"} - set(
+        "\n\t"
+    )
 
 
 def test_lock_of_a_dead_process_blocks_nothing(tmp_path: Path) -> None:

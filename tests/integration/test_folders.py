@@ -1,4 +1,4 @@
-"""Folders of images as people have them, through the real command line."""
+"""Image folders in various layouts, through the real command line."""
 
 import csv
 import shlex
@@ -15,7 +15,7 @@ from PIL import Image
 from leuk.cli import main
 from leuk.explain.gradcam import GradCAM
 from leuk.grid.record import Record
-from leuk.runs import assess, judging
+from leuk.runs import assess, evaluation
 
 Leuk = Callable[..., int]
 
@@ -43,12 +43,12 @@ def cnmc(root: Path, outputs: Path, *overrides: str) -> list[str]:
 
 
 def report(capsys: pytest.CaptureFixture[str]) -> str:
-    """What ``leuk data`` printed, from the verdict on; the log comes before."""
+    """Return the output of ``leuk data`` from the verdict on, without the log."""
     lines = capsys.readouterr().out.splitlines()
     verdicts = [
         number
         for number, line in enumerate(lines)
-        if line.startswith("Nothing is wrong") or "problem(s) to mend" in line
+        if line.startswith("No problems found") or "problem(s) to fix" in line
     ]
     assert len(verdicts) == 1
     return "\n".join(lines[verdicts[0] :])
@@ -56,7 +56,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, phantom: Path) -> Path:
-    """Stand-in images of two folds and the test sets that may be changed."""
+    """Phantom images of two folds and the test sets, private to a test."""
     root = Path(shutil.copytree(phantom, tmp_path / "images"))
     shutil.rmtree(root / "C-NMC_training_data/fold_2")
     return root
@@ -82,7 +82,7 @@ def test_bright_backgrounds_are_found_before_any_work(
     shown = capsys.readouterr().out
     assert "20 of 20 hem images of test" in shown
     assert "have a background that is not black" in shown
-    assert "fitting on" not in shown
+    assert "training on" not in shown
     synthesis = cnmc(folder, tmp_path / "out", "gan_fit.epochs=1", "extractor.side=64")
     assert main(["synthesize", *synthesis]) == 2
     assert "background that is not black" in capsys.readouterr().err
@@ -97,7 +97,7 @@ def test_bright_backgrounds_of_one_stage_are_refused(
     assert "20 of 20 hem images of test" in " ".join(capsys.readouterr().out.split())
 
 
-def test_single_bright_backgrounds_are_named_and_train(
+def test_single_bright_backgrounds_are_listed_and_allowed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changed = training_files(folder, "fold_1")[::5]
@@ -112,7 +112,7 @@ def test_single_bright_backgrounds_are_named_and_train(
     (warning,) = [text for text in Record.read(path.parent).warnings if "background" in text]
     assert len(changed) == 12
     assert warning.startswith("background: 12 of ")
-    assert sum(one.name in warning for one in changed) == 10
+    assert sum(path.name in warning for path in changed) == 10
     assert " and 2 more; set everything but the cell to black" in warning
 
 
@@ -127,7 +127,7 @@ def test_new_images_with_a_bright_background(
         shutil.copy(source, new / f"{number:02}.png")
         if number:
             whiten(new / f"{number:02}.png")
-    # Only its surroundings are black: pasted into a larger frame.
+    # Pasted into a larger frame: only the surroundings are black.
     framed = Image.new("RGB", (128, 128))
     framed.paste(Image.open(new / "01.png"), (32, 32))
     framed.save(new / "01.png")
@@ -135,14 +135,14 @@ def test_new_images_with_a_bright_background(
     run = [f"run={path.parent}", f"images={new}", "trainer=cpu"]
     assert main(["predict", *run, f"outputs={tmp_path / 'out'}", "familiarity=false"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "12 of 13 images show no segmented cell on black and are left to an expert" in shown
+    assert "12 of 13 images show no segmented cell on black and are referred to an expert" in shown
     assert "and 2 more; set everything but the cell to black" in shown
     assert main(["explain", *run, "explain=gradcam", "explain_images=13", "checks=none"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "12 of 13 images have a background that is not black" in shown
 
 
-def test_a_failure_after_the_fit_keeps_the_fit(
+def test_a_failure_after_training_keeps_the_weights(
     leuk: Leuk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -150,12 +150,16 @@ def test_a_failure_after_the_fit_keeps_the_fit(
 
     chosen = ["fit.epochs=1", "explain=gradcam", "explain_images=2"]
     kept: list[bytes] = []
-    for place, stage in ((GradCAM, "attribute"), (assess, "write_text"), (judging, "assess_area")):
+    for owner, name in (
+        (GradCAM, "attribute"),
+        (assess, "write_text"),
+        (evaluation, "assess_area"),
+    ):
         with monkeypatch.context() as changed:
-            changed.setattr(place, stage, fail)
+            changed.setattr(owner, name, fail)
             assert leuk("train", *chosen) == 1
         shown = capsys.readouterr().out
-        assert "the fit is kept; the same command again resumes after it" in shown
+        assert "the trained weights are kept; repeat the command to resume with the test" in shown
         (path,) = tmp_path.glob("runs/single/*/checkpoints/best.ckpt")
         kept.append(path.read_bytes())
         monkeypatch.setattr(Trainer, "fit", fail)
@@ -212,7 +216,7 @@ def empty(root: Path, _: Path) -> None:
             [
                 "180 .png, 1 .csv in images/ (180), such as im000.png, im001.png, im002.png",
                 "rename the images to UID_<subject>_<image>_<cell>_all or ..._hem",
-                "a table of labels is read with the preliminary set alone",
+                "label tables are supported only for the preliminary set",
                 "leuk predict run=RUN images=DIR reads images of any name",
                 "a folder all, the healthy ones into a folder hem",
             ],
@@ -231,7 +235,7 @@ def test_a_folder_without_usable_images_is_described(
     layout(tmp_path / "mine", phantom)
     assert main(["data", *cnmc(tmp_path / "mine", tmp_path / "out")]) == 2
     shown = capsys.readouterr().err
-    for message in ["expected: BMP or PNG images called UID_<subject>", *messages]:
+    for message in ["expected: BMP or PNG images named UID_<subject>", *messages]:
         assert message in shown
     assert len(shown) < 1500
     if layout is flat:
@@ -247,7 +251,7 @@ def test_names_in_capitals_are_read(
     for path in tiny_folds.glob("fold_*/*"):
         path.rename(path.with_name(path.name.upper()))
     assert main(["data", *cnmc(tiny_folds, tmp_path / "out")]) == 0
-    assert "Nothing is wrong with the files: 16 images" in report(capsys)
+    assert "No problems found: 16 images" in report(capsys)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +276,7 @@ def test_links_of_a_download_are_followed(
     stray = tmp_path / tree / "data/fold_0/all/UID_77_1_1_all.bmp"
     for root in (tmp_path / tree, tmp_path / tree / "data"):
         assert main(["data", *cnmc(root, tmp_path / "out")]) == 0
-        assert "Nothing is wrong with the files: 16 images" in report(capsys)
+        assert "No problems found: 16 images" in report(capsys)
     stray.symlink_to(tmp_path / "hub/private.bmp")
     assert main(["data", *cnmc(tmp_path / tree / "data", tmp_path / "out")]) == 1
     shown = report(capsys)
@@ -299,7 +303,7 @@ def one_fold_and_prelim(root: Path, source: Path) -> None:
         (one_fold_and_prelim, "split=folds 'split.train=[fold_0]' 'split.test=[prelim]'"),
     ],
 )
-def test_a_default_split_that_does_not_fit_is_no_fault_of_the_files(
+def test_a_default_split_that_does_not_fit_is_no_problem_of_the_files(
     layout: Callable[[Path, Path], None],
     fits: str,
     phantom: Path,
@@ -310,9 +314,9 @@ def test_a_default_split_that_does_not_fit_is_no_fault_of_the_files(
     arguments = cnmc(tmp_path / "mine", tmp_path / "out")
     assert main(["data", *arguments]) == 0
     first, second = report(capsys).splitlines()[:2]
-    assert first.startswith("Nothing is wrong with the files: ")
+    assert first.startswith("No problems found: ")
     assert second.startswith("The split folds does not fit: split.")
-    assert second.endswith(f"This one does: {fits}")
+    assert second.endswith(f"This split fits: {fits}")
     page = (tmp_path / "out/data/cnmc/audit.html").read_text()
     assert "The split folds does not fit" in page
     assert main(["data", *arguments, "split=subject_kfold", "split.n_folds=30"]) == 1
@@ -334,8 +338,8 @@ def test_files_that_no_split_fits(
         folder /= kept
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("1 problem(s) to mend (1 split)")
-    assert "This one does" not in shown
+    assert shown.startswith("1 problem(s) to fix (1 split)")
+    assert "This split fits" not in shown
 
 
 def findings(tmp_path: Path) -> list[dict[str, str]]:
@@ -343,14 +347,14 @@ def findings(tmp_path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_images_left_out_for_their_names_are_in_the_verdict(
+def test_images_skipped_for_their_names_are_in_the_verdict(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in training_files(folder)[:35]:
         shutil.copy(path, path.with_name(f"{path.stem} (2).png"))
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("35 problem(s) to mend (35 image not read): ")
+    assert shown.startswith("35 problem(s) to fix (35 image not read): ")
     assert shown.count(" (2).png") == 10
     assert "image not read: and 25 more in findings.csv" in shown
     assert "rename it, or remove it if it is a copy" in shown
@@ -367,7 +371,7 @@ def test_a_renamed_preliminary_set_is_one_problem(
     (folder / "C-NMC_test_prelim_phase_data").rename(folder / name)
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("1 problem(s) to mend (1 folder not read): ")
+    assert shown.startswith("1 problem(s) to fix (1 folder not read): ")
     assert f"folder not read: {name}: 60 of its images are numbered as the 60 rows" in shown
     assert "rename the folder to C-NMC_test_prelim_phase_data" in shown
     (folder / CSV).unlink()
@@ -388,8 +392,8 @@ def test_metadata_of_an_archive_is_counted_not_listed(
             path.with_name(".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 0
     shown = report(capsys)
-    assert shown.startswith("Nothing is wrong with the files: ")
-    assert "file(s) of an operating system ignored, such as " in shown
+    assert shown.startswith("No problems found: ")
+    assert "operating system file(s) ignored, such as " in shown
     assert shown.count("__MACOSX") + shown.count(".DS_Store") == 1
     assert len(shown.splitlines()) < 40
     assert sum(row["kind"] == "system file" for row in findings(tmp_path)) > before
@@ -409,7 +413,7 @@ def test_many_problems_of_a_kind_fit_a_screen(
         path.unlink()
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("90 problem(s) to mend (60 row without file, 30 corrupt): ")
+    assert shown.startswith("90 problem(s) to fix (60 row without file, 30 corrupt): ")
     assert shown.count("row without file: C-NMC") == 10
     assert "corrupt: and 20 more in findings.csv" in shown
     assert "stray: and 110 more in findings.csv" in shown

@@ -1,8 +1,8 @@
-"""A machine that nobody prepared: the image's steps, and the README's two commands word for word.
+"""Unprepared machine: the steps of the image, and the two commands of the README, literally.
 
-Where one stops, the machine lacks something that the README or pyproject.toml should name. Takes
-some 10 GB of disk and, the README's test command apart, minutes; ``FRESH_PYTEST`` holds options
-for that command's pytest, such as ``-k`` of a part.
+A failure means that the README or pyproject.toml omits a requirement. Takes about 10 GB of disk and
+some minutes, without the README's test command; ``FRESH_PYTEST`` has options for that command's
+pytest, such as ``-k``.
 """
 
 import os
@@ -16,7 +16,7 @@ from string import Template
 
 import pytest
 from dockerfile import ROOT, assigned, copied, instructions, listed
-from fresh import Root, why_not
+from fresh import Root, obstacle
 
 from leuk.grid.record import Record
 
@@ -24,28 +24,28 @@ pytestmark = pytest.mark.slow
 
 CACHE = "/var/cache/pip-of-the-test"
 
-Told = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Told:
-    """Prints what was measured, whatever pytest captures."""
+def log(capsys: pytest.CaptureFixture[str]) -> Log:
+    """Function that prints past pytest's capture."""
 
-    def tell(text: str) -> None:
+    def write(text: str) -> None:
         with capsys.disabled():
             print(f"\n{text}", flush=True)
 
-    return tell
+    return write
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Root]:
     folder = tmp_path_factory.mktemp("fresh")
-    # Others than root walk through it.
+    # Other users need access.
     folder.chmod(0o755)
-    if reason := why_not(folder):
+    if reason := obstacle(folder):
         pytest.skip(reason)
-    root = Root.make(folder / "base")
+    root = Root.create(folder / "base")
     yield root
     root.remove()
 
@@ -58,7 +58,7 @@ def root(base: Root) -> Iterator[Root]:
 
 
 def checkout(destination: Path) -> None:
-    """Copy what git would: the files that are or could be committed."""
+    """Copy the files that git would commit."""
     if not shutil.which("git"):
         pytest.skip("git is not installed")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -72,11 +72,11 @@ def checkout(destination: Path) -> None:
 
 
 class Image:
-    """docker/Dockerfile carried out in a root, which stands for its base image.
+    """Execution of docker/Dockerfile in a root, in place of its base image.
 
     Args:
-        root: a fresh one.
-        checkout: what is copied from.
+        root: fresh root.
+        checkout: source folder of COPY.
     """
 
     def __init__(self, root: Root, checkout: Path) -> None:
@@ -117,57 +117,57 @@ class Image:
         shutil.copy(self.checkout / source, target)
 
     def start(self, *words: str, user: str | None = None) -> str:
-        """The entrypoint, with the words as ``docker run`` takes them; without any network."""
-        # A container starts as the image was built, without what another one left.
+        """Run the entrypoint with arguments, as ``docker run`` does, without network."""
+        # A container starts from the image, without files of earlier containers.
         self.root.run("find /tmp /home/leuk -mindepth 1 ! -path /home/leuk/.cache -delete")
         command = [*listed("ENTRYPOINT"), *words]
         return self.root.run(command, user or self.user, self.folder, self.env, network=False)
 
 
-def test_the_image_s_steps_and_the_demo_s_first_cell(
-    root: Root, tmp_path: Path, told: Told
+def test_the_image_s_steps_and_the_first_run_of_the_demo(
+    root: Root, tmp_path: Path, log: Log
 ) -> None:
     checkout(tmp_path)
     image = Image(root, tmp_path)
     start = time.monotonic()
     image.build()
     seconds, fetched = time.monotonic() - start, root.fetched("/wheels.json", CACHE)
-    told(f"image: {seconds:.0f} s, {fetched / 1e9:.2f} GB of Python packages")
+    log(f"image: {seconds:.0f} s, {fetched / 1e9:.2f} GB of Python packages")
     assert "usage: leuk" in root.run(listed("HEALTHCHECK"), image.user, "/", image.env)
 
     start = time.monotonic()
     image.start("train", "-m", "experiment=demo", "model=cnn", "augmentation=none")
-    told(f"the demo's first cell: {time.monotonic() - start:.0f} s")
+    log(f"first run of the demo: {time.monotonic() - start:.0f} s")
     (path,) = (root.path / "work/outputs/runs/demo").glob("*/record.json")
     assert Record.read(path.parent).status == "complete"
     assert path.stat().st_uid == 1000
 
-    # A user that the image does not know, who compiles: torch asks for a name, a home and C++.
+    # Compiling as a user without an entry in the image: torch needs a user name, a home and C++.
     small = ["data.images_per_fold=60", "data.resolution=32", "fit.epochs=1", "explain=gradcam"]
     image.start("train", *small, "fit.compile=true", "outputs=/work/other", user="4321:4321")
     (path,) = (root.path / "work/other/runs").glob("*/*/record.json")
     assert Record.read(path.parent).status == "complete"
 
 
-def test_the_readme_s_two_commands(root: Root, told: Told) -> None:
+def test_the_readme_s_two_commands(root: Root, log: Log) -> None:
     text = (ROOT / "README.md").read_text()
     demo, tests = re.findall(r"^python3 -m venv .*$", text, re.MULTILINE)
-    # What the README asks for: Python with venv.
+    # Requirement of the README: Python with venv.
     root.run("apt-get update -q && apt-get install -q -y --no-install-recommends python3-venv")
-    root.run("useradd --create-home somebody")
-    folder = root.path / "home/somebody/leuk"
+    root.run("useradd --create-home doctor")
+    folder = root.path / "home/doctor/leuk"
     checkout(folder)
-    user = root.run("echo $(id -u somebody):$(id -g somebody)").strip()
-    root.run(["chown", "-R", user, "/home/somebody"])
-    home = {"HOME": "/home/somebody", "PIP_REPORT": "/home/somebody/report.json"}
+    user = root.run("echo $(id -u doctor):$(id -g doctor)").strip()
+    root.run(["chown", "-R", user, "/home/doctor"])
+    home = {"HOME": "/home/doctor", "PIP_REPORT": "/home/doctor/report.json"}
 
     start = time.monotonic()
-    said = root.run(demo, user, "/home/somebody/leuk", home)
+    printed = root.run(demo, user, "/home/doctor/leuk", home)
     seconds = time.monotonic() - start
-    fetched = root.fetched("/home/somebody/report.json", "/home/somebody/.cache/pip")
-    size = root.run("du -sm /home/somebody/leuk/.venv").split()[0]
-    told(f"{demo}: {seconds:.0f} s, {fetched / 1e9:.2f} GB fetched, {size} MB installed")
-    assert "look in outputs/runs/demo" in said
+    fetched = root.fetched("/home/doctor/report.json", "/home/doctor/.cache/pip")
+    size = root.run("du -sm /home/doctor/leuk/.venv").split()[0]
+    log(f"{demo}: {seconds:.0f} s, {fetched / 1e9:.2f} GB fetched, {size} MB installed")
+    assert "look in outputs/runs/demo" in printed
     records = [Record.read(path.parent) for path in folder.glob("outputs/runs/demo/*/record.json")]
     assert records
     assert {record.status for record in records} == {"complete"}
@@ -175,6 +175,6 @@ def test_the_readme_s_two_commands(root: Root, told: Told) -> None:
 
     start = time.monotonic()
     options = {"PYTEST_ADDOPTS": os.environ.get("FRESH_PYTEST", "")}
-    said = root.run(tests, user, "/home/somebody/leuk", home | options)
-    told(f"{tests}: {time.monotonic() - start:.0f} s\n{said.splitlines()[-1]}")
-    assert " passed" in said
+    printed = root.run(tests, user, "/home/doctor/leuk", home | options)
+    log(f"{tests}: {time.monotonic() - start:.0f} s\n{printed.splitlines()[-1]}")
+    assert " passed" in printed

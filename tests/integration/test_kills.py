@@ -65,8 +65,8 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("event", ["a run is killed", "the sweep is stopped"])
 def test_sweep_of_several_processes_resumes(event: str, start: Start, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    cells = ("-m", "name=s", "seed=0,1", "fit.epochs=30", "fit.patience=30", "explain=none")
-    sweep = start("train", tmp_path, *cells, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    runs = ("-m", "name=s", "seed=0,1", "fit.epochs=30", "fit.patience=30", "explain=none")
+    sweep = start("train", tmp_path, *runs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     while len(list(tmp_path.glob("runs/s/*/checkpoints/resume/[!.]*.ckpt"))) < 2:
         assert sweep.poll() is None, sweep.communicate()[0]
         time.sleep(0.02)
@@ -87,18 +87,18 @@ def test_sweep_of_several_processes_resumes(event: str, start: Start, tmp_path: 
     folders = [path.parent for path in tmp_path.glob("runs/s/*/record.json")]
     assert len(folders) == 2
     assert not any(is_held(folder / LOCK) for folder in folders)
-    again = start("train", tmp_path, *cells)
+    again = start("train", tmp_path, *runs)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
     assert "resuming after epoch" in printed
-    assert {one.status for one in read_records(tmp_path / "runs/s")[0]} == {"complete"}
+    assert {record.status for record in read_records(tmp_path / "runs/s")[0]} == {"complete"}
 
 
 @pytest.mark.slow
-def test_devices_that_share_a_fit_stop_together(start: Start, tmp_path: Path) -> None:
-    cell = ("fit.epochs=30", "fit.patience=30", "explain=none")
+def test_devices_of_one_run_stop_together(start: Start, tmp_path: Path) -> None:
+    overrides = ("fit.epochs=30", "fit.patience=30", "explain=none")
     two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    run = start("train", tmp_path, *cell, *two)
+    run = start("train", tmp_path, *overrides, *two)
     while not list(tmp_path.glob("runs/single/*/checkpoints/resume/[!.]*.ckpt")):
         assert run.poll() is None, run.communicate()[0]
         time.sleep(0.02)
@@ -109,7 +109,7 @@ def test_devices_that_share_a_fit_stop_together(start: Start, tmp_path: Path) ->
     assert run.returncode == CODE, printed
     assert "stopped by SIGTERM" in printed
     assert not [pid for pid in ranks if Path(f"/proc/{pid}/cmdline").exists()]
-    again = start("train", tmp_path, *cell, *two)
+    again = start("train", tmp_path, *overrides, *two)
     printed = again.communicate()[0]
     assert again.returncode == 0, printed
     assert "resuming after epoch" in printed

@@ -1,4 +1,4 @@
-"""``leuk predict`` through the real command line, with a run fitted once."""
+"""``leuk predict`` through the real command line, with a run trained once."""
 
 import html
 import json
@@ -14,12 +14,12 @@ from PIL import Image
 
 from leuk.cli import main
 from leuk.grid.record import Record
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
-    """Folder of a fitted CNN."""
+    """Folder of a trained CNN."""
     outputs = tmp_path_factory.mktemp("fitted")
     run = ["train", f"outputs={outputs}", f"data.cache={artifacts}", "explain=none", *SMALL]
     assert main(run) == 0
@@ -29,7 +29,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
 
 @pytest.fixture
 def run(fitted: Path, tmp_path: Path) -> Path:
-    """A copy of it, for a test of its own."""
+    """Copy of the run, private to a test."""
     return Path(shutil.copytree(fitted, tmp_path / "runs/own" / fitted.name))
 
 
@@ -43,8 +43,8 @@ def predict(tmp_path: Path) -> Predict:
     def call(run: Path, images: Path, *overrides: str) -> int:
         given = {override.split("=")[0] for override in overrides}
         few = [text for text in ["overlays=0", "trainer=cpu"] if text.split("=")[0] not in given]
-        where = [f"run={run}", f"images={images}", f"outputs={tmp_path}"]
-        return main(["predict", *where, *few, *overrides])
+        paths = [f"run={run}", f"images={images}", f"outputs={tmp_path}"]
+        return main(["predict", *paths, *few, *overrides])
 
     return call
 
@@ -54,7 +54,7 @@ def results(tmp_path: Path, name: str) -> tuple[pd.DataFrame, Path]:
     return pd.read_csv(folder / "predictions.csv"), folder
 
 
-def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
+def test_images_of_a_run_s_test_stage_get_their_recorded_scores_and_decisions(
     fitted: Path,
     run: Path,
     predict: Predict,
@@ -63,10 +63,10 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
 ) -> None:
     had = pd.read_csv(fitted / "predictions.csv")
     had = had[had["stage"] == "test"].reset_index(drop=True)
-    root = Finished.read(str(run)).data().root
+    root = FinishedRun.read(str(run)).data().root
     listed = tmp_path / "mine.txt"
     listed.write_text("\n".join(str(root / path) for path in had["path"]))
-    # Cells at a time do not matter.
+    # The batch size does not matter.
     assert predict(run, listed, "batch_size=7", "threshold=youden", "overlays=3") == 0
     now, folder = results(tmp_path, "mine")
     np.testing.assert_allclose(now["score"], had["score"], atol=5e-3)
@@ -78,8 +78,8 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
     assert list(now["overlay"].dropna()) == [f"overlays/0000{n}.png" for n in (1, 2, 3)]
     for file in (*now["overlay"].dropna(), "overlays.png"):
         assert Image.open(folder / file).size > (200, 200)
-    # What is kept of the training cells is enough from then on.
-    monkeypatch.setattr(Finished, "data", None)
+    # The cached features of training images suffice from now on.
+    monkeypatch.setattr(FinishedRun, "data", None)
     assert predict(run, listed, "threshold=0.5", "replace=true") == 0
     again, folder = results(tmp_path, "mine")
     pd.testing.assert_series_equal(again["distance"], now["distance"], atol=1e-4)
@@ -88,7 +88,7 @@ def test_a_run_s_own_cells_get_the_scores_and_decisions_they_had(
     assert json.loads((folder / "summary.json").read_text())["threshold"]["value"] == 0.5
 
 
-def test_files_that_are_no_cells_do_not_stop_the_others(
+def test_unusable_files_do_not_stop_the_others(
     run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = tmp_path / "new"
@@ -113,13 +113,13 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
     ]  # fmt: skip
     assert table["problem"].dropna().to_dict() == {
         "cut.bmp": "truncated BMP (expected 12342 bytes, found 500); replace the file",
-        "gray.png": "L image where 8-bit RGB was expected; replace it by the color image",
+        "gray.png": "L image, expected 8-bit RGB; use the color image instead",
     }
     assert table["score"].isna().to_dict() == dict.fromkeys(table.index, False) | dict.fromkeys(
         ("black.png", "cut.bmp", "gray.png"), True
     )
     why = table.loc[["black.png", "noise.png", "speck.png"], "why"].tolist()
-    assert why[0] == "no cell in it, all pixels are black"
+    assert why[0] == "no cell, all pixels are black"
     assert why[1].startswith("no cell found: no black background: ")
     assert why[2].startswith("no cell found: nothing as large as a cell")
     assert table["decision"].notna().sum() == table["overlay"].notna().sum() == 3
@@ -127,7 +127,7 @@ def test_files_that_are_no_cells_do_not_stop_the_others(
     assert (counts["images"], counts["unreadable"], counts["without_cell"]) == (8, 2, 3)
     printed = capsys.readouterr().out
     assert "8 images, 2 unreadable, 3 without cell" in printed
-    assert "left out: 1 .jpg" in printed
+    assert "skipped files of other types: 1 .jpg" in printed
 
 
 def test_the_page_shows_names_as_text_and_runs_nothing(
@@ -145,13 +145,13 @@ def test_the_page_shows_names_as_text_and_runs_nothing(
     assert "<b>" not in page
     assert "&lt;script&gt;alert(1)&lt;script&gt;.png" in page
     assert page.count('width="96"') == 3
-    assert "1 more are in the table predictions.csv alone" in page
-    assert "not compared with the training cells" in page
+    assert "Not shown here: 1, listed in predictions.csv" in page
+    assert "not compared with the training images" in page
     assert "http" not in page.replace("http-equiv", "")
     assert not (run / "familiar.npz").exists()
 
 
-def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
+def test_cached_features_are_computed_again_for_other_weights(
     run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_cell(tmp_path / "new/cell.png", size=64)
@@ -161,7 +161,7 @@ def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
         first = dict(arrays)
     np.savez(kept, **first | {"key": np.array("other"), "limit": np.array(-1.0)})
     assert predict(run, tmp_path / "new", "replace=true") == 0
-    assert "of other weights; worked out anew" in capsys.readouterr().out
+    assert "belongs to other weights; computing it again" in capsys.readouterr().out
     kept.write_bytes(kept.read_bytes()[:1000])
     assert predict(run, tmp_path / "new", "replace=true") == 0
     assert "cannot be read" in capsys.readouterr().out
@@ -171,10 +171,10 @@ def test_what_is_kept_of_training_cells_is_made_anew_for_other_weights(
 
 
 WRONG = [
-    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished cell"),
+    ("run=/no/where", "run=/no/where: no such folder; name the folder of a finished run"),
     ("images=/no/where", "images=/no/where: no such file or folder"),
     ("threshold=best", "threshold=best: choose from youden, 0.5, sensitivity"),
-    ("aim=1.0", "aim=1.0: must be between 0.5 and 1"),
+    ("aim=1.0", "aim=1.0: it must be above 0.5 and below 1"),
     ("batch_size=0", "batch_size=0: it must be 1 or more"),
     ("overlays=-1", "overlays=-1: it must be 0 or more"),
     ("name=a/b", "name=a/b: it must name a single folder"),
@@ -183,10 +183,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("override", "said"), WRONG, ids=[wrong for wrong, _ in WRONG])
+@pytest.mark.parametrize(("override", "message"), WRONG, ids=[wrong for wrong, _ in WRONG])
 def test_bad_input(
     override: str,
-    said: str,
+    message: str,
     fitted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -196,13 +196,13 @@ def test_bad_input(
     key, _, value = override.partition("=")
     assert main(["predict", *(f"{k}={v}" for k, v in (given | {key: value}).items())]) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert "Traceback" not in printed.err + printed.out
     assert not (tmp_path / "out/predictions").exists()
 
 
 @pytest.mark.parametrize("missing", ["run", "images"])
-def test_what_has_to_be_named(
+def test_required_settings(
     missing: str, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = {"run": fitted, "images": tmp_path}
@@ -216,7 +216,7 @@ def test_runs_and_images_that_lack_something(
     images = tmp_path / "new"
     images.mkdir()
     assert predict(run, images) == 2
-    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    assert "no .bmp or .png images" in capsys.readouterr().err
     (images / "a.png").write_text("no image")
     assert predict(run, images) == 2
     assert "none of 1 can be read; the first: a.png: cannot be read" in capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_runs_and_images_that_lack_something(
     assert not [path for path in (tmp_path / "predictions").rglob("*") if path.is_file()]
 
 
-def test_results_of_something_else_are_not_replaced(
+def test_results_of_other_images_are_not_replaced(
     run: Path, predict: Predict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("one/new", "two/new"):
@@ -250,4 +250,4 @@ def test_results_of_something_else_are_not_replaced(
     assert (folder / "predictions.csv").stat().st_mtime_ns == before
     (folder / "summary.json").unlink()
     assert predict(run, tmp_path / "one/new", "familiarity=false") == 2
-    assert "not a folder of results" in capsys.readouterr().err
+    assert "no readable summary.json" in capsys.readouterr().err

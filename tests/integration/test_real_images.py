@@ -1,4 +1,4 @@
-"""The main claim on real cells, as the README says to repeat it."""
+"""Main claim of the README, on real images."""
 
 from pathlib import Path
 

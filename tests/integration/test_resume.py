@@ -15,7 +15,7 @@ Start = Callable[..., subprocess.Popen[str]]
 LONG = ("fit.epochs=15", "fit.patience=15", "explain=none")
 
 
-def cell(outputs: Path) -> Path:
+def run_folder(outputs: Path) -> Path:
     (record,) = outputs.glob("runs/single/*/record.json")
     return record.parent
 
@@ -56,13 +56,15 @@ def test_killed_run_resumes_with_the_results_of_an_uninterrupted_one(
     assert again.returncode == 0, printed
     assert "resuming after epoch" in printed
     record = json.loads((folder / "record.json").read_text())
-    assert [one["kind"] for one in record["warnings"]].count("resumed") == 1
+    assert [warning["kind"] for warning in record["warnings"]].count("resumed") == 1
     assert not (folder / "checkpoints/resume").exists()
     unbroken = start("train", tmp_path / "unbroken", *LONG, f"model={model}")
     printed = unbroken.communicate()[0]
     assert unbroken.returncode == 0, printed
-    assert results(folder) == results(cell(tmp_path / "unbroken"))
-    expected = torch.load(cell(tmp_path / "unbroken") / "checkpoints/best.ckpt", weights_only=True)
+    assert results(folder) == results(run_folder(tmp_path / "unbroken"))
+    expected = torch.load(
+        run_folder(tmp_path / "unbroken") / "checkpoints/best.ckpt", weights_only=True
+    )
     found = torch.load(folder / "checkpoints/best.ckpt", weights_only=True)
     for key, value in expected["state_dict"].items():
         assert torch.equal(value, found["state_dict"][key]), key

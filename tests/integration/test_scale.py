@@ -1,4 +1,4 @@
-"""Frames of another size than a run was trained on: brought to its scale, refused or referred."""
+"""Images of another size than the training images: scaled, refused or referred."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from leuk.data.scale import Scale
 from leuk.grid.record import Record
 
 FIELD = 64
-"""Pixels a side of the original frames; the training files hold them reduced to half of that."""
+"""Side in pixels of the original frames; the training files are reduced to half of it."""
 
 TRAIN = ("data=cnmc", "data.resolution=32", "data.batch_size=16", "fit.epochs=1", "explain=none")
 
@@ -54,7 +54,7 @@ def small(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stated(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run trained on it with its field of view stated."""
+    """Run trained on the reduced frames with their field of view set."""
     outputs = tmp_path_factory.mktemp("stated")
     assert train(small, outputs, f"data.frame={FIELD}") == 0
     return only_run(outputs)
@@ -62,7 +62,7 @@ def stated(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def unstated(run: Path) -> Path:
-    """The same without a statement."""
+    """The same run without the field of view."""
     record = Record.read(run)
     record.data["scale"]["frame"] = None
     record.write(run)
@@ -71,7 +71,7 @@ def unstated(run: Path) -> Path:
 
 @pytest.fixture
 def run(stated: Path, tmp_path: Path) -> Path:
-    """Copy of the first run."""
+    """Copy of the run, private to a test."""
     return Path(shutil.copytree(stated, tmp_path / "runs/own" / stated.name))
 
 
@@ -119,7 +119,7 @@ def test_the_scale_is_in_the_record(stated: Path) -> None:
     low, high = scale["areas"]
     assert 0 < low < high < 1
     assert record.settings["data"]["frame"] == FIELD
-    # Null is left out, so that runs from before the key existed keep their fingerprints.
+    # Null is omitted, so that runs from before the key existed keep their fingerprints.
     assert "pixel_size" not in record.settings["data"]
 
 
@@ -138,7 +138,7 @@ def test_a_crop_gets_the_same_scores_where_it_cuts_no_cell(
 ) -> None:
     original = predict(stated, frames[FIELD])
     cropped = predict(stated, frames[30], "pixel_size=1")
-    whole = ~cropped["why"].fillna("").str.contains("the border of its image cuts its cell")
+    whole = ~cropped["why"].fillna("").str.contains("its cell is cut by the border of the image")
     assert 5 < whole.sum() < len(whole)
     np.testing.assert_array_equal(cropped["score"][whole], original["score"][whole])
     assert cropped["refer"][~whole].all()
@@ -154,10 +154,10 @@ def test_frames_of_an_unknown_scale_are_refused(
 ) -> None:
     count = len(list(frames[size].iterdir()))
     assert main(command(stated, frames[size], tmp_path)) == 2
-    said = capsys.readouterr().err
-    assert f"{count} of {count} images ({size} x {size}: {count}) do not have the size" in said
-    assert "frame=same" in said
-    assert "pixel_size=P" in said
+    message = capsys.readouterr().err
+    assert f"{count} of {count} images ({size} x {size}: {count}) do not have the size" in message
+    assert "frame=same" in message
+    assert "pixel_size=P" in message
     assert not (tmp_path / "predictions").exists()
 
 
@@ -170,9 +170,9 @@ def test_original_frames_need_a_statement_where_training_had_none(
 ) -> None:
     assert main(command(unstated, frames[FIELD], tmp_path)) == 2
     assert main(command(unstated, frames[FIELD], tmp_path, "pixel_size=1")) == 2
-    said = capsys.readouterr().err
-    assert "pixel_size=1.0: the run does not know the field of view" in said
-    assert "train again with data.frame=N" in said
+    message = capsys.readouterr().err
+    assert "pixel_size=1.0: the run does not know the field of view" in message
+    assert "train again with data.frame=N" in message
     assert predict(unstated, frames[FIELD], "frame=same")["score"].notna().all()
 
 
@@ -210,26 +210,26 @@ def test_a_wrong_statement_is_noticed_by_the_size_of_the_cells(
 
 
 @pytest.mark.parametrize(
-    ("statement", "said"),
+    ("statement", "message"),
     [
         (["frame=wide"], "frame=wide: not a field of view; set same or a number above 0"),
         (["frame=0"], "frame=0: not a field of view"),
         (["pixel_size=-1"], "pixel_size=-1.0: not a field of view; set a number above 0"),
-        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: each states the field"),
+        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: both define the field"),
         (["frame=0.01"], "its field of view would be"),
     ],
 )
-def test_a_field_of_view_that_cannot_be(
+def test_an_impossible_field_of_view_is_refused(
     stated: Path,
     frames: dict[int, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     statement: list[str],
-    said: str,
+    message: str,
 ) -> None:
     assert main(command(stated, frames[FIELD], tmp_path, *statement)) == 2
     shown = capsys.readouterr()
-    assert said in shown.err
+    assert message in shown.err
     assert "Traceback" not in shown.out + shown.err
 
 
@@ -279,8 +279,8 @@ def test_an_older_run_whose_images_are_gone_predicts_with_a_warning(
         "\n".join("  root: /no/where" if line.startswith("  root:") else line for line in lines)
     )
     assert predict(run, frames[100])["score"].notna().all()
-    said = " ".join(capsys.readouterr().out.split())
-    assert "the size of the run's training images is unknown" in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert "the size of the run's training images is unknown" in message
 
 
 def test_an_older_run_of_synthetic_images_knows_their_size(
@@ -297,7 +297,7 @@ def test_an_older_run_of_synthetic_images_knows_their_size(
     assert main(command(folder, frames[100], tmp_path)) == 2
 
 
-def test_explain_brings_images_to_the_scale_or_refuses(
+def test_explain_converts_images_to_the_scale_or_refuses_them(
     run: Path, frames: dict[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     base = ["explain", f"run={run}", "explain=gradcam", "checks=none", "explain_images=2"]
@@ -305,7 +305,7 @@ def test_explain_brings_images_to_the_scale_or_refuses(
     assert main([*base, f"images={frames[100]}"]) == 2
     assert "do not have the size of the training images (32 x 32 px)" in capsys.readouterr().err
     assert main([*base, "pixel_size=1"]) == 2
-    assert "name them with images=DIR" in capsys.readouterr().err
+    assert "only for new images; set images=DIR" in capsys.readouterr().err
     scores = {}
     for size in (FIELD, 100):
         assert main([*base, f"images={frames[size]}", "pixel_size=1", f"name=of{size}"]) == 0
@@ -322,7 +322,7 @@ def test_an_export_carries_the_scale(stated: Path, tmp_path: Path) -> None:
     assert scale["areas"] == Record.read(stated).data["scale"]["areas"]
 
 
-def test_fields_of_view_that_sizes_give() -> None:
+def test_fields_of_view_from_sizes() -> None:
     original, reduced = Scale.of_sizes([(450, 450), (600, 600)]), Scale.of_sizes([(224, 224)])
     assert (original.frame, reduced.frame) == (450, None)
     stated = Scale(reduced.sizes, 450)
@@ -370,9 +370,9 @@ def test_training_on_frames_of_several_sizes_is_refused_before_any_work(
     outputs = tmp_path / "out"
     data = ["data=cnmc", f"data.root={mixed}", f"outputs={outputs}"]
     assert main([*arguments, *data]) == 2
-    said = capsys.readouterr().err
-    assert MIXED in said
-    assert "set data.frame=N if all show the same field of view" in said
+    message = capsys.readouterr().err
+    assert MIXED in message
+    assert "set data.frame=N if all show the same field of view" in message
     assert not outputs.exists() or not [path for path in outputs.rglob("*") if path.is_file()]
 
 
@@ -387,7 +387,7 @@ def test_training_on_several_sizes_with_their_scale_stated(
     scale = record.data["scale"]
     assert (scale["frame"], scale["canvas"]) == (field, canvas)
     assert scale["sizes"] == [[32, 32], [48, 48]]
-    # The disc has a quarter of its frame as radius: its share differs where pixels are alike.
+    # The disc's radius is a quarter of its frame, so that its share differs at equal pixel size.
     low, high = scale["areas"]
     assert high / low == pytest.approx(1 if canvas is None else (48 / 32) ** 2, rel=0.1)
 
@@ -399,7 +399,7 @@ def test_two_statements_of_one_field_are_refused(
     assert "data.frame=96 and data.pixel_size=2: each states" in capsys.readouterr().err
 
 
-def test_the_audit_counts_sizes_and_says_what_to_do(
+def test_the_audit_counts_sizes(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["data", "data=cnmc", f"data.root={mixed}", f"outputs={tmp_path}/out", "split=random"]
@@ -409,7 +409,7 @@ def test_the_audit_counts_sizes_and_says_what_to_do(
     assert MIXED not in capsys.readouterr().out
 
 
-def test_the_audit_names_images_that_are_not_square(
+def test_the_audit_counts_images_that_are_not_square(
     tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in tiny_folds.glob("fold_*/*/*.bmp"):
@@ -418,4 +418,4 @@ def test_the_audit_names_images_that_are_not_square(
         oblong.save(path)
     data = ["data", "data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/out"]
     main([*data, "split=random"])
-    assert "16 images are not square; they are filled up with black" in capsys.readouterr().out
+    assert "16 images are not square; they are padded with black" in capsys.readouterr().out

@@ -53,9 +53,9 @@ PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for server in sockets:
+            server.bind(("127.0.0.1", 0))
+        return [server.getsockname()[1] for server in sockets]
 
 
 @contextmanager
@@ -73,9 +73,9 @@ def daemon(*command: str) -> Iterator[None]:
             process.wait()
 
 
-def wait_for(what: Callable[[], bool], name: str, folder: Path) -> None:
+def wait_for(is_ready: Callable[[], bool], name: str, folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not what():
+    while not is_ready():
         if time.monotonic() > deadline:
             logs = "\n".join(log.read_text()[-2000:] for log in folder.glob("*.log"))
             pytest.fail(f"{name} did not come up in {PATIENCE:.0f} s:\n{logs}")
@@ -84,10 +84,10 @@ def wait_for(what: Callable[[], bool], name: str, folder: Path) -> None:
 
 def idle() -> bool:
     """Return True if a node waits for jobs."""
-    asked = subprocess.run(
+    done = subprocess.run(
         ["sinfo", "--noheader", "-o", "%T"], capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip() == "idle"
+    return done.stdout.strip() == "idle"
 
 
 @pytest.fixture
@@ -131,12 +131,12 @@ def test_demo_grid_is_run_by_slurm(slurm: Path, start: Start, tmp_path: Path) ->
     sweep = start("train", tmp_path, *axes, *tiny, *cluster)
     printed = sweep.communicate()[0]
     assert sweep.returncode == 0, printed
-    assert "4 of 4 cells complete" in printed
+    assert "4 of 4 runs complete" in printed
     records, unreadable = read_records(tmp_path / "runs/demo")
     assert not unreadable
     assert [record.status for record in records] == ["complete"] * 4
     logs = [path.read_text() for path in tmp_path.glob("runs/demo/*/leuk.log")]
-    assert sum(log.count("fitting leuk.gans") for log in logs) == 1
+    assert sum(log.count("training leuk.gans") for log in logs) == 1
     assert (tmp_path / "runs/demo/report/report.html").exists()
     written = list(tmp_path.glob("runs/demo/.submitit/*/*_log.out"))
     assert len(written) == 4
@@ -147,9 +147,9 @@ def test_demo_grid_is_run_by_slurm(slurm: Path, start: Start, tmp_path: Path) ->
 def test_canceled_job_resumes_when_the_sweep_is_started_again(
     slurm: Path, start: Start, tmp_path: Path
 ) -> None:
-    cells = ("-m", "name=s", "seed=0,1", "fit.epochs=40", "fit.patience=40", "explain=none")
+    runs = ("-m", "name=s", "seed=0,1", "fit.epochs=40", "fit.patience=40", "explain=none")
     cluster = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=all")
-    sweep = start("train", tmp_path, *cells, *cluster)
+    sweep = start("train", tmp_path, *runs, *cluster)
     while not (kept := list(tmp_path.glob("runs/s/*/checkpoints/resume/[!.]*.ckpt"))):
         assert sweep.poll() is None, sweep.communicate()[0]
         time.sleep(0.05)
@@ -161,7 +161,7 @@ def test_canceled_job_resumes_when_the_sweep_is_started_again(
     assert sweep.returncode == CODE, printed
     assert "stopped by SIGTERM" in printed
     assert not any(is_held(path.parent / LOCK) for path in tmp_path.glob("runs/s/*/record.json"))
-    sweep = start("train", tmp_path, *cells, *cluster)
+    sweep = start("train", tmp_path, *runs, *cluster)
     printed = sweep.communicate()[0]
     assert sweep.returncode == 0, printed
     assert "resuming after epoch" in (kept[0].parents[2] / "leuk.log").read_text()

@@ -17,7 +17,7 @@ QUICK = ("explain=none", "fit.epochs=1")
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every path below a folder, with its modification time and size."""
+    """All paths in a folder, with modification time and size."""
     return {
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
         for path in folder.rglob("*")
@@ -49,7 +49,7 @@ def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
     assert "unknown" not in printed
 
 
-def test_changed_settings_are_named_and_rerun_only_if_configured(
+def test_changed_settings_are_listed_and_rerun_only_if_configured(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("train", "name=s", *QUICK) == 0
@@ -57,10 +57,9 @@ def test_changed_settings_are_named_and_rerun_only_if_configured(
     before = (folder / "record.json").read_bytes()
     other = ("train", "name=s", "experiment=grid", *QUICK)
     assert leuk(*other) == 2
-    said = "complete with other settings: callbacks.average.decay=0.98 (was 0.99)"
-    told = capsys.readouterr().err
-    assert said in told
-    assert "grid.on_mismatch=rerun" in told
+    message = capsys.readouterr().err
+    assert "complete with other settings: callbacks.average.decay=0.98 (was 0.99)" in message
+    assert "grid.on_mismatch=rerun" in message
     assert (folder / "record.json").read_bytes() == before
     assert leuk(*other, "grid.on_mismatch=rerun") == 0
     (kept,) = tmp_path.glob("runs/s/.replaced/*")
@@ -82,17 +81,17 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
 
     sweep = ("train", "-m", "name=s", "seed=0,1", f"grid.fail_fast={fail_fast}", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(train_module, "_live", fail)
+        patched.setattr(train_module, "_run_stages", fail)
         assert leuk(*sweep) == 1
     printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
-    ended = [line for line in printed.splitlines() if line.startswith("not complete: cnn-none")]
+    ended = [line for line in printed.splitlines() if line.startswith("incomplete: cnn-none")]
     assert sum(line.endswith(": failed: it broke") for line in ended) == begun
     assert sum(line.endswith(": missing: not started") for line in ended) == 2 - begun
-    assert "0 of 2 cells complete" in printed
+    assert "0 of 2 runs complete" in printed
     if begun == 1:
         assert leuk(*sweep) == 0
-        assert "2 of 2 cells complete" in capsys.readouterr().out
+        assert "2 of 2 runs complete" in capsys.readouterr().out
 
 
 def test_tensorboard_has_the_curves(leuk: Leuk, tmp_path: Path) -> None:
@@ -120,12 +119,12 @@ def test_joblib_and_a_second_start_share_a_folder_and_train_a_single_gan(
     assert ".py:" not in "".join(capfd.readouterr())
     printed = second.communicate()[0]
     assert 0 in codes, printed
-    cells = [path.parent for path in tmp_path.glob("runs/s/*/record.json")]
-    assert len(cells) == 2
-    assert {Record.read(cell).status for cell in cells} == {"complete"}
-    logs = {cell: (cell / "leuk.log").read_text() for cell in cells}
+    folders = [path.parent for path in tmp_path.glob("runs/s/*/record.json")]
+    assert len(folders) == 2
+    assert {Record.read(folder).status for folder in folders} == {"complete"}
+    logs = {folder: (folder / "leuk.log").read_text() for folder in folders}
     assert all(log.count(": training on ") == 1 for log in logs.values()), logs
-    assert sum(log.count("fitting leuk.gans") for log in logs.values()) == 1
+    assert sum(log.count("training leuk.gans") for log in logs.values()) == 1
     assert len(list(tmp_path.glob("artifacts/gan/[!.]*"))) == 1
 
 
@@ -141,11 +140,11 @@ def test_twelve_runs_of_the_demo_train_three_gans(
     if launcher:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     assert leuk("train", "-m", "experiment=demo", *launcher, *QUICK) == 0
-    cells = [path.parent for path in tmp_path.glob("runs/demo/*/record.json")]
-    assert len(cells) == 12
-    assert {Record.read(cell).status for cell in cells} == {"complete"}
-    logs = [(cell / "leuk.log").read_text() for cell in cells]
-    assert sum(log.count("fitting leuk.gans") for log in logs) == 3
+    folders = [path.parent for path in tmp_path.glob("runs/demo/*/record.json")]
+    assert len(folders) == 12
+    assert {Record.read(folder).status for folder in folders} == {"complete"}
+    logs = [(folder / "leuk.log").read_text() for folder in folders]
+    assert sum(log.count("training leuk.gans") for log in logs) == 3
     assert len(list(tmp_path.glob("artifacts/gan/[!.]*"))) == 3
 
 
@@ -159,15 +158,15 @@ def test_twelve_runs_of_the_demo_train_three_gans(
     ids=["submitit", "ddp"],
 )
 def test_run_on_another_host_is_the_same_run(how: list[str], start: Start, tmp_path: Path) -> None:
-    cell = ("augmentation=dcgan", "explain=none")
-    run = start("train", tmp_path, *cell, *how)
+    overrides = ("augmentation=dcgan", "explain=none")
+    run = start("train", tmp_path, *overrides, *how)
     printed = run.communicate()[0]
     assert run.returncode == 0, printed
     (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
     record = Record.read(folder)
     assert record.device["processes"] == (2 if "trainer=ddp" in how else 1)
     assert "epoch 2/2" in (folder / "leuk.log").read_text()
-    assert start("train", tmp_path, *cell, "trainer=cpu").wait() == 0
+    assert start("train", tmp_path, *overrides, "trainer=cpu").wait() == 0
     assert Record.read(folder) == record
 
 

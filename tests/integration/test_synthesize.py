@@ -41,14 +41,14 @@ def test_three_gans_write_all_documented_files(
         rows = report["quality"]["hem"]["rows"]
         assert set(rows) == {"synthetic", "real", "other_class", "black", "mean_image"}
         assert "fid" not in rows["synthetic"]
-        for picture in ("cells_hem.png", "closest_hem.png"):
+        for picture in ("images_hem.png", "closest_hem.png"):
             assert (folder / picture).stat().st_size > 3_000
     table = pd.read_csv(sweep / "table_2.csv")
     assert set(GANS) <= {name.split("-")[0] for name in table["set"]}
     printed = capsys.readouterr().out
     assert (sweep / "table_2.md").read_text().strip() in printed
     assert "1.274" in printed  # the published FID of the thesis's DCGAN
-    assert f"look in {sweep}" in printed
+    assert f"written to {sweep}" in printed
     with Image.open(sweep / "figure_8.png") as figure:
         assert figure.width > figure.height > 200
 
@@ -61,19 +61,19 @@ def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
     manifest = pd.read_csv(folder / "manifest.csv")
     counts = manifest["label"].value_counts()
     assert counts[0] == counts[1]
-    cells = index_images(folder)
-    assert len(cells) == len(manifest)
-    joined = cells.merge(manifest, left_on="path", right_on="file", suffixes=("", "_told"))
-    assert (joined["label"] == joined["label_told"]).all()
+    images = index_images(folder)
+    assert len(images) == len(manifest)
+    joined = images.merge(manifest, left_on="path", right_on="file", suffixes=("", "_manifest"))
+    assert (joined["label"] == joined["label_manifest"]).all()
     assert len(joined) == len(manifest)
-    made = manifest[manifest["origin"] == "synthetic"]
-    assert set(made["label"]) == {0}
-    array = np.load(folder / "made.npy")
-    first = made.iloc[0]
+    synthetic = manifest[manifest["origin"] == "synthetic"]
+    assert set(synthetic["label"]) == {0}
+    array = np.load(folder / "synthetic.npy")
+    first = synthetic.iloc[0]
     pixels = np.asarray(Image.open(folder / first["file"]))
     np.testing.assert_array_equal(pixels, array[int(first["position"])])
     (gan,) = {path.parent.name for path in tmp_path.glob("artifacts/gan/*/gan.ckpt")}
-    assert set(made["gan"]) == {gan}
+    assert set(synthetic["gan"]) == {gan}
     assert manifest.loc[manifest["origin"] == "real", "subject"].notna().all()
 
 
@@ -83,8 +83,8 @@ def test_both_classes_in_equal_share(leuk: Leuk, tmp_path: Path, gan: str) -> No
     assert leuk("synthesize", *SIDE, f"gan={gan}", "name=both", *override) == 0
     (folder,) = tmp_path.glob(f"synthetic/both/{gan}-*")
     manifest = pd.read_csv(folder / "balanced/manifest.csv")
-    made = manifest[manifest["origin"] == "synthetic"]
-    assert made["label"].value_counts().to_dict() == {0: 12, 1: 12}
+    synthetic = manifest[manifest["origin"] == "synthetic"]
+    assert synthetic["label"].value_counts().to_dict() == {0: 12, 1: 12}
     fitted = list(tmp_path.glob("artifacts/gan/*/gan.ckpt"))
     assert len(fitted) == (1 if gan == "cgan" else 2)
     assert set(json.loads((folder / "quality.json").read_text())["quality"]) == {"hem", "all"}
@@ -121,13 +121,13 @@ def test_three_processes_train_a_shared_gan_once(start: Start, tmp_path: Path) -
     processes = [start("synthesize", tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], printed
-    assert sum("fitting leuk.gans.dcgan.DCGAN" in text for text in printed) == 1
+    assert sum("training leuk.gans.dcgan.DCGAN" in text for text in printed) == 1
     reports = [json.loads(path.read_text()) for path in tmp_path.glob("synthetic/*/*/quality.json")]
     assert len(reports) == 3
     assert all(report["quality"] == reports[0]["quality"] for report in reports)
 
 
-def test_damaged_gan_is_noticed_and_made_again(
+def test_damaged_gan_is_detected_and_trained_again(
     leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert leuk("synthesize", *SIDE, "name=one") == 0
@@ -151,7 +151,7 @@ def test_damaged_gan_is_noticed_and_made_again(
         (["held_out=train"], "held_out=train: it must be test or val"),
         (["gan=stylegan"], "no gan stylegan; known: cgan, dcgan, wgan"),
         (["extractor=inception", "extractor.weights=/nowhere.pth"], "/nowhere.pth"),
-        (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished cell"),
+        (["extractor=classifier", "extractor.run=/nowhere"], "name the folder of a finished run"),
     ],
 )
 def test_bad_input_has_a_remedy(
@@ -165,7 +165,7 @@ def test_bad_input_has_a_remedy(
     assert message in capsys.readouterr().err
 
 
-def test_class_that_the_training_part_lacks(
+def test_class_that_the_training_stage_lacks(
     tmp_path: Path, tiny_folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in tiny_folds.glob("fold_0/hem/*"):
@@ -184,7 +184,7 @@ def test_nonfinite_loss_stops_the_job_and_keeps_the_good_epochs(
     assert not list(tmp_path.glob("artifacts/gan/*/gan.ckpt"))
 
 
-def test_fitted_once_for_all_commands(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gan_is_trained_once_for_all_commands(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[object] = []
     fit = gan_fit._fit
     monkeypatch.setattr(gan_fit, "_fit", lambda *args: (fits.append(args), fit(*args)))

@@ -22,7 +22,7 @@ from leuk.runs import gan_fit
 Leuk = Callable[..., int]
 Read = Callable[..., Record]
 
-FIGURES = {
+METRICS = {
     "auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "mcc", "brier",
     "ece", "precision_hem", "recall_all", "f1_macro", "f1_weighted", "balanced_accuracy@youden",
 }  # fmt: skip
@@ -42,26 +42,26 @@ LARGE = {
 def test_every_experiment_runs(
     experiment: str, leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    part = LARGE.get(experiment, [])
-    assert leuk("train", "-m", f"experiment={experiment}", f"name={experiment}", *part) == 0
+    smaller = LARGE.get(experiment, [])
+    assert leuk("train", "-m", f"experiment={experiment}", f"name={experiment}", *smaller) == 0
     sweep = tmp_path / "runs" / experiment
     records = [Record.read(path.parent) for path in sweep.glob("*/record.json")]
     assert records
     assert {record.status for record in records} == {"complete"}
     printed = capsys.readouterr().out
     assert (sweep / "report/table.md").read_text().strip() in printed
-    assert f"look in {sweep}" in printed
+    assert f"runs complete; see {sweep}" in printed
     assert (sweep / "report/table.csv").exists()
 
 
 def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Path) -> None:
-    # Enough images to hold out ten per class for the comparison with synthetic ones.
+    # Enough images to hold out ten per class for the comparison with synthetic images.
     assert leuk("train", "augmentation=dcgan", "name=one", "data.images_per_fold=240") == 0
     written = record("one")
     folder = next(tmp_path.glob("runs/one/*dcgan*"))
     assert written.run.folder == folder.name
     assert set(written.metrics) == {"val", "test", "thresholds"}
-    assert set(written.metrics["test"]) >= FIGURES
+    assert set(written.metrics["test"]) >= METRICS
     assert set(written.baselines) == {"majority", "area", "morphology"}
     assert set(written.baselines["area"]) == set(written.metrics["test"])
     assert written.data["counts"]["train"]["all"] > written.data["counts"]["train"]["hem"]
@@ -70,11 +70,11 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert written.data["synthetic"]["held_out"] == "val"
     (quality,) = written.data["synthetic"]["quality"].values()
     printed = [f"dcgan hem: {text}" for text in quality["warnings"]]
-    assert printed  # one epoch makes no cells
-    assert [one.text for one in written.warnings if one.kind == "synthetic"] == printed
+    assert printed  # after one epoch, images show no cells
+    assert [item.text for item in written.warnings if item.kind == "synthetic"] == printed
     page = (folder.parent / "report/report.html").read_text()
-    first_screen = page[: page.index("What made cells change")]
-    assert "Made cells to be wary of" in first_screen
+    first_screen = page[: page.index("Effect of synthetic images")]
+    assert "Low-quality synthetic images" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["images"] == 4
@@ -187,7 +187,7 @@ def test_failing_run_records_its_traceback_and_the_others_continue(
     assert failed.error["message"] == "the GAN broke"
     assert "in fail" in failed.error["traceback"]
     assert record("s", "none").status == "complete"
-    assert "1 of 2 cells complete" in capsys.readouterr().out
+    assert "1 of 2 runs complete" in capsys.readouterr().out
 
 
 def test_run_in_another_process_is_skipped(

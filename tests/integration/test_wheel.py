@@ -1,4 +1,4 @@
-"""An installed leuk works outside the checkout, with the configs it brings."""
+"""Installed package outside the checkout, with its configs."""
 
 import os
 import subprocess
@@ -21,10 +21,10 @@ def test_wheel_runs_elsewhere(tmp_path: Path) -> None:
     elsewhere.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = "import leuk.config; print(leuk.config.conf_dir())"
-    where = subprocess.check_output(
+    found = subprocess.check_output(
         [sys.executable, "-c", code], cwd=elsewhere, env=environment, text=True
     )
-    assert Path(where.strip()) == tmp_path / "site/leuk/conf"
+    assert Path(found.strip()) == tmp_path / "site/leuk/conf"
     small = ["data.images_per_fold=60", "data.resolution=32", "fit.epochs=1"]
     subprocess.run(
         [sys.executable, "-m", "leuk", "train", *small], cwd=elsewhere, env=environment, check=True

@@ -1,4 +1,4 @@
-"""A tiny run with a GAN, which tests disturb and compare with an undisturbed one."""
+"""Tiny run with a GAN, to compare disturbed runs with an undisturbed run."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def train(outputs: Path, artifacts: Path, *overrides: str) -> int:
     return main(["train", f"outputs={outputs}", f"data.cache={artifacts}", *kept, *overrides])
 
 
-def cell(outputs: Path) -> Path:
+def run_folder(outputs: Path) -> Path:
     """Folder of the run."""
     (record,) = outputs.glob("runs/single/*/record.json")
     return record.parent
@@ -39,13 +39,13 @@ def cell(outputs: Path) -> Path:
 
 def results(outputs: Path) -> dict[str, Any]:
     """Results of a run, without times and paths."""
-    folder = cell(outputs)
+    folder = run_folder(outputs)
     record = Record.read(folder)
     assert record.status == "complete"
     with np.load(folder / "explanations/gradcam.npz") as arrays:
         maps = arrays["maps"].tolist()
     return {
-        "figures": [record.metrics, record.baselines, record.calibration, record.area],
+        "metrics": [record.metrics, record.baselines, record.calibration, record.area],
         "predictions": (folder / "predictions.csv").read_bytes(),
         "maps": maps,
     }

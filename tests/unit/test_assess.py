@@ -1,3 +1,5 @@
+"""Metrics of runs and baselines from predictions."""
+
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +18,7 @@ from leuk.evaluate.calibration import apply_temperature
 from leuk.evaluate.metrics import all_metrics
 from leuk.evaluate.referral import achieved, choose_band
 from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.record import Record, as_metrics
+from leuk.grid.record import SCHEMA, Record, as_metrics
 from leuk.grid.run_id import RunId
 from leuk.runs.assess import (
     assess,
@@ -27,9 +29,9 @@ from leuk.runs.assess import (
     save_predictions,
     save_subjects,
 )
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 
-CELL = RunId("cnn", "none", "folds", 3)
+RUN = RunId("cnn", "none", "folds", 3)
 CPU = torch.device("cpu")
 
 
@@ -46,24 +48,24 @@ def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
 
 
 @pytest.fixture(scope="module")
-def judged(data: CNMCDataModule) -> dict[str, Predictions]:
+def predictions(data: CNMCDataModule) -> dict[str, Predictions]:
     generator = torch.Generator().manual_seed(0)
     predictions = {}
-    for part in ("val", "test"):
-        cells = data.stage(part)
-        labels = torch.tensor(cells["label"].to_numpy(np.int64))
+    for stage in ("val", "test"):
+        images = data.stage(stage)
+        labels = torch.tensor(images["label"].to_numpy(np.int64))
         noise = torch.randn(len(labels), generator=generator, dtype=torch.float64)
-        # Twice as sure as it should be, and too fond of leukemia.
+        # Overconfident by a factor of two, and biased towards leukemia.
         scores = torch.sigmoid(2 * (2 * (labels - 0.5) + noise + 1))
-        predictions[part] = Predictions(torch.tensor(cells.index.to_numpy()), scores, labels)
+        predictions[stage] = Predictions(torch.tensor(images.index.to_numpy()), scores, labels)
     return predictions
 
 
 def test_thresholds_and_temperature_come_from_validation(
-    data: CNMCDataModule, judged: dict[str, Predictions]
+    data: CNMCDataModule, predictions: dict[str, Predictions]
 ) -> None:
-    found = assess(data, judged)
-    val, test = judged["val"], judged["test"]
+    found = assess(data, predictions)
+    val, test = predictions["val"], predictions["test"]
     patients = data.stage("val")["patient"].to_numpy().astype(str)
     chosen = choose_thresholds(val.scores, val.labels, patients)
     assert {k: v["value"] for k, v in found.metrics["thresholds"].items()} == chosen
@@ -72,9 +74,9 @@ def test_thresholds_and_temperature_come_from_validation(
     patients = sample_of(data, test).subjects
     expected = all_metrics(test.scores, test.labels, chosen, calibrated, patients)
     assert {k: v["value"] for k, v in found.metrics["test"].items()} == expected
-    # Other test labels change neither.
-    turned = Predictions(test.rows, test.scores, 1 - test.labels)
-    again = assess(data, {"val": val, "test": turned})
+    # Other test labels change neither thresholds nor temperature.
+    swapped = Predictions(test.rows, test.scores, 1 - test.labels)
+    again = assess(data, {"val": val, "test": swapped})
     assert again.metrics["thresholds"] == found.metrics["thresholds"]
     assert again.temperature == found.temperature
     assert again.metrics["val"] == found.metrics["val"]
@@ -86,26 +88,26 @@ def test_thresholds_and_temperature_come_from_validation(
     assert found.referral["test"] == asdict(test_stage)
 
 
-def test_every_figure_has_an_interval_from_persons(
-    data: CNMCDataModule, judged: dict[str, Predictions]
+def test_metrics_have_intervals_over_patients(
+    data: CNMCDataModule, predictions: dict[str, Predictions]
 ) -> None:
-    found = assess(data, judged)
-    for part in ("val", "test"):
-        for name, figure in found.metrics[part].items():
-            assert figure["low"] is not None, name
-            assert figure["high"] is not None
-            assert figure["low"] <= figure["value"] + 1e-6
-            assert figure["value"] <= figure["high"] + 1e-6
-        groups = data.stage(part)["patient"].astype(str)
-        assert found.samples[part].subjects.tolist() == groups.tolist()
+    found = assess(data, predictions)
+    for stage in ("val", "test"):
+        for name, metric in found.metrics[stage].items():
+            assert metric["low"] is not None, name
+            assert metric["high"] is not None
+            assert metric["low"] <= metric["value"] + 1e-6
+            assert metric["value"] <= metric["high"] + 1e-6
+        patients = data.stage(stage)["patient"].astype(str)
+        assert found.samples[stage].subjects.tolist() == patients.tolist()
     few = [text.partition(":")[0] for text in found.warnings]
     assert "val" in few
 
 
 def test_baselines_have_intervals_and_thresholds_of_their_own(data: CNMCDataModule) -> None:
-    scores = baseline_scores(data, measured(data))
-    parts = [data.stage("val"), data.stage("test")]
-    assert scores.index.tolist() == [row for part in parts for row in part.index]
+    scores = baseline_scores(data, measure_images(data))
+    stages = [data.stage("val"), data.stage("test")]
+    assert scores.index.tolist() == [row for stage in stages for row in stage.index]
     found = assess_baselines(data, scores)
     assert list(found) == ["majority", "area", "morphology"]
     assert found["majority"]["auroc"] == {"value": 0.5, "low": 0.5, "high": 0.5}
@@ -119,53 +121,53 @@ def test_baselines_have_intervals_and_thresholds_of_their_own(data: CNMCDataModu
 
 
 def test_predictions_and_subjects_are_saved(
-    data: CNMCDataModule, judged: dict[str, Predictions], tmp_path: Path
+    data: CNMCDataModule, predictions: dict[str, Predictions], tmp_path: Path
 ) -> None:
-    found = assess(data, judged)
-    scores = baseline_scores(data, measured(data))
-    save_predictions(tmp_path / "p.csv", data, judged, found.temperature, scores, CELL)
+    found = assess(data, predictions)
+    scores = baseline_scores(data, measure_images(data))
+    save_predictions(tmp_path / "p.csv", data, predictions, found.temperature, scores, RUN)
     table = pd.read_csv(tmp_path / "p.csv")
     assert list(table.columns) == [
         *("stage", "path", "subject", "patient", "label", "score", "calibrated", "split", "seed"),
         *("baseline_majority", "baseline_area", "baseline_morphology"),
     ]
-    assert len(table) == sum(len(one.rows) for one in judged.values())
+    assert len(table) == sum(len(found.rows) for found in predictions.values())
     test = table[table["stage"] == "test"]
-    np.testing.assert_array_equal(test["score"], judged["test"].scores)
+    np.testing.assert_array_equal(test["score"], predictions["test"].scores)
     np.testing.assert_array_equal(test["calibrated"], found.samples["test"].calibrated)
     np.testing.assert_array_equal(
-        test["baseline_area"], scores["area"][judged["test"].rows.numpy()]
+        test["baseline_area"], scores["area"][predictions["test"].rows.numpy()]
     )
     assert set(table["seed"]) == {3}
 
     save_subjects(tmp_path / "s.csv", found.samples)
     subjects = pd.read_csv(tmp_path / "s.csv")
     assert list(subjects.columns) == ["stage", "subject", "label", "images", "correct", "score"]
-    for part, one in subjects.groupby("stage"):
-        assert one["images"].sum() == len(judged[str(part)].rows)
-        share = (one["images"] * one["correct"]).sum() / one["images"].sum()
-        assert share == pytest.approx(found.metrics[str(part)]["accuracy"]["value"])
+    for stage, table in subjects.groupby("stage"):
+        assert table["images"].sum() == len(predictions[str(stage)].rows)
+        share = (table["images"] * table["correct"]).sum() / table["images"].sum()
+        assert share == pytest.approx(found.metrics[str(stage)]["accuracy"]["value"])
 
 
-def test_a_part_that_validates_and_tests_is_judged_once_each(
+def test_images_that_validate_and_test_are_predicted_once_per_stage(
     phantom: Path, artifacts: Path, tmp_path: Path
 ) -> None:
     rule = Thesis(train=["fold_0"], test=["fold_1"])
     data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     data.setup()
-    cells = data.stage("test")
-    labels = torch.tensor(cells["label"].to_numpy(np.int64))
-    one = Predictions(torch.tensor(cells.index.to_numpy()), labels * 0.6 + 0.2, labels)
-    judged = {"val": one, "test": one}
-    scores = baseline_scores(data, measured(data))
-    assert scores.index.tolist() == cells.index.tolist()
+    images = data.stage("test")
+    labels = torch.tensor(images["label"].to_numpy(np.int64))
+    one = Predictions(torch.tensor(images.index.to_numpy()), labels * 0.6 + 0.2, labels)
+    predictions = {"val": one, "test": one}
+    scores = baseline_scores(data, measure_images(data))
+    assert scores.index.tolist() == images.index.tolist()
     assert assess_baselines(data, scores)["area"]["auroc"]["value"] > 0.5
-    save_predictions(tmp_path / "p.csv", data, judged, 1.0, scores, CELL)
+    save_predictions(tmp_path / "p.csv", data, predictions, 1.0, scores, RUN)
     saved = pd.read_csv(tmp_path / "p.csv")
-    assert saved.groupby("stage").size().to_dict() == {"val": len(cells), "test": len(cells)}
+    assert saved.groupby("stage").size().to_dict() == {"val": len(images), "test": len(images)}
 
 
-def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> None:
+def test_a_model_that_only_measures_the_area_is_detected(data: CNMCDataModule) -> None:
     rows = torch.tensor(data.stage("test").index.to_numpy())
     batch = data.bank.gather(rows, CPU)
     test = Predictions(rows, cell_areas(batch["images"]).double(), batch["labels"])
@@ -184,9 +186,9 @@ def test_a_model_that_measures_the_area_is_found_out(data: CNMCDataModule) -> No
     json.dumps(found, allow_nan=False)
 
 
-def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
+def test_calibration_area_and_cost_survive_writing_and_reading(tmp_path: Path) -> None:
     record = Record(
-        CELL,
+        RUN,
         "abc",
         metrics={"test": as_metrics({"auroc": 0.9, "mcc": 0.5}, {"auroc": (0.8, 0.95)})},
         calibration={"temperature": 1.7},
@@ -208,10 +210,10 @@ def test_the_new_fields_of_a_record_come_back(tmp_path: Path) -> None:
     assert again.metrics["test"]["mcc"] == {"value": 0.5, "low": None, "high": None}
 
 
-def test_a_record_from_before_these_fields_can_still_be_read(tmp_path: Path) -> None:
-    Record(CELL, "abc").write(tmp_path)
+def test_an_older_record_without_these_fields_can_be_read(tmp_path: Path) -> None:
+    Record(RUN, "abc").write(tmp_path)
     values = json.loads((tmp_path / "record.json").read_text())
-    assert values["schema"] == 2
+    assert values["schema"] == SCHEMA
     for name in ("calibration", "area", "cost"):
         del values[name]
     (tmp_path / "record.json").write_text(json.dumps(values))

@@ -10,7 +10,7 @@ from leuk.data.rules import Folds
 from leuk.evaluate.baselines import BASELINES, Baseline
 from leuk.evaluate.morphology import MEASURES, measure, measure_each
 from leuk.runs import measures as measures_module
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 
 
 def test_majority_baseline_is_constant() -> None:
@@ -83,7 +83,7 @@ def test_every_image_is_measured_once(
         raise AssertionError("measured twice")
 
     monkeypatch.setattr(measures_module, "measure_each", again)
-    pd.testing.assert_frame_equal(measured(data), table)
+    pd.testing.assert_frame_equal(measure_images(data), table)
 
 
 def test_image_without_a_lit_pixel_measures_zero() -> None:

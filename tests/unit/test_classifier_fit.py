@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from leuk.classifiers.optim import Optim
 from leuk.errors import StoreError, TrainingError
-from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.checkpoints import last_readable, read_checkpoint
 from leuk.runs.fitting import memory_errors
 from leuk.training.averaging import WeightEMA
 
@@ -59,7 +59,7 @@ def test_resumed_fit_gives_the_weights_of_an_uninterrupted_fit(
     whole = fitted(tmp_path / "whole")
     with pytest.raises(KeyError):
         fitted(tmp_path / "interrupted", Stop(epoch=3))
-    stopped = last_whole(tmp_path / "interrupted")
+    stopped = last_readable(tmp_path / "interrupted")
     assert stopped is not None
     assert stopped.name == "epoch=00002.ckpt"
     again = fitted(tmp_path / "interrupted", resume=stopped)
@@ -161,7 +161,7 @@ class TestStamp:
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(StoreError, match=r"best\.ckpt: no readable checkpoint"):
             read_checkpoint(path, {})
-        assert last_whole(tmp_path) is None
+        assert last_readable(tmp_path) is None
 
 
 @pytest.mark.parametrize("name", FORMS)

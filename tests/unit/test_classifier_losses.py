@@ -430,7 +430,7 @@ def fit(leuk: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[.
             fits.append(Fit(data, classifier, record, folder))
             raise LeukError("stopped before evaluation")
 
-        monkeypatch.setattr("leuk.runs.train.judge", keep)
+        monkeypatch.setattr("leuk.runs.train.evaluate", keep)
         leuk("train", "explain=none", *overrides)
         (done,) = fits
         return done

@@ -17,7 +17,7 @@ from leuk.grid.run_id import RunId
 from leuk.grid.state import LOCK, State, differences, inspect_folder
 from leuk.store.artifacts import MissingArtifactError, discard, make_once, read_only, unfinished
 
-CELL = RunId("cnn", "none", "folds", 0)
+RUN = RunId("cnn", "none", "folds", 0)
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "augmentation": {"name": "none"},
@@ -26,12 +26,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def made(**changed: Any) -> Record:
-    return replace(Record(CELL, "abc", settings=SETTINGS), **changed)
+def make_record(**changed: Any) -> Record:
+    return replace(Record(RUN, "abc", settings=SETTINGS), **changed)
 
 
 def failed() -> Record:
-    record = made()
+    record = make_record()
     record.fail(RuntimeError("out of luck\nand more"))
     return record
 
@@ -39,13 +39,13 @@ def failed() -> Record:
 STATES = [
     (None, False, State.MISSING, ""),
     (None, True, State.RUNNING, ""),
-    (made(), True, State.RUNNING, ""),
-    (made(), False, State.STOPPED, ""),
-    (made(status="complete"), False, State.COMPLETE, ""),
-    (made(status="complete"), True, State.COMPLETE, ""),
+    (make_record(), True, State.RUNNING, ""),
+    (make_record(), False, State.STOPPED, ""),
+    (make_record(status="complete"), False, State.COMPLETE, ""),
+    (make_record(status="complete"), True, State.COMPLETE, ""),
     (failed(), False, State.FAILED, "out of luck"),
     (
-        made(
+        make_record(
             status="complete",
             fingerprint="old",
             settings={"fit": {"epochs": 5}, "seed": 0, "augmentation": {"name": "none"}},
@@ -54,7 +54,12 @@ STATES = [
         State.OTHER,
         "data.resolution=64 (was not set), fit.epochs=4 (was 5), fit.mode=min (was not set)",
     ),
-    (made(fingerprint="old", settings={}), False, State.OTHER, "its record does not list them"),
+    (
+        make_record(fingerprint="old", settings={}),
+        False,
+        State.OTHER,
+        "its record does not list them",
+    ),
 ]
 
 
@@ -66,34 +71,34 @@ def test_state_of_a_folder(
         record.write(tmp_path)
     if held:
         with FileLock(tmp_path / LOCK):
-            found = inspect_folder(tmp_path, made())
+            found = inspect_folder(tmp_path, make_record())
     else:
-        found = inspect_folder(tmp_path, made())
+        found = inspect_folder(tmp_path, make_record())
     assert (found.state, found.message) == (state, message)
 
 
 def test_lock_holder_sees_the_state_of_its_folder(tmp_path: Path) -> None:
-    made().write(tmp_path)
+    make_record().write(tmp_path)
     with FileLock(tmp_path / LOCK):
-        assert inspect_folder(tmp_path, made(), ours=True).state == State.STOPPED
+        assert inspect_folder(tmp_path, make_record(), ours=True).state == State.STOPPED
 
 
 def test_record_of_a_newer_leuk_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(json.dumps({"schema": 9, "status": "complete"}))
-    found = inspect_folder(tmp_path, made())
+    found = inspect_folder(tmp_path, make_record())
     assert found.state == State.UNREADABLE
     assert "written by a newer leuk" in found.message
 
 
-def test_of_many_differences_the_first_are_named() -> None:
-    before, now = (made(settings={f"k{i}": i + more for i in range(8)}) for more in (0, 1))
+def test_of_many_differences_the_first_are_listed() -> None:
+    before, now = (make_record(settings={f"k{i}": i + more for i in range(8)}) for more in (0, 1))
     assert differences(before, now)[:1] == ["k0=1 (was 0)"]
     assert differences(before, now)[-1] == "and 3 more"
 
 
 def taken(seconds: float, device: str = "GPU", **changed: Any) -> Record:
     timings = {"data": 1.0, "augmentation": 500.0, "fit": seconds, "test": 2.0, "total": 9e9}
-    return made(status="complete", device={"name": device}, timings=timings, **changed)
+    return make_record(status="complete", device={"name": device}, timings=timings, **changed)
 
 
 def history(tmp_path: Path, *records: Record) -> History:
@@ -113,26 +118,26 @@ def test_time_is_the_median_of_similar_runs_on_this_device(tmp_path: Path) -> No
         taken(1.0, warnings=[RESUMED]),
         taken(900.0, explanations={"gradcam": {}}),
         taken(900.0, settings={**SETTINGS, "fit": {"epochs": 40, "mode": "min"}}),
-        made(timings={"fit": 900.0}),
-    ).estimate(made(), explained=False)
+        make_record(timings={"fit": 900.0}),
+    ).estimate(make_record(), explained=False)
     assert found is not None
     assert (found.seconds, len(found.records), found.rough) == (23.0, 3, False)
 
 
 def test_time_with_other_epochs_is_scaled_and_marked_rough(tmp_path: Path) -> None:
     known = history(tmp_path, taken(10.0))
-    longer = made(settings={**SETTINGS, "fit": {"epochs": 12, "mode": "min"}})
+    longer = make_record(settings={**SETTINGS, "fit": {"epochs": 12, "mode": "min"}})
     found = known.estimate(longer, explained=False)
     assert found is not None
     assert (found.seconds, found.rough) == (33.0, True)
-    larger = made(settings={**SETTINGS, "data": {"resolution": 224}})
+    larger = make_record(settings={**SETTINGS, "data": {"resolution": 224}})
     assert known.estimate(larger, explained=False) is None
-    assert history(tmp_path / "nowhere").estimate(made(), explained=False) is None
+    assert history(tmp_path / "nowhere").estimate(make_record(), explained=False) is None
 
 
-def test_artifacts_are_found_but_not_made(tmp_path: Path) -> None:
+def test_artifacts_are_found_but_not_built(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
-        (folder / "content").write_text("made")
+        (folder / "content").write_text("x")
 
     with read_only(), pytest.raises(MissingArtifactError, match="not built yet"):
         make_once(tmp_path, "thing", {}, build)
@@ -177,8 +182,8 @@ def test_every_experiment_has_a_dry_run(
     gans = set(augmentations) & {"dcgan", "wgan", "cgan"}
     for gan in gans:
         assert f"  {gan} of hem" in printed
-    cells = len(models) * len(augmentations)
-    assert f"{cells} of {cells} runs to execute, {len(gans)} GANs to train" in printed
+    runs = len(models) * len(augmentations)
+    assert f"{runs} of {runs} runs to execute, {len(gans)} GANs to train" in printed
     assert f"GB free in {tmp_path}/o" in printed
     assert printed.endswith("dry run: nothing was executed or written\n")
 

@@ -1,4 +1,4 @@
-"""Explanations of a folder's images, and of a finished run's record, on stand-ins of a run."""
+"""Explanations of new images, and their record, on a stub of a finished run."""
 
 import json
 from contextlib import nullcontext
@@ -21,14 +21,13 @@ from leuk.data.scale import Scale
 from leuk.errors import StoreError
 from leuk.explain.explainer import log_odds
 from leuk.grid.record import RunWarning
-from leuk.runs import explaining
-from leuk.runs.explaining import _cohort_of, _take_down, check_explaining, explain_run
+from leuk.runs.explaining import _image_cohort, _update_record
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
 
 
 class Data:
-    """A run's data, in which every image is even and as bright as its row."""
+    """A run's data, in which every image is uniform and as bright as its row."""
 
     seed = 0
     stages: ClassVar = {"train": range(20, 30), "val": range(30, 40), "test": range(10)}
@@ -48,7 +47,7 @@ class Data:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three images that are no one's mirror image."""
+    """Three images without symmetry."""
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.bmp")
@@ -59,7 +58,7 @@ def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> 
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
     model, data = linear(scale=0.005).eval(), Data()
     view = Scale().view(Frame(SIDE), None, None)
-    cohort = _cohort_of(cfg, view, 2, data, model, TRAINER)  # type: ignore[arg-type]
+    cohort = _image_cohort(cfg, view, 2, data, model, TRAINER)  # type: ignore[arg-type]
     assert [Path(name).name for name in cohort.table["file"]] == ["0.bmp", "1.bmp"]
     for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
         pixels = np.asarray(Image.open(folder / name), np.float32) / 255
@@ -90,7 +89,7 @@ def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path
     )
     finished: Any = SimpleNamespace(record=record, folder=tmp_path)
     summary = {"gradcam": {"images": 2}, "cohort": {"warnings": [asdict(GRADCAM)]}}
-    _take_down(finished, summary)
+    _update_record(finished, summary)
     assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
     assert record.warnings == [SMALL, GRADCAM]
     assert written == [tmp_path]

@@ -1,4 +1,4 @@
-"""Stages that decide in a run: which cells fit, choose, limit and test."""
+"""Use of the stages in a run: fitting, choices, limits and tests each have their own images."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,28 +27,28 @@ from leuk.grid.run_id import RunId
 from leuk.runs import evaluation, synthesis, synthetic_quality
 from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
-from leuk.runs.checkpoints import last_whole, read_checkpoint
+from leuk.runs.checkpoints import last_readable, read_checkpoint
 from leuk.runs.classifier_fit import _new
 from leuk.runs.familiarity import load_familiarity
 from leuk.runs.frozen import Frozen
 from leuk.runs.gan_fit import gan_key_of, limit_epochs
 from leuk.runs.identity import run_id_of, settings_of, uses_gan
-from leuk.runs.measures import measured
+from leuk.runs.measures import measure_images
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.synthesis import (
     Synthetic,
     class_weights,
-    fits_of,
+    gan_classes,
+    images_to_add,
     repeated_rows,
     synthesize,
-    wanted,
 )
 from leuk.runs.synthetic_quality import evaluate_class, real_images
 
 CPU = torch.device("cpu")
 
 
-def cell(*overrides: str) -> DictConfig:
+def config(*overrides: str) -> DictConfig:
     register()
     register_resolvers()
     (cfg,) = compose_runs("train", CommandLine.read("train", overrides))
@@ -67,8 +67,8 @@ def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
     return opened(phantom, artifacts)
 
 
-def turned(data: CNMCDataModule, stage: str) -> None:
-    """Exchange the labels of a stage."""
+def swap_labels(data: CNMCDataModule, stage: str) -> None:
+    """Swap the labels of a stage."""
     rows = getattr(data.split, stage)
     labels = data.dataset.index["label"].to_numpy().copy()
     labels[rows] = 1 - labels[rows]
@@ -79,20 +79,20 @@ def turned(data: CNMCDataModule, stage: str) -> None:
 
 
 @pytest.mark.parametrize(("stage", "matters"), [("train", True), ("val", False), ("test", False)])
-def test_baselines_are_fitted_on_training_cells_alone(
+def test_baselines_are_fitted_on_training_images_only(
     stage: str, matters: bool, phantom: Path, artifacts: Path
 ) -> None:
     data = opened(phantom, artifacts)
-    before = baseline_scores(data, measured(data))
-    turned(data, stage)
-    after = baseline_scores(data, measured(data))
+    before = baseline_scores(data, measure_images(data))
+    swap_labels(data, stage)
+    after = baseline_scores(data, measure_images(data))
     for name in ("majority", "area", "morphology"):
         same = np.allclose(before[name], after[name])
         assert same is not matters or name == "majority", name
 
 
 def test_the_area_is_that_of_the_published_image(data: CNMCDataModule) -> None:
-    table = measured(data)
+    table = measure_images(data)
     np.testing.assert_allclose(table["area"], data.dataset.store.areas)
     assert not np.allclose(
         table["area"], cell_areas(data.bank.gather(torch.arange(8), CPU)["images"])[0]
@@ -105,64 +105,39 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
     given: list[Any] = []
     cuts = {"default": 0.5, "youden": 0.6, "sensitivity95": 0.4}
 
-    def choose(scores: Any, labels: Any, *persons: Any) -> dict[str, float]:
+    def choose(scores: Any, labels: Any, *patients: Any) -> dict[str, float]:
         given.append((scores.tolist(), labels.tolist()))
         return cuts
 
     monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
-    scores = baseline_scores(data, measured(data))
+    scores = baseline_scores(data, measure_images(data))
     found = assess_baselines(data, scores)
     val, test = data.stage("val"), data.stage("test")
     for name in ("area", "morphology"):
         chosen = scores[name][val.index].to_numpy(), val["label"].to_numpy()
         assert (chosen[0].tolist(), chosen[1].tolist()) in given
-        asked, labels = scores[name][test.index].to_numpy(), test["label"].to_numpy()
-        calibrated = apply_temperature(asked, fit_temperature(*chosen))
-        expected = all_metrics(asked, labels, cuts, calibrated)
-        for figure in ("auroc", "brier_calibrated", "sensitivity@youden", "specificity@youden"):
-            assert found[name][figure]["value"] == pytest.approx(expected[figure]), (name, figure)
+        tested, labels = scores[name][test.index].to_numpy(), test["label"].to_numpy()
+        calibrated = apply_temperature(tested, fit_temperature(*chosen))
+        expected = all_metrics(tested, labels, cuts, calibrated)
+        for metric in ("auroc", "brier_calibrated", "sensitivity@youden", "specificity@youden"):
+            assert found[name][metric]["value"] == pytest.approx(expected[metric]), (name, metric)
 
 
-def test_persons_behind_predictions_are_groups(phantom: Path, artifacts: Path) -> None:
+def test_predictions_are_joined_with_linked_patients(phantom: Path, artifacts: Path) -> None:
     data = opened(phantom, artifacts)
-    groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(patient=groups)
+    patients = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
+    data.dataset.index = data.dataset.index.assign(patient=patients)
     rows = torch.tensor(data.stage("test").index.to_numpy())
     labels = data.bank.labels[rows]
     sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
     assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
 
 
-def test_persons_behind_baselines_are_groups(
-    phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = opened(phantom, artifacts)
-    groups = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(patient=groups)
-    chosen: list[Any] = []
-    tested: list[Any] = []
-
-    def choose(scores: Any, labels: Any, patients: Any) -> dict[str, float]:
-        chosen.append(patients.tolist())
-        return {"default": 0.5}
-
-    def figures_of(sample: Any, thresholds: Any) -> dict[str, Any]:
-        tested.append(sample.subjects.tolist())
-        return {}
-
-    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
-    monkeypatch.setattr("leuk.runs.assess.figures_of", figures_of)
-    assess_baselines(data, baseline_scores(data, measured(data)))
-    for stage, found in (("val", chosen), ("test", tested)):
-        expected = [groups[row] for row in data.stage(stage).index]
-        assert found == [expected] * 3
-
-
-def test_cells_are_brought_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
+def test_cells_are_scaled_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
     train, test = (torch.tensor(data.stage(stage).index.to_numpy()) for stage in ("train", "test"))
     labels = data.bank.labels[test]
     predictions = Predictions(test, labels.double() * 0.2 + 0.4, labels)
-    # Scored by its red alone, so that what is judged at one size is not what was predicted.
+    # Score by the red channel, so that the scores at one size differ from the predictions.
     found = assess_area(data, predictions, lambda images: images[:, 0].mean(dim=(1, 2)), CPU)
     mean = cell_areas(data.bank.gather(train, CPU)["images"]).mean()
     assert found["one_size"]["target_area"] == pytest.approx(float(mean), rel=1e-6)
@@ -176,40 +151,40 @@ def test_cells_are_brought_to_the_mean_area_of_training_cells(data: CNMCDataModu
 # Novelty
 
 
-def test_the_limit_of_novelty_is_from_validation_cells(tmp_path: Path) -> None:
-    """Training cells point one way; validation and test cells are 0.3 and 1 radian off."""
+def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
+    """Features of training images point one way; validation is up to 0.3, test 1 radian off."""
     angles = {"train": np.zeros(12), "val": np.linspace(0.2, 0.3, 101), "test": np.ones(9)}
     ends = np.cumsum([0, *map(len, angles.values())])
-    parts = {
+    stages = {
         stage: pd.DataFrame({"patient": "a"}, index=range(start, end))
         for stage, start, end in zip(angles, ends[:-1], ends[1:], strict=True)
     }
     pixels = np.zeros((int(ends[-1]), 20, 20, 3), np.uint8)
     for row in range(len(pixels)):
-        pixels[row, 0, 0] = (row, 200, 0)  # names the row
+        pixels[row, 0, 0] = (row, 200, 0)  # the red value identifies the row
         pixels[row, 5:15, 5 : 7 + row % 12] = 99
     directions = np.concatenate([*angles.values()])
 
-    def ask(seen: npt.NDArray[np.uint8]) -> Any:
-        angle = directions[seen[:, 0, 0, 0]]
+    def predict(images: npt.NDArray[np.uint8]) -> Any:
+        angle = directions[images[:, 0, 0, 0]]
         return SimpleNamespace(features=np.stack([np.cos(angle), np.sin(angle)], 1).astype("f4"))
 
-    data = SimpleNamespace(stage=parts.__getitem__, dataset=SimpleNamespace(data=pixels))
+    data = SimpleNamespace(stage=stages.__getitem__, dataset=SimpleNamespace(data=pixels))
     finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
-    predictor: Any = SimpleNamespace(ask=ask)
+    predictor: Any = SimpleNamespace(predict=predict)
     found = load_familiarity(finished, predictor, None)
-    # The chord of the 99th percentile's angle, which 98.99 of 101 cells and half of one are below.
+    # The chord of the 99th percentile of 101 angles.
     assert found.images.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
     assert len(found.images.features) == 12
     assert found.smallest == pytest.approx(10 * 2 / 400)
-    # The farthest cell is of a patient of her own, who weighs half.
-    parts["val"].loc[parts["val"].index[-1], "patient"] = "b"
+    # If the farthest image is of a second patient, it has half of the weight.
+    stages["val"].loc[stages["val"].index[-1], "patient"] = "b"
     (tmp_path / "familiar.npz").unlink()
     again = load_familiarity(finished, predictor, None)
     assert again.images.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
-# What is frozen
+# Decision rule
 
 
 def frozen_run(folder: Path, table: pd.DataFrame) -> Any:
@@ -233,12 +208,12 @@ def scored(seed: int, shift: float) -> pd.DataFrame:
     return table.assign(path=[f"{seed}-{row}" for row in range(400)])
 
 
-def test_the_band_of_referral_is_chosen_on_validation_cells(tmp_path: Path) -> None:
+def test_the_referral_band_is_chosen_on_validation_images(tmp_path: Path) -> None:
     def band(val: int, test: int) -> object:
-        parts = [scored(val, 0.0).assign(stage="val"), scored(test, 0.4).assign(stage="test")]
+        tables = [scored(val, 0.0).assign(stage="val"), scored(test, 0.4).assign(stage="test")]
         folder = tmp_path / f"{val}-{test}"
         folder.mkdir()
-        return Frozen.of(frozen_run(folder, pd.concat(parts)), "youden", 0.8).band
+        return Frozen.of(frozen_run(folder, pd.concat(tables)), "youden", 0.8).band
 
     first = band(0, 1)
     assert band(0, 2) == first
@@ -261,11 +236,11 @@ def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path
     )
 
 
-# Judging
+# Evaluation
 
 
 class Views:
-    """A classifier whose answer over views is not that of one pass."""
+    """A classifier whose logits over views differ from those of a single pass."""
 
     def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
         return torch.stack([torch.zeros(len(images)), images[:, 0, 0, 0]], dim=1)
@@ -301,7 +276,7 @@ def test_the_area_is_assessed_on_test_images(
         def collected(self) -> str:
             return f"predictions of {scored[-1]}"
 
-        asked = collected
+        predict_logits = collected
 
     def assess(data: Any, predictions: Any, score: Any, device: Any) -> dict[str, Any]:
         assessed.append(predictions)
@@ -327,7 +302,7 @@ def test_the_area_is_assessed_on_test_images(
 
 
 def labeled(hem: int, all_: int) -> Any:
-    """A training part whose rows begin at 100."""
+    """A training stage whose rows begin at 100."""
     labels = np.repeat([int(Label.HEM), int(Label.ALL)], [hem, all_])
     rows = np.arange(100, 100 + len(labels))
     table = pd.DataFrame({"label": labels}, index=rows)
@@ -339,13 +314,13 @@ def test_class_weights_by_hand() -> None:
     assert class_weights(labeled(3, 9)) == pytest.approx([2.0, 2 / 3])
 
 
-def test_as_many_are_added_as_healthy_cells_are_fewer() -> None:
+def test_added_images_balance_the_classes() -> None:
     cfg = OmegaConf.create({"augmentation": {"count": None, "classes": ["hem"]}, "seed": 0})
-    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 6}
-    assert wanted(cfg, labeled(9, 3)) == {}
+    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 6}
+    assert images_to_add(cfg, labeled(9, 3)) == {}
     cfg.augmentation.count = 2
     cfg.augmentation.classes = ["all", "hem"]
-    assert wanted(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
+    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
 
 
 def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
@@ -360,16 +335,16 @@ def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
     assert len(orders) == 4
 
 
-class Maker:
-    """A GAN that notes what it is asked for."""
+class Recorder:
+    """A GAN that records its calls."""
 
-    asked: list[tuple[str, int, int, int]]
+    calls: list[tuple[str, int, int, int]]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def sample(self, count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
-        Maker.predict_logits.append((self.folder.name, count, int(label), seed))
+        Recorder.calls.append((self.folder.name, count, int(label), seed))
         return np.full((count, 4, 4, 3), 10 * int(label) + seed, np.uint8)
 
 
@@ -379,7 +354,7 @@ class Maker:
 def test_each_class_is_sampled_from_its_own_gan_by_seed(
     conditional: bool, gans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Maker.predict_logits = []
+    Recorder.calls = []
     form = SimpleNamespace(CONDITIONAL=conditional)
     monkeypatch.setattr(synthesis, "form_of", lambda cfg: form)
     monkeypatch.setattr(
@@ -387,27 +362,27 @@ def test_each_class_is_sampled_from_its_own_gan_by_seed(
         "fitted_gan",
         lambda cfg, data, labels: tmp_path / "+".join(label.folder for label in labels),
     )
-    monkeypatch.setattr(synthesis, "load_gan", lambda cfg, folder: Maker(folder))
+    monkeypatch.setattr(synthesis, "load_gan", lambda cfg, folder: Recorder(folder))
     settings = {"count": 3, "classes": ["hem", "all"]}
     for seed in (5, 6):
         cfg = OmegaConf.create({"augmentation": settings, "seed": seed, "outputs": str(tmp_path)})
         found = synthesize(cfg, labeled(3, 9))
         assert found is not None
-        assert Maker.predict_logits[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
+        assert Recorder.calls[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
         assert set(found.of(Label.HEM).ravel().tolist()) == {seed}
         assert set(found.of(Label.ALL).ravel().tolist()) == {10 + seed}
         assert found.origin["label"].tolist() == [0, 0, 0, 1, 1, 1]
         assert found.origin["position"].tolist() == [0, 1, 2] * 2
-    assert len(fits_of(cfg, [Label.HEM])[Label.HEM]) == 1 + conditional
+    assert len(gan_classes(cfg, [Label.HEM])[Label.HEM]) == 1 + conditional
 
 
 def test_synthetic_images_join_with_their_own_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin = pd.DataFrame({"label": [0, 0, 1], "gan": "g", "seed": 0, "position": [0, 1, 0]})
-    made = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
-    monkeypatch.setattr(train_module, "synthesize", lambda cfg, data: made)
-    monkeypatch.setattr(train_module, "cached_quality", lambda cfg, data, made: {})
+    synthetic = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
+    monkeypatch.setattr(train_module, "synthesize", lambda cfg, data: synthetic)
+    monkeypatch.setattr(train_module, "cached_quality", lambda cfg, data, synthetic: {})
     monkeypatch.setattr(train_module, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
@@ -443,15 +418,15 @@ def test_synthetic_images_are_compared_with_held_out_ones(
         ("reference", "val", True),
         ("reference_other", "val", False),
     ):
-        part = data.stage(stage)
-        rows = part.index[(part["label"] == label) == own]
+        table = data.stage(stage)
+        rows = table.index[(table["label"] == label) == own]
         np.testing.assert_array_equal(getattr(found, name), data.dataset.data[rows])
 
 
-def test_measures_are_standardized_by_training_cells(
+def test_measures_are_standardized_by_training_images(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The features' statistics are of training images, and each class is judged as its own."""
+    """Statistics of features are of training images, and each class is compared with its own."""
     seen: list[Any] = []
 
     def assess(synthetic: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
@@ -461,24 +436,24 @@ def test_measures_are_standardized_by_training_cells(
     monkeypatch.setattr(synthetic_quality, "assess_quality", assess)
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
-    made = Synthetic(pixels, origin, tmp_path)
+    synthetic = Synthetic(pixels, origin, tmp_path)
     with pytest.raises(StopIteration):
-        synthetic_quality._evaluate_all(data, made, 3, tmp_path)
+        synthetic_quality._evaluate_all(data, synthetic, 3, tmp_path)
     own, real, extractor, seed, other = seen[0]
     assert set(own.ravel().tolist()) == {60}
     assert set(other.ravel().tolist()) == {50}
     assert seed == 3
     assert extractor(real.train).pooled.mean(axis=0) == pytest.approx(np.zeros(8), abs=1e-4)
     with pytest.raises(StopIteration):
-        evaluate_class(made, Label.ALL, real, extractor, 0)
+        evaluate_class(synthetic, Label.ALL, real, extractor, 0)
     assert set(seen[1][0].ravel().tolist()) == {50}
 
 
 # GANs
 
 
-def test_a_gan_is_fitted_on_training_cells_of_its_class(data: CNMCDataModule) -> None:
-    cfg = cell("augmentation=dcgan", "gan_fit.batch_size=4", "trainer=cpu")
+def test_a_gan_is_trained_on_training_images_of_its_class(data: CNMCDataModule) -> None:
+    cfg = config("augmentation=dcgan", "gan_fit.batch_size=4", "trainer=cpu")
     train = data.stage("train")
     for labels in ((Label.HEM,), (Label.ALL,), tuple(Label)):
         rows = train.index[train["label"].isin(labels)].to_numpy()
@@ -488,15 +463,15 @@ def test_a_gan_is_fitted_on_training_cells_of_its_class(data: CNMCDataModule) ->
         gan_key_of(cfg, data, tuple(Label))
 
 
-def test_the_key_of_a_gan_follows_seed_and_cells(data: CNMCDataModule) -> None:
-    first = gan_key_of(cell("gan_fit.batch_size=4", "trainer=cpu"), data, (Label.HEM,))
-    other = gan_key_of(cell("gan_fit.batch_size=4", "trainer=cpu", "seed=4"), data, (Label.HEM,))
+def test_the_key_of_a_gan_follows_seed_and_images(data: CNMCDataModule) -> None:
+    first = gan_key_of(config("gan_fit.batch_size=4", "trainer=cpu"), data, (Label.HEM,))
+    other = gan_key_of(config("gan_fit.batch_size=4", "trainer=cpu", "seed=4"), data, (Label.HEM,))
     assert {name for name in first if first[name] != other[name]} == {"seed"}
 
 
 @pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
 def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
-    """Of ten batches an epoch."""
+    """With ten batches per epoch."""
     fitting = SimpleNamespace(updates=updates, generator_steps=steps, adversary_steps=1)
     gan: Any = SimpleNamespace(fitting=fitting)
     loop = SimpleNamespace(max_epochs=99)
@@ -509,12 +484,12 @@ def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int
 
 
 def new(data: CNMCDataModule, *overrides: str) -> Any:
-    cfg = cell("data.resolution=32", *overrides)
+    cfg = config("data.resolution=32", *overrides)
     record: Any = SimpleNamespace(fingerprint="settings")
     return _new(cfg, data, record)
 
 
-def test_class_weights_reach_the_classifier_by_its_augmentation_alone(data: CNMCDataModule) -> None:
+def test_class_weights_reach_the_classifier_only_by_its_augmentation(data: CNMCDataModule) -> None:
     counts = data.counts()["train"]
     total = counts["all"] + counts["hem"]
     expected = [total / (2 * counts["hem"]), total / (2 * counts["all"])]
@@ -522,13 +497,13 @@ def test_class_weights_reach_the_classifier_by_its_augmentation_alone(data: CNMC
     assert new(data).class_weights.tolist() == [1, 1]
 
 
-def test_a_classifier_is_standardized_by_training_cells_where_it_is_wanted(
+def test_a_classifier_is_standardized_by_training_images_if_set(
     data: CNMCDataModule,
 ) -> None:
     mean, std = data.channel_statistics()
-    wanted = new(data, "fit.standardize=true")
-    assert wanted.mean.flatten().tolist() == pytest.approx(mean)
-    assert wanted.std.flatten().tolist() == pytest.approx(std)
+    standardized = new(data, "fit.standardize=true")
+    assert standardized.mean.flatten().tolist() == pytest.approx(mean)
+    assert standardized.std.flatten().tolist() == pytest.approx(std)
     plain = new(data, "fit.standardize=false")
     assert plain.mean.flatten().tolist() == [0, 0, 0]
     assert plain.stamp == {"form": "CNN", "settings": "settings", "data": data.listing()}
@@ -536,7 +511,7 @@ def test_a_classifier_is_standardized_by_training_cells_where_it_is_wanted(
 
 def test_early_stopping_and_checkpoints_watch_validation() -> None:
     for recipe in ("small", "strong", "thesis"):
-        cfg = cell(f"recipe={recipe}")
+        cfg = config(f"recipe={recipe}")
         for name in ("early_stopping", "checkpoint"):
             watched = cfg.callbacks[name]
             if watched is not None:
@@ -549,12 +524,15 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
     for epoch in (3, 12):
         values = {"epoch": epoch, "state_dict": {}, "stamp": {"form": "CNN", "settings": "a"}}
         torch.save(values, tmp_path / f"epoch={epoch:05d}.ckpt")
-    found = last_whole(tmp_path)
+    found = last_readable(tmp_path)
     assert found is not None
     assert found.name == "epoch=00012.ckpt"
     read_checkpoint(found, {"form": "CNN", "settings": "a"})
-    for stamp, said in (({"settings": "b"}, "other settings"), ({"form": "ViT"}, "another model")):
-        with pytest.raises(StoreError, match=said):
+    for stamp, message in (
+        ({"settings": "b"}, "other settings"),
+        ({"form": "ViT"}, "another model"),
+    ):
+        with pytest.raises(StoreError, match=message):
             read_checkpoint(found, stamp)
 
 
@@ -583,23 +561,21 @@ def test_a_record_names_the_data_and_what_leaks(
 # Identity
 
 
-def test_what_counts_as_a_setting() -> None:
-    plain = settings_of(cell())
-    assert settings_of(cell("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
-    here, there = (settings_of(cell("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
-    assert here == there
-    other = settings_of(cell("seed=1", "data.resolution=96", "fit.epochs=3"))
+def test_settings_of_a_run() -> None:
+    plain = settings_of(config())
+    assert settings_of(config("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    other = settings_of(config("seed=1", "data.resolution=96", "fit.epochs=3"))
     for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
         one, two = plain, other
         for key in keys:
             one, two = one[key], two[key]
         assert one != two, keys
-    with_gan = settings_of(cell("augmentation=dcgan"))
-    assert settings_of(cell("augmentation=dcgan", "gan.latent=7")) != with_gan
-    assert settings_of(cell("augmentation=dcgan", "gan_fit.sample_every=7")) == with_gan
+    with_gan = settings_of(config("augmentation=dcgan"))
+    assert settings_of(config("augmentation=dcgan", "gan.latent=7")) != with_gan
+    assert settings_of(config("augmentation=dcgan", "gan_fit.sample_every=7")) == with_gan
 
 
-def test_which_augmentations_fit_a_gan() -> None:
+def test_augmentations_with_a_gan() -> None:
     found = {
         name: uses_gan(OmegaConf.create({"augmentation": {"name": name}}))
         for name in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
@@ -609,5 +585,5 @@ def test_which_augmentations_fit_a_gan() -> None:
 
 def test_a_leaky_split_is_marked_in_the_name_of_a_run() -> None:
     for split, leaky in (("folds", False), ("thesis", True)):
-        cfg = cell(f"split={split}")
+        cfg = config(f"split={split}")
         assert run_id_of(cfg, cfg.hydra).split.endswith("_LEAKY") is leaky

@@ -1,3 +1,5 @@
+"""Reuse of freed memory by the C library."""
+
 import platform
 import subprocess
 import sys

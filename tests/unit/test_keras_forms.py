@@ -30,7 +30,7 @@ from leuk.gans.cgan import CGAN, Embedded
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.wgan import WGANGP
 from leuk.runs.checkpoints import older_arguments
-from leuk.runs.finished import Finished
+from leuk.runs.finished import FinishedRun
 from leuk.runs.gan_fit import load_gan
 from leuk.runs.resolvers import register_resolvers
 from leuk.training.initial import KerasAttention, glorot
@@ -369,7 +369,7 @@ class TestOlderCheckpoints:
         self.save_without_stack(fitted, path)
         record: Any = SimpleNamespace(fingerprint="0", data={}, versions={})
         cfg = OmegaConf.create({"model": {"_target_": "leuk.classifiers.hybrid.Hybrid"}})
-        again, images = Finished(tmp_path, record, cfg).classifier(), torch.rand(2, 3, 32, 32)
+        again, images = FinishedRun(tmp_path, record, cfg).classifier(), torch.rand(2, 3, 32, 32)
         assert torch.equal(again(images), fitted.eval()(images))
 
     def test_gan(self, tmp_path: Path) -> None:

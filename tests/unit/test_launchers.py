@@ -21,16 +21,16 @@ from leuk.data.bank import PixelBank
 from leuk.errors import ConfigError
 from leuk.runs import curves, launching
 from leuk.runs.fitting import build_trainer
-from leuk.runs.identity import begin
-from leuk.runs.launching import LAUNCHERS, check_launcher, place
-from leuk.runs.preconditions import check_parts
+from leuk.runs.identity import initial_record
+from leuk.runs.launching import LAUNCHERS, assign_devices, check_launcher
+from leuk.runs.preconditions import check_components
 from leuk.runs.resolvers import register_resolvers
 from leuk.training.process_group import EndsProcessGroup
 
 Patch = pytest.MonkeyPatch
 
 
-def cell(*overrides: str) -> DictConfig:
+def config(*overrides: str) -> DictConfig:
     register()
     register_resolvers()
     (cfg,) = compose_runs("train", CommandLine.read("train", overrides))
@@ -39,7 +39,7 @@ def cell(*overrides: str) -> DictConfig:
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_launcher_has_the_keys_of_the_plugin(name: str) -> None:
-    cfg = cell("-m", f"hydra/launcher={name}")
+    cfg = config("-m", f"hydra/launcher={name}")
     target = cfg.hydra.launcher._target_
     module, _, form = target.rpartition(".")
     assert hasattr(pytest.importorskip(module), form)
@@ -64,7 +64,7 @@ def test_launcher_that_is_not_installed(
 
 
 def test_missing_slurm_is_refused(monkeypatch: Patch) -> None:
-    cfg = cell("-m", "hydra/launcher=submitit_slurm")
+    cfg = config("-m", "hydra/launcher=submitit_slurm")
     monkeypatch.setattr(launching, "find_spec", lambda _: object())
     monkeypatch.setattr(launching.shutil, "which", lambda name: None if name == "srun" else name)
     with pytest.raises(ConfigError, match=r"no SLURM on this host \(srun not found\)"):
@@ -73,9 +73,9 @@ def test_missing_slurm_is_refused(monkeypatch: Patch) -> None:
 
 def test_devices_of_a_cluster_are_not_checked_on_this_host(monkeypatch: Patch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_parts(cell("-m", "hydra/launcher=submitit_slurm", "trainer=gpu"))
+    check_components(config("-m", "hydra/launcher=submitit_slurm", "trainer=gpu"))
     with pytest.raises(ConfigError, match=r"^trainer=gpu: no CUDA device"):
-        check_parts(cell("-m", "hydra/launcher=joblib", "trainer=gpu"))
+        check_components(config("-m", "hydra/launcher=joblib", "trainer=gpu"))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_each_job_has_the_gpu_of_its_number(
     hydra_cfg = OmegaConf.create(
         {"runtime": {"choices": {"hydra/launcher": launcher}}, "job": job, "sweeper": {}}
     )
-    place(cfg, hydra_cfg)
+    assign_devices(cfg, hydra_cfg)
     assert cfg.trainer.devices == expected
 
 
@@ -118,7 +118,7 @@ def test_logger_that_is_not_installed(
 
 
 def test_loggers_write_locally_to_their_run() -> None:
-    cfg = cell("logger=[csv,tensorboard,mlflow,wandb]", "name=s", "outputs=/x")
+    cfg = config("logger=[csv,tensorboard,mlflow,wandb]", "name=s", "outputs=/x")
     folder = "/x/runs/s/cnn-none-folds-s0"
     assert cfg.logger.csv.save_dir == cfg.logger.tensorboard.save_dir == folder
     assert cfg.logger.mlflow.tracking_uri == "sqlite:////x/mlflow.db"
@@ -127,21 +127,23 @@ def test_loggers_write_locally_to_their_run() -> None:
 
 
 def test_choice_of_trainer_does_not_change_the_run() -> None:
-    chosen = {name: cell(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
-    assert len({begin(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
+    chosen = {name: config(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
+    assert len({initial_record(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
     assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
     tf32 = {name: cfg.callbacks.tf32.enabled for name, cfg in chosen.items()}
     assert tf32 == {"auto": False, "cpu": False, "gpu": True, "ddp": True}
     assert {cfg.trainer.deterministic for cfg in chosen.values()} == {True}
-    check_parts(cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"))
-    with pytest.raises(ConfigError, match=r"fit\.compile=true: not with several devices"):
-        check_parts(
-            cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "fit.compile=true")
+    check_components(config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"))
+    with pytest.raises(ConfigError, match=r"fit\.compile=true: impossible on several devices"):
+        check_components(
+            config(
+                "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "fit.compile=true"
+            )
         )
 
 
 def test_each_trainer_has_its_processes_close_their_group(tmp_path: Path) -> None:
-    several = cell("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    several = config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     trainer = build_trainer(several, tmp_path, [])
     assert any(isinstance(callback, EndsProcessGroup) for callback in trainer.callbacks)
 
@@ -151,9 +153,9 @@ def test_mapped_pixels_go_to_a_process_by_their_name(tmp_path: Path) -> None:
     pixels[:] = np.random.default_rng(0).integers(0, 255, pixels.shape)
     pixels.flush()
     mapped = np.memmap(tmp_path / "raw", np.uint8, mode="c", shape=pixels.shape)
-    made = np.full((2, 16, 16, 3), 7, np.uint8)
-    part = mapped[10:13]
-    bank = PixelBank([mapped, made, part], np.arange(505) % 2)
+    added = np.full((2, 16, 16, 3), 7, np.uint8)
+    view = mapped[10:13]
+    bank = PixelBank([mapped, added, view], np.arange(505) % 2)
     packed = pickle.dumps(bank)
     assert len(packed) < mapped.nbytes // 10
     again = pickle.loads(packed)
@@ -174,7 +176,7 @@ def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
     printed = capsys.readouterr().out
     assert "not complete: cnn-none-folds-s1: missing: not started" in printed
-    assert f"0 of 2 cells complete; look in {tmp_path}/runs/single" in printed
+    assert f"0 of 2 runs complete; look in {tmp_path}/runs/single" in printed
 
 
 def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch) -> None:

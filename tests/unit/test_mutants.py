@@ -1,4 +1,4 @@
-"""Planted errors still apply; ``python tests/mutants.py`` tries them."""
+"""Entries of ``tests/mutants.py`` apply to the code; running that file tests them."""
 
 import ast
 from pathlib import Path
@@ -7,14 +7,14 @@ import mutants
 import pytest
 
 
-def test_every_planted_error_applies_and_leaves_python() -> None:
+def test_every_planted_error_applies_and_leaves_valid_python() -> None:
     assert len(mutants.MUTANTS) >= 150
     assert len(set(mutants.MUTANTS)) == len(mutants.MUTANTS)
-    packages = {one.package for one in mutants.MUTANTS}
+    packages = {mutant.package for mutant in mutants.MUTANTS}
     assert packages >= {"gans", "classifiers", "evaluate", "data", "explain", "runs", "report"}
-    for one in mutants.MUTANTS:
-        ast.parse(one.applied(mutants.ROOT))
-        assert mutants.files_of(mutants.ROOT, one.tests)
+    for mutant in mutants.MUTANTS:
+        ast.parse(mutant.applied(mutants.ROOT))
+        assert mutants.files_of(mutants.ROOT, mutant.tests)
 
 
 @pytest.mark.parametrize("text", ["b = 1\n", "a = 1\na = 1\n"])

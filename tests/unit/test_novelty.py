@@ -92,7 +92,7 @@ def test_black_and_damaged_images_raise_different_errors(tmp_path: Path) -> None
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(NoCellError) as black:
         decode(tmp_path / "black.png", Frame(32))
-    assert black.value.what == "no cell in it, all pixels are black"
+    assert black.value.problem == "no cell, all pixels are black"
     with pytest.raises(UnusableError) as damaged:
         decode(tmp_path / "text.png", Frame(32))
     assert not isinstance(damaged.value, NoCellError)
@@ -112,7 +112,7 @@ def test_images_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
     assert [image.path for image in listed] == [
         tmp_path / "new/b.png", Path("/else/x.bmp"), tmp_path / "new/e.jpg"
     ]  # fmt: skip
-    assert [image.problem for image in listed] == ["", "", "no .bmp or .png file"]
+    assert [image.problem for image in listed] == ["", "", "not a .bmp or .png file"]
     (one,) = find_images(str(tmp_path / "new/b.png")).images
     assert (one.name, one.path) == ("b.png", tmp_path / "new/b.png")
 
@@ -131,10 +131,10 @@ def test_names_that_no_encoding_has(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "no such file or folder"),
-        (b"", "no path in it"),
-        (b"# nothing\n", "no path in it"),
-        (b"\xff\xfe\x00", "neither a .bmp or .png image nor a text"),
-        (b"a\x00b.png", "no path in it"),
+        (b"", "no paths"),
+        (b"# nothing\n", "no paths"),
+        (b"\xff\xfe\x00", "neither a .bmp or .png image nor a text file"),
+        (b"a\x00b.png", "no paths"),
     ],
 )
 def test_invalid_lists(content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_invalid_lists(content: bytes | None, message: str, tmp_path: Path) -> N
 
 def test_folder_without_images_is_described(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no .bmp or .png image in it; found: 1 .jpg in \./"):
+    with pytest.raises(DataError, match=r"no .bmp or .png images; found: 1 .jpg in \./"):
         find_images(str(tmp_path))
 
 

@@ -53,21 +53,21 @@ def test_stop_removes_temporary_files_of_workers(number: int, tmp_path: Path) ->
 
 
 def test_killed_worker_is_reported() -> None:
-    with pytest.raises(LeukError, match=r"ended from outside.*make room in memory"):
+    with pytest.raises(LeukError, match=r"was killed.*free memory"):
         spread(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(4), 2)
 
 
 def test_worker_killed_while_sending_is_reported() -> None:
     def work(item: int) -> bytes:
-        time.sleep(0.5)  # so that both get some
+        time.sleep(0.5)  # so that both workers get an item
         return bytes(10**7)
 
     with begun(work, range(2), 2) as results:
-        time.sleep(1.5)  # until they wait for somebody to read: a pipe holds far less
+        time.sleep(1.5)  # until both wait for a reader: a pipe holds far less
         sending = [child.pid or 0 for child in multiprocessing.active_children()]
         assert [state_of(process) for process in sending] == ["S", "S"]
         os.kill(sending[0], signal.SIGKILL)
-        with pytest.raises(LeukError, match="ended from outside"):
+        with pytest.raises(LeukError, match="was killed"):
             results()
     assert not multiprocessing.active_children()
 
@@ -99,12 +99,12 @@ def test_workers_do_not_outlive_their_parent() -> None:
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
-    while any(map(lives, workers)):
+    while any(map(is_alive, workers)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def lives(process: int) -> bool:
+def is_alive(process: int) -> bool:
     return state_of(process) not in ("", "Z")
 
 
