@@ -71,7 +71,7 @@ def data(phantom: Path, tmp_path: Path) -> CNMCDataModule:
 def test_every_image_is_measured_once(
     data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = measured(data)
+    table = measure_images(data)
     assert list(table.columns) == list(MEASURES)
     assert len(table) == len(data.dataset)
     np.testing.assert_allclose(table["area"], data.dataset.store.areas)

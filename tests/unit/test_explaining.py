@@ -21,7 +21,13 @@ from leuk.data.scale import Scale
 from leuk.errors import StoreError
 from leuk.explain.explainer import log_odds
 from leuk.grid.record import RunWarning
-from leuk.runs.explaining import _image_cohort, _update_record
+from leuk.runs import explaining
+from leuk.runs.explaining import (
+    _image_cohort,
+    _update_record,
+    check_explaining,
+    explain_run,
+)
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
 
@@ -109,14 +115,14 @@ class Views:
 
 def test_scores_are_the_mean_over_views(folder: Path) -> None:
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    cohort = _cohort_of(cfg, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    cohort = _image_cohort(cfg, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
     assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
 
 
 def test_images_of_other_sizes_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "9.bmp")
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    _cohort_of(cfg, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    _image_cohort(cfg, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
     (text,) = [one.getMessage() for one in caplog.records]
     assert text.startswith("1 of 4 images are not of the size the model was fitted on (32 x 32 px)")
     assert "9.bmp" in text
@@ -184,7 +190,7 @@ def test_files_of_methods_that_are_no_longer_listed_are_removed(
     summary = {"gradcam": {}, "cohort": {}}
     recorded: list[Any] = []
     monkeypatch.setattr(explaining, "_explained", lambda *_: summary)
-    monkeypatch.setattr(explaining, "_take_down", lambda *given: recorded.append(given))
+    monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
     explain_run(OmegaConf.create({"run": str(tmp_path), "name": name, "images": None}))
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["gradcam.npz", "gradcam.png", "summary.json"]

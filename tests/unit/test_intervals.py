@@ -161,7 +161,7 @@ def test_freedom_of_two_strata_is_that_of_welch() -> None:
 
 
 def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
-    """Two members that happen to be alike leave 1.9 degrees: 1/2 and 1/5 are the variances."""
+    """Two members that are alike leave 1.9 degrees of freedom, from variances of 1/2 and 1/5."""
     factors = np.concatenate([np.array([1.0, 1.1]) / 2, np.array([0.0, 2.0, 3.0, 7.0, 8.0]) / 5])
     bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
     found = bootstrap.estimate(lambda _, weights: weights @ factors)

@@ -26,7 +26,7 @@ SURE: dict[str, Any] = {"healthy": 25, "leukemic": 25, "strength": 3.0}
 def finished(sweep: Path, table: pd.DataFrame) -> FinishedRun:
     """A run as far as decisions need it."""
     record = write_run(sweep, RUN, table, calibration={"temperature": 2.0})
-    return Finished(sweep / RUN.folder, record, OmegaConf.create())
+    return FinishedRun(sweep / RUN.folder, record, OmegaConf.create())
 
 
 def test_bands_are_evaluated_on_test_images(tmp_path: Path) -> None:
