@@ -292,7 +292,7 @@ def test_the_area_is_assessed_on_test_images(
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
     record = Record(RunId("cnn", "none", "folds", 0), "0")
     data: Any = None
-    evaluation.judge(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
+    evaluation.evaluate(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
     judged = {stage: f"predictions of {stage}" for stage in ("val", "test")}
     assert assessed == [judged, judged["test"]]
     assert record.area == {"within_bins": {}}
