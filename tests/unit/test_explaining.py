@@ -115,17 +115,9 @@ class Views:
 
 def test_scores_are_the_mean_over_views(folder: Path) -> None:
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    cohort = _image_cohort(cfg, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    view = Scale().view(Frame(SIDE), None, None)
+    cohort = _image_cohort(cfg, view, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
     assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
-
-
-def test_images_of_other_sizes_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "9.bmp")
-    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    _image_cohort(cfg, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
-    (text,) = [one.getMessage() for one in caplog.records]
-    assert text.startswith("1 of 4 images are not of the size the model was fitted on (32 x 32 px)")
-    assert "9.bmp" in text
 
 
 KEPT = {
@@ -142,7 +134,8 @@ def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str])
     finished = SimpleNamespace(folder=folder, classifier=lambda: None)
     monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
     monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
-    monkeypatch.setattr(explaining, "possible_explainers", lambda *_: None)
+    for name in ("possible_explainers", "check_device", "_trainer"):
+        monkeypatch.setattr(explaining, name, lambda *_: None)
     return finished
 
 
@@ -167,6 +160,7 @@ def test_what_new_explanations_would_lose_is_named(
 ) -> None:
     stand_ins(tmp_path, monkeypatch, methods)
     settings = {"run": str(tmp_path), "name": "explanations", "images": None, "explain": {}}
+    settings |= {"frame": None, "pixel_size": None}
     numbers = {"checks": True, "explain_images": 4, "checked_images": 8, "replace": False}
     cfg = OmegaConf.create({**settings, **numbers, **changes})
     if not lost:
