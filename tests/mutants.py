@@ -79,7 +79,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_lit(images).float().mean(dim=(1, 2))", "_lit(images).float().sum(dim=(1, 2))"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
-        ("for c in (labels, ~labels))", "for c in (~labels, labels))"),
+        ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
         ("hem=len(rows) - leukemic,", "hem=leukemic,"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("one.interval_within(level, 0, 1, n)", "one.interval_within(0.5, 0, 1, n)"),
@@ -339,7 +339,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
-        ('rows = self.part("train").index.to_numpy()', 'rows = self.part("test").index.to_numpy()'),
+        (
+            'rows = self.stage("train").index.to_numpy()',
+            'rows = self.stage("test").index.to_numpy()',
+        ),
         ("squares / count - mean**2", "squares / count"),
         ("self._loader(self.split.val)", "self._loader(self.split.test)"),
         ("self._loader(self.split.test)", "self._loader(self.split.val)"),
@@ -374,10 +377,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("HEM = 0", "HEM = 2"),
     ],
     ("data/layouts.py", "layouts cnmc"): [
-        ('_CLASS[match["label"]] is label', '_CLASS[match["label"]] is not label'),
+        (
+            'return _CLASS[match["label"].lower()]',
+            'return Label(1 - _CLASS[match["label"].lower()])',
+        ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
         ("row_says = int(label)", "row_says = 1 - int(label)"),
-        ("{_CLASS[match['label']].name}-", "X-"),
         ("return cells.drop(index=again.index)", "return cells.drop(index=again.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
@@ -435,6 +440,15 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "chosen = column[val.index].to_numpy(), val",
             "chosen = column[test.index].to_numpy(), test",
         ),
+        (
+            "chosen_on = val.scores, val.labels, val.subjects",
+            'chosen_on = (test := samples["test"]).scores, test.labels, test.subjects',
+        ),
+        (
+            'thresholds = choose_thresholds(*chosen, val["patient"].to_numpy().astype(str))',
+            "thresholds = choose_thresholds(sample.scores, sample.labels, sample.subjects)",
+        ),
+        ('val["patient"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
         ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
@@ -534,6 +548,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
         ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
     ],
+    ("runs/explaining.py", "explaining"): [
+        ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
+        (".float().div(255)", ".float().div(127.5)"),
+        ("logits = classifier.predict_logits(batch", "logits = classifier(part"),
+        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
+        ("files = files[:most]", "files = files[-most:]"),
+        ("if doubt := view.unlike(image.area):", "if doubt := view.unlike(0.0):"),
+        ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
+        ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
+        ("if number < images:", "if number > images:"),
+        ("for name in set(before) - set(summary):", "for name in set(summary) - set(before):"),
+        ("if folder.name == EXPLANATIONS:", "if folder.name != EXPLANATIONS:"),
+        ('for key in ("prototypes",) if key in before', "for key in before"),
+        (
+            "for warning in record.warnings if warning not in old]",
+            "for warning in record.warnings]",
+        ),
+    ],
     ("runs/identity.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
@@ -586,7 +618,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(folds < more for", "if any(folds < more for"),
+        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
@@ -642,8 +674,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if record.status != "complete":', 'if record.status == "failed":'),
         ("all_test_images(group))):", "all_test_images(group))) and False:"),
     ],
-    ("report/results.py", "report comparisons ensemble"): [
-        ("return self.run.seed, self.run.fold", "return self.run.seed, 0"),
+    ("report/results.py", "guards_report ensemble comparisons report"): [
+        ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
@@ -672,12 +704,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
         ("if not c.one.run.split.endswith(LEAKY)", "if c.one.run.split"),
     ],
-    ("report/gan_tables.py", "synthetic_images guards_report"): [
+    ("report/gan_tables.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
     ],
-    ("gans/adversarial.py", "gan*"): [
+    ("gans/adversarial.py", "guards_training gan_losses gan_fit gans"): [
         ("self.averaged.update(self.generator, self.done_updates)", "pass"),
         ("self.generator = self.averaged.module", "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
@@ -700,12 +732,17 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.full((count,), label", "torch.full((count,), 1 - label"),
         ("        self.eval()\n", "        pass\n"),
         ("self.done_updates >= self.fitting.updates", "self.done_updates > self.fitting.updates"),
+        ("self.done_updates >= self.fitting.updates", "self.done_rounds >= self.fitting.updates"),
+        (
+            "steps = min(steps, self.fitting.updates - self.done_updates)",
+            "steps = min(steps, self.fitting.updates - self.done_rounds)",
+        ),
     ],
-    ("gans/averaging.py", "gan*"): [
+    ("gans/averaging.py", "gan_parts gans gan_losses gan_fit"): [
         ("return super().train(False)", "return super().train(mode)"),
         ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
     ],
-    ("gans/blocks.py", "gan*"): [
+    ("gans/blocks.py", "gan_parts gans gan_losses gan_fit"): [
         ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
@@ -714,7 +751,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
         ("spread = spread.detach() if alone else spread", "pass"),
     ],
-    ("gans/cgan.py", "gan*"): [
+    ("gans/cgan.py", "gan_parts gans gan_losses gan_fit"): [
         ("plane = (2.0 * labels - 1)", "plane = (0.0 * labels - 1)"),
         (
             "return F.one_hot(labels, _CLASSES).float()",
@@ -739,7 +776,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "Fitting(5e-5, 2e-4, clip=1.0, generator_steps=2)",
         ),
     ],
-    ("gans/dcgan.py", "gan*"): [
+    ("gans/dcgan.py", "gan_parts gans gan_losses gan_fit"): [
         (
             "cross_entropy(self.score(real, labels), 1)",
             "cross_entropy(self.score(real, labels), 0)",
@@ -749,19 +786,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("Fitting(adversary_rate=2e-4, clip=1.5)", "Fitting(adversary_rate=2e-4)"),
         ("if self.r1 and self.done_", "if False and self.done_"),
     ],
-    ("gans/diffaugment.py", "gan*"): [
+    ("gans/diffaugment.py", "gan_parts gans gan_losses gan_fit"): [
         ("_BLACK = -1.0", "_BLACK = 0.0"),
         ("torch.randint(8, (len(images),)", "torch.randint(4, (len(images),)"),
         ("((images + 1) * gains - 1)", "(images * gains)"),
         ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
     ],
-    ("gans/networks.py", "gan*"): [
+    ("gans/networks.py", "gan_parts gans gan_losses gan_fit"): [
         ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
         ("brightness = images + 1", "brightness = images"),
         ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),
         ("nn.init.normal_(layer.weight, 0.0, 0.02)", "nn.init.normal_(layer.weight, 0.0, 0.2)"),
     ],
-    ("gans/penalties.py", "gan*"): [
+    ("gans/penalties.py", "gan_parts gans gan_losses gan_fit"): [
         ("between = synthetic + shares * (real - synthetic)", "between = real"),
         (".sqrt() - 1).square().mean()", ".sqrt()).square().mean()"),
         (
@@ -771,7 +808,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("create_graph=True", "create_graph=False"),
         ("square().sum(dim=(1, 2, 3))", "square().mean(dim=(1, 2, 3))"),
     ],
-    ("gans/wgan.py", "gan*"): [
+    ("gans/wgan.py", "gan_parts gans gan_losses gan_fit"): [
         (
             "distance: Tensor = of_real.mean() - of_synthetic.mean()",
             "distance: Tensor = of_synthetic.mean() - of_real.mean()",
@@ -789,7 +826,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
-    ("classifiers/classifier.py", "classifier* pretrained"): [
+    (
+        "classifiers/classifier.py",
+        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
+    ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
         ("loss = cost.float() + F.cross_entropy(", "loss = F.cross_entropy("),
@@ -824,7 +864,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"interval": "step"', '"interval": "epoch"'),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
     ],
-    ("classifiers/optim.py", "classifier* pretrained"): [
+    ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
         ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
         (
@@ -838,8 +878,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "warmup = round(optim.warmup_epochs)",
         ),
         ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
+        ("patience=optim.plateau_patience - 1", "patience=optim.plateau_patience"),
+        ("patience=optim.plateau_patience\n", "patience=optim.plateau_patience + 1\n"),
+        ("factor=optim.plateau_factor,\n", "factor=0.5,\n"),
+        ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
+        ('threshold_mode="abs"', 'threshold_mode="rel"'),
     ],
-    ("classifiers/cnn.py", "classifier* gradcam"): [
+    ("classifiers/cnn.py", "classifiers gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
         ("return last[-2]", "return last[0]"),
     ],
@@ -974,7 +1019,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("float().mean(dim=2)", "float().amax(dim=2)"),
         ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
     ],
-    ("explain/shap.py", "shap shap_guards"): [
+    ("explain/shap.py", "shap shap_guards explain_by_hand"): [
         ("odds - compared.mean(), range_", "odds, range_"),
         (
             ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
@@ -995,7 +1040,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "players.unflatten(1, (across, -1)).mT, gains, segments",
         ),
     ],
-    ("explain/shap_masker.py", "shap shap_guards"): [
+    ("explain/shap_masker.py", "shap shap_guards explain_by_hand"): [
         (
             "values[playing] = torch.from_numpy(found.values[0])",
             "values[playing] = -torch.from_numpy(found.values[0])",
@@ -1005,7 +1050,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
         ("with numpy_seeded(seed):", "with numpy_seeded(0):"),
     ],
-    ("explain/lime.py", "lime"): [
+    ("explain/lime.py", "lime explain_by_hand"): [
         ("weights[part] = weight", "weights[part] = abs(weight)"),
         (
             "return presence, (predicted - predicted[0])[:, None]",
@@ -1023,18 +1068,18 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("explain/perturb.py", "perturb regions"): [
+    ("explain/perturb.py", "perturb regions explain_by_hand"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
-    ("explain/perturb.py", "perturb lime"): [
+    ("explain/perturb.py", "perturb lime explain_by_hand"): [
         (
             "classifier(torch.where(shown, image, other))",
             "classifier(torch.where(shown, other, image))",
         ),
         ("values / sizes[:, 1:].clamp(min=1)", "values"),
     ],
-    ("explain/perturb.py", "perturb shap shap_guards"): [
+    ("explain/perturb.py", "perturb shap shap_guards explain_by_hand"): [
         ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
         ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
         (
@@ -1042,11 +1087,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "torch.stack(parts).sum(dim=0) / len(parts)",
         ),
     ],
-    ("explain/perturb.py", "perturb"): [
+    ("explain/perturb.py", "perturb explain_by_hand"): [
         ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
         ("_BLUR = 8", "_BLUR = 64"),
     ],
-    ("explain/faithfulness.py", "faithfulness"): [
+    ("explain/faithfulness.py", "faithfulness explain_by_hand"): [
         ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
         ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
@@ -1075,12 +1120,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         (
             "explainer.attribute(classifier, batch, target, background)",
-            "explainer.attribute(classifier, batch, 0, background)",
+            "explainer.attribute(classifier, images, target, background)",
         ),
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
     ],
-    ("explain/randomization.py", "randomization"): [
+    ("explain/randomization.py", "randomization checked_tables explain_by_hand"): [
         ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
         ("    ][::-1]", "    ]"),
         ("explainer.attribute(randomized, images", "explainer.attribute(classifier, images"),
@@ -1114,21 +1159,21 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "np.bincount(self.codes[kept], np.abs(values[kept]))",
         ),
     ],
-    ("explain/checks.py", "faithfulness"): [
+    ("explain/checks.py", "faithfulness explain_by_hand"): [
         ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
         ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
     ],
-    ("explain/checks.py", "checked_tables"): [
+    ("explain/checks.py", "checked_tables explain_by_hand"): [
         ("found.toward(self.target).where", "found.maps.where"),
         ("~(found.degenerate | self.empty)", "~found.degenerate"),
     ],
-    ("explain/checks.py", "faithfulness checked_tables"): [
+    ("explain/checks.py", "faithfulness checked_tables explain_by_hand"): [
         (
             "self.others[HIDES[0]],\n            self.target",
             "self.others[HIDES[1]],\n            self.target",
         ),
     ],
-    ("explain/checks.py", "randomization checked_tables"): [
+    ("explain/checks.py", "randomization checked_tables explain_by_hand"): [
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
             (
@@ -1141,7 +1186,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             ),
         ),
     ],
-    ("explain/checked.py", "checked_tables"): [
+    ("explain/checked.py", "checked_tables explain_by_hand"): [
         ("it.attribution.seconds / count", "it.attribution.seconds"),
         ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
     ],
@@ -1162,12 +1207,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/controls.py", "faithfulness planted_truth"): [
+    ("explain/controls.py", "faithfulness explain_by_hand"): [
         ("width: Positive = 0.2", "width: Positive = 2.0"),
         ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
-    ],
-    ("explain/controls.py", "faithfulness"): [
         ("zlib.crc32(mask, self.seed)", "self.seed"),
     ],
     ("explain/cohort.py", "explain choice"): [
@@ -1194,7 +1237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'for position, subject in enumerate([""] * len(group)):',
         ),
     ],
-    ("explain/study.py", "explain"): [
+    ("explain/study.py", "explain_by_hand explain"): [
         (
             'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
             'torch.tensor(cells["label"].to_numpy(np.int64))',
@@ -1208,7 +1251,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/check_tables.py", "explain"): [
         ('cohort.table["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
     ],
-    ("explain/panels.py", "panels"): [
+    ("explain/panels.py", "panels explain_by_hand"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),
         ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
         (
@@ -1216,14 +1259,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'return "right" if outcome.endswith("positive") else "WRONG"',
         ),
     ],
-    ("explain/overlays.py", "panels"): [
+    ("explain/overlays.py", "panels explain_by_hand"): [
         ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
         ("values = values * sizes_of(segments)", "values = values"),
         ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
         ("images.permute(0, 2, 3, 1)", "images.permute(0, 3, 2, 1)"),
         ("counts[0] = 0", "counts[0] = 1"),
     ],
-    ("explain/thesis_figures.py", "panels"): [
+    ("explain/thesis_figures.py", "panels explain_by_hand"): [
         (
             "for column, own in enumerate(scaled[:, target], start=1):",
             "for column, own in enumerate(scaled[:, 1 - target], start=1):",

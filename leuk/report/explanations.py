@@ -14,8 +14,8 @@ from leuk.report.sections import Grid, Section, difference_text, interval_text
 _TOGETHER = "cohort"
 """The entry of a record's explanations that is of all methods together."""
 
-_CELLS = "images"
-"""Folder of the pictures of single cells, below that of the explanations."""
+_PANELS = "panels"
+"""Subfolder with one picture per image."""
 
 _CONTROL = "control: "
 """Begins the names of controls in tables."""
@@ -259,11 +259,11 @@ def _pictures(groups: Sequence[Configuration]) -> str:
 def _links(record: Record) -> str:
     together, folder = record.explanations[_TOGETHER], f"../{record.run.folder}"
     places = [*together["pictures"], *filter(None, [together.get("curves")])]
-    of_all = [place for place in places if f"/{_CELLS}/" not in place]
+    of_all = [place for place in places if f"/{_PANELS}/" not in place]
     links = [f"[{place.rpartition('/')[2]}]({folder}/{place})" for place in of_all]
     if of_all:
         below = of_all[0].rpartition("/")[0]
-        links.append(f"[{len(places) - len(of_all)} cells]({folder}/{below}/{_CELLS})")
+        links.append(f"[{len(places) - len(of_all)} images]({folder}/{below}/{_PANELS})")
     left_out = [f"{name} left out ({why})" for name, why in together["left_out"].items()]
     return "; ".join([", ".join(links), *left_out])
 

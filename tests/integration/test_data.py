@@ -95,7 +95,7 @@ def test_every_output_of_a_leaky_split_says_so(
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name
     record = json.loads((folder / "record.json").read_text())
-    assert record["cell"]["split"] == f"{split}_LEAKY"
+    assert record["run"]["split"] == f"{split}_LEAKY"
     assert record["warnings"][0].startswith("LEAKY: ")
     assert f",{split}_LEAKY," in (folder / "predictions.csv").read_text()
     assert "LEAKY" in (folder / "leuk.log").read_text()

@@ -25,7 +25,7 @@ def small(name: str, **changes: object) -> Adversarial:
         "resolution": 32,
         "latent": 8,
         "first": 8,
-        "widths": (8,) * (4 if changes.get("networks") == "cell" else 5),
+        "widths": (8,) * (4 if changes.get("networks") == "strong" else 5),
         "adversary_widths": (8, 8),
         **changes,
     }
@@ -62,4 +62,4 @@ def fit(
     return trainer
 
 
-STRONG = {"networks": "cell", "fitting": Fitting(average=0.9), "augment": DiffAugment(shift=0.1)}
+STRONG = {"networks": "strong", "fitting": Fitting(average=0.9), "augment": DiffAugment(shift=0.1)}

@@ -95,6 +95,8 @@ def test_one_bin_is_the_whole() -> None:
     sample, areas = measured_and_judged(looks=1.0)
     found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
     assert found.value == pytest.approx(roc_auc_score(sample.labels, sample.scores))
+    interval = bootstrap_intervals(sample, {"default": 0.5}, draws=10)["auroc"]
+    assert (found.low, found.high) == pytest.approx(interval)
 
 
 def test_classes_without_a_like_area_have_no_figure() -> None:

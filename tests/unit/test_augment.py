@@ -112,3 +112,34 @@ def test_color_leaves_the_background_black() -> None:
     changed = Transforms(brightness=0.3, color=0.3, contrast=0.3)(images)
     assert float(changed[images == 0].abs().max()) == 0
     assert float((changed - images).abs().max()) > 0.01
+
+
+def gray(count: int, value: float = 0.5) -> Tensor:
+    return torch.full((count, 3, 4, 4), value)
+
+
+def test_brightness_changes_either_way_within_its_limit() -> None:
+    """A relative change of at most 0.5 of 0.4: from 0.2 to 0.6."""
+    torch.manual_seed(0)
+    found = Transforms(brightness=0.5)(gray(64, 0.4))[:, 0, 0, 0]
+    assert 0.2 <= float(found.min()) < 0.3
+    assert 0.5 < float(found.max()) <= 0.6
+
+
+def test_brightness_is_of_an_image_and_color_of_each_channel() -> None:
+    torch.manual_seed(0)
+    brighter, colored = (Transforms(**{name: 0.5})(gray(4)) for name in ("brightness", "color"))
+    assert brighter.amax(dim=(1, 2, 3)).unique().numel() == 4
+    torch.testing.assert_close(brighter.amax(dim=(1, 2, 3)), brighter.amin(dim=(1, 2, 3)))
+    assert colored[:, :, 0, 0].unique().numel() == 12
+    torch.testing.assert_close(colored.amax(dim=(2, 3)), colored.amin(dim=(2, 3)))
+
+
+def test_contrast_is_about_the_mean_of_the_lit_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lit pixels 0.2 and 0.6 have a mean of 0.4; half as far again from it are 0.1 and 0.7."""
+    monkeypatch.setattr("leuk.data.augment._symmetric", drawn(1.0))
+    images = torch.zeros(1, 3, 4, 4)
+    images[..., 1, 1], images[..., 2, 2] = 0.2, 0.6
+    expected = torch.zeros(1, 3, 4, 4)
+    expected[..., 1, 1], expected[..., 2, 2] = 0.1, 0.7
+    torch.testing.assert_close(Transforms(contrast=0.5)(images), expected)

@@ -99,5 +99,5 @@ def test_area_alone_on_real_images(cnmc: object, artifacts: object) -> None:
     data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artifacts))
     areas, labels = data.store.areas, np.array(data.targets)
     for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
-        chosen = (data.cells["source_fold"] == part).to_numpy()
+        chosen = (data.index["source_fold"] == part).to_numpy()
         assert roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(published, abs=0.01)

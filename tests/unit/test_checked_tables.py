@@ -20,7 +20,7 @@ from leuk.explain.checks import CheckSettings, check
 from leuk.explain.explainer import Attribution, signs
 from leuk.explain.faithfulness import curves
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.subject_means import SubjectMeans
+from leuk.explain.subject_means import Mean, SubjectMeans
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
@@ -30,7 +30,7 @@ def test_images_of_a_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 12)
     subjects = np.array([f"S{i // 2}" for i in range(12)])
     once = SubjectMeans(subjects).of(values)
-    assert (once.cells, once.subjects) == (12, 6)
+    assert (once.images, once.subjects) == (12, 6)
     assert once.low < once.value < once.high
     doubled = SubjectMeans(np.concatenate([subjects, subjects[:2], subjects[:2]])).of(
         np.concatenate([values, values[:2], values[:2]])
@@ -47,7 +47,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     means = SubjectMeans(np.array(["a", "b", "c", "d"]))
     bounded = means.of(values, (0.0, 1.0))
     assert bounded.value == pytest.approx(np.nanmean(values))
-    assert (bounded.cells, bounded.subjects) == (3, 3)
+    assert (bounded.images, bounded.subjects) == (3, 3)
     assert 0 < bounded.low < bounded.value < bounded.high < 1
     assert means.of(values).high > 1
     assert means.of(-values, (-np.inf, np.inf)).low < -1
@@ -56,7 +56,7 @@ def test_intervals_respect_bounds_and_need_two_subjects() -> None:
     assert np.isnan([one.low, one.high]).all()
     none = means.of(np.full(4, np.nan))
     assert np.isnan(none.value)
-    assert (none.cells, none.subjects) == (0, 0)
+    assert (none.images, none.subjects) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,15 @@ def test_randomization_is_decided_by_the_interval_over_patients(
     assert passes_randomization(found) is verdict
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.2, 0.49, True), (0.2, 0.5, None), (0.5, 0.6, False)]
+)
+def test_a_map_that_shares_half_the_ranks_has_not_changed(
+    low: float, high: float, verdict: bool | None
+) -> None:
+    assert passes_randomization(Mean((low + high) / 2, low, high, 8, 4)) is verdict
+
+
 def test_images_of_a_patient_count_once_in_the_decision() -> None:
     values = np.array([0.1] * 20 + [0.9])
     subjects = np.array(["a"] * 20 + ["b"])
@@ -95,7 +104,7 @@ def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> 
     similarity = measure(found, "randomized_similarity")
     assert (similarity.loc["truth", "images"], similarity.loc["truth", "subjects"]) == (6, 3)
     assert 0 <= similarity.loc["truth", "low"] < similarity.loc["truth", "high"] < 0.5
-    of_images = found.cells[found.cells["method"] == "truth"]
+    of_images = found.per_image[found.per_image["method"] == "truth"]
     larger = of_images[["randomized_spearman", "randomized_absolute"]].max(axis=1)
     np.testing.assert_allclose(of_images["randomized_similarity"], larger)
     verdicts = found.methods.set_index("method")["passes_randomization"]
@@ -127,8 +136,8 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     assert deletion["images"][["truth", "broken", "flat"]].tolist() == [CELLS, CELLS - 2, 0]
     assert deletion["subjects"][["truth", "broken", "flat"]].tolist() == [3, 2, 0]
     assert np.isnan(deletion.loc["flat", "value"])
-    rows = found.cells[found.cells["method"] == "broken"].reset_index(drop=True)
-    truth = found.cells[found.cells["method"] == "truth"].reset_index(drop=True)
+    rows = found.per_image[found.per_image["method"] == "broken"].reset_index(drop=True)
+    truth = found.per_image[found.per_image["method"] == "truth"].reset_index(drop=True)
     assert rows["infidelity"].isna().tolist() == [True, True, *[False] * (CELLS - 2)]
     pd.testing.assert_series_equal(rows["deletion_blur"][2:], truth["deletion_blur"][2:])
     assert np.isnan(found.agreement.loc["flat", "truth"])
@@ -179,7 +188,7 @@ def test_tables_contain_methods_and_controls(images: Tensor) -> None:
 
 
 def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None:
-    table = checked(model, images, TRUTH).cells
+    table = checked(model, images, TRUTH).per_image
     rows = table[table["method"] == "truth"]
     decided = called(model, images)
     assert 0 < int(decided.sum()) < CELLS

@@ -96,6 +96,36 @@ def test_resolution_that_cannot_be_halved_is_refused() -> None:
         CNN(resolution=60)
 
 
+@pytest.mark.parametrize("form", [CNN, ViT, Hybrid])
+def test_dropout_is_of_what_the_head_reads(form: type[Classifier]) -> None:
+    """A quarter of the features are dropped in training, the others are 4 / 3 as large."""
+    torch.manual_seed(0)
+    hidden: Any = (8, 400) if form is Hybrid else 400
+    model = form(resolution=32, hidden=hidden, dropout=0.25, **TINY[form])  # type: ignore[call-arg]
+    inputs: list[torch.Tensor] = []
+    head: Any = model.head
+    head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    for training in (True, False):
+        model.train(training)
+        model.logits(torch.ones(50, 400))
+    dropped, kept = inputs
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(dropped.max()) == pytest.approx(4 / 3)
+    assert torch.equal(kept, torch.ones(50, 400))
+
+
+TINY: dict[type[Classifier], dict[str, Any]] = {
+    CNN: {"widths": (4, 8)},
+    ViT: {"patch": 8, "width": 16, "depth": 1, "heads": 2, "mlp": 16},
+    Hybrid: {"widths": (4, 8), "width": 16, "depth": 1, "heads": 2, "mlp": 16},
+}
+
+
+def test_gradcam_of_the_cnn_looks_behind_the_last_relu() -> None:
+    assert isinstance(CNN(resolution=32, widths=(4, 8)).cam_layer, nn.ReLU)
+    assert isinstance(Hybrid(resolution=32, **TINY[Hybrid]).cam_layer, nn.ReLU)
+
+
 @pytest.mark.parametrize("name", SMALL)
 class TestContract:
     def test_logits_are_two_classes(self, name: str) -> None:

@@ -90,7 +90,7 @@ def test_transforms_are_applied(tiny_folds: Path, artifacts: Path) -> None:
 
 def test_parts(tiny_folds: Path, artifacts: Path) -> None:
     data = CNMC(tiny_folds, parts=["fold_1"], resolution=32, cache=artifacts)
-    assert set(data.cells["source_fold"]) == {"fold_1"}
+    assert set(data.index["source_fold"]) == {"fold_1"}
     with pytest.raises(DataError, match="no part fold_9 in the data; there are fold_0, fold_1"):
         CNMC(tiny_folds, parts=["fold_9"], resolution=32, cache=artifacts)
 

@@ -170,6 +170,15 @@ def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
     assert section.table["tests"].tolist() == [2, 2]
 
 
+def test_p_is_corrected_within_the_split(tmp_path: Path) -> None:
+    splits = [replace(CELL, split=split) for split in ("folds", "subject_kfold")]
+    both = [replace(cell, augmentation=name) for cell in splits for name in ("none", "dcgan")]
+    write_sweep(tmp_path, both)
+    found = [c for c in compare(lines(tmp_path)) if c.family == "augmentation"]
+    assert [(c.tests, c.p) for c in found] == [(1, c.result.p) for c in found if c.result]
+    assert len({c.one.run.split for c in found}) == 2
+
+
 def test_lines_without_a_common_fold_are_said_to_be_incomparable(tmp_path: Path) -> None:
     write_sweep(tmp_path, [CELL, replace(CELL, augmentation="dcgan", seed=1)])
     (one,) = (c for c in compare(lines(tmp_path)) if c.family == "augmentation")

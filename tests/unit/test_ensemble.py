@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from sweeps import CELL, KFOLD, fold, predictions, write_run, write_sweep
 
 from leuk.evaluate.calibration import fit_temperature
@@ -36,6 +37,17 @@ def test_no_ensemble_of_models_that_judged_other_cells(tmp_path: Path) -> None:
     write_run(tmp_path, CELL)
     other = predictions(replace(CELL, model="vit"))
     write_run(tmp_path, replace(CELL, model="vit"), other.assign(path="other/" + other["path"]))
+    assert ensembles(read_results(tmp_path).groups) == []
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_no_ensemble_of_models_that_scored_other_images_of_a_stage(
+    stage: str, tmp_path: Path
+) -> None:
+    write_run(tmp_path, CELL)
+    other = predictions(replace(CELL, model="vit"))
+    paths = other["path"].where(other["stage"] != stage, "other/" + other["path"])
+    write_run(tmp_path, replace(CELL, model="vit"), other.assign(path=paths))
     assert ensembles(read_results(tmp_path).groups) == []
 
 

@@ -533,4 +533,4 @@ def test_values_of_a_patient_are_averaged_with_their_signs() -> None:
     values: Floats = np.array([-1.0, -3.0, 4.0])
     found = SubjectMeans(np.array(["a", "a", "b"])).of(values)
     assert found.value == pytest.approx(1.0)  # of -2 and 4
-    assert (found.cells, found.subjects) == (3, 2)
+    assert (found.images, found.subjects) == (3, 2)

@@ -1,5 +1,6 @@
 """Explanations of new images, and their record, on a stub of a finished run."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -17,9 +18,11 @@ from torch import Tensor
 
 from leuk.data.decode import Frame
 from leuk.data.scale import Scale
+from leuk.errors import StoreError
 from leuk.explain.explainer import log_odds
 from leuk.grid.record import RunWarning
-from leuk.runs.explaining import _image_cohort, _update_record
+from leuk.runs import explaining
+from leuk.runs.explaining import _image_cohort, _update_record, check_explaining, explain_run
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
 
@@ -91,3 +94,94 @@ def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path
     assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
     assert record.warnings == [SMALL, GRADCAM]
     assert written == [tmp_path]
+
+
+class Views:
+    """A classifier whose mean over views differs from a single pass."""
+
+    device = torch.device("cpu")
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        return torch.tensor([[0.0, np.log(3)]]).expand(len(images), 2)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.zeros(len(images), 2)
+
+
+def test_scores_are_the_mean_over_views(folder: Path) -> None:
+    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
+    view = Scale().view(Frame(SIDE), None, None)
+    cohort = _image_cohort(cfg, view, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
+
+
+KEPT = {
+    "gradcam": {"arrays": "gradcam.npz", "measures": {}},
+    "lime": {"arrays": "lime.npz"},
+    "cohort": {"images": 8},
+}
+
+
+def stub_run(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]) -> Any:
+    """Stub of a finished run with the explanations ``KEPT``."""
+    (folder / "explanations").mkdir()
+    (folder / "explanations/summary.json").write_text(json.dumps(KEPT))
+    finished = SimpleNamespace(folder=folder, classifier=lambda: None)
+    monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
+    monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
+    for check in ("check_device", "_trainer", "possible_explainers"):
+        monkeypatch.setattr(explaining, check, lambda *_: None)
+    return finished
+
+
+@pytest.mark.parametrize(
+    ("methods", "changes", "lost"),
+    [
+        (["gradcam", "lime", "shap_pixels"], {}, ""),
+        (["gradcam", "lime"], {"explain_images": 8, "checked_images": 2}, ""),
+        (["gradcam"], {}, "lime would"),
+        (["gradcam", "lime"], {"checks": False}, "the checks, 4 of 8 explained images would"),
+        (["lime"], {"checked_images": 6}, "gradcam, 2 of 8 explained images would"),
+        (["lime"], {"replace": True}, ""),
+        (["lime"], {"name": "other"}, ""),
+    ],
+)
+def test_explanations_that_would_be_lost_are_listed(
+    methods: list[str],
+    changes: dict[str, Any],
+    lost: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub_run(tmp_path, monkeypatch, methods)
+    settings = {"run": str(tmp_path), "name": "explanations", "images": None, "explain": {}}
+    settings |= {"frame": None, "pixel_size": None}
+    numbers = {"checks": True, "explain_images": 4, "checked_images": 8, "replace": False}
+    cfg = OmegaConf.create({**settings, **numbers, **changes})
+    if not lost:
+        check_explaining(cfg)
+        return
+    with pytest.raises(StoreError, match=f"explanations: {lost} be lost"):
+        check_explaining(cfg)
+
+
+@pytest.mark.parametrize("name", ["explanations", "other"])
+def test_files_of_methods_that_are_no_longer_listed_are_removed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = stub_run(tmp_path, monkeypatch, ["gradcam"])
+    (tmp_path / "explanations").rename(tmp_path / "kept")
+    folder = tmp_path / ("explanations" if name == "explanations" else f"explanations-{name}")
+    (tmp_path / "kept").rename(folder)
+    for method in ("gradcam", "lime"):
+        for ending in ("npz", "png"):
+            (folder / f"{method}.{ending}").touch()
+    summary = {"gradcam": {}, "cohort": {}}
+    recorded: list[Any] = []
+    monkeypatch.setattr(explaining, "_explained", lambda *_: summary)
+    monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
+    explain_run(OmegaConf.create({"run": str(tmp_path), "name": name, "images": None}))
+    remaining = sorted(path.name for path in folder.iterdir())
+    assert remaining == ["gradcam.npz", "gradcam.png", "summary.json"]
+    # Only explanations under the default name are in the record.
+    assert recorded == ([(finished, summary)] if name == "explanations" else [])

@@ -35,7 +35,7 @@ def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
     }
     together: dict[str, Any] = {
         "manifest": "explanations/manifest.csv",
-        "pictures": ["explanations/cells/00001.png", "explanations/cohort.png"],
+        "pictures": ["explanations/panels/00001.png", "explanations/cohort.png"],
         "left_out": {"rollout": "CNN has no patches"},
         "warnings": [],
     }
@@ -59,7 +59,7 @@ def test_a_line_a_method_with_links(tmp_path: Path) -> None:
     assert "balanced by outcome" in text
     assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
     assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
-    assert f"[1 cells](../{CELL.folder}/explanations/cells)" in text
+    assert f"[1 images](../{CELL.folder}/explanations/panels)" in text
     assert "rollout left out (CNN has no patches)" in text
     assert "was not measured" in text
     assert "## Are they right?" not in text
@@ -86,7 +86,7 @@ def row_of(text: str, heading: str, method: str) -> dict[str, str]:
     header, row = (
         [part.strip() for part in line.split("|")[1:-1]]
         for line in (
-            next(line for line in lines if line.startswith("| line")),
+            next(line for line in lines if line.startswith("| configuration")),
             next(line for line in lines if f" {method} |" in line),
         )
     )
@@ -149,7 +149,7 @@ def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
         cell = RunId("cnn", "none", "folds", seed)
         write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
     table = section(tmp_path / "s").table.set_index(["method", "figure"])
-    assert table.loc[("lime", "cells"), "value"] == 200
+    assert table.loc[("lime", "images"), "value"] == 200
     assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
     assert table.loc[("lime", "infidelity"), "runs"] == 2
     assert "2 of 2 pass" in section(tmp_path / "s").markdown

@@ -213,3 +213,26 @@ def test_remembering_looks_once_at_each_set() -> None:
     other = extractor(one[::-1])
     assert looked == [6, 6]
     np.testing.assert_array_equal(other.pooled, first.pooled[::-1])
+
+
+class Mean(nn.Module):
+    """A stand-in for the network: its features are the mean of each channel."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return images
+
+    def global_pool(self, maps: Tensor) -> Tensor:
+        return maps.mean(dim=(2, 3))
+
+    def classifier(self, pooled: Tensor) -> Tensor:
+        return 2 * pooled
+
+
+def test_lite0_takes_images_between_minus_one_and_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gray levels 0, 255 and 51 are -1, 1 and -0.6, as its ImageNet weights were trained."""
+    monkeypatch.setattr(module, "lite0_file", lambda *_: Path("unused"))
+    monkeypatch.setattr(module, "lite0_network", lambda *_: Mean())
+    found = Lite0(side=8)(np.full((2, 4, 4, 3), (0, 255, 51), np.uint8))
+    np.testing.assert_allclose(found.pooled, [[-1, 1, -0.6]] * 2, rtol=1e-6)
+    assert found.logits is not None
+    np.testing.assert_allclose(found.logits, [[-2, 2, -1.2]] * 2, rtol=1e-6)

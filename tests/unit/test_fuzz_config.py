@@ -25,13 +25,13 @@ RECORD = {"schema": SCHEMA, **asdict(record_of(CELL, predictions(CELL, cells=5))
 
 
 @many
-@given(st.sampled_from([*RECORD, "other"]), PLAIN, st.sampled_from(["whole", "cell", "alone"]))
+@given(st.sampled_from([*RECORD, "other"]), PLAIN, st.sampled_from(["whole", "run", "alone"]))
 def test_records(tmp_path: Path, key: str, value: object, where: str) -> None:
     changed: Any = {**RECORD, key: value}
-    if where == "cell":
+    if where == "run":
         changed = {
             **RECORD,
-            "cell": {**RECORD["cell"], key if key in RECORD["cell"] else "seed": value},
+            "run": {**RECORD["run"], key if key in RECORD["run"] else "seed": value},
         }
     elif where == "alone":
         changed = value

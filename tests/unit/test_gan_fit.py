@@ -60,7 +60,7 @@ def test_discriminator_gradients_are_clipped_by_value(
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
+@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "strong"])
 def test_resumed_fit_gives_the_weights_of_an_uninterrupted_fit(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
@@ -122,7 +122,7 @@ def test_non_finite_loss_stops_training_and_names_its_update(name: str, tmp_path
 
 
 @pytest.mark.parametrize("condition", ["onehot", "embedding"])
-@pytest.mark.parametrize("networks", ["plain", "cell"])
+@pytest.mark.parametrize("networks", ["plain", "strong"])
 def test_cgan_learns_its_condition(condition: str, networks: str, tmp_path: Path) -> None:
     """Images of class 0 are dark and those of class 1 bright."""
     torch.manual_seed(0)
@@ -137,7 +137,7 @@ def test_cgan_learns_its_condition(condition: str, networks: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("networks", ["plain", "cell"])
+@pytest.mark.parametrize("networks", ["plain", "strong"])
 def test_bf16_follows_float32(name: str, networks: str, tmp_path: Path) -> None:
     curves = []
     for precision in ("32-true", "bf16-mixed"):

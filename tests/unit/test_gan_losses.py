@@ -65,7 +65,7 @@ class TestLosses:
         found = gan.adversary_loss(filled(np.log(3), 0), filled(-np.log(3), 0), LABELS)
         assert float(found) == pytest.approx(0.980829, abs=1e-5)  # 2 x (0.287682 + 0.693147) / 2
 
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_dcgan_generator_does_not_saturate(self, networks: str) -> None:
         found = small("dcgan", networks=networks).generator_loss(SCORES)
         assert float(found) == pytest.approx(0.490415, abs=1e-5)  # (ln 2 + ln 4/3) / 2
@@ -85,7 +85,7 @@ class TestLosses:
         assert float(found) == pytest.approx(0.375 + 0.25)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(-0.549306, abs=1e-5)
 
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_wgan(self, networks: str) -> None:
         """Mean scores are 2 and -0.5; the gradient norm is 1 / sqrt(3072) = 0.018042 everywhere."""
         gan = with_adversary("wgan", Mean(), networks=networks, penalty=7.0)
@@ -197,6 +197,28 @@ class TestUpdates:
         fit(gan, tmp_path, epochs=1, callbacks=[counts])
         assert counts.order == order
         assert (gan.done_updates, gan.adversary_updates) == (order.count("G"), 4)
+
+    @pytest.mark.parametrize(("level", "value"), [(0, -1.0), (255, 1.0)])
+    def test_real_images_are_between_minus_one_and_one(
+        self, level: int, value: float, tmp_path: Path
+    ) -> None:
+        gan = with_adversary("dcgan", mean := Mean(), fitting=Fitting(updates=1))
+        fit(gan, tmp_path, pixels=np.full((4, SIDE, SIDE, 3), level, np.uint8))
+        assert mean.seen[0].unique().tolist() == [value]
+
+    def test_generator_updates_leave_the_gradients_of_the_adversary(self, tmp_path: Path) -> None:
+        gan = small("dcgan", fitting=Fitting(generator_steps=2, updates=2))
+        found: list[list[Tensor]] = []
+
+        class Note(Callback):
+            def on_before_optimizer_step(self, *_: Any) -> None:
+                found.append([p.grad.clone() for p in gan.adversary.parameters()])
+
+        fit(gan, tmp_path, epochs=1, callbacks=[Note()])
+        own, *later = found
+        assert len(later) == 2
+        for gradients in later:
+            assert all(torch.equal(*pair) for pair in zip(gradients, own, strict=True))
 
     def test_each_critic_step_has_new_real_images(self, tmp_path: Path) -> None:
         gan = small("wgan")
@@ -392,7 +414,7 @@ def to_numpy(images: Tensor) -> Any:
 
 class TestAugmentation:
     @pytest.mark.parametrize("name", FORMS)
-    @pytest.mark.parametrize("networks", ["plain", "cell"])
+    @pytest.mark.parametrize("networks", ["plain", "strong"])
     def test_both_inputs_in_both_updates(
         self, name: str, networks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from small_gans import small
 from torch import nn
 
 from leuk.gans.averaging import Averaged
-from leuk.gans.blocks import MinibatchSpread
+from leuk.gans.blocks import LeakyReLU, MinibatchSpread, PixelNoise
+from leuk.gans.cgan import OneHot, ProjectionDiscriminator
 from leuk.gans.diffaugment import DiffAugment, shifted, turned
 from leuk.gans.networks import StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import gradient_penalty, r1_penalty
@@ -94,6 +96,65 @@ class TestDiffAugment:
         assert len({view.sum(dim=0).flatten().argmax().item() for view in seen}) > 8
         assert float(seen.max()) <= 1
 
+    def test_all_eight_turns_are_drawn(self) -> None:
+        torch.manual_seed(0)
+        image = torch.linspace(-1, 1, 3 * 16).view(1, 3, 4, 4)
+        seen = DiffAugment()(image.expand(128, -1, -1, -1))
+        assert len(seen.flatten(1).unique(dim=0)) == 8
+
+    def test_stains_are_of_each_image_and_color(self) -> None:
+        """Zero is half of the way from black to white: a gain of 0.7 to 1.3 gives -0.3 to 0.3."""
+        torch.manual_seed(0)
+        seen = DiffAugment(turns=False, stain=0.3)(torch.zeros(64, 3, 2, 2))
+        assert len(seen[:, :, 0, 0].unique()) == 64 * 3
+        assert -0.3 <= float(seen.min()) < -0.2
+        assert 0.2 < float(seen.max()) <= 0.3
+
+
+class TestPixelNoise:
+    def test_starts_at_a_tenth_with_one_number_per_pixel_of_each_image(self) -> None:
+        torch.manual_seed(0)
+        noise = PixelNoise(3)(torch.zeros(4, 3, 32, 32))
+        assert float(noise.std()) == pytest.approx(0.1, rel=0.05)
+        assert torch.equal(noise[:, 0], noise[:, 2])
+        assert not torch.equal(noise[0], noise[1])
+
+
+class TestConditionedNetworks:
+    def test_one_hot_is_one_at_the_class(self) -> None:
+        assert OneHot()(torch.tensor([0, 1])).tolist() == [[1, 0], [0, 1]]
+
+    def test_projection_adds_the_product_of_features_and_class(self) -> None:
+        torch.manual_seed(0)
+        network = ProjectionDiscriminator(32, (4, 8))
+        images = torch.randn(3, 3, 32, 32)
+        features = network.features(images)
+        for label in (0, 1):
+            expected = features @ (network.score.weight[0] + network.classes.weight[label])
+            scores = network(images, torch.full((3,), label))
+            torch.testing.assert_close(scores[:, 0], expected + network.score.bias)
+
+
+class TestDiscriminators:
+    @pytest.mark.parametrize(("name", "slope"), [("dcgan", 0.3), ("wgan", 0.3), ("cgan", 0.2)])
+    def test_slopes_below_zero_are_the_thesis_s(self, name: str, slope: float) -> None:
+        layers = [m for m in small(name).adversary.modules() if isinstance(m, LeakyReLU)]
+        assert [layer.slope for layer in layers] == [slope] * 2
+
+    def test_detail_is_what_a_mean_of_nine_leaves_times_eight(self) -> None:
+        """White on black: 2 - 2 / 9 at the pixel and -2 / 9 around it; black to the border."""
+        network = StrongDiscriminator(32, (4, 8), spread=False)
+        inputs: list[torch.Tensor] = []
+        network.body.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        image = torch.full((1, 3, 32, 32), -1.0)
+        image[..., 10, 10] = 1
+        network(image)
+        expected = torch.zeros(32, 32)
+        expected[9:12, 9:12] = -8 * 2 / 9
+        expected[10, 10] += 8 * 2
+        torch.testing.assert_close(inputs[0][:, :3], image)
+        torch.testing.assert_close(inputs[0][0, 3:], expected.expand(3, -1, -1))
+
 
 class TestMinibatchSpread:
     def test_distinguishes_equal_from_different_images(self) -> None:
@@ -124,6 +185,15 @@ class TestCellGenerator:
         images = network(torch.randn(2, 8))
         assert images.shape == (2, 3, resolution, resolution)
         torch.testing.assert_close(images, torch.full_like(images, -1))
+
+    def test_weights_start_with_a_deviation_of_a_fiftieth(self) -> None:
+        torch.manual_seed(0)
+        network = StrongGenerator(32, 64, 32, (32, 32, 32, 32))
+        layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        assert len(layers) == 6
+        for layer in layers:
+            assert float(layer.weight.std()) == pytest.approx(0.02, rel=0.1)
+            assert layer.bias is None or not layer.bias.any()
 
 
 class TestAveraged:

@@ -60,6 +60,15 @@ def test_sampling_depends_only_on_its_seed(name: str) -> None:
     assert not np.array_equal(gan.sample(5, Label.HEM, seed=2), first)
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_an_image_does_not_depend_on_how_many_are_sampled(name: str) -> None:
+    """Batch normalization uses its running statistics, not those of the batch."""
+    gan = small(name)
+    few, many = (gan.sample(count, Label.HEM, seed=1) for count in (4, 8))
+    np.testing.assert_allclose(few.astype(int), many[:4].astype(int), atol=1)
+    assert gan.training
+
+
 def test_converter_covers_the_range() -> None:
     images = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     assert to_uint8(images)[:, 0, 0, 0].tolist() == [0, 128, 255]
@@ -168,7 +177,7 @@ def test_config_of_every_form_builds_that_form(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "cell"])
+@pytest.mark.parametrize("form", [{}, STRONG], ids=["plain", "strong"])
 def test_checkpoint_is_plain_and_samples_the_same_images(
     name: str, form: dict[str, object], tmp_path: Path
 ) -> None:
@@ -181,7 +190,7 @@ def test_checkpoint_is_plain_and_samples_the_same_images(
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize(("networks", "widths"), [("plain", (8,) * 4), ("cell", (8,) * 5)])
+@pytest.mark.parametrize(("networks", "widths"), [("plain", (8,) * 4), ("strong", (8,) * 5)])
 def test_wrong_number_of_widths_is_refused(
     name: str, networks: str, widths: tuple[int, ...]
 ) -> None:

@@ -59,6 +59,15 @@ def test_repeated_rows_are_added_to_the_training_rows(phantom: Path, artifacts: 
     assert data.split.train.tolist() == before
 
 
+def test_synthetic_images_are_numbered_after_the_real_ones(phantom: Path, artifacts: Path) -> None:
+    rule = Folds(["fold_0"], 0.25, ["fold_1"])
+    data = CNMCDataModule(str(phantom), rule, resolution=16, cache=str(artifacts))
+    data.setup()
+    before = data.bank.labels.tolist()
+    data.add_synthetic(np.zeros((3, 16, 16, 3), np.uint8), np.array([1, 0, 0]))
+    assert data.bank.labels.tolist() == [*before, 1, 0, 0]
+
+
 def test_validation_and_test_loaders_have_their_own_stage(data: CNMCDataModule) -> None:
     for stage in ("val", "test"):
         rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()

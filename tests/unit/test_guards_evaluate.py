@@ -139,10 +139,10 @@ def test_figures_carry_inception_s_names_only_for_inception() -> None:
 def test_copies_are_judged_by_held_out_cells() -> None:
     """Held-out distances 1 to 100: the first percentile is 1.5, the median 50.5."""
     held_out = neighbors(*range(1, 101))
-    found = compare(neighbors(1, 1, 3, 200), held_out, neighbors(1.4, 60, 70))
+    found = compare(neighbors(1, 1, 1.45, 200), held_out, neighbors(1.4, 60, 70))
     assert found == {
-        "median_ratio": pytest.approx(2 / 50.5),
-        "closer_share": 0.5,
+        "median_ratio": pytest.approx(1.225 / 50.5),
+        "closer_share": 0.75,
         "train_median_ratio": pytest.approx(60 / 50.5),
         "train_closer_share": pytest.approx(1 / 3),
     }
@@ -376,11 +376,11 @@ def test_the_grain_is_measured_two_pixels_off_the_edge() -> None:
 
 
 def test_distances_of_measures_count_in_spreads_of_the_real_set() -> None:
-    real = Morphology(np.tile(np.array([[0.0], [2.0]]), (1, len(MEASURES))), 0)
+    real = Morphology(np.tile(np.array([[0.0], [4.0]]), (1, len(MEASURES))), 0)
     made = Morphology(np.full((2, len(MEASURES)), 6.0), 0)
     found = morphology_distance(made, real)
-    # Moved by 5 on average, of a standard deviation of 1.
-    assert found["mean"] == pytest.approx(5)
+    # Moved by 4 on average, of a standard deviation of 2.
+    assert found["mean"] == pytest.approx(2)
 
 
 def test_measures_as_features_are_standardized_by_the_given_cells() -> None:
@@ -536,3 +536,13 @@ def test_usefulness_in_the_table_tells_made_from_real_images() -> None:
     )
     found = judge(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
     assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
+
+
+def test_usefulness_is_measured_on_held_out_images_of_both_classes() -> None:
+    """Held-out images are the other way round: bright where training images are dark."""
+    real = RealImages(
+        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 230), flat_cells(3, 170)
+    )
+    found = judge(flat_cells(5, 100), real, Ident(), 0, synthetic_other=flat_cells(6, 180))
+    assert (found.usefulness["real"] or 0) < 0.2
+    assert (found.usefulness["synthetic"] or 0) < 0.2

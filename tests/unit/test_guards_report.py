@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,19 @@ import pandas as pd
 import pytest
 from sweeps import CELL, COST, predictions, record_of, write_run
 
+from leuk.evaluate.sample import Sample
 from leuk.grid.record import as_metrics
 from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
-from leuk.report.decisions import confusion
+from leuk.report.decisions import confusion, confusion_figure
+from leuk.report.gan_tables import quality_tables
 from leuk.report.leaking import leaking_gains
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
-from leuk.report.rows import Row, configuration_rows, run_rows
+from leuk.report.rows import Row, configuration_rows, draws_for, run_rows
+from leuk.report.sections import Grid
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 
 
@@ -29,7 +33,7 @@ def results(tmp_path: Path) -> Results:
 
 
 def table_of(results: Results, part: str) -> pd.DataFrame:
-    table = predictions(results.groups[0].runs[0].run)
+    table = predictions(results.groups[0].runs[0].id)
     return table[table["stage"] == part].sort_values("path", kind="stable")
 
 
@@ -107,7 +111,92 @@ def test_figures_of_a_line_are_of_test_cells_at_the_run_s_thresholds(results: Re
     record = replace(results.records[0], metrics=metrics)
     without_predictions = replace(group, records=(record,), runs=())
     (run,) = run_rows(replace(results, groups=(without_predictions,)))
-    assert run.figures == {"mcc": (0.5, 0.4, 0.7)}
+    assert run.metrics == {"mcc": (0.5, 0.4, 0.7)}
+
+
+def test_runs_that_share_subjects_have_means_at_their_own_thresholds(results: Results) -> None:
+    """Two runs of a patient's other images have no interval; each is cut at its own threshold."""
+    group = results.groups[0]
+    run = group.runs[0]
+    sample = run.test.sample
+    fewer = Sample(sample.scores[1:], sample.labels[1:], sample.subjects[1:])
+    part = replace(run.test, sample=fewer)
+    runs = (run, replace(run, test=part, thresholds={"default": 0.5, "youden": 0.9}))
+    runs = (replace(runs[0], thresholds={"default": 0.5, "youden": 0.2}), runs[1])
+    (line,) = configuration_rows([replace(group, runs=runs)], 200)
+    assert line.note.startswith("no interval: subjects ")
+    for suffix, cuts in (("", (0.5, 0.5)), ("@youden", (0.2, 0.9))):
+        found = [
+            (one.test.sample.scores >= cut)[one.test.sample.labels == 1].mean()
+            for one, cut in zip(runs, cuts, strict=True)
+        ]
+        expected = (pytest.approx(np.mean(found)), None, None)
+        assert line.metrics[f"sensitivity{suffix}"] == expected
+
+
+@pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (100, 600), (1000, 200)])
+def test_fewer_resamples_for_more_runs(runs: int, draws: int) -> None:
+    group: Any = SimpleNamespace(runs=range(runs // 2))
+    other: Any = SimpleNamespace(runs=range(runs - runs // 2))
+    assert draws_for([group, other]) == draws
+
+
+def test_shares_of_a_confusion_matrix_are_of_the_class(results: Results) -> None:
+    group = results.groups[0]
+    (axes,) = confusion_figure([group]).axes
+    words = [text.get_text() for text in axes.texts]
+    for cut, place in (("default", 0), ("youden", 5)):
+        counts = confusion(group, cut)
+        shares = (counts / counts.sum(axis=1, keepdims=True)).ravel()
+        assert words[place : place + 4] == [f"{share:.2f}" for share in shares]
+
+
+def test_a_fold_is_represented_by_its_lowest_seed(results: Results) -> None:
+    group = results.groups[0]
+    runs = [replace(group.runs[0], id=replace(CELL, seed=seed)) for seed in (2, 0, 1)]
+    assert [run.id.seed for run in replace(group, runs=tuple(runs)).first_seed] == [0]
+
+
+GAN_FIGURES = {
+    "FID": ("fid", 0.01),
+    "KID": ("kid", 0.02),
+    "Inception Score": ("inception_score", 0.03),
+    "Frechet distance": ("frechet_distance", 0.04),
+    "kernel distance": ("kernel_distance", 0.05),
+    "class score": ("class_score", 0.06),
+    "SSIM nearest": ("ssim", 0.07),
+    "SSIM in cell": ("ssim_mask", 0.08),
+    "MS-SSIM diversity": ("diversity", 0.09),
+    "precision": ("precision", 0.10),
+    "recall": ("recall", 0.11),
+    "density": ("density", 0.12),
+    "coverage": ("coverage", 0.13),
+    "morphology": ("morphology", 0.14),
+    "told apart": ("two_sample_auroc", 0.15),
+}
+
+
+def test_columns_of_the_gans_hold_the_figures_of_their_headings() -> None:
+    names = ("made", "real", "other_class", "mean_image", "black")
+    quality = {
+        "rows": {
+            row: {key: number + value for key, value in GAN_FIGURES.values()}
+            for number, row in enumerate(names)
+        },
+        "memorization": {space: {"closer_share": 0.0} for space in ("features", "pixels")},
+        "extractor": "x",
+        "n": 20,
+        "usefulness": {"synthetic": 0.5, "real": 0.9},
+        "warnings": [],
+    }
+    (grid, *_), _ = quality_tables({"dcgan": {"quality": {"hem": quality}, "held_out": "val"}})
+    assert isinstance(grid, Grid)
+    assert grid.header == ("cells", "class", "n", *GAN_FIGURES)
+    expected = [
+        ("hem", "20", *(f"{number + value:.3f}" for _, value in GAN_FIGURES.values()))
+        for number in range(5)
+    ]
+    assert [row[1:] for row in grid.rows] == expected
 
 
 def test_columns_hold_the_figures_of_their_headings() -> None:
@@ -159,7 +248,7 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
         sweep, replace(CELL, model="vit"), cost={**COST, "latency_ms": 5.0, "flops": 7_000_000}
     )
     groups = read_results(sweep).groups
-    ensemble = replace(groups[0], cell=replace(groups[0].run, model="ensemble"), records=())
+    ensemble = replace(groups[0], run=replace(groups[0].run, model="ensemble"), records=())
     found = costs_of([*groups, ensemble])
     assert found[groups[0].run]["latency_ms"] == 3
     both = found[ensemble.run]

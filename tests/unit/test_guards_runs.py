@@ -17,19 +17,18 @@ from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.data.rules import Folds
+from leuk.data.rules import Folds, Thesis
 from leuk.errors import DataError, StoreError
 from leuk.evaluate.area import cell_areas
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.metrics import all_metrics
 from leuk.grid.record import Record
 from leuk.grid.run_id import RunId
-from leuk.runs import synthesis, synthetic_quality
+from leuk.runs import evaluation, synthesis, synthetic_quality
 from leuk.runs import train as train_module
 from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
 from leuk.runs.checkpoints import last_readable, read_checkpoint
 from leuk.runs.classifier_fit import _new
-from leuk.runs.evaluation import _scorer
 from leuk.runs.familiarity import load_familiarity
 from leuk.runs.frozen import Frozen
 from leuk.runs.gan_fit import gan_key_of, limit_epochs
@@ -132,6 +131,31 @@ def test_predictions_are_joined_with_linked_patients(phantom: Path, artifacts: P
     labels = data.bank.labels[rows]
     sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
     assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
+
+
+def test_baselines_are_evaluated_with_linked_patients(
+    phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artifacts)
+    linked = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
+    data.dataset.index = data.dataset.index.assign(patient=linked)
+    chosen: list[Any] = []
+    tested: list[Any] = []
+
+    def choose(scores: Any, labels: Any, patients: Any) -> dict[str, float]:
+        chosen.append(patients.tolist())
+        return {"default": 0.5}
+
+    def compute_metrics(sample: Any, thresholds: Any) -> dict[str, Any]:
+        tested.append(sample.subjects.tolist())
+        return {}
+
+    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.runs.assess.compute_metrics", compute_metrics)
+    assess_baselines(data, baseline_scores(data, measure_images(data)))
+    for stage, found in (("val", chosen), ("test", tested)):
+        expected = [linked[row] for row in data.stage(stage).index]
+        assert found == [expected] * 3
 
 
 def test_cells_are_scaled_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
@@ -257,8 +281,46 @@ def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
         precision_plugin=SimpleNamespace(forward_context=lambda: nullcontext())
     )
     classifier: Any = Views()
-    found = _scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
+    found = evaluation._scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
     assert found.tolist() == pytest.approx([0.75])
+
+
+def test_the_area_is_assessed_on_test_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else that a fitted classifier goes through is replaced by nothing."""
+    scored: list[str] = []
+    assessed: list[Any] = []
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=CPU),
+        validate=lambda *_, **__: scored.append("val"),
+        test=lambda *_, **__: scored.append("test"),
+    )
+
+    class Scored(torch.nn.Module):
+        def collected(self) -> str:
+            return f"predictions of {scored[-1]}"
+
+        predict_logits = collected
+
+    def assess(data: Any, predictions: Any, score: Any, device: Any) -> dict[str, Any]:
+        assessed.append(predictions)
+        return {"within_bins": {}}
+
+    monkeypatch.setattr(evaluation, "explain_callback", lambda *_: SimpleNamespace(summary={}))
+    monkeypatch.setattr(evaluation, "build_named", lambda *_: {})
+    monkeypatch.setattr(evaluation, "one_device", lambda cfg: {})
+    monkeypatch.setattr(evaluation, "build_trainer", lambda *_, **__: trainer)
+    monkeypatch.setattr(evaluation, "_record_metrics", lambda *given: assessed.append(given[2]))
+    monkeypatch.setattr(evaluation, "assess_area", assess)
+    monkeypatch.setattr(evaluation, "cost_of", lambda *_, **__: {})
+    cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
+    record = Record(RunId("cnn", "none", "folds", 0), "0")
+    data: Any = None
+    evaluation.evaluate(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
+    predictions = {stage: f"predictions of {stage}" for stage in ("val", "test")}
+    assert assessed == [predictions, predictions["test"]]
+    assert record.area == {"within_bins": {}}
 
 
 # Synthetic images
@@ -499,12 +561,36 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
             read_checkpoint(found, stamp)
 
 
+# Data of a run
+
+
+@pytest.mark.parametrize("leaky", [True, False])
+def test_a_record_names_the_data_and_what_leaks(
+    leaky: bool, phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artifacts)
+    if leaky:
+        rule = Thesis(train=["fold_0"], test=["fold_1"])
+        data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
+    monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
+    record = Record(RunId("cnn", "none", "folds", 0), "0")
+    cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
+    assert train_module._open_data(cfg, record) is data
+    assert record.data["fingerprint"] == data.dataset.store.fingerprint
+    assert record.data["files"] == data.listing()
+    assert record.data["counts"] == data.counts()
+    leaks = [one.text for one in record.warnings if one.kind == "leaky"]
+    assert leaks == ([data.split.leaky] if leaky else [])
+
+
 # Identity
 
 
 def test_settings_of_a_run() -> None:
     plain = settings_of(config())
     assert settings_of(config("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    one, two = (settings_of(config("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
+    assert one == two
     other = settings_of(config("seed=1", "data.resolution=96", "fit.epochs=3"))
     for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
         one, two = plain, other

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from small_classifiers import small as small_classifier
 from small_gans import small as small_gan
 from torch import Tensor, nn
 
 from leuk.data.augment import Transforms
 from leuk.errors import TrainingError
-from leuk.training.averaging import move_average
+from leuk.training.averaging import WeightEMA, move_average
 from leuk.training.guard import FirstBad
 from leuk.training.initial import glorot
 from leuk.training.randomness import start_stream
@@ -109,3 +110,24 @@ def test_the_average_of_weights_by_hand() -> None:
     past = {"w": torch.tensor([11.0])}
     move_average(past, {"w": torch.tensor([0.0])}, 0.5, 1)
     assert past["w"].item() == pytest.approx(2.0)
+
+
+class Scale(LightningModule):
+    """One weight, 11 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([11.0]))
+
+
+def test_the_averaged_model_follows_the_trained_one() -> None:
+    """After one update from 11 to 0 the ramp keeps 2/11 of the past, which is 2; once a step."""
+    module, callback = Scale(), WeightEMA(0.9)
+    trainer: Any = SimpleNamespace(global_step=1)
+    callback.setup(trainer, module, "fit")
+    with torch.no_grad():
+        module.weight.zero_()
+    for _ in range(2):
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+        assert callback._average_model is not None
+        assert callback._average_model.module.weight.item() == pytest.approx(2)

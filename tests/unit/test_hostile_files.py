@@ -47,7 +47,7 @@ def test_only_plain_files_are_opened(tmp_path: Path, make: Callable[[Path], None
     make(path)
     with pytest.raises(UnusableError, match="no file but a pipe, device or socket"):
         decode(path, Frame(16))
-    assert len(read_folder(tmp_path).cells) == 1
+    assert len(read_folder(tmp_path).table) == 1
     said = [str(problem) for problem in read_folder(tmp_path).problems]
     assert make is folder or said[0].startswith("fold_0/all/UID_1_2_1_all.bmp: ")
     images = find_images(str(tmp_path)).images

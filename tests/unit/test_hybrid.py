@@ -106,6 +106,32 @@ def test_attention_and_gates_weigh_the_branches() -> None:
     torch.testing.assert_close(gated(first, second), first)
 
 
+def test_attention_weighs_by_the_tanh_of_its_keys() -> None:
+    """With keys as they come and queries of one, weights are exp of the sum of tanh."""
+    attention = Attention(2)
+    with torch.no_grad():
+        attention.key.weight.copy_(torch.eye(2))
+        attention.key.bias.zero_()
+        attention.query.weight.fill_(1)
+    one, other = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, 3.0]])
+    logits = torch.stack([one.tanh().sum(), other.tanh().sum()])
+    shares = attention.shares(torch.stack([one, other], dim=1))[0, :, 0]
+    torch.testing.assert_close(shares, logits.softmax(dim=0))
+
+
+def test_the_convolutional_branch_reads_the_mean_of_the_map() -> None:
+    hybrid = small()
+    feature_map = torch.rand(2, 8, 8, 8)
+    dense = hybrid.vector[0]
+    expected = dense(feature_map.mean(dim=(2, 3))).relu()
+    torch.testing.assert_close(hybrid._pooled(feature_map), expected)
+
+
+def test_the_perceptron_is_of_gelus() -> None:
+    layers = [type(layer) for layer in small(hidden=(12, 8)).perceptron]
+    assert layers == [nn.Linear, nn.GELU, nn.Dropout, nn.Linear, nn.GELU]
+
+
 def test_patches_of_the_map_determine_both_branches() -> None:
     hybrid, images = small(), torch.rand(2, 3, 32, 32)
     assert hybrid.has_patches

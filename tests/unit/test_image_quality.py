@@ -154,7 +154,7 @@ def test_sets_without_a_half_of_two_images_are_refused(
     with pytest.raises(ValueError, match=complaint):
         kernel_distance(few, many, 0, patients)
     if images > 1:
-        with pytest.raises(ValueError, match=complaint.replace("synthetic", "real")):
+        with pytest.raises(ValueError, match=complaint.replace("made", "real")):
             kernel_distance(many, few, 0, None, patients)
 
 

@@ -27,7 +27,7 @@ from leuk.evaluate.intervals import (
     fold_mean,
 )
 from leuk.evaluate.metrics import all_metrics, patient_metrics
-from leuk.evaluate.resampling import resamples
+from leuk.evaluate.resampling import left_out, resamples
 from leuk.evaluate.subjects import per_subject
 from leuk.evaluate.thresholds import choose_thresholds
 
@@ -150,6 +150,46 @@ def test_freedom_is_by_effective_subjects_unless_they_weigh_the_same() -> None:
         assert found.freedom == pytest.approx(freedom)
 
 
+def test_freedom_of_two_strata_is_that_of_welch() -> None:
+    """Jackknife variances of means are s^2 / n; Welch and Satterthwaite weigh them by n - 1."""
+    two, five = np.array([1.0, 10.0]), np.array([0.0, 2.0, 3.0, 7.0, 8.0])
+    factors = np.concatenate([two / 2, five / 5])
+    bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
+    found = bootstrap.estimate(lambda _, weights: weights @ factors)
+    a, b = two.var(ddof=1) / 2, five.var(ddof=1) / 5
+    assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 1 + b**2 / 4))
+
+
+def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
+    """Two members that happen to be alike leave 1.9 degrees: variances of 1/2 and 1/5 are weighed."""
+    factors = np.concatenate([np.array([1.0, 1.1]) / 2, np.array([0.0, 2.0, 3.0, 7.0, 8.0]) / 5])
+    bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
+    found = bootstrap.estimate(lambda _, weights: weights @ factors)
+    assert found.freedom == pytest.approx((1 / 2 + 1 / 5) ** 2 / ((1 / 2) ** 2 + (1 / 5) ** 2 / 4))
+
+
+def test_left_out_members_weigh_nothing() -> None:
+    """Two of a stratum of three stand for it with weights of 3 / 2."""
+    found = left_out(np.array([0, 1, 3]), 4)
+    assert found.tolist() == [[0, 1.5, 1, 1.5], [1.5, 0, 1, 1.5], [1.5, 1.5, 1, 0]]
+
+
+def test_the_error_is_the_spread_of_the_resamples() -> None:
+    values, members = np.random.default_rng(0).normal(size=6), np.arange(6)
+    found = Bootstrap([Fold(["run"], [members], 6)], 40, 3).estimate(lambda _, w: w @ values / 6)
+    drawn = resamples([members], 6, 40, np.random.default_rng(3)) @ values / 6
+    assert found.value == pytest.approx(values.mean())
+    assert found.error == pytest.approx(drawn.std(ddof=1))
+
+
+def test_a_negative_mcc_has_an_interval() -> None:
+    generator = np.random.default_rng(0)
+    good = judged(generator, 8, 12, 15, 2.4)
+    wrong = Sample(1 - good.scores, good.labels, good.subjects)
+    low, high = bootstrap_intervals(wrong, HALF, draws=50)["mcc"]
+    assert -1 < low < high < 0
+
+
 def test_what_is_remembered_cannot_be_changed(tied: Sample) -> None:
     figures, weights = tied.reweighted(HALF), np.ones((1, 9))
     for found in (figures.auroc(weights), figures.auroc(weights)):
@@ -175,13 +215,13 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
     expected = binary_calibration_error(
         torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
     )
-    found = tied.reweighted(HALF).figure("ece", np.ones((1, 9)))
+    found = tied.reweighted(HALF).metric("ece", np.ones((1, 9)))
     assert found[0] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_unknown_figures_are_named(tied: Sample) -> None:
     with pytest.raises(ValueError, match="no figure auc; there are auroc"):
-        tied.reweighted(HALF).figure("auc", np.ones((1, 9)))
+        tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
 
 
 def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:

@@ -216,3 +216,9 @@ def test_real_files_in_other_layouts(cnmc: Path, tmp_path: Path, layout: str) ->
     pd.testing.assert_frame_equal(
         *(cells[columns].sort_values("name", ignore_index=True) for cells in (before, after))
     )
+
+
+def test_leading_zeros_do_not_make_another_subject(tmp_path: Path) -> None:
+    for number in ("7", "007"):
+        write_cell(tmp_path / f"fold_0/all/UID_{number}_1_1_all.bmp")
+    assert read_folder(tmp_path).cells["subject"].tolist() == ["ALL-7", "ALL-7"]

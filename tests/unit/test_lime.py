@@ -87,6 +87,18 @@ def test_number_of_superpixels_is_close_to_the_setting(count: int) -> None:
     assert all(0.7 * count <= number <= 1.1 * count for number in found)
 
 
+def test_superpixels_follow_an_edge() -> None:
+    """A bright and a dark half: no superpixel has more than a tenth of its pixels beyond."""
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    image[:, :, 4:28, 4:28] = torch.tensor([0.3, 0.1, 0.3])[:, None, None]
+    image[:, :, 4:28, 4:15] = torch.tensor([0.9, 0.6, 0.9])[:, None, None]
+    segments = cell_superpixels(image, 8)[0]
+    bright = image[0, 1] > 0.5
+    shares = [float(bright[segments == part].float().mean()) for part in segments.unique()[1:]]
+    assert len(shares) >= 6
+    assert all(share <= 0.1 or share >= 0.9 for share in shares)
+
+
 @pytest.mark.parametrize("lit", [0, 1, 2, 5])
 def test_tiny_cells_have_as_many_superpixels_as_pixels(lit: int) -> None:
     image = torch.zeros(1, 3, SIDE, SIDE)

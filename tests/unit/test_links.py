@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_cell
 from PIL import Image
 
 from leuk.data.cnmc import CNMC
@@ -46,7 +47,7 @@ CHANGES = {
 
 def subjects_linked(root: Path, cache: Path) -> set[tuple[str, str]]:
     data = CNMC(root, resolution=16, cache=cache)
-    subjects = data.cells["subject"].to_numpy()
+    subjects = data.index["subject"].to_numpy()
     pairs = find_pairs(data.store)
     ends = [(subjects[a], subjects[b]) for a, b in pairs[["first", "second"]].to_numpy()]
     return {(min(pair), max(pair)) for pair in ends if pair[0] != pair[1]}
@@ -101,7 +102,7 @@ def test_groups_follow_chains_of_links() -> None:
 
 def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> None:
     data = CNMC(phantom, resolution=16, cache=artifacts)
-    cells = link_images(data.cells, data.store)
+    cells = link_images(data.index, data.store)
     copies = cells[cells["original"] != cells.index]
     assert len(copies) == 2
     for row, original in copies["original"].items():
@@ -114,6 +115,21 @@ def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> 
     }  # fmt: skip
 
 
+def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
+    """By path: two leukemic images and a copy of the second, then a healthy copy of the first."""
+    root = tmp_path / "cells/fold_0"
+    names = ["all/UID_1_1_1_all.bmp", "all/UID_2_1_1_all.bmp"]
+    for name in names:
+        write_cell(root / name, size=64)
+    (root / "hem").mkdir()
+    shutil.copy(root / names[1], root / "all/UID_3_1_1_all.bmp")
+    shutil.copy(root / names[0], root / "hem/UID_H4_1_1_hem.bmp")
+    data = CNMC(tmp_path / "cells", resolution=16, cache=tmp_path / "cache")
+    found = link_images(data.cells, data.store)
+    assert found["original"].tolist() == [0, 1, 1, 0]
+    assert found["conflict"].tolist() == [True, False, False, True]
+
+
 def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> None:
     linked = subjects_linked(cnmc / "original", tmp_path / "cache")
     assert {("ALL-51", "ALL-75"), ("ALL-51", "ALL-78")} <= linked or {
@@ -121,7 +137,7 @@ def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> N
         ("ALL-75", "ALL-78"),
     } <= linked
     data = CNMC(cnmc / "original", resolution=16, cache=tmp_path / "cache")
-    groups = link_images(data.cells, data.store)["patient"]
+    groups = link_images(data.index, data.store)["patient"]
     assert "ALL-51+ALL-75+ALL-78" in set(groups)
 
 
@@ -146,7 +162,7 @@ def test_leaks_planted_among_real_cells_are_found_and_no_others(cnmc: Path, tmp_
 def test_persons_under_two_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
     """What the byte-identical copies do not show; every pair was looked at."""
     data = CNMC(cnmc / "224", resolution=16, cache=tmp_path / "cache")
-    groups = set(link_images(data.cells, data.store)["patient"])
+    groups = set(link_images(data.index, data.store)["patient"])
     assert {group for group in groups if "+" in group} == {
         "ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24",
     }  # fmt: skip

@@ -29,7 +29,7 @@ def test_markdown_is_taken_apart() -> None:
 def test_tables_set_numbers_to_the_right_and_intervals_apart() -> None:
     grid = Grid(("configuration", "AUROC", "n", "what"), (("a", "0.9 [0.8, 1.0]", "12", "7f10ab"),))
     table = table_of(grid, "T")
-    assert table.header == (("line", False), ("AUROC", True), ("n", True), ("what", False))
+    assert table.header == (("configuration", False), ("AUROC", True), ("n", True), ("what", False))
     value = table.rows[0][1]
     assert (value.spans, value.interval) == ((Span("0.9"),), "[0.8, 1.0]")
     empty = table_of(Grid(("configuration", "x"), ()), "T")

@@ -169,3 +169,13 @@ def test_both_classes_are_needed() -> None:
         decision_metrics(torch.tensor([0.2, 0.4]), torch.tensor([1, 1]), 0.5)
     with pytest.raises(ValueError, match="both classes are needed"):
         choose_thresholds(torch.tensor([0.2, 0.4]), torch.tensor([0, 0]), ["a", "b"])
+
+
+def test_a_score_at_the_threshold_is_leukemic_in_the_thesis_s_convention_too() -> None:
+    """Scores 0.5 and 0.2 of a leukemic and a healthy image, threshold 0.5: both are correct."""
+    assert thesis_figures(np.array([0.5, 0.2]), np.array([1, 0]), 0.5)["accuracy"] == 1
+
+
+def test_default_threshold_is_one_half() -> None:
+    scores, labels = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1])
+    assert choose_thresholds(scores, labels, list("abcd"))["default"] == 0.5

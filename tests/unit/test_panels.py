@@ -206,7 +206,7 @@ def test_each_shown_image_has_a_panel(tmp_path: Path) -> None:
     found = {"x": Attribution(noise(), "pixel"), "shap_patches": patches()}
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
     names = save_panels(tmp_path, cohort(), drawn, "model")
-    assert names == ["cells/00007.png", "cells/00008.png", "cells/00009.png"]
+    assert names == ["panels/00007.png", "panels/00008.png", "panels/00009.png"]
     assert sorted(path.name for path in (tmp_path / "panels").iterdir()) == [
         Path(name).name for name in names
     ]
@@ -248,8 +248,8 @@ def test_figure_9_shows_layers_from_first_to_last(
 def test_figure_9_shows_an_image_of_each_class_preferably_predicted_correctly() -> None:
     one = cohort()
     assert one_of_each(one) == [0, 2]
-    one.fingerprint.loc[0, "outcome"] = "false negative"
-    one.fingerprint.loc[1, "outcome"] = "true positive"
+    one.table.loc[0, "outcome"] = "false negative"
+    one.table.loc[1, "outcome"] = "true positive"
     assert one_of_each(one) == [1, 2]
     unknown = unlabeled_cohort(["a", "b"], cells(2), [0.4, 0.6], cells(1), 2)
     assert one_of_each(unknown) == [0]

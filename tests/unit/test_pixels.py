@@ -41,6 +41,30 @@ def test_crop_keeps_the_central_two_thirds(tmp_path: Path) -> None:
     assert decode(tmp_path / "cell.bmp", Frame(300, "crop300")).pixels.min() == 200
 
 
+def test_a_crop_is_resized_without_ringing(tmp_path: Path) -> None:
+    """A filter with negative lobes would be brighter than 200 beside the edge of the square."""
+    picture = np.zeros((450, 450, 3), np.uint8)
+    picture[150:300, 150:300] = 200
+    Image.fromarray(picture).save(tmp_path / "cell.bmp")
+    small = decode(tmp_path / "cell.bmp", Frame(64, "crop300")).pixels
+    assert small.max() == 200
+    assert (small > 0).all(axis=2).sum() <= 34**2
+
+
+def test_digests_differ_wherever_a_pixel_does(tmp_path: Path) -> None:
+    """One blue level more of one pixel leaves the gray thumbnail as it is."""
+    write_cell(tmp_path / "one.bmp", size=64)
+    changed = np.asarray(Image.open(tmp_path / "one.bmp")).copy()
+    changed[32, 32, 2] += 1
+    Image.fromarray(changed).save(tmp_path / "other.bmp")
+    Image.open(tmp_path / "one.bmp").save(tmp_path / "same.png")
+    one, other, same = (
+        decode(tmp_path / name, Frame(32)) for name in ("one.bmp", "other.bmp", "same.png")
+    )
+    np.testing.assert_array_equal(one.thumb, other.thumb)
+    assert one.digest == same.digest != other.digest
+
+
 def test_rows_follow_the_table(tiny_folds: Path, tmp_path: Path) -> None:
     store = open_store(tiny_folds, tmp_path / "cache", resolution=32)
     for row, path in enumerate(index_images(tiny_folds)["path"]):
@@ -113,9 +137,9 @@ def test_corrupt_images_can_be_skipped(
     path = truncate(tiny_folds)
     data = CNMC(tiny_folds, resolution=32, cache=tmp_path / "cache", on_corrupt="skip")
     assert len(data) == 15
-    assert path.name not in " ".join(data.cells["path"])
+    assert path.name not in " ".join(data.index["path"])
     assert path.name in caplog.text
-    for row, name in enumerate(data.cells["path"]):
+    for row, name in enumerate(data.index["path"]):
         np.testing.assert_array_equal(data.data[row], np.asarray(Image.open(tiny_folds / name)))
 
 

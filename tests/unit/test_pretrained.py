@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from small_classifiers import Squares, trainer_for
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from leuk.classifiers.optim import Optim
 from leuk.classifiers.pretrained import Pretrained
@@ -237,3 +238,17 @@ def test_any_kind_of_backbone_has_a_grid(backbone: str) -> None:
     assert kept[0].ndim == 4
     assert kept[0].shape[2] == kept[0].shape[3]
     assert not GradCAM().attribute(model, images, Label.ALL, images).degenerate.any()
+
+
+@pytest.mark.parametrize(("before", "after"), [(64, 32), (32, 48)])
+def test_images_are_smoothed_where_they_get_smaller(before: int, after: int) -> None:
+    """Of stripes of one pixel nothing is left at half the size; larger images lose nothing."""
+    model = Pretrained(before, TINY, weights="none", side=after).eval()
+    model.normalize_by([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+    seen: list[Tensor] = []
+    model.backbone.conv_stem.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    images = torch.zeros(1, 3, before, before)
+    images[..., ::3] = 1
+    model(images)
+    expected = F.interpolate(images, (after, after), mode="bilinear", antialias=after < before)
+    torch.testing.assert_close(seen[0], expected)

@@ -199,8 +199,8 @@ def test_achieved_counts_other_images_by_hand() -> None:
         assert share.low is not None
         assert share.high is not None
         assert share.low < share.value < share.high
-    assert "20% of the images are referred" in found.message
-    assert "of 4 images called healthy and not referred 75.0% [" in found.message
+    assert "20% of the images are referred" in found.said
+    assert "of 4 images called healthy and not referred 75.0% [" in found.said
 
 
 def test_intervals_are_by_patient() -> None:
@@ -243,3 +243,7 @@ def test_scores_that_are_not_calibrated_are_refused() -> None:
         choose_band(bare, 0.5)
     with pytest.raises(ValueError, match="calibrated"):
         achieved(bare, 0.5, Band(0.9, 0.3, 0.7, 0.0, None))
+
+
+def test_the_aim_is_nineteen_of_twenty_unless_named() -> None:
+    assert choose_band(drawn(0), 0.5).aim == 0.95

@@ -239,7 +239,7 @@ def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> No
     for number in (0, 1):
         content = predictions(fold(KFOLD, number), cells=20 + number)
         names = content["patient"].str.replace("test1", "test0")
-        write_run(tmp_path, fold(KFOLD, number), content.assign(group=names))
+        write_run(tmp_path, fold(KFOLD, number), content.assign(patient=names))
     text = write_report(tmp_path)
     assert "cnn-none (2 folds): no interval: subjects" in text
     assert np.isnan(table(tmp_path).loc["cnn-none (2 folds)", "auroc_low"])
@@ -313,7 +313,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
     assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
     assert "1,000,000" in costs.markdown
-    row = area.table.set_index("cell").loc[CELL.folder]
+    row = area.table.set_index("run").loc[CELL.folder]
     assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
     assert (row["within_bins_patients"], row["within_bins_patients_low"]) == (0.66, 0.5)
     assert row["one_size"] == row["auroc"]

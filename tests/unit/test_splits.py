@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from sklearn.model_selection import train_test_split
 
 from leuk.data.cnmc import index_images
 from leuk.data.effective import effective_patients
@@ -104,7 +105,7 @@ def linked(cells: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFram
     """The table with the groups that follow from links between subjects."""
     first = cells.drop_duplicates("subject").reset_index().set_index("subject")["index"]
     rows = pd.DataFrame([(first[a], first[b]) for a, b in pairs], columns=["first", "second"])
-    return cells.assign(group=group_subjects(cells["subject"], rows.astype(int)))
+    return cells.assign(patient=group_subjects(cells["subject"], rows.astype(int)))
 
 
 WHOLE = table(
@@ -304,12 +305,12 @@ def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
 
 def test_merged_folders_want_another_rule() -> None:
     with pytest.raises(DataError, match=r"no part fold_0 .* merged.*split=subject_kfold"):
-        Folds()(WHOLE.assign(stage="merged"))
+        Folds()(WHOLE.assign(source_fold="merged"))
 
 
 def test_leaky_rules_leak_and_say_so() -> None:
     random = RandomImages()(WHOLE)
-    groups = groups_of(WHOLE.assign(group=WHOLE["subject"]), random)
+    groups = groups_of(WHOLE.assign(patient=WHOLE["subject"]), random)
     assert groups["train"] & groups["test"]
     assert random.leaky
     thesis = Thesis()(WHOLE)
@@ -330,3 +331,42 @@ def test_real_folds_without_linked_subjects(cnmc: Path, artifacts: Path) -> None
     assert not set(train["patient"]) & set(test["patient"])
     assert {"ALL-43", "HEM-24"} & set(train["subject"]) == set()
     assert data.split.dropped["train: same person in test"] > 600
+
+
+def test_random_images_are_drawn_by_share_class_and_seed() -> None:
+    """Of 100 images, 66 leukemic: 20 of the whole validate, although 50 are taken out first."""
+    cells = table({"fold_0": {"ALL-1": 66, "HEM-1": 34}})
+    labels = cells["label"].to_numpy()
+    for seed in (0, 3):
+        rest, test = train_test_split(
+            np.arange(100), test_size=50, stratify=labels, random_state=seed
+        )
+        train, val = train_test_split(rest, test_size=20, stratify=labels[rest], random_state=seed)
+        split = RandomImages(val=0.2, test=0.5, seed=seed)(cells)
+        for found, expected in ((split.train, train), (split.val, val), (split.test, test)):
+            assert found.tolist() == sorted(expected)
+
+
+NAMED = {"train": "fold_0", "val": "fold_2", "test": "fold_1"}
+
+
+def test_images_with_two_labels_are_in_no_stage() -> None:
+    conflict = np.zeros(len(CELLS), bool)
+    wrong = {
+        stage: np.flatnonzero(CELLS["source_fold"] == part)[:2] for stage, part in NAMED.items()
+    }
+    conflict[np.concatenate([*wrong.values()])] = True
+    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(CELLS.assign(conflict=conflict))
+    for stage, part in NAMED.items():
+        rows = np.flatnonzero(CELLS["source_fold"] == part)
+        assert getattr(split, stage).tolist() == rows[2:].tolist()
+        assert split.dropped[f"{stage}: identical image with the other label"] == 2
+
+
+def test_links_between_subjects_can_be_ignored() -> None:
+    """ALL-90 is tested; ALL-0, linked to it, trains only where links are ignored."""
+    cells = linked(CELLS, [("ALL-0", "ALL-90")])
+    for link, trains in ((True, False), (False, True)):
+        split = Folds(["fold_0"], ["fold_2"], ["fold_1"], link_subjects=link)(cells)
+        assert ("ALL-0" in set(cells["subject"].iloc[split.train])) is trains
+        assert bool(split.leaky) is trains

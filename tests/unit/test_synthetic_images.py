@@ -87,7 +87,7 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     shown = np.zeros((2, 8, 8, 3), np.uint8)
-    np.savez(kept / "images_hem.npz", real=shown, made=shown)
+    np.savez(kept / "images_hem.npz", real=shown, synthetic=shown)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real hem, dcgan hem" in sheet.alt[0]
@@ -154,7 +154,7 @@ def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> 
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
     odd = np.zeros(shape, np.uint8)
-    np.savez(kept / "images_hem.npz", real=odd, made=odd)
+    np.savez(kept / "images_hem.npz", real=odd, synthetic=odd)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
     assert "real" not in sheet.alt[0]
@@ -295,4 +295,4 @@ def test_a_single_copy_is_in_the_record_s_warnings(data: CNMCDataModule, tmp_pat
     made = cells(100, 9)
     made[13] = training_cells(data)[5]
     told = quality_warnings(cached_quality(config(tmp_path), data, added(made)), "dcgan")
-    assert any(text.startswith("made cells: dcgan hem: 1 synthetic image is") for text in told)
+    assert any(text.startswith("dcgan hem: 1 synthetic image is") for text in told)

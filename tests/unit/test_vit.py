@@ -163,3 +163,8 @@ def test_attention_on_a_cpu_equals_the_fused_kernel() -> None:
     torch.testing.assert_close(
         block(tokens)[0], block.norm2((first := block.norm1(tokens + fused)) + block.mlp(first))
     )
+
+
+def test_drop_path_rises_from_none_to_its_share_in_the_last_block() -> None:
+    blocks = small(depth=4, drop_path=0.3).encoder.blocks
+    assert [block.drop_path.drop_prob for block in blocks] == pytest.approx([0, 0.1, 0.2, 0.3])

@@ -40,5 +40,5 @@ def test_a_report_is_the_same_with_several_workers(tmp_path: Path) -> None:
         files = {path.name: path.read_bytes() for path in (tmp_path / "report").rglob("*.*")}
         found.append({name: text for name, text in files.items() if not name.endswith(".pdf")})
     assert found[0] == found[1]
-    assert b"no column part" in found[0]["report.html"]
+    assert b"no column stage" in found[0]["report.html"]
     assert {"roc.png", "table.csv", "comparisons.md"} <= set(found[0])
