@@ -29,7 +29,7 @@ from leuk.runs.resolvers import register_resolvers
 from leuk.runs.stopping import StoppedError, leaves_on_signals, log_stop
 
 COMMANDS = {
-    "data": "audit an image folder: counts, faults, linked subjects",
+    "data": "audit an image folder: counts, problems, linked subjects",
     "synthesize": "train a GAN, write synthetic images and measure their quality; -m for several",
     "train": "train, test and explain a classifier; -m runs a sweep, --dry-run shows the plan",
     "explain": "explain the test images of a finished run, or new images; -m for several",
@@ -41,7 +41,7 @@ COMMANDS = {
 DRY = "--dry-run"
 """Flag of leuk, removed before Hydra parses the command line."""
 
-USAGE = """leuk: do GAN-generated images improve leukemia classifiers, and why do these decide so?
+USAGE = """leuk: compare GAN augmentations for leukemia classifiers and explain the predictions
 
 usage: leuk COMMAND [overrides]
 
@@ -55,20 +55,20 @@ Tab completion in bash: eval "$(leuk -sc install=bash)"
 class Command(Protocol):
     """Interface of a module in ``leuk.commands``."""
 
-    def check(self, cells: list[DictConfig]) -> None:
+    def check(self, configs: list[DictConfig]) -> None:
         """Refuse jobs that cannot succeed, before anything is written."""
 
     def run(self, cfg: DictConfig) -> None:
         """Do a job; called by Hydra."""
 
-    def finish(self, cells: list[DictConfig]) -> int:
+    def finish(self, configs: list[DictConfig]) -> int:
         """Report the results after all jobs and return the exit code."""
 
 
 class Planned(Protocol):
     """Additional interface of a command that supports ``--dry-run``."""
 
-    def dry_run(self, cells: list[DictConfig]) -> int:
+    def dry_run(self, configs: list[DictConfig]) -> int:
         """Print the plan, write nothing, and return the exit code."""
 
 
@@ -121,34 +121,34 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
-    # Before the command is loaded, which brings torch and Lightning: a slip is found in a second.
+    # Compose before importing the command: torch and Lightning take seconds to load.
     try:
-        cells = compose_runs(name, line)
+        configs = compose_runs(name, line)
     except ListMeantError as error:
         listed = with_list(rest, error.key)
-        if listed == rest:  # in a config file, whose values are not changed
+        if listed == rest:  # the value is in a config file, which stays as it is
             raise
         return _run(name, CommandLine.read(name, listed), listed, dry)
-    if not line.multirun and (swept := unswept(cells[0])):
+    if not line.multirun and (swept := unswept(configs[0])):
         axes = ", ".join(f"{key}={values}" for key, values in swept.items())
         print(
-            f"leuk: one run of the experiment's sweep over {axes}; add -m for all runs",
+            f"leuk: a single run of the experiment's sweep over {axes}; add -m for all runs",
             file=sys.stderr,
         )
     command = cast(Command, load(f"leuk.commands.{name}")[0])
     if dry:
-        return cast(Planned, command).dry_run(cells)
-    with disk_errors(_outputs(cells[0])):
-        command.check(cells)
+        return cast(Planned, command).dry_run(configs)
+    with disk_errors(_outputs(configs[0])):
+        command.check(configs)
         try:
             _hydra(name, f"leuk {name}", rest, command.run)
         except SystemExit as end:
             # Hydra exits if a job did not run at all, for example if the cluster killed it. The
             # reason is printed; the other jobs have results. After a stop signal, leave at once.
             if line.multirun and not isinstance(end, StoppedError):
-                command.finish(cells)
+                command.finish(configs)
             raise
-        return command.finish(cells)
+        return command.finish(configs)
 
 
 def _register() -> None:
@@ -165,7 +165,7 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
     """Run ``task`` through ``hydra.main``, as a program of its own.
 
     Args:
-        name: of the primary config.
+        name: name of the primary config.
         program: name of the program in help texts.
         rest: arguments of the command.
         task: function to call with each composed config.
@@ -174,7 +174,7 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         LeukError: the first error of ``task``; Hydra would print its traceback and exit.
     """
     errors: list[LeukError] = []
-    here = os.getpid()
+    main_process = os.getpid()
 
     def guarded(cfg: DictConfig) -> None:
         # Repeat the setup of main, because launchers run this function in other processes.
@@ -185,7 +185,7 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
                 task(cfg)
         except LeukError as error:
             # From a launcher's process, only Hydra can transfer the error.
-            if os.getpid() != here:
+            if os.getpid() != main_process:
                 raise
             errors.append(error)
 
@@ -221,7 +221,7 @@ def _complete(arguments: list[str]) -> int:
 
 
 def _never(cfg: DictConfig) -> None:
-    """Stand in for a command if Hydra only prints something, to avoid a slow import."""
+    """Placeholder task where Hydra only prints, which saves the slow import of the command."""
     raise AssertionError("Hydra ran a task although it should only print")
 
 

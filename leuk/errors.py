@@ -1,11 +1,11 @@
-"""Errors that are the user's to mend: what was wrong, where, and what to do.
+"""Errors that the user can fix; messages name the location, the problem and the remedy.
 
-Anything else that is raised is a defect of leuk and keeps its traceback.
+Any other exception is a defect of leuk and keeps its traceback.
 """
 
 
 class LeukError(Exception):
-    """Base of every error whose message alone is enough for the user."""
+    """Base of all errors that are shown without a traceback."""
 
 
 class ConfigError(LeukError):
@@ -13,25 +13,25 @@ class ConfigError(LeukError):
 
 
 class ListMeantError(ConfigError):
-    """One value where a list is needed, and a list of this value would do.
+    """A single value for a key that takes a list of such values.
 
     Args:
-        key: dotted.
-        value: its value.
+        key: dotted key.
+        value: value of the key.
     """
 
     def __init__(self, key: str, value: object) -> None:
-        super().__init__(f"{key}={value}: it takes a list; write {key}=[{value}]")
+        super().__init__(f"{key}={value}: a list is needed; write {key}=[{value}]")
         self.key = key
 
 
 class DataError(LeukError):
-    """RunId images or tables that cannot be used."""
+    """Images or tables that cannot be used."""
 
 
 class StoreError(LeukError):
-    """A folder that cannot be written, or holds something unexpected."""
+    """A folder that cannot be written or has unexpected content."""
 
 
 class TrainingError(LeukError):
-    """Fitting that went wrong in a way a setting can mend."""
+    """A failure of training that other settings can avoid."""

@@ -82,8 +82,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
         ("hem=len(rows) - leukemic,", "hem=leukemic,"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
-        ("one.interval_within(level, 0, 1, n)", "one.interval_within(0.5, 0, 1, n)"),
-        ("_Pairs(self.won / every, self.all / every)", "_Pairs(self.won, self.all)"),
+        ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
+        ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
     ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
         (
@@ -107,7 +107,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
         ("if ours < theirs / 2:", "if ours < theirs / 20:"),
-        ('figures["closer_share"] or 0, figures', 'figures["train_closer_share"] or 0, figures'),
+        ('metrics["closer_share"] or 0, metrics', 'metrics["train_closer_share"] or 0, metrics'),
     ],
     ("evaluate/conventions.py", "metrics thesis_tables"): [
         ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
@@ -116,28 +116,28 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("evaluate/cost.py", "guards_evaluate cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
-        ("_milliseconds(ask, images) / batch", "_milliseconds(ask, images)"),
-        ("ask = ask or model", "ask = model"),
+        ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
+        ("predict = predict or model", "predict = model"),
         ("for size, trainable in sizes if trainable)", "for size, trainable in sizes)"),
-        ("_flops(ask, images[:1])", "_flops(ask, images)"),
+        ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
     ("evaluate/distances.py", "guards_evaluate image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
-        ("reach = torch.cdist(real, real)", "reach = torch.cdist(made, made)"),
+        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
         ("inside.any(dim=0)", "inside.any(dim=1)"),
         ("sum(dim=1).mean() / k)", "sum(dim=1).mean())"),
         ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
         ("splits=1", "splits=2"),
         ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
         ("if inception:", "if not inception:"),
-        ("made,\n        real,\n        prc", "real,\n        made,\n        prc"),
+        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
     ("evaluate/features.py", "features"): [
         ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
-        ("(seen - 0.5) / 0.5", "seen"),
+        ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
         (
             "if self.logits is not None:\n                logits",
@@ -153,7 +153,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("drawn = drawn + share * spread", "drawn = drawn + spread"),
         ("(n - 1) / n * (off**2)", "(off**2)"),
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
-        ("_freedom(_alike(parts), len(values))", "_freedom(parts, len(values))"),
+        ("_freedom(_alike(components), len(values))", "_freedom(components, len(values))"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
     ],
     ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('test = features["reference"], features', 'test = features["train"], features'),
         (
             "nearest_in_features(held_out.features, train",
-            "nearest_in_features(made.features, train",
+            "nearest_in_features(synthetic.features, train",
         ),
         ("train.features, train.features, itself=False", "train.features, train.features"),
         ("train.images, train.images, itself=False", "train.images, train.images"),
@@ -172,7 +172,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'usefulness(features["train"], other, *test)',
         ),
         (
-            '"diversity": diversity(cells.images, seed)',
+            '"diversity": diversity(own.images, seed)',
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
@@ -182,26 +182,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
         ),
         ("return max(low, lowest), min(high, highest)", "return low, high"),
-        ("all(one.subjects_of(label) > 1", "all(one.subjects_of(label) > 0"),
+        ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("len(tested) ** 2 / sum", "len(tested) / sum"),
     ],
     ("evaluate/memorization.py", "guards_evaluate image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
-        ("closer = found.values < best[part]", "closer = found.values > best[part]"),
-        ("cells.distances < limit", "cells.distances > limit"),
+        ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
+        ("found.distances < limit", "found.distances > limit"),
         ("_STEP = 15", "_STEP = 90"),
         ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
         ("patient_numbers(patients, len", "patient_numbers(None, len"),
         ("in (images, images.flip(3)):", "in (images, images):"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
-        ("np.argsort(made.distances", "np.argsort(-made.distances"),
+        ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
     ("evaluate/metrics.py", "metrics"): [
         ("(checked >= threshold).long()", "(checked > threshold).long()"),
         (
-            'figures["sensitivity"] = averaged["recall_all"]',
-            'figures["sensitivity"] = averaged["recall_hem"]',
+            'metrics["sensitivity"] = averaged["recall_all"]',
+            'metrics["sensitivity"] = averaged["recall_hem"]',
         ),
         ("(checked - truth) ** 2", "(checked - truth).abs()"),
         ("binary_average_precision(checked", "binary_auroc(checked"),
@@ -283,7 +283,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("evaluate/subjects.py", "guards_evaluate intervals"): [
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         (
-            '"score": np.bincount(rows, sample.scores) / cells',
+            '"score": np.bincount(rows, sample.scores) / images',
             '"score": np.bincount(rows, sample.scores)',
         ),
         ("sample.labels * len(names) + codes", "codes"),
@@ -333,7 +333,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/bank.py", "datamodule"): [
         (".div_(255)", ".div_(256)"),
         ("(rows >= int(start))", "(rows > int(start))"),
-        ("labels=self.labels[here]", "labels=self.labels[: len(here)]"),
+        ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
     ],
     ("data/datamodule.py", "guards_data datamodule"): [
         ("self.trainer.global_rank if self.trainer else 0", "0"),
@@ -355,7 +355,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "pass",
         ),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
-        ('(cells["label"] == label).sum())', '(cells["label"] != label).sum())'),
+        ('(images["label"] == label).sum())', '(images["label"] != label).sum())'),
     ],
     ("data/decode.py", "pixels cnmc links"): [
         ("LIT = 10\n", "LIT = 60\n"),
@@ -382,8 +382,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'return Label(1 - _CLASS[match["label"].lower()])',
         ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        ("row_says = int(label)", "row_says = 1 - int(label)"),
-        ("return cells.drop(index=again.index)", "return cells.drop(index=again.index[:0])"),
+        ("entry = int(label)", "entry = 1 - int(label)"),
+        ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -411,19 +411,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '(("test", "val"), ("test", "train"), ("val", "train"))',
             '(("test", "val"), ("test", "train"))',
         ),
-        ('if "conflict" in cells:', 'if "conflicts" in cells:'),
-        ('"patient" in cells and self.link_subjects', '"patient" in cells'),
-        ("there = set(group[stages[later]])", "there = set(group[stages[earlier]])"),
+        ('if "conflict" in table:', 'if "conflicts" in table:'),
+        ('"patient" in table and self.link_subjects', '"patient" in table'),
+        (
+            "repeated = set(patients[stages[later]])",
+            "repeated = set(patients[stages[earlier]])",
+        ),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [
         ("test_size=self.test, stratify=labels[rows]", "test_size=self.val, stratify=labels[rows]"),
         ("share = self.val / (1 - self.test)", "share = self.val"),
         ('_refuse_overlap({"train": train, "test": test})', "pass"),
-        ("stage_of[part] = stage", "pass"),
+        ("stage_of[fold] = stage", "pass"),
         (
             '"val": tested, "test": tested.copy()',
-            '"val": rows_of(cells, "train", train), "test": tested',
+            '"val": select_rows(table, "train", train), "test": tested',
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
@@ -554,7 +557,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("logits = classifier.predict_logits(batch", "logits = classifier(part"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
-        ("if doubt := view.unlike(image.area):", "if doubt := view.unlike(0.0):"),
+        ("if doubt := view.area_warning(image.area):", "if doubt := view.area_warning(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
         ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
         ("if number < images:", "if number > images:"),
@@ -612,19 +615,19 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/baselines.py", "guards_report report"): [
         ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=part.baselines[name]", "scores=1 - part.baselines[name]"),
+        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
         (
             "_scored(run.val, name), _scored(run.test, name)",
             "_scored(run.test, name), _scored(run.val, name)",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
-        ("if not any(key[2] < folds for", "if any(key[2] < folds for"),
+        ("if not any(key[2] < more for", "if any(key[2] < more for"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[place], p=p", "replace(found[place], p=found[place].result.p"),
+        ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
         ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return in_order(one) < in_order(other)", "return in_order(one) > in_order(other)"),
-        ("and (it.family, it.one.run.split) == asked", "and it.family == asked[0]"),
+        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
+        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -645,13 +648,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "temperature = fit_temperature(test, one.test.sample.labels)",
         ),
         ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, part)", "np.max([getattr(run, part)"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/leaking.py", "guards_report report"): [
         (
-            "mean(scores[cell]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[cell])\n",
+            "mean(scores[leaky]) - mean(scores[honest])\n",
+            "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
         ("len(settings ^ set", "len(settings & set"),
@@ -670,19 +673,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/remarks.py", "guards_report report page"): [
         ("if low is None or low <= reached:", "if low is None:"),
-        ("baseline_of(first_seeds(group), AREA)", 'baseline_of(first_seeds(group), "majority")'),
+        (
+            "baseline_of(first_seeds(configuration), AREA)",
+            'baseline_of(first_seeds(configuration), "majority")',
+        ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
-        ("all_test_images(group))):", "all_test_images(group))) and False:"),
+        (
+            "all_test_images(configuration))):",
+            "all_test_images(configuration))) and False:",
+        ),
     ],
     ("report/results.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
-        ('parts["val"], parts["test"], chosen)', 'parts["test"], parts["val"], chosen)'),
+        ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
-        ("if expected and expected != len(part.paths):", "if False:"),
+        ("if expected and expected != len(stage.paths):", "if False:"),
     ],
     ("report/predictions.py", "guards_report report"): [
-        ("values[cells.rows], cells.labels)[0]", "values[: len(cells.rows)], cells.labels)[0]"),
+        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
         (
             'labels, subjects = columns["label"][rows], columns["patient"][rows]',
             'labels, subjects = columns["label"][rows], columns["path"][rows]',
@@ -1021,10 +1030,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/shap.py", "shap shap_guards explain_by_hand"): [
         ("odds - compared.mean(), range_", "odds, range_"),
-        (
-            ("ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)"),
-            ("ask(classifier, others, self.batch_size) - ask(classifier, images, self.batch_size)"),
-        ),
+        ("gains = own - replaced", "gains = replaced - own"),
         ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
         (
             "maps.double().sum(dim=(1, 2)) - gains).abs()",
@@ -1239,17 +1245,20 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/study.py", "explain_by_hand explain"): [
         (
-            'torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64))',
-            'torch.tensor(cells["label"].to_numpy(np.int64))',
+            'torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64))',
+            'torch.tensor(table["label"].to_numpy(np.int64))',
         ),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["subject"].to_numpy().astype(str)'),
-        ('cells["patient"].to_numpy().astype(str)', 'cells["file"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["subject"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
         ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
     ("explain/check_tables.py", "explain"): [
-        ('cohort.table["row"].to_numpy()[cells.pop("cell")]', 'cells.pop("cell").to_numpy()'),
+        (
+            'cohort.table["row"].to_numpy()[per_image.pop("image")]',
+            'per_image.pop("image").to_numpy()',
+        ),
     ],
     ("explain/panels.py", "panels explain_by_hand"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),

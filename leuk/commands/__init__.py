@@ -1,1 +1,1 @@
-"""One file per command: each composes the parts below and owns no logic."""
+"""Commands of leuk, one module each, composed of functions from the other packages."""

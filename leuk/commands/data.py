@@ -1,4 +1,4 @@
-"""``leuk data``: what lies in a folder of cells, what is wrong with it, who is linked to whom."""
+"""``leuk data``: audit of an image folder: content, problems, linked subjects."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from leuk.report.inspection import check_kept, inspect_data
 from leuk.runs.preconditions import check_root
 from leuk.store.atomic import ensure_writable
 
-_wrong: list[Path] = []
+_faulty: list[Path] = []
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what cannot be written."""
-    _wrong.clear()
-    for cfg in cells:
+def check(configs: list[DictConfig]) -> None:
+    """Check splits and output folders before any work."""
+    _faulty.clear()
+    for cfg in configs:
         check_root(cfg)
         instantiate(cfg.split).check()
         ensure_writable(Path(cfg.outputs), "outputs")
@@ -24,14 +24,14 @@ def check(cells: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Audit one folder, print what was found and write it down."""
+    """Audit one folder; print and write the results."""
     audit, folder = inspect_data(cfg)
     print(audit_text(audit))
-    print(f"look in {folder}: audit.html, audit.json, {FINDINGS} and the pictures of augmentation")
+    print(f"written to {folder}: audit.html, audit.json, {FINDINGS} and augmentation examples")
     if audit.problems:
-        _wrong.append(folder)
+        _faulty.append(folder)
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """1 if something has to be mended."""
-    return 1 if _wrong else 0
+def finish(configs: list[DictConfig]) -> int:
+    """Return 1 if an audit found problems."""
+    return 1 if _faulty else 0

@@ -1,4 +1,4 @@
-"""``leuk explain``: why a finished cell of the grid decides as it does, without training it."""
+"""``leuk explain``: explanations of the predictions of a finished run."""
 
 from omegaconf import DictConfig
 
@@ -8,19 +8,19 @@ from leuk.runs.explaining import check_explaining, explain_run, explanations_fol
 run = explain_run
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what is not there or cannot be explained."""
-    folders = [explanations_folder(cfg) for cfg in cells]
+def check(configs: list[DictConfig]) -> None:
+    """Check runs, images and output folders before any work."""
+    folders = [explanations_folder(cfg) for cfg in configs]
     for folder in folders:
         if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs would write there; give each a name=NAME")
-    for cfg in cells:
+            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    for cfg in configs:
         check_explaining(cfg)
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Say where everything is; a job that failed ended it."""
-    for cfg in cells:
+def finish(configs: list[DictConfig]) -> int:
+    """Print the output folders; a failed job has already raised its error."""
+    for cfg in configs:
         folder = explanations_folder(cfg)
-        print(f"look in {folder}: cells/, cohort.png, figures, arrays and manifest.csv")
+        print(f"written to {folder}: cells/, cohort.png, figures, arrays and manifest.csv")
     return 0

@@ -1,4 +1,4 @@
-"""``leuk export``: the classifier of a finished cell of the grid for use without leuk."""
+"""``leuk export``: the classifier of a finished run, for use without leuk."""
 
 from omegaconf import DictConfig
 
@@ -7,25 +7,25 @@ from leuk.runs.exporting import FACTS, check_exporting, export, export_target
 from leuk.runs.paths import export_folder
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what is not there or would be written twice."""
-    folders = [export_folder(cfg) for cfg in cells]
+def check(configs: list[DictConfig]) -> None:
+    """Check runs and output folders before any work."""
+    folders = [export_folder(cfg) for cfg in configs]
     for folder in folders:
         if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs would write there; give each a name=NAME")
-    for cfg in cells:
+            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    for cfg in configs:
         check_exporting(cfg)
 
 
 def run(cfg: DictConfig) -> None:
-    """Write one model and what has to be known of it, whole or not at all."""
+    """Write one model with its description; a failure leaves no partial output."""
     with export_target(cfg).replaced() as folder:
         difference = export(cfg, folder)
-    print(f"largest difference of a logit: {difference:.2g}")
+    print(f"largest difference between logits: {difference:.2g}")
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Say where everything is; a job that failed ended it."""
-    for cfg in cells:
-        print(f"look in {export_folder(cfg)}: the model and {FACTS}")
+def finish(configs: list[DictConfig]) -> int:
+    """Print the output folders; a failed job has already raised its error."""
+    for cfg in configs:
+        print(f"written to {export_folder(cfg)}: the model and {FACTS}")
     return 0

@@ -1,4 +1,4 @@
-"""``leuk predict``: new cells judged by a finished cell of the grid."""
+"""``leuk predict``: predictions of a finished run for new images."""
 
 import json
 
@@ -11,30 +11,30 @@ from leuk.runs.predicting import PAGE, SUMMARY, TABLE, check_predicting, predict
 from leuk.store.atomic import write_text
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what is not there or would be written twice."""
-    folders = [predictions_folder(cfg) for cfg in cells]
+def check(configs: list[DictConfig]) -> None:
+    """Check runs, images and output folders before any work."""
+    folders = [predictions_folder(cfg) for cfg in configs]
     for folder in folders:
         if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs would write there; give each a name=NAME")
-    for cfg in cells:
+            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    for cfg in configs:
         check_predicting(cfg)
 
 
 def run(cfg: DictConfig) -> None:
-    """Judge the images of one folder or list, and write what is said of them, whole."""
+    """Predict the images of one folder or list; a failure leaves no partial output."""
     with predictions_target(cfg).replaced() as folder:
         predicted = predict(cfg, folder)
         write_text(folder / PAGE, predicted_page(predicted, folder, int(cfg.page_images)))
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Say what was found and where it is; 1 if an image could not be read."""
+def finish(configs: list[DictConfig]) -> int:
+    """Print counts and output folders; return 1 if an image could not be read."""
     unreadable = 0
-    for cfg in cells:
+    for cfg in configs:
         folder = predictions_folder(cfg)
         counts = json.loads((folder / SUMMARY).read_text("utf-8"))["counts"]
         unreadable += counts["unreadable"]
-        print(", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
-        print(f"look in {folder}: {TABLE}, {PAGE} and the overlays")
+        print(", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items()))
+        print(f"written to {folder}: {TABLE}, {PAGE} and the overlays")
     return 1 if unreadable else 0

@@ -13,21 +13,21 @@ with one_thread():
     from leuk.report.results import reading
     from leuk.report.workers import free_workers
 
-_DRAWS = ("leuk.report.sweep_report", "matplotlib.backends.backend_pdf", "scipy.optimize")
-"""What computes and draws; the last two would else be loaded by each of its workers."""
+_REPORT_MODULES = ("leuk.report.sweep_report", "matplotlib.backends.backend_pdf", "scipy.optimize")
+"""Modules that compute and draw. The last two are loaded here once, not by each worker."""
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse a sweep that is not there, and a latency out of range."""
-    for cfg in cells:
+def check(configs: list[DictConfig]) -> None:
+    """Refuse a missing sweep or a latency out of range."""
+    for cfg in configs:
         if not cfg.latency_ms > 0:
             raise ConfigError(f"latency_ms={cfg.latency_ms}: it must be above 0")
         sweep = sweep_of(cfg)
         if not sweep.is_dir():
             runs = sweep.parent
-            there = [path.name for path in runs.iterdir()] if runs.is_dir() else []
-            known = hint(cfg.name, there) if there else "there is none yet; leuk train makes one"
-            raise StoreError(f"name={cfg.name}: no sweep in {sweep}; {known}")
+            names = [path.name for path in runs.iterdir()] if runs.is_dir() else []
+            advice = hint(cfg.name, names) if names else "run leuk train first"
+            raise StoreError(f"name={cfg.name}: no sweep in {sweep}; {advice}")
 
 
 def run(cfg: DictConfig) -> None:
@@ -35,21 +35,22 @@ def run(cfg: DictConfig) -> None:
     sweep = sweep_of(cfg)
     workers = free_workers()
     with reading(sweep, workers) as results:
-        # Meanwhile: to load this takes as long as to read hundreds of records.
+        # While the workers read: this import takes as long as reading hundreds of records.
         with one_thread():
-            sweep_report, *_ = load(*_DRAWS)
+            sweep_report, *_ = load(*_REPORT_MODULES)
         print(sweep_report.write_report(sweep, workers, results, float(cfg.latency_ms)))
-    print(f"written to {sweep / 'report'}; open {sweep_report.FILE} there in a browser")
+    print(f"written to {sweep / 'report'}; open its {sweep_report.FILE} in a browser")
 
 
 def sweep_of(cfg: DictConfig) -> Path:
-    """The folder of the sweep that a config names.
+    """Folder of the sweep that a config names.
 
-    What runs cells has the same, but takes seconds to load: it brings torch and Lightning.
+    ``leuk.runs.identity`` has the same function, but imports torch and Lightning, which takes
+    seconds.
     """
     return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Nothing is left to do."""
+def finish(configs: list[DictConfig]) -> int:
+    """Return 0: all output is written by :func:`run`."""
     return 0

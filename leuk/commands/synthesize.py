@@ -1,4 +1,4 @@
-"""``leuk synthesize``: a GAN's cells, the training part they balance, and how good they are."""
+"""``leuk synthesize``: synthetic images of a GAN, the balanced training set, quality metrics."""
 
 from omegaconf import DictConfig
 
@@ -10,25 +10,25 @@ from leuk.runs.synthesis_run import check_kept, run_synthesis
 
 
 def run(cfg: DictConfig) -> None:
-    """Do one job; as a function of this module, so that a process of its own knows our words."""
+    """Synthesize images with one GAN; called by Hydra."""
     run_synthesis(cfg)
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what cannot be built, written or told apart."""
-    check_launcher(cells[0])
-    for cfg in cells:
+def check(configs: list[DictConfig]) -> None:
+    """Check launcher, configs and output folders before any work."""
+    check_launcher(configs[0])
+    for cfg in configs:
         check_synthesis(cfg)
-    check_image_sizes(cells)
-    check_paths(cells, [synthesis_folder(cfg, cfg.hydra) for cfg in cells])
-    for cfg in cells:
+    check_image_sizes(configs)
+    check_paths(configs, [synthesis_folder(cfg, cfg.hydra) for cfg in configs])
+    for cfg in configs:
         check_kept(cfg)
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Write the table and the figure of all GANs of the sweep; a job that failed ended it."""
-    sweeps = dict.fromkeys(synthesis_folder(cfg, cfg.hydra).parent for cfg in cells)
+def finish(configs: list[DictConfig]) -> int:
+    """Write the table and figure of all GANs; a failed job has already raised its error."""
+    sweeps = dict.fromkeys(synthesis_folder(cfg, cfg.hydra).parent for cfg in configs)
     for sweep in sweeps:
         print(write_gan_report(sweep))
-        print(f"look in {sweep}: table_2.md, figure_8.png, and a folder for each GAN")
+        print(f"written to {sweep}: table_2.md, figure_8.png and a folder per GAN")
     return 0

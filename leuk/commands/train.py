@@ -1,4 +1,4 @@
-"""``leuk train``: one cell of the grid, or a sweep of them."""
+"""``leuk train``: a run, or a sweep of runs."""
 
 from omegaconf import DictConfig
 
@@ -19,57 +19,57 @@ from leuk.runs.train import FAILED, train_run
 
 
 def run(cfg: DictConfig) -> None:
-    """Run one cell; as a function of this module, so that a process of its own knows our words."""
+    """Train, test and explain one run; called by Hydra."""
     train_run(cfg)
 
 
-def check(cells: list[DictConfig]) -> None:
-    """Refuse, before any work, what cannot be built, written or told apart.
+def check(configs: list[DictConfig]) -> None:
+    """Check launcher, configs and output folders before any work.
 
-    Nothing is written but what a sweep that begins has to put out of its way.
+    Writes nothing, but moves old results out of the way if all checks pass.
     """
-    check_launcher(cells[0])
-    for cfg in cells:
+    check_launcher(configs[0])
+    for cfg in configs:
         check_components(cfg)
-    check_image_sizes(cells)
-    ignored = [cfg for cfg in cells if cfg.augmentation.name in ("none", "class_weights")]
-    if len(ignored) == len(cells) and cells[0].augmentation.count is not None:
+    check_image_sizes(configs)
+    ignored = [cfg for cfg in configs if cfg.augmentation.name in ("none", "class_weights")]
+    if len(ignored) == len(configs) and configs[0].augmentation.count is not None:
         raise ConfigError(
-            f"augmentation.count={cells[0].augmentation.count}: augmentation="
-            f"{cells[0].augmentation.name} adds no images; choose oversample or a GAN, or leave "
-            "the count out"
+            f"augmentation.count={configs[0].augmentation.count}: augmentation="
+            f"{configs[0].augmentation.name} adds no images; choose oversample or a GAN, or omit "
+            "the count"
         )
-    replaced = [cfg for cfg in cells if check_existing(cfg)]
-    check_paths(cells, [folder_of(cfg, cfg.hydra) for cfg in cells])
+    replaced = [cfg for cfg in configs if check_existing(cfg)]
+    check_paths(configs, [folder_of(cfg, cfg.hydra) for cfg in configs])
     for cfg in replaced:
         set_aside(cfg)
-    for sweep in {sweep_of(cfg) for cfg in cells}:
+    for sweep in {sweep_of(cfg) for cfg in configs}:
         (sweep / FAILED).unlink(missing_ok=True)
 
 
-def dry_run(cells: list[DictConfig]) -> int:
-    """Say what a start would do, and write nothing."""
-    check_launcher(cells[0])
-    for cfg in cells:
+def dry_run(configs: list[DictConfig]) -> int:
+    """Print the plan of a sweep without writing anything."""
+    check_launcher(configs[0])
+    for cfg in configs:
         check_components(cfg)
-    check_image_sizes(cells)
-    print(plan(cells))
+    check_image_sizes(configs)
+    print(plan(configs))
     return 0
 
 
-def finish(cells: list[DictConfig]) -> int:
-    """Write the sweep's report, say where everything is; 1 if a cell is not complete."""
-    incomplete = incomplete_runs(cells)
-    sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in cells))
+def finish(configs: list[DictConfig]) -> int:
+    """Write and print the sweep's report; return 1 if a run is incomplete."""
+    incomplete = incomplete_runs(configs)
+    sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in configs))
     try:
         for sweep in sweeps:
             print(write_report(sweep))
-    except StoreError as error:  # no cell came as far as a record
+    except StoreError as error:  # no run has a record yet
         print(error)
     finally:
-        for line in incomplete:
-            print(f"not complete: {line}")
-        places = ", ".join(map(str, sweeps))
-        done = len(cells) - len(incomplete)
-        print(f"{done} of {len(cells)} runs complete; look in {places}")
+        for message in incomplete:
+            print(f"incomplete: {message}")
+        folders = ", ".join(map(str, sweeps))
+        complete = len(configs) - len(incomplete)
+        print(f"{complete} of {len(configs)} runs complete; see {folders}")
     return 1 if incomplete else 0

@@ -15,7 +15,7 @@ class PredictConfig:
     images: str = MISSING
     """Image folder, a single image, or a text file with a path per line."""
     root: str | None = None
-    """Where the images of the data set lie now, if they have moved since; only the first time."""
+    """New location of the data set's images, if they have moved; needed once."""
     frame: str | None = None
     """Field of view that each image shows: ``same`` as the training images, or its longer side in
     pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
@@ -25,21 +25,22 @@ class PredictConfig:
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING
-    """Folder of the predictions under ``outputs/predictions``; that of the images by default."""
+    """Folder of the predictions under ``outputs/predictions``; by default named as the images."""
     replace: bool = False
-    """Whether earlier predictions of the same run and images there may be lost."""
+    """Replace existing predictions of the same run for these images."""
     threshold: str = "youden"
-    """Decision threshold: ``youden`` or ``sensitivity`` (of 0.95), chosen on validation images, or
-    ``0.5``."""
+    """Decision threshold: ``youden`` or ``sensitivity`` (0.95), chosen on validation images;
+    or ``0.5``."""
     aim: float = 0.95
-    """Required share of correct decisions outside the band of scores that is referred to an expert;
-    must hold with 95 % confidence on validation patients, otherwise every image is referred."""
+    """Required share of correct decisions outside the band of scores that are referred to an
+    expert. Must hold with 95 % confidence on validation patients; else all images are referred.
+    """
     familiarity: bool = True
-    """Compare images with the run's training images, which must be available the first time."""
+    """Compare images with the run's training images, which must be available once."""
     overlays: int = 16
     """Number of images, from the start, with a figure of their Grad-CAM."""
     page_images: int = 200
-    """Number of images on the page; the table has all."""
+    """Number of images on the page; the table contains all."""
     batch_size: int = 256
     """Images per forward pass."""
     trainer: dict[str, Any] = field(default_factory=dict)
@@ -57,12 +58,12 @@ class ExportConfig:
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING
-    """Folder of the models under ``outputs/exports``; that of the run's sweep by default."""
+    """Folder of the models under ``outputs/exports``; the name of the run's sweep by default."""
     replace: bool = False
-    """Whether a model of the same run that was exported there before may be lost."""
+    """Replace an existing exported model of the same run."""
     format: str = "onnx"
     """``onnx``, ``torchscript`` or ``safetensors``."""
     test_images: int = 64
     """Number of test images on which the exported model is compared with the original."""
     tolerance: float = 1e-4
-    """Largest allowed difference of a logit."""
+    """Largest allowed difference between logits."""

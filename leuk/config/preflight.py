@@ -1,7 +1,7 @@
-"""Everything that can be wrong with a command line, found before any work starts.
+"""Validation of the command line before any work.
 
-The command line is composed here exactly as Hydra will compose it, once per cell of a sweep, and
-each result is checked against the schema and the targets. Hydra then runs what passed.
+Composes the config of each run as Hydra will, and checks it against the schema and the signatures
+of its targets. Hydra then runs the checked configs.
 """
 
 import re
@@ -31,7 +31,7 @@ from leuk.config.targets import check_hydra, check_targets
 from leuk.errors import ConfigError, ListMeantError
 
 NAMED = ("callbacks", "logger", "explain")
-"""Nodes that hold objects by name; a sweep may add its own."""
+"""Nodes with named objects, to which users may add their own."""
 
 PATHS = (
     "data.cache",
@@ -174,52 +174,52 @@ SYNONYMS = {
     "xai": "explain",
     "z_dim": "gan.latent",
 }
-"""Words of Keras, Lightning, Hugging Face, timm and scikit-learn, and the key of leuk for each.
+"""Terms of Keras, Lightning, Hugging Face, timm and scikit-learn, with the keys of leuk.
 
-Of several keys, between bars, the first is meant that the command has. A word stands for the last
-part of a dotted key too, but for those of ``gan``, which have their own.
+Of several keys, separated by ``|``, the first that the command has is suggested. A term also
+matches the last component of a dotted key, except below ``gan``, whose keys are listed in full.
 """
 
-_RESUMES = "a run that was stopped resumes when the same command starts again"
+_RESUMES = "a stopped run resumes when the same command is started again"
 AUTOMATIC = {
     "auto_resume": _RESUMES,
     "checkpoint": _RESUMES,
     "ckpt": _RESUMES,
     "ckpt_path": _RESUMES,
-    "criterion": "the loss follows from the model",
-    "loss": "the loss follows from the model",
-    "metric": "the report has every metric",
-    "metrics": "the report has every metric",
+    "criterion": "the model defines the loss",
+    "loss": "the model defines the loss",
+    "metric": "the report contains all metrics",
+    "metrics": "the report contains all metrics",
     "resume": _RESUMES,
     "resume_from": _RESUMES,
     "resume_from_checkpoint": _RESUMES,
 }
-"""Words that a command has no key for, as nothing has to be set."""
+"""Terms without a key in leuk because no setting is needed, with the reason."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Hydra's own reading of what follows ``leuk COMMAND``."""
+    """Arguments after ``leuk COMMAND``, parsed as Hydra parses them."""
 
     overrides: list[str]
     multirun: bool
     runs: bool
-    """False where Hydra only shows something: help, the config, completions."""
+    """False if Hydra only prints help, the config or completions."""
 
     @classmethod
     def read(cls, command: str, argv: Sequence[str]) -> "CommandLine":
-        """Read what follows ``leuk COMMAND``.
+        """Parse the arguments after ``leuk COMMAND``.
 
         Raises:
-            ConfigError: a flag that there is not.
+            ConfigError: an unknown flag.
         """
         parser = get_args_parser()
         parser.prog = f"leuk {command}"
         args, unknown = parser.parse_known_args(list(argv))
         if args.config_name or args.config_path:
-            raise ConfigError(f"leuk {command} has a config of its own; -cn and -cp are not used")
+            raise ConfigError(f"leuk {command} has a fixed config; -cn and -cp are not supported")
         if unknown:
-            raise ConfigError(f"{unknown[0]}: no such flag; leuk {command} --help lists them")
+            raise ConfigError(f"{unknown[0]}: no such flag; leuk {command} --help lists all")
         shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
         overrides = list(args.overrides)
         if args.config_dir:
@@ -228,9 +228,9 @@ class CommandLine:
 
 
 def expand_home(arguments: Sequence[str]) -> list[str]:
-    """Replace a leading ``~`` in the value of each key of :data:`PATHS`, as a shell would.
+    """Replace a leading ``~`` in the value of each key of :data:`PATHS`.
 
-    The shell itself does so only at the start of a word, not after ``KEY=``.
+    Shells do so only at the start of a word, not after ``KEY=``.
     """
     expanded = []
     for argument in arguments:
@@ -245,11 +245,11 @@ _HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
 
 
 def with_list(arguments: Sequence[str], key: str) -> list[str]:
-    """Replace each value that the arguments give to ``key`` by a list of this one value.
+    """Replace each value of ``key`` with a list of this single value.
 
     Args:
-        arguments: what follows ``leuk COMMAND``.
-        key: dotted.
+        arguments: arguments after ``leuk COMMAND``.
+        key: dotted key.
     """
     parser = OverridesParser.create()
     listed = []
@@ -269,19 +269,19 @@ def with_list(arguments: Sequence[str], key: str) -> list[str]:
 
 
 def compose_runs(command: str, line: CommandLine) -> list[DictConfig]:
-    """Compose and check the config of every job that ``line`` asks for, in the order they run.
+    """Compose and check the config of each job of a command line, in running order.
 
     Returns:
-        One config a job, each with its ``hydra`` node.
+        One config per job, with its ``hydra`` node.
 
     Raises:
-        ConfigError: an override that is misspelt, mistyped or impossible.
+        ConfigError: an override is misspelled, has the wrong type, or cannot be satisfied.
     """
     with initialize_config_dir(str(conf_dir()), job_name=command, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(line.overrides, loader)
         jobs = _jobs(command, overrides, loader) if line.multirun else [_single(overrides)]
-        # All first: a check builds what a config names, for which torch and Lightning are loaded.
+        # Compose all before the checks, which import torch and Lightning.
         composed = [_compose(command, job, loader) for job in jobs]
         return [_checked(cfg) for cfg in composed]
 
@@ -300,7 +300,7 @@ def _parse(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:
 
 
 def _quoting_advice(parser: OverridesParser, text: str) -> str:
-    """The override in quotes that Hydra can read, for a shell; a general rule where none can."""
+    """Suggest a quoted form of an override that Hydra can parse, or the general syntax."""
     key, equals, value = text.partition("=")
     quoted = value.replace("\\", "\\\\").replace('"', '\\"')
     try:
@@ -313,27 +313,27 @@ def _quoting_advice(parser: OverridesParser, text: str) -> str:
 
 
 def _single(overrides: Sequence[Override]) -> list[str]:
-    """The overrides of the one job.
+    """Return the overrides of a single job.
 
     Raises:
-        ConfigError: an override that names several values.
+        ConfigError: an override has several values.
     """
     for override in overrides:
         if override.is_sweep_override():
             raise ConfigError(
-                f"{override.input_line}: names several values; add -m to run them all, or write "
-                f"{override.key_or_group}=[VALUE,VALUE] if one list is meant"
+                f"{override.input_line}: several values; add -m to run them all, or write "
+                f"{override.key_or_group}=[VALUE,VALUE] for a single list"
             )
     return [override.input_line or "" for override in overrides]
 
 
 def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
-    """The overrides of each job: the experiment's sweep, extended and overruled by the user's."""
+    """Return the overrides of each job; the user's take precedence over the experiment's sweep."""
     fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
     for override in overrides:
         if override.key_or_group == "experiment" and override.is_sweep_override():
             raise ConfigError(
-                f"{override.input_line}: each experiment may name a sweep of its own; run one "
+                f"{override.input_line}: each experiment can define its own sweep; run one "
                 "leuk command per experiment"
             )
     params = _compose(command, fixed, loader).hydra.sweeper.params or {}
@@ -349,7 +349,7 @@ def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> 
 
 
 def unswept(cfg: DictConfig) -> dict[str, str]:
-    """Keys that the experiment of a single run would sweep, none of which the user has set.
+    """Return the keys that the experiment would sweep and the user has not set.
 
     Args:
         cfg: a composed job with its ``hydra`` node.
@@ -368,7 +368,7 @@ def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> Di
         _refuse_deletion(override)
         if override.key_or_group in OWN_FOLDERS:
             raise ConfigError(
-                f"{override.input_line}: leuk names its folders itself; set outputs=DIR and "
+                f"{override.input_line}: leuk chooses the folder names; set outputs=DIR and "
                 "name=NAME"
             )
     try:
@@ -384,7 +384,7 @@ def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> Di
 
 
 def _yaml_fault(error: YAMLError) -> str:
-    """File, line and problem of a config file that YAML cannot read."""
+    """Describe a YAML syntax error with file and line."""
     mark = getattr(error, "problem_mark", None)
     at = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
     problem = getattr(error, "problem", None) or " ".join(str(error).split())
@@ -392,14 +392,14 @@ def _yaml_fault(error: YAMLError) -> str:
 
 
 def _refuse_deletion(override: Override) -> None:
-    """Refuse to leave out what every job needs: a key of the schema, or what a node builds."""
+    """Refuse to delete keys that every job needs: those of the schema and ``_target_``."""
     key = override.key_or_group
     if override.is_delete() and ("." not in key or key.endswith("._target_")):
-        raise ConfigError(f"{override.input_line}: {key} cannot be left out; set another value")
+        raise ConfigError(f"{override.input_line}: {key} cannot be removed; set another value")
 
 
 def _check_added(cfg: DictConfig, override: Override) -> None:
-    """Refuse a key put with ``+`` where the schema has none of that name; Hydra would take it."""
+    """Refuse a key that ``+`` adds to a node whose schema lacks it; Hydra would accept it."""
     parent: Any = cfg
     path = ""
     for key in override.key_or_group.split("."):
@@ -419,11 +419,11 @@ _MISSING = {
     "run": "FOLDER, that of a finished run below outputs/runs/NAME",
     "images": "DIR, a folder of images, one image or a text file with a path per line",
 }
-"""Values to advise for keys that a command needs."""
+"""Suggested values of required keys."""
 
 
 def _checked(cfg: DictConfig) -> DictConfig:
-    """Refuse a config that lacks a value or that its targets will not take."""
+    """Refuse a config with missing values or with arguments that its targets do not accept."""
     try:
         for key in map(str, cfg):
             if OmegaConf.is_missing(cfg, key):
@@ -436,7 +436,8 @@ def _checked(cfg: DictConfig) -> DictConfig:
                 continue
             for missing in sorted(OmegaConf.missing_keys(value)):
                 raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")
-            # At once: what follows may need it to be right, as a folder's name needs the split.
+            # Check in order: interpolations of later nodes, such as the folder name, need valid
+            # earlier nodes, such as the split.
             check_targets({key: OmegaConf.to_container(value, resolve=True)})
             if key in NAMED:
                 _check_named(key, value)
@@ -446,19 +447,19 @@ def _checked(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
-def _check_named(group: str, nodes: DictConfig) -> None:
+def _check_named(key: str, nodes: DictConfig) -> None:
     for name in map(str, nodes):
         node = nodes[name]
         if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
             raise ConfigError(
-                f"{group}.{name}={node}: an object is described by a _target_, or left out by null"
+                f"{key}.{name}={node}: an object needs a _target_; write null to remove it"
             )
 
 
 def _diagnosis(
     command: str, overrides: Sequence[Override], loader: ConfigLoader, error: Exception
 ) -> ConfigError:
-    """Say which override made composing fail, and what the user may have meant."""
+    """Find the override that made the composition fail, and suggest a correction."""
     for override in overrides:
         if override.key_or_group == "hydra.searchpath" and isinstance(override.value(), str):
             return ListMeantError(override.key_or_group, override.value())
@@ -472,7 +473,7 @@ def _diagnosis(
             *(path.stem for folder in folders for path in (folder / o.key_or_group).glob("*.yaml")),
         ]
         for o in overrides
-        # Every command sees the groups of all; one that it does not use is no group of it.
+        # Hydra lists the groups of all commands; skip those that this command does not use.
         if o.key_or_group in groups_of or o.is_add()
     }
     chosen = [o for o in overrides if options_of.get(o.key_or_group)]
@@ -480,11 +481,11 @@ def _diagnosis(
         options = options_of[override.key_or_group]
         for value in _values(override):
             if value is None and not override.is_delete():
-                what = "a group cannot be left out"
-                return ConfigError(f"{override.input_line}: {what}; {hint('', options)}")
+                problem = "a config group cannot be removed"
+                return ConfigError(f"{override.input_line}: {problem}; {hint('', options)}")
             if value is not None and value not in options:
-                what = f"no {override.key_or_group} {value}"
-                return ConfigError(f"{override.input_line}: {what}; {hint(value, options)}")
+                problem = f"no {override.key_or_group} {value}"
+                return ConfigError(f"{override.input_line}: {problem}; {hint(value, options)}")
     try:
         base = compose(command, overrides=[*search, *(o.input_line or "" for o in chosen)])
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as cause:
@@ -510,9 +511,7 @@ def _diagnosis(
             if advice := _translated(key, known):
                 return ConfigError(f"{override.input_line}: no key {key}; {advice}")
             if option := _option_with(command, key, chosen, loader):
-                return ConfigError(
-                    f"{override.input_line}: {key} belongs to {option}; give that too"
-                )
+                return ConfigError(f"{override.input_line}: {key} belongs to {option}; add that")
             owner, _, word = key.rpartition(".")
             if not owner.startswith("gan") and (advice := _translated(word, known)):
                 return ConfigError(f"{override.input_line}: no key {key}; {advice}")
@@ -523,11 +522,11 @@ def _diagnosis(
 
 
 def _translated(word: str, known: Collection[str]) -> str:
-    """The advice on a word of another library; empty where there is none.
+    """Return advice on a term of another library, or an empty string.
 
     Args:
-        word: a key that the command does not have, or the last part of one.
-        known: keys and groups that it has.
+        word: unknown key, or its last component.
+        known: keys and groups of the command.
     """
     for meant in SYNONYMS.get(word, "").split(" | "):
         if meant.split("=")[0] in known:
@@ -536,7 +535,7 @@ def _translated(word: str, known: Collection[str]) -> str:
 
 
 def _search_folders(overrides: Sequence[Override]) -> list[Path]:
-    """Folders of configs that the user adds with ``--config-dir`` or ``hydra.searchpath``."""
+    """Return the config folders of ``--config-dir`` and ``hydra.searchpath``."""
     paths = [
         value
         for override in overrides
@@ -550,7 +549,7 @@ def _search_folders(overrides: Sequence[Override]) -> list[Path]:
 def _option_with(
     command: str, key: str, chosen: Sequence[Override], loader: ConfigLoader
 ) -> str | None:
-    """The option of a config group that has a key which the chosen one lacks."""
+    """Return the option of a config group that has a key which the chosen option lacks."""
     group = key.split(".")[0]
     kept = [o.input_line or "" for o in chosen if o.key_or_group != group]
     for option in loader.get_group_options(group, ObjectType.CONFIG):
@@ -564,7 +563,7 @@ def _option_with(
 
 
 def _suggestions(cfg: DictConfig, word: str, groups: Sequence[str]) -> set[str]:
-    """Keys to compare a wrong one with: those with a value of their own, and its siblings."""
+    """Return keys similar to an unknown one: siblings, and keys that are not interpolations."""
     siblings = word.rpartition(".")[0]
     near = {key for key in _keys(cfg, "") if key.rpartition(".")[0] == siblings}
     return {*_keys(cfg, "", following=False), *near, *groups} - {"hydra"}
@@ -577,7 +576,7 @@ def _values(override: Override) -> list[str | None]:
 
 
 def _keys(cfg: DictConfig, prefix: str, following: bool = True) -> Iterator[str]:
-    """All dotted keys; without ``following``, not those whose value only follows another key."""
+    """Yield all dotted keys; without ``following``, skip keys that interpolate another key."""
     for key in map(str, cfg):
         if not following and OmegaConf.is_interpolation(cfg, key):
             continue
@@ -589,7 +588,7 @@ def _keys(cfg: DictConfig, prefix: str, following: bool = True) -> Iterator[str]
 
 
 def _first_lines(error: BaseException) -> str:
-    """The message of a Hydra or OmegaConf error, and of its cause, without their key dumps."""
+    """Return the message of a Hydra or OmegaConf error and its cause, without the key dumps."""
     lines = str(error).strip().splitlines()[:2]
     if error.__cause__ is not None:
         lines += str(error.__cause__).strip().splitlines()[:1]

@@ -123,7 +123,7 @@ class ExplainConfig:
     Null for the test images of the run.
     """
     root: str | None = None
-    """Where the images of the data set lie now, if they have moved since."""
+    """New location of the data set's images, if they have moved."""
     frame: str | None = None
     """Field of view that each image shows: ``same`` as the training images, or its longer side in
     pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
@@ -136,7 +136,7 @@ class ExplainConfig:
     replace: bool = False
     """Replace existing explanations of other methods, checks or images."""
     outputs: str = "outputs"
-    """Folder for Hydra's files of a sweep; all else is written below ``run``."""
+    """Folder for Hydra's files of a sweep; all other output is written below ``run``."""
     trainer: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     explain: dict[str, Any] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class SynthesizeConfig:
     name: str = "single"
     """Folder of the sweep under ``outputs/synthetic``."""
     replace: bool = False
-    """Whether synthetic images of other data or settings there may be lost."""
+    """Replace existing synthetic images of other data or settings."""
     seed: int = 0
     """Seed of initial weights, data order and sampling."""
     recipe: str = MISSING
@@ -186,8 +186,8 @@ class ReportConfig:
     name: str = "single"
     """Folder of the sweep under ``outputs/runs``."""
     latency_ms: float = 100.0
-    """Maximum latency for deployment in milliseconds per image, which the efficiency hypothesis is
-    evaluated against."""
+    """Maximum latency for deployment in milliseconds per image, the bound of the
+    efficiency hypothesis."""
 
 
 @dataclass
@@ -199,7 +199,7 @@ class DataConfig:
     name: str = MISSING
     """Folder of the audit under ``outputs/data``."""
     replace: bool = False
-    """Whether the audit of another folder there may be lost."""
+    """Replace the existing audit of another folder."""
     seed: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     split: dict[str, Any] = field(default_factory=dict)
@@ -252,7 +252,7 @@ def check_schema(cfg: DictConfig) -> None:
     if "seed" in cfg and cfg.seed > LARGEST_SEED:
         raise ConfigError(f"seed={cfg.seed}: it must be {LARGEST_SEED} or less")
     if len(cfg.name) > _LONGEST_NAME:
-        raise ConfigError(f"name={cfg.name[:20]}...: it can have at most {_LONGEST_NAME} letters")
+        raise ConfigError(f"name={cfg.name[:20]}...: over {_LONGEST_NAME} characters; shorten it")
     if not cfg.name or cfg.name != Path(cfg.name).name or cfg.name.startswith("."):
         raise ConfigError(
             f"name={cfg.name}: it must name a single folder, without / and not hidden"

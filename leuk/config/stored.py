@@ -18,14 +18,14 @@ NEEDED = ("model", "data", "split", "trainer")
 """Nodes that every run's config must have."""
 
 _LARGEST = 2**20
-"""Maximum size in bytes; leuk's own configs have a few thousand."""
+"""Maximum size in bytes; configs written by leuk have a few thousand."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DAMAGED = (OSError, ValueError, RecursionError, yaml.YAMLError)
+_READ_ERRORS = (OSError, ValueError, RecursionError, yaml.YAMLError)
 
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]+):")
 _RESOLVERS = re.compile(r"leuk\.[a-z_]+")
-"""leuk's own resolvers; others could read environment variables or files."""
+"""Names of leuk's resolvers; others could read environment variables or files."""
 
 
 def read_stored(path: Path) -> DictConfig:
@@ -44,7 +44,7 @@ def read_stored(path: Path) -> DictConfig:
             raise ValueError("it has no keys")
         cfg = OmegaConf.create(text)
         values = OmegaConf.to_container(cfg, resolve=False)
-    except (*_DAMAGED, OmegaConfBaseException) as error:
+    except (*_READ_ERRORS, OmegaConfBaseException) as error:
         raise StoreError(f"{path}: no readable config ({_first(error)}); {_ADVICE}") from error
     try:
         check_names(values)
@@ -62,7 +62,7 @@ def read_plain(path: Path) -> Any:
     """
     try:
         return yaml.load(_text(path), _LOADER)
-    except _DAMAGED as error:
+    except _READ_ERRORS as error:
         raise StoreError(f"{path}: cannot be read ({_first(error)})") from error
 
 
@@ -72,11 +72,11 @@ def _text(path: Path) -> str:
     text = path.read_text("utf-8")
     # A few lines of nested aliases can expand to more nodes than fit into memory.
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
-        raise ValueError("it refers to parts of itself")
+        raise ValueError("it contains aliases")
     return text
 
 
-_ADVICE = "name the folder of a finished run, or run it again"
+_ADVICE = "set run= to the folder of a finished run, or run it again"
 
 
 def check_complete(path: Path, cfg: DictConfig) -> None:

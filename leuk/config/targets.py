@@ -25,28 +25,30 @@ _MODULES = re.compile(
 """Modules whose classes a config may name. Configs can come from untrusted sources, and arbitrary
 targets could read, write or run anything."""
 
-_OF_HYDRA = {
+_HYDRA_NAMES = {
     "_target_": re.compile(r"hydra\._internal\.core_plugins\.\w+\.\w+|hydra_plugins(\.\w+)+er"),
     "class": re.compile(r"logging(\.\w+)+|rich\.logging\.RichHandler"),
     "()": re.compile(r"colorlog\.\w+"),
 }
-"""Names that Hydra may call: launchers and sweepers, log handlers and formatters."""
+"""Names that Hydra may call, per key: launchers and sweepers, log handlers, formatters."""
 
-_BESIDE_CLASSES = {"leuk.runs.extractor.from_run"}
-_OF_LIGHTNING = {"lightning.pytorch": {"Trainer"}}
+_FUNCTIONS = {"leuk.runs.extractor.from_run"}
+"""Allowed targets that are not classes."""
+
+_LIGHTNING_NAMES = {"lightning.pytorch": {"Trainer"}}
 
 _RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
 
 def instantiate(node: DictConfig, **arguments: Any) -> Any:
-    """Build the object that ``node`` describes; the only function of leuk that does so.
+    """Build the object of a config node; the only call of Hydra's ``instantiate`` in leuk.
 
     Args:
         node: config node with a ``_target_`` that :func:`check_names` allows.
-        arguments: objects and values to pass in addition to those of the node.
+        arguments: additional keyword arguments.
 
     Raises:
-        ConfigError: the target is not allowed, or has no such argument, or of another type.
+        ConfigError: the target is not allowed, an argument is unknown, or a value has another type.
     """
     values = OmegaConf.to_container(node, resolve=True)
     check_targets({"": values})
@@ -62,8 +64,8 @@ def check_targets(config: Mapping[str, Any]) -> None:
         config: a plain container with interpolations resolved.
 
     Raises:
-        ConfigError: a target is not allowed or does not exist, an argument does not exist, or a
-            value has another type.
+        ConfigError: a target is not allowed or does not exist, an argument is unknown, or a value
+            has another type.
     """
     for path, node in _nodes(config, ""):
         target = _locate(node["_target_"], path)
@@ -111,7 +113,7 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
     if not isinstance(value, Mapping):
         return
     for key, child in value.items():
-        known = _OF_HYDRA.get(key)
+        known = _HYDRA_NAMES.get(key)
         if known and isinstance(child, str) and not known.fullmatch(child):
             raise ConfigError(
                 f"{path}.{key}={child}: only Hydra's own plugins and loggers are allowed"
@@ -121,7 +123,7 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
 
 def _check_name(name: Any, path: str) -> None:
     module, _, last = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    known = _MODULES.fullmatch(module) and last in _OF_LIGHTNING.get(module, {last})
+    known = _MODULES.fullmatch(module) and last in _LIGHTNING_NAMES.get(module, {last})
     # The name may also be that of a module; _locate refuses it after the import.
     if not (known or _MODULES.fullmatch(str(name))) or last.startswith("_"):
         raise ConfigError(
@@ -135,11 +137,13 @@ def _locate(name: Any, path: str) -> Any:
     try:
         target = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{path}._target_={name}: cannot be imported ({error})") from error
+        raise ConfigError(
+            f"{path}._target_={name}: cannot be imported ({error}); check the name"
+        ) from error
     # Refuse objects that the module has only imported.
     own = str(getattr(target, "__module__", "")).startswith(name.rpartition(".")[0])
-    if not own or not (inspect.isclass(target) or name in _BESIDE_CLASSES):
-        raise ConfigError(f"{path}._target_={name}: not a class that can be built")
+    if not own or not (inspect.isclass(target) or name in _FUNCTIONS):
+        raise ConfigError(f"{path}._target_={name}: not a class of that module; check the name")
     return target
 
 

@@ -1,1 +1,1 @@
-"""From a folder of cell images to batches on the device."""
+"""Data: from an image folder to batches on the device."""

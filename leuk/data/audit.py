@@ -1,4 +1,4 @@
-"""What lies in a folder of cells, what is wrong with it, and who is linked to whom."""
+"""Audit of an image folder: content, problems, linked subjects."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
-from leuk.data.links import find_pairs, group_subjects
+from leuk.data.links import find_pairs, merge_subjects
 from leuk.data.pixels import CUT, PixelStore
 from leuk.data.scale import mixed_sizes
 from leuk.data.unread import unread_message
@@ -20,7 +20,7 @@ from leuk.errors import DataError
 
 Size = tuple[int, int]
 Sized = tuple[str, str, Size]
-"""Part, path, and width and height."""
+"""Source fold, path, and (width, height) in pixels."""
 
 PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
     ("fold_0", Label.ALL): (2397, 19),
@@ -33,12 +33,12 @@ PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
     (PRELIM, Label.HEM): (648, 15),
     (FINAL, UNLABELED): (2586, 17),
 }
-"""Images and subjects of each part and class (Gupta & Gupta 2019, TCIA, and the file list)."""
+"""Images and subjects per source fold and class (Gupta & Gupta 2019, TCIA, and the file list)."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """Images and subjects of a part and class, as found and as published (None: never)."""
+    """Images and subjects of a source fold and class, found and published (None: unpublished)."""
 
     part: str
     label: str
@@ -50,7 +50,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of one cell; ``kind`` is ``identical`` or ``near``, ``score`` its correlation."""
+    """Two images of one cell; ``kind`` is ``identical`` or ``near``, ``score`` the correlation."""
 
     first: str
     second: str
@@ -60,7 +60,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Link:
-    """Two subjects that share cells, and the pairs that show it, the surest first."""
+    """Two subjects with images of the same cells; the pairs are sorted by falling score."""
 
     subjects: tuple[str, str]
     parts: tuple[str, str]
@@ -69,13 +69,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Cut:
-    """Images of a class that the frame cuts, and that may have been cut before.
+    """Images of a class whose cells are cut by the frame or touch the image border.
 
     Attributes:
         label: folder name of the class, or ``unlabeled``.
-        images: of the class.
-        cut: images in which more than 0.5 % of the cell's area lies outside the frame.
-        at_border: images whose cell touches the border of the image itself.
+        images: number of images of the class.
+        cut: number of images with more than 0.5 % of the cell's area outside the frame.
+        at_border: number of images whose cell touches the image border, which may have cut it.
     """
 
     label: str
@@ -86,22 +86,22 @@ class Cut:
 
 @dataclass(frozen=True)
 class Audit:
-    """Everything found.
+    """Result of an audit.
 
     Attributes:
-        root: the folder.
-        counts: per part and class.
-        sizes: ``part: width x height`` to the number of images.
-        problems: files and rows to mend: corrupt, odd-sized, contradicting, not read, or with a
-            background that is not black.
-        strays: files that are no part of C-NMC.
-        links: between subjects.
-        groups: linked subjects, joined by ``+``.
-        within: subject to the pairs of images of one cell among its own.
-        framing: of the audit.
-        cuts: cells that the framing or the image cuts, of each class.
-        notes: sentences on what needs no mending, such as another split that fits the data.
-        filled: images that are not square, which are filled up with black.
+        root: the image folder.
+        counts: counts per source fold and class.
+        sizes: number of images by ``source fold: width x height``.
+        problems: files and table rows to fix: corrupt, of an unusual size, contradictory, not
+            read, or with a background that is not black.
+        strays: files that do not belong to C-NMC.
+        links: pairs of linked subjects.
+        groups: patients with several subject numbers, which are joined by ``+``.
+        within: number of pairs of images of the same cell within a subject, by subject.
+        framing: framing that the audit used.
+        cuts: images with cut cells, per class.
+        notes: remarks that need no action, such as another split that fits the data.
+        filled: number of images that are not square, which are padded with black.
     """
 
     root: str
@@ -118,21 +118,21 @@ class Audit:
     filled: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Convert to plain values, for JSON."""
         return asdict(self)
 
 
 def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
-    """Look at every file under ``root``.
+    """Inspect every file below ``root``.
 
     Args:
         root: a folder at or above the images.
-        frame: of the pixel store, so that training with the same frame finds it.
+        frame: frame of the pixel store; training with the same frame reuses the store.
         cache: folder of artifacts.
-        mixed: true where the scale of images of several sizes is known.
+        mixed: accept images of several sizes, because their scale is known.
 
     Raises:
-        DataError: no such folder, or nothing in it that can be read.
+        DataError: the folder is missing or contains no readable image.
     """
     index = read_folder(root)
     if index.table.empty:
@@ -143,10 +143,10 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     groups: list[str] = []
     within: dict[str, int] = {}
     cuts: list[Cut] = []
-    for cells in _stores_of(index):
-        store = PixelStore.open(cells, root, frame, cache, "skip")
+    for table in _tables(index):
+        store = PixelStore.open(table, root, frame, cache, "skip")
         problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
-        kept = cells.iloc[store.kept].reset_index(drop=True)
+        kept = table.iloc[store.kept].reset_index(drop=True)
         problems += [
             Problem("background", path, f"its background is not black; {REMEDY}")
             for path in kept.loc[has_background(store.thumbs), "path"]
@@ -158,10 +158,10 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
             pairs = find_pairs(store)
             links, within = _links(kept, pairs)
             problems += _conflicts(kept, pairs)
-            found = group_subjects(kept["subject"], pairs).unique()
-            groups = sorted(group for group in found if "+" in group)
-            number_of = Counter(map(tuple, store.sizes.tolist()))
-            if not mixed and (text := mixed_sizes(root, number_of, frame.framing)):
+            found = merge_subjects(kept["subject"], pairs).unique()
+            groups = sorted(patient for patient in found if "+" in patient)
+            counts = Counter(map(tuple, store.sizes.tolist()))
+            if not mixed and (text := mixed_sizes(root, counts, frame.framing)):
                 problems.append(Problem("mixed sizes", ".", text))
     number = Counter((part, size) for part, _, size in sizes)
     return Audit(
@@ -179,14 +179,14 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     )
 
 
-def count_cuts(cells: pd.DataFrame, store: PixelStore) -> list[Cut]:
-    """Count the cells that the frame or the image cuts, of each class.
+def count_cuts(table: pd.DataFrame, store: PixelStore) -> list[Cut]:
+    """Count the images with cut cells per class.
 
     Args:
-        cells: the table of the images of the store, with ``label``.
+        table: table of the images of the store, with ``label``.
         store: the decoded images.
     """
-    labels = cells["label"].to_numpy()
+    labels = table["label"].to_numpy()
     cut, at_border = store.outside > CUT, store.at_border
     return [
         Cut(
@@ -200,43 +200,43 @@ def count_cuts(cells: pd.DataFrame, store: PixelStore) -> list[Cut]:
 
 
 def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
-    """One sentence on the cells that a framing cuts; empty if it cuts none."""
-    if not any(one.cut for one in cuts):
+    """Warn of a framing that cuts cells; empty if it cuts none."""
+    if not any(cut.cut for cut in cuts):
         return ""
-    counted = ", ".join(
-        f"{one.cut} of {one.images} {one.label} images ({one.cut / one.images:.1%})" for one in cuts
+    counts = ", ".join(
+        f"{cut.cut} of {cut.images} {cut.label} images ({cut.cut / cut.images:.1%})" for cut in cuts
     )
     return (
         f"data.framing={framing}: more than {CUT:.1%} of the cell lies outside the frame in "
-        f"{counted}, a straight edge that a classifier can learn; choose data.framing=centered"
+        f"{counts}; classifiers can learn the straight edges; choose data.framing=centered"
     )
 
 
-def _stores_of(index: Index) -> list[pd.DataFrame]:
-    """The labeled cells, which training decodes too, and the others."""
+def _tables(index: Index) -> list[pd.DataFrame]:
+    """Split a table into labeled images, whose store training reuses, and unlabeled images."""
     labeled = index.table["label"] != UNLABELED
     tables = [index.table[labeled], index.table[~labeled]]
     return [table.reset_index(drop=True) for table in tables if len(table)]
 
 
-def _counts(cells: pd.DataFrame) -> list[Count]:
-    keys = list(zip(cells["source_fold"].tolist(), cells["label"].tolist(), strict=True))
+def _counts(table: pd.DataFrame) -> list[Count]:
+    keys = list(zip(table["source_fold"].tolist(), table["label"].tolist(), strict=True))
     images = Counter(keys)
-    subjects = Counter(key for key, _ in {*zip(keys, cells["subject"].tolist(), strict=True)})
+    subjects = Counter(key for key, _ in {*zip(keys, table["subject"].tolist(), strict=True)})
     counts = []
     for key in sorted({*images, *PUBLISHED}, key=lambda key: (key[0], -key[1])):
         part, label = key
-        known = label != UNLABELED
+        labeled = label != UNLABELED
         published = PUBLISHED.get(key, (None, None))
-        name = Label(label).folder if known else "unlabeled"
-        who = subjects[key] if known else 0
-        counts.append(Count(part, name, images[key], published[0], who, published[1]))
+        name = Label(label).folder if labeled else "unlabeled"
+        found = subjects[key] if labeled else 0
+        counts.append(Count(part, name, images[key], published[0], found, published[1]))
     return counts
 
 
-def _conflicts(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Problem]:
-    """Identical images with different labels."""
-    paths, labels = cells["path"].to_numpy(), cells["label"].to_numpy()
+def _conflicts(table: pd.DataFrame, pairs: pd.DataFrame) -> list[Problem]:
+    """List identical images with different labels."""
+    paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
     copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
     return [
         Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
@@ -246,7 +246,7 @@ def _conflicts(cells: pd.DataFrame, pairs: pd.DataFrame) -> list[Problem]:
 
 
 def _odd_sizes(sizes: list[Sized], number: Mapping[tuple[str, Size], int]) -> list[Problem]:
-    """Images of another size than most of their part; the final set's are larger."""
+    """List images whose size differs from most of their source fold, except the final set's."""
     usual: dict[str, Size] = {}
     for (part, size), count in number.items():
         if count > number.get((part, usual.get(part, (0, 0))), 0):
@@ -255,17 +255,17 @@ def _odd_sizes(sizes: list[Sized], number: Mapping[tuple[str, Size], int]) -> li
         Problem(
             "odd size",
             path,
-            f"{size[0]} x {size[1]} pixels; most here have {usual[part][0]} x {usual[part][1]}",
+            f"{size[0]} x {size[1]} pixels; usual size: {usual[part][0]} x {usual[part][1]}",
         )
         for part, path, size in sizes
         if size not in (usual[part], FINAL_SIZE)
     ]
 
 
-def _links(cells: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[str, int]]:
-    """Pairs between two subjects, by the two; and the number of pairs within each subject."""
-    paths, subjects = cells["path"].to_numpy(), cells["subject"].to_numpy()
-    parts = cells["source_fold"].to_numpy()
+def _links(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[str, int]]:
+    """Collect the pairs between two subjects, and count those within a subject."""
+    paths, subjects = table["path"].to_numpy(), table["subject"].to_numpy()
+    parts = table["source_fold"].to_numpy()
     between: dict[tuple[str, str], list[Any]] = {}
     within: dict[str, int] = {}
     ordered = pairs.sort_values("score", ascending=False)
@@ -280,10 +280,10 @@ def _links(cells: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[s
             between.setdefault((one, other), []).append((*ends, kind, score))
     links = [
         Link(
-            who,
+            pair,
             (str(parts[found[0][0]]), str(parts[found[0][1]])),
             [Pair(paths[a], paths[b], kind, float(score)) for a, b, kind, score in found],
         )
-        for who, found in between.items()
+        for pair, found in between.items()
     ]
     return sorted(links, key=lambda link: link.subjects), dict(sorted(within.items()))

@@ -1,6 +1,6 @@
-"""Conventional augmentation of training batches, on the device, one warp a batch.
+"""Conventional augmentation of training batches on the device, with one warp per batch.
 
-Every image draws its own parameters; what lies outside the frame is black, as in C-NMC.
+Each image has its own random parameters. Pixels from outside the image are black, as in C-NMC.
 """
 
 import math
@@ -15,18 +15,18 @@ from leuk.config.ranges import NotNegative, Share
 
 @dataclass(frozen=True)
 class Transforms:
-    """A recipe: how far each random change may go; 0 or False switches it off.
+    """Random changes of images with their limits, drawn uniformly; 0 or False disables a change.
 
     Attributes:
-        rotation: largest angle, degrees, either way.
-        translate: largest shift, share of the side, either way, on each axis.
-        shear: largest angle, degrees, either way.
-        zoom: largest change of scale, either way: 0.15 draws from 0.85 to 1.15.
-        horizontal_flip: mirror every second image.
-        vertical_flip: likewise, upside down.
-        brightness: largest relative change of all channels together, either way.
-        color: largest relative change of each channel by itself, either way.
-        contrast: largest relative change of the distance from the mean of the lit pixels.
+        rotation: maximum angle in degrees, in both directions.
+        translate: maximum shift along each axis, as a share of the side.
+        shear: maximum shear angle in degrees, in both directions.
+        zoom: maximum change of scale; 0.15 draws from 0.85 to 1.15.
+        horizontal_flip: mirror left to right with probability 0.5.
+        vertical_flip: mirror top to bottom with probability 0.5.
+        brightness: maximum relative change of all channels together.
+        color: maximum relative change of each channel separately.
+        contrast: maximum relative change of the distance from the mean of the pixels above 0.
     """
 
     rotation: NotNegative = 0.0
@@ -40,7 +40,7 @@ class Transforms:
     contrast: Share = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Change every image of a batch ``(B, 3, H, W)`` with values in [0, 1]."""
+        """Augment a batch ``(B, 3, H, W)`` with values in [0, 1]."""
         if self._warps():
             images = warp(images, self._matrices(len(images), images.device))
         if self.brightness or self.color:
@@ -63,7 +63,7 @@ class Transforms:
         return bool(self.brightness or self.color or self.contrast)
 
     def _matrices(self, count: int, device: torch.device) -> Tensor:
-        """Inverse affine maps ``(B, 2, 3)`` in the [-1, 1] coordinates of ``affine_grid``."""
+        """Draw inverse affine maps ``(B, 2, 3)`` in the [-1, 1] coordinates of ``affine_grid``."""
         angle, shear, zoom, right, down = _symmetric(5, count, device=device)
         angle = angle * math.radians(self.rotation)
         slope = torch.tan(shear * math.radians(self.shear))
@@ -71,7 +71,7 @@ class Transforms:
         flip_x = _signs(count, device) if self.horizontal_flip else torch.ones_like(scale)
         flip_y = _signs(count, device) if self.vertical_flip else torch.ones_like(scale)
         cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-        # A shift of the whole side is 2 in [-1, 1] coordinates.
+        # The side has length 2 in [-1, 1] coordinates.
         right, down = 2 * self.translate * right, 2 * self.translate * down
         return torch.stack(
             [
@@ -95,16 +95,16 @@ class Transforms:
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Resample ``(B, C, H, W)`` images once, by ``(B, 2, 3)`` inverse maps; outside is black."""
+    """Resample images ``(B, C, H, W)`` by inverse affine maps ``(B, 2, 3)``; padding is black."""
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
 
 
 def _symmetric(*shape: int, device: torch.device) -> Tensor:
-    """Uniform numbers in [-1, 1)."""
+    """Draw uniform numbers in [-1, 1)."""
     return torch.rand(shape, device=device) * 2 - 1
 
 
 def _signs(count: int, device: torch.device) -> Tensor:
-    """-1 or 1, evenly."""
+    """Draw -1 or 1 with equal probability."""
     return torch.randint(0, 2, (count,), device=device) * 2.0 - 1

@@ -1,4 +1,4 @@
-"""Images whose background is not black, which everything that looks for the cell relies on."""
+"""Detection of images with a background that is not black, which breaks the mask of the cell."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ from leuk.data.labels import Label
 from leuk.errors import DataError
 
 OUTLINE = 0.6
-"""Lit share of the border of the box around what is lit, from which the background is not black:
-a round cell touches that box in few places. Measured on folds 0 and 1 of C-NMC: 0.47 at most."""
+"""Lit share of the border of the box around all lit pixels, from which the background counts as not
+black: a round cell touches that box in few places. Maximum on folds 0 and 1 of C-NMC: 0.47."""
 
 REMEDY = "set everything but the cell to black (0, 0, 0), as C-NMC does"
 
@@ -25,7 +25,7 @@ def has_background(thumbs: npt.NDArray[np.uint8]) -> Flags:
     """Find images with a background that is not black, or without any background.
 
     Args:
-        thumbs: ``uint8 (N, 64, 64)``, the square around what is lit in each image.
+        thumbs: ``uint8 (N, 64, 64)``, the square around the lit pixels of each image.
 
     Returns:
         ``bool (N,)``.
@@ -34,7 +34,7 @@ def has_background(thumbs: npt.NDArray[np.uint8]) -> Flags:
 
 
 def _lit_outline(lit: Flags) -> float:
-    """Lit share of the border of the smallest box ``(h, w)`` around the lit pixels of a mask."""
+    """Return the lit share of the border of the smallest box around the lit pixels of a mask."""
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not len(rows):
         return 0.0
@@ -43,11 +43,11 @@ def _lit_outline(lit: Flags) -> float:
 
 
 def background_warning(names: Sequence[str], count: int) -> str:
-    """One sentence that names up to ten images whose background is not black; empty without any.
+    """Warn of images with a background that is not black; empty without such images.
 
     Args:
-        names: of these images.
-        count: of all images.
+        names: names of these images; up to ten are listed.
+        count: number of all images.
     """
     if not names:
         return ""
@@ -59,33 +59,33 @@ def background_warning(names: Sequence[str], count: int) -> str:
 
 
 def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uint8]) -> str:
-    """Refuse data without black backgrounds before it is fitted on.
+    """Refuse to train on data without black backgrounds.
 
     Args:
-        stages: stage to the table of its images, with ``path`` and ``label``; the index is the row
-            of ``thumbs``.
-        thumbs: ``uint8 (N, 64, 64)`` of the data set.
+        stages: table of images by stage, with ``path`` and ``label``; its index holds the rows of
+            ``thumbs``.
+        thumbs: ``uint8 (N, 64, 64)``, thumbnails of the data set.
 
     Returns:
-        A warning about single images; empty where every background is black.
+        A warning about single images; empty if all backgrounds are black.
 
     Raises:
-        DataError: it is not black in more than half of the images of a class of a stage.
+        DataError: in a stage, more than half of the images of a class have another background.
     """
-    cells = pd.concat([cells.assign(stage=stage) for stage, cells in stages.items()])
-    cells["found"] = has_background(thumbs[cells.index.to_numpy()])
-    shares = cells.groupby(["stage", "label"], sort=False)["found"].agg(["mean", "sum", "size"])
-    # A stage of the thesis's split is another's, too.
-    single = cells[~cells.index.duplicated()]
+    images = pd.concat([table.assign(stage=stage) for stage, table in stages.items()])
+    images["found"] = has_background(thumbs[images.index.to_numpy()])
+    shares = images.groupby(["stage", "label"], sort=False)["found"].agg(["mean", "sum", "size"])
+    # In the thesis split, the same images are validation and test stage.
+    single = images[~images.index.duplicated()]
     warning = background_warning(single.loc[single["found"], "path"].tolist(), len(single))
     most = shares[shares["mean"] > 0.5]
     if most.empty:
         return warning
-    counted = ", ".join(
+    counts = ", ".join(
         f"{row['sum']} of {row['size']} {Label(row['label']).folder} images of {row['stage']}"
         for row in most.reset_index().to_dict("records")
     )
     raise DataError(
-        f"{warning} ({counted}); the area of the cell, the baselines, links between subjects and "
-        "explanations would be of the whole image"
+        f"{warning} ({counts}); cell areas, baselines, links between subjects and explanations "
+        "would refer to the whole image"
     )

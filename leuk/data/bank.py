@@ -1,6 +1,6 @@
-"""Decoded cells behind one row numbering, and the batches gathered from them.
+"""Decoded images with a common row numbering, and batches gathered from them.
 
-A row number means the same cell from the loader to the saved prediction.
+A row number identifies the same image from the loader to the saved predictions.
 """
 
 import mmap
@@ -14,21 +14,21 @@ from torch import Tensor
 
 
 class Batch(TypedDict):
-    """What a module's step is given."""
+    """Input of a Lightning module's step."""
 
     images: Tensor
     """``float32 (B, 3, R, R)`` in [0, 1], channels-last in memory."""
     labels: Tensor
-    """``int64 (B,)``, see :class:`leuk.data.cnmc.Label`."""
+    """``int64 (B,)``, see :class:`leuk.data.labels.Label`."""
     rows: Tensor
-    """``int64 (B,)`` rows of the bank."""
+    """``int64 (B,)``, rows of the bank."""
 
 
 class PixelBank:
-    """Several ``uint8 (N, R, R, 3)`` arrays behind one row numbering.
+    """Several ``uint8 (N, R, R, 3)`` arrays with a common row numbering.
 
-    The arrays stay where they are, a memory map among them; :meth:`to` copies the whole to a
-    device that has room, so that gathering there needs no transfer.
+    The arrays are not copied and can be memory maps; :meth:`to` copies all of them to a device with
+    enough memory, where gathering then needs no transfer.
     """
 
     def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]], labels: npt.NDArray[np.int64]):
@@ -43,8 +43,8 @@ class PixelBank:
         return len(self.labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process: files that are mapped go by their names, not by their content."""
-        arrays = [_by_name(array) for array in self.arrays]
+        """Pickle memory-mapped arrays by file name instead of content, for other processes."""
+        arrays = [_file_reference(array) for array in self.arrays]
         return {"arrays": arrays, "labels": self.labels.numpy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class PixelBank:
         self.__init__(arrays, state["labels"])  # type: ignore[misc]
 
     def to(self, device: torch.device) -> "PixelBank":
-        """The bank in the memory of ``device`` if it takes at most half of what is free there."""
+        """Return a copy on ``device`` if it fits into half of the free memory, otherwise self."""
         size = sum(tensor.numel() for tensor in self.tensors)
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 2:
             return self
@@ -66,13 +66,13 @@ class PixelBank:
         return moved
 
     def gather(self, rows: Tensor, device: torch.device) -> Batch:
-        """The cells ``rows`` ``(B,)`` as a batch on ``device``."""
-        here = rows.to(self.labels.device, non_blocking=True)
-        pixels = self._pixels(here).to(device, non_blocking=True)
+        """Gather the rows ``(B,)`` as a batch on ``device``."""
+        local = rows.to(self.labels.device, non_blocking=True)
+        pixels = self._pixels(local).to(device, non_blocking=True)
         images = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return Batch(
             images=images,
-            labels=self.labels[here].to(device, non_blocking=True),
+            labels=self.labels[local].to(device, non_blocking=True),
             rows=rows.to(device, non_blocking=True),
         )
 
@@ -86,8 +86,8 @@ class PixelBank:
         return pixels
 
 
-def _by_name(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dict[str, Any]:
-    """What maps a file again, where the array is the whole of such a map."""
+def _file_reference(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dict[str, Any]:
+    """Return the arguments that map the file again; the array itself if it is not a whole map."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
         return array
     return {

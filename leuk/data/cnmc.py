@@ -1,6 +1,6 @@
-"""C-NMC 2019 as a data set: the table of its cells, and their decoded pixels.
+"""C-NMC 2019 as a data set: table of images and decoded pixels.
 
-Everything later refers to cells by their row in this table.
+All later modules refer to images by their row in this table.
 """
 
 import logging
@@ -28,25 +28,25 @@ _PROBLEMS = 10
 
 
 def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
-    """List the cells under ``root``, in any layout of :func:`leuk.data.layouts.read_folder`.
+    """List the images below ``root``, in any layout of :func:`leuk.data.layouts.read_folder`.
 
     Args:
         root: a folder at or above the images.
-        on_corrupt: ``raise``, or ``skip`` to leave out files and rows that contradict each other.
+        on_corrupt: ``raise``, or ``skip`` to omit files and table rows that contradict each other.
 
     Returns:
-        The table of :class:`leuk.data.layouts.Index`, the unlabeled cells included.
+        The table of :class:`leuk.data.layouts.Index`, including unlabeled images.
 
     Raises:
-        DataError: no folder there, no cells in it, or a contradiction with ``raise``.
+        DataError: the folder is missing or has no images, or, with ``raise``, a contradiction.
     """
     index = read_folder(root)
     if index.problems and on_corrupt == "raise":
-        raise DataError(_first_of(root, index.problems))
+        raise DataError(_problem_message(root, index.problems))
     for problem in index.problems[:_PROBLEMS]:
-        log.warning("left out: %s", problem)
+        log.warning("skipped: %s", problem)
     if len(index.problems) > _PROBLEMS:
-        log.warning("left out: and %d more; leuk data lists them", len(index.problems) - _PROBLEMS)
+        log.warning("skipped: and %d more; leuk data lists them", len(index.problems) - _PROBLEMS)
     if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     if index.unread:
@@ -65,38 +65,38 @@ def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
     return index.table
 
 
-def _first_of(root: Path, problems: Sequence[Problem]) -> str:
+def _problem_message(root: Path, problems: Sequence[Problem]) -> str:
     more = f" (and {len(problems) - 1} more; leuk data lists them)" if len(problems) > 1 else ""
     return f"{root}: {problems[0]}, or set data.on_corrupt=skip{more}"
 
 
 class CNMC(VisionDataset):  # type: ignore[misc]
-    """C-NMC 2019 cells, used like :class:`torchvision.datasets.CIFAR10`.
+    """C-NMC 2019, used like :class:`torchvision.datasets.CIFAR10`.
 
-    Every image is decoded once, to a memory-mapped store that later starts find again.
+    Images are decoded once, into a memory-mapped store that later runs reuse.
 
     Attributes:
-        cells: the table of :func:`index_images`; row ``i`` is image ``i``.
-        listed: the same table before unreadable images were left out.
-        store: what decoding left beside the pixels.
+        index: the table of :func:`index_images`; row ``i`` is image ``i``.
+        listed: the same table including unreadable images.
+        store: the decoded images with areas, sizes and thumbnails.
         data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
-        targets: ``N`` labels, 1 = leukemic, -1 = unlabeled.
+        targets: ``N`` labels, 1 = leukemic, 0 = healthy, -1 = unlabeled.
         classes: class names in the order of their labels.
 
     Args:
         root: a folder at or above the fold folders.
-        parts: names of the parts to keep, such as ``["fold_0"]``; all labeled cells if None.
-        transform: takes and returns a PIL image.
-        target_transform: takes and returns a label.
-        resolution: pixels a side.
-        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
-        canvas: side in pixels of the square that every image is brought to first; None for the
-            longer side of each.
+        parts: source folds to keep, such as ``["fold_0"]``; all labeled images if None.
+        transform: function from PIL image to PIL image.
+        target_transform: function from label to label.
+        resolution: pixels per side.
+        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
+        canvas: side in pixels of the square to which images are first cropped or padded; None for
+            the longer side of each image.
         cache: folder of the pixel store.
-        on_corrupt: ``raise``, or ``skip`` to leave bad files out with a warning.
+        on_corrupt: ``raise``, or ``skip`` to omit unreadable files with a warning.
 
     Raises:
-        DataError: no cells, a part that is not there, or an image that cannot be read.
+        DataError: no images, a missing source fold, or an unreadable image.
     """
 
     classes: ClassVar = [label.folder for label in Label]
@@ -117,13 +117,13 @@ class CNMC(VisionDataset):  # type: ignore[misc]
     ) -> None:
         root = Path(root).expanduser()
         super().__init__(root, transform=transform, target_transform=target_transform)
-        cells = index_images(root, on_corrupt)
-        cells = labeled_images(cells) if parts is None else select_source_folds(cells, parts)
-        self.listed = cells
+        table = index_images(root, on_corrupt)
+        table = labeled_images(table) if parts is None else select_source_folds(table, parts)
+        self.listed = table
         self.store = PixelStore.open(
-            cells, root, Frame(resolution, framing, canvas), Path(cache), on_corrupt
+            table, root, Frame(resolution, framing, canvas), Path(cache), on_corrupt
         )
-        self.index = cells.iloc[self.store.kept].reset_index(drop=True)
+        self.index = table.iloc[self.store.kept].reset_index(drop=True)
         self.data = self.store.pixels
         self.targets: list[int] = self.index["label"].tolist()
 
@@ -138,31 +138,32 @@ class CNMC(VisionDataset):  # type: ignore[misc]
         return image, label
 
 
-def labeled_images(cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``cells`` whose class is known.
+def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Select the images with a label.
 
     Raises:
-        DataError: there are none.
+        DataError: no image has a label.
     """
-    labeled = cells[cells["label"] != UNLABELED]
-    for part, count in cells.loc[cells["label"] == UNLABELED, "source_fold"].value_counts().items():
-        log.info("%d unlabeled images of %s are not used", count, part)
+    labeled = table[table["label"] != UNLABELED]
+    unlabeled = table.loc[table["label"] == UNLABELED, "source_fold"]
+    for fold, count in unlabeled.value_counts().items():
+        log.info("%d unlabeled images of %s are not used", count, fold)
     if labeled.empty:
         raise DataError(
-            f"none of the {len(cells)} images has a label; the preliminary set's are in "
-            "C-NMC_test_prelim_phase_data_labels.csv, beside its folder"
+            f"none of the {len(table)} images has a label; put the preliminary set's table "
+            "C-NMC_test_prelim_phase_data_labels.csv beside its folder"
         )
     return labeled.reset_index(drop=True)
 
 
-def select_source_folds(cells: pd.DataFrame, parts: Sequence[str]) -> pd.DataFrame:
-    """The rows of ``cells`` that belong to ``parts``.
+def select_source_folds(table: pd.DataFrame, folds: Sequence[str]) -> pd.DataFrame:
+    """Select the images of some source folds.
 
     Raises:
-        DataError: a part that no cell belongs to; the parts there are, are named.
+        DataError: a source fold has no images; the message lists those that have.
     """
-    there = sorted(cells["source_fold"].unique())
-    for part in parts:
-        if part not in there:
-            raise DataError(f"no part {part} in the data; there are {', '.join(there)}")
-    return cells[cells["source_fold"].isin(parts)].reset_index(drop=True)
+    found = sorted(table["source_fold"].unique())
+    for fold in folds:
+        if fold not in found:
+            raise DataError(f"parts: no source fold {fold}; choose from {', '.join(found)}")
+    return table[table["source_fold"].isin(folds)].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Batches on the device: the loaders yield row numbers, the device gathers and augments."""
+"""Lightning data modules: loaders yield row numbers, the device gathers and augments images."""
 
 import hashlib
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from leuk.data.draws import Draws, Rows
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
 from leuk.data.links import link_images
-from leuk.data.pixels import size_of
+from leuk.data.pixels import file_size
 from leuk.data.scale import Scale, training_sizes
 from leuk.data.splits import STAGES, Rule, Split
 from leuk.errors import DataError
@@ -31,19 +31,19 @@ from leuk.store.digest import digest
 
 
 class ImageBatches(LightningDataModule):
-    """A loader of training rows over a bank, and their way to batches on the device.
+    """Training batches from a bank of pixels, gathered and augmented on the device.
 
     Args:
-        bank: the pixels and labels.
-        train: ``int64 (N,)`` rows to train on.
-        batch_size: cells a batch, shared by the processes that fit together.
+        bank: pixels and labels.
+        train: ``int64 (N,)``, rows of the training images.
+        batch_size: images per batch, over all processes of a distributed fit.
         workers: loader processes; they do not change the order.
-        seed: decides the order of the training rows, anew each epoch.
-        transforms: changes training batches ``(B, 3, R, R)`` on the device.
+        seed: seed of the order of the training rows, which changes each epoch.
+        transforms: augmentation of training batches ``(B, 3, R, R)`` on the device.
 
     Attributes:
-        images_per_epoch: training images drawn per epoch, see :class:`Draws`; None for a pass over
-            all of them.
+        images_per_epoch: training images drawn per epoch, see :class:`Draws`; None for one pass
+            over all images.
     """
 
     images_per_epoch: int | None = None
@@ -67,13 +67,13 @@ class ImageBatches(LightningDataModule):
         self._resident: PixelBank | None = None
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Training rows drawn by seed and epoch; a last short batch is dropped."""
+        """Training rows in an order that depends on seed and epoch; drops a last partial batch."""
         return self._loader(self.train, shuffle=True)
 
     def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[Tensor]:
         dataset = Rows(torch.from_numpy(rows))
-        # Its order depends on seed and epoch alone, so a resumed run sees what it would have seen.
-        # It pads the last batches when processes share it; predictions are de-duplicated by row.
+        # The order depends only on seed and epoch, so a resumed run draws the same images.
+        # Distributed samplers pad the last batch; predictions are de-duplicated by row.
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         draws = (self.images_per_epoch if shuffle else None) or len(rows)
@@ -87,7 +87,7 @@ class ImageBatches(LightningDataModule):
             batch_size=max(1, min(self.batch_size, draws) // processes),
             sampler=sampler,
             num_workers=self.workers,
-            # Of its own: the loader would draw from the global one, more often without workers.
+            # By default, the loader draws from the global generator, more often without workers.
             generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=self.workers > 0,
             collate_fn=torch.stack,
@@ -97,7 +97,7 @@ class ImageBatches(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Tensor, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Gather the rows ``(B,)`` on ``device``."""
+        """Gather the images of the rows ``(B,)`` on ``device``."""
         if self._resident is None:
             self._resident = self.bank.to(device)
         return self._resident.gather(batch, device)
@@ -116,26 +116,25 @@ _EMPTY_BANK = PixelBank([], _NONE)
 
 
 class CNMCDataModule(ImageBatches):
-    """C-NMC 2019 with a split, in the manner of Lightning's CIFAR10 data module.
+    """C-NMC 2019 with a split, similar to Lightning's CIFAR10 data module.
 
     Args:
         root: folder of the images, see :func:`leuk.data.cnmc.index_images`.
-        split: from a table of cells to its stages.
-        resolution: pixels a side.
-        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
-        batch_size: cells a batch.
+        split: rule that assigns images to stages.
+        resolution: pixels per side.
+        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
+        batch_size: images per batch.
         workers: loader processes.
-        seed: decides the order of the training cells.
+        seed: seed of the order of the training images.
         transforms: conventional augmentation of training batches.
-        cache: folder of artifacts, where the pixel store is kept.
-        on_corrupt: ``raise`` or ``skip``.
-        frame: side of the field of view that every image shows along its longer side, in pixels of
-            the microscope's original frame (450 for C-NMC's, also where they were reduced) or in
-            µm; None where it is not known. It changes no pixels: images of other sizes, here or
-            in ``leuk predict``, are brought to it.
-        pixel_size: side of one pixel of every image in the same unit (1 for images that were never
-            resized), in place of ``frame``; images of several sizes are filled up with black to
-            the size of the largest.
+        cache: folder of artifacts, which holds the pixel store.
+        on_corrupt: ``raise``, or ``skip`` to omit unreadable files.
+        frame: field of view of each image along its longer side, in pixels of the microscope's
+            original frame (450 for C-NMC, also after resizing) or in µm; None if unknown. Does not
+            change pixels here; images of other sizes, as in ``leuk predict``, are scaled to it.
+        pixel_size: side of one pixel of each image in the same unit (1 for images that were never
+            resized), instead of ``frame``; images of several sizes are padded with black to the
+            size of the largest.
     """
 
     def __init__(
@@ -167,14 +166,14 @@ class CNMCDataModule(ImageBatches):
 
     @property
     def dataset(self) -> CNMC:
-        """All cells under the root; :meth:`setup` first."""
+        """All images below the root; needs :meth:`setup`."""
         if self._dataset is None:
             raise RuntimeError("call setup() first")
         return self._dataset
 
     @cached_property
     def view(self) -> Frame:
-        """Part of each image that is kept, and its size."""
+        """Crop and size of the decoded images."""
         canvas = None
         if self.pixel_size is not None:
             sizes = training_sizes(self.root)
@@ -182,7 +181,7 @@ class CNMCDataModule(ImageBatches):
         return Frame(self.resolution, self.framing, canvas)
 
     def scale(self) -> Scale:
-        """Field of view of the images; the range of areas is that of the training stage."""
+        """Field of view of the images, with the range of cell areas of the training stage."""
         store = self.dataset.store
         derived = Scale.of_sizes(map(tuple, store.sizes.tolist()))
         field = derived.frame if self.field is None else float(self.field)
@@ -193,16 +192,16 @@ class CNMCDataModule(ImageBatches):
         return Scale(derived.sizes, field, self.view.canvas, bounds)
 
     def prepare_data(self) -> None:
-        """Decode the images and find linked subjects unless that is done; one process does it."""
+        """Decode the images and find linked subjects in one process, unless the store exists."""
         if self.bank is _EMPTY_BANK:
             self.open()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a process that fits with others: the rows and the bank, no table and no device."""
+        """Pickle rows and bank for other processes of a fit, without table and device memory."""
         return {**self.__dict__, "_dataset": None, "_resident": None}
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the store and split the cells; a second call changes nothing."""
+        """Open the store and split the images; a second call has no effect."""
         if self.bank is _EMPTY_BANK:
             dataset = self.open()
             self.split = self.rule(dataset.index)
@@ -210,15 +209,15 @@ class CNMCDataModule(ImageBatches):
             self.bank = PixelBank([dataset.data], dataset.index["label"].to_numpy(np.int64))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """Validation rows in order."""
+        """Validation rows in ascending order."""
         return self._loader(self.split.val)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
-        """Test rows in order."""
+        """Test rows in ascending order."""
         return self._loader(self.split.test)
 
     def open(self) -> CNMC:
-        """The cells with their linked subjects, before any split; indexed once in a process."""
+        """Index all images with linked subjects, before any split; once per process."""
         if self._dataset is not None:
             return self._dataset
         dataset = CNMC(
@@ -231,25 +230,25 @@ class CNMCDataModule(ImageBatches):
         )
         dataset.index = link_images(dataset.index, dataset.store)
         if self.on_corrupt == "raise" and dataset.index["conflict"].any():
-            first = dataset.index.loc[dataset.index["conflict"], "path"].iloc[0]
+            path = dataset.index.loc[dataset.index["conflict"], "path"].iloc[0]
             raise DataError(
-                f"{self.root / first}: an identical image has the other label; leuk data names it; "
-                "remove both or set data.on_corrupt=skip"
+                f"{self.root / path}: an identical image has the other label; find it with leuk "
+                "data and remove both, or set data.on_corrupt=skip"
             )
         self._dataset = dataset
         return dataset
 
     def listing(self) -> str:
-        """Hash of the names, labels and sizes of the files: whether the data is what it was."""
+        """Hash of the names, labels and sizes of the files, which detects changed data."""
         if self._dataset is not None:
-            cells = self._dataset.listed
+            table = self._dataset.listed
         else:
-            cells = labeled_images(index_images(self.root, self.on_corrupt))
-        sizes = [size_of(self.root / path) for path in cells["path"]]
-        return digest([cells[["name", "label", "source_fold"]].to_numpy().tolist(), sizes])
+            table = labeled_images(index_images(self.root, self.on_corrupt))
+        sizes = [file_size(self.root / path) for path in table["path"]]
+        return digest([table[["name", "label", "source_fold"]].to_numpy().tolist(), sizes])
 
     def add_synthetic(self, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> None:
-        """Add made cells ``uint8 (N, R, R, 3)`` with their labels ``(N,)`` to the training part."""
+        """Add synthetic images ``uint8 (N, R, R, 3)`` with labels ``(N,)`` to the training rows."""
         first = len(self.bank)
         self.bank = PixelBank(
             [self.dataset.data, pixels], np.concatenate([self.bank.labels.numpy(), labels])
@@ -257,7 +256,7 @@ class CNMCDataModule(ImageBatches):
         self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])
 
     def repeat(self, rows: npt.NDArray[np.int64]) -> None:
-        """Show these training rows once more an epoch."""
+        """Repeat these training rows once more per epoch."""
         self.train = np.concatenate([self.train, rows])
 
     def expected_epoch(self) -> dict[str, float]:
@@ -267,7 +266,7 @@ class CNMCDataModule(ImageBatches):
         return {label.folder: float((labels == label).sum() * share) for label in reversed(Label)}
 
     def channel_statistics(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, in [0, 1], of the real training cells."""
+        """Mean and standard deviation per channel, in [0, 1], of the real training images."""
         rows = self.stage("train").index.to_numpy()
         total, squares, count = np.zeros(3), np.zeros(3), 0
         for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
@@ -279,33 +278,33 @@ class CNMCDataModule(ImageBatches):
         return mean.tolist(), np.sqrt(squares / count - mean**2).tolist()
 
     def content(self, rows: npt.NDArray[np.int64]) -> str:
-        """Hash of the pixels of some rows: what a GAN fitted on them depends on."""
+        """Hash of the pixels of some rows, part of the key of a GAN trained on them."""
         content = hashlib.sha256(repr(self.dataset.data.shape[1:]).encode())
         for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
             content.update(self.dataset.data[chunk].tobytes())
         return content.hexdigest()[:16]
 
     def counts(self) -> dict[str, dict[str, float]]:
-        """Real images per class, subjects, and effective patients per class, of each stage.
+        """Count real images per class, subjects, and effective patients per class of each stage.
 
         Returns:
-            Stage to ``all`` and ``hem`` (images), ``subjects`` (numbers in the data set), and
+            By stage: ``all`` and ``hem`` (images), ``subjects`` (subject numbers), and
             ``effective_all`` and ``effective_hem``
             (:func:`leuk.data.effective.effective_patients`; linked subjects are one patient).
         """
         counts: dict[str, dict[str, float]] = {}
         for stage in STAGES:
-            cells = self.stage(stage)
+            images = self.stage(stage)
             counts[stage] = {
-                label.folder: int((cells["label"] == label).sum()) for label in reversed(Label)
+                label.folder: int((images["label"] == label).sum()) for label in reversed(Label)
             }
-            counts[stage]["subjects"] = int(cells["subject"].nunique())
+            counts[stage]["subjects"] = int(images["subject"].nunique())
             for label in reversed(Label):
-                patients = cells.loc[cells["label"] == label, "patient"]
+                patients = images.loc[images["label"] == label, "patient"]
                 counts[stage][f"effective_{label.folder}"] = round(effective_patients(patients), 2)
         return counts
 
     def stage(self, stage: str) -> pd.DataFrame:
-        """The table of one stage's real cells; the index is the row of the bank."""
-        cells: pd.DataFrame = self.dataset.index.iloc[getattr(self.split, stage)]
-        return cells
+        """Table of one stage's real images; its index holds the rows of the bank."""
+        images: pd.DataFrame = self.dataset.index.iloc[getattr(self.split, stage)]
+        return images

@@ -1,4 +1,4 @@
-"""One image file to the pixels that are kept, and to what tells it from every other image."""
+"""Decoding of an image file: frame, digest, thumbnail and area of the cell."""
 
 import hashlib
 import math
@@ -17,27 +17,27 @@ from leuk.errors import DataError
 Framing = Literal["full", "centered", "crop300", "cell"]
 
 NATIVE = 450
-"""Pixels a side of C-NMC's images; those of the final test set are larger, and black around it."""
+"""Pixels per side of C-NMC's images; those of the final test set have a wider black margin."""
 
 FINAL_SIZE = (600, 600)
 LARGEST = 4096
-"""Most pixels a side. Cells have a few hundred; a file of some kilobytes can claim so many that
-decoding them takes all memory."""
+"""Maximum pixels per side. Cell images have a few hundred; a small file can claim enough to
+exhaust the memory."""
 
 LIT = 10
-"""A pixel belongs to the cell when it is brighter than this (0-255); compression blurs the black
-around it by less."""
+"""Gray value (0-255) above which a pixel belongs to the cell; compression changes the black around
+the cell by less."""
 
 _LIT_TABLE = [255 * (value > LIT) for value in range(256)]
 
 THUMB = 64
-"""Pixels a side of a thumbnail."""
+"""Pixels per side of a thumbnail."""
 
 DIGEST = 16
-"""Bytes of a digest."""
+"""Length of a digest in bytes."""
 
 FORMATS = ("BMP", "PNG")
-"""No other reader is tried, whatever a file is called: some of Pillow's start programs."""
+"""Readers of Pillow to try, whatever the suffix of the file; some others start programs."""
 
 _CROP300 = 300 / NATIVE
 _CENTERED = 360 / NATIVE
@@ -49,42 +49,41 @@ class UnusableError(DataError):
     """An image file that cannot be used.
 
     Attributes:
-        what: what is wrong with it, without its path and without advice.
+        problem: description of the problem, without path and remedy.
         remedy: change to the file that would make it usable.
     """
 
-    what = ""
+    problem = ""
     remedy = ""
 
 
 class NoCellError(UnusableError):
-    """An image that can be read and shows nothing."""
+    """A readable image without a cell."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What part of each image is kept, and at what size.
+    """Crop and size of decoded images.
 
-    ``full`` and ``crop300`` keep the scale the same for all cells, so that the size of a cell keeps
-    its meaning, and ``centered`` for all but the largest; ``cell`` gives it up for detail.
+    ``full`` and ``crop300`` keep the scale of all cells, so that their size remains meaningful, and
+    ``centered`` that of all but the largest; ``cell`` loses the scale for more detail.
 
-    C-NMC's cells are seldom in the middle of their image: ``crop300`` cuts more than 0.5 % of the
-    area off 5.6 % of the leukemic and 2.0 % of the healthy images of folds 0 and 1, which leaves a
-    straight edge that a classifier can learn. It is kept for runs that name it. ``centered`` cuts
-    nothing in any image; where a cell would not fit (0.8 % of the leukemic, 0.5 % of the healthy
-    images), the square grows to hold it.
+    C-NMC's cells are often off center: ``crop300`` cuts more than 0.5 % of the cell's area in 5.6 %
+    of the leukemic and 2.0 % of the healthy images of folds 0 and 1, which leaves straight edges
+    that classifiers can learn; it remains for runs that choose it. ``centered`` cuts no cell: for
+    cells that do not fit (0.8 % of the leukemic, 0.5 % of the healthy images), the square grows.
 
     Attributes:
         resolution: pixels per side after resizing.
         framing: ``full``; ``centered`` for 360 of C-NMC's 450 pixels (four fifths of the longer
-            side of another image) around the middle of the cell, or more if it is larger;
+            side of other images) around the center of the cell, or more for larger cells;
             ``crop300`` for the central 300 pixels (two thirds); or ``cell`` for the square around
             the cell.
-        canvas: side in pixels of the square that every image is first cropped or filled up to with
-            black, so that images of one pixel size show the same field of view.
-        share: the same as a share of the image's longer side. Where neither is given, the square
-            is the central 450 pixels of C-NMC's final images, and the longer side of others, so
-            that no image is squashed.
+        canvas: side in pixels of the square to which images are first cropped or padded with black,
+            so that images of one pixel size show the same field of view.
+        share: side of that square as a share of the image's longer side. By default, the square
+            has the central 450 pixels of C-NMC's final images and the longer side of others, which
+            keeps the aspect ratio.
     """
 
     resolution: int
@@ -95,18 +94,18 @@ class Frame:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image.
+    """A decoded image.
 
     Attributes:
-        pixels: ``uint8 (R, R, 3)`` RGB, the frame.
-        digest: hash of all pixels of the image as it is; equal for identical images.
-        thumb: ``uint8 (64, 64)`` gray, the square around the cell, for finding near-duplicates.
+        pixels: ``uint8 (R, R, 3)``, RGB, the resized frame.
+        digest: hash of the pixels before framing; equal for identical images.
+        thumb: ``uint8 (64, 64)`` gray, the square around the cell, to find near-duplicates.
         area: share of the square canvas that the cell covers.
         size: width and height of the image.
         outside: share of the cell's area, 0 to 1, that the frame cuts off.
-        at_border: whether the cell touches the border of the image or exceeds the canvas, which
-            may have cut it.
-        filled: true where the canvas is larger than the image.
+        at_border: True if the cell touches the image border or exceeds the canvas, either of which
+            may cut it.
+        filled: True if the canvas is larger than the image.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -122,16 +121,16 @@ class Decoded:
 def decode(path: Path, frame: Frame) -> Decoded:
     """Read one RGB image and resize its frame with an antialiased triangle filter.
 
-    The filter has no negative lobes, so the black around a cell stays black. The image is brought
-    to a square canvas first, cropped about its middle without cutting the cell, or padded. An alpha
-    channel that is opaque everywhere, as image editors add it, is dropped.
+    The filter has no negative lobes, so the black around a cell stays black. The image is first
+    cropped around its center, without cutting the cell, or padded to a square canvas. A fully
+    opaque alpha channel, as image editors add it, is dropped.
 
     Raises:
-        NoCellError: all of it is black.
-        UnusableError: the file is missing, truncated, no BMP or PNG, far too large, not 8-bit
-            RGB, transparent in places, or of a field of view that would be far too large.
+        NoCellError: all pixels are black.
+        UnusableError: the file is missing, truncated, not BMP or PNG, too large, not 8-bit RGB,
+            partly transparent, or its field of view exceeds the maximum size.
     """
-    image = _rgb(path, _opened(path))
+    image = _rgb(path, _open(path))
     size = image.size
     gray = image.convert("L")
     mask = gray.point(_LIT_TABLE)
@@ -139,8 +138,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
     box = mask.getbbox()
     side = _side(size, frame)
     if side > LARGEST:
-        what = f"its field of view would be {side} pixels wide, where {LARGEST} are the most"
-        raise _unusable(path, what)
+        raise _unusable(path, f"its field of view would be {side} pixels wide, limit {LARGEST}")
     if box is not None:
         wide, high = box[2] - box[0], box[3] - box[1]
         at_border = max(wide, high) > side or _touches(box, size)
@@ -149,10 +147,10 @@ def decode(path: Path, frame: Frame) -> Decoded:
             image, gray, mask = image.crop(canvas), gray.crop(canvas), mask.crop(canvas)
             box = mask.getbbox()
     if box is None:
-        raise _unusable(path, "no cell in it, all pixels are black", NoCellError)
+        raise _unusable(path, "no cell, all pixels are black", NoCellError)
     square = _square(box)
     thumb = gray.crop(square).resize((THUMB, THUMB), Image.Resampling.BOX)
-    framed = _frame_of(image, frame, square)
+    framed = _frame_box(image, frame, square)
     left, upper, right, lower = (round(edge) for edge in framed)
     inside = mask.crop((left, upper, right, lower)).histogram()[255]
     return Decoded(
@@ -168,7 +166,7 @@ def decode(path: Path, frame: Frame) -> Decoded:
 
 
 def _side(size: tuple[int, int], frame: Frame) -> int:
-    """Pixels a side of the square canvas of an image."""
+    """Return the side of the square canvas of an image in pixels."""
     if frame.canvas is not None:
         return frame.canvas
     if frame.share is not None:
@@ -179,7 +177,7 @@ def _side(size: tuple[int, int], frame: Frame) -> int:
 def _canvas(
     size: tuple[int, int], box: tuple[int, int, int, int], side: int
 ) -> tuple[int, int, int, int]:
-    """Edges of the canvas: about the middle of the image, moved as far as the cell needs it."""
+    """Return the edges of the canvas, centered on the image but moved to contain the cell."""
     corner = []
     for length, low, high in zip(size, box[:2], box[2:], strict=True):
         corner.append(min(max((length - side) // 2, high - side), low))
@@ -188,30 +186,30 @@ def _canvas(
 
 
 def _touches(box: tuple[int, int, int, int], size: tuple[int, int]) -> bool:
-    """Tell if a box reaches the border of an image."""
+    """Return True if a box reaches the border of an image."""
     return min(box[:2]) == 0 or box[2] == size[0] or box[3] == size[1]
 
 
-def _opened(path: Path) -> Image.Image:
-    """The image of a file, read whole."""
+def _open(path: Path) -> Image.Image:
+    """Read an image completely, with BMP and PNG readers only."""
     try:
-        # A pipe would be waited for, and a device read without end.
+        # Opening a pipe would block, and a device may have no end.
         if not stat.S_ISREG(path.stat().st_mode):
             raise _unusable(path, SPECIAL.partition(";")[0])
         with Image.open(path, formats=FORMATS) as opened:
             if not 0 < min(opened.size) <= max(opened.size) <= LARGEST:
                 wide, high = opened.size
-                raise _unusable(path, f"{wide} x {high} pixels, where a cell has {LARGEST} at most")
+                raise _unusable(path, f"{wide} x {high} pixels, limit {LARGEST} per side")
             opened.load()
             return opened
     except UnusableError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
-        raise _unusable(path, _what_is_wrong(path, error)) from error
+        raise _unusable(path, _diagnosis(path, error)) from error
 
 
 def _rgb(path: Path, image: Image.Image) -> Image.Image:
-    """The image without an alpha channel that changes nothing."""
+    """Convert an opaque RGBA image to RGB; refuse other modes than RGB."""
     if image.mode == "RGB":
         return image
     if image.mode == "RGBA":
@@ -220,21 +218,20 @@ def _rgb(path: Path, image: Image.Image) -> Image.Image:
             return image.convert("RGB")
         raise _unusable(
             path,
-            f"RGBA image that is not opaque in {1 - opaque:.2%} of its pixels, which have no "
-            "definite color",
+            f"RGBA image, {1 - opaque:.2%} of its pixels are not opaque",
             remedy="paste it on black and save it as 8-bit RGB",
         )
     raise _unusable(
         path,
-        f"{image.mode} image where 8-bit RGB was expected",
-        remedy="convert it to 8-bit RGB" if image.mode == "P" else "replace it by the color image",
+        f"{image.mode} image, expected 8-bit RGB",
+        remedy="convert it to 8-bit RGB" if image.mode == "P" else "use the color image instead",
     )
 
 
-def _frame_of(
+def _frame_box(
     image: Image.Image, frame: Frame, square: tuple[int, int, int, int]
 ) -> tuple[float, float, float, float]:
-    """Edges of the frame in the image, from the square around the cell; they may lie outside."""
+    """Return the edges of the frame from the square around the cell; can exceed the image."""
     if frame.framing == "full":
         return (0, 0, *image.size)
     if frame.framing == "crop300":
@@ -253,9 +250,9 @@ def _frame_of(
 def _resized(
     image: Image.Image, frame: Frame, box: tuple[float, float, float, float]
 ) -> npt.NDArray[np.uint8]:
-    """The pixels of a box ``(R, R, 3)``, black beyond the image."""
+    """Resize a box of the image to ``(R, R, 3)``, black beyond the image."""
     size = (frame.resolution, frame.resolution)
-    if frame.framing == "crop300":  # of other sizes than C-NMC's its edges lie within pixels
+    if frame.framing == "crop300":  # its edges can be fractions of pixels
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box))
     left, upper, right, lower = (round(edge) for edge in box)
     cropped = image.crop((left, upper, right, lower))
@@ -265,13 +262,13 @@ def _resized(
 def _centered(
     width: int, height: int, wide: float, high: float
 ) -> tuple[float, float, float, float]:
-    """Edges of a box of ``wide`` by ``high`` in the middle of an image."""
+    """Return the edges of a centered box of ``wide`` by ``high`` pixels."""
     left, upper = (width - wide) / 2, (height - high) / 2
     return (left, upper, left + wide, upper + high)
 
 
 def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """The smallest square around a box, about its middle; it may reach out of the image."""
+    """Return the smallest square around a box with the same center; can exceed the image."""
     left, upper, right, lower = box
     side = max(right - left, lower - upper)
     x, y = left - (side - (right - left)) // 2, upper - (side - (lower - upper)) // 2
@@ -279,22 +276,22 @@ def _square(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
 
 
 SKIP = " or set data.on_corrupt=skip"
-"""End of the message about one image, where others may be used without it."""
+"""End of messages about a single image, which can be omitted."""
 
 
 def _unusable(
     path: Path,
-    what: str,
+    problem: str,
     kind: type[UnusableError] = UnusableError,
     remedy: str = "replace the file",
 ) -> UnusableError:
-    error = kind(f"{path}: {what}; {remedy}{SKIP}")
-    error.what, error.remedy = what, remedy
+    error = kind(f"{path}: {problem}; {remedy}{SKIP}")
+    error.problem, error.remedy = problem, remedy
     return error
 
 
-def _what_is_wrong(path: Path, error: Exception) -> str:
-    """Name the fault; a BMP carries its own length, so a truncated one can be told."""
+def _diagnosis(path: Path, error: Exception) -> str:
+    """Describe why a file is unreadable; a BMP states its length, which shows truncation."""
     try:
         with path.open("rb") as file:
             head = file.read(6)

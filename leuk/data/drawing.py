@@ -1,7 +1,7 @@
-"""One stand-in cell: a made picture of a segmented lymphocyte or blast on black.
+"""Drawing of phantom images: a segmented lymphocyte or blast on black.
 
-Made, not measured: the classes overlap in size and chromatin as the real ones do, but nothing found
-on these pictures says anything about leukemia.
+The classes overlap in size and chromatin like the real ones, but the drawings are not based on
+measurements: results on them allow no conclusion about leukemia.
 """
 
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ Plane = npt.NDArray[Any]
 Picture = npt.NDArray[np.uint8]
 
 _PATCH = 0.62
-"""Share of the side within which a cell is drawn; the rest stays black."""
+"""Side of the central square with the cell, as a share of the image's side."""
 
 _RADIUS = 0.2
-"""Mean radius of a cell, share of the side."""
+"""Mean radius of a cell, as a share of the side."""
 
 _STAIN = np.array([80.0, 31.0, 91.0])
 _CYTOPLASM = np.array([104.0, 80.0, 130.0])
@@ -30,14 +30,14 @@ _DEBRIS = np.array([112.0, 48.0, 106.0])
 
 @dataclass(frozen=True)
 class Subject:
-    """What the cells of one made person share.
+    """Parameters common to all cells of a simulated patient.
 
     Attributes:
-        key: number and class in C-NMC's file names, such as ``H3``.
-        label: the class.
-        stain: ``(3,)`` color of the nucleus, relative to the usual one.
+        key: class letter and number in C-NMC's file names, such as ``H3``.
+        label: class of the patient.
+        stain: ``(3,)``, color of the nucleus relative to the mean color.
         size: relative size of the cells.
-        maturity: how clumped the chromatin is; higher in healthy cells.
+        maturity: degree of chromatin clumping; higher in healthy cells.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Subject:
 
     @classmethod
     def draw(cls, label: Label, key: str, generator: np.random.Generator) -> "Subject":
-        """A person of a class."""
+        """Draw the parameters of a patient of a class."""
         sick = label is Label.ALL
         return cls(
             key=key,
@@ -59,15 +59,15 @@ class Subject:
         )
 
     def renamed(self, key: str) -> "Subject":
-        """The same person under another number."""
+        """Return the same patient with another subject number."""
         return replace(self, key=key)
 
 
 def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> Picture:
-    """Draw one cell on black.
+    """Draw a cell of a patient on black.
 
     Returns:
-        ``uint8 (size, size, 3)``.
+        ``uint8 (size, size, 3)``, RGB.
     """
     side = round(_PATCH * size)
     radius = _RADIUS * size * subject.size * generator.normal(1, 0.09)
@@ -91,8 +91,8 @@ def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> Pi
     return drawn
 
 
-def photographed_again(picture: Picture, generator: np.random.Generator) -> Picture:
-    """The same cell on another photograph: another light, another focus, a hair's breadth off."""
+def rephotograph(picture: Picture, generator: np.random.Generator) -> Picture:
+    """Return another photograph of the same cell: other light and focus, slightly shifted."""
     lit = picture.max(axis=2, keepdims=True) > 0
     gain = generator.normal(1, 0.05) * generator.normal(1, 0.01, 3)
     height, width = picture.shape[:2]
@@ -107,7 +107,7 @@ def photographed_again(picture: Picture, generator: np.random.Generator) -> Pict
 
 
 def _coordinates(side: int, radius: float, generator: np.random.Generator) -> tuple[Plane, Plane]:
-    """Positions from the middle of the cell, in radii."""
+    """Return pixel positions relative to the center of the cell, in radii."""
     middle = (side - 1) / 2 + generator.normal(0, 0.03 * side, 2)
     steps = np.arange(side, dtype=np.float32)
     x, y = np.meshgrid((steps - middle[0]) / radius, (steps - middle[1]) / radius)
@@ -115,7 +115,7 @@ def _coordinates(side: int, radius: float, generator: np.random.Generator) -> tu
 
 
 def _border(angle: Plane, generator: np.random.Generator) -> Plane:
-    """Distance of the wobbly border from the middle, in radii, at each angle."""
+    """Return the distance of an irregular border from the center at each angle, in radii."""
     border = np.ones_like(angle)
     for order, share in ((2, 0.06), (3, 0.035), (4, 0.02), (7, 0.012), (17, 0.006)):
         wobble, phase = generator.normal(0, share), generator.uniform(0, 2 * np.pi)
@@ -124,7 +124,7 @@ def _border(angle: Plane, generator: np.random.Generator) -> Plane:
 
 
 def _bitten(distance: Plane, x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
-    """The border after a neighbor was cut away, as a bite or along a straight edge."""
+    """Cut away a neighboring cell from some cells, along an arc or a straight edge."""
     kind = generator.random()
     towards = generator.uniform(0, 2 * np.pi)
     along = x * np.cos(towards) + y * np.sin(towards)
@@ -138,7 +138,7 @@ def _bitten(distance: Plane, x: Plane, y: Plane, generator: np.random.Generator)
 
 
 def _chromatin(side: int, radius: float, maturity: float, generator: np.random.Generator) -> Plane:
-    """Relative brightness: fine and even in immature cells, coarse and clumped in mature ones."""
+    """Draw relative brightness: fine and even in immature cells, clumped in mature cells."""
     clumped = 1 / (1 + np.exp(-1.2 * maturity))
     clumps: Plane = (0.02 + 0.13 * clumped) * _noise(side, 0.4 * radius, generator)
     grains: Plane = (0.08 - 0.045 * clumped) * _noise(side, 0.13 * radius, generator)
@@ -146,16 +146,16 @@ def _chromatin(side: int, radius: float, maturity: float, generator: np.random.G
 
 
 def _noise(side: int, grain: float, generator: np.random.Generator) -> Plane:
-    """Smooth noise of unit variance whose patches are ``grain`` pixels wide."""
-    cells = max(3, round(side / max(grain, 1)))
-    coarse = Image.fromarray(generator.standard_normal((cells, cells), np.float32))
+    """Draw smooth noise of unit variance with patches ``grain`` pixels wide."""
+    patches = max(3, round(side / max(grain, 1)))
+    coarse = Image.fromarray(generator.standard_normal((patches, patches), np.float32))
     smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
     scaled: Plane = smooth / max(float(smooth.std()), 1e-6)
     return scaled
 
 
 def _clefts(x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
-    """Pale folds across the nucleus, and pale spots on it."""
+    """Draw pale folds and spots of the nucleus."""
     light = np.zeros_like(x)
     for _ in range(generator.poisson(0.5)):
         turn, bend = generator.uniform(0, np.pi), generator.normal(0, 0.5)
@@ -173,7 +173,7 @@ def _clefts(x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
 def _cytoplasm(
     distance: Plane, x: Plane, y: Plane, label: Label, generator: np.random.Generator
 ) -> Plane:
-    """How much of each pixel is cytoplasm: a crescent on one side, seldom seen."""
+    """Draw the share of cytoplasm of each pixel: in some cells, a crescent on one side."""
     if generator.random() > (0.3 if label is Label.HEM else 0.2):
         return np.zeros_like(x)
     towards = generator.uniform(0, 2 * np.pi)
@@ -190,7 +190,7 @@ def _add_satellite(
     y: Plane,
     generator: np.random.Generator,
 ) -> None:
-    """A scrap that was cut out with the cell, at its border."""
+    """Draw debris at the border of the cell that the segmentation included."""
     towards, far = generator.uniform(0, 2 * np.pi), generator.uniform(1.0, 1.15)
     from_x, from_y = x - far * np.cos(towards), y - far * np.sin(towards)
     scrap_border = generator.uniform(0.08, 0.25) * _border(np.arctan2(from_y, from_x), generator)

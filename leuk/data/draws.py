@@ -1,4 +1,4 @@
-"""Row numbers as a data set, and the order in which training draws them."""
+"""Data set of row numbers, and the sampler that draws them for training."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 
 class Rows(Dataset[Tensor]):
-    """Row numbers as a data set."""
+    """Data set of row numbers."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -21,20 +21,19 @@ class Rows(Dataset[Tensor]):
 
 
 class Draws(DistributedSampler[int]):
-    """A fixed number of draws per epoch from seeded permutations, one after the other.
+    """Sampler with a fixed number of draws per epoch from concatenated random permutations.
 
-    Permutation c is of seed + c, and epoch e takes the positions from e * draws on of all
-    permutations in a row. So each image is drawn once before any is drawn again, across epochs, the
-    expected class balance of an epoch is that of ``dataset``, and the draws depend on seed and
-    epoch alone. With as many draws as images an epoch is one permutation, as
-    :class:`DistributedSampler` shuffles.
+    Permutation c has seed + c, and epoch e takes draws e * draws to (e + 1) * draws - 1 of the
+    concatenation. Each image is therefore drawn once before any is drawn again, also across epochs;
+    the expected class balance is that of ``dataset``; and the draws depend only on seed and epoch.
+    With as many draws as images, an epoch is the permutation of :class:`DistributedSampler`.
 
     Args:
-        dataset: what is drawn from.
-        draws: per epoch, by all processes together.
-        processes: that share them; the first draws are repeated where they do not divide evenly.
-        rank: of this process.
-        seed: of the first permutation.
+        dataset: row numbers to draw from.
+        draws: draws per epoch, over all processes.
+        processes: number of processes; the first draws are repeated if ``draws`` is not a multiple.
+        rank: rank of this process.
+        seed: seed of the first permutation.
     """
 
     def __init__(

@@ -7,21 +7,21 @@ import numpy.typing as npt
 import pandas as pd
 
 FEWEST = 3.0
-"""Effective patients below which nothing is concluded about others: two patients give one
-difference, from which no spread between patients can be estimated."""
+"""Minimum effective patients for conclusions about other patients: two patients give a single
+difference, from which the variance between patients cannot be estimated."""
 
 
 def effective_patients(patients: Iterable[Hashable]) -> float:
-    """Number of equally large patients that would weigh as unequally as these.
+    """Effective number of patients, with the images per patient as weights.
 
-    A patient with 789 of 825 images decides any average over images; the count of patients hides
-    that, Kish's effective sample size (Kish, *Survey Sampling*, 1965, section 8.2) shows it.
+    A patient with 789 of 825 images dominates any average over images, which the number of patients
+    hides (effective sample size: Kish, *Survey Sampling*, 1965, section 8.2).
 
     Args:
-        patients: the patient of each image, ``(N,)``.
+        patients: patient of each image, ``(N,)``.
 
     Returns:
-        ``(sum n)^2 / sum n^2`` over the images ``n`` per patient; 0 without images.
+        ``(sum n)^2 / sum n^2`` with ``n`` images per patient; 0 without images.
     """
     return effective_number(pd.Series(list(patients)).value_counts().to_numpy())
 
@@ -29,18 +29,18 @@ def effective_patients(patients: Iterable[Hashable]) -> float:
 def patient_quantile(
     values: npt.NDArray[np.floating], patients: npt.NDArray[np.generic], share: float
 ) -> float:
-    """Quantile of a distribution in which every patient weighs the same.
+    """Quantile of image values with equal total weight per patient.
 
-    A limit from images alone is that of the patient with the most of them.
+    With equal weights per image, the patient with the most images would determine it.
 
     Args:
-        values: ``(N,)`` of the images; at least one.
-        patients: ``(N,)`` the patient of each.
-        share: of the distribution at or below the quantile, in [0, 1].
+        values: ``(N,)``, value of each image; at least one.
+        patients: ``(N,)``, patient of each image.
+        share: share of the distribution below the quantile, in [0, 1].
 
     Returns:
-        The quantile, if each image weighs 1 / (the patient's images): a value has below it the
-        weight of the smaller ones and half its own, and values between are interpolated (Hazen's
+        The quantile with weight 1 / (images of the patient) per image. The position of a value is
+        the weight of smaller values plus half its own; positions between are interpolated (Hazen's
         rule; definition 5 of Hyndman & Fan 1996).
     """
     _, codes = np.unique(patients, return_inverse=True)
@@ -51,6 +51,6 @@ def patient_quantile(
 
 
 def effective_number(images: npt.NDArray[np.integer]) -> float:
-    """:func:`effective_patients` from the images per patient ``(P,)``."""
+    """Return :func:`effective_patients` for images per patient ``(P,)``."""
     counts = images.astype(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0

@@ -1,10 +1,10 @@
-"""The two classes of C-NMC."""
+"""Classes of C-NMC."""
 
 from enum import IntEnum
 
 
 class Label(IntEnum):
-    """The two classes of C-NMC; leukemic is the positive one everywhere."""
+    """Classes of C-NMC; leukemic is the positive class."""
 
     HEM = 0
     """Healthy."""
@@ -13,9 +13,9 @@ class Label(IntEnum):
 
     @property
     def folder(self) -> str:
-        """The name of the class in C-NMC's folders and file names."""
+        """Name of the class in C-NMC's folders and file names."""
         return self.name.lower()
 
 
 UNLABELED = -1
-"""In place of a label: a cell whose class was not published."""
+"""Label of images whose class is not published."""

@@ -1,8 +1,8 @@
-"""Which images show the same cell, and which subjects are therefore one person.
+"""Search of images of the same cell, and of subject numbers that belong to one patient.
 
-C-NMC's subject numbers do not keep people apart: the same cells, photographed again, cut out again
-or copied, appear under two numbers. Two images are linked where all their pixels are equal, or
-where, the one turned or mirrored, the texture inside the cell is the same. The second is not tried
+C-NMC has patients with several subject numbers: the same cells, copied, segmented again or
+photographed again, occur under two numbers. Two images are linked if all pixels are equal, or if
+the texture inside the cell is the same after a rotation or reflection. The latter is not searched
 for images whose background is not black.
 """
 
@@ -27,15 +27,15 @@ from leuk.store.artifacts import make_once
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Part of the key of found links: raise it when finding changes."""
+"""Version in the cache key of the links; increase it when the search changes."""
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Thumbs = npt.NDArray[np.uint8]
 
 SAME_TEXTURE = 0.7
-"""Correlation of texture from which two images show one cell. Measured on folds 0 and 1 of C-NMC:
-of 2,700 pairs alike in shape, those of different people reach 0.67."""
+"""Minimum correlation of texture of two images of one cell. Among 2,700 pairs of similar shape in
+folds 0 and 1 of C-NMC, pairs of different patients reach 0.67."""
 
 _NEIGHBORS = 5
 _RADIUS = 0.2
@@ -45,28 +45,33 @@ _SHIFT = 3
 _CHUNK = 512
 
 
-def link_images(cells: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
-    """Add what other images tell about each.
+def link_images(table: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
+    """Add columns that follow from images of the same cell.
 
-    Columns: ``group`` (linked subjects), ``original`` (row of the first identical image) and
-    ``conflict`` (whether an identical image has the other label).
+    Args:
+        table: table of the images of the store, with ``subject`` and ``label``.
+        store: the decoded images.
+
+    Returns:
+        The table with ``patient`` (linked subjects), ``original`` (row of the first identical
+        image) and ``conflict`` (True if an identical image has the other label).
     """
     pairs = find_pairs(store)
-    original = np.arange(len(cells))
+    original = np.arange(len(table))
     copies = pairs[pairs["kind"] == "identical"]
     original[copies["second"]] = copies["first"]
-    labels = cells["label"].to_numpy()
+    labels = table["label"].to_numpy()
     wrong = np.isin(original, original[labels != labels[original]])
-    groups = group_subjects(cells["subject"], pairs)
-    return cells.assign(patient=groups, original=original, conflict=wrong)
+    patients = merge_subjects(table["subject"], pairs)
+    return table.assign(patient=patients, original=original, conflict=wrong)
 
 
 def find_pairs(store: PixelStore) -> pd.DataFrame:
-    """Pairs of images that show the same cell; found once, then kept beside the store.
+    """Find pairs of images of the same cell; the result is cached.
 
     Returns:
-        ``first`` < ``second`` (rows of the store), ``kind`` (``identical`` or ``near``) and
-        ``score`` (correlation of texture, 1 for identical images).
+        Table with ``first`` < ``second`` (rows of the store), ``kind`` (``identical`` or ``near``)
+        and ``score`` (correlation of texture, 1 for identical images).
     """
     key = {"format": FORMAT, "store": store.folder.name}
     cache = store.folder.parents[1]
@@ -76,21 +81,21 @@ def find_pairs(store: PixelStore) -> pd.DataFrame:
     return pd.read_csv(folder / "pairs.csv", dtype={"kind": str})
 
 
-def group_subjects(subjects: "pd.Series[str]", pairs: pd.DataFrame) -> "pd.Series[str]":
-    """The group of every cell: its subject and all that are linked to it, as ``ALL-20+ALL-21``.
+def merge_subjects(subjects: "pd.Series[str]", pairs: pd.DataFrame) -> "pd.Series[str]":
+    """Return the patient of each image: all linked subjects joined, such as ``ALL-20+ALL-21``.
 
     Args:
-        subjects: the subject of every cell, by row.
-        pairs: rows ``first`` and ``second`` of linked cells.
+        subjects: subject of each image, by row.
+        pairs: table with the rows ``first`` and ``second`` of linked images.
     """
     names, codes = np.unique(subjects.to_numpy(str), return_inverse=True)
     first, second = codes[pairs["first"]], codes[pairs["second"]]
     edges = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     component = np.asarray(connected_components(edges, directed=False)[1])
-    together = (
-        pd.Series(names, dtype=str).groupby(component).agg(lambda group: "+".join(sorted(group)))
+    joined = (
+        pd.Series(names, dtype=str).groupby(component).agg(lambda linked: "+".join(sorted(linked)))
     )
-    return pd.Series(together.to_numpy()[component[codes]], index=subjects.index, name="patient")
+    return pd.Series(joined.to_numpy()[component[codes]], index=subjects.index, name="patient")
 
 
 def _search(store: PixelStore) -> pd.DataFrame:
@@ -98,7 +103,7 @@ def _search(store: PixelStore) -> pd.DataFrame:
     original = first[inverse.ravel()]
     copies = np.flatnonzero(original != np.arange(len(original)))
     identical = pd.DataFrame({"first": original[copies], "second": copies})
-    # Backgrounds are alike in all images of a scanner, whoever's cells they show.
+    # Other backgrounds than black make all images of a scanner similar.
     rows = np.sort(first)
     rows = rows[~has_background(store.thumbs[rows])]
     near = _near_pairs(store.thumbs, rows)
@@ -111,7 +116,7 @@ def _search(store: PixelStore) -> pd.DataFrame:
 
 
 def _near_pairs(thumbs: Thumbs, rows: Rows) -> pd.DataFrame:
-    """Pairs among ``rows`` that are alike in shape and then in texture."""
+    """Find pairs among ``rows`` of similar shape and texture."""
     found: list[tuple[int, int, float]] = []
     for pairs in _candidates(thumbs, rows):
         alike = _best_over_turns(_shape, thumbs, pairs) >= _SAME_SHAPE
@@ -125,7 +130,7 @@ def _near_pairs(thumbs: Thumbs, rows: Rows) -> pd.DataFrame:
 
 
 def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
-    """Pairs ``(P, 2)`` whose perceptual hashes are near each other, in chunks."""
+    """Yield pairs ``(P, 2)`` with similar perceptual hashes, in chunks."""
     if len(rows) < 2:
         return
     chunks = np.array_split(rows, -(-len(rows) // _CHUNK))
@@ -133,46 +138,46 @@ def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
     tree = cKDTree(hashes)
     near = tree.query(hashes, k=_NEIGHBORS + 1, distance_upper_bound=_RADIUS, workers=-1)
     distance, position = map(np.asarray, near)
-    one, which = np.nonzero(np.isfinite(distance))
-    pairs = np.sort(np.stack([rows[one], rows[position[one, which]]], axis=1), axis=1)
+    row, neighbor = np.nonzero(np.isfinite(distance))
+    pairs = np.sort(np.stack([rows[row], rows[position[row, neighbor]]], axis=1), axis=1)
     pairs = np.unique(pairs[pairs[:, 0] < pairs[:, 1]], axis=0)
     for start in range(0, len(pairs), _CHUNK):
         yield pairs[start : start + _CHUNK]
 
 
 def perceptual_hash(thumbs: Thumbs) -> Floats:
-    """Low frequencies of the discrete cosine transform, the same however the image is turned.
+    """Low frequencies of the discrete cosine transform, invariant to rotations and reflections.
 
-    Mirroring changes their signs and transposing swaps the axes, so the magnitudes are kept and
-    each pair of mirrored frequencies is sorted (after Zauner 2010, "Implementation and benchmarking
+    Reflection changes signs and transposition swaps the axes, so magnitudes are used and each pair
+    of transposed frequencies is sorted (after Zauner 2010, "Implementation and benchmarking
     of perceptual image hash functions", section 3.1).
 
     Args:
         thumbs: ``uint8 (N, H, H)``.
 
     Returns:
-        ``(N, 35)``, for an Euclidean distance.
+        ``float32 (N, 35)``, to compare by Euclidean distance.
     """
     images = thumbs.astype(np.float32)
     images -= images.mean(axis=(1, 2), keepdims=True)
     images /= np.maximum(images.std(axis=(1, 2), keepdims=True), 1e-6) * thumbs.shape[1]
     low = np.abs(fft.dctn(images, axes=(1, 2), norm="ortho"))[:, :_FREQUENCIES, :_FREQUENCIES]
     u, v = np.triu_indices(_FREQUENCIES)
-    one, other = low[:, u, v], low[:, v, u]
-    off = u != v
-    columns = [np.maximum(one, other)[:, 1:], np.minimum(one, other)[:, off]]
+    upper, lower = low[:, u, v], low[:, v, u]
+    off_diagonal = u != v
+    columns = [np.maximum(upper, lower)[:, 1:], np.minimum(upper, lower)[:, off_diagonal]]
     hashes: Floats = np.concatenate(columns, axis=1).astype(np.float32)
     return hashes
 
 
 def _shape(thumbs: Thumbs) -> Floats:
-    """Half-size images of zero mean and unit length."""
+    """Reduce thumbnails to half size, zero mean and unit length."""
     half = thumbs.reshape(len(thumbs), THUMB // 2, 2, THUMB // 2, 2).mean(axis=(2, 4))
     return _unit(half - half.mean(axis=(1, 2), keepdims=True))
 
 
 def _texture(thumbs: Thumbs) -> Floats:
-    """What is finer than shading, inside the cell and away from its border, of unit length."""
+    """Extract detail finer than shading from the interior of the cell, with unit length."""
     images = thumbs.astype(np.float32)
     inside = (images > 2 * LIT).astype(np.float32)
     near = (0, THUMB / 21, THUMB / 21)
@@ -189,13 +194,13 @@ def _unit(images: npt.NDArray[np.float64] | Floats) -> Floats:
     return scaled
 
 
-def turned_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
-    """A picture turned and mirrored as ``second`` has to be to look most like ``first``.
+def turn_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
+    """Rotate and reflect a picture of ``second`` as matches ``first`` best.
 
     Args:
-        first: ``uint8 (64, 64)``.
-        second: likewise.
-        picture: ``uint8 (R, R, 3)``, of what ``second`` shows.
+        first: ``uint8 (64, 64)``, thumbnail.
+        second: ``uint8 (64, 64)``, thumbnail of the same cell in another orientation.
+        picture: ``uint8 (R, R, 3)``, picture in the orientation of ``second``.
     """
     correlations = _over_turns(_texture(first[None]), _texture(second[None]))
     turn = int(np.argmax(np.concatenate(correlations)))
@@ -204,7 +209,7 @@ def turned_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
 
 
 def _best_over_turns(prepare: Callable[[Thumbs], Floats], thumbs: Thumbs, pairs: Rows) -> Floats:
-    """Largest correlation of each pair over the 8 turns and mirrorings and over small shifts."""
+    """Return the maximum correlation of each pair over the 8 orientations and small shifts."""
     if not len(pairs):
         return np.empty(0, np.float32)
     first, second = prepare(thumbs[pairs[:, 0]]), prepare(thumbs[pairs[:, 1]])
@@ -213,7 +218,7 @@ def _best_over_turns(prepare: Callable[[Thumbs], Floats], thumbs: Thumbs, pairs:
 
 
 def _over_turns(first: Floats, second: Floats) -> list[Floats]:
-    """Largest correlation ``(N,)`` over small shifts, for each turn of ``second``."""
+    """Return the maximum correlation ``(N,)`` over small shifts, per orientation of ``second``."""
     side = first.shape[1]
     spectrum = fft.rfft2(first, workers=-1)
     near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
@@ -226,7 +231,7 @@ def _over_turns(first: Floats, second: Floats) -> list[Floats]:
 
 
 def _turns(images: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """The 8 turns and mirrorings of images ``(N, H, H, ...)``."""
+    """Yield the 8 rotations and reflections of images ``(N, H, H, ...)``."""
     for quarter in range(4):
         turned = np.rot90(images, quarter, axes=(1, 2))
         yield turned

@@ -1,9 +1,9 @@
-"""Stand-in cells in C-NMC's layout, for tests and for a first look without the data set.
+"""Phantom data set in C-NMC's layout, for tests and for trying leuk without the real data.
 
-They come with what makes the real set hard: subjects that differ in stain and size, classes that
-overlap, a healthy subject with a small ``h``, numbers that two subjects share, a table of labels
-for the preliminary set, larger final images without labels, a stray file, and one person of each
-class under two numbers in two folds.
+It has the difficulties of C-NMC: subjects with different stain and size, overlapping classes, a
+healthy subject with a lower-case ``h``, subject numbers that occur in both classes, a label table
+for the preliminary set, larger unlabeled final images, a stray file, and in each class a patient
+with two subject numbers in two folds.
 """
 
 import os
@@ -21,7 +21,7 @@ from leuk.config.ranges import Count, CountOrZero
 from leuk.data.augment import Transforms
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, NATIVE, Framing
-from leuk.data.drawing import Picture, Subject, draw_cell, photographed_again
+from leuk.data.drawing import Picture, Subject, draw_cell, rephotograph
 from leuk.data.labels import Label
 from leuk.data.layouts import LABELS_CSV, PRELIM
 from leuk.data.splits import Rule
@@ -29,21 +29,22 @@ from leuk.store.artifacts import make_once
 from leuk.store.atomic import write_text
 
 FORMAT = 2
-"""Part of every phantom's key: raise it when the pictures change."""
+"""Version in the cache key; increase it when the images change."""
 
 FOLDS = ("fold_0", "fold_1", "fold_2")
 SUBJECTS = {Label.ALL: 10, Label.HEM: 8}
-"""Subjects of each class in each part."""
+"""Subjects of each class per source fold."""
 SHARE = {Label.ALL: 2 / 3, Label.HEM: 1 / 3}
 """Shares of the classes, as in C-NMC."""
 FINAL_SHARE = 0.05
-"""Final images, as a share of the cells of a fold."""
+"""Number of final images, as a share of the images of a fold."""
 
 MINIMUM = 54
-"""Cells a part, so that each subject has one."""
+"""Minimum images per fold, so that each subject has an image."""
 
 _SHARED = 3
-"""Cells of one person under two numbers that show twice: first copied, then photographed again."""
+"""Cells of a patient that occur under both subject numbers: the first image is copied, the others
+are photographed again."""
 
 _FOLDER = "C-NMC"
 _TRAINING = "C-NMC_training_data"
@@ -52,21 +53,21 @@ _FINAL = "C-NMC_test_final_phase_data"
 
 
 class PhantomDataModule(CNMCDataModule):
-    """:class:`CNMCDataModule` over stand-in cells, made on first use.
+    """:class:`CNMCDataModule` of phantom images, which are drawn on first use.
 
     Args:
-        split: from a table of cells to its stages.
+        split: rule that assigns images to stages.
         images_per_fold: images in each of the three folds and in the preliminary set, two thirds
             of them leukemic.
-        size: pixels a side of the pictures.
-        phantom_seed: decides the pictures; independent of the cell's seed.
-        resolution: pixels a side after resizing.
-        framing: the part of each image that is kept, see :class:`leuk.data.decode.Frame`.
-        batch_size: cells a batch.
+        size: pixels per side of the image files.
+        phantom_seed: seed of the images; independent of the run's seed.
+        resolution: pixels per side after resizing.
+        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
+        batch_size: images per batch.
         workers: loader processes.
-        seed: decides the order of the training cells.
+        seed: seed of the order of the training images.
         transforms: conventional augmentation of training batches.
-        cache: folder of artifacts, where pictures and pixel store are kept.
+        cache: folder of artifacts, which holds image files and pixel store.
     """
 
     def __init__(
@@ -99,15 +100,15 @@ class PhantomDataModule(CNMCDataModule):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """One picture to be made.
+class PlannedImage:
+    """An image to draw.
 
     Attributes:
-        subject: whose cell it is.
-        name: C-NMC's name of the image.
-        path: where the picture goes, relative.
-        seed: of the picture; two with the same seed show the same cell.
-        again: whether it is another photograph of the cell that the seed makes.
+        subject: subject of the cell.
+        name: C-NMC's name of the image; empty for final images.
+        path: relative path of the file.
+        seed: seed of the image; equal seeds show the same cell.
+        again: True for another photograph of the cell.
     """
 
     subject: Subject
@@ -118,30 +119,30 @@ class Planned:
 
 
 def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Path:
-    """Make stand-in cells once, or find them.
+    """Write a phantom data set, unless it exists.
 
     Args:
         cache: folder of artifacts.
         images_per_fold: images in each fold and in the preliminary set.
-        size: pixels a side.
-        seed: the same seed makes the same pictures.
+        size: pixels per side.
+        seed: seed of the images.
 
     Returns:
-        The folder above ``C-NMC_training_data``.
+        The parent folder of ``C-NMC_training_data``.
     """
     key = {"format": FORMAT, "images_per_fold": images_per_fold, "size": size, "seed": seed}
 
     def write(target: Path) -> None:
         folder = target / _FOLDER
         planned = list(plan(images_per_fold, seed))
-        for parent in {(folder / cell.path).parent for cell in planned}:
+        for parent in {(folder / image.path).parent for image in planned}:
             parent.mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda cell: _save(folder / cell.path, _picture(cell, size)), planned))
+            list(pool.map(lambda image: _save(folder / image.path, _draw(image, size)), planned))
         rows = [
-            f"{cell.name}.bmp,{Path(cell.path).stem}.bmp,{int(cell.subject.label)}"
-            for cell in planned
-            if cell.path.startswith(_PRELIM)
+            f"{image.name}.bmp,{Path(image.path).stem}.bmp,{int(image.subject.label)}"
+            for image in planned
+            if image.path.startswith(_PRELIM)
         ]
         write_text(folder / f"{_PRELIM}_labels.csv", "\n".join([",".join(LABELS_CSV), *rows, ""]))
         write_text(folder / _TRAINING / "fold_0" / "all" / "Thumbs.db", "a stray file\n")
@@ -149,41 +150,43 @@ def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Pat
     return make_once(cache, "phantom", key, write) / _FOLDER
 
 
-def plan(images_per_fold: int, seed: int) -> Iterator[Planned]:
-    """Every picture of a phantom, and whose cell it shows.
+def plan(images_per_fold: int, seed: int) -> Iterator[PlannedImage]:
+    """Yield all images of a phantom data set.
 
-    The last person of each class in fold_0 is the first in fold_1 too, under another number.
+    In each class, the last patient of fold_0 is also the first of fold_1, with another number.
     """
     generator = np.random.default_rng(seed)
     twins: dict[Label, Subject] = {}
-    for part, name in enumerate((*FOLDS, PRELIM)):
+    for fold, name in enumerate((*FOLDS, PRELIM)):
         number = 0
         for label in Label:
-            subjects = _draw_subjects(part, label, generator)
-            if part == 0:
+            subjects = _draw_subjects(fold, label, generator)
+            if fold == 0:
                 twins[label] = subjects[-1]
-            if part == 1:
+            if fold == 1:
                 subjects[0] = twins[label].renamed(subjects[0].key)
-            for cell in range(round(images_per_fold * SHARE[label])):
+            for image in range(round(images_per_fold * SHARE[label])):
                 number += 1
-                turn, who = divmod(cell, len(subjects))
-                source, again = (seed, part, int(label), cell), False
-                if part == 1 and who == 0 and turn < _SHARED:
+                turn, position = divmod(image, len(subjects))
+                subject = subjects[position]
+                source, again = (seed, fold, int(label), image), False
+                if fold == 1 and position == 0 and turn < _SHARED:
+                    # The image with the same turn of this patient in fold_0.
                     last = (turn + 1) * len(subjects) - 1
                     source, again = (seed, 0, int(label), last), turn > 0
-                subject, path = subjects[who], _path(name, subjects[who], turn, number)
-                yield Planned(subject, _uid(subject, turn), path, source, again)
+                path = _path(name, subject, turn, number)
+                yield PlannedImage(subject, _uid(subject, turn), path, source, again)
     for number in range(1, 1 + max(2, round(images_per_fold * FINAL_SHARE))):
         label = Label(int(generator.random() < SHARE[Label.ALL]))
         subject = Subject.draw(label, "", generator)
-        yield Planned(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))
+        yield PlannedImage(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))
 
 
-def _draw_subjects(part: int, label: Label, generator: np.random.Generator) -> list[Subject]:
-    first = 1 + part * SUBJECTS[label]
+def _draw_subjects(fold: int, label: Label, generator: np.random.Generator) -> list[Subject]:
+    first = 1 + fold * SUBJECTS[label]
     prefix = "" if label is Label.ALL else "H"
     keys = [f"{prefix}{first + number}" for number in range(SUBJECTS[label])]
-    # As in C-NMC, one healthy subject is written with a small letter.
+    # C-NMC has a healthy subject with a lower-case letter.
     keys = ["h3" if key == "H3" else key for key in keys]
     return [Subject.draw(label, key, generator) for key in keys]
 
@@ -192,18 +195,18 @@ def _uid(subject: Subject, turn: int) -> str:
     return f"UID_{subject.key}_{turn + 1}_1_{subject.label.folder}"
 
 
-def _path(part: str, subject: Subject, turn: int, number: int) -> str:
-    if part == PRELIM:
+def _path(fold: str, subject: Subject, turn: int, number: int) -> str:
+    if fold == PRELIM:
         return f"{_PRELIM}/{number}.png"
-    return f"{_TRAINING}/{part}/{subject.label.folder}/{_uid(subject, turn)}.png"
+    return f"{_TRAINING}/{fold}/{subject.label.folder}/{_uid(subject, turn)}.png"
 
 
-def _picture(cell: Planned, size: int) -> Picture:
-    generator = np.random.default_rng(cell.seed)
-    picture = draw_cell(cell.subject, size, generator)
-    if cell.again:
-        return photographed_again(picture, generator)
-    if cell.path.startswith(_FINAL) and size == NATIVE:
+def _draw(image: PlannedImage, size: int) -> Picture:
+    generator = np.random.default_rng(image.seed)
+    picture = draw_cell(image.subject, size, generator)
+    if image.again:
+        return rephotograph(picture, generator)
+    if image.path.startswith(_FINAL) and size == NATIVE:
         whole = np.zeros((*FINAL_SIZE, 3), np.uint8)
         edge = (FINAL_SIZE[0] - size) // 2
         whole[edge : edge + size, edge : edge + size] = picture

@@ -1,7 +1,4 @@
-"""The pixel store: every image decoded and resized once, then memory-mapped.
-
-Sits between the table of cells and everything that looks at pixels.
-"""
+"""Pixel store: all images of a table, decoded and resized once, then memory-mapped."""
 
 import hashlib
 import json
@@ -30,37 +27,36 @@ from leuk.store.foreign import read_arrays
 log = logging.getLogger(__name__)
 
 FORMAT = 4
-"""Part of every store's key: raise it when decoding or resizing changes."""
+"""Version in the cache key; increase it when decoding or resizing changes."""
 
 CUT = 0.005
-"""Share of a cell's area; the frame cuts a cell of which it leaves out more."""
+"""Share of a cell's area outside the frame above which the cell counts as cut."""
 
 _AHEAD = 256
-"""Images decoded before they are asked for; bounds the memory that decoding takes."""
+"""Maximum number of images decoded in advance, which bounds the memory."""
 
 _NAMED = 10
-"""Images that are named where there may be many."""
+"""Maximum number of images to list in a message."""
 
 _NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
 class PixelStore:
-    """Decoded cells; row ``i`` of every array is the same image.
+    """Decoded images; row ``i`` of each array belongs to the same image.
 
     Attributes:
-        pixels: ``uint8 (N, R, R, 3)`` RGB, memory-mapped; writing to it does not reach the file.
+        pixels: ``uint8 (N, R, R, 3)`` RGB, memory-mapped; changes are not written to the file.
         thumbs: ``uint8 (N, 64, 64)`` gray squares around the cells, memory-mapped.
-        digests: ``(N, 16)`` bytes, equal for identical images.
-        areas: ``float32 (N,)`` share of the image that the cell covers.
-        sizes: ``int32 (N, 2)`` width and height of the files.
-        outside: ``float32 (N,)`` share of the cell's area that the frame cuts off.
-        at_border: ``bool (N,)``, true where the cell touches the border of its image.
-        kept: ``(N,)`` positions in the table that was decoded; shorter than the table where
-            unreadable images were skipped.
-        errors: what was wrong with those that were skipped.
-        fingerprint: hash of all pixels, names and labels, the same on every host.
-        folder: where it lies.
+        digests: ``uint8 (N, 16)``, equal for identical images.
+        areas: ``float32 (N,)``, share of the image that the cell covers.
+        sizes: ``int32 (N, 2)``, width and height of the files.
+        outside: ``float32 (N,)``, share of the cell's area that the frame cuts off.
+        at_border: ``bool (N,)``, True if the cell touches the border of its image.
+        kept: ``int64 (N,)``, positions in the decoded table, without unreadable images.
+        errors: messages about the unreadable images.
+        fingerprint: hash of all pixels, names and labels; equal on all hosts.
+        folder: folder of the store.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -77,24 +73,24 @@ class PixelStore:
 
     @classmethod
     def open(
-        cls, cells: pd.DataFrame, root: Path, frame: Frame, cache: Path, on_corrupt: str
+        cls, table: pd.DataFrame, root: Path, frame: Frame, cache: Path, on_corrupt: str
     ) -> "PixelStore":
-        """Find the store of these cells, or decode it.
+        """Open the store of a table of images; decode them first if it does not exist.
 
         Args:
-            cells: a table with ``path``, ``label`` and ``name``.
-            root: the folder that the paths start from.
-            frame: what part of each image is kept, and at what size.
+            table: table with ``path``, ``label`` and ``name``.
+            root: folder to which the paths are relative.
+            frame: crop and size of the decoded images.
             cache: folder of artifacts.
-            on_corrupt: ``raise``, or ``skip`` to leave unreadable images out.
+            on_corrupt: ``raise``, or ``skip`` to omit unreadable images.
 
         Raises:
-            DataError: an image that cannot be read, with ``on_corrupt="raise"``.
-            StoreError: no room for the store.
+            DataError: no image is readable, or with ``raise`` an image is not.
+            StoreError: the disk has not enough space.
         """
         files = [
             [path, label, *_stamp(root / path)]
-            for path, label in zip(cells["path"], cells["label"].tolist(), strict=True)
+            for path, label in zip(table["path"], table["label"].tolist(), strict=True)
         ]
         key = {
             "format": FORMAT,
@@ -103,18 +99,18 @@ class PixelStore:
         }
 
         def build(target: Path) -> None:
-            ensure_room(target, len(cells) * (3 * frame.resolution**2 + THUMB**2))
-            _decode_all(cells, root, frame, target)
+            ensure_room(target, len(table) * (3 * frame.resolution**2 + THUMB**2))
+            _decode_all(table, root, frame, target)
 
         store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
-        if store._can_be_mended([root / path for path in cells["path"]], frame):
+        if store._is_readable_now([root / path for path in table["path"]], frame):
             discard(store.folder)
             store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
-        _refuse(store.errors, len(cells), on_corrupt)
+        _refuse(store.errors, len(table), on_corrupt)
         return store
 
-    def _can_be_mended(self, paths: Sequence[Path], frame: Frame) -> bool:
-        """Whether a file that could not be read can be read now, its size and date unchanged."""
+    def _is_readable_now(self, paths: Sequence[Path], frame: Frame) -> bool:
+        """Return True if an unreadable file became readable with the same size and date."""
         missing = np.setdiff1d(np.arange(len(paths)), self.kept)
         return any(isinstance(_attempt(paths[row], frame), Decoded) for row in missing)
 
@@ -124,13 +120,13 @@ class PixelStore:
             facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
             columns = read_arrays(folder / "cells.npz")
         except (OSError, ValueError) as error:
-            raise StoreError(f"{folder}: no store of pixels ({error}); remove it") from error
+            raise StoreError(f"{folder}: not a pixel store ({error}); remove it") from error
         count = len(columns["kept"])
 
         def mapped(name: str, *shape: int) -> npt.NDArray[np.uint8]:
             if not count:
                 return np.empty((0, *shape), np.uint8)
-            # Copy-on-write: torch warns of read-only memory, and nothing reaches the file.
+            # Copy-on-write protects the file without torch's warning about read-only memory.
             return np.memmap(folder / name, np.uint8, mode="c", shape=(count, *shape))
 
         return cls(
@@ -143,15 +139,15 @@ class PixelStore:
         )
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file; -1 where there is none, such as at the end of a broken link."""
+def file_size(path: Path) -> int:
+    """Size of a file in bytes; -1 if it does not exist, such as for a broken link."""
     return _stamp(path)[0]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = os.stat(path)
-    except OSError:  # decoding will say what is wrong
+    except OSError:  # decoding reports the problem
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
 
@@ -163,16 +159,16 @@ def _attempt(path: Path, frame: Frame) -> Decoded | UnusableError:
         return error
 
 
-def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
-    """Decode every image of ``cells`` into ``target``, on all cores, in bounded memory."""
+def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
+    """Decode all images of a table into ``target``, on all cores with bounded memory."""
     started = time.perf_counter()
     content = hashlib.sha256()
     kept: list[int] = []
     facts: list[Decoded] = []
     bad: list[UnusableError] = []
-    decoded = decoded_ahead([root / path for path in cells["path"]], frame)
+    decoded = decode_ahead([root / path for path in table["path"]], frame)
     with open(target / "pixels.raw", "wb") as pixels, open(target / "thumbs.raw", "wb") as thumbs:
-        for row, image in enumerate(track(decoded, f"decoding {len(cells)} cells", len(cells))):
+        for row, image in enumerate(track(decoded, f"decoding {len(table)} images", len(table))):
             if isinstance(image, UnusableError):
                 bad.append(image)
                 continue
@@ -183,26 +179,26 @@ def _decode_all(cells: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
             pixels.write(raw)
             thumbs.write(image.thumb.tobytes())
     _save_facts(target, kept, facts)
-    content.update(digest(cells.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
+    content.update(digest(table.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
     write_json(
         target / "facts.json",
         {"fingerprint": content.hexdigest()[:16], "errors": [str(error) for error in bad]},
     )
     seconds = time.perf_counter() - started
-    log.info("decoded %d cells in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
+    log.info("decoded %d images in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
 
 
-def decoded_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | UnusableError]:
-    """Each image in order, decoded on all cores a little ahead of its turn.
+def decode_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | UnusableError]:
+    """Decode images in order, on all cores a limited number of images ahead.
 
     Args:
-        paths: of the files.
-        frame: what part of each image is kept, and at what size.
+        paths: image files.
+        frame: crop and size of the decoded images.
 
     Returns:
-        An image, or what is wrong with its file.
+        Iterator of decoded images, with an error in place of each unusable image.
     """
-    # Pillow lets go of the interpreter lock while it inflates and resizes.
+    # Pillow releases the interpreter lock while it decompresses and resizes.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: deque[Future[Decoded | UnusableError]] = deque()
         for path in paths:
@@ -215,26 +211,26 @@ def decoded_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | Unu
 
 def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
     if len(bad) == count:
-        # To skip them would leave no image.
+        # Skipping them would leave no image.
         first = bad[0].removesuffix(SKIP)
         raise DataError(f"none of the {count} images can be read; the first: {first}")
     if bad and on_corrupt == "raise":
         more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0]}{more}")
     for error in bad[:_NAMED]:
-        log.warning("left out: %s", error)
+        log.warning("skipped: %s", error)
     if len(bad) > _NAMED:
-        log.warning("left out: and %d more; leuk data lists them", len(bad) - _NAMED)
+        log.warning("skipped: and %d more; leuk data lists them", len(bad) - _NAMED)
 
 
 def _save_facts(target: Path, kept: Sequence[int], facts: Sequence[Decoded]) -> None:
-    digests = b"".join(one.digest for one in facts)
+    digests = b"".join(image.digest for image in facts)
     np.savez(
         target / "cells.npz",
         kept=np.array(kept, np.int64),
         digests=np.frombuffer(digests, np.uint8).reshape(len(kept), DIGEST),
-        areas=np.array([one.area for one in facts], np.float32),
-        sizes=np.array([one.size for one in facts], np.int32).reshape(len(kept), 2),
-        outside=np.array([one.outside for one in facts], np.float32),
-        at_border=np.array([one.at_border for one in facts], np.bool_),
+        areas=np.array([image.area for image in facts], np.float32),
+        sizes=np.array([image.size for image in facts], np.int32).reshape(len(kept), 2),
+        outside=np.array([image.outside for image in facts], np.float32),
+        at_border=np.array([image.at_border for image in facts], np.bool_),
     )

@@ -1,4 +1,4 @@
-"""The rules a split may follow; each is an option of ``conf/split``."""
+"""Rules of splits, the options of ``conf/split``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,37 +16,37 @@ from leuk.errors import DataError
 
 _DRAWS = 4000
 _NEAREST = 50
-"""Subsets of patients that are compared: those whose images come nearest to the share to hold out.
-Where patients are few and unequal, a fixed deviation would leave the same few under every seed."""
+"""Number of subsets of patients to compare, those nearest to the requested share of images. With a
+fixed maximum deviation, few and unequal patients would give the same subsets for all seeds."""
 _FARTHEST = 0.3
-"""Largest relative deviation from that share, where a subset lies within it."""
+"""Maximum relative deviation from the requested share, if any subset satisfies it."""
 _GOOD = 0.7
-"""Subsets that reach this share of the best score are equally good."""
+"""Share of the best score from which subsets count as equally good."""
 
 _STARTS = 20
 _EVEN = 0.2
-"""Relative deviation from an even share of a class's images that a fold may have."""
+"""Tolerated relative deviation of a fold from an even share of a class's images."""
 _PRIOR = 0.05
-"""Difference between a fold's even shares of the two classes that leaves its prior as it is."""
+"""Tolerated difference between a fold's relative shares of the two classes."""
 _FEWEST = 3
-"""Patients of a class that each fold should have."""
+"""Desired minimum of patients per class and fold."""
 
 
 @dataclass(frozen=True)
 class Folds(Rule):
-    """Stages by the names of C-NMC's parts; validation may be a share of the training subjects.
+    """Stages by source folds; validation can be a share of the training patients.
 
-    What is not given follows from the parts that are there: with the preliminary set, train on
-    fold_0 and fold_1, validate on fold_2, test on prelim; without it, train on fold_0, hold out
-    patients with about a fifth of its images, test on fold_1.
+    Defaults depend on the data: with the preliminary set, train on fold_0 and fold_1, validate on
+    fold_2, test on prelim; without it, train on fold_0, hold out patients with about a fifth of its
+    images, test on fold_1.
 
     Attributes:
-        train: names of parts.
-        val: names of parts, or the share of the training parts' images, between 0 and 1, to be held
-            out as whole patients.
-        test: names of parts.
-        seed: decides which patients are held out; independent of the run's seed, so that seeds
-            are compared on the same split.
+        train: source folds.
+        val: source folds, or the share of the training images, between 0 and 1, that whole patients
+            are held out for.
+        test: source folds.
+        seed: seed of the choice of patients; independent of the run's seed, so that all seeds of a
+            sweep have the same split.
     """
 
     train: Sequence[str] | None = None
@@ -58,48 +58,48 @@ class Folds(Rule):
         if isinstance(self.val, float | int):
             _require_share(self.val)
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
+    def assign(self, table: pd.DataFrame) -> Stages:
         named = {
-            stage: list(parts)
-            for stage, parts in self._resolved(cells).items()
-            if not isinstance(parts, float | int)
+            stage: list(folds)
+            for stage, folds in self._resolved(table).items()
+            if not isinstance(folds, float | int)
         }
-        stages = {stage: rows_of(cells, stage, parts) for stage, parts in named.items()}
+        stages = {stage: select_rows(table, stage, folds) for stage, folds in named.items()}
         _refuse_overlap(named)
         return stages
 
-    def complete(self, cells: pd.DataFrame, stages: Stages) -> Stages:
-        share = self._resolved(cells)["val"]
+    def complete(self, table: pd.DataFrame, stages: Stages) -> Stages:
+        share = self._resolved(table)["val"]
         if not isinstance(share, float | int):
             return stages
-        train, val = _hold_out(cells, stages["train"], float(share), self.seed)
+        train, val = _hold_out(table, stages["train"], float(share), self.seed)
         return {**stages, "train": train, "val": val}
 
-    def _resolved(self, cells: pd.DataFrame) -> dict[str, Sequence[str] | float]:
-        """Parts of each stage, or the share of the validation part."""
-        parts: dict[str, Sequence[str] | float] = {
+    def _resolved(self, table: pd.DataFrame) -> dict[str, Sequence[str] | float]:
+        """Return the source folds of each stage, or the validation share."""
+        chosen: dict[str, Sequence[str] | float] = {
             "train": ["fold_0"],
             "val": 0.2,
             "test": ["fold_1"],
         }
-        if {PRELIM, "fold_0", "fold_1", "fold_2"} <= set(cells["source_fold"]):
-            parts = {"train": ["fold_0", "fold_1"], "val": ["fold_2"], "test": [PRELIM]}
+        if {PRELIM, "fold_0", "fold_1", "fold_2"} <= set(table["source_fold"]):
+            chosen = {"train": ["fold_0", "fold_1"], "val": ["fold_2"], "test": [PRELIM]}
         given = {"train": self.train, "val": self.val, "test": self.test}
-        return parts | {stage: value for stage, value in given.items() if value is not None}
+        return chosen | {stage: value for stage, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class SubjectKFold(Rule):
-    """Stratified folds of whole patients: one tests; of the others a share validates.
+    """Stratified cross-validation folds of whole patients, with a validation share.
 
     Attributes:
-        n_folds: how many.
-        fold: which of them tests.
-        val: share of the images outside the test fold, between 0 and 1, to be held out as whole
-            patients. A whole fold for validation would leave a third of the images to train on
-            where there are three.
-        parts: names of the parts to split; all if None.
-        seed: decides the folds and the patients of validation.
+        n_folds: number of folds, 3 or more.
+        fold: test fold, from 0.
+        val: share of the images outside the test fold, between 0 and 1, that whole patients are
+            held out for. A whole fold for validation would leave only a third of the images for
+            training with three folds.
+        parts: source folds to split; all if None.
+        seed: seed of the folds and of the validation patients.
     """
 
     n_folds: int = 5
@@ -111,64 +111,67 @@ class SubjectKFold(Rule):
     def check(self) -> None:
         if self.n_folds < 3 or self.fold >= self.n_folds:
             raise DataError(
-                f"split.fold={self.fold}, split.n_folds={self.n_folds}: there must be 3 folds or "
-                "more, numbered from 0"
+                f"split.fold={self.fold}, split.n_folds={self.n_folds}: choose 3 or more folds, "
+                "numbered from 0"
             )
         _require_share(self.val)
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
-        rows = rows_of(cells, "parts", self.parts)
-        labels = cells["label"].to_numpy()[rows]
-        groups = cells["patient"].to_numpy()[rows]
-        smallest = min(len(set(groups[labels == label])) for label in Label)
+    def assign(self, table: pd.DataFrame) -> Stages:
+        rows = select_rows(table, "parts", self.parts)
+        labels = table["label"].to_numpy()[rows]
+        patients = table["patient"].to_numpy()[rows]
+        smallest = min(len(set(patients[labels == label])) for label in Label)
         if smallest < self.n_folds:
             raise DataError(
-                f"split.n_folds={self.n_folds}: a class has {smallest} subject(s); choose fewer "
-                "folds or more parts"
+                f"split.n_folds={self.n_folds}: a class has {smallest} patient(s); choose fewer "
+                "folds or more source folds (split.parts)"
             )
-        is_test = self._number_folds(labels, groups) == self.fold
+        is_test = self._number_folds(labels, patients) == self.fold
         return {"train": rows[~is_test], "test": rows[is_test]}
 
-    def complete(self, cells: pd.DataFrame, stages: Stages) -> Stages:
-        train, val = _hold_out(cells, stages["train"], self.val, (self.seed, self.fold))
+    def complete(self, table: pd.DataFrame, stages: Stages) -> Stages:
+        train, val = _hold_out(table, stages["train"], self.val, (self.seed, self.fold))
         return {**stages, "train": train, "val": val}
 
-    def _number_folds(self, labels: Rows, groups: npt.NDArray[np.object_]) -> Rows:
-        """The fold of each image, by local search from random starts: the best found.
+    def _number_folds(self, labels: Rows, patients: npt.NDArray[np.object_]) -> Rows:
+        """Assign a fold to each image, by local search from several random starts.
 
-        scikit-learn's StratifiedGroupKFold leaves shares 6 points apart on sets like these.
+        With scikit-learn's StratifiedGroupKFold, class shares differ by up to 6 points on C-NMC.
         """
-        names, who = np.unique(groups.astype(str), return_inverse=True)
-        images = np.stack([np.bincount(who, labels == label) for label in Label], 1).astype(float)
+        names, codes = np.unique(patients.astype(str), return_inverse=True)
+        images = np.stack([np.bincount(codes, labels == label) for label in Label], 1).astype(float)
         generator = np.random.default_rng(self.seed)
-        best, most = np.zeros(len(names), np.int64), -np.inf
+        best, best_score = np.zeros(len(names), np.int64), -np.inf
         for _ in range(_STARTS):
             folds, score = self._improved(generator.integers(self.n_folds, size=len(names)), images)
-            if score > most + 1e-9:
-                best, most = folds, score
-        return best[who]
+            if score > best_score + 1e-9:
+                best, best_score = folds, score
+        return best[codes]
 
     def _improved(self, folds: Rows, images: npt.NDArray[np.float64]) -> tuple[Rows, float]:
-        """Move one patient at a time to another fold for as long as the score rises.
+        """Move single patients to other folds until the score no longer increases.
 
         Args:
-            folds: ``(G,)`` of each patient.
-            images: ``(G, 2)`` of each patient and class.
+            folds: ``(P,)``, fold of each patient.
+            images: ``(P, 2)``, images per patient and class.
+
+        Returns:
+            The folds and their score.
         """
-        own = np.stack([images, images**2, images > 0])  # (3, G, 2)
+        own = np.stack([images, images**2, images > 0])  # (3, P, 2)
         one_hot = np.eye(self.n_folds)
         score = -np.inf
         while True:
             held = np.einsum("gf,mgk->mfk", one_hot[folds], own)
-            change = one_hot[None, :] - one_hot[folds][:, None]  # (G, to, F)
+            change = one_hot[None, :] - one_hot[folds][:, None]  # (P, new fold, F)
             moved = held[:, None, None] + np.einsum("gtf,mgk->mgtfk", change, own)
             scores = self._score(*moved)
-            group, to = np.unravel_index(scores.argmax(), scores.shape)
-            if scores[group, to] <= score + 1e-9:
+            patient, fold = np.unravel_index(scores.argmax(), scores.shape)
+            if scores[patient, fold] <= score + 1e-9:
                 return folds, score
-            score = float(scores[group, to])
+            score = float(scores[patient, fold])
             folds = folds.copy()
-            folds[group] = to
+            folds[patient] = fold
 
     def _score(
         self,
@@ -176,13 +179,21 @@ class SubjectKFold(Rule):
         squares: npt.NDArray[np.float64],
         patients: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
-        """Score folds, ``(...)``, by sums over their patients, each ``(..., F, 2)``.
+        """Score assignments to folds by three criteria of decreasing weight.
 
-        First, each fold has three patients of each class where there are enough; second, its
-        images of each class are an even share within a fifth, and its prior that of the whole;
-        third, the fold with the fewest effective patients has as many as possible, then the next.
-        A third of C-NMC's healthy images of folds 0 and 1 are of one patient, who would be all but
-        alone in a fold if images alone counted.
+        First, at least three patients per class and fold, if the data has enough; second, even
+        shares of images within 20 %, and the class prior of the whole data; third, as many
+        effective patients as possible in the fold with the fewest, then in the next. One patient
+        has a third of the healthy images of folds 0 and 1 of C-NMC, and would be nearly alone in a
+        fold with criteria for images only.
+
+        Args:
+            images: ``(..., F, 2)``, images per fold and class.
+            squares: ``(..., F, 2)``, sums of the squared images per patient.
+            patients: ``(..., F, 2)``, number of patients.
+
+        Returns:
+            ``(...)``, the scores; higher is better.
         """
         fewest = np.minimum(_FEWEST, patients.sum(axis=-2, keepdims=True) // self.n_folds)
         missing = np.maximum(0, fewest - patients).sum(axis=(-2, -1))
@@ -199,13 +210,13 @@ class SubjectKFold(Rule):
 
 @dataclass(frozen=True)
 class RandomImages(Rule):
-    """Images at random, whoever they are of: the leaky split of many published figures.
+    """Random images regardless of patients: the leaky split of many published results.
 
     Attributes:
-        val: share of the cells.
-        test: share of the cells.
-        parts: names of the parts to split; all if None.
-        seed: decides the draw.
+        val: validation share of the images.
+        test: test share of the images.
+        parts: source folds to split; all if None.
+        seed: seed of the split.
     """
 
     val: float = 0.1
@@ -217,17 +228,18 @@ class RandomImages(Rule):
 
     @property
     def leaky(self) -> str:
-        return "images are split at random: the same persons are in all stages"
+        return "images are split at random: the same patients are in all stages"
 
     def check(self) -> None:
         if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):
             raise DataError(
-                f"split.val={self.val}, split.test={self.test}: shares above 0 that leave some"
+                f"split.val={self.val}, split.test={self.test}: choose shares above 0, together "
+                "below 1"
             )
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
-        rows = rows_of(cells, "parts", self.parts)
-        labels = cells["label"].to_numpy()
+    def assign(self, table: pd.DataFrame) -> Stages:
+        rows = select_rows(table, "parts", self.parts)
+        labels = table["label"].to_numpy()
         share = self.val / (1 - self.test)
         try:
             rest, test = train_test_split(
@@ -238,20 +250,20 @@ class RandomImages(Rule):
             )
         except ValueError as error:
             raise DataError(
-                f"split.val={self.val}, split.test={self.test}: too small for {len(rows)} cells "
-                f"({error})"
+                f"split.val={self.val}, split.test={self.test}: too small for {len(rows)} images "
+                f"({error}); choose larger shares"
             ) from error
         return {"train": np.sort(train), "val": np.sort(val), "test": np.sort(test)}
 
 
 @dataclass(frozen=True)
 class Thesis(Rule):
-    """The thesis's protocol: one part for early stopping and for the tables.
+    """Protocol of the thesis: the test images are also the validation stage.
 
     Attributes:
-        test: names of the parts that validate and test; the preliminary set if None, or the last
-            fold where it is missing.
-        train: names of parts; all others if None.
+        train: source folds for training; all others if None.
+        test: source folds for validation and test; if None, the preliminary set or, without it,
+            the last fold.
     """
 
     train: Sequence[str] | None = None
@@ -261,58 +273,69 @@ class Thesis(Rule):
 
     @property
     def leaky(self) -> str:
-        return "the test part drives early stopping and thresholds"
+        return "early stopping and thresholds use the test images"
 
-    def assign(self, cells: pd.DataFrame) -> Stages:
-        there = sorted(cells["source_fold"].unique())
-        test = list(self.test or [PRELIM if PRELIM in there else there[-1]])
-        train = list(self.train or [part for part in there if part not in test])
+    def assign(self, table: pd.DataFrame) -> Stages:
+        folds = sorted(table["source_fold"].unique())
+        test = list(self.test or [PRELIM if PRELIM in folds else folds[-1]])
+        train = list(self.train or [fold for fold in folds if fold not in test])
         _refuse_overlap({"train": train, "test": test})
-        tested = rows_of(cells, "test", test)
-        return {"train": rows_of(cells, "train", train), "val": tested, "test": tested.copy()}
+        tested = select_rows(table, "test", test)
+        return {"train": select_rows(table, "train", train), "val": tested, "test": tested.copy()}
 
 
-def rows_of(cells: pd.DataFrame, key: str, parts: Sequence[str] | None) -> Rows:
-    """Rows of the named parts, all if None; ``key`` is the key of ``split`` that named them."""
-    if parts is None:
-        return np.arange(len(cells))
-    there = sorted(cells["source_fold"].unique())
-    for part in parts:
-        if part not in there:
-            hint = "; folds are lost there: split=subject_kfold" if MERGED in there else ""
+def select_rows(table: pd.DataFrame, key: str, folds: Sequence[str] | None) -> Rows:
+    """Select the rows of source folds.
+
+    Args:
+        table: table with ``source_fold``.
+        key: key of ``split`` that lists the source folds, for error messages.
+        folds: source folds; all if None.
+
+    Raises:
+        DataError: a source fold has no images.
+    """
+    if folds is None:
+        return np.arange(len(table))
+    found = sorted(table["source_fold"].unique())
+    for fold in folds:
+        if fold not in found:
+            hint = "; for merged folders, use split=subject_kfold" if MERGED in found else ""
             raise DataError(
-                f"split.{key}: no part {part} in the data; there are {', '.join(there)}{hint}"
+                f"split.{key}: no source fold {fold}; choose from {', '.join(found)}{hint}"
             )
-    return np.flatnonzero(cells["source_fold"].isin(list(parts)))
+    return np.flatnonzero(table["source_fold"].isin(list(folds)))
 
 
 def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
     stage_of: dict[str, str] = {}
-    for stage, parts in named.items():
-        for part in parts:
-            if part in stage_of:
-                raise DataError(f"split: part {part} is in both {stage_of[part]} and {stage}")
-            stage_of[part] = stage
+    for stage, folds in named.items():
+        for fold in folds:
+            if fold in stage_of:
+                raise DataError(
+                    f"split.{stage}: {fold} is also in split.{stage_of[fold]}; list it once"
+                )
+            stage_of[fold] = stage
 
 
 def _require_share(val: float) -> None:
     if not 0 < val < 1:
-        raise DataError(f"split.val={val}: a share must lie between 0 and 1")
+        raise DataError(f"split.val={val}: choose a share between 0 and 1")
 
 
 def _hold_out(
-    cells: pd.DataFrame, rows: Rows, share: float, seed: int | Sequence[int]
+    table: pd.DataFrame, rows: Rows, share: float, seed: int | Sequence[int]
 ) -> tuple[Rows, Rows]:
     """Hold out whole patients of each class with about ``share`` of its images.
 
     Returns:
-        Rows that stay and rows that are held out.
+        The remaining rows and the rows held out.
 
     Raises:
         DataError: a class with fewer than two patients.
     """
     generator = np.random.default_rng(seed)
-    chosen = cells.iloc[rows]
+    chosen = table.iloc[rows]
     of_class = {
         label: chosen.loc[chosen["label"] == label, "patient"].value_counts().sort_index()
         for label in Label
@@ -322,11 +345,11 @@ def _hold_out(
     for label, counts in sorted(of_class.items(), key=lambda item: len(item[1])):
         if len(counts) < 2:
             raise DataError(
-                f"split.val={share}: {len(counts)} {label.folder} subject(s) in split.train; "
-                "at least 2 are needed to hold one out: choose more parts"
+                f"split.val={share}: {len(counts)} {label.folder} patient(s) in split.train, but "
+                "at least 2 are needed to hold one out; choose more source folds"
             )
         subset = _informative_subset(counts, share, aim, generator)
-        # The class of more patients follows the other, so that both stages have the same prior.
+        # The second class, with more patients, aims at the share of the first: equal priors.
         aim = counts[list(subset)].sum() / counts.sum()
         held |= subset
     is_held = chosen["patient"].isin(held).to_numpy()
@@ -336,18 +359,20 @@ def _hold_out(
 def _informative_subset(
     counts: "pd.Series[int]", share: float, aim: float, generator: np.random.Generator
 ) -> set[str]:
-    """Draw one of the good subsets of the patients of a class.
+    """Draw a subset of the patients of a class with many effective patients.
 
-    Of many random subsets those whose images come nearest to the aim are scored by their
-    effective number of patients, as one patient is no sample of a class, times the number of
-    patients that are left to train on; of those with a good score one is drawn, so that no patient
-    has to validate under every seed.
+    Random subsets with a share of images near the aim are scored by their effective number of
+    patients times the number of patients that remain for training. One of those with a good score
+    is drawn, so that different seeds validate on different patients.
 
     Args:
         counts: images of each patient.
-        share: of the images, which a subset may miss by a few tenths of it.
-        aim: a share within those limits.
-        generator: decides the draw.
+        share: requested share of the images, met within 30 % if possible.
+        aim: share to come close to, within those limits.
+        generator: random generator of the draw.
+
+    Returns:
+        The patients of the subset.
     """
     images = counts.to_numpy(np.float64)
     chance = generator.uniform(0, 2 * share, (_DRAWS, 1))

@@ -1,7 +1,7 @@
-"""Splits: which cells train, which validate, which test.
+"""Splits of the images into training, validation and test stages.
 
-A rule (:mod:`leuk.data.rules`) proposes; then who is in a later stage too leaves the earlier one,
-so that no person is in two. Rules that cannot promise this say why they are leaky.
+A rule (:mod:`leuk.data.rules`) assigns images to stages; patients of a later stage are then removed
+from earlier stages. Rules that do not separate patients describe the leak.
 """
 
 from abc import ABC, abstractmethod
@@ -22,11 +22,14 @@ STAGES = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of a table of cells, one array a stage, ascending.
+    """Row numbers of the images of each stage, ascending.
 
     Attributes:
-        dropped: why cells left, and how many did.
-        leaky: what leaks between the stages; empty if nothing does.
+        train: ``int64 (N,)``, rows of the training images.
+        val: ``int64 (N,)``, rows of the validation images.
+        test: ``int64 (N,)``, rows of the test images.
+        dropped: number of removed images by ``stage: reason``.
+        leaky: description of the leak between stages; empty without a leak.
     """
 
     train: Rows
@@ -38,15 +41,16 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule(ABC):
-    """From a table of cells to a split.
+    """Rule that splits a table of images.
 
-    The table has ``part``, ``subject`` and ``label``; ``group`` (linked subjects) is the subject
-    where it is missing, and ``original`` (the row of the first identical image) the row itself.
+    The table has ``source_fold``, ``subject`` and ``label``; optional are ``patient`` (linked
+    subjects; default: the subject), ``original`` (row of the first identical image; default: the
+    row itself) and ``conflict`` (True if an identical image has the other label).
 
     Attributes:
-        link_subjects: treat subjects that share cells as one.
-        drop_copies: keep one of each set of identical images, in the latest stage that has one.
-        purge: take out of a stage whoever is in a later one too.
+        link_subjects: treat linked subjects as one patient.
+        drop_copies: keep one of each set of identical images, in the latest stage.
+        purge: remove patients of later stages from earlier stages.
     """
 
     link_subjects: bool = True
@@ -55,51 +59,51 @@ class Rule(ABC):
 
     @property
     def leaky(self) -> str:
-        """What may leak between the stages; empty if nothing can."""
+        """Description of a possible leak between stages; empty without a leak."""
         if not self.purge:
-            return "a person may be in two stages: split.purge is off"
+            return "a patient can be in two stages: split.purge is off"
         if not self.link_subjects:
-            return "linked subjects may be in two stages: split.link_subjects is off"
+            return "linked subjects can be in two stages: split.link_subjects is off"
         return ""
 
-    def check(self) -> None:  # noqa: B027, most rules can be satisfied by some data
-        """Refuse what no data could satisfy.
+    def check(self) -> None:  # noqa: B027, optional for subclasses
+        """Refuse settings that no data can satisfy.
 
         Raises:
-            DataError: naming the key.
+            DataError: a value is out of range.
         """
 
     @abstractmethod
-    def assign(self, cells: pd.DataFrame) -> Stages:
-        """Propose rows of each stage; ``val`` may be left to :meth:`complete`."""
+    def assign(self, table: pd.DataFrame) -> Stages:
+        """Assign rows to stages; :meth:`complete` can add ``val`` later."""
 
-    def complete(self, cells: pd.DataFrame, stages: Stages) -> Stages:
-        """Add what is chosen among the cells that are left."""
+    def complete(self, table: pd.DataFrame, stages: Stages) -> Stages:
+        """Add stages that are chosen after copies and repeated patients are removed."""
         return stages
 
-    def __call__(self, cells: pd.DataFrame) -> Split:
+    def __call__(self, table: pd.DataFrame) -> Split:
         """Split a table.
 
         Raises:
-            DataError: a part that is not there, a part in two stages, a share that cannot be held
-                out, or a stage that lacks a class.
+            DataError: a source fold is missing or in two stages, a share cannot be held out, or a
+                stage lacks a class.
         """
         self.check()
-        known = "patient" in cells and self.link_subjects
-        cells = cells.assign(patient=cells["patient"] if known else cells["subject"])
-        stages = self.assign(cells)
+        linked = "patient" in table and self.link_subjects
+        table = table.assign(patient=table["patient"] if linked else table["subject"])
+        stages = self.assign(table)
         dropped: dict[str, int] = {}
-        if "conflict" in cells:
+        if "conflict" in table:
             for stage in list(stages):
-                agreed = ~cells["conflict"].to_numpy()[stages[stage]]
+                agreed = ~table["conflict"].to_numpy()[stages[stage]]
                 _keep(stages, stage, agreed, dropped, "identical image with the other label")
-        if self.drop_copies and "original" in cells:
-            self._drop_copies(cells["original"].to_numpy(), stages, dropped)
+        if self.drop_copies and "original" in table:
+            self._drop_copies(table["original"].to_numpy(), stages, dropped)
         if self.purge:
-            self._purge(cells["patient"].to_numpy(), stages, dropped)
-        stages = self.complete(cells, stages)
+            self._purge(table["patient"].to_numpy(), stages, dropped)
+        stages = self.complete(table, stages)
         for stage in STAGES:
-            _require_both_classes(cells, stages[stage], stage)
+            _require_both_classes(table, stages[stage], stage)
         return Split(**stages, dropped=dropped, leaky=self.leaky)
 
     def _drop_copies(self, original: Rows, stages: Stages, dropped: dict[str, int]) -> None:
@@ -111,30 +115,30 @@ class Rule(ABC):
             seen.update(original[stages[stage]].tolist())
 
     def _purge(
-        self, group: npt.NDArray[np.object_], stages: Stages, dropped: dict[str, int]
+        self, patients: npt.NDArray[np.object_], stages: Stages, dropped: dict[str, int]
     ) -> None:
         for later, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
             if later in stages and earlier in stages:
-                there = set(group[stages[later]])
-                keep = ~pd.Series(group[stages[earlier]]).isin(there).to_numpy()
-                _keep(stages, earlier, keep, dropped, f"same person in {later}")
+                repeated = set(patients[stages[later]])
+                keep = ~pd.Series(patients[stages[earlier]]).isin(repeated).to_numpy()
+                _keep(stages, earlier, keep, dropped, f"same patient in {later}")
 
 
 def _keep(
-    stages: Stages, stage: str, keep: npt.NDArray[np.bool_], dropped: dict[str, int], why: str
+    stages: Stages, stage: str, keep: npt.NDArray[np.bool_], dropped: dict[str, int], reason: str
 ) -> None:
     if not keep.all():
-        dropped[f"{stage}: {why}"] = int((~keep).sum())
+        dropped[f"{stage}: {reason}"] = int((~keep).sum())
     stages[stage] = stages[stage][keep]
 
 
-def _require_both_classes(cells: pd.DataFrame, rows: Rows, stage: str) -> None:
+def _require_both_classes(table: pd.DataFrame, rows: Rows, stage: str) -> None:
     if not len(rows):
-        raise DataError(f"split.{stage}: no cells; name a part that has some")
-    labels = set(cells["label"].to_numpy()[rows])
+        raise DataError(f"split.{stage}: no images; choose a source fold with images")
+    labels = set(table["label"].to_numpy()[rows])
     for label in Label:
         if label not in labels:
             raise DataError(
-                f"split.{stage}: no {label.folder} cells among its {len(rows)}; "
-                "choose parts that hold both classes"
+                f"split.{stage}: no {label.folder} images among {len(rows)}; choose source folds "
+                "with both classes"
             )

@@ -1,4 +1,4 @@
-"""Images that are no part of a data set: those of a folder, those that a text names, or one."""
+"""Images outside a data set: those of a folder, of a list, or a single file."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from leuk.data.layouts import IMAGE_SUFFIXES
 from leuk.data.unread import contents
-from leuk.data.walk import files_below, is_metadata, shown
+from leuk.data.walk import files_below, is_metadata, printable
 from leuk.errors import DataError
 
 _EXPECTED = " or ".join(sorted(IMAGE_SUFFIXES))
@@ -14,12 +14,12 @@ _EXPECTED = " or ".join(sorted(IMAGE_SUFFIXES))
 
 @dataclass(frozen=True)
 class Image:
-    """One image to look at.
+    """An image file.
 
     Attributes:
-        name: as it is named in results: relative to the folder, or as the text has it.
-        path: of the file.
-        problem: why it cannot be one of ours; empty where it may be.
+        name: name in results: path relative to the folder, or the path in the list.
+        path: path of the file.
+        problem: reason not to read it; empty if it can be tried.
     """
 
     name: str
@@ -29,75 +29,76 @@ class Image:
 
 @dataclass(frozen=True)
 class Images:
-    """What was found.
+    """Images of a folder or list.
 
     Attributes:
-        images: by name where they are a folder's, else in the order of the text.
-        others: how many files of another kind a folder holds beside them, by suffix.
+        images: sorted by name for a folder, otherwise in the order of the list.
+        others: number of other files in the folder, by suffix.
     """
 
     images: list[Image]
     others: dict[str, int]
 
 
-def find_images(where: str) -> Images:
-    """Images to look at; whether they can be read is not asked.
+def find_images(source: str) -> Images:
+    """List images without opening them.
 
     Args:
-        where: a folder, with all folders below it; one image; or a text file with a path a line,
-            relative to the folder of the text, where empty lines and those that begin with ``#``
-            are passed over.
+        source: a folder, which is searched recursively; an image; or a text file with one path per
+            line, relative to the folder of the text file. Empty lines and lines that begin with
+            ``#`` are ignored.
 
     Raises:
-        DataError: nothing there, or no image in it.
+        DataError: the source is missing or has no images.
     """
-    place = Path(where).expanduser()
-    if place.is_dir():
-        return _of_folder(where, place)
-    if not place.is_file():
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _list_folder(source, path)
+    if not path.is_file():
         raise DataError(
-            f"images={where}: no such file or folder; name a folder of {_EXPECTED} images, one of "
-            "them, or a text file with a path a line"
+            f"images={source}: no such file or folder; set it to a folder of {_EXPECTED} images, a "
+            "single image, or a text file with one path per line"
         )
-    if _is_image(place.name):
-        return Images([Image(shown(place.name), place)], {})
-    return Images(_of_text(where, place), {})
+    if _is_image(path.name):
+        return Images([Image(printable(path.name), path)], {})
+    return Images(_read_list(source, path), {})
 
 
-def _of_folder(where: str, folder: Path) -> Images:
+def _list_folder(source: str, folder: Path) -> Images:
     images: list[Image] = []
     others: list[str] = []
-    for one in files_below(folder):
-        name = Path(one.path)
-        if one.folder or (_is_image(name.name) and not name.name.startswith(".")):
-            images.append(Image(shown(one.path), folder / name, one.wrong))
-        elif not is_metadata(one.path):
-            others.append(one.path)
-    if not any(_is_image(one.path.name) for one in images):
+    for entry in files_below(folder):
+        name = Path(entry.path)
+        if entry.folder or (_is_image(name.name) and not name.name.startswith(".")):
+            images.append(Image(printable(entry.path), folder / name, entry.problem))
+        elif not is_metadata(entry.path):
+            others.append(entry.path)
+    if not any(_is_image(image.path.name) for image in images):
         raise DataError(
-            f"images={where}: no {_EXPECTED} image in it; found: {contents(others)}; save images "
-            "of other formats as PNG"
+            f"images={source}: no {_EXPECTED} images; found: {contents(others)}; save images of "
+            "other formats as PNG"
         )
     suffixes = Counter(Path(name).suffix.lower() for name in others)
-    return Images(sorted(images, key=lambda one: str(one.path)), dict(suffixes))
+    return Images(sorted(images, key=lambda image: str(image.path)), dict(suffixes))
 
 
-def _of_text(where: str, text: Path) -> list[Image]:
+def _read_list(source: str, text: Path) -> list[Image]:
     try:
         lines = text.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"images={where}: neither a {_EXPECTED} image nor a text with a path a line ({error})"
+            f"images={source}: neither a {_EXPECTED} image nor a text file ({error}); write one "
+            "path per line"
         ) from error
-    named = [line.strip() for line in lines]
-    named = [line for line in named if line and not line.startswith("#")]
-    if not named or any("\0" in name for name in named):
-        raise DataError(f"images={where}: no path in it; write one a line")
-    return [Image(shown(name), text.parent / name, _problem(name)) for name in named]
+    names = [line.strip() for line in lines]
+    names = [name for name in names if name and not name.startswith("#")]
+    if not names or any("\0" in name for name in names):
+        raise DataError(f"images={source}: no paths; write one path per line")
+    return [Image(printable(name), text.parent / name, _problem(name)) for name in names]
 
 
 def _problem(name: str) -> str:
-    return "" if _is_image(name) else f"no {_EXPECTED} file"
+    return "" if _is_image(name) else f"not a {_EXPECTED} file"
 
 
 def _is_image(name: str) -> bool:

@@ -1,6 +1,6 @@
-"""The files below a folder and which of them can be no cells, told without opening one.
+"""Safe listing of the files below a folder, without opening any.
 
-Before the layouts: what comes from somebody else may hold links to anywhere, pipes and devices.
+Untrusted folders can contain links to other places, pipes and devices.
 """
 
 import os
@@ -9,37 +9,37 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SPECIAL = "no file but a pipe, device or socket; remove it"
+SPECIAL = "a pipe, device or socket, not a file; remove it"
 
 _METADATA = {"thumbs.db", "desktop.ini", "icon\r"}
-"""Files of Windows and macOS, in lower case, beside those whose names begin with a dot."""
+"""Metadata files of Windows and macOS in lower case, in addition to dot files."""
 
 _REORDERS = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode categories: control characters, bytes that are no text, breaks of lines."""
+_HIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of control characters, undecodable bytes and line breaks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file, or one folder that is not looked into.
+    """A file, or a folder that cannot be listed.
 
     Attributes:
-        path: relative to the folder that was asked for, with forward slashes.
-        wrong: why it is not to be opened, and what to do; empty where it may be.
-        folder: whether it is a folder.
+        path: path relative to the listed folder, with forward slashes.
+        problem: reason not to open it, and remedy; empty if it can be opened.
+        folder: True for a folder.
     """
 
     path: str
-    wrong: str = ""
+    problem: str = ""
     folder: bool = False
 
 
 def files_below(root: Path) -> Iterator[Entry]:
-    """Files below a folder, by name; hidden folders are left out.
+    """List the files below a folder, sorted by name, without hidden folders.
 
-    Links are followed, each folder once, as long as they stay below ``root`` or end in the store of
-    the download that ``root`` is part of, see :func:`_stores`. The end of a broken link counts as a
-    file, so that who opens it says what is wrong.
+    Links are followed, each folder once, if they point below ``root`` or into the store of the
+    download tool that created ``root``, see :func:`_stores`. Broken links count as files, so that
+    opening them reports the problem.
     """
     base = os.path.realpath(root)
     allowed = [base, *_stores(base)]
@@ -60,23 +60,23 @@ def files_below(root: Path) -> Iterator[Entry]:
         below: list[str] = []
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
-            wrong, is_folder = _looked_at(entry, allowed)
+            problem, is_folder = _inspect(entry, allowed)
             if not is_folder:
-                yield Entry(path, wrong)
+                yield Entry(path, problem)
             elif not entry.name.startswith("."):
-                if wrong:
-                    yield Entry(path, wrong, folder=True)
+                if problem:
+                    yield Entry(path, problem, folder=True)
                 else:
                     below.append(path)
         waiting += reversed(below)
 
 
 def _stores(base: str) -> list[str]:
-    """Folders where tools that download a data set keep the files that its links point to.
+    """Return the folders in which download tools store the targets of a data set's links.
 
-    Hugging Face's hub links ``snapshots/<revision>/`` to ``blobs/`` beside it, git-annex and DVC
-    link a work tree to folders at its top. All lie in folders above ``base``, so that links in a
-    foreign archive cannot point out of it by way of a store that the archive brings.
+    Hugging Face's hub links ``snapshots/<revision>/`` to the sibling folder ``blobs/``; git-annex
+    and DVC link a work tree to folders at its top. Only stores above ``base`` are allowed, because
+    an untrusted archive could contain a store with links to other places.
     """
     found = []
     folder = base
@@ -88,8 +88,8 @@ def _stores(base: str) -> list[str]:
     return found
 
 
-def _looked_at(entry: os.DirEntry[str], allowed: Sequence[str]) -> tuple[str, bool]:
-    """What is wrong with an entry, and whether it is a folder."""
+def _inspect(entry: os.DirEntry[str], allowed: Sequence[str]) -> tuple[str, bool]:
+    """Return the problem of an entry, or an empty string, and True for a folder."""
     if not entry.is_symlink():
         if entry.is_dir(follow_symlinks=False):
             return "", True
@@ -98,40 +98,40 @@ def _looked_at(entry: os.DirEntry[str], allowed: Sequence[str]) -> tuple[str, bo
     is_folder = os.path.isdir(target)
     if not os.path.exists(target):
         return "", False
-    if not any(os.path.commonpath([place, target]) == place for place in allowed):
+    if not any(os.path.commonpath([base, target]) == base for base in allowed):
         text = (
-            f"a link that leads out of the folder, to {shown(target)}; put the {{}} itself there, "
-            "as cp -rL copies it"
+            f"a link that leads out of the folder, to {printable(target)}; put the {{}} itself "
+            "there, for example with cp -rL"
         )
         return text.format("folder" if is_folder else "file"), is_folder
     return ("" if is_folder or os.path.isfile(target) else SPECIAL), is_folder
 
 
 def is_metadata(path: str) -> bool:
-    """Return True for files that an operating system keeps beside others, such as ``.DS_Store``."""
+    """Return True for metadata files of an operating system, such as ``.DS_Store``."""
     *folders, name = path.split("/")
     return name.startswith(".") or name.lower() in _METADATA or "__MACOSX" in folders
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name is text without control characters, so that it can stand in any table."""
-    return name.isprintable() or not any(map(_unseen, name))
+    """Return True if a name has no control characters and can be printed anywhere."""
+    return name.isprintable() or not any(map(_is_hidden, name))
 
 
-def _unseen(letter: str) -> bool:
-    return letter in _REORDERS or unicodedata.category(letter) in _UNSEEN
+def _is_hidden(letter: str) -> bool:
+    return letter in _REORDERS or unicodedata.category(letter) in _HIDDEN_CATEGORIES
 
 
-def shown(name: str) -> str:
-    r"""A name as any terminal, page or table can show it; those of files may be any bytes.
+def printable(name: str) -> str:
+    r"""Escape a file name for terminals, pages and tables.
 
-    Bytes that are no UTF-8, control characters and what changes the direction of writing become
-    escapes such as ``\x1b``.
+    Bytes that are not UTF-8, control characters and characters that change the writing direction
+    become escapes such as ``\x1b``.
     """
     return name if is_plain(name) else "".join(map(_escaped, name))
 
 
 def _escaped(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # how Python holds a byte of a name that is no text
+    if "\udc80" <= letter <= "\udcff":  # Python's representation of an undecodable byte
         return f"\\x{ord(letter) - 0xDC00:02x}"
-    return letter.encode("unicode_escape").decode() if _unseen(letter) else letter
+    return letter.encode("unicode_escape").decode() if _is_hidden(letter) else letter

@@ -1,8 +1,8 @@
-"""Whether a model knows more than how large a cell is.
+"""Performance that cell area cannot explain.
 
-The area of the cell alone reaches an AUROC of 0.84 on one fold of C-NMC and 0.87 on another, so
-that a network can score well by measuring. Two looks at it: among cells of like area, and after all
-cells are brought to one area.
+Cell area alone reaches an AUROC of 0.84 on one fold of C-NMC and 0.87 on another, so a network can
+score well by measuring area. Two controls: AUROC among cells of similar area, and scores after
+every cell has been scaled to the same area.
 """
 
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Floats, Integers
 
 _ROUNDS = 3
-"""Of scaling: interpolation blurs the rim of a cell, which the first leaves up to a fifth off."""
+"""Rounds of scaling: interpolation blurs the rim, so the first leaves areas up to 20 % off."""
 
 
 @dataclass(frozen=True)
 class AreaBin:
-    """Cells of like area.
+    """Images of cells of similar area.
 
     Attributes:
-        low: smallest area, share of the image.
-        high: largest.
-        hem: healthy cells.
-        all: leukemic cells.
-        auroc: of these cells; None where a class is missing.
-        auroc_patients: the same with the weights of :attr:`WithinBins.patients`.
+        low: smallest area, as a share of the image.
+        high: largest area, as a share of the image.
+        hem: number of healthy images.
+        all: number of leukemic images.
+        auroc: AUROC of these images; None if a class is missing.
+        auroc_patients: AUROC with the weights of :attr:`WithinBins.patients`.
     """
 
     low: float
@@ -46,16 +46,16 @@ class AreaBin:
 
 @dataclass(frozen=True)
 class WithinBins:
-    """AUROC among cells of like area.
+    """AUROC among cells of similar area.
 
     Attributes:
-        value: share of the pairs of a leukemic and a healthy cell of one bin in which the leukemic
-            one has the higher score: the mean of the bins' AUROCs, weighted by their pairs. None
-            where no bin has both classes.
-        low: lower end of its 95 % interval; None where a class has a single patient.
-        high: upper end.
+        value: share of the pairs of a leukemic and a healthy image of the same bin in which the
+            leukemic image has the higher score: the mean of the bins' AUROCs, weighted by their
+            pairs. None if no bin has both classes.
+        low: lower end of the confidence interval; None if a class has a single patient.
+        high: upper end of the confidence interval; None if a class has a single patient.
         bins: the bins, smallest cells first.
-        patients: the same share with its interval, where every patient of a class weighs the same:
+        patients: ``value``, ``low`` and ``high`` with equal weight for every patient of a class:
             each image counts 1 / (the patient's images of its class, in all bins), as in
             ``auroc_patients`` of :func:`leuk.evaluate.metrics.patient_metrics`.
     """
@@ -69,28 +69,34 @@ class WithinBins:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs of subjects ``(S, S)``, summed over bins: won by the leukemic cell, and all."""
+    """Pairs of images by subject ``(S, S)``, summed over bins.
+
+    Attributes:
+        won: pairs in which the leukemic image has the higher score.
+        all: all pairs.
+    """
 
     won: Floats
     all: Floats
 
     @property
     def share(self) -> float | None:
-        """Share of pairs that is won; None without pairs."""
-        every = self.all.sum()
-        return float(self.won.sum() / every) if every else None
+        """Share of pairs in the right order; None without pairs."""
+        total = self.all.sum()
+        return float(self.won.sum() / total) if total else None
 
     def by_patient(self, sample: Sample) -> "_Pairs":
-        """The same pairs where every patient of a class weighs the same."""
+        """Pairs weighted so that every patient of a class weighs the same."""
         count = len(self.won)
         images = [np.bincount(sample.codes[sample.labels == c], minlength=count) for c in (1, 0)]
-        every = np.maximum(np.outer(*images), 1)
-        return _Pairs(self.won / every, self.all / every)
+        total = np.maximum(np.outer(*images), 1)
+        return _Pairs(self.won / total, self.all / total)
 
     def auroc(self, weights: Floats) -> Floats:
-        won, every = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
-        # A resample without a pair of like area says nothing either way.
-        share: Floats = np.divide(won, every, out=np.full_like(won, 0.5), where=every > 0)
+        """AUROC ``(D,)`` for weights of the subjects ``(D, S)``."""
+        won, total = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
+        # A resample without a pair of similar area is no evidence either way.
+        share: Floats = np.divide(won, total, out=np.full_like(won, 0.5), where=total > 0)
         return share
 
 
@@ -102,42 +108,43 @@ def auroc_within_area_bins(
     seed: int = 0,
     level: float = 0.95,
 ) -> WithinBins:
-    """How well cells of like area are told apart.
+    """Compute AUROC among cells of similar area.
 
     Args:
-        sample: the cells of one part.
-        areas: ``(N,)`` of the same cells, such as their share of the image.
-        bins: how many, with equally many cells in each.
-        draws: resamples of the subjects, for the interval.
-        seed: of the resamples.
-        level: of the interval.
+        sample: the images of a stage with their scores.
+        areas: ``(N,)`` cell areas of these images, such as shares of the image.
+        bins: number of bins, with equally many images in each.
+        draws: bootstrap resamples of the subjects, for the interval.
+        seed: seed of the resamples.
+        level: confidence level of the interval, in (0, 1).
 
     Raises:
-        ValueError: areas of another number of cells.
+        ValueError: the number of areas differs from the number of images.
     """
     if areas.shape != sample.labels.shape:
-        raise ValueError(f"{len(sample)} cells but {len(areas)} areas")
+        raise ValueError(f"{len(sample)} images but {len(areas)} areas")
     edges = np.quantile(areas, np.linspace(0, 1, bins + 1)[1:-1])
-    place = np.searchsorted(edges, areas, side="right")
-    rows = [np.flatnonzero(place == number) for number in range(bins) if (place == number).any()]
+    bin_of = np.searchsorted(edges, areas, side="right")
+    rows = [np.flatnonzero(bin_of == number) for number in range(bins) if (bin_of == number).any()]
     count = int(sample.codes.max()) + 1
     found = [_pairs(sample, chosen, count) for chosen in rows]
     described = [_bin(sample, areas, *pair) for pair in zip(rows, found, strict=True)]
-    pairs = _Pairs(np.sum([one.won for one in found], 0), np.sum([one.all for one in found], 0))
+    pairs = _Pairs(np.sum([p.won for p in found], 0), np.sum([p.all for p in found], 0))
     if not pairs.all.any():
-        nothing = dict.fromkeys(("value", "low", "high"))
-        return WithinBins(None, None, None, described, nothing)
+        undefined = dict.fromkeys(("value", "low", "high"))
+        return WithinBins(None, None, None, described, undefined)
     both = pairs, pairs.by_patient(sample)
     bootstrap = Bootstrap([Fold([both], sample.strata, count, sample.images)], draws, seed)
     estimates = bootstrap.estimates(
-        lambda run, weights: np.stack([one.auroc(weights) for one in run]), np.array([False, True])
+        lambda run, weights: np.stack([pairs.auroc(weights) for pairs in run]),
+        np.array([False, True]),
     )
     patients = min(map(sample.subjects_of, Label))
     effective = (min(map(sample.effective_subjects_of, Label)), patients)
     (value, low, high), of_patients = (
-        # One patient does not show how patients differ.
-        (one.value, *(one.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
-        for one, n in zip(estimates, effective, strict=True)
+        # A single patient does not show how patients differ.
+        (found.value, *(found.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
+        for found, n in zip(estimates, effective, strict=True)
     )
     by_patient = dict(zip(("value", "low", "high"), of_patients, strict=True))
     return WithinBins(value, low, high, described, by_patient)
@@ -168,23 +175,23 @@ def cell_areas(images: Tensor) -> Tensor:
 
 
 def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
-    """Enlarge or shrink every cell to the same area, and center it.
+    """Scale every cell to the same area and center it.
 
-    A cell so long that it would not fit its image at that area is enlarged only until it does, and
-    stays smaller. An image without a cell stays as it is. One thing of the size remains: an
-    enlarged cell is less sharp than a shrunk one.
+    A cell too long to fit its image at that area is enlarged only as far as it fits, and stays
+    smaller. An image without a cell is returned unchanged. A trace of the size remains: an enlarged
+    cell is less sharp than a shrunk cell.
 
     Args:
         images: ``(B, 3, R, R)`` in [0, 1], on any device; the background is black.
-        target_area: share of the image, such as the mean of the training part's cells.
+        target_area: share of the image, in (0, 1), such as the mean cell area of the train stage.
 
     Raises:
-        ValueError: the area does not lie in (0, 1).
+        ValueError: the area is outside (0, 1).
     """
     if not 0 < target_area < 1:
-        raise ValueError(f"a cell's share of the image lies in (0, 1), found {target_area}")
+        raise ValueError(f"target_area={target_area}: a cell's share of the image is in (0, 1)")
     lit = _lit(images)
-    there = lit.any(dim=2).any(dim=1)
+    has_cell = lit.any(dim=2).any(dim=1)
     left, width = _extent(lit.any(dim=1))
     upper, height = _extent(lit.any(dim=2))
     # The coordinates of a warp run from -1 to 1.
@@ -194,23 +201,23 @@ def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
         shrink = shrink * torch.sqrt(cell_areas(scaled) / target_area)
         shrink = shrink.clamp(min=torch.maximum(width, height))
         scaled = _zoomed(images, shrink, x, y)
-    return torch.where(there[:, None, None, None], scaled, images)
+    return torch.where(has_cell[:, None, None, None], scaled, images)
 
 
 def _zoomed(images: Tensor, shrink: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Images ``(B, 3, R, R)`` about ``(x, y)``, enlarged by 1 / ``shrink`` ``(B,)``."""
+    """Enlarge images ``(B, 3, R, R)`` about ``(x, y)`` by 1 / ``shrink`` ``(B,)``."""
     zero = torch.zeros_like(shrink)
     rows = [torch.stack([shrink, zero, x], dim=1), torch.stack([zero, shrink, y], dim=1)]
     return warp(images, torch.stack(rows, dim=1))
 
 
 def _lit(images: Tensor) -> Tensor:
-    """Pixels of the cell, ``bool (B, R, R)``, by the brightness that counts everywhere."""
+    """Mask of the cell, ``bool (B, R, R)``: pixels brighter than the project-wide limit."""
     return images.amax(dim=1) > LIT / 255
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the occupied of ``(B, R)`` columns start and how far they reach, shares of R."""
+    """First occupied column of ``(B, R)`` and number of columns to the last, as shares of R."""
     side = occupied.shape[1]
     start = occupied.float().argmax(dim=1)
     end = side - occupied.flip(1).float().argmax(dim=1)

@@ -1,4 +1,4 @@
-"""What no model is worth reporting without: the majority class, cell area, simple measures."""
+"""Baselines that every model is compared with: majority class, cell area, morphology."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from leuk.evaluate.morphology import MEASURES
 from leuk.evaluate.vectors import Floats, Integers
 
 Scorer = Callable[[pd.DataFrame], Floats]
-"""From a table of measures, one row a cell, to the probability of leukemia ``(N,)``."""
+"""From a table of measures, one row per image, to the probability of leukemia ``(N,)``."""
 
 _STEPS = 1000
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Logistic regression on a few measures of each cell, standardized by the training part.
+    """Logistic regression on a few measures of each cell, standardized on training images.
 
     Attributes:
-        columns: the measures it looks at; without any it gives the training part's share of
-            leukemic cells to every cell.
+        columns: the measures it uses; without any, every image gets the share of leukemic images
+            among the training images.
     """
 
     columns: tuple[str, ...] = ()
 
     def fitted(self, measures: pd.DataFrame, labels: Integers) -> Scorer:
-        """Fit on training cells.
+        """Fit on training images.
 
         Args:
-            measures: one row a cell, with :attr:`columns` among its columns.
+            measures: one row per image, with :attr:`columns` among its columns.
             labels: ``(N,)``, 1 = leukemic; both classes present.
         """
         if self.columns:

@@ -1,6 +1,6 @@
-"""Making a score of 0.8 mean that eight of ten such cells are leukemic.
+"""Temperature scaling: after it, of ten images with a score of 0.8 about eight are leukemic.
 
-The temperature is fitted on validation cells and applied to test cells.
+The temperature is fitted on validation images and applied to test images.
 """
 
 import numpy as np
@@ -9,29 +9,29 @@ from scipy.special import expit, logit
 from leuk.evaluate.vectors import Floats, Vector, as_scores_and_labels
 
 COOLEST, HOTTEST = 0.05, 20.0
-"""Bounds of the temperature; one of them is the answer where the classes do not overlap."""
+"""Bounds of the temperature, reached when the scores separate the classes perfectly."""
 
 _SUREST = 1e-12
-"""Scores nearer to 0 or 1 count as this near, so that their log-odds are finite."""
+"""Smallest distance of a score from 0 and 1, so that log-odds are finite."""
 
 
 def fit_temperature(scores: Vector, labels: Vector) -> float:
-    """The temperature that makes the scores fit the labels best (Guo et al. 2017, section 4.2).
+    """Fit the temperature with the best match of scores and labels (Guo et al. 2017, section 4.2).
 
-    It is the T with the smallest cross-entropy of ``sigmoid(log-odds / T)``, which is convex in
-    1 / T. Above 1 the model was too sure of itself, below 1 not sure enough.
+    The result is the T with the smallest cross-entropy of ``sigmoid(log-odds / T)``, which is
+    convex in 1 / T. Above 1 the model was overconfident, below 1 underconfident.
 
     Args:
-        scores: ``(N,)`` probability of leukemia of validation cells; exact 0 and 1 are allowed.
+        scores: ``(N,)`` probability of leukemia of validation images; exact 0 and 1 are allowed.
         labels: ``(N,)``, 1 = leukemic; both classes present.
 
     Returns:
         T, in [0.05, 20].
 
     Raises:
-        ValueError: only one class, or scores outside [0, 1].
+        ValueError: a single class, or scores outside [0, 1].
     """
-    # Here: it takes as long to load as pandas, and who only applies a temperature needs it not.
+    # Imported here: it loads as slowly as pandas, and applying a temperature does not need it.
     from scipy.optimize import minimize_scalar
 
     checked, truth = as_scores_and_labels(scores, labels)
@@ -47,13 +47,13 @@ def fit_temperature(scores: Vector, labels: Vector) -> float:
 
 
 def apply_temperature(scores: Vector, temperature: float) -> Floats:
-    """Scores ``(N,)`` at a temperature; their order, and so every ranking figure, stays.
+    """Rescale scores ``(N,)``; their order, and with it every ranking metric, stays the same.
 
     Raises:
         ValueError: the temperature is not positive.
     """
     if not temperature > 0:
-        raise ValueError(f"a temperature is above 0, found {temperature}")
+        raise ValueError(f"temperature={temperature}: must be above 0")
     return np.asarray(expit(_log_odds(np.asarray(scores, np.float64)) / temperature))
 
 

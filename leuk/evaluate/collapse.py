@@ -1,69 +1,71 @@
-"""What is plainly wrong with made cells, in words: collapse, emptiness, copies."""
+"""Warnings about synthetic images: mode collapse, black images, copies of training images."""
 
 from leuk.evaluate.distances import Metrics
 
 _SAME = 1.0
-"""Gray levels that pixels must differ by from image to image; those of real cells do by 11."""
+"""Smallest standard deviation of pixels between images, in gray levels; real images have 11."""
 
 _DISTINCT = 0.99
 _EMPTY = 0.05
-"""Shares of a made set: distinct images it must have, black ones it may have."""
+"""Least share of distinct images and largest share of black images in a synthetic set."""
 
 _COPIES = 0.05
-"""How much more often made cells may lie close to training cells than those to one another."""
+"""Largest excess in the share of images close to a training image, over training images."""
 
 
-def collapse(made: Metrics, real: Metrics) -> list[str]:
-    """What is plainly wrong with a set of made cells, in words.
+def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
+    """Warn of mode collapse and black images in a synthetic set.
 
     Args:
-        made: the row of the made cells in :attr:`leuk.evaluate.image_quality.Quality.rows`.
-        real: the row of training cells, of the same size.
+        synthetic: row ``synthetic`` of :attr:`leuk.evaluate.image_quality.Quality.rows`.
+        real: row ``real``, of as many training images.
 
     Returns:
-        A warning each for black images, images that are all the same, repeated images, and coverage
-        or diversity below half of that of real cells; nothing for a sound set.
+        One warning each for black images, identical images, repeated images, and coverage or
+        diversity below half of that of real images; empty for a sound set.
     """
     found = []
-    if (empty := made["empty"] or 0) > _EMPTY:
-        found.append(f"{empty:.0%} of the made images are black")
-    if (spread := made["spread"] or 0) < _SAME:
-        found.append(f"the made images are all the same: pixels differ by {spread:.2f} of 255")
-    elif (distinct := made["distinct"] or 0) < _DISTINCT:
-        found.append(f"only {distinct:.0%} of the made images are distinct, the rest repeat them")
+    if (empty := synthetic["empty"] or 0) > _EMPTY:
+        found.append(f"{empty:.0%} of the synthetic images are black")
+    if (spread := synthetic["spread"] or 0) < _SAME:
+        found.append(f"the synthetic images are all alike: pixels differ by {spread:.2f} of 255")
+    elif (distinct := synthetic["distinct"] or 0) < _DISTINCT:
+        found.append(
+            f"only {distinct:.0%} of the synthetic images are distinct, the rest repeat them"
+        )
     for name, meaning in _VARIETY.items():
-        ours, theirs = made[name] or 0, real[name] or 0
+        ours, theirs = synthetic[name] or 0, real[name] or 0
         if ours < theirs / 2:
-            found.append(f"{meaning}: {name} {ours:.2f}, that of real cells {theirs:.2f}")
+            found.append(f"{meaning}: {name} {ours:.2f}, of real images {theirs:.2f}")
     return found
 
 
 _VARIETY = {
-    "coverage": "most kinds of real cells have no made cell like them",
-    "diversity": "made cells resemble each other far more than real ones do",
+    "coverage": "most kinds of real images have no similar synthetic image",
+    "diversity": "synthetic images resemble each other far more than real images do",
 }
 
 
 def copying(memorized: dict[str, Metrics]) -> list[str]:
-    """Warnings of copies: any near-exact one, and each space in which too many are close.
+    """Warn of near-exact copies, and of each space in which too many images are close to training.
 
     Args:
         memorized: :attr:`leuk.evaluate.image_quality.Quality.memorization`.
     """
     found = near_exact(int(memorized["pixels"]["copies"] or 0))
-    for space, figures in memorized.items():
-        ours, usual = figures["closer_share"] or 0, figures["train_closer_share"] or 0
+    for space, metrics in memorized.items():
+        ours, usual = metrics["closer_share"] or 0, metrics["train_closer_share"] or 0
         if ours > usual + _COPIES:
             found.append(
-                f"{ours:.0%} of the made cells may be copies: in {space} they are closer to a"
-                " training cell than 99% of new real cells are; of the training cells themselves"
-                f" {usual:.0%} are that close to another"
+                f"{ours:.0%} of the synthetic images may be copies: in {space} they are closer to a"
+                " training image than 99% of new real images are; of the training images"
+                f" {usual:.0%} are that close to another training image"
             )
     return found
 
 
 def near_exact(count: int) -> list[str]:
-    """A warning where ``count`` images are near-exact copies; nothing where none is."""
+    """Warn of ``count`` near-exact copies; empty for none."""
     if not count:
         return []
     if count == 1:

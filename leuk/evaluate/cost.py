@@ -1,6 +1,6 @@
-"""What a model costs: parameters, arithmetic, time and memory.
+"""Cost of a model: parameters, FLOPs, latency and memory.
 
-The thesis's first hypothesis claims efficiency; the record of every cell holds these figures.
+The thesis's first hypothesis is about efficiency, so the record of every run holds these values.
 """
 
 import os
@@ -19,54 +19,54 @@ from torch.utils.flop_counter import FlopCounterMode
 _WARM_UP = 3
 _REPEATS = 15
 _LONGEST = 10.0
-"""Seconds after which timing stops, three repeats at least."""
+"""Seconds after which timing stops, after at least three repeats."""
 
 _FEWEST = 3
 
 Cost = dict[str, float | int | str]
 
-Ask = Callable[[Tensor], Tensor]
+Predict = Callable[[Tensor], Tensor]
+"""From images ``(B, 3, R, R)`` to logits."""
 
 
-def cost_of(
+def measure_cost(
     model: nn.Module,
     resolution: int,
     device: torch.device | str,
     batch: int = 64,
-    ask: Ask | None = None,
+    predict: Predict | None = None,
 ) -> Cost:
-    """Measure one model as it answers, in evaluation mode and float32.
+    """Measure the cost of predicting, in evaluation mode and float32.
 
     Args:
-        model: takes ``(B, 3, R, R)`` in [0, 1]; moved to ``device`` and left there.
+        model: takes ``(B, 3, R, R)`` in [0, 1]; stays on ``device`` afterwards.
         resolution: pixels a side.
         device: where to measure.
-        batch: images of the large batch.
-        ask: how it answers where that is more than one call of it, such as the mean over views.
+        batch: images in the large batch.
+        predict: used in place of a plain call of the model, such as the mean over views.
 
     Returns:
-        ``parameters`` and ``trainable_parameters``; ``flops`` of one image (a multiplication and
-        its addition are 2; convolutions, matrix products and attention are counted, activations
-        and norms are not, as is the habit); ``latency_ms`` of one image alone and
-        ``batch_latency_ms`` of one image in a batch of ``batch`` (medians after a warm-up);
-        ``memory_bytes``, the peak with that batch: weights, images, and what is alive of the
-        activations (on a CPU without what one operator takes and gives back within itself, on CUDA
-        as its allocator counts); ``batch``, ``resolution`` and ``device`` (its name).
+        ``parameters`` and ``trainable_parameters``; ``flops`` per image (a multiply-add counts
+        2; convolutions, matrix products and attention are counted, activations and norms, as usual,
+        are not); ``latency_ms`` of a single image and ``batch_latency_ms`` per image in a batch of
+        ``batch`` (medians after a warm-up); ``memory_bytes``, the peak with that batch: weights,
+        images and live activations (on a CPU without the scratch memory inside an operator, on CUDA
+        as counted by its allocator); ``batch``, ``resolution`` and ``device`` (its name).
     """
     device = torch.device(device)
     model.to(device)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, resolution, resolution, generator=generator).to(device)
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    ask = ask or model
+    predict = predict or model
     with _evaluating(model):
         return {
             "parameters": sum(size for size, _ in sizes),
             "trainable_parameters": sum(size for size, trainable in sizes if trainable),
-            "flops": _flops(ask, images[:1]),
-            "latency_ms": _milliseconds(ask, images[:1]),
-            "batch_latency_ms": _milliseconds(ask, images) / batch,
-            "memory_bytes": _peak_memory(model, ask, images),
+            "flops": _flops(predict, images[:1]),
+            "latency_ms": _milliseconds(predict, images[:1]),
+            "batch_latency_ms": _milliseconds(predict, images) / batch,
+            "memory_bytes": _peak_memory(model, predict, images),
             "batch": batch,
             "resolution": resolution,
             "device": _name(device),
@@ -75,7 +75,7 @@ def cost_of(
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    """Evaluation mode without gradients; restores the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -86,25 +86,25 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _flops(ask: Ask, images: Tensor) -> int:
+def _flops(predict: Predict, images: Tensor) -> int:
     fused = torch.backends.mha.get_fastpath_enabled()
-    # The counter sees neither a whole encoder layer in one operator nor fused attention on a CPU.
+    # The counter misses a whole encoder layer fused into one operator, and fused CPU attention.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            ask(images)
+            predict(images)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
     return int(counter.get_total_flops())
 
 
-def _milliseconds(ask: Ask, images: Tensor) -> float:
-    """Median time of one call."""
+def _milliseconds(predict: Predict, images: Tensor) -> float:
+    """Median time per call."""
     for _ in range(_WARM_UP):
-        ask(images)
+        predict(images)
     taken: list[float] = []
     while len(taken) < _FEWEST or (len(taken) < _REPEATS and sum(taken) < _LONGEST):
-        taken.append(_seconds(lambda: ask(images), images.device))
+        taken.append(_seconds(lambda: predict(images), images.device))
     return 1000 * median(taken)
 
 
@@ -121,16 +121,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _peak_memory(model: nn.Module, ask: Ask, images: Tensor) -> int:
+def _peak_memory(model: nn.Module, predict: Predict, images: Tensor) -> int:
     if images.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(images.device)
-        ask(images)
+        predict(images)
         _wait(images.device)
         return torch.cuda.max_memory_allocated(images.device)
-    # The profiler complains on the terminal where there is no GPU.
+    # Without a GPU the profiler would print warnings.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(use_kineto=False, profile_memory=True) as profiled:
-        ask(images)
+        predict(images)
     alive = peak = 0
     for event in sorted(profiled.function_events, key=lambda event: event.time_range.start):
         alive += event.self_cpu_memory_usage

@@ -1,9 +1,8 @@
-"""What a network sees in a set of cells, extracted once and passed around.
+"""Features of sets of images, extracted once by a network and shared by all metrics.
 
-Every figure of :mod:`leuk.evaluate.image_quality` is computed from :class:`Features`; none extracts
-its own. Only the distances in Inception's features may be called FID and KID, so each extractor
-says whether it is that one. Nothing here downloads: weights that are missing are an error that says
-where they belong.
+Every metric of :mod:`leuk.evaluate.image_quality` is computed from :class:`Features`. Only
+distances between Inception's features may be called FID and KID, so each extractor states whether
+it is Inception. Nothing is downloaded: missing weights raise an error that names their path.
 """
 
 import hashlib
@@ -34,13 +33,13 @@ _SETTING = "extractor.weights"
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """One row per cell.
+    """Features of a set of images, one row per image.
 
     Attributes:
-        name: the extractor; features of different extractors cannot be compared.
-        inception: whether it is the network that FID, KID and the Inception Score are defined by.
-        pooled: ``float32 (N, D)`` the last layer before the classes.
-        logits: ``float32 (N, K)`` before the softmax over the extractor's classes, if it has any.
+        name: name of the extractor; features of different extractors cannot be compared.
+        inception: True for Inception, which FID, KID and the Inception Score are defined by.
+        pooled: ``float32 (N, D)``, the last layer before the classes.
+        logits: ``float32 (N, K)``, before the softmax; None for an extractor without classes.
     """
 
     name: str
@@ -52,13 +51,13 @@ class Features:
         return len(self.pooled)
 
     def take(self, rows: npt.NDArray[np.int64]) -> "Features":
-        """The features of the cells ``rows`` ``(M,)``, which may repeat."""
+        """Select the images ``rows`` ``(M,)``, which may repeat."""
         logits = None if self.logits is None else self.logits[rows]
         return Features(self.name, self.inception, self.pooled[rows], logits)
 
 
 class Extractor(Protocol):
-    """Turns cells into features; the same cell gives the same features in any company."""
+    """Maps images to features; those of an image do not depend on the rest of the batch."""
 
     name: str
     inception: bool
@@ -67,7 +66,7 @@ class Extractor(Protocol):
         """Features of ``images``.
 
         Raises:
-            ValueError: they are not ``uint8 (N, R, R, 3)`` with N of at least one.
+            ValueError: the images are not ``uint8 (N, R, R, 3)`` with N of at least one.
         """
 
 
@@ -75,11 +74,12 @@ class Network:
     """Features of any network that takes images in [0, 1], leuk's own classifiers among them.
 
     Args:
-        name: names the extractor in results.
-        features: ``float32 (B, 3, R, R)`` in [0, 1] to ``(B, D)``; a network in ``eval`` mode.
-        logits: the same images to ``(B, K)``.
-        batch_size: images at a time.
-        device: where ``features`` and ``logits`` expect their images.
+        name: name of the extractor in results.
+        features: function of images ``float32 (B, 3, R, R)`` in [0, 1] that returns ``(B, D)``; a
+            network must be in ``eval`` mode.
+        logits: function of the same images that returns ``(B, K)``.
+        batch_size: images per forward pass.
+        device: device on which ``features`` and ``logits`` expect their images.
     """
 
     inception = False
@@ -106,11 +106,11 @@ class Network:
         return Features(self.name, False, _joined(pooled), _joined(logits) if logits else None)
 
 
-class Remembering:
-    """An extractor that looks at every set of images once, as real cells come with each GAN.
+class CachedExtractor:
+    """Extractor that keeps features, as every GAN is compared with the same real images.
 
     Args:
-        extractor: the one that looks.
+        extractor: extractor of sets not seen before.
     """
 
     def __init__(self, extractor: Extractor) -> None:
@@ -130,13 +130,13 @@ class Remembering:
 class Inception:
     """Inception v3 of 2015 as torch-fidelity ports it: 2,048 features, 1,008 classes.
 
-    Its distances are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018). Logits are without
-    their bias, as the Inception Score wants them.
+    Distances between its features are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018).
+    Logits are without bias, as the Inception Score requires.
 
     Args:
-        weights: file of the published weights; None for torch-fidelity's place in torch's cache.
-        batch_size: images at a time.
-        device: where the network runs.
+        weights: file of the published weights; None for torch-fidelity's path in torch's cache.
+        batch_size: images per forward pass.
+        device: device of the network.
 
     Raises:
         ConfigError: the file is missing, or is not the published one.
@@ -168,13 +168,13 @@ class Inception:
 class Lite0:
     """EfficientNet-lite0 (Tan & Le 2019) on ImageNet: 1,280 features, 1,000 classes.
 
-    Its weights come with a Python package, so that it works where nothing can be downloaded.
+    Its weights come with a Python package, so it works without internet access.
 
     Args:
         weights: a file of the package's weights; None for the installed package.
-        side: pixels a side that images are resized to, bilinearly.
-        batch_size: images at a time.
-        device: where the network runs.
+        side: pixels per side that images are resized to, bilinearly.
+        batch_size: images per forward pass.
+        device: device of the network.
 
     Raises:
         ConfigError: package or file is missing, or the file holds other tensors.
@@ -198,15 +198,15 @@ class Lite0:
     def __call__(self, images: Images) -> Features:
         pooled, logits = [], []
         for batch in _batches(images, self.batch_size, self.device):
-            seen = F.interpolate(batch.float() / 255, (self.side, self.side), mode="bilinear")
-            maps = self.network.forward_features((seen - 0.5) / 0.5)
+            resized = F.interpolate(batch.float() / 255, (self.side, self.side), mode="bilinear")
+            maps = self.network.forward_features((resized - 0.5) / 0.5)
             pooled.append(self.network.global_pool(maps))
             logits.append(self.network.classifier(pooled[-1]))
         return Features(self.name, False, _joined(pooled), _joined(logits))
 
 
 def _batches(images: Images, size: int, device: torch.device | str) -> Iterator[Tensor]:
-    """Checked images as ``uint8 (B, 3, R, R)``, channels-last in memory."""
+    """Check images and yield batches ``uint8 (B, 3, R, R)``, channels-last in memory."""
     check_images(images)
     for start in range(0, len(images), size):
         batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size]).copy())
@@ -221,12 +221,12 @@ def _joined(batches: list[Tensor] | tuple[Tensor, ...]) -> npt.NDArray[np.float3
 def _inception_file(weights: str | None) -> Path:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(_INCEPTION_URL).name)
     path = Path(weights) if weights else cached
-    remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its place"
+    remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its path"
     if not path.is_file():
         raise ConfigError(f"{path}: Inception's weights are missing; {remedy}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    # Other weights would give a number that is no FID; torch-fidelity also unpickles them.
+    # Other weights would not give the FID, and torch-fidelity unpickles the file.
     if found != _INCEPTION_DIGEST:
         raise ConfigError(
             f"{path}: not Inception's published weights (SHA-256 {found[:8]}, expected"

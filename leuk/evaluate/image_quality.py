@@ -1,7 +1,8 @@
-"""How good made cells are: one table, with what its numbers mean beside them.
+"""Quality of synthetic images, as a table that includes reference sets.
 
-``judge`` is the way in. A distance alone says nothing, least of all at a few hundred cells; so the
-made set is one row, and the same figures of sets whose quality is known are the others.
+:func:`assess_quality` is the entry point. A distance means little by itself, least of all with a
+few hundred images, so the synthetic set is one row of a table, and sets of known quality are the
+others.
 """
 
 from collections.abc import Mapping
@@ -35,26 +36,26 @@ from leuk.evaluate.vectors import Images, check_images
 Rows = npt.NDArray[np.int64]
 
 _SIMILAR = 500
-"""Cells, in random order already, whose SSIM is enough for its mean."""
+"""Images, already in random order, that suffice for the mean SSIM."""
 
 _WHOLE = ("synthetic", "train", "reference")
-"""Sets that are searched for copies whole; of the others only what is compared is looked at."""
+"""Sets searched for copies in full; of the others only the compared images are used."""
 
 _SHOWN = 16
-"""Pairs kept to be looked at."""
+"""Closest pairs kept for the figure."""
 
 
 @dataclass(frozen=True, eq=False)
 class RealImages:
-    """What made cells are measured against; ``uint8 (N, R, R, 3)`` each.
+    """Real images to compare synthetic images with; each set is ``uint8 (N, R, R, 3)``.
 
     Attributes:
-        train: the cells of the class that the GAN was fitted on.
-        train_other: training cells of the other class.
-        reference: cells of the class from subjects that the GAN never saw.
-        reference_other: cells of the other class from such subjects.
-        patients: by the name of a set above, ``(N,)`` the patient of each of its images; the images
-            of a set that it does not name are independent.
+        train: training images of the class, which the GAN was fitted on.
+        train_other: training images of the other class.
+        reference: images of the class from subjects outside the GAN's training data.
+        reference_other: images of the other class from such subjects.
+        patients: name of a set above to ``(N,)`` the patient of each image; images of sets without
+            an entry are independent.
     """
 
     train: Images
@@ -71,31 +72,32 @@ class RealImages:
 
 @dataclass(frozen=True)
 class Quality:
-    """Everything measured; plain values, so that ``dataclasses.asdict`` of it is JSON.
+    """All quality metrics; ``dataclasses.asdict`` of it is valid JSON.
 
     Attributes:
-        extractor: whose features were used.
-        n: cells in each set.
-        rows: figures of each set against the same held-out real cells: ``made``; ``real``, the
-            floor, training cells; ``other_class``; ``black``, black images; ``mean_image``, the
-            mean training cell over and over. Of each: the figures of
+        extractor: name of the extractor of the features.
+        n: images in each set.
+        rows: metrics of each set against the same held-out real images: ``synthetic``; ``real``,
+            training images, the best possible row; ``other_class``; ``black``, black images;
+            ``mean_image``, the mean training image, repeated. Metrics of each: those of
             :func:`leuk.evaluate.distances.distances`; ``ssim`` and ``ssim_mask`` with the nearest
-            held-out cells; ``diversity``; ``spread``, how much pixels differ between the images of
-            the set (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
-            share of black images; ``morphology``, mean distance of the cells' measures; and
-            ``two_sample_auroc``, AUROC of a probe that tells the set from held-out cells. The spread of a
-            distance is None, and so is ``two_sample_auroc``, where patients are too few.
-        morphology: for each row, how far each measure of the cells is off; see
+            held-out images; ``diversity``; ``spread``, standard deviation of pixels between the
+            images (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
+            share of black images; ``morphology``, mean distance of the cell measures; and
+            ``two_sample_auroc``, AUROC of a probe that separates the set from held-out images. The
+            spread of a distance and ``two_sample_auroc`` are None with too few patients.
+        morphology: for each row the distance of each cell measure; see
             :func:`leuk.evaluate.morphology.morphology_distance`.
-        memorization: in ``features`` and in ``pixels``; see
+        memorization: in ``features`` and in ``pixels``, see
             :func:`leuk.evaluate.memorization.compare`; in ``pixels`` also ``copies``, the number of
             synthetic images that are exact or near-exact copies of training images of either class.
-        closest: the pairs of made and training cell closest in pixels: row of the made cell, row of
-            the training cell, distance in gray levels.
-        usefulness: AUROC on held-out cells of a probe trained on ``made`` cells, and on ``real``.
-        warnings: what is plainly wrong with the made cells; empty when nothing is.
-        patients: effective number of patients of each real set as it was compared; empty where
-            they are not known.
+        closest: pairs of synthetic and training images that are closest in pixels: row of the
+            synthetic image, row of the training image, distance in gray levels.
+        usefulness: AUROC on held-out images of a probe trained on ``synthetic`` and on ``real``
+            images.
+        warnings: warnings about the synthetic images; empty if none.
+        patients: effective number of patients of each real set as compared; empty if patients are
+            unknown.
     """
 
     extractor: str
@@ -110,8 +112,8 @@ class Quality:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
-    """A set of cells with what is found out about it once."""
+class _ImageSet:
+    """A set of images with its features and cell measures, each computed once."""
 
     images: Images
     features: Features
@@ -119,11 +121,11 @@ class _Cells:
     patients: Patients | None = None
 
     @classmethod
-    def seen(
+    def extract(
         cls, images: Images, extractor: Extractor, patients: Patients | None = None
-    ) -> "_Cells":
+    ) -> "_ImageSet":
         if isinstance(extractor, MorphologyExtractor):
-            # Measuring takes as long as a network does.
+            # Measuring takes as long as a network, so the extractor's measures are reused.
             measures = extractor.measured(images)
             return cls(images, extractor.of(measures), measures, patients)
         return cls(images, extractor(images), measure_each(images), patients)
@@ -132,58 +134,61 @@ class _Cells:
     def shape(self) -> Morphology:
         return Morphology.of(self.measures)
 
-    def take(self, rows: Rows) -> "_Cells":
+    def take(self, rows: Rows) -> "_ImageSet":
         patients = None if self.patients is None else self.patients[rows]
-        return _Cells(self.images[rows], self.features.take(rows), self.measures[rows], patients)
+        return _ImageSet(self.images[rows], self.features.take(rows), self.measures[rows], patients)
 
 
-def judge(
-    made: Images,
+def assess_quality(
+    synthetic: Images,
     real: RealImages,
     extractor: Extractor,
     seed: int,
     synthetic_other: Images | None = None,
 ) -> Quality:
-    """Judge made cells of one class.
+    """Assess synthetic images of a class.
 
     All sets are cut down at random to the size of the smallest; only the search for copies uses all
-    made, held-out and training cells. Each image goes through the extractor once.
+    synthetic, held-out and training images. Each image goes through the extractor once.
 
     Args:
-        made: ``uint8 (N, R, R, 3)``.
-        real: real cells at the same resolution.
-        extractor: gives the features.
-        seed: of every random choice.
-        synthetic_other: made cells of the other class, to train the probe of usefulness on; real ones
-            take their place where there are none.
+        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
+        real: real images at the same resolution.
+        extractor: extractor of the features.
+        seed: seed of all random choices.
+        synthetic_other: synthetic images of the other class ``uint8 (M, R, R, 3)``, which train the
+            probe of usefulness; real images are used instead if None.
 
     Raises:
-        ValueError: images that are not 8-bit, of different resolutions, or fewer than 10 in a set.
+        ValueError: images that are not 8-bit, differ in resolution, or number fewer than 10 in a
+            set.
     """
-    given = {"synthetic": made, **real.sets}
+    given = {"synthetic": synthetic, **real.sets}
     if synthetic_other is not None:
         given["synthetic_other"] = synthetic_other
     _check_resolution(given)
     kept = equal_rows([len(images) for images in given.values()], seed)
-    whose = real.patients
-    sets = {name: _Cells.seen(given[name], extractor, whose.get(name)) for name in _WHOLE}
-    equal = {
-        name: sets[name].take(rows)
-        if name in sets
-        else _Cells.seen(images[rows], extractor, whose[name][rows] if name in whose else None)
-        for (name, images), rows in zip(given.items(), kept, strict=True)
-    }
-    judged = _judged(equal, real.train, extractor)
+    patients = real.patients
+    sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
+    equal = {}
+    for name, chosen in zip(given, kept, strict=True):
+        if name in sets:
+            equal[name] = sets[name].take(chosen)
+        else:
+            own = patients[name][chosen] if name in patients else None
+            equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
+    compared = _table_sets(equal, real.train, extractor)
     reference = equal["reference"]
     shapes = {
-        name: morphology_distance(cells.shape, reference.shape) for name, cells in judged.items()
+        name: morphology_distance(images.shape, reference.shape)
+        for name, images in compared.items()
     }
     rows = {
-        name: {**_figures(cells, reference, seed), "morphology": shapes[name]["mean"]}
-        for name, cells in judged.items()
+        name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
+        for name, images in compared.items()
     }
     memorized, closest = _memorization(sets)
-    copies = copied(made, real.train) | copied(made, real.train_other)
+    copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
     memorized["pixels"]["copies"] = int(copies.sum())
     return Quality(
         extractor=extractor.name,
@@ -195,15 +200,17 @@ def judge(
         usefulness=_usefulness(equal),
         warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
         patients={
-            name: effective_patients(cells.patients.tolist())
-            for name, cells in equal.items()
-            if cells.patients is not None
+            name: effective_patients(images.patients.tolist())
+            for name, images in equal.items()
+            if images.patients is not None
         },
     )
 
 
-def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> dict[str, _Cells]:
-    """The sets of the table's rows, in their order."""
+def _table_sets(
+    equal: dict[str, _ImageSet], train: Images, extractor: Extractor
+) -> dict[str, _ImageSet]:
+    """Sets of the table's rows, in order."""
     n = len(equal["synthetic"].images)
     mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
     return {
@@ -215,39 +222,39 @@ def _judged(equal: dict[str, _Cells], train: Images, extractor: Extractor) -> di
     }
 
 
-def _repeated(image: Images, n: int, extractor: Extractor) -> _Cells:
-    return _Cells.seen(image, extractor).take(np.zeros(n, dtype=np.int64))
+def _repeated(image: Images, n: int, extractor: Extractor) -> _ImageSet:
+    return _ImageSet.extract(image, extractor).take(np.zeros(n, dtype=np.int64))
 
 
-def _figures(cells: _Cells, reference: _Cells, seed: int) -> Metrics:
-    """One row but for its morphology: see :attr:`Quality.rows`."""
-    nearest = nearest_in_features(cells.features, reference.features)
-    whose = cells.patients, reference.patients
+def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
+    """A row of :attr:`Quality.rows` without its morphology."""
+    nearest = nearest_in_features(own.features, reference.features)
+    patients = own.patients, reference.patients
     return {
-        **distances(cells.features, reference.features, seed, *whose),
-        **nearest_similarity(cells.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
-        "diversity": diversity(cells.images, seed),
-        "spread": _spread(cells.images),
-        "distinct": len({image.tobytes() for image in cells.images}) / len(cells.images),
-        "empty": cells.shape.empty_share,
-        "two_sample_auroc": two_sample_auroc(cells.features, reference.features, seed, *whose),
+        **distances(own.features, reference.features, seed, *patients),
+        **nearest_similarity(own.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
+        "diversity": diversity(own.images, seed),
+        "spread": _spread(own.images),
+        "distinct": len({image.tobytes() for image in own.images}) / len(own.images),
+        "empty": own.shape.empty_share,
+        "two_sample_auroc": two_sample_auroc(own.features, reference.features, seed, *patients),
     }
 
 
 def _spread(images: Images) -> float:
-    """Mean over pixels of their standard deviation over the images."""
-    # Line by line: all pixels as floats would take eight times the memory of the images.
-    return float(np.mean([images[:, line].std(axis=0).mean() for line in range(images.shape[1])]))
+    """Standard deviation of each pixel over the images, averaged over pixels."""
+    # Row by row: all pixels as floats would take eight times the memory of the images.
+    return float(np.mean([images[:, row].std(axis=0).mean() for row in range(images.shape[1])]))
 
 
 def _memorization(
-    sets: dict[str, _Cells],
+    sets: dict[str, _ImageSet],
 ) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
-    made, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
-    pixels = nearest_in_pixels(made.images, train.images)
-    figures = {
+    synthetic, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
+    pixels = nearest_in_pixels(synthetic.images, train.images)
+    metrics = {
         "features": compare(
-            nearest_in_features(made.features, train.features),
+            nearest_in_features(synthetic.features, train.features),
             nearest_in_features(held_out.features, train.features),
             nearest_in_features(train.features, train.features, itself=False),
             held_out.patients,
@@ -259,11 +266,11 @@ def _memorization(
             held_out.patients,
         ),
     }
-    return figures, closest_pairs(pixels, _SHOWN)
+    return metrics, closest_pairs(pixels, _SHOWN)
 
 
-def _usefulness(equal: dict[str, _Cells]) -> Metrics:
-    features = {name: cells.features for name, cells in equal.items()}
+def _usefulness(equal: dict[str, _ImageSet]) -> Metrics:
+    features = {name: images.features for name, images in equal.items()}
     test = features["reference"], features["reference_other"]
     other = features.get("synthetic_other", features["train_other"])
     return {
@@ -277,6 +284,6 @@ def _check_resolution(given: dict[str, Images]) -> None:
         check_images(images)
         if images.shape[1:] != given["synthetic"].shape[1:]:
             raise ValueError(
-                f"{name} cells have {images.shape[1]} pixels a side,"
-                f" made ones {given['synthetic'].shape[1]}"
+                f"{name} images have {images.shape[1]} pixels per side,"
+                f" synthetic images {given['synthetic'].shape[1]}"
             )

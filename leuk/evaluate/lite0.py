@@ -1,6 +1,6 @@
-"""EfficientNet-lite0 with the ImageNet weights of a Python package, where nothing is downloaded.
+"""EfficientNet-lite0 with ImageNet weights from a Python package, so nothing is downloaded.
 
-The features that sets of cells are compared in, and the pretrained classifier, start from it.
+Both the feature extractor for synthetic images and the pretrained classifier start from it.
 """
 
 import importlib
@@ -13,15 +13,15 @@ from timm.models import EfficientNet
 from leuk.errors import ConfigError
 
 NAME = "tf_efficientnet_lite0"
-"""The network's name in timm."""
+"""Name of the network in timm."""
 
 
 def lite0_file(weights: str | None, setting: str) -> Path:
-    """Where the weights are.
+    """Find the file of the weights.
 
     Args:
         weights: a file of the package's weights; None for the installed package.
-        setting: the config key that names the file, for the message.
+        setting: config key that names the file, for the error message.
 
     Raises:
         ConfigError: package or file is missing.
@@ -44,13 +44,13 @@ def _remedy(setting: str) -> str:
 
 
 def lite0_network(path: Path, setting: str) -> EfficientNet:
-    """The network in ``eval`` mode, with the package's 1,000-class head.
+    """Load the network in ``eval`` mode, with the package's 1,000-class head.
 
-    The package's tensors have other names than timm's and the same order.
+    The package's tensors have different names from timm's, in the same order.
 
     Args:
-        path: the file, see :func:`lite0_file`.
-        setting: the config key that names the file, for the message.
+        path: file of the weights, from :func:`lite0_file`.
+        setting: config key that names the file, for the error message.
 
     Raises:
         ConfigError: the file cannot be read or holds other tensors.
@@ -62,7 +62,7 @@ def lite0_network(path: Path, setting: str) -> EfficientNet:
         given = torch.load(path, map_location="cpu", weights_only=True)
         shapes = [tuple(tensor.shape) for tensor in given.values()]
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        # Not torch's own words, which advise to run whatever code the file holds.
+        # torch's own message advises loading with weights_only=False, which could run code.
         raise ConfigError(
             f"{path}: cannot be read as weights ({type(error).__name__}); {_remedy(setting)}"
         ) from error

@@ -1,7 +1,7 @@
-"""Whether made cells are copies of the cells that the GAN was trained on.
+"""Detection of synthetic images that copy training images.
 
-A set of copies has the best FID of all. What tells it from a good set is that its cells lie closer
-to the training cells than new real cells do.
+A set of copies has an excellent FID. It differs from a good set in being closer to the training
+images than new real images are.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,14 +24,14 @@ Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _SIDE = 32
-"""Pixels a side at which cells are compared; what is a copy there looks like one."""
+"""Pixels per side at which images are compared, enough to recognize a copy."""
 
 _CLOSEST = 0.01
-"""Share of held-out cells below whose distance a cell counts as closer than they are."""
+"""Share of held-out images whose distances define the limit of ``closer_share``."""
 
 _CHUNK = 512
 _STEP = 15
-"""Degrees between the directions that cells are compared in."""
+"""Degrees between the rotations in which images are compared."""
 
 _COPY = 1.25
 """Gray levels (root mean square at 32 pixels per side) up to which an image is a copy.
@@ -47,67 +47,68 @@ _DARK = 16
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """For each cell its nearest training cell.
+    """Nearest training image of each image.
 
     Attributes:
-        rows: ``(N,)`` of the training set.
-        distances: ``float64 (N,)``.
+        rows: ``(N,)`` row of the nearest image in the training set.
+        distances: ``float64 (N,)`` distance to it.
     """
 
     rows: Rows
     distances: Floats
 
 
-def nearest_in_features(cells: Features, train: Features, itself: bool = True) -> Neighbors:
-    """Nearest training cells by Euclidean distance between features.
+def nearest_in_features(images: Features, train: Features, itself: bool = True) -> Neighbors:
+    """Find the nearest training images by Euclidean distance between features.
 
     Args:
-        cells: features of the cells that are looked up.
-        train: features of the training cells.
-        itself: whether a cell may be its own neighbor; False when ``cells`` are ``train``.
+        images: features of the images to look up.
+        train: features of the training images.
+        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
     """
-    x, y = (torch.from_numpy(features.pooled).double() for features in (cells, train))
+    x, y = (torch.from_numpy(features.pooled).double() for features in (images, train))
     return _nearest(x, [y], itself)
 
 
-def nearest_in_pixels(cells: Images, train: Images, itself: bool = True) -> Neighbors:
-    """Nearest training cells, each in 24 turns by 15 degrees and their mirror images.
+def nearest_in_pixels(images: Images, train: Images, itself: bool = True) -> Neighbors:
+    """Find the nearest training images over 24 rotations by 15 degrees, plain and mirrored.
 
-    GANs train on flipped and turned cells, so a copy may be turned. Measured on real cells with
-    Lite0: features of a turned copy lie no closer to its original than those of another cell, so
-    that turned copies are found in pixels only, and only by looking in all directions.
+    GANs train on flipped and rotated images, so a copy may be rotated. In Lite0's features a
+    rotated copy of a real image is no closer to its original than another image, so rotated copies
+    are found in pixels only, by comparing all rotations.
 
     Args:
-        cells: ``uint8 (N, R, R, 3)``.
-        train: ``uint8 (M, R, R, 3)``.
-        itself: whether a cell may be its own neighbor; False when ``cells`` are ``train``.
+        images: images to look up, ``uint8 (N, R, R, 3)``.
+        train: training images, ``uint8 (M, R, R, 3)``.
+        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
 
     Returns:
-        Distances in gray levels: the root of the mean squared difference at 32 pixels a side.
+        Neighbors with distances in gray levels: the root mean squared difference at 32 pixels per
+        side.
 
     Raises:
-        ValueError: the images are not that.
+        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
-    ours = _shrunk(cells).flatten(1)
+    ours = _shrunk(images).flatten(1)
     found = _nearest(ours, (turned.flatten(1) for turned in _turned(_shrunk(train))), itself)
     return Neighbors(found.rows, found.distances / ours.shape[1] ** 0.5)
 
 
-def copied(made: Images, train: Images) -> npt.NDArray[np.bool_]:
+def copied(synthetic: Images, train: Images) -> npt.NDArray[np.bool_]:
     """Find the images that are exact or near-exact copies of training images.
 
-    A copy may be mirrored or turned by quarters, or else moved within the frame, and changed by
-    about one gray level per pixel.
+    A copy may be mirrored or rotated by multiples of 90 degrees, or else shifted within the frame,
+    and may differ by about one gray level per pixel.
 
     Args:
-        made: synthetic images ``uint8 (N, R, R, 3)``.
-        train: all images that the GAN was trained on, ``uint8 (M, R, R, 3)``.
+        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
+        train: all training images of the GAN, ``uint8 (M, R, R, 3)``.
 
     Returns:
         ``bool (N,)``.
 
     Raises:
-        ValueError: the images are not that.
+        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     shrunk = _shrunk(train)
     turned = (
@@ -115,9 +116,9 @@ def copied(made: Images, train: Images) -> npt.NDArray[np.bool_]:
         for mirrored in (shrunk, shrunk.flip(3))
         for quarters in range(4)
     )
-    in_place = _nearest(_shrunk(made).flatten(1), turned, itself=True)
+    in_place = _nearest(_shrunk(synthetic).flatten(1), turned, itself=True)
     moved = _nearest(
-        _shrunk(made, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)], True
+        _shrunk(synthetic, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)], True
     )
     limit = _COPY * shrunk[0].numel() ** 0.5
     found: npt.NDArray[np.bool_] = np.minimum(in_place.distances, moved.distances) <= limit
@@ -125,7 +126,7 @@ def copied(made: Images, train: Images) -> npt.NDArray[np.bool_]:
 
 
 def _aligned(images: Images) -> Images:
-    """Images with the lit pixels moved into the upper left corner."""
+    """Shift the lit pixels of each image into the upper left corner."""
     lit = images.max(axis=3) > _DARK
     downs, rights = (np.argmax(np.any(lit, axis=axis), axis=1) for axis in (2, 1))
     moved = np.empty_like(images)
@@ -135,54 +136,54 @@ def _aligned(images: Images) -> Images:
 
 
 def compare(
-    made: Neighbors,
+    synthetic: Neighbors,
     held_out: Neighbors,
     train: Neighbors,
     patients: npt.NDArray[np.generic] | None = None,
 ) -> Metrics:
-    """The distances of made cells to training cells beside those of real cells.
+    """Compare distances to training images of synthetic and of real images.
 
-    Cells of one subject resemble each other, so that new real cells of the training subjects lie
-    closer to the training cells than held-out ones of other subjects do (measured: 11 to 14 % of
-    them below the limit that 1 % of the held-out ones pass). A good GAN makes such cells; only one
-    that passes the training cells' own figure copies.
+    Images of the same subject are alike, so new real images of the training subjects are closer to
+    the training images than held-out images of other subjects (measured: 11 to 14 % of them below
+    the limit that 1 % of the held-out images pass). A good GAN generates such images; a GAN copies
+    only if its share exceeds that of the training images.
 
     Args:
-        made: nearest training cells of made cells.
-        held_out: those of real cells of other subjects.
-        train: those of training cells, other than themselves.
-        patients: ``(N,)`` the patient of each held-out cell, each of whom weighs the same; None
-            where the cells are independent.
+        synthetic: nearest training images of synthetic images.
+        held_out: nearest training images of real images of other subjects.
+        train: nearest other training images of training images.
+        patients: ``(N,)`` the patient of each held-out image; patients weigh the same. None if the
+            images are independent.
 
     Returns:
-        ``median_ratio``: median distance of made over that of held-out cells (about 1 for new
-        cells, near 0 for copies; None where held-out cells are in the training set themselves).
-        ``closer_share``: share of made cells closer to a training cell than 99 % of the held-out
-        ones are. ``train_median_ratio`` and
-        ``train_closer_share``: the same of training cells.
+        ``median_ratio``: median distance of synthetic over that of held-out images (about 1 for new
+        images, near 0 for copies; None if held-out images are in the training set themselves).
+        ``closer_share``: share of synthetic images closer to a training image than 99 % of the
+        held-out images. ``train_median_ratio`` and ``train_closer_share``: the same for training
+        images.
     """
-    whose = patient_numbers(patients, len(held_out.distances))
-    usual, limit = (patient_quantile(held_out.distances, whose, share) for share in (0.5, _CLOSEST))
-    figures: Metrics = {}
-    for prefix, cells in (("", made), ("train_", train)):
-        ratio = float(np.median(cells.distances)) / usual if usual else None
-        figures[f"{prefix}median_ratio"] = ratio
-        figures[f"{prefix}closer_share"] = float((cells.distances < limit).mean())
-    return figures
+    codes = patient_numbers(patients, len(held_out.distances))
+    usual, limit = (patient_quantile(held_out.distances, codes, share) for share in (0.5, _CLOSEST))
+    metrics: Metrics = {}
+    for prefix, found in (("", synthetic), ("train_", train)):
+        ratio = float(np.median(found.distances)) / usual if usual else None
+        metrics[f"{prefix}median_ratio"] = ratio
+        metrics[f"{prefix}closer_share"] = float((found.distances < limit).mean())
+    return metrics
 
 
-def closest_pairs(made: Neighbors, count: int) -> list[tuple[int, int, float]]:
-    """The ``count`` made cells closest to a training cell, to be looked at.
+def closest_pairs(synthetic: Neighbors, count: int) -> list[tuple[int, int, float]]:
+    """List the ``count`` synthetic images closest to a training image.
 
     Returns:
-        Row of the made cell, row of the training cell, and their distance; closest first.
+        Row of the synthetic image, row of the training image and their distance; closest first.
     """
-    order = np.argsort(made.distances, kind="stable")[:count]
-    return [(int(i), int(made.rows[i]), float(made.distances[i])) for i in order]
+    order = np.argsort(synthetic.distances, kind="stable")[:count]
+    return [(int(i), int(synthetic.rows[i]), float(synthetic.distances[i])) for i in order]
 
 
 def _shrunk(images: Images, aligned: bool = False) -> Tensor:
-    """``float32 (N, 3, side, side)`` at no more than 32 pixels per side."""
+    """Shrink to ``float32 (N, 3, side, side)`` of at most 32 pixels per side."""
     check_images(images)
     side = min(_SIDE, images.shape[1])
     shrunk = []
@@ -194,24 +195,24 @@ def _shrunk(images: Images, aligned: bool = False) -> Tensor:
 
 
 def _turned(images: Tensor) -> Iterator[Tensor]:
-    """The images in all directions, and their mirror images."""
+    """Yield the images in all rotations, plain and mirrored."""
     for mirrored in (images, images.flip(3)):
         for angle in range(0, 360, _STEP):
             yield rotate(mirrored, angle, InterpolationMode.BILINEAR)
 
 
-def _nearest(cells: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbors:
-    """Nearest of ``versions`` ``(M, D)``, which number the same cells, for each ``(N, D)``."""
-    best = torch.full((len(cells),), torch.inf, dtype=cells.dtype)
-    rows = torch.zeros(len(cells), dtype=torch.int64)
+def _nearest(images: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbors:
+    """Find the nearest of ``versions`` ``(M, D)`` of the training images for each of ``(N, D)``."""
+    best = torch.full((len(images),), torch.inf, dtype=images.dtype)
+    rows = torch.zeros(len(images), dtype=torch.int64)
     for version in versions:
-        for start in range(0, len(cells), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            apart = torch.cdist(cells[part], version)
+        for start in range(0, len(images), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            apart = torch.cdist(images[chunk], version)
             if not itself:
-                apart[:, part].fill_diagonal_(torch.inf)
+                apart[:, chunk].fill_diagonal_(torch.inf)
             found = apart.min(dim=1)
-            closer = found.values < best[part]
-            best[part] = torch.where(closer, found.values, best[part])
-            rows[part] = torch.where(closer, found.indices, rows[part])
+            closer = found.values < best[chunk]
+            best[chunk] = torch.where(closer, found.values, best[chunk])
+            rows[chunk] = torch.where(closer, found.indices, rows[chunk])
     return Neighbors(rows.numpy(), best.double().numpy())

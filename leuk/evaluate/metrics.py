@@ -1,6 +1,7 @@
-"""Metrics of merit from scores and labels; 1 = leukemic = positive.
+"""Classification metrics from scores and labels; 1 = leukemic = positive.
 
-The figures of a table are made here and nowhere else.
+All metrics in tables are computed here, except on resamples: see
+:mod:`leuk.evaluate.resampling`.
 """
 
 import numpy as np
@@ -26,18 +27,18 @@ CLASSES = ("hem", "all")
 
 
 def ranking_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
-    """Metrics that need no threshold.
+    """Compute metrics that need no threshold.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
         labels: ``(N,)``, 1 = leukemic; both classes present.
 
     Returns:
-        ``auroc`` (area under the ROC curve), ``auprc`` (average precision), and those of
-        :func:`probability_metrics`.
+        ``auroc`` (area under the ROC curve), ``auprc`` (average precision), and the metrics
+        of :func:`probability_metrics`.
 
     Raises:
-        ValueError: only one class, or scores outside [0, 1].
+        ValueError: a single class, or scores outside [0, 1].
     """
     checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     return {
@@ -48,7 +49,11 @@ def ranking_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
 
 
 def probability_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
-    """How far the scores are from probabilities.
+    """Compute calibration errors of scores.
+
+    Args:
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
 
     Returns:
         ``brier`` (mean squared error of the probability) and ``ece`` (expected calibration error
@@ -67,8 +72,13 @@ def probability_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
 def decision_metrics(scores: Vector, labels: Vector, threshold: float) -> dict[str, float]:
     """Metrics of the decision "leukemic where the score is at least ``threshold``".
 
-    Sensitivity is the recall of leukemic cells, specificity that of healthy ones. Precision of a
-    class nobody was assigned to counts as 0.
+    Sensitivity is the recall of leukemic images, specificity that of healthy images. Precision of a
+    class that is never predicted counts as 0.
+
+    Args:
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
+        threshold: smallest score that is called leukemic.
 
     Returns:
         ``accuracy``, ``balanced_accuracy``, ``sensitivity``, ``specificity``, ``mcc`` (Matthews),
@@ -80,18 +90,18 @@ def decision_metrics(scores: Vector, labels: Vector, threshold: float) -> dict[s
     """
     checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     decided = (checked >= threshold).long()
-    figures: dict[str, float] = {"accuracy": float((decided == truth).double().mean())}
+    metrics: dict[str, float] = {"accuracy": float((decided == truth).double().mean())}
     averaged: dict[str, float] = {}
     for name, function in _AVERAGED.items():
         for label, value in zip(CLASSES, function(decided, truth, 2, average="none"), strict=True):
             averaged[f"{name}_{label}"] = float(value)
         for average in ("macro", "weighted"):
             averaged[f"{name}_{average}"] = float(function(decided, truth, 2, average=average))
-    figures["balanced_accuracy"] = averaged["recall_macro"]
-    figures["sensitivity"] = averaged["recall_all"]
-    figures["specificity"] = averaged["recall_hem"]
-    figures["mcc"] = float(matthews_corrcoef(truth.numpy(), decided.numpy()))
-    return figures | averaged
+    metrics["balanced_accuracy"] = averaged["recall_macro"]
+    metrics["sensitivity"] = averaged["recall_all"]
+    metrics["specificity"] = averaged["recall_hem"]
+    metrics["mcc"] = float(matthews_corrcoef(truth.numpy(), decided.numpy()))
+    return metrics | averaged
 
 
 _AVERAGED = {
@@ -104,10 +114,10 @@ _AVERAGED = {
 def patient_metrics(
     scores: Vector, labels: Vector, patients: npt.NDArray[np.generic], thresholds: Thresholds
 ) -> dict[str, float]:
-    """Metrics in which every patient of a class weighs the same.
+    """Compute metrics in which every patient of a class weighs the same.
 
-    Where one healthy patient has 789 of 825 images, an average over images is that patient's; these
-    weigh each image by 1 / (the patient's images of its class).
+    If one healthy patient has 789 of 825 images, an average over images is that patient's; these
+    metrics weigh each image by 1 / (the patient's images of its class).
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -137,7 +147,7 @@ def all_metrics(
     calibrated: Vector | None = None,
     patients: npt.NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
-    """Every figure there is.
+    """Compute all metrics.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -147,20 +157,20 @@ def all_metrics(
         patients: ``(N,)`` the patient of each image.
 
     Returns:
-        Ranking figures; ``brier_calibrated`` and ``ece_calibrated`` where there are calibrated
-        scores; decisions at each threshold, named without a suffix at ``default`` and with
-        ``@youden`` or the like at the others; and :func:`patient_metrics` where there are patients.
+        Ranking metrics; ``brier_calibrated`` and ``ece_calibrated`` if calibrated scores are given;
+        decision metrics at each threshold, named without a suffix at ``default`` and with a suffix
+        such as ``@youden`` at the others; and :func:`patient_metrics` if patients are given.
 
     Raises:
         ValueError: as :func:`ranking_metrics`.
     """
-    figures = ranking_metrics(scores, labels)
+    metrics = ranking_metrics(scores, labels)
     if calibrated is not None:
         after = probability_metrics(calibrated, labels)
-        figures |= {f"{name}_calibrated": value for name, value in after.items()}
+        metrics |= {f"{name}_calibrated": value for name, value in after.items()}
     for cut, threshold in thresholds.items():
         for name, value in decision_metrics(scores, labels, threshold).items():
-            figures[suffixed(name, cut)] = value
+            metrics[suffixed(name, cut)] = value
     if patients is not None:
-        figures |= patient_metrics(scores, labels, patients, thresholds)
-    return figures
+        metrics |= patient_metrics(scores, labels, patients, thresholds)
+    return metrics

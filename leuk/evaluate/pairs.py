@@ -1,7 +1,7 @@
-"""Pairs of a leukemic and a healthy cell, counted by the subjects they are of.
+"""Pairs of a leukemic and a healthy image, counted by their subjects.
 
-An AUROC is the share of pairs in right order, so that these counts give it for any weights of the
-subjects, and for two models whose scores are swapped.
+AUROC is the share of pairs in the right order, so these counts give it for any weights of the
+subjects, and for two models with swapped scores.
 """
 
 import numpy as np
@@ -10,16 +10,16 @@ from leuk.evaluate.vectors import Flags, Floats, Integers
 
 
 def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> Floats:
-    """In how many pairs the leukemic cells of one subject outscore the healthy cells of another.
+    """Count the pairs in which a subject's leukemic images outscore another's healthy images.
 
     Args:
         scores: ``(N,)``.
-        labels: ``(N,)`` whether leukemic.
-        subjects: ``(N,)`` numbers from 0 of the subjects.
-        count: how many subjects.
+        labels: ``(N,)`` True for leukemic.
+        subjects: ``(N,)`` subject numbers, from 0.
+        count: number of subjects.
 
     Returns:
-        ``(S, S)``: row the subject of the leukemic cell, column that of the healthy one; a tie is
+        ``(S, S)``: rows are subjects of leukemic images, columns of healthy images; a tie counts as
         half a pair.
     """
     order = np.argsort(scores[~labels], kind="stable")
@@ -37,18 +37,20 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
     return won
 
 
-def beaten(scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int) -> Floats:
-    """Weight of the other class's images with which an image of a class is in the right order.
+def weight_outranked(
+    scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int
+) -> Floats:
+    """Sum the weights of the other class's images that a score is in the right order with.
 
     Args:
         scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic.
-        weights: ``(N,)`` of the images.
+        weights: ``(N,)`` weights of the images.
         at: ``(M,)`` scores of images of the class ``label``.
-        label: their class.
+        label: class of these, 0 or 1.
 
     Returns:
-        ``(M,)``; a tie is half its weight.
+        ``(M,)`` sums; a tie counts half its weight.
     """
     others = labels != label
     order = np.argsort(scores[others], kind="stable")

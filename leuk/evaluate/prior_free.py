@@ -1,4 +1,4 @@
-"""A validation loss that no change of the class prior can move."""
+"""Validation loss that is invariant to the class prior."""
 
 import math
 
@@ -10,29 +10,29 @@ from leuk.evaluate.vectors import Floats, Integers
 
 
 def prior_free_loss(log_odds: Floats, labels: Integers) -> float:
-    """Class-balanced log loss after the best constant shift of the log odds.
+    """Compute the class-balanced log loss after the best constant shift of the log odds.
 
     Training on other class proportions (oversampling, class weights, synthetic images) adds a
     constant to the log odds of an ideal classifier (Saerens et al. 2002, section 2), which a plain
-    log loss counts as an error. Here each class weighs half, and the constant is the one that
-    minimizes the loss, so that adding any constant to all log odds changes nothing.
+    log loss counts as an error. Here each class weighs half, and the constant minimizes the loss,
+    so adding any constant to all log odds changes nothing.
 
     Args:
-        log_odds: ``(N,)`` of the positive class, any base rate.
+        log_odds: ``(N,)`` log odds of the positive class, at any base rate.
         labels: ``(N,)`` in {0, 1}.
 
     Returns:
-        The loss in nats: log 2 for equal log odds, towards 0 for classes far
-        apart, NaN where a class is missing or a value is not finite.
+        Loss in nats: log 2 for equal log odds, near 0 for well separated classes, NaN if a class is
+        missing or a value is not finite.
     """
     if not np.isfinite(log_odds).all() or len(np.unique(labels)) < 2:
         return math.nan
-    # Relative to the smallest, so that a constant is gone before anything is rounded.
+    # Relative to the smallest, so that a constant cancels before any rounding.
     relative = log_odds - log_odds.min()
     positive = labels == 1
 
     def slope(shift: float) -> float:
-        """Twice the derivative of the loss; rises from at most 0 to at least 0."""
+        """Twice the derivative of the loss, which rises from at most 0 to at least 0."""
         probability = expit(relative + shift)
         return float(probability[~positive].mean() + probability[positive].mean() - 1)
 

@@ -1,7 +1,7 @@
-"""What a simple classifier can tell from made cells, and what it can learn from them.
+"""Probes of synthetic images: separability from real images, and usefulness for training.
 
-A probe is a logistic regression on features. It asks two questions: can made cells be told from
-real ones, and does a classifier trained with made cells work on real ones?
+A probe is a logistic regression on features. Two tests: can it separate synthetic from real images,
+and does it classify real images when trained on synthetic ones?
 """
 
 import numpy as np
@@ -17,46 +17,49 @@ from leuk.evaluate.features import Features
 
 _FOLDS = 5
 _STRENGTH = 0.01
-"""Inverse of the L2 penalty: strong, since there are more features than cells."""
+"""Inverse of the L2 penalty, which is strong as features outnumber images."""
 
 _STEPS = 1000
 
 
 def two_sample_auroc(
-    made: Features,
+    synthetic: Features,
     real: Features,
     seed: int,
     synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> float | None:
-    """How well made cells are told from real ones: the classifier two-sample test.
+    """Separate synthetic from real images: the classifier two-sample test.
 
-    Real cells of other subjects are told from real ones too, by their stain, so that the figure
-    belongs beside the same of training cells (Lopez-Paz & Oquab 2017). A patient's images are all
-    in one fold: a probe that knows a patient's other images recognizes the patient, not the set.
+    The stain alone separates real images of different subjects, so the value must be compared with
+    that of training images (Lopez-Paz & Oquab 2017). All images of a patient are in the same fold,
+    since a probe that has seen other images of a patient recognizes the patient, not the set.
 
     Args:
-        made: features of one set.
-        real: features of the other, by the same extractor.
-        seed: of the folds.
-        synthetic_patients: ``(N,)`` of ``made`` where that is of real cells; None where its images are
-            independent, such as those of a GAN.
-        real_patients: ``(N,)`` of ``real``; likewise.
+        synthetic: features of the set to evaluate.
+        real: features of the real images, from the same extractor.
+        seed: seed of the folds.
+        synthetic_patients: ``(N,)`` patients of ``synthetic`` if these are real images; None if its
+            images are independent, such as those of a GAN.
+        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
 
     Returns:
-        AUROC of cross-validation in five folds, or as many as the set with the fewest patients has:
-        0.5 when they cannot be told apart, 1 when always. None with a set of one patient.
+        AUROC of cross-validation in five folds, or in as many as the set with the fewest patients
+        has: 0.5 for sets that cannot be separated, 1 for perfect separation. None if a set has a
+        single patient.
     """
-    features, labels = _stacked(made, real)
+    features, labels = _stacked(synthetic, real)
     codes = [
-        patient_numbers(synthetic_patients, len(made)),
+        patient_numbers(synthetic_patients, len(synthetic)),
         patient_numbers(real_patients, len(real)),
     ]
     count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
     if count < 2:
         return None
     generator = np.random.default_rng(seed)
-    folds = PredefinedSplit(np.concatenate([_folds(one, count, generator) for one in codes]))
+    folds = PredefinedSplit(
+        np.concatenate([_folds(patients, count, generator) for patients in codes])
+    )
     scores = cross_val_predict(_probe(), features, labels, cv=folds, method="decision_function")
     return float(roc_auc_score(labels, scores))
 
@@ -64,7 +67,7 @@ def two_sample_auroc(
 def _folds(
     patients: npt.NDArray[np.int64], count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Fold of each image: patients whole, the largest first, each into the smallest fold."""
+    """Assign whole patients to folds, the largest first, each to the smallest fold so far."""
     images = np.bincount(patients)
     order = generator.permutation(len(images))
     filled = np.zeros(count)
@@ -78,20 +81,20 @@ def _folds(
 def usefulness(
     train: Features, train_other: Features, test: Features, test_other: Features
 ) -> float:
-    """How well a probe that was trained on one pair of sets tells the classes of another.
+    """Train a probe on a pair of sets and classify another pair.
 
-    Train on made cells and test on real ones (Esteban et al. 2017), and set the figure beside that
-    of as many real training cells. With only one class made, the probe can take the easy way and
-    learn what made cells look like; the figure then falls, as it should.
+    With synthetic training images this is "train on synthetic, test on real" (Esteban et al. 2017),
+    to be compared with as many real training images. If only one class is synthetic, the probe may
+    learn the look of synthetic images instead of the class; the AUROC then falls, as it should.
 
     Args:
-        train: cells of one class, made or real.
-        train_other: cells of the other class.
-        test: held-out real cells of the class of ``train``.
-        test_other: held-out real cells of the other class.
+        train: features of images of one class, synthetic or real.
+        train_other: features of images of the other class.
+        test: features of held-out real images of the class of ``train``.
+        test_other: features of held-out real images of the other class.
 
     Returns:
-        AUROC on the test sets: 0.5 for nothing learned, below it for the wrong lesson.
+        AUROC on the test sets: 0.5 for no information, below 0.5 for a misleading probe.
     """
     probe = _probe().fit(*_stacked(train, train_other))
     features, labels = _stacked(test, test_other)

@@ -1,11 +1,11 @@
-"""Referral band: scores about the threshold whose images are left to an expert.
+"""Referral band: scores around the threshold whose images are referred to an expert.
 
-The band is chosen on validation images so that a 95 % lower confidence bound, not the observed
-share, of correct decisions outside it reaches an aim. Images of one patient are alike: of 54
-published runs a band chosen by the observed share reached its aim on test images in 31 of 53 for
-images called healthy and in 3 of 29 for images called leukemic. The bound resamples patients. Where
-validation has too few of them no band can be promised, and every image is referred. What a band
-achieved is measured on test images, which had no part in its choice.
+The band is chosen on validation images so that the 95 % lower confidence bound of the share of
+correct decisions outside it, not the observed share, reaches an aim. Images of the same patient are
+alike: in 54 published runs a band chosen by the observed share reached its aim on test images in 31
+of 53 runs for images called healthy and in 3 of 29 for images called leukemic. The bound resamples
+patients. With too few validation patients no band can guarantee the aim, and every image is
+referred. The performance of a band is measured on test images, which play no role in its choice.
 """
 
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Flags, Floats
 
 AIM = 0.95
-"""Share of correct decisions that is wanted outside the band."""
+"""Wanted share of correct decisions outside the band."""
 
 CONFIDENCE = 0.95
-"""Of the lower bound that has to reach the aim."""
+"""Confidence of the lower bound that must reach the aim."""
 
 _LEVEL = 0.95
-"""Of the intervals on test images."""
+"""Confidence level of the intervals on test images."""
 
 _DRAWS = 500
 _CUTS = 50
-"""Cuts tried on each side: every score where there are no more, else evenly spaced ones."""
+"""Largest number of cuts tried on each side: all scores, or evenly spaced ones of many."""
 
 _STARTS = 5
 """Evenly spaced cuts at which a sequence of tests starts, each at a fifth of the level."""
@@ -46,10 +46,10 @@ class Share:
 
     Attributes:
         value: in [0, 1]; None without images.
-        low: lower end of the interval; None where the value is None.
-        high: upper end.
-        images: how many it is a share of.
-        patients: the effective number of patients behind these.
+        low: lower end of the interval; None if the value is None.
+        high: upper end of the interval; None if the value is None.
+        images: number of images in the denominator.
+        patients: effective number of their patients.
     """
 
     value: float | None
@@ -61,19 +61,19 @@ class Share:
 
 @dataclass(frozen=True)
 class Band:
-    """Scores whose images are left to an expert.
+    """Range of calibrated scores whose images are referred to an expert.
 
     Attributes:
-        aim: wanted share of correct decisions, of each decision by itself.
-        low: an image called healthy is referred from this calibrated score on; None where no cut
-            can promise the aim, so that every such image is.
-        high: an image called leukemic is referred below this score; None likewise.
-        referred: share of the validation images that is referred.
-        right: share of correct decisions about the others; None where there are none.
-        healthy_bound: largest lower confidence bound of the share correct that a cut reaches, of
-            images called healthy; that of the chosen cut where there is one. None where no cut was
-            tried.
-        leukemic_bound: the same of images called leukemic.
+        aim: wanted share of correct decisions, for each decision separately.
+        low: an image called healthy is referred from this calibrated score on; None if no cut can
+            guarantee the aim, so that every such image is referred.
+        high: an image called leukemic is referred below this calibrated score; None if no cut can
+            guarantee the aim, so that every such image is referred.
+        referred: share of the validation images that are referred.
+        right: share of correct decisions on the other validation images; None if all are referred.
+        healthy_bound: lower confidence bound of the share of correct decisions on images called
+            healthy, of the chosen cut or else the largest of any cut; None if no cut was tried.
+        leukemic_bound: the same for images called leukemic.
         healthy_patients: effective number of validation patients with healthy images.
         leukemic_patients: effective number of validation patients with leukemic images.
     """
@@ -89,11 +89,11 @@ class Band:
     leukemic_patients: float = 0.0
 
     def refers(self, scores: Floats, leukemic: Flags) -> Flags:
-        """Flags of the referred images.
+        """Flags ``(N,)`` of the referred images.
 
         Args:
-            scores: ``(N,)`` on the scale that the band was chosen on.
-            leukemic: ``(N,)`` what was decided.
+            scores: ``(N,)`` calibrated scores, as those that the band was chosen on.
+            leukemic: ``(N,)`` True for images called leukemic.
         """
         healthy = ~leukemic & (scores >= (-np.inf if self.low is None else self.low))
         unsure = leukemic & (scores < (np.inf if self.high is None else self.high))
@@ -101,7 +101,7 @@ class Band:
 
     @property
     def reason(self) -> str:
-        """Why a side has no cut; empty where both have one."""
+        """Reason why a side has no cut; empty if both have one."""
         if self.low is not None and self.high is not None:
             return ""
         patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
@@ -121,14 +121,14 @@ class Band:
             for name, cut, bound in sides
             if cut is None
         )
-        return f"with {counted} patients the most that can be promised is: {reached}"
+        return f"with {counted} patients the best guarantee is: {reached}"
 
     @property
-    def said(self) -> str:
-        """One or two sentences for a reader, with what validation images can promise."""
+    def message(self) -> str:
+        """Description of the band in one or two sentences."""
         aim = f"{self.aim:.0%} correct decisions"
         if self.low is None and self.high is None:
-            return f"No band can promise {aim}: {self.reason}. Every image is referred."
+            return f"No band can guarantee {aim}: {self.reason}. Every image is referred."
         if self.high is None:
             which = f"all images called leukemic and images called healthy from {self.low:.3f} on"
         elif self.low is None:
@@ -137,20 +137,20 @@ class Band:
             which = f"images with a score from {self.low:.3f} to {self.high:.3f}"
         lacking = f" ({self.reason})" if self.reason else ""
         return (
-            f"For {aim}, {which} are referred{lacking}, by calibrated score. On the validation "
-            f"images that this was chosen on, {self.referred:.0%} are referred and "
+            f"For {aim}, {which} are referred{lacking}, by calibrated score. Of the validation "
+            f"images used to choose the band, {self.referred:.0%} are referred and "
             f"{self.right:.1%} of the other decisions are correct."
         )
 
 
 @dataclass(frozen=True)
 class Achieved:
-    """What a band does on images that had no part in its choice.
+    """Performance of a band on images that were not used to choose it.
 
     Attributes:
-        referred: share of all images that is referred.
-        healthy: share correct of the images called healthy that are not referred.
-        leukemic: share correct of the images called leukemic that are not referred.
+        referred: share of all images that are referred.
+        healthy: share of correct decisions among images called healthy and not referred.
+        leukemic: share of correct decisions among images called leukemic and not referred.
     """
 
     referred: Share
@@ -163,18 +163,18 @@ class Achieved:
 
         Args:
             sample: the images.
-            right: see :func:`outcomes`.
-            kept: likewise.
-            bands: that the flags are of.
+            right: ``(3, N)`` numerators, from :func:`outcomes`.
+            kept: ``(3, N)`` denominators, from :func:`outcomes`.
+            bands: bands behind these flags.
         """
         referred, healthy, leukemic = shares(sample, right, kept)
         if all(band.low is None and band.high is None for band in bands):
-            # Everything is referred by rule, whoever the patients are.
+            # Referring everything is a rule that does not depend on the patients.
             referred = replace(referred, low=1.0, high=1.0)
         return cls(referred, healthy, leukemic)
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """One sentence with the three shares and their intervals by patient."""
         kept = [
             f"of {share.images} images called {name} and not referred "
@@ -182,34 +182,33 @@ class Achieved:
             for name, share in (("healthy", self.healthy), ("leukemic", self.leukemic))
             if share.value is not None
         ]
-        figures = [f"{self.referred.value:.0%} of the images are referred", *kept]
-        return f"On the run's test images {'; '.join(figures)} (95 % intervals by patient)."
+        statements = [f"{self.referred.value:.0%} of the images are referred", *kept]
+        return f"On the run's test images {'; '.join(statements)} (95 % intervals by patient)."
 
 
 def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
-    """Choose the band that refers the fewest images while both decisions promise the aim.
+    """Choose the band that refers the fewest images while both decisions reach the aim.
 
-    Each side is chosen by itself, since an aim for both together would be reached by referring
-    every image of the rarer class. A cut promises the aim if a one-sided lower bound of
-    :func:`shares` reaches it. Cuts are tested in fixed sequences, from the cut that refers most to
-    those that refer less, until one fails (Angelopoulos et al. 2021, *Learn then Test*, algorithm
-    1); :data:`_STARTS` sequences share the level. So the chance that the cut chosen from all those
-    tried keeps less than the aim is at most 1 - :data:`CONFIDENCE` on each side. In 600 simulated
-    validation sets of each of 12 designs with the image counts of C-NMC's patients, and aims of
-    0.8, 0.9 and 0.95, it was at most 0.025; with each cut tried at the full level, up to 0.12
-    (``tests/benchmarks/referral.py``). Where no validation image has a score, next to the band, it
-    counts as inside.
+    Each side is chosen separately, since referring every image of the rarer class would reach an
+    aim for both together. A cut guarantees the aim if a one-sided lower bound of :func:`shares`
+    reaches it. Cuts are tested in fixed sequences, from the cut that refers most to those that
+    refer less, until one fails (Angelopoulos et al. 2021, *Learn then Test*, algorithm 1);
+    :data:`_STARTS` sequences share the level. The probability that the chosen cut misses the aim is
+    thus at most 1 - :data:`CONFIDENCE` on each side. In 600 simulated validation sets of each of 12
+    designs with the image counts of C-NMC's patients, and aims of 0.8, 0.9 and 0.95, it was at most
+    0.025; with each cut tried at the full level, up to 0.12 (``tests/benchmarks/referral.py``). A
+    range of scores next to the band without validation images counts as part of the band.
 
     Args:
-        sample: validation images, calibrated.
+        sample: validation images with calibrated scores.
         threshold: images with at least this score, before calibration, are called leukemic.
-        aim: in (0.5, 1).
+        aim: wanted share of correct decisions, in (0.5, 1).
 
     Raises:
         ValueError: an aim out of range, or scores that are not calibrated.
     """
     if not 0.5 < aim < 1:
-        raise ValueError(f"aim={aim}: it lies between 0.5 and 1")
+        raise ValueError(f"aim={aim}: must be between 0.5 and 1")
     if sample.calibrated is None:
         raise ValueError("a band is chosen on calibrated scores; this sample has none")
     scores, leukemic = sample.calibrated, sample.scores >= threshold
@@ -219,7 +218,7 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     low = high = healthy_bound = leukemic_bound = None
     if min(healthy_patients, leukemic_patients) >= FEWEST_PATIENTS:
         high, leukemic_bound = _cut(sample, scores, leukemic, Label.ALL, aim)
-        # Below a cut and not at it: the mirror image, then one step up.
+        # Images below this cut, not at it, are kept: mirror the scores, then take one step up.
         mirrored, healthy_bound = _cut(sample, -scores, ~leukemic, Label.HEM, aim)
         low = None if mirrored is None else float(np.nextafter(-mirrored, np.inf))
     referred = Band(aim, low, high, 0.0, None).refers(scores, leukemic)
@@ -240,10 +239,10 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
 def _cut(
     sample: Sample, scores: Floats, called: Flags, label: Label, aim: float
 ) -> tuple[float | None, float | None]:
-    """The lowest score from which on the aim can be promised, and the bound there.
+    """Find the lowest score from which the aim is guaranteed, and the bound there.
 
-    Without such a score, None and the largest bound at a start, which is the largest aim that could
-    be promised; None for both where no image is called so.
+    Without such a score the result is None and the largest bound at a start, which is the largest
+    aim that can be guaranteed; both are None if no image is called so.
     """
     cuts = np.unique(scores[called])
     if not len(cuts):
@@ -253,9 +252,9 @@ def _cut(
     kept = called & (scores >= cuts[:, None])
     starts = np.unique(np.linspace(0, len(cuts) - 1, _STARTS).round().astype(int))
     confidence = 1 - (1 - CONFIDENCE) / len(starts)
-    # Both ends of a two-sided interval leave out as much as the one of a one-sided bound.
+    # Lower end of a two-sided interval with the error of a one-sided bound on either side.
     found = shares(sample, kept & (sample.labels == label), kept, 2 * confidence - 1)
-    bounds = np.array([one.low for one in found])
+    bounds = np.array([share.low for share in found])
     fails = bounds < aim
     reached = []
     for start in starts[~fails[starts]]:
@@ -271,8 +270,8 @@ def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
 
     Args:
         sample: the images, calibrated by the temperature that the band was chosen with.
-        threshold: as in :func:`choose_band`.
-        band: chosen on validation images.
+        threshold: images with at least this score, before calibration, are called leukemic.
+        band: band chosen on validation images.
 
     Raises:
         ValueError: scores that are not calibrated.
@@ -281,10 +280,15 @@ def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
 
 
 def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags]:
-    """The images behind each share of :class:`Achieved`.
+    """Flag the images in numerator and denominator of each share of :class:`Achieved`.
+
+    Args:
+        sample: images with calibrated scores.
+        threshold: images with at least this score, before calibration, are called leukemic.
+        band: band chosen on validation images.
 
     Returns:
-        ``(3, N)`` the images that count, and ``(3, N)`` those of which the share is taken.
+        ``(3, N)`` numerators and ``(3, N)`` denominators.
 
     Raises:
         ValueError: scores that are not calibrated.
@@ -300,18 +304,18 @@ def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags
 
 
 def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> list[Share]:
-    """Shares of images, each with an interval over patients.
+    """Compute shares of images, each with an interval over patients.
 
     The interval is that of :mod:`leuk.evaluate.intervals`: patients resampled within their class, t
-    standard errors on the log-odds. A share of 0 or 1 has no spread between patients; there every
-    patient counts as one observation, the worst case of images that are alike, and the interval is
-    the exact one of the effective number of patients (Clopper & Pearson 1934).
+    standard errors on the log-odds. A share of 0 or 1 has no spread between patients; every patient
+    then counts as a single observation, the worst case of images that are alike, and the interval
+    is the exact one for the effective number of patients (Clopper & Pearson 1934).
 
     Args:
         sample: the images.
-        right: ``(K, N)`` the images that count, among the kept ones.
-        kept: ``(K, N)`` the images of which each share is taken.
-        level: of the interval.
+        right: ``(K, N)`` images in the numerator, a subset of ``kept``.
+        kept: ``(K, N)`` images in the denominator.
+        level: confidence level of the interval, in (0, 1).
     """
     count = int(sample.codes.max()) + 1
 
@@ -338,13 +342,13 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
 
 
 def referral_record(val: Sample, test: Sample, threshold: float, name: str) -> dict[str, Any]:
-    """What a run's record holds of its band.
+    """Choose and measure a run's band for its record.
 
     Args:
-        val: validation images, calibrated: the band is chosen on them.
-        test: test images, likewise.
-        threshold: chosen on validation images.
-        name: of the threshold.
+        val: validation images with calibrated scores, which the band is chosen on.
+        test: test images with calibrated scores, which the band is measured on.
+        threshold: decision threshold, chosen on validation images.
+        name: name of the threshold.
 
     Returns:
         ``threshold`` (its name), ``band`` (:class:`Band` and ``reason``), and ``test``

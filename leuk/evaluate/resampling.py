@@ -1,9 +1,8 @@
-"""Metrics of many reweightings of the same subjects at once.
+"""Metrics under many reweightings of the same subjects at once.
 
-Everything :mod:`leuk.evaluate.intervals` and :mod:`leuk.evaluate.significance` draw comes through
-here: a resample of subjects is a row of weights, and every figure of
-:func:`leuk.evaluate.metrics.all_metrics` follows from sums over subjects, without looking at the
-cells again.
+All resampling of :mod:`leuk.evaluate.intervals` and :mod:`leuk.evaluate.significance` uses this
+module: a resample of subjects is a row of weights, and every metric of
+:func:`leuk.evaluate.metrics.all_metrics` follows from sums over subjects, computed once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,22 +13,22 @@ import numpy.typing as npt
 
 from leuk.data.labels import Label
 from leuk.evaluate.pairs import pairs_won
-from leuk.evaluate.reliability import ECE_BINS, bin_of
+from leuk.evaluate.reliability import ECE_BINS, bin_index
 from leuk.evaluate.thresholds import DEFAULT, suffixed
 from leuk.evaluate.vectors import Flags, Floats, Integers
 
 _CHUNK = 500_000
-"""Values of a matrix that holds one for each row of weights and each score: 4 MB."""
+"""Largest number of values in a matrix of weights by scores, 4 MB."""
 
 _LEAST = np.finfo(np.float64).tiny
-"""What to divide nothing by: asking each value first would take thrice as long."""
+"""Smallest divisor: testing each value for 0 first would take three times as long."""
 
 
 class Reweighted:
-    """Metrics of a set of cells whose subjects are given weights.
+    """Metrics of a set of images whose subjects are weighted.
 
-    A weight of 2 counts every cell of the subject twice, one of 0 leaves them out. Both classes
-    need a subject with a weight.
+    A weight of 2 counts every image of the subject twice, a weight of 0 leaves them out. Both
+    classes need a subject with a positive weight.
 
     Metrics whose name ends in :data:`PATIENTS` weigh each image by 1 / (the patient's images of
     that class), so that every patient of a class weighs the same.
@@ -37,9 +36,9 @@ class Reweighted:
     Args:
         scores: ``(N,)`` probability of leukemia.
         labels: ``(N,)``, 1 = leukemic.
-        subjects: ``(N,)`` numbers from 0 of the subjects.
-        decided: threshold name to ``(N,)`` whether the cell is called leukemic.
-        calibrated: ``(N,)`` scores after temperature scaling, if there are any.
+        subjects: ``(N,)`` subject numbers, from 0.
+        decided: threshold name to ``(N,)`` True for images called leukemic.
+        calibrated: ``(N,)`` scores after temperature scaling; None without calibration.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class Reweighted:
         self.scores, self.labels, self.subjects = scores, labels.astype(bool), subjects
         self.count = int(subjects.max()) + 1
         self._decided = decided
-        self._places = {cut: place for place, cut in enumerate(decided)}
+        self._positions = {cut: position for position, cut in enumerate(decided)}
         self._last: tuple[Floats, Floats] | None = None
         self._probabilities = {"": scores}
         if calibrated is not None:
@@ -61,7 +60,7 @@ class Reweighted:
 
     @property
     def names(self) -> list[str]:
-        """Every figure there is, as ``all_metrics`` names them."""
+        """Names of all metrics, as in ``all_metrics``."""
         ranking = ["auroc", "auprc"]
         ranking += [f"{name}{end}" for end in self._probabilities for name in ("brier", "ece")]
         ranking += [suffixed(name, cut) for cut in self._decided for name in DECISIONS]
@@ -69,23 +68,23 @@ class Reweighted:
 
     @property
     def patient_names(self) -> list[str]:
-        """Those of :attr:`names` that weigh every patient of a class the same."""
+        """Names of the metrics that weigh every patient of a class the same."""
         decided = [suffixed(name, cut) for cut in self._decided for name in PATIENT_DECISIONS]
         return [f"auroc{PATIENTS}", *decided]
 
     def metrics(self, weights: Floats, names: Sequence[str]) -> Floats:
-        """Metrics ``(F, D)``, in the order of ``names``, for each row of ``weights`` ``(D, S)``.
+        """Compute metrics ``(F, D)``, in the order of ``names``, for weights ``(D, S)``.
 
         Raises:
             ValueError: a name that is not among :attr:`names`.
         """
         own = {name: row for row, name in enumerate(self.names)}
         if unknown := [name for name in names if name not in own]:
-            raise _no_figure(unknown[0], self.names)
+            raise _unknown_metric(unknown[0], self.names)
         return self._metrics(weights)[[own[name] for name in names]]
 
     def _metrics(self, weights: Floats) -> Floats:
-        """All of them, in the order of :attr:`names`."""
+        """All metrics, in the order of :attr:`names`."""
         rows = [self.auroc(weights), self._auprc(weights)]
         for scores in self._probabilities.values():
             rows += [self._brier(scores, weights), self._ece(scores, weights)]
@@ -95,16 +94,16 @@ class Reweighted:
             decided = [np.stack(list(self.decisions(weights).values()), axis=1)]
             counts = self._counts(weights, self.image_weights)
             by_patient.append(np.stack([f(*counts) for f in PATIENT_DECISIONS.values()], axis=1))
-        parts = [np.stack(rows), *decided, *by_patient]
-        return np.concatenate([part.reshape(-1, len(weights)) for part in parts])
+        blocks = [np.stack(rows), *decided, *by_patient]
+        return np.concatenate([block.reshape(-1, len(weights)) for block in blocks])
 
     def decisions(self, weights: Floats) -> dict[str, Floats]:
-        """Name of each of :data:`DECISIONS` to figures ``(thresholds, D)``."""
+        """Name of each of :data:`DECISIONS` to values ``(thresholds, D)``."""
         counts = self._counts(weights)
         return {name: decision(*counts) for name, decision in DECISIONS.items()}
 
     def metric(self, name: str, weights: Floats) -> Floats:
-        """One figure ``(D,)`` for each row of ``weights`` ``(D, S)``.
+        """Compute a metric ``(D,)`` for weights ``(D, S)``.
 
         Raises:
             ValueError: a name that is not among :attr:`names`.
@@ -114,20 +113,20 @@ class Reweighted:
         if name == f"auroc{PATIENTS}":
             return self._auroc_patients(weights)
         base, after = _parsed(name)
-        if base in PATIENT_DECISIONS and after in self._places:
+        if base in PATIENT_DECISIONS and after in self._positions:
             counts = self._counts(weights, self.image_weights)
-            return np.asarray(PATIENT_DECISIONS[base](*counts)[self._places[after]])
-        if base in DECISIONS and after in self._places:
-            return np.asarray(DECISIONS[base](*self._counts(weights))[self._places[after]])
+            return np.asarray(PATIENT_DECISIONS[base](*counts)[self._positions[after]])
+        if base in DECISIONS and after in self._positions:
+            return np.asarray(DECISIONS[base](*self._counts(weights))[self._positions[after]])
         if base in ("brier", "ece") and after in self._probabilities:
             scores = self._probabilities[after]
             return self._brier(scores, weights) if base == "brier" else self._ece(scores, weights)
-        raise _no_figure(name, self.names)
+        raise _unknown_metric(name, self.names)
 
     def auroc(self, weights: Floats) -> Floats:
-        """Area under the ROC curve: the share of weighted pairs of both classes in right order.
+        """Area under the ROC curve: the weighted share of pairs of both classes in the right order.
 
-        Remembered for the last weights, as one model is compared with many under the same.
+        Cached for the last weights, as a model is compared with many others under the same.
         """
         if self._last is None or self._last[0] is not weights:
             positive, negative = self._of_class
@@ -153,7 +152,7 @@ class Reweighted:
 
     @cached_property
     def _of_class(self) -> tuple[Floats, Floats]:
-        """Leukemic and healthy cells of each subject."""
+        """Numbers of leukemic and healthy images of each subject."""
         return self._sums(self.labels), self._sums(~self.labels)
 
     @cached_property
@@ -161,35 +160,36 @@ class Reweighted:
         return pairs_won(self.scores, self.labels, self.subjects, self.count)
 
     def _auprc(self, weights: Floats) -> Floats:
-        """Average precision, equal scores taken together, as in scikit-learn."""
-        # Not kept: of a large test part these are tens of megabytes, and a line may have many runs.
+        """Average precision with tied scores grouped, as in scikit-learn."""
+        # Not cached: tens of megabytes for a large test stage, times the runs of a configuration.
         by_score = self._by_score()
-        parts = len(weights) * len(by_score[0]) // _CHUNK
-        chunks = np.array_split(weights, max(1, parts))
+        count = len(weights) * len(by_score[0]) // _CHUNK
+        chunks = np.array_split(weights, max(1, count))
         return np.concatenate([_average_precision(by_score, chunk) for chunk in chunks])
 
     def _by_score(self) -> tuple[Floats, Floats, Floats]:
-        """Each subject's leukemic cells at a score, and leukemic cells and cells from there up.
+        """Numbers of images of each subject by score, ``(V, S)`` each, the highest score first.
 
-        ``(V, S)`` each, of the scores of leukemic cells, the highest first. To weigh sums that were
-        taken once is a product of matrices, several times as fast as sums of what was weighed.
+        The three are: leukemic images at a score, leukemic images and all images at or above it,
+        for scores of leukemic images. Weighting precomputed sums is a matrix product, several times
+        as fast as summing weighted images.
         """
-        values, place = np.unique(-self.scores, return_inverse=True)
-        at = place * self.count + self.subjects
+        values, rank = np.unique(-self.scores, return_inverse=True)
+        at = rank * self.count + self.subjects
         size = len(values) * self.count
-        own, cells = (
+        leukemic, images = (
             np.bincount(chosen, minlength=size).reshape(len(values), self.count).astype(np.float64)
             for chosen in (at[self.labels], at)
         )
-        there = own.any(axis=1)
-        return own[there], own.cumsum(axis=0)[there], cells.cumsum(axis=0)[there]
+        kept = leukemic.any(axis=1)
+        return leukemic[kept], leukemic.cumsum(axis=0)[kept], images.cumsum(axis=0)[kept]
 
     def _counts(self, weights: Floats, images: Floats | None = None) -> Sequence[Floats]:
         """Weighted true and false positives, false and true negatives, ``(thresholds, D)`` each.
 
         Args:
-            weights: ``(D, S)`` of the subjects.
-            images: ``(N,)`` of the images; 1 if None.
+            weights: ``(D, S)`` weights of the subjects.
+            images: ``(N,)`` weights of the images; 1 if None.
         """
         called, labels = np.stack(list(self._decided.values())), self.labels
         kinds = (called & labels, called & ~labels, ~called & labels, ~called & ~labels)
@@ -202,8 +202,8 @@ class Reweighted:
         return np.asarray((weights @ squares) / self._total(weights))
 
     def _ece(self, scores: Floats, weights: Floats) -> Floats:
-        cell = self.subjects * ECE_BINS + bin_of(scores, ECE_BINS)
-        off = np.bincount(cell, scores - self.labels, self.count * ECE_BINS)
+        index = self.subjects * ECE_BINS + bin_index(scores, ECE_BINS)
+        off = np.bincount(index, scores - self.labels, self.count * ECE_BINS)
         apart = np.abs(weights @ off.reshape(self.count, ECE_BINS)).sum(axis=1)
         return np.asarray(apart / self._total(weights))
 
@@ -211,23 +211,23 @@ class Reweighted:
         return np.asarray(weights @ sum(self._of_class))
 
     def _sums(self, values: npt.NDArray[np.generic]) -> Floats:
-        """Sum of ``values`` ``(N,)`` over the cells of each subject."""
+        """Sum of ``values`` ``(N,)`` over the images of each subject."""
         sums = np.bincount(self.subjects, values.astype(np.float64), self.count)
         return sums.astype(np.float64)
 
 
 def _average_precision(by_score: tuple[Floats, Floats, Floats], weights: Floats) -> Floats:
-    here, found, called = (cells @ weights.T for cells in by_score)
-    return np.asarray((_ratio(found, called) * here).sum(axis=0) / found[-1])
+    at, found, called = (counts @ weights.T for counts in by_score)
+    return np.asarray((_ratio(found, called) * at).sum(axis=0) / found[-1])
 
 
-def _no_figure(name: str, names: Sequence[str]) -> ValueError:
-    return ValueError(f"no figure {name}; there are {', '.join(names)}")
+def _unknown_metric(name: str, names: Sequence[str]) -> ValueError:
+    return ValueError(f"no metric {name}; take one of {', '.join(names)}")
 
 
 @cache
 def _parsed(name: str) -> tuple[str, str]:
-    """A figure's name without, and the threshold or the ``_calibrated`` at its end."""
+    """Split a metric's name into its base and the threshold or ``_calibrated``."""
     base, _, cut = name.partition("@")
     if base in DECISIONS or base in PATIENT_DECISIONS:
         return base, cut or DEFAULT
@@ -238,11 +238,11 @@ def _parsed(name: str) -> tuple[str, str]:
 def resamples(
     strata: Sequence[Integers], count: int, draws: int, generator: np.random.Generator
 ) -> Floats:
-    """Weights ``(draws, count)`` of a bootstrap of the members of each stratum.
+    """Draw weights ``(draws, count)`` of a bootstrap of the members of each stratum.
 
-    Of n members n - 1 are drawn with replacement and weigh n / (n - 1) each: without it the
-    variance would come out n / (n - 1) times too small, which counts where a class has a dozen
-    subjects (Rao & Wu 1988). A member alone in its stratum always stays.
+    Of n members, n - 1 are drawn with replacement and weigh n / (n - 1) each: otherwise the
+    variance would be n / (n - 1) times too small, which matters for a class with a dozen subjects
+    (Rao & Wu 1988). A member alone in its stratum always has weight 1.
     """
     weights = np.ones((draws, count))
     for members in strata:
@@ -254,7 +254,7 @@ def resamples(
 
 
 def left_out(members: Integers, count: int) -> Floats:
-    """Weights ``(n, count)`` that leave out one of the n members of a stratum after the other."""
+    """Jackknife weights ``(n, count)``: row i leaves out the i-th of a stratum's n members."""
     n = len(members)
     weights = np.ones((n, count))
     weights[:, members] = n / (n - 1)
@@ -262,9 +262,9 @@ def left_out(members: Integers, count: int) -> Floats:
     return weights
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    """``part / whole``; 0 where there is nothing, of which a part is nothing too."""
-    return part / np.maximum(whole, _LEAST)
+def _ratio(numerator: Floats, whole: Floats) -> Floats:
+    """``numerator / whole``; 0 where both are 0."""
+    return numerator / np.maximum(whole, _LEAST)
 
 
 def _f1(hit: Floats, wrong: Floats, missed: Floats) -> Floats:
@@ -295,7 +295,7 @@ _OF_CLASS: dict[str, dict[str, _Decision]] = {
 
 
 def _averages(name: str) -> dict[str, _Decision]:
-    """A figure of each class, and its plain and weighted means."""
+    """Functions of a metric for each class, and of its plain and weighted means."""
     hem, leukemic = (_OF_CLASS[name][label.folder] for label in Label)
 
     def macro(tp: Floats, fp: Floats, fn: Floats, tn: Floats) -> Floats:
@@ -322,13 +322,13 @@ DECISIONS: dict[str, _Decision] = {
     "mcc": _mcc,
     **_AVERAGED,
 }
-"""Name to the figure of weighted true and false positives, false and true negatives."""
+"""Name to the metric, a function of weighted true and false positives, false and true negatives."""
 
 PATIENTS = "_patients"
-"""Suffix of a metric in which every patient of a class weighs the same, before any threshold."""
+"""Suffix of metrics in which every patient of a class weighs the same; precedes a threshold's."""
 
 PATIENT_DECISIONS: dict[str, _Decision] = {
     f"{name}{PATIENTS}": DECISIONS[name]
     for name in ("balanced_accuracy", "sensitivity", "specificity")
 }
-"""Name to the metric of counts in which every patient of a class weighs the same."""
+"""Name to the metric, a function of counts in which every patient of a class weighs the same."""

@@ -1,4 +1,4 @@
-"""What a model said of a part of the data, and whose cells they are."""
+"""Scores, labels and subjects of the images of a stage."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +16,16 @@ from leuk.store.digest import digest
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The cells of one part, judged by one fitted model.
+    """Images of a stage with the scores of a model.
 
     Attributes:
         scores: ``float64 (N,)`` probability of leukemia, in [0, 1].
         labels: ``int64 (N,)``, 1 = leukemic; both classes present.
-        subjects: ``(N,)`` the person behind each cell: linked subjects are one.
-        calibrated: ``float64 (N,)`` the scores after temperature scaling, if that was done.
+        subjects: ``(N,)`` the patient of each image; linked subjects share a name.
+        calibrated: ``float64 (N,)`` scores after temperature scaling; None without calibration.
 
     Raises:
-        ValueError: columns of other lengths, one class only, or scores outside [0, 1].
+        ValueError: columns of different lengths, a single class, or scores outside [0, 1].
     """
 
     scores: Floats
@@ -38,19 +38,19 @@ class Sample:
             if scores is not None:
                 as_scores_and_labels(scores, self.labels)
         if self.subjects.shape != self.labels.shape:
-            raise ValueError(f"{len(self.labels)} cells but {len(self.subjects)} subjects")
+            raise ValueError(f"{len(self.labels)} images but {len(self.subjects)} subjects")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells its cells from others, as far as it can: a digest of labels and subjects."""
+        """Digest of labels and subjects, equal for samples of the same images in the same order."""
         return digest([self.labels.tolist(), self.subjects.astype(str).tolist()])
 
     @cached_property
     def codes(self) -> Integers:
-        """``(N,)`` number of each cell's subject, from 0."""
+        """``(N,)`` number of each image's subject, from 0."""
         return np.unique(self.subjects.astype(str), return_inverse=True)[1]
 
     @cached_property
@@ -60,7 +60,7 @@ class Sample:
 
     @cached_property
     def strata(self) -> list[Integers]:
-        """Numbers of the subjects with healthy cells, with leukemic cells, and with both."""
+        """Numbers of the subjects with only healthy, with only leukemic, and with both images."""
         classes = np.zeros(int(self.codes.max()) + 1, np.int64)
         for label in Label:
             classes[np.unique(self.codes[self.labels == label])] |= 1 << label
@@ -68,7 +68,7 @@ class Sample:
 
     @cached_property
     def at_half(self) -> Reweighted:
-        """Metrics for any weights of the subjects, decided at 0.5; made once, as many ask."""
+        """Metrics for any weights of the subjects, decided at 0.5; cached as often needed."""
         return self.reweighted({DEFAULT: 0.5})
 
     @cached_property
@@ -82,7 +82,7 @@ class Sample:
         return Reweighted(self.scores, self.labels, self.codes, decided, self.calibrated)
 
     def subjects_of(self, label: Label) -> int:
-        """How many subjects have cells of a class."""
+        """Number of subjects with images of a class."""
         return len(np.unique(self.codes[self.labels == label]))
 
     def effective_subjects_of(self, label: Label) -> float:
@@ -90,5 +90,5 @@ class Sample:
         return effective_number(np.bincount(self.codes[self.labels == label]))
 
     def decided(self, thresholds: Thresholds) -> dict[str, Flags]:
-        """Threshold name to ``(N,)`` whether the cell is called leukemic."""
+        """Threshold name to ``(N,)`` True for images called leukemic."""
         return {name: self.scores >= threshold for name, threshold in thresholds.items()}

@@ -1,4 +1,4 @@
-"""Pictures of made cells beside real ones."""
+"""Figures with rows of synthetic and real images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,35 +9,35 @@ from matplotlib.figure import Figure
 from leuk.evaluate.vectors import Images
 
 _INCH = 0.9
-"""A cell."""
+"""Side of an image in the figure."""
 
 _MARGIN = 1.4
 """Inches for the names of the rows."""
 
 _GAP, _WHITE = 0.03, 255
-"""Share of a cell that is left between two, and its color."""
+"""Width of the gap between images, as a share of an image, and its gray level."""
 
 
 def save_rows(path: Path, rows: Mapping[str, Images]) -> None:
-    """Write named rows of cells.
+    """Write named rows of images.
 
     Args:
-        path: the PNG.
-        rows: name to ``uint8 (N, R, R, 3)``.
+        path: PNG file.
+        rows: name of each row to ``uint8 (N, R, R, 3)``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows_figure(rows).savefig(path, dpi=110)
 
 
 def rows_figure(rows: Mapping[str, Images]) -> Figure:
-    """The same as a figure."""
+    """Draw the rows of :func:`save_rows` as a figure."""
     most = max(map(len, rows.values()))
     width = _MARGIN + _INCH * most
     figure = Figure(figsize=(width, _INCH * len(rows)))
     axes = figure.subplots()
-    for row, (name, cells) in enumerate(rows.items()):
-        strip = _side_by_side(cells)
-        axes.imshow(strip, extent=(0, len(cells), row + 1 - _GAP, row), interpolation="nearest")
+    for row, (name, images) in enumerate(rows.items()):
+        strip = _side_by_side(images)
+        axes.imshow(strip, extent=(0, len(images), row + 1 - _GAP, row), interpolation="nearest")
         axes.text(-0.1, row + 0.5, name, ha="right", va="center", parse_math=False)
     axes.set(xlim=(0, most), ylim=(len(rows), 0), aspect="auto")
     axes.axis("off")
@@ -45,8 +45,8 @@ def rows_figure(rows: Mapping[str, Images]) -> Figure:
     return figure
 
 
-def _side_by_side(cells: Images) -> Images:
-    """One image of several, with white between them."""
-    gap = max(1, round(_GAP * cells.shape[1]))
-    spaced = np.pad(cells, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=_WHITE)
+def _side_by_side(images: Images) -> Images:
+    """Join images horizontally, with white gaps."""
+    gap = max(1, round(_GAP * images.shape[1]))
+    spaced = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=_WHITE)
     return np.concatenate(list(spaced), axis=1)

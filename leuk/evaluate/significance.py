@@ -1,14 +1,14 @@
-"""Whether one model is better than another on the same cells.
+"""Comparison of two models on the same test images.
 
-Paired (both judge the same cells), clustered (persons, not cells, are drawn) and hierarchical
-(runs of other seeds within folds). The report compares cells of the grid with it.
+Paired (same images), clustered (patients, not images, are drawn) and hierarchical (seeds within
+folds). The report compares runs of the grid with it.
 
-Of two tests the larger p counts: one swaps raw scores per patient, the other divides the difference
-by its standard error over patients (cluster t). Swapping ranks instead of scores, as Venkatraman &
-Begg (1996) do for single images, keeps no level here, because ranks depend on the patients that are
-swapped. Rate of p <= 0.05 for two models that differ by chance alone, in 1,000 simulated test sets
-with a tenth of the images per patient of C-NMC's folds 0 and 1, pooled and in three folds
-(``tests/benchmarks/intervals.py``):
+The p value is the larger of two tests: one swaps the models' scores per patient, the other divides
+the difference by its standard error over patients (cluster t). Swapping ranks instead of scores, as
+Venkatraman & Begg (1996) do for single images, does not keep the level here, because ranks depend
+on which patients are swapped. Rate of p <= 0.05 for two models that differ by chance alone, in
+1,000 simulated test sets with a tenth of the images per patient of C-NMC's folds 0 and 1, pooled
+and in three folds (``tests/benchmarks/intervals.py``):
 
 | | swap | t | larger |
 |---|---|---|---|
@@ -26,9 +26,9 @@ import numpy as np
 from scipy.special import stdtr
 
 from leuk.data.labels import Label
-from leuk.evaluate.hierarchy import Bootstrap, Fold, folds_of
-from leuk.evaluate.intervals import range_of
-from leuk.evaluate.pairs import beaten
+from leuk.evaluate.hierarchy import Bootstrap, Fold, group_by_fold
+from leuk.evaluate.intervals import metric_range
+from leuk.evaluate.pairs import weight_outranked
 from leuk.evaluate.resampling import PATIENTS, Reweighted
 from leuk.evaluate.sample import Sample
 from leuk.evaluate.thresholds import DEFAULT, Thresholds
@@ -37,28 +37,27 @@ from leuk.evaluate.vectors import Floats
 _POWER = 0.8
 _AT_HALF: Thresholds = {DEFAULT: 0.5}
 _HAIR = 1e-12
-"""Differences closer than this are equal up to rounding."""
+"""Tolerance for differences that are equal up to rounding."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How two models differ in one figure.
+    """Difference of two models in one metric.
 
     Attributes:
-        metric: the figure.
-        difference: of the second model minus the first.
-        low: lower end of its 95 % interval, from resampled subjects and, if several, seeds; of all
-            that is possible where a class has a single patient, who does not show how patients
-            differ.
-        high: upper end.
-        p: how often a difference at least as large, either way, comes by chance; the larger of
-            ``p_swap`` and ``p_t``.
-        detectable: the smallest true difference that a test at 5 % would have found on this test
-            set with 80 % power; what is smaller cannot be ruled out.
-        folds: how many sets of test cells went in.
-        runs: how many pairs of runs.
-        p_swap: of the test that swaps both models' scores per patient.
-        p_t: of the t test with standard errors over patients, and seeds if several.
+        metric: name of the metric.
+        difference: second model minus first.
+        low: lower end of its confidence interval, from resampled subjects and, if several, seeds;
+            the smallest possible value if a class has a single patient, who does not show how
+            patients differ.
+        high: upper end of the interval; the largest possible value in the same case.
+        p: two-sided p value, the larger of ``p_swap`` and ``p_t``.
+        detectable: minimum detectable difference: the smallest true difference that a test at 5 %
+            finds on this test set with 80 % power; smaller effects cannot be excluded.
+        folds: number of folds.
+        runs: number of pairs of runs.
+        p_swap: p value of the test that swaps both models' scores per patient.
+        p_t: p value of the t test with standard errors over patients, and seeds if several.
     """
 
     metric: str
@@ -75,13 +74,13 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Both models of one run, apart for the bootstrap and mixed for the permutations.
+    """Two models on the same images: separate for the bootstrap, mixed for the permutations.
 
     Attributes:
-        one: what the first model says.
-        other: what the second says of the same cells.
-        cuts: the first model's thresholds.
-        other_cuts: the second model's.
+        one: predictions of the first model.
+        other: predictions of the second model for the same images.
+        cuts: thresholds of the first model.
+        other_cuts: thresholds of the second model.
     """
 
     one: Sample
@@ -101,18 +100,18 @@ class _Pair:
         return self.second.metric(metric, weights) - self.first.metric(metric, weights)
 
     def swapped(self, metric: str, swaps: Floats) -> Floats:
-        """Differences with the scores of the subjects marked 1 in ``(P, S)`` swapped."""
+        """Differences ``(P,)`` after swapping the scores of the subjects marked 1 in ``(P, S)``."""
         if metric in ("auroc", f"auroc{PATIENTS}"):
             return self._swapped_auroc(metric, swaps)
         one, other = np.hstack([1 - swaps, swaps]), np.hstack([swaps, 1 - swaps])
         return self._mixed.metric(metric, other) - self._mixed.metric(metric, one)
 
     def _swapped_auroc(self, metric: str, swaps: Floats) -> Floats:
-        """The same of AUROCs, which are linear in the swaps.
+        """Differences in AUROC, which are linear in the swaps.
 
-        The pairs of images stay as many, and pairs of two swapped patients cancel between the
-        models: each image of a swapped patient takes its other score among the images of both
-        models.
+        The number of pairs is constant, and pairs of two swapped patients cancel between the
+        models. So the effect of swapping a patient is that of giving each image its other score
+        among the images of both models.
         """
         one, other = self.one, self.other
         weights = one.image_weights if metric.endswith(PATIENTS) else np.ones(len(one))
@@ -121,7 +120,7 @@ class _Pair:
             for label in Label:
                 chosen = one.labels == label
                 before, after = (
-                    beaten(model.scores, one.labels, weights, at.scores[chosen], label)
+                    weight_outranked(model.scores, one.labels, weights, at.scores[chosen], label)
                     for at in (one, other)
                 )
                 gained[chosen] += before - after
@@ -133,7 +132,7 @@ class _Pair:
 
     @cached_property
     def _mixed(self) -> Reweighted:
-        """All cells twice, as either model says; the second's subjects are numbered on."""
+        """Images of both models, with separate subject numbers for the second model."""
         samples = (self.one, self.other)
         calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
         decisions, other_decisions = (
@@ -165,34 +164,33 @@ def paired_difference(
 ) -> Difference:
     """Compare two models over matching runs.
 
-    ``a[i]`` and ``b[i]`` judge the same cells with the same seed. Runs of the same cells are seeds
-    of one fold; the figure is meant over seeds, then over folds.
+    ``a[i]`` and ``b[i]`` are tested on the same images with the same seed. Runs with the same
+    images are seeds of a fold; the metric is averaged over seeds, then over folds.
 
     The test swaps the two models' scores for whole subjects, in all seeds of a fold at once. If the
-    models do not differ, swapped scores are as likely as those that were found, however alike the
-    cells of a subject are. Swapping supposes that scores of both models mean the same and takes the
-    runs as they are, so ``p`` is at least that of a t test whose standard error is over patients
-    and, where there are several, seeds. With one seed a fold, luck of that seed cannot be told from
-    a better model.
+    models do not differ, swapped scores are as likely as the observed ones, however alike the
+    images of a subject are. Swapping assumes that scores of both models have the same meaning and
+    treats the runs as fixed, so ``p`` is at least that of a t test with a standard error over
+    patients and, if several, seeds. With one seed per fold a lucky seed cannot be distinguished
+    from a better model.
 
     Args:
-        a: the first model's runs.
-        b: the second's, in the same order.
-        metric: any figure of :func:`leuk.evaluate.metrics.all_metrics`.
-        thresholds: of each run the first and the second model's; 0.5 as ``default`` without.
+        a: runs of the first model.
+        b: runs of the second model, in the same order.
+        metric: a metric of :func:`leuk.evaluate.metrics.all_metrics`.
+        thresholds: for each run the thresholds of both models; 0.5 as ``default`` if None.
         draws: bootstrap resamples.
         permutations: random swaps; the smallest ``p`` is 1 / (permutations + 1).
-        seed: of both.
-        level: of the interval.
+        seed: seed of resamples and swaps.
+        level: confidence level of the interval, in (0, 1).
 
     Raises:
-        ValueError: runs that do not match, a subject that is tested in two folds, or an unknown
-            metric.
+        ValueError: runs that do not match, a subject tested in two folds, or an unknown metric.
     """
     _check(a, b)
     cuts = thresholds or [(_AT_HALF, _AT_HALF)] * len(a)
     folds: list[Fold[_Pair]] = []
-    for positions in folds_of(a):
+    for positions in group_by_fold(a):
         runs = [_Pair(a[i], b[i], *cuts[i]) for i in positions]
         first = a[positions[0]]
         folds.append(Fold(runs, first.strata, runs[0].first.count, first.images))
@@ -202,13 +200,13 @@ def paired_difference(
     )
     p_swap = _permuted(folds, metric, found.value, permutations, seed)
     if any(sample.subjects_of(label) == 1 for sample in a for label in Label):
-        # One patient does not show how patients differ.
+        # A single patient does not show how patients differ.
         found = replace(found, error=np.inf)
-    # Models that are equally good on every patient leave nothing to divide by.
+    # The standard error is 0 for models that are equally good on every patient.
     p_t = p_swap
     if found.error:
         p_t = float(2 * stdtr(found.freedom, -abs(found.value) / found.error))
-    lowest, highest = range_of(metric)
+    lowest, highest = metric_range(metric)
     most = highest - lowest
     low, high = np.clip(found.interval(level), -most, most)
     detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
@@ -227,9 +225,9 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for how many there are (Holm 1979), in the order given.
+    """Adjust p values for multiple comparisons (Holm 1979), in the given order.
 
-    Comparing each with 0.05 keeps the chance of any false discovery among all of them below 5 %.
+    Comparing each with 0.05 keeps the probability of any false positive among them below 5 %.
 
     Raises:
         ValueError: a value outside [0, 1].
@@ -250,15 +248,15 @@ def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
     for position, (one, other) in enumerate(zip(a, b, strict=True)):
         if one.fingerprint != other.fingerprint:
             raise ValueError(
-                f"run {position}: the two models did not judge the same cells in the same order; "
-                "compare runs of the same split, fold and data"
+                f"run {position}: the two models were not tested on the same images, or not in the "
+                "same order; compare runs of the same split, fold and data"
             )
 
 
 def _permuted(
     folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
 ) -> float:
-    """Share of random swaps with a difference at least as large, the one found among them."""
+    """Share of random swaps with a difference at least as large, counting the observed one."""
     differences = np.zeros(permutations)
     counts = tuple(fold.count for fold in folds)
     for fold, swaps in zip(folds, _swaps(counts, permutations, seed), strict=True):
@@ -270,6 +268,6 @@ def _permuted(
 
 @lru_cache(maxsize=1)
 def _swaps(counts: tuple[int, ...], permutations: int, seed: int) -> list[Floats]:
-    """Which subjects of each fold are swapped, ``(permutations, S)``: lines of a split share it."""
+    """Random swaps ``(permutations, S)`` per fold, cached for all comparisons of a split."""
     generator = np.random.default_rng([seed, 1])
     return [generator.integers(0, 2, size=(permutations, n)).astype(np.float64) for n in counts]

@@ -1,7 +1,7 @@
-"""Structural similarity: of made cells to their nearest real ones, and of a set to itself.
+"""Structural similarity of synthetic to real images, and within a set.
 
-SSIM between two cells is dominated by the black around them: two genuine cells reach 0.86 and a
-cell and a black image 0.78. It is therefore given inside the cells too, and never alone.
+SSIM is dominated by the black background: two real images reach 0.86, a real and a black image
+0.78. It is therefore computed inside the cells, too, and never reported by itself.
 """
 
 import numpy as np
@@ -21,33 +21,33 @@ Rows = npt.NDArray[np.int64]
 _BATCH = 64
 _PAIRS = 200
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the scales, finest first (Wang et al. 2003)."""
+"""Weights of the scales, finest first (Wang et al. 2003)."""
 
 _WINDOW = 11
 _SMALLEST = 16
 
 
-def nearest_similarity(made: Images, real: Images, nearest: Rows) -> dict[str, float | None]:
-    """Mean SSIM of each made cell and its nearest real one.
+def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[str, float | None]:
+    """Compute the mean SSIM of synthetic images and their nearest real images.
 
     Args:
-        made: ``uint8 (N, R, R, 3)``.
+        synthetic: ``uint8 (N, R, R, 3)``.
         real: ``uint8 (M, R, R, 3)``.
-        nearest: ``(N,)``, for each made cell the row of its nearest in ``real``.
+        nearest: ``(N,)`` row in ``real`` of the nearest image of each synthetic image.
 
     Returns:
         ``ssim`` over whole images (Wang et al. 2004) and ``ssim_mask`` over the union of the two
-        cells; None where no pair has a lit pixel.
+        cell masks, None if no pair has a lit pixel.
 
     Raises:
         ValueError: images are not 8-bit, or smaller than 16 pixels.
     """
-    for images in (made, real):
+    for images in (synthetic, real):
         _check(images)
     whole: list[float] = []
     within: list[float] = []
-    for start in range(0, len(made), _BATCH):
-        one, other = made[start : start + _BATCH], real[nearest[start : start + _BATCH]]
+    for start in range(0, len(synthetic), _BATCH):
+        one, other = synthetic[start : start + _BATCH], real[nearest[start : start + _BATCH]]
         similarity = _similarity_map(_scaled(one), _scaled(other))
         whole += similarity.mean(dim=(1, 2)).tolist()
         union = torch.from_numpy(lit(one) | lit(other))
@@ -59,20 +59,20 @@ def nearest_similarity(made: Images, real: Images, nearest: Rows) -> dict[str, f
 
 
 def diversity(images: Images, seed: int) -> float:
-    """1 minus the mean multi-scale SSIM of 200 random pairs of a set (Odena et al. 2017).
+    """Compute 1 minus the mean multi-scale SSIM of 200 random pairs (Odena et al. 2017).
 
-    0 is a set of identical images. Images of 224 pixels have all five scales, those of 64 three
-    and those of 32 two, so that numbers of different resolutions cannot be compared.
+    A set of identical images has 0. Images of 224 pixels have all five scales, of 64 pixels three
+    and of 32 pixels two, so values at different resolutions cannot be compared.
 
     Raises:
         ValueError: images are not 8-bit, smaller than 16 pixels, or fewer than two.
     """
     _check(images)
     if len(images) < 2:
-        raise ValueError("diversity needs two images at least, found one")
+        raise ValueError("diversity needs at least two images, found one")
     generator = np.random.default_rng(seed)
     first = generator.integers(len(images), size=_PAIRS)
-    # A cell is never paired with itself.
+    # An image is never paired with itself.
     second = (first + generator.integers(1, len(images), size=_PAIRS)) % len(images)
     similar = [
         multiscale_structural_similarity_index_measure(
@@ -88,7 +88,7 @@ def diversity(images: Images, seed: int) -> float:
 
 
 def _scale_weights(side: int) -> tuple[float, ...]:
-    """Weights, of sum 1, of as many scales as torchmetrics computes at this resolution."""
+    """Weights with sum 1 of the scales that torchmetrics can compute at this resolution."""
     scales = len(_WEIGHTS)
     while scales > 1 and side // (scales - 1) ** 2 < _WINDOW:
         scales -= 1
@@ -97,7 +97,7 @@ def _scale_weights(side: int) -> tuple[float, ...]:
 
 
 def _similarity_map(one: Tensor, other: Tensor) -> Tensor:
-    """SSIM at each pixel, ``(B, R, R)``, the mean of its channels."""
+    """SSIM at each pixel, averaged over channels, ``(B, R, R)``."""
     _, similarity = structural_similarity_index_measure(
         one, other, data_range=1.0, reduction="none", return_full_image=True
     )
@@ -111,4 +111,4 @@ def _scaled(images: Images) -> Tensor:
 def _check(images: Images) -> None:
     check_images(images)
     if images.shape[1] < _SMALLEST:
-        raise ValueError(f"SSIM needs {_SMALLEST} pixels a side, found {images.shape[1]}")
+        raise ValueError(f"SSIM needs {_SMALLEST} pixels per side, found {images.shape[1]}")

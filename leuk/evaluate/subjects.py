@@ -1,4 +1,4 @@
-"""How a model does on each person: an average over cells hides whom it fails."""
+"""Performance per subject, since an average over images hides the subjects a model fails on."""
 
 import numpy as np
 import pandas as pd
@@ -7,26 +7,27 @@ from leuk.evaluate.sample import Sample
 
 
 def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
-    """One row for each subject, two for one with cells of both classes.
+    """Tabulate results per subject and class.
 
     Args:
-        sample: the cells of one part.
-        threshold: cells with at least this score are called leukemic.
+        sample: the images of a stage.
+        threshold: images with at least this score are called leukemic.
 
     Returns:
-        ``subject``, ``label``, ``cells`` (how many), ``correct`` (share called rightly) and
-        ``score`` (mean), by label and subject.
+        Columns ``subject``, ``label``, ``images`` (number), ``correct`` (share of correct
+        decisions) and ``score`` (mean), ordered by label and subject; two rows for a subject with
+        images of both classes.
     """
     right = (sample.scores >= threshold) == (sample.labels == 1)
     names, codes = np.unique(sample.subjects.astype(str), return_inverse=True)
     pairs, rows = np.unique(sample.labels * len(names) + codes, return_inverse=True)
-    cells = np.bincount(rows)
+    images = np.bincount(rows)
     return pd.DataFrame(
         {
             "subject": names[pairs % len(names)],
             "label": pairs // len(names),
-            "images": cells,
-            "correct": np.bincount(rows, right) / cells,
-            "score": np.bincount(rows, sample.scores) / cells,
+            "images": images,
+            "correct": np.bincount(rows, right) / images,
+            "score": np.bincount(rows, sample.scores) / images,
         }
     )

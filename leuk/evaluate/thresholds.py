@@ -1,4 +1,4 @@
-"""Where to cut the score: chosen on validation cells, frozen, then used on test cells."""
+"""Decision thresholds, chosen on validation images and applied unchanged to test images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from leuk.data.labels import Label
 from leuk.evaluate.vectors import Floats, Integers, Vector, as_scores_and_labels
 
 DEFAULT = "default"
-"""The threshold whose figures carry no suffix."""
+"""Name of the threshold whose metrics have no suffix."""
 
 Thresholds = Mapping[str, float]
-"""Name to threshold; a cell is called leukemic where its score is at least that."""
+"""Name to threshold; an image is called leukemic if its score is at least the threshold."""
 
 Patients = npt.NDArray[Any] | Sequence[str]
 """The patient of each image, ``(N,)``."""
@@ -24,12 +24,12 @@ _LEVEL = 0.95
 
 
 def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, float]:
-    """Thresholds from validation images, the median over resampled patients of each.
+    """Choose thresholds on validation images, each the median over resampled patients.
 
-    The best cut of a few patients is that of their luck: images of one patient are alike, and the
-    cut jumps with who is among them. The median over a bootstrap moves less (Thiele & Hirschfeld,
-    *Journal of Statistical Software* 98(11), 2021, ``maximize_boot_metric``); whole patients are
-    drawn, see :func:`resampled_thresholds`.
+    With few patients the best threshold is unstable: images of the same patient are alike, and the
+    threshold depends strongly on which patients are included. The median over bootstrap samples is
+    more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11), 2021,
+    ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -37,11 +37,12 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
         patients: ``(N,)`` the patient of each image.
 
     Returns:
-        ``default`` (0.5), ``youden`` (largest sensitivity + specificity - 1) and ``sensitivity95``
-        (the largest with a sensitivity of at least 0.95).
+        ``default`` (0.5), ``youden`` (maximizes sensitivity + specificity - 1) and
+        ``sensitivity95`` (the largest threshold with a sensitivity of at least 0.95).
 
     Raises:
-        ValueError: only one class, scores outside [0, 1], or not one patient for each score.
+        ValueError: a single class, scores outside [0, 1], or different numbers of scores and
+            patients.
     """
     drawn = resampled_thresholds(scores, labels, patients)
     return {DEFAULT: 0.5, **{name: float(np.median(values)) for name, values in drawn.items()}}
@@ -50,7 +51,7 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
 def threshold_intervals(
     scores: Vector, labels: Vector, patients: Patients
 ) -> dict[str, tuple[float, float]]:
-    """How far each chosen threshold moves with the patients: 95 % of the resampled ones.
+    """Range of the central 95 % of the resampled values of each threshold.
 
     Raises:
         ValueError: as :func:`choose_thresholds`.
@@ -66,15 +67,15 @@ def threshold_intervals(
 def resampled_thresholds(
     scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
 ) -> dict[str, Floats]:
-    """Thresholds of resampled validation sets, ``(draws,)`` by name.
+    """Choose thresholds on resampled validation sets, ``(draws,)`` by name.
 
-    Patients are drawn whole, those of each class among themselves, by
+    Whole patients are drawn within each class by
     :func:`leuk.evaluate.resampling.resamples`.
 
     Raises:
         ValueError: as :func:`choose_thresholds`.
     """
-    # Here: both modules read the names of thresholds from this one.
+    # Imported here, since both modules import the names of thresholds from this module.
     from leuk.evaluate.resampling import resamples
     from leuk.evaluate.sample import Sample
 
@@ -89,11 +90,11 @@ def resampled_thresholds(
 
 
 def few_patients(labels: Vector, patients: Patients) -> str | None:
-    """Warning that thresholds rest on too few validation patients; None where they do not.
+    """Warn of too few validation patients for stable thresholds; None if enough.
 
     Args:
         labels: ``(N,)``, 1 = leukemic.
-        patients: ``(N,)``.
+        patients: ``(N,)`` the patient of each image.
     """
     truth, names = np.asarray(labels), np.asarray(patients)
     effective = {
@@ -104,18 +105,18 @@ def few_patients(labels: Vector, patients: Patients) -> str | None:
     if not few:
         return None
     return (
-        f"only {' and '.join(few)} subjects: the chosen thresholds would be others with other "
+        f"only {' and '.join(few)} subjects: the chosen thresholds depend on the choice of "
         "patients; see their intervals"
     )
 
 
 def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Floats:
-    """Thresholds ``(D,)`` with the largest sensitivity + specificity - 1 (Youden 1950).
+    """Choose thresholds ``(D,)`` that maximize sensitivity + specificity - 1 (Youden 1950).
 
     Args:
         scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic; both classes present.
-        weights: ``(D, N)`` of the images; each row with a weight in both classes.
+        weights: ``(D, N)`` weights of the images; each row has a positive weight in both classes.
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=np.inf))
@@ -124,22 +125,22 @@ def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Float
         for label in (Label.ALL, Label.HEM)
     )
     gained = leukemic / leukemic[:, -1:] - healthy / healthy[:, -1:]
-    # Rounded, so that equal sums are equal; calling no image leukemic comes first.
+    # Rounded, so that equal sums compare equal; ties go to calling no image leukemic.
     gained = np.pad(gained, ((0, 0), (1, 0))).round(12)
     return np.asarray(np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)])
 
 
 def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
-    """Every score as a threshold, the highest first, and whom it calls leukemic.
+    """Count the images called leukemic at every threshold, the highest threshold first.
 
-    Written out, since a library's checks would take most of the time of a large report.
+    Implemented here, since a library's checks would take most of the time of a large report.
 
     Args:
         scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic.
 
     Returns:
-        The distinct scores, and how many healthy and leukemic cells have at least each.
+        Distinct scores, and numbers of healthy and of leukemic images with at least each score.
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=np.inf))
@@ -150,13 +151,14 @@ def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, 
 def sensitivity_threshold(
     scores: Floats, labels: Integers, weights: Floats, wanted: float = _WANTED
 ) -> Floats:
-    """The largest thresholds ``(D,)`` that still find the share ``wanted`` of leukemic images.
+    """Choose the largest thresholds ``(D,)`` with a sensitivity of at least ``wanted``.
 
     Args:
         scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic; at least one.
-        weights: ``(D, N)`` of the images; each row with a weight among the leukemic ones.
-        wanted: in (0, 1].
+        weights: ``(D, N)`` weights of the images; each row has a positive weight of a leukemic
+            image.
+        wanted: sensitivity, in (0, 1].
     """
     positive = labels == Label.ALL
     order = np.argsort(-scores[positive], kind="stable")
@@ -166,5 +168,5 @@ def sensitivity_threshold(
 
 
 def suffixed(name: str, threshold: str) -> str:
-    """Name of a figure at a threshold: ``mcc`` at the default one, else ``mcc@youden``."""
+    """Name of a metric at a threshold: ``mcc`` at the default threshold, else ``mcc@youden``."""
     return name if threshold == DEFAULT else f"{name}@{threshold}"

@@ -1,4 +1,4 @@
-"""What every figure takes: images, or one score and one label a cell, checked in one place."""
+"""Array types of the metrics, and checks of images, scores and labels."""
 
 from typing import TYPE_CHECKING, Any, Union
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    # A report of figures needs no torch, which takes seconds to load.
+    # A report of metrics needs no torch, which takes seconds to load.
     from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
@@ -17,16 +17,16 @@ Images = npt.NDArray[np.uint8]
 """``uint8 (N, R, R, 3)`` RGB."""
 
 Vector = Union[npt.NDArray[Any], "Tensor"]
-"""One number a cell, as an array or as a tensor on the CPU."""
+"""One number per image, as an array or as a CPU tensor."""
 
 
 def check_images(images: Images) -> None:
-    """Refuse what is not a set of 8-bit cells.
+    """Check that images are 8-bit RGB.
 
-    Floats are refused and not converted, since a wrong guess of their range goes unnoticed.
+    Floats are refused, not converted, since a wrong guess of their range would go unnoticed.
 
     Raises:
-        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N of at least one.
+        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N >= 1.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         found = getattr(images, "dtype", type(images).__name__)
@@ -38,12 +38,12 @@ def check_images(images: Images) -> None:
 
 
 def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Integers]:
-    """Both as arrays ``(N,)``.
+    """Check scores and labels and return them as arrays ``(N,)``.
 
     Raises:
-        ValueError: scores outside [0, 1], other lengths, or only one class.
+        ValueError: scores outside [0, 1], different lengths, or a single class.
     """
-    # Columns of a table may be read-only or strided, of which torch warns.
+    # torch warns of read-only or strided arrays, such as columns of a table.
     checked = np.require(np.asarray(scores), np.float64, ["C", "W"])
     truth = np.require(np.asarray(labels), np.int64, ["C", "W"])
     if checked.ndim != 1 or checked.shape != truth.shape:

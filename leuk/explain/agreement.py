@@ -11,33 +11,33 @@ from torch import Tensor
 from leuk.evaluate.vectors import Floats
 
 
-def rank_correlation(one: Tensor, other: Tensor, cells: Tensor) -> Floats:
+def rank_correlation(one: Tensor, other: Tensor, masks: Tensor) -> Floats:
     """Spearman's rank correlation of two maps of each image within its mask.
 
     Args:
         one: ``(B, R, R)`` on the CPU.
         other: ``(B, R, R)`` on the CPU.
-        cells: ``bool (B, R, R)``, masks of the pixels to compare.
+        masks: ``bool (B, R, R)``, the pixels to compare.
 
     Returns:
         ``float64 (B,)`` in [-1, 1]; NaN if a map is constant or not finite within the mask.
     """
-    pairs = zip(one, other, cells, strict=True)
+    pairs = zip(one, other, masks, strict=True)
     return np.array([_spearman([a, b], mask)[0, 1] for a, b, mask in pairs], dtype=np.float64)
 
 
-def agreement(maps: Mapping[str, Tensor], cells: Tensor) -> pd.DataFrame:
+def agreement(maps: Mapping[str, Tensor], masks: Tensor) -> pd.DataFrame:
     """Mean Spearman rank correlation between methods, within the masks of the images.
 
     Args:
         maps: by method ``(B, R, R)`` on the CPU, all for the same target classes.
-        cells: ``bool (B, R, R)``, masks of the pixels to compare.
+        masks: ``bool (B, R, R)``, the pixels to compare.
 
     Returns:
         Methods by methods; NaN for a pair whose maps do not both vary on any image.
     """
     found = np.stack(
-        [_spearman([batch[i] for batch in maps.values()], mask) for i, mask in enumerate(cells)]
+        [_spearman([batch[i] for batch in maps.values()], mask) for i, mask in enumerate(masks)]
     )
     seen = np.isfinite(found)
     with np.errstate(invalid="ignore"):

@@ -63,5 +63,5 @@ class Explain(Callback):
 
     def study(self, trainer: Trainer) -> Study:
         """Study with this callback's settings, predicting in the precision of ``trainer``."""
-        asking = trainer.precision_plugin.forward_context
-        return Study(self.explainers, self.folder, self.name, asking, self.checks)
+        context = trainer.precision_plugin.forward_context
+        return Study(self.explainers, self.folder, self.name, context, self.checks)

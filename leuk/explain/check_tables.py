@@ -52,27 +52,27 @@ def save_checks(
     """Write the tables and the curves of a check.
 
     Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
-    ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_cells.csv`` with every
+    ``agreement.csv``, see :class:`leuk.explain.checked.Checked`; ``measured_images.csv`` with every
     measure of every image, keyed by ``row``; and ``curves.png``.
 
     Args:
         folder: output folder of the explanations.
         checked: the results.
         cohort: the images that were checked.
-        title: of the model, over the figure.
+        title: title of the figure, which names the model.
 
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of
-        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``cells`` and
+        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``images`` and
         ``subjects``) and ``passes_randomization``. The second covers all methods: ``controls`` (the
         same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
     """
     for name in TABLES:
         write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
     write_text(folder / "agreement.csv", csv_text(checked.agreement, "method"))
-    cells = checked.per_image.copy()
-    cells.insert(1, "row", cohort.table["row"].to_numpy()[cells.pop("cell")])
-    write_text(folder / "measured_cells.csv", csv_text(cells))
+    per_image = checked.per_image.copy()
+    per_image.insert(1, "row", cohort.table["row"].to_numpy()[per_image.pop("image")])
+    write_text(folder / "measured_images.csv", csv_text(per_image))
     _save_curves(folder / "curves.png", checked, title)
     summary = checked.summary()
     entries = {name: _entry(found) for name, found in summary["methods"].items()}

@@ -66,20 +66,20 @@ class Checked:
     """Tables of all checks, methods first, then controls.
 
     Attributes:
-        methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``cells`` (number
+        methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``images`` (number
             of images), ``degenerate`` (number of degenerate maps, which no other value includes),
             ``seconds_per_image`` and ``passes_randomization`` (see :func:`passes_randomization`;
             None if the test was skipped).
         measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
-            patients), ``cells`` and ``subjects`` (images and patients with a value).
+            patients), ``images`` and ``subjects`` (images and patients with a value).
         curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
             pixels and mean ``probability`` of the predicted class.
         agreement: methods by methods, see :func:`leuk.explain.agreement.agreement`.
         randomization: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
-            mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``cells``
+            mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``images``
             (number of images with a value).
-        per_image: a row per method and image: ``method``, ``cell`` (position of the image) and each
-            measure.
+        per_image: a row per method and image: ``method``, ``image`` (position of the image) and
+            each measure.
         empty: number of images without a lit pixel, excluded from all tables.
     """
 
@@ -95,7 +95,7 @@ class Checked:
         """Plain values for ``record.json``; missing values are None.
 
         Keys: ``methods`` (by name, the row of the method and its ``measures``, each with ``value``,
-        ``low``, ``high``, ``cells`` and ``subjects``), ``agreement`` (method to method) and
+        ``low``, ``high``, ``images`` and ``subjects``), ``agreement`` (method to method) and
         ``empty``.
         """
         methods: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def tabulated(
         ),
         per_image=pd.concat(
             [
-                pd.DataFrame({"method": name, "cell": np.arange(len(it.attribution.maps))}).assign(
+                pd.DataFrame({"method": name, "image": np.arange(len(it.attribution.maps))}).assign(
                     **it.numbers
                 )
                 for name, it in measured.items()

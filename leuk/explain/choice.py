@@ -12,7 +12,7 @@ from leuk.explain.explainer import Explainer
 from leuk.explain.gradcam import GradCAM
 
 
-def choose_images(cells: pd.DataFrame, count: int) -> list[int]:
+def choose_images(images: pd.DataFrame, count: int) -> list[int]:
     """Choose positions in a table of test images, deterministically.
 
     The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
@@ -20,12 +20,12 @@ def choose_images(cells: pd.DataFrame, count: int) -> list[int]:
     smaller choice is the start of a larger one.
 
     Args:
-        cells: images with ``label``, ``decided`` (the predicted label) and ``subject``.
+        images: images with ``label``, ``decided`` (the predicted label) and ``subject``.
         count: number to choose; all if the table has fewer.
     """
     outcomes = [
         _by_turns(group)
-        for _, group in cells.reset_index(drop=True).groupby(["label", "decided"], sort=True)
+        for _, group in images.reset_index(drop=True).groupby(["label", "decided"], sort=True)
     ]
     chosen: list[int] = []
     for turn in range(max(map(len, outcomes), default=0)):

@@ -43,8 +43,8 @@ class Cohort:
     """Images to explain.
 
     Attributes:
-        cells: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
-            the file), ``subject``, ``group`` (the patient; both empty if unknown), ``file``,
+        table: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
+            the file), ``subject``, ``patient`` (both empty if unknown), ``file``,
             ``label``, ``score`` (probability of leukemia), ``outcome`` (:data:`OUTCOMES` or
             :data:`UNKNOWN`) and ``shown`` (has a figure of its own; shown images come first).
         images: ``float32 (N, 3, R, R)`` in [0, 1], on the CPU.
@@ -99,14 +99,14 @@ def evaluated_cohort(
         count: number of images to explain, shown images included.
         background: number of training images, chosen with the seed of ``data``.
     """
-    cells = data.dataset.index.iloc[predictions.rows.numpy()].reset_index(drop=True)
+    index = data.dataset.index.iloc[predictions.rows.numpy()].reset_index(drop=True)
     scores, labels = predictions.scores.numpy(), predictions.labels.numpy()
     table = pd.DataFrame(
         {
             "row": predictions.rows.numpy(),
-            "subject": cells["subject"],
-            "patient": cells["patient"].astype(str),
-            "file": cells["path"],
+            "subject": index["subject"],
+            "patient": index["patient"].astype(str),
+            "file": index["path"],
             "label": labels,
             "score": scores,
             "outcome": [

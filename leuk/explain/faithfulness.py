@@ -19,7 +19,7 @@ from torch import Tensor
 from leuk.classifiers.classifier import Classifier
 from leuk.evaluate.vectors import Floats
 from leuk.explain.explainer import Explainer, Target, evaluation_mode, log_odds, signs
-from leuk.explain.perturb import ask, cell_mask
+from leuk.explain.perturb import cell_mask, predict_log_odds
 
 _SMALLEST, _LARGEST = 1 / 8, 1 / 3
 """Sides of the removed squares, as shares of the image's side."""
@@ -95,9 +95,9 @@ def curves(
     return Curves(np.linspace(0, 1, steps + 1), deletion.numpy(), insertion.numpy())
 
 
-def _turns(maps: Tensor, cells: Tensor, steps: int, seed: int) -> Tensor:
+def _turns(maps: Tensor, masks: Tensor, steps: int, seed: int) -> Tensor:
     """Step at which each pixel is hidden or shown, ``int16 (B, R, R)``; -1 outside the mask."""
-    values, inside = maps.flatten(1), cells.flatten(1)
+    values, inside = maps.flatten(1), masks.flatten(1)
     pixels = values.shape[1]
     # A stable sort of shuffled pixels orders ties randomly, the same way for every image.
     shuffle = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
@@ -152,7 +152,7 @@ def removals(
     # In bfloat16 the effect of a small square would be lost in rounding.
     exact = torch.autocast(device.type, enabled=False)
     with exact, evaluation_mode(classifier), torch.no_grad():
-        whole = ask(classifier, images, batch_size)
+        whole = predict_log_odds(classifier, images, batch_size)
         flat = boxes.to(device).flatten(0, 1)[:, :, None]
         for index, box in zip(indices.split(batch_size), flat.split(batch_size), strict=True):
             top, bottom, left, right = box.unbind(dim=1)
@@ -163,14 +163,14 @@ def removals(
     return Removals(boxes, fallen.cpu() * signs(target, count)[:, None])
 
 
-def _boxes(cells: Tensor, samples: int, seed: int) -> Tensor:
+def _boxes(masks: Tensor, samples: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    side = cells.shape[-1]
-    flat = cells.flatten(1).float()
-    flat[~cells.flatten(1).any(dim=1)] = 1  # without a cell, any pixel will do
+    side = masks.shape[-1]
+    flat = masks.flatten(1).float()
+    flat[~masks.flatten(1).any(dim=1)] = 1  # without a cell, any pixel will do
     middles = flat.multinomial(samples, replacement=True, generator=generator)
     middles = torch.stack([middles // side, middles % side], dim=2)
-    share = torch.rand((len(cells), samples, 1), generator=generator)
+    share = torch.rand((len(masks), samples, 1), generator=generator)
     half = ((_SMALLEST + (_LARGEST - _SMALLEST) * share) * side / 2).round().long().clamp(min=1)
     ends = torch.stack([middles - half, middles + half], dim=3).clamp(0, side)
     return ends.flatten(2)

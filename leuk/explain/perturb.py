@@ -51,9 +51,9 @@ def hidden(images: Tensor, how: Hide) -> Tensor:
 
 
 @torch.no_grad()
-def ask(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
+def predict_log_odds(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """Predict log-odds of leukemia, ``float32 (B,)`` on the device, of unchanged images."""
-    return torch.cat([log_odds(classifier(part)) for part in images.split(batch_size)])
+    return torch.cat([log_odds(classifier(batch)) for batch in images.split(batch_size)])
 
 
 @torch.no_grad()

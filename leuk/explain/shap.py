@@ -18,11 +18,11 @@ from leuk.errors import ConfigError
 from leuk.explain.explainer import Attribution, Explainer, Unit, log_odds
 from leuk.explain.perturb import (
     Hide,
-    ask,
     compared_tokens,
     hidden,
     patch_segments,
     predict_coalitions,
+    predict_log_odds,
     predict_token_coalitions,
     spread,
 )
@@ -60,8 +60,8 @@ class GradientSHAP(Explainer):
             model = _LogOdds(classifier, self.batch_size)
             method = shap.GradientExplainer(model, background, batch_size=self.batch_size)
             maps = torch.cat([self._map(method, image) for image in images.split(1)])
-            odds = ask(classifier, images, self.batch_size).cpu()
-            compared = ask(classifier, background, self.batch_size).cpu()
+            odds = predict_log_odds(classifier, images, self.batch_size).cpu()
+            compared = predict_log_odds(classifier, background, self.batch_size).cpu()
         both = torch.cat([odds[:, None], compared.expand(len(odds), -1)], dim=1)
         range_ = both.amax(dim=1) - both.amin(dim=1)
         error = _additivity_error(maps, odds - compared.mean(), range_)
@@ -170,7 +170,10 @@ class PartitionSHAP(_Owen):
             1, grid.flatten().expand_as(differs), differs
         )
         players = (found > 0).view(-1, self.regions, self.regions).cpu()
-        gains = ask(classifier, images, self.batch_size) - ask(classifier, others, self.batch_size)
+        own, replaced = (
+            predict_log_odds(classifier, batch, self.batch_size) for batch in (images, others)
+        )
+        gains = own - replaced
         answers = [
             self._answer(classifier, image, other, grid)
             for image, other in zip(images, others, strict=True)
@@ -217,7 +220,7 @@ class PatchSHAP(_Owen):
         players = (apart > _ROUNDING * tokens.abs().amax()).cpu()
         segments = patch_segments(images.shape[-1], players.shape[1], len(images))
         across = int(segments[0, 0, -1]) + 1
-        gains = ask(classifier, images, self.batch_size) - log_odds(
+        gains = predict_log_odds(classifier, images, self.batch_size) - log_odds(
             classifier.from_tokens(other[None])
         )
         answers = [self._answer(classifier, one, other) for one in tokens]

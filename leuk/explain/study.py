@@ -47,21 +47,21 @@ class Study:
         explainers: the methods by name; file names start with it.
         folder: output folder.
         title: of the model, over every figure.
-        asking: context manager for every call of the classifier, such as the trainer's precision.
+        context: context manager for every call of the classifier, such as the trainer's precision.
         checks: settings of the quality checks; None skips them.
     """
 
     explainers: Mapping[str, Explainer]
     folder: Path
     title: str
-    asking: Callable[[], AbstractContextManager[Any]] = nullcontext
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
     checks: CheckSettings | None = None
 
     def of(self, classifier: Classifier, cohort: Cohort) -> dict[str, Any]:
         """Explain a cohort and write the results.
 
         Files: ``manifest.csv`` with a row per image; ``<method>.npz`` and ``<method>.png`` of each
-        method; a figure of each shown image under ``cells/``; ``cohort.png``; ``figure_9.png`` to
+        method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
         ``figure_11.png``, depending on the methods; the tables of
         :func:`leuk.explain.check_tables.save_checks`, if checks are on; and ``summary.json`` with
         the returned values.
@@ -71,7 +71,7 @@ class Study:
             cohort: the images.
 
         Returns:
-            Plain values: for each method its files, ``cells`` (number of images), ``degenerate``,
+            Plain values: for each method its files, ``images`` (number of images), ``degenerate``,
             ``seconds``, the mean of each of its own ``checks`` and the main ``measures``; under
             :data:`COHORT` the controls' measures and ``warnings``.
 
@@ -121,17 +121,17 @@ class Study:
         if self.checks is None or not found:
             return None
         started = time.perf_counter()
-        cells = cohort.table
-        log.info("%s: checking %d methods on %d images", self.title, len(found), len(cells))
-        with self.asking():
+        table = cohort.table
+        log.info("%s: checking %d methods on %d images", self.title, len(found), len(table))
+        with self.context():
             checked = check(
                 classifier,
                 explainers,
                 found,
                 cohort.images,
                 cohort.background,
-                cells["patient"].to_numpy().astype(str),
-                torch.tensor((cells["score"] >= DECIDED).to_numpy(np.int64)),
+                table["patient"].to_numpy().astype(str),
+                torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64)),
                 self.checks,
             )
         log.info("%s: checked in %.1f s", self.title, time.perf_counter() - started)
@@ -147,7 +147,7 @@ class Study:
         started = time.perf_counter()
         device = classifier.device
         background = cohort.background.to(device)
-        with self.asking():
+        with self.context():
             parts = [
                 explainer.attribute(classifier, images.to(device), Label.ALL, background)
                 for images in cohort.images.split(_CHUNK)
@@ -175,7 +175,7 @@ class Study:
 def manifest(cohort: Cohort) -> str:
     """Write the cohort's images as CSV text, in the order of the arrays.
 
-    Columns: ``row``, ``subject``, ``group``, ``file``, ``label`` (empty if unknown), ``score``,
+    Columns: ``row``, ``subject``, ``patient``, ``file``, ``label`` (empty if unknown), ``score``,
     ``outcome`` and ``picture`` (path relative to the manifest; empty without one).
     """
     table = cohort.table.drop(columns="shown")

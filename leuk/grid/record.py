@@ -56,7 +56,7 @@ class Record:
     """Record of a run, with the fields of ``record.json``.
 
     Attributes:
-        cell: identity of the run.
+        run: identity of the run.
         fingerprint: hash of all settings that change results.
         status: progress of the run.
         settings: configured values of all settings that change results.
@@ -117,8 +117,8 @@ class Record:
                 raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
             if schema < SCHEMA:
                 raise StoreError(
-                    f"{path}: written by an older leuk (schema {schema}, now {SCHEMA}), whose names "
-                    "of settings and metrics differ; read it with that leuk, or run the sweep again"
+                    f"{path}: written by an older leuk (schema {schema}, now {SCHEMA}), with other "
+                    "names of settings and metrics; use that leuk, or run the sweep again"
                 )
             _refuse_unknown(cls, values)
             _refuse_unknown(RunId, values["run"])

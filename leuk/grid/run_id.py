@@ -66,7 +66,7 @@ class RunId:
         return tuple(_BETWEEN_SETTINGS.split(self.variant)) if self.variant else ()
 
     @cached_property
-    def line(self) -> "RunId":
+    def configuration(self) -> "RunId":
         """Configuration, common to all seeds and folds: this run with seed 0 and no fold."""
         kept = [text for text in self.settings if not _FOLD.fullmatch(text)]
         return replace(self, seed=0, variant="-".join(kept).strip("_"))
@@ -85,7 +85,7 @@ class RunId:
     @property
     def title(self) -> str:
         """Name of the configuration in tables: the folder name without seed and fold."""
-        parts = (self.model, self.augmentation, self.split, self.line.variant)
+        parts = (self.model, self.augmentation, self.split, self.configuration.variant)
         return "-".join(part for part in parts if part)
 
     def check(self) -> None:
@@ -97,9 +97,9 @@ class RunId:
         """
         for axis in ("model", "augmentation", "split"):
             if not _NAME.fullmatch(getattr(self, axis)):
-                raise ValueError(f"cell.{axis}={getattr(self, axis)!a}: not a valid name")
+                raise ValueError(f"run.{axis}={getattr(self, axis)!a}: not a valid name")
         if _UNSAFE.search(self.variant.replace("_", "")):
-            raise ValueError(f"cell.variant={self.variant!a}: not a valid name")
+            raise ValueError(f"run.variant={self.variant!a}: not a valid name")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values as saved in a record."""

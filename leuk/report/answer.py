@@ -1,8 +1,9 @@
-"""The question of a sweep, answered in words: do GAN-made cells help, which model, by how much?
+"""Answer to the question of a sweep: do synthetic images help, which model, and by how much?
 
-The rule is that of :mod:`leuk.report.verdicts`: a difference counts where its 95 % interval lies on
-one side of 0 with a Holm-corrected p below 0.05. Made cells *help* where they beat no augmentation
-and both controls that make no cells, since a GAN costs hours and oversampling nothing.
+The criterion is that of :mod:`leuk.report.verdicts`: a difference counts if its 95 % interval
+excludes 0 and its Holm-corrected p is below 0.05. Synthetic images *help* if they beat no
+augmentation and both controls (oversampling and class weights): a GAN costs hours of training,
+the controls cost nothing.
 """
 
 import shlex
@@ -14,58 +15,59 @@ import pandas as pd
 
 from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
-from leuk.report.forest import BESIDE
+from leuk.report.forest import REFERENCES
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better
 
-QUESTION = "Do GAN-made cells help a classifier here?"
+QUESTION = "Do synthetic images from a GAN improve a classifier on this data set?"
 
-Judgement = Literal["helps", "in part", "harms", "not shown", "cannot say"]
+Conclusion = Literal["helps", "in part", "harms", "not shown", "cannot say"]
 
 GRID = "none,oversample,class_weights,dcgan,wgan,cgan"
 """Augmentations that together answer the question."""
 
 NOTES = """\
-Difference in test AUROC, its 95 % interval over persons, and p after Holm's correction for all
-tests of the question on the split. A positive one says that made cells are the better choice. Lines
-of the ensemble, which is computed from CNN and ViT, are not counted here; see the comparisons."""
+Difference in test AUROC with its 95 % interval (patients resampled) and p, Holm-corrected for all
+tests of the same question on the split. Positive: better with synthetic images. The ensemble is
+computed from the CNN and the ViT and therefore not counted here; see the table of comparisons."""
 
 ONCE = """\
-Every fold was fitted with one seed: how far another would have moved a difference is not in its
-interval; seed=0,1,2 would show."""
+Every fold was trained with one seed, so the intervals do not include the variation between
+training runs; run seed=0,1,2 to include it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """One line with made cells, and what it was compared with.
+    """A configuration with synthetic images and its comparisons.
 
     Attributes:
-        line: the model with its GAN.
-        against: by ``none``, ``oversample`` and ``class_weights`` those that have a result.
+        configuration: a model trained with a GAN's images.
+        against: comparisons with ``none``, ``oversample`` and ``class_weights``, as far as
+            available.
     """
 
-    line: Configuration
+    configuration: Configuration
     against: Mapping[str, Comparison]
 
-    def better(self, other: str) -> bool | None:
-        """Whether it is: None where neither is shown, or not compared."""
-        return better(self.against[other]) if other in self.against else None
+    def better(self, reference: str) -> bool | None:
+        """Return True if better than ``reference``, False if worse, None if not decided."""
+        return better(self.against[reference]) if reference in self.against else None
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The first thing a reader sees.
+    """The first paragraph of a report.
 
     Attributes:
-        judgement: in one word or two.
-        headline: in a sentence.
-        sentences: what it rests on.
-        command: what to run for what cannot be said yet; empty if nothing is.
-        section: the figures, as a table.
+        conclusion: the answer in a word or two.
+        headline: the answer in a sentence.
+        sentences: the evidence.
+        command: command line that completes the evidence; empty if nothing is missing.
+        section: the evidence as a table.
     """
 
-    judgement: Judgement
+    conclusion: Conclusion
     headline: str
     sentences: tuple[str, ...]
     command: str
@@ -73,115 +75,122 @@ class Answer:
 
 
 def answer(
-    groups: Sequence[Configuration],
+    configurations: Sequence[Configuration],
     comparisons: Sequence[Comparison],
     name: str,
     overrides: Sequence[str] = (),
 ) -> Answer:
-    """Answer the question from the comparisons of a sweep; leaky splits count for nothing.
+    """Answer the question from the comparisons of a sweep, leaky splits excluded.
 
     Args:
-        groups: lines of the report.
-        comparisons: between them.
-        name: of the sweep.
-        overrides: of all its lines, for what is to be run if something is missing.
+        configurations: all configurations of the report.
+        comparisons: comparisons between them.
+        name: name of the sweep.
+        overrides: overrides common to all runs, for the suggested command.
     """
-    asked = command(groups, name, overrides)
-    tested = tested_rows(comparisons)
+    suggested = command(configurations, name, overrides)
+    tested = tested_configurations(comparisons)
     section = _section(tested)
     if not tested:
-        headline, sentences = _cannot(groups)
-        return Answer("cannot say", headline, sentences, asked, section)
-    judgement, headline = _judged(tested)
-    lacking = [other for other in CONTROLS if not any(other in one.against for one in tested)]
+        headline, sentences = _no_answer(configurations)
+        return Answer("cannot say", headline, sentences, suggested, section)
+    conclusion, headline = _conclude(tested)
+    lacking = [control for control in CONTROLS if not any(control in one.against for one in tested)]
     sentences = (
         _largest(tested),
-        *(_beside(tested, other) for other in CONTROLS),
-        *_worse(tested),
-        _seen(tested),
+        *(_control_sentence(tested, control) for control in CONTROLS),
+        *_losses(tested),
+        _detectable(tested),
     )
-    return Answer(judgement, headline, sentences, asked if lacking else "", section)
+    return Answer(conclusion, headline, sentences, suggested if lacking else "", section)
 
 
-def tested_rows(comparisons: Sequence[Comparison]) -> list[Tested]:
-    """Every line with made cells that can be compared with the same model without any."""
+def tested_configurations(comparisons: Sequence[Comparison]) -> list[Tested]:
+    """Configurations with synthetic images that have a counterpart without augmentation."""
     found: dict[RunId, dict[str, Comparison]] = {}
-    lines: dict[RunId, Configuration] = {}
-    for one in comparisons:
-        cell = one.one.run
-        if one.family not in ("augmentation", "control") or cell.augmentation not in GANS:
+    configurations: dict[RunId, Configuration] = {}
+    for comparison in comparisons:
+        run = comparison.one.run
+        if comparison.family not in ("augmentation", "control") or run.augmentation not in GANS:
             continue
-        if one.result is None or cell.split.endswith(LEAKY):
+        if comparison.result is None or run.split.endswith(LEAKY):
             continue
-        lines[cell] = one.one
-        found.setdefault(cell, {}).setdefault(one.other.run.augmentation, one)
-    return [Tested(lines[cell], against) for cell, against in found.items() if "none" in against]
+        configurations[run] = comparison.one
+        found.setdefault(run, {}).setdefault(comparison.other.run.augmentation, comparison)
+    return [Tested(configurations[run], them) for run, them in found.items() if "none" in them]
 
 
-def _judged(tested: Sequence[Tested]) -> tuple[Judgement, str]:
+def _conclude(tested: Sequence[Tested]) -> tuple[Conclusion, str]:
     gains = [one for one in tested if one.better("none")]
-    proven = [one for one in gains if all(one.better(other) for other in CONTROLS)]
+    proven = [one for one in gains if all(one.better(control) for control in CONTROLS)]
     losses = [one for one in tested if one.better("none") is False]
     if proven:
         return "helps", (
-            f"Yes, for {_named(proven)}: better than none, oversampling and class weights."
+            f"Yes, for {_names(proven)}: better than no augmentation, oversampling and class "
+            "weights."
         )
     if gains:
-        asked = [other for other in CONTROLS if any(other in one.against for one in gains)]
-        beaten = " and ".join(BESIDE[other] for other in asked)
-        return "in part", f"In part: {_named(gains)} gains over no augmentation, but " + (
-            f"is not shown to do more than {beaten}, which cost nothing."
-            if asked
-            else "whether more than oversampling and class weights do, the sweep cannot say."
+        compared = [control for control in CONTROLS if any(control in one.against for one in gains)]
+        controls = " and ".join(REFERENCES[control] for control in compared)
+        return "in part", f"In part: {_names(gains)} improves on no augmentation, but " + (
+            f"not significantly on {controls}, which needs no GAN."
+            if compared
+            else "this sweep has no comparison with oversampling and class weights."
         )
     if losses:
-        return "harms", f"No: made cells make {_named(losses)} worse, and no line better."
-    return "not shown", "Not shown: no model gains or loses by more than chance."
+        return "harms", f"No: synthetic images worsen {_names(losses)} and improve no model."
+    return "not shown", "Not shown: no significant gain or loss for any model."
 
 
-def _named(tested: Sequence[Tested], most: int = 3) -> str:
-    titles = [one.line.title for one in tested]
+def _names(tested: Sequence[Tested], most: int = 3) -> str:
+    titles = [one.configuration.title for one in tested]
     more = f" and {len(titles) - most} more" if len(titles) > most else ""
     return ", ".join(titles[:most]) + more
 
 
 def _largest(tested: Sequence[Tested]) -> str:
-    """The largest difference from none either way, and of how many."""
+    """Sentence on the largest difference from no augmentation, in either direction."""
     one = max(tested, key=lambda one: abs(_difference(one.against["none"])))
-    count = f"Of {len(tested)} lines with made cells the" if len(tested) > 1 else "The"
-    return f"{count} largest difference from no augmentation is {_said(one.against['none'])}."
+    start = (
+        f"Among {len(tested)} configurations with synthetic images, the"
+        if len(tested) > 1
+        else "The"
+    )
+    return (
+        f"{start} largest AUROC difference from no augmentation is "
+        f"{_difference_text(one.against['none'])}."
+    )
 
 
-def _beside(tested: Sequence[Tested], other: str) -> str:
-    """How made cells do against a control, or that nobody asked."""
-    name = BESIDE[other]
-    asked = [one for one in tested if other in one.against]
-    if not asked:
-        return f"Against {name} nothing can be said: no complete cell of the sweep has it."
+def _control_sentence(tested: Sequence[Tested], control: str) -> str:
+    """Sentence on the comparisons with a control, or on their absence."""
+    name = REFERENCES[control]
+    compared = [one for one in tested if control in one.against]
+    if not compared:
+        return f"No comparison with {name}: the sweep has no complete run with it."
     counts = [
-        (sum(one.better(other) is wanted for one in asked), words)
+        (sum(one.better(control) is wanted for one in compared), words)
         for wanted, words in ((True, "better"), (False, "worse"), (None, "undecided"))
     ]
-    said = ", ".join(f"{count} {words}" for count, words in counts if count)
-    one = max(asked, key=lambda one: abs(_difference(one.against[other])))
-    return f"Against {name}: {said}; the largest difference is {_said(one.against[other])}."
+    counted = ", ".join(f"{count} {words}" for count, words in counts if count)
+    one = max(compared, key=lambda one: abs(_difference(one.against[control])))
+    largest = _difference_text(one.against[control])
+    return f"Compared with {name}: {counted}; the largest AUROC difference is {largest}."
 
 
-def _worse(tested: Sequence[Tested]) -> list[str]:
-    """Who is worse for it; whoever gains is in the headline."""
+def _losses(tested: Sequence[Tested]) -> list[str]:
+    """Sentence on configurations that lose, where the headline names those that gain."""
     losses = [one for one in tested if one.better("none") is False]
     gains = any(one.better("none") for one in tested)
-    return [f"Made cells make {_named(losses)} worse."] if losses and gains else []
+    return [f"Synthetic images worsen {_names(losses)}."] if losses and gains else []
 
 
-def _seen(tested: Sequence[Tested]) -> str:
-    """What could have been seen at all."""
+def _detectable(tested: Sequence[Tested]) -> str:
     found = [c.result.detectable for one in tested if (c := one.against["none"]).result]
     low, high = min(found), max(found)
     span = f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
     return (
-        f"A difference below {span} would mostly not have been seen on these persons, so that it "
-        "cannot be ruled out either."
+        f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded."
     )
 
 
@@ -189,7 +198,7 @@ def _difference(comparison: Comparison) -> float:
     return comparison.result.difference if comparison.result else 0.0
 
 
-def _said(comparison: Comparison) -> str:
+def _difference_text(comparison: Comparison) -> str:
     found = comparison.result
     assert found is not None
     interval = difference_text(found.difference, found.low, found.high)
@@ -197,36 +206,37 @@ def _said(comparison: Comparison) -> str:
     return f"{interval} ({comparison.one.title}{p})"
 
 
-def _cannot(groups: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
-    """Why the sweep has no answer."""
-    complete = [group for group in groups if group.runs]
-    honest = [group for group in complete if not group.run.split.endswith(LEAKY)]
-    headline = "This sweep cannot say."
+def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
+    """Headline and reason of a sweep that cannot answer the question."""
+    complete = [one for one in configurations if one.runs]
+    honest = [one for one in complete if not one.run.split.endswith(LEAKY)]
+    headline = "This sweep cannot answer the question yet."
     if not complete:
-        return headline, ("No cell of it is complete, or none left predictions that can be read.",)
+        return headline, ("No run is complete with readable predictions.",)
     if not honest:
         return headline, (
-            "Every complete cell is of a split that leaks: persons are in two parts, so that no "
-            "difference of theirs is to be believed. Choose a split of whole persons.",
+            "Every complete run uses a split that leaks: the same patients are in training and "
+            "test data, so no difference is reliable. Choose a split by patient.",
         )
-    made = [group for group in honest if group.run.augmentation in GANS]
-    if not made:
-        return headline, ("No complete cell of it was trained with GAN-made cells.",)
+    if not any(one.run.augmentation in GANS for one in honest):
+        return headline, ("No complete run was trained with synthetic images.",)
     return headline, (
-        "It has GAN-made cells, but no complete cell of the same model, split, seed and fold "
-        "without augmentation to compare them with.",
+        "Runs with synthetic images are complete, but no run of the same model, split, seed and "
+        "fold without augmentation to compare them with.",
     )
 
 
-def command(groups: Sequence[Configuration], name: str, overrides: Sequence[str] = ()) -> str:
-    """What to run so that the question can be answered; started again, only what is missing.
+def command(
+    configurations: Sequence[Configuration], name: str, overrides: Sequence[str] = ()
+) -> str:
+    """Command line that answers the question; complete runs are skipped when it is started.
 
     Args:
-        groups: of the sweep.
-        name: of the sweep.
-        overrides: that all its lines were run with.
+        configurations: all configurations of the sweep.
+        name: name of the sweep.
+        overrides: overrides common to all its runs.
     """
-    models = dict.fromkeys(g.run.model for g in groups if g.records) or {"cnn": None}
+    models = dict.fromkeys(one.run.model for one in configurations if one.records) or {"cnn": None}
     kept = [text for text in overrides if text.partition("=")[0] not in _CHOSEN]
     chosen = [f"name={name}", f"model={','.join(models)}", f"augmentation={GRID}"]
     return shlex.join(["leuk", "train", "-m", *chosen, *kept])
@@ -236,10 +246,13 @@ _CHOSEN = ("name", "model", "augmentation")
 
 
 def _section(tested: Sequence[Tested]) -> Section:
-    columns = [name for name in BESIDE if any(name in one.against for one in tested)]
-    header = ("with made cells", *(f"minus {BESIDE[name]}" for name in columns))
-    rows = [(one.line.title, *(_text(one.against.get(name)) for name in columns)) for one in tested]
-    shown: Grid | str = Grid(header, tuple(rows)) if rows else "Nothing to compare."
+    columns = [name for name in REFERENCES if any(name in one.against for one in tested)]
+    header = ("with synthetic images", *(f"minus {REFERENCES[name]}" for name in columns))
+    rows = [
+        (one.configuration.title, *(_text(one.against.get(name)) for name in columns))
+        for one in tested
+    ]
+    shown: Grid | str = Grid(header, tuple(rows)) if rows else "No comparison is possible."
     sizes = {
         f"{c.tests} for {FAMILIES[c.family]}": None
         for one in tested
@@ -250,7 +263,7 @@ def _section(tested: Sequence[Tested]) -> Section:
     table = pd.DataFrame(
         [
             {
-                "configuration": one.line.title,
+                "configuration": one.configuration.title,
                 "minus": name,
                 **{key: getattr(c.result, key) for key in ("difference", "low", "high", "p")},
                 "p_holm": c.p,
@@ -261,7 +274,7 @@ def _section(tested: Sequence[Tested]) -> Section:
             for name, c in one.against.items()
         ]
     )
-    once = bool(tested) and all(one.line.fitted_once for one in tested)
+    once = bool(tested) and all(one.configuration.fitted_once for one in tested)
     return Section("answer", QUESTION, (shown, f"{notes} {ONCE}" if once else notes), table)
 
 

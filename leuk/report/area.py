@@ -1,4 +1,4 @@
-"""Whether the models know more than how large a cell is, from the records."""
+"""The area section: do the models use more than cell area?"""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -12,13 +12,13 @@ from leuk.report.results import Configuration, Run
 from leuk.report.sections import Grid, Section
 
 NOTES = """\
-The area of the cell alone tells the classes apart to some degree, so that a network can score well
-by measuring. In area bins: the AUROC among cells of like area, weighted by pairs. At one size: the
-AUROC after every cell was enlarged or shrunk to the same area, which the model was not trained on.
-Area alone: the AUROC of the area itself, as it is and after either; what is left in the bins is
-what they are too wide to take away. (patients): every patient of a class weighs the same, a dash
-where neither record nor predictions know. Means over folds and seeds; the records' own intervals
-are in the CSV."""
+Leukemic and healthy cells differ in size, so a network can reach a high AUROC by measuring cell
+area alone. In area bins: AUROC among cells of similar area, averaged over bins, weighted by the
+number of pairs. At one size: AUROC after all cells were scaled to the same area, unlike the
+training images. Area alone: AUROC of the area itself, with the original images and with either
+correction; it exceeds 0.5 within bins because bins have a width. (patients): every patient of a
+class has equal weight; a dash means that neither record nor predictions contain the value. Values
+are means over folds and seeds; the intervals of single runs are in the CSV file."""
 
 _COLUMNS = {
     "AUROC": "auroc",
@@ -34,31 +34,35 @@ _COLUMNS = {
 }
 
 
-def area_section(groups: Sequence[Configuration]) -> Section:
-    """Plain AUROC, within bins of area and at one size, for each line that was asked."""
-    found = [(group, record) for group in groups for record in group.records if record.area]
-    runs = {run.id: run for group in groups for run in group.runs}
-    lines = [(group, record, _figures(record, runs.get(record.run))) for group, record in found]
+def area_section(configurations: Sequence[Configuration]) -> Section:
+    """AUROC overall, within bins of area and at one size, of each configuration with area checks.
+
+    Args:
+        configurations: all configurations of the report.
+    """
+    found = [(one, record) for one in configurations for record in one.records if record.area]
+    runs = {run.id: run for one in configurations for run in one.runs}
+    values = [(one, record, _values(record, runs.get(record.run))) for one, record in found]
     rows = []
-    for group in dict.fromkeys(group for group, _, _ in lines):
-        own = [figures for other, _, figures in lines if other is group]
-        rows.append((group.title, *(_mean_text(own, name) for name in _COLUMNS.values())))
-    nothing = "No record of the sweep holds a look at the area."
+    for configuration in dict.fromkeys(one for one, _, _ in values):
+        own = [flat for one, _, flat in values if one is configuration]
+        rows.append((configuration.title, *(_mean_text(own, name) for name in _COLUMNS.values())))
+    nothing = "No run of this sweep has area checks."
     shown: Grid | str = Grid(("configuration", *_COLUMNS), tuple(rows)) if rows else nothing
     table = pd.DataFrame(
         [
-            {"configuration": group.title, "run": record.run.folder, **all_}
-            for group, record, all_ in lines
+            {"configuration": one.title, "run": record.run.folder, **flat}
+            for one, record, flat in values
         ]
     )
-    return Section("area", "The area shortcut", (shown, NOTES), table)
+    return Section("area", "Dependence on cell area", (shown, NOTES), table)
 
 
-def _figures(record: Record, run: Run | None) -> dict[str, float | None]:
-    """Every number of one record, flat; bins are numbered from the smallest cells."""
+def _values(record: Record, run: Run | None) -> dict[str, float | None]:
+    """All values of one record, flat; bins are numbered from the smallest cells."""
     bins, scaled = record.area["within_bins"], record.area["one_size"]
     at_one_size = scaled["metrics"]["auroc"]
-    figures = {
+    values = {
         "auroc": record.metrics["test"]["auroc"]["value"],
         "auroc_patients": _by_patient(record, run),
         **_bounded("within_bins", bins),
@@ -71,15 +75,15 @@ def _figures(record: Record, run: Run | None) -> dict[str, float | None]:
         "area_after": scaled["area_auroc"],
     }
     for number, one in enumerate(bins["bins"], start=1):
-        figures |= {f"bin{number}_{name}": value for name, value in one.items()}
-    return figures
+        values |= {f"bin{number}_{name}": value for name, value in one.items()}
+    return values
 
 
 _UNKNOWN = {"value": None, "low": None, "high": None}
 
 
 def _by_patient(record: Record, run: Run | None) -> float | None:
-    """Of the record, else of the predictions."""
+    """AUROC by patient from the record or, in older records, from the predictions."""
     if known := record.metrics["test"].get("auroc_patients"):
         return known["value"]
     if run is None:
@@ -88,10 +92,10 @@ def _by_patient(record: Record, run: Run | None) -> float | None:
     return float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
 
 
-def _bounded(name: str, figure: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+def _bounded(name: str, metric: Mapping[str, Any]) -> dict[str, float | None]:
+    return {name: metric["value"], f"{name}_low": metric["low"], f"{name}_high": metric["high"]}
 
 
-def _mean_text(figures: Sequence[Mapping[str, float | None]], name: str) -> str:
-    values = [value for one in figures if (value := one[name]) is not None]
-    return f"{mean(values):.3f}" if values else "-"
+def _mean_text(values: Sequence[Mapping[str, float | None]], name: str) -> str:
+    known = [value for one in values if (value := one[name]) is not None]
+    return f"{mean(known):.3f}" if known else "-"

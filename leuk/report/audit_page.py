@@ -1,4 +1,4 @@
-"""The audit of a folder of cells, in words and as a page with the evidence in pictures."""
+"""The audit of a folder of images, as text and as a page with pictures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ import pandas as pd
 from leuk.data.audit import Audit, Link, Pair, framing_warning
 from leuk.data.decode import Frame, decode
 from leuk.data.layouts import Problem
-from leuk.data.links import turned_to_match
+from leuk.data.links import turn_to_match
 from leuk.data.walk import is_metadata
 from leuk.report.html import picture_uri, png_uri, render
 from leuk.store.spreadsheet import csv_text
 
 FINDINGS = "findings.csv"
-"""File of all problems and strays, beside the page."""
+"""File of all problems and stray files, in the folder of the page."""
 
 _EXAMPLES = 10
 _SHOWN = 6
@@ -28,12 +28,12 @@ _ROW = "{:<8} {:<11}{:>7}{:>11}{:>10}{:>11}"
 
 @dataclass(frozen=True)
 class Kind:
-    """Problems of one kind, the first of them as examples.
+    """Problems of one kind, with examples.
 
     Attributes:
-        name: of the kind, such as ``label conflict``.
-        count: of all.
-        examples: ten at most.
+        name: name of the kind, such as ``label conflict``.
+        count: number of problems.
+        examples: the first problems, ten at most.
     """
 
     name: str
@@ -51,37 +51,37 @@ def kinds_of(problems: Sequence[Problem]) -> list[Kind]:
 
 
 def findings(audit: Audit) -> str:
-    """All problems and strays as CSV: ``kind``, ``path``, ``text``."""
+    """All problems and stray files as CSV text with columns ``kind``, ``path`` and ``text``."""
     rows = [(one.kind, one.path, one.text) for one in audit.problems]
     rows += [("system file" if is_metadata(one) else "stray", one, "") for one in audit.strays]
     return csv_text(pd.DataFrame(rows, columns=["kind", "path", "text"]))
 
 
 def strays_of(audit: Audit) -> tuple[list[str], str]:
-    """Strays apart from those of operating systems, and one phrase on the latter, perhaps empty."""
+    """Stray files, and a phrase on files of operating systems, which are not listed."""
     metadata = [path for path in audit.strays if is_metadata(path)]
     others = [path for path in audit.strays if not is_metadata(path)]
     if not metadata:
         return others, ""
-    return others, f"{len(metadata)} file(s) of an operating system ignored, such as {metadata[0]}"
+    return others, f"{len(metadata)} operating system file(s) ignored, such as {metadata[0]}"
 
 
 def audit_text(audit: Audit) -> str:
-    """The audit in lines for a terminal: the verdict, examples of each problem, then the counts."""
+    """Return the audit as text for a terminal: verdict, examples of each problem, counts."""
     lines = [verdict(audit), *audit.notes]
     for kind in kinds_of(audit.problems):
         lines += [f"{kind.name}: {problem}" for problem in kind.examples]
         if kind.count > _EXAMPLES:
             lines.append(f"{kind.name}: and {kind.count - _EXAMPLES} more in {FINDINGS}")
-    lines += [_ROW.format("stage", "class", "images", "published", "subjects", "published")]
+    lines += [_ROW.format("folder", "class", "images", "published", "subjects", "published")]
     lines += [
         _ROW.format(
             count.part,
             count.label,
             count.images,
-            _said(count.published_images),
+            _or_dash(count.published_images),
             count.subjects or "-",
-            _said(count.published_subjects),
+            _or_dash(count.published_subjects),
         )
         for count in audit.counts
     ]
@@ -98,7 +98,9 @@ def audit_text(audit: Audit) -> str:
     if len(audit.links) > _EXAMPLES:
         lines.append(f"linked: and {len(audit.links) - _EXAMPLES} more in audit.json")
     if audit.within:
-        lines.append(f"pairs of one cell within one subject: {sum(audit.within.values())}")
+        lines.append(
+            f"pairs of images of the same cell within a subject: {sum(audit.within.values())}"
+        )
     strays, metadata = strays_of(audit)
     lines += [f"stray: {stray}" for stray in strays[:_EXAMPLES]]
     if len(strays) > _EXAMPLES:
@@ -107,54 +109,54 @@ def audit_text(audit: Audit) -> str:
 
 
 def sizes_of(audit: Audit) -> list[str]:
-    """Ten most frequent ``part: width x height (images)``, and the number of other sizes."""
+    """Return the ten most frequent image sizes with counts, and the number of other sizes."""
     frequent = Counter(audit.sizes).most_common(_EXAMPLES)
     others = len(audit.sizes) - len(frequent)
-    listed = [f"{where} ({number})" for where, number in frequent]
+    listed = [f"{size} ({number})" for size, number in frequent]
     return [*listed, f"{others} other sizes"] if others else listed
 
 
-def _said(number: int | None) -> str:
+def _or_dash(number: int | None) -> str:
     return "-" if number is None else str(number)
 
 
 def framing_lines(audit: Audit) -> list[str]:
-    """Cells that the framing or the border of their image cuts, and images that are filled up."""
+    """Lines on cells cut by the framing or the image border, and on padded images."""
     lines = []
     if warning := framing_warning(audit.framing, audit.cuts):
         lines.append(f"warning: {warning}")
     if any(one.at_border for one in audit.cuts):
         counted = ", ".join(f"{one.at_border} {one.label}" for one in audit.cuts)
-        lines.append(f"cells that touch the border of their image: {counted}")
+        lines.append(f"cells that touch the image border: {counted}")
     if audit.filled:
         lines.append(
-            f"{audit.filled} images are not square; they are filled up with black to a square of "
-            "their longer side, not squashed"
+            f"{audit.filled} images are not square; they are padded with black to squares, not "
+            "rescaled"
         )
     return lines
 
 
 def verdict(audit: Audit) -> str:
-    """One sentence: problems by kind, or that nothing is wrong with the files."""
+    """One sentence: the problems by kind, or that the files have none."""
     images = sum(count.images for count in audit.counts)
     found = f"{images} images, {len(audit.groups)} group(s) of linked subjects"
     if audit.problems:
         kinds = ", ".join(f"{kind.count} {kind.name}" for kind in kinds_of(audit.problems))
-        return f"{len(audit.problems)} problem(s) to mend ({kinds}): {found}."
-    return f"Nothing is wrong with the files: {found}."
+        return f"{len(audit.problems)} problem(s) to fix ({kinds}): {found}."
+    return f"No problems found: {found}."
 
 
 def audit_page(
     audit: Audit, root: Path, split: dict[str, Any], source: str, sheets: dict[str, Path]
 ) -> str:
-    """The audit as one self-contained HTML page.
+    """Return the audit as one self-contained HTML page.
 
     Args:
-        audit: what was found.
-        root: the folder of the images, for the pictures.
+        audit: result of the audit.
+        root: folder of the images, for the pictures.
         split: ``name``, ``counts``, ``dropped`` and ``leaky`` of a split, or its ``error``.
-        source: whose cells they are.
-        sheets: recipe of conventional augmentation to its picture.
+        source: citation of the data set.
+        sheets: contact sheets by recipe of conventional augmentation.
     """
     strays, metadata = strays_of(audit)
     return render(
@@ -181,9 +183,9 @@ def _pictures(root: Path, link: Link) -> list[tuple[Pair, str]]:
 
 
 def _picture(root: Path, pair: Pair) -> str:
-    """Both images side by side, the second turned as the first lies."""
+    """Both images side by side, the second rotated and flipped to match the first."""
     first, second = (
         decode(root / path, Frame(_SIDE, "cell")) for path in (pair.first, pair.second)
     )
-    turned = turned_to_match(first.thumb, second.thumb, second.pixels)
+    turned = turn_to_match(first.thumb, second.thumb, second.pixels)
     return picture_uri(np.concatenate([first.pixels, turned], axis=1))

@@ -1,4 +1,4 @@
-"""The baselines as lines like any other, from the scores saved beside the predictions."""
+"""Baselines as configurations, from their scores in the files of predictions."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,56 +9,63 @@ from leuk.report.predictions import StagePredictions
 from leuk.report.results import Configuration, Run
 
 AREA = "area"
-"""The baseline without which no model is worth reporting."""
+"""Name of the baseline that uses cell area alone."""
 
 
-def baseline_of(group: Configuration, name: str) -> Configuration | None:
-    """A baseline on the cells of each run of a group; None if a run lacks its scores.
+def baseline_of(configuration: Configuration, name: str) -> Configuration | None:
+    """Return a baseline on the images of each run; None if a run lacks its scores.
 
-    Its runs have no thresholds: most who ask compare what needs none.
+    Its runs have no thresholds, since most comparisons need none.
+
+    Args:
+        configuration: runs with scores of baselines.
+        name: name of the baseline.
     """
-    if not group.runs or any(name not in run.test.baselines for run in group.runs):
+    if not configuration.runs or any(name not in run.test.baselines for run in configuration.runs):
         return None
-    runs = tuple(_judged(run, name) for run in group.runs)
-    return Configuration(group.run, (), runs, f"baseline: {name}")
+    runs = tuple(_with_scores(run, name) for run in configuration.runs)
+    return Configuration(configuration.run, (), runs, f"baseline: {name}")
 
 
-def first_seeds(group: Configuration) -> Configuration:
-    """The group with one run a fold: enough for what knows neither model nor seed."""
-    return replace(group, runs=tuple(group.first_seed))
+def first_seeds(configuration: Configuration) -> Configuration:
+    """Return the configuration with one run per fold: baselines depend on no seed."""
+    return replace(configuration, runs=tuple(configuration.first_seed))
 
 
-def _judged(run: Run, name: str) -> Run:
+def _with_scores(run: Run, name: str) -> Run:
     return Run(run.id, _scored(run.val, name), _scored(run.test, name), {})
 
 
-def _scored(part: StagePredictions, name: str) -> StagePredictions:
-    sample = replace(part.sample, scores=part.baselines[name], calibrated=None)
-    return replace(part, sample=sample)
+def _scored(stage: StagePredictions, name: str) -> StagePredictions:
+    sample = replace(stage.sample, scores=stage.baselines[name], calibrated=None)
+    return replace(stage, sample=sample)
 
 
-def baselines(groups: Sequence[Configuration]) -> list[Configuration]:
-    """Each baseline once for each split and data.
+def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Each baseline once for each split and data set.
 
-    Split and data set are named where there are several, and other settings where that leaves two
-    lines with one name. Baselines know neither model nor seed, so one run a fold is enough.
+    Names include split and data set if several occur, and other settings if two baselines would
+    have the same name. Baselines depend on neither model nor seed, so one run per fold is enough.
+
+    Args:
+        configurations: all configurations of the report.
     """
-    # Groups whose images have the same scores, by baseline, split and these scores.
+    # Configurations whose images have the same scores, by baseline, split and scores.
     found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Configuration]] = {}
-    lines: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Configuration] = {}
-    for group in groups:
-        once = first_seeds(group)
+    first: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Configuration] = {}
+    for configuration in configurations:
+        once = first_seeds(configuration)
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
-            if (line := baseline_of(once, name)) is not None:
-                scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in line.runs)
-                key = (name, group.run.split, frozenset(scores))
-                found.setdefault(key, []).append(group)
-                lines.setdefault(key, line)
-    # A line that lacks folds which another has says nothing new.
+            if (baseline := baseline_of(once, name)) is not None:
+                scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)
+                key = (name, configuration.run.split, frozenset(scores))
+                found.setdefault(key, []).append(configuration)
+                first.setdefault(key, baseline)
+    # A baseline whose folds are a subset of those of another adds nothing.
     kept = [
         key
         for key in found
-        if not any(key[2] < folds for name, split, folds in found if (name, split) == key[:2])
+        if not any(key[2] < more for name, split, more in found if (name, split) == key[:2])
     ]
     splits = {split for _, split, _ in kept}
     one_split = len(splits) == 1 and not any(split.endswith(LEAKY) for split in splits)
@@ -73,21 +80,21 @@ def baselines(groups: Sequence[Configuration]) -> list[Configuration]:
         shared = [_settings(found[one]) for one in alike]
         own = _settings(found[key]) - shared[0].intersection(*shared)
         inside = ", ".join([*parts[key], *sorted(own)])
-        name = f"{lines[key].name} ({inside})" if inside else lines[key].name
-        runs = tuple(map(_with_thresholds, lines[key].runs))
-        named.append(replace(lines[key], name=name, runs=runs))
+        name = f"{first[key].name} ({inside})" if inside else first[key].name
+        runs = tuple(map(_with_thresholds, first[key].runs))
+        named.append(replace(first[key], name=name, runs=runs))
     return named
 
 
-def _settings(groups: Sequence[Configuration]) -> set[str]:
-    """Settings that all of the groups have."""
-    first, *others = (set(group.run.settings) for group in groups)
+def _settings(configurations: Sequence[Configuration]) -> set[str]:
+    """Return the settings common to all configurations."""
+    first, *others = (set(configuration.run.settings) for configuration in configurations)
     return first.intersection(*others)
 
 
-def _data_set(groups: Sequence[Configuration]) -> str:
-    """Name of the data set, as ``data=NAME`` chooses it; empty in records without settings."""
-    records = [record for group in groups for record in group.records]
+def _data_set(configurations: Sequence[Configuration]) -> str:
+    """Name of the data set as in ``data=NAME``; empty for records without settings."""
+    records = [record for configuration in configurations for record in configuration.records]
     data = records[0].settings.get("data", {}) if records else {}
     name = str(data.get("_target_", "")).rpartition(".")[2]
     return name.removesuffix("DataModule").lower()

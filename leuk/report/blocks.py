@@ -1,4 +1,4 @@
-"""What chapters of a page consist of: words, tables and pictures, ready for a template."""
+"""Blocks of a page: text, tables and pictures, ready for a template."""
 
 import io
 import re
@@ -21,12 +21,12 @@ _NOTHING = ("", "-")
 
 @dataclass(frozen=True)
 class TableCell:
-    """One place of a table.
+    """One cell of a table.
 
     Attributes:
-        spans: its words.
-        interval: what stands in brackets behind a figure, and what follows it.
-        numeric: whether it is set to the right.
+        spans: its text.
+        interval: interval in brackets after a value, and the text that follows it.
+        numeric: True to align it right.
     """
 
     spans: Spans
@@ -36,13 +36,13 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first place of a row names it.
+    """A table; the first column holds the row headings.
 
     Attributes:
-        caption: what it shows.
-        header: of each column its words, and whether its places are numbers.
-        rows: as many places each as the header has.
-        named: whether the heading above says the same as the caption.
+        caption: text of the caption.
+        header: text of each column heading, and True if the column is numeric.
+        rows: cells of each row.
+        named: True if the heading above repeats the caption, which is then hidden.
     """
 
     caption: str
@@ -54,12 +54,13 @@ class Table:
 
 @dataclass(frozen=True)
 class HeatTable:
-    """A table whose places are shaded.
+    """A table with shaded cells.
 
     Attributes:
-        caption: what it shows.
-        header: of the columns; the first names the line.
-        rows: name, and for each place its words, its interval and its shade, None where empty.
+        caption: text of the caption.
+        header: column headings; the first belongs to the row headings.
+        rows: row heading, and text, interval and shade of each cell; the shade of an empty cell
+            is None.
     """
 
     caption: str
@@ -73,11 +74,11 @@ class Pictures:
     """A figure of one or several pictures.
 
     Attributes:
-        name: of its files.
+        name: stem of its files.
         title: its heading.
-        caption: how to read it.
-        pictures: addresses within the page, and what each shows.
-        wide: whether it keeps its width on a narrow screen and is moved there.
+        caption: explanation of the figure.
+        pictures: data URI and alternative text of each picture.
+        wide: True to keep its width on a narrow screen and scroll it.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks that are folded away until asked for, and open on paper."""
+    """Blocks that are collapsed on screen and expanded in print."""
 
     summary: str
     blocks: tuple["Block", ...]
@@ -101,16 +102,17 @@ Block = Heading | Paragraph | Items | Table | HeatTable | Pictures | Details
 
 
 def prose(markdown: str) -> list[Block]:
-    """Words of a section as blocks."""
+    """Blocks of a Markdown text."""
     return list(blocks(markdown))
 
 
 def section_blocks(section: Section, caption: str = "") -> list[Block]:
-    """Tables and words of a section.
+    """Blocks of a section.
 
     Args:
-        section: it.
-        caption: of its first table; its own title if empty. Others are named by their heading.
+        section: the section.
+        caption: caption of the first table, by default the title of the section. The caption of
+            any other table is its heading.
     """
     shown: list[Block] = []
     named, heading = caption or section.title, not caption
@@ -126,12 +128,12 @@ def section_blocks(section: Section, caption: str = "") -> list[Block]:
 
 
 def folded(summary: str, blocks: Sequence[Block]) -> list[Block]:
-    """Blocks behind one line; nothing where there are none."""
+    """Blocks collapsed behind a summary; empty if there are no blocks."""
     return [Details(summary, tuple(blocks))] if blocks else []
 
 
 def fold_headings(blocks: Sequence[Block]) -> list[Block]:
-    """Fold what follows each heading behind it; what comes before the first stays."""
+    """Collapse the blocks below each heading; blocks before the first heading stay visible."""
     shown: list[Block] = []
     for block in blocks:
         if isinstance(block, Heading):
@@ -144,11 +146,11 @@ def fold_headings(blocks: Sequence[Block]) -> list[Block]:
 
 
 def table_of(grid: Grid, caption: str, named: bool = False) -> Table:
-    """A table of texts; columns of numbers are set to the right."""
+    """Convert a grid; numeric columns are aligned right."""
     columns = list(zip(*grid.rows, strict=True)) or [()] * len(grid.header)
     numeric = [all(map(_is_numeric, column)) for column in columns]
     rows = tuple(
-        tuple(_place(text, right) for text, right in zip(row, numeric, strict=True))
+        tuple(_cell(text, right) for text, right in zip(row, numeric, strict=True))
         for row in grid.rows
     )
     return Table(caption, tuple(zip(grid.header, numeric, strict=True)), rows, named)
@@ -158,30 +160,30 @@ def _is_numeric(text: str) -> bool:
     return text in _NOTHING or _NUMBER.fullmatch(text) is not None
 
 
-def _place(text: str, numeric: bool) -> TableCell:
+def _cell(text: str, numeric: bool) -> TableCell:
     if found := _WITH_INTERVAL.fullmatch(text):
         return TableCell(spans(found[1]), f"{found[2]}{found[3]}", numeric=True)
     return TableCell(spans(text), numeric=numeric)
 
 
 def heat_table(heat: HeatMap) -> HeatTable:
-    """The grid at a glance, with shades from 0 to :data:`leuk.report.heatmap.LEVELS` - 1."""
+    """Return the heat map as a table with shades, see :meth:`leuk.report.heatmap.HeatMap.level`."""
     rows = []
-    for row, (name, lines) in enumerate(zip(heat.rows, heat.lines, strict=True)):
-        places: list[tuple[str, str, int | None]] = []
-        for column, line in enumerate(lines):
-            if line is None:
-                places.append(("-", "", None))
+    for row, (name, entries) in enumerate(zip(heat.rows, heat.entries, strict=True)):
+        cells: list[tuple[str, str, int | None]] = []
+        for column, entry in enumerate(entries):
+            if entry is None:
+                cells.append(("-", "", None))
                 continue
-            value, low, high = line.metrics["auroc"]
+            value, low, high = entry.metrics["auroc"]
             interval = "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
-            places.append((f"{value:.3f}", interval, heat.level(row, column)))
-        rows.append((name, tuple(places)))
+            cells.append((f"{value:.3f}", interval, heat.level(row, column)))
+        rows.append((name, tuple(cells)))
     return HeatTable("Test AUROC by model and augmentation", ("", *heat.columns), tuple(rows))
 
 
 def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
-    """A figure as it was written, cut into its panels if it has any."""
+    """Return a figure as written, cut into its panels if it has any."""
     whole = drawn.panel is None
     cut = [png] if drawn.panel is None else _panels(png, drawn.panel, len(drawn.alt))
     shown = tuple(zip(map(png_uri, cut), drawn.alt, strict=True))
@@ -189,11 +191,11 @@ def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
 
 
 def _panels(png: bytes, size: tuple[float, float], count: int) -> list[bytes]:
-    """Panels of a figure, row by row: on a narrow screen they stand one below the other."""
+    """Panels of a figure, row by row; a narrow screen shows them below each other."""
     width, height = (round(side * DPI) for side in size)
     with Image.open(io.BytesIO(png)) as picture:
         across = round(picture.width / width)
-        corners = [(place % across * width, place // across * height) for place in range(count)]
+        corners = [(panel % across * width, panel // across * height) for panel in range(count)]
         return [
             png_of(picture.crop((left, top, left + width, top + height))) for left, top in corners
         ]

@@ -1,14 +1,14 @@
-"""Differences between lines of a sweep: which are planned, and what each came to.
+"""Planned comparisons between configurations of a sweep, and their results.
 
-Every difference is paired (the same test cells, seed and fold), clustered by person and corrected
-by Holm's method within its family and split. A family holds the tests of one question, no others:
-the ensemble is computed from CNN and ViT, so its tests are families of their own, and so are those
-of oversampling and class weights by themselves. Verdicts and the forest plot are made of these.
+Every difference is paired (same test images, seed and fold), clustered by patient and corrected by
+Holm's method within its family and split. A family holds the tests of one question and no others.
+The ensemble is computed from the CNN and the ViT, so its tests form separate families; so do those
+of oversampling and class weights alone. Verdicts and forest plots use these comparisons.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -18,28 +18,28 @@ from leuk.evaluate.significance import Difference, holm, paired_difference
 from leuk.grid.run_id import RunId
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.naming import in_order
+from leuk.report.naming import sort_key
 from leuk.report.results import Configuration, matching
 from leuk.report.rows import draws_for
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.workers import spread
 
 FAMILIES = {
-    "area": "each line minus the area of the cell alone",
-    "augmentation": "each GAN's images minus no augmentation",
-    "control": "each GAN's images minus oversampling and minus class weights",
+    "area": "each configuration minus cell area alone",
+    "augmentation": "each GAN minus no augmentation",
+    "control": "each GAN minus oversampling and minus class weights",
     "control_alone": "oversampling and class weights minus no augmentation",
-    "model": "models of one augmentation",
+    "model": "models with the same augmentation",
     "ensemble": "the ensemble minus its members and the hybrid",
-    "gan_hybrid": "the hybrid with made cells minus CNN and ViT without",
-    "fusion": "other fusions minus addition, and minus the ensemble",
-    "head": "prototypes minus the model's own head",
-    "attention_loss": "regularized attention minus free attention",
+    "gan_hybrid": "the hybrid with synthetic images minus CNN and ViT without",
+    "fusion": "other fusions minus addition and minus the ensemble",
+    "head": "prototype head minus linear head",
+    "attention_loss": "regularized minus unregularized attention",
 }
-"""Families of tests that answer one question together, and what their differences are."""
+"""Families of tests, each of one question, and descriptions of their differences."""
 
 _ENSEMBLE = "ensemble_"
-"""Prefix of the families of the ensemble's own tests."""
+"""Prefix of the families of the ensemble."""
 
 FAMILIES |= {
     f"{_ENSEMBLE}{family}": f"the ensemble: {FAMILIES[family]}"
@@ -48,23 +48,21 @@ FAMILIES |= {
 
 GANS = ("dcgan", "wgan", "cgan")
 CONTROLS = ("oversample", "class_weights")
-"""Augmentations that make no cells: what a GAN has to beat to be worth its hours."""
+"""Augmentations without synthetic images: a GAN must beat them to be worth its training time."""
 
 _PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
 
 SETTINGS = {"fusion": "add", "head": "linear", "attention_loss": "0.0"}
-"""Settings with a question of their own, and what a model has where its variant does not
-name them."""
+"""Settings that answer a separate question, with the values of a model that does not name them."""
 
 NOTES = """\
-Differences of the test AUROC, mean over matching seeds and folds, with 95 % intervals: paired by
-cell image and clustered by person, from as many resamples as in the main table. p is the larger of
-a test that swaps both models' scores per patient and of a t test over patients. p (Holm) is
-corrected for all tests of the family on the split, whose number each heading says. AUROC
-(patients): the same difference where every patient of a class weighs the same; its p is
-uncorrected. Detectable is the smallest
-difference that this test part would have shown with a power of 80 %: a smaller one cannot be ruled
-out."""
+Difference in test AUROC, mean over matching seeds and folds, with its 95 % interval: paired by
+image, clustered by patient, with as many resamples as in the main table. p is the larger p of two
+tests: a permutation test that swaps the scores of both models by patient, and a t test over
+patients. p (Holm) is corrected for all tests of the family on the split; their number is in the
+heading. AUROC (patients) is the same difference with equal weight for every patient of a class; its
+p is uncorrected. Detectable is the minimum detectable difference on these test images (80 % power);
+smaller effects cannot be excluded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +71,14 @@ class Comparison:
 
     Attributes:
         family: a key of :data:`FAMILIES`.
-        one: the line a claim is about.
-        other: the line it is compared with.
-        runs: how many seeds and folds both have.
-        result: the difference in AUROC; None where there is none.
-        p: of ``result``, after Holm's correction.
-        note: why there is no result.
-        patients: the same difference where every patient of a class weighs the same.
-        tests: how many tests the correction is for.
+        one: the configuration that the claim is about.
+        other: the configuration that it is compared with.
+        runs: number of seeds and folds that both have.
+        result: the difference in AUROC; None if it could not be computed.
+        p: Holm-corrected p of ``result``.
+        note: reason why there is no result.
+        patients: the same difference with equal weight for every patient of a class.
+        tests: number of tests that the correction accounts for.
     """
 
     family: str
@@ -95,43 +93,43 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """``<line> - <other line>``."""
-        return f"{self.one.title} - {self.other.title}"
+        """``<configuration> minus <other configuration>``."""
+        return f"{self.one.title} minus {self.other.title}"
 
 
-def compare(groups: Sequence[Configuration], workers: int = 1) -> list[Comparison]:
-    """Every planned difference between lines of one split, corrected within its family.
+def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[Comparison]:
+    """All planned comparisons, each corrected within its family and split.
 
     Args:
-        groups: lines of a sweep, the ensembles among them.
-        workers: processes.
+        configurations: all configurations of the report, ensembles included.
+        workers: number of processes.
     """
-    pairs = planned(groups)
+    pairs = planned(configurations)
     sizes = Counter((family, one.run.split) for family, one, _ in pairs)
-    # The smallest p, times the size of its family, must be able to fall below 0.05.
+    # The smallest possible p, multiplied by the size of its family, must be below 0.05.
     permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
-    draws = draws_for(groups)
+    draws = draws_for(configurations)
     results = spread(lambda pair: _compared(*pair[1:], draws, permutations), pairs, workers)
     found = [
         Comparison(*pair, runs, result, note=note, patients=patients)
         for pair, (runs, result, patients, note) in zip(pairs, results, strict=True)
     ]
-    for asked in sizes:
-        places = [
-            place
-            for place, it in enumerate(found)
-            if it.result is not None and (it.family, it.one.run.split) == asked
+    for family in sizes:
+        members = [
+            index
+            for index, it in enumerate(found)
+            if it.result is not None and (it.family, it.one.run.split) == family
         ]
-        corrected = holm([r.p for place in places if (r := found[place].result) is not None])
-        for place, p in zip(places, corrected, strict=True):
-            found[place] = replace(found[place], p=p, tests=len(places))
+        corrected = holm([r.p for index in members if (r := found[index].result) is not None])
+        for index, p in zip(members, corrected, strict=True):
+            found[index] = replace(found[index], p=p, tests=len(members))
     return found
 
 
 def _compared(
     one: Configuration, other: Configuration, draws: int, permutations: int
 ) -> tuple[int, Difference | None, Difference | None, str]:
-    """Number of common runs, their difference by images and by patients, or why there is none."""
+    """Return the number of common runs, both differences, and the reason if there are none."""
     pairs = matching(one, other)
     if not pairs:
         return 0, None, None, "no seed and fold in common"
@@ -148,93 +146,95 @@ def _compared(
     return len(pairs), result, patients, ""
 
 
-def planned(groups: Sequence[Configuration]) -> list[tuple[str, Configuration, Configuration]]:
-    """Family and the two lines of every question the sweep can answer, in the order of families."""
-    lines = {group.run: group for group in groups if group.runs}
-    pairs = {pair for cell in lines for pair in _questions(cell, lines)}
+def planned(
+    configurations: Sequence[Configuration],
+) -> list[tuple[str, Configuration, Configuration]]:
+    """Family and both configurations of every possible comparison, sorted by family."""
+    known = {one.run: one for one in configurations if one.runs}
+    pairs = {pair for run in known for pair in _questions(run, known)}
     order = list(FAMILIES)
     ordered = sorted(
-        pairs, key=lambda pair: (order.index(pair[0]), in_order(pair[1]), in_order(pair[2]))
+        pairs, key=lambda pair: (order.index(pair[0]), sort_key(pair[1]), sort_key(pair[2]))
     )
     alone = [
-        (_family("area", group.run), group, area)
-        for group in lines.values()
-        if (area := baseline_of(group, AREA))
+        (_family("area", one.run), one, area)
+        for one in known.values()
+        if (area := baseline_of(one, AREA))
     ]
-    return alone + [(family, lines[one], lines[other]) for family, one, other in ordered]
+    return alone + [(family, known[one], known[other]) for family, one, other in ordered]
 
 
 _Pair = tuple[str, RunId, RunId]
 
 
-def _questions(cell: RunId, lines: Mapping[RunId, Configuration]) -> Iterator[_Pair]:
-    """What is asked of one line; only lines that are there are compared."""
-    alone = "control_alone" if cell.augmentation in CONTROLS else "augmentation"
-    asked = [(alone, cell.plain)]
-    if cell.augmentation in GANS:
-        asked += [
+def _questions(run: RunId, known: Mapping[RunId, Configuration]) -> Iterator[_Pair]:
+    """Comparisons planned for a configuration, as far as the sweep has the other one."""
+    alone = "control_alone" if run.augmentation in CONTROLS else "augmentation"
+    pairs = [(alone, run.plain)]
+    if run.augmentation in GANS:
+        pairs += [
             ("control", other)
-            for other in lines
-            if other.augmentation in CONTROLS and other.plain == cell.plain
+            for other in known
+            if other.augmentation in CONTROLS and other.plain == run.plain
         ]
-    if cell.model == NAME:
-        asked += [("ensemble", replace(cell, model=model)) for model in _models(lines)]
-    elif cell.model == "hybrid" and cell.augmentation in GANS:
-        asked += [("gan_hybrid", replace(cell.plain, model=model)) for model in MEMBERS]
-    for other in lines:
-        if replace(other, model=cell.model) == cell and _comes_before(other, cell):
-            asked.append(("model", other))
+    if run.model == NAME:
+        pairs += [("ensemble", replace(run, model=model)) for model in _models(known)]
+    elif run.model == "hybrid" and run.augmentation in GANS:
+        pairs += [("gan_hybrid", replace(run.plain, model=model)) for model in MEMBERS]
+    for other in known:
+        if replace(other, model=run.model) == run and _comes_before(other, run):
+            pairs.append(("model", other))
     for family in SETTINGS:
-        asked += [(family, other) for other in _without(family, cell, lines)]
-    if setting(cell, "fusion") not in (None, SETTINGS["fusion"]):
-        for plain in _without("fusion", cell, lines):
-            asked.append(("fusion", replace(plain, model=NAME, variant=_bare(cell, "fusion"))))
-    for family, other in asked:
-        if other in lines and other != cell:
-            yield _family(family, cell), cell, other
+        pairs += [(family, other) for other in _without(family, run, known)]
+    if setting(run, "fusion") not in (None, SETTINGS["fusion"]):
+        for plain in _without("fusion", run, known):
+            pairs.append(("fusion", replace(plain, model=NAME, variant=_bare(run, "fusion"))))
+    for family, other in pairs:
+        if other in known and other != run:
+            yield _family(family, run), run, other
 
 
-def _family(family: str, cell: RunId) -> str:
-    """The family of a test of a line: the ensemble has its own."""
+def _family(family: str, run: RunId) -> str:
+    """Family of a test of a configuration; the ensemble has separate families."""
     own = f"{_ENSEMBLE}{family}"
-    return own if cell.model == NAME and own in FAMILIES else family
+    return own if run.model == NAME and own in FAMILIES else family
 
 
-def _models(lines: Mapping[RunId, Configuration]) -> list[str]:
-    return sorted({cell.model for cell in lines} - {NAME})
+def _models(runs: Iterable[RunId]) -> list[str]:
+    return sorted({run.model for run in runs} - {NAME})
 
 
 def _comes_before(one: RunId, other: RunId) -> bool:
-    """Whether the difference is to be ``other`` minus ``one``: later models minus earlier."""
+    """Return True if the difference is ``other`` minus ``one``: later models minus earlier ones."""
     if NAME in (one.model, other.model):
         return False
 
-    return in_order(one) < in_order(other)
+    return sort_key(one) < sort_key(other)
 
 
-def setting(cell: RunId, name: str) -> str | None:
-    """The value that a cell's variant gives a setting, such as ``attention``; None for no value."""
-    for text in cell.settings:
+def setting(run: RunId, name: str) -> str | None:
+    """Value of a setting, such as ``fusion``, in the variant of a run; None if it is not set."""
+    for text in run.settings:
         if found := re.fullmatch(rf"(?:.*\.)?{name}_(.+)", text):
             return found[1]
     return None
 
 
-def _bare(cell: RunId, name: str) -> str:
-    """The variant without a setting."""
-    kept = [text for text in cell.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
+def _bare(run: RunId, name: str) -> str:
+    """Return the variant without a setting."""
+    kept = [text for text in run.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
     return "-".join(kept)
 
 
-def _without(name: str, cell: RunId, lines: Mapping[RunId, Configuration]) -> list[RunId]:
-    """The line that has the default of a setting and is ``cell`` in all else, if it is there."""
-    value = setting(cell, name)
+def _without(name: str, run: RunId, known: Iterable[RunId]) -> list[RunId]:
+    """Return the configuration that has the default of a setting and otherwise equals ``run``."""
+    value = setting(run, name)
     if value is None or value == SETTINGS[name]:
         return []
-    plain = replace(cell, variant=_bare(cell, name))
+    plain = replace(run, variant=_bare(run, name))
     named = [
         other
-        for other in lines
+        for other in known
         if setting(other, name) == SETTINGS[name]
         and replace(other, variant=_bare(other, name)) == plain
     ]
@@ -242,7 +242,7 @@ def _without(name: str, cell: RunId, lines: Mapping[RunId, Configuration]) -> li
 
 
 def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
-    """Every difference, by family."""
+    """All comparisons, by family."""
     header = ("difference", "runs", "AUROC", "p", "p (Holm)", "detectable", *_BY_PATIENT)
     parts: list[Grid | str] = [NOTES]
     for family, meaning in FAMILIES.items():
@@ -251,16 +251,16 @@ def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
             heading = f"## {meaning[0].upper()}{meaning[1:]} ({_tests(own)})"
             parts += [heading, Grid(header, tuple(map(_row, own)))]
     if len(parts) == 1:
-        parts.append("No two lines of the sweep can be compared.")
+        parts.append("No two configurations of the sweep can be compared.")
     table = pd.DataFrame([_values(one) for one in comparisons])
-    return Section("comparisons", "Differences between lines", tuple(parts), table)
+    return Section("comparisons", "Comparisons between configurations", tuple(parts), table)
 
 
 _BY_PATIENT = ("AUROC (patients)", "p (patients)")
 
 
 def _tests(family: Sequence[Comparison]) -> str:
-    """``9 tests``, of each split where these differ."""
+    """``9 tests``, or the number for each split if they differ."""
     sizes = {one.one.run.split: one.tests for one in family if one.tests}
     if len(set(sizes.values())) > 1:
         return ", ".join(f"{_counted(size)} of {split}" for split, size in sizes.items())
@@ -289,7 +289,7 @@ def _row(comparison: Comparison) -> tuple[str, ...]:
 
 def _values(comparison: Comparison) -> dict[str, object]:
     found = comparison.result
-    figures = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
+    names = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
     by = comparison.patients
     return {
         "family": comparison.family,
@@ -297,9 +297,9 @@ def _values(comparison: Comparison) -> dict[str, object]:
         "one": comparison.one.title,
         "other": comparison.other.title,
         "runs": comparison.runs,
-        **{name: getattr(found, name) if found else None for name in figures},
+        **{name: getattr(found, name) if found else None for name in names},
         "p_holm": comparison.p,
         "tests": comparison.tests,
-        **{f"{name}{PATIENTS}": getattr(by, name) if by else None for name in figures},
+        **{f"{name}{PATIENTS}": getattr(by, name) if by else None for name in names},
         "note": comparison.note,
     }

@@ -1,4 +1,4 @@
-"""What a recipe of conventional augmentation does to cells, at a glance."""
+"""Contact sheet of conventional augmentation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ DRAWS = 8
 
 
 def save_contact_sheet(path: Path, images: Tensor, transforms: Callable[[Tensor], Tensor]) -> None:
-    """Write one row a cell: as it is, then eight random changes of it.
+    """Write a row per image: the original and eight random augmentations.
 
     Args:
-        path: the PNG.
-        images: ``(N, 3, H, W)`` in [0, 1].
-        transforms: the recipe.
+        path: PNG file to write.
+        images: images ``(N, 3, H, W)`` in [0, 1].
+        transforms: augmentation of a batch of images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

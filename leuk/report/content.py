@@ -1,4 +1,4 @@
-"""Everything there is to say of a sweep: computed here, and nothing is written."""
+"""Content of the report of a sweep, computed without writing files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from leuk.report.ensemble import ensembles
 from leuk.report.explanations import explanations_section
 from leuk.report.figures import figures_of
 from leuk.report.heatmap import HeatMap, heat_map
-from leuk.report.naming import in_order
+from leuk.report.naming import sort_key
 from leuk.report.referral import referral_section
 from leuk.report.remarks import Remark, remarks_on
 from leuk.report.results import Configuration, Results
@@ -32,30 +32,30 @@ from leuk.report.verdicts import LATENCY_MS, Verdict, verdicts, verdicts_section
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What there is to say of a sweep; the page shows it its own way.
+    """Content of the report of a sweep, shared by its page and its tables.
 
     Attributes:
-        sweep: its folder.
-        results: what was read.
-        answer: to the question whether made cells help.
-        groups: its lines, the ensembles among them.
-        lines: what each of them reaches, in their order.
-        baselines: what each baseline reaches.
-        comparisons: differences between them.
-        costs: of each of their cells.
-        verdicts: on the thesis's hypotheses.
-        remarks: what has to be said before a figure is believed.
-        heat: the grid at a glance; None where no line has a figure.
-        referral: what referral to an expert promised and achieved.
-        draws: resamples behind an interval.
-        latency_ms: within which a model is fit for deployment.
+        sweep: folder of the sweep.
+        results: the results as read.
+        answer: answer to the question whether synthetic images help.
+        configurations: all configurations, ensembles included.
+        rows: table rows of the configurations, in the same order.
+        baselines: table rows of the baselines.
+        comparisons: planned comparisons between configurations.
+        costs: computational cost of the configurations.
+        verdicts: verdicts on the hypotheses of the thesis.
+        remarks: warnings to read before the results.
+        heat: heat map of the AUROC; None if no configuration has one.
+        referral: section on referral to an expert.
+        draws: number of resamples behind each interval.
+        latency_ms: latency limit for deployment, in ms per image.
     """
 
     sweep: Path
     results: Results
     answer: Answer
-    groups: tuple[Configuration, ...]
-    lines: tuple[Row, ...]
+    configurations: tuple[Configuration, ...]
+    rows: tuple[Row, ...]
     baselines: tuple[Row, ...]
     comparisons: tuple[Comparison, ...]
     costs: Mapping[RunId, Cost]
@@ -70,32 +70,32 @@ class Report:
     def sections(self) -> tuple[Section, ...]:
         """All tables, the main one first."""
         records = self.results.records
-        lines = [*self.lines, *self.baselines]
+        rows = [*self.rows, *self.baselines]
         return (
-            main_section(self.sweep.name, self.results, lines, self.draws, self.remarks),
+            main_section(self.sweep.name, self.results, rows, self.draws, self.remarks),
             self.answer.section,
             *([self.heat.section] if self.heat else []),
             verdicts_section(self.verdicts, self.latency_ms),
             comparisons_section(self.comparisons),
             self.referral,
-            thesis_section(self.groups),
-            costs_section(self.groups, self.costs),
-            area_section(self.groups),
+            thesis_section(self.configurations),
+            costs_section(self.configurations, self.costs),
+            area_section(self.configurations),
             synthetic_section(records),
             quality_section(self.sweep, records),
-            explanations_section(self.groups),
-            data_section(self.sweep, records, self.results.groups),
+            explanations_section(self.configurations),
+            data_section(self.sweep, records, self.results.configurations),
             run_section(self.sweep, records),
         )
 
     @property
     def drawn(self) -> list[Drawn]:
-        """What there is to draw."""
+        """All figures, not yet drawn."""
         reached = {
-            group.title: {name: figure[0] for name, figure in line.metrics.items()}
-            for group, line in zip(self.groups, self.lines, strict=True)
+            configuration.title: {name: metric[0] for name, metric in row.metrics.items()}
+            for configuration, row in zip(self.configurations, self.rows, strict=True)
         }
-        found = figures_of(self.groups, self.comparisons, reached, self.heat)
+        found = figures_of(self.configurations, self.comparisons, reached, self.heat)
         sheet = contact_sheet(self.sweep, self.results.records)
         return [*found, sheet] if sheet else found
 
@@ -103,33 +103,33 @@ class Report:
 def build_report(
     sweep: Path, results: Results, workers: int = 1, latency_ms: float = LATENCY_MS
 ) -> Report:
-    """Compute everything that is said of a sweep.
+    """Compute the content of the report of a sweep.
 
     Args:
-        sweep: its folder.
-        results: what was read there.
-        workers: processes, see :func:`leuk.report.workers.spread`.
-        latency_ms: within which a model is fit for deployment.
+        sweep: folder of the sweep.
+        results: results read from it.
+        workers: number of processes, see :func:`leuk.report.workers.spread`.
+        latency_ms: latency limit for deployment, in ms per image.
     """
-    groups = [*results.groups, *ensembles(results.groups)]
-    groups.sort(key=lambda group: in_order(group.run))
-    draws = draws_for(groups)
-    lines = configuration_rows(groups, draws, workers=workers)
-    comparisons = compare(groups, workers)
-    costs = costs_of(groups)
+    configurations = [*results.configurations, *ensembles(results.configurations)]
+    configurations.sort(key=lambda configuration: sort_key(configuration.run))
+    draws = draws_for(configurations)
+    rows = configuration_rows(configurations, draws, workers=workers)
+    comparisons = compare(configurations, workers)
+    costs = costs_of(configurations)
     return Report(
         sweep,
         results,
-        answer(groups, comparisons, sweep.name, common_overrides(sweep, groups)),
-        tuple(groups),
-        tuple(lines),
-        tuple(configuration_rows(baselines(groups), draws, "baseline")),
+        answer(configurations, comparisons, sweep.name, common_overrides(sweep, configurations)),
+        tuple(configurations),
+        tuple(rows),
+        tuple(configuration_rows(baselines(configurations), draws, "baseline")),
         tuple(comparisons),
         costs,
         tuple(verdicts(comparisons, costs, latency_ms)),
-        remarks_on(results, groups, lines),
-        heat_map(groups, lines),
-        referral_section(groups, workers),
+        remarks_on(results, configurations, rows),
+        heat_map(configurations, rows),
+        referral_section(configurations, workers),
         draws,
         latency_ms,
     )

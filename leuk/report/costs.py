@@ -1,4 +1,4 @@
-"""What each line costs: parameters, arithmetic, time and memory, from the records."""
+"""Computational cost of each configuration: parameters, arithmetic, time and memory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,47 +15,52 @@ from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 Cost = Mapping[str, Any]
-"""As :func:`leuk.evaluate.cost.cost_of` measures it, and ``fit_s``, seconds of fitting."""
+"""Result of :func:`leuk.evaluate.cost.cost_of`, with ``fit_s``, seconds of training."""
 
 _COUNTED = ("parameters", "flops")
 _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")
 
 NOTES = """\
-Of one image unless said otherwise, as the model answers, in float32. FLOPs: a multiplication and
-its addition are two; convolutions, matrix products and attention are counted. Latency: median time
-of one image alone, with its 95 % interval over runs of one device, and of one image in a batch.
-Memory: peak with that batch, weights among it. Times compare only on one device. Several runs of a
-line: their median. The ensemble costs what its members cost together, asked one after the other."""
+Cost of a prediction for one image unless stated otherwise, in float32. FLOPs: a multiplication and
+an addition count as two; convolutions, matrix products and attention are counted. Latency: median
+time for an image processed alone, with its 95 % interval over runs on the same device. In a batch:
+time per image in a batch. Memory: peak with that batch, weights included. Training: time to fit the
+model, without its GAN. Times are comparable only on the same device. Several runs: median. The cost
+of the ensemble is the sum of its members, run one after the other."""
 
 
-def costs_of(groups: Sequence[Configuration]) -> dict[RunId, Cost]:
-    """Cost of each line whose records hold one, and of ensembles of two such lines."""
+def costs_of(configurations: Sequence[Configuration]) -> dict[RunId, Cost]:
+    """Cost of each configuration whose records hold it, and of ensembles of two of them.
+
+    Args:
+        configurations: all configurations of the report.
+    """
     found: dict[RunId, Cost] = {}
-    for group in groups:
-        if measured := [record for record in group.records if record.cost]:
+    for configuration in configurations:
+        if measured := [record for record in configuration.records if record.cost]:
             costs: list[Cost] = [record.cost for record in measured]
             fits = [record.timings["fit"] for record in measured if "fit" in record.timings]
             timed = {name: median(cost[name] for cost in costs) for name in _TIMED}
             low, high = _latency_interval(costs)
-            found[group.run] = {
+            found[configuration.run] = {
                 **costs[0],
                 **timed,
                 "latency_ms_low": low,
                 "latency_ms_high": high,
                 "fit_s": median(fits) if fits else None,
             }
-    for group in groups:
-        members = [found.get(replace(group.run, model=model)) for model in MEMBERS]
+    for configuration in configurations:
+        members = [found.get(replace(configuration.run, model=model)) for model in MEMBERS]
         one, other = members
-        if group.run.model == NAME and one and other:
-            found[group.run] = _together(one, other)
+        if configuration.run.model == NAME and one and other:
+            found[configuration.run] = _together(one, other)
     return found
 
 
 def _latency_interval(costs: Sequence[Cost]) -> tuple[float | None, float | None]:
-    """95 % interval of the latency over runs, t on its logarithm; None of one run or two devices.
+    """95 % t interval of the log latency over runs; None for one run or several devices.
 
-    Runs are timed hours apart, so that it holds what else a machine does meanwhile.
+    Runs are timed hours apart, so the interval includes the effect of other load on the machine.
     """
     if len(costs) < 2 or len({cost["device"] for cost in costs}) > 1:
         return None, None
@@ -66,7 +71,7 @@ def _latency_interval(costs: Sequence[Cost]) -> tuple[float | None, float | None
 
 
 def _together(one: Cost, other: Cost) -> Cost:
-    """Both asked one after the other; what they hold at once depends on how, so no memory."""
+    """Cost of both run one after the other; peak memory depends on the implementation."""
     latency = ("latency_ms", "latency_ms_low", "latency_ms_high")
     names = (*_COUNTED, *latency, "batch_latency_ms", "fit_s")
     summed = {
@@ -84,8 +89,8 @@ def _latency_text(cost: Cost) -> str:
     return f"{cost['latency_ms']:.2f}{bounds}"
 
 
-def costs_section(groups: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
-    """The cost of every line that was measured."""
+def costs_section(configurations: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
+    """Return the cost of every configuration for which it was measured."""
     header = (
         "configuration",
         "parameters",
@@ -93,14 +98,14 @@ def costs_section(groups: Sequence[Configuration], costs: Mapping[RunId, Cost]) 
         "latency, ms",
         "in a batch, ms",
         "memory, MB",
-        "fit, s",
+        "training, s",
         "px",
         "device",
     )
-    lines = [(group, costs[group.run]) for group in groups if group.run in costs]
+    measured = [(one, costs[one.run]) for one in configurations if one.run in costs]
     rows = [
         (
-            group.title,
+            configuration.title,
             f"{cost['parameters']:,}",
             f"{cost['flops'] / 1e6:,.1f}",
             _latency_text(cost),
@@ -110,10 +115,12 @@ def costs_section(groups: Sequence[Configuration], costs: Mapping[RunId, Cost]) 
             str(cost["resolution"]),
             str(cost["device"]),
         )
-        for group, cost in lines
+        for configuration, cost in measured
     ]
     shown: Grid | str = (
-        Grid(header, tuple(rows)) if rows else "No record of the sweep holds a cost."
+        Grid(header, tuple(rows)) if rows else "The cost was not measured in any run of this sweep."
     )
-    table = pd.DataFrame([{"configuration": group.title, **cost} for group, cost in lines])
-    return Section("costs", "What the models cost", (shown, NOTES), table)
+    table = pd.DataFrame(
+        [{"configuration": configuration.title, **cost} for configuration, cost in measured]
+    )
+    return Section("costs", "Computational cost", (shown, NOTES), table)

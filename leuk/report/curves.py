@@ -1,4 +1,4 @@
-"""ROC, precision-recall and calibration curves of the lines of a report, in small multiples."""
+"""ROC, precision-recall and calibration curves of all configurations, in small multiples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -24,57 +24,62 @@ from leuk.report.results import Configuration
 _GRID = np.linspace(0, 1, 201)
 _TICKS = (0, 0.5, 1)
 _BELOW, _BESIDE = 0.125, 0.165
-"""Where the words of an axis stand, in sides of it: its numbers take the rest."""
+"""Offsets of axis labels, as fractions of the axes, that leave room for tick labels."""
 
 _AREA_STYLE: Mapping[str, Any] = {"color": "0.6", "linewidth": 3, "alpha": 0.6}
 
 Corner = Literal["lower right", "lower left"]
 
 Curve = Callable[[Sample], Floats]
-"""From a sample to heights at 201 places between 0 and 1."""
+"""Function from a sample to the heights of its curve at 201 points from 0 to 1."""
 
 
-def roc_figure(groups: Sequence[Configuration]) -> Figure:
-    """Mean ROC curves, a panel a model, a line an augmentation, the area of the cell alone gray."""
-    axes = _curves(groups, roc_of, ("1 - specificity", "sensitivity"), "lower right")
+def roc_figure(configurations: Sequence[Configuration]) -> Figure:
+    """Mean ROC curves, one panel per model, one line per augmentation; gray: cell area alone."""
+    axes = _curves(configurations, roc_of, ("1 - specificity", "sensitivity"), "lower right")
     for ax in axes:
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
     return figure_of(axes)
 
 
-def precision_recall_figure(groups: Sequence[Configuration]) -> Figure:
-    """Mean precision over recall; the level of chance is the share of leukemic cells."""
-    axes = _curves(groups, precision_of, ("recall (sensitivity)", "precision"), "lower left")
-    for ax, members in zip(axes, by_model(groups).values(), strict=True):
+def precision_recall_figure(configurations: Sequence[Configuration]) -> Figure:
+    """Mean precision over recall; the horizontal line is the share of leukemic cells."""
+    axes = _curves(
+        configurations, precision_of, ("recall (sensitivity)", "precision"), "lower left"
+    )
+    for ax, members in zip(axes, by_model(configurations).values(), strict=True):
         labels = np.concatenate([run.test.sample.labels for run in members[0].runs])
         ax.axhline(labels.mean(), color="0.8", linewidth=0.8, zorder=0)
     return figure_of(axes)
 
 
 def _curves(
-    groups: Sequence[Configuration], curve: Curve, axis_names: tuple[str, str], corner: Corner
+    configurations: Sequence[Configuration],
+    curve: Curve,
+    axis_names: tuple[str, str],
+    corner: Corner,
 ) -> list[Axes]:
-    models = by_model(groups)
+    models = by_model(configurations)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):
         titled(ax, title)
         if (area := baseline_of(members[0], AREA)) is not None:
             ax.plot(_GRID, _mean_curve(area, curve), label="area alone", **_AREA_STYLE)
-        names = [group.run.augmentation for group in members]
-        for group, name in zip(members, names, strict=True):
-            label = name if names.count(name) == 1 else group.title
-            ax.plot(_GRID, _mean_curve(group, curve), label=label, **style_of(name))
+        names = [configuration.run.augmentation for configuration in members]
+        for configuration, name in zip(members, names, strict=True):
+            label = name if names.count(name) == 1 else configuration.title
+            ax.plot(_GRID, _mean_curve(configuration, curve), label=label, **style_of(name))
         _square(ax, *axis_names)
         ax.legend(fontsize=7, loc=corner, frameon=False, handlelength=2.8)
     return axes
 
 
-def _mean_curve(group: Configuration, curve: Curve) -> Floats:
-    return np.asarray(np.mean([curve(run.test.sample) for run in group.runs], axis=0))
+def _mean_curve(configuration: Configuration, curve: Curve) -> Floats:
+    return np.asarray(np.mean([curve(run.test.sample) for run in configuration.runs], axis=0))
 
 
 def roc_of(sample: Sample) -> Floats:
-    """Sensitivity over 1 - specificity, at 201 places from 0 to 1."""
+    """Sensitivity at 201 values of 1 - specificity from 0 to 1."""
     _, false, true = called_at_each(sample.scores, sample.labels)
     heights: Floats = np.interp(
         _GRID, np.append(0, false / false[-1]), np.append(0, true / true[-1])
@@ -84,30 +89,30 @@ def roc_of(sample: Sample) -> Floats:
 
 
 def precision_of(sample: Sample) -> Floats:
-    """Precision over recall, at 201 places from 0 to 1."""
+    """Precision at 201 values of recall from 0 to 1."""
     _, false, true = called_at_each(sample.scores, sample.labels)
     precision = np.append(1.0, true / (true + false))
     return np.asarray(np.interp(_GRID, np.append(0, true / true[-1]), precision))
 
 
-def reliability_figure(groups: Sequence[Configuration]) -> Figure:
-    """Observed share of leukemic cells over the score, a panel a model: pale before calibration."""
-    models = by_model(groups)
+def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
+    """Observed share of leukemic cells over the score, one panel per model; pale: uncalibrated."""
+    models = by_model(configurations)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):
         titled(ax, title)
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        names = [group.run.augmentation for group in members]
-        for group, name in zip(members, names, strict=True):
-            pooled = pooled_images(group)
+        names = [configuration.run.augmentation for configuration in members]
+        for configuration, name in zip(members, names, strict=True):
+            pooled = pooled_images(configuration)
             looks = style_of(name) | {"marker": "o", "ms": 3}
             raw = reliability(pooled.scores, pooled.labels)
             ax.plot(raw["score"], raw["observed"], **looks | {"alpha": 0.25})
             if pooled.calibrated is not None:
                 after = reliability(pooled.calibrated, pooled.labels)
-                label = name if names.count(name) == 1 else group.title
+                label = name if names.count(name) == 1 else configuration.title
                 ax.plot(after["score"], after["observed"], label=label, **looks)
-        _square(ax, "score", "share leukemic")
+        _square(ax, "score", "observed share leukemic")
         ax.legend(
             fontsize=7, loc=_emptier_corner(ax), framealpha=0.7, edgecolor="w", handlelength=2.8
         )
@@ -115,14 +120,14 @@ def reliability_figure(groups: Sequence[Configuration]) -> Figure:
 
 
 def _emptier_corner(ax: Axes) -> Literal["upper left", "lower right"]:
-    """The corner on that side of the diagonal which the lines keep to less."""
+    """Return the corner on the side of the diagonal with fewer lines."""
     points = np.concatenate([line.get_xydata() for line in ax.get_lines()])
     return "upper left" if np.diff(points).mean() < 0 else "lower right"
 
 
-def pooled_images(group: Configuration) -> Sample:
-    """All test cells of all runs of a group: for counting and calibration, not for ranking."""
-    samples = [run.test.sample for run in group.runs]
+def pooled_images(configuration: Configuration) -> Sample:
+    """Test images of all runs of a configuration, for counting and calibration, not for ranking."""
+    samples = [run.test.sample for run in configuration.runs]
     calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
     return Sample(
         np.concatenate([sample.scores for sample in samples]),
@@ -136,7 +141,7 @@ def _square(ax: Axes, x: str, y: str) -> None:
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=_TICKS, yticks=_TICKS)
     ax.set_xlabel(x, fontsize=7.5)
     ax.set_ylabel(y, fontsize=7.5)
-    # Told where, or all numbers of the axis are measured again in each file.
+    # With fixed positions, matplotlib need not measure all tick labels again for each file.
     ax.xaxis.set_label_coords(0.5, -_BELOW)
     ax.yaxis.set_label_coords(-_BESIDE, 0.5)
     ax.tick_params(labelsize=7)

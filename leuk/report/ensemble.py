@@ -1,7 +1,7 @@
 """The ensemble of CNN and ViT: the mean of their matching predictions.
 
-The report makes it, so that no cell of the grid depends on another; from here on it is a group like
-any other.
+The report computes it, so that no run depends on another. The rest of the report treats it like any
+configuration.
 """
 
 from collections.abc import Sequence
@@ -16,39 +16,47 @@ from leuk.report.predictions import StagePredictions
 from leuk.report.results import Configuration, Run, matching
 
 NAME = "ensemble"
-"""In place of a model."""
+"""Name of the ensemble in place of a model."""
 
 MEMBERS = ("cnn", "vit")
 
 
-def ensembles(groups: Sequence[Configuration]) -> list[Configuration]:
-    """One group for each pair of a CNN and a ViT that differ in the model alone.
+def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Return a configuration for each pair of a CNN and a ViT that differ only in the model.
 
-    Augmentation, split, variant, fold and seed are the same, and so are the cells judged; runs that
-    only one of the two has are left out.
+    Augmentation, split, variant, fold, seed and test images are the same; runs that only one of the
+    two has are skipped.
+
+    Args:
+        configurations: configurations of the sweep.
     """
-    found = {group.run: group for group in groups}
-    made = []
-    for group in groups:
-        other = found.get(replace(group.run, model=MEMBERS[1]))
-        if group.run.model != MEMBERS[0] or other is None:
+    found = {configuration.run: configuration for configuration in configurations}
+    averaged = []
+    for configuration in configurations:
+        other = found.get(replace(configuration.run, model=MEMBERS[1]))
+        if configuration.run.model != MEMBERS[0] or other is None:
             continue
         runs = tuple(
             ensemble_run(one, two)
-            for one, two in matching(group, other)
+            for one, two in matching(configuration, other)
             if np.array_equal(one.val.paths, two.val.paths)
         )
         if runs:
-            name = group.title.replace(MEMBERS[0], NAME, 1)
-            made.append(Configuration(replace(group.run, model=NAME), (), runs, name))
-    return made
+            name = configuration.title.replace(MEMBERS[0], NAME, 1)
+            averaged.append(Configuration(replace(configuration.run, model=NAME), (), runs, name))
+    return averaged
 
 
 def ensemble_run(one: Run, other: Run) -> Run:
-    """The mean of two runs' scores; temperature and thresholds from its own validation scores."""
+    """Mean scores of two runs; temperature and thresholds are chosen on the mean validation scores.
+
+    Args:
+        one: run of the first model.
+        other: run of the second model on the same images.
+    """
     val, test = (
-        np.mean([getattr(run, part).sample.scores for run in (one, other)], axis=0)
-        for part in ("val", "test")
+        np.mean([getattr(run, stage).sample.scores for run in (one, other)], axis=0)
+        for stage in ("val", "test")
     )
     labels = one.val.sample.labels
     temperature = fit_temperature(val, labels)
@@ -60,8 +68,8 @@ def ensemble_run(one: Run, other: Run) -> Run:
     )
 
 
-def _scored(part: StagePredictions, scores: Floats, temperature: float) -> StagePredictions:
+def _scored(stage: StagePredictions, scores: Floats, temperature: float) -> StagePredictions:
     calibrated = apply_temperature(scores, temperature)
     return StagePredictions(
-        replace(part.sample, scores=scores, calibrated=calibrated), part.paths, part.baselines
+        replace(stage.sample, scores=scores, calibrated=calibrated), stage.paths, stage.baselines
     )

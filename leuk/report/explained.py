@@ -1,4 +1,4 @@
-"""Pictures of explanations for the page: of one run of each model, made small."""
+"""Pictures of explanations for the page, of one run of each model, reduced in size."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -13,14 +13,14 @@ from leuk.store.foreign import file_in
 
 _WIDEST = 1100
 _LARGEST = 8000
-"""Most pixels a side of a picture; leuk's own have some thousand."""
+"""Largest side in pixels that is read; pictures written by leuk have a few thousand."""
 
 _COLORS = 192
 _MOST = 24
-"""Pictures on a page; the others lie in the folders of their cells."""
+"""Maximum number of pictures on the page; the others are in the folders of their runs."""
 
-_TOGETHER = "cohort"
-"""The entry of a record's explanations that is of all methods together."""
+_COHORT = "cohort"
+"""Entry of a record's explanations that concerns all methods."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,56 +28,56 @@ class Explained:
     """One picture.
 
     Attributes:
-        line: whose.
-        method: its name, or what of all methods it shows.
-        png: made narrower and of few colors.
-        alt: what it shows.
+        configuration: name of the configuration.
+        method: name of the method, or the content of a picture of all methods.
+        png: PNG file, reduced in width and colors.
+        alt: alternative text.
     """
 
-    line: str
+    configuration: str
     method: str
     png: bytes
     alt: str
 
 
-def explained_pictures(sweep: Path, groups: Sequence[Configuration]) -> list[Explained]:
-    """Pictures of the first run that has any, of the first line of each model that has one."""
+def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Explained]:
+    """Pictures of the first run with any, of the first such configuration of each model."""
     of_model: dict[str, list[Explained]] = {}
-    for group in groups:
-        if not of_model.get(group.run.model):
-            of_model[group.run.model] = _of_group(sweep, group)
+    for configuration in configurations:
+        if not of_model.get(configuration.run.model):
+            of_model[configuration.run.model] = _of_group(sweep, configuration)
     return [picture for found in of_model.values() for picture in found][:_MOST]
 
 
-def _of_group(sweep: Path, group: Configuration) -> list[Explained]:
-    for record in group.records:
-        if found := list(_of_record(sweep, group.title, record)):
+def _of_group(sweep: Path, configuration: Configuration) -> list[Explained]:
+    for record in configuration.records:
+        if found := list(_of_record(sweep, configuration.title, record)):
             return found
     return []
 
 
-def _of_record(sweep: Path, line: str, record: Record) -> Iterator[Explained]:
+def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Explained]:
     folder = sweep / record.run.folder
-    for method, said in record.explanations.items():
-        if not isinstance(said, dict) or method == _TOGETHER:
+    for method, entry in record.explanations.items():
+        if not isinstance(entry, dict) or method == _COHORT:
             continue
-        if png := _small(folder, said.get("picture")):
-            yield Explained(line, method, png, _alt(line, method, said))
-    together = record.explanations.get(_TOGETHER)
-    if isinstance(together, dict) and (png := _small(folder, together.get("curves"))):
-        words = f"Deletion and insertion curves of every method on {line}, controls in gray."
-        yield Explained(line, "deletion and insertion", png, words)
+        if png := _small(folder, entry.get("picture")):
+            yield Explained(name, method, png, _alt(name, method, entry))
+    cohort = record.explanations.get(_COHORT)
+    if isinstance(cohort, dict) and (png := _small(folder, cohort.get("curves"))):
+        alt = f"Deletion and insertion curves of every method for {name}, controls in gray."
+        yield Explained(name, "deletion and insertion", png, alt)
 
 
-def _alt(line: str, method: str, said: dict[str, object]) -> str:
-    count, blank = said.get("images"), said.get("degenerate")
-    of_cells = f"{count} test cells, balanced by outcome," if isinstance(count, int) else "images"
+def _alt(name: str, method: str, entry: dict[str, object]) -> str:
+    count, blank = entry.get("images"), entry.get("degenerate")
+    images = f"{count} test images, balanced by outcome" if isinstance(count, int) else "images"
     empty = f"; {blank} maps are degenerate" if isinstance(blank, int) and blank else ""
-    return f"{method} of {line}: where {of_cells} speak for leukemia and where against{empty}."
+    return f"{method} of {name}: regions of {images} that support or oppose leukemia{empty}."
 
 
 def _small(folder: Path, name: object) -> bytes | None:
-    """A picture of a cell's own folder as a small PNG; None where there is none to read."""
+    """Return a picture from the folder of a run as a small PNG; None if it is not readable."""
     if not isinstance(name, str):
         return None
     try:

@@ -1,6 +1,6 @@
-"""The figures of a sweep, each with its caption and with words for who cannot see it.
+"""The figures of a sweep, each with its caption and an alternative text.
 
-Each is drawn for all groups at once, in small multiples or in rows, as PNG and PDF.
+Each shows all configurations, in small multiples or in rows, and is written as PNG and PDF.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,28 +26,28 @@ from leuk.report.workers import begun
 
 _SQUARE = (PANEL, PANEL)
 _NAMED = 6
-"""Lines whose figures an alternative text names; the tables have them all."""
+"""Number of configurations that an alternative text names; the tables have all."""
 
 
 def figures_of(
-    groups: Sequence[Configuration],
+    configurations: Sequence[Configuration],
     comparisons: Sequence[Comparison],
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """Everything there is to draw.
+    """All figures that have data.
 
     Args:
-        groups: lines of the report; those without predictions are left out.
-        comparisons: differences between them.
-        reached: title of a line to its figures, for the words.
-        heat: the grid, if it has a figure.
+        configurations: all configurations of the report; those without predictions are skipped.
+        comparisons: comparisons between them.
+        reached: metrics by title of the configuration, for the alternative texts.
+        heat: the heat map; None if no configuration has metrics.
 
     Returns:
-        Of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
-        ``reliability``, ``confusion`` and ``per_subject`` those that show something.
+        Those of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
+        ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
-    shown = [group for group in groups if group.runs]
+    shown = [configuration for configuration in configurations if configuration.runs]
     drawn = [*_of_differences(comparisons)]
     if heat is not None:
         drawn.insert(0, _grid(heat))
@@ -59,9 +59,9 @@ def figures_of(
 def writing(
     folder: Path, drawn: Sequence[Drawn], workers: int
 ) -> AbstractContextManager[Callable[[], list[Pictures]]]:
-    """Begin to draw figures and to write them as PNG and PDF; see :meth:`Drawn.write`.
+    """Draw figures in the background and write them as PNG and PDF; see :meth:`Drawn.write`.
 
-    Gives what waits for them, and returns each as a page shows it.
+    Yields a function that waits for the figures and returns them as blocks of a page.
     """
     return begun(lambda one: pictures_of(one, one.write(folder)), drawn, workers)
 
@@ -70,46 +70,47 @@ def _grid(heat: HeatMap) -> Drawn:
     names = ", ".join(heat.columns)
     return Drawn(
         "grid",
-        "The grid",
-        "Test AUROC of each model under each augmentation.",
+        "Test AUROC",
+        "Test AUROC of each model with each augmentation.",
         partial(heat_map_figure, heat),
-        (f"Heat map of the AUROC of {', '.join(heat.rows)} under {names}.",),
+        (f"Heat map of the AUROC of {', '.join(heat.rows)} with {names}.",),
     )
 
 
 def _of_differences(comparisons: Sequence[Comparison]) -> list[Drawn]:
     caption = (
-        "A dot is a difference in test AUROC, the bar its 95 % interval over persons. Filled: {}"
+        "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
+        "Filled: {}"
     )
     drawn = []
     if own := augmented(comparisons):
         drawn.append(
             Drawn(
                 "augmentation",
-                "What each augmentation changes",
-                caption.format("a Holm-corrected p below 0.05. To the right of 0 is better."),
+                "Effect of each augmentation",
+                caption.format("Holm-corrected p below 0.05. Right of 0: better."),
                 partial(augmentation_figure, comparisons),
-                (f"Forest plot of each augmentation minus none. {_said(own)}",),
+                (f"Forest plot of each augmentation minus none. {_summary(own)}",),
             )
         )
     if found := other_differences(comparisons):
         drawn.append(
             Drawn(
                 "differences",
-                "Other differences",
-                caption.format("a p below 0.05, corrected within its family of questions."),
+                "Other comparisons",
+                caption.format("p below 0.05, Holm-corrected within the family of comparisons."),
                 partial(differences_figure, comparisons),
-                (f"Forest plot of {len(found)} differences between lines. {_said(found)}",),
+                (f"Forest plot of {len(found)} differences. {_summary(found)}",),
             )
         )
     return drawn
 
 
-def _said(comparisons: Sequence[Comparison]) -> str:
-    """How many differences are shown, and the largest of them."""
+def _summary(comparisons: Sequence[Comparison]) -> str:
+    """Return the number of significant differences, and the largest of them."""
     sure = [c for c in comparisons if c.p is not None and c.p < 0.05]
     if not sure:
-        return "No interval with a corrected p below 0.05."
+        return "No difference has a corrected p below 0.05."
     large = sorted(sure, key=lambda c: -abs(c.result.difference if c.result else 0))[:_NAMED]
     named = "; ".join(
         f"{c.title} {difference_text(c.result.difference, c.result.low, c.result.high)}, "
@@ -117,87 +118,91 @@ def _said(comparisons: Sequence[Comparison]) -> str:
         for c in large
         if c.result is not None and c.p is not None
     )
-    return f"{len(sure)} with a corrected p below 0.05, the largest: {named}."
+    return f"{len(sure)} have a corrected p below 0.05, the largest: {named}."
 
 
 def _curves(
-    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
+    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
 ) -> list[Drawn]:
-    def words(kind: str, figure: str) -> tuple[str, ...]:
+    def words(kind: str, metric: str) -> tuple[str, ...]:
         return tuple(
-            f"{kind} of {name}: {_figures(members, reached, figure)}."
-            for name, members in by_model(groups).items()
+            f"{kind} of {name}: {_metrics(members, reached, metric)}."
+            for name, members in by_model(configurations).items()
         )
 
     return [
         Drawn(
             "roc",
             "ROC curves",
-            "Mean over folds and seeds; thick and gray: the area of the cell alone.",
-            partial(roc_figure, groups),
+            "Mean over folds and seeds. Thick gray line: cell area alone.",
+            partial(roc_figure, configurations),
             words("ROC curves", "auroc"),
             _SQUARE,
         ),
         Drawn(
             "precision_recall",
             "Precision and recall",
-            "Mean over folds and seeds; the level line is the share of leukemic cells.",
-            partial(precision_recall_figure, groups),
+            "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
+            partial(precision_recall_figure, configurations),
             words("Precision over recall", "auprc"),
             _SQUARE,
         ),
         Drawn(
             "reliability",
             "Calibration",
-            "Share of leukemic cells over the score: on the diagonal a score is a probability. "
-            "Pale: as the model says; full: after temperature scaling on validation cells.",
-            partial(reliability_figure, groups),
+            "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+            "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on "
+            "validation images.",
+            partial(reliability_figure, configurations),
             words("Calibration", "ece_calibrated"),
             _SQUARE,
         ),
     ]
 
 
-def _figures(
-    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]], name: str
+def _metrics(
+    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]], name: str
 ) -> str:
     """``AUROC none 0.900, dcgan 0.910``."""
     found = [
-        f"{group.run.augmentation} {reached[group.title][name]:.3f}"
-        for group in groups[:_NAMED]
-        if name in reached.get(group.title, {})
+        f"{configuration.run.augmentation} {reached[configuration.title][name]:.3f}"
+        for configuration in configurations[:_NAMED]
+        if name in reached.get(configuration.title, {})
     ]
-    return f"{name.partition('_')[0].upper()} {', '.join(found)}" if found else "see the tables"
+    return (
+        f"{name.partition('_')[0].upper()} {', '.join(found)}" if found else "values in the tables"
+    )
 
 
 def _of_decisions(
-    groups: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
+    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
 ) -> list[Drawn]:
-    def words(group: Configuration) -> str:
-        shares = (counts := confusion(group, "default")) / counts.sum(axis=1, keepdims=True)
+    def words(configuration: Configuration) -> str:
+        shares = (counts := confusion(configuration, "default")) / counts.sum(axis=1, keepdims=True)
         return (
-            f"Confusion of {group.title}: at 0.5 {shares[0, 0]:.0%} of healthy and "
-            f"{shares[1, 1]:.0%} of leukemic cells are called rightly."
+            f"Confusion matrix of {configuration.title} at 0.5: {shares[0, 0]:.0%} of healthy and "
+            f"{shares[1, 1]:.0%} of leukemic cells are classified correctly."
         )
 
     return [
         Drawn(
             "confusion",
-            "Confusion",
-            "Shares of the healthy and the leukemic cells of all runs, so many as stand beside the "
-            "name: at 0.5, and at the threshold chosen on validation cells (Youden).",
-            partial(confusion_figure, groups),
-            (" ".join(map(words, groups[:_NAMED])),),
+            "Confusion matrices",
+            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
+            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
+            "leukemic images.",
+            partial(confusion_figure, configurations),
+            (" ".join(map(words, configurations[:_NAMED])),),
         ),
         Drawn(
             "per_subject",
-            "Person by person",
-            "A dot is a person: the share of their cells called rightly at 0.5. Whoever stands at "
-            "the left is called wrongly.",
-            partial(per_subject_figure, groups),
+            "Results by patient",
+            "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
+            "Patients at the left are mostly misclassified.",
+            partial(per_subject_figure, configurations),
             (
-                f"Dots of persons for {len(groups)} lines, healthy persons above, leukemic ones "
-                "below; the bar is the mean of persons.",
+                f"Dots for the patients of {len(configurations)} configurations, healthy patients "
+                "above, leukemic patients below; the bar is the mean over patients.",
             ),
         ),
     ]

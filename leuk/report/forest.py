@@ -1,4 +1,4 @@
-"""Forest plots: differences between lines with their intervals."""
+"""Forest plots of differences between configurations with their intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,43 +13,47 @@ from leuk.report.drawing import HEALTHY, labeled_rows
 _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
 _AUGMENTATION = (*_ALONE, "control", "ensemble_control")
-"""Families that have a figure of their own."""
+"""Families shown in a separate figure."""
 
 _COLUMN = 2.75
-"""Inches of the differences from one thing."""
+"""Width in inches of the differences from one reference."""
 
-BESIDE = {"none": "no augmentation", "oversample": "oversampling", "class_weights": "class weights"}
-"""What made cells are compared with, in words."""
+REFERENCES = {
+    "none": "no augmentation",
+    "oversample": "oversampling",
+    "class_weights": "class weights",
+}
+"""Augmentations that synthetic images are compared with, in words."""
 
 
 def augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Augmentations that could be compared with none."""
+    """Comparisons of an augmentation with no augmentation that have a result."""
     return [c for c in comparisons if c.family in _ALONE and c.result is not None]
 
 
 def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """What each augmentation changes, a row each: against none, and GANs against both controls.
+    """Forest plot of augmentations: minus none, and GANs also minus both controls.
 
     Args:
-        comparisons: with at least one of :func:`augmented`.
+        comparisons: all comparisons, at least one of them of :func:`augmented`.
     """
     found = {
         (c.one.run, c.other.run.augmentation): c
         for c in comparisons
         if c.family in _AUGMENTATION and c.result is not None
     }
-    lines = [c.one for c in augmented(comparisons)]
-    columns = [name for name in BESIDE if any(other == name for _, other in found)]
-    names = [line.title for line in lines]
+    shown = [c.one for c in augmented(comparisons)]
+    columns = [name for name in REFERENCES if any(other == name for _, other in found)]
+    names = [one.title for one in shown]
     width = _COLUMN * len(columns)
     figure, axes = labeled_rows(names, width, 0.27, (0.65, 0.55), len(columns))
     for ax, other in zip(axes, columns, strict=True):
-        compared = ((row, found.get((line.run, other))) for row, line in enumerate(lines))
+        compared = ((row, found.get((one.run, other))) for row, one in enumerate(shown))
         _differences(ax, {row: one for row, one in compared if one is not None})
         ax.axvline(0, color="black", linewidth=0.8)
-        for row in _breaks([line.run for line in lines]):
+        for row in _breaks([one.run for one in shown]):
             ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {BESIDE[other]}", y=1, fontsize=9)
+        ax.set_title(f"minus {REFERENCES[other]}", y=1, fontsize=9)
         ax.grid(axis="x", color="0.92")
         ax.tick_params(labelsize=8)
     axes[len(axes) // 2].set_xlabel("difference in AUROC, 95 % interval", fontsize=8.5)
@@ -57,13 +61,13 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
     return figure
 
 
-def _breaks(cells: Sequence[RunId]) -> list[int]:
-    """Rows where another model begins."""
-    return [row for row in range(1, len(cells)) if cells[row].plain != cells[row - 1].plain]
+def _breaks(runs: Sequence[RunId]) -> list[int]:
+    """Rows at which the next model starts."""
+    return [row for row in range(1, len(runs)) if runs[row].plain != runs[row - 1].plain]
 
 
 def _handles() -> list[Line2D]:
-    shown = [("Holm p < 0.05", HEALTHY, HEALTHY), ("not shown", "0.45", "white")]
+    shown = [("Holm p < 0.05", HEALTHY, HEALTHY), ("not significant", "0.45", "white")]
     return [
         Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
         for text, edge, face in shown
@@ -71,12 +75,12 @@ def _handles() -> list[Line2D]:
 
 
 def other_differences(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Those with a result that :func:`augmentation_figure` does not show."""
+    """Comparisons with a result that :func:`augmentation_figure` does not show."""
     return [c for c in comparisons if c.result is not None and c.family not in _AUGMENTATION]
 
 
 def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot: each other difference and its interval, filled where Holm's p is below 0.05."""
+    """Forest plot of all other differences, filled where the Holm-corrected p is below 0.05."""
     shown = other_differences(comparisons)
     families = [name for name in FAMILIES if any(one.family == name for one in shown)]
     names: list[str] = []
@@ -99,13 +103,13 @@ def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
 
 
 def _differences(ax: Axes, rows: Mapping[int, Comparison]) -> None:
-    """Draw a dot and its interval in each row; all at once, since there may be hundreds."""
+    """Draw a dot and its interval in each row, in few calls since rows may be hundreds."""
     found = {row: one.result for row, one in rows.items() if one.result is not None}
     if not found:
         return
-    sure = [(p := rows[row].p) is not None and p < _ALPHA for row in found]
-    colors = [HEALTHY if one else "0.45" for one in sure]
-    faces = [HEALTHY if one else "white" for one in sure]
+    significant = [(p := rows[row].p) is not None and p < _ALPHA for row in found]
+    colors = [HEALTHY if one else "0.45" for one in significant]
+    faces = [HEALTHY if one else "white" for one in significant]
     low, high = ([getattr(one, end) for one in found.values()] for end in ("low", "high"))
     ax.hlines(list(found), low, high, colors=colors, linewidth=1.4)
     dots = [one.difference for one in found.values()]

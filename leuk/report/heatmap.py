@@ -1,4 +1,4 @@
-"""The grid at a glance: AUROC of each model under each augmentation, light to dark."""
+"""Heat map of the AUROC of each model with each augmentation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from leuk.report.rows import Row
 from leuk.report.sections import Grid, Section, interval_text
 
 LEVELS = 8
-"""Shades from the lowest to the highest AUROC."""
+"""Number of shades from the lowest to the highest AUROC."""
 
 _NARROWEST = 0.02
-"""AUROC over which the shades are spread at least: less is no difference to show."""
+"""Smallest AUROC range that the shades cover: smaller differences should look the same."""
 
 NOTES = """\
-AUROC on the test part, mean over folds and seeds, with 95 % intervals over persons. Shades run from
-the lowest to the highest figure of this grid, so that a dark one is not necessarily a good one; a
-dash stands where no complete cell is. AUROC weighs every image the same, AUROC (patients) every
-patient of a class; the shades are of the former."""
+Test AUROC, mean over folds and seeds, with 95 % intervals (patients resampled). Shades run from the
+lowest to the highest AUROC in this table, so a dark shade is not necessarily a good result. A dash
+means that no run is complete. AUROC gives every image equal weight and determines the shades, AUROC
+(patients) gives every patient of a class equal weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,26 +32,26 @@ class HeatMap:
     """AUROC of models (rows) under augmentations (columns).
 
     Attributes:
-        rows: names of the models, with their settings where these differ.
-        columns: augmentations that the sweep has.
-        lines: by row and column; None where there is no figure.
+        rows: names of the models, with the settings that differ.
+        columns: augmentations of the sweep.
+        entries: table rows by model and augmentation; None where no run is complete.
     """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
-    lines: tuple[tuple[Row | None, ...], ...]
+    entries: tuple[tuple[Row | None, ...], ...]
 
     @property
     def values(self) -> list[list[float]]:
-        """AUROC by row and column, NaN where there is none."""
+        """AUROC by row and column, NaN where no run is complete."""
         return [
-            [float("nan") if line is None else line.metrics["auroc"][0] for line in row]
-            for row in self.lines
+            [float("nan") if one is None else one.metrics["auroc"][0] for one in entries]
+            for entries in self.entries
         ]
 
     def level(self, row: int, column: int) -> int | None:
-        """Shade of a place, from 0 to :data:`LEVELS` - 1; None where there is no figure."""
-        if self.lines[row][column] is None:
+        """Shade of an entry, from 0 to :data:`LEVELS` - 1; None if it is empty."""
+        if self.entries[row][column] is None:
             return None
         low, high = self.span
         share = (self.values[row][column] - low) / (high - low)
@@ -59,7 +59,7 @@ class HeatMap:
 
     @property
     def span(self) -> tuple[float, float]:
-        """The AUROCs of the lightest and the darkest shade."""
+        """AUROC of the lightest and of the darkest shade."""
         found = np.array(self.values)
         low, high = float(np.nanmin(found)), float(np.nanmax(found))
         spare = max(0.0, _NARROWEST - (high - low)) / 2
@@ -67,67 +67,69 @@ class HeatMap:
 
     @property
     def section(self) -> Section:
-        """The same as a table."""
+        """The heat map as a table."""
         table = pd.DataFrame(self.values, columns=list(self.columns))
         table.insert(0, "model", self.rows)
-        for place, column in enumerate(self.columns):
-            table[f"{column}_patients"] = [_by_patient(lines[place]) for lines in self.lines]
+        for index, column in enumerate(self.columns):
+            table[f"{column}_patients"] = [_by_patient(entries[index]) for entries in self.entries]
         parts = (self._grid("AUROC", "auroc"), self.by_patient, NOTES)
-        return Section("grid", "The grid", parts, table)
+        return Section("grid", "Test AUROC", parts, table)
 
     @property
     def by_patient(self) -> Grid:
-        """AUROC where every patient of a class weighs the same."""
+        """AUROC with equal weight for every patient of a class."""
         return self._grid("AUROC (patients)", "auroc_patients")
 
     def _grid(self, heading: str, metric: str) -> Grid:
         rows = [
-            (name, *(_text(line, metric) for line in lines))
-            for name, lines in zip(self.rows, self.lines, strict=True)
+            (name, *(_text(one, metric) for one in entries))
+            for name, entries in zip(self.rows, self.entries, strict=True)
         ]
         return Grid((heading, *self.columns), tuple(rows))
 
 
-def heat_map(groups: Sequence[Configuration], lines: Sequence[Row]) -> HeatMap | None:
-    """The grid of a sweep.
+def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
+    """Return the heat map of a sweep.
 
     Args:
-        groups: of the report.
-        lines: of these groups, in their order.
+        configurations: all configurations of the report.
+        rows: table rows of the configurations, in the same order.
 
     Returns:
-        None where no line has a figure.
+        None if no configuration has an AUROC.
     """
-    found = {id(group): line for group, line in zip(groups, lines, strict=True)}
+    found = {
+        id(configuration): row for configuration, row in zip(configurations, rows, strict=True)
+    }
     named = {
         name: {
-            group.run.augmentation: found[id(group)]
-            for group in reversed(members)
-            if "auroc" in found[id(group)].metrics
+            configuration.run.augmentation: found[id(configuration)]
+            for configuration in reversed(members)
+            if "auroc" in found[id(configuration)].metrics
         }
-        for name, members in by_model(groups).items()
+        for name, members in by_model(configurations).items()
     }
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
     columns = [name for name in AUGMENTATIONS if name in present]
     columns += sorted(present - set(columns))
-    rows = [tuple(row.get(name) for name in columns) for row in named.values()]
-    return HeatMap(tuple(named), tuple(columns), tuple(rows))
+    entries = [tuple(row.get(name) for name in columns) for row in named.values()]
+    return HeatMap(tuple(named), tuple(columns), tuple(entries))
 
 
-def _text(line: Row | None, metric: str) -> str:
-    if line is None or metric not in line.metrics:
+def _text(row: Row | None, metric: str) -> str:
+    if row is None or metric not in row.metrics:
         return "-"
-    return interval_text(*line.metrics[metric])
+    return interval_text(*row.metrics[metric])
 
 
-def _by_patient(line: Row | None) -> float | None:
-    return line.metrics["auroc_patients"][0] if line and "auroc_patients" in line.metrics else None
+def _by_patient(row: Row | None) -> float | None:
+    return row.metrics["auroc_patients"][0] if row and "auroc_patients" in row.metrics else None
 
 
 def heat_map_figure(heat: HeatMap) -> Figure:
-    """The grid as a picture, a figure in each place."""
+    """Return the heat map as a figure with the AUROC in each entry."""
     room = 0.3 + 0.075 * max(map(len, heat.rows))
     wide, high = room + 1.15 * len(heat.columns) + 1.2, 0.6 + 0.46 * len(heat.rows)
     figure = Figure(figsize=(wide, high))
@@ -136,10 +138,10 @@ def heat_map_figure(heat: HeatMap) -> Figure:
     values = np.ma.masked_invalid(heat.values)
     least, most = heat.span
     image = ax.pcolormesh(values, cmap="Blues", vmin=least, vmax=most, edgecolors="white", lw=2)
-    for row, lines in enumerate(heat.lines):
-        for column, line in enumerate(lines):
+    for row, entries in enumerate(heat.entries):
+        for column, entry in enumerate(entries):
             dark = (heat.level(row, column) or 0) > LEVELS * 0.6
-            text = "-" if line is None else f"{line.metrics['auroc'][0]:.3f}"
+            text = "-" if entry is None else f"{entry.metrics['auroc'][0]:.3f}"
             looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
             ax.text(column + 0.5, row + 0.5, text, color="white" if dark else "black", **looks)
     ax.set_xticks(np.arange(len(heat.columns)) + 0.5, heat.columns, fontsize=8)

@@ -1,4 +1,4 @@
-"""What a leaky split would have gained, beside the honest cells of the same sweep."""
+"""Apparent gain of leaky splits over splits by patient of the same sweep."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -9,34 +9,38 @@ from leuk.grid.run_id import LEAKY, RunId
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:
-    """One line for each leaky cell that has an honest one of the same model and augmentation.
+    """Return a sentence for each leaky configuration with a counterpart on a split by patient.
 
-    Seeds and folds are averaged. The difference is no test: other cells are trained on, or judged.
+    Seeds and folds are averaged. The difference is not tested, since the splits have different
+    training or test images.
+
+    Args:
+        records: records of the sweep.
     """
     scores: dict[RunId, list[float]] = defaultdict(list)
     for record in records:
         value = record.metrics.get("test", {}).get("auroc", {}).get("value")
         if record.status == "complete" and value is not None:
-            scores[record.run.line].append(value)
-    lines = []
-    for cell in (cell for cell in scores if cell.split.endswith(LEAKY)):
-        honest = _honest(cell, scores)
+            scores[record.run.configuration].append(value)
+    texts = []
+    for leaky in (run for run in scores if run.split.endswith(LEAKY)):
+        honest = _honest(leaky, scores)
         if honest is not None:
-            gain = mean(scores[cell]) - mean(scores[honest])
-            lines.append(
-                f"LEAKY: {cell.title} has a test AUROC of {mean(scores[cell]):.3f}, "
-                f"{honest.title} of {mean(scores[honest]):.3f}: leaking seems to gain {gain:+.3f}"
+            gain = mean(scores[leaky]) - mean(scores[honest])
+            texts.append(
+                f"LEAKY: {leaky.title} has a test AUROC of {mean(scores[leaky]):.3f}, "
+                f"{honest.title} of {mean(scores[honest]):.3f}: apparent gain {gain:+.3f}"
             )
-    return sorted(lines)
+    return sorted(texts)
 
 
-def _honest(leaky: RunId, cells: Iterable[RunId]) -> RunId | None:
-    """The honest cell of the same model and augmentation that differs in the fewest settings."""
+def _honest(leaky: RunId, runs: Iterable[RunId]) -> RunId | None:
+    """Return the most similar run without a leak of the same model and augmentation."""
     settings = set(leaky.settings)
     same = [
-        cell
-        for cell in cells
-        if (cell.model, cell.augmentation) == (leaky.model, leaky.augmentation)
-        and not cell.split.endswith(LEAKY)
+        run
+        for run in runs
+        if (run.model, run.augmentation) == (leaky.model, leaky.augmentation)
+        and not run.split.endswith(LEAKY)
     ]
-    return min(same, key=lambda cell: len(settings ^ set(cell.settings)), default=None)
+    return min(same, key=lambda run: len(settings ^ set(run.settings)), default=None)

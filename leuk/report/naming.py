@@ -1,4 +1,4 @@
-"""What the lines of a report are called, and in which order they stand."""
+"""Names and order of the configurations of a report."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -7,51 +7,52 @@ from leuk.grid.run_id import LEAKY, RunId
 
 MODELS = ("cnn", "vit", "ensemble", "hybrid", "pretrained")
 AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
-"""In the order in which lines stand."""
+"""Augmentations in the order of the tables."""
 
 
-def in_order(cell: RunId) -> tuple[object, ...]:
-    """What lines are sorted by: models and augmentations as the thesis has them, others after."""
-    places = [
+def sort_key(run: RunId) -> tuple[object, ...]:
+    """Sort key of configurations: models and augmentations as in the thesis, then others."""
+    ranks = [
         (names.index(name) if name in names else len(names), name)
-        for name, names in ((cell.model, MODELS), (cell.augmentation, AUGMENTATIONS))
+        for name, names in ((run.model, MODELS), (run.augmentation, AUGMENTATIONS))
     ]
-    bare = cell.plain.settings
-    return (cell.split, len(bare), bare, *places, cell.variant)
+    bare = run.plain.settings
+    return (run.split, len(bare), bare, *ranks, run.variant)
 
 
-def row_names(cells: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]:
-    """Names of lines without what they share, and what that is.
+def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]:
+    """Names of configurations without the settings that all share, and these settings.
 
     Args:
-        cells: the one that stands for each line, see :attr:`leuk.grid.run_id.RunId.line`.
+        runs: the id that represents each configuration, see
+            :attr:`leuk.grid.run_id.RunId.configuration`.
 
     Returns:
-        RunId to ``<model>-<augmentation>[-<split>][-<settings>]``, where the split is left out if
-        there is one alone and it does not leak, settings if all lines of the split have them, and
-        settings of an augmentation if all its lines have them; and for each split, and each
-        augmentation with such settings, what was left out.
+        Names by id, ``<model>-<augmentation>[-<split>][-<settings>]``: the split is omitted if it
+        is the only one and does not leak, a setting if all configurations of the split have it or
+        all of its augmentation do. Then a text on the omitted settings for each split, and for
+        each augmentation that has any.
     """
     of_split: dict[str, list[RunId]] = defaultdict(list)
-    for cell in cells:
-        of_split[cell.split].append(cell)
-    alone = len(of_split) == 1 and not cells[0].split.endswith(LEAKY)
+    for run in runs:
+        of_split[run.split].append(run)
+    alone = len(of_split) == 1 and not runs[0].split.endswith(LEAKY)
     names: dict[RunId, str] = {}
     shared = []
     for split, members in of_split.items():
-        common = _common(cell.settings for cell in members)
-        shared.append(_told(split, common))
+        common = _common(run.settings for run in members)
+        shared.append(_omitted(split, common))
         of_augmentation: dict[str, list[RunId]] = defaultdict(list)
-        for cell in members:
-            of_augmentation[cell.augmentation].append(cell)
-        for augmentation, made in of_augmentation.items():
-            own = _common(cell.augmentation_settings for cell in made) - common
+        for run in members:
+            of_augmentation[run.augmentation].append(run)
+        for augmentation, alike in of_augmentation.items():
+            own = _common(run.augmentation_settings for run in alike) - common
             if own:
-                shared.append(_told(f"{split}, {augmentation}", own))
-            for cell in made:
-                kept = [text for text in cell.settings if text not in common | own]
-                parts = [cell.model, augmentation, *([] if alone else [split]), *kept]
-                names[cell] = "-".join(parts)
+                shared.append(_omitted(f"{split}, {augmentation}", own))
+            for run in alike:
+                kept = [text for text in run.settings if text not in common | own]
+                parts = [run.model, augmentation, *([] if alone else [split]), *kept]
+                names[run] = "-".join(parts)
     return names, tuple(shared)
 
 
@@ -59,5 +60,5 @@ def _common(settings: Iterable[Sequence[str]]) -> set[str]:
     return set.intersection(*map(set, settings))
 
 
-def _told(where: str, settings: set[str]) -> str:
-    return f"{where}: {', '.join(sorted(settings))}" if settings else where
+def _omitted(name: str, settings: set[str]) -> str:
+    return f"{name}: {', '.join(sorted(settings))}" if settings else name

@@ -1,7 +1,7 @@
-"""A sweep's report as one HTML page, readable on a phone and on paper: what is on it, in order.
+"""The report of a sweep as one HTML page, readable on a phone and on paper.
 
-Numbers, tables and figures are those of :mod:`leuk.report.content`; here they are only put in
-order. Nothing of a record reaches the page but as text, which the template escapes.
+Values, tables and figures come from :mod:`leuk.report.content`; this module arranges them. Texts
+from records reach the page only as text, which the template escapes.
 """
 
 import shlex
@@ -26,23 +26,23 @@ from leuk.report.explained import Explained
 from leuk.report.heatmap import NOTES as HEAT_NOTES
 from leuk.report.html import png_uri, render
 from leuk.report.prose import Spans, spans
-from leuk.report.remarks import KINDS, Kind, Remark, said_of
+from leuk.report.remarks import KINDS, Kind, Remark, with_sources
 from leuk.report.sections import Section, interval_text
 
 FILE = "report.html"
 
 _MANY = 6
-"""Panels of a figure beyond which it is folded away."""
+"""Number of panels above which a figure is collapsed."""
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the page with a heading of its own.
+    """A chapter of the page.
 
     Attributes:
-        name: by which it is linked.
+        name: its anchor.
         title: its heading.
-        blocks: what is in it.
+        blocks: its content.
     """
 
     name: str
@@ -51,13 +51,13 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Warned:
+class WarningBox:
     """Remarks of one kind, on the first screen.
 
     Attributes:
-        kind: which.
-        title: what they have in common.
-        texts: what there is to say, each once.
+        kind: the kind.
+        title: the heading of the kind.
+        texts: the remarks without repetitions.
     """
 
     kind: Kind
@@ -66,11 +66,11 @@ class Warned:
 
 
 def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]) -> str:
-    """The page of a sweep.
+    """Return the page of a sweep.
 
     Args:
-        report: what is said of it.
-        figures: what was drawn.
+        report: the content.
+        figures: the figures of the report.
         explained: pictures of explanations.
     """
     name = report.sweep.name
@@ -81,13 +81,13 @@ def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence
         question=QUESTION,
         answer=report.answer,
         tiles=tiles(report),
-        warned=warned(report.remarks),
+        warnings=warning_boxes(report.remarks),
         chapters=chapters(report, figures, explained),
     )
 
 
 def missing_page(name: str, problems: Sequence[str]) -> str:
-    """The page of a folder that has no record to report of: what is missing, and what to do."""
+    """Return the page of a folder without readable records, with its problems."""
     return render(
         "missing.html",
         title=f"{name}: nothing to report",
@@ -98,58 +98,58 @@ def missing_page(name: str, problems: Sequence[str]) -> str:
 
 
 def tiles(report: Report) -> list[tuple[str, str]]:
-    """A few numbers beside the answer: figure and what it counts."""
+    """Key numbers beside the answer, each with its label."""
     records = report.results.records
     complete = sum(record.status == "complete" for record in records)
     failed = sum(record.status == "failed" for record in records)
     running = len(records) - complete - failed
-    found = [(f"{complete} of {len(records)}", "cells complete")]
+    found = [(f"{complete} of {len(records)}", "runs complete")]
     if failed:
         found.append((str(failed), "failed"))
     if running:
-        found.append((str(running), "begun and not finished"))
+        found.append((str(running), "started, not finished"))
     return [*found, *_best(report)]
 
 
 def _best(report: Report) -> list[tuple[str, str]]:
-    """The highest AUROC, and what the area of the cell alone reaches on the same split."""
+    """Return the highest AUROC, and the AUROC of cell area alone on the same split."""
     heat = report.heat
-    lines = [line for row in heat.lines for line in row if line] if heat else []
-    if not lines:
+    rows = [row for entries in heat.entries for row in entries if row] if heat else []
+    if not rows:
         return []
-    top = max(lines, key=lambda line: line.metrics["auroc"][0])
+    top = max(rows, key=lambda row: row.metrics["auroc"][0])
     area = [
-        line
-        for line in report.baselines
-        if line.name.startswith(f"baseline: {AREA}") and line.run and top.run
-        if line.run.split == top.run.split
+        row
+        for row in report.baselines
+        if row.name.startswith(f"baseline: {AREA}") and row.run and top.run
+        if row.run.split == top.run.split
     ]
-    # The one on the same data, where the sweep has several.
+    # Of several baselines, the one with the most similar settings is on the same data.
     wanted = set(top.run.settings) if top.run else set[str]()
-    area.sort(key=lambda line: len(wanted ^ set(line.run.settings)) if line.run else 0)
+    area.sort(key=lambda row: len(wanted ^ set(row.run.settings)) if row.run else 0)
     named = [(top, f"highest test AUROC: {top.name}")]
-    named += [(line, "test AUROC of the area of the cell alone") for line in area[:1]]
+    named += [(row, "test AUROC of cell area alone") for row in area[:1]]
     return [
-        (interval_text(*line.metrics[metric]), f"{words}{weighed}")
-        for line, words in named
-        for metric, weighed in (
+        (interval_text(*row.metrics[metric]), f"{words}{weights}")
+        for row, words in named
+        for metric, weights in (
             ("auroc", ""),
-            ("auroc_patients", ", patients weighing the same"),
+            ("auroc_patients", ", every patient weighted equally"),
         )
-        if metric in line.metrics
+        if metric in row.metrics
     ]
 
 
-def warned(remarks: Iterable[Remark]) -> list[Warned]:
-    """Remarks by kind, the gravest first; what many cells say is said once, and of how many."""
-    said: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in KINDS}
+def warning_boxes(remarks: Iterable[Remark]) -> list[WarningBox]:
+    """Remarks by kind, the most serious first; equal remarks on many runs are counted."""
+    sources: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in KINDS}
     for remark in remarks:
-        # Of the test part the whole line says it, of all its folds together.
+        # Few test patients are already reported by configuration, for all folds together.
         if remark.kind != "few" or not remark.text.startswith("test: "):
-            said[remark.kind].setdefault(remark.brief or remark.text, []).append(remark.where)
+            sources[remark.kind].setdefault(remark.brief or remark.text, []).append(remark.source)
     return [
-        Warned(kind, KINDS[kind], tuple(spans(said_of(*one)) for one in texts.items()))
-        for kind, texts in said.items()
+        WarningBox(kind, KINDS[kind], tuple(spans(with_sources(*one)) for one in texts.items()))
+        for kind, texts in sources.items()
         if texts
     ]
 
@@ -157,7 +157,7 @@ def warned(remarks: Iterable[Remark]) -> list[Warned]:
 def chapters(
     report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]
 ) -> list[Chapter]:
-    """Everything below the first screen, in the order in which it is read."""
+    """Return the chapters below the first screen, in reading order."""
     sections = {section.name: section for section in report.sections}
     named = {figure.name: figure for figure in figures}
     heat = report.heat
@@ -171,30 +171,36 @@ def chapters(
     grid = (
         [
             heat_table(heat),
-            table_of(heat.by_patient, "Test AUROC where every patient weighs the same", named=True),
+            table_of(heat.by_patient, "Test AUROC with equal weight for every patient", named=True),
             *prose(HEAT_NOTES),
         ]
         if heat
         else []
     )
-    others = folded("Show all, and their figure", [*drawn("differences"), *of("comparisons")])
-    made = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
+    others = folded(
+        "Show all comparisons and their figure", [*drawn("differences"), *of("comparisons")]
+    )
+    synthetic = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
     found = [
-        ("grid", "The grid at a glance", grid),
-        ("differences", "What made cells change", _changed(report.answer, drawn("augmentation"))),
-        ("results", "What each line reaches", _results(sections["table"])),
-        ("comparisons", "All differences between lines", others),
-        ("thesis", "The thesis's tables 3 to 5, beside ours", of("thesis_tables")),
-        ("made", "Made cells, beside the thesis's table 2", made),
+        ("grid", "Overview", grid),
+        (
+            "differences",
+            "Effect of synthetic images",
+            _effect(report.answer, drawn("augmentation")),
+        ),
+        ("results", "Results by configuration", _results(sections["table"])),
+        ("comparisons", "All comparisons", others),
+        ("thesis", "Comparison with tables 3 to 5 of the thesis", of("thesis_tables")),
+        ("synthetic", "Synthetic images, and table 2 of the thesis", synthetic),
         ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
-        ("decisions", "Decisions, and person by person", drawn("confusion", "per_subject")),
+        ("decisions", "Decisions by image and by patient", drawn("confusion", "per_subject")),
         ("referral", "Referral to an expert", of("referral")),
         ("explanations", "Explanations", of("explanations") + _explained(explained)),
-        ("area", "The area shortcut", of("area")),
-        ("hypotheses", "The thesis's hypotheses", of("verdicts")),
-        ("cost", "What the models cost", of("costs")),
+        ("area", "Dependence on cell area", of("area")),
+        ("hypotheses", "The hypotheses of the thesis", of("verdicts")),
+        ("cost", "Computational cost", of("costs")),
         ("data", "Data and split", of("data")),
-        ("run", "How it was run", of("run")),
+        ("run", "Commands, time and versions", of("run")),
     ]
     return [Chapter(name, title, tuple(blocks)) for name, title, blocks in found if blocks]
 
@@ -202,20 +208,21 @@ def chapters(
 _CURVES = ("roc", "precision_recall", "reliability")
 
 
-def _changed(found: Answer, figure: Sequence[Block]) -> list[Block]:
-    """The figures behind the answer."""
-    return [*section_blocks(found.section, "Difference in AUROC by line with made cells"), *figure]
+def _effect(found: Answer, figure: Sequence[Block]) -> list[Block]:
+    """Return the table and the figure behind the answer."""
+    caption = "Difference in test AUROC by configuration with synthetic images"
+    return [*section_blocks(found.section, caption), *figure]
 
 
 def _results(section: Section) -> list[Block]:
-    """The main table without its remarks, which are on the first screen; the others folded away."""
+    """Return the main table without its remarks, which the first screen shows."""
     listed = [part for part in section.parts if not (isinstance(part, str) and part[:2] == "- ")]
     kept = Section(section.name, section.title, tuple(listed), section.table)
-    return fold_headings(section_blocks(kept, "Metrics on the test part, by line"))
+    return fold_headings(section_blocks(kept, "Test metrics by configuration"))
 
 
 def _curves(figures: Sequence[Block]) -> list[Block]:
-    """All but the first folded away where each has many panels."""
+    """Return the figures; all but the first are collapsed if one has many panels."""
     many = any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in figures)
     if not many:
         return list(figures)
@@ -224,17 +231,17 @@ def _curves(figures: Sequence[Block]) -> list[Block]:
 
 
 def _explained(pictures: Sequence[Explained]) -> list[Block]:
-    """Pictures folded away by model: they are large."""
-    of_line: dict[str, list[Explained]] = {}
+    """Pictures by configuration, collapsed because they are large."""
+    by_configuration: dict[str, list[Explained]] = {}
     for picture in pictures:
-        of_line.setdefault(picture.line, []).append(picture)
+        by_configuration.setdefault(picture.configuration, []).append(picture)
     return [
         Details(
-            f"Pictures of {line}: {', '.join(one.method for one in found)}",
+            f"Pictures of {name}: {', '.join(one.method for one in found)}",
             tuple(
                 Pictures("", one.method, "", ((png_uri(one.png), one.alt),), wide=True)
                 for one in found
             ),
         )
-        for line, found in of_line.items()
+        for name, found in by_configuration.items()
     ]

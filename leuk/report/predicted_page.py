@@ -1,6 +1,6 @@
-"""New cells and what a finished run says of them, as one page with their pictures.
+"""Page of predictions for new images, with pictures.
 
-Those that are left to an expert come first. Names of files reach the page as text alone.
+Images referred to an expert come first. File names reach the page only as escaped text.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ _UNREADABLE_SHOWN = 50
 
 @dataclass(frozen=True)
 class Shown:
-    """One cell on the page.
+    """One image on the page.
 
     Attributes:
-        number: in the table, from 1.
-        name: of its image.
-        picture: the address of the cell as the model sees it; empty where it cannot be drawn.
-        overlay: likewise with its Grad-CAM over it.
-        decision: in a word.
-        score: the calibrated score, or a dash where there is none.
-        why: it is left to an expert; empty where it is not.
-        distance: to training cells; likewise.
+        number: row of the image in the table, from 1.
+        name: file name.
+        picture: data URI of the image as the model sees it; empty if unreadable.
+        overlay: data URI of the image with its Grad-CAM map; empty if it has none.
+        decision: the decision in a word or two.
+        score: calibrated score, or a dash.
+        reason: reason for referral to an expert; empty if it is not referred.
+        distance: distance from the training images, or a dash.
     """
 
     number: int
@@ -36,26 +36,26 @@ class Shown:
     overlay: str
     decision: str
     score: str
-    why: str
+    reason: str
     distance: str
 
 
-_SAID = {Label.ALL.name: "leukemic", Label.HEM.name: "healthy", "": "no decision"}
+_DECISIONS = {Label.ALL.name: "leukemic", Label.HEM.name: "healthy", "": "no decision"}
 
 
 def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
-    """The page of new cells.
+    """Page of predictions for new images.
 
     Args:
-        predicted: the cells; their files are read once more for the pictures.
-        folder: of the overlays.
-        most: how many cells are shown.
+        predicted: the predictions; the image files are read again for the pictures.
+        folder: folder of the overlays.
+        most: maximum number of images shown.
     """
-    lines = predicted.rows
-    bad = [(line.image, line.problem) for line in lines if line.problem]
-    # Stable: within each kind they stay in their order.
-    order = sorted(range(len(lines)), key=lambda number: not lines[number].refer)
-    good = [number for number in order if not lines[number].problem]
+    rows = predicted.rows
+    bad = [(row.image, row.problem) for row in rows if row.problem]
+    # The sort is stable, so referred and decided images keep their order.
+    order = sorted(range(len(rows)), key=lambda number: not rows[number].refer)
+    good = [number for number in order if not rows[number].problem]
     counts = predicted.summary["counts"]
     sheet = folder / SHEET
     return render(
@@ -67,7 +67,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         tiles=_tiles(counts),
         notes=_notes(predicted),
         warnings=predicted.summary["warnings"],
-        cells=[_shown(predicted, folder, number) for number in good[:most]],
+        shown=[_shown(predicted, folder, number) for number in good[:most]],
         hidden=len(good[most:]),
         unreadable=bad[:_UNREADABLE_SHOWN],
         more_unreadable=max(0, len(bad) - _UNREADABLE_SHOWN),
@@ -78,10 +78,10 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
 
 def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
     named = [
-        ("leukemic", "called leukemic"),
-        ("healthy", "called healthy"),
-        ("referred", "left to an expert"),
-        ("unfamiliar", "unlike the training cells"),
+        ("leukemic", "classified as leukemic"),
+        ("healthy", "classified as healthy"),
+        ("referred", "referred to an expert"),
+        ("unfamiliar", "unlike the training images"),
         ("without_cell", "without a cell"),
         ("unknown_scale", "of unknown scale"),
         ("unreadable", "unreadable"),
@@ -90,20 +90,20 @@ def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def _notes(predicted: Predicted) -> list[str]:
-    notes = [predicted.frozen.band.said, predicted.frozen.test.said]
+    notes = [predicted.frozen.band.message, predicted.frozen.test.message]
     if predicted.limit is None:
-        notes.append("Cells were not compared with the training cells (familiarity=false).")
+        notes.append("The images were not compared with the training images (familiarity=false).")
     return notes
 
 
 def _facts(predicted: Predicted) -> list[tuple[str, str]]:
     frozen, frame = predicted.frozen, predicted.view.frame
-    limit = "not looked at" if predicted.limit is None else f"{predicted.limit:.4f}"
+    limit = "not computed" if predicted.limit is None else f"{predicted.limit:.4f}"
     return [
-        ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the score as it is"),
-        ("the same, calibrated", f"{frozen.calibrated_threshold:.6f}"),
+        ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the uncalibrated score"),
+        ("threshold of the calibrated score", f"{frozen.calibrated_threshold:.6f}"),
         ("temperature", f"{frozen.temperature:.4f}"),
-        ("unfamiliar above a distance of", limit),
+        ("distance above which an image is unfamiliar", limit),
         ("images", f"{frame.resolution} px, {frame.framing}"),
         ("fingerprint of the settings", predicted.summary["fingerprint"]),
         ("hash of the weights", predicted.summary["weights"]),
@@ -111,26 +111,26 @@ def _facts(predicted: Predicted) -> list[tuple[str, str]]:
 
 
 def _shown(predicted: Predicted, folder: Path, number: int) -> Shown:
-    line = predicted.rows[number]
+    row = predicted.rows[number]
     return Shown(
         number + 1,
-        line.image,
+        row.image,
         _picture(predicted, number),
-        png_uri((folder / line.overlay).read_bytes()) if line.overlay else "",
-        _SAID[line.decision],
-        _figure(line.calibrated),
-        line.why,
-        _figure(line.distance),
+        png_uri((folder / row.overlay).read_bytes()) if row.overlay else "",
+        _DECISIONS[row.decision],
+        _number(row.calibrated),
+        row.why,
+        _number(row.distance),
     )
 
 
-def _figure(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
 def _picture(predicted: Predicted, number: int) -> str:
     try:
         seen = decode(predicted.images[number].path, predicted.view.frame)
-    except UnusableError:  # all black, or gone since it was judged
+    except UnusableError:  # black, or deleted since it was predicted
         return ""
     return picture_uri(seen.pixels)

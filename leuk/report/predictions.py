@@ -1,4 +1,4 @@
-"""Files of predictions, read without trust in what they hold."""
+"""Files of predictions, read with checks of their content."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
 from leuk.store.spreadsheet import restored
 
 BASELINE = "baseline_"
-"""Before the name of a baseline, the column of its scores."""
+"""Prefix of the columns with scores of baselines."""
 
 _TEXTS = ("stage", "path", "patient")
-"""Columns that stay as they are written: persons 1 and 01 are two."""
+"""Columns read as text, since patients 1 and 01 differ."""
 
-_OF_CELLS = (*_TEXTS, "label")
-_COLUMNS = (*_OF_CELLS, "score", "calibrated")
-_PARTS = ("val", "test")
+_IDENTITY = (*_TEXTS, "label")
+_COLUMNS = (*_IDENTITY, "score", "calibrated")
+_STAGES = ("val", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class StagePredictions:
-    """Predictions of one part, in the order of their paths.
+    """Predictions of one stage, sorted by path.
 
     Attributes:
-        sample: scores, labels and persons, one each a cell image.
-        paths: of the images ``(N,)``.
-        baselines: name to scores ``(N,)`` of the same cells.
+        sample: score, label and patient of each image.
+        paths: paths of the images ``(N,)``.
+        baselines: scores ``(N,)`` of the same images by name of the baseline.
     """
 
     sample: Sample
@@ -41,14 +41,14 @@ class StagePredictions:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cells:
-    """Of which cells a part is, whoever judged them.
+class _Images:
+    """The images of a stage, independent of the model.
 
     Attributes:
-        rows: of the file, in the order of the paths.
-        paths: as in :class:`StagePredictions`.
-        labels: as in :class:`leuk.evaluate.sample.Sample`.
-        subjects: likewise.
+        rows: row numbers ``(N,)`` in the file, sorted by path.
+        paths: paths ``(N,)`` of the images.
+        labels: labels ``(N,)``, as in :class:`leuk.evaluate.sample.Sample`.
+        subjects: patients ``(N,)``, as in :class:`leuk.evaluate.sample.Sample`.
     """
 
     rows: Integers
@@ -57,24 +57,24 @@ class _Cells:
     subjects: npt.NDArray[np.str_]
 
 
-Known = dict[Any, Mapping[str, _Cells]]
-"""Parts that were read before; all cells of the grid with a fold and seed have the same."""
+Known = dict[Any, Mapping[str, _Images]]
+"""Images by stage of the files read before; all runs of a fold and seed have the same images."""
 
 
 def read_predictions(path: Path, known: Known) -> dict[str, StagePredictions]:
-    """The ``val`` and ``test`` part of a file of predictions.
+    """Predictions of the stages ``val`` and ``test`` in a file.
 
     Args:
-        path: of the file.
-        known: is added to. What hundreds of files have in common is in memory once, and is sent
-            once to another process.
+        path: the file.
+        known: images of files read before, extended by those of this file. Images that hundreds of
+            files share are kept in memory once and sent to another process once.
 
     Raises:
-        StoreError: missing, damaged, or without one of the parts or columns.
+        StoreError: the file is missing or damaged, or lacks a stage or column.
     """
-    again = "remove the folder and run the cell again"
+    again = "remove the folder and start the run again"
     try:
-        # A person may be called NA; to look for words that mean nothing takes a quarter longer.
+        # A patient may be called NA, and a search for missing values takes 25 % longer.
         table = pd.read_csv(
             path,
             usecols=lambda name: _wanted(str(name)),
@@ -86,15 +86,15 @@ def read_predictions(path: Path, known: Known) -> dict[str, StagePredictions]:
         raise StoreError(f"{path}: no readable predictions ({error}); {again}") from error
     if lacking := [name for name in _COLUMNS if name not in table]:
         raise StoreError(f"{path}: no column {', '.join(lacking)}; {again}")
-    # Plain arrays from here on: a report reads hundreds of these tables.
+    # Plain arrays are faster, and a report reads hundreds of these tables.
     columns = {str(name): table[name].to_numpy() for name in table}
     if any((column == "").any() for column in columns.values() if column.dtype == object):
         raise StoreError(f"{path}: values are missing; {again}")
-    key = tuple(tuple(columns[name].tolist()) for name in _OF_CELLS)
+    key = tuple(tuple(columns[name].tolist()) for name in _IDENTITY)
     try:
         if key not in known:
-            known[key] = _parts(columns)
-        return {name: _part(columns, cells) for name, cells in known[key].items()}
+            known[key] = _stages(columns)
+        return {name: _stage(columns, images) for name, images in known[key].items()}
     except (ValueError, OverflowError) as error:
         raise StoreError(f"{path}: {error}; {again}") from error
 
@@ -103,27 +103,27 @@ def _wanted(column: str) -> bool:
     return column in _COLUMNS or column.startswith(BASELINE)
 
 
-def _parts(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, _Cells]:
+def _stages(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, _Images]:
     order = np.argsort(columns["path"], kind="stable")
     found = {}
-    for name in _PARTS:
+    for name in _STAGES:
         rows = order[columns["stage"][order] == name]
         if not len(rows):
-            raise ValueError(f"no line of the {name} part")
+            raise ValueError(f"no row of stage {name}")
         paths = np.array([restored(path) for path in columns["path"][rows]])
         labels, subjects = columns["label"][rows], columns["patient"][rows]
-        found[name] = _Cells(rows, paths, labels.astype(np.int64), subjects.astype(str))
+        found[name] = _Images(rows, paths, labels.astype(np.int64), subjects.astype(str))
     return found
 
 
-def _part(columns: Mapping[str, npt.NDArray[Any]], cells: _Cells) -> StagePredictions:
+def _stage(columns: Mapping[str, npt.NDArray[Any]], images: _Images) -> StagePredictions:
     scores, calibrated = (
-        columns[name][cells.rows].astype(np.float64) for name in ("score", "calibrated")
+        columns[name][images.rows].astype(np.float64) for name in ("score", "calibrated")
     )
     baselines = {
-        name.removeprefix(BASELINE): as_scores_and_labels(values[cells.rows], cells.labels)[0]
+        name.removeprefix(BASELINE): as_scores_and_labels(values[images.rows], images.labels)[0]
         for name, values in columns.items()
         if name.startswith(BASELINE)
     }
-    sample = Sample(scores, cells.labels, cells.subjects, calibrated)
-    return StagePredictions(sample, cells.paths, baselines)
+    sample = Sample(scores, images.labels, images.subjects, calibrated)
+    return StagePredictions(sample, images.paths, baselines)

@@ -1,7 +1,7 @@
-"""The Markdown that sections are written in, taken apart so that a page can show it.
+"""Parser for the Markdown of sections, so that a page can show it.
 
-Only what sections use: paragraphs, lists, headings, strong words, code and links to files beside
-the report. Nothing is turned into HTML here: the template does that, and escapes every text.
+It supports what sections use: paragraphs, lists, headings, strong text, code and links to files of
+the sweep. It creates no HTML; the template does and escapes every text.
 """
 
 import re
@@ -14,17 +14,17 @@ _INLINE = re.compile(
 _HEADING = "## "
 _ITEM = "- "
 _BESIDE = re.compile(r"\.\./[^:\\]*")
-"""Links lead to files of the same sweep alone."""
+"""Link targets that are followed: files of the same sweep."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Words in one style.
+    """Text in one style.
 
     Attributes:
-        text: the words.
-        style: ``code``, ``strong``, ``link`` or nothing.
-        to: where a link leads.
+        text: the text.
+        style: ``code``, ``strong``, ``link`` or empty.
+        to: target of a link.
     """
 
     text: str
@@ -45,7 +45,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Words in one block."""
+    """A paragraph."""
 
     spans: Spans
     kind: Literal["paragraph"] = "paragraph"
@@ -60,7 +60,7 @@ class Items:
 
 
 def spans(text: str) -> Spans:
-    """Take a line of Markdown apart."""
+    """Parse a line of Markdown."""
     found: list[Span] = []
     end = 0
     for match in _INLINE.finditer(text):
@@ -83,7 +83,7 @@ def _styled(match: re.Match[str]) -> Span:
 
 
 def blocks(markdown: str) -> list[Heading | Paragraph | Items]:
-    """Take a text of paragraphs, lists and headings apart."""
+    """Parse a Markdown text of paragraphs, lists and headings."""
     found: list[Heading | Paragraph | Items] = []
     for chunk in re.split(r"\n\s*\n", markdown.strip()):
         words: list[str] = []

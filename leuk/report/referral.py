@@ -1,4 +1,4 @@
-"""Referral to an expert: what each line's bands promised on validation and achieved on test."""
+"""Referral to an expert: bands chosen on validation images and their results on test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,59 +16,59 @@ from leuk.report.workers import spread
 THRESHOLD = "youden"
 
 NOTES = f"""\
-Images with a calibrated score about the threshold (Youden's) are referred to an expert, the others
-are decided. The band is chosen on validation images so that of the others, of those called healthy
-and of those called leukemic each, {AIM:.0%} are correct by a 95 % lower confidence bound that
-resamples patients and is corrected for the cuts that are tried; a side that cannot promise this is
-referred whole. Nothing is promised with
-fewer than {FEWEST_PATIENTS:.0f} effective validation patients of a class. All shares are of test
-images, over all runs of a line, in brackets their 95 % interval over patients."""
+Images with a calibrated score near the threshold (Youden) are referred to an expert; the others are
+decided by the model. The limits of this band are chosen on validation images: of the images decided
+as healthy, and of those decided as leukemic, {AIM * 100:.0f} % must be correct by a 95 % lower
+confidence bound that resamples patients and is corrected for the number of limits tried. If no
+limit reaches this for a decision, or validation has fewer than {FEWEST_PATIENTS:.0f} effective
+patients of a class, all images with that decision are referred. Shares are of the test images of
+all runs of a configuration, with 95 % intervals (patients resampled)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Referral:
-    """The bands of one line.
+    """The bands of one configuration.
 
     Attributes:
-        line: its name.
-        bands: of each run, in the order of the line's runs.
-        test: what they achieved on the test images of all runs together.
+        configuration: name of the configuration.
+        bands: the band of each run.
+        test: results on the test images of all runs.
     """
 
-    line: str
+    configuration: str
     bands: tuple[Band, ...]
     test: Achieved
 
 
-def referral_of(group: Configuration) -> Referral | None:
-    """Bands of a line's runs, from their validation scores; None without thresholds."""
-    if not group.runs or any(THRESHOLD not in run.thresholds for run in group.runs):
+def referral_of(configuration: Configuration) -> Referral | None:
+    """Bands of a configuration's runs, from validation scores; None without thresholds."""
+    if not configuration.runs or any(THRESHOLD not in run.thresholds for run in configuration.runs):
         return None
-    bands = [choose_band(run.val.sample, run.thresholds[THRESHOLD]) for run in group.runs]
+    bands = [choose_band(run.val.sample, run.thresholds[THRESHOLD]) for run in configuration.runs]
     found = [
         outcomes(run.test.sample, run.thresholds[THRESHOLD], band)
-        for run, band in zip(group.runs, bands, strict=True)
+        for run, band in zip(configuration.runs, bands, strict=True)
     ]
     right, kept = (np.concatenate(flags, axis=1) for flags in zip(*found, strict=True))
-    achieved = Achieved.of(pooled_images(group), right, kept, bands)
-    return Referral(group.title, tuple(bands), achieved)
+    achieved = Achieved.of(pooled_images(configuration), right, kept, bands)
+    return Referral(configuration.title, tuple(bands), achieved)
 
 
-def referral_section(groups: Sequence[Configuration], workers: int = 1) -> Section:
-    """What referral promised and achieved, by line.
+def referral_section(configurations: Sequence[Configuration], workers: int = 1) -> Section:
+    """Bands and their results, by configuration.
 
     Args:
-        groups: lines of the report.
-        workers: processes, see :func:`leuk.report.workers.spread`.
+        configurations: all configurations of the report.
+        workers: number of processes, see :func:`leuk.report.workers.spread`.
     """
-    found = [one for one in spread(referral_of, groups, workers) if one is not None]
+    found = [one for one in spread(referral_of, configurations, workers) if one is not None]
     header = (
-        "configuration", "runs", "referred", "bands, called healthy", "correct of these",
-        "bands, called leukemic", "correct of these ",
+        "configuration", "runs", "referred", "runs that decide healthy", "correct if healthy",
+        "runs that decide leukemic", "correct if leukemic",
     )  # fmt: skip
     rows = [
         (
-            one.line,
+            one.configuration,
             str(len(one.bands)),
             _text(one.test, "referred"),
             str(sum(band.low is not None for band in one.bands)),
@@ -81,12 +81,16 @@ def referral_section(groups: Sequence[Configuration], workers: int = 1) -> Secti
     reasons: dict[str, list[str]] = {}
     for one in found:
         for reason in dict.fromkeys(band.reason for band in one.bands if band.reason):
-            reasons.setdefault(reason, []).append(one.line)
-    shown: Grid | str = Grid(header, tuple(rows)) if rows else "No run has a threshold."
+            reasons.setdefault(reason, []).append(one.configuration)
+    shown: Grid | str = Grid(header, tuple(rows)) if rows else "No run has a chosen threshold."
     parts: list[Grid | str] = [shown, NOTES]
     if reasons:
-        texts = [f"- {', '.join(lines)}: {reason}." for reason, lines in reasons.items()]
-        parts += ["## Why bands are missing", "\n".join(texts)]
+        shared = {reason: len(names) == len(found) > 2 for reason, names in reasons.items()}
+        texts = [
+            f"- {'all configurations' if shared[reason] else ', '.join(names)}: {reason}."
+            for reason, names in reasons.items()
+        ]
+        parts += ["## Reasons for missing bands", "\n".join(texts)]
     table = pd.DataFrame([_values(one) for one in found])
     return Section("referral", "Referral to an expert", tuple(parts), table)
 
@@ -97,7 +101,11 @@ def _text(test: Achieved, name: str) -> str:
 
 
 def _values(one: Referral) -> dict[str, object]:
-    values: dict[str, object] = {"configuration": one.line, "runs": len(one.bands), "aim": AIM}
+    values: dict[str, object] = {
+        "configuration": one.configuration,
+        "runs": len(one.bands),
+        "aim": AIM,
+    }
     for name, cut in (("healthy", "low"), ("leukemic", "high")):
         values[f"bands_{name}"] = sum(getattr(band, cut) is not None for band in one.bands)
     for name in ("referred", "healthy", "leukemic"):

@@ -1,9 +1,10 @@
-"""What has to be said before a figure of a sweep is believed.
+"""Warnings to read before the results of a sweep.
 
-Made once; the main table lists it, the page sorts it by kind and puts it on its first screen.
+They are collected once; the main table lists them, and the page groups them by kind on its first
+screen.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -22,84 +23,84 @@ from leuk.report.rows import Row
 Kind = Literal["leaky", "failed", "missing", "synthetic", "area", "few", "degenerate", "other"]
 
 KINDS: dict[Kind, str] = {
-    "leaky": "LEAKY: persons may be in two parts, so figures are too good",
-    "failed": "Cells that are not complete",
-    "missing": "Missing or unreadable",
-    "synthetic": "Made cells to be wary of",
-    "area": "Not shown to lie above what the area of the cell alone reaches",
-    "few": "Too few persons for what is claimed of them",
-    "degenerate": "Explanations that say nothing",
-    "other": "Further remarks",
+    "leaky": "LEAKY split: the same patients may be in training and test, so results are too good",
+    "failed": "Incomplete runs",
+    "missing": "Missing or unreadable results",
+    "synthetic": "Low-quality synthetic images",
+    "area": "Not significantly better than cell area alone",
+    "few": "Too few patients for reliable intervals",
+    "degenerate": "Explanations without information",
+    "other": "Other remarks",
 }
-"""Kinds of remarks, the gravest first, and what each is headed."""
+"""Headings of the kinds of remarks, the most serious first."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing to know.
+    """One warning.
 
     Attributes:
         kind: a key of :data:`KINDS`.
-        text: what there is to say.
-        where: the cell or line it is about; empty where the text names it.
-        grave: whether the table prints it bold.
-        brief: the same under the heading of its kind; the text if empty.
+        text: the warning in Markdown.
+        source: name of the run, split or configuration it is about; empty if the text names it.
+        bold: the main table prints it in bold.
+        brief: shorter text under the heading of its kind; ``text`` if empty.
     """
 
     kind: Kind
     text: str
-    where: str = ""
-    grave: bool = False
+    source: str = ""
+    bold: bool = False
     brief: str = ""
 
 
 NAMED = 2
-"""Cells that a remark names; of more it says how many they are, and their records have it too."""
+"""Number of runs that a remark names; more are counted, and their records hold the same text."""
 
-_ALONE: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
-"""Kinds that the main table names every cell of: there is something to be done about each."""
+_EACH: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
+"""Kinds for which the main table names every run, since each needs action."""
 
 
 def listed(remarks: Iterable[Remark]) -> str:
-    """Markdown items; what many cells say stands once, but for kinds that name every cell."""
-    said: dict[tuple[str, bool, str], list[str]] = defaultdict(list)
+    """Markdown list; equal remarks on several runs are one item, except for kinds in ``_EACH``."""
+    sources: dict[tuple[str, bool, str], list[str]] = defaultdict(list)
     for one in remarks:
-        alone = one.where if one.kind in _ALONE else ""
-        said[one.text, one.grave, alone].append(one.where)
-    items = [(said_of(text, where), grave) for (text, grave, _), where in said.items()]
-    return "\n".join(f"- **{item}**" if grave else f"- {item}" for item, grave in items)
+        alone = one.source if one.kind in _EACH else ""
+        sources[one.text, one.bold, alone].append(one.source)
+    items = [(with_sources(text, names), bold) for (text, bold, _), names in sources.items()]
+    return "\n".join(f"- **{item}**" if bold else f"- {item}" for item, bold in items)
 
 
-def said_of(text: str, where: Iterable[str]) -> str:
-    """A text with the names of what it is about, or with how many they are."""
-    named = [name for name in where if name]
+def with_sources(text: str, sources: Iterable[str]) -> str:
+    """``<source>, <source>: <text>``, or ``<text> (in <n> runs)`` for more than two sources."""
+    named = [name for name in sources if name]
     if len(named) > NAMED:
-        return f"{text} (in {len(named)} cells)"
+        return f"{text} (in {len(named)} runs)"
     return f"{', '.join(named)}: {text}" if named else text
 
 
 def remarks_on(
-    results: Results, groups: Sequence[Configuration], lines: Sequence[Row]
+    results: Results, configurations: Sequence[Configuration], rows: Sequence[Row]
 ) -> tuple[Remark, ...]:
-    """Everything there is to say.
+    """All remarks on a sweep.
 
     Args:
-        results: what was read.
-        groups: its groups and what the report added, such as the ensembles.
-        lines: of these groups, in their order.
+        results: the results as read.
+        configurations: all configurations of the report, ensembles included.
+        rows: table rows of the configurations, in the same order.
     """
     found = [Remark("leaky", text) for text in leaking_gains(results.records)]
-    found += [*_few(groups), *_not_above_area(groups, lines)]
-    found += [Remark("other", line.note, line.name) for line in lines if line.metrics and line.note]
+    found += [*_few(configurations), *_not_above_area(configurations, rows)]
+    found += [Remark("other", row.note, row.name) for row in rows if row.metrics and row.note]
     found += [
         Remark(
             "other",
-            "has too many settings for a name, so that it is compared with lines of the same "
-            "settings alone",
-            group.title,
+            "has too many settings to name; it is only compared with configurations of the same "
+            "settings",
+            configuration.title,
         )
-        for group in groups
-        if any(text.startswith(CUT) for text in group.run.settings)
+        for configuration in configurations
+        if any(text.startswith(CUT) for text in configuration.run.settings)
     ]
     for record in results.records:
         name = record.run.folder
@@ -112,45 +113,54 @@ def remarks_on(
     return (*found, *(Remark("missing", text) for text in results.problems))
 
 
-def _not_above_area(groups: Sequence[Configuration], lines: Sequence[Row]) -> list[Remark]:
-    """Which lines' intervals do not lie above what the area of the cell alone reaches."""
+def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]) -> list[Remark]:
+    """Remarks on configurations whose AUROC interval is not above the AUROC of cell area alone."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for group, line in zip(groups, lines, strict=True):
-        area = baseline_of(first_seeds(group), AREA)
-        if area is None or "auroc" not in line.metrics:
+    compared: Counter[str] = Counter()
+    for configuration, row in zip(configurations, rows, strict=True):
+        area = baseline_of(first_seeds(configuration), AREA)
+        if area is None or "auroc" not in row.metrics:
             continue
-        asked = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in asked)
-        _, low, _ = line.metrics["auroc"]
+        compared[configuration.run.split] += 1
+        images = [run.test.sample.at_half for run in area.runs]
+        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        _, low, _ = row.metrics["auroc"]
         if low is None or low <= reached:
-            found[group.run.split, f"{reached:.3f}"].append(group.title)
+            found[configuration.run.split, f"{reached:.3f}"].append(configuration.title)
     return [
         Remark(
             "area",
-            f"**AUROC not shown to lie above the area of the cell alone ({reached}, {split}):** "
-            + ", ".join(titles),
-            brief=f"**{split}, where the area's {reached} is in or above the intervals of:** "
-            + ", ".join(titles),
+            f"**AUROC not significantly better than cell area alone ({reached}, {split}):** "
+            + _named(titles, compared[split]),
+            brief=f"**{split}: the AUROC of cell area alone, {reached}, is within or above the "
+            "interval of:** " + _named(titles, compared[split]),
         )
         for (split, reached), titles in found.items()
     ]
 
 
-def _few(groups: Sequence[Configuration]) -> list[Remark]:
-    """Splits whose test part has few persons of a class."""
+def _named(titles: Sequence[str], total: int) -> str:
+    """Titles, or their number if they are all of many."""
+    if len(titles) == total > NAMED:
+        return f"all {total} configurations"
+    return ", ".join(titles)
+
+
+def _few(configurations: Sequence[Configuration]) -> list[Remark]:
+    """Remarks on splits with few test patients in a class."""
     found: dict[tuple[str, str], None] = {}
-    for group in groups:
-        if group.runs and (text := few_subjects(all_test_images(group))):
-            found[group.run.split, text] = None
-    return [Remark("few", text, split, grave=True) for split, text in found]
+    for configuration in configurations:
+        if configuration.runs and (text := few_subjects(all_test_images(configuration))):
+            found[configuration.run.split, text] = None
+    return [Remark("few", text, split, bold=True) for split, text in found]
 
 
-def all_test_images(group: Configuration) -> Sample:
-    """The test cells of all folds, each once: as the runs of the lowest seed judged them.
+def all_test_images(configuration: Configuration) -> Sample:
+    """Test images of all folds, each once, with the scores of the lowest seed.
 
-    Scores of several models lie side by side in it, so that it serves for counting, not ranking.
+    The scores come from several models, so the sample serves for counting, not for ranking.
     """
-    samples = [run.test.sample for run in group.first_seed]
+    samples = [run.test.sample for run in configuration.first_seed]
     return Sample(
         np.concatenate([sample.scores for sample in samples]),
         np.concatenate([sample.labels for sample in samples]),

@@ -1,6 +1,7 @@
-"""What a sweep left: records and predictions, cells that differ in seed and fold alone together.
+"""Results of a sweep: records and predictions, with the runs of a configuration together.
 
-The first step of every report: tables, comparisons and figures are made of :class:`Results`.
+The first step of every report: tables, comparisons and figures are computed from
+:class:`Results`.
 """
 
 import re
@@ -15,7 +16,7 @@ import numpy as np
 from leuk.errors import StoreError
 from leuk.grid.record import FILE, Record, folders_of, read_own
 from leuk.grid.run_id import RunId
-from leuk.report.naming import in_order, row_names
+from leuk.report.naming import row_names, sort_key
 from leuk.report.predictions import Known, StagePredictions, read_predictions
 from leuk.report.workers import begun
 from leuk.store.foreign import file_in
@@ -23,17 +24,17 @@ from leuk.store.foreign import file_in
 Key = tuple[int, int]
 """Seed and fold of a run."""
 
-_CELL_FOLDER = re.compile(r".+-s\d+(-.*)?")
+_RUN_FOLDER = re.compile(r".+-s\d+(-.*)?")
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One complete cell of the grid with its predictions.
+    """One complete run with its predictions.
 
     Attributes:
-        cell: which.
-        val: what its thresholds were chosen on.
-        test: what its figures are about.
+        id: model, augmentation, split, seed and settings.
+        val: predictions on validation images, which chose the thresholds.
+        test: predictions on test images, which give the metrics.
         thresholds: ``default`` (0.5), and ``youden`` and ``sensitivity95``, chosen on ``val``.
     """
 
@@ -44,19 +45,19 @@ class Run:
 
     @property
     def key(self) -> Key:
-        """Seed and fold, by which runs of two groups match."""
+        """Seed and fold, by which runs of two configurations match."""
         return self.id.seed, self.id.fold
 
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Cells that differ in seed and fold alone: one line of a table.
+    """Runs that differ only in seed and fold: one row of a table.
 
     Attributes:
-        cell: stands for all, see :attr:`leuk.grid.run_id.RunId.line`.
-        records: of all of them, complete or not.
-        runs: the complete ones whose predictions could be read.
-        name: what the line is called; as its cell, if empty.
+        run: id that represents all runs, see :attr:`leuk.grid.run_id.RunId.configuration`.
+        records: records of all runs, complete or not.
+        runs: the complete runs with readable predictions.
+        name: name in tables; the title of ``run`` if empty.
     """
 
     run: RunId
@@ -66,12 +67,12 @@ class Configuration:
 
     @property
     def title(self) -> str:
-        """What the line is called."""
+        """Name of the configuration in tables and figures."""
         return self.name or self.run.title
 
     @property
     def first_seed(self) -> list[Run]:
-        """One run of each fold, that of the lowest seed: every test cell once."""
+        """The run with the lowest seed of each fold: every test image once."""
         chosen: dict[int, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.key):
             chosen.setdefault(run.id.fold, run)
@@ -79,41 +80,42 @@ class Configuration:
 
     @property
     def fitted_once(self) -> bool:
-        """Whether no fold has runs of several seeds."""
+        """True if no fold has runs of several seeds."""
         return len(self.first_seed) == len(self.runs)
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """A sweep, read.
+    """Results of a sweep.
 
     Attributes:
-        groups: in the order of their cells.
-        problems: what is missing, half-written or cannot be read, one sentence each.
-        shared: each split, and the settings that all its lines have and their names leave out.
+        configurations: in the order of the tables.
+        problems: missing, incomplete or unreadable results, one sentence each.
+        shared: each split, with the settings that all its configurations share and their names
+            omit.
     """
 
-    groups: tuple[Configuration, ...]
+    configurations: tuple[Configuration, ...]
     problems: tuple[str, ...]
     shared: tuple[str, ...]
 
     @property
     def records(self) -> list[Record]:
-        """All records that could be read, in the order of their cells."""
-        return [record for group in self.groups for record in group.records]
+        """All readable records, in the order of the configurations."""
+        return [record for configuration in self.configurations for record in configuration.records]
 
 
 class NoRecordsError(StoreError):
-    """A folder without a record that can be read.
+    """No readable record in the folder of a sweep.
 
     Args:
         sweep: the folder.
-        problems: what lies in it instead, one sentence each.
+        problems: its missing and unreadable records, one sentence each.
     """
 
     def __init__(self, sweep: Path, problems: Sequence[str]) -> None:
-        told = f"{sweep}: no records; run leuk train with name={sweep.name} first"
-        super().__init__("\n".join([told, *problems]))
+        message = f"{sweep}: no records; run leuk train with name={sweep.name} first"
+        super().__init__("\n".join([message, *problems]))
         self.problems = tuple(problems)
 
 
@@ -121,11 +123,11 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
     """Read every record of a sweep and the predictions of the complete ones.
 
     Args:
-        sweep: its folder.
-        workers: processes.
+        sweep: folder of the sweep.
+        workers: number of processes.
 
     Raises:
-        NoRecordsError: no record in the folder.
+        NoRecordsError: no readable record in the folder.
     """
     with reading(sweep, workers) as results:
         return results()
@@ -133,17 +135,17 @@ def read_results(sweep: Path, workers: int = 1) -> Results:
 
 @contextmanager
 def reading(sweep: Path, workers: int) -> Iterator[Callable[[], Results]]:
-    """Begin with :func:`read_results`; give what waits for them, and raises as that does."""
+    """Start :func:`read_results` in the background; yield a function that waits for the results."""
     known: Known = {}
     with begun(lambda folder: _read(folder, known), folders_of(sweep), workers) as found:
-        yield lambda: _put_together(sweep, found())
+        yield lambda: _combine(sweep, found())
 
 
 _Found = tuple[Record | None, Run | None, str]
-"""A cell's record, its predictions if it is complete, and why one of them is missing."""
+"""A run's record, its predictions if it is complete, and the problem if one is missing."""
 
 
-def _put_together(sweep: Path, found: Sequence[_Found]) -> Results:
+def _combine(sweep: Path, found: Sequence[_Found]) -> Results:
     problems = [problem for record, _, problem in found if not record]
     problems += _without_record(sweep)
     read = [(record, run, problem) for record, run, problem in found if record]
@@ -152,25 +154,27 @@ def _put_together(sweep: Path, found: Sequence[_Found]) -> Results:
     read.sort(key=lambda one: one[0].run)
     problems += [problem for _, _, problem in read if problem]
     runs = {run.id: run for _, run, _ in read if run}
-    together: dict[RunId, list[Record]] = defaultdict(list)
+    by_configuration: dict[RunId, list[Record]] = defaultdict(list)
     for record, *_ in read:
-        together[record.run.line].append(record)
-    groups = [
-        Configuration(cell, tuple(them), tuple(runs[one.run] for one in them if one.run in runs))
-        for cell, them in together.items()
+        by_configuration[record.run.configuration].append(record)
+    configurations = [
+        Configuration(run, tuple(them), tuple(runs[one.run] for one in them if one.run in runs))
+        for run, them in by_configuration.items()
     ]
-    groups.sort(key=lambda group: in_order(group.run))
-    names, shared = row_names([group.run for group in groups])
-    named = [replace(group, name=names[group.run]) for group in groups]
+    configurations.sort(key=lambda configuration: sort_key(configuration.run))
+    names, shared = row_names([configuration.run for configuration in configurations])
+    named = [
+        replace(configuration, name=names[configuration.run]) for configuration in configurations
+    ]
     return Results(tuple(named), (*problems, *_holes(named)), shared)
 
 
 def _without_record(sweep: Path) -> list[str]:
-    """Folders of cells that were begun and left no record."""
+    """Problems of run folders that have no record."""
     return [
-        f"{folder.name}: no {FILE}; the cell was stopped before it could write one"
+        f"{folder.name}: no {FILE}; the run was stopped before it could write one"
         for folder in sorted(sweep.iterdir())
-        if folder.is_dir() and _CELL_FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
+        if folder.is_dir() and _RUN_FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
     ]
 
 
@@ -190,43 +194,45 @@ def _read_run(folder: Path, record: Record, known: Known) -> Run:
         path = file_in(folder, name)
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"{folder / name}: no readable predictions ({error}); remove the folder and run the "
-            "cell again"
+            f"{folder / name}: no readable predictions ({error}); remove the folder and start the "
+            "run again"
         ) from error
-    parts = read_predictions(path, known)
+    stages = read_predictions(path, known)
     counts = record.data.get("counts", {})
-    for name, part in parts.items():
+    for name, stage in stages.items():
         expected = sum(counts.get(name, {}).get(label, 0) for label in ("all", "hem"))
-        if expected and expected != len(part.paths):
+        if expected and expected != len(stage.paths):
             raise StoreError(
-                f"{path}: {len(part.paths)} lines of the {name} part, its record says {expected}; "
-                "remove the folder and run the cell again"
+                f"{path}: {len(stage.paths)} rows of stage {name}, but its record counts "
+                f"{expected}; remove the folder and start the run again"
             )
     chosen = {
-        name: figure["value"]
-        for name, figure in record.metrics.get("thresholds", {}).items()
-        if figure["value"] is not None
+        name: threshold["value"]
+        for name, threshold in record.metrics.get("thresholds", {}).items()
+        if threshold["value"] is not None
     }
-    return Run(record.run, parts["val"], parts["test"], chosen)
+    return Run(record.run, stages["val"], stages["test"], chosen)
 
 
-def _holes(groups: Sequence[Configuration]) -> list[str]:
-    """Seeds and folds that other lines of the same split have and a line lacks."""
+def _holes(configurations: Sequence[Configuration]) -> list[str]:
+    """Problems of configurations that lack seeds or folds of their split."""
     everywhere: dict[tuple[str, ...], set[Key]] = defaultdict(set)
-    for group in groups:
-        everywhere[_split(group.run)] |= _keys(group.records)
+    for configuration in configurations:
+        everywhere[_split(configuration.run)] |= _keys(configuration.records)
     lacking = []
-    for group in groups:
-        missing = sorted(everywhere[_split(group.run)] - _keys(group.records))
+    for configuration in configurations:
+        missing = sorted(everywhere[_split(configuration.run)] - _keys(configuration.records))
         if missing:
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
-            lacking.append(f"{group.title}: not run, though other lines have it: {named}")
+            lacking.append(
+                f"{configuration.title}: not run, although other configurations have it: {named}"
+            )
     return lacking
 
 
-def _split(cell: RunId) -> tuple[str, ...]:
-    """The split and in how many folds: of three folds none lacks a fourth."""
-    return (cell.split, *(text for text in cell.settings if text.startswith("n_folds_")))
+def _split(run: RunId) -> tuple[str, ...]:
+    """Split and number of folds: three of three folds lack no fourth."""
+    return (run.split, *(text for text in run.settings if text.startswith("n_folds_")))
 
 
 def _keys(records: Iterable[Record]) -> set[Key]:
@@ -234,7 +240,7 @@ def _keys(records: Iterable[Record]) -> set[Key]:
 
 
 def matching(one: Configuration, other: Configuration) -> list[tuple[Run, Run]]:
-    """Runs of both with the same seed and fold, judged on the same cells, in order."""
+    """Pairs of runs with the same seed and fold and the same test images, sorted."""
     theirs = {run.key: run for run in other.runs}
     return [
         (run, theirs[run.key])

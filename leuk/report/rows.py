@@ -1,6 +1,6 @@
-"""Lines of the main table: what each group of cells reaches.
+"""Rows of the main table: the metrics of each configuration, run and baseline.
 
-Metrics of a group are means over its folds and seeds; intervals come from resampling persons.
+Metrics of a configuration are means over its folds and seeds; intervals resample patients.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from leuk.report.results import Configuration, Results, Run
 from leuk.report.workers import spread
 
 Estimate = tuple[float, float | None, float | None]
-"""Value, and the ends of its 95 % interval where there is one."""
+"""Value and the bounds of its 95 % interval; None where it has none."""
 
 DRAWS, FEWEST_DRAWS = 1000, 200
 _DRAWS_IN_ALL = 60_000
@@ -25,15 +25,15 @@ _DRAWS_IN_ALL = 60_000
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        name: what it is about.
+        name: name of the configuration, run or baseline.
         kind: ``configuration``, ``run`` or ``baseline``.
-        metrics: figure name to value and interval.
-        note: what there is to say instead of metrics, or about them.
-        cell: which cell, or the one that stands for a group.
-        runs: how many runs the metrics are the mean of.
+        metrics: metric name to value and interval.
+        note: remark on the metrics, or the reason why there are none.
+        run: id of the run, or the id that represents a configuration.
+        runs: number of runs that the metrics average.
     """
 
     name: str
@@ -45,59 +45,71 @@ class Row:
 
 
 def configuration_rows(
-    groups: Sequence[Configuration], draws: int, kind: str = "configuration", workers: int = 1
+    configurations: Sequence[Configuration],
+    draws: int,
+    kind: str = "configuration",
+    workers: int = 1,
 ) -> list[Row]:
-    """One line for each group, with intervals where its predictions are there."""
-    return spread(lambda group: _configuration_row(group, draws, kind), groups, workers)
+    """Return a row for each configuration, with intervals if its predictions are readable."""
+    return spread(
+        lambda configuration: _configuration_row(configuration, draws, kind),
+        configurations,
+        workers,
+    )
 
 
-def draws_for(groups: Iterable[Configuration]) -> int:
-    """Resamples for an interval: 1,000, and fewer, but never below 200, beyond 60 runs."""
-    runs = sum(len(group.runs) for group in groups)
+def draws_for(configurations: Iterable[Configuration]) -> int:
+    """Return the resamples per interval: 1,000 up to 60 runs, then fewer, at least 200."""
+    runs = sum(len(configuration.runs) for configuration in configurations)
     hundreds = _DRAWS_IN_ALL // max(runs, 1) // 100 * 100
     return min(DRAWS, max(FEWEST_DRAWS, hundreds))
 
 
-def _configuration_row(group: Configuration, draws: int, kind: str) -> Row:
-    name = f"{group.title}{_counted(group)}"
-    if not group.runs:
-        return _without_predictions(group, name)
-    samples = [(run.test.sample, run.thresholds) for run in group.runs]
+def _configuration_row(configuration: Configuration, draws: int, kind: str) -> Row:
+    name = f"{configuration.title}{_counted(configuration)}"
+    if not configuration.runs:
+        return _without_predictions(configuration, name)
+    samples = [(run.test.sample, run.thresholds) for run in configuration.runs]
     try:
         metrics: dict[str, Estimate] = dict(fold_mean(samples, draws))
         note = "no interval: a class has a single patient" if metrics["auroc"][1] is None else ""
     except ValueError as error:
         values = [_once(sample.reweighted(cuts)) for sample, cuts in samples]
         metrics, note = _means(values), f"no interval: {error}"
-    return Row(name, kind, metrics, note, group.run, len(group.runs))
+    return Row(name, kind, metrics, note, configuration.run, len(configuration.runs))
 
 
-def _once(cells: Reweighted) -> dict[str, float]:
-    """Every figure, each subject counted once."""
-    once = np.ones((1, cells.count))
-    return dict(zip(cells.names, cells.metrics(once, cells.names)[:, 0].tolist(), strict=True))
+def _once(images: Reweighted) -> dict[str, float]:
+    """Every metric, without resampling."""
+    once = np.ones((1, images.count))
+    return dict(zip(images.names, images.metrics(once, images.names)[:, 0].tolist(), strict=True))
 
 
-def _without_predictions(group: Configuration, name: str) -> Row:
-    """What the records say by themselves."""
-    complete = [record for record in group.records if record.status == "complete"]
+def _without_predictions(configuration: Configuration, name: str) -> Row:
+    """Row of a configuration from its records alone."""
+    complete = [record for record in configuration.records if record.status == "complete"]
     if complete:
         metrics = _means([_values(record.metrics.get("test", {})) for record in complete])
         note = "no interval: no predictions"
-        return Row(name, "configuration", metrics, note, group.run, len(complete))
+        return Row(name, "configuration", metrics, note, configuration.run, len(complete))
     return Row(
-        name, "configuration", {}, "; ".join(record.state for record in group.records), group.run, 0
+        name,
+        "configuration",
+        {},
+        "; ".join(record.state for record in configuration.records),
+        configuration.run,
+        0,
     )
 
 
-def _counted(group: Configuration) -> str:
-    """`` (3 folds)``, `` (2 seeds)``, `` (3 folds, 2 seeds)``, or nothing for a single cell."""
-    cells = [run.id for run in group.runs] or [record.run for record in group.records]
-    folds, seeds = ({getattr(cell, axis) for cell in cells} for axis in ("fold", "seed"))
+def _counted(configuration: Configuration) -> str:
+    """`` (3 folds)``, `` (2 seeds)``, `` (3 folds, 2 seeds)``, or nothing for a single run."""
+    ids = [run.id for run in configuration.runs] or [record.run for record in configuration.records]
+    folds, seeds = ({getattr(one, axis) for one in ids} for axis in ("fold", "seed"))
     counts = [(len(folds), "folds"), (len(seeds), "seeds")]
     texts = [f"{count} {name}" for count, name in counts if count > 1]
-    if len(cells) not in (1, len(folds) * len(seeds)):
-        texts.append(f"{len(cells)} runs")
+    if len(ids) not in (1, len(folds) * len(seeds)):
+        texts.append(f"{len(ids)} runs")
     return f" ({', '.join(texts)})" if texts else ""
 
 
@@ -113,11 +125,11 @@ def _values(metrics: Metrics) -> dict[str, float]:
 
 
 def run_rows(results: Results) -> list[Row]:
-    """One line for each run, with the metrics of its record.
+    """Return a row for each run, with the metrics of its record.
 
-    Metrics by patient that a record from before them lacks come from the run's predictions.
+    Metrics by patient, which older records lack, are computed from the run's predictions.
     """
-    runs = {run.id: run for group in results.groups for run in group.runs}
+    runs = {run.id: run for configuration in results.configurations for run in configuration.runs}
     return [
         Row(
             record.run.folder,

@@ -1,4 +1,4 @@
-"""What a sweep was made of and how: data and split, command, versions, hardware and time."""
+"""Data and split of a sweep, its command, times, hardware and versions."""
 
 import json
 import shlex
@@ -21,39 +21,41 @@ from leuk.report.sections import Grid, Section
 STAGES = ("train", "val", "test")
 
 DATA_NOTES = """\
-Images of each part, and persons: linked subjects are one. Whoever is linked to the test part leaves
-the training part; what was left out is said below. Effective patients: how many equally large
-patients would weigh as unequally as these, (sum n)^2 / (sum n^2) over the images n per patient; a
-dash where neither record nor predictions know."""
+Numbers of images and patients by stage; linked subjects count as one patient. In the list below,
+hem is the healthy and all the leukemic class. Training images of patients who are linked to the
+test set are left out; the list below counts them. Effective patients (eff.): number of patients
+with equally many images that would give the same precision, (sum n)^2 / (sum n^2) over the images n
+per patient; a dash means that neither record nor predictions contain it."""
 
 TIME_NOTES = """\
-Seconds as the records have them: a stage that found its artifact made has next to none, and cells
-that ran at the same time took less by the clock than together."""
+Times are from the records. A step that reused an existing artifact takes almost no time. Runs in
+parallel finish earlier than the sum suggests."""
 
 
 def data_section(
-    sweep: Path, records: Sequence[Record], groups: Sequence[Configuration] = ()
+    sweep: Path, records: Sequence[Record], configurations: Sequence[Configuration] = ()
 ) -> Section:
-    """Who is in which part, what was left out and added, and what an audit found.
+    """Images and patients by stage, excluded and added images, and audits of the data.
 
     Args:
-        sweep: its folder; audits lie in ``<outputs>/data``.
-        records: of the sweep.
-        groups: with the predictions, for records from before effective patients were counted.
+        sweep: folder of the sweep; audits are in ``<outputs>/data``.
+        records: records of the sweep.
+        configurations: with predictions, for older records without effective patients.
     """
-    runs = {run.id: run for group in groups for run in group.runs}
-    told = [record for record in records if record.data.get("counts")]
-    if not told:
-        said = "No record of the sweep says what its data were."
-        return Section("data", "Data and split", (said,), pd.DataFrame())
-    lines: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for record in told:
+    runs = {run.id: run for configuration in configurations for run in configuration.runs}
+    counted = [record for record in records if record.data.get("counts")]
+    if not counted:
+        text = "No record of the sweep describes its data."
+        return Section("data", "Data and split", (text,), pd.DataFrame())
+    counts: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for record in counted:
         key = (record.run.split, record.run.fold, json.dumps(record.data["counts"]))
-        lines.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
-    table = pd.DataFrame([line for key in sorted(lines) for line in lines[key]])
+        counts.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
+    table = pd.DataFrame([row for key in sorted(counts) for row in counts[key]])
     header = ("split", "fold", "stage", "leukemic", "healthy", "patients", *_EFFECTIVE)
-    rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
-    notes = [*_left_out(told), *_added(told), *_fingerprints(told), *_audits(sweep, told)]
+    rows = [tuple(str(value) for value in row) for row in table.itertuples(index=False)]
+    notes = [*_excluded(counted), *_added(counted), *_fingerprints(counted)]
+    notes += _audits(sweep, counted)
     listed = "\n".join(f"- {text}" for text in notes)
     return Section("data", "Data and split", (Grid(header, tuple(rows)), DATA_NOTES, listed), table)
 
@@ -80,78 +82,79 @@ def _counts(record: Record, stage: str, runs: Mapping[RunId, Run]) -> dict[str, 
 def _effective(
     record: Record, stage: str, label: Label, runs: Mapping[RunId, Run]
 ) -> float | Literal["-"]:
-    """Effective patients of a class: of the record, else of the predictions, else a dash."""
+    """Effective patients of a class, from the record or else the predictions; else a dash."""
     known = record.data["counts"].get(stage, {}).get(f"effective_{label.folder}")
     if known is not None:
         return float(known)
     run = runs.get(record.run)
     if run is None or stage not in ("val", "test"):
         return "-"
-    part = run.val if stage == "val" else run.test
-    return round(part.sample.effective_subjects_of(label), 2)
+    predictions = run.val if stage == "val" else run.test
+    return round(predictions.sample.effective_subjects_of(label), 2)
 
 
-def _left_out(records: Iterable[Record]) -> list[str]:
-    """One sentence for each reason and split."""
+def _excluded(records: Iterable[Record]) -> list[str]:
+    """Return a sentence on the excluded images of each split, fold and reason."""
     found = {
         (record.run.split, record.run.fold, why): count
         for record in records
         for why, count in record.data.get("dropped", {}).items()
     }
     return [
-        f"{split}, fold {fold}: {n} left out of {why}" for (split, fold, why), n in found.items()
+        f"{split}, fold {fold}: {n} images left out of {why}"
+        for (split, fold, why), n in found.items()
     ]
 
 
 def _added(records: Iterable[Record]) -> list[str]:
-    """What each augmentation added, by split and fold."""
+    """Images that each augmentation added, by split and fold."""
     found: dict[tuple[str, str, int], str] = {}
     for record in records:
         added = record.data.get("synthetic", {}).get("counts") or record.data.get("oversampled")
         if added:
-            said = " and ".join(f"{count} {label}" for label, count in added.items())
+            counts = " and ".join(f"{count} {label}" for label, count in added.items())
             kind = "oversampled" if "oversampled" in record.data else "synthetic"
             key = (record.run.augmentation, record.run.split, record.run.fold)
-            found.setdefault(key, f"{said} cells {kind}")
-    return [f"{name} ({split}, fold {fold}): {said}" for (name, split, fold), said in found.items()]
+            found.setdefault(key, f"{counts} images added ({kind})")
+    return [f"{name} ({split}, fold {fold}): {text}" for (name, split, fold), text in found.items()]
 
 
 def _fingerprints(records: Iterable[Record]) -> list[str]:
     counts = Counter(str(record.data.get("fingerprint", "?")) for record in records)
-    named = ", ".join(f"{name} ({count} cells)" for name, count in counts.items())
-    more = "; cells of other data do not compare" if len(counts) > 1 else ""
+    named = ", ".join(f"{name} ({count} runs)" for name, count in counts.items())
+    more = "; runs on different data cannot be compared" if len(counts) > 1 else ""
     return [f"Fingerprint of the data: {named}{more}"]
 
 
 def _audits(sweep: Path, records: Sequence[Record]) -> list[str]:
-    """What ``leuk data`` found in the same images, told by the same counts of the same split."""
+    """Results of ``leuk data`` for the same images, recognized by the counts of the split."""
     counts = [record.data["counts"] for record in records]
-    said = []
+    texts = []
     for path in sorted((sweep.parent.parent / "data").glob("*/audit.json")):
         try:
             found: Mapping[str, Any] = json.loads(path.read_text())
             if found["split"].get("counts") not in counts:
                 continue
-            said.append(
-                f"Audit {path.parent.name}: {len(found['problems'])} problems, "
-                f"{len(found['groups'])} groups of linked subjects "
-                f"({', '.join(found['groups']) or 'none'}); see audit.html beside it"
+            texts.append(
+                f"Audit {path.parent.name}: {len(found['problems'])} problem(s), "
+                f"{len(found['groups'])} group(s) of linked subjects "
+                f"({', '.join(found['groups']) or 'none'}); details in its audit.html"
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said.append(f"Audit {path}: cannot be read ({error}); run leuk data again")
-    return said or [
-        "No audit of these images beside the sweep: `leuk data` looks for their faults."
-    ]
+            texts.append(f"Audit {path}: unreadable ({error}); run leuk data again")
+    return texts or ["No audit of these images was found; `leuk data` checks them for errors."]
 
 
 def run_section(sweep: Path, records: Sequence[Record]) -> Section:
     """Command, time, hardware and versions."""
-    parts: list[Grid | str] = [_command(sweep), *_times(records), *_made_with(records)]
-    return Section("run", "How it was run", tuple(parts), pd.DataFrame(map(_facts, records)))
+    parts: list[Grid | str] = [_command(sweep), *_times(records), *_environment(records)]
+    return Section(
+        "run", "Commands, time and versions", tuple(parts), pd.DataFrame(map(_facts, records))
+    )
 
 
 def last_command(sweep: Path) -> str:
-    """What was typed last, from what Hydra left; empty where it left nothing."""
+    """Return the last command line, from Hydra's files; empty without them."""
     multirun = sweep / "multirun.yaml"
     single = sorted(sweep.glob("*/.hydra/overrides.yaml"))
     try:
@@ -165,11 +168,16 @@ def last_command(sweep: Path) -> str:
     return ""
 
 
-def common_overrides(sweep: Path, groups: Iterable[Configuration]) -> list[str]:
-    """What every line of a sweep was given alike; of seeds and folds all that there are."""
+def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> list[str]:
+    """Return the overrides common to all configurations of a sweep, with all seeds and folds.
+
+    Args:
+        sweep: folder of the sweep.
+        configurations: all configurations of the sweep.
+    """
     found: dict[str, list[str]] = {}
-    lines = [group.records for group in groups if group.records]
-    for records in lines:
+    recorded = [one.records for one in configurations if one.records]
+    for records in recorded:
         path = sweep / records[0].run.folder / ".hydra" / "overrides.yaml"
         try:
             given = [str(text).partition("=")[::2] for text in read_plain(path)]
@@ -177,23 +185,23 @@ def common_overrides(sweep: Path, groups: Iterable[Configuration]) -> list[str]:
             return []
         for key, value in given:
             found.setdefault(key, []).append(value)
-    cells = [record.run for records in lines for record in records]
-    several = {"seed": {cell.seed for cell in cells}, "split.fold": {cell.fold for cell in cells}}
+    runs = [record.run for records in recorded for record in records]
+    several = {"seed": {run.seed for run in runs}, "split.fold": {run.fold for run in runs}}
     kept = []
     for key, values in found.items():
         alike = {str(value) for value in sorted(several.get(key, ()))} or set(values)
-        if len(values) == len(lines) and (key in several or len(alike) == 1):
+        if len(values) == len(recorded) and (key in several or len(alike) == 1):
             kept.append(f"{key}={','.join(sorted(alike, key=lambda text: (len(text), text)))}")
     return kept
 
 
 def _command(sweep: Path) -> str:
     command = last_command(sweep)
-    return f"Last command: `{command}`" if command else "Hydra left no command beside the records."
+    return f"Last command: `{command}`" if command else "The command is not recorded."
 
 
 def _times(records: Iterable[Record]) -> list[Grid | str]:
-    """Time of each stage, over all cells."""
+    """Time of each step, over all runs."""
     seconds: dict[str, list[float]] = {}
     for record in records:
         for stage, value in record.timings.items():
@@ -206,13 +214,13 @@ def _times(records: Iterable[Record]) -> list[Grid | str]:
     ]
     return [
         "## Time",
-        Grid(("stage", "runs", "median", "longest", "together"), tuple(rows)),
+        Grid(("step", "runs", "median", "longest", "sum"), tuple(rows)),
         TIME_NOTES,
     ]
 
 
-def _made_with(records: Sequence[Record]) -> list[Grid | str]:
-    """Hardware and versions, and how many cells had them."""
+def _environment(records: Sequence[Record]) -> list[Grid | str]:
+    """Hardware and versions, with numbers of runs."""
     devices = Counter(
         (str(record.device.get("name")), str(record.device.get("precision")))
         for record in records
@@ -230,7 +238,7 @@ def _made_with(records: Sequence[Record]) -> list[Grid | str]:
 
 
 def _facts(record: Record) -> dict[str, Any]:
-    """A line of the CSV: everything that is not a figure of merit."""
+    """Return a row of the CSV file: status, environment and times of a run."""
     return {
         "run": record.run.folder,
         "status": record.status,

@@ -1,6 +1,6 @@
-"""The parts of a report: titled tables and sentences, written as Markdown and CSV.
+"""Sections of a report: titled tables and texts, written as Markdown and CSV files.
 
-Each builder of this package returns a :class:`Section`; a page can show the same parts its own way.
+Each builder of this package returns a :class:`Section`, which the page shows as HTML.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from leuk.store.spreadsheet import csv_text
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as it is read: texts, not numbers.
+    """A table of formatted texts.
 
     Attributes:
-        header: of the columns; the first names the line.
-        rows: as many texts each as the header has.
+        header: column headings; the first column holds the row headings.
+        rows: texts of each row, one per column.
     """
 
     header: tuple[str, ...]
@@ -27,7 +27,7 @@ class Grid:
 
     @property
     def markdown(self) -> str:
-        """Aligned, the first column to the left and the others to the right."""
+        """Markdown table, the first column aligned left and the others right."""
         lines = [[text.replace("|", "/") for text in row] for row in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
@@ -41,13 +41,13 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One file of a report.
+    """One section of a report.
 
     Attributes:
-        name: of its files, without suffix.
+        name: stem of its files.
         title: its heading.
         parts: tables, and paragraphs or lists in Markdown, in order.
-        table: every figure behind them, as numbers.
+        table: the same data as numbers, for the CSV file.
     """
 
     name: str
@@ -57,18 +57,18 @@ class Section:
 
     @property
     def markdown(self) -> str:
-        """The whole section."""
+        """The section as Markdown."""
         shown = [part if isinstance(part, str) else part.markdown for part in self.parts]
         return "\n\n".join([f"# {self.title}", *(text for text in shown if text)])
 
     def write(self, folder: Path) -> None:
-        """Write ``<name>.md`` and ``<name>.csv``."""
+        """Write ``<name>.md`` and ``<name>.csv`` to a folder."""
         write_text(folder / f"{self.name}.md", self.markdown + "\n")
         write_text(folder / f"{self.name}.csv", csv_text(self.table))
 
 
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:
-    """``0.912 [0.88, 0.94]``; without the brackets where there are no bounds."""
+    """``0.912 [0.88, 0.94]``; without brackets if bounds are missing."""
     if value is None or pd.isna(value):
         return ""
     if low is None or high is None or pd.isna(low) or pd.isna(high):

@@ -1,4 +1,4 @@
-"""A sweep's report, from its folder to the files below ``report/``."""
+"""The report of a sweep: reads its folder and writes the files in ``report/``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from leuk.report.verdicts import LATENCY_MS
 from leuk.store.atomic import write_text
 
 FIGURES = "figures"
-"""Folder of the figures below that of the report."""
+"""Folder of the figures, below ``report/``."""
 
 
 def write_report(
@@ -21,22 +21,23 @@ def write_report(
     results: Callable[[], Results] | None = None,
     latency_ms: float = LATENCY_MS,
 ) -> str:
-    """Write the report of a sweep: page, tables and figures; return the main table.
+    """Write the report of a sweep (page, tables and figures) and return the main table.
 
-    They lie in ``report/``: ``report.html``; as Markdown and CSV ``table``, ``answer``, ``grid``,
-    ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``,
-    ``synthetic_images``, ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and below it in
-    ``figures/`` those of :func:`leuk.report.figures.figures_of`. They are the same however many
-    workers there are.
+    The folder ``report/`` then holds ``report.html``; Markdown and CSV files ``table``, ``answer``,
+    ``grid``, ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``,
+    ``synthetic_images``, ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and in
+    ``figures/`` those of :func:`leuk.report.figures.figures_of`. The number of workers does not
+    change the files.
 
     Args:
-        sweep: its folder.
-        workers: processes, see :func:`leuk.report.workers.spread`.
-        results: waits for what :func:`leuk.report.results.reading` has begun to read.
-        latency_ms: within which a model is fit for deployment.
+        sweep: folder of the sweep.
+        workers: number of processes, see :func:`leuk.report.workers.spread`.
+        results: function of :func:`leuk.report.results.reading` that waits for the results; by
+            default they are read now.
+        latency_ms: latency limit for deployment, in ms per image.
 
     Raises:
-        StoreError: no record in the folder; the page then says what is missing.
+        StoreError: no readable record in the folder; the page then lists the problems.
     """
     folder = sweep / "report"
     try:
@@ -48,7 +49,7 @@ def write_report(
     with writing(folder / FIGURES, report.drawn, workers) as figures:
         for section in report.sections:
             section.write(folder)
-        explained = explained_pictures(sweep, report.groups)
+        explained = explained_pictures(sweep, report.configurations)
         page = report_page(report, figures(), explained)
     write_text(folder / FILE, page)
     return report.sections[0].markdown

@@ -1,4 +1,4 @@
-"""The cells that a sweep's GANs made: how many, and a look at them."""
+"""Synthetic images of a sweep: their numbers and examples."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,67 +21,73 @@ _SHOWN = 12
 
 
 def synthetic_section(records: Sequence[Record]) -> Section:
-    """What was made of which class, and by which GANs.
+    """Numbers of synthetic images by GAN and class.
 
     Args:
-        records: of the sweep.
+        records: records of the sweep.
     """
-    made = quality_records(records)
-    table = pd.DataFrame([line for record in made for line in _lines(record)])
-    shown: Grid | str = "No cell of the sweep was trained with GAN-made cells."
-    if made:
-        header = ("made by", "split", "fold", "seed", "class", "images", "GAN")
-        rows = [tuple(str(value) for value in line) for line in table.itertuples(index=False)]
+    sets = quality_records(records)
+    table = pd.DataFrame([row for record in sets for row in _rows(record)])
+    shown: Grid | str = "No run of the sweep was trained with synthetic images."
+    if sets:
+        header = ("GAN", "split", "fold", "seed", "class", "images", "artifact of the GAN")
+        rows = [tuple(str(value) for value in row) for row in table.itertuples(index=False)]
         shown = Grid(header, tuple(rows))
-    return Section("synthetic_images", "Made cells", (shown,), table)
+    return Section(
+        "synthetic_images", "Synthetic images added to the training data", (shown,), table
+    )
 
 
-def _lines(record: Record) -> list[dict[str, Any]]:
-    made, cell = record.data["synthetic"], record.run
+def _rows(record: Record) -> list[dict[str, Any]]:
+    synthetic, run = record.data["synthetic"], record.run
     return [
         {
-            "augmentation": cell.augmentation,
-            "split": cell.split,
-            "fold": cell.fold,
-            "seed": cell.seed,
+            "augmentation": run.augmentation,
+            "split": run.split,
+            "fold": run.fold,
+            "seed": run.seed,
             "class": name,
             "images": count,
-            "gan": ", ".join(made.get("gans", [])),
+            "gan": ", ".join(synthetic.get("gans", [])),
         }
-        for name, count in made.get("counts", {}).items()
+        for name, count in synthetic.get("counts", {}).items()
     ]
 
 
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
-    """A row of cells for each augmentation and class, real ones above where they were kept.
+    """Return example images by augmentation and class, below real images if kept.
+
+    Args:
+        sweep: folder of the sweep.
+        records: records of the sweep.
 
     Returns:
-        None where nothing was made, or what was made is no longer there.
+        None if the sweep has no synthetic images, or none are readable.
     """
-    made = quality_records(records)
+    sets = quality_records(records)
     rows: dict[str, Images] = {}
-    kept = quality_examples(sweep, made)
-    rows |= {name: cells[:_SHOWN] for name, cells in kept.items() if name.startswith("real")}
-    for record in made:
-        for cls, cells in _cells(sweep, record).items():
-            rows.setdefault(f"{record.run.augmentation} {cls}", cells)
+    kept = quality_examples(sweep, sets)
+    rows |= {name: images[:_SHOWN] for name, images in kept.items() if name.startswith("real")}
+    for record in sets:
+        for cls, images in _images(sweep, record).items():
+            rows.setdefault(f"{record.run.augmentation} {cls}", images)
     if not any(not name.startswith("real") for name in rows):
         return None
     return Drawn(
         "synthetic_images",
-        "Made cells",
-        "The first cells of each set, not chosen: of the first split, fold and seed that has it. "
-        "hem: healthy, all: leukemic.",
+        "Synthetic images",
+        "The first images of each set, not selected, from the first split, fold and seed that has "
+        "it. hem: healthy, all: leukemic.",
         partial(rows_figure, rows),
-        (f"Rows of up to {_SHOWN} cell images each: {', '.join(rows)}.",),
+        (f"Rows of up to {_SHOWN} images each: {', '.join(rows)}.",),
     )
 
 
-def _cells(sweep: Path, record: Record) -> dict[str, Images]:
-    """The first made cells of each class; none where the artifact is gone or damaged."""
-    told = Path(str(record.data["synthetic"].get("artifact")))
-    # A record may hold a whole path, which is the place of another host, or anywhere.
-    folder = sweep.parent.parent / "artifacts" / "synthetic" / told.name
+def _images(sweep: Path, record: Record) -> dict[str, Images]:
+    """Return the first synthetic images of each class; empty without a readable artifact."""
+    recorded = Path(str(record.data["synthetic"].get("artifact")))
+    # Only the name is used: the recorded path may be of another host.
+    folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name
     try:
         pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")
         labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()

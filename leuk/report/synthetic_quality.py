@@ -1,4 +1,4 @@
-"""How good the cells of a sweep's GANs are, as the sweep found and as ``leuk synthesize`` did."""
+"""Quality of a sweep's synthetic images, from its records and from ``leuk synthesize``."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,40 +25,41 @@ _UNREADABLE = (
 )  # fmt: skip
 
 DEEPER = """\
-These were judged by measures of the cells, which need no network. `leuk synthesize -m name=NAME
-gan=dcgan,wgan,cgan` with the same other settings judges them in a network's features, with
-`extractor=inception` by FID, beside cells of the test part; this report then shows that."""
+These values were computed from measurements of the cells, without a neural network.
+`leuk synthesize -m name=NAME gan=dcgan,wgan,cgan` with otherwise the same settings evaluates the
+images with the features of a network against test images, and by FID with `extractor=inception`;
+this report then includes the result."""
 
 
 def quality_records(records: Iterable[Record]) -> list[Record]:
-    """One record for each set of made cells, the first that says how good they are."""
+    """One record for each set of synthetic images: the first with their quality, or the first."""
     found: dict[str, Record] = {}
     for record in records:
-        if made := record.data.get("synthetic"):
-            first = found.setdefault(str(made.get("artifact")), record)
-            if made.get("quality") and not first.data["synthetic"].get("quality"):
-                found[str(made.get("artifact"))] = record
+        if synthetic := record.data.get("synthetic"):
+            first = found.setdefault(str(synthetic.get("artifact")), record)
+            if synthetic.get("quality") and not first.data["synthetic"].get("quality"):
+                found[str(synthetic.get("artifact"))] = record
     return list(found.values())
 
 
 def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
-    """Metrics of each set of made cells, and what the thesis published of its own.
+    """Quality of each set of synthetic images, and the values published in the thesis.
 
-    What ``leuk synthesize`` found of a set comes before what the sweep did.
+    Results of ``leuk synthesize`` take precedence over those in the records.
 
     Args:
-        sweep: its folder; ``leuk synthesize`` leaves what it finds in ``<outputs>/synthetic``.
-        records: of the sweep.
+        sweep: folder of the sweep; ``leuk synthesize`` writes to ``<outputs>/synthetic``.
+        records: records of the sweep.
     """
-    made = quality_records(records)
-    network, problems = _by_network(sweep, made)
+    sets = quality_records(records)
+    network, problems = _by_network(sweep, sets)
     covered = {
         (gan, cls)
         for report in network.values()
         for gan in report["artifacts"]
         for cls in report["quality"]
     }
-    own, unreadable, left = _by_measures(made, covered)
+    own, unreadable, skipped = _by_measures(sets, covered)
     parts: list[Grid | str] = ["\n".join(problems + unreadable)]
     tables = []
     for found in (_named(network), own):
@@ -67,15 +68,19 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
             parts += shown
             tables.append(table)
     parts += [DEEPER] if own else []
-    if left:
-        parts.append(f"Not judged (too few cells, or by an older leuk): {', '.join(left)}.")
+    if skipped:
+        parts.append(
+            f"Not evaluated (too few images, or run by an older leuk): {', '.join(skipped)}."
+        )
     table = pd.concat(tables) if tables else pd.DataFrame()
-    title = "How good made cells are, and the thesis's table 2"
-    return Section("synthetic_quality", title, (*parts, "## Published", *published_tables()), table)
+    title = "Quality of synthetic images, and table 2 of the thesis"
+    return Section(
+        "synthetic_quality", title, (*parts, "## Table 2 of the thesis", *published_tables()), table
+    )
 
 
 def _named(network: Mapping[Path, Any]) -> dict[str, Any]:
-    """Reports by the folder they are of; two of a name with that of their sweep."""
+    """Return reports by name of their folder, or by sweep and folder if the name occurs twice."""
     found: dict[str, Any] = {}
     for folder, report in network.items():
         known = folder.name in found
@@ -86,46 +91,48 @@ def _named(network: Mapping[Path, Any]) -> dict[str, Any]:
 def _by_measures(
     records: Sequence[Record], covered: set[tuple[str, str]]
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """What these records say of their made cells, what of it cannot be read, what is not there.
+    """Quality from the records: reports by name, unreadable ones, and sets without quality.
 
     Args:
-        records: one of each set.
-        covered: artifact of a GAN, and class, of which more is known.
+        records: one record of each set.
+        covered: pairs of GAN artifact and class that ``leuk synthesize`` evaluated.
     """
     found: dict[str, Any] = {}
-    problems, left = [], []
-    places = {_place(record) for record in records}
+    problems, skipped = [], []
+    folds = {_fold(record) for record in records}
     for record in records:
-        made = record.data["synthetic"]
-        name = f"{record.run.augmentation} ({_place(record)})"
+        synthetic = record.data["synthetic"]
+        name = f"{record.run.augmentation} ({_fold(record)})"
         if name in found:
-            name = f"{name} {', '.join(made.get('gans', []))}"
-        asked = [
+            name = f"{name} {', '.join(synthetic.get('gans', []))}"
+        wanted = [
             cls
-            for cls in made.get("counts", {})
-            if not any((gan, cls) in covered for gan in made.get("gans", []))
+            for cls in synthetic.get("counts", {})
+            if not any((gan, cls) in covered for gan in synthetic.get("gans", []))
         ]
-        judged = made.get("quality", {})
-        if asked and not judged:
-            left.append(name)
-        classes = {cls: judged[cls] for cls in asked if cls in judged}
-        where = _place(record) if len(places) > 1 else ""
-        report = {"held_out": made.get("held_out"), "quality": classes, "where": where}
+        quality = synthetic.get("quality", {})
+        if wanted and not quality:
+            skipped.append(name)
+        classes = {cls: quality[cls] for cls in wanted if cls in quality}
+        where = _fold(record) if len(folds) > 1 else ""
+        report = {"held_out": synthetic.get("held_out"), "quality": classes, "where": where}
         try:
             if classes:
                 quality_tables({name: report})
                 found[name] = report
         except _UNREADABLE as error:
-            problems.append(f"- {record.run.folder}: quality of its made cells: {error!r}")
-    return found, problems, left
+            problems.append(
+                f"- {record.run.folder}: unreadable quality of its synthetic images: {error!r}"
+            )
+    return found, problems, skipped
 
 
-def _place(record: Record) -> str:
+def _fold(record: Record) -> str:
     return f"{record.run.split} fold {record.run.fold} seed {record.run.seed}"
 
 
 def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], list[str]]:
-    """Reports of the very GANs that these records name, and what cannot be read."""
+    """Return reports of ``leuk synthesize`` on the GANs of these records, and problems."""
     names = {name for record in records for name in record.data["synthetic"].get("gans", [])}
     found: dict[Path, Any] = {}
     problems = []
@@ -140,13 +147,18 @@ def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any]
     return found, problems
 
 
-def quality_examples(sweep: Path, made: Sequence[Record]) -> dict[str, Images]:
-    """Rows of cells that were kept when made ones were judged."""
+def quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
+    """Rows of real and synthetic images that were kept when their quality was computed.
+
+    Args:
+        sweep: folder of the sweep.
+        sets: one record of each set of synthetic images.
+    """
     artifacts = sweep.parent.parent / "artifacts" / "quality"
-    told = [Path(str(record.data["synthetic"].get("quality_artifact", ""))).name for record in made]
-    folders = [*_by_network(sweep, made)[0], *(artifacts / name for name in told if name)]
+    names = [Path(str(one.data["synthetic"].get("quality_artifact", ""))).name for one in sets]
+    folders = [*_by_network(sweep, sets)[0], *(artifacts / name for name in names if name)]
     try:
         return synthesis_examples(folders)
     except (OSError, ValueError, KeyError) as error:
-        log.warning("made cells that were judged cannot be shown (%s)", error)
+        log.warning("examples of synthetic images cannot be shown (%s)", error)
         return {}

@@ -1,4 +1,4 @@
-"""The main table of a sweep, and what has to be said before believing it."""
+"""The main table of a sweep, with notes and remarks."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +20,7 @@ COLUMNS = {
     "F1 weighted": "f1_weighted",
     "MCC": "mcc",
 }
-"""Headings of the main columns, and the figures under them; the CSV has every figure."""
+"""Headings of the main columns and their metrics; the CSV file has every metric."""
 
 PATIENTS = {
     "AUROC": "auroc_patients",
@@ -31,7 +31,7 @@ PATIENTS = {
     "sens. (Youden)": "sensitivity_patients@youden",
     "spec. (Youden)": "specificity_patients@youden",
 }
-"""The same where every patient of a class weighs the same."""
+"""Headings and metrics of the table in which every patient of a class has equal weight."""
 
 CHOSEN = {
     "bal. acc. (Youden)": "balanced_accuracy@youden",
@@ -41,7 +41,7 @@ CHOSEN = {
     "sens. (sens. 0.95)": "sensitivity@sensitivity95",
     "spec. (sens. 0.95)": "specificity@sensitivity95",
 }
-"""The same for thresholds that were chosen on validation cells."""
+"""Headings and metrics of the table at thresholds chosen on validation images."""
 
 CALIBRATION = {
     "Brier": "brier",
@@ -49,31 +49,34 @@ CALIBRATION = {
     "ECE": "ece",
     "ECE (calibrated)": "ece_calibrated",
 }
-"""The same for scores as probabilities."""
+"""Headings and metrics of the calibration table."""
 
 NOTES = """\
-Test part only. Positive = leukemia (all), so sensitivity is the recall of leukemic cells and
-specificity that of healthy ones. Metrics are means over folds and seeds, in brackets their 95 %
-interval from {draws} resamples of persons (and of seeds, where there are several), not of cells.
-Decisions at a score of 0.5. F1 macro is the plain mean of both classes' F1, F1 weighted that by
-class size; a precision or F1 of a class that nobody was assigned to counts as 0. AUROC weighs every
-image the same, AUROC (patients) every patient of a class."""
+Test images only. The positive class is leukemia (all): sensitivity is the share of leukemic cells
+classified correctly, specificity that of healthy cells. Values are means over folds and seeds;
+brackets give the 95 % interval from {draws} resamples of patients (and of seeds, if there are
+several), not of images. Very wide intervals, up to [0.00, 1.00], mean that few patients contribute
+most images of a class. Decisions use a score threshold of 0.5. F1 macro is the mean of the F1 of
+both classes, F1 weighted their mean weighted by class size; precision and F1 of a class that was
+never predicted are 0. AUROC gives every image equal weight, AUROC (patients) every patient of a
+class."""
 
 PATIENT_NOTES = """\
-Each image weighs 1 / (its patient's images of that class), so that every patient of a class weighs
-the same: an estimate for a new patient. The figures above weigh images, so that a patient with most
-images of a class decides them."""
+Each image has the weight 1 / (number of images of its patient and class), so that every patient of
+a class has equal weight: this estimates performance on a new patient. The table above weights all
+images equally, so a patient with many images dominates it."""
 
 FEWER = """\
-Beyond 60 runs intervals come from fewer than 1,000 resamples, so that the report stays quick."""
+With more than 60 runs, fewer than 1,000 resamples are drawn to keep the report fast."""
 
 CHOSEN_NOTES = """\
-Thresholds were chosen on the validation part, by the largest sensitivity + specificity (Youden) and
-as the largest that finds 95 % of leukemic cells there (sens. 0.95), and used on the test part."""
+Thresholds were chosen on validation images and applied to test images: the threshold with the
+largest sensitivity + specificity (Youden), and the largest threshold that detects 95 % of leukemic
+cells (sens. 0.95)."""
 
 CALIBRATION_NOTES = """\
-Brier: mean squared error of the score as a probability. ECE: expected calibration error over 15
-bins. Calibrated: after temperature scaling, fitted on the validation part."""
+Brier: mean squared error of the score as a probability of leukemia. ECE: expected calibration error
+over 15 bins. Calibrated: after temperature scaling fitted on validation images."""
 
 
 def main_section(
@@ -83,55 +86,56 @@ def main_section(
     draws: int,
     remarks: Iterable[Remark],
 ) -> Section:
-    """The main table: lines of all groups, baselines, and remarks.
+    """Return the main table: all configurations and baselines, with notes and remarks.
 
     Args:
-        name: of the sweep.
-        results: what was read.
-        shown: the lines, baselines after them.
-        draws: resamples behind the intervals.
-        remarks: what has to be said.
+        name: name of the sweep.
+        results: the results as read.
+        shown: rows of the configurations, followed by those of the baselines.
+        draws: number of resamples behind each interval.
+        remarks: warnings to list.
     """
     notes = NOTES.format(draws=f"{draws:,}") + (f"\n{FEWER}" if draws < DRAWS else "")
-    shared = "Common to all lines of a split: " + "; ".join(results.shared) + "."
+    shared = "Settings that all configurations share, omitted from their names: "
+    shared += "; ".join(results.shared) + "."
     parts: list[Grid | str] = [shared, _grid(shown, COLUMNS), notes, listed(remarks)]
-    if any("auroc_patients" in line.metrics for line in shown):
-        parts += ["## Every patient weighs the same", _grid(shown, PATIENTS), PATIENT_NOTES]
-    if any("sensitivity@youden" in line.metrics for line in shown):
-        parts += ["## At chosen thresholds", _grid(shown, CHOSEN), CHOSEN_NOTES]
-    if any("brier" in line.metrics for line in shown):
+    if any("auroc_patients" in row.metrics for row in shown):
+        parts += ["## Equal weight for every patient", _grid(shown, PATIENTS), PATIENT_NOTES]
+    if any("sensitivity@youden" in row.metrics for row in shown):
+        parts += ["## Thresholds chosen on validation images", _grid(shown, CHOSEN), CHOSEN_NOTES]
+    if any("brier" in row.metrics for row in shown):
         parts += ["## Calibration", _grid(shown, CALIBRATION), CALIBRATION_NOTES]
-    table = pd.DataFrame([_values(line) for line in [*shown, *run_rows(results)]])
+    table = pd.DataFrame([_values(row) for row in [*shown, *run_rows(results)]])
     return Section("table", name, tuple(parts), table)
 
 
-def _grid(lines: Iterable[Row], columns: dict[str, str]) -> Grid:
-    rows = []
-    for line in lines:
+def _grid(rows: Iterable[Row], columns: dict[str, str]) -> Grid:
+    shown = []
+    for row in rows:
         texts = [
-            interval_text(*line.metrics[name]) if name in line.metrics else _missing(name)
+            interval_text(*row.metrics[name]) if name in row.metrics else _missing(name)
             for name in columns.values()
         ]
-        if not line.metrics:
-            texts[0] = line.note[:60]
-        rows.append((line.name, *texts))
-    return Grid(("configuration", *columns), tuple(rows))
+        if not row.metrics:
+            texts[0] = row.note[:60]
+        shown.append((row.name, *texts))
+    return Grid(("configuration", *columns), tuple(shown))
 
 
 def _missing(name: str) -> str:
-    """A dash for metrics that records from before them lack."""
+    """Return a dash for metrics by patient, which older records lack; nothing for others."""
     return "-" if name in PATIENTS.values() else ""
 
 
-def _values(line: Row) -> dict[str, object]:
-    """A line of the CSV: whose it is, and every figure with its interval."""
-    cell = line.run
-    values: dict[str, object] = {"configuration": line.name, "kind": line.kind}
+def _values(row: Row) -> dict[str, object]:
+    """Return a row of the CSV file: identity, and every metric with its interval."""
+    run = row.run
+    values: dict[str, object] = {"configuration": row.name, "kind": row.kind}
     for axis in ("model", "augmentation", "split", "variant"):
-        values[axis] = getattr(cell, axis) if cell else None
+        values[axis] = getattr(run, axis) if run else None
     for axis in ("seed", "fold"):
-        values[axis] = getattr(cell, axis) if cell and line.kind == "run" else None
-    values |= {"runs": line.runs, "note": line.note}
-    for name, (value, low, high) in line.metrics.items():
+        values[axis] = getattr(run, axis) if run and row.kind == "run" else None
+    values |= {"runs": row.runs, "note": row.note}
+    for name, (value, low, high) in row.metrics.items():
         values |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return values

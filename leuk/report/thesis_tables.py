@@ -1,7 +1,7 @@
-"""The thesis's tables 3 to 5 beside ours, in its own convention and for that purpose alone.
+"""Tables 3 to 5 of the thesis compared with this sweep, in the convention of the thesis.
 
-Its positive class is healthy, its AUC is that of hard labels, and its averages switch; see
-:mod:`leuk.evaluate.conventions`. Our convention, in the main table, is the one to believe.
+Its positive class is healthy, its AUC is that of hard labels, and its averages vary; see
+:mod:`leuk.evaluate.conventions`. The main table uses the standard convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from leuk.evaluate.conventions import thesis_figures
+from leuk.evaluate.conventions import thesis_metrics
 from leuk.grid.run_id import RunId
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures
@@ -17,7 +17,7 @@ from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 TABLES = {3: "cnn", 4: "vit", 5: "hybrid"}
-"""Number of the thesis's table, and the model in it."""
+"""Number of the table in the thesis, and its model."""
 
 AUGMENTATIONS = ("none", "dcgan", "wgan", "cgan")
 
@@ -27,61 +27,67 @@ _AVERAGED = ("precision", "recall", "f1")
 _MARKS = {"weighted": "w", "macro": "m", "mixed runs": "w?"}
 
 NOTES = """\
-**In the thesis's convention, for comparison with its tables alone; believe the main table.** Each
-pair: published, and ours from the same test cells as in the main table, decisions at 0.5. What is
-wrong in the published ones:
+**These tables use the convention of the thesis, only for comparison with it; use the main table for
+all conclusions.** Each pair gives the published value and ours, from the same test images as in the
+main table, with decisions at 0.5. Problems of the published values:
 
-- Healthy is positive, so sensitivity is the recall of healthy cells and specificity that of
-  leukemic ones. What it calls a gain in sensitivity is fewer healthy cells missed; with it more
-  leukemic ones were.
-- AUC is that of hard labels, (sensitivity + specificity) / 2, where the two can be compared; ours
-  here is too.
-- Averages switch within a table: w is weighted by class size, m the plain mean of the classes, w?
-  mixed runs, beside which ours is weighted. Ours has the average of its neighbor.
-- There is no test set (the part that stops the training is the part reported), one run each, no
-  interval and no test. Always answering leukemia has an accuracy of 0.653 and a weighted F1 of
-  0.516 on its cells.
-- Its test cells are not ours: the level of two neighbors does not compare, at most how the four
-  augmentations lie to each other."""
+- Healthy is the positive class, so sensitivity is the recall of healthy cells and specificity that
+  of leukemic cells. Its reported gain in sensitivity means that fewer healthy cells, but more
+  leukemic cells, were misclassified.
+- AUC is that of hard labels, (sensitivity + specificity) / 2, wherever it can be checked; our AUC
+  in these tables is computed the same way.
+- Averages vary within a table: w is weighted by class size, m is the mean of both classes, w? mixes
+  runs (ours is weighted). Our value uses the average of the published value next to it.
+- The thesis has no test set: its results are for the images that decided when to stop training. It
+  has one run per model and neither intervals nor tests. On its images, always answering leukemia
+  has an accuracy of 0.653 and a weighted F1 of 0.516.
+- Its test images differ from ours, so absolute values cannot be compared, at most the order of the
+  four augmentations."""
 
 
-def thesis_section(groups: Sequence[Configuration]) -> Section:
+def thesis_section(configurations: Sequence[Configuration]) -> Section:
     """Each table of the thesis for every split and variant that has its model.
 
-    Of several lines of one augmentation the first stands for it.
+    Of several configurations with the same augmentation, the first is used.
+
+    Args:
+        configurations: all configurations of the report.
     """
-    lines: dict[tuple[RunId, str], Configuration] = {}
-    for group in groups:
-        if group.runs and _comparable(group.run):
-            lines.setdefault((group.run.plain, group.run.augmentation), group)
+    known: dict[tuple[RunId, str], Configuration] = {}
+    for one in configurations:
+        if one.runs and _comparable(one.run):
+            known.setdefault((one.run.plain, one.run.augmentation), one)
     parts: list[Grid | str] = [NOTES]
-    figures: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     for number, model in TABLES.items():
-        plain = dict.fromkeys(cell for cell, _ in lines if cell.model == model)
+        plain = dict.fromkeys(run for run, _ in known if run.model == model)
         if not plain:
             parts.append(f"## Table {number}: {model}\n\nNot in this sweep.")
-        for cell in plain:
-            found = [lines.get((cell, name)) for name in AUGMENTATIONS]
-            ours = [thesis_means(group) if group else {} for group in found]
-            values = _beside(_published(number), model, dict(zip(AUGMENTATIONS, ours, strict=True)))
-            where = "-".join(text for text in (cell.split, cell.variant) if text)
+        for run in plain:
+            found = [known.get((run, name)) for name in AUGMENTATIONS]
+            ours = [thesis_means(configuration) if configuration else {} for configuration in found]
+            values = _compared(
+                _published(number), model, dict(zip(AUGMENTATIONS, ours, strict=True))
+            )
+            where = "-".join(text for text in (run.split, run.variant) if text)
             parts += [f"## Table {number}: {model}, {where}", _grid(values)]
-            figures += [{"table": number, "configuration": cell.title, **value} for value in values]
-    return Section(
-        "thesis_tables", "The thesis's tables 3 to 5", tuple(parts), pd.DataFrame(figures)
-    )
+            rows += [{"table": number, "configuration": run.title, **value} for value in values]
+    title = "Comparison with tables 3 to 5 of the thesis"
+    return Section("thesis_tables", title, tuple(parts), pd.DataFrame(rows))
 
 
-def _comparable(cell: RunId) -> bool:
-    """Whether the thesis has such a model: one of its augmentations, none of the untested ideas."""
-    plain = all(setting(cell, name) is None for name in SETTINGS)
-    return plain and cell.augmentation in AUGMENTATIONS
+def _comparable(run: RunId) -> bool:
+    """Return True for augmentations of the thesis without settings it only proposes."""
+    plain = all(setting(run, name) is None for name in SETTINGS)
+    return plain and run.augmentation in AUGMENTATIONS
 
 
-def thesis_means(group: Configuration) -> dict[str, float]:
-    """Metrics of the thesis's convention at 0.5, the mean over the runs of a group."""
-    of_runs = [thesis_figures(run.test.sample.scores, run.test.sample.labels) for run in group.runs]
-    return {name: float(np.mean([figures[name] for figures in of_runs])) for name in of_runs[0]}
+def thesis_means(configuration: Configuration) -> dict[str, float]:
+    """Metrics in the convention of the thesis at 0.5, means over the runs of a configuration."""
+    of_runs = [
+        thesis_metrics(run.test.sample.scores, run.test.sample.labels) for run in configuration.runs
+    ]
+    return {name: float(np.mean([metrics[name] for metrics in of_runs])) for name in of_runs[0]}
 
 
 _Published = Mapping[tuple[str, str], tuple[float, str]]
@@ -97,42 +103,42 @@ def _published(number: int) -> _Published:
     }
 
 
-def _beside(
-    theirs: _Published, model: str, ours: Mapping[str, Mapping[str, float]]
+def _compared(
+    published: _Published, model: str, ours: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, object]]:
-    """One line for each metric and augmentation; ours has the average of the published figure."""
-    lines: list[dict[str, object]] = []
+    """Return a row per metric and augmentation; ours averages as the published value does."""
+    rows: list[dict[str, object]] = []
     for metric in METRICS:
-        for augmentation, figures in ours.items():
-            value, note = theirs.get((f"{model}/{augmentation}", metric), (None, ""))
+        for augmentation, metrics in ours.items():
+            value, note = published.get((f"{model}/{augmentation}", metric), (None, ""))
             average = "macro" if note == "macro" else "weighted"
             name = f"{metric}_{average}" if metric in _AVERAGED else metric
-            lines.append(
+            rows.append(
                 {
                     "metric": metric,
                     "augmentation": augmentation,
                     "published": value,
-                    "ours": figures.get(name),
+                    "ours": metrics.get(name),
                     "averaging_or_note": note,
                 }
             )
-    return lines
+    return rows
 
 
-def _grid(lines: Sequence[Mapping[str, object]]) -> Grid:
+def _grid(values: Sequence[Mapping[str, object]]) -> Grid:
     header = [text for name in AUGMENTATIONS for text in (f"{name}: thesis", "ours")]
     rows = []
     for metric in METRICS:
         texts: list[str] = []
         notes: dict[str, None] = {}
-        for line in (line for line in lines if line["metric"] == metric):
-            note = str(line["averaging_or_note"])
+        for value in (value for value in values if value["metric"] == metric):
+            note = str(value["averaging_or_note"])
             mark = f" {_MARKS[note]}" if note in _MARKS else ""
             if note and not mark:
                 notes[note] = None
-            texts += [_text(line["published"], mark), _text(line["ours"], mark)]
+            texts += [_text(value["published"], mark), _text(value["ours"], mark)]
         rows.append((metric, *texts, "; ".join(notes)))
-    return Grid(("", *header, "what is wrong"), tuple(rows))
+    return Grid(("", *header, "remark on the published values"), tuple(rows))
 
 
 def _text(value: object, mark: str) -> str:

@@ -1,8 +1,9 @@
-"""Independent parts of a large report, side by side on several cores.
+"""Parallel computation of independent parts of a report.
 
-A report of hundreds of runs takes most of its time for thousands of small figures and for pictures,
-in Python: threads would wait for each other. Processes are forked, so that they have what was read
-without a copy of it; a process that holds a GPU or the threads of a fit should ask for one worker.
+A report of hundreds of runs spends most of its time in Python, on thousands of small values and on
+figures, where threads would block each other. Processes are forked, so they share the results that
+were read without copying them. A process that uses a GPU or trains with threads should use one
+worker.
 """
 
 import gc
@@ -24,19 +25,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _MOST_PORTIONS, _BYTES = 1000, 4
-"""Of items that workers take in turn, and how long the number of the first is."""
+"""Maximum number of portions that workers take in turn, and bytes of a portion's number."""
 
 _MOST = 8
-"""More would each take memory, and save less than a second."""
+"""Maximum number of workers: more would take memory and save less than a second."""
 
 
 def free_workers() -> int:
-    """As many as this process may use cores, eight at most."""
+    """Return the number of cores available to this process, eight at most."""
     return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> list[Result]:
-    """``function`` of each item, in their order; as :func:`begun`, and waited for."""
+    """Apply ``function`` to each item and return the results in order; see :func:`begun`."""
     with begun(function, items, workers) as results:
         return results()
 
@@ -45,31 +46,31 @@ def spread(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 def begun(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Callable[[], list[Result]]]:
-    """Begin with ``function`` of each item; give what waits for the results, in their order.
+    """Start ``function`` on each item; yield a function that waits for the results, in order.
 
-    Meanwhile this process may do something else. It is to ask for the results before the block
-    ends, which ends the workers too.
+    This process can continue meanwhile. It must wait for the results before the block ends, which
+    also ends the workers.
 
     Args:
-        function: with several workers its results and errors are pickled; itself and the items
-            are not.
-        items: what to call it with.
-        workers: processes; with 1 everything happens in this one, when the results are asked for.
+        function: function of an item; with several workers its results and errors are pickled, the
+            function and the items are not.
+        items: the items.
+        workers: number of processes; with 1, everything is computed in this process when the
+            results are requested.
 
     Raises:
-        Exception: where the results are asked for, what the function raises, that of the first item
-            that fails.
-        LeukError: there, a worker was ended from outside.
+        Exception: on waiting, the error of the function for the first item that failed.
+        LeukError: on waiting, if a worker was killed.
     """
     workers = min(workers, len(items))
     if workers < 2:
         yield lambda: [function(item) for item in items]
         return
     tasks = _Tasks(function, items)
-    # A core each: several threads in each would take several times as long.
+    # One thread per worker: more threads than cores would be several times slower.
     with threadpool_limits(1):
         started = [_start(tasks) for _ in range(workers)]
-    os.close(tasks.places)
+    os.close(tasks.portions)
     waiting = [results for _, results in started]
     try:
         yield lambda: _gathered(waiting)
@@ -82,43 +83,43 @@ def begun(
 
 
 class _Tasks(Generic[Item, Result]):
-    """What workers take portions of, and send back at their end.
+    """Items in portions that workers take in turn; each worker sends its results at the end.
 
-    Nothing is shared that a worker could hold when it is ended from outside: not a lock, as the
-    standard library's pools have, nor a pipe that another worker writes to.
+    Workers share no lock and no pipe to write to, unlike the pools of the standard library, so a
+    killed worker cannot block the others.
 
     Args:
-        function: of each item.
-        items: all of them.
+        function: function of an item.
+        items: the items.
     """
 
     def __init__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> None:
         self._function, self._items = function, items
         self._portion = -(-len(items) // _MOST_PORTIONS)
         starts = range(0, len(items), self._portion)
-        # As much as any pipe holds; from an empty one that nobody writes to, nothing is read.
-        self.places, full = os.pipe()
+        # All portions fit into the buffer of a pipe; reading the closed, empty pipe gives nothing.
+        self.portions, full = os.pipe()
         os.write(full, b"".join(start.to_bytes(_BYTES, "little") for start in starts))
         os.close(full)
 
     def work(self, results: Connection) -> None:
-        """What a worker does."""
-        # It ends before its garbage comes to much; to look for some would copy the parent's pages.
+        """Compute portions until none is left, then send the results."""
+        # Garbage collection would copy memory pages of the parent, and workers end soon.
         gc.disable()
         threading.Thread(target=_end_with_parent, daemon=True).start()
         found: dict[int, Result] = {}
         failed: dict[int, Exception] = {}
-        for place in self._taken():
+        for index in self._taken():
             try:
-                found[place] = self._function(self._items[place])
+                found[index] = self._function(self._items[index])
             except Exception as error:
                 error.add_note(traceback.format_exc())
-                failed[place] = error
+                failed[index] = error
                 break
         results.send((found, failed))
 
     def _taken(self) -> Iterator[int]:
-        while start := os.read(self.places, _BYTES):
+        while start := os.read(self.portions, _BYTES):
             first = int.from_bytes(start, "little")
             yield from range(first, min(first + self._portion, len(self._items)))
 
@@ -133,7 +134,7 @@ def _start(tasks: _Tasks[Item, Result]) -> tuple[BaseProcess, Connection]:
 
 
 def _gathered(waiting: list[Connection]) -> list[Any]:
-    """What all workers send, by its place; each sends once, or is no more."""
+    """Results of all workers in the order of the items."""
     found: dict[int, Any] = {}
     failed: dict[int, Exception] = {}
     while waiting:
@@ -143,14 +144,14 @@ def _gathered(waiting: list[Connection]) -> list[Any]:
                 of_one, failures = results.recv()
             except (EOFError, OSError) as error:
                 raise LeukError(
-                    "a process of the report was ended from outside, as the kernel does where "
-                    "memory is short; start again, and make room in memory if it recurs"
+                    "a process of the report was killed, probably because memory ran out; start "
+                    "again, and free memory if it recurs"
                 ) from error
             found |= of_one
             failed |= failures
     if failed:
         raise failed[min(failed)]
-    return [found[place] for place in sorted(found)]
+    return [found[index] for index in sorted(found)]
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ from leuk.classifiers.classifier import Classifier, Predictions
 from leuk.classifiers.prototyped import Prototyped
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
-from leuk.evaluate.cost import cost_of
+from leuk.evaluate.cost import measure_cost
 from leuk.explain.callback import Explain
 from leuk.explain.study import COHORT
 from leuk.grid.record import Record, RunWarning
@@ -69,7 +69,9 @@ def evaluate(
     record.warnings += warnings_of(explain.summary)
     classifier.to(device).eval()
     record.area = assess_area(data, predictions["test"], _scorer(classifier, trainer), device)
-    record.cost = cost_of(classifier, cfg.data.resolution, device, ask=classifier.predict_logits)
+    record.cost = measure_cost(
+        classifier, cfg.data.resolution, device, predict=classifier.predict_logits
+    )
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[RunWarning]:

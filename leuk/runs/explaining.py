@@ -66,7 +66,7 @@ def check_explaining(cfg: DictConfig) -> None:
     if cfg.images is not None:
         view = _view(cfg, finished)
         files = _files(cfg.images)
-        if text := view.unknown(file_sizes(file.path for file in files)):
+        if text := view.unknown_scale(file_sizes(file.path for file in files)):
             unknown = (
                 file.name for file in files if not all(map(view.covers, file_sizes([file.path])))
             )
@@ -217,7 +217,7 @@ def _image_cohort(
     if text := background_warning(names, len(files)):
         log.warning("%s", text)
     for file, image in zip(files, decoded, strict=True):
-        if doubt := view.unlike(image.area):
+        if doubt := view.area_warning(image.area):
             log.warning("%s: %s", file.path.name, doubt)
     pixels = torch.from_numpy(np.stack([image.pixels for image in decoded]))
     images = pixels.permute(0, 3, 1, 2).float().div(255)
@@ -236,7 +236,7 @@ def _decoded(path: Path, frame: Frame) -> Decoded:
         return decode(path, frame)
     except UnusableError as error:
         advice = f"{error.remedy} or remove it from the folder"
-        raise DataError(f"{path}: {error.what}; {advice}") from error
+        raise DataError(f"{path}: {error.problem}; {advice}") from error
 
 
 @torch.no_grad()

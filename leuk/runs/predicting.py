@@ -16,7 +16,7 @@ from rich.progress import track
 from leuk.data.background import REMEDY, has_background
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
-from leuk.data.pixels import decoded_ahead
+from leuk.data.pixels import decode_ahead
 from leuk.data.scale import SIZE_UNKNOWN, Size, View, file_sizes
 from leuk.data.unlabeled import Image, Images, find_images
 from leuk.errors import DataError
@@ -123,7 +123,7 @@ def check_predicting(cfg: DictConfig) -> None:
     view = _view(cfg, finished)
     sizes = file_sizes(file.path for file in find_images(cfg.images).images if not file.problem)
     if sizes and not any(map(view.covers, sizes)):
-        raise DataError(f"images={cfg.images}: {view.unknown(sizes)}")
+        raise DataError(f"images={cfg.images}: {view.unknown_scale(sizes)}")
     ensure_writable(Path(str(cfg.outputs)), "outputs")
     predictions_target(cfg).check()
 
@@ -207,7 +207,7 @@ class _Rules:
         rows = [Prediction(image.name, problem=image.problem) for image in images]
         pictured: dict[int, Pixels] = {}
         usable = [n for n, image in enumerate(images) if not image.problem]
-        decoded = decoded_ahead([images[n].path for n in usable], self.view.frame)
+        decoded = decode_ahead([images[n].path for n in usable], self.view.frame)
         tracked = track(zip(usable, decoded, strict=True), "predicting images", len(usable))
         for batch in _batches(tracked, self.predictor.batch_size):
             good: dict[int, Decoded] = {}
@@ -254,7 +254,7 @@ class _Rules:
             missing = no_cell(image.area, shares[position], known.smallest if known else None)
             if not missing and has_background(image.thumb[None])[0]:
                 missing = "its background is not black"
-            doubt = self.view.unlike(image.area)
+            doubt = self.view.area_warning(image.area)
             if image.filled and image.at_border:
                 doubt = "its cell is cut by the border of the image"
             yield n, _referred(row, bool(banded[position]), missing, doubt)
@@ -270,8 +270,8 @@ def _batches(
 
 def _unusable(row: Prediction, error: UnusableError) -> Prediction:
     if isinstance(error, NoCellError):
-        return _without_cell(row, error.what)
-    return replace(row, problem=f"{error.what}; {error.remedy}")
+        return _without_cell(row, error.problem)
+    return replace(row, problem=f"{error.problem}; {error.remedy}")
 
 
 def _without_cell(row: Prediction, why: str) -> Prediction:
@@ -295,7 +295,7 @@ def _doubt_scale(view: View, sizes: Counter[Size], rows: list[Prediction]) -> li
     warnings = []
     if not view.stated and not view.scale.sizes:
         warnings.append(SIZE_UNKNOWN)
-    if text := view.unknown(sizes):
+    if text := view.unknown_scale(sizes):
         warnings.append(f"{text}; these images are referred to an expert without a score")
     scored = [n for n, row in enumerate(rows) if row.score is not None]
     doubtful = sum(rows[n].scale == "doubtful" for n in scored)
@@ -344,7 +344,11 @@ def _summary(
         "threshold": {"name": frozen.name, "value": frozen.threshold},
         "temperature": frozen.temperature,
         "band": asdict(frozen.band)
-        | {"said": frozen.band.said, "reason": frozen.band.reason, "test": asdict(frozen.test)},
+        | {
+            "message": frozen.band.message,
+            "reason": frozen.band.reason,
+            "test": asdict(frozen.test),
+        },
         "distance_limit": limit,
         "warnings": [
             f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"

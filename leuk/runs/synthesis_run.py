@@ -19,7 +19,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.data.splits import STAGES
 from leuk.errors import DataError, StoreError
-from leuk.evaluate.features import Remembering
+from leuk.evaluate.features import CachedExtractor
 from leuk.evaluate.image_quality import Quality
 from leuk.evaluate.sheets import save_rows
 from leuk.runs.balanced_set import MANIFEST, manifest_of, write_balanced_set
@@ -159,11 +159,11 @@ def _evaluate(
 
 
 @cache
-def _extractor(node: str) -> Remembering:
+def _extractor(node: str) -> CachedExtractor:
     """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
-    return Remembering(instantiate(cfg))
+    return CachedExtractor(instantiate(cfg))
 
 
 def _report(cfg: DictConfig, synthetic: Synthetic, quality: dict[str, Quality]) -> dict[str, Any]:

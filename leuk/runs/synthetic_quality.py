@@ -16,7 +16,7 @@ from leuk.errors import DataError, StoreError
 from leuk.evaluate.collapse import near_exact
 from leuk.evaluate.distances import FEWEST, Patients
 from leuk.evaluate.features import Extractor
-from leuk.evaluate.image_quality import Quality, RealImages, judge
+from leuk.evaluate.image_quality import Quality, RealImages, assess_quality
 from leuk.evaluate.memorization import copied
 from leuk.evaluate.morphology import MEASURES, MorphologyExtractor
 from leuk.evaluate.vectors import Images
@@ -58,7 +58,7 @@ def evaluate_class(
     """
     own, others = synthetic.of(label), synthetic.of(_other(label))
     log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
-    return judge(own, real, extractor, seed, others if len(others) else None)
+    return assess_quality(own, real, extractor, seed, others if len(others) else None)
 
 
 def _other(label: Label) -> Label:

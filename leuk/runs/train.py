@@ -183,7 +183,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
             "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
-            *(record.run.folder, scale.shown),
+            *(record.run.folder, scale.sizes_text),
         )
     if data.split.leaky:
         record.warn("leaky", data.split.leaky)

@@ -1,7 +1,7 @@
-"""Training images a second of each classifier, beside the same one in the thesis's own stack.
+"""Training images per second of each classifier, compared with the thesis's Keras models.
 
-Both sides fit the thesis's form at 224 px, batch 32, one after the other in one run. Give it the
-interpreter of an environment that has TensorFlow to compare with Keras::
+Both fit the thesis's form at 224 px, batch 32, in turn. The comparison needs the Python interpreter
+of an environment with TensorFlow::
 
     python tests/benchmarks/classifiers.py [cnn vit hybrid] [--keras PYTHON --peer keras_seed.py]
 
@@ -26,7 +26,7 @@ FORMS: dict[str, Callable[[], Classifier]] = {
 
 
 def steps(module: LightningModule) -> int:
-    """Optimizer steps so far."""
+    """Number of optimizer steps so far."""
     return module.global_step
 
 
@@ -37,10 +37,10 @@ def main() -> None:
     args = parsed(parser)
     for name in args.names:
         own = rate(FORMS[name](), args.seconds, steps)
-        line = f"{name}: leuk {own:.1f} images/s"
+        text = f"{name}: leuk {own:.1f} images/s"
         if args.precisions:
-            line += f", float32 {rate(FORMS[name](), args.seconds, steps, '32-true'):.1f}"
-        print(line + beside_keras(name, own, args), flush=True)
+            text += f", float32 {rate(FORMS[name](), args.seconds, steps, '32-true'):.1f}"
+        print(text + beside_keras(name, own, args), flush=True)
 
 
 if __name__ == "__main__":

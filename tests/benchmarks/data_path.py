@@ -1,10 +1,10 @@
-"""Images a second of the data path, beside the thesis's ImageDataGenerator and a training step.
+"""Images per second of the data path, compared with ImageDataGenerator and a training step.
 
-Run with the interpreter of an environment that has TensorFlow to compare with Keras::
+The comparison with Keras needs the Python interpreter of an environment with TensorFlow::
 
     python tests/benchmarks/data_path.py DIR [--keras PYTHON] [--peer keras_seed.py]
 
-DIR holds C-NMC cells; the Keras side is given its ``fold_0``, the same files.
+DIR holds C-NMC images; Keras gets its ``fold_0``.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SECONDS = 10
 
 
 def rate(step: Callable[[], int]) -> float:
-    """Images a second over some seconds, after one step to warm up."""
+    """Images per second, after one step of warm-up."""
     step()
     started, images = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
@@ -37,7 +37,7 @@ def rate(step: Callable[[], int]) -> float:
 
 
 class Training:
-    """As much of a trainer as a data module asks for while it trains."""
+    """The attributes of a trainer that the data module reads during training."""
 
     training = True
     world_size = 1
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def training_step() -> Callable[[], int]:
-    """One step of the thesis's CNN as this machine trains it."""
+    """Training step of the thesis's CNN, in this machine's precision."""
     model = CNN(resolution=224).to(memory_format=torch.channels_last)
     optimizer = model.configure_optimizers()
     images = torch.rand(32, 3, 224, 224).to(memory_format=torch.channels_last)

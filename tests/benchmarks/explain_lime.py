@@ -35,7 +35,7 @@ from torch import Tensor
 
 from leuk.explain.explainer import evaluation_mode
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime
-from leuk.explain.perturb import ask, hidden, predict_coalitions
+from leuk.explain.perturb import hidden, predict_coalitions, predict_log_odds
 from leuk.explain.superpixels import cell_superpixels
 from leuk.runs.device import precision_for
 from leuk.runs.heap import keep_heap
@@ -71,15 +71,15 @@ def blind(images: Tensor) -> Tensor:
     return images[:, :2, 0, 0]
 
 
-def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[str, float]:
+def overhead_by_step(image: Tensor, method: LIME, size: int, device: str) -> dict[str, float]:
     """Time in seconds of the steps of an explanation, without the classifier."""
     segments = cell_superpixels(image, method.segments)
     count, parts = int(segments.max()) + 1, segments[0].to(device)
     other = hidden(image, method.hide)[0]
     weights = torch.randn(count, generator=torch.Generator().manual_seed(0))
 
-    def linear(there: Tensor) -> Tensor:
-        return there.float() @ weights
+    def linear(presence: Tensor) -> Tensor:
+        return presence.float() @ weights
 
     generator = np.random.RandomState(0)
     presence = generator.randint(0, 2, (method.samples, count))
@@ -105,7 +105,7 @@ def where_it_goes(image: Tensor, method: LIME, size: int, device: str) -> dict[s
     for kept in (5, 10):
         chosen = PresenceLime(kept, 0)
         took = seconds(partial(chosen.fit, linear, count, method.samples), device)
-        print(f"  lime's part with features={kept}: {took:.3f} s")
+        print(f"  lime with features={kept}: {took:.3f} s")
     return found
 
 
@@ -120,26 +120,26 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
     taken: dict[str, list[float]] = defaultdict(list)
     with evaluation_mode(classifier), evaluation_mode(plain):
         batch = best_batch(classifier, images, device)
-        for cell in images[: args.rounds].split(1):
-            for who, work in {
-                "alone": partial(ask, classifier, many, batch),
-                "lime": partial(method.attribute, classifier, cell, 1, cell),
-                "same": partial(lime_image, classifier, cell, method),
+        for image in images[: args.rounds].split(1):
+            for kind, work in {
+                "alone": partial(predict_log_odds, classifier, many, batch),
+                "lime": partial(method.attribute, classifier, image, 1, image),
+                "same": partial(lime_image, classifier, image, method),
             }.items():
-                taken[who].append(seconds(work, device))
+                taken[kind].append(seconds(work, device))
             with torch.autocast(device, enabled=False), default_heap():
-                work = partial(lime_image, plain, cell.double(), method)
-                taken["people"].append(seconds(work, device))
+                work = partial(lime_image, plain, image.double(), method)
+                taken["default"].append(seconds(work, device))
         size = method.passes(images)
-        parts = where_it_goes(images[:1], method, size, device)
-    alone, own, same, people = (median(of) for of in taken.values())
-    loop = parts.pop("loop")
-    parts["passes"] = own - alone - sum(parts.values())
-    rest = ", ".join(f"{part} {took:.3f} s" for part, took in parts.items())
+        steps = overhead_by_step(images[:1], method, size, device)
+    alone, own, same, default = (median(times) for times in taken.values())
+    loop = steps.pop("loop")
+    steps["passes"] = own - alone - sum(steps.values())
+    rest = ", ".join(f"{step} {took:.3f} s" for step, took in steps.items())
     print(
         f"{name}: {args.samples} images alone {alone:.2f} s (batch {batch}), lime {own:.2f} s "
-        f"(batch {size}); ratio {own / alone:.2f}\n  of the rest {rest}\n  lime_image as people "
-        f"call it {people:.2f} s; ratio {people / own:.2f}; with the same precision and layout "
+        f"(batch {size}); ratio {own / alone:.2f}\n  of the rest {rest}\n  lime_image by "
+        f"default {default:.2f} s; ratio {default / own:.2f}; with the same precision and layout "
         f"{same:.2f} s; ratio {same / own:.2f}; of it loop {loop:.2f} s",
         flush=True,
     )
@@ -154,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(FORMS), help="all without any")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3, help="cells explained")
+    parser.add_argument("--rounds", type=int, default=3, help="images to explain")
     parser.add_argument("--batch-size", type=int, default=None, help="of LIME")
     parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
     parser.add_argument("--busy", action="store_true", help="count processor time")

@@ -20,7 +20,7 @@ from side_by_side import SIDE
 from torch import Tensor
 
 from leuk.explain.explainer import Explainer, evaluation_mode
-from leuk.explain.perturb import ask, hidden, patch_segments, predict_coalitions
+from leuk.explain.perturb import hidden, patch_segments, predict_coalitions, predict_log_odds
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 from leuk.explain.shap_masker import ROUND, owen_values
 from leuk.runs.device import precision_for
@@ -35,7 +35,9 @@ def shap_alone(image: Tensor, method: PartitionSHAP) -> float:
     weights = torch.randn(players.numel())
     answer = partial(torch.mv, vec=weights)
     return seconds(
-        lambda: owen_values(lambda there: answer(there.float()), players, method.evaluations, 0),
+        lambda: owen_values(
+            lambda presence: answer(presence.float()), players, method.evaluations, 0
+        ),
         "cpu",
     )
 
@@ -49,9 +51,9 @@ def composing(image: Tensor, method: PartitionSHAP, device: str) -> float:
     other = hidden(image[None], method.hide)[0]
     count = method.regions**2
     grid = patch_segments(SIDE, count, 1)[0].to(device)
-    there = torch.rand(method.evaluations, count) < 0.5
+    presence = torch.rand(method.evaluations, count) < 0.5
     return seconds(
-        lambda: predict_coalitions(blind, image, other, grid, there, ROUND),  # type: ignore[arg-type]
+        lambda: predict_coalitions(blind, image, other, grid, presence, ROUND),  # type: ignore[arg-type]
         device,
     )
 
@@ -67,10 +69,10 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
     method = PartitionSHAP(evaluations=args.evaluations)
     method.attribute(classifier, images[:1], 1, images[:1])  # numba compiles
     alone, explained = [], []
-    for cell in images[: args.rounds].split(1):
+    for image in images[: args.rounds].split(1):
         with evaluation_mode(classifier):
-            alone.append(seconds(partial(ask, classifier, many, batch), device))
-        explained.append(method.attribute(classifier, cell, 1, cell).seconds)
+            alone.append(seconds(partial(predict_log_odds, classifier, many, batch), device))
+        explained.append(method.attribute(classifier, image, 1, image).seconds)
     plain, whole = sorted(alone)[len(alone) // 2], sorted(explained)[len(explained) // 2]
     compose, between = composing(images[0], method, device), shap_alone(images[0], method)
     print(
@@ -84,7 +86,7 @@ def measure(name: str, args: argparse.Namespace, device: str) -> None:
         others.append(PatchSHAP(evaluations=args.evaluations))
     for other in others:
         taken = other.attribute(classifier, images[:1], 1, images[:8]).seconds
-        print(f"  {other.name}: {taken:.2f} s a cell", flush=True)
+        print(f"  {other.name}: {taken:.2f} s per image", flush=True)
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(FORMS), help="all without any")
     parser.add_argument("--evaluations", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3, help="cells explained")
+    parser.add_argument("--rounds", type=int, default=3, help="images to explain")
     parser.add_argument("--precision", default=None, help="32-true or bf16-mixed")
     args = parser.parse_args()
     keep_heap()

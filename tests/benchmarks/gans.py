@@ -1,11 +1,11 @@
-"""Generator updates x batch a second of each GAN, beside the same GAN in the thesis's own stack.
+"""Generator updates times batch size per second of each GAN, compared with the thesis's Keras GANs.
 
-Both sides fit the thesis's form at 224 px, batch 32, one after the other in one run. Give it the
-interpreter of an environment that has TensorFlow to compare with Keras::
+Both fit the thesis's form at 224 px, batch 32, in turn. The comparison needs the Python interpreter
+of an environment with TensorFlow::
 
     python tests/benchmarks/gans.py [dcgan wgan cgan] [--keras PYTHON --peer keras_seed.py]
 
-``--compile`` adds a run with compiled networks, ``--seconds`` says how long each takes.
+``--compile`` adds a run with compiled networks, ``--seconds`` sets the duration of each.
 """
 
 from lightning.pytorch import LightningModule
@@ -20,7 +20,7 @@ FORMS = {"dcgan": DCGAN, "wgan": WGANGP, "cgan": CGAN}
 
 
 def updates(module: LightningModule) -> int:
-    """Generator updates so far."""
+    """Number of generator updates so far."""
     assert isinstance(module, Adversarial)
     return module.done_updates
 
@@ -33,12 +33,12 @@ def main() -> None:
     for name in args.names:
         form = FORMS[name]
         own = rate(form(), args.seconds, updates)
-        line = f"{name}: leuk {own:.1f} images/s"
+        text = f"{name}: leuk {own:.1f} images/s"
         if args.compile:
             gan = form()
             gan.compile_networks()
-            line += f", compiled {rate(gan, args.seconds, updates):.1f}"
-        print(line + beside_keras(name, own, args), flush=True)
+            text += f", compiled {rate(gan, args.seconds, updates):.1f}"
+        print(text + beside_keras(name, own, args), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How often intervals of several kinds hold the truth: what leuk.evaluate.intervals was chosen by.
+"""Coverage of several kinds of intervals, the basis for the choice in leuk.evaluate.intervals.
 
-Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints one line per kind and design.
+Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints a row per kind and design.
 ``python tests/benchmarks/intervals.py [SETS] unequal [SHARE]`` prints the coverage of the intervals
 in use on test sets with the image counts of C-NMC's patients, times SHARE (0.1), and counts false
 positives of the paired comparison of two equal models there.
@@ -19,7 +19,7 @@ from simulated import (
     HEM_IMAGES,
     TEST_FOLDS,
     UNEQUAL_NOISE,
-    judged,
+    simulate,
     true_auroc,
     true_recall,
     unequal,
@@ -34,15 +34,15 @@ from leuk.evaluate.significance import paired_difference
 DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]
 """Healthy subjects, leukemic subjects, and the gap between the classes."""
 
-FIGURES = ("auroc", "sensitivity", "specificity")
-CELLS, DRAWS = 25, 1000
+METRICS = ("auroc", "sensitivity", "specificity")
+IMAGES, DRAWS = 25, 1000
 ENDS = [0.025, 0.975]
 
 Interval = tuple[float, float]
 
 
 def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) -> np.ndarray:
-    """Weights of a bootstrap that draws n of n."""
+    """Weights of a bootstrap that draws n of n members."""
     weights = np.ones((DRAWS, count))
     for members in strata:
         share = np.full(len(members), 1 / len(members))
@@ -51,14 +51,14 @@ def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) 
 
 
 def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict[str, Interval]:
-    """One interval of each kind."""
-    figures = sample.at_half
-    fold = Fold([figures], sample.strata, figures.count)
+    """Intervals of a metric, by kind."""
+    metrics = sample.at_half
+    fold = Fold([metrics], sample.strata, metrics.count)
     found = Bootstrap([fold], DRAWS, int(generator.integers(2**31))).estimate(
-        lambda run, weights: run.figure(name, weights)
+        lambda run, weights: run.metric(name, weights)
     )
-    every = figures.figure(name, plain(sample.strata, figures.count, generator))
-    fewer = figures.figure(name, resamples(sample.strata, figures.count, DRAWS, generator))
+    every = metrics.metric(name, plain(sample.strata, metrics.count, generator))
+    fewer = metrics.metric(name, resamples(sample.strata, metrics.count, DRAWS, generator))
     below = (np.mean(fewer < found.value) + np.mean(fewer <= found.value)) / 2
     bias = stats.norm.ppf(np.clip(below, 1e-3, 1 - 1e-3))
     corrected = stats.norm.cdf(2 * bias + stats.norm.ppf(ENDS))
@@ -72,21 +72,21 @@ def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict
 
 
 def main(sets: int) -> None:
-    """Print how often each holds the truth, and how wide it is."""
+    """Print coverage and width of each kind."""
     for hem, leukemic, gap in DESIGNS:
         generator = np.random.default_rng(0)
-        truths = dict.fromkeys(FIGURES, true_recall(gap)) | {"auroc": true_auroc(gap)}
-        held, width = defaultdict(list), defaultdict(list)
+        truths = dict.fromkeys(METRICS, true_recall(gap)) | {"auroc": true_auroc(gap)}
+        covered, width = defaultdict(list), defaultdict(list)
         for _ in range(sets):
-            sample = judged(generator, hem, leukemic, CELLS, gap)
-            for name in FIGURES:
+            sample = simulate(generator, hem, leukemic, IMAGES, gap)
+            for name in METRICS:
                 for kind, (low, high) in intervals(sample, name, generator).items():
-                    held[name, kind].append(low <= truths[name] <= high)
+                    covered[name, kind].append(low <= truths[name] <= high)
                     width[name, kind].append(high - low)
-        for (name, kind), hits in sorted(held.items()):
+        for (name, kind), hits in sorted(covered.items()):
             print(
                 f"{hem:2} healthy {leukemic} leukemic gap {gap} {name:11} {kind:24}"
-                f" held {np.mean(hits):.3f} width {np.mean(width[name, kind]):.3f}"
+                f" covered {np.mean(hits):.3f} width {np.mean(width[name, kind]):.3f}"
             )
 
 
@@ -109,7 +109,7 @@ def unequal_patients(sets: int, share: float) -> None:
     generator = np.random.default_rng(3)
     for design, folds in UNEQUAL.items():
         for gap in (1.6, 3.0):
-            held, width = defaultdict(list), defaultdict(list)
+            covered, width = defaultdict(list), defaultdict(list)
             recall = true_recall(gap, UNEQUAL_NOISE)
             for _ in range(sets):
                 runs = [
@@ -120,11 +120,11 @@ def unequal_patients(sets: int, share: float) -> None:
                 for name in COVERED:
                     _, low, high = found[name]
                     truth = true_auroc(gap, UNEQUAL_NOISE) if "auroc" in name else recall
-                    held[name].append(low <= truth <= high)
+                    covered[name].append(low <= truth <= high)
                     width[name].append(high - low)
-            for name, hits in held.items():
+            for name, hits in covered.items():
                 print(
-                    f"{design:7} gap {gap} {name:26} held {np.mean(hits):.3f}"
+                    f"{design:7} gap {gap} {name:26} covered {np.mean(hits):.3f}"
                     f" width {np.mean(width[name]):.3f}",
                     flush=True,
                 )
@@ -135,10 +135,10 @@ def unequal_patients(sets: int, share: float) -> None:
                     unequal(generator, images, (1.6, 1.6), share, f"{fold}-")
                     for fold, images in enumerate(folds)
                 ]
-                one = paired_difference(
+                found = paired_difference(
                     *zip(*pairs, strict=True), name, draws=200, permutations=200
                 )
-                p.append((one.p_swap, one.p_t, one.p))
+                p.append((found.p_swap, found.p_t, found.p))
             rates = (np.array(p) <= 0.05).mean(axis=0)
             print(
                 f"{design:7} {name:15} false positives swap, t, larger {rates.round(3)}", flush=True

@@ -1,14 +1,14 @@
-"""Kill a sweep at random moments, start it again after each, and count what is lost.
+"""Kill a sweep at random times, restart it after each, and count losses.
 
     python tests/benchmarks/kills.py [--kills 50] [--seed 0] [--folder DIR]
 
-A sweep of six tiny cells, three with a GAN, is run once undisturbed. Then it is run again and
-again in new folders, its process group killed with SIGKILL at drawn moments and started again,
-until there were as many kills as wanted and the last sweep is complete. The moments are of CPU
-time, up to a quarter of what the undisturbed one took, so that they do not depend on what else the
-host does. Prints where each kill hit, and at the end the kills, the complete records that were
-lost or changed, the files that lie half-written where somebody reads them, and whether records,
-predictions and tables equal those of the undisturbed sweep.
+A sweep of six tiny runs, three with a GAN, runs once undisturbed. Then it runs repeatedly in new
+folders; its process group is killed with SIGKILL at random times and restarted, until the wanted
+number of kills is reached and the last sweep is complete. Times are CPU time, up to a quarter of
+that of the undisturbed sweep, so they do not depend on the load of the host. Prints the last log
+message before each kill, and at the end the number of kills, complete records that were lost or
+changed, half-written files, and differences of records, predictions and tables from the undisturbed
+sweep.
 """
 
 import argparse
@@ -46,25 +46,25 @@ TINY = (
     "explain=gradcam",
     "explain_images=2",
 )
-"""Overrides that make a cell a matter of seconds."""
+"""Overrides for runs of a few seconds."""
 
 AXES = ("seed=0,1,2", "augmentation=none,dcgan")
 
 _MEASURED = ("costs", "run")
-"""Tables of times and commands, which no two runs share."""
+"""Tables of times and commands, which differ between sweeps."""
 
 _POLL = 0.005
 
 
 @dataclass
 class Lost:
-    """What the kills did.
+    """Effects of the kills.
 
     Attributes:
-        kills: how many hit a sweep at work.
-        records: complete records that were gone or other after a kill.
-        halves: files in their place that cannot be read.
-        different: what is other than in the undisturbed sweep.
+        kills: number of kills of a running sweep.
+        records: complete records that were missing or changed after a kill.
+        halves: unreadable files.
+        different: differences from the undisturbed sweep.
     """
 
     kills: int = 0
@@ -74,7 +74,7 @@ class Lost:
 
     @property
     def nothing(self) -> bool:
-        """Whether nothing was lost."""
+        """True if the kills had no effect."""
         return not (self.records or self.halves or self.different)
 
     def __str__(self) -> str:
@@ -86,17 +86,17 @@ class Lost:
 
 
 def context() -> ForkServerContext:
-    """Processes that begin with everything imported, so that no kill is spent on imports."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["leuk.cli", "leuk.commands.train", "leuk.explain.callback"])
-    return made
+    """Context whose processes start with all imports done, so that kills hit the work."""
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(["leuk.cli", "leuk.commands.train", "leuk.explain.callback"])
+    return forks
 
 
 def _sweep(outputs: Path, overrides: Sequence[str]) -> None:
     from leuk.cli import main
 
     os.setsid()
-    printed = os.open(printed_by(outputs), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    printed = os.open(log_path(outputs), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
     torch.set_num_threads(1)
@@ -104,22 +104,22 @@ def _sweep(outputs: Path, overrides: Sequence[str]) -> None:
 
 
 def start(forks: ForkServerContext, outputs: Path, overrides: Sequence[str]) -> ForkServerProcess:
-    """Start a sweep as the leader of a process group of its own."""
+    """Start a sweep as the leader of a new process group."""
     process = forks.Process(target=_sweep, args=(outputs, overrides))
     process.start()
     return process
 
 
-def printed_by(outputs: Path) -> Path:
-    """Where the sweeps that write to a folder print."""
+def log_path(outputs: Path) -> Path:
+    """Log of the sweeps that write to a folder."""
     return outputs.with_suffix(".txt")
 
 
 def kill_after(process: ForkServerProcess, outputs: Path, seconds: float) -> bool:
-    """Kill a sweep once it has worked for so much CPU time; whether it was still at work.
+    """Kill a sweep after a CPU time; returns whether it was still running.
 
-    Its work begins with the first of its jobs: composing and checking them takes longer than a
-    tiny cell does. A negative time is one from the start of the process.
+    Time counts from the sweep's first run, since composing and checking its configs takes longer
+    than a tiny run. A negative time counts from the start of the process.
     """
     for worked in _work(process, outputs, at_once=seconds < 0):
         if worked >= abs(seconds):
@@ -135,18 +135,18 @@ def kill_after(process: ForkServerProcess, outputs: Path, seconds: float) -> boo
 
 
 def undisturbed(forks: ForkServerContext, outputs: Path, overrides: Sequence[str]) -> float:
-    """Run a sweep to its end; seconds of CPU time that its jobs took."""
+    """Run a sweep to completion; returns the CPU seconds of its runs."""
     process = start(forks, outputs, overrides)
     seconds = 0.0
     for worked in _work(process, outputs):
         seconds = max(seconds, worked)
     if process.exitcode:
-        raise RuntimeError(f"exit code {process.exitcode}, see {printed_by(outputs)}")
+        raise RuntimeError(f"exit code {process.exitcode}, see {log_path(outputs)}")
     return seconds
 
 
 def _work(process: ForkServerProcess, outputs: Path, at_once: bool = False) -> Iterator[float]:
-    """CPU time since a sweep's first job, again and again while it runs."""
+    """Yield the CPU time since a sweep's first run, repeatedly while it runs."""
     known, begun = _jobs(outputs), 0.0 if at_once else None
     while process.is_alive():
         now = _cpu_time(process.pid)
@@ -158,8 +158,8 @@ def _work(process: ForkServerProcess, outputs: Path, at_once: bool = False) -> I
 
 
 def _jobs(outputs: Path) -> int:
-    """How many jobs the sweeps that write to a folder have begun."""
-    printed = printed_by(outputs)
+    """Number of runs started by the sweeps that write to a folder."""
+    printed = log_path(outputs)
     return printed.read_text().count("\t#") if printed.exists() else 0
 
 
@@ -172,7 +172,7 @@ def _cpu_time(pid: int | None) -> float:
 
 
 def complete_records(outputs: Path) -> dict[str, bytes]:
-    """The record of every complete cell, by its path."""
+    """Records of complete runs, by path."""
     found = {}
     for path in outputs.glob("runs/*/*/record.json"):
         text = path.read_bytes()
@@ -182,18 +182,22 @@ def complete_records(outputs: Path) -> dict[str, bytes]:
 
 
 def differences(outputs: Path, reference: Path) -> list[str]:
-    """Files whose content is not that of an undisturbed sweep, measured times left out."""
+    """Files whose content differs from that of the undisturbed sweep, except for times."""
     names = {
         str(path.relative_to(reference))
         for pattern in ("*/record.json", "*/predictions.csv", "*/subjects.csv", "report/*.csv")
         for path in reference.glob(f"runs/*/{pattern}")
         if path.stem not in _MEASURED
     }
-    return [name for name in sorted(names) if _told(outputs / name) != _told(reference / name)]
+    return [
+        name
+        for name in sorted(names)
+        if _comparable(outputs / name) != _comparable(reference / name)
+    ]
 
 
-def _told(path: Path) -> Any:
-    """What a file says beside times and places."""
+def _comparable(path: Path) -> Any:
+    """Content of a file without times and paths."""
     if not path.is_file():
         return None
     if path.suffix == ".csv":
@@ -201,7 +205,7 @@ def _told(path: Path) -> Any:
         figures = table.get("figure", pd.Series("", index=table.index))
         return table[~figures.str.startswith("seconds")].to_csv()
     record = json.loads(path.read_text())
-    kept = ("status", "cell", "fingerprint", "metrics", "calibration", "baselines", "area")
+    kept = ("status", "run", "fingerprint", "metrics", "calibration", "baselines", "area")
     return {key: record[key] for key in kept}
 
 
@@ -212,21 +216,21 @@ def disturbed(
     moments: Sequence[float],
     lost: Lost,
 ) -> None:
-    """Run one sweep to its end, killed at each of the moments that it lasts for.
+    """Run a sweep to completion with kills.
 
     Args:
-        forks: what starts it.
+        forks: context that starts processes.
         outputs: a new folder.
-        overrides: of the sweep.
-        moments: seconds of work after each start, see :func:`kill_after`.
-        lost: what is found is added to it.
+        overrides: overrides of the sweep.
+        moments: CPU seconds after each start, see :func:`kill_after`.
+        lost: results are added to it.
     """
     before: dict[str, bytes] = {}
     for moment in moments:
         if not kill_after(start(forks, outputs, overrides), outputs, moment):
             break
         lost.kills += 1
-        last = printed_by(outputs).read_text().strip().splitlines()[-1:] or ["nothing printed"]
+        last = log_path(outputs).read_text().strip().splitlines()[-1:] or ["nothing printed"]
         print(f"kill {lost.kills} after {moment:.2f} s: {_shown(last[0])}", flush=True)
         now = complete_records(outputs)
         lost.records += [name for name, text in before.items() if now.get(name) != text]
@@ -235,19 +239,19 @@ def disturbed(
     process = start(forks, outputs, overrides)
     process.join()
     if process.exitcode:
-        lost.different.append(f"exit code {process.exitcode}, see {printed_by(outputs)}")
+        lost.different.append(f"exit code {process.exitcode}, see {log_path(outputs)}")
     now = complete_records(outputs)
     lost.records += [name for name, text in before.items() if now.get(name) != text]
     lost.halves += halves(outputs)
 
 
-def _shown(line: str) -> str:
-    """A line of a log with the names in it cut short."""
-    return re.sub(r"(cnn-\w+-folds-s\d)[^ :]*", r"\1", line)[:100]
+def _shown(message: str) -> str:
+    """Log message with shortened names of runs."""
+    return re.sub(r"(cnn-\w+-folds-s\d)[^ :]*", r"\1", message)[:100]
 
 
 def main() -> None:
-    """Run it undisturbed, then with kills, and print what was lost."""
+    """Run a sweep undisturbed, then with kills, and print the losses."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -263,11 +267,11 @@ def main() -> None:
         whole = undisturbed(forks, folder / "undisturbed", overrides)
         while lost.kills < given.kills:
             sweeps += 1
-            left = given.kills - lost.kills
-            moments = [drawn.uniform(-whole / 20, whole / 4) for _ in range(left)]
+            missing = given.kills - lost.kills
+            moments = [drawn.uniform(-whole / 20, whole / 4) for _ in range(missing)]
             disturbed(forks, folder / f"killed-{sweeps}", overrides, moments, lost)
             lost.different += differences(folder / f"killed-{sweeps}", folder / "undisturbed")
-    print(f"{sweeps} sweeps of 6 cells, seed {given.seed}: {lost}")
+    print(f"{sweeps} sweeps of 6 runs, seed {given.seed}: {lost}")
     sys.exit(0 if lost.nothing else 1)
 
 

@@ -1,4 +1,4 @@
-"""How much faster our LeakyReLU with dropout makes a discriminator than torch's two layers.
+"""Speed of a discriminator with leuk's fused LeakyReLU and dropout, compared with torch's layers.
 
 usage: python tests/benchmarks/leaky_relu.py [resolution [batch]]
 """
@@ -16,7 +16,7 @@ from leuk.gans.penalties import gradient_penalty
 
 
 def seconds(work: Callable[[], object], rounds: int = 5) -> float:
-    """Best time of several rounds, after one to warm up."""
+    """Shortest time of several rounds, after one round of warm-up."""
     work()
     times = []
     for _ in range(rounds):
@@ -27,7 +27,7 @@ def seconds(work: Callable[[], object], rounds: int = 5) -> float:
 
 
 def with_torch_layers(network: nn.Sequential) -> nn.Sequential:
-    """The same layers, each of ours replaced by torch's LeakyReLU and dropout."""
+    """Copy in which leuk's LeakyReLU layers are replaced by torch's LeakyReLU and dropout."""
     layers: list[nn.Module] = []
     for layer in network:
         ours = isinstance(layer, LeakyReLU)
@@ -36,8 +36,8 @@ def with_torch_layers(network: nn.Sequential) -> nn.Sequential:
 
 
 def main(resolution: int = 64, batch: int = 32) -> None:
-    """Print the ratios of a step of a discriminator and of a gradient penalty."""
-    ours = Discriminator(resolution, (64, 128), 0.5).to(memory_format=torch.channels_last)
+    """Print the speed-ups of a discriminator step and of a gradient penalty."""
+    ours = Discriminator(resolution, (64, 128), 0.5, "torch").to(memory_format=torch.channels_last)
     theirs = with_torch_layers(ours)
     images = torch.randn(batch, 3, resolution, resolution)
     images = images.contiguous(memory_format=torch.channels_last)

@@ -1,11 +1,11 @@
-"""Memory and open files of one process over many cells, and of one fit over many epochs.
+"""Memory and open files of a process over many runs, and of a fit over many epochs.
 
-    python tests/benchmarks/long_runs.py [--cells 200] [--epochs 50]
+    python tests/benchmarks/long_runs.py [--runs 200] [--epochs 50]
 
-Prints, each in a process of its own: resident memory, open files, Python objects and figures of
-matplotlib, as means over the first and the last quarter of what follows the warm-up, and the slope
-of a line through all of it. The process keeps freed memory for its next step on purpose (see
-``leuk.runs.heap``), so memory rises to the peak of a cell and is to be flat from there on.
+Prints, each measured in a new process: resident memory, open files, Python objects and matplotlib
+figures, as means over the first and the last quarter after the warm-up, and the slope of a
+regression line. The process keeps freed memory for its next step (see ``leuk.runs.heap``), so
+memory rises to the peak of a run and should be flat from there on.
 """
 
 import argparse
@@ -31,11 +31,11 @@ TINY = (
 
 NAMES = ("MiB resident", "open files", "objects", "figures")
 WARM_UP = 0.1
-"""Share at the start that is left out: what is loaded and cached once."""
+"""Share excluded at the start, while modules are loaded and caches filled."""
 
 
 def reading() -> tuple[float, ...]:
-    """What this process holds now, as :data:`NAMES` says."""
+    """Current resources of this process, in the order of :data:`NAMES`."""
     import matplotlib.pyplot as plt
 
     gc.collect()
@@ -45,19 +45,19 @@ def reading() -> tuple[float, ...]:
     return resident, files, len(gc.get_objects()), len(plt.get_fignums())
 
 
-def report(what: str, readings: list[tuple[float, ...]]) -> None:
+def report(unit: str, readings: list[tuple[float, ...]]) -> None:
     """Print means of the first and last quarters, and slopes."""
     table = np.array(readings)[round(WARM_UP * len(readings)) :]
     quarter = max(1, len(table) // 4)
-    print(f"{len(readings)} {what}, without the first {len(readings) - len(table)}:")
+    print(f"{len(readings)} {unit}, without the first {len(readings) - len(table)}:")
     for name, values in zip(NAMES, table.T, strict=True):
         slope = np.polyfit(np.arange(len(values)), values, 1)[0]
         first, last = values[:quarter].mean(), values[-quarter:].mean()
         print(f"  {name:<12}  {first:10.1f} -> {last:10.1f}  {slope:+.4f} each", flush=True)
 
 
-def over_cells(count: int, outputs: Path) -> None:
-    """Run a sweep of ``count`` cells here, and read after each."""
+def over_runs(count: int, outputs: Path) -> None:
+    """Run a sweep of ``count`` runs in this process, and read after each."""
     from leuk.cli import main
     from leuk.commands import train
 
@@ -66,11 +66,11 @@ def over_cells(count: int, outputs: Path) -> None:
     seeds = f"seed={','.join(map(str, range(count)))}"
     small = ("fit.epochs=1", "explain=gradcam")
     code = main(["train", "-m", f"outputs={outputs}", *TINY, *small, seeds])
-    report(f"cells (exit code {code})", readings)
+    report(f"runs (exit code {code})", readings)
 
 
 def over_epochs(count: int, outputs: Path) -> None:
-    """Fit a cell for ``count`` epochs here, and read after each."""
+    """Fit for ``count`` epochs in this process, and read after each."""
     from leuk.cli import main
     from leuk.runs.progress import Progress
 
@@ -83,13 +83,13 @@ def over_epochs(count: int, outputs: Path) -> None:
 
 
 def _take(readings: list[tuple[float, ...]]) -> None:
-    """One more reading; every tenth is printed."""
+    """Take a reading and print every tenth."""
     readings.append(reading())
     if len(readings) % 10 == 0:
-        said = ", ".join(
+        text = ", ".join(
             f"{name} {value:.1f}" for name, value in zip(NAMES, readings[-1], strict=True)
         )
-        print(f"after {len(readings)}: {said}", flush=True)
+        print(f"after {len(readings)}: {text}", flush=True)
 
 
 def _and_then(call: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
@@ -101,19 +101,19 @@ def _and_then(call: Callable[..., Any], then: Callable[[], None]) -> Callable[..
 
 
 def main() -> None:
-    """Read both, each in a process of its own."""
+    """Measure both, each in a new process."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--only", choices=("cells", "epochs"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("runs", "epochs"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        if given.only == "cells":
-            over_cells(given.cells, Path(scratch))
+        if given.only == "runs":
+            over_runs(given.runs, Path(scratch))
         elif given.only == "epochs":
             over_epochs(given.epochs, Path(scratch))
         else:
-            for only in ("epochs", "cells"):
+            for only in ("epochs", "runs"):
                 subprocess.run(
                     [sys.executable, __file__, *sys.argv[1:], "--only", only], check=True
                 )

@@ -1,10 +1,10 @@
-"""Time and memory of indexing, decoding, linking, splitting and loading more and more cells.
+"""Time and memory of indexing, decoding, linking, splitting and loading many images.
 
     python tests/benchmarks/many_runs.py [--most 100000]
 
-Prints seconds per 1,000 cells and the memory taken that is not a mapped file. On two cores
-indexing, decoding, splitting and loading cost the same per cell at 10,000 and at 100,000; linking,
-done once, 0.95 s per 1,000 at 10,000 and 2.6 s at 100,000; the tables take 1 kB a cell.
+Prints seconds per 1,000 images and the memory taken, mapped files excluded. On two cores indexing,
+decoding, splitting and loading cost the same per image at 10,000 and at 100,000; linking, done
+once, 0.95 s per 1,000 at 10,000 and 2.6 s at 100,000; the tables take 1 kB per image.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from leuk.data.rules import SubjectKFold
 from pathlib import Path
 root, cache, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 def anonymous():
-    for line in open("/proc/self/status"):
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) / 1024
+    for row in open("/proc/self/status"):
+        if row.startswith("RssAnon"):
+            return int(row.split()[1]) / 1024
 times, before = {}, anonymous()
 def timed(name, call):
     started = time.perf_counter()
@@ -43,7 +43,7 @@ def timed(name, call):
     return result
 timed("index", lambda: index_images(root))
 data = timed("index and decode", lambda: CNMC(root, resolution=32, cache=cache))
-timed("link", lambda: link_images(data.cells, data.store))
+timed("link", lambda: link_images(data.index, data.store))
 module = CNMCDataModule(str(root), SubjectKFold(), resolution=32, cache=str(cache))
 timed("open again and split", module.setup)
 def epoch():
@@ -51,12 +51,12 @@ def epoch():
         module.transfer_batch_to_device(rows, __import__("torch").device("cpu"), 0)
 timed("one epoch of batches", epoch)
 shown = ", ".join(f"{name} {1000 * seconds / count:.3f}" for name, seconds in times.items())
-print(f"{count:>7} cells, s per 1,000: {shown}; memory +{anonymous() - before:.0f} MiB")
+print(f"{count:>7} images, s per 1,000: {shown}; memory +{anonymous() - before:.0f} MiB")
 """
 
 
 def main() -> None:
-    """Make cells, then measure each number of them in a process of its own."""
+    """Draw images, then measure each number of them in a new process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=100_000)
     most = parser.parse_args().most
@@ -64,15 +64,15 @@ def main() -> None:
         for count in (most // 10, most // 3, most):
             root = Path(scratch) / str(count)
             started = time.perf_counter()
-            make_cells(root, count)
-            print(f"(made {count} in {time.perf_counter() - started:.0f} s)", flush=True)
+            draw_images(root, count)
+            print(f"(drew {count} in {time.perf_counter() - started:.0f} s)", flush=True)
             subprocess.run(
                 [sys.executable, "-c", ONE, str(root), f"{scratch}/cache", str(count)], check=True
             )
 
 
-def make_cells(root: Path, count: int) -> None:
-    """Distinct small cells of 100 subjects: few drawings, each with noise of its own."""
+def draw_images(root: Path, count: int) -> None:
+    """Write distinct small images of 100 subjects: few drawings, each with new noise."""
     generator = np.random.default_rng(0)
     drawn = [
         draw_cell(Subject.draw(label, "1", generator), SIZE, generator)

@@ -1,4 +1,4 @@
-"""What the benchmarks of explanations share: cells, a clock, and a model alone at its best."""
+"""Common parts of the benchmarks of explanations: images, a clock, and the best batch size."""
 
 import ctypes
 import time
@@ -14,7 +14,7 @@ from leuk.classifiers.classifier import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
-from leuk.explain.perturb import ask
+from leuk.explain.perturb import predict_log_odds
 from leuk.runs.heap import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_heap
 
 FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
@@ -23,13 +23,13 @@ if torch.cuda.is_available():
     BATCHES += (256, 512, 1024)
 
 CLOCK = [time.perf_counter]
-"""What counts the seconds; ``time.process_time`` where a host is busy with other things."""
+"""Clock in use; ``time.process_time`` suits a busy host."""
 
 
 def cells(count: int, device: str) -> Tensor:
-    """Speckled discs on black, ``(count, 3, 224, 224)``, as large as cells are."""
-    place = torch.arange(SIDE) - SIDE / 2
-    disc = place[:, None] ** 2 + place**2 < (SIDE / 3.2) ** 2
+    """Speckled discs on black, ``(count, 3, 224, 224)``, as large as cells."""
+    offset = torch.arange(SIDE) - SIDE / 2
+    disc = offset[:, None] ** 2 + offset**2 < (SIDE / 3.2) ** 2
     speckles = 0.2 + 0.6 * torch.rand(
         count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)
     )
@@ -38,7 +38,7 @@ def cells(count: int, device: str) -> Tensor:
 
 @contextmanager
 def default_heap() -> Iterator[None]:
-    """A process as it is without ``keep_heap``, by glibc's defaults; see mallopt(3)."""
+    """Undo ``keep_heap``: glibc's default settings, see mallopt(3)."""
     if not keep_heap():
         yield
         return
@@ -52,7 +52,7 @@ def default_heap() -> Iterator[None]:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """How long some work takes, the device's part of it too."""
+    """Duration of some work, including that on the device."""
     if device == "cuda":
         torch.cuda.synchronize()
     started = CLOCK[0]()
@@ -63,11 +63,11 @@ def seconds(work: Callable[[], object], device: str) -> float:
 
 
 def best_batch(classifier: Classifier, images: Tensor, device: str) -> int:
-    """The batch size with the most images a second."""
+    """Batch size with the most images per second."""
     taken = {}
     for batch in BATCHES:
-        ask(classifier, images[:batch], batch)
-        work = partial(ask, classifier, images, batch)
+        predict_log_odds(classifier, images[:batch], batch)
+        work = partial(predict_log_odds, classifier, images, batch)
         taken[batch] = min(seconds(work, device) for _ in range(2))
     print("  seconds by batch size:", {size: round(took, 2) for size, took in taken.items()})
     return min(taken, key=lambda batch: taken[batch])

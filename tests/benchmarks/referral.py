@@ -1,9 +1,9 @@
-"""Rate at which a referral band breaks its promise: validation sets with a known truth.
+"""Rate at which a referral band misses its aim, on validation sets with known true shares.
 
 Run: ``python tests/benchmarks/referral.py [SETS]``. Validation sets have the image counts of
-C-NMC's patients, all of them or those of a test fold; one line per design and aim says how often a
-side was offered a cut, and in what share of all sets the true share of correct decisions outside it
-is below the aim. At most 0.05 is promised for each side.
+C-NMC's patients, all of them or those of a test fold. A row per design and aim shows how often a
+side got a cut, and in what share of all sets the true share of correct decisions outside it misses
+the aim, which should be at most 0.05 for each side.
 """
 
 import sys
@@ -32,7 +32,7 @@ GAPS, AIMS = (1.6, 3.0, 4.5), (0.8, 0.9, 0.95)
 
 
 def true_shares(band: Band, images: tuple[int, int], gap: float) -> dict[str, float]:
-    """Share of correct decisions outside each side of a band that has a cut, of all patients."""
+    """True share of correct decisions outside each side of a band that has a cut."""
     healthy, leukemic = images
     found = {}
     if band.high is not None:
@@ -47,11 +47,11 @@ def true_shares(band: Band, images: tuple[int, int], gap: float) -> dict[str, fl
 
 
 def main(sets: int, share: float = 0.5) -> None:
-    """Print how often a cut was offered and how often it broke its promise."""
+    """Print how often a cut was chosen and how often it missed the aim."""
     for design, images in DESIGNS.items():
         for gap in GAPS:
             generator = np.random.default_rng(7)
-            offered, broken = defaultdict(int), defaultdict(int)
+            chosen, missed = defaultdict(int), defaultdict(int)
             for _ in range(sets):
                 (sample,) = unequal(generator, images, [gap], share)
                 calibrated = replace(sample, calibrated=sample.scores)
@@ -59,12 +59,12 @@ def main(sets: int, share: float = 0.5) -> None:
                     band = choose_band(calibrated, 0.5, aim)
                     counts = (sum(images[0]), sum(images[1]))
                     for side, right in true_shares(band, counts, gap).items():
-                        offered[side, aim] += 1
-                        broken[side, aim] += right < aim
-            for key, count in sorted(offered.items()):
+                        chosen[side, aim] += 1
+                        missed[side, aim] += right < aim
+            for key, count in sorted(chosen.items()):
                 print(
                     f"{design:13} gap {gap} called {key[0]:8} aim {key[1]:.2f}"
-                    f" offered {count / sets:.3f} broken {broken[key] / sets:.3f}",
+                    f" chosen {count / sets:.3f} missed {missed[key] / sets:.3f}",
                     flush=True,
                 )
 

@@ -1,9 +1,9 @@
 """Seconds that ``leuk report`` takes over many records.
 
-    python tests/benchmarks/report.py [--records 500] [--cells 20]
+    python tests/benchmarks/report.py [--records 500] [--images 20]
 
-Writes made-up records of a grid of four models and six augmentations over seeds and folds, 14
-persons each part, then runs the command in a process of its own, which keeps bytecode as usual.
+Writes synthetic records of a grid of four models and six augmentations over seeds and folds, with
+14 patients per stage, then runs the command in a new process, which keeps bytecode as usual.
 """
 
 import argparse
@@ -36,17 +36,17 @@ def main() -> None:
     """Write a sweep and report it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=500)
-    parser.add_argument("--cells", type=int, default=20, help="of each person")
+    parser.add_argument("--images", type=int, default=20, help="per patient")
     options = parser.parse_args()
     seeds = range(1 + options.records // (len(MODELS) * len(AUGMENTATIONS) * len(FOLDS)))
     grid = product(MODELS, AUGMENTATIONS, seeds, FOLDS)
-    cells = [RunId(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
+    runs = [RunId(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
     with tempfile.TemporaryDirectory() as outputs:
         sweep = Path(outputs) / "runs" / "many"
-        write_sweep(sweep, islice(cells, options.records), cells=options.cells)
+        write_sweep(sweep, islice(runs, options.records), images=options.images)
         command = [sys.executable, "-m", "leuk", "report", "name=many", f"outputs={outputs}"]
         started = time.perf_counter()
-        # By a small process: memory is counted from the fork, and this one is large.
+        # From a small process, since memory is counted from the fork, and this process is large.
         done = subprocess.run(
             [sys.executable, "-c", SMALL, *command],
             check=True,

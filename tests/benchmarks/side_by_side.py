@@ -1,4 +1,4 @@
-"""What the benchmarks of fitting share: random images, a clock, and the peer's rate."""
+"""Common parts of the benchmarks of fitting: random images, a clock, and the peer's rate."""
 
 import argparse
 import subprocess
@@ -19,11 +19,11 @@ SIDE = 224
 
 
 class Clock(Callback):
-    """Counts what is done in some seconds after the first step.
+    """Measures the rate of updates after the first step.
 
     Args:
-        seconds: how long.
-        done: what a module has done so far, in updates.
+        seconds: duration of the measurement.
+        done: function that returns a module's number of updates so far.
     """
 
     def __init__(self, seconds: float, done: Callable[[LightningModule], int]) -> None:
@@ -47,7 +47,7 @@ def rate(
     done: Callable[[LightningModule], int],
     precision: str | None = None,
 ) -> float:
-    """Updates x batch a second on random images of 224 px, as ``leuk`` fits on this host."""
+    """Updates times batch size per second on random images of 224 px, as ``leuk`` fits here."""
     pixels = np.random.default_rng(0).integers(0, 255, (8 * BATCH, SIDE, SIDE, 3), np.uint8)
     bank = PixelBank([pixels], np.arange(len(pixels)) % 2)
     clock = Clock(seconds, done)
@@ -69,18 +69,18 @@ def rate(
 
 
 def arguments(description: str | None, names: list[str]) -> argparse.ArgumentParser:
-    """What to measure, against what, for how long."""
+    """Command-line options of the benchmarks of fitting."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*", default=names, help="all without any")
     parser.add_argument("--keras", help="interpreter with TensorFlow")
     parser.add_argument("--peer", help="keras_seed.py")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--default-heap", action="store_true", help="as leuk does not run")
+    parser.add_argument("--default-heap", action="store_true", help="do not keep freed memory")
     return parser
 
 
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments, with memory kept as ``leuk`` keeps it."""
+    """Parse the arguments and keep freed memory as ``leuk`` does."""
     args = parser.parse_args()
     if not args.default_heap:
         keep_heap()
@@ -88,7 +88,7 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def beside_keras(name: str, own: float, args: argparse.Namespace) -> str:
-    """The peer's rate and the ratio; empty where no peer is given."""
+    """Text with the peer's rate and the ratio; empty without a peer."""
     if not args.keras:
         return ""
     command = [args.keras, args.peer, name, "--seconds", str(args.seconds)]

@@ -1,4 +1,4 @@
-"""Which files of a folder of results cannot be read, by what their suffix promises."""
+"""Detection of unreadable files in a folder of results, by their suffix."""
 
 import json
 from collections.abc import Callable
@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 _LOGS = ("log", "resume")
-"""Folders in which Lightning appends, and those that only a start after a stop looks into."""
+"""Folders to which Lightning appends, and folders read only on resuming."""
 
 
 def _whole_table(path: Path) -> None:
     if not path.read_text().endswith("\n"):
-        raise ValueError("its last line is cut")
+        raise ValueError("its last row is cut off")
     pd.read_csv(path)
 
 
@@ -48,7 +48,7 @@ def _refuse() -> None:
 
 
 def halves(outputs: Path) -> list[str]:
-    """Files in a place where they are read, that cannot be; hidden ones are not in their place."""
+    """Unreadable files that are not hidden; hidden files are temporary."""
     found = []
     for path in sorted(outputs.rglob("*")):
         parts = path.relative_to(outputs).parts

@@ -1,4 +1,4 @@
-"""leuk runs wherever it is put: any folder, any name, a checkout it may not write, no network."""
+"""leuk in unusual places: folders with odd names, a read-only checkout, no network."""
 
 import os
 import shutil
@@ -21,10 +21,10 @@ TINY = (
     "trainer=cpu",
 )
 
-STAND_INS = ("data.images_per_fold=60", "data.size=64")
+PHANTOM = ("data.images_per_fold=60", "data.size=64")
 
 HARD_NAME = "wo anders, größer = 細胞"
-"""Spaces, a comma and an equals sign, which mean something to Hydra, and letters beyond ASCII."""
+"""Spaces, a comma and an equals sign, which are syntax of Hydra, and non-ASCII letters."""
 
 GIB = 2**30
 
@@ -32,7 +32,7 @@ GIB = 2**30
 def train(
     folder: Path, *overrides: str, before: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """``leuk train`` in a process of its own, in a folder."""
+    """Run ``leuk train`` in a subprocess in a folder."""
     return subprocess.run(
         [*before, sys.executable, "-m", "leuk", "train", *TINY, *overrides],
         cwd=folder,
@@ -51,13 +51,13 @@ def complete(outputs: Path) -> Record:
 
 
 def isolated() -> list[str]:
-    """What to put before a command to leave it no network, and a checkout that is read-only."""
+    """Return a command prefix that removes the network and makes the checkout read-only."""
     spaces = ["unshare", "--mount", "--net"]
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("taking the network away needs root, and unshare of util-linux")
     if subprocess.run([*spaces, "true"], check=False).returncode:
         pytest.skip("this root may not make namespaces")
-    # Into the folder again, since it was entered before it became read-only.
+    # Enter the folder again, because the shell entered it before it was mounted read-only.
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$PWD" && exec "$@"'
     return [*spaces, "sh", "-c", script, str(ROOT)]
 
@@ -65,8 +65,8 @@ def isolated() -> list[str]:
 def test_from_a_folder_and_into_one_whose_names_are_hard(tmp_path: Path) -> None:
     folder = tmp_path / HARD_NAME
     folder.mkdir()
-    cells = make_phantom(tmp_path, images_per_fold=60, size=64, seed=0)
-    root = cells.rename(folder / f"cells {HARD_NAME}")
+    images = make_phantom(tmp_path, images_per_fold=60, size=64, seed=0)
+    root = images.rename(folder / f"cells {HARD_NAME}")
     data = ("data=cnmc", f'data.root="{root.name}"', 'outputs="aus gabe, größer"')
     done = train(folder, *data, "explain=gradcam", "explain_images=2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def test_without_network_in_a_checkout_that_is_read_only(tmp_path: Path) -> None
     assert refused.stdout == "[(1, 'lo')]\n"
     assert "Read-only file system" in refused.stderr
     outputs = tmp_path / "elsewhere"
-    run = (*STAND_INS, "explain=none", f"outputs={outputs}")
+    run = (*PHANTOM, "explain=none", f"outputs={outputs}")
     done = train(ROOT, *run, before=prefix)
     assert done.returncode == 0, done.stdout + done.stderr
     complete(outputs)
@@ -99,7 +99,7 @@ def test_without_network_in_a_checkout_that_is_read_only(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_checkout_that_is_read_only_and_no_place_named() -> None:
-    done = train(ROOT, *STAND_INS, "name=read-only", before=isolated())
+    done = train(ROOT, *PHANTOM, "name=read-only", before=isolated())
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "outputs" in done.stderr
@@ -108,7 +108,7 @@ def test_a_checkout_that_is_read_only_and_no_place_named() -> None:
 
 @pytest.mark.slow
 def test_the_demo_fits_in_4_gib(tmp_path: Path) -> None:
-    # Every kind of step, each as large as it is; more epochs only repeat them.
+    # All kinds of steps at full size; more epochs would only repeat them.
     short = ["trainer=cpu", "fit.epochs=2", "gan_fit.epochs=1", f"outputs={tmp_path}"]
     command = [sys.executable, "-m", "leuk", "train", "-m", "experiment=demo", *short]
     with subprocess.Popen(command) as process:

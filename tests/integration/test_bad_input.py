@@ -53,15 +53,15 @@ def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (tmp_path / "out").exists()
 
 
-def test_empty_part(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+def test_empty_source_fold(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     for path in (tiny_folds / "fold_1").rglob("*.bmp"):
         path.unlink()
     assert run(*real(tiny_folds)) == 1
-    assert "split.test: no part fold_1 in the data; there are fold_0" in failure(tmp_path)
+    assert "split.test: no source fold fold_1; choose from fold_0" in failure(tmp_path)
 
 
 @pytest.mark.parametrize(("fold", "stage"), [(0, "split.val=0.5"), (1, "split.test")])
-def test_part_without_healthy_cells(
+def test_source_fold_without_healthy_images(
     run: Leuk, tiny_folds: Path, tmp_path: Path, fold: int, stage: str
 ) -> None:
     for path in (tiny_folds / f"fold_{fold}/hem").glob("*.bmp"):
@@ -79,7 +79,7 @@ def test_truncated_image(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     assert "set data.on_corrupt=skip" in failure(tmp_path)
 
 
-def test_truncated_image_can_be_left_out(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
+def test_truncated_image_can_be_skipped(run: Leuk, tiny_folds: Path, tmp_path: Path) -> None:
     path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
     path.write_bytes(path.read_bytes()[:1024])
     assert run(*real(tiny_folds), "data.on_corrupt=skip") == 0
@@ -101,7 +101,7 @@ def test_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_fewer_healthy_cells_than_a_batch(
+def test_fewer_healthy_images_than_a_batch(
     run: Leuk, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for cell in range(3, 9):

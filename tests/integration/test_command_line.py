@@ -105,11 +105,11 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["fit.batch_size=8"], "did you mean data.batch_size?"),
         (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
         (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
-        (["ckpt_path=x"], "resumes when the same command starts again"),
+        (["ckpt_path=x"], "resumes when the same command is started again"),
         (["overwrite=true"], "did you mean grid.on_mismatch=rerun?"),
-        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] if one list is meant"),
+        (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] for a single list"),
         (["-m", "experiment=demo,grid"], "run one leuk command per experiment"),
-        (["hydra.run.dir=/x"], "leuk names its folders itself; set outputs=DIR and name=NAME"),
+        (["hydra.run.dir=/x"], "leuk chooses the folder names; set outputs=DIR and name=NAME"),
         (["-m", "hydra.sweep.dir=/x"], "set outputs=DIR and name=NAME"),
         (["data=cnmc", "data.root=/tmp/a (1)"], """quote the value: 'data.root="/tmp/a (1)"'"""),
         (["data=cnmc", "data.root=/tmp/größe"], """quote the value: 'data.root="/tmp/größe"'"""),
@@ -197,7 +197,7 @@ def test_one_value_in_a_config_of_the_user_is_explained(
 ) -> None:
     (own / "experiment/one.yaml").write_text("# @package _global_\nsplit:\n  train: fold_0\n")
     assert main(["train", f"hydra.searchpath={own.as_posix()!r}", "experiment=one"]) == 2
-    assert "split.train=fold_0: it takes a list; write split.train=[fold_0]" in (
+    assert "split.train=fold_0: a list is needed; write split.train=[fold_0]" in (
         capsys.readouterr().err
     )
 
@@ -302,7 +302,7 @@ def test_closed_output_pipe_ends_the_command_in_order(
         (["export", "format=safetensors"], "exports/single/*/safetensors"),
     ],
 )
-def test_results_are_replaced_with_consent_alone(
+def test_results_are_replaced_only_with_consent(
     fitted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -330,7 +330,7 @@ def test_results_are_replaced_with_consent_alone(
     assert all(path.stat().st_mtime_ns != time for path, time in before.items())
 
 
-def test_synthetic_images_are_made_again_or_kept(
+def test_synthetic_images_are_reused_or_kept(
     tiny_folds: Path,
     tmp_path: Path,
     small_synthesis: list[str],
@@ -378,7 +378,7 @@ def test_an_audit_of_another_folder_is_kept(
     assert before != first
     other = tiny_folds.rename(tmp_path / "other")
     assert main([*audit, f"data.root={other}"]) == 2
-    assert f"holds the audit of {tiny_folds}; write beside it" in capsys.readouterr().err
+    assert f"contains the audit of {tiny_folds}; choose another name" in capsys.readouterr().err
     assert path.stat().st_mtime_ns == before
     main([*audit, f"data.root={other}", "replace=true"])
     assert path.stat().st_mtime_ns != before
@@ -400,8 +400,8 @@ def test_a_report_replaces_its_own_files_alone(fitted: Path) -> None:
 def test_explanations_of_other_images_of_the_same_name_are_kept(
     fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for place in ("one", "two"):
-        write_cell(tmp_path / place / "new/cell.png", size=64)
+    for folder in ("one", "two"):
+        write_cell(tmp_path / folder / "new/cell.png", size=64)
     explain = ["explain", f"run={fitted}", "explain=gradcam", "checks=none", "explain_images=1"]
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
     assert main([*explain, f"images={tmp_path}/one/new"]) == 0
@@ -439,9 +439,9 @@ def test_a_refused_command_leaves_no_folder(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text/cell.png").write_text("no image")
-    places = {"run": fitted, "empty": tmp_path / "empty", "text": tmp_path / "text"}
+    paths = {"run": fitted, "empty": tmp_path / "empty", "text": tmp_path / "text"}
     before = set(fitted.rglob("*"))
-    given = [text.format(**places) for text in command]
+    given = [text.format(**paths) for text in command]
     assert main([*given, f"outputs={tmp_path}/deep/o"]) == 2
     assert not (tmp_path / "deep").exists()
     assert set(fitted.rglob("*")) == before

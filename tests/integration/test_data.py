@@ -12,11 +12,11 @@ from leuk.cli import main
 SMALL = ["data.images_per_fold=60", "data.size=64", "data.resolution=32"]
 
 
-def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
     printed = capsys.readouterr().out
     assert "linked: ALL-10 (fold_0) and ALL-11 (fold_1): 1 identical and" in printed
-    assert "Nothing is wrong with the files: 243 images, 2 group(s) of linked" in printed
+    assert "No problems found: 243 images, 2 group(s) of linked" in printed
     folder = tmp_path / "data/phantom"
     found = json.loads((folder / "audit.json").read_text())
     assert found["groups"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
@@ -28,7 +28,7 @@ def test_audit_of_the_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert (folder / f"augmentation-{recipe}.png").stat().st_size > 10_000
 
 
-def test_audit_names_everything_that_is_wrong(
+def test_audit_lists_all_problems(
     tmp_path: Path, tiny_folds: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
@@ -40,25 +40,25 @@ def test_audit_names_everything_that_is_wrong(
     assert main(["data", *arguments]) == 1
     printed = capsys.readouterr().out
     assert "truncated BMP (expected 3126 bytes, found 500)" in printed
-    assert "40 x 40 pixels; most here have 32 x 32" in printed
-    assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: the folder says all" in printed
+    assert "40 x 40 pixels; usual size: 32 x 32" in printed
+    assert "label conflict: fold_1/all/UID_H3_9_1_hem.bmp: in folder all" in printed
     assert "stray: fold_1/all/<b>note.txt" in printed
     assert "images of 2 sizes (32 x 32: 15, 40 x 40: 1)" in printed
-    assert "4 problem(s) to mend" in printed
+    assert "4 problem(s) to fix" in printed
     page = (tmp_path / "out/data/cnmc/audit.html").read_text()
     assert "&lt;b&gt;note.txt" in page
     assert "<b>note" not in page
 
 
-def test_audit_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_of_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
     assert main(["data", *arguments]) == 2
-    told = capsys.readouterr()
-    assert "nowhere: no such folder; set the folder of the C-NMC images" in told.err
-    assert "Traceback" not in told.err
+    printed = capsys.readouterr()
+    assert "nowhere: no such folder; point it at the C-NMC images" in printed.err
+    assert "Traceback" not in printed.err
 
 
-def test_training_finds_what_the_audit_decoded(
+def test_training_reuses_the_images_that_the_audit_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
@@ -82,11 +82,11 @@ def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
     assert warning in (tmp_path / "data/phantom/audit.html").read_text()
     assert main(["train", *chosen, "fit.epochs=1", "explain=none", "trainer=cpu"]) == 0
     (path,) = (tmp_path / "runs/single").glob("*/record.json")
-    assert any(text.startswith(warning) for text in json.loads(path.read_text())["warnings"])
+    assert any(one["text"].startswith(warning) for one in json.loads(path.read_text())["warnings"])
 
 
 @pytest.mark.parametrize("split", ["random", "thesis", "folds"])
-def test_every_output_of_a_leaky_split_says_so(
+def test_all_output_of_a_leaky_split_is_marked(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
@@ -96,7 +96,7 @@ def test_every_output_of_a_leaky_split_says_so(
     assert f"{split}_LEAKY" in folder.name
     record = json.loads((folder / "record.json").read_text())
     assert record["run"]["split"] == f"{split}_LEAKY"
-    assert record["warnings"][0].startswith("LEAKY: ")
+    assert record["warnings"][0]["kind"] == "leaky"
     assert f",{split}_LEAKY," in (folder / "predictions.csv").read_text()
     assert "LEAKY" in (folder / "leuk.log").read_text()
     assert "LEAKY" in (tmp_path / "runs/single/report/table.md").read_text()
@@ -104,7 +104,7 @@ def test_every_output_of_a_leaky_split_says_so(
     assert "LEAKY" in capsys.readouterr().out
 
 
-def test_cells_of_folders_that_lost_their_folds(tmp_path: Path, phantom: Path) -> None:
+def test_merged_folders_without_folds(tmp_path: Path, phantom: Path) -> None:
     for path in (phantom / "C-NMC_training_data").rglob("*.png"):
         (tmp_path / "cells" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "cells" / path.parent.name / path.name)

@@ -88,7 +88,7 @@ def test_full_disk_loses_nothing_and_has_a_remedy(
         assert train(small_disk, artifacts) == 2  # no space for the report either
     printed = capsys.readouterr().out
     assert "No space left on device; free some space (or raise the quota)" in printed
-    assert "not complete: cnn-dcgan" in printed
+    assert "incomplete: cnn-dcgan" in printed
     with pytest.raises(OSError, match="No space"):
         (small_disk / "plain.json").write_text("new" * 10_000)
     assert (

@@ -236,7 +236,7 @@ def test_unreadable_images(
     folder, images = run("cnn"), tmp_path / "new"
     images.mkdir()
     assert explain(folder, f"images={images}") == 2
-    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    assert "no .bmp or .png images" in capsys.readouterr().err
     Image.new("RGB", (64, 64)).save(images / "black.png")
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
     printed = capsys.readouterr()

@@ -82,9 +82,9 @@ def test_an_exported_model_has_the_same_logits_without_leuk(
 ) -> None:
     assert export(f"format={kind}") == 0
     printed = capsys.readouterr().out
-    assert "largest difference of a logit: " in printed
+    assert "largest difference between logits: " in printed
     (folder,) = tmp_path.glob(f"exports/own/*/{kind}")
-    assert f"look in {folder}" in printed
+    assert f"written to {folder}" in printed
     facts = json.loads((folder / "model.json").read_text())
     assert facts["agreement"]["images"] == 60
     assert facts["agreement"]["largest_difference"] <= 1e-4

@@ -217,7 +217,7 @@ def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
     run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1")
     printed = run.communicate()[0]
     assert run.returncode == 0, printed
-    assert "decoding 216 cells" in printed
+    assert "decoding 216 images" in printed
     assert "epoch 1/1" in printed
     assert not control_characters(printed)
     assert not control_characters((run_folder(tmp_path) / "leuk.log").read_text())

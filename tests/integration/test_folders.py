@@ -48,7 +48,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> str:
     verdicts = [
         number
         for number, line in enumerate(lines)
-        if line.startswith("Nothing is wrong") or "problem(s) to mend" in line
+        if line.startswith("No problems found") or "problem(s) to fix" in line
     ]
     assert len(verdicts) == 1
     return "\n".join(lines[verdicts[0] :])
@@ -216,7 +216,7 @@ def empty(root: Path, _: Path) -> None:
             [
                 "180 .png, 1 .csv in images/ (180), such as im000.png, im001.png, im002.png",
                 "rename the images to UID_<subject>_<image>_<cell>_all or ..._hem",
-                "a table of labels is read with the preliminary set alone",
+                "label tables are supported only for the preliminary set",
                 "leuk predict run=RUN images=DIR reads images of any name",
                 "a folder all, the healthy ones into a folder hem",
             ],
@@ -235,7 +235,7 @@ def test_a_folder_without_usable_images_is_described(
     layout(tmp_path / "mine", phantom)
     assert main(["data", *cnmc(tmp_path / "mine", tmp_path / "out")]) == 2
     shown = capsys.readouterr().err
-    for message in ["expected: BMP or PNG images called UID_<subject>", *messages]:
+    for message in ["expected: BMP or PNG images named UID_<subject>", *messages]:
         assert message in shown
     assert len(shown) < 1500
     if layout is flat:
@@ -251,7 +251,7 @@ def test_names_in_capitals_are_read(
     for path in tiny_folds.glob("fold_*/*"):
         path.rename(path.with_name(path.name.upper()))
     assert main(["data", *cnmc(tiny_folds, tmp_path / "out")]) == 0
-    assert "Nothing is wrong with the files: 16 images" in report(capsys)
+    assert "No problems found: 16 images" in report(capsys)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_links_of_a_download_are_followed(
     stray = tmp_path / tree / "data/fold_0/all/UID_77_1_1_all.bmp"
     for root in (tmp_path / tree, tmp_path / tree / "data"):
         assert main(["data", *cnmc(root, tmp_path / "out")]) == 0
-        assert "Nothing is wrong with the files: 16 images" in report(capsys)
+        assert "No problems found: 16 images" in report(capsys)
     stray.symlink_to(tmp_path / "hub/private.bmp")
     assert main(["data", *cnmc(tmp_path / tree / "data", tmp_path / "out")]) == 1
     shown = report(capsys)
@@ -314,9 +314,9 @@ def test_a_default_split_that_does_not_fit_is_no_problem_of_the_files(
     arguments = cnmc(tmp_path / "mine", tmp_path / "out")
     assert main(["data", *arguments]) == 0
     first, second = report(capsys).splitlines()[:2]
-    assert first.startswith("Nothing is wrong with the files: ")
+    assert first.startswith("No problems found: ")
     assert second.startswith("The split folds does not fit: split.")
-    assert second.endswith(f"This one does: {fits}")
+    assert second.endswith(f"This split fits: {fits}")
     page = (tmp_path / "out/data/cnmc/audit.html").read_text()
     assert "The split folds does not fit" in page
     assert main(["data", *arguments, "split=subject_kfold", "split.n_folds=30"]) == 1
@@ -338,8 +338,8 @@ def test_files_that_no_split_fits(
         folder /= kept
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("1 problem(s) to mend (1 split)")
-    assert "This one does" not in shown
+    assert shown.startswith("1 problem(s) to fix (1 split)")
+    assert "This split fits" not in shown
 
 
 def findings(tmp_path: Path) -> list[dict[str, str]]:
@@ -354,7 +354,7 @@ def test_images_skipped_for_their_names_are_in_the_verdict(
         shutil.copy(path, path.with_name(f"{path.stem} (2).png"))
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("35 problem(s) to mend (35 image not read): ")
+    assert shown.startswith("35 problem(s) to fix (35 image not read): ")
     assert shown.count(" (2).png") == 10
     assert "image not read: and 25 more in findings.csv" in shown
     assert "rename it, or remove it if it is a copy" in shown
@@ -371,7 +371,7 @@ def test_a_renamed_preliminary_set_is_one_problem(
     (folder / "C-NMC_test_prelim_phase_data").rename(folder / name)
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("1 problem(s) to mend (1 folder not read): ")
+    assert shown.startswith("1 problem(s) to fix (1 folder not read): ")
     assert f"folder not read: {name}: 60 of its images are numbered as the 60 rows" in shown
     assert "rename the folder to C-NMC_test_prelim_phase_data" in shown
     (folder / CSV).unlink()
@@ -392,8 +392,8 @@ def test_metadata_of_an_archive_is_counted_not_listed(
             path.with_name(".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 0
     shown = report(capsys)
-    assert shown.startswith("Nothing is wrong with the files: ")
-    assert "file(s) of an operating system ignored, such as " in shown
+    assert shown.startswith("No problems found: ")
+    assert "operating system file(s) ignored, such as " in shown
     assert shown.count("__MACOSX") + shown.count(".DS_Store") == 1
     assert len(shown.splitlines()) < 40
     assert sum(row["kind"] == "system file" for row in findings(tmp_path)) > before
@@ -413,7 +413,7 @@ def test_many_problems_of_a_kind_fit_a_screen(
         path.unlink()
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
-    assert shown.startswith("90 problem(s) to mend (60 row without file, 30 corrupt): ")
+    assert shown.startswith("90 problem(s) to fix (60 row without file, 30 corrupt): ")
     assert shown.count("row without file: C-NMC") == 10
     assert "corrupt: and 20 more in findings.csv" in shown
     assert "stray: and 110 more in findings.csv" in shown

@@ -1,4 +1,4 @@
-"""Folders, runs and names from somebody else, through the real commands."""
+"""Untrusted folders, runs and names, through the real commands."""
 
 import csv
 import html
@@ -15,26 +15,26 @@ from leuk.cli import main
 from leuk.grid.record import Record
 
 ODD = "=1+1;@x <b>$\\frac$"
-"""A folder's name that a spreadsheet, a page and a picture would each take for something else."""
+"""A folder name that is a formula in spreadsheets, markup in pages and math in figures."""
 
 
 def cells(root: Path) -> Path:
-    """Two folds, two persons of each class in each, below a folder of that name."""
-    for fold, label, person, cell in (
+    """Write two folds with two patients per class below a folder of that name."""
+    for fold, label, subject, cell in (
         (fold, label, 2 * fold + n, cell)
         for fold in (0, 1)
         for label in ("all", "hem")
         for n in (1, 2)
         for cell in (1, 2)
     ):
-        name = f"UID_{'H' if label == 'hem' else ''}{person}_{cell}_1_{label}.bmp"
-        write_cell(root / ODD / f"fold_{fold}" / label / name, 60 + 20 * person + cell)
+        name = f"UID_{'H' if label == 'hem' else ''}{subject}_{cell}_1_{label}.bmp"
+        write_cell(root / ODD / f"fold_{fold}" / label / name, 60 + 20 * subject + cell)
     return root
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on them."""
+    """Folder of a run on these images."""
     folder = tmp_path_factory.mktemp("odd")
     where = [f"data.root={cells(folder / 'cells')}", f"outputs={folder / 'out'}"]
     small = ["data.resolution=32", "fit.epochs=1", "data.batch_size=4", "explain_images=2"]
@@ -46,7 +46,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def foreign(fitted: Path, tmp_path: Path) -> Path:
-    """A copy to do harm to."""
+    """Copy of the run to damage."""
     return Path(shutil.copytree(fitted, tmp_path / "runs/own" / fitted.name))
 
 
@@ -78,7 +78,7 @@ COMMANDS = [("predict", "images"), ("explain", "name"), ("export", "name")]
 
 @pytest.mark.parametrize("harm", ["code in weights", "code in settings", "record", "not a run"])
 @pytest.mark.parametrize(("command", "key"), COMMANDS, ids=[name for name, _ in COMMANDS])
-def test_runs_of_somebody_else_run_nothing(
+def test_untrusted_runs_execute_nothing(
     foreign: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -98,8 +98,8 @@ def test_runs_of_somebody_else_run_nothing(
         assert "evil.pt" in text
         config.write_text(text)
     elif harm == "record":
-        told = json.loads((foreign / "record.json").read_text()) | {"metrics": {"val": 3}}
-        (foreign / "record.json").write_text(json.dumps(told))
+        changed = json.loads((foreign / "record.json").read_text()) | {"metrics": {"val": 3}}
+        (foreign / "record.json").write_text(json.dumps(changed))
     else:
         (foreign / ".hydra/config.yaml").write_text("- nothing")
     value = str(tmp_path) if key == "images" else "mine"
@@ -107,14 +107,14 @@ def test_runs_of_somebody_else_run_nothing(
     before = sorted(foreign.rglob("*"))
     arguments = [f"run={foreign}", f"{key}={value}", f"outputs={tmp_path / 'out'}"]
     assert main([command, *arguments]) == 2
-    told = capsys.readouterr()
-    assert str(foreign) in told.err
-    assert "Traceback" not in told.out + told.err
+    printed = capsys.readouterr()
+    assert str(foreign) in printed.err
+    assert "Traceback" not in printed.out + printed.err
     assert not marker.exists()
     assert sorted(foreign.rglob("*")) == before
 
 
-def test_an_extractor_of_somebody_else_is_not_built(
+def test_untrusted_extractor_is_refused(
     foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = foreign / ".hydra/config.yaml"
@@ -125,7 +125,7 @@ def test_an_extractor_of_somebody_else_is_not_built(
 
 
 def beside(folder: Path, secret: Path) -> None:
-    """Everything that is no image though it is called one."""
+    """Write files with image names that are not images."""
     folder.mkdir(parents=True, exist_ok=True)
     write_cell(secret / "UID_9_9_1_all.bmp")
     os.mkfifo(folder / "UID_11_1_1_all.bmp")
@@ -137,16 +137,14 @@ def beside(folder: Path, secret: Path) -> None:
         file.truncate(2**33)
 
 
-def test_the_audit_of_a_folder_from_somebody_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_audit_of_an_untrusted_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = cells(tmp_path / "cells")
     beside(root / ODD / "fold_0/all", tmp_path / "secret")
     assert main(["data", "data=cnmc", f"data.root={root}", f"outputs={tmp_path / 'out'}"]) == 1
     printed = capsys.readouterr().out
-    for number, said in ((11, "pipe"), (12, "leads out"), (13, "leads out"), (14, "cannot be")):
+    for number, message in ((11, "pipe"), (12, "leads out"), (13, "leads out"), (14, "cannot be")):
         assert f"UID_{number}_1_1_all.bmp: " in printed
-        assert said in printed.partition(f"UID_{number}_1_1_all.bmp: ")[2][:200]
+        assert message in printed.partition(f"UID_{number}_1_1_all.bmp: ")[2][:200]
     assert (
         "fold_0/all/linked: a link that leads out of the folder, to /; put the folder itself"
         in printed
@@ -163,13 +161,13 @@ def test_such_a_folder_beside_a_run(
     images = tmp_path / "new"
     beside(images, tmp_path / "secret")
     write_cell(images / "cell.bmp")
-    said = [f"outputs={tmp_path / 'out'}", "overlays=1", "familiarity=false", "trainer=cpu"]
-    assert main(["predict", f"run={fitted}", f"images={images}", *said]) == 1
+    options = [f"outputs={tmp_path / 'out'}", "overlays=1", "familiarity=false", "trainer=cpu"]
+    assert main(["predict", f"run={fitted}", f"images={images}", *options]) == 1
     (table,) = tmp_path.glob("out/predictions/new/*/predictions.csv")
     with table.open(newline="") as file:
         rows = {row["image"]: row for row in csv.DictReader(file)}
     assert [name for name, row in rows.items() if not row["problem"]] == ["cell.bmp"]
     assert len(rows) == 7
     assert main(["explain", f"run={fitted}", f"images={images}", "trainer=cpu"]) == 2
-    assert "UID_11_1_1_all.bmp: no file but a pipe" in capsys.readouterr().err
+    assert "UID_11_1_1_all.bmp: a pipe" in capsys.readouterr().err
     assert Record.read(fitted).status == "complete"

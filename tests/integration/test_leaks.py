@@ -1,7 +1,7 @@
-"""The test part reaches nothing but the figures on it.
+"""Test images affect only the test metrics.
 
-Each test runs a cell twice, the second time with every test image replaced by noise or every test
-label turned round, and compares what must not have noticed.
+A run is repeated with test images replaced by noise or test labels inverted; all results except
+test metrics must be equal.
 """
 
 import shutil
@@ -21,14 +21,14 @@ from leuk.grid.record import Record
 PRELIM = "C-NMC_test_prelim_phase_data"
 
 
-def spoil_pixels(root: Path) -> None:
+def replace_pixels(root: Path) -> None:
     generator = np.random.default_rng(0)
     for path in sorted((root / PRELIM).iterdir()):
         Image.fromarray(generator.integers(0, 255, (64, 64, 3), np.uint8)).save(path)
 
 
-def spoil_labels(root: Path) -> None:
-    """Turn every label of the table round, the names too, to subjects that there are not."""
+def invert_labels(root: Path) -> None:
+    """Invert all labels and names in the table; the new subjects do not exist elsewhere."""
     path = root / f"{PRELIM}_labels.csv"
     table = pd.read_csv(path)
     turned = table["Patient_ID"].str.extract(r"UID_(H?)(\d+)_(.*)_(all|hem)")
@@ -40,18 +40,18 @@ def spoil_labels(root: Path) -> None:
     table.to_csv(path, index=False)
 
 
-SPOILERS = {"pixels": spoil_pixels, "labels": spoil_labels}
+CHANGES = {"pixels": replace_pixels, "labels": invert_labels}
 
 
 @pytest.fixture(scope="module")
 def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Outputs of one cell on the cells as they are, and on each spoilt copy."""
-    spoilers: dict[str, Callable[[Path], None]] = {"none": lambda root: None, **SPOILERS}
+    """Outputs of the same run on the original images and on each altered copy."""
+    changes: dict[str, Callable[[Path], None]] = {"none": lambda root: None, **CHANGES}
     outputs = {}
-    for name, spoil in spoilers.items():
+    for name, change in changes.items():
         base = tmp_path_factory.mktemp(name)
         shutil.copytree(phantom, base / "cells")
-        spoil(base / "cells")
+        change(base / "cells")
         overrides = [
             "augmentation=dcgan", "data=cnmc", f"data.root={base}/cells", "data.resolution=32",
             "data.batch_size=16", "fit.epochs=4", "gan_fit.epochs=2", "gan_fit.batch_size=8",
@@ -62,57 +62,61 @@ def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return outputs
 
 
-def cell(outputs: Path) -> Path:
+def run_folder(outputs: Path) -> Path:
     (path,) = outputs.glob("runs/single/*/record.json")
     return path.parent
 
 
 def checkpoint(outputs: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(cell(outputs) / "checkpoints/best.ckpt", weights_only=True)
+    loaded: dict[str, Any] = torch.load(
+        run_folder(outputs) / "checkpoints/best.ckpt", weights_only=True
+    )
     return loaded
 
 
-@pytest.mark.parametrize("spoilt", SPOILERS)
-class TestTestPartReachesNothing:
-    def test_the_test_figures_do_notice(self, runs: dict[str, Path], spoilt: str) -> None:
-        before, after = (Record.read(cell(runs[name])).metrics for name in ("none", spoilt))
+@pytest.mark.parametrize("altered", CHANGES)
+class TestTestImagesDoNotLeak:
+    def test_test_metrics_change(self, runs: dict[str, Path], altered: str) -> None:
+        before, after = (Record.read(run_folder(runs[name])).metrics for name in ("none", altered))
         assert before["test"] != after["test"]
 
-    def test_gan_and_its_cells(self, runs: dict[str, Path], spoilt: str) -> None:
+    def test_gan_and_its_images(self, runs: dict[str, Path], altered: str) -> None:
         for pattern in ("artifacts/gan/*/gan.ckpt", "artifacts/synthetic/*/cells.npy"):
-            (before,), (after,) = (list(runs[name].glob(pattern)) for name in ("none", spoilt))
+            (before,), (after,) = (list(runs[name].glob(pattern)) for name in ("none", altered))
             assert before.parent.name == after.parent.name
-        made = [
-            np.load(next(runs[n].glob("artifacts/synthetic/*/*.npy"))) for n in ("none", spoilt)
+        images = [
+            np.load(next(runs[n].glob("artifacts/synthetic/*/*.npy"))) for n in ("none", altered)
         ]
-        np.testing.assert_array_equal(*made)
+        np.testing.assert_array_equal(*images)
 
-    def test_quality_of_made_cells(self, runs: dict[str, Path], spoilt: str) -> None:
-        before, after = (Record.read(cell(runs[name])).data for name in ("none", spoilt))
+    def test_quality_of_synthetic_images(self, runs: dict[str, Path], altered: str) -> None:
+        before, after = (Record.read(run_folder(runs[name])).data for name in ("none", altered))
         assert before["synthetic"]["quality"]["hem"]["rows"]
         assert before["synthetic"]["quality"] == after["synthetic"]["quality"]
 
-    def test_weights_and_normalization(self, runs: dict[str, Path], spoilt: str) -> None:
-        before, after = (checkpoint(runs[name])["state_dict"] for name in ("none", spoilt))
+    def test_weights_and_normalization(self, runs: dict[str, Path], altered: str) -> None:
+        before, after = (checkpoint(runs[name])["state_dict"] for name in ("none", altered))
         assert float(before["std"].min()) != 1  # it is used
         for name, value in before.items():
             assert torch.equal(value, after[name]), name
 
     def test_early_stopping_and_the_best_checkpoint(
-        self, runs: dict[str, Path], spoilt: str
+        self, runs: dict[str, Path], altered: str
     ) -> None:
-        before, after = (checkpoint(runs[name]) for name in ("none", spoilt))
+        before, after = (checkpoint(runs[name]) for name in ("none", altered))
         assert before["epoch"] == after["epoch"]
-        logs = [pd.read_csv(cell(runs[name]) / "log/metrics.csv") for name in ("none", spoilt)]
+        logs = [
+            pd.read_csv(run_folder(runs[name]) / "log/metrics.csv") for name in ("none", altered)
+        ]
         pd.testing.assert_frame_equal(*logs)
 
-    def test_threshold_and_validation_figures(self, runs: dict[str, Path], spoilt: str) -> None:
-        before, after = (Record.read(cell(runs[name])).metrics for name in ("none", spoilt))
+    def test_threshold_and_validation_metrics(self, runs: dict[str, Path], altered: str) -> None:
+        before, after = (Record.read(run_folder(runs[name])).metrics for name in ("none", altered))
         assert before["thresholds"] == after["thresholds"]
         assert before["val"] == after["val"]
 
 
-def test_the_gan_sees_healthy_training_cells_only(
+def test_the_gan_trains_on_healthy_training_images_only(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from leuk.gans.dcgan import DCGAN

@@ -113,13 +113,13 @@ def test_unusable_files_do_not_stop_the_others(
     ]  # fmt: skip
     assert table["problem"].dropna().to_dict() == {
         "cut.bmp": "truncated BMP (expected 12342 bytes, found 500); replace the file",
-        "gray.png": "L image where 8-bit RGB was expected; replace it by the color image",
+        "gray.png": "L image, expected 8-bit RGB; use the color image instead",
     }
     assert table["score"].isna().to_dict() == dict.fromkeys(table.index, False) | dict.fromkeys(
         ("black.png", "cut.bmp", "gray.png"), True
     )
     why = table.loc[["black.png", "noise.png", "speck.png"], "why"].tolist()
-    assert why[0] == "no cell in it, all pixels are black"
+    assert why[0] == "no cell, all pixels are black"
     assert why[1].startswith("no cell found: no black background: ")
     assert why[2].startswith("no cell found: nothing as large as a cell")
     assert table["decision"].notna().sum() == table["overlay"].notna().sum() == 3
@@ -145,8 +145,8 @@ def test_the_page_shows_names_as_text_and_runs_nothing(
     assert "<b>" not in page
     assert "&lt;script&gt;alert(1)&lt;script&gt;.png" in page
     assert page.count('width="96"') == 3
-    assert "1 more are in the table predictions.csv alone" in page
-    assert "not compared with the training cells" in page
+    assert "Not shown here: 1, listed in predictions.csv" in page
+    assert "not compared with the training images" in page
     assert "http" not in page.replace("http-equiv", "")
     assert not (run / "familiar.npz").exists()
 
@@ -216,7 +216,7 @@ def test_runs_and_images_that_lack_something(
     images = tmp_path / "new"
     images.mkdir()
     assert predict(run, images) == 2
-    assert "no .bmp or .png image in it" in capsys.readouterr().err
+    assert "no .bmp or .png images" in capsys.readouterr().err
     (images / "a.png").write_text("no image")
     assert predict(run, images) == 2
     assert "none of 1 can be read; the first: a.png: cannot be read" in capsys.readouterr().err

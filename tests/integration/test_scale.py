@@ -215,7 +215,7 @@ def test_a_wrong_statement_is_noticed_by_the_size_of_the_cells(
         (["frame=wide"], "frame=wide: not a field of view; set same or a number above 0"),
         (["frame=0"], "frame=0: not a field of view"),
         (["pixel_size=-1"], "pixel_size=-1.0: not a field of view; set a number above 0"),
-        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: each states the field"),
+        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: both define the field"),
         (["frame=0.01"], "its field of view would be"),
     ],
 )
@@ -418,4 +418,4 @@ def test_the_audit_counts_images_that_are_not_square(
         oblong.save(path)
     data = ["data", "data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/out"]
     main([*data, "split=random"])
-    assert "16 images are not square; they are filled up with black" in capsys.readouterr().out
+    assert "16 images are not square; they are padded with black" in capsys.readouterr().out

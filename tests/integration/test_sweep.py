@@ -85,7 +85,7 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
         assert leuk(*sweep) == 1
     printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
-    ended = [line for line in printed.splitlines() if line.startswith("not complete: cnn-none")]
+    ended = [line for line in printed.splitlines() if line.startswith("incomplete: cnn-none")]
     assert sum(line.endswith(": failed: it broke") for line in ended) == begun
     assert sum(line.endswith(": missing: not started") for line in ended) == 2 - begun
     assert "0 of 2 runs complete" in printed

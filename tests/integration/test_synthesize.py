@@ -48,7 +48,7 @@ def test_three_gans_write_all_documented_files(
     printed = capsys.readouterr().out
     assert (sweep / "table_2.md").read_text().strip() in printed
     assert "1.274" in printed  # the published FID of the thesis's DCGAN
-    assert f"look in {sweep}" in printed
+    assert f"written to {sweep}" in printed
     with Image.open(sweep / "figure_8.png") as figure:
         assert figure.width > figure.height > 200
 

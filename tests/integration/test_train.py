@@ -50,7 +50,7 @@ def test_every_experiment_runs(
     assert {record.status for record in records} == {"complete"}
     printed = capsys.readouterr().out
     assert (sweep / "report/table.md").read_text().strip() in printed
-    assert f"look in {sweep}" in printed
+    assert f"runs complete; see {sweep}" in printed
     assert (sweep / "report/table.csv").exists()
 
 
@@ -73,8 +73,8 @@ def test_run_writes_all_documented_files(leuk: Leuk, record: Read, tmp_path: Pat
     assert printed  # after one epoch, images show no cells
     assert [item.text for item in written.warnings if item.kind == "synthetic"] == printed
     page = (folder.parent / "report/report.html").read_text()
-    first_screen = page[: page.index("What made cells change")]
-    assert "Made cells to be wary of" in first_screen
+    first_screen = page[: page.index("Effect of synthetic images")]
+    assert "Low-quality synthetic images" in first_screen
     assert {"data", "augmentation", "fit", "test", "total"} <= set(written.timings)
     assert torch.__version__.startswith(written.versions["torch"])
     assert written.explanations["gradcam"]["images"] == 4

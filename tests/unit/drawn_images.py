@@ -1,4 +1,4 @@
-"""Cells drawn as discs, for figures of images."""
+"""Drawn images of cells, for metrics of images."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ Images = npt.NDArray[np.uint8]
 
 
 def cells(n: int, seed: int, radius: float = 9, side: int = 32) -> Images:
-    """Speckled ellipses on black, purple as stained nuclei are; no two alike."""
+    """Speckled purple ellipses on black, all different, like stained nuclei."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     turn = generator.uniform(0, np.pi, (n, 1, 1))

@@ -37,18 +37,18 @@ class Linear(Classifier):
         return (images * self.weight).sum(dim=1).detach()
 
 
-class Made(Explainer):
+class FunctionExplainer(Explainer):
     """Explainer from any function of classifier and images."""
 
-    def __init__(self, name: str, make: Callable[[Classifier, Tensor], Tensor]) -> None:
-        self.name, self.make = name, make
+    def __init__(self, name: str, function: Callable[[Classifier, Tensor], Tensor]) -> None:
+        self.name, self.function = name, function
 
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        return Attribution(self.make(classifier, images).detach().cpu(), "pixel")
+        return Attribution(self.function(classifier, images).detach().cpu(), "pixel")
 
 
-TRUTH = Made("truth", lambda classifier, images: classifier.truth(images))
-REVERSED = Made("reversed", lambda classifier, images: -classifier.truth(images))
+TRUTH = FunctionExplainer("truth", lambda classifier, images: classifier.truth(images))
+REVERSED = FunctionExplainer("reversed", lambda classifier, images: -classifier.truth(images))
 
 
 def disc(radius: float = 10.0, side: int = SIDE) -> Tensor:

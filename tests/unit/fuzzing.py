@@ -1,4 +1,4 @@
-"""What tests by made-up input share: how many examples, plain values, and what may be raised."""
+"""Shared parts of fuzzing tests: numbers of examples, plain values, and allowed errors."""
 
 import os
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ many = settings(
     database=None,
     suppress_health_check=SLOWLY,
 )
-"""The same examples at every run; LEUK_FUZZ=10000 tries as many others."""
+"""The same examples in each run; LEUK_FUZZ=10000 tries as many others."""
 
 few = settings(many, max_examples=many.max_examples // 6)
 
 
 @contextmanager
 def nothing_but(*errors: type[Exception], naming: Path | str = "") -> Iterator[None]:
-    """Lets errors of these kinds pass that name the file."""
-    told = str(naming)
+    """Suppress errors of these types whose message names the file."""
+    message = str(naming)
     try:
         yield
     except errors as error:
-        told = str(error)
-    assert str(naming) in told
+        message = str(error)
+    assert str(naming) in message
 
 
 PLAIN = st.recursive(

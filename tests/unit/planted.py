@@ -1,4 +1,4 @@
-"""Cells whose class is decided by one known region, and classifiers fitted on them."""
+"""Images whose class depends on a known region, and classifiers fitted on them."""
 
 from dataclasses import dataclass
 
@@ -24,17 +24,17 @@ INNER = (
     (3, 1),
     (3, 2),
 )
-"""Tiles, by row and column, most of which lies on the cell."""
+"""Tiles, by row and column, that are mostly on the cell."""
 
 _HUES = 2 * torch.pi * torch.arange(8)[:, None] / 8 + torch.tensor([0.0, 2.1, 4.2])
 COLORS = 0.4 + 0.3 * torch.cos(_HUES)[torch.tensor([1, 2, 3, 5, 6, 7, 0, 4])]
-"""Eight hues around the circle, none of them odd: six that tell nothing, then that of a healthy
-cell's own tile and that of a leukemic one's."""
+"""Eight evenly spaced hues: six without information, then those of the informative tile of a
+healthy and of a leukemic cell."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """Mosaics of tiles in the shape of a cell.
+    """Images of cells as mosaics of tiles.
 
     Attributes:
         images: ``float32 (B, 3, 32, 32)`` in [0, 1], black outside the cell.
@@ -48,18 +48,18 @@ class Planted:
 
     @property
     def area_share(self) -> float:
-        """Mean share of the cell's area that lies in the region."""
+        """Mean share of the cell's area in the region."""
         return float((self.regions.sum(dim=(1, 2)) / cell().sum()).mean())
 
     def share(self, maps: Tensor) -> float:
-        """Mean share of the maps' positive values on the cell that lies in the region."""
+        """Mean share of the maps' positive values on the cell that are in the region."""
         positive = maps.clamp(min=0) * cell()
         inside = (positive * self.regions).sum(dim=(1, 2))
         return float((inside / positive.sum(dim=(1, 2))).nanmean())
 
 
 def plant(count: int, seed: int) -> Planted:
-    """Cells alike in everything but their tiles; the same for the same seed."""
+    """Images of the same cell with different tiles, determined by the seed."""
     generator = torch.Generator().manual_seed(seed)
     tiles = torch.randint(0, 6, (count, SIDE // TILE, SIDE // TILE), generator=generator)
     labels = torch.randint(0, 2, (count,), generator=generator)
@@ -72,19 +72,19 @@ def plant(count: int, seed: int) -> Planted:
 
 
 def cell() -> Tensor:
-    """Pixels of the cell, ``bool (32, 32)``."""
+    """Mask of the cell, ``bool (32, 32)``."""
     away = torch.arange(SIDE) - (SIDE - 1) / 2
     return away[:, None] ** 2 + away**2 <= RADIUS**2
 
 
 def scaled(classifier: Classifier) -> Classifier:
-    """The classifier with the channel statistics of such cells."""
+    """Set the channel statistics of a classifier to those of such images."""
     classifier.normalize_by((0.3, 0.3, 0.3), (0.25, 0.25, 0.25))
     return classifier
 
 
 def fit(classifier: Classifier, steps: int, rate: float = 2e-3) -> float:
-    """Fit on fresh cells a step; the accuracy on others."""
+    """Fit on new images in each step; returns the accuracy on other images."""
     optimizer = torch.optim.Adam(scaled(classifier).parameters(), lr=rate)
     classifier.train()
     for step in range(steps):

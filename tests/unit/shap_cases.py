@@ -55,6 +55,6 @@ CASES = [
 ]
 
 
-def made(name: str) -> Classifier:
+def build_classifier(name: str) -> Classifier:
     torch.manual_seed(0)
     return MODELS[name]().eval()

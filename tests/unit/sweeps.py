@@ -1,4 +1,4 @@
-"""Made-up sweeps: records and predictions as a sweep leaves them, scores correlated by person."""
+"""Simulated sweeps: records and predictions, with scores correlated by patient."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,8 +14,8 @@ from leuk.evaluate.thresholds import choose_thresholds
 from leuk.grid.record import Record, as_metrics
 from leuk.grid.run_id import RunId
 
-CELL = RunId("cnn", "none", "folds", 0)
-MADE = replace(CELL, augmentation="dcgan")
+RUN = RunId("cnn", "none", "folds", 0)
+SYNTHETIC = replace(RUN, augmentation="dcgan")
 KFOLD = RunId("cnn", "none", "subject_kfold", 0, "n_folds_3")
 
 COST = {
@@ -31,33 +31,41 @@ COST = {
 }
 
 
-def fold(cell: RunId, number: int) -> RunId:
-    """The same cell of the grid on another fold."""
-    return replace(cell, variant=f"fold_{number}-{cell.variant}" if number else cell.variant)
+def fold(run: RunId, number: int) -> RunId:
+    """The same run on another fold."""
+    return replace(run, variant=f"fold_{number}-{run.variant}" if number else run.variant)
 
 
 def predictions(
-    cell: RunId,
+    run: RunId,
     healthy: int = 4,
     leukemic: int = 10,
-    cells: int = 20,
+    images: int = 20,
     strength: float = 1.5,
 ) -> pd.DataFrame:
-    """Scores of persons that differ from each other; the same cells for every model and seed."""
-    parts = []
-    persons = np.random.default_rng(cell.fold)
-    effects = {part: persons.normal(0, 0.7, healthy + leukemic) for part in ("val", "test")}
-    noise = np.random.default_rng([cell.seed, cell.fold, *map(ord, cell.title)])
-    for part in ("val", "test"):
-        labels = np.repeat([0, 1], [healthy * cells, leukemic * cells])
-        numbers = np.repeat(np.arange(healthy + leukemic), cells)
-        hidden = effects[part][numbers] + persons.normal(0, 1, len(numbers))
+    """Scores with an effect of the patient; the same images for every model and seed.
+
+    Args:
+        run: the run; its fold seeds the images, its seed and title the noise of the model.
+        healthy: number of healthy patients per stage.
+        leukemic: number of leukemic patients per stage.
+        images: number of images per patient.
+        strength: half the distance between the classes on the scale of the latent score.
+    """
+    stages = []
+    patients = np.random.default_rng(run.fold)
+    effects = {stage: patients.normal(0, 0.7, healthy + leukemic) for stage in ("val", "test")}
+    noise = np.random.default_rng([run.seed, run.fold, *map(ord, run.title)])
+    for stage in ("val", "test"):
+        labels = np.repeat([0, 1], [healthy * images, leukemic * images])
+        numbers = np.repeat(np.arange(healthy + leukemic), images)
+        hidden = effects[stage][numbers] + patients.normal(0, 1, len(numbers))
         logits = strength * (labels - 0.5) * 2 + hidden + noise.normal(0, 0.8, len(numbers))
-        names = [f"{part}{cell.fold}-{'H' if n < healthy else ''}{n}" for n in numbers]
-        parts.append(
+        names = [f"{stage}{run.fold}-{'H' if n < healthy else ''}{n}" for n in numbers]
+        stages.append(
             pd.DataFrame(
                 {
-                    "stage": part,
+                    "stage": stage,
                     "path": [f"{name}/{i}.bmp" for i, name in enumerate(names)],
                     "subject": names,
                     "patient": names,
@@ -66,34 +74,36 @@ def predictions(
                     "calibrated": expit(logits),
                     "baseline_majority": 0.7,
                     "baseline_area": expit(labels - 0.5 + hidden),
-                    "split": cell.split,
-                    "seed": cell.seed,
+                    "split": run.split,
+                    "seed": run.seed,
                 }
             )
         )
-    return pd.concat(parts)
+    return pd.concat(stages)
 
 
-def record_of(cell: RunId, table: pd.DataFrame, **changed: Any) -> Record:
-    """The record that goes with predictions."""
-    val, test = (table[table["stage"] == part] for part in ("val", "test"))
-    group = val["patient"] if "patient" in val else val["label"]
-    chosen = choose_thresholds(val["score"].to_numpy(), val["label"].to_numpy(), group.to_numpy())
+def record_of(run: RunId, table: pd.DataFrame, **changed: Any) -> Record:
+    """The record of a run with these predictions."""
+    val, test = (table[table["stage"] == stage] for stage in ("val", "test"))
+    patients = val["patient"] if "patient" in val else val["label"]
+    chosen = choose_thresholds(
+        val["score"].to_numpy(), val["label"].to_numpy(), patients.to_numpy()
+    )
 
-    def judged(part: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-        columns = [part[name].to_numpy() for name in ("score", "label")]
-        return as_metrics(all_metrics(*columns, chosen, part["calibrated"].to_numpy()))
+    def evaluated(stage: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+        columns = [stage[name].to_numpy() for name in ("score", "label")]
+        return as_metrics(all_metrics(*columns, chosen, stage["calibrated"].to_numpy()))
 
     counts = {
-        name: {"all": int((part["label"] == 1).sum()), "hem": int((part["label"] == 0).sum())}
-        for name, part in (("val", val), ("test", test))
+        name: {"all": int((stage["label"] == 1).sum()), "hem": int((stage["label"] == 0).sum())}
+        for name, stage in (("val", val), ("test", test))
     }
     record = Record(
-        cell,
+        run,
         "abc",
         status="complete",
         data={"fingerprint": "d", "counts": counts},
-        metrics={"val": judged(val), "test": judged(test), "thresholds": as_metrics(chosen)},
+        metrics={"val": evaluated(val), "test": evaluated(test), "thresholds": as_metrics(chosen)},
         timings={"fit": 60.0},
         area={
             "within_bins": {
@@ -106,7 +116,7 @@ def record_of(cell: RunId, table: pd.DataFrame, **changed: Any) -> Record:
             "area_within_bins": 0.58,
             "one_size": {
                 "target_area": 0.2,
-                "metrics": judged(test),
+                "metrics": evaluated(test),
                 "area_auroc": 0.55,
                 "area_auroc_before": 0.8,
             },
@@ -117,19 +127,17 @@ def record_of(cell: RunId, table: pd.DataFrame, **changed: Any) -> Record:
     return replace(record, **changed)
 
 
-def write_run(
-    sweep: Path, cell: RunId, table: pd.DataFrame | None = None, **changed: Any
-) -> Record:
-    """Write a cell's folder, complete, and return its record."""
-    table = predictions(cell) if table is None else table
-    record = record_of(cell, table, **changed)
-    folder = sweep / cell.folder
+def write_run(sweep: Path, run: RunId, table: pd.DataFrame | None = None, **changed: Any) -> Record:
+    """Write the folder of a complete run and return its record."""
+    table = predictions(run) if table is None else table
+    record = record_of(run, table, **changed)
+    folder = sweep / run.folder
     record.write(folder)
     table.to_csv(folder / "predictions.csv", index=False)
     return record
 
 
-def write_sweep(sweep: Path, cells: Iterable[RunId], /, **made: Any) -> None:
-    """Write a complete folder for each cell."""
-    for cell in cells:
-        write_run(sweep, cell, predictions(cell, **made))
+def write_sweep(sweep: Path, runs: Iterable[RunId], /, **options: Any) -> None:
+    """Write the folders of complete runs; ``options`` are those of :func:`predictions`."""
+    for run in runs:
+        write_run(sweep, run, predictions(run, **options))

@@ -11,19 +11,19 @@ from leuk.evaluate.metrics import patient_metrics
 from leuk.evaluate.sample import Sample
 
 
-def measured_and_judged(looks: float, cells: int = 40) -> tuple[Sample, np.ndarray]:
-    """Leukemic cells are larger; the model sees the area and, as far as ``looks``, the class."""
+def areas_and_scores(skill: float, images: int = 40) -> tuple[Sample, np.ndarray]:
+    """Leukemic cells are larger; scores depend on the area and, by ``skill``, on the class."""
     generator = np.random.default_rng(0)
-    subjects = np.repeat(np.arange(40), cells)
+    subjects = np.repeat(np.arange(40), images)
     labels = (subjects >= 15).astype(np.int64)
     areas = 0.2 + 0.05 * labels + generator.normal(0, 0.04, len(labels))
-    seen = 60 * (areas - areas.mean()) + looks * (labels - 0.5)
+    seen = 60 * (areas - areas.mean()) + skill * (labels - 0.5)
     scores = norm.cdf(seen + generator.normal(0, 0.3, len(labels)))
     return Sample(scores, labels, subjects), areas
 
 
-def test_a_model_that_measures_the_area_falls_within_bins() -> None:
-    sample, areas = measured_and_judged(looks=0.0)
+def test_area_model_is_uninformative_within_bins() -> None:
+    sample, areas = areas_and_scores(skill=0.0)
     assert roc_auc_score(sample.labels, sample.scores) > 0.78
     coarse, fine = (auroc_within_area_bins(sample, areas, bins, draws=200) for bins in (5, 40))
     assert coarse.value is not None
@@ -31,8 +31,8 @@ def test_a_model_that_measures_the_area_falls_within_bins() -> None:
     assert 0.45 < fine.value < coarse.value < 0.65
 
 
-def test_a_model_that_sees_more_does_not() -> None:
-    sample, areas = measured_and_judged(looks=2.0)
+def test_model_beyond_area_is_informative_within_bins() -> None:
+    sample, areas = areas_and_scores(skill=2.0)
     found = auroc_within_area_bins(sample, areas, draws=200)
     assert found.low is not None
     assert found.high is not None
@@ -40,8 +40,8 @@ def test_a_model_that_sees_more_does_not() -> None:
     assert 0.9 < found.low < found.value < found.high < 1
 
 
-def test_bins_hold_equally_many_cells_and_their_own_auroc() -> None:
-    sample, areas = measured_and_judged(looks=1.0)
+def test_bins_have_equal_sizes_and_their_own_auroc() -> None:
+    sample, areas = areas_and_scores(skill=1.0)
     found = auroc_within_area_bins(sample, areas, bins=4, draws=10)
     assert [one.hem + one.all for one in found.bins] == [400] * 4
     assert all(one.high < other.low for one, other in zip(found.bins, found.bins[1:], strict=False))
@@ -72,12 +72,12 @@ def test_patients_weigh_the_same_within_bins() -> None:
     assert [one.auroc_patients for one in found.bins] == pytest.approx([1 / 3, 3 / 4])
     assert found.value == pytest.approx(5 / 7)
     assert found.patients["value"] == pytest.approx((1 / 6 + 1 / 4) / (1 / 2 + 1 / 3))
-    # One leukemic patient does not show how patients differ.
+    # A single leukemic patient does not show how patients differ.
     assert (found.low, found.patients["low"], found.patients["high"]) == (None, None, None)
 
 
-def test_one_bin_by_patient_is_the_metric_by_patient() -> None:
-    sample, areas = measured_and_judged(looks=1.0)
+def test_single_bin_by_patient_equals_the_metric_by_patient() -> None:
+    sample, areas = areas_and_scores(skill=1.0)
     kept = np.flatnonzero((sample.codes > 2) | (np.arange(len(sample)) % 7 == 0))
     uneven = Sample(sample.scores[kept], sample.labels[kept], sample.subjects[kept])
     found = auroc_within_area_bins(uneven, areas[kept], bins=1, draws=100)
@@ -91,34 +91,34 @@ def test_one_bin_by_patient_is_the_metric_by_patient() -> None:
     assert (found.low, found.high) == pytest.approx(intervals["auroc"])
 
 
-def test_one_bin_is_the_whole() -> None:
-    sample, areas = measured_and_judged(looks=1.0)
+def test_single_bin_equals_the_overall_metric() -> None:
+    sample, areas = areas_and_scores(skill=1.0)
     found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
     assert found.value == pytest.approx(roc_auc_score(sample.labels, sample.scores))
     interval = bootstrap_intervals(sample, {"default": 0.5}, draws=10)["auroc"]
     assert (found.low, found.high) == pytest.approx(interval)
 
 
-def test_classes_without_a_like_area_have_no_figure() -> None:
+def test_classes_without_common_areas_have_no_value() -> None:
     labels = np.array([0, 0, 1, 1])
     sample = Sample(np.array([0.1, 0.2, 0.8, 0.9]), labels, np.arange(4))
     found = auroc_within_area_bins(sample, labels + 0.5, bins=2, draws=10)
     assert (found.value, found.low, found.high) == (None, None, None)
     assert found.patients == {"value": None, "low": None, "high": None}
     assert [(one.hem, one.all, one.auroc) for one in found.bins] == [(2, 0, None), (0, 2, None)]
-    with pytest.raises(ValueError, match="4 cells but 3 areas"):
+    with pytest.raises(ValueError, match="4 images but 3 areas"):
         auroc_within_area_bins(sample, np.ones(3))
 
 
 def discs(*cells: tuple[float, float, float], side: int = 64) -> Tensor:
-    """One image each with a disc of a radius about a place, in pixels."""
+    """Images of a disc each, given by radius and center in pixels."""
     y, x = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
     shapes = [((x - cx).square() + (y - cy).square()).sqrt() < r for r, cx, cy in cells]
     return torch.stack(shapes)[:, None].float() * torch.tensor([0.8, 0.4, 0.6]).view(1, 3, 1, 1)
 
 
 def centers(images: Tensor) -> Tensor:
-    """Mean place of the lit pixels, ``(B, 2)``, in pixels."""
+    """Mean position of the lit pixels, ``(B, 2)``, in pixels."""
     lit = (images.amax(dim=1) > 0.2).float()
     places = torch.arange(images.shape[-1]) + 0.5
     total = lit.sum(dim=(1, 2))
@@ -126,27 +126,27 @@ def centers(images: Tensor) -> Tensor:
     return torch.stack([x, y], dim=1)
 
 
-def test_all_cells_come_out_at_one_size_and_centered() -> None:
+def test_cells_are_scaled_to_equal_area_and_centered() -> None:
     images = discs((8, 32, 32), (12, 30, 36), (20, 28, 33), (26, 32, 32))
     target = float(np.pi * 16**2 / 64**2)
     scaled = scaled_to_one_size(images, target)
     assert scaled.shape == images.shape
     torch.testing.assert_close(cell_areas(scaled), torch.full((4,), target), rtol=0.05, atol=0)
     torch.testing.assert_close(centers(scaled), torch.full((4, 2), 32.0), rtol=0, atol=0.5)
-    # Its color stays.
+    # Its color is unchanged.
     torch.testing.assert_close(
         scaled[:, :, 32, 32], torch.tensor([0.8, 0.4, 0.6]).expand(4, 3), rtol=0, atol=1e-4
     )
 
 
-def test_a_cell_of_the_right_size_in_the_middle_stays_as_it_is() -> None:
+def test_centered_cell_of_target_area_is_unchanged() -> None:
     images = discs((16, 32, 32))
     torch.testing.assert_close(
         scaled_to_one_size(images, float(cell_areas(images))), images, rtol=0, atol=1e-4
     )
 
 
-def test_a_cell_that_would_not_fit_is_enlarged_until_it_does() -> None:
+def test_long_cell_is_enlarged_only_as_far_as_it_fits() -> None:
     images = torch.zeros(1, 3, 64, 64)
     images[:, :, 30:34, 12:44] = 0.7
     scaled = scaled_to_one_size(images, 0.5)
@@ -156,7 +156,7 @@ def test_a_cell_that_would_not_fit_is_enlarged_until_it_does() -> None:
     assert float(cell_areas(scaled)) < 0.2
 
 
-def test_an_empty_image_stays_as_it_is() -> None:
+def test_empty_image_is_unchanged() -> None:
     images = torch.cat([torch.zeros(1, 3, 64, 64), discs((8, 32, 32))])
     scaled = scaled_to_one_size(images, 0.2)
     assert not scaled[0].any()
@@ -164,6 +164,6 @@ def test_an_empty_image_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.2])
-def test_the_target_is_a_share(target: float) -> None:
-    with pytest.raises(ValueError, match=r"lies in \(0, 1\)"):
+def test_target_area_must_be_a_share(target: float) -> None:
+    with pytest.raises(ValueError, match=r"is in \(0, 1\)"):
         scaled_to_one_size(discs((8, 32, 32)), target)

@@ -57,7 +57,7 @@ def test_warp_agrees_with_torchvision(
         )
         for sign in (1, -1)
     ]
-    # Which way is positive is a convention; the parameters are symmetric about zero.
+    # The sign is a convention; the parameters are symmetric about zero.
     assert min(float((ours - other).abs().max()) for other in candidates) < 0.02
     assert float((ours - images).abs().max()) > 0.05
 

@@ -13,7 +13,7 @@ from leuk.runs import measures as measures_module
 from leuk.runs.measures import measure_images
 
 
-def test_majority_says_the_same_of_every_cell() -> None:
+def test_majority_baseline_is_constant() -> None:
     score = BASELINES["majority"].fitted(pd.DataFrame(index=range(3)), np.array([1, 1, 0]))
     np.testing.assert_allclose(score(pd.DataFrame(index=range(5))), np.full(5, 2 / 3))
 
@@ -27,7 +27,7 @@ def test_area_baseline_learns_its_direction(sign: int) -> None:
     assert roc_auc_score(labels, scores) > 0.8
 
 
-def test_measures_are_standardized_by_the_training_part() -> None:
+def test_measures_are_standardized_on_training_images() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(400) % 2
     table = pd.DataFrame(
@@ -40,11 +40,11 @@ def test_measures_are_standardized_by_the_training_part() -> None:
     scores = baseline.fitted(table, labels)(table)
     other_unit = table.assign(red=table["red"] / 255)
     np.testing.assert_allclose(baseline.fitted(other_unit, labels)(other_unit), scores, atol=1e-4)
-    # One cell's score does not depend on the cells it is asked with.
+    # The score of an image does not depend on the other images.
     np.testing.assert_allclose(baseline.fitted(table, labels)(table[:1]), scores[:1])
 
 
-def test_morphology_sees_what_area_does_not() -> None:
+def test_morphology_baseline_uses_more_than_area() -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(300) % 2
     table = pd.DataFrame({name: generator.normal(size=300) for name in MEASURES})
@@ -68,7 +68,9 @@ def data(phantom: Path, tmp_path: Path) -> CNMCDataModule:
     return data
 
 
-def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_measured_once(
+    data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = measure_images(data)
     assert list(table.columns) == list(MEASURES)
     assert len(table) == len(data.dataset)
@@ -84,7 +86,7 @@ def test_every_cell_is_measured_once(data: CNMCDataModule, monkeypatch: pytest.M
     pd.testing.assert_frame_equal(measure_images(data), table)
 
 
-def test_a_cell_without_a_lit_pixel_measures_nothing() -> None:
+def test_image_without_a_lit_pixel_measures_zero() -> None:
     images = np.zeros((2, 16, 16, 3), np.uint8)
     images[1, 4:12, 4:12] = 200
     rows = measure_each(images)
@@ -98,6 +100,6 @@ def test_area_alone_on_real_images(cnmc: object, artifacts: object) -> None:
 
     data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artifacts))
     areas, labels = data.store.areas, np.array(data.targets)
-    for part, published in (("fold_0", 0.84), ("fold_1", 0.87)):
-        chosen = (data.index["source_fold"] == part).to_numpy()
+    for source_fold, published in (("fold_0", 0.84), ("fold_1", 0.87)):
+        chosen = (data.index["source_fold"] == source_fold).to_numpy()
         assert roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(published, abs=0.01)

@@ -6,11 +6,11 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from leuk.evaluate.calibration import COOLEST, HOTTEST, apply_temperature, fit_temperature
 from leuk.evaluate.metrics import ranking_metrics
-from leuk.evaluate.reliability import bin_of, reliability
+from leuk.evaluate.reliability import bin_index, reliability
 
 
 def honest(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that are probabilities, and labels drawn by them."""
+    """Probabilities as scores, and labels drawn from them."""
     generator = np.random.default_rng(0)
     scores = expit(generator.normal(0.5, 2, count))
     return scores, (generator.random(count) < scores).astype(np.int64)
@@ -27,7 +27,7 @@ def test_a_planted_temperature_is_found(planted: float) -> None:
         assert ranking_metrics(mended, labels)["ece"] < ranking_metrics(spoilt, labels)["ece"] / 3
 
 
-def test_it_is_the_minimum_of_the_cross_entropy() -> None:
+def test_temperature_minimizes_the_cross_entropy() -> None:
     scores, labels = honest(500)
     scores = apply_temperature(scores, 0.5)
     best = fit_temperature(scores, labels)
@@ -39,12 +39,12 @@ def test_it_is_the_minimum_of_the_cross_entropy() -> None:
     assert loss(best) <= min(loss(best * 1.01), loss(best / 1.01))
 
 
-def test_order_is_kept() -> None:
+def test_temperature_keeps_the_order_of_scores() -> None:
     scores, _ = honest(1000)
     assert (np.argsort(apply_temperature(scores, 3.0)) == np.argsort(scores)).all()
 
 
-def test_scores_of_exactly_0_and_1_are_safe() -> None:
+def test_scores_of_exactly_0_and_1_are_allowed() -> None:
     scores = np.array([0.0, 0.0, 1.0, 1.0, 0.3, 0.8])
     labels = np.array([0, 1, 1, 0, 0, 1])
     temperature = fit_temperature(scores, labels)
@@ -60,11 +60,11 @@ def test_temperatures_have_bounds() -> None:
     apart = np.array([0, 0, 1, 1])
     assert fit_temperature(scores, apart) == pytest.approx(COOLEST, rel=0.01)
     assert fit_temperature(scores, 1 - apart) == pytest.approx(HOTTEST, rel=0.01)
-    with pytest.raises(ValueError, match="a temperature is above 0, found 0"):
+    with pytest.raises(ValueError, match="temperature=0: must be above 0"):
         apply_temperature(scores, 0)
 
 
-def test_the_curve_adds_up_to_the_ece_of_torchmetrics() -> None:
+def test_curve_sums_to_the_ece_of_torchmetrics() -> None:
     scores, labels = honest(2000)
     scores = apply_temperature(scores, 0.5)
     curve = reliability(scores, labels)
@@ -77,7 +77,7 @@ def test_the_curve_adds_up_to_the_ece_of_torchmetrics() -> None:
     assert ((curve["low"] <= curve["score"]) & (curve["score"] <= curve["high"])).all()
 
 
-def test_the_curve_of_a_known_case_leaves_empty_bins_out() -> None:
+def test_curve_omits_empty_bins() -> None:
     scores, labels = np.array([0.12, 0.18, 0.9, 1.0]), np.array([0, 1, 1, 1])
     curve = reliability(scores, labels, bins=5)
     assert curve["low"].tolist() == pytest.approx([0.0, 0.8])
@@ -87,8 +87,8 @@ def test_the_curve_of_a_known_case_leaves_empty_bins_out() -> None:
     assert curve["count"].tolist() == [2, 2]
 
 
-def test_bins_hold_their_lower_edge() -> None:
-    assert bin_of(np.array([0.0, 0.25, 0.4999, 0.5, 1.0]), 4).tolist() == [0, 1, 1, 2, 3]
+def test_bins_include_their_lower_edge() -> None:
+    assert bin_index(np.array([0.0, 0.25, 0.4999, 0.5, 1.0]), 4).tolist() == [0, 1, 1, 2, 3]
 
 
 def test_log_odds_are_those_of_the_scores() -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from checking import CELLS, CONTROLS, QUICK, called, checked, measure
-from explained import TRUTH, Linear, Made, linear, some_cells
+from explained import TRUTH, FunctionExplainer, Linear, linear, some_cells
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -127,7 +127,11 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
         return maps
 
     found = checked(
-        model, images, TRUTH, Made("broken", broken), Made("flat", lambda _, seen: seen[:, 0] * 0)
+        model,
+        images,
+        TRUTH,
+        FunctionExplainer("broken", broken),
+        FunctionExplainer("flat", lambda _, seen: seen[:, 0] * 0),
     )
     lines = found.methods.set_index("method")
     assert lines["degenerate"][["truth", "broken", "flat", "random"]].tolist() == [0, 2, CELLS, 0]
@@ -205,7 +209,7 @@ def test_zero_images_skip_repeated_explanations(model: Linear, images: Tensor) -
         return classifier.truth(seen)
 
     none = CheckSettings(steps=2, removals=2, sensitivity_images=0, randomized_images=0, draws=50)
-    found = checked(model, images, Made("counted", counted), settings=none)
+    found = checked(model, images, FunctionExplainer("counted", counted), settings=none)
     assert asked == [CELLS]
     assert found.randomization.empty
     assert "sensitivity" not in set(found.measures["measure"])

@@ -16,10 +16,10 @@ def test_leukemia_is_the_positive_class() -> None:
     assert int(Label.HEM) == 0
 
 
-def test_index_reads_label_subject_and_part(tiny_folds: Path) -> None:
-    cells = index_images(tiny_folds)
-    assert len(cells) == 16
-    first = cells.set_index("path").loc["fold_1/hem/UID_H3_1_1_hem.bmp"]
+def test_index_has_label_subject_and_source_fold(tiny_folds: Path) -> None:
+    images = index_images(tiny_folds)
+    assert len(images) == 16
+    first = images.set_index("path").loc["fold_1/hem/UID_H3_1_1_hem.bmp"]
     assert (first["label"], first["subject"], first["source_fold"]) == (0, "HEM-3", "fold_1")
 
 
@@ -41,25 +41,25 @@ def test_order_does_not_depend_on_the_file_system(tiny_folds: Path) -> None:
     assert index_images(tiny_folds)["path"].is_monotonic_increasing
 
 
-def test_stray_files_are_named(tiny_folds: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_stray_files_are_listed(tiny_folds: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tiny_folds / "fold_0/all/Thumbs.db").write_text("")
     assert len(index_images(tiny_folds)) == 16
     assert "Thumbs.db" in caplog.text
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere: no such folder; point data\.root=DIR"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; set data\.root=DIR"):
         index_images(tmp_path / "nowhere")
 
 
-def test_root_without_cells(tmp_path: Path) -> None:
+def test_root_without_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no cell images in fold_"):
         index_images(tmp_path)
 
 
 def test_name_that_contradicts_its_folder(tmp_path: Path) -> None:
     write_cell(tmp_path / "fold_0/all/UID_H1_1_1_hem.bmp")
-    with pytest.raises(DataError, match="the folder says all, the name says hem"):
+    with pytest.raises(DataError, match="in folder all, but its name ends in hem"):
         index_images(tmp_path)
 
 
@@ -88,23 +88,23 @@ def test_transforms_are_applied(tiny_folds: Path, artifacts: Path) -> None:
     assert data[0] == ((32, 32), 10 + data.targets[0])
 
 
-def test_parts(tiny_folds: Path, artifacts: Path) -> None:
+def test_selection_of_source_folds(tiny_folds: Path, artifacts: Path) -> None:
     data = CNMC(tiny_folds, parts=["fold_1"], resolution=32, cache=artifacts)
     assert set(data.index["source_fold"]) == {"fold_1"}
-    with pytest.raises(DataError, match="no part fold_9 in the data; there are fold_0, fold_1"):
+    with pytest.raises(DataError, match="no source fold fold_9; choose from fold_0, fold_1"):
         CNMC(tiny_folds, parts=["fold_9"], resolution=32, cache=artifacts)
 
 
-def test_real_cells_are_counted_as_published(cnmc: Path) -> None:
-    cells = index_images(cnmc / "224")
-    counts = cells.groupby(["source_fold", "label"]).size().to_dict()
+def test_real_images_have_the_published_counts(cnmc: Path) -> None:
+    images = index_images(cnmc / "224")
+    counts = images.groupby(["source_fold", "label"]).size().to_dict()
     assert counts == {
         ("fold_0", 0): 1130,
         ("fold_0", 1): 2397,
         ("fold_1", 0): 1163,
         ("fold_1", 1): 2418,
     }
-    subjects = cells.groupby(["source_fold", "label"])["subject"].nunique().to_dict()
+    subjects = images.groupby(["source_fold", "label"])["subject"].nunique().to_dict()
     assert subjects == {
         ("fold_0", 0): 9,
         ("fold_0", 1): 19,

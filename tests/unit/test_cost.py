@@ -3,11 +3,11 @@ import torch
 from torch import Tensor, nn
 
 from leuk.classifiers.cnn import CNN
-from leuk.evaluate.cost import cost_of
+from leuk.evaluate.cost import measure_cost
 
 
 class Convolution(nn.Module):
-    """A convolution of 3 to 8 channels and a head, one layer of it frozen."""
+    """A convolution from 3 to 8 channels, a frozen layer and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ CONVOLUTION_FLOPS = 2 * (3 * 9) * 8 * 16 * 16
 HEAD_FLOPS = 2 * 8 * 16 * 16 * 2
 
 
-def test_parameters_and_arithmetic_of_a_known_model() -> None:
-    cost = cost_of(Convolution(), 16, "cpu", batch=4)
+def test_parameters_and_flops_of_a_known_model() -> None:
+    cost = measure_cost(Convolution(), 16, "cpu", batch=4)
     trainable = 8 * 27 + 8 + 2 * 8 * 16 * 16 + 2
     assert cost["trainable_parameters"] == trainable
     assert cost["parameters"] == trainable + 16
@@ -35,27 +35,30 @@ def test_parameters_and_arithmetic_of_a_known_model() -> None:
     assert str(cost["device"]).endswith(("thread", "threads"))
 
 
-def test_every_view_that_is_asked_costs() -> None:
+def test_every_view_counts() -> None:
     model = CNN(32, optim={"test_views": 8})
-    costs = [cost_of(model, 32, "cpu", batch=2, ask=ask) for ask in (None, model.predict_logits)]
+    costs = [
+        measure_cost(model, 32, "cpu", batch=2, predict=predict)
+        for predict in (None, model.predict_logits)
+    ]
     assert costs[1]["flops"] == 8 * int(costs[0]["flops"])
     assert costs[1]["parameters"] == costs[0]["parameters"]
 
 
-def test_memory_is_weights_images_and_living_activations() -> None:
-    cost = cost_of(Convolution(), 16, "cpu", batch=4)
+def test_memory_is_weights_images_and_live_activations() -> None:
+    cost = measure_cost(Convolution(), 16, "cpu", batch=4)
     images, activation = 4 * 3 * 16 * 16 * 4, 4 * 8 * 16 * 16 * 4
     model = Convolution()
     weights = sum(4 * tensor.numel() for tensor in model.parameters())
     memory = int(cost["memory_bytes"])
-    # Two activations are alive at once, the one that is read and the one that is written.
+    # Two activations are live at a time: the input and the output of a layer.
     assert memory >= images + weights + 2 * activation
     assert memory < images + weights + 4 * activation
-    larger = int(cost_of(model, 16, "cpu", batch=8)["memory_bytes"])
+    larger = int(measure_cost(model, 16, "cpu", batch=8)["memory_bytes"])
     assert larger - memory == pytest.approx(memory - weights, rel=0.1)
 
 
-def test_attention_is_counted_and_not_lost_in_a_fused_operator() -> None:
+def test_fused_attention_is_counted() -> None:
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -67,29 +70,29 @@ def test_attention_is_counted_and_not_lost_in_a_fused_operator() -> None:
     tokens = 3 * 16 * 16 // 64
     projections = 2 * tokens * (64 * 192 + 64 * 64 + 2 * 64 * 128)
     attention = 2 * 2 * tokens * tokens * 64
-    assert cost_of(Encoder(), 16, "cpu", batch=2)["flops"] == projections + attention
+    assert measure_cost(Encoder(), 16, "cpu", batch=2)["flops"] == projections + attention
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-def test_times_are_positive_and_of_one_image() -> None:
-    cost = cost_of(Convolution(), 16, "cpu", batch=32)
+def test_latencies_are_positive_and_per_image() -> None:
+    cost = measure_cost(Convolution(), 16, "cpu", batch=32)
     assert float(cost["latency_ms"]) > 0
     assert float(cost["batch_latency_ms"]) > 0
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_every_module_keeps_its_mode_and_its_statistics(training: bool) -> None:
+def test_modules_keep_their_mode_and_statistics(training: bool) -> None:
     model = Convolution().train(training)
     model.norm.eval()
     before = model.norm.running_mean
     assert before is not None
     kept = before.clone()
-    cost_of(model, 16, "cpu", batch=2)
+    measure_cost(model, 16, "cpu", batch=2)
     assert (model.training, model.head.training, model.norm.training) == (training, training, False)
     torch.testing.assert_close(model.norm.running_mean, kept)
 
 
-def test_a_classifier_of_the_house_has_a_cost() -> None:
-    cost = cost_of(CNN(resolution=32), 32, "cpu", batch=2)
+def test_cost_of_a_real_classifier() -> None:
+    cost = measure_cost(CNN(resolution=32), 32, "cpu", batch=2)
     assert cost["parameters"] == sum(p.numel() for p in CNN(resolution=32).parameters())
     assert int(cost["flops"]) > 0

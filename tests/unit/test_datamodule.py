@@ -47,7 +47,7 @@ def test_order_depends_on_seed_and_epoch(phantom: Path, artifacts: Path) -> None
     assert order(zero) != order(zero, epoch=1)
 
 
-def test_each_training_cell_once_an_epoch(data: CNMCDataModule) -> None:
+def test_each_training_image_once_per_epoch(data: CNMCDataModule) -> None:
     rows = order(data)
     assert len(set(rows)) == len(rows)
     assert set(rows) <= set(data.split.train)
@@ -57,7 +57,7 @@ def test_each_training_cell_once_an_epoch(data: CNMCDataModule) -> None:
 def drawn(
     images: int, draws: int, epochs: int, processes: int = 1, seed: int = 5
 ) -> list[list[int]]:
-    """Draws of each epoch, of all processes in their order, each epoch by new samplers."""
+    """Return the draws of each epoch over all processes, with new samplers per epoch."""
     found: list[list[int]] = []
     for epoch in range(epochs):
         ranks = []
@@ -88,7 +88,7 @@ def test_draws_are_shuffled_by_their_seed() -> None:
 @pytest.mark.parametrize("draws", [10, 11])
 def test_two_processes_share_the_draws_of_one(draws: int) -> None:
     for one, two in zip(drawn(15, draws, 5), drawn(15, draws, 5, processes=2), strict=True):
-        # An odd one is evened out by the first.
+        # An odd number of draws is padded with the first.
         assert two == one + one[: draws % 2]
 
 
@@ -102,8 +102,8 @@ def test_as_many_draws_as_images_shuffle_as_torch_does() -> None:
 
 def test_epoch_of_equal_updates(data: CNMCDataModule) -> None:
     real = len(data.split.train)
-    made = np.full((real // 2, 32, 32, 3), 200, np.uint8)
-    data.add_synthetic(made, np.full(len(made), int(Label.HEM)))
+    synthetic = np.full((real // 2, 32, 32, 3), 200, np.uint8)
+    data.add_synthetic(synthetic, np.full(len(synthetic), int(Label.HEM)))
     passes = len(data.train_dataloader())
     data.images_per_epoch = real
     assert len(data.train_dataloader()) == real // data.batch_size < passes
@@ -120,12 +120,12 @@ def test_epoch_of_equal_updates(data: CNMCDataModule) -> None:
 
 
 @pytest.mark.parametrize("stage", ["val", "test"])
-def test_every_cell_is_judged_once_and_in_order(data: CNMCDataModule, stage: str) -> None:
+def test_each_image_is_evaluated_once_and_in_order(data: CNMCDataModule, stage: str) -> None:
     rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
     assert rows == getattr(data.split, stage).tolist()
 
 
-def test_batches_hold_the_cells_of_their_rows(data: CNMCDataModule) -> None:
+def test_batches_contain_the_images_of_their_rows(data: CNMCDataModule) -> None:
     rows = torch.tensor([5, 0, 17])
     batch = data.transfer_batch_to_device(rows, CPU, 0)
     assert batch["images"].shape == (3, 3, 32, 32)
@@ -141,10 +141,10 @@ def test_gathering_copies(data: CNMCDataModule) -> None:
     assert float(data.transfer_batch_to_device(torch.tensor([0]), CPU, 0)["images"].max()) > 0
 
 
-def test_synthetic_cells_join_the_training_part_only(data: CNMCDataModule) -> None:
+def test_synthetic_images_are_added_to_training_only(data: CNMCDataModule) -> None:
     before = {stage: getattr(data.split, stage).copy() for stage in ("train", "val", "test")}
-    made = np.full((7, 32, 32, 3), 200, np.uint8)
-    data.add_synthetic(made, np.full(len(made), int(Label.HEM)))
+    synthetic = np.full((7, 32, 32, 3), 200, np.uint8)
+    data.add_synthetic(synthetic, np.full(len(synthetic), int(Label.HEM)))
     new = np.setdiff1d(data.train, before["train"])
     assert len(new) == 7
     batch = data.transfer_batch_to_device(torch.from_numpy(np.r_[new, 0]), CPU, 0)
@@ -160,7 +160,7 @@ def test_bank_checks_its_labels() -> None:
         PixelBank([np.zeros((2, 4, 4, 3), np.uint8)], np.zeros(3, np.int64))
 
 
-def test_channel_statistics_are_those_of_the_training_part(data: CNMCDataModule) -> None:
+def test_channel_statistics_are_those_of_the_training_images(data: CNMCDataModule) -> None:
     mean, std = data.channel_statistics()
     pixels = data.dataset.data[data.split.train] / 255
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)))
@@ -199,7 +199,7 @@ def test_only_training_batches_are_augmented(phantom: Path, artifacts: Path) -> 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_store_lives_on_the_device(data: CNMCDataModule) -> None:
+def test_store_is_copied_to_the_device(data: CNMCDataModule) -> None:
     device = torch.device("cuda")
     batch = data.transfer_batch_to_device(torch.tensor([3, 1]), device, 0)
     assert batch["images"].device.type == "cuda"

@@ -203,10 +203,10 @@ def test_predictions_have_the_precision_of_the_trainer(
             kinds.append(model(images).dtype)
             return super()._explain(model, images, background)
 
-    def asking() -> torch.autocast:
+    def context() -> torch.autocast:
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
-    Study({"bright": RecordsPrecision()}, tmp_path, "model", asking).of(cnn, cohort)
+    Study({"bright": RecordsPrecision()}, tmp_path, "model", context).of(cnn, cohort)
     assert set(kinds) == {torch.bfloat16}
 
 
@@ -266,8 +266,8 @@ def test_results_of_checks_are_written_beside_the_maps(
     together = summary[COHORT]
     assert set(together["controls"]) >= {"random", "center", "edges"}
     assert together["agreement"]["gradcam"]["gradcam"] == pytest.approx(1)
-    cells = pd.read_csv(folder / "measured_cells.csv")
-    own = cells[cells["method"] == "gradcam"]
+    images = pd.read_csv(folder / "measured_images.csv")
+    own = images[images["method"] == "gradcam"]
     assert own["row"].tolist() == cohort.table["row"].tolist()
     curves = pd.read_csv(folder / "curves.csv")
     assert set(curves["curve"]) == {"deletion", "insertion"}

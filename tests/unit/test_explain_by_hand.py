@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from explained import REVERSED, SIDE, TRUTH, Made, disc, linear, some_cells
+from explained import REVERSED, SIDE, TRUTH, FunctionExplainer, disc, linear, some_cells
 from torch import Tensor, nn
 
 from leuk.classifiers.classifier import Classifier, two_class
@@ -35,7 +35,7 @@ from leuk.explain.shap_masker import owen_values
 from leuk.explain.study import Study
 from leuk.explain.subject_means import SubjectMeans
 
-BRIGHTNESS = Made("brightness", lambda _, images: images.mean(dim=1))
+BRIGHTNESS = FunctionExplainer("brightness", lambda _, images: images.mean(dim=1))
 """A signed map that ignores the classifier."""
 
 
@@ -285,7 +285,13 @@ def test_sensitivity_is_the_largest_relative_change_under_noise_within_the_cell(
 
     images, target = some_cells(2), torch.tensor([1, 0])
     found = sensitivity(
-        Made("squared", squared), linear(), images, target, images, samples=5, radius=0.05
+        FunctionExplainer("squared", squared),
+        linear(),
+        images,
+        target,
+        images,
+        samples=5,
+        radius=0.05,
     )
     noisy = torch.cat([batch for batch in seen if not torch.equal(batch, images)])
     assert len(noisy) == 2 * 5
@@ -320,7 +326,7 @@ def test_rank_correlation_with_and_without_sign() -> None:
     maps[0, 0, 16, 10:14] = torch.tensor([1.0, 2.0, 3.0, 4.0])
     maps[1, 0, 16, 10:14] = torch.tensor([1.0, 2.0, -40.0, 3.0])
     steps = iter([maps[1]])
-    again = Made("again", lambda *_: next(steps))
+    again = FunctionExplainer("again", lambda *_: next(steps))
     found = cascades({"it": again}, {"it": maps[0]}, linear(), images, 1, images, stages=1)["it"]
     # Ranks 1 2 3 4 against 2 3 1 4, or 1 2 4 3 without signs: 1 - 6 sum(d^2) / (n (n^2 - 1)).
     assert found.spearman[-1, 0] == pytest.approx(1 - 6 * 6 / 60)
@@ -334,7 +340,7 @@ def test_structural_similarity_is_within_the_cell_and_independent_of_scale() -> 
     elsewhere = maps.clone()
     elsewhere[:, :4] = 1 - elsewhere[:, :4]  # farther away than a window reaches
     scaled = elsewhere * torch.tensor([1000.0, 0.01])[:, None, None]
-    again = Made("again", lambda *_: scaled)
+    again = FunctionExplainer("again", lambda *_: scaled)
     model = linear()
     found = cascades({"it": again}, {"it": maps}, model, images, 1, images, stages=1)["it"]
     # The scales differ only by the largest pixel, which is close to 1 in both.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import CELL, write_run
+from sweeps import RUN, write_run
 
 from leuk.grid.run_id import RunId
 from leuk.report.explanations import explanations_section
@@ -46,27 +46,27 @@ def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
 
 
 def section(sweep: Path) -> Section:
-    return explanations_section(read_results(sweep).groups)
+    return explanations_section(read_results(sweep).configurations)
 
 
-def test_a_line_a_method_with_links(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", CELL, explanations=explained(checked=False))
+def test_methods_have_a_row_with_links(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", RUN, explanations=explained(checked=False))
     text = section(tmp_path / "s").markdown
     line, sanity = (line for line in text.splitlines() if " lime | " in line)
     assert [part.strip() for part in line.split("|")[2:7]] == ["lime", "100", "3", "0.5", "0.9"]
     assert text.index("## Sanity checks") < text.index(sanity)
     assert [part.strip() for part in sanity.split("|")[2:6]] == ["lime", "0.75", "", ""]
     assert "balanced by outcome" in text
-    assert f"[picture](../{CELL.folder}/explanations/lime.png)" in line
-    assert f"[cohort.png](../{CELL.folder}/explanations/cohort.png)" in text
-    assert f"[1 images](../{CELL.folder}/explanations/panels)" in text
-    assert "rollout left out (CNN has no patches)" in text
-    assert "was not measured" in text
-    assert "## Are they right?" not in text
+    assert f"[figure](../{RUN.folder}/explanations/lime.png)" in line
+    assert f"[cohort.png](../{RUN.folder}/explanations/cohort.png)" in text
+    assert f"[1 single images](../{RUN.folder}/explanations/cells)" in text
+    assert "rollout not available (CNN has no patches)" in text
+    assert "Faithfulness was not measured" in text
+    assert "## Faithfulness" not in text
 
 
 def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", CELL, explanations=explained())
+    write_run(tmp_path / "s", RUN, explanations=explained())
     found = section(tmp_path / "s")
     text = found.markdown
     assert "+0.200 [+0.100, +0.300]" in text
@@ -74,7 +74,7 @@ def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
     assert "passes" in text
     assert "FAILS" in text
     assert "curves.png" in text
-    table = found.table.set_index(["method", "figure"])
+    table = found.table.set_index(["method", "metric"])
     assert table.loc[("lime", "degenerate"), "value"] == 3
     assert table.loc[("lime", "infidelity"), "low"] == pytest.approx(0.1)
     assert table.loc[("control: random", "infidelity"), "value"] == pytest.approx(0.9)
@@ -107,48 +107,48 @@ def checked_again(similarity: float, passes: bool | None) -> dict[str, Any]:
 
 
 def test_checks_that_explain_again_have_intervals_and_patients(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", CELL, explanations=checked_again(0.4, None))
+    write_run(tmp_path / "s", RUN, explanations=checked_again(0.4, None))
     text = section(tmp_path / "s").markdown
-    row = row_of(text, "## Are they right?", "lime")
+    row = row_of(text, "## Faithfulness", "lime")
     assert row["sensitivity"] == "0.250 [0.10, 0.70]"
     assert row["randomized"] == "0.400 [0.10, 0.70]"
     assert row["images (patients)"] == "24 (9)"
     assert row["verdict"] == "undecided"
 
 
-def test_what_cannot_fail_stands_apart(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", CELL, explanations=checked_again(0.4, True))
+def test_sanity_checks_are_separate(tmp_path: Path) -> None:
+    write_run(tmp_path / "s", RUN, explanations=checked_again(0.4, True))
     text = section(tmp_path / "s").markdown
     evidence = text.split("## Sanity checks")[0]
     assert "R²" not in evidence
     assert "additivity error" not in evidence
-    assert row_of(text, "## Are they right?", "control: random")["sensitivity"] == ""
+    assert row_of(text, "## Faithfulness", "control: random")["sensitivity"] == ""
     sanity = row_of(text, "## Sanity checks", "control: random")
     assert sanity["sensitivity of a control"] == "0.000 [0.10, 0.70]"
     assert row_of(text, "## Sanity checks", "lime")["R²"] == "0.75"
 
 
 def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", CELL, explanations=explained())
-    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+    write_run(tmp_path / "s", RUN, explanations=explained())
+    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
     assert row["randomized"] == "0.200 [0.10, 0.30]"
     assert (row["verdict"], row["sensitivity"], row["images (patients)"]) == ("passes", "", "")
 
 
-def test_undecided_runs_of_a_line_are_counted(tmp_path: Path) -> None:
+def test_undecided_runs_of_a_configuration_are_counted(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
-        cell = RunId("cnn", "none", "folds", seed)
-        write_run(tmp_path / "s", cell, explanations=checked_again(0.4, passes))
-    row = row_of(section(tmp_path / "s").markdown, "## Are they right?", "lime")
+        run_id = RunId("cnn", "none", "folds", seed)
+        write_run(tmp_path / "s", run_id, explanations=checked_again(0.4, passes))
+    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
     assert row["images (patients)"] == "72 (27)"
 
 
-def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
+def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
     for seed, seconds in ((0, 0.5), (1, 1.5)):
-        cell = RunId("cnn", "none", "folds", seed)
-        write_run(tmp_path / "s", cell, explanations=explained(seconds=seconds))
-    table = section(tmp_path / "s").table.set_index(["method", "figure"])
+        run_id = RunId("cnn", "none", "folds", seed)
+        write_run(tmp_path / "s", run_id, explanations=explained(seconds=seconds))
+    table = section(tmp_path / "s").table.set_index(["method", "metric"])
     assert table.loc[("lime", "images"), "value"] == 200
     assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
     assert table.loc[("lime", "infidelity"), "runs"] == 2
@@ -157,7 +157,7 @@ def test_runs_of_a_line_are_one_line(tmp_path: Path) -> None:
 
 def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:
     old = {"gradcam": {"picture": "explanations/gradcam.png", "images": 16, "degenerate": 0}}
-    write_run(tmp_path / "s", CELL, explanations=old)
-    assert "No record of the sweep holds explanations" in section(tmp_path / "s").markdown
+    write_run(tmp_path / "s", RUN, explanations=old)
+    assert "No run of the sweep has explanations" in section(tmp_path / "s").markdown
     write_report(tmp_path / "s")
     assert (tmp_path / "s/report/explanations.md").is_file()

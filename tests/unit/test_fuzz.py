@@ -1,4 +1,4 @@
-"""Whatever is in a file or its name: leuk says what is wrong and raises nothing else."""
+"""Fuzzing of files and names: each is accepted or refused with an error of leuk."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from PIL import Image
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.layouts import read_folder
 from leuk.data.unlabeled import find_images
-from leuk.data.walk import is_plain, shown
+from leuk.data.walk import is_plain, printable
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
 from leuk.runs.checkpoints import read_checkpoint
@@ -26,7 +26,7 @@ from leuk.store.spreadsheet import inert, restored
 
 
 def encoded(kind: str, side: int = 12) -> bytes:
-    """A good file to do harm to."""
+    """Return a valid file."""
     pixels = np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8)
     file = io.BytesIO()
     if kind == "npz":
@@ -43,19 +43,19 @@ def damaged(draw: st.DrawFn, kind: str) -> bytes:
     """A file with a few bytes changed, cut or put in, most of them near its head."""
     raw = bytearray(encoded(kind))
     for _ in range(draw(st.integers(1, 6))):
-        place = draw(st.integers(0, 64) | st.integers(0, len(raw)))
+        position = draw(st.integers(0, 64) | st.integers(0, len(raw)))
         how = draw(st.sampled_from(["change", "number", "cut", "put in", "end"]))
         some = draw(st.binary(min_size=1, max_size=8))
         if how == "change":
-            raw[place : place + len(some)] = some
+            raw[position : position + len(some)] = some
         elif how == "number":
-            raw[place : place + 4] = draw(st.integers(0, 2**32 - 1)).to_bytes(4, "little")
+            raw[position : position + 4] = draw(st.integers(0, 2**32 - 1)).to_bytes(4, "little")
         elif how == "cut":
-            del raw[place : place + len(some)]
+            del raw[position : position + len(some)]
         elif how == "put in":
-            raw[place:place] = some
+            raw[position:position] = some
         else:
-            del raw[max(place, 1) :]
+            del raw[max(position, 1) :]
     return bytes(raw)
 
 
@@ -122,9 +122,9 @@ def test_tables_of_labels(tmp_path: Path, table: str, head: str, more: bytes) ->
 
 
 @many
-@given(table=TABLES, head=st.sampled_from(["part,path,group,label,score,calibrated\n", ""]))
+@given(table=TABLES, head=st.sampled_from(["stage,path,patient,label,score,calibrated\n", ""]))
 def test_tables_of_predictions(tmp_path: Path, table: str, head: str) -> None:
-    rows = [f"{part},a,b,1,0.5,0.5" for part in ("val", "test")] if len(table) % 2 else []
+    rows = [f"{stage},a,b,1,0.5,0.5" for stage in ("val", "test")] if len(table) % 2 else []
     path = tmp_path / "predictions.csv"
     path.write_bytes("\n".join([head + table, *rows]).encode("utf-8", "surrogatepass"))
     with nothing_but(StoreError, naming=path):
@@ -156,24 +156,23 @@ ENDS = st.sampled_from(
 )
 def test_names_of_files(tmp_path: Path, names: list[tuple[list[bytes], bytes]]) -> None:
     root = tmp_path / "root"
-    made = set()
+    files = set()
     for folders, name in names:
-        place = os.path.join(os.fsencode(root), *folders)
+        folder = os.path.join(os.fsencode(root), *folders)
         try:
-            os.makedirs(place, exist_ok=True)
-            with open(os.path.join(place, name), "wb"):
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, name), "wb"):
                 pass
         except OSError:  # where one name is the file and the folder of another
             continue
         if not any(part.startswith(b".") for part in folders):
-            made.add(os.path.join(place, name))
+            files.add(os.path.join(folder, name))
     with nothing_but(DataError, naming=root):
         index = read_folder(root)
-        said = [*index.strays, *map(str, index.problems), *index.table["path"]]
-        assert all(map(is_plain, said))
-        # A table of labels that says nothing is none of these; a file has one problem at most
-        # beside that of its part.
-        assert len(made) - 1 <= len(said) <= len(made) + 1
+        texts = [*index.strays, *map(str, index.problems), *index.table["path"]]
+        assert all(map(is_plain, texts))
+        # An empty label table is in no list; a file can have a problem besides that of its folder.
+        assert len(files) - 1 <= len(texts) <= len(files) + 1
         assert all(is_plain(image.name) for image in find_images(str(root)).images)
     shutil.rmtree(root)
 
@@ -195,4 +194,4 @@ def test_lists_of_images(tmp_path: Path, raw: bytes) -> None:
 def test_texts_in_tables(text: str) -> None:
     assert restored(inert(text)) == text
     assert inert(text)[:1] not in tuple("=+-@\t\r\n")
-    assert not shown(text).strip("\0") or is_plain(shown(text))
+    assert not printable(text).strip("\0") or is_plain(printable(text))

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from sweeps import CELL, predictions, record_of
+from sweeps import RUN, predictions, record_of
 
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import SMALLEST, TrainConfig, check_schema, register
@@ -21,7 +21,7 @@ from leuk.errors import ConfigError, LeukError, StoreError
 from leuk.grid.record import FILE, SCHEMA, Record
 from leuk.runs.resolvers import register_resolvers
 
-RECORD = {"schema": SCHEMA, **asdict(record_of(CELL, predictions(CELL, cells=5)))}
+RECORD = {"schema": SCHEMA, **asdict(record_of(RUN, predictions(RUN, images=5)))}
 
 
 @many

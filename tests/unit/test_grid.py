@@ -58,9 +58,9 @@ def test_folds_of_a_configuration_are_recognized(extra: int) -> None:
         for seed, fold in ((0, {}), (1, {"split.fold": 1}), (2, {"split.fold": 12}))
     ]
     assert [run.fold for run in runs] == [0, 1, 12]
-    assert len({run.line for run in runs}) == 1
+    assert len({run.configuration for run in runs}) == 1
     assert len({run.folder for run in runs}) == 3
-    assert runs[0].line == runs[0]
+    assert runs[0].configuration == runs[0]
 
 
 def test_fold_is_not_taken_from_other_settings() -> None:

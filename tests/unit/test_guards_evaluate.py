@@ -19,7 +19,7 @@ from torchvision.transforms.functional import rotate
 from leuk.evaluate.baselines import BASELINES
 from leuk.evaluate.calibration import apply_temperature, fit_temperature
 from leuk.evaluate.collapse import collapse
-from leuk.evaluate.cost import cost_of
+from leuk.evaluate.cost import measure_cost
 from leuk.evaluate.distances import (
     Metrics,
     class_score,
@@ -30,7 +30,7 @@ from leuk.evaluate.distances import (
     precision_recall,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import RealImages, judge
+from leuk.evaluate.image_quality import RealImages, assess_quality
 from leuk.evaluate.memorization import (
     Neighbors,
     closest_pairs,
@@ -52,8 +52,8 @@ from leuk.evaluate.similarity import diversity, nearest_similarity
 from leuk.evaluate.subjects import per_subject
 
 
-def on_line(*places: float) -> Tensor:
-    return torch.tensor([[place] for place in places], dtype=torch.float64)
+def on_line(*positions: float) -> Tensor:
+    return torch.tensor([[place] for place in positions], dtype=torch.float64)
 
 
 def features(rows: npt.NDArray[np.float64], name: str = "points") -> Features:
@@ -68,18 +68,18 @@ def neighbors(*apart: float) -> Neighbors:
 
 
 def test_precision_and_recall_reach_to_the_third_neighbor() -> None:
-    """The last of ten real cells reaches 3 on, to 12; the first made one 9.4 back, to 2.2."""
+    """The reach of the last real image is 3, to 12; that of the first synthetic is 9.4, to 2.2."""
     real = on_line(*range(10))
-    made = on_line(11.6, 12.5, *range(20, 28))
-    found = precision_recall(made, real)
+    synthetic = on_line(11.6, 12.5, *range(20, 28))
+    found = precision_recall(synthetic, real)
     assert found == {"precision": pytest.approx(0.1), "recall": pytest.approx(0.7)}
 
 
 def test_density_and_coverage_reach_to_the_fifth_neighbor() -> None:
-    """13.5 is in the reach of cell 9 (5), and 9.5 in those of cells 9, 8 (4) and 7 (3)."""
+    """13.5 is within the reach of image 9 (5), and 9.5 within those of 9, 8 (4) and 7 (3)."""
     real = on_line(*range(10))
-    made = on_line(13.5, 9.5, *[100.0] * 8)
-    found = density_coverage(made, real)
+    synthetic = on_line(13.5, 9.5, *[100.0] * 8)
+    found = density_coverage(synthetic, real)
     assert found == {"density": pytest.approx(4 / 10 / 5), "coverage": pytest.approx(0.3)}
 
 
@@ -90,8 +90,8 @@ def test_kernel_distance_by_hand() -> None:
     assert found == pytest.approx(1 + 1 - 2 * of_pairs)
 
 
-def test_the_spread_of_the_kernel_distance_is_that_of_halves() -> None:
-    """Halves of ten cells hold five of each set; the spread is that of fifty such halves."""
+def test_spread_of_the_kernel_distance_is_that_of_halves() -> None:
+    """Halves of ten images hold five of each set; the spread is that of fifty such halves."""
     generator = np.random.default_rng(1)
     x, y = (generator.normal(size=(10, 2)) for _ in range(2))
 
@@ -110,8 +110,8 @@ def test_the_spread_of_the_kernel_distance_is_that_of_halves() -> None:
     assert found == pytest.approx((unbiased(x, y), np.std(halves)))
 
 
-def test_the_class_score_of_two_sure_classes_is_two() -> None:
-    """In one split: of a split by order each would hold one class and score 1."""
+def test_class_score_of_two_certain_classes_is_two() -> None:
+    """In a single split: two splits by order would hold one class each and score 1."""
     logits = torch.tensor([[50.0, 0.0]] * 10 + [[0.0, 50.0]] * 10)
     assert class_score(logits) == pytest.approx(2, rel=1e-4)
 
@@ -126,7 +126,7 @@ def test_sets_are_cut_to_the_smallest_at_random() -> None:
     assert again.tolist() != large.tolist()
 
 
-def test_figures_carry_inception_s_names_only_for_inception() -> None:
+def test_only_inception_metrics_are_called_fid_and_kid() -> None:
     rows = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
     for inception, name in ((True, "fid"), (False, "frechet_distance")):
         one = Features("x", inception, rows, rows)
@@ -136,7 +136,7 @@ def test_figures_carry_inception_s_names_only_for_inception() -> None:
 # Copies
 
 
-def test_copies_are_judged_by_held_out_cells() -> None:
+def test_copies_are_compared_with_held_out_images() -> None:
     """Held-out distances 1 to 100: the first percentile is 1.5, the median 50.5."""
     held_out = neighbors(*range(1, 101))
     found = compare(neighbors(1, 1, 1.45, 200), held_out, neighbors(1.4, 60, 70))
@@ -148,7 +148,7 @@ def test_copies_are_judged_by_held_out_cells() -> None:
     }
 
 
-def test_copies_are_judged_by_held_out_patients_who_weigh_the_same() -> None:
+def test_held_out_patients_weigh_the_same() -> None:
     """A patient with 99 images at distance 1 and one with a single image at 5: half the weight is
     of each, so that the median lies where a quarter and three quarters meet, between 99 and 100
     images: (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198) of the way from 1 to 5."""
@@ -157,7 +157,7 @@ def test_copies_are_judged_by_held_out_patients_who_weigh_the_same() -> None:
     way = (0.5 - 98.5 / 198) / (0.75 - 98.5 / 198)
     found = compare(neighbors(2, 2), held_out, neighbors(2), patients)
     assert found["median_ratio"] == pytest.approx(2 / (1 + 4 * way))
-    # One who has all but one of the images does not set the limit alone.
+    # A patient with all but one of the images does not set the limit alone.
     near = neighbors(0.1, *[3] * 99)
     whose = np.array(["b", *"a" * 99])
     assert compare(neighbors(2, 2), near, neighbors(2))["closer_share"] == 0
@@ -171,7 +171,7 @@ def test_distances_in_pixels_are_gray_levels() -> None:
 
 @pytest.mark.parametrize("angle", [15, 30, 45, 105, 330])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_copy_turned_by_any_step_is_found(angle: int, mirrored: bool) -> None:
+def test_copy_rotated_by_any_step_is_found(angle: int, mirrored: bool) -> None:
     train = np.zeros((2, 32, 32, 3), np.uint8)
     train[0, 6:12, 6:22] = (200, 40, 90)
     train[0, 18:21, 14:18] = 255
@@ -184,7 +184,7 @@ def test_a_copy_turned_by_any_step_is_found(angle: int, mirrored: bool) -> None:
     assert found.distances[0] < 1
 
 
-def test_a_cell_is_its_own_neighbor_only_where_it_may_be() -> None:
+def test_image_is_its_own_neighbor_only_if_allowed() -> None:
     rows = features(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]))
     assert nearest_in_features(rows, rows).distances.tolist() == [0, 0, 0]
     others = nearest_in_features(rows, rows, itself=False)
@@ -192,9 +192,9 @@ def test_a_cell_is_its_own_neighbor_only_where_it_may_be() -> None:
     assert others.distances == pytest.approx([1, math.sqrt(18), 1])
 
 
-def test_the_closest_pairs_are_listed_first() -> None:
-    made = Neighbors(np.array([5, 6, 7]), np.array([3.0, 1.0, 2.0]))
-    assert closest_pairs(made, 2) == [(1, 6, 1.0), (2, 7, 2.0)]
+def test_closest_pairs_are_listed_first() -> None:
+    synthetic = Neighbors(np.array([5, 6, 7]), np.array([3.0, 1.0, 2.0]))
+    assert closest_pairs(synthetic, 2) == [(1, 6, 1.0), (2, 7, 2.0)]
 
 
 # Collapse
@@ -226,18 +226,18 @@ def probe() -> object:
     return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
 
 
-def test_telling_apart_is_five_fold_cross_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_sample_test_is_five_fold_cross_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each fold tests a fifth of both sets with the strongly penalized probe."""
     asked: list[Any] = []
 
     def predict(model: Any, rows: Any, labels: Any, cv: Any, method: str) -> Any:
         asked.append((model, labels, [test for _, test in cv.split(rows, labels)]))
-        return np.repeat([0.3, 0.1], 40)  # the made set higher
+        return np.repeat([0.3, 0.1], 40)  # higher for the synthetic set
 
     monkeypatch.setattr("leuk.evaluate.probes.cross_val_predict", predict)
     generator = np.random.default_rng(3)
-    made, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
-    assert two_sample_auroc(made, real, 4) == 1
+    synthetic, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
+    assert two_sample_auroc(synthetic, real, 4) == 1
     ((model, labels, folds),) = asked
     assert [len(test) for test in folds] == [16] * 5
     assert all(labels[test].sum() == 8 for test in folds)
@@ -257,7 +257,7 @@ def test_usefulness_is_of_a_probe_trained_on_the_first_pair() -> None:
 
 
 class Ident(Network):
-    """The mean color of an image and its spread."""
+    """Mean color of an image and its standard deviation."""
 
     def __init__(self) -> None:
         def found(images: Tensor) -> Tensor:
@@ -279,7 +279,7 @@ def flat_cells(seed: int, bright: int, count: int = 14) -> npt.NDArray[np.uint8]
 # Calibration
 
 
-def test_a_temperature_of_two_by_hand() -> None:
+def test_temperature_of_two_by_hand() -> None:
     """Of scores 0.9 three quarters are leukemic: log 9 / T = log 3."""
     scores = np.repeat([0.9, 0.9, 0.1, 0.1], [75, 25, 75, 25])
     labels = np.repeat([1, 0, 0, 1], [75, 25, 75, 25])
@@ -289,7 +289,7 @@ def test_a_temperature_of_two_by_hand() -> None:
     )
 
 
-def test_the_temperature_is_bounded() -> None:
+def test_temperature_is_bounded() -> None:
     sure = np.repeat([0.6, 0.4], 20), np.repeat([1, 0], 20)
     assert fit_temperature(*sure) == pytest.approx(0.05, rel=1e-3)
     assert fit_temperature(sure[0], 1 - sure[1]) == pytest.approx(20, rel=1e-3)
@@ -316,14 +316,14 @@ def table_of(count: int = 60) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
     return pd.DataFrame(values, columns=list(MEASURES)), labels
 
 
-def test_the_majority_baseline_gives_the_training_share() -> None:
+def test_majority_baseline_is_the_training_share() -> None:
     table, _ = table_of(8)
     score = BASELINES["majority"].fitted(table, np.array([1, 1, 1, 0, 1, 1, 1, 0]))
     assert score(table).tolist() == [0.75] * 8
 
 
 @pytest.mark.parametrize(("name", "columns"), [("area", ["area"]), ("morphology", [*MEASURES])])
-def test_a_baseline_is_a_standardized_logistic_regression(name: str, columns: list[str]) -> None:
+def test_baseline_is_a_standardized_logistic_regression(name: str, columns: list[str]) -> None:
     table, labels = table_of()
     train, test = table[:40], table[40:]
     values = train[columns].to_numpy()
@@ -358,7 +358,7 @@ def test_measures_of_a_rectangle_by_hand() -> None:
     assert found["specks"] == pytest.approx(6 / 134)
 
 
-def test_the_grain_is_measured_two_pixels_off_the_edge() -> None:
+def test_texture_is_measured_two_pixels_from_the_border() -> None:
     """One pixel brighter by 90 (gray by 30) inside: Laplacian -4, and 1 at its four neighbors."""
     image = rectangle(12, 12, (60, 60, 60))
     image[0, 10, 10] = 150
@@ -375,15 +375,15 @@ def test_the_grain_is_measured_two_pixels_off_the_edge() -> None:
     assert on_edge == pytest.approx(below.std())
 
 
-def test_distances_of_measures_count_in_spreads_of_the_real_set() -> None:
+def test_morphology_distances_are_in_standard_deviations_of_the_real_set() -> None:
     real = Morphology(np.tile(np.array([[0.0], [4.0]]), (1, len(MEASURES))), 0)
-    made = Morphology(np.full((2, len(MEASURES)), 6.0), 0)
-    found = morphology_distance(made, real)
+    synthetic = Morphology(np.full((2, len(MEASURES)), 6.0), 0)
+    found = morphology_distance(synthetic, real)
     # Moved by 4 on average, of a standard deviation of 2.
     assert found["mean"] == pytest.approx(2)
 
 
-def test_measures_as_features_are_standardized_by_the_given_cells() -> None:
+def test_features_are_standardized_by_the_given_images() -> None:
     train, other = flat_cells(0, 100, 12), flat_cells(1, 200, 12)
     extractor = MorphologyExtractor(train)
     own, theirs = extractor(train).pooled, extractor(other).pooled
@@ -397,7 +397,7 @@ def test_measures_as_features_are_standardized_by_the_given_cells() -> None:
 
 
 class Fixed(nn.Module):
-    """One linear map of 3 * 4 * 4 numbers to 2, and weights that stay."""
+    """Linear map of 3 * 4 * 4 numbers to 2, with frozen weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -411,11 +411,13 @@ class Fixed(nn.Module):
 
 def test_cost_of_a_linear_map_by_hand() -> None:
     model = Fixed()
-    found = cost_of(model, 4, "cpu", batch=3)
+    found = measure_cost(model, 4, "cpu", batch=3)
     assert found["parameters"] == 48 * 2 + 2 + 7
     assert found["trainable_parameters"] == 48 * 2 + 2
     assert found["flops"] == 2 * 48 * 2
-    twice = cost_of(model, 4, "cpu", batch=3, ask=lambda images: model(images) + model(images))
+    twice = measure_cost(
+        model, 4, "cpu", batch=3, predict=lambda images: model(images) + model(images)
+    )
     assert twice["flops"] == 2 * 2 * 48 * 2
 
 
@@ -432,20 +434,20 @@ class Attends(nn.Module):
         return found
 
 
-def test_the_arithmetic_of_attention_is_counted() -> None:
+def test_flops_of_attention_are_counted() -> None:
     """Projections to queries, keys and values, two products per head, and the last projection."""
     expected = 2 * 6 * 8 * 24 + 2 * (2 * 2 * 6 * 6 * 4) + 2 * 6 * 8 * 8
-    assert cost_of(Attends(), 4, "cpu", batch=2)["flops"] == expected
+    assert measure_cost(Attends(), 4, "cpu", batch=2)["flops"] == expected
 
 
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
-    found = cost_of(Fixed(), 4, "cpu", batch=3)
+    found = measure_cost(Fixed(), 4, "cpu", batch=3)
     assert found["latency_ms"] == pytest.approx(12)
     assert found["batch_latency_ms"] == pytest.approx(4)
 
 
-def test_per_subject_figures_by_hand() -> None:
+def test_per_subject_results_by_hand() -> None:
     sample = Sample(
         np.array([0.5, 0.9, 0.2, 0.4]), np.array([1, 1, 1, 0]), np.array(["a", "a", "b", "a"])
     )
@@ -460,11 +462,11 @@ def test_per_subject_figures_by_hand() -> None:
 # Similarity
 
 
-def test_each_cell_is_compared_with_its_own_nearest() -> None:
-    made, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
-    found = nearest_similarity(made, real, np.array([1, 2, 0]))
+def test_each_image_is_compared_with_its_nearest() -> None:
+    synthetic, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
+    found = nearest_similarity(synthetic, real, np.array([1, 2, 0]))
     assert found == {"ssim": pytest.approx(1), "ssim_mask": pytest.approx(1)}
-    wrong = nearest_similarity(made, real, np.array([0, 1, 2]))
+    wrong = nearest_similarity(synthetic, real, np.array([0, 1, 2]))
     assert (wrong["ssim"] or 0) < 0.999
 
 
@@ -475,17 +477,17 @@ def test_black_pairs_have_no_similarity_inside_a_cell() -> None:
         np.stack([black[0], cell[0]]), np.stack([black[0], cell[0]]), np.arange(2)
     )
     assert half["ssim_mask"] == pytest.approx(1)
-    # Inside the union of both: where one of them is black nothing is alike.
+    # Inside the union of both masks: no similarity where an image is black.
     apart = nearest_similarity(cell[:1], black[:1], np.arange(1))
     assert apart["ssim_mask"] is not None
     assert (apart["ssim"] or 0) > 2 * apart["ssim_mask"]
 
 
-def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None:
+def test_diversity_of_two_images_is_that_of_the_pair() -> None:
     same = flat_cells(0, 100, 1).repeat(5, 0)
     assert diversity(same, 0) == pytest.approx(0, abs=1e-5)
     two = np.stack([flat_cells(0, 100, 1)[0], flat_cells(1, 220, 1)[0]])
-    # Never paired with itself, so that any seed gives the one pair.
+    # An image is never paired with itself, so any seed gives the same pair.
     assert diversity(two, 0) == pytest.approx(diversity(two, 1), abs=1e-5)
     assert diversity(two, 0) > 0.01
 
@@ -493,18 +495,18 @@ def test_diversity_of_one_image_is_none_and_of_two_is_that_of_the_pair() -> None
 # The table of image quality
 
 
-def test_each_row_of_the_table_is_of_its_own_cells() -> None:
-    """Each set differs from all others, so that no row can stand for another."""
+def test_each_row_of_the_table_is_of_its_own_images() -> None:
+    """All sets differ, so rows cannot be confused."""
     real = RealImages(
         train=flat_cells(0, 100),
         train_other=flat_cells(1, 180),
         reference=flat_cells(2, 105),
         reference_other=flat_cells(3, 230),
     )
-    made = flat_cells(4, 100)
-    rows = judge(made, real, Ident(), seed=0).rows
+    synthetic = flat_cells(4, 100)
+    rows = assess_quality(synthetic, real, Ident(), seed=0).rows
     assert list(rows) == ["synthetic", "real", "other_class", "black", "mean_image"]
-    sets = {"synthetic": made, "real": real.train, "other_class": real.reference_other}
+    sets = {"synthetic": synthetic, "real": real.train, "other_class": real.reference_other}
     reference = measure_each(real.reference)
     for name, images in sets.items():
         assert rows[name]["spread"] == pytest.approx(images.std(axis=0).mean(), rel=1e-5)
@@ -517,11 +519,11 @@ def test_each_row_of_the_table_is_of_its_own_cells() -> None:
     assert (rows["synthetic"]["diversity"] or 0) > 0.05
 
 
-def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
+def test_copied_training_set_is_warned_of_and_new_images_are_not() -> None:
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190)
     )
-    copied = judge(real.train.copy(), real, Ident(), seed=0)
+    copied = assess_quality(real.train.copy(), real, Ident(), seed=0)
     for figures in copied.memorization.values():
         assert figures["closer_share"] == 1
         assert (figures["train_closer_share"] or 0) < 1
@@ -529,12 +531,12 @@ def test_a_copied_training_set_is_warned_of_and_new_cells_are_not() -> None:
     assert copied.closest[0][2] == 0
 
 
-def test_usefulness_in_the_table_tells_made_from_real_images() -> None:
-    """Made cells of the wrong brightness teach the wrong lesson, real ones the right one."""
+def test_usefulness_in_the_table_of_synthetic_and_real_images() -> None:
+    """Synthetic images of the wrong brightness mislead the probe, real images do not."""
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180)
     )
-    found = judge(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
+    found = assess_quality(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
     assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
 
 
@@ -543,6 +545,6 @@ def test_usefulness_is_measured_on_held_out_images_of_both_classes() -> None:
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 230), flat_cells(3, 170)
     )
-    found = judge(flat_cells(5, 100), real, Ident(), 0, synthetic_other=flat_cells(6, 180))
+    found = assess_quality(flat_cells(5, 100), real, Ident(), 0, synthetic_other=flat_cells(6, 180))
     assert (found.usefulness["real"] or 0) < 0.2
     assert (found.usefulness["synthetic"] or 0) < 0.2

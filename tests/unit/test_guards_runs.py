@@ -313,7 +313,7 @@ def test_the_area_is_assessed_on_test_images(
     monkeypatch.setattr(evaluation, "build_trainer", lambda *_, **__: trainer)
     monkeypatch.setattr(evaluation, "_record_metrics", lambda *given: assessed.append(given[2]))
     monkeypatch.setattr(evaluation, "assess_area", assess)
-    monkeypatch.setattr(evaluation, "cost_of", lambda *_, **__: {})
+    monkeypatch.setattr(evaluation, "measure_cost", lambda *_, **__: {})
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
     record = Record(RunId("cnn", "none", "folds", 0), "0")
     data: Any = None
@@ -454,11 +454,11 @@ def test_measures_are_standardized_by_training_images(
     """Statistics of features are of training images, and each class is compared with its own."""
     seen: list[Any] = []
 
-    def judge(made: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
-        seen.append((made, real, extractor, seed, synthetic_other))
+    def assess(synthetic: Any, real: Any, extractor: Any, seed: int, synthetic_other: Any) -> Any:
+        seen.append((synthetic, real, extractor, seed, synthetic_other))
         raise StopIteration
 
-    monkeypatch.setattr(synthetic_quality, "judge", judge)
+    monkeypatch.setattr(synthetic_quality, "assess_quality", assess)
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     synthetic = Synthetic(pixels, origin, tmp_path)

@@ -36,7 +36,7 @@ def test_misspelled_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("configuration", "expected"),
+    ("line", "expected"),
     [
         ("leuk tr", ["train"]),
         ("leuk ", sorted(COMMANDS)),

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
@@ -66,7 +66,7 @@ class Payload:
     ],
 )
 def test_configs_build_only_allowed_classes(target: object) -> None:
-    with pytest.raises(ConfigError, match=r"are allowed|not a class that can be built"):
+    with pytest.raises(ConfigError, match=r"are allowed|not a class of that module"):
         check_targets({"model": {"_target_": target}})
 
 
@@ -96,8 +96,8 @@ def test_nothing_is_imported_before_it_is_refused(
 
 def run_with(folder: Path, config: str) -> Path:
     """Create the folder of a finished run with another config."""
-    write_run(folder, CELL)
-    run = folder / CELL.folder
+    write_run(folder, RUN)
+    run = folder / RUN.folder
     for name, text in ((CONFIG, config), (WEIGHTS, "")):
         (run / name).parent.mkdir()
         (run / name).write_text(text)
@@ -111,7 +111,7 @@ LINES += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("\n".join(LINES), "refers to parts of itself"),
+        ("\n".join(LINES), "it contains aliases"),
         ("- a\n- b", "it has no keys"),
         ("a: [", "no readable config"),
         ("a: !!python/object/apply:os.getcwd []", "no readable config"),
@@ -152,11 +152,11 @@ def test_checkpoints_may_contain_only_weights_and_plain_values(tmp_path: Path, h
 
 
 EVIL = [
-    {"cell": {"model": "<script>", "augmentation": "a", "split": "s", "seed": 0}},
-    {"cell": {"model": "$\\frac$", "augmentation": "a", "split": "s", "seed": 0}},
-    {"cell": {"model": "a", "augmentation": "../a", "split": "s", "seed": 0}},
-    {"cell": {"model": "a", "augmentation": "b", "split": "s", "seed": "first"}},
-    {"cell": {"model": ["a"], "augmentation": "b", "split": "s", "seed": 0}},
+    {"run": {"model": "<script>", "augmentation": "a", "split": "s", "seed": 0}},
+    {"run": {"model": "$\\frac$", "augmentation": "a", "split": "s", "seed": 0}},
+    {"run": {"model": "a", "augmentation": "../a", "split": "s", "seed": 0}},
+    {"run": {"model": "a", "augmentation": "b", "split": "s", "seed": "first"}},
+    {"run": {"model": ["a"], "augmentation": "b", "split": "s", "seed": 0}},
     {"status": "splendid"},
     {"metrics": []},
     {"metrics": {"test": {"auroc": {"value": "high", "low": None, "high": None}}}},
@@ -180,8 +180,8 @@ EVIL = [
 def test_records_of_another_shape_are_refused_by_name(
     tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    write_run(tmp_path, CELL)
-    path = tmp_path / CELL.folder / FILE
+    write_run(tmp_path, RUN)
+    path = tmp_path / RUN.folder / FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(StoreError, match="no readable record"):
         Record.read(path.parent)
@@ -195,9 +195,9 @@ def test_a_record_of_brackets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../secret.csv", "link.csv", "pipe.csv"])
 def test_predictions_are_read_from_the_run_s_own_folder(tmp_path: Path, name: str) -> None:
-    sweep, folder = tmp_path / "runs/s", tmp_path / "runs/s" / CELL.folder
-    table = predictions(CELL, cells=5)
-    write_run(sweep, CELL, table, predictions=name)
+    sweep, folder = tmp_path / "runs/s", tmp_path / "runs/s" / RUN.folder
+    table = predictions(RUN, images=5)
+    write_run(sweep, RUN, table, predictions=name)
     table.to_csv(tmp_path / "runs/secret.csv", index=False)
     (folder / "link.csv").symlink_to(tmp_path / "runs/secret.csv")
     os.mkfifo(folder / "pipe.csv")
@@ -225,11 +225,11 @@ def test_manifests_name_plain_files_of_their_folder(tmp_path: Path, name: str) -
 def archive(path: Path, how: str) -> None:
     """Write a malformed archive of arrays."""
     if how == "bomb":
-        np.savez_compressed(path, real=np.zeros(20_000_000, np.uint8), made=np.zeros(1))
+        np.savez_compressed(path, real=np.zeros(20_000_000, np.uint8), synthetic=np.zeros(1))
     elif how == "objects":
-        np.savez(path, real=np.array([{}], object), made=np.zeros(1))
+        np.savez(path, real=np.array([{}], object), synthetic=np.zeros(1))
     elif how == "damaged":
-        np.savez(path, real=np.zeros(3, np.uint8), made=np.zeros(1))
+        np.savez(path, real=np.zeros(3, np.uint8), synthetic=np.zeros(1))
         path.write_bytes(path.read_bytes().replace(b"'shape': (3,)", b"'shape': (9,)"))
     else:
         with zipfile.ZipFile(path, "w") as file:
@@ -240,7 +240,7 @@ def archive(path: Path, how: str) -> None:
 def test_archives_of_arrays(tmp_path: Path, how: str) -> None:
     folder = tmp_path / "a/b/dcgan"
     folder.mkdir(parents=True)
-    archive(folder / "cells_hem.npz", how)
+    archive(folder / "images_hem.npz", how)
     with pytest.raises((ValueError, KeyError)):
         synthesis_examples([folder])
     assert not list(tmp_path.rglob("real.npy"))
@@ -263,7 +263,7 @@ def test_tables_contain_no_formulas(tmp_path: Path, text: str) -> None:
 
 
 def test_leuk_reads_its_own_tables_unchanged(tmp_path: Path) -> None:
-    table = predictions(CELL, cells=2)
+    table = predictions(RUN, images=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
     parts = read_predictions(tmp_path / "predictions.csv", {}).values()

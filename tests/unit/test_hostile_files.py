@@ -1,4 +1,4 @@
-"""Images from somebody else: what lies there is told, never followed, waited for or run."""
+"""Untrusted image folders: problems are reported; nothing is followed, waited for or executed."""
 
 import os
 import tracemalloc
@@ -45,11 +45,11 @@ def test_only_plain_files_are_opened(tmp_path: Path, make: Callable[[Path], None
     write_cell(tmp_path / CELL)
     path = tmp_path / "fold_0/all/UID_1_2_1_all.bmp"
     make(path)
-    with pytest.raises(UnusableError, match="no file but a pipe, device or socket"):
+    with pytest.raises(UnusableError, match="a pipe, device or socket, not a file"):
         decode(path, Frame(16))
     assert len(read_folder(tmp_path).table) == 1
-    said = [str(problem) for problem in read_folder(tmp_path).problems]
-    assert make is folder or said[0].startswith("fold_0/all/UID_1_2_1_all.bmp: ")
+    messages = [str(problem) for problem in read_folder(tmp_path).problems]
+    assert make is folder or messages[0].startswith("fold_0/all/UID_1_2_1_all.bmp: ")
     images = find_images(str(tmp_path)).images
     assert [image.name for image in images if not image.problem] == [CELL]
 
@@ -110,7 +110,7 @@ def test_folders_that_may_not_be_read_are_named(
         index_images(tmp_path)
 
 
-def test_names_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
+def test_names_that_differ_only_in_case_are_equal(tmp_path: Path) -> None:
     for name in ("UID_H3_1_1_hem.bmp", "UID_h3_1_1_hem.bmp", "UID_H3_1_1_hem.BMP"):
         write_cell(tmp_path / "hem" / name)
     if len(list((tmp_path / "hem").iterdir())) < 3:
@@ -130,13 +130,13 @@ def test_names_that_are_no_plain_text(tmp_path: Path, letters: bytes) -> None:
     with pytest.raises(DataError, match=r"a\\.*: its name has control characters") as caught:
         index_images(tmp_path)
     names = [image.name for image in find_images(str(tmp_path)).images]
-    for said in (*names, str(caught.value)):
-        assert said.isprintable()
-        said.encode()
+    for text in (*names, str(caught.value)):
+        assert text.isprintable()
+        text.encode()
 
 
 def bomb(path: Path, side: int) -> None:
-    """A PNG of some kilobytes that claims ``side`` by ``side`` pixels."""
+    """Write a PNG of a few kilobytes that claims ``side`` by ``side`` pixels."""
     Image.new("1", (1, 1)).save(path)
     raw = path.read_bytes()
     head = raw[12:16] + side.to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
@@ -157,13 +157,13 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, side: int) -
     bomb(path, side)
     assert path.stat().st_size < 200_000
     tracemalloc.start()
-    with pytest.raises(UnusableError, match=r"pixels, where a cell has 4096|cannot be read"):
+    with pytest.raises(UnusableError, match=r"pixels, limit 4096|cannot be read"):
         decode(path, Frame(16))
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
 
 
-def test_a_huge_file_is_not_read_to_say_what_is_wrong(tmp_path: Path) -> None:
+def test_a_huge_file_is_not_read_to_report_it(tmp_path: Path) -> None:
     with (tmp_path / "cell.bmp").open("wb") as file:
         file.write(b"no image")
         file.truncate(2**28)
@@ -176,7 +176,7 @@ def test_a_huge_file_is_not_read_to_say_what_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["eps", "jpeg", "tiff", "gif"])
 def test_no_reader_but_those_of_bmp_and_png_is_started(tmp_path: Path, kind: str) -> None:
-    """Pillow would start Ghostscript for a cell.bmp that is an EPS."""
+    """Pillow starts Ghostscript for EPS files, whatever their suffix."""
     Image.new("RGB", (8, 8), (9, 99, 9)).save(tmp_path / "cell.bmp", kind)
     with pytest.raises(UnusableError, match="cannot be read"):
         decode(tmp_path / "cell.bmp", Frame(16))
@@ -185,39 +185,39 @@ def test_no_reader_but_those_of_bmp_and_png_is_started(tmp_path: Path, kind: str
 def names_of(root: Path, count: int) -> None:
     for number in range(count):
         label, prefix = (("hem", "H"), ("all", ""))[number % 3 > 0]
-        place = root / f"fold_{number % 3}" / label
+        folder = root / f"fold_{number % 3}" / label
         if number < 6:
-            place.mkdir(parents=True, exist_ok=True)
-        (place / f"UID_{prefix}{number % 50}_{number}_1_{label}.bmp").touch()
+            folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"UID_{prefix}{number % 50}_{number}_1_{label}.bmp").touch()
 
 
 @pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_many_files_are_listed_without_opening_or_asking_of_any(
+def test_many_files_are_listed_without_opening_or_querying_any(
     tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names_of(tmp_path, count)
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a file was looked at")
+        raise AssertionError("a file was opened")
 
-    asked: list[object] = []
+    queried: list[object] = []
     stat = os.stat
-    monkeypatch.setattr(os, "stat", lambda *a, **k: (asked.append(a), stat(*a, **k))[1])
+    monkeypatch.setattr(os, "stat", lambda *a, **k: (queried.append(a), stat(*a, **k))[1])
     monkeypatch.setattr(decoding.Image, "open", refuse)
     index = read_folder(tmp_path)
     assert (len(index.table), index.problems, index.strays) == (count, [], [])
-    assert len(asked) < 100
+    assert len(queried) < 100
 
 
 def audited() -> Audit:
-    """An audit in which every text wants to be HTML."""
+    """Build an audit in which all texts are HTML."""
     pair = Pair(f"{EVIL}/a.bmp", f"b{EVIL}", "near", 0.9)
     problem = Problem(EVIL, EVIL, EVIL)
     link = Link((EVIL, EVIL), (EVIL, EVIL), [pair])
     return Audit(EVIL, [], {EVIL: 1}, [problem], [EVIL], [link], [EVIL], {EVIL: 2})
 
 
-def test_every_page_is_written_by_the_one_that_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_pages_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leuk.report.audit_page._picture", lambda *_: "data:,")
     split = {"name": EVIL, "error": EVIL}
     missing = {"name": EVIL, "problems": [EVIL], "command": EVIL, "title": EVIL}
@@ -248,7 +248,7 @@ def test_names_on_pictures_are_no_formulas(tmp_path: Path, name: str) -> None:
     assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
 
 
-def test_the_audit_of_a_folder_with_everything(tmp_path: Path) -> None:
+def test_audit_of_a_hostile_folder(tmp_path: Path) -> None:
     write_cell(tmp_path / "root" / CELL)
     write_cell(tmp_path / "root/fold_1/hem/UID_H2_1_1_hem.bmp")
     (tmp_path / "root/fold_0/hem").symlink_to("/")

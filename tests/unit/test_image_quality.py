@@ -1,4 +1,4 @@
-"""Metrics of made cells, on drawn cells and with random projections for features."""
+"""Quality metrics on drawn images, with random projections for features."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from leuk.evaluate.distances import (
     kernel_distance,
 )
 from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import Quality, RealImages, judge
+from leuk.evaluate.image_quality import Quality, RealImages, assess_quality
 from leuk.evaluate.memorization import (
     closest_pairs,
     compare,
@@ -65,7 +65,7 @@ def value(figure: float | None) -> float:
 # Distances between features
 
 
-def test_a_set_is_at_no_distance_from_itself() -> None:
+def test_distance_of_a_set_from_itself_is_zero() -> None:
     found = distances(points(cloud(80, 0)), points(cloud(80, 0)), seed=0)
     assert value(found["frechet_distance"]) == pytest.approx(0, abs=1e-3)
     assert abs(value(found["kernel_distance"])) < 3 * value(found["kernel_distance_spread"])
@@ -73,7 +73,7 @@ def test_a_set_is_at_no_distance_from_itself() -> None:
     assert found["density"] == pytest.approx(1, abs=0.2)
 
 
-def test_only_inception_s_distances_are_called_fid() -> None:
+def test_only_inception_distances_are_called_fid() -> None:
     fid = {"fid", "kid", "kid_spread", "inception_score"}
     one, other = cloud(20, 0), cloud(20, 1)
     assert fid <= set(distances(points(one, inception=True), points(other, inception=True), 0))
@@ -83,22 +83,22 @@ def test_only_inception_s_distances_are_called_fid() -> None:
 
 
 def test_frechet_distance_of_known_gaussians() -> None:
-    made, real = (torch.from_numpy(cloud(20_000, seed, at)) for seed, at in ((0, 2), (1, 0)))
+    synthetic, real = (torch.from_numpy(cloud(20_000, seed, at)) for seed, at in ((0, 2), (1, 0)))
     # Means 2 apart in each of 6 directions; standard deviations 3 and 1.
-    assert frechet_distance(made * 3 - 4, real) == pytest.approx(6 * 4 + 6 * 4, rel=0.02)
+    assert frechet_distance(synthetic * 3 - 4, real) == pytest.approx(6 * 4 + 6 * 4, rel=0.02)
 
 
 def test_kernel_distance_agrees_with_torch_fidelity() -> None:
-    made, real = (torch.from_numpy(cloud(50, seed)) for seed in (0, 1))
+    synthetic, real = (torch.from_numpy(cloud(50, seed)) for seed in (0, 1))
     oracle = metric_kid.kid_features_to_metric(
-        made, real, kid_subsets=1, kid_subset_size=50, verbose=False
+        synthetic, real, kid_subsets=1, kid_subset_size=50, verbose=False
     )
-    found, spread = kernel_distance(made, real, seed=0)
+    found, spread = kernel_distance(synthetic, real, seed=0)
     assert found == pytest.approx(oracle["kernel_inception_distance_mean"], rel=1e-6)
     assert value(spread) > 0
 
 
-def test_spread_is_that_of_fresh_samples() -> None:
+def test_spread_is_that_of_new_samples() -> None:
     pairs = [[torch.from_numpy(cloud(100, 2 * i + j)) for j in (0, 1)] for i in range(30)]
     found, spreads = zip(*(kernel_distance(*pair, seed=0) for pair in pairs), strict=True)
     assert np.mean(list(map(value, spreads))) == pytest.approx(np.std(found), rel=0.5)
@@ -113,37 +113,37 @@ def of_patients(seed: int, between: float = 1.0) -> npt.NDArray[np.float64]:
     return cloud(120, seed) + shift
 
 
-def test_spread_is_that_of_fresh_patients() -> None:
-    """Halves of images give less than half of it."""
+def test_spread_is_that_of_new_patients() -> None:
+    """The spread over halves of images would be less than half of it."""
     found, spreads, of_images = [], [], []
     for seed in range(25):
-        made, real = (torch.from_numpy(of_patients(2 * seed + j) + 2 * j) for j in (0, 1))
-        distance, spread = kernel_distance(made, real, 0, PATIENTS, PATIENTS)
+        synthetic, real = (torch.from_numpy(of_patients(2 * seed + j) + 2 * j) for j in (0, 1))
+        distance, spread = kernel_distance(synthetic, real, 0, PATIENTS, PATIENTS)
         found.append(distance)
         spreads.append(value(spread))
-        of_images.append(value(kernel_distance(made, real, 0)[1]))
+        of_images.append(value(kernel_distance(synthetic, real, 0)[1]))
     assert np.mean(spreads) == pytest.approx(np.std(found), rel=0.5)
     assert np.mean(of_images) < 0.5 * np.std(found)
 
 
 def test_few_patients_have_no_spread() -> None:
-    made, real = (torch.from_numpy(cloud(120, seed)) for seed in (0, 1))
-    distance, _ = kernel_distance(made, real, 0)
+    synthetic, real = (torch.from_numpy(cloud(120, seed)) for seed in (0, 1))
+    distance, _ = kernel_distance(synthetic, real, 0)
     two = PATIENTS % 2
-    assert kernel_distance(made, real, 0, None, two) == (distance, None)
-    assert kernel_distance(made, real, 0, two, None) == (distance, None)
-    # Ten patients, one of whom has nearly all images, are no more than two.
+    assert kernel_distance(synthetic, real, 0, None, two) == (distance, None)
+    assert kernel_distance(synthetic, real, 0, two, None) == (distance, None)
+    # Ten patients are fewer than three effective patients if one has nearly all images.
     uneven = np.where(np.arange(120) < 110, 0, PATIENTS)
     uneven[110:] = np.arange(10)
-    assert kernel_distance(made, real, 0, None, uneven)[1] is None
-    assert kernel_distance(made, real, 0, None, PATIENTS)[1] is not None
+    assert kernel_distance(synthetic, real, 0, None, uneven)[1] is None
+    assert kernel_distance(synthetic, real, 0, None, PATIENTS)[1] is not None
 
 
 @pytest.mark.parametrize(
     ("images", "patients", "complaint"),
     [
-        (3, None, "made=3 images of 3 patients: no half of the patients has two images"),
-        (1, None, "made=1 images: a distance needs pairs"),
+        (3, None, "synthetic=3 images of 3 patients: no half of the patients has two images"),
+        (1, None, "synthetic=1 images: a distance needs pairs"),
     ],
 )
 def test_sets_without_a_half_of_two_images_are_refused(
@@ -154,7 +154,7 @@ def test_sets_without_a_half_of_two_images_are_refused(
     with pytest.raises(ValueError, match=complaint):
         kernel_distance(few, many, 0, patients)
     if images > 1:
-        with pytest.raises(ValueError, match=complaint.replace("made", "real")):
+        with pytest.raises(ValueError, match=complaint.replace("synthetic", "real")):
             kernel_distance(many, few, 0, None, patients)
 
 
@@ -174,40 +174,40 @@ def test_precision_and_recall_have_the_right_direction() -> None:
 
 
 def test_order_of_features_does_not_matter() -> None:
-    made, real = points(cloud(60, 0, at=0.3)), points(cloud(60, 1))
+    synthetic, real = points(cloud(60, 0, at=0.3)), points(cloud(60, 1))
     generator = np.random.default_rng(0)
-    shuffled = [cells.take(generator.permutation(60)) for cells in (made, real)]
-    before, after = distances(made, real, 0), distances(*shuffled, 0)
+    shuffled = [cells.take(generator.permutation(60)) for cells in (synthetic, real)]
+    before, after = distances(synthetic, real, 0), distances(*shuffled, 0)
     spread = value(before.pop("kernel_distance_spread"))
     assert after.pop("kernel_distance_spread") == pytest.approx(spread, rel=0.4)
     assert after == pytest.approx(before, rel=1e-5)
 
 
-def test_sets_of_one_size_by_one_extractor_are_compared() -> None:
-    with pytest.raises(ValueError, match=r"same size, found 30 and 20 cells.*equal_sizes"):
+def test_sets_must_share_size_and_extractor() -> None:
+    with pytest.raises(ValueError, match=r"same size, found 30 and 20 images.*equal_sizes"):
         distances(points(cloud(30, 0)), points(cloud(20, 1)), 0)
     with pytest.raises(ValueError, match="different extractors: points and other"):
         distances(points(cloud(20, 0)), Features("other", False, points(cloud(20, 0)).pooled), 0)
-    with pytest.raises(ValueError, match="at least 10 cells"):
+    with pytest.raises(ValueError, match="at least 10 images"):
         distances(points(cloud(9, 0)), points(cloud(9, 1)), 0)
     with pytest.raises(ValueError, match="not finite"):
         distances(points(cloud(20, 0) * np.nan), points(cloud(20, 1)), 0)
 
 
-def test_equal_sizes_are_the_smallest_s() -> None:
+def test_equal_sizes_are_the_smallest_size() -> None:
     sets = [points(cloud(n, n)) for n in (40, 25, 60)]
     cut, again, other = (equal_sizes(sets, seed) for seed in (0, 0, 1))
     assert [len(features) for features in cut] == [25, 25, 25]
     np.testing.assert_array_equal(cut[0].pooled, again[0].pooled)
     assert not np.array_equal(cut[0].pooled, other[0].pooled)
-    with pytest.raises(ValueError, match="at least 10 cells in each set are needed, found 3"):
+    with pytest.raises(ValueError, match="at least 10 images per set are needed, found 3"):
         equal_sizes([*sets, points(cloud(3, 0))], 0)
 
 
 # Memorization
 
 
-def test_turned_copies_are_found_and_new_cells_are_not() -> None:
+def test_rotated_copies_are_found_and_new_images_are_not() -> None:
     train, held_out, new = cells(N, 0), cells(N, 1), cells(N, 2)
     usual = nearest_in_pixels(held_out, train), nearest_in_pixels(train, train, itself=False)
     rows = np.random.default_rng(0).permutation(N)
@@ -237,10 +237,10 @@ PLANTED: dict[str, Callable[[Images], Images]] = {
 @pytest.mark.parametrize("name", PLANTED)
 @pytest.mark.parametrize("side", [32, 64])
 def test_a_single_copy_is_found(name: str, side: int) -> None:
-    train, made = cells(N, 0, side=side), cells(100, 1, side=side)
-    assert not copied(made, train).any()
-    made[17] = PLANTED[name](train[5:6])[0]
-    assert np.flatnonzero(copied(made, train)).tolist() == [17]
+    train, synthetic = cells(N, 0, side=side), cells(100, 1, side=side)
+    assert not copied(synthetic, train).any()
+    synthetic[17] = PLANTED[name](train[5:6])[0]
+    assert np.flatnonzero(copied(synthetic, train)).tolist() == [17]
 
 
 def test_copies_are_found_in_features() -> None:
@@ -256,16 +256,16 @@ def test_copies_are_found_in_features() -> None:
 
 def test_closest_pairs_come_first() -> None:
     train = cells(N, 0)
-    made = cells(N, 1)
-    made[[7, 3]] = train[[20, 50]]
-    pairs = closest_pairs(nearest_in_pixels(made, train), 2)
+    synthetic = cells(N, 1)
+    synthetic[[7, 3]] = train[[20, 50]]
+    pairs = closest_pairs(nearest_in_pixels(synthetic, train), 2)
     assert {pair[:2] for pair in pairs} == {(7, 20), (3, 50)}
 
 
 # Probes
 
 
-def test_probe_tells_apart_what_differs() -> None:
+def test_probe_separates_different_sets() -> None:
     one, same, other = (points(cloud(1000, s, at)) for s, at in ((0, 0), (1, 0), (2, 3)))
     assert two_sample_auroc(one, same, 0) == pytest.approx(0.5, abs=0.1)
     assert two_sample_auroc(other, one, 0) > 0.99
@@ -294,7 +294,7 @@ def test_folds_of_the_probe_hold_whole_patients_of_both_sets() -> None:
     assert two_sample_auroc(*one, 0, None, np.arange(20) // 10) is not None
 
 
-def test_usefulness_is_of_the_right_lesson() -> None:
+def test_usefulness_has_the_right_direction() -> None:
     one, one_new, other, other_new = (
         points(cloud(100, s, at)) for s, at in ((0, 0), (1, 0), (2, 1), (3, 1))
     )
@@ -310,12 +310,12 @@ def real() -> RealImages:
     return RealImages(cells(N, 0), cells(N, 1, 11), cells(N + 20, 2), cells(N + 10, 3, 11))
 
 
-def judged(made: Images, real: RealImages) -> Quality:
-    return judge(made, real, Projection(), seed=0)
+def assess(synthetic: Images, real: RealImages) -> Quality:
+    return assess_quality(synthetic, real, Projection(), seed=0)
 
 
-def test_good_cells_stand_beside_the_floor(real: RealImages) -> None:
-    quality = judged(cells(N + 5, 9), real)
+def test_good_images_are_close_to_real_images(real: RealImages) -> None:
+    quality = assess(cells(N + 5, 9), real)
     assert quality.n == N
     assert list(quality.rows) == ["synthetic", "real", "other_class", "black", "mean_image"]
     assert quality.warnings == []
@@ -327,14 +327,14 @@ def test_good_cells_stand_beside_the_floor(real: RealImages) -> None:
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
 
 
-def test_patients_of_real_cells_reach_every_figure(real: RealImages) -> None:
+def test_patients_of_real_images_affect_every_metric(real: RealImages) -> None:
     names = ("train", "train_other", "reference", "reference_other")
     few = {name: np.arange(len(images)) % 2 for name, images in real.sets.items()}
     many = {name: np.arange(len(images)) % 10 for name, images in real.sets.items()}
     assert tuple(real.sets) == names
-    made = cells(N, 9)
+    synthetic = cells(N, 9)
     by_few, by_many = (
-        judged(made, dataclasses.replace(real, patients=patients)) for patients in (few, many)
+        assess(synthetic, dataclasses.replace(real, patients=patients)) for patients in (few, many)
     )
     assert set(by_few.patients) == set(names)
     assert by_few.patients["reference"] == pytest.approx(2, abs=0.1)
@@ -343,66 +343,67 @@ def test_patients_of_real_cells_reach_every_figure(real: RealImages) -> None:
         assert by_many.rows[row]["kernel_distance_spread"] is not None
         assert by_few.rows[row]["kernel_distance"] == by_many.rows[row]["kernel_distance"]
     alone = dataclasses.replace(real, patients={"train": np.zeros(N)})
-    assert judged(made, alone).rows["real"]["two_sample_auroc"] is None
-    assert judged(made, alone).rows["synthetic"]["two_sample_auroc"] is not None
+    assert assess(synthetic, alone).rows["real"]["two_sample_auroc"] is None
+    assert assess(synthetic, alone).rows["synthetic"]["two_sample_auroc"] is not None
     json.dumps(dataclasses.asdict(by_few), allow_nan=False)
 
 
 def test_each_image_is_extracted_once(real: RealImages) -> None:
     extractor = Projection()
-    judge(cells(N, 9), real, extractor, seed=0)
-    # What is searched for copies whole, as many of the other class, two images for the anchors.
+    assess_quality(cells(N, 9), real, extractor, seed=0)
+    # Sets searched for copies in full, equal sets of the other class, and two constant images.
     given = N + len(real.train) + len(real.reference) + 2 * N
     assert extractor.images == 2 * (given + 2)  # features and logits
 
 
-def test_judging_is_repeatable_and_its_seed_matters(real: RealImages) -> None:
-    one, again = judged(cells(N, 9), real), judged(cells(N, 9), real)
+def test_quality_is_reproducible_and_depends_on_the_seed(real: RealImages) -> None:
+    one, again = assess(cells(N, 9), real), assess(cells(N, 9), real)
     assert one == again
-    assert judge(cells(N, 9), real, Projection(), seed=1).rows != one.rows
+    assert assess_quality(cells(N, 9), real, Projection(), seed=1).rows != one.rows
 
 
-def test_made_cells_of_the_other_class_train_the_probe(real: RealImages) -> None:
-    wrong = judge(cells(N, 9), real, Projection(), 0, synthetic_other=cells(N, 8))
+def test_synthetic_images_of_the_other_class_train_the_probe(real: RealImages) -> None:
+    wrong = assess_quality(cells(N, 9), real, Projection(), 0, synthetic_other=cells(N, 8))
     assert value(wrong.usefulness["synthetic"]) < 0.8 < value(wrong.usefulness["real"])
 
 
 SICK = {
-    "black": (np.zeros((N, 32, 32, 3), np.uint8), ["are black", "all the same", "coverage"]),
-    "constant": (cells(1, 9).repeat(N, 0), ["all the same", "coverage", "diversity"]),
-    "few": (cells(3, 9).repeat(N // 3, 0), ["only 5% of the made images are distinct"]),
+    "black": (np.zeros((N, 32, 32, 3), np.uint8), ["are black", "all alike", "coverage"]),
+    "constant": (cells(1, 9).repeat(N, 0), ["all alike", "coverage", "diversity"]),
+    "few": (cells(3, 9).repeat(N // 3, 0), ["only 5% of the synthetic images are distinct"]),
     "copies": (np.rot90(cells(N, 0), 1, (1, 2)).copy(), ["in pixels"]),
     "one mode": (cells(1, 9).repeat(N, 0) + cells(N, 5) // 64, ["coverage", "diversity"]),
 }
 
 
 @pytest.mark.parametrize("name", SICK)
-def test_what_is_plainly_wrong_is_said(name: str, real: RealImages) -> None:
-    made, expected = SICK[name]
-    quality = judged(made, real)
+def test_collapse_is_warned_of(name: str, real: RealImages) -> None:
+    synthetic, expected = SICK[name]
+    quality = assess(synthetic, real)
     text = "\n".join(quality.warnings)
-    for part in expected:
-        assert part in text
+    for phrase in expected:
+        assert phrase in text
     json.dumps(dataclasses.asdict(quality), allow_nan=False)
 
 
 def test_copies_are_reported_from_the_first_on(real: RealImages) -> None:
-    """One of 100 of the other class, then 8 of 100 of both: far below any share that alarms."""
-    made = cells(100, 9)
-    assert judged(made, real).warnings == []
-    made[40] = real.train_other[3]
-    quality = judged(made, real)
+    """1 of 100 images of the other class, then 8 of 100 of both: below any share that warns."""
+    synthetic = cells(100, 9)
+    assert assess(synthetic, real).warnings == []
+    synthetic[40] = real.train_other[3]
+    quality = assess(synthetic, real)
     assert quality.memorization["pixels"]["copies"] == 1
     assert quality.warnings == [
         "1 synthetic image is a copy of a training image, exact to about one gray level"
     ]
-    made[:7] = real.train[:7]
+    synthetic[:7] = real.train[:7]
     assert any(
-        text.startswith("8 synthetic images are copies") for text in judged(made, real).warnings
+        text.startswith("8 synthetic images are copies")
+        for text in assess(synthetic, real).warnings
     )
 
 
-def test_collapse_is_quiet_about_sound_figures() -> None:
+def test_collapse_accepts_sound_metrics() -> None:
     sound: Metrics = {
         "empty": 0.0,
         "spread": 11.0,
@@ -414,10 +415,12 @@ def test_collapse_is_quiet_about_sound_figures() -> None:
     assert len(collapse({**sound, "coverage": 0.3}, sound)) == 1
 
 
-def test_cells_of_another_resolution_are_refused(real: RealImages) -> None:
-    with pytest.raises(ValueError, match="train cells have 32 pixels a side, made ones 64"):
-        judged(cells(N, 9, side=64), real)
+def test_images_of_another_resolution_are_refused(real: RealImages) -> None:
+    with pytest.raises(
+        ValueError, match="train images have 32 pixels per side, synthetic images 64"
+    ):
+        assess(cells(N, 9, side=64), real)
     with pytest.raises(ValueError, match="uint8"):
-        judged(cells(N, 9).astype(np.float32), real)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least 10 cells"):
-        judged(cells(5, 9), real)
+        assess(cells(N, 9).astype(np.float32), real)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 10 images"):
+        assess(cells(5, 9), real)

@@ -9,7 +9,7 @@ from simulated import (
     HEM_IMAGES,
     TEST_FOLDS,
     UNEQUAL_NOISE,
-    judged,
+    simulate,
     three_folds,
     true_auroc,
     true_recall,
@@ -37,7 +37,7 @@ CUTS = {"default": 0.5, "youden": 0.62}
 
 @pytest.fixture
 def tied() -> Sample:
-    """Nine subjects, one of them with cells of both classes; few distinct scores."""
+    """Nine subjects, one with images of both classes, and few distinct scores."""
     generator = np.random.default_rng(0)
     subjects = generator.integers(0, 9, 400)
     labels = np.where(subjects < 3, 0, 1)
@@ -46,25 +46,25 @@ def tied() -> Sample:
     return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)
 
 
-def test_weighted_figures_agree_with_scikit_learn(tied: Sample) -> None:
+def test_weighted_metrics_agree_with_scikit_learn(tied: Sample) -> None:
     weights = np.random.default_rng(1).uniform(0, 3, (20, 9))
     figures = tied.reweighted(CUTS)
     labels, scores, called = tied.labels, tied.scores, tied.scores >= 0.62
     for row in weights:
-        cells = {"sample_weight": row[tied.codes]}
+        weight = {"sample_weight": row[tied.codes]}
         expected = {
-            "auroc": oracle.roc_auc_score(labels, scores, **cells),
-            "auprc": oracle.average_precision_score(labels, scores, **cells),
-            "brier": oracle.brier_score_loss(labels, scores, **cells),
-            "brier_calibrated": oracle.brier_score_loss(labels, scores**2, **cells),
-            "accuracy@youden": oracle.accuracy_score(labels, called, **cells),
-            "balanced_accuracy@youden": oracle.balanced_accuracy_score(labels, called, **cells),
-            "sensitivity@youden": oracle.recall_score(labels, called, **cells),
-            "specificity@youden": oracle.recall_score(labels, called, pos_label=0, **cells),
-            "mcc@youden": oracle.matthews_corrcoef(labels, called, **cells),
-            "f1_macro@youden": oracle.f1_score(labels, called, average="macro", **cells),
-            "f1_weighted": oracle.f1_score(labels, scores >= 0.5, average="weighted", **cells),
-            "precision_hem": oracle.precision_score(labels, scores >= 0.5, pos_label=0, **cells),
+            "auroc": oracle.roc_auc_score(labels, scores, **weight),
+            "auprc": oracle.average_precision_score(labels, scores, **weight),
+            "brier": oracle.brier_score_loss(labels, scores, **weight),
+            "brier_calibrated": oracle.brier_score_loss(labels, scores**2, **weight),
+            "accuracy@youden": oracle.accuracy_score(labels, called, **weight),
+            "balanced_accuracy@youden": oracle.balanced_accuracy_score(labels, called, **weight),
+            "sensitivity@youden": oracle.recall_score(labels, called, **weight),
+            "specificity@youden": oracle.recall_score(labels, called, pos_label=0, **weight),
+            "mcc@youden": oracle.matthews_corrcoef(labels, called, **weight),
+            "f1_macro@youden": oracle.f1_score(labels, called, average="macro", **weight),
+            "f1_weighted": oracle.f1_score(labels, scores >= 0.5, average="weighted", **weight),
+            "precision_hem": oracle.precision_score(labels, scores >= 0.5, pos_label=0, **weight),
         }
         for name, value in expected.items():
             assert figures.metric(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
@@ -102,8 +102,8 @@ def test_metrics_by_patient_agree_with_scikit_learn(tied: Sample) -> None:
     )
 
 
-def test_intervals_hold_the_truth_with_the_image_counts_of_real_patients() -> None:
-    """Of 0.95, at least 0.92: three patients with 789, 18 and 18 healthy images, and eleven."""
+def test_coverage_with_the_image_counts_of_real_patients() -> None:
+    """At least 0.92 of 0.95, for 3 patients with 789, 18 and 18 healthy images, and for 11."""
     generator = np.random.default_rng(0)
     truth = true_auroc(3.0, UNEQUAL_NOISE)
     hits: dict[str, list[bool]] = {"auroc": [], "auroc_patients": []}
@@ -117,7 +117,7 @@ def test_intervals_hold_the_truth_with_the_image_counts_of_real_patients() -> No
     assert all(0.92 <= share <= 0.985 for share in shares.values()), shares
 
 
-def test_intervals_of_three_very_unequal_healthy_patients_hold_the_truth() -> None:
+def test_coverage_with_three_very_unequal_healthy_patients() -> None:
     """Before their freedom followed from the design, too, 0.88 by patient and 0.91 of
     specificity."""
     generator = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def test_freedom_of_two_strata_is_that_of_welch() -> None:
 
 
 def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
-    """Two members that happen to be alike leave 1.9 degrees: variances of 1/2 and 1/5 are weighed."""
+    """Two members that are alike leave 1.9 degrees of freedom, from variances of 1/2 and 1/5."""
     factors = np.concatenate([np.array([1.0, 1.1]) / 2, np.array([0.0, 2.0, 3.0, 7.0, 8.0]) / 5])
     bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
     found = bootstrap.estimate(lambda _, weights: weights @ factors)
@@ -169,7 +169,7 @@ def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
 
 
 def test_left_out_members_weigh_nothing() -> None:
-    """Two of a stratum of three stand for it with weights of 3 / 2."""
+    """The other two of a stratum of three weigh 3 / 2 each."""
     found = left_out(np.array([0, 1, 3]), 4)
     assert found.tolist() == [[0, 1.5, 1, 1.5], [1.5, 0, 1, 1.5], [1.5, 1.5, 1, 0]]
 
@@ -184,27 +184,27 @@ def test_the_error_is_the_spread_of_the_resamples() -> None:
 
 def test_a_negative_mcc_has_an_interval() -> None:
     generator = np.random.default_rng(0)
-    good = judged(generator, 8, 12, 15, 2.4)
+    good = simulate(generator, 8, 12, 15, 2.4)
     wrong = Sample(1 - good.scores, good.labels, good.subjects)
     low, high = bootstrap_intervals(wrong, HALF, draws=50)["mcc"]
     assert -1 < low < high < 0
 
 
-def test_what_is_remembered_cannot_be_changed(tied: Sample) -> None:
+def test_cached_arrays_are_read_only(tied: Sample) -> None:
     figures, weights = tied.reweighted(HALF), np.ones((1, 9))
     for found in (figures.auroc(weights), figures.auroc(weights)):
         with pytest.raises(ValueError, match="read-only"):
             found += 1
 
 
-def test_whole_weights_are_repeated_cells(tied: Sample) -> None:
+def test_integer_weights_equal_repeated_images(tied: Sample) -> None:
     weights = np.random.default_rng(2).integers(1, 4, (1, 9))
     repeated = np.repeat(np.arange(len(tied)), weights[0][tied.codes])
     expected = all_metrics(
         tied.scores[repeated], tied.labels[repeated], CUTS, tied.scores[repeated] ** 2
     )
     figures = tied.reweighted(CUTS)
-    # Repeated images leave the weight of a patient as it is.
+    # Repeated images do not change the weight of a patient.
     assert set(figures.names) - set(figures.patient_names) == set(expected)
     for name, value in expected.items():
         found = figures.metric(name, weights.astype(np.float64))
@@ -219,12 +219,12 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
     assert found[0] == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_unknown_figures_are_named(tied: Sample) -> None:
-    with pytest.raises(ValueError, match="no figure auc; there are auroc"):
+def test_unknown_metrics_are_refused(tied: Sample) -> None:
+    with pytest.raises(ValueError, match="no metric auc; take one of auroc"):
         tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
 
 
-def test_every_figure_has_an_interval_around_it(tied: Sample) -> None:
+def test_every_metric_is_inside_its_interval(tied: Sample) -> None:
     thresholds = choose_thresholds(tied.scores, tied.labels, tied.subjects)
     values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated, tied.subjects)
     intervals = bootstrap_intervals(tied, thresholds, draws=200)
@@ -246,8 +246,8 @@ def test_resamples_keep_the_classes_and_the_mean_and_are_not_too_narrow() -> Non
     assert spread == pytest.approx(values.var(ddof=1) / 10, rel=0.05)
 
 
-def test_a_flawless_metric_has_the_exact_interval_of_so_many_patients() -> None:
-    """Two healthy patients and leukemic ones with 10, 5 and 5 images, 400 / 150 effective ones."""
+def test_flawless_metric_has_the_exact_interval() -> None:
+    """Two healthy patients and leukemic ones with 10, 5 and 5 images, 2.7 effective patients."""
     subjects = np.array([0, 1, 1, *[2] * 10, *[3] * 5, *[4] * 5])
     labels = (subjects >= 2).astype(np.int64)
     sample = Sample(0.1 + 0.8 * labels, labels, subjects)
@@ -270,9 +270,9 @@ def test_a_flawless_metric_has_the_exact_interval_of_so_many_patients() -> None:
     assert folds["sensitivity_patients"] == (1.0, pytest.approx(0.025 ** (1 / 6)), 1.0)
 
 
-def test_a_class_with_one_patient_has_no_interval() -> None:
+def test_class_with_a_single_patient_has_no_interval() -> None:
     generator = np.random.default_rng(0)
-    sample = judged(generator, 1, 9, 15, 1.6)
+    sample = simulate(generator, 1, 9, 15, 1.6)
     intervals = bootstrap_intervals(sample, HALF, draws=50)
     # Only the leukemic class shows how its patients differ.
     assert set(intervals) == {"sensitivity", "recall_all", "sensitivity_patients"}
@@ -289,7 +289,7 @@ TRUTHS = {
 
 
 def held(samples: Sequence[Sample], draws: int = 300) -> dict[str, float]:
-    """How often the interval holds the truth."""
+    """Share of intervals that cover the true value."""
     hits = dict.fromkeys(TRUTHS, 0)
     for sample in samples:
         intervals = bootstrap_intervals(sample, HALF, draws)
@@ -299,48 +299,48 @@ def held(samples: Sequence[Sample], draws: int = 300) -> dict[str, float]:
     return {name: count / len(samples) for name, count in hits.items()}
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+def test_intervals_have_nominal_coverage() -> None:
     generator = np.random.default_rng(0)
-    shares = held([judged(generator, 12, 30, 15, 1.6) for _ in range(300)])
-    # The binomial error of 300 sets is 1.3 points; what remains is the smallness of the sets.
+    shares = held([simulate(generator, 12, 30, 15, 1.6) for _ in range(300)])
+    # The binomial error of 300 sets is 1.3 points; the rest is due to the small sets.
     assert all(0.91 <= share <= 0.98 for share in shares.values()), shares
 
 
-def test_intervals_from_cells_promise_too_much() -> None:
+def test_intervals_over_images_are_too_narrow() -> None:
     generator = np.random.default_rng(0)
-    samples = [judged(generator, 12, 30, 20, 1.6) for _ in range(40)]
+    samples = [simulate(generator, 12, 30, 20, 1.6) for _ in range(40)]
     by_cell = [Sample(s.scores, s.labels, np.arange(len(s))) for s in samples]
     shares = held(by_cell, draws=100)
     assert all(share < 0.8 for share in shares.values()), shares
 
 
-def test_three_healthy_subjects_still_hold_the_truth_often_and_say_so() -> None:
+def test_three_healthy_subjects_have_coverage_and_a_warning() -> None:
     generator = np.random.default_rng(0)
-    samples = [judged(generator, 3, 20, 15, 1.6) for _ in range(200)]
+    samples = [simulate(generator, 3, 20, 15, 1.6) for _ in range(200)]
     shares = held(samples)
     assert all(0.92 <= share <= 0.99 for share in shares.values()), shares
     assert few_subjects(samples[0]) == (
-        "only 3.0 effective healthy subjects (of 3): intervals are wide, and rest on the "
-        "assumption that these patients are like others"
+        "only 3.0 effective healthy subjects (of 3): intervals are wide, and assume that these "
+        "patients are typical"
     )
 
 
-def test_few_subjects_are_said_of_either_class() -> None:
+def test_few_subjects_of_either_class_are_warned_of() -> None:
     generator = np.random.default_rng(0)
-    assert few_subjects(judged(generator, 6, 6, 2, 1.0)) is None
-    both = few_subjects(judged(generator, 2, 3, 2, 1.0))
+    assert few_subjects(simulate(generator, 6, 6, 2, 1.0)) is None
+    both = few_subjects(simulate(generator, 2, 3, 2, 1.0))
     assert both is not None
     assert both.startswith(
         "only 2.0 effective healthy subjects (of 2) and 3.0 effective leukemic subjects (of 3)"
     )
-    one = few_subjects(judged(generator, 1, 9, 4, 1.0))
+    one = few_subjects(simulate(generator, 1, 9, 4, 1.0))
     assert one is not None
-    assert one.endswith("so there is no interval of a metric that rests on that class")
+    assert one.endswith("so metrics of that class have no interval")
 
 
-def test_mean_of_folds_is_the_mean_of_their_figures() -> None:
+def test_mean_over_folds_is_the_mean_of_their_metrics() -> None:
     generator = np.random.default_rng(0)
-    samples = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+    samples = [simulate(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
     runs = [(sample, {"default": 0.5, "youden": 0.4 + 0.1 * i}) for i, sample in enumerate(samples)]
     pooled = fold_mean(runs, draws=200)
     each = [
@@ -356,15 +356,15 @@ def test_mean_of_folds_is_the_mean_of_their_figures() -> None:
     assert again["auroc"] == pytest.approx(pooled["auroc"])
 
 
-def test_figures_of_runs_are_matched_by_name_whatever_the_order_of_thresholds() -> None:
+def test_metrics_of_runs_are_matched_by_name() -> None:
     generator = np.random.default_rng(0)
-    samples = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+    samples = [simulate(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
     plain = fold_mean([(sample, CUTS) for sample in samples], draws=100)
     turned = dict(reversed(CUTS.items()))
     mixed = [CUTS, *[turned] * (len(samples) - 1)]
     assert fold_mean(list(zip(samples, mixed, strict=True)), draws=100) == plain
     lacking = [CUTS, *[HALF] * (len(samples) - 1)]
-    with pytest.raises(ValueError, match=r"no figure .*@youden"):
+    with pytest.raises(ValueError, match=r"no metric .*@youden"):
         fold_mean(list(zip(samples, lacking, strict=True)), draws=100)
 
 
@@ -374,18 +374,18 @@ def test_one_fold_is_its_own_mean(tied: Sample) -> None:
         assert pooled[name][1:] == interval
 
 
-def test_means_of_folds_hold_the_truth_as_often_as_they_say() -> None:
+def test_means_over_folds_have_nominal_coverage() -> None:
     generator = np.random.default_rng(0)
     hits = dict.fromkeys(TRUTHS, 0)
     for _ in range(150):
-        folds = [judged(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
+        folds = [simulate(generator, 4, 10, 15, 1.6, f"{fold}-") for fold in range(3)]
         pooled = fold_mean([(fold, HALF) for fold in folds], draws=200)
         for name, truth in TRUTHS.items():
             hits[name] += pooled[name][1] <= truth <= pooled[name][2]
     assert all(0.9 <= count / 150 <= 0.99 for count in hits.values()), hits
 
 
-def test_runs_of_other_seeds_are_one_fold_and_widen_the_interval() -> None:
+def test_seeds_share_a_fold_and_widen_the_interval() -> None:
     generator = np.random.default_rng(0)
     steady, _ = three_folds(generator, (1.6, 1.6), seeds=3)
     lucky, _ = three_folds(generator, (1.6, 1.6), seeds=3, luck=1.0)
@@ -400,7 +400,7 @@ def test_runs_of_other_seeds_are_one_fold_and_widen_the_interval() -> None:
 
 def test_a_subject_is_tested_in_one_fold_only() -> None:
     generator = np.random.default_rng(0)
-    runs = [(judged(generator, 4, 10, cells, 1.6), HALF) for cells in (5, 6)]
+    runs = [(simulate(generator, 4, 10, images, 1.6), HALF) for images in (5, 6)]
     with pytest.raises(ValueError, match="tested in two folds"):
         fold_mean(runs)
     with pytest.raises(ValueError, match="no sample"):
@@ -415,21 +415,21 @@ def test_freedom_is_that_of_the_class_with_the_variance() -> None:
     assert estimate.error == pytest.approx(values[:5].std(ddof=1) / np.sqrt(5), rel=0.05)
 
 
-def test_freedom_is_no_more_than_that_of_patients_who_vary_alike() -> None:
+def test_freedom_is_at_most_that_of_patients_who_vary_alike() -> None:
     """Of 3 patients who happen to be alike and 9 who differ: shares of 3/4 and 1/4 of the variance,
-    so that 1 / (0.75**2 / 2 + 0.25**2 / 8); 8 by the variances that were found."""
+    so that 1 / (0.75**2 / 2 + 0.25**2 / 8); 8 from the observed variances."""
     generator = np.random.default_rng(0)
     values = np.concatenate([generator.normal(0, 1e-4, 3) / 3, generator.normal(0, 1, 9) / 9])
     fold = Fold(["run"], [np.arange(3), np.arange(3, 12)], 12)
     bootstrap = Bootstrap([fold], 50, 0)
     found = bootstrap.estimate(lambda _, weights: weights @ values)
     assert found.freedom == pytest.approx(1 / (0.75**2 / 2 + 0.25**2 / 8), rel=1e-3)
-    # A stratum without any variance has no share.
+    # A stratum without variance gets no share.
     alone = bootstrap.estimate(lambda _, weights: weights[:, 3:] @ values[3:])
     assert alone.freedom == pytest.approx(8)
 
 
-def test_the_error_is_that_of_the_draws_or_the_jackknife() -> None:
+def test_error_is_the_larger_of_bootstrap_and_jackknife() -> None:
     values, strata = np.array([0.0, 1.0, 3.0, 7.0]), [np.arange(4)]
     larger = set()
     for seed in range(20):
@@ -444,7 +444,7 @@ def test_the_error_is_that_of_the_draws_or_the_jackknife() -> None:
     assert larger == {False, True}
 
 
-def test_the_error_sees_a_patient_with_most_of_the_images() -> None:
+def test_error_reflects_a_patient_with_most_of_the_images() -> None:
     """Means without each of patients with 8, 1 and 1 images of 1, 0 and 0: 0, 8/9 and 8/9."""
     images, right = np.array([8, 1, 1]), np.array([8, 0, 0])
     found = Bootstrap([Fold(["run"], [np.arange(3)], 3, images)], 200, 0).estimate(
@@ -464,8 +464,8 @@ def test_a_small_calibration_error_has_a_narrow_interval() -> None:
 
 
 @pytest.mark.parametrize("surest", [4.8, 9.0, 15.0])
-def test_a_model_that_is_nearly_flawless_has_intervals(surest: float) -> None:
-    """Squared, the variance of its calibrated Brier score is less than the least number."""
+def test_nearly_flawless_model_has_intervals(surest: float) -> None:
+    """Squared, the variance of its calibrated Brier score is below the smallest positive float."""
     labels = np.repeat([0, 1], 60)
     scores = expit((2 * labels - 1) * (surest + np.linspace(0, 1, 120)))
     calibrated = apply_temperature(scores, fit_temperature(scores, labels))
@@ -481,7 +481,7 @@ def test_a_model_that_is_nearly_flawless_has_intervals(surest: float) -> None:
         ({"scores": np.array([0.1, 0.2, 0.3, np.nan])}, r"must lie in \[0, 1\]"),
         ({"calibrated": np.array([0.1, 0.2, 0.3, 1.5])}, r"must lie in \[0, 1\]"),
         ({"labels": np.array([0, 1])}, "must be two columns"),
-        ({"subjects": np.array(["a"])}, "4 cells but 1 subjects"),
+        ({"subjects": np.array(["a"])}, "4 images but 1 subjects"),
     ],
 )
 def test_samples_are_checked(change: dict[str, np.ndarray], complaint: str) -> None:

@@ -1,4 +1,4 @@
-"""Every layout in use, and what is wrong with folders in practice."""
+"""Folder layouts of C-NMC and common problems of folders."""
 
 import os
 import shutil
@@ -65,7 +65,7 @@ def png(root: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", [archive, kaggle, nested, png])
-def test_layouts_give_the_same_cells(layout: object, tmp_path: Path) -> None:
+def test_layouts_give_the_same_table(layout: object, tmp_path: Path) -> None:
     layout(tmp_path)  # type: ignore[operator]
     index = read_folder(tmp_path)
     assert (index.problems, index.strays) == ([], [])
@@ -94,12 +94,12 @@ def test_root_may_be_the_fold_itself(tmp_path: Path) -> None:
     assert index_images(tmp_path / "fold_2")["source_fold"].tolist() == ["fold_2"]
 
 
-def test_root_named_like_a_part_of_another_project(tmp_path: Path) -> None:
+def test_root_named_like_a_test_set_of_another_project(tmp_path: Path) -> None:
     write_cell(tmp_path / "final results/all/UID_5_1_1_all.bmp")
     assert index_images(tmp_path / "final results")["source_fold"].tolist() == ["merged"]
 
 
-def test_unlabeled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
+def test_unlabeled_images_are_indexed_but_do_not_train(tmp_path: Path) -> None:
     archive(tmp_path)
     data = CNMC(tmp_path, resolution=16, cache=tmp_path / "cache")
     assert set(data.targets) == {0, 1}
@@ -110,7 +110,7 @@ def test_unlabeled_cells_are_read_but_do_not_train(tmp_path: Path) -> None:
 def test_preliminary_set_without_its_table_is_unlabeled(tmp_path: Path) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).unlink()
-    with pytest.raises(DataError, match=r"prelim_phase_data: no table of labels; put C-NMC_test_p"):
+    with pytest.raises(DataError, match=r"prelim_phase_data: no label table; put C-NMC_test_p"):
         index_images(tmp_path)
     with pytest.raises(DataError, match=r"none of the 2 images has a label; .*_labels\.csv"):
         labeled_images(index_images(tmp_path, "skip"))
@@ -121,33 +121,34 @@ def problems(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "kind", "said"),
+    ("rows", "kind", "message"),
     [
-        (ROWS[:1], "file without row", "2.bmp: no row in C-NMC_test_prelim"),
-        ([*ROWS, "UID_3_1_1_all.bmp,3.bmp,1"], "row without file", "its row for 3 (UID_3_1_1_all)"),
+        (ROWS[:1], "file without row", "2.bmp: its label is missing in C-NMC_test_prelim"),
+        ([*ROWS, "UID_3_1_1_all.bmp,3.bmp,1"], "row without file", "row 3 (UID_3_1_1_all)"),
         ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,2"], "unknown label", ".csv:3: UID_H31_2_1_hem"),
-        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,"], "unknown label", "with a label 0 or 1"),
-        ([ROWS[0], "nobody,2.bmp,0"], "unknown label", "nobody,2.bmp,0: not UID_"),
-        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,1"], "label conflict", "name says hem, the label 1"),
+        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,"], "unknown label", "and label 0 or 1"),
+        ([ROWS[0], "nobody,2.bmp,0"], "unknown label", "nobody,2.bmp,0: expected UID_"),
+        ([ROWS[0], "UID_H31_2_1_hem.bmp,2.bmp,1"], "label conflict", "name hem, but label 1"),
     ],
 )  # fmt: skip
 def test_table_and_files_that_disagree(
-    tmp_path: Path, rows: list[str], kind: str, said: str
+    tmp_path: Path, rows: list[str], kind: str, message: str
 ) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV, rows=rows)
-    assert said in problems(tmp_path)[kind]
+    assert message in problems(tmp_path)[kind]
     with pytest.raises(DataError, match=r"set data\.on_corrupt=skip"):
         index_images(tmp_path)
     assert "1.bmp" in index_images(tmp_path, "skip")["path"][0]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a,b\n1,2\n", "no column Patient_ID; it has a, b"), ("", "cannot be read")]
+    ("text", "message"),
+    [("a,b\n1,2\n", "no column Patient_ID; found: a, b"), ("", "cannot be read")],
 )
-def test_table_of_another_kind(tmp_path: Path, text: str, said: str) -> None:
+def test_table_of_another_kind(tmp_path: Path, text: str, message: str) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_folder(tmp_path)
 
 
@@ -165,23 +166,23 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     assert (len(paths), paths.str.startswith("fold_0").sum()) == (6, 2)
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     training(tmp_path)
     with open(os.fsencode(tmp_path) + b"/fold_0/all/caf\xe9.txt", "w"):
         pass
     assert read_folder(tmp_path).strays == ["fold_0/all/caf\\xe9.txt"]
 
 
-def test_the_same_cell_twice(tmp_path: Path) -> None:
+def test_the_same_image_twice(tmp_path: Path) -> None:
     training(tmp_path / "one")
     training(tmp_path / "two", ".png")
-    said = [str(problem) for problem in read_folder(tmp_path).problems]
-    assert "UID_1_1_1_all is there twice, first as one/fold_0" in said[0]
-    assert len(said) == 6
+    messages = [str(problem) for problem in read_folder(tmp_path).problems]
+    assert "UID_1_1_1_all exists twice, first as one/fold_0" in messages[0]
+    assert len(messages) == 6
     assert len(index_images(tmp_path, "skip")) == 6
 
 
-def test_strays_are_named_not_swallowed(tmp_path: Path) -> None:
+def test_strays_are_listed(tmp_path: Path) -> None:
     training(tmp_path)
     for stray in ("fold_0/all/Thumbs.db", "fold_0/all/cell.bmp", "readme.txt", "photo.png"):
         (tmp_path / stray).write_text("")
@@ -221,4 +222,4 @@ def test_real_files_in_other_layouts(cnmc: Path, tmp_path: Path, layout: str) ->
 def test_leading_zeros_do_not_make_another_subject(tmp_path: Path) -> None:
     for number in ("7", "007"):
         write_cell(tmp_path / f"fold_0/all/UID_{number}_1_1_all.bmp")
-    assert read_folder(tmp_path).cells["subject"].tolist() == ["ALL-7", "ALL-7"]
+    assert read_folder(tmp_path).table["subject"].tolist() == ["ALL-7", "ALL-7"]

@@ -52,7 +52,7 @@ CASES = [
 IMAGES, BACKGROUND = some_cells(3, seed=1), some_cells(6, seed=2)
 
 
-def made(name: str) -> Classifier:
+def build_classifier(name: str) -> Classifier:
     torch.manual_seed(0)
     return MODELS[name]().eval()
 
@@ -110,7 +110,7 @@ def test_tiny_cells_have_as_many_superpixels_as_pixels(lit: int) -> None:
 @pytest.mark.parametrize("hide", ["cell", "black", "blur"])
 @pytest.mark.parametrize("features", [None, 5, 8])
 def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> None:
-    model = made("cnn")
+    model = build_classifier("cnn")
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5)).clamp(0.1)
     method = LIME(60, segments=12, hide=hide, features=features, repeats=1, seed=7)
     found = method.attribute(model, image, 1, BACKGROUND)
@@ -139,7 +139,7 @@ def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> N
 
 
 def test_patch_weights_are_those_of_lime_itself() -> None:
-    model = made("vit")
+    model = build_classifier("vit")
     found = PatchLIME(60, repeats=1, seed=7).attribute(model, IMAGES[:1], 1, BACKGROUND)
     with torch.no_grad():
         tokens, mean = model.tokens(IMAGES[:1])[0], model.tokens(BACKGROUND).mean(dim=0)
@@ -222,7 +222,7 @@ def test_constant_classifier_has_a_degenerate_map() -> None:
 
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> None:
-    model, explainer = made(name), METHODS[method]()
+    model, explainer = build_classifier(name), METHODS[method]()
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002
@@ -245,7 +245,7 @@ def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> No
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_half_precision_is_supported(name: str, method: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = METHODS[method]().attribute(made(name), IMAGES, 1, BACKGROUND)
+        found = METHODS[method]().attribute(build_classifier(name), IMAGES, 1, BACKGROUND)
     assert found.maps.dtype == torch.float32
     assert found.maps.isfinite().all()
 
@@ -253,7 +253,7 @@ def test_half_precision_is_supported(name: str, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_each_repeat_predicts_its_samples_in_full_batches(method: str, repeats: int) -> None:
-    model, asked = made("vit"), []
+    model, asked = build_classifier("vit"), []
     model.encoder.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
     cls = model.encoder.cls
 
@@ -271,10 +271,10 @@ def test_each_repeat_predicts_its_samples_in_full_batches(method: str, repeats: 
 
 def test_empty_image_has_a_degenerate_map_in_a_batch() -> None:
     images = torch.cat([torch.zeros(1, 3, SIDE, SIDE), IMAGES[:1]])
-    found = METHODS["lime"]().attribute(made("cnn"), images, 1, BACKGROUND)
+    found = METHODS["lime"]().attribute(build_classifier("cnn"), images, 1, BACKGROUND)
     assert found.degenerate.tolist() == [True, False]
     assert found.checks["r2"].isnan().tolist() == [True, False]
-    alone = METHODS["lime"]().attribute(made("cnn"), images[:1], 1, BACKGROUND)
+    alone = METHODS["lime"]().attribute(build_classifier("cnn"), images[:1], 1, BACKGROUND)
     assert (alone.maps == 0).all()
 
 
@@ -288,12 +288,12 @@ def test_cell_of_a_single_pixel_is_one_superpixel() -> None:
 
 def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"explain=lime_patches.*model=vit"):
-        PatchLIME().attribute(made("cnn"), IMAGES, 1, BACKGROUND)
+        PatchLIME().attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     for method in METHODS.values():
-        method().attribute(made("vit"), IMAGES, 1, BACKGROUND)
+        method().attribute(build_classifier("vit"), IMAGES, 1, BACKGROUND)
     assert capfd.readouterr() == ("", "")
 
 

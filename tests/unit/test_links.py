@@ -1,4 +1,4 @@
-"""Planted leaks are found, on made cells and on real ones, and nothing else is."""
+"""Search of linked subjects: copies planted in phantom and real images, and nothing else."""
 
 import shutil
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from PIL import Image
 
 from leuk.data.cnmc import CNMC
 from leuk.data.decode import THUMB
-from leuk.data.drawing import Subject, draw_cell, photographed_again
+from leuk.data.drawing import Subject, draw_cell, rephotograph
 from leuk.data.labels import Label
-from leuk.data.links import find_pairs, group_subjects, link_images, perceptual_hash
+from leuk.data.links import find_pairs, link_images, merge_subjects, perceptual_hash
 
 
 def recoded(quality: int) -> Callable[[Image.Image, Path], Image.Image]:
@@ -54,7 +54,7 @@ def subjects_linked(root: Path, cache: Path) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_planted_leak_among_made_cells(change: str, tmp_path: Path) -> None:
+def test_planted_copy_among_phantom_images(change: str, tmp_path: Path) -> None:
     generator = np.random.default_rng(1)
     folder = tmp_path / "cells/fold_0/all"
     folder.mkdir(parents=True)
@@ -76,12 +76,12 @@ def test_another_photograph_of_a_cell_is_found(tmp_path: Path) -> None:
         subject = Subject.draw(Label.HEM, str(number), generator)
         picture = draw_cell(subject, 450, generator)
         Image.fromarray(picture).save(folder / f"UID_H{number}_1_1_hem.png")
-    again = photographed_again(picture, generator)
+    again = rephotograph(picture, generator)
     Image.fromarray(again).save(folder / "UID_H50_1_1_hem.png")
     assert subjects_linked(tmp_path / "cells", tmp_path / "cache") == {("HEM-20", "HEM-50")}
 
 
-def test_perceptual_hash_does_not_see_turns() -> None:
+def test_perceptual_hash_is_invariant_to_rotation_and_reflection() -> None:
     thumbs = np.random.default_rng(0).integers(0, 255, (3, THUMB, THUMB), np.uint8)
     expected = perceptual_hash(thumbs)
     for quarter in range(4):
@@ -91,26 +91,26 @@ def test_perceptual_hash_does_not_see_turns() -> None:
     assert np.abs(expected[0] - expected[1]).max() > 0.001
 
 
-def test_groups_follow_chains_of_links() -> None:
+def test_patients_follow_chains_of_links() -> None:
     subjects = pd.Series(["A", "A", "B", "C", "D", "D"])
     pairs = pd.DataFrame({"first": [1, 2], "second": [2, 3]})
-    groups = group_subjects(subjects, pairs)
-    assert groups.tolist() == ["A+B+C"] * 4 + ["D"] * 2
-    none = group_subjects(subjects, pairs.iloc[:0])
+    patients = merge_subjects(subjects, pairs)
+    assert patients.tolist() == ["A+B+C"] * 4 + ["D"] * 2
+    none = merge_subjects(subjects, pairs.iloc[:0])
     assert none.tolist() == subjects.tolist()
 
 
 def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> None:
     data = CNMC(phantom, resolution=16, cache=artifacts)
-    cells = link_images(data.index, data.store)
-    copies = cells[cells["original"] != cells.index]
+    table = link_images(data.index, data.store)
+    copies = table[table["original"] != table.index]
     assert len(copies) == 2
     for row, original in copies["original"].items():
         first, second = (
-            np.asarray(Image.open(phantom / cells["path"][place])) for place in (original, row)
+            np.asarray(Image.open(phantom / table["path"][index])) for index in (original, row)
         )
         np.testing.assert_array_equal(first, second)
-    assert set(cells.loc[cells["patient"].str.contains("+", regex=False), "patient"]) == {
+    assert set(table.loc[table["patient"].str.contains("+", regex=False), "patient"]) == {
         "ALL-10+ALL-11", "HEM-8+HEM-9",
     }  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
     shutil.copy(root / names[1], root / "all/UID_3_1_1_all.bmp")
     shutil.copy(root / names[0], root / "hem/UID_H4_1_1_hem.bmp")
     data = CNMC(tmp_path / "cells", resolution=16, cache=tmp_path / "cache")
-    found = link_images(data.cells, data.store)
+    found = link_images(data.index, data.store)
     assert found["original"].tolist() == [0, 1, 1, 0]
     assert found["conflict"].tolist() == [True, False, False, True]
 
@@ -137,32 +137,34 @@ def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> N
         ("ALL-75", "ALL-78"),
     } <= linked
     data = CNMC(cnmc / "original", resolution=16, cache=tmp_path / "cache")
-    groups = link_images(data.index, data.store)["patient"]
-    assert "ALL-51+ALL-75+ALL-78" in set(groups)
+    patients = link_images(data.index, data.store)["patient"]
+    assert "ALL-51+ALL-75+ALL-78" in set(patients)
 
 
-def test_leaks_planted_among_real_cells_are_found_and_no_others(cnmc: Path, tmp_path: Path) -> None:
+def test_copies_planted_among_real_images_are_found_and_no_others(
+    cnmc: Path, tmp_path: Path
+) -> None:
     before = subjects_linked(cnmc / "original", tmp_path / "cache")
     root = tmp_path / "planted"
     shutil.copytree(cnmc / "original", root)
     folder = root / "C-NMC_training_data/fold_0/all"
-    victims = sorted((root / "C-NMC_training_data/fold_1/all").glob("*.bmp"))[: len(CHANGES)]
+    originals = sorted((root / "C-NMC_training_data/fold_1/all").glob("*.bmp"))[: len(CHANGES)]
     planted = set()
-    for number, (victim, change) in enumerate(zip(victims, CHANGES.values(), strict=True), 900):
-        change(Image.open(victim), tmp_path).save(folder / f"UID_{number}_1_1_all.bmp")
-        planted.add((f"ALL-{victim.stem.split('_')[1]}", f"ALL-{number}"))
+    for number, (original, change) in enumerate(zip(originals, CHANGES.values(), strict=True), 900):
+        change(Image.open(original), tmp_path).save(folder / f"UID_{number}_1_1_all.bmp")
+        planted.add((f"ALL-{original.stem.split('_')[1]}", f"ALL-{number}"))
     linked = subjects_linked(root, tmp_path / "cache")
     assert planted <= linked
-    # A plant may also be linked to what its victim was linked to before.
+    # A copy can also be linked to earlier links of its original.
     for one, other in linked - before - planted:
         assert int(one.split("-")[1]) >= 900 or int(other.split("-")[1]) >= 900
 
 
 @pytest.mark.slow
-def test_persons_under_two_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
-    """What the byte-identical copies do not show; every pair was looked at."""
+def test_patients_with_several_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
+    """Links beyond byte-identical copies; all pairs were checked by eye."""
     data = CNMC(cnmc / "224", resolution=16, cache=tmp_path / "cache")
-    groups = set(link_images(data.index, data.store)["patient"])
-    assert {group for group in groups if "+" in group} == {
+    patients = set(link_images(data.index, data.store)["patient"])
+    assert {patient for patient in patients if "+" in patient} == {
         "ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24",
     }  # fmt: skip

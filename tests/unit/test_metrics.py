@@ -4,21 +4,21 @@ import torch
 from sklearn import metrics as oracle
 from torch import Tensor
 
-from leuk.evaluate.conventions import thesis_figures
+from leuk.evaluate.conventions import thesis_metrics
 from leuk.evaluate.metrics import all_metrics, decision_metrics, ranking_metrics
 from leuk.evaluate.thresholds import choose_thresholds, sensitivity_threshold, youden_threshold
 
 
 @pytest.fixture
-def judged() -> tuple[Tensor, Tensor]:
+def predictions() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = (torch.rand(400, generator=generator) < 0.66).long()
     scores = torch.sigmoid(torch.randn(400, generator=generator) + 1.5 * (labels - 0.5)).double()
     return scores, labels
 
 
-def test_figures_agree_with_scikit_learn(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_metrics_agree_with_scikit_learn(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     ranking = ranking_metrics(scores, labels)
     assert ranking["auroc"] == pytest.approx(oracle.roc_auc_score(labels, scores), abs=1e-6)
     assert ranking["auprc"] == pytest.approx(
@@ -45,7 +45,7 @@ def test_figures_agree_with_scikit_learn(judged: tuple[Tensor, Tensor]) -> None:
 
 
 def test_ece_of_a_known_case() -> None:
-    # Ten cells at 0.8, half of them leukemic: confidence is off by 0.3; both bins weigh the same
+    # Ten images at 0.8, half of them leukemic: confidence is off by 0.3; both bins weigh the same
     # as in the other half, ten at 0.2 of which none is.
     scores = torch.tensor([0.8] * 10 + [0.2] * 10)
     labels = torch.tensor([1, 0] * 5 + [0] * 10)
@@ -65,17 +65,17 @@ def test_auroc_is_of_scores_not_of_decisions() -> None:
     assert decision_metrics(scores, labels, 0.5)["balanced_accuracy"] == 0.75
 
 
-def test_youden_threshold_is_the_best_cut(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_youden_threshold_is_the_best_cut(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     chosen = float(youden_threshold(scores.numpy(), labels.numpy(), np.ones((1, len(labels))))[0])
     best = max(decision_metrics(scores, labels, float(s))["balanced_accuracy"] for s in scores)
     assert decision_metrics(scores, labels, chosen)["balanced_accuracy"] == pytest.approx(best)
 
 
 def test_sensitivity_threshold_is_the_largest_that_finds_enough(
-    judged: tuple[Tensor, Tensor],
+    predictions: tuple[Tensor, Tensor],
 ) -> None:
-    scores, labels = judged
+    scores, labels = predictions
     one = np.ones((1, len(labels)))
     chosen = float(sensitivity_threshold(scores.numpy(), labels.numpy(), one)[0])
     assert decision_metrics(scores, labels, chosen)["sensitivity"] >= 0.95
@@ -84,7 +84,7 @@ def test_sensitivity_threshold_is_the_largest_that_finds_enough(
 
 
 def test_sensitivity_threshold_of_a_known_case() -> None:
-    # 19 of 20 leukemic cells are 0.95 of them, and no rounding may say otherwise.
+    # 19 of 20 leukemic images are 0.95 of them, despite rounding.
     scores = torch.cat([torch.linspace(0.5, 0.69, 20, dtype=torch.float64), torch.tensor([0.1])])
     labels = torch.tensor([1] * 20 + [0])
     known = scores.numpy(), labels.numpy(), np.ones((1, 21))
@@ -92,8 +92,8 @@ def test_sensitivity_threshold_of_a_known_case() -> None:
     assert sensitivity_threshold(*known, wanted=1.0) == pytest.approx(0.5)
 
 
-def test_thresholds_are_named_and_used_as_given(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_thresholds_are_named_and_used_as_given(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     chosen = choose_thresholds(scores, labels, np.arange(len(labels)))
     assert list(chosen) == ["default", "youden", "sensitivity95"]
     figures = all_metrics(scores, labels, chosen)
@@ -104,32 +104,32 @@ def test_thresholds_are_named_and_used_as_given(judged: tuple[Tensor, Tensor]) -
     assert "brier_calibrated" not in figures
 
 
-def test_calibrated_scores_have_figures_of_their_own(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_calibrated_scores_have_their_own_metrics(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     figures = all_metrics(scores, labels, {}, scores**2)
     assert figures["brier_calibrated"] == ranking_metrics(scores**2, labels)["brier"]
     assert figures["ece_calibrated"] == ranking_metrics(scores**2, labels)["ece"]
     assert figures["brier"] == ranking_metrics(scores, labels)["brier"]
 
 
-def test_arrays_are_as_good_as_tensors(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_arrays_and_tensors_are_equivalent(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     patients = np.arange(len(labels)) // 4
     cuts = choose_thresholds(scores.numpy(), labels.numpy(), patients)
     assert cuts == choose_thresholds(scores, labels, patients)
     assert all_metrics(scores.numpy(), labels.numpy(), cuts) == all_metrics(scores, labels, cuts)
 
 
-def test_order_does_not_matter(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
+def test_order_does_not_matter(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
     shuffled = torch.randperm(len(scores))
     again = all_metrics(scores[shuffled], labels[shuffled], {"default": 0.3})
     assert again == pytest.approx(all_metrics(scores, labels, {"default": 0.3}))
 
 
-def test_the_thesis_counts_healthy_as_positive(judged: tuple[Tensor, Tensor]) -> None:
-    scores, labels = judged
-    thesis = thesis_figures(scores, labels, 0.4)
+def test_the_thesis_counts_healthy_as_positive(predictions: tuple[Tensor, Tensor]) -> None:
+    scores, labels = predictions
+    thesis = thesis_metrics(scores, labels, 0.4)
     healthy, called = (1 - labels).numpy(), (scores < 0.4).long().numpy()
     expected = {
         "accuracy": oracle.accuracy_score(healthy, called),
@@ -149,11 +149,11 @@ def test_the_thesis_counts_healthy_as_positive(judged: tuple[Tensor, Tensor]) ->
     assert thesis == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_thesis_s_gain_is_a_loss_of_leukemic_cells() -> None:
-    # Its "+167 % sensitivity": more healthy cells called healthy, fewer leukemic ones found.
+def test_gain_of_the_thesis_is_a_loss_of_leukemic_images() -> None:
+    # Its "+167 % sensitivity": more healthy images called healthy, fewer leukemic images found.
     labels = torch.tensor([0] * 16 + [1] * 30)
-    before = thesis_figures(torch.tensor([0.1] * 3 + [0.9] * 13 + [0.9] * 29 + [0.1]), labels)
-    after = thesis_figures(torch.tensor([0.1] * 8 + [0.9] * 8 + [0.9] * 26 + [0.1] * 4), labels)
+    before = thesis_metrics(torch.tensor([0.1] * 3 + [0.9] * 13 + [0.9] * 29 + [0.1]), labels)
+    after = thesis_metrics(torch.tensor([0.1] * 8 + [0.9] * 8 + [0.9] * 26 + [0.1] * 4), labels)
     assert (before["sensitivity"], after["sensitivity"]) == pytest.approx((0.1875, 0.5))
     assert after["specificity"] < before["specificity"]
 
@@ -173,7 +173,7 @@ def test_both_classes_are_needed() -> None:
 
 def test_a_score_at_the_threshold_is_leukemic_in_the_thesis_s_convention_too() -> None:
     """Scores 0.5 and 0.2 of a leukemic and a healthy image, threshold 0.5: both are correct."""
-    assert thesis_figures(np.array([0.5, 0.2]), np.array([1, 0]), 0.5)["accuracy"] == 1
+    assert thesis_metrics(np.array([0.5, 0.2]), np.array([1, 0]), 0.5)["accuracy"] == 1
 
 
 def test_default_threshold_is_one_half() -> None:

@@ -1,4 +1,4 @@
-"""Size, shape, color and grain of cells, from their masks."""
+"""Area, shape, color and texture of cells, from their masks."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def test_morphology_of_drawn_ellipses() -> None:
     assert found["specks"] == pytest.approx(10 / (10 + np.pi * 40 * 20), rel=0.02)
 
 
-def test_texture_is_of_the_inside() -> None:
+def test_texture_excludes_the_border() -> None:
     smooth = cells(1, 0, radius=12)
     rough = smooth.copy()
     rough[:, ::2] //= 2
@@ -55,7 +55,7 @@ def test_empty_and_tiny_cells_are_measured() -> None:
     assert set(nothing.values()) == {None}
 
 
-def test_every_image_has_a_row_of_measures_even_an_empty_one() -> None:
+def test_empty_images_have_a_row_of_measures() -> None:
     images = cells(3, 0)
     images[1] = 0
     rows = measure_each(images)
@@ -67,24 +67,24 @@ def test_every_image_has_a_row_of_measures_even_an_empty_one() -> None:
     np.testing.assert_array_equal(whole.values, measure(images).values)
 
 
-def test_measures_as_features_are_in_spreads_of_the_cells_they_were_built_with() -> None:
-    seen, new = cells(200, 0), cells(20, 1)
-    features = MorphologyExtractor(seen)(new)
-    values = measure(seen).values
+def test_features_are_in_standard_deviations_of_the_given_images() -> None:
+    given, new = cells(200, 0), cells(20, 1)
+    features = MorphologyExtractor(given)(new)
+    values = measure(given).values
     spread = values.std(axis=0)
     assert spread[-1] == 0  # drawn cells have no specks
     spread[-1] = 0.01
     expected = (measure(new).values - values.mean(axis=0)) / spread
     np.testing.assert_allclose(features.pooled, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(MorphologyExtractor(seen)(new[:5]).pooled, features.pooled[:5])
+    np.testing.assert_array_equal(MorphologyExtractor(given)(new[:5]).pooled, features.pooled[:5])
 
 
-def test_one_stray_pixel_does_not_outweigh_all_other_measures() -> None:
-    seen, new = cells(200, 0), cells(20, 1)
-    seen[0, 0, 0] = 30
+def test_single_stray_pixel_does_not_outweigh_other_measures() -> None:
+    given, new = cells(200, 0), cells(20, 1)
+    given[0, 0, 0] = 30
     stray = new.copy()
     stray[:, 0, 0] = 30
-    clean, spoilt = (MorphologyExtractor(seen)(images).pooled for images in (new, stray))
+    clean, spoilt = (MorphologyExtractor(given)(images).pooled for images in (new, stray))
     assert np.abs(clean - spoilt).max() < 1
 
 

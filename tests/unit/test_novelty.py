@@ -1,4 +1,4 @@
-"""Images that are unlike training cells, and those that show none; where new images come from."""
+"""Images unlike the training images, images without a cell, and lists of new images."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ def directions(mean: int, count: int, seed: int = 0) -> np.ndarray:
     return (features * generator.uniform(0.1, 10, (count, 1))).astype(np.float32)
 
 
-def test_only_what_lies_elsewhere_is_unfamiliar() -> None:
+def test_only_distant_features_are_unfamiliar() -> None:
     train = np.concatenate([directions(0, 200), directions(1, 100)])
     known = Familiar.fitted(train, directions(1, 300, seed=1), np.arange(300))
     assert (known.distances(directions(1, 300, seed=1)) > known.limit).sum() == 3
@@ -29,7 +29,7 @@ def test_only_what_lies_elsewhere_is_unfamiliar() -> None:
     assert (known.distances(directions(2, 500, seed=3)) > known.limit).all()
 
 
-def test_the_distance_is_that_to_the_tenth_nearest() -> None:
+def test_distance_is_to_the_tenth_nearest_neighbor() -> None:
     train, asked = directions(0, 50), directions(0, 7, seed=1)
     known = Familiar.fitted(train, asked, np.arange(7))
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (train, asked)]
@@ -42,13 +42,13 @@ def test_the_distance_is_that_to_the_tenth_nearest() -> None:
 def test_features_of_another_network_are_refused() -> None:
     with pytest.raises(ValueError, match="both need rows"):
         Familiar.fitted(directions(0, 5), directions(0, 5)[:, :4], np.arange(5))
-    with pytest.raises(ValueError, match="4 of 5 cells"):
+    with pytest.raises(ValueError, match="4 patients for 5 images"):
         Familiar.fitted(directions(0, 5), directions(0, 5), np.arange(4))
 
 
-def test_the_limit_weighs_every_patient_the_same() -> None:
+def test_limit_weighs_every_patient_the_same() -> None:
     """Patient a has eight images at distances 0.1 to 0.8, b and c one each, at 1.0 and 1.2: below
-    0.8 and half of it lies 7.5 / 24 of the weight, below 1.0 a half, below 1.2 five sixths."""
+    0.8 and half of it is 7.5 / 24 of the weight, below 1.0 a half, below 1.2 five sixths."""
     far = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2])
     patients = np.array([*"aaaaaaaa", "b", "c"])
     angles = 2 * np.arcsin(far / 2)  # of chords of the unit circle
@@ -61,16 +61,16 @@ def test_the_limit_weighs_every_patient_the_same() -> None:
     assert of_images.limit == pytest.approx(0.55, abs=1e-6)
 
 
-def test_the_largest_part_counts() -> None:
+def test_largest_region_counts() -> None:
     images = np.zeros((3, 20, 20, 3), np.uint8)
     images[0, 2:6, 2:7, 1] = 200
     images[0, 10:12, 10:12] = 200
-    images[1, range(20), range(20)] = 90  # touching by corners
+    images[1, range(20), range(20)] = 90  # touching at corners
     np.testing.assert_allclose(largest_parts(images), [20 / 400, 20 / 400, 0])
 
 
 @pytest.mark.parametrize(
-    ("area", "largest", "smallest", "said"),
+    ("area", "largest", "smallest", "message"),
     [
         (0.3, 0.3, 0.2, ""),
         (0.3, 0.1, 0.2, ""),
@@ -80,17 +80,19 @@ def test_the_largest_part_counts() -> None:
         (0.001, 0.001, None, ""),
     ],
 )
-def test_what_is_no_cell(area: float, largest: float, smallest: float | None, said: str) -> None:
-    assert no_cell(area, largest, smallest).startswith(said)
-    assert bool(no_cell(area, largest, smallest)) == bool(said)
+def test_image_without_a_cell(
+    area: float, largest: float, smallest: float | None, message: str
+) -> None:
+    assert no_cell(area, largest, smallest).startswith(message)
+    assert bool(no_cell(area, largest, smallest)) == bool(message)
 
 
-def test_a_black_image_can_be_told_from_a_damaged_one(tmp_path: Path) -> None:
+def test_black_and_damaged_images_raise_different_errors(tmp_path: Path) -> None:
     write_cell(tmp_path / "black.png", value=0)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(NoCellError) as black:
         decode(tmp_path / "black.png", Frame(32))
-    assert black.value.what == "no cell in it, all pixels are black"
+    assert black.value.problem == "no cell, all pixels are black"
     with pytest.raises(UnusableError) as damaged:
         decode(tmp_path / "text.png", Frame(32))
     assert not isinstance(damaged.value, NoCellError)
@@ -110,7 +112,7 @@ def test_images_of_a_folder_a_list_and_a_file(tmp_path: Path) -> None:
     assert [image.path for image in listed] == [
         tmp_path / "new/b.png", Path("/else/x.bmp"), tmp_path / "new/e.jpg"
     ]  # fmt: skip
-    assert [image.problem for image in listed] == ["", "", "no .bmp or .png file"]
+    assert [image.problem for image in listed] == ["", "", "not a .bmp or .png file"]
     (one,) = find_images(str(tmp_path / "new/b.png")).images
     assert (one.name, one.path) == ("b.png", tmp_path / "new/b.png")
 
@@ -126,29 +128,29 @@ def test_names_that_no_encoding_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "no such file or folder"),
-        (b"", "no path in it"),
-        (b"# nothing\n", "no path in it"),
-        (b"\xff\xfe\x00", "neither a .bmp or .png image nor a text"),
-        (b"a\x00b.png", "no path in it"),
+        (b"", "no paths"),
+        (b"# nothing\n", "no paths"),
+        (b"\xff\xfe\x00", "neither a .bmp or .png image nor a text file"),
+        (b"a\x00b.png", "no paths"),
     ],
 )
-def test_lists_that_are_none(content: bytes | None, said: str, tmp_path: Path) -> None:
+def test_invalid_lists(content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "list.txt").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         find_images(str(tmp_path / "list.txt"))
 
 
-def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+def test_folder_without_images_is_described(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"no .bmp or .png image in it; found: 1 .jpg in \./"):
+    with pytest.raises(DataError, match=r"no .bmp or .png images; found: 1 .jpg in \./"):
         find_images(str(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\tx", "\rx"])
-def test_no_spreadsheet_runs_a_text(text: str) -> None:
+def test_text_is_never_a_spreadsheet_formula(text: str) -> None:
     assert inert(text) == f"'{text}"
     assert inert(f"a{text}") == f"a{text}"

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
 from leuk.grid.record import Record, RunWarning
 from leuk.report.explained import explained_pictures
-from leuk.report.page import warned
+from leuk.report.page import warning_boxes
 from leuk.report.prose import Span
 from leuk.report.remarks import Kind, Remark, listed
 from leuk.report.results import read_results
@@ -28,7 +28,7 @@ EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
 
 
 class Page(HTMLParser):
-    """What tests ask of a page."""
+    """Tags and text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -52,15 +52,15 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep with everything that is to be warned of, and texts that want to be HTML."""
+    """A sweep with every kind of warning, and texts that contain HTML."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
-    cells = [replace(CELL, augmentation=name) for name in ("none", "oversample", "dcgan")]
-    cells.append(replace(CELL, split="random_LEAKY"))
-    said = {"warnings": [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]}
-    said["warnings"].append(RunWarning("leaky", "images, not patients, were drawn"))
-    for cell in cells:
-        write_run(folder, cell, predictions(cell, healthy=3, cells=8), **said)
-    failed = Record(replace(CELL, model="vit"), "abc")
+    run_ids = [replace(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
+    run_ids.append(replace(RUN, split="random_LEAKY"))
+    warnings = [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]
+    warnings.append(RunWarning("leaky", "images, not patients, were drawn"))
+    for run_id in run_ids:
+        write_run(folder, run_id, predictions(run_id, healthy=3, images=8), warnings=warnings)
+    failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
     (folder / "vit-dcgan-folds-s0").mkdir()
@@ -90,12 +90,12 @@ def test_the_page_is_one_file_that_may_load_nothing(sweep: Path, page: Page) -> 
         assert attributes.get("href", "#").startswith(("#", "../"))
 
 
-def test_texts_of_records_stay_texts(page: Page) -> None:
+def test_texts_of_records_are_escaped(page: Page) -> None:
     assert f"maps are degenerate {EVIL}" in page.text
     assert f"failed: {EVIL}" in page.text
 
 
-def test_who_reads_with_other_means_finds_the_way(page: Page) -> None:
+def test_the_page_is_accessible(page: Page) -> None:
     ids = Counter(a["id"] for _, a in page.tags if "id" in a)
     assert set(ids.values()) == {1}
     assert len(page.of("h1")) == 1
@@ -105,7 +105,7 @@ def test_who_reads_with_other_means_finds_the_way(page: Page) -> None:
     for link in page.of("a"):
         assert not link["href"].startswith("#") or link["href"][1:] in ids
     for _, attributes in page.tags:
-        assert attributes.get("aria-labeledby", "content") in ids
+        assert attributes.get("aria-labelledby", "content") in ids
     assert len(page.of("table")) == len(page.of("caption"))
     assert all(heading["scope"] in ("row", "col") for heading in page.of("th"))
     pictures = [picture["alt"] for picture in page.of("img")]
@@ -116,18 +116,18 @@ def test_who_reads_with_other_means_finds_the_way(page: Page) -> None:
 
 
 def test_the_first_screen_warns_before_the_tables(page: Page) -> None:
-    said = page.text.partition("Contents")[0]
+    first = page.text.partition("Contents")[0]
     for words in (
-        "4 of 5 cells complete",
+        "4 of 5 runs complete",
         "1 failed",
-        "LEAKY: persons may be in two parts",
+        "LEAKY split: the same patients may be in training and test",
         "only 3.0 effective healthy subjects (of 3)",
         "gradcam: 2 of 16 maps are degenerate",
         "vit-none-folds-s0: failed",
         "vit-dcgan-folds-s0: no record.json",
     ):
-        assert words in said, words
-    assert "(in 4 cells)" in said
+        assert words in first, words
+    assert "(in 4 runs)" in first
 
 
 def test_the_page_has_every_table_and_figure(sweep: Path, page: Page) -> None:
@@ -146,42 +146,44 @@ def test_the_page_has_every_table_and_figure(sweep: Path, page: Page) -> None:
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_a_folder_without_records_has_a_page_of_what_is_missing(tmp_path: Path, half: bool) -> None:
+def test_a_folder_without_records_has_a_page_that_lists_the_problems(
+    tmp_path: Path, half: bool
+) -> None:
     if half:
-        (tmp_path / CELL.folder).mkdir()
-        (tmp_path / CELL.folder / "record.json").write_text('{"status": "<b>')
+        (tmp_path / RUN.folder).mkdir()
+        (tmp_path / RUN.folder / "record.json").write_text('{"status": "<b>')
         (tmp_path / "vit-none-folds-s0").mkdir()
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
     found = Page((tmp_path / "report/report.html").read_text())
-    assert "nothing to report yet" in found.text
+    assert "Nothing to report yet" in found.text
     assert f"leuk train -m name={tmp_path.name}" in found.text
     assert ("vit-none-folds-s0: no record.json" in found.text) is half
     assert ("no readable record" in found.text) is half
 
 
-def test_many_cells_that_say_the_same_are_counted() -> None:
+def test_equal_remarks_on_many_runs_are_counted() -> None:
     remarks = [Remark("other", "too hot", f"cell-{number}") for number in range(9)]
     remarks += [Remark("leaky", "leaks", "one"), Remark("few", "test: only 2", "one")]
-    leaky, other = warned(remarks)
+    leaky, other = warning_boxes(remarks)
     assert leaky.texts == ((Span("one: leaks"),),)
-    assert other.texts == ((Span("too hot (in 9 cells)"),),)
+    assert other.texts == ((Span("too hot (in 9 runs)"),),)
     hot, *others = listed(remarks).splitlines()
-    assert hot == "- too hot (in 9 cells)"
+    assert hot == "- too hot (in 9 runs)"
     assert others == ["- one: leaks", "- one: test: only 2"]
 
 
 @pytest.mark.parametrize("kind", ["failed", "synthetic", "degenerate"])
-def test_cells_with_something_to_be_done_are_each_named_in_the_table(kind: Kind) -> None:
+def test_runs_that_need_action_are_each_named_in_the_table(kind: Kind) -> None:
     remarks = [Remark(kind, "running: not finished", f"cell-{number}") for number in range(3)]
-    told = [line.partition(":")[0] for line in listed(remarks).splitlines()]
-    assert told == ["- cell-0", "- cell-1", "- cell-2"]
-    (failed,) = warned(remarks)
-    assert failed.texts == ((Span("running: not finished (in 3 cells)"),),)
+    named = [item.partition(":")[0] for item in listed(remarks).splitlines()]
+    assert named == ["- cell-0", "- cell-1", "- cell-2"]
+    (failed,) = warning_boxes(remarks)
+    assert failed.texts == ((Span("running: not finished (in 3 runs)"),),)
 
 
-def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path) -> None:
-    told = {
+def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path) -> None:
+    explanations = {
         "gradcam": {"picture": "explanations/gradcam.png", "images": 4, "degenerate": 1},
         "outside": {"picture": "../secret.png"},
         "broken": {"picture": "explanations/broken.png"},
@@ -189,19 +191,19 @@ def test_pictures_of_explanations_come_from_the_cell_s_own_folder(tmp_path: Path
         "odd": "no mapping",
         "cohort": {"curves": "explanations/curves.png"},
     }
-    write_run(tmp_path, CELL, predictions(CELL, cells=5), explanations=told)
-    folder = tmp_path / CELL.folder / "explanations"
+    write_run(tmp_path, RUN, predictions(RUN, images=5), explanations=explanations)
+    folder = tmp_path / RUN.folder / "explanations"
     folder.mkdir()
     for path in (folder / "gradcam.png", folder / "curves.png", tmp_path / "secret.png"):
         Image.new("RGB", (2000, 40)).save(path)
     (folder / "broken.png").write_text("no picture")
-    first, second = explained_pictures(tmp_path, read_results(tmp_path).groups)
+    first, second = explained_pictures(tmp_path, read_results(tmp_path).configurations)
     assert (first.method, second.method) == ("gradcam", "deletion and insertion")
     assert "1 maps are degenerate" in first.alt
     assert int.from_bytes(first.png[16:20]) == 1100  # made narrower
 
 
-def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
+def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     data = {
         "fingerprint": "f00d",
@@ -209,10 +211,12 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
         "dropped": {"train: same person in test": 7},
         "oversampled": {"hem": 4},
     }
-    told = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
+    facts = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
     for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
-        cell = replace(CELL, augmentation="oversample", seed=seed)
-        write_run(sweep, cell, predictions(cell, cells=5), versions={"torch": version}, **told)
+        run_id = replace(RUN, augmentation="oversample", seed=seed)
+        write_run(
+            sweep, run_id, predictions(run_id, images=5), versions={"torch": version}, **facts
+        )
     audits = tmp_path / "data/mine"
     audits.mkdir(parents=True)
     found = {"problems": [1], "groups": ["a+b"], "split": {"counts": data["counts"]}}
@@ -225,20 +229,20 @@ def test_how_it_was_run_and_on_what(tmp_path: Path) -> None:
     assert re.search(r"torch +\| +1.0 \| +2 \|", run)
     assert re.search(r"fit +\| +3 \| +60 s \| +60 s \| +3.0 min", run)
     assert of_data.table["leukemic"].tolist()[0] == 9
-    # Records from before effective patients were counted: the predictions know val and test.
+    # Older records lack effective patients; predictions give those of val and test.
     assert of_data.table["effective_hem"].tolist()[:3] == ["-", "-", "-"]
-    of_data = data_section(sweep, records, read_results(sweep).groups)
-    known = read_results(sweep).groups[0].runs[0]
+    of_data = data_section(sweep, records, read_results(sweep).configurations)
+    known = read_results(sweep).configurations[0].runs[0]
     assert of_data.table["effective_hem"].tolist()[:3] == [
         "-",
         pytest.approx(known.val.sample.effective_subjects_of(Label.HEM), abs=0.01),
         pytest.approx(known.test.sample.effective_subjects_of(Label.HEM), abs=0.01),
     ]
     for words in (
-        "folds, fold 0: 7 left out of train: same person in test",
-        "oversample (folds, fold 0): 4 hem cells oversampled",
-        "f00d (3 cells)",
-        "Audit mine: 1 problems, 1 groups of linked subjects (a+b)",
+        "folds, fold 0: 7 images left out of train: same person in test",
+        "oversample (folds, fold 0): 4 hem images added (oversampled)",
+        "f00d (3 runs)",
+        "Audit mine: 1 problem(s), 1 group(s) of linked subjects (a+b)",
     ):
         assert words in of_data.markdown
     (sweep / "multirun.yaml").write_text(": [")

@@ -9,12 +9,12 @@ from leuk.classifiers.vit import ViT
 from leuk.explain.explainer import log_odds
 from leuk.explain.perturb import (
     Hide,
-    ask,
     cell_mask,
     hidden,
     mean_tokens,
     patch_segments,
     predict_coalitions,
+    predict_log_odds,
     predict_token_coalitions,
     spread,
 )
@@ -56,7 +56,7 @@ def test_parts_are_replaced_as_by_hand(cnn: CNN, batch_size: int) -> None:
     composed = by_hand(IMAGE, other, segments, PRESENCE)
     assert bool((composed[:, :, :8, :8] == IMAGE[:, :8, :8]).all())
     torch.testing.assert_close(found, log_odds(cnn(composed)).detach())
-    torch.testing.assert_close(ask(cnn, composed, batch_size), found)
+    torch.testing.assert_close(predict_log_odds(cnn, composed, batch_size), found)
     assert not found.requires_grad
 
 

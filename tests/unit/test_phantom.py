@@ -1,4 +1,4 @@
-"""The stand-in cells have what makes the real ones hard."""
+"""Phantom images: layout, reproducibility, and difficulties like those of C-NMC."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ def test_layout_is_that_of_c_nmc(phantom: Path) -> None:
     assert not index.problems
     assert index.strays == ["C-NMC_training_data/fold_0/all/Thumbs.db"]
     counts = index.table.groupby(["source_fold", "label"]).size().to_dict()
-    for part in ("fold_0", "fold_1", "fold_2", "prelim"):
-        assert (counts[part, 1], counts[part, 0]) == (40, 20)
+    for fold in ("fold_0", "fold_1", "fold_2", "prelim"):
+        assert (counts[fold, 1], counts[fold, 0]) == (40, 20)
     assert counts["final", UNLABELED] == 3
     subjects = set(index.table["subject"])
     assert {"ALL-3", "HEM-3"} <= subjects
     assert index.table["name"].str.contains("UID_h3").any()
 
 
-def test_same_seed_makes_the_same_pictures(tmp_path: Path, phantom: Path) -> None:
+def test_same_seed_gives_the_same_images(tmp_path: Path, phantom: Path) -> None:
     again = make_phantom(tmp_path, images_per_fold=60, size=64, seed=0)
     other = make_phantom(tmp_path, images_per_fold=60, size=64, seed=1)
     names = index_images(phantom)["path"].tolist()[::17]
@@ -54,7 +54,7 @@ def test_final_images_are_larger(tmp_path: Path) -> None:
     assert Image.open(next((root / "C-NMC_training_data/fold_0/hem").iterdir())).size == (450, 450)
 
 
-def test_area_alone_tells_the_classes_apart_as_on_real_images(tmp_path: Path) -> None:
+def test_area_alone_classifies_as_well_as_on_real_images(tmp_path: Path) -> None:
     root = make_phantom(tmp_path, images_per_fold=300, size=96, seed=3)
     data = CNMC(root, resolution=16, cache=tmp_path)
     auroc = roc_auc_score(data.targets, data.store.areas)

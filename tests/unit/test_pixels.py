@@ -105,7 +105,7 @@ def test_changed_file_is_decoded_again(tiny_folds: Path, tmp_path: Path) -> None
     assert second.pixels[0].max() == 90
 
 
-def test_fingerprint_is_of_the_content_not_the_place(tiny_folds: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_content_not_location(tiny_folds: Path, tmp_path: Path) -> None:
     first = open_store(tiny_folds, tmp_path / "one")
     moved = tiny_folds.rename(tmp_path / "elsewhere")
     assert open_store(moved, tmp_path / "two").fingerprint == first.fingerprint
@@ -124,7 +124,7 @@ def truncate(root: Path) -> Path:
     return path
 
 
-def test_truncated_bmp_is_named_with_its_sizes(tiny_folds: Path, tmp_path: Path) -> None:
+def test_truncated_bmp_is_reported_with_its_sizes(tiny_folds: Path, tmp_path: Path) -> None:
     truncate(tiny_folds)
     expected = r"UID_H1_1_1_hem\.bmp: truncated BMP \(expected 3126 bytes, found 1024\)"
     with pytest.raises(DataError, match=expected):
@@ -153,7 +153,7 @@ def test_nothing_readable(tiny_folds: Path, tmp_path: Path) -> None:
 def test_gray_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
     path = tiny_folds / "fold_0/all/UID_1_1_1_all.bmp"
     Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
-    with pytest.raises(DataError, match="L image where 8-bit RGB was expected"):
+    with pytest.raises(DataError, match="L image, expected 8-bit RGB"):
         open_store(tiny_folds, tmp_path / "cache")
 
 
@@ -164,7 +164,7 @@ def test_gray_image_is_refused(tiny_folds: Path, tmp_path: Path) -> None:
 def test_other_modes_are_refused(tmp_path: Path, mode: str, remedy: str) -> None:
     image = Image.new("RGB", (32, 32)).convert(mode) if mode != "I;16" else Image.new(mode, (8, 8))
     image.save(tmp_path / "cell.png")
-    with pytest.raises(DataError, match=rf"{mode} image where 8-bit RGB was expected; .*{remedy}"):
+    with pytest.raises(DataError, match=rf"{mode} image, expected 8-bit RGB; .*{remedy}"):
         decode(tmp_path / "cell.png", Frame(16))
 
 
@@ -178,7 +178,7 @@ def test_an_opaque_alpha_channel_changes_nothing(tmp_path: Path) -> None:
     plain, opaque = (decode(tmp_path / f"{n}.png", Frame(16)) for n in ("plain", "opaque"))
     np.testing.assert_array_equal(opaque.pixels, plain.pixels)
     assert opaque.digest == plain.digest
-    with pytest.raises(DataError, match=r"not opaque in 0\.10% of its pixels.*paste it on black"):
+    with pytest.raises(DataError, match=r"0\.10% of its pixels are not opaque; paste it on black"):
         decode(tmp_path / "see_through.png", Frame(16))
 
 
@@ -270,9 +270,9 @@ def test_no_real_cell_is_cut(cnmc: Path, tmp_path: Path) -> None:
 
 
 def test_black_image_is_refused(tmp_path: Path) -> None:
-    """An interrupted download leaves a header and zeros; such files would link whoever has one."""
+    """Interrupted downloads leave a header and zeros; such files would link their subjects."""
     Image.new("RGB", (32, 32)).save(tmp_path / "cell.bmp")
-    with pytest.raises(DataError, match=r"cell\.bmp: no cell in it, all pixels are black; replace"):
+    with pytest.raises(DataError, match=r"cell\.bmp: no cell, all pixels are black; replace"):
         decode(tmp_path / "cell.bmp", Frame(16))
 
 
@@ -294,10 +294,10 @@ def test_broken_link_is_a_bad_file_like_others(tiny_folds: Path, tmp_path: Path)
     assert len(open_store(tiny_folds, tmp_path / "cache", "skip").pixels) == 15
 
 
-def test_file_that_can_be_read_again_is(
+def test_file_that_becomes_readable_is_decoded(
     tiny_folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A refusal of permission ends without a change of the file's size or date."""
+    """A permission error can disappear without a change of size or date."""
     decode_file = pixels.decode
 
     def refuse(path: Path, frame: Frame) -> object:
@@ -311,7 +311,7 @@ def test_file_that_can_be_read_again_is(
     assert len(open_store(tiny_folds, tmp_path / "cache").pixels) == 16
 
 
-def test_no_room_is_said_before_decoding(
+def test_lack_of_space_is_reported_before_decoding(
     tiny_folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StoreError, match=r"needs .* GB, .* GB are free; make room or"):
@@ -319,7 +319,7 @@ def test_no_room_is_said_before_decoding(
 
 
 def test_full_disk_while_decoding_leaves_nothing(tiny_folds: Path, tmp_path: Path) -> None:
-    """A real refusal by the kernel, in a process that may write files of 20 kB at most."""
+    """Failed writes in a process whose files are limited to 20 kB."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "from leuk.data.cnmc import CNMC\n"
@@ -332,7 +332,7 @@ def test_full_disk_while_decoding_leaves_nothing(tiny_folds: Path, tmp_path: Pat
     assert len(open_store(tiny_folds, tmp_path / "cache", resolution=64).pixels) == 16
 
 
-def test_half_written_store_is_made_again(tiny_folds: Path, tmp_path: Path) -> None:
+def test_half_written_store_is_rebuilt(tiny_folds: Path, tmp_path: Path) -> None:
     store = open_store(tiny_folds, tmp_path / "cache")
     raw = store.folder / "pixels.raw"
     raw.write_bytes(raw.read_bytes()[:-100])

@@ -1,4 +1,4 @@
-"""Referral band: what is referred to an expert, and what was promised and achieved of the rest."""
+"""Referral band: referred images, and guaranteed and achieved accuracy on the others."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def kept_right(sample: Sample, band: Band) -> list[float]:
     return [float((truth == side)[kept & (called == side)].mean()) for side in (False, True)]
 
 
-def test_the_band_promises_less_than_it_observed() -> None:
+def test_bound_is_below_the_observed_share() -> None:
     sample = drawn(0)
     band = choose_band(sample, 0.5, 0.9)
     assert band.low is not None
@@ -64,7 +64,7 @@ def test_the_band_promises_less_than_it_observed() -> None:
     assert band.referred == pytest.approx(1 - kept.mean())
 
 
-def test_fewer_patients_with_the_same_images_promise_less() -> None:
+def test_bound_falls_with_fewer_patients_of_the_same_images() -> None:
     """A bound over images would be the same for both."""
     many = drawn(1, between=1.0)
     fewer = sample_of(many.scores, many.labels, many.codes // 5)
@@ -72,8 +72,8 @@ def test_fewer_patients_with_the_same_images_promise_less() -> None:
     assert wide.referred > narrow.referred + 0.1
 
 
-def test_the_promise_holds_for_other_patients() -> None:
-    """In 9 of 10 experiments at least; the observed share alone held in about half."""
+def test_aim_is_reached_on_other_patients() -> None:
+    """In at least 9 of 10 experiments; chosen by the observed share, in about half."""
     held = offered = 0
     for seed in range(40):
         val, test = drawn(seed, 6, 10, between=1.0), drawn(seed + 1000, 300, 500, 10, 1.0)
@@ -85,9 +85,9 @@ def test_the_promise_holds_for_other_patients() -> None:
     assert held / offered >= 0.9
 
 
-def test_trying_many_cuts_does_not_break_the_promise() -> None:
-    """Sets with the image counts of real patients: 12 of 100 broke it where each cut was tried at
-    the full level."""
+def test_trying_many_cuts_keeps_the_error_rate() -> None:
+    """Sets with the image counts of real patients: with each cut tried at the full level, 12 of 100
+    missed the aim."""
     generator = np.random.default_rng(0)
     hem, leukemic = sum(HEM_IMAGES), sum(ALL_IMAGES)
     gap, broken, offered = 1.6, 0, 0
@@ -105,9 +105,9 @@ def test_trying_many_cuts_does_not_break_the_promise() -> None:
     assert broken / 100 <= 0.05
 
 
-def test_a_sequence_of_cuts_ends_where_one_fails() -> None:
+def test_sequence_of_cuts_ends_at_the_first_failure() -> None:
     """Images called leukemic of 70 patients, one score each: all correct but those at 0.55 and 0.75
-    that half the time are wrong. The cut is reached from a start above it, not past a failure."""
+    of which half are wrong. The cut is reached from a start above it, not past a failure."""
     tried = np.linspace(0.51, 0.99, 40)
     scores = np.tile(tried, 70)
     labels = np.ones(len(scores), np.int64)
@@ -127,16 +127,16 @@ def test_a_sequence_of_cuts_ends_where_one_fails() -> None:
 
 
 @pytest.mark.parametrize(("healthy", "leukemic"), [(2, 30), (30, 2)])
-def test_too_few_patients_promise_nothing(healthy: int, leukemic: int) -> None:
+def test_too_few_patients_give_no_guarantee(healthy: int, leukemic: int) -> None:
     sample = drawn(0, healthy, leukemic)
     band = choose_band(sample, 0.5, 0.6)
     assert (band.low, band.high, band.referred, band.right) == (None, None, 1.0, None)
-    assert "too few patients (2.0 effective" in band.said
-    assert "Every image is referred" in band.said
+    assert "too few patients (2.0 effective" in band.message
+    assert "Every image is referred" in band.message
     assert band.refers(sample.scores, sample.scores >= 0.5).all()
 
 
-def test_one_patient_with_nearly_all_images_counts_as_few() -> None:
+def test_patient_with_nearly_all_images_counts_as_few() -> None:
     sample = drawn(0, 12, 12)
     kept = (sample.codes != 0) | (np.arange(len(sample)) % 30 == 0)
     several = np.concatenate(
@@ -149,7 +149,7 @@ def test_one_patient_with_nearly_all_images_counts_as_few() -> None:
     assert "too few patients" in band.reason
 
 
-def test_all_correct_promises_no_more_than_that_many_patients_can() -> None:
+def test_bound_of_flawless_decisions_depends_on_patients() -> None:
     """Without an error the spread is 0; 0.05 ** (1 / 13) = 0.794 and 0.05 ** (1 / 14) = 0.807."""
     for patients, offered in ((13, False), (14, True)):
         labels = np.repeat([0, 1], 20 * patients)
@@ -159,18 +159,18 @@ def test_all_correct_promises_no_more_than_that_many_patients_can() -> None:
         assert (band.low is not None, band.high is not None) == (offered, offered)
         assert band.healthy_bound == pytest.approx(0.05 ** (1 / patients))
         if not offered:
-            assert "of images called healthy at least 79.4% are correct" in band.said
+            assert "of images called healthy at least 79.4% are correct" in band.message
 
 
-def test_a_side_that_cannot_promise_the_aim_is_referred_whole() -> None:
+def test_side_without_a_cut_is_referred_completely() -> None:
     labels = np.repeat([1, 0, 1], [40 * 20, 40 * 20, 20 * 20])
     scores = np.where(np.arange(len(labels)) < 800, 0.9, 0.2)
     band = choose_band(sample_of(scores, labels, np.arange(len(labels)) // 20), 0.5, 0.9)
     assert (band.low, band.high) == (None, 0.9)
     assert band.refers(scores, scores >= 0.5).tolist() == [False] * 800 + [True] * 1200
-    assert "all images called healthy" in band.said
-    assert "of images called healthy at least" in band.said
-    assert "60% are referred and 100.0% of the other decisions are correct" in band.said
+    assert "all images called healthy" in band.message
+    assert "of images called healthy at least" in band.message
+    assert "60% are referred and 100.0% of the other decisions are correct" in band.message
 
 
 def test_no_image_called_leukemic() -> None:
@@ -182,7 +182,7 @@ def test_no_image_called_leukemic() -> None:
     assert "no image is called leukemic" in band.reason
 
 
-def test_achieved_counts_other_images_by_hand() -> None:
+def test_achieved_shares_by_hand() -> None:
     band = Band(0.9, 0.3, 0.7, 0.0, None)
     scores = np.array([0.1, 0.1, 0.1, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8, 0.9])
     labels = np.array([0, 0, 1, 0, 0, 1, 1, 1, 0, 1])
@@ -217,7 +217,7 @@ def test_intervals_are_by_patient() -> None:
     assert alone.low - clustered.low > 0.01
 
 
-def test_the_record_holds_what_the_test_stage_achieved() -> None:
+def test_record_holds_the_shares_of_the_test_stage() -> None:
     val, test = drawn(3), drawn(4, 40, 60)
     found = referral_record(val, test, 0.5, "youden")
     band = choose_band(val, 0.5)
@@ -231,12 +231,12 @@ def test_the_record_holds_what_the_test_stage_achieved() -> None:
 
 
 @pytest.mark.parametrize("aim", [0.5, 1.0, float("nan")])
-def test_an_aim_out_of_range_is_refused(aim: float) -> None:
+def test_aim_out_of_range_is_refused(aim: float) -> None:
     with pytest.raises(ValueError, match=r"between 0\.5 and 1"):
         choose_band(drawn(0), 0.5, aim)
 
 
-def test_scores_that_are_not_calibrated_are_refused() -> None:
+def test_uncalibrated_scores_are_refused() -> None:
     sample = drawn(0)
     bare = sample_of(sample.scores, sample.labels, sample.codes, calibrated=False)
     with pytest.raises(ValueError, match="calibrated"):

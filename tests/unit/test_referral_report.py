@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
-from sweeps import CELL, MADE, predictions, write_run
+from sweeps import RUN, SYNTHETIC, predictions, write_run
 
 from leuk.errors import StoreError
 from leuk.evaluate.referral import choose_band
@@ -25,18 +25,18 @@ SURE: dict[str, Any] = {"healthy": 25, "leukemic": 25, "strength": 3.0}
 
 def finished(sweep: Path, table: pd.DataFrame) -> FinishedRun:
     """A run as far as decisions need it."""
-    record = write_run(sweep, CELL, table, calibration={"temperature": 2.0})
-    return FinishedRun(sweep / CELL.folder, record, OmegaConf.create())
+    record = write_run(sweep, RUN, table, calibration={"temperature": 2.0})
+    return FinishedRun(sweep / RUN.folder, record, OmegaConf.create())
 
 
-def test_a_line_shows_what_its_bands_achieved_on_test_images(tmp_path: Path) -> None:
+def test_bands_are_evaluated_on_test_images(tmp_path: Path) -> None:
     for seed in (0, 1):
-        cell = replace(CELL, seed=seed)
-        write_run(tmp_path, cell, predictions(cell, **SURE))
-    (group,) = read_results(tmp_path).groups
-    table = referral_section([group]).table.iloc[0]
+        run_id = replace(RUN, seed=seed)
+        write_run(tmp_path, run_id, predictions(run_id, **SURE))
+    (configuration,) = read_results(tmp_path).configurations
+    table = referral_section([configuration]).table.iloc[0]
     right = kept = called = 0
-    for run in group.runs:
+    for run in configuration.runs:
         band = choose_band(run.val.sample, run.thresholds["youden"])
         test = run.test.sample
         assert test.calibrated is not None
@@ -51,11 +51,11 @@ def test_a_line_shows_what_its_bands_achieved_on_test_images(tmp_path: Path) -> 
     assert table["right_leukemic_low"] < table["right_leukemic"] <= table["right_leukemic_high"]
 
 
-def test_a_line_with_few_validation_patients_refers_everything_and_shows_why(
+def test_few_validation_patients_refer_everything_with_a_reason(
     tmp_path: Path,
 ) -> None:
-    for cell in (CELL, MADE):
-        write_run(tmp_path, cell, predictions(cell, **FEW))
+    for run_id in (RUN, SYNTHETIC):
+        write_run(tmp_path, run_id, predictions(run_id, **FEW))
     text = write_report(tmp_path) and (tmp_path / "report/referral.md").read_text()
     assert text.count("validation has too few patients (2.0 effective healthy") == 1
     assert "cnn-none, cnn-dcgan" in text
@@ -64,7 +64,7 @@ def test_a_line_with_few_validation_patients_refers_everything_and_shows_why(
 
 
 def test_a_run_is_used_with_the_band_of_its_own_validation_images(tmp_path: Path) -> None:
-    run = finished(tmp_path, predictions(CELL, **SURE))
+    run = finished(tmp_path, predictions(RUN, **SURE))
     frozen = Frozen.of(run, "youden", 0.8)
     assert frozen.band.high is not None
     assert frozen.test.leukemic.images > 0
@@ -75,21 +75,21 @@ def test_a_run_is_used_with_the_band_of_its_own_validation_images(tmp_path: Path
 
 
 def test_patients_named_na_are_patients(tmp_path: Path) -> None:
-    table = predictions(CELL, **FEW)
+    table = predictions(RUN, **FEW)
     table["patient"] = table["patient"].replace({"val0-H0": "NA", "val0-H1": "nan"})
     run = finished(tmp_path, table)
     assert Frozen.of(run, "youden", 0.9).band.healthy_patients == pytest.approx(2)
 
 
 def test_predictions_without_patients_are_refused(tmp_path: Path) -> None:
-    run = finished(tmp_path, predictions(CELL).drop(columns="patient"))
+    run = finished(tmp_path, predictions(RUN).drop(columns="patient"))
     with pytest.raises(StoreError, match="patient"):
         Frozen.of(run, "youden", 0.9)
 
 
 def test_validation_images_alone_choose_the_band(tmp_path: Path) -> None:
     """Test scores turned round change what the band achieved, not the band."""
-    table = predictions(CELL, **SURE)
+    table = predictions(RUN, **SURE)
     turned = table.assign(score=table["score"].where(table["stage"] == "val", 1 - table["score"]))
     one, other = (
         Frozen.of(finished(tmp_path / name, scores), "youden", 0.8)
@@ -102,11 +102,11 @@ def test_validation_images_alone_choose_the_band(tmp_path: Path) -> None:
 
 
 def test_records_from_before_and_after_are_read(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL)
-    path = tmp_path / CELL.folder / "record.json"
+    write_run(tmp_path, RUN)
+    path = tmp_path / RUN.folder / "record.json"
     values = json.loads(path.read_text())
     assert values.pop("referral") == {}
     path.write_text(json.dumps(values))
     assert Record.read(path.parent).referral == {}
-    write_run(tmp_path, CELL, referral={"threshold": "youden"})
+    write_run(tmp_path, RUN, referral={"threshold": "youden"})
     assert Record.read(path.parent).referral == {"threshold": "youden"}

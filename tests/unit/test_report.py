@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from sweeps import CELL, KFOLD, fold, predictions, record_of, write_run, write_sweep
+from sweeps import KFOLD, RUN, fold, predictions, record_of, write_run, write_sweep
 
 from leuk.errors import StoreError
 from leuk.evaluate.metrics import all_metrics
@@ -32,24 +32,26 @@ def table(sweep: Path) -> pd.DataFrame:
     return pd.read_csv(sweep / "report/table.csv").set_index("configuration")
 
 
-def test_folds_and_seeds_are_one_line_and_keep_their_own_rows(tmp_path: Path) -> None:
-    cells = [fold(replace(KFOLD, seed=seed), n) for seed in (0, 1) for n in range(3)]
-    write_sweep(tmp_path, cells)
+def test_folds_and_seeds_share_a_row_and_keep_their_own_rows(tmp_path: Path) -> None:
+    run_ids = [fold(replace(KFOLD, seed=seed), n) for seed in (0, 1) for n in range(3)]
+    write_sweep(tmp_path, run_ids)
     text = write_report(tmp_path)
     assert (tmp_path / "report/table.md").read_text() == text + "\n"
     rows = table(tmp_path)
-    (line,) = rows.index[rows["kind"] == "configuration"]
-    assert line == "cnn-none (3 folds, 2 seeds)"
-    assert rows.loc[line, "runs"] == 6
-    single = [Record.read(tmp_path / cell.folder).metrics["test"] for cell in cells]
+    (title,) = rows.index[rows["kind"] == "configuration"]
+    assert title == "cnn-none (3 folds, 2 seeds)"
+    assert rows.loc[title, "runs"] == 6
+    single = [Record.read(tmp_path / run_id.folder).metrics["test"] for run_id in run_ids]
     for name in ("auroc", "mcc", "balanced_accuracy@youden", "ece_calibrated"):
         values = [figures[name]["value"] for figures in single]
-        assert rows.loc[line, name] == pytest.approx(np.mean(values)), name
-        assert rows.loc[line, f"{name}_low"] < rows.loc[line, name] < rows.loc[line, f"{name}_high"]
+        assert rows.loc[title, name] == pytest.approx(np.mean(values)), name
+        assert (
+            rows.loc[title, f"{name}_low"] < rows.loc[title, name] < rows.loc[title, f"{name}_high"]
+        )
     runs = rows[rows["kind"] == "run"]
-    assert set(runs.index) == {cell.folder for cell in cells}
+    assert set(runs.index) == {run_id.folder for run_id in run_ids}
     assert runs.loc[fold(replace(KFOLD, seed=1), 2).folder, "fold"] == 2
-    assert interval_text(*(rows.loc[line, f"auroc{end}"] for end in ("", "_low", "_high"))) in text
+    assert interval_text(*(rows.loc[title, f"auroc{end}"] for end in ("", "_low", "_high"))) in text
 
 
 def test_every_baseline_has_one_row_with_an_interval(tmp_path: Path) -> None:
@@ -59,49 +61,51 @@ def test_every_baseline_has_one_row_with_an_interval(tmp_path: Path) -> None:
     write_run(tmp_path, fold(replace(KFOLD, model="hybrid"), 0))
     write_report(tmp_path)
     rows = table(tmp_path)
-    lines = rows[rows["kind"] == "baseline"]
-    assert list(lines.index) == ["baseline: majority (2 folds)", "baseline: area (2 folds)"]
-    assert lines.loc["baseline: majority (2 folds)", "auroc"] == 0.5
+    found = rows[rows["kind"] == "baseline"]
+    assert list(found.index) == ["baseline: majority (2 folds)", "baseline: area (2 folds)"]
+    assert found.loc["baseline: majority (2 folds)", "auroc"] == 0.5
     tests = [predictions(fold(KFOLD, n)).query("stage == 'test'") for n in (0, 1)]
     expected = [
         all_metrics(t["baseline_area"].to_numpy(), t["label"].to_numpy(), {"default": 0.5})["auroc"]
         for t in tests
     ]
-    area = lines.loc["baseline: area (2 folds)"]
+    area = found.loc["baseline: area (2 folds)"]
     assert area["auroc"] == pytest.approx(np.mean(expected))
     assert area["auroc_low"] < area["auroc"] < area["auroc_high"]
 
 
-def test_a_line_not_above_the_area_alone_is_remarked(tmp_path: Path) -> None:
-    good = predictions(CELL, strength=3.0)
-    write_run(tmp_path, CELL, good)
-    poor = predictions(replace(CELL, model="vit"), strength=0.2)
+def test_a_configuration_not_better_than_area_alone_is_remarked(tmp_path: Path) -> None:
+    good = predictions(RUN, strength=3.0)
+    write_run(tmp_path, RUN, good)
+    poor = predictions(replace(RUN, model="vit"), strength=0.2)
     poor["baseline_area"] = good["baseline_area"]
-    write_run(tmp_path, replace(CELL, model="vit"), poor)
-    said = [
-        line for line in write_report(tmp_path).splitlines() if "area of the cell alone" in line
+    write_run(tmp_path, replace(RUN, model="vit"), poor)
+    remarks = [
+        line
+        for line in write_report(tmp_path).splitlines()
+        if "not significantly better than cell area alone" in line
     ]
-    assert len(said) == 1
-    assert said[0].endswith("vit-none")
+    assert len(remarks) == 1
+    assert remarks[0].endswith("vit-none")
 
 
 @pytest.mark.parametrize(("healthy", "warned"), [(3, True), (8, False)])
-def test_few_persons_are_warned_of(tmp_path: Path, healthy: int, warned: bool) -> None:
-    write_sweep(tmp_path, [CELL], healthy=healthy)
+def test_few_patients_cause_a_warning(tmp_path: Path, healthy: int, warned: bool) -> None:
+    write_sweep(tmp_path, [RUN], healthy=healthy)
     text = "only 3.0 effective healthy subjects (of 3)"
     assert (text in write_report(tmp_path)) is warned
 
 
-def test_persons_of_folds_are_counted_together(tmp_path: Path) -> None:
+def test_patients_of_all_folds_are_counted_together(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)], healthy=3)
     assert "healthy subjects" not in write_report(tmp_path)
 
 
-def test_failed_unfinished_and_half_written_cells_are_said(tmp_path: Path) -> None:
+def test_failed_unfinished_and_damaged_runs_are_reported(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
-    failed = Record(replace(CELL, model="vit"), "abc")
+    failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError("no luck"))
-    unfinished = Record(replace(CELL, model="hybrid"), "abc")
+    unfinished = Record(replace(RUN, model="hybrid"), "abc")
     for record in (failed, unfinished):
         record.write(tmp_path / record.run.folder)
     (tmp_path / "vit-dcgan-folds-s0").mkdir()
@@ -117,11 +121,11 @@ def test_failed_unfinished_and_half_written_cells_are_said(tmp_path: Path) -> No
     assert len(text.split("- report: no record")) == 1
 
 
-def test_a_failure_without_a_message_is_said(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL)
-    failed = Record(replace(CELL, model="vit"), "abc")
+def test_a_failure_without_a_message_is_reported(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(AssertionError())
-    before = Record(replace(CELL, model="hybrid"), "abc", status="failed")
+    before = Record(replace(RUN, model="hybrid"), "abc", status="failed")
     before.error = {"type": "AssertionError", "message": "", "traceback": ""}
     for record in (failed, before):
         record.write(tmp_path / record.run.folder)
@@ -130,19 +134,19 @@ def test_a_failure_without_a_message_is_said(tmp_path: Path) -> None:
     assert "- hybrid-none-folds-s0: failed: not finished" in text
 
 
-def test_a_copied_folder_is_no_further_run(tmp_path: Path) -> None:
-    write_run(tmp_path, CELL)
-    shutil.copytree(tmp_path / CELL.folder, tmp_path / f"{CELL.folder}-copy")
+def test_a_copied_folder_is_not_counted_as_a_run(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN)
+    shutil.copytree(tmp_path / RUN.folder, tmp_path / f"{RUN.folder}-copy")
     text = write_report(tmp_path)
-    assert f"{CELL.folder}-copy: skipped, as its record belongs to {CELL.folder}; move" in text
+    assert f"{RUN.folder}-copy: skipped, as its record belongs to {RUN.folder}; move" in text
     assert table(tmp_path).loc["cnn-none", "runs"] == 1
 
 
-def test_a_fold_that_one_line_lacks_is_named(tmp_path: Path) -> None:
+def test_a_fold_missing_in_a_configuration_is_named(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
     write_sweep(tmp_path, [fold(replace(KFOLD, model="vit"), n) for n in (0, 2)])
     text = write_report(tmp_path)
-    assert "vit-none: not run, though other lines have it: seed 0 fold 1" in text
+    assert "vit-none: not run, although other configurations have it: seed 0 fold 1" in text
 
 
 def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
@@ -162,60 +166,60 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "problem"),
     [
-        ("cut", "275 lines of the test part, its record says 280"),
+        ("cut", "275 rows of stage test, but its record counts 280"),
         ("column", "no column calibrated"),
         ("nan", "values are missing"),
         ("range", r"scores must lie in [0, 1]"),
         ("huge", "too large"),
         ("baseline", r"scores must lie in [0, 1]"),
-        ("stage", "no line of the test part"),
+        ("stage", "no row of stage test"),
         ("gone", "no readable predictions"),
     ],
 )
-def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, said: str) -> None:
-    record = write_run(tmp_path, CELL)
-    path = tmp_path / CELL.folder / "predictions.csv"
+def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, problem: str) -> None:
+    record = write_run(tmp_path, RUN)
+    path = tmp_path / RUN.folder / "predictions.csv"
     if how == "gone":
         path.unlink()
     else:
         damaged(how, pd.read_csv(path)).to_csv(path, index=False)
     text = write_report(tmp_path)
-    assert said in text
+    assert problem in text
     assert "no interval: no predictions" in text
     rows = table(tmp_path)
     assert rows.loc["cnn-none", "auroc"] == record.metrics["test"]["auroc"]["value"]
     assert np.isnan(rows.loc["cnn-none", "auroc_low"])
 
 
-def test_a_person_may_be_called_as_what_means_nothing_elsewhere(tmp_path: Path) -> None:
-    content = predictions(CELL)
-    write_run(tmp_path, CELL, content.replace({"patient": {"test0-H0": "NA", "test0-H1": "null"}}))
-    (run,) = read_results(tmp_path).groups[0].runs
+def test_patients_named_like_missing_values_are_kept(tmp_path: Path) -> None:
+    content = predictions(RUN)
+    write_run(tmp_path, RUN, content.replace({"patient": {"test0-H0": "NA", "test0-H1": "null"}}))
+    (run,) = read_results(tmp_path).configurations[0].runs
     assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
 
 
-def test_persons_are_told_apart_by_their_names_not_by_numbers(tmp_path: Path) -> None:
-    table = predictions(CELL)
-    persons = {name: str(place) for place, name in enumerate(sorted(set(table["patient"])), 10)}
-    persons |= {"test0-H0": "1", "test0-H1": "01"}
-    write_run(tmp_path, CELL, table.replace({"patient": persons}))
-    (run,) = read_results(tmp_path).groups[0].runs
+def test_patients_are_distinguished_by_text_not_number(tmp_path: Path) -> None:
+    table = predictions(RUN)
+    patients = {name: str(place) for place, name in enumerate(sorted(set(table["patient"])), 10)}
+    patients |= {"test0-H0": "1", "test0-H1": "01"}
+    write_run(tmp_path, RUN, table.replace({"patient": patients}))
+    (run,) = read_results(tmp_path).configurations[0].runs
     assert {"1", "01"} <= set(run.test.sample.subjects.tolist())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_runs_of_a_fold_have_in_common_is_in_memory_once(tmp_path: Path, workers: int) -> None:
-    other = replace(CELL, augmentation="dcgan")
-    write_sweep(tmp_path, [CELL, other, replace(CELL, seed=1), replace(CELL, model="vit")])
+def test_images_shared_by_runs_of_a_fold_are_in_memory_once(tmp_path: Path, workers: int) -> None:
+    other = replace(RUN, augmentation="dcgan")
+    write_sweep(tmp_path, [RUN, other, replace(RUN, seed=1), replace(RUN, model="vit")])
     moved = predictions(other)
     last = moved.index[-1]
     moved.loc[last, "path"] = "another.bmp"
     write_run(tmp_path, other, moved)
     results = read_results(tmp_path, workers)
-    runs = {run.id: run for group in results.groups for run in group.runs}
-    same = [run for cell, run in runs.items() if cell != other]
+    runs = {run.id: run for configuration in results.configurations for run in configuration.runs}
+    same = [run for run_id, run in runs.items() if run_id != other]
     assert len(same) == 3
     assert len({id(run.test.paths) for run in same}) <= workers
     assert len({id(run.test.sample.labels) for run in same}) <= workers
@@ -226,18 +230,18 @@ def test_what_runs_of_a_fold_have_in_common_is_in_memory_once(tmp_path: Path, wo
     assert len(scores) == 4
 
 
-def test_what_is_missing_is_named_in_the_order_of_cells(tmp_path: Path) -> None:
-    cells = [replace(CELL, seed=seed) for seed in (1, 2, 10)]
-    write_sweep(tmp_path, cells)
-    for cell in cells:
-        (tmp_path / cell.folder / "predictions.csv").unlink()
-    told = read_results(tmp_path).problems
-    assert all(cell.folder in problem for cell, problem in zip(cells, told, strict=True))
+def test_missing_results_are_named_in_the_order_of_runs(tmp_path: Path) -> None:
+    run_ids = [replace(RUN, seed=seed) for seed in (1, 2, 10)]
+    write_sweep(tmp_path, run_ids)
+    for run_id in run_ids:
+        (tmp_path / run_id.folder / "predictions.csv").unlink()
+    problems = read_results(tmp_path).problems
+    assert all(run_id.folder in problem for run_id, problem in zip(run_ids, problems, strict=True))
 
 
-def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
+def test_a_patient_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> None:
     for number in (0, 1):
-        content = predictions(fold(KFOLD, number), cells=20 + number)
+        content = predictions(fold(KFOLD, number), images=20 + number)
         names = content["patient"].str.replace("test1", "test0")
         write_run(tmp_path, fold(KFOLD, number), content.assign(patient=names))
     text = write_report(tmp_path)
@@ -245,23 +249,25 @@ def test_a_person_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> No
     assert np.isnan(table(tmp_path).loc["cnn-none (2 folds)", "auroc_low"])
 
 
-def test_lines_are_named_by_what_differs(tmp_path: Path) -> None:
-    shared = replace(CELL, variant="data_cnmc-resolution_64")
+def test_configurations_are_named_by_their_differences(tmp_path: Path) -> None:
+    shared = replace(RUN, variant="data_cnmc-resolution_64")
     write_sweep(tmp_path, [shared, replace(shared, variant="data_cnmc-lr_1e-05-resolution_64")])
     text = write_report(tmp_path)
     assert "folds: data_cnmc, resolution_64." in text
     assert {"cnn-none", "cnn-none-lr_1e-05"} <= set(table(tmp_path).index)
 
 
-def test_names_leave_out_what_lines_share() -> None:
-    made = replace(CELL, augmentation="dcgan", variant="data_cnmc-gan.latent_9-gan_fit.epochs_3")
-    cells = [
-        replace(CELL, variant="data_cnmc"),
-        made,
-        replace(made, variant="data_cnmc-gan.latent_9-gan_fit.epochs_5"),
-        replace(CELL, split="random_LEAKY", variant="data_cnmc"),
+def test_names_omit_shared_settings() -> None:
+    synthetic = replace(
+        RUN, augmentation="dcgan", variant="data_cnmc-gan.latent_9-gan_fit.epochs_3"
+    )
+    run_ids = [
+        replace(RUN, variant="data_cnmc"),
+        synthetic,
+        replace(synthetic, variant="data_cnmc-gan.latent_9-gan_fit.epochs_5"),
+        replace(RUN, split="random_LEAKY", variant="data_cnmc"),
     ]
-    names, shared = row_names(cells)
+    names, shared = row_names(run_ids)
     assert list(names.values()) == [
         "cnn-none-folds",
         "cnn-dcgan-folds-gan_fit.epochs_3",
@@ -269,43 +275,43 @@ def test_names_leave_out_what_lines_share() -> None:
         "cnn-none-random_LEAKY",
     ]
     assert shared == ("folds: data_cnmc", "folds, dcgan: gan.latent_9", "random_LEAKY: data_cnmc")
-    assert row_names(cells[:1])[0] == {cells[0]: "cnn-none"}
+    assert row_names(run_ids[:1])[0] == {run_ids[0]: "cnn-none"}
 
 
-def test_a_name_that_was_cut_is_said(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [replace(CELL, variant="cut_0123456789abcdef")])
-    assert "cnn-none: has too many settings for a name" in write_report(tmp_path)
+def test_a_shortened_name_is_reported(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [replace(RUN, variant="cut_0123456789abcdef")])
+    assert "cnn-none: has too many settings to name" in write_report(tmp_path)
 
 
-def test_warnings_of_records_are_told(tmp_path: Path) -> None:
+def test_warnings_of_records_are_listed(tmp_path: Path) -> None:
     write_run(
-        tmp_path, CELL, warnings=[RunWarning("degenerate", "gradcam: 2 of 16 maps are degenerate")]
+        tmp_path, RUN, warnings=[RunWarning("degenerate", "gradcam: 2 of 16 maps are degenerate")]
     )
     assert "cnn-none-folds-s0: gradcam: 2 of 16 maps are degenerate" in write_report(tmp_path)
 
 
-def test_what_leaking_gains_stands_beside_the_honest_cell(tmp_path: Path) -> None:
-    leaky = replace(CELL, split="folds_LEAKY", variant="purge_False")
-    for cell, auroc in ((CELL, 0.89), (replace(CELL, seed=1), 0.91), (leaky, 0.95)):
-        record = record_of(cell, predictions(cell))
+def test_apparent_gain_by_leaking_is_reported(tmp_path: Path) -> None:
+    leaky = replace(RUN, split="folds_LEAKY", variant="purge_False")
+    for run_id, auroc in ((RUN, 0.89), (replace(RUN, seed=1), 0.91), (leaky, 0.95)):
+        record = record_of(run_id, predictions(run_id))
         record.metrics["test"]["auroc"]["value"] = auroc
-        record.write(tmp_path / cell.folder)
+        record.write(tmp_path / run_id.folder)
     text = write_report(tmp_path)
     assert "cnn-none-folds_LEAKY-purge_False has a test AUROC of 0.950" in text
-    assert "cnn-none-folds of 0.900: leaking seems to gain +0.050" in text
+    assert "cnn-none-folds of 0.900: apparent gain +0.050" in text
     assert "LEAKY" not in NOTES
 
 
-def test_no_honest_cell_no_gain_and_a_leaky_line_stays_marked(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [replace(CELL, split="random_LEAKY")])
+def test_without_honest_run_no_gain_is_reported_and_leaky_is_marked(tmp_path: Path) -> None:
+    write_sweep(tmp_path, [replace(RUN, split="random_LEAKY")])
     text = write_report(tmp_path)
-    assert "seems to gain" not in text
+    assert "apparent gain" not in text
     assert "| cnn-none-random_LEAKY " in text
     assert "baseline: area (random_LEAKY)" in text
 
 
 def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [CELL, replace(CELL, model="vit")])
+    write_sweep(tmp_path, [RUN, replace(RUN, model="vit")])
     report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
     of_line = costs.table.set_index("configuration")
@@ -313,7 +319,7 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
     assert of_line.loc["ensemble-none", "latency_ms"] == 4.0
     assert "1,000,000" in costs.markdown
-    row = area.table.set_index("run").loc[CELL.folder]
+    row = area.table.set_index("run").loc[RUN.folder]
     assert (row["within_bins"], row["within_bins_low"], row["bin1_hem"]) == (0.7, 0.6, 40)
     assert (row["within_bins_patients"], row["within_bins_patients_low"]) == (0.66, 0.5)
     assert row["one_size"] == row["auroc"]
@@ -323,10 +329,10 @@ def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
 
 
 def test_an_area_record_from_before_weights_by_patient_is_read(tmp_path: Path) -> None:
-    record = write_run(tmp_path, CELL)
+    record = write_run(tmp_path, RUN)
     old = dict(record.area, within_bins=dict(record.area["within_bins"]))
     del old["within_bins"]["patients"]
-    write_run(tmp_path, CELL, area=old)
+    write_run(tmp_path, RUN, area=old)
     report = build_report(tmp_path, read_results(tmp_path))
     row = next(s for s in report.sections if s.name == "area").table.iloc[0]
     assert row["within_bins"] == 0.7
@@ -334,17 +340,17 @@ def test_an_area_record_from_before_weights_by_patient_is_read(tmp_path: Path) -
 
 
 def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> None:
-    record = write_run(tmp_path, CELL, area={}, cost={})
+    record = write_run(tmp_path, RUN, area={}, cost={})
     assert json.loads((tmp_path / record.run.folder / "record.json").read_text())["cost"] == {}
     report = build_report(tmp_path, read_results(tmp_path))
     costs, area = (s for s in report.sections if s.name in ("costs", "area"))
-    assert "No record of the sweep holds a cost" in costs.markdown
-    assert "No record of the sweep holds a look at the area" in area.markdown
+    assert "The cost was not measured" in costs.markdown
+    assert "No run of this sweep has area checks" in area.markdown
 
 
 @pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (67, 800), (700, 200)])
 def test_large_sweeps_draw_fewer_resamples(runs: int, draws: int) -> None:
-    assert draws_for([Configuration(CELL, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
+    assert draws_for([Configuration(RUN, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
 
 
 def test_grids_are_aligned() -> None:
@@ -354,7 +360,7 @@ def test_grids_are_aligned() -> None:
     assert lines[3] == "| x/y       | 0.125 |"
 
 
-def test_numbers_as_they_are_read() -> None:
+def test_numbers_are_formatted() -> None:
     assert interval_text(0.9123, 0.88, 0.94) == "0.912 [0.88, 0.94]"
     assert interval_text(0.9123, None, None) == "0.912"
     assert interval_text(None, None, None) == ""
@@ -366,47 +372,47 @@ def test_empty_sweep(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_metrics_by_patient_stand_beside_those_by_image(tmp_path: Path) -> None:
+def test_metrics_by_patient_and_by_image_are_shown(tmp_path: Path) -> None:
     """Records from before them get theirs from the predictions."""
-    table = predictions(CELL)
-    write_run(tmp_path, CELL, table)
+    table = predictions(RUN)
+    write_run(tmp_path, RUN, table)
     assert "auroc_patients" not in read_results(tmp_path).records[0].metrics["test"]
     text = write_report(tmp_path)
     assert "AUROC (patients)" in text
-    assert "## Every patient weighs the same" in text
+    assert "## Equal weight for every patient" in text
     test = table.query("stage == 'test'")
     images = test.groupby(["label", "patient"])["path"].transform("size")
     expected = roc_auc_score(test["label"], test["score"], sample_weight=1 / images)
     rows = pd.read_csv(tmp_path / "report/table.csv").set_index("kind")
     for kind in ("configuration", "run"):
         assert rows.loc[kind, "auroc_patients"] == pytest.approx(expected)
-    group = rows.loc["configuration"]
-    assert group["auroc_patients_low"] < expected < group["auroc_patients_high"]
+    configuration = rows.loc["configuration"]
+    assert configuration["auroc_patients_low"] < expected < configuration["auroc_patients_high"]
     grid = pd.read_csv(tmp_path / "report/grid.csv")
     assert grid["none_patients"].tolist() == pytest.approx([expected])
 
 
-def test_baselines_name_what_sets_them_apart(tmp_path: Path) -> None:
+def test_foundare_named_by_their_differences(tmp_path: Path) -> None:
     def write(variant: str, target: str, strength: float, model: str = "cnn") -> None:
-        cell = replace(CELL, variant=variant, model=model)
-        table = predictions(cell)
+        run_id = replace(RUN, variant=variant, model=model)
+        table = predictions(run_id)
         # Other images have other scores.
         for name in ("area", "majority"):
             table[f"baseline_{name}"] **= strength
-        write_run(tmp_path, cell, table, settings={"data": {"_target_": f"leuk.data.{target}"}})
+        write_run(tmp_path, run_id, table, settings={"data": {"_target_": f"leuk.data.{target}"}})
 
     write("", "phantom.PhantomDataModule", 1.0)
     write("", "phantom.PhantomDataModule", 1.0, "vit")
     write("data_cnmc", "datamodule.CNMCDataModule", 1.1)
     results = read_results(tmp_path)
-    titles = [line.title for line in baselines(results.groups)]
+    titles = [one.title for one in baselines(results.configurations)]
     assert titles == [
         f"baseline: {name} ({data})"
         for data in ("phantom", "cnmc")
         for name in ("majority", "area")
     ]
     write("data_cnmc-framing_cell", "datamodule.CNMCDataModule", 1.2)
-    titles = [line.title for line in baselines(read_results(tmp_path).groups)]
+    titles = [one.title for one in baselines(read_results(tmp_path).configurations)]
     assert [title for title in titles if "area" in title] == [
         "baseline: area (phantom)",
         "baseline: area (cnmc)",

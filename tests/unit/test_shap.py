@@ -16,7 +16,7 @@ from shap_cases import (
     METHODS,
     MODELS,
     SIDE,
-    made,
+    build_classifier,
 )
 from torch import Tensor, nn
 
@@ -106,7 +106,7 @@ def test_regions_match_the_image_masker_of_shap() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_pixels_match_the_gradient_explainer_of_shap(name: str) -> None:
-    model = made(name)
+    model = build_classifier(name)
 
     class Margin(nn.Module):
         def __init__(self) -> None:
@@ -149,7 +149,9 @@ def test_more_draws_reduce_the_additivity_error() -> None:
 
 def test_seeds_give_different_draws() -> None:
     first, second = (
-        GradientSHAP(samples=10, seed=seed).attribute(made("cnn"), IMAGES, 1, BACKGROUND).maps
+        GradientSHAP(samples=10, seed=seed)
+        .attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
+        .maps
         for seed in (0, 1)
     )
     assert not torch.isclose(first, second).all()
@@ -169,7 +171,7 @@ def test_regions_of_a_linear_model_are_weights_times_differences(hide: str) -> N
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("hide", ["cell", "black", "blur"])
 def test_regions_sum_to_what_hiding_the_cell_changes(name: str, hide: str) -> None:
-    model = made(name)
+    model = build_classifier(name)
     method = PartitionSHAP(evaluations=50, regions=8, hide=hide)  # type: ignore[arg-type]
     found = method.attribute(model, IMAGES, 1, BACKGROUND)
     with torch.no_grad():
@@ -181,7 +183,7 @@ def test_regions_sum_to_what_hiding_the_cell_changes(name: str, hide: str) -> No
 
 @pytest.mark.parametrize("name", ["vit", "hybrid"])
 def test_patches_sum_to_what_the_training_cells_mean_embeddings_change(name: str) -> None:
-    model = made(name)
+    model = build_classifier(name)
     found = PatchSHAP(evaluations=50).attribute(model, IMAGES, 1, BACKGROUND)
     with torch.no_grad():
         mean = model.tokens(BACKGROUND).mean(dim=0, keepdim=True)
@@ -211,7 +213,7 @@ def test_patches_are_owen_values_of_halvings() -> None:
 
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_batch_size_does_not_change_values(name: str, method: str) -> None:
-    model, explainer = made(name), METHODS[method]
+    model, explainer = build_classifier(name), METHODS[method]
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
     settings = {key: value for key, value in vars(explainer).items() if key != "batch_size"}
     single = type(explainer)(**settings, batch_size=1).attribute(model, IMAGES, 1, BACKGROUND)
@@ -220,7 +222,7 @@ def test_batch_size_does_not_change_values(name: str, method: str) -> None:
 
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> None:
-    model, explainer = made(name), METHODS[method]
+    model, explainer = build_classifier(name), METHODS[method]
     state = np.random.get_state()[1].copy()  # noqa: NPY002
     found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
     np.testing.assert_array_equal(state, np.random.get_state()[1])  # noqa: NPY002

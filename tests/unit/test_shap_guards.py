@@ -14,7 +14,7 @@ from shap_cases import (
     IMAGES,
     METHODS,
     SIDE,
-    made,
+    build_classifier,
 )
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from leuk.explain.shap_masker import owen_values
 
 @pytest.mark.parametrize(("name", "method"), CASES)
 def test_half_precision_does_not_change_the_checks(name: str, method: str) -> None:
-    model, explainer = made(name), METHODS[method]
+    model, explainer = build_classifier(name), METHODS[method]
     plain = explainer.attribute(model, IMAGES, 1, BACKGROUND).maps
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
@@ -39,7 +39,7 @@ def test_half_precision_does_not_change_the_checks(name: str, method: str) -> No
 
 
 def test_gradients_of_training_are_untouched() -> None:
-    model = made("cnn")
+    model = build_classifier("cnn")
     log_odds(model(IMAGES)).sum().backward()
     before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     GradientSHAP(samples=3).attribute(model, IMAGES, 1, BACKGROUND)
@@ -49,7 +49,9 @@ def test_gradients_of_training_are_untouched() -> None:
 
 
 def test_background_is_excluded_from_the_game() -> None:
-    found = PartitionSHAP(evaluations=20, regions=8).attribute(made("cnn"), IMAGES, 1, BACKGROUND)
+    found = PartitionSHAP(evaluations=20, regions=8).attribute(
+        build_classifier("cnn"), IMAGES, 1, BACKGROUND
+    )
     assert found.segments is not None
     black = nn.functional.max_pool2d(IMAGES.amax(dim=1, keepdim=True), 4)[:, 0] == 0
     black = black.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
@@ -62,13 +64,13 @@ def test_background_is_excluded_from_the_game() -> None:
 
 def test_empty_image_has_a_degenerate_map() -> None:
     nothing = torch.zeros(1, 3, SIDE, SIDE)
-    found = PartitionSHAP(regions=8).attribute(made("cnn"), nothing, 1, BACKGROUND)
+    found = PartitionSHAP(regions=8).attribute(build_classifier("cnn"), nothing, 1, BACKGROUND)
     assert found.degenerate.all()
     assert found.checks["additivity_error"].tolist() == [0.0]
 
 
 def test_image_equal_to_the_background_has_patches_of_zero() -> None:
-    found = PatchSHAP().attribute(made("vit"), IMAGES[:1], 1, IMAGES[:1])
+    found = PatchSHAP().attribute(build_classifier("vit"), IMAGES[:1], 1, IMAGES[:1])
     assert (found.maps == 0).all()
 
 
@@ -89,19 +91,19 @@ def test_evaluations_stay_within_the_budget(evaluations: int) -> None:
 def test_regions_equal_to_patches_have_the_unit_patch() -> None:
     for name, regions, unit in (("vit", 4, "patch"), ("vit", 8, "superpixel"), ("cnn", 4, None)):
         method = PartitionSHAP(evaluations=10, regions=regions)
-        found = method.attribute(made(name), IMAGES[:1], 1, BACKGROUND)
+        found = method.attribute(build_classifier(name), IMAGES[:1], 1, BACKGROUND)
         assert found.unit == (unit or "superpixel")
 
 
 @pytest.mark.parametrize("regions", [1, SIDE + 1])
 def test_impossible_regions_are_refused(regions: int) -> None:
     with pytest.raises(ConfigError, match=r"explain\.shap_regions\.regions=.*2 to 32"):
-        PartitionSHAP(regions=regions).attribute(made("cnn"), IMAGES, 1, BACKGROUND)
+        PartitionSHAP(regions=regions).attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
 
 
 def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"explain=shap_patches.*model=vit"):
-        PatchSHAP().attribute(made("cnn"), IMAGES, 1, BACKGROUND)
+        PatchSHAP().attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
 
 
 def test_slow_explanations_print_nothing(
@@ -110,7 +112,7 @@ def test_slow_explanations_print_nothing(
     clock = itertools.count(step=100)
     monkeypatch.setattr("time.time", lambda: float(next(clock)))
     for explainer in METHODS.values():
-        explainer.attribute(made("vit"), IMAGES, 1, BACKGROUND)
+        explainer.attribute(build_classifier("vit"), IMAGES, 1, BACKGROUND)
     assert capfd.readouterr() == ("", "")
 
 

@@ -10,9 +10,9 @@ from simulated import (
     HEM_IMAGES,
     PAIR_NOISE,
     TEST_FOLDS,
-    judged_by_two,
     three_folds,
     true_auroc,
+    two_models,
     unequal,
 )
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -27,7 +27,7 @@ Gaps = tuple[float, float]
 def differences(
     count: int, gaps: Gaps, seeds: int = 1, luck: float = 0.0, metric: str = "auroc"
 ) -> list[Difference]:
-    """Two models compared on many simulated experiments of three folds."""
+    """Compare two models in many simulated experiments of three folds."""
     generator = np.random.default_rng(7)
     return [
         paired_difference(
@@ -46,8 +46,8 @@ def covered(found: list[Difference], truth: float) -> float:
 
 
 @pytest.mark.parametrize("metric", ["auroc", "balanced_accuracy"])
-def test_equal_models_are_seldom_called_different(metric: str) -> None:
-    # Balanced accuracy at 0.5 does not change with how sure a model is.
+def test_false_positive_rate(metric: str) -> None:
+    # Balanced accuracy at 0.5 does not depend on the confidence of a model.
     found = differences(300, (1.6, 1.6), metric=metric)
     assert 0.01 <= rejected(found) <= 0.08
     assert 0.91 <= covered(found, 0.0) <= 0.99
@@ -55,7 +55,7 @@ def test_equal_models_are_seldom_called_different(metric: str) -> None:
 
 @pytest.mark.parametrize("metric", ["auroc", "auroc_patients"])
 @pytest.mark.parametrize("folds", [[(HEM_IMAGES, ALL_IMAGES)], TEST_FOLDS])
-def test_equal_models_are_seldom_called_different_on_unequal_patients(
+def test_false_positive_rate_with_unequal_patients(
     metric: str, folds: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> None:
     """Swapping ranks instead of scores would call 9 to 12 % of these different."""
@@ -74,33 +74,33 @@ def test_equal_models_are_seldom_called_different_on_unequal_patients(
     assert any(one.p_swap > one.p_t for one in found)
 
 
-def test_lucky_seeds_are_seldom_called_a_difference() -> None:
+def test_false_positive_rate_with_lucky_seeds() -> None:
     found = differences(100, (1.6, 1.6), seeds=3, luck=0.4)
     assert rejected(found) <= 0.08
     assert covered(found, 0.0) >= 0.91
 
 
-def test_a_test_of_cells_would_cry_wolf() -> None:
+def test_testing_over_images_has_too_many_false_positives() -> None:
     generator = np.random.default_rng(7)
     p = []
     for _ in range(40):
-        ((one, other),) = judged_by_two(generator, (6, 15), (1.6, 1.6))
+        ((one, other),) = two_models(generator, (6, 15), (1.6, 1.6))
         by_cell = [replace(s, subjects=np.arange(len(s))) for s in (one, other)]
         p.append(paired_difference([by_cell[0]], [by_cell[1]], draws=2, permutations=100).p)
     assert np.mean(np.array(p) <= 0.05) > 0.2
 
 
-def test_a_difference_is_found_as_often_as_it_is_said_to_be() -> None:
+def test_power_at_the_detectable_difference() -> None:
     gaps = (1.3, 2.2)
     truth = true_auroc(gaps[1], PAIR_NOISE) - true_auroc(gaps[0], PAIR_NOISE)
     found = differences(150, gaps)
-    # By its own reckoning the test set shows a little more than this with a power of 80 %.
+    # The reported minimum detectable difference (80 % power) is slightly larger than this.
     assert truth == pytest.approx(np.mean([one.detectable for one in found]), rel=0.15)
     assert 0.65 <= rejected(found) <= 0.95
     assert 0.91 <= covered(found, truth) <= 0.99
 
 
-def test_the_second_model_s_figure_minus_the_first_s() -> None:
+def test_difference_is_second_model_minus_first() -> None:
     first, second = three_folds(np.random.default_rng(0), (1.0, 3.0))
     found = paired_difference(first, second)
     apart = [
@@ -123,10 +123,10 @@ def test_the_second_model_s_figure_minus_the_first_s() -> None:
     )
 
 
-def test_seeds_are_meant_before_folds() -> None:
+def test_seeds_are_averaged_before_folds() -> None:
     generator = np.random.default_rng(0)
-    three = judged_by_two(generator, (4, 10), (1.0, 2.0), name="0-", seeds=3, luck=0.5)
-    one = judged_by_two(generator, (4, 10), (1.0, 2.0), name="1-")
+    three = two_models(generator, (4, 10), (1.0, 2.0), name="0-", seeds=3, luck=0.5)
+    one = two_models(generator, (4, 10), (1.0, 2.0), name="1-")
     runs = [three[0], *one, *three[1:]]
     found = paired_difference([a for a, _ in runs], [b for _, b in runs])
 
@@ -140,7 +140,7 @@ def test_seeds_are_meant_before_folds() -> None:
 
 
 def auroc_patients(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Of five patients, the first with thirteen images."""
+    """AUROC by patient of five patients, the first with thirteen images."""
     weights = 1 / np.repeat(IMAGES, IMAGES)
     return float(roc_auc_score(labels, scores, sample_weight=weights))
 
@@ -157,7 +157,7 @@ IMAGES = (13, 5, 5, 4, 3)
     ],
 )
 def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) -> None:
-    """Five subjects can be swapped in 32 ways, which can be counted one by one."""
+    """Five subjects can be swapped in 32 ways, which are enumerated."""
     generator = np.random.default_rng(2)
     subjects = np.repeat(np.arange(5), IMAGES)
     labels = (subjects >= 2).astype(np.int64)
@@ -178,7 +178,7 @@ def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) 
 
 
 @pytest.mark.parametrize("metric", ["auroc", "auprc"])
-def test_how_sure_a_model_is_does_not_matter_to_ranks(metric: str) -> None:
+def test_confidence_does_not_affect_ranking_metrics(metric: str) -> None:
     runs, _ = three_folds(np.random.default_rng(0), (1.6, 1.6))
     surer = [replace(run, scores=run.scores**3) for run in runs]
     found = paired_difference(runs, surer, metric, draws=50, permutations=50)
@@ -186,7 +186,7 @@ def test_how_sure_a_model_is_does_not_matter_to_ranks(metric: str) -> None:
     assert found.p == 1
 
 
-def test_every_figure_can_be_compared_at_each_model_s_own_threshold() -> None:
+def test_every_metric_is_compared_at_each_model_s_own_threshold() -> None:
     first, second = three_folds(np.random.default_rng(0), (1.6, 1.6))
     cuts = [({"youden": 0.4}, {"youden": 0.7})] * 3
     found = paired_difference(first, second, "sensitivity@youden", cuts, draws=50, permutations=50)
@@ -197,7 +197,7 @@ def test_every_figure_can_be_compared_at_each_model_s_own_threshold() -> None:
     assert found.difference == pytest.approx(np.mean(expected))
     brier = paired_difference(first, second, "brier", draws=50, permutations=50)
     assert brier.low < brier.difference < brier.high
-    with pytest.raises(ValueError, match="no figure kappa"):
+    with pytest.raises(ValueError, match="no metric kappa"):
         paired_difference(first, second, "kappa")
 
 
@@ -205,7 +205,9 @@ def test_runs_must_match() -> None:
     first, second = three_folds(np.random.default_rng(0), (1.6, 1.6))
     with pytest.raises(ValueError, match="one to one, found 3 and 2"):
         paired_difference(first, second[:2])
-    with pytest.raises(ValueError, match="run 0: the two models did not judge the same cells"):
+    with pytest.raises(
+        ValueError, match="run 0: the two models were not tested on the same images"
+    ):
         paired_difference(first, [second[1], second[0], second[2]])
 
 

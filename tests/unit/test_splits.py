@@ -11,24 +11,24 @@ from sklearn.model_selection import train_test_split
 from leuk.data.cnmc import index_images
 from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
-from leuk.data.links import group_subjects
+from leuk.data.links import merge_subjects
 from leuk.data.rules import Folds, RandomImages, SubjectKFold, Thesis
 from leuk.data.splits import STAGES, Rule, Split
 from leuk.errors import DataError
 
 
 def table(subjects: dict[str, dict[str, int]]) -> pd.DataFrame:
-    """A table from ``{part: {subject: cells}}``; a subject's class is the start of its name."""
+    """Build a table from ``{source fold: {subject: images}}``; names start with the class."""
     rows = [
-        (part, subject, int(Label[subject.split("-")[0]]))
-        for part, cells in subjects.items()
-        for subject, count in cells.items()
+        (fold, subject, int(Label[subject.split("-")[0]]))
+        for fold, counts in subjects.items()
+        for subject, count in counts.items()
         for _ in range(count)
     ]
     return pd.DataFrame(rows, columns=["source_fold", "subject", "label"])
 
 
-CELLS = table(
+IMAGES = table(
     {
         "fold_0": {f"{label.name}-{i}": 10 + i for label in Label for i in range(12)},
         "fold_1": {"ALL-90": 20, "HEM-91": 10},
@@ -40,72 +40,74 @@ CELLS = table(
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_held_out_share_is_near_and_no_subject_straddles(share: float, seed: int) -> None:
-    split = Folds(["fold_0"], share, ["fold_1"], seed)(CELLS)
-    train, val = CELLS.iloc[split.train], CELLS.iloc[split.val]
+    split = Folds(["fold_0"], share, ["fold_1"], seed)(IMAGES)
+    train, val = IMAGES.iloc[split.train], IMAGES.iloc[split.val]
     assert not set(train["subject"]) & set(val["subject"])
-    assert len(train) + len(val) == (CELLS["source_fold"] == "fold_0").sum()
+    assert len(train) + len(val) == (IMAGES["source_fold"] == "fold_0").sum()
     for label in Label:
         held, kept = (val["label"] == label).sum(), (train["label"] == label).sum()
         assert held / (held + kept) == pytest.approx(share, abs=0.03)
 
 
 def test_same_seed_same_split_and_other_seed_another() -> None:
-    first, again, other = (Folds(["fold_0"], 0.2, ["fold_1"], seed)(CELLS) for seed in (0, 0, 1))
+    first, again, other = (Folds(["fold_0"], 0.2, ["fold_1"], seed)(IMAGES) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.val, again.val)
     assert set(first.val) != set(other.val)
 
 
 def test_validation_by_name() -> None:
-    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(CELLS)
+    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(IMAGES)
     for stage, part in zip(STAGES, ("fold_0", "fold_2", "fold_1"), strict=True):
-        assert set(CELLS.iloc[getattr(split, stage)]["source_fold"]) == {part}
+        assert set(IMAGES.iloc[getattr(split, stage)]["source_fold"]) == {part}
 
 
-def test_test_part_does_not_move_the_held_out_subjects() -> None:
-    other = CELLS.copy()
+def test_test_images_do_not_change_the_held_out_subjects() -> None:
+    other = IMAGES.copy()
     other.loc[other["source_fold"] == "fold_1", "label"] = [1, 0] * 15
-    first, second = (Folds(["fold_0"], 0.2, ["fold_1"])(cells) for cells in (CELLS, other))
+    first, second = (Folds(["fold_0"], 0.2, ["fold_1"])(images) for images in (IMAGES, other))
     np.testing.assert_array_equal(first.val, second.val)
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "test", "said"),
+    ("train", "val", "test", "message"),
     [
-        (["fold_7"], 0.2, ["fold_1"], "split.train: no part fold_7 in the data; there are fold_0"),
-        (["fold_0"], ["fold_0"], ["fold_1"], "part fold_0 is in both train and val"),
-        (["fold_0", "fold_1"], 0.2, ["fold_1"], "part fold_1 is in both train and test"),
-        (["fold_0"], 1.5, ["fold_1"], "split.val=1.5: a share must lie between 0 and 1"),
-        (["fold_0"], 0.0, ["fold_1"], "a share must lie between 0 and 1"),
-        (["fold_1"], 0.2, ["fold_2"], r"1 hem subject\(s\) in split.train"),
-        (["fold_0"], 0.2, [], "split.test: no cells"),
+        (["fold_7"], 0.2, ["fold_1"], "split.train: no source fold fold_7; choose from fold_0"),
+        (["fold_0"], ["fold_0"], ["fold_1"], "split.val: fold_0 is also in split.train"),
+        (["fold_0", "fold_1"], 0.2, ["fold_1"], "split.test: fold_1 is also in split.train"),
+        (["fold_0"], 1.5, ["fold_1"], "split.val=1.5: choose a share between 0 and 1"),
+        (["fold_0"], 0.0, ["fold_1"], "choose a share between 0 and 1"),
+        (["fold_1"], 0.2, ["fold_2"], r"1 hem patient\(s\) in split.train"),
+        (["fold_0"], 0.2, [], "split.test: no images"),
     ],
 )
-def test_bad_splits(train: list[str], val: float | list[str], test: list[str], said: str) -> None:
-    with pytest.raises(DataError, match=said):
-        Folds(train, val, test)(CELLS)
+def test_bad_splits(
+    train: list[str], val: float | list[str], test: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Folds(train, val, test)(IMAGES)
 
 
-def test_part_without_healthy_cells() -> None:
-    cells = table(
+def test_fold_without_healthy_images() -> None:
+    images = table(
         {"fold_0": {"ALL-1": 5, "ALL-2": 5, "HEM-1": 5, "HEM-2": 5}, "fold_1": {"ALL-3": 5}}
     )
-    with pytest.raises(DataError, match=r"split\.test: no hem cells among its 5"):
-        Folds(["fold_0"], 0.5, ["fold_1"])(cells)
+    with pytest.raises(DataError, match=r"split\.test: no hem images among 5"):
+        Folds(["fold_0"], 0.5, ["fold_1"])(images)
 
 
 def test_real_folds(cnmc: Path) -> None:
-    cells = index_images(cnmc / "224")
-    split = Folds(["fold_0"], 0.2, ["fold_1"])(cells)
-    shares = [cells.iloc[getattr(split, stage)]["label"].mean() for stage in STAGES]
+    images = index_images(cnmc / "224")
+    split = Folds(["fold_0"], 0.2, ["fold_1"])(images)
+    shares = [images.iloc[getattr(split, stage)]["label"].mean() for stage in STAGES]
     assert max(shares) - min(shares) < 0.03
-    assert cells.iloc[split.val].groupby("label")["subject"].nunique().min() >= 3
+    assert images.iloc[split.val].groupby("label")["subject"].nunique().min() >= 3
 
 
-def linked(cells: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """The table with the groups that follow from links between subjects."""
-    first = cells.drop_duplicates("subject").reset_index().set_index("subject")["index"]
+def linked(images: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Return the table with the patients that follow from links between subjects."""
+    first = images.drop_duplicates("subject").reset_index().set_index("subject")["index"]
     rows = pd.DataFrame([(first[a], first[b]) for a, b in pairs], columns=["first", "second"])
-    return cells.assign(patient=group_subjects(cells["subject"], rows.astype(int)))
+    return images.assign(patient=merge_subjects(images["subject"], rows.astype(int)))
 
 
 WHOLE = table(
@@ -126,8 +128,8 @@ RULES: dict[str, Rule] = {
 }
 
 
-def groups_of(cells: pd.DataFrame, split: Split) -> dict[str, set[str]]:
-    return {stage: set(cells["patient"].iloc[getattr(split, stage)]) for stage in STAGES}
+def patients_of(images: pd.DataFrame, split: Split) -> dict[str, set[str]]:
+    return {stage: set(images["patient"].iloc[getattr(split, stage)]) for stage in STAGES}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -138,35 +140,35 @@ def groups_of(cells: pd.DataFrame, split: Split) -> dict[str, set[str]]:
     )
 )
 def test_linked_subjects_never_straddle(rule: str, pairs: list[tuple[str, str]]) -> None:
-    cells = linked(WHOLE, pairs)
+    images = linked(WHOLE, pairs)
     try:
-        split = RULES[rule](cells)
+        split = RULES[rule](images)
     except DataError as error:
         assert "choose" in str(error) or "at least 2 are needed" in str(error)  # noqa: PT017
         return
-    groups = groups_of(cells, split)
-    assert not groups["train"] & groups["val"]
-    assert not (groups["train"] | groups["val"]) & groups["test"]
+    patients = patients_of(images, split)
+    assert not patients["train"] & patients["val"]
+    assert not (patients["train"] | patients["val"]) & patients["test"]
 
 
-def test_links_matter() -> None:
-    """Without the rule, the same links do straddle: the property above can fail."""
-    cells = linked(WHOLE, [("ALL-0", "ALL-300"), ("HEM-1", "HEM-301")])
-    kept, purged = Folds(purge=False)(cells), Folds()(cells)
-    assert groups_of(cells, kept)["train"] & groups_of(cells, kept)["test"]
+def test_links_change_the_split() -> None:
+    """Without purging, linked subjects are in two stages: the property above can fail."""
+    images = linked(WHOLE, [("ALL-0", "ALL-300"), ("HEM-1", "HEM-301")])
+    kept, purged = Folds(purge=False)(images), Folds()(images)
+    assert patients_of(images, kept)["train"] & patients_of(images, kept)["test"]
     lost = len(kept.train) - len(purged.train)
-    assert purged.dropped["train: same person in test"] == lost
+    assert purged.dropped["train: same patient in test"] == lost
     np.testing.assert_array_equal(kept.test, purged.test)
 
 
-def test_defaults_follow_the_parts_that_are_there() -> None:
-    def parts(cells: pd.DataFrame) -> list[set[str]]:
-        split = Folds()(cells)
-        return [set(cells["source_fold"].iloc[getattr(split, stage)]) for stage in STAGES]
+def test_defaults_depend_on_the_source_folds() -> None:
+    def folds(images: pd.DataFrame) -> list[set[str]]:
+        split = Folds()(images)
+        return [set(images["source_fold"].iloc[getattr(split, stage)]) for stage in STAGES]
 
-    assert parts(WHOLE) == [{"fold_0", "fold_1"}, {"fold_2"}, {"prelim"}]
+    assert folds(WHOLE) == [{"fold_0", "fold_1"}, {"fold_2"}, {"prelim"}]
     two = WHOLE[WHOLE["source_fold"].isin(["fold_0", "fold_1"])].reset_index(drop=True)
-    assert parts(two) == [{"fold_0"}, {"fold_0"}, {"fold_1"}]
+    assert folds(two) == [{"fold_0"}, {"fold_0"}, {"fold_1"}]
 
 
 def test_copies_are_kept_once_in_the_latest_stage() -> None:
@@ -174,8 +176,8 @@ def test_copies_are_kept_once_in_the_latest_stage() -> None:
     rows = {part: np.flatnonzero(WHOLE["source_fold"] == part) for part in ("fold_0", "prelim")}
     original[rows["prelim"][0]] = rows["fold_0"][0]
     original[rows["fold_0"][5]] = rows["fold_0"][4]
-    cells = WHOLE.assign(original=original)
-    split, with_copies = Folds()(cells), Folds(drop_copies=False)(cells)
+    images = WHOLE.assign(original=original)
+    split, with_copies = Folds()(images), Folds(drop_copies=False)(images)
     assert rows["prelim"][0] in split.test
     assert set(with_copies.train) - set(split.train) == {rows["fold_0"][0], rows["fold_0"][5]}
     assert split.dropped["train: copy of another image"] == 2
@@ -189,14 +191,14 @@ def test_subject_folds_are_even(fold: int) -> None:
     assert len(split.test) / len(WHOLE) == pytest.approx(0.2, abs=0.03)
 
 
-def test_real_subject_folds_are_as_even_as_the_persons_allow(cnmc: Path, artifacts: Path) -> None:
+def test_real_subject_folds_are_as_even_as_the_patients_allow(cnmc: Path, artifacts: Path) -> None:
     from leuk.data.datamodule import CNMCDataModule
 
     rule = SubjectKFold(n_folds=3)
     data = CNMCDataModule(f"{cnmc}/224", rule, resolution=64, cache=str(artifacts))
     data.setup()
     shares = [data.stage(stage)["label"].mean() for stage in STAGES]
-    # The largest healthy person has a third of the healthy cells: the folds are all but forced.
+    # The largest healthy patient has a third of the healthy images, which leaves few choices.
     assert max(shares) - min(shares) < 0.03
 
 
@@ -219,9 +221,9 @@ REAL = table(
 """Images per patient of folds 0 and 1 of C-NMC, subjects of one patient linked."""
 
 
-def images_of(cells: pd.DataFrame, rows: np.ndarray, label: Label) -> "pd.Series[str]":
+def images_of(images: pd.DataFrame, rows: np.ndarray, label: Label) -> "pd.Series[str]":
     """The patient of each image of a class."""
-    chosen = cells.iloc[rows]
+    chosen = images.iloc[rows]
     patients: pd.Series[str] = chosen.loc[chosen["label"] == label, "subject"]
     return patients
 
@@ -280,38 +282,38 @@ def test_each_seed_validates_on_other_patients() -> None:
         assert not frozenset.intersection(*chosen[label])
 
 
-def test_every_cell_is_tested_once_over_the_folds() -> None:
+def test_each_image_is_tested_once_over_the_folds() -> None:
     tests = [SubjectKFold(n_folds=4, fold=fold)(WHOLE).test for fold in range(4)]
     assert sorted(np.concatenate(tests)) == list(range(len(WHOLE)))
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "message"),
     [
-        (SubjectKFold(n_folds=2), "there must be 3 folds or more"),
+        (SubjectKFold(n_folds=2), "choose 3 or more folds"),
         (SubjectKFold(n_folds=5, fold=5), "split.fold=5, split.n_folds=5"),
-        (SubjectKFold(n_folds=40), "a class has 28 subject"),
-        (SubjectKFold(val=1.0), "split.val=1.0: a share must lie between 0 and 1"),
-        (SubjectKFold(val=0.0), "split.val=0.0: a share must lie between 0 and 1"),
-        (SubjectKFold(parts=["fold_9"]), "split.parts: no part fold_9"),
-        (RandomImages(val=0.5, test=0.5), "shares above 0 that leave some"),
-        (Thesis(train=["fold_0"], test=["fold_0"]), "fold_0 is in both train and test"),
+        (SubjectKFold(n_folds=40), "a class has 28 patient"),
+        (SubjectKFold(val=1.0), "split.val=1.0: choose a share between 0 and 1"),
+        (SubjectKFold(val=0.0), "split.val=0.0: choose a share between 0 and 1"),
+        (SubjectKFold(parts=["fold_9"]), "split.parts: no source fold fold_9"),
+        (RandomImages(val=0.5, test=0.5), "choose shares above 0, together below 1"),
+        (Thesis(train=["fold_0"], test=["fold_0"]), "split.test: fold_0 is also in split.train"),
     ],
 )
-def test_rules_say_what_they_cannot_do(rule: Rule, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_impossible_settings_are_refused(rule: Rule, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         rule(WHOLE)
 
 
-def test_merged_folders_want_another_rule() -> None:
-    with pytest.raises(DataError, match=r"no part fold_0 .* merged.*split=subject_kfold"):
+def test_merged_folders_need_another_rule() -> None:
+    with pytest.raises(DataError, match=r"no source fold fold_0; .*merged.*split=subject_kfold"):
         Folds()(WHOLE.assign(source_fold="merged"))
 
 
-def test_leaky_rules_leak_and_say_so() -> None:
+def test_leaky_rules_leak_and_declare_it() -> None:
     random = RandomImages()(WHOLE)
-    groups = groups_of(WHOLE.assign(patient=WHOLE["subject"]), random)
-    assert groups["train"] & groups["test"]
+    patients = patients_of(WHOLE.assign(patient=WHOLE["subject"]), random)
+    assert patients["train"] & patients["test"]
     assert random.leaky
     thesis = Thesis()(WHOLE)
     np.testing.assert_array_equal(thesis.val, thesis.test)
@@ -330,19 +332,19 @@ def test_real_folds_without_linked_subjects(cnmc: Path, artifacts: Path) -> None
     train, test = data.stage("train"), data.stage("test")
     assert not set(train["patient"]) & set(test["patient"])
     assert {"ALL-43", "HEM-24"} & set(train["subject"]) == set()
-    assert data.split.dropped["train: same person in test"] > 600
+    assert data.split.dropped["train: same patient in test"] > 600
 
 
 def test_random_images_are_drawn_by_share_class_and_seed() -> None:
     """Of 100 images, 66 leukemic: 20 of the whole validate, although 50 are taken out first."""
-    cells = table({"fold_0": {"ALL-1": 66, "HEM-1": 34}})
-    labels = cells["label"].to_numpy()
+    images = table({"fold_0": {"ALL-1": 66, "HEM-1": 34}})
+    labels = images["label"].to_numpy()
     for seed in (0, 3):
         rest, test = train_test_split(
             np.arange(100), test_size=50, stratify=labels, random_state=seed
         )
         train, val = train_test_split(rest, test_size=20, stratify=labels[rest], random_state=seed)
-        split = RandomImages(val=0.2, test=0.5, seed=seed)(cells)
+        split = RandomImages(val=0.2, test=0.5, seed=seed)(images)
         for found, expected in ((split.train, train), (split.val, val), (split.test, test)):
             assert found.tolist() == sorted(expected)
 
@@ -351,22 +353,22 @@ NAMED = {"train": "fold_0", "val": "fold_2", "test": "fold_1"}
 
 
 def test_images_with_two_labels_are_in_no_stage() -> None:
-    conflict = np.zeros(len(CELLS), bool)
+    conflict = np.zeros(len(IMAGES), bool)
     wrong = {
-        stage: np.flatnonzero(CELLS["source_fold"] == part)[:2] for stage, part in NAMED.items()
+        stage: np.flatnonzero(IMAGES["source_fold"] == part)[:2] for stage, part in NAMED.items()
     }
     conflict[np.concatenate([*wrong.values()])] = True
-    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(CELLS.assign(conflict=conflict))
+    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(IMAGES.assign(conflict=conflict))
     for stage, part in NAMED.items():
-        rows = np.flatnonzero(CELLS["source_fold"] == part)
+        rows = np.flatnonzero(IMAGES["source_fold"] == part)
         assert getattr(split, stage).tolist() == rows[2:].tolist()
         assert split.dropped[f"{stage}: identical image with the other label"] == 2
 
 
 def test_links_between_subjects_can_be_ignored() -> None:
     """ALL-90 is tested; ALL-0, linked to it, trains only where links are ignored."""
-    cells = linked(CELLS, [("ALL-0", "ALL-90")])
+    images = linked(IMAGES, [("ALL-0", "ALL-90")])
     for link, trains in ((True, False), (False, True)):
-        split = Folds(["fold_0"], ["fold_2"], ["fold_1"], link_subjects=link)(cells)
-        assert ("ALL-0" in set(cells["subject"].iloc[split.train])) is trains
+        split = Folds(["fold_0"], ["fold_2"], ["fold_1"], link_subjects=link)(images)
+        assert ("ALL-0" in set(images["subject"].iloc[split.train])) is trains
         assert bool(split.leaky) is trains

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from drawn_images import cells
 from omegaconf import DictConfig, OmegaConf
-from sweeps import MADE, predictions, write_run
+from sweeps import SYNTHETIC, predictions, write_run
 
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
@@ -36,10 +36,12 @@ def made(sweep: Path) -> Record:
     np.save(folder / "cells.npy", pixels)
     pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
     synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "artifact": "elsewhere/0123"}
-    return write_run(sweep, MADE, predictions(MADE, cells=5), data={"synthetic": synthetic})
+    return write_run(
+        sweep, SYNTHETIC, predictions(SYNTHETIC, images=5), data={"synthetic": synthetic}
+    )
 
 
-def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
+def test_synthetic_images_are_shown_and_counted(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     sheet = contact_sheet(sweep, [record, record])
@@ -49,7 +51,7 @@ def test_made_cells_are_shown_and_counted(tmp_path: Path) -> None:
     section = synthetic_section([record, record])
     assert section.table[["class", "images"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
     quality = quality_section(sweep, [record, record]).markdown
-    assert "Not judged" in quality
+    assert "Not evaluated" in quality
     assert "1.274" in quality
     (tmp_path / "artifacts/synthetic/0123/cells.npy").write_bytes(b"no")
     assert contact_sheet(sweep, [record]) is None
@@ -69,7 +71,7 @@ def quality_of(extractor: str, distance: float) -> dict[str, Any]:
     }
 
 
-def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> None:
+def test_quality_from_records_is_shown(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     own = {
@@ -79,7 +81,7 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
     }
     record.data["synthetic"] |= own
     text = quality_section(sweep, [record]).markdown
-    assert "features of cell measures" in text
+    assert "features: cell measures" in text
     assert "| dcgan (folds fold 0 seed 0) " in text
     assert "class score" not in text  # measures have no classes
     assert "all black" in text
@@ -93,7 +95,7 @@ def test_what_a_sweep_found_of_its_own_made_cells_is_shown(tmp_path: Path) -> No
     assert "real hem, dcgan hem" in sheet.alt[0]
     del record.data["synthetic"]["quality"]["hem"]["rows"]["black"]
     text = quality_section(sweep, [record]).markdown
-    assert "quality of its made cells: KeyError('black')" in text
+    assert "unreadable quality of its synthetic images: KeyError('black')" in text
 
 
 def judged_again(record: Record, **changes: Any) -> Record:
@@ -104,7 +106,7 @@ def judged_again(record: Record, **changes: Any) -> Record:
     return other
 
 
-def test_figures_of_each_fold_stand_beside_their_own_floor(tmp_path: Path) -> None:
+def test_quality_of_each_fold_has_its_own_references(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     first = made(sweep)
     first.data["synthetic"] |= {"quality": {"hem": quality_of("cell measures", 0.5)}}
@@ -115,11 +117,14 @@ def test_figures_of_each_fold_stand_beside_their_own_floor(tmp_path: Path) -> No
     )
     section = quality_section(sweep, [first, second])
     for fold in (0, 1):
-        assert f"real, trained on (the floor) (folds fold {fold} seed 0)" in section.markdown
+        assert (
+            f"real, training images (best achievable) (folds fold {fold} seed 0)"
+            in section.markdown
+        )
     assert sorted(section.table["kernel_distance"].unique()) == [0.5, 0.7]
 
 
-def test_the_record_that_says_more_of_a_set_stands_for_it(tmp_path: Path) -> None:
+def test_the_record_with_quality_represents_a_set(tmp_path: Path) -> None:
     old = made(tmp_path / "runs/s")
     new = judged_again(
         old, model="vit", synthetic={"quality": {"hem": quality_of("cell measures", 0.5)}}
@@ -128,7 +133,7 @@ def test_the_record_that_says_more_of_a_set_stands_for_it(tmp_path: Path) -> Non
     assert quality_records([new, old]) == [new]
 
 
-def test_synthesis_of_one_class_hides_nothing_of_the_other(tmp_path: Path) -> None:
+def test_synthesis_of_a_class_keeps_quality_of_the_other(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     classes = {"hem": quality_of("cell measures", 0.5), "all": quality_of("cell measures", 0.625)}
@@ -147,7 +152,7 @@ def test_synthesis_of_one_class_hides_nothing_of_the_other(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (0, 8, 8, 3), (2, 8, 8, 7)])
-def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_malformed_kept_images_are_skipped(tmp_path: Path, shape: tuple[int, ...]) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     record.data["synthetic"]["quality_artifact"] = "77"
@@ -160,7 +165,7 @@ def test_odd_kept_cells_are_left_out(tmp_path: Path, shape: tuple[int, ...]) -> 
     assert "real" not in sheet.alt[0]
 
 
-def test_a_fifo_among_kept_cells_does_not_hang_the_report(tmp_path: Path) -> None:
+def test_a_fifo_among_kept_images_does_not_block_the_report(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     record.data["synthetic"]["quality_artifact"] = "77"
@@ -170,7 +175,7 @@ def test_a_fifo_among_kept_cells_does_not_hang_the_report(tmp_path: Path) -> Non
     assert contact_sheet(sweep, [record]) is not None
 
 
-def test_gans_judged_elsewhere_are_found_by_their_artifact(tmp_path: Path) -> None:
+def test_quality_reports_are_matched_by_artifact(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
     record = made(sweep)
     quality = quality_of("lite0", 0.25)
@@ -219,7 +224,7 @@ def training_cells(data: CNMCDataModule) -> Images:
     return np.asarray(data.dataset.data[rows])
 
 
-def test_noise_is_told_from_cells_without_a_network(data: CNMCDataModule, tmp_path: Path) -> None:
+def test_noise_is_detected_without_a_network(data: CNMCDataModule, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
     told = cached_quality(config(tmp_path), data, added(noise))
     assert told["held_out"] == "val"
@@ -231,7 +236,7 @@ def test_noise_is_told_from_cells_without_a_network(data: CNMCDataModule, tmp_pa
     assert any("copies" in text for text in quality_warnings(good, "dcgan"))
 
 
-def test_cells_are_judged_once_for_all_models(
+def test_quality_is_computed_once_for_all_models(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = added(cells(30, 0))
@@ -239,11 +244,11 @@ def test_cells_are_judged_once_for_all_models(
     (kept,) = (tmp_path / "artifacts/quality").glob("[!.]*")
     assert kept.name == first["quality_artifact"]
     assert np.load(kept / "images_hem.npz")["synthetic"].shape == (12, 32, 32, 3)
-    monkeypatch.setattr("leuk.runs.synthetic_quality.judge", None)
+    monkeypatch.setattr("leuk.runs.synthetic_quality.assess_quality", None)
     assert cached_quality(config(tmp_path), data, made) == first
 
 
-def test_another_training_part_is_another_judgement(
+def test_other_training_images_give_another_quality_artifact(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = added(cells(30, 0))
@@ -253,7 +258,7 @@ def test_another_training_part_is_another_judgement(
     assert before["quality_artifact"] != after["quality_artifact"]
 
 
-def test_a_judgement_from_somebody_else_is_refused(data: CNMCDataModule, tmp_path: Path) -> None:
+def test_an_untrusted_quality_file_is_refused(data: CNMCDataModule, tmp_path: Path) -> None:
     made = added(cells(30, 0))
     folder = (
         tmp_path
@@ -267,7 +272,7 @@ def test_a_judgement_from_somebody_else_is_refused(data: CNMCDataModule, tmp_pat
             cached_quality(config(tmp_path), data, made)
 
 
-def test_too_few_cells_are_not_judged_and_that_is_said(
+def test_too_few_images_are_not_evaluated_and_a_warning_is_given(
     data: CNMCDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = cached_quality(config(tmp_path), data, added(cells(9, 0)))
@@ -279,9 +284,7 @@ def test_too_few_cells_are_not_judged_and_that_is_said(
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_copies_are_reported_where_too_few_cells_are_judged(
-    data: CNMCDataModule, tmp_path: Path
-) -> None:
+def test_copies_are_reported_even_for_too_few_images(data: CNMCDataModule, tmp_path: Path) -> None:
     made = cells(9, 0)
     made[4] = training_cells(data)[2, :, ::-1]
     told = cached_quality(config(tmp_path), data, added(made))
@@ -294,5 +297,5 @@ def test_copies_are_reported_where_too_few_cells_are_judged(
 def test_a_single_copy_is_in_the_record_s_warnings(data: CNMCDataModule, tmp_path: Path) -> None:
     made = cells(100, 9)
     made[13] = training_cells(data)[5]
-    told = quality_warnings(cached_quality(config(tmp_path), data, added(made)), "dcgan")
-    assert any(text.startswith("dcgan hem: 1 synthetic image is") for text in told)
+    warnings = quality_warnings(cached_quality(config(tmp_path), data, added(made)), "dcgan")
+    assert any(text.startswith("dcgan hem: 1 synthetic image is") for text in warnings)

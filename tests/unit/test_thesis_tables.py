@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps import CELL, predictions, write_run
+from sweeps import RUN, predictions, write_run
 
 from leuk.report.results import read_results
 from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
@@ -28,13 +28,13 @@ def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFr
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     # Of 100 healthy cells 30 are called healthy, of 200 leukemic ones 180 leukemic.
-    write_run(tmp_path, CELL, two_by_two(healthy=(30, 70), leukemic=(20, 180)))
+    write_run(tmp_path, RUN, two_by_two(healthy=(30, 70), leukemic=(20, 180)))
     return tmp_path
 
 
-def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
-    (group,) = read_results(sweep).groups
-    figures = thesis_means(group)
+def test_metrics_in_the_convention_of_the_thesis(sweep: Path) -> None:
+    (configuration,) = read_results(sweep).configurations
+    figures = thesis_means(configuration)
     assert figures["sensitivity"] == pytest.approx(0.3)
     assert figures["specificity"] == pytest.approx(0.9)
     assert figures["auc"] == pytest.approx(0.6)
@@ -45,7 +45,7 @@ def test_ours_in_the_thesis_s_convention(sweep: Path) -> None:
 
 
 def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
-    section = thesis_section(read_results(sweep).groups)
+    section = thesis_section(read_results(sweep).configurations)
     table = section.table.set_index(["metric", "augmentation"])
     sensitivity = table.loc[("sensitivity", "none")]
     assert (sensitivity["published"], sensitivity["ours"]) == (0.194, pytest.approx(0.3))
@@ -60,9 +60,9 @@ def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
 def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     table = two_by_two(healthy=(30, 70), leukemic=(20, 180))
     for augmentation in ("none", "cgan"):
-        cell = replace(CELL, model="hybrid", augmentation=augmentation)
-        write_run(tmp_path, cell, table)
-    figures = thesis_section(read_results(tmp_path).groups).table
+        run_id = replace(RUN, model="hybrid", augmentation=augmentation)
+        write_run(tmp_path, run_id, table)
+    figures = thesis_section(read_results(tmp_path).configurations).table
     precision = figures[figures["metric"] == "precision"].set_index("augmentation")
     assert precision.loc["none", "averaging_or_note"] == "weighted"
     assert precision.loc["none", "ours"] == pytest.approx((0.6 + 2 * 0.72) / 3)
@@ -70,19 +70,19 @@ def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     assert precision.loc["cgan", "ours"] == pytest.approx(0.66)
 
 
-def test_what_is_wrong_is_said_and_models_that_are_missing(sweep: Path) -> None:
-    text = thesis_section(read_results(sweep).groups).markdown
+def test_problems_and_missing_models_are_named(sweep: Path) -> None:
+    text = thesis_section(read_results(sweep).configurations).markdown
     assert NOTES in text
-    assert "Healthy is positive" in NOTES
+    assert "Healthy is the positive class" in NOTES
     assert "## Table 3: cnn, folds" in text
     for number in (4, 5):
         assert f"## Table {number}: {TABLES[number]}\n\nNot in this sweep." in text
 
 
-def test_untested_ideas_and_other_augmentations_are_not_the_thesis_s(tmp_path: Path) -> None:
-    for cell in (
-        replace(CELL, variant="head_prototype"),
-        replace(CELL, augmentation="oversample"),
+def test_untested_ideas_and_other_augmentations_are_excluded(tmp_path: Path) -> None:
+    for run_id in (
+        replace(RUN, variant="head_prototype"),
+        replace(RUN, augmentation="oversample"),
     ):
-        write_run(tmp_path, cell, predictions(cell))
-    assert thesis_section(read_results(tmp_path).groups).table.empty
+        write_run(tmp_path, run_id, predictions(run_id))
+    assert thesis_section(read_results(tmp_path).configurations).table.empty

@@ -26,7 +26,7 @@ def validation(
     return expit(3 * (labels - 0.5) + shift + noise), labels, patients
 
 
-def test_weights_count_as_copies() -> None:
+def test_weights_equal_copies() -> None:
     scores, labels, patients = validation(0, images=5)
     weights = np.array([1, 0, 2, 3, 1, 2, 0, 1, 4, 1], np.float64)[patients]
     copied = np.repeat(np.arange(len(scores)), weights.astype(int))
@@ -37,18 +37,18 @@ def test_weights_count_as_copies() -> None:
         assert weighed == expected
 
 
-def test_a_draw_holds_whole_patients_of_both_classes() -> None:
-    """With one score for each patient, every threshold is the score of one, or 1."""
+def test_resamples_hold_whole_patients_of_both_classes() -> None:
+    """With one score per patient, every threshold is a patient's score, or 1."""
     scores = np.repeat([0.1, 0.3, 0.6, 0.4, 0.7, 0.9], 10)
     labels = np.repeat([0, 0, 0, 1, 1, 1], 10)
     drawn = resampled_thresholds(scores, labels, np.repeat(list("abcdef"), 10))
     assert set(drawn["youden"]) <= {0.4, 0.6, 0.7, 0.9, 1.0}
     assert len(set(drawn["youden"])) > 1
-    # Images resampled one by one would find a leukemic one at 0.4 in nearly every draw.
+    # Resampled images, not patients, would include a leukemic one at 0.4 in nearly every draw.
     assert (drawn["sensitivity95"] > 0.4).mean() > 0.2
 
 
-def test_the_choice_is_the_median_and_its_interval_is_by_patient() -> None:
+def test_threshold_is_the_median_with_an_interval_by_patient() -> None:
     scores, labels, patients = validation(1)
     drawn = resampled_thresholds(scores, labels, patients)
     chosen = choose_thresholds(scores, labels, patients)
@@ -62,7 +62,7 @@ def test_the_choice_is_the_median_and_its_interval_is_by_patient() -> None:
         assert low <= chosen[name] <= high
 
 
-def test_intervals_of_patients_are_wider_than_of_images() -> None:
+def test_intervals_by_patient_are_wider_than_by_image() -> None:
     widths = np.array(
         [
             [
@@ -75,7 +75,7 @@ def test_intervals_of_patients_are_wider_than_of_images() -> None:
     assert widths[:, 0].mean() > 1.5 * widths[:, 1].mean()
 
 
-def test_few_effective_patients_are_named() -> None:
+def test_few_effective_patients_are_warned_of() -> None:
     _, labels, patients = validation(0, healthy=3)
     assert few_patients(labels, patients) is None
     uneven = np.where(patients == 1, 0, patients)
@@ -87,5 +87,5 @@ def test_few_effective_patients_are_named() -> None:
 
 def test_every_image_needs_a_patient() -> None:
     scores, labels, patients = validation(0)
-    with pytest.raises(ValueError, match="300 cells but 299 subjects"):
+    with pytest.raises(ValueError, match="300 images but 299 subjects"):
         choose_thresholds(scores, labels, patients[1:])

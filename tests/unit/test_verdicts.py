@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sweeps import CELL, COST
+from sweeps import COST, RUN
 
 from leuk.config.schema import ReportConfig
 from leuk.evaluate.significance import Difference
@@ -32,9 +32,9 @@ def latency(low: float | None, high: float | None, value: float = 50.0) -> dict[
 
 FAST, SLOW = latency(40.0, 60.0), latency(140.0, 190.0, 160.0)
 
-CNN, VIT = (replace(CELL, model=model) for model in ("cnn", "vit"))
-HYBRID = replace(CELL, model="hybrid")
-ENSEMBLE = replace(CELL, model="ensemble")
+CNN, VIT = (replace(RUN, model=model) for model in ("cnn", "vit"))
+HYBRID = replace(RUN, model="hybrid")
+ENSEMBLE = replace(RUN, model="ensemble")
 
 
 def compared(
@@ -45,15 +45,15 @@ def compared(
     explained: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
 ) -> Comparison:
     """A comparison with this interval and Holm p, of runs with these explanations."""
-    groups = [
-        Configuration(cell, (Record(cell, "", explanations=said),), ())
-        for cell, said in zip((one, other), explained, strict=True)
+    configurations = [
+        Configuration(run_id, (Record(run_id, "", explanations=entry),), ())
+        for run_id, entry in zip((one, other), explained, strict=True)
     ]
     if found is None:
-        return Comparison(family, *groups, 0, None, note="no seed and fold in common")
+        return Comparison(family, *configurations, 0, None, note="no seed and fold in common")
     low, high, p = found
     result = Difference("auroc", (low + high) / 2, low, high, p, 0.03, 1, 1)
-    return Comparison(family, *groups, 1, result, p)
+    return Comparison(family, *configurations, 1, result, p)
 
 
 def verdict_on(hypothesis: str, found: list[Verdict]) -> Verdict:
@@ -62,11 +62,11 @@ def verdict_on(hypothesis: str, found: list[Verdict]) -> Verdict:
 
 
 def with_gan(gan: str, against_cnn: tuple[float, float, float]) -> list[Comparison]:
-    made = replace(HYBRID, augmentation=gan)
+    synthetic = replace(HYBRID, augmentation=gan)
     return [
-        compared("gan_hybrid", made, CNN, against_cnn),
-        compared("gan_hybrid", made, VIT, BETTER),
-        compared("model", made, replace(CNN, augmentation=gan), BETTER),
+        compared("gan_hybrid", synthetic, CNN, against_cnn),
+        compared("gan_hybrid", synthetic, VIT, BETTER),
+        compared("model", synthetic, replace(CNN, augmentation=gan), BETTER),
     ]
 
 
@@ -90,19 +90,19 @@ def test_the_primary_hypothesis_needs_accuracy_and_a_latency_fit_for_deployment(
     found: tuple[float, float, float], hybrid_cost: dict[str, Any], verdict: str
 ) -> None:
     costs = {replace(HYBRID, augmentation="dcgan"): hybrid_cost}
-    judged = verdict_on("H1", verdicts(with_gan("dcgan", found), costs))
-    assert judged.verdict == verdict
-    assert judged.split == "folds"
-    assert len(judged.figures) == 4
-    assert "the limit is 100 ms" in judged.figures[-1]
+    decided = verdict_on("H1", verdicts(with_gan("dcgan", found), costs))
+    assert decided.verdict == verdict
+    assert decided.split == "folds"
+    assert len(decided.evidence) == 4
+    assert "the limit is 100 ms" in decided.evidence[-1]
 
 
-def test_to_cost_more_than_cnn_and_vit_refutes_nothing() -> None:
+def test_higher_cost_than_cnn_and_vit_does_not_refute() -> None:
     """The claim is efficiency fit for deployment, not a lower cost than other models."""
     costs = {CNN: latency(0.9, 1.1, 1.0), VIT: latency(0.9, 1.1, 1.0)}
     costs[replace(HYBRID, augmentation="dcgan")] = FAST | {"flops": 10**12}
-    judged = verdict_on("H1", verdicts(with_gan("dcgan", BETTER), costs))
-    assert judged.verdict == "supported"
+    decided = verdict_on("H1", verdicts(with_gan("dcgan", BETTER), costs))
+    assert decided.verdict == "supported"
 
 
 def test_the_latency_limit_is_a_setting() -> None:
@@ -144,15 +144,15 @@ def test_one_gan_is_enough_and_all_must_fail() -> None:
 
 
 def test_the_primary_hypothesis_needs_both_models_alone() -> None:
-    judged = verdict_on("H1", verdicts(with_gan("dcgan", BETTER)[:1], {}))
-    assert judged.verdict == "not run"
-    assert "cnn and vit" in judged.figures[0]
+    decided = verdict_on("H1", verdicts(with_gan("dcgan", BETTER)[:1], {}))
+    assert decided.verdict == "not run"
+    assert "cnn and vit" in decided.evidence[0]
 
 
-def test_missing_costs_are_said() -> None:
-    judged = verdict_on("H1", verdicts(with_gan("dcgan", BETTER), {}))
-    assert judged.verdict == "undecided"
-    assert sum("not measured" in text for text in judged.figures) == 1
+def test_missing_costs_are_reported() -> None:
+    decided = verdict_on("H1", verdicts(with_gan("dcgan", BETTER), {}))
+    assert decided.verdict == "undecided"
+    assert sum("was not measured" in text for text in decided.evidence) == 1
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_prototypes_may_lose_no_more_than_the_margin(
     assert verdict_on("H3", verdicts([comparison], {})).verdict == verdict
 
 
-def test_prototypes_that_are_no_training_patches_explain_nothing() -> None:
+def test_prototypes_must_be_training_patches() -> None:
     own = replace(VIT, variant="head_prototype")
-    judged = verdict_on("H3", verdicts([compared("head", own, VIT, BETTER)], {}))
-    assert judged.verdict == "undecided"
-    assert "prototypes not recorded" in judged.figures[1]
+    decided = verdict_on("H3", verdicts([compared("head", own, VIT, BETTER)], {}))
+    assert decided.verdict == "undecided"
+    assert "prototypes not recorded" in decided.evidence[1]
 
 
 def maps(
@@ -244,14 +244,14 @@ def test_regularized_attention_has_to_explain_better_without_loss(
     auroc: tuple[float, float, float], own: dict[str, Any], verdict: str
 ) -> None:
     comparison = compared("attention_loss", REGULAR, VIT, auroc, (own, PLAIN))
-    judged = verdict_on("H4", verdicts([comparison], {}))
-    assert judged.verdict == verdict
-    assert "Holm p" in judged.figures[0]
+    decided = verdict_on("H4", verdicts([comparison], {}))
+    assert decided.verdict == verdict
+    assert "Holm p" in decided.evidence[0]
 
 
 def test_the_difference_in_faithfulness_by_hand() -> None:
     comparison = compared("attention_loss", REGULAR, VIT, BETTER, (maps(0.2, 0.17, 0.24), PLAIN))
-    shown = verdict_on("H4", verdicts([comparison], {})).figures[1]
+    shown = verdict_on("H4", verdicts([comparison], {})).evidence[1]
     assert "faithfulness of rollout +0.100 [+0.058, +0.157]" in shown
 
 
@@ -269,30 +269,30 @@ def test_intervals_of_faithfulness_hold_for_the_family_together(
     alone; of two comparisons, 1.26 or 2 times as wide, neither is."""
     plain = maps(0.10, 0.05, 0.15, subjects=subjects)
     own = maps(0.02, -0.03, 0.07, subjects=subjects)
-    lines = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
-    found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in lines]
+    pairs = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
+    found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in pairs]
     alone, both = verdict_on("H4", verdicts(found[:1], {})), verdict_on("H4", verdicts(found, {}))
     half = 0.05 * 2**0.5
-    assert f"-0.080 [{-0.08 - half:+.3f}, {-0.08 + half:+.3f}]" in alone.figures[1]
+    assert f"-0.080 [{-0.08 - half:+.3f}, {-0.08 + half:+.3f}]" in alone.evidence[1]
     assert alone.verdict == "refuted"
-    assert f"-0.080 [{-0.08 - wider * half:+.3f}, {-0.08 + wider * half:+.3f}]" in both.figures[1]
-    assert both.figures[1].endswith("(95 % for all 2 comparisons together)")
+    assert f"-0.080 [{-0.08 - wider * half:+.3f}, {-0.08 + wider * half:+.3f}]" in both.evidence[1]
+    assert both.evidence[1].endswith("(simultaneous 95 % interval for 2 comparisons)")
     assert both.verdict == "undecided"
 
 
 def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
-    def shown(cells: list[tuple[int, str]]) -> str:
-        lines = []
-        for line, own in ((REGULAR, maps(0.2, 0.17, 0.24)), (VIT, PLAIN)):
+    def shown(run_ids: list[tuple[int, str]]) -> str:
+        configurations = []
+        for run, own in ((REGULAR, maps(0.2, 0.17, 0.24)), (VIT, PLAIN)):
             runs = [
-                replace(line, seed=seed, variant="-".join(filter(None, (fold, line.variant))))
-                for seed, fold in cells
+                replace(run, seed=seed, variant="-".join(filter(None, (fold, run.variant))))
+                for seed, fold in run_ids
             ]
             records = tuple(Record(run, "", explanations=own) for run in runs)
-            lines.append(Configuration(line, records, ()))
+            configurations.append(Configuration(run, records, ()))
         result = Difference("auroc", 0.03, *BETTER[:2], 0.01, 0.03, 1, 1)
-        found = [Comparison("attention_loss", *lines, 1, result, 0.01)]
-        return verdict_on("H4", verdicts(found, {})).figures[1]
+        found = [Comparison("attention_loss", *configurations, 1, result, 0.01)]
+        return verdict_on("H4", verdicts(found, {})).evidence[1]
 
     assert "[+0.058, +0.157]" in shown([(0, ""), (1, "")])
     # Divided by the root of two.
@@ -301,30 +301,30 @@ def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
 
 def test_maps_of_gradients_stand_in_where_there_is_no_attention() -> None:
     own, plain = ({"gradcam": one["rollout"]} for one in (maps(0.2, 0.17, 0.24), PLAIN))
-    judged = verdict_on(
+    decided = verdict_on(
         "H4", verdicts([compared("attention_loss", REGULAR, VIT, BETTER, (own, plain))], {})
     )
-    assert judged.verdict == "supported"
-    assert "faithfulness of gradcam" in judged.figures[1]
+    assert decided.verdict == "supported"
+    assert "faithfulness of gradcam" in decided.evidence[1]
 
 
-def test_nothing_run_and_leaky_lines_count_for_nothing() -> None:
+def test_missing_and_leaky_runs_give_no_verdict() -> None:
     leaky = replace(VIT, split="random_LEAKY")
     found = [compared("attention_loss", replace(leaky, variant="attention_loss_1"), leaky, BETTER)]
-    for judged in (verdicts([], {}), verdicts(found, {})):
-        assert [one.verdict for one in judged] == ["not run"] * len(HYPOTHESES)
-        assert all(one.figures[0].startswith("needs ") for one in judged)
+    for decided in (verdicts([], {}), verdicts(found, {})):
+        assert [one.verdict for one in decided] == ["not run"] * len(HYPOTHESES)
+        assert all(one.evidence[0].startswith("needs ") for one in decided)
 
 
-def test_splits_are_judged_apart() -> None:
+def test_splits_have_separate_verdicts() -> None:
     kfold = replace(VIT, split="subject_kfold")
     checked = maps(0.2, 0.17, 0.24), PLAIN
     found = [
         compared("attention_loss", replace(one, variant="attention_loss_1"), one, auroc, checked)
         for one, auroc in ((VIT, WORSE), (kfold, BETTER))
     ]
-    judged = {one.split: one.verdict for one in verdicts(found, {}) if one.hypothesis == "H4"}
-    assert judged == {"folds": "refuted", "subject_kfold": "supported"}
+    decided = {one.split: one.verdict for one in verdicts(found, {}) if one.hypothesis == "H4"}
+    assert decided == {"folds": "refuted", "subject_kfold": "supported"}
 
 
 def test_the_table_names_claims_and_figures() -> None:

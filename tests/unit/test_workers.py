@@ -31,9 +31,11 @@ def test_a_failure_is_that_of_the_first_item_that_fails(workers: int) -> None:
 
 def test_a_report_is_the_same_with_several_workers(tmp_path: Path) -> None:
     models = [replace(KFOLD, model=model) for model in ("cnn", "vit")]
-    cells = [replace(cell, augmentation=name) for cell in models for name in ("none", "dcgan")]
-    write_sweep(tmp_path, [fold(cell, number) for cell in cells for number in range(2)])
-    (tmp_path / cells[0].folder / "predictions.csv").write_text("nothing")
+    run_ids = [
+        replace(run_id, augmentation=name) for run_id in models for name in ("none", "dcgan")
+    ]
+    write_sweep(tmp_path, [fold(run_id, number) for run_id in run_ids for number in range(2)])
+    (tmp_path / run_ids[0].folder / "predictions.csv").write_text("nothing")
     found = []
     for workers in (1, 2):
         write_report(tmp_path, workers)
