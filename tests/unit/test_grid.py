@@ -128,4 +128,4 @@ def test_a_record_in_a_folder_of_another_name_is_left_out(tmp_path: Path) -> Non
     records, unreadable = read_records(tmp_path)
     assert [record.run for record in records] == [CELL]
     assert len(unreadable) == 1
-    assert f"its record is of {CELL.folder}" in unreadable[0]
+    assert f"its record belongs to {CELL.folder}" in unreadable[0]
