@@ -115,17 +115,23 @@ class Views:
 
 def test_scores_are_the_mean_over_views(folder: Path) -> None:
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    cohort = _image_cohort(cfg, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    view = Scale().view(Frame(SIDE), None, None)
+    cohort = _image_cohort(cfg, view, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
     assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
 
 
-def test_images_of_other_sizes_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "9.bmp")
+def test_implausible_areas_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The fixture's images are lit everywhere; a black border makes the cell of another smaller."""
+    small = np.zeros((SIDE, SIDE, 3), np.uint8)
+    small[8:24, 8:24] = 90
+    Image.fromarray(small).save(folder / "9.bmp")
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    _image_cohort(cfg, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
-    (text,) = [one.getMessage() for one in caplog.records]
-    assert text.startswith("1 of 4 images are not of the size the model was fitted on (32 x 32 px)")
-    assert "9.bmp" in text
+    scale = Scale(((SIDE, SIDE),), areas=(0.2, 0.3))
+    view = scale.view(Frame(SIDE), None, None)
+    _image_cohort(cfg, view, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    texts = [record.getMessage() for record in caplog.records]
+    named = {text[:5] for text in texts if "of the field of view" in text}
+    assert named == {"0.bmp", "1.bmp", "2.bmp"}
 
 
 KEPT = {
@@ -143,6 +149,8 @@ def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str])
     monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
     monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
     monkeypatch.setattr(explaining, "possible_explainers", lambda *_: None)
+    monkeypatch.setattr(explaining, "check_device", lambda *_: None)
+    monkeypatch.setattr(explaining, "_trainer", lambda *_: None)
     return finished
 
 
@@ -166,7 +174,14 @@ def test_what_new_explanations_would_lose_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stand_ins(tmp_path, monkeypatch, methods)
-    settings = {"run": str(tmp_path), "name": "explanations", "images": None, "explain": {}}
+    settings = {
+        "run": str(tmp_path),
+        "name": "explanations",
+        "images": None,
+        "explain": {},
+        "frame": None,
+    }
+    settings["pixel_size"] = None
     numbers = {"checks": True, "explain_images": 4, "checked_images": 8, "replace": False}
     cfg = OmegaConf.create({**settings, **numbers, **changes})
     if not lost:

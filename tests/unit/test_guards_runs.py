@@ -286,7 +286,7 @@ def test_the_area_is_assessed_on_test_images(
     monkeypatch.setattr(evaluation, "build_named", lambda *_: {})
     monkeypatch.setattr(evaluation, "one_device", lambda cfg: {})
     monkeypatch.setattr(evaluation, "build_trainer", lambda *_, **__: trainer)
-    monkeypatch.setattr(evaluation, "_take_down", lambda *given: assessed.append(given[2]))
+    monkeypatch.setattr(evaluation, "_record_metrics", lambda *given: assessed.append(given[2]))
     monkeypatch.setattr(evaluation, "assess_area", assess)
     monkeypatch.setattr(evaluation, "measure_cost", lambda *_, **__: {})
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
