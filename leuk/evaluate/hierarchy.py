@@ -92,7 +92,7 @@ class Estimate:
 
         At a bound all patients agree and no spread can be estimated. Every patient then counts as a
         single observation, the worst case of images that are alike, and the interval is exact
-        one (Clopper & Pearson 1934).
+        (Clopper & Pearson 1934).
 
         Args:
             level: confidence level, in (0, 1).
@@ -261,7 +261,7 @@ def _several(strata: Sequence[Integers]) -> list[Integers]:
 
 
 def _variances(without: Floats) -> Floats:
-    """Jackknife variances ``(F,)`` from values ``(F, n)``, each without a different one of n members."""
+    """Jackknife variances ``(F,)`` from values ``(F, n)``, each without another of n members."""
     n = without.shape[1]
     off = without - without.mean(axis=1, keepdims=True)
     return np.asarray((n - 1) / n * (off**2).sum(axis=1))
