@@ -15,8 +15,8 @@ from leuk.report.sections import Grid, Section, difference_text, interval_text
 _COHORT = "cohort"
 """Entry of a record's explanations that concerns all methods."""
 
-_SINGLE = ("cells", "images")
-"""Folders of the figures of single images, below the folder of the explanations."""
+_SINGLE = ("panels", "cells")
+"""Folder of the figures of single images, below that of the explanations; `cells` in old runs."""
 
 _CONTROL = "control: "
 """Prefix of the names of controls in tables."""
