@@ -221,7 +221,7 @@ def _complete(arguments: list[str]) -> int:
 
 
 def _never(cfg: DictConfig) -> None:
-    """Placeholder task where Hydra only prints, which saves the slow import of the command."""
+    """Stand in as the task if Hydra only prints, to save the slow import of the command."""
     raise AssertionError("Hydra ran a task although it should only print")
 
 

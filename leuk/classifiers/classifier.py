@@ -271,7 +271,7 @@ class Classifier(LightningModule, ABC):
         return torch.stack([self(view).float() for view in views]).mean(dim=0)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Groups of parameters with the same update rule."""
+        """Group the parameters by update rule."""
         return [ParameterGroup(list(self.parameters()))]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -129,18 +129,18 @@ class Encoder(nn.Module):
         self.last_norm = layer_norm(width, stack) if normed else nn.Identity()
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Encoded tokens ``(B, 1 + N, D)``, [CLS] first, from patch embeddings ``(B, N, D)``."""
+        """Encode patch embeddings ``(B, N, D)`` to tokens ``(B, 1 + N, D)``, [CLS] first."""
         return self._run(patches)[0]
 
     def cls(self, patches: Tensor) -> Tensor:
-        """Encoded [CLS] ``(B, D)``, equal to that of :meth:`forward`.
+        """Return the encoded [CLS] ``(B, D)``, equal to that of :meth:`forward`.
 
         The last block computes only [CLS], as the other tokens are no longer needed.
         """
         return self._run(patches, cls_only=True)[0][:, 0]
 
     def attended(self, patches: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Encoded tokens, and each block's attention ``(B, heads, 1 + N, 1 + N)``."""
+        """Return encoded tokens, and each block's attention ``(B, heads, 1 + N, 1 + N)``."""
         return self._run(patches, weights=True)
 
     def as_grid(self, encoded: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ class CNMCDataModule(ImageBatches):
             self.bank = PixelBank([dataset.data], dataset.index["label"].to_numpy(np.int64))
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """Validation rows in ascending order."""
+        """Return a loader of the validation rows, in ascending order."""
         return self._loader(self.split.val)
 
     def test_dataloader(self) -> DataLoader[Tensor]:
@@ -260,7 +260,7 @@ class CNMCDataModule(ImageBatches):
         self.train = np.concatenate([self.train, rows])
 
     def expected_epoch(self) -> dict[str, float]:
-        """Expected images of each class drawn per epoch, synthetic and repeated ones included."""
+        """Return the expected draws per epoch and class, with synthetic and repeated images."""
         labels = self.bank.labels.numpy()[self.train]
         share = (self.images_per_epoch or len(labels)) / len(labels)
         return {label.folder: float((labels == label).sum() * share) for label in reversed(Label)}

@@ -75,7 +75,7 @@ def measure_cost(
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; restores the mode of every module afterwards."""
+    """Set evaluation mode without gradients; restore the mode of every module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

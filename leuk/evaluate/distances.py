@@ -172,7 +172,7 @@ def kernel_distance(
 
 
 def patient_numbers(patients: Patients | None, count: int) -> npt.NDArray[np.int64]:
-    """Number the patients from 0 and return each image's number ``(N,)``.
+    """Assign numbers from 0 to the patients and return each image's number ``(N,)``.
 
     Args:
         patients: ``(N,)`` names; None if the images are independent.

@@ -210,7 +210,7 @@ def assess_quality(
 def _table_sets(
     equal: dict[str, _ImageSet], train: Images, extractor: Extractor
 ) -> dict[str, _ImageSet]:
-    """Sets of the table's rows, in order."""
+    """Return the sets of the table's rows, in order."""
     n = len(equal["synthetic"].images)
     mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
     return {
@@ -227,7 +227,7 @@ def _repeated(image: Images, n: int, extractor: Extractor) -> _ImageSet:
 
 
 def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
-    """A row of :attr:`Quality.rows` without its morphology."""
+    """Compute a row of :attr:`Quality.rows` without its morphology."""
     nearest = nearest_in_features(own.features, reference.features)
     patients = own.patients, reference.patients
     return {
@@ -242,7 +242,7 @@ def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
 
 
 def _spread(images: Images) -> float:
-    """Standard deviation of each pixel over the images, averaged over pixels."""
+    """Compute the standard deviation of each pixel over the images, averaged over pixels."""
     # Row by row: all pixels as floats would take eight times the memory of the images.
     return float(np.mean([images[:, row].std(axis=0).mean() for row in range(images.shape[1])]))
 

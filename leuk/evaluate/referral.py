@@ -89,7 +89,7 @@ class Band:
     leukemic_patients: float = 0.0
 
     def refers(self, scores: Floats, leukemic: Flags) -> Flags:
-        """Flags ``(N,)`` of the referred images.
+        """Return flags ``(N,)`` of the referred images.
 
         Args:
             scores: ``(N,)`` calibrated scores, as those that the band was chosen on.

@@ -82,7 +82,7 @@ class Sample:
         return Reweighted(self.scores, self.labels, self.codes, decided, self.calibrated)
 
     def subjects_of(self, label: Label) -> int:
-        """Number of subjects with images of a class."""
+        """Count the subjects with images of a class."""
         return len(np.unique(self.codes[self.labels == label]))
 
     def effective_subjects_of(self, label: Label) -> float:

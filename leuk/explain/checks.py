@@ -172,7 +172,7 @@ class _Batch:
         return ~(found.degenerate | self.empty)
 
     def usable_maps(self, found: Attribution) -> Tensor:
-        """Maps for the predicted class; NaN if degenerate."""
+        """Return the maps for the predicted class; NaN if degenerate."""
         return found.toward(self.target).where(self.usable(found)[:, None, None], torch.nan)
 
     def measured(

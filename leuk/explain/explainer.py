@@ -50,7 +50,7 @@ class Attribution:
     signed: bool = True
 
     def toward(self, target: Target) -> Tensor:
-        """Maps of evidence for ``target``, ``float32 (B, R, R)``, from maps for leukemia."""
+        """Convert maps for leukemia to maps of evidence for ``target``, ``float32 (B, R, R)``."""
         if not self.signed:
             return self.maps
         return self.maps * signs(target, len(self.maps))[:, None, None]

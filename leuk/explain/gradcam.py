@@ -34,7 +34,7 @@ class GradCAM(Explainer):
         return Attribution(self._maps(method, classifier, layer, images, None), "pixel")
 
     def of_classes(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Maps of each class's own logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
+        """Compute maps of each class's logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
 
         For a classifier with a single output, each map is the negative of the other.
 
@@ -53,7 +53,7 @@ class GradCAM(Explainer):
             )
 
     def layer_of(self, classifier: Classifier) -> nn.Module:
-        """Module whose activations are used.
+        """Return the module whose activations are used.
 
         Raises:
             ConfigError: no module has this name; the message lists the suitable ones.

@@ -160,7 +160,7 @@ class Adversarial(LightningModule, ABC):
 
     @abstractmethod
     def generator_loss(self, scores: Tensor) -> Tensor:
-        """Generator loss from the adversary's scores ``(B, 1)`` of synthetic images."""
+        """Compute the generator loss from the adversary's scores ``(B, 1)`` of synthetic images."""
 
     @property
     def done_rounds(self) -> int:
@@ -173,7 +173,7 @@ class Adversarial(LightningModule, ABC):
         return images
 
     def score(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The adversary's scores ``float32 (B, 1)`` of images ``(B, 3, R, R)``, augmented first."""
+        """Augment images ``(B, 3, R, R)`` and return the adversary's scores ``float32 (B, 1)``."""
         scores: Tensor = self.adversary(self.augmented(images))
         return scores.float()
 

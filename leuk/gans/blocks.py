@@ -186,7 +186,7 @@ class MinibatchSpread(nn.Module):
         self.group = group
 
     def forward(self, maps: Tensor, alone: bool = False) -> Tensor:
-        """Maps ``(B, C + 1, h, w)`` from ``(B, C, h, w)``.
+        """Compute maps ``(B, C + 1, h, w)`` from ``(B, C, h, w)``.
 
         With ``alone`` no gradient passes between images, as gradient penalties are per image.
         """

@@ -156,7 +156,7 @@ class Record:
 
 @cache
 def _types() -> "pydantic.TypeAdapter[Record]":
-    """Validator of the values in a file."""
+    """Build the validator of the values in a file."""
     return pydantic.TypeAdapter(Record)
 
 

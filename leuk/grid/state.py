@@ -96,7 +96,7 @@ def is_held(lock: Path) -> bool:
 
 
 def differences(before: Record, now: Record) -> list[str]:
-    """Settings in which two records differ, such as ``fit.epochs=3 (was 2)``."""
+    """List the settings in which two records differ, such as ``fit.epochs=3 (was 2)``."""
     old, new = (dict(_flat(record.settings, "")) for record in (before, now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if not old or not keys:

@@ -56,7 +56,7 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
 
 
 def confusion(configuration: Configuration, cut: str) -> Floats:
-    """Return the counts ``(2, 2)`` of true by predicted class, healthy first, over all runs.
+    """Sum the counts ``(2, 2)`` over all runs: true class by predicted class, healthy first.
 
     Args:
         configuration: a configuration with predictions.

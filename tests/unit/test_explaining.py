@@ -22,12 +22,7 @@ from leuk.errors import StoreError
 from leuk.explain.explainer import log_odds
 from leuk.grid.record import RunWarning
 from leuk.runs import explaining
-from leuk.runs.explaining import (
-    _image_cohort,
-    _update_record,
-    check_explaining,
-    explain_run,
-)
+from leuk.runs.explaining import _image_cohort, _update_record, check_explaining, explain_run
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
 
@@ -102,7 +97,7 @@ def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path
 
 
 class Views:
-    """A classifier whose mean over views is not that of one pass."""
+    """A classifier whose mean over views differs from a single pass."""
 
     device = torch.device("cpu")
 
@@ -141,16 +136,15 @@ KEPT = {
 }
 
 
-def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]) -> Any:
-    """A finished run whose folder of explanations holds ``KEPT``."""
+def stub_run(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]) -> Any:
+    """Stub of a finished run with the explanations ``KEPT``."""
     (folder / "explanations").mkdir()
     (folder / "explanations/summary.json").write_text(json.dumps(KEPT))
     finished = SimpleNamespace(folder=folder, classifier=lambda: None)
     monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
     monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
-    monkeypatch.setattr(explaining, "possible_explainers", lambda *_: None)
-    monkeypatch.setattr(explaining, "check_device", lambda *_: None)
-    monkeypatch.setattr(explaining, "_trainer", lambda *_: None)
+    for check in ("check_device", "_trainer", "possible_explainers"):
+        monkeypatch.setattr(explaining, check, lambda *_: None)
     return finished
 
 
@@ -166,22 +160,16 @@ def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str])
         (["lime"], {"name": "other"}, ""),
     ],
 )
-def test_what_new_explanations_would_lose_is_named(
+def test_explanations_that_would_be_lost_are_listed(
     methods: list[str],
     changes: dict[str, Any],
     lost: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stand_ins(tmp_path, monkeypatch, methods)
-    settings = {
-        "run": str(tmp_path),
-        "name": "explanations",
-        "images": None,
-        "explain": {},
-        "frame": None,
-    }
-    settings["pixel_size"] = None
+    stub_run(tmp_path, monkeypatch, methods)
+    settings = {"run": str(tmp_path), "name": "explanations", "images": None, "explain": {}}
+    settings |= {"frame": None, "pixel_size": None}
     numbers = {"checks": True, "explain_images": 4, "checked_images": 8, "replace": False}
     cfg = OmegaConf.create({**settings, **numbers, **changes})
     if not lost:
@@ -195,7 +183,7 @@ def test_what_new_explanations_would_lose_is_named(
 def test_files_of_methods_that_are_no_longer_listed_are_removed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished = stand_ins(tmp_path, monkeypatch, ["gradcam"])
+    finished = stub_run(tmp_path, monkeypatch, ["gradcam"])
     (tmp_path / "explanations").rename(tmp_path / "kept")
     folder = tmp_path / ("explanations" if name == "explanations" else f"explanations-{name}")
     (tmp_path / "kept").rename(folder)
@@ -207,7 +195,7 @@ def test_files_of_methods_that_are_no_longer_listed_are_removed(
     monkeypatch.setattr(explaining, "_explained", lambda *_: summary)
     monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
     explain_run(OmegaConf.create({"run": str(tmp_path), "name": name, "images": None}))
-    left = sorted(path.name for path in folder.iterdir())
-    assert left == ["gradcam.npz", "gradcam.png", "summary.json"]
-    # Only those under the usual name are the run's own.
+    remaining = sorted(path.name for path in folder.iterdir())
+    assert remaining == ["gradcam.npz", "gradcam.png", "summary.json"]
+    # Only explanations under the default name are in the record.
     assert recorded == ([(finished, summary)] if name == "explanations" else [])

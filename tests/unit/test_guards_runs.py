@@ -133,6 +133,31 @@ def test_predictions_are_joined_with_linked_patients(phantom: Path, artifacts: P
     assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
 
 
+def test_baselines_are_evaluated_with_linked_patients(
+    phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = opened(phantom, artifacts)
+    linked = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
+    data.dataset.index = data.dataset.index.assign(patient=linked)
+    chosen: list[Any] = []
+    tested: list[Any] = []
+
+    def choose(scores: Any, labels: Any, patients: Any) -> dict[str, float]:
+        chosen.append(patients.tolist())
+        return {"default": 0.5}
+
+    def compute_metrics(sample: Any, thresholds: Any) -> dict[str, Any]:
+        tested.append(sample.subjects.tolist())
+        return {}
+
+    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.runs.assess.compute_metrics", compute_metrics)
+    assess_baselines(data, baseline_scores(data, measure_images(data)))
+    for stage, found in (("val", chosen), ("test", tested)):
+        expected = [linked[row] for row in data.stage(stage).index]
+        assert found == [expected] * 3
+
+
 def test_cells_are_scaled_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
     train, test = (torch.tensor(data.stage(stage).index.to_numpy()) for stage in ("train", "test"))
     labels = data.bank.labels[test]
@@ -293,8 +318,8 @@ def test_the_area_is_assessed_on_test_images(
     record = Record(RunId("cnn", "none", "folds", 0), "0")
     data: Any = None
     evaluation.evaluate(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
-    judged = {stage: f"predictions of {stage}" for stage in ("val", "test")}
-    assert assessed == [judged, judged["test"]]
+    predictions = {stage: f"predictions of {stage}" for stage in ("val", "test")}
+    assert assessed == [predictions, predictions["test"]]
     assert record.area == {"within_bins": {}}
 
 
@@ -564,6 +589,8 @@ def test_a_record_names_the_data_and_what_leaks(
 def test_settings_of_a_run() -> None:
     plain = settings_of(config())
     assert settings_of(config("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
+    one, two = (settings_of(config("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
+    assert one == two
     other = settings_of(config("seed=1", "data.resolution=96", "fit.epochs=3"))
     for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
         one, two = plain, other
