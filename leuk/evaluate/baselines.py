@@ -14,7 +14,7 @@ from leuk.evaluate.morphology import MEASURES
 from leuk.evaluate.vectors import Floats, Integers
 
 Scorer = Callable[[pd.DataFrame], Floats]
-"""From a table of measures, one row per image, to the probability of leukemia ``(N,)``."""
+"""From a table of measures, a row per image, to the probability of leukemia ``(N,)``."""
 
 _STEPS = 1000
 
@@ -34,7 +34,7 @@ class Baseline:
         """Fit on training images.
 
         Args:
-            measures: one row per image, with :attr:`columns` among its columns.
+            measures: a row per image, with :attr:`columns` among its columns.
             labels: ``(N,)``, 1 = leukemic; both classes present.
         """
         if self.columns:

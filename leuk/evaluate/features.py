@@ -33,7 +33,7 @@ _SETTING = "extractor.weights"
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of a set of images, one row per image.
+    """Features of a set of images, a row per image.
 
     Attributes:
         name: name of the extractor; features of different extractors cannot be compared.
@@ -66,7 +66,7 @@ class Extractor(Protocol):
         """Features of ``images``.
 
         Raises:
-            ValueError: the images are not ``uint8 (N, R, R, 3)`` with N of at least one.
+            ValueError: the images are not ``uint8 (N, R, R, 3)`` with N >= 1.
         """
 
 
@@ -139,7 +139,7 @@ class Inception:
         device: device of the network.
 
     Raises:
-        ConfigError: the file is missing, or is not the published one.
+        ConfigError: the file is missing, or holds other weights than the published ones.
     """
 
     name = "inception"

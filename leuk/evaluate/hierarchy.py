@@ -91,8 +91,8 @@ class Estimate:
         """Confidence interval of a bounded value, computed on the log-odds of its position.
 
         At a bound all patients agree and no spread can be estimated. Every patient then counts as a
-        single observation, the worst case of images that are alike, and the interval is the exact
-        one (Clopper & Pearson 1934).
+        single observation, the worst case of images that are alike, and the interval is exact
+        (Clopper & Pearson 1934).
 
         Args:
             level: confidence level, in (0, 1).
@@ -212,7 +212,7 @@ def _weights(
     Args:
         folds: strata, number of subjects and number of seeds of each fold.
         draws: number of resamples. The rows of weights are: all subjects once, the resamples, and
-            one row per left-out subject.
+            a row per left-out subject.
         seed: seed of the resamples.
     """
     generator = np.random.default_rng(seed)
@@ -261,7 +261,7 @@ def _several(strata: Sequence[Integers]) -> list[Integers]:
 
 
 def _variances(without: Floats) -> Floats:
-    """Jackknife variances ``(F,)`` from values ``(F, n)``, each without one of n members."""
+    """Jackknife variances ``(F,)`` from values ``(F, n)``, each without another of n members."""
     n = without.shape[1]
     off = without - without.mean(axis=1, keepdims=True)
     return np.asarray((n - 1) / n * (off**2).sum(axis=1))

@@ -1,7 +1,7 @@
 """Quality of synthetic images, as a table that includes reference sets.
 
 :func:`assess_quality` is the entry point. A distance means little by itself, least of all with a
-few hundred images, so the synthetic set is one row of a table, and sets of known quality are the
+few hundred images, so the synthetic set is a row of a table, and sets of known quality are the
 others.
 """
 

@@ -31,7 +31,7 @@ _RIM = 2
 
 @dataclass(frozen=True, eq=False)
 class Morphology:
-    """Measures of cells, one row per image that is not empty.
+    """Measures of cells, a row per image that is not empty.
 
     Attributes:
         values: ``float64 (M, 8)``: share of the image that the cell covers, eccentricity of the
@@ -130,7 +130,7 @@ def _measure(image: Images) -> list[float] | None:
     return [
         float(cell.area / mask.size),
         float(cell.eccentricity),
-        # A hull one pixel wide has no area.
+        # A hull of a single pixel's width has no area.
         float(cell.solidity) if cell.area_convex else 1.0,
         *image[inside].mean(axis=0).tolist(),
         _texture(image, inside),

@@ -84,11 +84,11 @@ def usefulness(
     """Train a probe on a pair of sets and classify another pair.
 
     With synthetic training images this is "train on synthetic, test on real" (Esteban et al. 2017),
-    to be compared with as many real training images. If only one class is synthetic, the probe may
+    to be compared with as many real training images. If a single class is synthetic, the probe may
     learn the look of synthetic images instead of the class; the AUROC then falls, as it should.
 
     Args:
-        train: features of images of one class, synthetic or real.
+        train: features of images of a class, synthetic or real.
         train_other: features of images of the other class.
         test: features of held-out real images of the class of ``train``.
         test_other: features of held-out real images of the other class.

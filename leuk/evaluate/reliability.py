@@ -20,7 +20,7 @@ def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.Data
         bins: number of bins.
 
     Returns:
-        One row per occupied bin: its edges ``low`` and ``high``, ``score`` (mean), ``observed``
+        A row per occupied bin: its edges ``low`` and ``high``, ``score`` (mean), ``observed``
         (share of leukemic images) and ``count``. The expected calibration error is the
         mean of ``|score - observed|`` weighted by ``count``.
 

@@ -42,7 +42,7 @@ _HAIR = 1e-12
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two models in one metric.
+    """Difference of two models in a metric.
 
     Attributes:
         metric: name of the metric.
@@ -256,7 +256,7 @@ def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
 def _permuted(
     folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
 ) -> float:
-    """Share of random swaps with a difference at least as large, counting the observed one."""
+    """Share of swaps with a difference at least as large, including the observed data."""
     differences = np.zeros(permutations)
     counts = tuple(fold.count for fold in folds)
     for fold, swaps in zip(folds, _swaps(counts, permutations, seed), strict=True):

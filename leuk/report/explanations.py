@@ -15,8 +15,8 @@ from leuk.report.sections import Grid, Section, difference_text, interval_text
 _COHORT = "cohort"
 """Entry of a record's explanations that concerns all methods."""
 
-_PANELS = "panels"
-"""Folder of the figures of single images, below the folder of the explanations."""
+_PANELS = ("panels", "cells")
+"""Folder of the figures of single images, below the explanations; ``cells`` in older runs."""
 
 _CONTROL = "control: "
 """Prefix of the names of controls in tables."""
@@ -271,7 +271,7 @@ def _pictures(configurations: Sequence[Configuration]) -> str:
 def _links(record: Record) -> str:
     cohort, folder = record.explanations[_COHORT], f"../{record.run.folder}"
     paths = [*cohort["pictures"], *filter(None, [cohort.get("curves")])]
-    single = [path for path in paths if Path(path).parent.name == _PANELS]
+    single = [path for path in paths if Path(path).parent.name in _PANELS]
     of_all = [path for path in paths if path not in single]
     links = [f"[{path.rpartition('/')[2]}]({folder}/{path})" for path in of_all]
     if single:

@@ -115,6 +115,20 @@ def test_scores_are_the_mean_over_views(folder: Path) -> None:
     assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
 
 
+def test_implausible_areas_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The fixture's images are lit everywhere; a black border makes the cell of another smaller."""
+    small = np.zeros((SIDE, SIDE, 3), np.uint8)
+    small[8:24, 8:24] = 90
+    Image.fromarray(small).save(folder / "9.bmp")
+    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
+    scale = Scale(((SIDE, SIDE),), areas=(0.2, 0.3))
+    view = scale.view(Frame(SIDE), None, None)
+    _image_cohort(cfg, view, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    texts = [record.getMessage() for record in caplog.records]
+    named = {text[:5] for text in texts if "of the field of view" in text}
+    assert named == {"0.bmp", "1.bmp", "2.bmp"}
+
+
 KEPT = {
     "gradcam": {"arrays": "gradcam.npz", "measures": {}},
     "lime": {"arrays": "lime.npz"},

@@ -288,7 +288,7 @@ def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
 def test_the_area_is_assessed_on_test_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Everything else that a fitted classifier goes through is replaced by nothing."""
+    """All other steps of the evaluation are replaced by stubs."""
     scored: list[str] = []
     assessed: list[Any] = []
     trainer = SimpleNamespace(

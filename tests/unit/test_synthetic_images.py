@@ -229,9 +229,9 @@ def test_noise_is_detected_without_a_network(data: CNMCDataModule, tmp_path: Pat
     found = cached_quality(config(tmp_path), data, added(noise))
     assert found["held_out"] == "val"
     warnings = quality_warnings(found, "dcgan")
-    assert any("dcgan hem: most kinds of real cells have no made" in text for text in warnings)
+    assert any("dcgan hem: most kinds of real images have no similar" in text for text in warnings)
     good = cached_quality(config(tmp_path), data, added(training_images(data)))
-    assert not any("kinds of real cells" in text for text in quality_warnings(good, "dcgan"))
+    assert not any("kinds of real images" in text for text in quality_warnings(good, "dcgan"))
     # These are the training images themselves.
     assert any("copies" in text for text in quality_warnings(good, "dcgan"))
 
