@@ -554,7 +554,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/explaining.py", "explaining"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         (".float().div(255)", ".float().div(127.5)"),
-        ("logits = classifier.predict_logits(batch", "logits = classifier(part"),
+        ("logits = classifier.predict_logits(batch", "logits = classifier(batch"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
         ("if doubt := view.area_warning(image.area):", "if doubt := view.area_warning(0.0):"),

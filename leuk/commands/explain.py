@@ -22,5 +22,5 @@ def finish(configs: list[DictConfig]) -> int:
     """Print the output folders; a failed job has already raised its error."""
     for cfg in configs:
         folder = explanations_folder(cfg)
-        print(f"written to {folder}: cells/, cohort.png, figures, arrays and manifest.csv")
+        print(f"written to {folder}: panels/, cohort.png, figures, arrays and manifest.csv")
     return 0

@@ -132,8 +132,8 @@ def _conclude(tested: Sequence[Tested]) -> tuple[Conclusion, str]:
     if gains:
         compared = [control for control in CONTROLS if any(control in one.against for one in gains)]
         controls = " and ".join(REFERENCES[control] for control in compared)
-        return "in part", f"In part: {_names(gains)} improves on no augmentation, but " + (
-            f"not significantly on {controls}, which needs no GAN."
+        return "in part", f"In part: better than no augmentation for {_names(gains)}, but " + (
+            f"not significantly better than {controls} (no GAN needed)."
             if compared
             else "this sweep has no comparison with oversampling and class weights."
         )

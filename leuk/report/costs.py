@@ -15,7 +15,7 @@ from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
 
 Cost = Mapping[str, Any]
-"""Result of :func:`leuk.evaluate.cost.cost_of`, with ``fit_s``, seconds of training."""
+"""Result of :func:`leuk.evaluate.cost.measure_cost`, with ``fit_s``, seconds of training."""
 
 _COUNTED = ("parameters", "flops")
 _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")

@@ -15,8 +15,8 @@ from leuk.report.sections import Grid, Section, difference_text, interval_text
 _COHORT = "cohort"
 """Entry of a record's explanations that concerns all methods."""
 
-_SINGLE = ("cells", "images")
-"""Folders of the figures of single images, below the folder of the explanations."""
+_PANELS = "panels"
+"""Folder of the figures of single images, below the folder of the explanations."""
 
 _CONTROL = "control: "
 """Prefix of the names of controls in tables."""
@@ -271,12 +271,12 @@ def _pictures(configurations: Sequence[Configuration]) -> str:
 def _links(record: Record) -> str:
     cohort, folder = record.explanations[_COHORT], f"../{record.run.folder}"
     paths = [*cohort["pictures"], *filter(None, [cohort.get("curves")])]
-    single = [path for path in paths if Path(path).parent.name in _SINGLE]
+    single = [path for path in paths if Path(path).parent.name == _PANELS]
     of_all = [path for path in paths if path not in single]
     links = [f"[{path.rpartition('/')[2]}]({folder}/{path})" for path in of_all]
     if single:
         below = single[0].rpartition("/")[0]
-        links.append(f"[{len(single)} single images]({folder}/{below})")
+        links.append(f"[{len(single)} single image{'s'[: len(single) != 1]}]({folder}/{below})")
     skipped = [f"{name} not available ({why})" for name, why in cohort["left_out"].items()]
     return "; ".join([", ".join(links), *skipped])
 

@@ -89,7 +89,7 @@ def _lost(cfg: DictConfig, folder: Path, methods: set[str]) -> list[str]:
     kept = {name: values for name, values in before.items() if "arrays" in values}
     lost = sorted(set(kept) - methods)
     # Two image folders can have the same name.
-    source = before.get(COHORT, {}).get("images")
+    source = before.get(COHORT, {}).get("source")
     if cfg.images is not None and source not in (None, str(resolved(cfg.images))):
         lost.append(f"explanations of {source}")
     if not cfg.checks and any("measures" in values for values in kept.values()):
@@ -141,7 +141,7 @@ def explain_run(cfg: DictConfig) -> None:
             for ending in ("npz", "png"):
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
         if cfg.images is not None:
-            summary[COHORT]["images"] = str(resolved(cfg.images))
+            summary[COHORT]["source"] = str(resolved(cfg.images))
             write_json(folder / "summary.json", summary)
         if folder.name == EXPLANATIONS:
             _update_record(finished, summary)

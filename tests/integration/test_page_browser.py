@@ -31,13 +31,13 @@ PHONE, DESK = 390, 1280
 DARK, LIGHT = 0, 1
 """As Chromium numbers what a reader prefers."""
 
-FRAME = """<!doctype html><pre id="told">nothing</pre>
+FRAME = """<!doctype html><pre id="result">nothing</pre>
 <iframe src="copy.html" width="{width}" height="800" style="border:0"></iframe>
-<script>onmessage = event => document.getElementById("told").textContent = event.data</script>"""
+<script>onmessage = event => document.getElementById("result").textContent = event.data</script>"""
 
 MEASURE = """<script>{axe}</script><script>
 onload = async () => {
-  const root = document.documentElement, told = {
+  const root = document.documentElement, result = {
     width: innerWidth, needed: root.scrollWidth,
     paper: getComputedStyle(document.body).backgroundColor,
     tables: [...document.querySelectorAll(".scroll")].map(e => e.getBoundingClientRect().right),
@@ -45,9 +45,9 @@ onload = async () => {
   if (window.axe) {
     const rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"];
     const found = await axe.run(document, {runOnly: rules, resultTypes: ["violations"]});
-    told.violations = found.violations.map(v => v.id + ": " + v.nodes[0].html);
+    result.violations = found.violations.map(v => v.id + ": " + v.nodes[0].html);
   }
-  parent.postMessage(JSON.stringify(told), "*");
+  parent.postMessage(JSON.stringify(result), "*");
 };
 </script>"""
 
@@ -99,12 +99,12 @@ def chromium(profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def measured(report: Path, folder: Path, width: int, scheme: int, axe: str = "") -> dict[str, Any]:
-    """What a copy of the page that may run scripts says of itself in a frame of this width."""
+    """Measurements of a copy of the page that may run scripts, in a frame of this width."""
     open_page = re.sub(r"<meta http-equiv=[^>]*>", "", report.read_text())
     script = MEASURE.replace("{axe}", axe)
     (folder / "copy.html").write_text(open_page.replace("</head>", f"{script}</head>"))
     (folder / "frame.html").write_text(FRAME.replace("{width}", str(width)))
-    told = chromium(
+    shown = chromium(
         folder / "profile",
         f"--window-size={width + 100},900",
         f"--blink-settings=preferredColorScheme={scheme}",
@@ -112,7 +112,7 @@ def measured(report: Path, folder: Path, width: int, scheme: int, axe: str = "")
         "--dump-dom",
         f"file://{folder}/frame.html",
     )
-    (found,) = re.findall(r'<pre id="told">(.*?)</pre>', told.stdout, re.DOTALL)
+    (found,) = re.findall(r'<pre id="result">(.*?)</pre>', shown.stdout, re.DOTALL)
     values: dict[str, Any] = json.loads(unescape(found))
     return values
 
@@ -135,15 +135,15 @@ def test_the_page_has_no_barriers(report: Path, tmp_path: Path, axe: str) -> Non
 
 def test_the_page_as_it_is_obeys_its_own_policy(report: Path, tmp_path: Path) -> None:
     shot = tmp_path / "shot.png"
-    told = chromium(
+    shown = chromium(
         tmp_path / "profile",
         "--window-size=1280,900",
         "--blink-settings=preferredColorScheme=1",
         f"--screenshot={shot}",
         f"file://{report}",
     )
-    assert "Content Security Policy" not in told.stderr
+    assert "Content Security Policy" not in shown.stderr
     pixels = np.asarray(Image.open(shot).convert("RGB"))
-    # The style sheet is applied: the paper's own white, and much that is not paper.
+    # The style sheet is applied: its background color, and enough content on it.
     assert tuple(pixels[5, 5]) == (0xFD, 0xFD, 0xFB)
     assert (pixels != pixels[5, 5]).any(axis=2).mean() > 0.03

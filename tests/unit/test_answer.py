@@ -36,8 +36,14 @@ def compared(run_id: RunId, other: str, found: Found, family: str = "control") -
     ("none", "oversample", "weights", "conclusion", "text"),
     [
         (BETTER, BETTER, BETTER, "helps", "Yes, for cnn-dcgan"),
-        (BETTER, BETTER, UNCLEAR, "in part", "but not significantly on oversampling and class"),
-        (BETTER, BETTER, None, "in part", "but not significantly on oversampling, which"),
+        (
+            BETTER,
+            BETTER,
+            UNCLEAR,
+            "in part",
+            "but not significantly better than oversampling and class",
+        ),
+        (BETTER, BETTER, None, "in part", "but not significantly better than oversampling (no GAN"),
         (BETTER, None, None, "in part", "no comparison with oversampling"),
         (WORSE, UNCLEAR, UNCLEAR, "harms", "worsen cnn-dcgan-folds"),
         (UNCLEAR, BETTER, BETTER, "not shown", "no significant gain or loss"),

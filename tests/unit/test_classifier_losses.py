@@ -340,7 +340,7 @@ def test_predictions_are_in_the_order_of_rows_and_each_once() -> None:
     model._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
     for rows, odds, labels in (((7, 2), (3.0, 1.0), (1, 0)), ((7, 4), (3.0, 9.0), (1, 1))):
         logits = torch.tensor([[0.0, math.log(one)] for one in odds])
-        model._asked.append((torch.tensor(rows), logits, torch.tensor(labels)))
+        model._collected.append((torch.tensor(rows), logits, torch.tensor(labels)))
     found = model.collected()
     assert found.rows.tolist() == [2, 4, 7]
     assert found.labels.tolist() == [0, 1, 1]

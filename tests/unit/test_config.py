@@ -62,7 +62,7 @@ WRONG = [
     ("+fitt.epochs=3", "no key fitt; did you mean fit?"),
     ("+augmentation.foo.bar=1", "no key augmentation.foo; did you mean augmentation"),
     ("data.root=/tmp", "data.root belongs to data=cnmc; add that"),
-    ("augmentation.name=oversample", "it follows the group; choose augmentation=NAME"),
+    ("augmentation.name=oversample", "set augmentation=NAME"),
     ("~model._target_", "model._target_ cannot be removed"),
     ("~trainer", "trainer cannot be removed"),
     ("model._target_=leuk.classifiers.cnn", "not a class of that module"),

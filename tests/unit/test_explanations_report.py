@@ -59,7 +59,7 @@ def test_methods_have_a_row_with_links(tmp_path: Path) -> None:
     assert "balanced by outcome" in text
     assert f"[figure](../{RUN.folder}/explanations/lime.png)" in line
     assert f"[cohort.png](../{RUN.folder}/explanations/cohort.png)" in text
-    assert f"[1 single images](../{RUN.folder}/explanations/cells)" in text
+    assert f"[1 single image](../{RUN.folder}/explanations/panels)" in text
     assert "rollout not available (CNN has no patches)" in text
     assert "Faithfulness was not measured" in text
     assert "## Faithfulness" not in text

@@ -199,8 +199,8 @@ def test_achieved_shares_by_hand() -> None:
         assert share.low is not None
         assert share.high is not None
         assert share.low < share.value < share.high
-    assert "20% of the images are referred" in found.said
-    assert "of 4 images called healthy and not referred 75.0% [" in found.said
+    assert "20% of the images are referred" in found.message
+    assert "of 4 images called healthy and not referred 75.0% [" in found.message
 
 
 def test_intervals_are_by_patient() -> None:

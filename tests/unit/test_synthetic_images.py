@@ -1,4 +1,4 @@
-"""Made cells of a sweep: judged as they are added, counted, shown and warned of in the report."""
+"""Synthetic images of a sweep: their quality, numbers, examples and warnings in the report."""
 
 import json
 import os
@@ -28,8 +28,8 @@ from leuk.runs.synthesis import Synthetic
 from leuk.runs.synthetic_quality import cached_quality, quality_warnings
 
 
-def made(sweep: Path) -> Record:
-    """A cell with ten made cells in an artifact."""
+def recorded_set(sweep: Path) -> Record:
+    """The record of a run with ten synthetic images in an artifact."""
     folder = sweep.parent.parent / "artifacts/synthetic/0123"
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
@@ -43,7 +43,7 @@ def made(sweep: Path) -> Record:
 
 def test_synthetic_images_are_shown_and_counted(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     sheet = contact_sheet(sweep, [record, record])
     assert sheet is not None
     assert "dcgan hem, dcgan all" in sheet.alt[0]
@@ -58,7 +58,7 @@ def test_synthetic_images_are_shown_and_counted(tmp_path: Path) -> None:
 
 
 def quality_of(extractor: str, distance: float) -> dict[str, Any]:
-    """What was found of one class of made cells, the least a report needs."""
+    """The smallest quality report of one class of synthetic images."""
     row = {"precision": 0.5, "kernel_distance": distance}
     names = ("synthetic", "real", "other_class", "mean_image", "black")
     return {
@@ -73,7 +73,7 @@ def quality_of(extractor: str, distance: float) -> dict[str, Any]:
 
 def test_quality_from_records_is_shown(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     own = {
         "held_out": "val",
         "quality_artifact": "77",
@@ -98,8 +98,8 @@ def test_quality_from_records_is_shown(tmp_path: Path) -> None:
     assert "unreadable quality of its synthetic images: KeyError('black')" in text
 
 
-def judged_again(record: Record, **changes: Any) -> Record:
-    """A record of another set of made cells."""
+def another_set(record: Record, **changes: Any) -> Record:
+    """A record of another set of synthetic images."""
     other = deepcopy(record)
     other.run = replace(record.run, **{k: v for k, v in changes.items() if k != "synthetic"})
     other.data["synthetic"] |= changes.get("synthetic", {})
@@ -108,9 +108,9 @@ def judged_again(record: Record, **changes: Any) -> Record:
 
 def test_quality_of_each_fold_has_its_own_references(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    first = made(sweep)
+    first = recorded_set(sweep)
     first.data["synthetic"] |= {"quality": {"hem": quality_of("cell measures", 0.5)}}
-    second = judged_again(
+    second = another_set(
         first,
         variant="fold_1-n_folds_3",
         synthetic={"artifact": "2", "quality": {"hem": quality_of("cell measures", 0.7)}},
@@ -125,8 +125,8 @@ def test_quality_of_each_fold_has_its_own_references(tmp_path: Path) -> None:
 
 
 def test_the_record_with_quality_represents_a_set(tmp_path: Path) -> None:
-    old = made(tmp_path / "runs/s")
-    new = judged_again(
+    old = recorded_set(tmp_path / "runs/s")
+    new = another_set(
         old, model="vit", synthetic={"quality": {"hem": quality_of("cell measures", 0.5)}}
     )
     assert quality_records([old, new]) == [new]
@@ -135,17 +135,17 @@ def test_the_record_with_quality_represents_a_set(tmp_path: Path) -> None:
 
 def test_synthesis_of_a_class_keeps_quality_of_the_other(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     classes = {"hem": quality_of("cell measures", 0.5), "all": quality_of("cell measures", 0.625)}
     record.data["synthetic"]["quality"] = classes
     folder = tmp_path / "synthetic/mine/cgan-mine"
     folder.mkdir(parents=True)
-    told = {
+    report = {
         "artifacts": ["feed"],
         "held_out": "test",
         "quality": {"hem": quality_of("lite0", 0.25)},
     }
-    (folder / "quality.json").write_text(json.dumps(told))
+    (folder / "quality.json").write_text(json.dumps(report))
     table = quality_section(sweep, [record]).table
     found = table[table["row"] == "synthetic"].set_index("class")["kernel_distance"].to_dict()
     assert found == {"hem": 0.25, "all": 0.625}
@@ -154,7 +154,7 @@ def test_synthesis_of_a_class_keeps_quality_of_the_other(tmp_path: Path) -> None
 @pytest.mark.parametrize("shape", [(), (2,), (0, 8, 8, 3), (2, 8, 8, 7)])
 def test_malformed_kept_images_are_skipped(tmp_path: Path, shape: tuple[int, ...]) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     record.data["synthetic"]["quality_artifact"] = "77"
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
@@ -167,7 +167,7 @@ def test_malformed_kept_images_are_skipped(tmp_path: Path, shape: tuple[int, ...
 
 def test_a_fifo_among_kept_images_does_not_block_the_report(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     record.data["synthetic"]["quality_artifact"] = "77"
     kept = tmp_path / "artifacts/quality/77"
     kept.mkdir(parents=True)
@@ -177,13 +177,13 @@ def test_a_fifo_among_kept_images_does_not_block_the_report(tmp_path: Path) -> N
 
 def test_quality_reports_are_matched_by_artifact(tmp_path: Path) -> None:
     sweep = tmp_path / "runs/s"
-    record = made(sweep)
+    record = recorded_set(sweep)
     quality = quality_of("lite0", 0.25)
     for name, gan in (("mine", "feed"), ("others", "dead"), ("broken", "")):
         folder = tmp_path / f"synthetic/{name}/dcgan-{name}"
         folder.mkdir(parents=True)
-        told = {"artifacts": [gan], "held_out": "test", "quality": {"hem": quality}}
-        (folder / "quality.json").write_text(json.dumps(told) if gan else "{")
+        report = {"artifacts": [gan], "held_out": "test", "quality": {"hem": quality}}
+        (folder / "quality.json").write_text(json.dumps(report) if gan else "{")
     text = quality_section(sweep, [record]).markdown
     assert "dcgan-mine" in text
     assert "0.250" in text
@@ -200,7 +200,7 @@ def test_quality_reports_are_matched_by_artifact(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def data(artifacts: Path) -> CNMCDataModule:
-    """Enough stand-in cells that ten of each class are held out."""
+    """Phantom images, enough to hold out ten of each class."""
     root = make_phantom(artifacts / "more", images_per_fold=160, size=64, seed=0)
     split = Folds(["fold_0"], 0.4, ["fold_1"])
     opened = CNMCDataModule(str(root), split, resolution=32, batch_size=16, cache=str(artifacts))
@@ -218,84 +218,84 @@ def config(outputs: Path) -> DictConfig:
     return OmegaConf.create({"outputs": str(outputs), "seed": 0})
 
 
-def training_cells(data: CNMCDataModule) -> Images:
-    part = data.stage("train")
-    rows = part.index.to_numpy()[(part["label"] == Label.HEM).to_numpy()]
+def training_images(data: CNMCDataModule) -> Images:
+    stage = data.stage("train")
+    rows = stage.index.to_numpy()[(stage["label"] == Label.HEM).to_numpy()]
     return np.asarray(data.dataset.data[rows])
 
 
 def test_noise_is_detected_without_a_network(data: CNMCDataModule, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
-    told = cached_quality(config(tmp_path), data, added(noise))
-    assert told["held_out"] == "val"
-    warnings = quality_warnings(told, "dcgan")
+    found = cached_quality(config(tmp_path), data, added(noise))
+    assert found["held_out"] == "val"
+    warnings = quality_warnings(found, "dcgan")
     assert any("dcgan hem: most kinds of real cells have no made" in text for text in warnings)
-    good = cached_quality(config(tmp_path), data, added(training_cells(data)))
+    good = cached_quality(config(tmp_path), data, added(training_images(data)))
     assert not any("kinds of real cells" in text for text in quality_warnings(good, "dcgan"))
-    # They are the training cells themselves.
+    # These are the training images themselves.
     assert any("copies" in text for text in quality_warnings(good, "dcgan"))
 
 
 def test_quality_is_computed_once_for_all_models(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = added(cells(30, 0))
-    first = cached_quality(config(tmp_path), data, made)
+    synthetic = added(cells(30, 0))
+    first = cached_quality(config(tmp_path), data, synthetic)
     (kept,) = (tmp_path / "artifacts/quality").glob("[!.]*")
     assert kept.name == first["quality_artifact"]
     assert np.load(kept / "images_hem.npz")["synthetic"].shape == (12, 32, 32, 3)
     monkeypatch.setattr("leuk.runs.synthetic_quality.assess_quality", None)
-    assert cached_quality(config(tmp_path), data, made) == first
+    assert cached_quality(config(tmp_path), data, synthetic) == first
 
 
 def test_other_training_images_give_another_quality_artifact(
     data: CNMCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = added(cells(30, 0))
-    before = cached_quality(config(tmp_path), data, made)
+    synthetic = added(cells(30, 0))
+    before = cached_quality(config(tmp_path), data, synthetic)
     monkeypatch.setattr(data, "split", replace(data.split, train=data.split.train[2:]))
-    after = cached_quality(config(tmp_path), data, made)
+    after = cached_quality(config(tmp_path), data, synthetic)
     assert before["quality_artifact"] != after["quality_artifact"]
 
 
 def test_an_untrusted_quality_file_is_refused(data: CNMCDataModule, tmp_path: Path) -> None:
-    made = added(cells(30, 0))
+    synthetic = added(cells(30, 0))
     folder = (
         tmp_path
         / "artifacts/quality"
-        / cached_quality(config(tmp_path), data, made)["quality_artifact"]
+        / cached_quality(config(tmp_path), data, synthetic)["quality_artifact"]
     )
     for text in ("{", "[]", '{"hem": 5}', '{"hem": {}}'):
         (folder / "quality.json").write_text(text)
         (folder / "artifact.json").write_text('{"files": {}}')
         with pytest.raises(StoreError, match="no readable quality of synthetic images"):
-            cached_quality(config(tmp_path), data, made)
+            cached_quality(config(tmp_path), data, synthetic)
 
 
 def test_too_few_images_are_not_evaluated_and_a_warning_is_given(
     data: CNMCDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = cached_quality(config(tmp_path), data, added(cells(9, 0)))
-    assert told == {"copies": {"hem": 0}}
+    found = cached_quality(config(tmp_path), data, added(cells(9, 0)))
+    assert found == {"copies": {"hem": 0}}
     assert "synthetic images are not evaluated: fewer than 10 images of a class" in caplog.text
-    assert quality_warnings(told, "wgan") == [
+    assert quality_warnings(found, "wgan") == [
         "wgan: not evaluated, too few real or synthetic images to compare"
     ]
     assert not (tmp_path / "artifacts").exists()
 
 
 def test_copies_are_reported_even_for_too_few_images(data: CNMCDataModule, tmp_path: Path) -> None:
-    made = cells(9, 0)
-    made[4] = training_cells(data)[2, :, ::-1]
-    told = cached_quality(config(tmp_path), data, added(made))
-    assert told == {"copies": {"hem": 1}}
-    assert quality_warnings(told, "wgan")[1:] == [
+    synthetic = cells(9, 0)
+    synthetic[4] = training_images(data)[2, :, ::-1]
+    found = cached_quality(config(tmp_path), data, added(synthetic))
+    assert found == {"copies": {"hem": 1}}
+    assert quality_warnings(found, "wgan")[1:] == [
         "wgan hem: 1 synthetic image is a copy of a training image, exact to about one gray level"
     ]
 
 
 def test_a_single_copy_is_in_the_record_s_warnings(data: CNMCDataModule, tmp_path: Path) -> None:
-    made = cells(100, 9)
-    made[13] = training_cells(data)[5]
-    warnings = quality_warnings(cached_quality(config(tmp_path), data, added(made)), "dcgan")
+    synthetic = cells(100, 9)
+    synthetic[13] = training_images(data)[5]
+    warnings = quality_warnings(cached_quality(config(tmp_path), data, added(synthetic)), "dcgan")
     assert any(text.startswith("dcgan hem: 1 synthetic image is") for text in warnings)
