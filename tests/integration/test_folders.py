@@ -127,9 +127,9 @@ def test_new_images_with_a_bright_background(
         shutil.copy(source, new / f"{number:02}.png")
         if number:
             whiten(new / f"{number:02}.png")
-    # Pasted into a larger frame: only the surroundings are black.
-    framed = Image.new("RGB", (128, 128))
-    framed.paste(Image.open(new / "01.png"), (32, 32))
+    # Reduced and pasted on black: only the surroundings are black.
+    framed = Image.new("RGB", (64, 64))
+    framed.paste(Image.open(new / "01.png").resize((32, 32)), (16, 16))
     framed.save(new / "01.png")
     capsys.readouterr()
     run = [f"run={path.parent}", f"images={new}", "trainer=cpu"]
