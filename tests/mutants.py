@@ -554,10 +554,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/explaining.py", "explaining"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         (".float().div(255)", ".float().div(127.5)"),
-        ("logits = classifier.predict_logits(part", "logits = classifier(part"),
+        ("logits = classifier.predict_logits(batch", "logits = classifier(batch"),
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
         ("files = files[:most]", "files = files[-most:]"),
-        ("if doubt := view.area_warning(one.area):", "if doubt := view.area_warning(0.0):"),
+        ("if doubt := view.area_warning(image.area):", "if doubt := view.area_warning(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
         ('if not cfg.checks and any("measures"', 'if cfg.checks and any("measures"'),
         ("if number < images:", "if number > images:"),

@@ -392,7 +392,7 @@ def test_metrics_by_patient_and_by_image_are_shown(tmp_path: Path) -> None:
     assert grid["none_patients"].tolist() == pytest.approx([expected])
 
 
-def test_foundare_named_by_their_differences(tmp_path: Path) -> None:
+def test_baselines_are_named_by_their_differences(tmp_path: Path) -> None:
     def write(variant: str, target: str, strength: float, model: str = "cnn") -> None:
         run_id = replace(RUN, variant=variant, model=model)
         table = predictions(run_id)
