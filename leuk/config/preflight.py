@@ -50,6 +50,21 @@ PATHS = (
 OWN_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 """Keys of Hydra that leuk sets from ``outputs`` and ``name``."""
 
+RENAMED = {
+    "checked_cells": "checked_images",
+    "checks.randomised_cells": "checks.randomized_images",
+    "checks.sensitivity_cells": "checks.sensitivity_images",
+    "data.cells_per_part": "data.images_per_fold",
+    "explain_cells": "explain_images",
+    "fit.standardise": "fit.standardize",
+    "gan.fitting.opponent_rate": "gan.fitting.adversary_rate",
+    "gan.fitting.opponent_steps": "gan.fitting.adversary_steps",
+    "gan.opponent_widths": "gan.adversary_widths",
+    "page_cells": "page_images",
+    "transforms.colour": "transforms.color",
+}
+"""Former keys and their present names."""
+
 SYNONYMS = {
     "accelerator": "trainer.accelerator",
     "accumulate_grad_batches": "data.batch_size",
@@ -522,12 +537,14 @@ def _diagnosis(
 
 
 def _translated(word: str, known: Collection[str]) -> str:
-    """Return advice on a term of another library, or an empty string.
+    """Return advice on a former key or a term of another library, or an empty string.
 
     Args:
         word: unknown key, or its last component.
         known: keys and groups of the command.
     """
+    if new := RENAMED.get(word):
+        return f"it is called {new} now"
     for meant in SYNONYMS.get(word, "").split(" | "):
         if meant.split("=")[0] in known:
             return f"did you mean {meant}?"

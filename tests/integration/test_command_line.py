@@ -105,6 +105,10 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["fit.batch_size=8"], "did you mean data.batch_size?"),
         (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
         (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
+        (["explain_cells=2"], "it is called explain_images now"),
+        (["data.cells_per_part=60"], "it is called data.images_per_fold now"),
+        (["gan.opponent_widths=[8]"], "it is called gan.adversary_widths now"),
+        (["transforms.colour=0"], "it is called transforms.color now"),
         (["ckpt_path=x"], "resumes when the same command is started again"),
         (["overwrite=true"], "did you mean grid.on_mismatch=rerun?"),
         (["split.train=fold_0,fold_1"], "write split.train=[VALUE,VALUE] for a single list"),
@@ -341,7 +345,7 @@ def test_synthetic_images_are_reused_or_kept(
             for fold in (0, 1):
                 name = f"UID_{prefix}{2 * fold + 1 + number % 2}_{number + 5}_1_{label}.bmp"
                 write_cell(tiny_folds / f"fold_{fold}" / label / name, 90 + number)
-    small = [text for text in small_synthesis if not text.startswith(("data.cells", "data.size"))]
+    small = [text for text in small_synthesis if not text.startswith(("data.images_per_fold", "data.size"))]
     split = ["split.train=[fold_0]", "split.val=0.5", "split.test=[fold_1]"]
     of = [*small, *split, "data=cnmc", f"outputs={tmp_path}/o", "augmentation.count=12"]
     assert main(["synthesize", *of, f"data.root={tiny_folds}"]) == 0
@@ -463,7 +467,7 @@ def test_opaque_png_of_an_image_editor(
         "data=cnmc", f"data.root={tiny_folds}", "data.resolution=32", "split.train=[fold_0]",
         "split.val=0.5", "split.test=[fold_1]", f"outputs={tmp_path}/o",
     ]  # fmt: skip
-    of_run = [f"run={fitted}", f"images={tiny_folds}/fold_0", f"outputs={tmp_path}/o"]
+    of_run = [f"run={fitted}", f"images={tiny_folds}/fold_0", "frame=same", f"outputs={tmp_path}/o"]
     rest = {
         "data": of_data,
         "train": [*of_data, "explain=none", "fit.epochs=1", "trainer=cpu"],

@@ -54,7 +54,7 @@ def test_audit_of_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
     assert main(["data", *arguments]) == 2
     printed = capsys.readouterr()
-    assert "nowhere: no such folder; point it at the C-NMC images" in printed.err
+    assert "nowhere: no such folder; set the folder of the C-NMC images" in printed.err
     assert "Traceback" not in printed.err
 
 

@@ -241,7 +241,7 @@ def test_unreadable_images(
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
     printed = capsys.readouterr()
     assert (
-        "black.png: no cell in it, all pixels are black; replace the file or remove" in printed.err
+        "black.png: no cell, all pixels are black; replace the file or remove" in printed.err
     )
     assert not (folder / "explanations-new").exists()
 

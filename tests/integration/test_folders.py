@@ -109,7 +109,8 @@ def test_single_bright_backgrounds_are_listed_and_allowed(
     chosen = [text for text in QUICK if not text.startswith("explain")] + explained
     assert main(["train", *cnmc(folder, tmp_path / "out", *chosen)]) == 0
     (path,) = tmp_path.glob("out/runs/single/*/record.json")
-    (warning,) = [text for text in Record.read(path.parent).warnings if "background" in text]
+    texts = [one.text for one in Record.read(path.parent).warnings]
+    (warning,) = [text for text in texts if "background" in text]
     assert len(changed) == 12
     assert warning.startswith("background: 12 of ")
     assert sum(path.name in warning for path in changed) == 10
@@ -275,13 +276,13 @@ def test_links_of_a_download_are_followed(
     write_cell(tmp_path / "hub/private.bmp")
     stray = tmp_path / tree / "data/fold_0/all/UID_77_1_1_all.bmp"
     for root in (tmp_path / tree, tmp_path / tree / "data"):
-        assert main(["data", *cnmc(root, tmp_path / "out")]) == 0
+        assert main(["data", *cnmc(root, tmp_path / "out"), "replace=true"]) == 0
         assert "No problems found: 16 images" in report(capsys)
     stray.symlink_to(tmp_path / "hub/private.bmp")
     assert main(["data", *cnmc(tmp_path / tree / "data", tmp_path / "out")]) == 1
     shown = report(capsys)
     assert "a link that leads out of the folder" in shown
-    assert "as cp -rL copies it" in shown
+    assert "cp -rL" in shown
 
 
 def merged(root: Path, source: Path) -> None:
@@ -372,7 +373,7 @@ def test_a_renamed_preliminary_set_is_one_problem(
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == 1
     shown = report(capsys)
     assert shown.startswith("1 problem(s) to fix (1 folder not read): ")
-    assert f"folder not read: {name}: 60 of its images are numbered as the 60 rows" in shown
+    assert f"folder not read: {name}: 60 of its images have the numbers of the 60 rows" in shown
     assert "rename the folder to C-NMC_test_prelim_phase_data" in shown
     (folder / CSV).unlink()
     assert main(["data", *cnmc(folder, tmp_path / "out")]) == (name != "data")

@@ -56,7 +56,7 @@ def test_odd_names_pass_through_a_run_as_text(fitted: Path) -> None:
             with table.open(newline="") as file:
                 found = [cell for row in csv.reader(file, delimiter=mark) for cell in row]
             assert not [cell for cell in found if cell.startswith(("=", "+", "@"))]
-    assert len(list((fitted / "explanations/cells").glob("*.png"))) == 2
+    assert len(list((fitted / "explanations/panels").glob("*.png"))) == 2
     report = (fitted.parent / "report/report.html").read_text()
     assert "1 of 1" in report
     assert "no readable" not in report

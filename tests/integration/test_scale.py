@@ -171,7 +171,7 @@ def test_original_frames_need_a_statement_where_training_had_none(
     assert main(command(unstated, frames[FIELD], tmp_path)) == 2
     assert main(command(unstated, frames[FIELD], tmp_path, "pixel_size=1")) == 2
     message = capsys.readouterr().err
-    assert "pixel_size=1.0: the run does not know the field of view" in message
+    assert "pixel_size=1.0: the field of view of the run's training images is unknown" in message
     assert "train again with data.frame=N" in message
     assert predict(unstated, frames[FIELD], "frame=same")["score"].notna().all()
 
@@ -396,7 +396,7 @@ def test_two_statements_of_one_field_are_refused(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(mixed, tmp_path / "out", "data.frame=96", "data.pixel_size=2") == 2
-    assert "data.frame=96 and data.pixel_size=2: each states" in capsys.readouterr().err
+    assert "data.frame=96 and data.pixel_size=2: both define the field of view" in capsys.readouterr().err
 
 
 def test_the_audit_counts_sizes(
