@@ -175,7 +175,7 @@ def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
     with pytest.raises(SystemExit):
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
     printed = capsys.readouterr().out
-    assert "not complete: cnn-none-folds-s1: missing: not started" in printed
+    assert "incomplete: cnn-none-folds-s1: missing: not started" in printed
     assert f"0 of 2 runs complete; look in {tmp_path}/runs/single" in printed
 
 
