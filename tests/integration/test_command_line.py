@@ -345,7 +345,8 @@ def test_synthetic_images_are_reused_or_kept(
             for fold in (0, 1):
                 name = f"UID_{prefix}{2 * fold + 1 + number % 2}_{number + 5}_1_{label}.bmp"
                 write_cell(tiny_folds / f"fold_{fold}" / label / name, 90 + number)
-    small = [text for text in small_synthesis if not text.startswith(("data.images_per_fold", "data.size"))]
+    phantom = ("data.images_per_fold", "data.size")
+    small = [text for text in small_synthesis if not text.startswith(phantom)]
     split = ["split.train=[fold_0]", "split.val=0.5", "split.test=[fold_1]"]
     of = [*small, *split, "data=cnmc", f"outputs={tmp_path}/o", "augmentation.count=12"]
     assert main(["synthesize", *of, f"data.root={tiny_folds}"]) == 0

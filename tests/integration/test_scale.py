@@ -396,7 +396,8 @@ def test_two_statements_of_one_field_are_refused(
     mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(mixed, tmp_path / "out", "data.frame=96", "data.pixel_size=2") == 2
-    assert "data.frame=96 and data.pixel_size=2: both define the field of view" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "data.frame=96 and data.pixel_size=2: both define the field of view" in message
 
 
 def test_the_audit_counts_sizes(

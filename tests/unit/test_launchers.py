@@ -176,7 +176,7 @@ def test_sweep_with_a_job_that_cannot_start_ends_with_its_summary(
         main(["train", "-m", f"outputs={tmp_path}", "seed=0,1", "trainer=cpu"])
     printed = capsys.readouterr().out
     assert "incomplete: cnn-none-folds-s1: missing: not started" in printed
-    assert f"0 of 2 runs complete; look in {tmp_path}/runs/single" in printed
+    assert f"0 of 2 runs complete; see {tmp_path}/runs/single" in printed
 
 
 def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch) -> None:
