@@ -240,9 +240,7 @@ def test_unreadable_images(
     Image.new("RGB", (64, 64)).save(images / "black.png")
     assert explain(folder, f"images={images}", "explain=gradcam") == 2
     printed = capsys.readouterr()
-    assert (
-        "black.png: no cell, all pixels are black; replace the file or remove" in printed.err
-    )
+    assert "black.png: no cell, all pixels are black; replace the file or remove" in printed.err
     assert not (folder / "explanations-new").exists()
 
 

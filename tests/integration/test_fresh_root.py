@@ -167,7 +167,7 @@ def test_the_readme_s_two_commands(root: Root, log: Log) -> None:
     fetched = root.fetched("/home/doctor/report.json", "/home/doctor/.cache/pip")
     size = root.run("du -sm /home/doctor/leuk/.venv").split()[0]
     log(f"{demo}: {seconds:.0f} s, {fetched / 1e9:.2f} GB fetched, {size} MB installed")
-    assert "look in outputs/runs/demo" in printed
+    assert "see outputs/runs/demo" in printed
     records = [Record.read(path.parent) for path in folder.glob("outputs/runs/demo/*/record.json")]
     assert records
     assert {record.status for record in records} == {"complete"}
