@@ -61,6 +61,7 @@ RENAMED = {
     "gan.fitting.opponent_steps": "gan.fitting.adversary_steps",
     "gan.opponent_widths": "gan.adversary_widths",
     "page_cells": "page_images",
+    "split.parts": "split.source_folds",
     "transforms.colour": "transforms.color",
 }
 """Former keys and their present names."""

@@ -98,14 +98,14 @@ class SubjectKFold(Rule):
         val: share of the images outside the test fold, between 0 and 1, that whole patients are
             held out for. A whole fold for validation would leave only a third of the images for
             training with three folds.
-        parts: source folds to split; all if None.
+        source_folds: source folds to split; all if None.
         seed: seed of the folds and of the validation patients.
     """
 
     n_folds: int = 5
     fold: CountOrZero = 0
     val: float = 0.2
-    parts: Sequence[str] | None = None
+    source_folds: Sequence[str] | None = None
     seed: CountOrZero = 0
 
     def check(self) -> None:
@@ -117,14 +117,14 @@ class SubjectKFold(Rule):
         _require_share(self.val)
 
     def assign(self, table: pd.DataFrame) -> Stages:
-        rows = select_rows(table, "parts", self.parts)
+        rows = select_rows(table, "source_folds", self.source_folds)
         labels = table["label"].to_numpy()[rows]
         patients = table["patient"].to_numpy()[rows]
         smallest = min(len(set(patients[labels == label])) for label in Label)
         if smallest < self.n_folds:
             raise DataError(
                 f"split.n_folds={self.n_folds}: a class has {smallest} patient(s); choose fewer "
-                "folds or more source folds (split.parts)"
+                "folds or more source folds (split.source_folds)"
             )
         is_test = self._number_folds(labels, patients) == self.fold
         return {"train": rows[~is_test], "test": rows[is_test]}
@@ -215,13 +215,13 @@ class RandomImages(Rule):
     Attributes:
         val: validation share of the images.
         test: test share of the images.
-        parts: source folds to split; all if None.
+        source_folds: source folds to split; all if None.
         seed: seed of the split.
     """
 
     val: float = 0.1
     test: float = 0.2
-    parts: Sequence[str] | None = None
+    source_folds: Sequence[str] | None = None
     seed: CountOrZero = 0
     purge: bool = False
     drop_copies: bool = False
@@ -238,7 +238,7 @@ class RandomImages(Rule):
             )
 
     def assign(self, table: pd.DataFrame) -> Stages:
-        rows = select_rows(table, "parts", self.parts)
+        rows = select_rows(table, "source_folds", self.source_folds)
         labels = table["label"].to_numpy()
         share = self.val / (1 - self.test)
         try:

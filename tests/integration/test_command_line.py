@@ -180,7 +180,10 @@ def test_a_package_that_an_accelerator_lacks(capsys: pytest.CaptureFixture[str])
         ("augmentation.classes=all", "augmentation.classes=[all]"),
         ("model.widths=16", "model.widths=[16]"),
         ("-m split.train=fold_0,fold_1", "-m split.train=[fold_0],[fold_1]"),
-        ("split=subject_kfold split.parts=fold_1", "split=subject_kfold split.parts=[fold_1]"),
+        (
+            "split=subject_kfold split.source_folds=fold_1",
+            "split=subject_kfold split.source_folds=[fold_1]",
+        ),
     ],
 )
 def test_one_value_is_a_list_of_one(

@@ -105,6 +105,7 @@ def test_failure_is_recorded_with_its_traceback(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"schema": 3, "status": "complete"}', "written by a newer leuk"),
+        ('{"schema": 1, "status": "complete"}', "written by an older leuk"),
         ('{"schema": 1', "no readable record"),
         ('{"schema": 2, "status": "complete"}', "no readable record"),
         ("[]", "no readable record"),

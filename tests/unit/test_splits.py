@@ -295,7 +295,7 @@ def test_each_image_is_tested_once_over_the_folds() -> None:
         (SubjectKFold(n_folds=40), "a class has 28 patient"),
         (SubjectKFold(val=1.0), "split.val=1.0: choose a share between 0 and 1"),
         (SubjectKFold(val=0.0), "split.val=0.0: choose a share between 0 and 1"),
-        (SubjectKFold(parts=["fold_9"]), "split.parts: no source fold fold_9"),
+        (SubjectKFold(source_folds=["fold_9"]), "split.source_folds: no source fold fold_9"),
         (RandomImages(val=0.5, test=0.5), "choose shares above 0, together below 1"),
         (Thesis(train=["fold_0"], test=["fold_0"]), "split.test: fold_0 is also in split.train"),
     ],
