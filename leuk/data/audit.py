@@ -207,7 +207,7 @@ def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
         f"{cut.cut} of {cut.images} {cut.label} images ({cut.cut / cut.images:.1%})" for cut in cuts
     )
     return (
-        f"data.framing={framing}: more than {CUT:.1%} of the cell lies outside the frame in "
+        f"data.framing={framing}: more than {CUT:.1%} of the cell is outside the frame in "
         f"{counts}; classifiers can learn the straight edges; choose data.framing=centered"
     )
 

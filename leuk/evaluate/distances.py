@@ -136,10 +136,10 @@ def kernel_distance(
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
-        sets, an estimate of its standard error (the delete-half jackknife, Shao & Wu 1989; of an
-        odd number of patients the smaller half, so that it errs on the large side). Halves hold
-        whole patients, as images of the same patient are alike. The standard deviation is None with
-        fewer than three effective patients in either set.
+        sets, an estimate of its standard error (the delete-half jackknife, Shao & Wu 1989; with
+        an odd number of patients the smaller half counts, so that it errs on the large side).
+        Halves hold whole patients, as images of the same patient are alike. The standard deviation
+        is None with fewer than three effective patients in either set.
 
     Raises:
         ValueError: a set with a single image, or with so few that no half of its patients has two.

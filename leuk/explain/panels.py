@@ -36,7 +36,7 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
         folder: output folder of the explanations.
         cohort: the images.
         drawn: maps of all images, by method.
-        title: of the model.
+        title: title of the model.
 
     Returns:
         Paths of the figures, relative to ``folder``, ordered by outcome.
@@ -108,7 +108,7 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
         path: output file.
         cohort: the images.
         found: maps of all images, by method.
-        title: over the figure.
+        title: title of the figure.
     """
     side, label, step = 1.5, 1.75, 1.64
     methods = {name: drawn_of(name, averaged(cohort, maps)) for name, maps in found.items()}

@@ -90,7 +90,7 @@ def region_shares(maps: Tensor, regions: Regions) -> dict[str, Floats]:
 
     Args:
         maps: ``(B, R, R)`` on the CPU.
-        regions: of the same images.
+        regions: regions of the same images.
 
     Returns:
         ``float64 (B,)`` by name. ``positive_<region>`` is the share of positive attribution in the

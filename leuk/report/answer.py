@@ -221,8 +221,8 @@ def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str,
     if not any(one.run.augmentation in GANS for one in honest):
         return headline, ("No complete run was trained with synthetic images.",)
     return headline, (
-        "Runs with synthetic images are complete, but no run of the same model, split, seed and "
-        "fold without augmentation to compare them with.",
+        "Runs with synthetic images are complete, but there is no run without augmentation "
+        "of the same model, split, seed and fold to compare them with.",
     )
 
 

@@ -89,7 +89,7 @@ class Results:
     """Results of a sweep.
 
     Attributes:
-        configurations: in the order of the tables.
+        configurations: configurations in the order of the tables.
         problems: missing, incomplete or unreadable results, one sentence each.
         shared: each split, with the settings that all its configurations share and their names
             omit.

@@ -22,9 +22,9 @@ def build_trainer(
     """Build the configured trainer.
 
     Args:
-        cfg: a whole training config.
-        folder: where Lightning may write.
-        callbacks: in the order they are called.
+        cfg: a complete training config.
+        folder: folder in which Lightning may write.
+        callbacks: callbacks in the order they are called.
         changes: arguments of the trainer that differ from the config's.
 
     Raises:
