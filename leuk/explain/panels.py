@@ -1,4 +1,4 @@
-"""Metrics of a cohort: all methods side by side for one image, and mean maps by outcome."""
+"""Figures of a cohort: all methods side by side for one image, and mean maps by outcome."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -28,9 +28,9 @@ def panel_name(row: int) -> str:
 
 
 def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title: str) -> list[str]:
-    """Draw a figure of each shown image; each method has the same color scale in all.
+    """Draw a figure of each shown image; each method has one color scale for all.
 
-    Metrics of other images from an earlier call are removed.
+    Figures of other images from an earlier call are removed.
 
     Args:
         folder: output folder of the explanations.

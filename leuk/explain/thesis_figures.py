@@ -1,4 +1,4 @@
-"""Metrics 9 to 11 of the thesis, drawn for any classifier and cohort.
+"""Figures 9 to 11 of the thesis, drawn for any classifier and cohort.
 
 Grad-CAM across layers, SHAP values by class, LIME's superpixels and patches.
 """

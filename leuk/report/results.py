@@ -225,7 +225,7 @@ def _holes(configurations: Sequence[Configuration]) -> list[str]:
         if missing:
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
             lacking.append(
-                f"{configuration.title}: not run, although other configurations have it: {named}"
+                f"{configuration.title}: lacks runs that other configurations have: {named}"
             )
     return lacking
 
