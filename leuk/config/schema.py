@@ -242,7 +242,7 @@ def check_schema(cfg: DictConfig) -> None:
     """Refuse numbers out of range and names that cannot be a folder.
 
     Raises:
-        ConfigError: with the key, its value and the allowed values.
+        ConfigError: a value is refused; the message lists the allowed values.
     """
     for key, smallest in SMALLEST.items():
         value = OmegaConf.select(cfg, key)

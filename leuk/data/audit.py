@@ -60,7 +60,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Link:
-    """Two subjects with images of the same cells; the pairs are sorted by falling score."""
+    """Two subjects with images of the same cells; the pairs are in descending order of score."""
 
     subjects: tuple[str, str]
     parts: tuple[str, str]

@@ -249,7 +249,7 @@ def _check(synthetic: Features, real: Features) -> None:
     if len(synthetic) != len(real):
         raise ValueError(
             f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
-            " cut them down with equal_sizes"
+            " reduce them with equal_sizes"
         )
     if len(synthetic) < FEWEST:
         raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")

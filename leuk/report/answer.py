@@ -207,7 +207,7 @@ def _difference_text(comparison: Comparison) -> str:
 
 
 def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
-    """Headline and reason of a sweep that cannot answer the question."""
+    """Headline, and the reason why a sweep cannot answer the question."""
     complete = [one for one in configurations if one.runs]
     honest = [one for one in complete if not one.run.split.endswith(LEAKY)]
     headline = "This sweep cannot answer the question yet."

@@ -73,7 +73,7 @@ def memory_errors(key: str, batch_size: int) -> Iterator[None]:
         batch_size: its current value.
 
     Raises:
-        TrainingError: in place of the device's error.
+        TrainingError: replaces the device's error.
     """
     try:
         yield

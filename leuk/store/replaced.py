@@ -79,7 +79,7 @@ class Replaceable:
         """Yield a temporary folder that becomes the target when the block ends without an error.
 
         Raises:
-            StoreError: as :meth:`check`.
+            StoreError: see :meth:`check`.
         """
         self.check()
         with whole_folder(self.target) as temporary:
