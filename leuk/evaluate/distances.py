@@ -229,9 +229,9 @@ def precision_recall(synthetic: Tensor, real: Tensor) -> Metrics:
 def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     """Density and coverage of two sets of features ``float64 (N, D)``, k = 5.
 
-    Density is the mean number of real images within whose reach (the distance to the k-th neighbor)
-    a synthetic image is, over k; coverage is the share of real images with a synthetic image within
-    reach. Torch-fidelity lacks both.
+    Density is the mean number of real images whose reach (the distance to the k-th neighbor)
+    includes a synthetic image, divided by k; coverage is the share of real images with a synthetic
+    image within reach. Torch-fidelity lacks both.
     """
     k = _COVERAGE_NEIGHBORS
     # The nearest neighbor of an image is the image itself.
