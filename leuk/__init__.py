@@ -1,3 +1,3 @@
-"""leuk: does adding GAN-made cells help a leukemia classifier, and why did it decide so?"""
+"""leuk: do GAN-generated images help a leukemia classifier, and what drives its decisions?"""
 
 __version__ = "0.1.0"

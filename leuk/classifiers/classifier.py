@@ -117,7 +117,7 @@ class Classifier(LightningModule, ABC):
         return self.logits(self.features(images))
 
     def normalized(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, R, R)`` with the channel mean subtracted, divided by the deviation."""
+        """Images ``(B, 3, R, R)`` minus the channel mean, over the standard deviation."""
         return (images - self.mean) / self.std
 
     @abstractmethod

@@ -147,7 +147,7 @@ class Hybrid(Prototyped):
     def tokens(self, images: Tensor) -> Tensor:
         """Patches of F ``(B, N, C * patch * patch)``, row by row, before their projection.
 
-        Not their embeddings, because the CNN branch reads F too.
+        These are not embeddings, because the CNN branch reads F too.
 
         Raises:
             ConfigError: patches overlap, so ``has_patches`` is False.

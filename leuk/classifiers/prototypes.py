@@ -177,7 +177,7 @@ class PrototypeHead(nn.Module):
         return Nearest(smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places)
 
     def take(self, nearest: Nearest) -> None:
-        """Replace every prototype by its nearest patch, and store the patch's place."""
+        """Replace every prototype by its nearest patch, and store the patch's position."""
         self.prototypes.data.copy_(nearest.patches)
         self.places.copy_(nearest.places)
         self.similarities.copy_(_similarity(nearest.distances))

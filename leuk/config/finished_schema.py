@@ -18,14 +18,15 @@ class PredictConfig:
     """New location of the data set's images, if they have moved; needed once."""
     frame: str | None = None
     """Field of view that each image shows: ``same`` as the training images, or its longer side in
-    pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
+    pixels of the original frame or in µm, as ``data.frame``; null if the images have the
+    size of training images."""
     pixel_size: float | None = None
     """Side of one pixel of the images, in pixels of the original frame (1 for images that were not
     resized) or in µm, as ``data.pixel_size``; in place of ``frame``."""
     outputs: str = "outputs"
     """Root folder of all output."""
     name: str = MISSING
-    """Folder of the predictions under ``outputs/predictions``; by default named as the images."""
+    """Folder of the predictions under ``outputs/predictions``; by default named like the images."""
     replace: bool = False
     """Replace existing predictions of the same run for these images."""
     threshold: str = "youden"
@@ -36,7 +37,7 @@ class PredictConfig:
     expert. Must hold with 95 % confidence on validation patients; else all images are referred.
     """
     familiarity: bool = True
-    """Compare images with the run's training images, which must be available once."""
+    """Compare images with the run's training images, which must be readable the first time."""
     overlays: int = 16
     """Number of images, from the start, with a figure of their Grad-CAM."""
     page_images: int = 200

@@ -126,7 +126,8 @@ class ExplainConfig:
     """New location of the data set's images, if they have moved."""
     frame: str | None = None
     """Field of view that each image shows: ``same`` as the training images, or its longer side in
-    pixels of the original frame or in µm, as ``data.frame``; null: of the training size."""
+    pixels of the original frame or in µm, as ``data.frame``; null if the images have the
+    size of training images."""
     pixel_size: float | None = None
     """Side of one pixel of the images, in pixels of the original frame (1 for images that were not
     resized) or in µm, as ``data.pixel_size``; in place of ``frame``."""
@@ -241,7 +242,7 @@ def check_schema(cfg: DictConfig) -> None:
     """Refuse numbers out of range and names that cannot be a folder.
 
     Raises:
-        ConfigError: with the key, its value and the allowed values.
+        ConfigError: a value is refused; the message lists the allowed values.
     """
     for key, smallest in SMALLEST.items():
         value = OmegaConf.select(cfg, key)

@@ -83,7 +83,7 @@ def check_complete(path: Path, cfg: DictConfig) -> None:
     """Refuse a config without the nodes that every run has.
 
     Raises:
-        StoreError: with the first missing node.
+        StoreError: a node is missing; the message names the first.
     """
     for name in NEEDED:
         node = OmegaConf.select(cfg, name, throw_on_missing=False)

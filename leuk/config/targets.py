@@ -90,7 +90,7 @@ def check_names(config: Any) -> None:
         config: a plain container.
 
     Raises:
-        ConfigError: with the first refused target.
+        ConfigError: a target is refused; the message names the first.
     """
     for path, node in _nodes(config, ""):
         _check_name(node["_target_"], path)
@@ -106,7 +106,7 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
         path: dotted key of ``value``.
 
     Raises:
-        ConfigError: with the first refused target.
+        ConfigError: a target is refused; the message names the first.
     """
     if isinstance(value, list):
         value = dict(enumerate(value))

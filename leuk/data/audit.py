@@ -60,7 +60,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Link:
-    """Two subjects with images of the same cells; the pairs are sorted by falling score."""
+    """Two subjects with images of the same cells; the pairs are in descending order of score."""
 
     subjects: tuple[str, str]
     parts: tuple[str, str]
@@ -207,7 +207,7 @@ def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
         f"{cut.cut} of {cut.images} {cut.label} images ({cut.cut / cut.images:.1%})" for cut in cuts
     )
     return (
-        f"data.framing={framing}: more than {CUT:.1%} of the cell lies outside the frame in "
+        f"data.framing={framing}: more than {CUT:.1%} of the cell is outside the frame in "
         f"{counts}; classifiers can learn the straight edges; choose data.framing=centered"
     )
 

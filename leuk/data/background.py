@@ -75,7 +75,7 @@ def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uin
     images = pd.concat([table.assign(stage=stage) for stage, table in stages.items()])
     images["found"] = has_background(thumbs[images.index.to_numpy()])
     shares = images.groupby(["stage", "label"], sort=False)["found"].agg(["mean", "sum", "size"])
-    # In the thesis split, the same images are validation and test stage.
+    # In the thesis split, the same images form the validation and the test stage.
     single = images[~images.index.duplicated()]
     warning = background_warning(single.loc[single["found"], "path"].tolist(), len(single))
     most = shares[shares["mean"] > 0.5]

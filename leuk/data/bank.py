@@ -87,7 +87,7 @@ class PixelBank:
 
 
 def _file_reference(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dict[str, Any]:
-    """Return the arguments that map the file again; the array itself if it is not a whole map."""
+    """Return the arguments that map the file again; the array itself if it is no complete map."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
         return array
     return {

@@ -153,7 +153,7 @@ def read_folder(root: Path) -> Index:
 def _unread_reason(fold: str | None, label: Label | None, match: re.Match[str] | None) -> str:
     """Explain why an image is not read; empty if nothing suggests that it belongs to C-NMC."""
     if match is not None:
-        return "its folder is neither all nor hem; move it into the one in its name"
+        return "its folder is neither all nor hem; move it into the one that its name states"
     if label is not None or fold in (PRELIM, FINAL):
         expected = UID_FORM if label is not None else "a number"
         return f"its name is not {expected}; rename it, or remove it if it is a copy"

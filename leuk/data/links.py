@@ -195,7 +195,7 @@ def _unit(images: npt.NDArray[np.float64] | Floats) -> Floats:
 
 
 def turn_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
-    """Rotate and reflect a picture of ``second`` as matches ``first`` best.
+    """Rotate and reflect a picture of ``second`` to match ``first`` best.
 
     Args:
         first: ``uint8 (64, 64)``, thumbnail.

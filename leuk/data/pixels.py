@@ -189,7 +189,7 @@ def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
 
 
 def decode_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | UnusableError]:
-    """Decode images in order, on all cores a limited number of images ahead.
+    """Decode images in order on all cores, a limited number of images ahead.
 
     Args:
         paths: image files.

@@ -1,4 +1,4 @@
-"""Description of a folder without usable images: its contents, C-NMC's form, and a remedy."""
+"""Description of a folder without usable images: its contents, the expected layout and a remedy."""
 
 import os
 from collections import Counter

@@ -10,7 +10,8 @@ _EMPTY = 0.05
 """Least share of distinct images and largest share of black images in a synthetic set."""
 
 _COPIES = 0.05
-"""Largest excess in the share of images close to a training image, over training images."""
+"""Largest excess of the share of synthetic images that are close to a training image, over the
+share of training images that are."""
 
 
 def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
@@ -22,7 +23,7 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
 
     Returns:
         One warning each for black images, identical images, repeated images, and coverage or
-        diversity below half of that of real images; empty for a sound set.
+        diversity below half of the value for real images; empty for a sound set.
     """
     found = []
     if (empty := synthetic["empty"] or 0) > _EMPTY:
@@ -36,7 +37,7 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
     for name, meaning in _VARIETY.items():
         ours, theirs = synthetic[name] or 0, real[name] or 0
         if ours < theirs / 2:
-            found.append(f"{meaning}: {name} {ours:.2f}, of real images {theirs:.2f}")
+            found.append(f"{meaning}: {name} {ours:.2f}, for real images {theirs:.2f}")
     return found
 
 

@@ -28,7 +28,7 @@ def thesis_metrics(scores: Vector, labels: Vector, threshold: float = 0.5) -> di
         accuracy; and ``precision``, ``recall`` and ``f1`` each ``_macro`` and ``_weighted``.
 
     Raises:
-        ValueError: as :func:`leuk.evaluate.metrics.ranking_metrics`.
+        ValueError: see :func:`leuk.evaluate.metrics.ranking_metrics`.
     """
     checked, truth = as_scores_and_labels(scores, labels)
     single = np.zeros(len(truth), np.int64)  # all images as those of a single subject

@@ -40,8 +40,8 @@ def measure_cost(
 
     Args:
         model: takes ``(B, 3, R, R)`` in [0, 1]; stays on ``device`` afterwards.
-        resolution: pixels a side.
-        device: where to measure.
+        resolution: pixels per side.
+        device: device to measure on.
         batch: images in the large batch.
         predict: used in place of a plain call of the model, such as the mean over views.
 

@@ -136,10 +136,10 @@ def kernel_distance(
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
-        sets, an estimate of its standard error (the delete-half jackknife, Shao & Wu 1989; of an
-        odd number of patients the smaller half, so that it errs on the large side). Halves hold
-        whole patients, as images of the same patient are alike. The standard deviation is None with
-        fewer than three effective patients in either set.
+        sets, an estimate of its standard error (the delete-half jackknife, Shao & Wu 1989; with
+        an odd number of patients the smaller half counts, so that it errs on the large side).
+        Halves hold whole patients, as images of the same patient are alike. The standard deviation
+        is None with fewer than three effective patients in either set.
 
     Raises:
         ValueError: a set with a single image, or with so few that no half of its patients has two.
@@ -229,9 +229,9 @@ def precision_recall(synthetic: Tensor, real: Tensor) -> Metrics:
 def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     """Density and coverage of two sets of features ``float64 (N, D)``, k = 5.
 
-    Density is the mean number of real images within whose reach (the distance to the k-th neighbor)
-    a synthetic image is, over k; coverage is the share of real images with a synthetic image within
-    reach. Torch-fidelity lacks both.
+    Density is the mean number of real images whose reach (the distance to the k-th neighbor)
+    includes a synthetic image, divided by k; coverage is the share of real images with a synthetic
+    image within reach. Torch-fidelity lacks both.
     """
     k = _COVERAGE_NEIGHBORS
     # The nearest neighbor of an image is the image itself.
@@ -249,7 +249,7 @@ def _check(synthetic: Features, real: Features) -> None:
     if len(synthetic) != len(real):
         raise ValueError(
             f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
-            " cut them down with equal_sizes"
+            " reduce them with equal_sizes"
         )
     if len(synthetic) < FEWEST:
         raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")

@@ -37,7 +37,7 @@ class Features:
 
     Attributes:
         name: name of the extractor; features of different extractors cannot be compared.
-        inception: True for Inception, which FID, KID and the Inception Score are defined by.
+        inception: True for Inception, on which FID, KID and the Inception Score are defined.
         pooled: ``float32 (N, D)``, the last layer before the classes.
         logits: ``float32 (N, K)``, before the softmax; None for an extractor without classes.
     """

@@ -261,7 +261,7 @@ def _several(strata: Sequence[Integers]) -> list[Integers]:
 
 
 def _variances(without: Floats) -> Floats:
-    """Jackknife variances ``(F,)`` from values ``(F, n)``, each without another of n members."""
+    """Jackknife variances ``(F,)`` from values ``(F, n)``, each leaving out one of n members."""
     n = without.shape[1]
     off = without - without.mean(axis=1, keepdims=True)
     return np.asarray((n - 1) / n * (off**2).sum(axis=1))

@@ -88,7 +88,7 @@ class Quality:
             spread of a distance and ``two_sample_auroc`` are None with too few patients.
         morphology: for each row the distance of each cell measure; see
             :func:`leuk.evaluate.morphology.morphology_distance`.
-        memorization: in ``features`` and in ``pixels``, see
+        memorization: results in ``features`` and in ``pixels``, see
             :func:`leuk.evaluate.memorization.compare`; in ``pixels`` also ``copies``, the number of
             synthetic images that are exact or near-exact copies of training images of either class.
         closest: pairs of synthetic and training images that are closest in pixels: row of the

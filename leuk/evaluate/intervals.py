@@ -120,7 +120,7 @@ def fold_mean(
 
 
 def few_subjects(sample: Sample) -> str | None:
-    """Warn of wide intervals if a class has fewer than six effective subjects; else None.
+    """Return a warning if a class has fewer than six effective subjects, else None.
 
     Three patients with 789, 18 and 18 images are 1.1 effective patients: the first dominates every
     metric that weighs images (:func:`leuk.data.effective.effective_patients`).

@@ -60,7 +60,7 @@ def probability_metrics(scores: Vector, labels: Vector) -> dict[str, float]:
         over 15 bins of equal width, Guo et al. 2017).
 
     Raises:
-        ValueError: as :func:`ranking_metrics`.
+        ValueError: see :func:`ranking_metrics`.
     """
     checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     return {
@@ -86,7 +86,7 @@ def decision_metrics(scores: Vector, labels: Vector, threshold: float) -> dict[s
         ``_weighted`` (weighted by class size).
 
     Raises:
-        ValueError: as :func:`ranking_metrics`.
+        ValueError: see :func:`ranking_metrics`.
     """
     checked, truth = map(torch.from_numpy, as_scores_and_labels(scores, labels))
     decided = (checked >= threshold).long()
@@ -130,7 +130,7 @@ def patient_metrics(
         ``specificity_patients`` at each threshold, named as in :func:`all_metrics`.
 
     Raises:
-        ValueError: as :func:`ranking_metrics`.
+        ValueError: see :func:`ranking_metrics`.
     """
     checked, truth = as_scores_and_labels(scores, labels)
     codes = np.unique(patients.astype(str), return_inverse=True)[1]
@@ -162,7 +162,7 @@ def all_metrics(
         such as ``@youden`` at the others; and :func:`patient_metrics` if patients are given.
 
     Raises:
-        ValueError: as :func:`ranking_metrics`.
+        ValueError: see :func:`ranking_metrics`.
     """
     metrics = ranking_metrics(scores, labels)
     if calibrated is not None:

@@ -1,4 +1,4 @@
-"""Area, shape, color and texture of cells, and the distance of two sets in them.
+"""Area, shape, color and texture of cells, and distances between two sets of images in these.
 
 These measures need no network and follow what a hematologist looks at, so they may show differences
 that features trained on photographs miss. The mask is the non-black part of a segmented cell image.

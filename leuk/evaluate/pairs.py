@@ -40,14 +40,14 @@ def pairs_won(scores: Floats, labels: Flags, subjects: Integers, count: int) -> 
 def weight_outranked(
     scores: Floats, labels: Integers, weights: Floats, at: Floats, label: int
 ) -> Floats:
-    """Sum the weights of the other class's images that a score is in the right order with.
+    """Sum the weights of the images of the other class that are in the right order with a score.
 
     Args:
         scores: ``(N,)``.
         labels: ``(N,)``, 1 = leukemic.
         weights: ``(N,)`` weights of the images.
         at: ``(M,)`` scores of images of the class ``label``.
-        label: class of these, 0 or 1.
+        label: class of these images, 0 or 1.
 
     Returns:
         ``(M,)`` sums; a tie counts half its weight.

@@ -22,7 +22,7 @@ from leuk.evaluate.sample import Sample
 from leuk.evaluate.vectors import Flags, Floats
 
 AIM = 0.95
-"""Wanted share of correct decisions outside the band."""
+"""Desired share of correct decisions outside the band."""
 
 CONFIDENCE = 0.95
 """Confidence of the lower bound that must reach the aim."""
@@ -45,7 +45,7 @@ class Share:
     """A share of images with its interval over patients.
 
     Attributes:
-        value: in [0, 1]; None without images.
+        value: share in [0, 1]; None without images.
         low: lower end of the interval; None if the value is None.
         high: upper end of the interval; None if the value is None.
         images: number of images in the denominator.
@@ -64,7 +64,7 @@ class Band:
     """Range of calibrated scores whose images are referred to an expert.
 
     Attributes:
-        aim: wanted share of correct decisions, for each decision separately.
+        aim: desired share of correct decisions, for each decision separately.
         low: an image called healthy is referred from this calibrated score on; None if no cut can
             guarantee the aim, so that every such image is referred.
         high: an image called leukemic is referred below this calibrated score; None if no cut can
@@ -92,7 +92,7 @@ class Band:
         """Return flags ``(N,)`` of the referred images.
 
         Args:
-            scores: ``(N,)`` calibrated scores, as those that the band was chosen on.
+            scores: ``(N,)`` scores, calibrated like those that the band was chosen on.
             leukemic: ``(N,)`` True for images called leukemic.
         """
         healthy = ~leukemic & (scores >= (-np.inf if self.low is None else self.low))
@@ -202,7 +202,7 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     Args:
         sample: validation images with calibrated scores.
         threshold: images with at least this score, before calibration, are called leukemic.
-        aim: wanted share of correct decisions, in (0.5, 1).
+        aim: desired share of correct decisions, in (0.5, 1).
 
     Raises:
         ValueError: an aim out of range, or scores that are not calibrated.

@@ -222,7 +222,7 @@ def _average_precision(by_score: tuple[Floats, Floats, Floats], weights: Floats)
 
 
 def _unknown_metric(name: str, names: Sequence[str]) -> ValueError:
-    return ValueError(f"no metric {name}; take one of {', '.join(names)}")
+    return ValueError(f"no metric {name}; choose from {', '.join(names)}")
 
 
 @cache

@@ -60,7 +60,7 @@ class Sample:
 
     @cached_property
     def strata(self) -> list[Integers]:
-        """Numbers of the subjects with only healthy, with only leukemic, and with both images."""
+        """Numbers of the subjects with only healthy, only leukemic, and both kinds of images."""
         classes = np.zeros(int(self.codes.max()) + 1, np.int64)
         for label in Label:
             classes[np.unique(self.codes[self.labels == label])] |= 1 << label
@@ -68,7 +68,7 @@ class Sample:
 
     @cached_property
     def at_half(self) -> Reweighted:
-        """Metrics for any weights of the subjects, decided at 0.5; cached as often needed."""
+        """Metrics for any weights of the subjects, decided at 0.5; cached for frequent use."""
         return self.reweighted({DEFAULT: 0.5})
 
     @cached_property

@@ -47,7 +47,7 @@ class Difference:
     Attributes:
         metric: name of the metric.
         difference: second model minus first.
-        low: lower end of its confidence interval, from resampled subjects and, if several, seeds;
+        low: lower end of its confidence interval, from resampled subjects (and seeds, if several);
             the smallest possible value if a class has a single patient, who does not show how
             patients differ.
         high: upper end of the interval; the largest possible value in the same case.
@@ -57,7 +57,7 @@ class Difference:
         folds: number of folds.
         runs: number of pairs of runs.
         p_swap: p value of the test that swaps both models' scores per patient.
-        p_t: p value of the t test with standard errors over patients, and seeds if several.
+        p_t: p value of the t test with standard errors over patients (and seeds, if several).
     """
 
     metric: str
@@ -171,8 +171,8 @@ def paired_difference(
     models do not differ, swapped scores are as likely as the observed ones, however alike the
     images of a subject are. Swapping assumes that scores of both models have the same meaning and
     treats the runs as fixed, so ``p`` is at least that of a t test with a standard error over
-    patients and, if several, seeds. With one seed per fold a lucky seed cannot be distinguished
-    from a better model.
+    patients and seeds, if there are several. With one seed per fold a lucky seed cannot be
+    distinguished from a better model.
 
     Args:
         a: runs of the first model.
@@ -234,7 +234,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     values = np.asarray(p_values, np.float64)
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("p values must lie in [0, 1]; NaN does not")
+        raise ValueError("p values must be in [0, 1], not NaN")
     order = np.argsort(values, kind="stable")
     stepped = values[order] * np.arange(len(values), 0, -1)
     adjusted = np.empty_like(values)

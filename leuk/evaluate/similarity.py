@@ -61,7 +61,7 @@ def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[s
 def diversity(images: Images, seed: int) -> float:
     """Compute 1 minus the mean multi-scale SSIM of 200 random pairs (Odena et al. 2017).
 
-    A set of identical images has 0. Images of 224 pixels have all five scales, of 64 pixels three
+    It is 0 for identical images. Images of 224 pixels have all five scales, of 64 pixels three
     and of 32 pixels two, so values at different resolutions cannot be compared.
 
     Raises:

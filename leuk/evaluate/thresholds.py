@@ -54,7 +54,7 @@ def threshold_intervals(
     """Range of the central 95 % of the resampled values of each threshold.
 
     Raises:
-        ValueError: as :func:`choose_thresholds`.
+        ValueError: see :func:`choose_thresholds`.
     """
     drawn = resampled_thresholds(scores, labels, patients)
     low, high = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
@@ -73,7 +73,7 @@ def resampled_thresholds(
     :func:`leuk.evaluate.resampling.resamples`.
 
     Raises:
-        ValueError: as :func:`choose_thresholds`.
+        ValueError: see :func:`choose_thresholds`.
     """
     # Imported here, since both modules import the names of thresholds from this module.
     from leuk.evaluate.resampling import resamples

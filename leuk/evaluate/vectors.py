@@ -47,9 +47,11 @@ def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Intege
     checked = np.require(np.asarray(scores), np.float64, ["C", "W"])
     truth = np.require(np.asarray(labels), np.int64, ["C", "W"])
     if checked.ndim != 1 or checked.shape != truth.shape:
-        raise ValueError(f"scores {checked.shape} and labels {truth.shape} must be two columns")
+        raise ValueError(
+            f"scores {checked.shape} and labels {truth.shape} must be 1-D, of equal length"
+        )
     if not ((checked >= 0) & (checked <= 1)).all():
-        raise ValueError("scores must lie in [0, 1]; NaN does not")
+        raise ValueError("scores must be in [0, 1], not NaN")
     healthy, leukemic = truth == 0, truth == 1
     if not (healthy.any() and leukemic.any() and (healthy | leukemic).all()):
         found = sorted(set(truth.tolist()))

@@ -30,7 +30,7 @@ def agreement(maps: Mapping[str, Tensor], masks: Tensor) -> pd.DataFrame:
     """Mean Spearman rank correlation between methods, within the masks of the images.
 
     Args:
-        maps: by method ``(B, R, R)`` on the CPU, all for the same target classes.
+        maps: maps by method, ``(B, R, R)`` on the CPU, all for the same target classes.
         masks: ``bool (B, R, R)``, the pixels to compare.
 
     Returns:

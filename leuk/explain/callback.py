@@ -24,7 +24,7 @@ class Explain(Callback):
         checked: number of test images to explain if ``checks`` is set, shown images included.
         background: number of training images that methods may compare with.
         checks: settings of the quality checks; None skips them.
-        name: of the run, in the title of every figure.
+        name: name of the run, in the title of every figure.
 
     Attributes:
         count: number of test images to explain.

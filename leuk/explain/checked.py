@@ -49,8 +49,8 @@ class Measured:
     Attributes:
         attribution: the maps.
         control: whether the method ignores the classifier.
-        numbers: by measure ``(B,)``; NaN where the measure does not apply.
-        curves: by the way pixels are hidden; NaN for images without a usable map.
+        numbers: values by measure, ``(B,)``; NaN where the measure does not apply.
+        curves: curves by the way pixels are hidden; NaN for images without a usable map.
         cascade: randomization test of the first images; None if it was skipped.
     """
 

@@ -59,7 +59,7 @@ class CheckSettings:
     ``removals + 1`` forward passes per image.
 
     Attributes:
-        steps: of the deletion and insertion curves.
+        steps: steps of the deletion and insertion curves.
         removals: squares removed from each image for the infidelity.
         band: width of the border, as a share of the cell's diameter.
         sensitivity_images: number of images explained again with pixel noise; 0 skips the test.
@@ -67,10 +67,10 @@ class CheckSettings:
         sensitivity_radius: amplitude of the noise on pixels in [0, 1].
         randomized_images: number of images explained again by random copies of the classifier; 0
             skips the test.
-        stages: of the randomization cascade.
+        stages: number of stages of the randomization cascade.
         draws: bootstrap resamples of the patients.
         batch_size: images per forward pass.
-        seed: of all random draws.
+        seed: seed of all random draws.
     """
 
     steps: Count = 16
@@ -99,7 +99,7 @@ def check(
     """Check methods and controls; see :class:`CheckSettings` for the cost.
 
     Args:
-        classifier: trained; its device is used, it does not change.
+        classifier: trained classifier; its device is used, it does not change.
         explainers: the methods by name.
         attributions: maps for leukemia, by the same names.
         images: ``(B, 3, R, R)`` in [0, 1].

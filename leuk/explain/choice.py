@@ -39,7 +39,7 @@ def choose_background(train: pd.DataFrame, count: int, seed: int) -> list[int]:
     Args:
         train: real training images with ``label`` and ``subject``, indexed by row of the bank.
         count: number to choose; all if the table has fewer.
-        seed: of the random choice.
+        seed: seed of the random choice.
 
     Returns:
         Rows of the bank, ascending.
@@ -58,8 +58,8 @@ def possible_explainers(
     """Separate the methods that support this classifier from those to omit.
 
     Args:
-        explainers: by name.
-        classifier: trained or not.
+        explainers: explainers by name.
+        classifier: classifier, trained or not.
 
     Returns:
         The applicable methods, and the reason for each omitted one, by name.

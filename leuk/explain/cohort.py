@@ -94,7 +94,7 @@ def evaluated_cohort(
 
     Args:
         data: data module with the predicted images.
-        predictions: of the test stage.
+        predictions: predictions of the test stage.
         shown: number of images with a figure.
         count: number of images to explain, shown images included.
         background: number of training images, chosen with the seed of ``data``.

@@ -39,7 +39,7 @@ class RandomControl(Control):
     Args:
         blobs: grid points per side of the noise, interpolated between, so that the default is as
             coarse as superpixels; 0 draws every pixel.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     def __init__(self, blobs: CountOrZero = 8, seed: CountOrZero = 0) -> None:
@@ -88,7 +88,7 @@ def all_controls(seed: int) -> dict[str, Explainer]:
     """Build the controls ``random``, ``random_pixels``, ``center`` and ``edges``, by name.
 
     Args:
-        seed: of the noise.
+        seed: seed of the noise.
     """
     controls = (
         RandomControl(seed=seed),

@@ -81,7 +81,7 @@ class Explainer(ABC):
         The classifier sees each image once, without test-time augmentation.
 
         Args:
-            classifier: trained; its device is used, its weights do not change.
+            classifier: trained classifier; its device is used, its weights do not change.
             images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
             target: class whose evidence is positive in the maps.
             background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; reference

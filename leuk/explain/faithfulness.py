@@ -66,7 +66,7 @@ def curves(
     Costs ``2 * B * steps`` forward passes.
 
     Args:
-        classifier: trained.
+        classifier: trained classifier.
         images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
         other: ``(B, 3, R, R)`` on the same device, replacement of hidden pixels, see
             :func:`leuk.explain.perturb.hidden`.
@@ -74,7 +74,7 @@ def curves(
         target: class whose probability is measured.
         steps: number of steps from no pixel to all pixels.
         batch_size: images per forward pass.
-        seed: of the order among pixels with equal values, such as those of a superpixel.
+        seed: seed of the order among pixels with equal values, such as those of a superpixel.
     """
     device, count = images.device, len(images)
     turns = _turns(maps, cell_mask(images).cpu(), steps, seed).to(device)
@@ -136,13 +136,13 @@ def removals(
     for any number of maps.
 
     Args:
-        classifier: trained.
+        classifier: trained classifier.
         images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
         other: ``(B, 3, R, R)`` on the same device, replacement of removed pixels.
         target: class whose log-odds are measured.
         samples: squares per image.
         batch_size: images per forward pass.
-        seed: of the squares.
+        seed: seed of the squares.
     """
     device, count, side = images.device, len(images), images.shape[-1]
     boxes = _boxes(cell_mask(images).cpu(), samples, seed)
@@ -239,7 +239,7 @@ def sensitivity(
 
     Args:
         explainer: the method.
-        classifier: trained.
+        classifier: trained classifier.
         images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
         target: ``int64 (B,)``, class that each image is explained for.
         background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
@@ -247,7 +247,7 @@ def sensitivity(
         radius: amplitude of the uniform noise within the cell mask; pixels that the noise would
             move out of the mask do not change.
         batch_size: noisy images per call of the explainer.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Returns:
         ``float64 (B,)``, the largest Euclidean distance between the maps with and without noise,

@@ -23,8 +23,8 @@ def draw_all(
 
     Args:
         folder: output folder of the explanations.
-        title: of the model, over every figure.
-        classifier: trained; figure 9 computes Grad-CAM at its layers.
+        title: title of the model, over every figure.
+        classifier: trained classifier; figure 9 computes Grad-CAM at its layers.
         cohort: the images.
         found: maps of all images, by method.
 

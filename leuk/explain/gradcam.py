@@ -39,7 +39,7 @@ class GradCAM(Explainer):
         For a classifier with a single output, each map is the negative of the other.
 
         Args:
-            classifier: trained; its device is used.
+            classifier: trained classifier; its device is used.
             images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
 
         Raises:

@@ -74,7 +74,7 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
     Args:
         features: lime's ``num_features``, the number of weights to keep; None keeps all and skips
             lime's feature selection.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     def __init__(self, features: int | None, seed: int) -> None:
@@ -189,7 +189,7 @@ class LIME(_Local):
         features: number of weights lime keeps, the others being 0; None keeps all.
         repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
         batch_size: images per pass; None chooses by device and image size.
-        seed: of the first repeat; an image's draws do not depend on other images.
+        seed: seed of the first repeat; an image's draws do not depend on other images.
     """
 
     name = "lime"
@@ -232,7 +232,7 @@ class PatchLIME(_Local):
         features: number of weights lime keeps, the others being 0; None keeps all.
         repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
         batch_size: token sequences per pass; None chooses by device and image size.
-        seed: of the first repeat; an image's draws do not depend on other images.
+        seed: seed of the first repeat; an image's draws do not depend on other images.
         when_possible: skip classifiers without patches instead of refusing them.
     """
 

@@ -83,7 +83,7 @@ class Drawn:
         return SIGNED if self.signed else UNSIGNED
 
     def over(self, position: int, cell: Pixels) -> Pixels:
-        """Draw one map over its image ``(R, R, 3)``; returns RGB ``(R, R, 3)``."""
+        """Draw one map over its image ``(R, R, 3)``; return RGB ``(R, R, 3)``."""
         if not self.usable[position]:
             return printed(cell)
         low = -self.limit if self.signed else 0.0
@@ -177,8 +177,8 @@ class Canvas:
     """Figure laid out in inches from its upper left corner, without a slow layout engine.
 
     Args:
-        width: in inches.
-        height: in inches.
+        width: width in inches.
+        height: height in inches.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -250,7 +250,7 @@ def save_overlays(
         images: ``(B, 3, R, R)`` in [0, 1].
         drawn: the map of each image.
         captions: a caption per image.
-        title: over the whole figure.
+        title: title of the whole figure.
     """
     side, gap, head, columns = 1.55, 0.12, 0.75, 4
     across = min(columns, len(images))

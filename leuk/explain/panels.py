@@ -1,4 +1,4 @@
-"""Metrics of a cohort: all methods side by side for one image, and mean maps by outcome."""
+"""Figures of a cohort: all methods side by side for one image, and mean maps by outcome."""
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -28,15 +28,15 @@ def panel_name(row: int) -> str:
 
 
 def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title: str) -> list[str]:
-    """Draw a figure of each shown image; each method has the same color scale in all.
+    """Draw a figure of each shown image; each method has one color scale for all.
 
-    Metrics of other images from an earlier call are removed.
+    Figures of other images from an earlier call are removed.
 
     Args:
         folder: output folder of the explanations.
         cohort: the images.
         drawn: maps of all images, by method.
-        title: of the model.
+        title: title of the model.
 
     Returns:
         Paths of the figures, relative to ``folder``, ordered by outcome.
@@ -108,7 +108,7 @@ def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], ti
         path: output file.
         cohort: the images.
         found: maps of all images, by method.
-        title: over the figure.
+        title: title of the figure.
     """
     side, label, step = 1.5, 1.75, 1.64
     methods = {name: drawn_of(name, averaged(cohort, maps)) for name, maps in found.items()}

@@ -68,7 +68,7 @@ def predict_coalitions(
     """Predict log-odds of leukemia of an image with some of its segments replaced.
 
     Args:
-        classifier: in evaluation mode.
+        classifier: classifier in evaluation mode.
         image: ``(3, R, R)`` in [0, 1], on the classifier's device.
         other: ``(3, R, R)`` on the same device, replacement of absent segments.
         segments: ``int64 (R, R)``, the segment of each pixel, 0 to K - 1; -1 is always present.
@@ -95,7 +95,7 @@ def predict_token_coalitions(
     """Predict log-odds of leukemia of an image with some of its patch tokens replaced.
 
     Args:
-        classifier: in evaluation mode, with patches.
+        classifier: classifier in evaluation mode, with patches.
         tokens: ``(N, D)`` from :meth:`leuk.classifiers.classifier.Classifier.tokens`.
         other: ``(N, D)``, replacement of absent tokens.
         presence: ``bool (S, N)``, on any device; False replaces the token.
@@ -113,7 +113,7 @@ def predict_token_coalitions(
 
 @torch.no_grad()
 def mean_tokens(classifier: Classifier, background: Tensor, batch_size: int) -> Tensor:
-    """Mean token ``(N, D)`` of training images at each position, the replacement when absent."""
+    """Mean token ``(N, D)`` of training images at each position, which replaces an absent token."""
     parts = [classifier.tokens(part).float().sum(dim=0) for part in background.split(batch_size)]
     return torch.stack(parts).sum(dim=0) / len(background)
 

@@ -28,8 +28,8 @@ def save_prototypes(
     Args:
         path: output file.
         images: ``(P, 3, R, R)`` in [0, 1], the image of each prototype.
-        prototypes: from :meth:`leuk.classifiers.prototyped.Prototyped.project`.
-        title: over the whole figure.
+        prototypes: prototypes from :meth:`leuk.classifiers.prototyped.Prototyped.project`.
+        title: title of the whole figure.
 
     Raises:
         ValueError: no prototypes, or another number of images.

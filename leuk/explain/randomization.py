@@ -37,7 +37,7 @@ class Cascade:
     """Similarity between maps of a classifier and of its randomized copies, by stage.
 
     Attributes:
-        layers: for each of S stages, the names of the layers re-initialized in addition.
+        layers: for each of S stages the names of the layers re-initialized in addition.
         spearman: ``(S, B)``, rank correlation within the cell mask.
         absolute: ``(S, B)``, rank correlation of the absolute values.
         ssim: ``(S, B)``, structural similarity within the cell mask of maps scaled to [-1, 1].
@@ -73,14 +73,14 @@ def cascades(
 
     Args:
         explainers: methods by name.
-        maps: by the same names, ``(B, R, R)`` on the CPU, of the original classifier for
+        maps: maps by the same names, ``(B, R, R)`` on the CPU, of the original classifier for
             ``target``.
-        classifier: trained; it does not change.
+        classifier: trained classifier; it does not change.
         images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
         target: class that is explained, whatever the copies predict.
         background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
         stages: maximum number of stages; limited by the number of layers.
-        seed: of the new weights.
+        seed: seed of the new weights.
     """
     masks = cell_mask(images).cpu()
     layers: list[list[str]] = []
@@ -109,12 +109,12 @@ def randomized_copies(
     deep network is not finite.
 
     Args:
-        classifier: trained; it does not change.
+        classifier: trained classifier; it does not change.
         background: ``(K, 3, R, R)`` in [0, 1], for batch statistics.
         images: ``(B, 3, R, R)`` in [0, 1], for batch statistics if ``background`` has fewer than 32
             images.
         stages: maximum number of stages.
-        seed: of the new weights.
+        seed: seed of the new weights.
 
     Yields:
         Names of the layers re-initialized at this stage, and the copy in evaluation mode, the same

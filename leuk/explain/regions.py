@@ -52,8 +52,8 @@ def regions_of(images: Tensor, band: float = BAND) -> Regions:
     """Divide images into :data:`REGIONS`.
 
     The cell is the largest connected component that is not black, with its holes filled; all else
-    is background. The border is ``band`` times the equivalent diameter of the cell wide, at least
-    one pixel; the image's edge is no border.
+    is background. The border is as wide as ``band`` times the equivalent diameter of the cell, at
+    least one pixel; the image's edge is no border.
 
     Args:
         images: ``(B, 3, R, R)`` in [0, 1].
@@ -90,7 +90,7 @@ def region_shares(maps: Tensor, regions: Regions) -> dict[str, Floats]:
 
     Args:
         maps: ``(B, R, R)`` on the CPU.
-        regions: of the same images.
+        regions: regions of the same images.
 
     Returns:
         ``float64 (B,)`` by name. ``positive_<region>`` is the share of positive attribution in the

@@ -47,7 +47,7 @@ class GradientSHAP(Explainer):
     Args:
         samples: draws per image.
         batch_size: images per pass.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     name = "shap_pixels"
@@ -138,7 +138,7 @@ class PartitionSHAP(_Owen):
         regions: regions per side of the grid; the classifier's patches per side for patches.
         hide: replacement of hidden regions, see :func:`leuk.explain.perturb.hidden`.
         batch_size: images per pass.
-        seed: of the order among equally important blocks of regions.
+        seed: seed of the order among equally important blocks of regions.
     """
 
     name = "shap_regions"
@@ -196,7 +196,7 @@ class PatchSHAP(_Owen):
     Args:
         evaluations: perturbed token sequences per explained image.
         batch_size: token sequences per pass.
-        seed: of the order among equally important blocks of patches.
+        seed: seed of the order among equally important blocks of patches.
         when_possible: skip classifiers without patches instead of refusing them.
     """
 

@@ -19,8 +19,8 @@ Answer = Callable[[Tensor], Tensor]
 """Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
 
 ROUND = 64
-"""Perturbed images per request of shap. Values depend on it, because shap refines its tree after
-each request; they do not depend on the batch size of the classifier.
+"""Number of perturbed images that shap requests at once. Values depend on it, because shap refines
+its tree after each request; they do not depend on the batch size of the classifier.
 """
 
 
@@ -50,7 +50,7 @@ def owen_values(answer: Answer, players: Tensor, evaluations: int, seed: int) ->
         players: ``bool (h, w)`` on the CPU, segments whose hiding changes the image. The others get
             no share of a block's value.
         evaluations: total number of perturbed images.
-        seed: of the order among equally important blocks.
+        seed: seed of the order among equally important blocks.
     """
     playing = players.flatten()
     values = torch.zeros(len(playing), dtype=torch.float64)

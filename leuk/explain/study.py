@@ -46,7 +46,7 @@ class Study:
     Attributes:
         explainers: the methods by name; file names start with it.
         folder: output folder.
-        title: of the model, over every figure.
+        title: title of the model, over every figure.
         context: context manager for every call of the classifier, such as the trainer's precision.
         checks: settings of the quality checks; None skips them.
     """
@@ -67,7 +67,7 @@ class Study:
         the returned values.
 
         Args:
-            classifier: trained, on its device.
+            classifier: trained classifier, on its device.
             cohort: the images.
 
         Returns:

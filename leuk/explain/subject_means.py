@@ -47,7 +47,7 @@ class SubjectMeans:
     Args:
         subjects: ``(B,)``, the patient of each image.
         draws: bootstrap resamples of the patients.
-        seed: of the resamples.
+        seed: seed of the resamples.
     """
 
     def __init__(self, subjects: npt.NDArray[np.generic], draws: int = 1000, seed: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Metrics 9 to 11 of the thesis, drawn for any classifier and cohort.
+"""Figures 9 to 11 of the thesis, drawn for any classifier and cohort.
 
 Grad-CAM across layers, SHAP values by class, LIME's superpixels and patches.
 """
@@ -53,9 +53,9 @@ def save_figure_9(path: Path, classifier: Classifier, cohort: Cohort, title: str
 
     Args:
         path: output file.
-        classifier: trained; its device is used.
+        classifier: trained classifier; its device is used.
         cohort: images; see :func:`one_of_each` for the choice.
-        title: over the figure.
+        title: title of the figure.
 
     Returns:
         Names of the layers shown.
@@ -146,7 +146,7 @@ def save_figure_10(
         path: output file.
         cohort: the images; without labels they form a single class.
         found: SHAP maps of all images, by method.
-        title: over the figure.
+        title: title of the figure.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
@@ -216,7 +216,7 @@ def save_figure_11(
         path: output file.
         cohort: images; the first shown image of each outcome is drawn.
         found: LIME maps of all images, by method.
-        title: over the figure.
+        title: title of the figure.
     """
     side, head, step, high = 2.2, 0.95, 2.4, 2.65
     drawn = {name: drawn_of(name, maps) for name, maps in found.items()}

@@ -182,7 +182,7 @@ class Adversarial(LightningModule, ABC):
         return images if self.augment is None else self.augment(images)
 
     def training_step(self, batch: Batch, batch_index: int) -> None:
-        """Update the networks; Lightning's ``global_step`` counts the steps of both."""
+        """Update the networks; Lightning's ``global_step`` counts both optimizers' steps."""
         losses = self._updates(from_unit(batch["images"]), batch["labels"])
         self.first_bad.note(torch.stack(list(losses.values())), self.done_updates)
         self.log_dict(

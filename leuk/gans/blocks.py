@@ -142,7 +142,7 @@ def to_uint8(images: Tensor) -> Tensor:
     """
     low, high = torch.aminmax(images.float())
     if not (float(low) >= -1 and float(high) <= 1):
-        raise ValueError(f"images must lie in [-1, 1], found [{float(low):.3g}, {float(high):.3g}]")
+        raise ValueError(f"images must be in [-1, 1], found [{float(low):.3g}, {float(high):.3g}]")
     return ((images.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

@@ -188,7 +188,7 @@ def read_own(folder: Path) -> Record:
     if folder.name != record.run.folder:
         raise StoreError(
             f"{folder}: skipped, as its record belongs to {record.run.folder}; move the folder "
-            "out of the sweep, or rename it to that"
+            "out of the sweep, or give it that name"
         )
     return record
 

@@ -46,7 +46,7 @@ class Synthetic:
 
 @dataclass(frozen=True)
 class Scale:
-    """``data.scale``: of the training images; ``input`` is the classifier's, in pixels."""
+    """``data.scale``: scale of the training images; ``input`` is the classifier's, in pixels."""
 
     sizes: list[tuple[int, int]]
     input: int
@@ -57,7 +57,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Data:
-    """``data``."""
+    """Entry ``data``."""
 
     fingerprint: str = ""
     files: str | None = None
@@ -70,7 +70,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Bins(Bounded):
-    """``area.within_bins``."""
+    """Entry ``area.within_bins``."""
 
     bins: list[dict[str, float | None]]
     patients: Bounded | None = None
@@ -78,7 +78,7 @@ class Bins(Bounded):
 
 @dataclass(frozen=True)
 class OneSize:
-    """``area.one_size``."""
+    """Entry ``area.one_size``."""
 
     metrics: dict[str, Bounded]
     area_auroc: float
@@ -87,7 +87,7 @@ class OneSize:
 
 @dataclass(frozen=True)
 class Area:
-    """``area``."""
+    """Entry ``area``."""
 
     within_bins: Bins
     area_within_bins: float | None
@@ -97,7 +97,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Cost:
-    """``cost``."""
+    """Entry ``cost``."""
 
     parameters: int
     flops: int
@@ -110,7 +110,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Control:
-    """``explanations.cohort.controls.<name>``."""
+    """Entry ``explanations.cohort.controls.<name>``."""
 
     measures: dict[str, Measured] = field(default_factory=dict)
     passes_randomization: bool | None = None
@@ -118,7 +118,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Method(Control):
-    """``explanations.<method>`` of a method with arrays."""
+    """Entry ``explanations.<method>`` of a method with arrays."""
 
     picture: str = field(kw_only=True)
     arrays: str = field(kw_only=True)

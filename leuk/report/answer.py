@@ -207,7 +207,7 @@ def _difference_text(comparison: Comparison) -> str:
 
 
 def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
-    """Headline and reason of a sweep that cannot answer the question."""
+    """Headline, and the reason why a sweep cannot answer the question."""
     complete = [one for one in configurations if one.runs]
     honest = [one for one in complete if not one.run.split.endswith(LEAKY)]
     headline = "This sweep cannot answer the question yet."
@@ -221,8 +221,8 @@ def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str,
     if not any(one.run.augmentation in GANS for one in honest):
         return headline, ("No complete run was trained with synthetic images.",)
     return headline, (
-        "Runs with synthetic images are complete, but no run of the same model, split, seed and "
-        "fold without augmentation to compare them with.",
+        "Runs with synthetic images are complete, but there is no run without augmentation "
+        "of the same model, split, seed and fold to compare them with.",
     )
 
 

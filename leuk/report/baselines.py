@@ -1,4 +1,4 @@
-"""Baselines as configurations, from their scores in the files of predictions."""
+"""Baselines as configurations, from their scores in the prediction files."""
 
 from collections.abc import Sequence
 from dataclasses import replace

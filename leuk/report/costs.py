@@ -30,7 +30,7 @@ of the ensemble is the sum of its members, run one after the other."""
 
 
 def costs_of(configurations: Sequence[Configuration]) -> dict[RunId, Cost]:
-    """Cost of each configuration whose records hold it, and of ensembles of two of them.
+    """Cost of each configuration whose records contain it, and of each ensemble.
 
     Args:
         configurations: all configurations of the report.

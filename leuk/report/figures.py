@@ -26,7 +26,7 @@ from leuk.report.workers import begun
 
 _SQUARE = (PANEL, PANEL)
 _NAMED = 6
-"""Number of configurations that an alternative text names; the tables have all."""
+"""Number of configurations that an alternative text names; the tables contain all."""
 
 
 def figures_of(

@@ -27,7 +27,7 @@ REFERENCES = {
 
 
 def augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons of an augmentation with no augmentation that have a result."""
+    """Comparisons between an augmentation and no augmentation that have a result."""
     return [c for c in comparisons if c.family in _ALONE and c.result is not None]
 
 
@@ -35,7 +35,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Forest plot of augmentations: minus none, and GANs also minus both controls.
 
     Args:
-        comparisons: all comparisons, at least one of them of :func:`augmented`.
+        comparisons: all comparisons, at least one of them from :func:`augmented`.
     """
     found = {
         (c.one.run, c.other.run.augmentation): c

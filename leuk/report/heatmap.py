@@ -23,7 +23,7 @@ _NARROWEST = 0.02
 NOTES = """\
 Test AUROC, mean over folds and seeds, with 95 % intervals (patients resampled). Shades run from the
 lowest to the highest AUROC in this table, so a dark shade is not necessarily a good result. A dash
-means that no run is complete. AUROC gives every image equal weight and determines the shades, AUROC
+means that no run is complete. AUROC gives every image equal weight and determines the shades; AUROC
 (patients) gives every patient of a class equal weight."""
 
 

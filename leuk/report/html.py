@@ -48,7 +48,7 @@ def render(template: str, **values: Any) -> str:
     """Return a page from a template that extends ``base.html``.
 
     Its content security policy allows only embedded pictures and this style sheet, by its hash, so
-    that even a text that escaped the escaping would be inert.
+    that even an unescaped text would be inert.
 
     Args:
         template: file name of the template.

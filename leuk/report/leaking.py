@@ -35,7 +35,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
 
 
 def _honest(leaky: RunId, runs: Iterable[RunId]) -> RunId | None:
-    """Return the most similar run without a leak of the same model and augmentation."""
+    """Return the most similar run of the same model and augmentation that has no leak."""
     settings = set(leaky.settings)
     same = [
         run

@@ -89,7 +89,7 @@ class Results:
     """Results of a sweep.
 
     Attributes:
-        configurations: in the order of the tables.
+        configurations: configurations in the order of the tables.
         problems: missing, incomplete or unreadable results, one sentence each.
         shared: each split, with the settings that all its configurations share and their names
             omit.
@@ -225,7 +225,7 @@ def _holes(configurations: Sequence[Configuration]) -> list[str]:
         if missing:
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
             lacking.append(
-                f"{configuration.title}: not run, although other configurations have it: {named}"
+                f"{configuration.title}: lacks runs that other configurations have: {named}"
             )
     return lacking
 

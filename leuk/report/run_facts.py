@@ -40,7 +40,8 @@ def data_section(
     Args:
         sweep: folder of the sweep; audits are in ``<outputs>/data``.
         records: records of the sweep.
-        configurations: with predictions, for older records without effective patients.
+        configurations: configurations with predictions, needed for older records without effective
+            patients.
     """
     runs = {run.id: run for configuration in configurations for run in configuration.runs}
     counted = [record for record in records if record.data.get("counts")]

@@ -32,7 +32,7 @@ this report then includes the result."""
 
 
 def quality_records(records: Iterable[Record]) -> list[Record]:
-    """One record for each set of synthetic images: the first with their quality, or the first."""
+    """One record for each set of synthetic images: the first with their quality, else the first."""
     found: dict[str, Record] = {}
     for record in records:
         if synthetic := record.data.get("synthetic"):

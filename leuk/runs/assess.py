@@ -46,7 +46,7 @@ class Assessed:
         metrics: ``val``, ``test`` and ``thresholds``, for the record.
         temperature: fitted on validation images.
         samples: predictions of ``val`` and ``test``, calibrated.
-        referral: for the record, see :func:`leuk.evaluate.referral.referral_record`.
+        referral: entry of the record, see :func:`leuk.evaluate.referral.referral_record`.
         warnings: reasons to doubt the intervals, such as few patients.
     """
 
@@ -64,7 +64,7 @@ def assess(data: CNMCDataModule, predictions: Mapping[str, Predictions]) -> Asse
 
     Args:
         data: data module of the predicted images.
-        predictions: of ``val`` and ``test``.
+        predictions: predictions of ``val`` and ``test``.
     """
     samples = {stage: sample_of(data, found) for stage, found in predictions.items()}
     val = samples["val"]
@@ -128,7 +128,7 @@ def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Me
 
     Args:
         data: data module, set up.
-        scores: from :func:`baseline_scores`.
+        scores: scores from :func:`baseline_scores`.
     """
     val, test = data.stage("val"), data.stage("test")
     results = {}
@@ -164,7 +164,7 @@ def assess_area(
     Returns:
         ``within_bins``: AUROC among cells of similar area, see
         :class:`leuk.evaluate.area.WithinBins`; ``area_within_bins`` and
-        ``area_within_bins_patients``: the same of the area as the score, by image and by patient;
+        ``area_within_bins_patients``: the same with the area as the score, by image and by patient;
         ``one_size``: results with all cells scaled to ``target_area``, the mean share of the image
         that training cells cover: ``metrics`` with intervals, at the threshold 0.5, and the AUROC
         of the area after scaling, ``area_auroc``, and before, ``area_auroc_before``.

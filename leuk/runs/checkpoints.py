@@ -109,5 +109,5 @@ def _load(path: Path) -> dict[str, Any]:
     for key in _ARGUMENTS:
         found = values.get(key, {})
         if not isinstance(found, dict) or _CALLED & set(map(str, found)):
-            raise StoreError(f"{path}: its {key} name code to be called; do not use this file")
+            raise StoreError(f"{path}: its {key} refer to code to call; do not use this file")
     return values

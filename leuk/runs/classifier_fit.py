@@ -41,9 +41,9 @@ def fitted_classifier(
 
     Args:
         cfg: config of the run.
-        folder: of the run.
+        folder: folder of the run.
         data: data module, with the augmentation's images.
-        record: of the run; device and warnings are added.
+        record: record of the run; device and warnings are added.
 
     Raises:
         StoreError: a checkpoint in the folder belongs to another run.

@@ -36,7 +36,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         folder: working folder, used in the message if the error names no file.
 
     Raises:
-        StoreError: in place of the system's error.
+        StoreError: replaces the system's error.
     """
     try:
         yield

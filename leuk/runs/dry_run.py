@@ -33,7 +33,7 @@ class Planned:
     """Plan of a run.
 
     Attributes:
-        folder: of the run, existing or not.
+        folder: folder of the run, existing or not.
         found: its state.
         runs: whether a start of the sweep executes it.
         estimate: time without its GAN; None if unknown or if the run is not executed.

@@ -39,10 +39,10 @@ def evaluate(
 
     Args:
         cfg: config of the run.
-        folder: of the run; predictions and explanations are written there.
+        folder: folder of the run; predictions and explanations are written there.
         data: data module, set up.
-        classifier: with its best weights.
-        record: of the run; metrics, explanations, warnings, area and cost are added.
+        classifier: classifier with its best weights.
+        record: record of the run; metrics, explanations, warnings, area and cost are added.
     """
     explain = explain_callback(cfg, folder / EXPLANATIONS, record.run.folder)
     # A new trainer, because weight averaging would swap the weights in the one used for training.
@@ -85,7 +85,7 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     Args:
         cfg: config with ``explain``, ``checks`` and the related keys.
         folder: output folder.
-        name: of the run, for the titles of figures.
+        name: name of the run, for the titles of figures.
     """
     return Explain(
         build_named(cfg.explain),

@@ -22,7 +22,7 @@ FILE = "familiar.npz"
 """Cache file in the folder of a run."""
 
 FORMAT = 2
-"""Version in the key; increase it when the content of the file changes its meaning."""
+"""Version in the cache key; increase it when the content of the file changes its meaning."""
 
 _CHUNK = 1024
 
@@ -45,7 +45,7 @@ def load_familiarity(finished: FinishedRun, predictor: Predictor, root: str | No
 
     Args:
         finished: the finished run.
-        predictor: with the run's classifier.
+        predictor: predictor with the run's classifier.
         root: new location of the data set's images, if they have moved.
 
     Raises:

@@ -26,7 +26,7 @@ class FinishedRun:
     """Complete run of a sweep.
 
     Attributes:
-        folder: of the run.
+        folder: folder of the run.
         record: results of the run.
         cfg: config of the run.
     """
@@ -151,7 +151,7 @@ class FinishedRun:
         if self.record.data.get("files") not in (None, data.listing()):
             raise StoreError(
                 f"{data.root}: not the data that {self.folder.name} was trained on; set "
-                "the folder of those with root=DIR"
+                "the folder of its data with root=DIR"
             )
         data.prepare_data()
         data.setup()

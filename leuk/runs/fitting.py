@@ -22,9 +22,9 @@ def build_trainer(
     """Build the configured trainer.
 
     Args:
-        cfg: a whole training config.
-        folder: where Lightning may write.
-        callbacks: in the order they are called.
+        cfg: a complete training config.
+        folder: folder in which Lightning may write.
+        callbacks: callbacks in the order they are called.
         changes: arguments of the trainer that differ from the config's.
 
     Raises:
@@ -73,7 +73,7 @@ def memory_errors(key: str, batch_size: int) -> Iterator[None]:
         batch_size: its current value.
 
     Raises:
-        TrainingError: in place of the device's error.
+        TrainingError: replaces the device's error.
     """
     try:
         yield

@@ -26,7 +26,7 @@ class Frozen:
     Attributes:
         name: name of the threshold, one of :data:`THRESHOLDS`.
         threshold: lowest score that is called leukemic, in [0, 1].
-        temperature: of the calibration of scores.
+        temperature: temperature of the calibration of scores.
         band: calibrated scores that are referred to an expert.
         test: performance of the band on the run's test images.
     """

@@ -41,7 +41,7 @@ def check_launcher(cfg: DictConfig) -> None:
     """Refuse a launcher that is not installed, or SLURM on a host without it.
 
     Raises:
-        ConfigError: with the package to install or an alternative.
+        ConfigError: the message names the package to install or an alternative.
     """
     name = launcher_of(cfg)
     if name not in LAUNCHERS:

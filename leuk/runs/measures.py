@@ -14,7 +14,7 @@ from leuk.store.artifacts import make_once
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Version in the key; increase it when a measure changes."""
+"""Version in the cache key; increase it when a measure changes."""
 
 _FILE = "measures.npy"
 _CHUNK = 512

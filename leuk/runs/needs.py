@@ -40,12 +40,12 @@ class GAN:
 
     Attributes:
         name: GAN, classes, split and seed.
-        folder: of the artifact.
-        key: of the artifact; without a digest of the images if these are not decoded yet.
+        folder: folder of the artifact.
+        key: key of the artifact; without a digest of the images if these are not decoded yet.
         trained: True if its artifact exists.
         needed: number of runs to execute that need it.
         device: name of the device for its training.
-        size: of its weights in bytes.
+        size: size of its weights in bytes.
     """
 
     name: str

@@ -38,8 +38,8 @@ def save_maps(
         folder: output folder.
         predictor: classifier with its device and precision.
         images: pixels ``uint8 (R, R, 3)``, by number from 0.
-        captions: of the images, by the same numbers.
-        title: over the sheet.
+        captions: captions of the images, by the same numbers.
+        title: title of the sheet.
 
     Returns:
         File of each image, relative to the folder.

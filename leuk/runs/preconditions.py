@@ -99,7 +99,7 @@ def _check_weights_kept(cfg: DictConfig) -> None:
     """Refuse training that would end without a checkpoint of the best weights.
 
     Raises:
-        ConfigError: with the key that prevents it.
+        ConfigError: the message names the key that prevents the checkpoint.
     """
     if cfg.callbacks.get("checkpoint") is None:
         raise ConfigError(
@@ -131,7 +131,7 @@ def check_paths(configs: Sequence[DictConfig], folders: Sequence[Path]) -> None:
         folders: output folder of each job.
 
     Raises:
-        StoreError: with the folder.
+        StoreError: a folder is refused; the message names it.
     """
     for folder in folders:
         if folders.count(folder) > 1:
@@ -191,7 +191,7 @@ def check_image_sizes(configs: Sequence[DictConfig]) -> None:
     """Refuse folders whose training images differ in size without a known scale.
 
     Raises:
-        DataError: with the folder, and the number of images of each size.
+        DataError: the message gives the folder and the number of images of each size.
     """
     sources = {
         (str(data.root), str(data.framing), data.get("frame"), data.get("pixel_size"))
@@ -209,7 +209,7 @@ def check_existing(cfg: DictConfig) -> bool:
         True if the folder has to be moved first, see :func:`set_aside`.
 
     Raises:
-        StoreError: with the folder, the differences and a remedy.
+        StoreError: the message gives the folder, the differences and a remedy.
     """
     found = inspect(cfg)
     if found.state == State.UNREADABLE:

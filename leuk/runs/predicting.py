@@ -59,7 +59,7 @@ class Prediction:
         calibrated: the score at the run's temperature.
         decision: ``ALL`` or ``HEM``; empty if no cell is found.
         refer: True if the image is referred to an expert.
-        why: reason of the referral.
+        why: reason for the referral.
         distance: distance of the features to those of the training images.
         unfamiliar: True if the distance exceeds the limit from validation images.
         cell_found: True if the image shows a segmented cell on black.

@@ -35,7 +35,7 @@ class Predictor:
     """Classifier on a device, by default with the precision of the run's evaluation.
 
     Attributes:
-        classifier: on its device, in evaluation mode.
+        classifier: classifier on its device, in evaluation mode.
         trainer: provides device and precision.
         batch_size: images per forward pass.
     """

@@ -24,11 +24,11 @@ def project_prototypes(
     The best checkpoint is updated, so that it has the weights of the evaluated model.
 
     Args:
-        classifier: trained, with prototypes.
+        classifier: trained classifier with prototypes.
         data: data module; only real training images are used.
         device: device of the computation.
-        folder: of the run.
-        title: over the figure.
+        folder: folder of the run.
+        title: title of the figure.
 
     Returns:
         For the record: ``picture``, and ``table`` with an entry per prototype.

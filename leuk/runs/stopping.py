@@ -106,7 +106,7 @@ def _of_joblib(child: BaseProcess) -> bool:
 
 
 def log_stop(error: StoppedError) -> int:
-    """Print the reason of the stop and return the exit code."""
+    """Print the reason for the stop and return the exit code."""
     code = int(error.code or CODE)
     print(f"leuk: {_MESSAGE.format(_NAMES[code])}", file=sys.stderr)
     return code

@@ -43,7 +43,7 @@ def classes_of(cfg: DictConfig) -> list[Label]:
     """Classes of the images to add.
 
     Raises:
-        ConfigError: a name is not a class or repeated, or the list is empty.
+        ConfigError: a name is not a class, a class is repeated, or the list is empty.
     """
     known = {label.folder: label for label in Label}
     names = list(cfg.augmentation.classes)

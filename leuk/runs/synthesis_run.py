@@ -50,7 +50,7 @@ def check_kept(cfg: DictConfig) -> None:
     Images of the same data and settings are reproduced exactly.
 
     Raises:
-        StoreError: with the folder.
+        StoreError: the folder has such images; the message names it.
     """
     path = synthesis_folder(cfg, cfg.hydra) / FILE
     if cfg.replace or not path.exists():

@@ -35,7 +35,7 @@ SHOWN = 12
 """Number of images, and of image pairs, stored for figures."""
 
 FORMAT = 2
-"""Version in the key; increase it when a metric changes its meaning."""
+"""Version in the cache key; increase it when a metric changes its meaning."""
 
 
 def synthetic_labels(synthetic: Synthetic) -> list[Label]:
@@ -54,7 +54,7 @@ def evaluate_class(
         label: the class.
         real: real images, from :func:`real_images`.
         extractor: computes features of images.
-        seed: of subsampling.
+        seed: seed of subsampling.
     """
     own, others = synthetic.of(label), synthetic.of(_other(label))
     log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)

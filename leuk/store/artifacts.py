@@ -34,7 +34,7 @@ _ONLY_FOUND: ContextVar[bool] = ContextVar("read_only", default=False)
 
 
 class MissingArtifactError(StoreError):
-    """An artifact is missing where none may be built."""
+    """An artifact is missing in a process that may not build any."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def ensure_writable(folder: Path, key: str) -> None:
     """Prove that a file can be written in ``folder``, and leave nothing there.
 
     Args:
-        folder: where results will go; of one that is missing the nearest folder above is tried, so
+        folder: folder of the results; if it is missing, the nearest existing parent is tried, so
             that a command that is refused later leaves no empty folder.
         key: the config key that chose it, named in the error.
 
@@ -85,7 +85,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``target`` when the block ends without an error.
+    """Yield a temporary folder that becomes ``target`` when the block ends without an error.
 
     After an error the folders above it are as they were.
     """
@@ -103,7 +103,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
                 path.rmdir()
         if isinstance(error, OSError) and error.errno in _FULL:
             raise StoreError(
-                f"{target}: {error.strerror}; nothing half-written is left; make room or choose "
+                f"{target}: {error.strerror}; no partial file is left; make room or choose "
                 "another disk with outputs=DIR"
             ) from error
         raise

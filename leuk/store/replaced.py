@@ -45,13 +45,13 @@ class Replaceable:
             other = [found[key] for key, value in self.same.items() if found[key] != value]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(
-                f"{self.target}: holds something else than results (no readable {self.mark}); move "
-                "it away or give these a name of their own: name=NAME"
+                f"{self.target}: contains something other than results (no readable {self.mark}); "
+                "move it away or set another name for the new results: name=NAME"
             ) from error
         if other:
             raise StoreError(
-                f"{self.target}: holds the results of {', '.join(map(str, other))}; give these a "
-                "name of their own: name=NAME"
+                f"{self.target}: holds the results of {', '.join(map(str, other))}; set "
+                "another name for the new results: name=NAME"
             )
         if not self.replace:
             raise StoreError(
@@ -60,7 +60,7 @@ class Replaceable:
             )
         if foreign := self._foreign():
             raise StoreError(
-                f"{self.target}: {foreign[0]} is not of leuk and would be lost"
+                f"{self.target}: {foreign[0]} is not leuk's and would be lost"
                 f"{f', and {len(foreign) - 1} more' if foreign[1:] else ''}; move it away, or "
                 "write beside it with name=NAME"
             )
@@ -76,10 +76,10 @@ class Replaceable:
 
     @contextmanager
     def replaced(self) -> Iterator[Path]:
-        """Give a temporary folder that becomes the target when the block ends without an error.
+        """Yield a temporary folder that becomes the target when the block ends without an error.
 
         Raises:
-            StoreError: as :meth:`check`.
+            StoreError: see :meth:`check`.
         """
         self.check()
         with whole_folder(self.target) as temporary:

@@ -20,7 +20,7 @@ def glorot(layer: nn.Module) -> None:
 def glorot_uniform(weight: Tensor, fan_in: int, fan_out: int) -> None:
     """Fill a weight from U(-a, a), a = sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010, eq. 16).
 
-    For weights whose shape in Keras, and therefore fan-in and fan-out, differs from PyTorch's.
+    Needed for weights whose shape, and so fan-in and fan-out, differs between Keras and PyTorch.
     """
     limit = math.sqrt(6 / (fan_in + fan_out))
     with torch.no_grad():

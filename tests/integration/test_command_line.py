@@ -330,7 +330,7 @@ def test_results_are_replaced_only_with_consent(
     assert "with name=NAME, or replace them with replace=true" in capsys.readouterr().err
     (results / "notes.txt").write_text("mine")
     assert main([*again, "replace=true"]) == 2
-    assert f"{results}: notes.txt is not of leuk and would be lost" in capsys.readouterr().err
+    assert f"{results}: notes.txt is not leuk's and would be lost" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in before}
     (results / "notes.txt").unlink()
     assert main([*again, "replace=true"]) == 0

@@ -77,7 +77,7 @@ def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
     monkeypatch.setattr(decode, "_CROP300", 0.3)
     chosen = [f"outputs={tmp_path}", *SMALL, "data.framing=crop300"]
     assert main(["data", *chosen]) == 0
-    warning = "data.framing=crop300: more than 0.5% of the cell lies outside the frame in 160 of"
+    warning = "data.framing=crop300: more than 0.5% of the cell is outside the frame in 160 of"
     assert f"warning: {warning}" in capsys.readouterr().out
     assert warning in (tmp_path / "data/phantom/audit.html").read_text()
     assert main(["train", *chosen, "fit.epochs=1", "explain=none", "trainer=cpu"]) == 0

@@ -84,7 +84,7 @@ def test_converter_and_its_inverse_lose_nothing() -> None:
 def test_converter_refuses_other_ranges(value: float) -> None:
     images = torch.zeros(1, 3, 4, 4)
     images[0, 0, 0, 0] = value
-    with pytest.raises(ValueError, match=r"images must lie in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"images must be in \[-1, 1\]"):
         to_uint8(images)
 
 

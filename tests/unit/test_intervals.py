@@ -220,7 +220,7 @@ def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
 
 
 def test_unknown_metrics_are_refused(tied: Sample) -> None:
-    with pytest.raises(ValueError, match="no metric auc; take one of auroc"):
+    with pytest.raises(ValueError, match="no metric auc; choose from auroc"):
         tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
 
 
@@ -478,9 +478,9 @@ def test_nearly_flawless_model_has_intervals(surest: float) -> None:
     ("change", "complaint"),
     [
         ({"labels": np.ones(4, np.int64)}, "both classes are needed"),
-        ({"scores": np.array([0.1, 0.2, 0.3, np.nan])}, r"must lie in \[0, 1\]"),
-        ({"calibrated": np.array([0.1, 0.2, 0.3, 1.5])}, r"must lie in \[0, 1\]"),
-        ({"labels": np.array([0, 1])}, "must be two columns"),
+        ({"scores": np.array([0.1, 0.2, 0.3, np.nan])}, r"must be in \[0, 1\]"),
+        ({"calibrated": np.array([0.1, 0.2, 0.3, 1.5])}, r"must be in \[0, 1\]"),
+        ({"labels": np.array([0, 1])}, "must be 1-D, of equal length"),
         ({"subjects": np.array(["a"])}, "4 images but 1 subjects"),
     ],
 )

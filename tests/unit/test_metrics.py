@@ -160,7 +160,7 @@ def test_gain_of_the_thesis_is_a_loss_of_leukemic_images() -> None:
 
 @pytest.mark.parametrize("scores", [[0.5, 1.2], [0.5, -0.1], [0.5, float("nan")]])
 def test_scores_must_be_probabilities(scores: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"scores must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"scores must be in \[0, 1\]"):
         ranking_metrics(torch.tensor(scores), torch.tensor([0, 1]))
 
 

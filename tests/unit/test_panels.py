@@ -1,4 +1,4 @@
-"""Metrics of explanations, checked by their values and pixels."""
+"""Figures of explanations, checked by their values and pixels."""
 
 from collections.abc import Callable
 from pathlib import Path

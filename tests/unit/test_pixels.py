@@ -257,7 +257,7 @@ def test_cells_that_a_framing_cuts_are_counted_per_class(tmp_path: Path) -> None
         counted[framing] = count_cuts(index_images(tmp_path), store)
     assert counted["crop300"] == [Cut("all", 3, 2, 1), Cut("hem", 2, 1, 0)]
     assert framing_warning("crop300", counted["crop300"]).startswith(
-        "data.framing=crop300: more than 0.5% of the cell lies outside the frame in 2 of 3 all "
+        "data.framing=crop300: more than 0.5% of the cell is outside the frame in 2 of 3 all "
         "images (66.7%), 1 of 2 hem images (50.0%)"
     )
     assert framing_warning("centered", counted["centered"]) == ""
@@ -327,7 +327,7 @@ def test_full_disk_while_decoding_leaves_nothing(tiny_folds: Path, tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "StoreError" in done.stderr
-    assert "nothing half-written is left; make room or choose another disk" in done.stderr
+    assert "no partial file is left; make room or choose another disk" in done.stderr
     assert [p.suffix for p in (tmp_path / "cache/pixels").iterdir()] == [".lock"]
     assert len(open_store(tiny_folds, tmp_path / "cache", resolution=64).pixels) == 16
 

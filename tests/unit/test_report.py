@@ -146,7 +146,7 @@ def test_a_fold_missing_in_a_configuration_is_named(tmp_path: Path) -> None:
     write_sweep(tmp_path, [fold(KFOLD, n) for n in range(3)])
     write_sweep(tmp_path, [fold(replace(KFOLD, model="vit"), n) for n in (0, 2)])
     text = write_report(tmp_path)
-    assert "vit-none: not run, although other configurations have it: seed 0 fold 1" in text
+    assert "vit-none: lacks runs that other configurations have: seed 0 fold 1" in text
 
 
 def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
@@ -171,9 +171,9 @@ def damaged(how: str, content: pd.DataFrame) -> pd.DataFrame:
         ("cut", "275 rows of stage test, but its record counts 280"),
         ("column", "no column calibrated"),
         ("nan", "values are missing"),
-        ("range", r"scores must lie in [0, 1]"),
+        ("range", r"scores must be in [0, 1]"),
         ("huge", "too large"),
-        ("baseline", r"scores must lie in [0, 1]"),
+        ("baseline", r"scores must be in [0, 1]"),
         ("stage", "no row of stage test"),
         ("gone", "no readable predictions"),
     ],
