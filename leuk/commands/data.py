@@ -24,7 +24,7 @@ def check(configs: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Audit one folder; print and write the results."""
+    """Audit a folder; print and write the results."""
     audit, folder = inspect_data(cfg)
     print(audit_text(audit))
     print(f"written to {folder}: audit.html, audit.json, {FINDINGS} and augmentation examples")

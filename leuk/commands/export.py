@@ -18,7 +18,7 @@ def check(configs: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Write one model with its description; a failure leaves no partial output."""
+    """Write a model with its description; a failure leaves no partial output."""
     with export_target(cfg).replaced() as folder:
         difference = export(cfg, folder)
     print(f"largest difference between logits: {difference:.2g}")

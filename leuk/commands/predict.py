@@ -22,7 +22,7 @@ def check(configs: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Predict the images of one folder or list; a failure leaves no partial output."""
+    """Predict the images of a folder or list; a failure leaves no partial output."""
     with predictions_target(cfg).replaced() as folder:
         predicted = predict(cfg, folder)
         write_text(folder / PAGE, predicted_page(predicted, folder, int(cfg.page_images)))

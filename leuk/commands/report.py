@@ -31,7 +31,7 @@ def check(configs: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the main table of one sweep and write its report."""
+    """Print the main table of a sweep and write its report."""
     sweep = sweep_of(cfg)
     workers = free_workers()
     with reading(sweep, workers) as results:

@@ -10,7 +10,7 @@ from leuk.runs.synthesis_run import check_kept, run_synthesis
 
 
 def run(cfg: DictConfig) -> None:
-    """Synthesize images with one GAN; called by Hydra."""
+    """Synthesize images with a GAN; called by Hydra."""
     run_synthesis(cfg)
 
 

@@ -19,7 +19,7 @@ from leuk.runs.train import FAILED, train_run
 
 
 def run(cfg: DictConfig) -> None:
-    """Train, test and explain one run; called by Hydra."""
+    """Train, test and explain a run; called by Hydra."""
     train_run(cfg)
 
 

@@ -50,7 +50,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of one cell; ``kind`` is ``identical`` or ``near``, ``score`` the correlation."""
+    """Two images of a cell; ``kind`` is ``identical`` or ``near``, ``score`` the correlation."""
 
     first: str
     second: str

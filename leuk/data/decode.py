@@ -119,7 +119,7 @@ class Decoded:
 
 
 def decode(path: Path, frame: Frame) -> Decoded:
-    """Read one RGB image and resize its frame with an antialiased triangle filter.
+    """Read an RGB image and resize its frame with an antialiased triangle filter.
 
     The filter has no negative lobes, so the black around a cell stays black. The image is first
     cropped around its center, without cutting the cell, or padded to a square canvas. A fully

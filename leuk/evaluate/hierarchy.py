@@ -31,7 +31,7 @@ _NOTHING = 1e-12
 
 @dataclass(frozen=True)
 class Fold(Generic[Run]):
-    """One set of test images.
+    """Set of test images.
 
     Attributes:
         runs: results on these images, one per seed.

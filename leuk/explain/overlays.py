@@ -55,7 +55,7 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """One method's maps, prepared for drawing on a common scale.
+    """Maps of a method, prepared for drawing on a common scale.
 
     Attributes:
         title: the method's display name.
@@ -83,7 +83,7 @@ class Drawn:
         return SIGNED if self.signed else UNSIGNED
 
     def over(self, position: int, cell: Pixels) -> Pixels:
-        """Draw one map over its image ``(R, R, 3)``; return RGB ``(R, R, 3)``."""
+        """Draw a map over its image ``(R, R, 3)``; return RGB ``(R, R, 3)``."""
         if not self.usable[position]:
             return printed(cell)
         low = -self.limit if self.signed else 0.0
@@ -200,7 +200,7 @@ class Canvas:
         self.axes.text(left, top, text, fontsize=size, **how)
 
     def map(self, drawn: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
-        """Draw one map over its image; ``place`` is left, top and side."""
+        """Draw a map over its image; ``place`` is left, top and side."""
         left, top, side = place
         self.image(drawn.over(position, cell), left, top, side)
         if not drawn.usable[position]:

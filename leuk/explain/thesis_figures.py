@@ -46,7 +46,7 @@ _CLASSES = {
 
 
 def save_figure_9(path: Path, classifier: Classifier, cohort: Cohort, title: str) -> list[str]:
-    """Draw Grad-CAM of both classes at every layer, for one image of each class.
+    """Draw Grad-CAM of both classes at every layer, for an image of each class.
 
     Magnitudes are not comparable between layers, so each layer has its own scale. Of more than
     twelve layers, twelve evenly spaced ones are shown.
@@ -73,7 +73,7 @@ def save_figure_9(path: Path, classifier: Classifier, cohort: Cohort, title: str
 
 
 def one_of_each(cohort: Cohort) -> list[int]:
-    """Position of one shown image of each class, leukemic first, correctly predicted if possible.
+    """Position of a shown image of each class, leukemic first, correctly predicted if possible.
 
     Without labels, the position of the first shown image.
     """

@@ -252,7 +252,7 @@ class Adversarial(LightningModule, ABC):
         return first, second
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam each for the generator and the adversary, in this order."""
+        """Adam optimizers of the generator and of the adversary, in this order."""
         betas = (self.fitting.beta1, self.fitting.beta2)
         rates = (self.fitting.generator_rate, self.fitting.adversary_rate)
         adam = KerasAdam if self.stack == "keras" else torch.optim.Adam

@@ -59,7 +59,7 @@ def area_section(configurations: Sequence[Configuration]) -> Section:
 
 
 def _values(record: Record, run: Run | None) -> dict[str, float | None]:
-    """All values of one record, flat; bins are numbered from the smallest cells."""
+    """All values of a record, flat; bins are numbered from the smallest cells."""
     bins, scaled = record.area["within_bins"], record.area["one_size"]
     at_one_size = scaled["metrics"]["auroc"]
     values = {

@@ -28,7 +28,7 @@ _ROW = "{:<8} {:<11}{:>7}{:>11}{:>10}{:>11}"
 
 @dataclass(frozen=True)
 class Kind:
-    """Problems of one kind, with examples.
+    """Problems of a kind, with examples.
 
     Attributes:
         name: name of the kind, such as ``label conflict``.

@@ -21,7 +21,7 @@ _NOTHING = ("", "-")
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell of a table.
+    """Cell of a table.
 
     Attributes:
         spans: its text.

@@ -67,7 +67,7 @@ smaller effects cannot be excluded."""
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One planned difference, ``one`` minus ``other``.
+    """Planned difference, ``one`` minus ``other``.
 
     Attributes:
         family: a key of :data:`FAMILIES`.

@@ -35,7 +35,7 @@ Curve = Callable[[Sample], Floats]
 
 
 def roc_figure(configurations: Sequence[Configuration]) -> Figure:
-    """Mean ROC curves, one panel per model, one line per augmentation; gray: cell area alone."""
+    """Mean ROC curves, a panel per model, a line per augmentation; gray: cell area alone."""
     axes = _curves(configurations, roc_of, ("1 - specificity", "sensitivity"), "lower right")
     for ax in axes:
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
@@ -96,7 +96,7 @@ def precision_of(sample: Sample) -> Floats:
 
 
 def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
-    """Observed share of leukemic cells over the score, one panel per model; pale: uncalibrated."""
+    """Observed share of leukemic cells over the score, a panel per model; pale: uncalibrated."""
     models = by_model(configurations)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):

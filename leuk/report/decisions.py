@@ -19,7 +19,7 @@ _BESIDE = 4.2
 
 
 def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
-    """Confusion matrices, one row per configuration, at 0.5 and at each run's Youden threshold.
+    """Confusion matrices, a row per configuration, at 0.5 and at each run's Youden threshold.
 
     Entries are shares of a class; the numbers of images are beside the name.
 
@@ -83,7 +83,7 @@ def _flat(ax: Axes, left: float, counts: Floats) -> None:
 
 
 def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
-    """Share of correct images of each patient at 0.5, one row per configuration."""
+    """Share of correct images of each patient at 0.5, a row per configuration."""
     names = [configuration.title for configuration in configurations]
     figure, (ax,) = labeled_rows(names, 5.0, 0.42, (0.4, 0.55))
     patients = [per_subject(pooled_images(one), 0.5) for one in configurations]

@@ -25,7 +25,7 @@ _COHORT = "cohort"
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """One picture.
+    """Picture.
 
     Attributes:
         configuration: name of the configuration.

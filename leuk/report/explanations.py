@@ -55,7 +55,7 @@ of a map that ignores the model."""
 
 @dataclass(frozen=True)
 class _Found:
-    """One method of one configuration.
+    """Method of a configuration.
 
     Attributes:
         configuration: name of the configuration.
@@ -259,7 +259,7 @@ def _number(value: float | None) -> str:
 
 
 def _pictures(configurations: Sequence[Configuration]) -> str:
-    """Links to the figures of all methods, one item per configuration."""
+    """Links to the figures of all methods, an item per configuration."""
     items = [
         f"- {configuration.title}: {_links(record)}"
         for configuration in configurations
@@ -282,7 +282,7 @@ def _links(record: Record) -> str:
 
 
 def _table(methods: Sequence[_Found], measured: Sequence[_Found]) -> pd.DataFrame:
-    """One row per method and metric."""
+    """Return a row per method and metric."""
     rows: list[dict[str, Any]] = []
     for found in methods:
         plain = {

@@ -94,7 +94,7 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Grid | str], pd.Dat
     """Quality of synthetic images and their references, as tables and as numbers.
 
     Args:
-        reports: quality reports by name of the GAN, at least one. With several folds or seeds,
+        reports: quality reports by name of the GAN, not empty. With several folds or seeds,
             ``where`` names the one of the report.
     """
     table = pd.DataFrame(

@@ -52,7 +52,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class WarningBox:
-    """Remarks of one kind, on the first screen.
+    """Remarks of a kind, on the first screen.
 
     Attributes:
         kind: the kind.

@@ -37,7 +37,7 @@ KINDS: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Remark:
-    """One warning.
+    """Warning.
 
     Attributes:
         kind: a key of :data:`KINDS`.

@@ -29,7 +29,7 @@ _RUN_FOLDER = re.compile(r".+-s\d+(-.*)?")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One complete run with its predictions.
+    """Complete run with its predictions.
 
     Attributes:
         id: model, augmentation, split, seed and settings.

@@ -41,7 +41,7 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Section:
-    """One section of a report.
+    """Section of a report.
 
     Attributes:
         name: stem of its files.

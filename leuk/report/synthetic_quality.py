@@ -94,7 +94,7 @@ def _by_measures(
     """Quality from the records: reports by name, unreadable ones, and sets without quality.
 
     Args:
-        records: one record of each set.
+        records: a record of each set.
         covered: pairs of GAN artifact and class that ``leuk synthesize`` evaluated.
     """
     found: dict[str, Any] = {}
@@ -152,7 +152,7 @@ def quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
 
     Args:
         sweep: folder of the sweep.
-        sets: one record of each set of synthetic images.
+        sets: a record of each set of synthetic images.
     """
     artifacts = sweep.parent.parent / "artifacts" / "quality"
     names = [Path(str(one.data["synthetic"].get("quality_artifact", ""))).name for one in sets]
