@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from leuk.data.background import REMEDY, has_background
+from leuk.data.background import REMEDY, check_background, has_background
+from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
 from leuk.data.links import find_pairs, merge_subjects
 from leuk.data.pixels import CUT, PixelStore
 from leuk.data.scale import mixed_sizes
+from leuk.data.splits import STAGES
 from leuk.data.unread import unread_message
 from leuk.errors import DataError
 
@@ -197,6 +199,21 @@ def count_cuts(table: pd.DataFrame, store: PixelStore) -> list[Cut]:
         )
         for label in sorted(set(labels.tolist()), reverse=True)
     ]
+
+
+def image_warnings(data: CNMCDataModule) -> list[str]:
+    """Return warnings about the backgrounds and the framing of a data module's images.
+
+    Args:
+        data: data module after ``setup``.
+
+    Raises:
+        DataError: see :func:`leuk.data.background.check_background`.
+    """
+    store = data.dataset.store
+    background = check_background({stage: data.stage(stage) for stage in STAGES}, store.thumbs)
+    framing = framing_warning(data.framing, count_cuts(data.dataset.index, store))
+    return [text for text in (background, framing) if text]
 
 
 def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:

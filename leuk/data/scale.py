@@ -84,13 +84,8 @@ class Scale:
         Raises:
             ConfigError: a value is not a field of view, or that of the training images is unknown.
         """
-        if frame is None and pixel_size is None:
+        if not is_stated(frame, pixel_size):
             return View(self, trained, stated=False)
-        if frame is not None and pixel_size is not None:
-            raise ConfigError(
-                f"frame={frame} and pixel_size={pixel_size:g}: both define the field of view; set "
-                "only one"
-            )
         if frame == SAME:
             return View(self, replace(trained, canvas=None, share=1.0), stated=True)
         key, value = ("frame", frame) if frame is not None else ("pixel_size", pixel_size)
@@ -208,17 +203,24 @@ def mixed_sizes(root: Path, sizes: Mapping[Size, int], framing: str) -> str:
     )
 
 
-def check_field(frame: float | None, pixel_size: float | None) -> None:
-    """Refuse two definitions of the field of view.
+def is_stated(frame: float | str | None, pixel_size: float | None, node: str = "") -> bool:
+    """Return True if the field of view is given, by one of its two keys.
+
+    Args:
+        frame: value of ``frame``, or None.
+        pixel_size: value of ``pixel_size``, or None.
+        node: prefix of both keys, such as ``data.``.
 
     Raises:
         ConfigError: both are given.
     """
     if frame is not None and pixel_size is not None:
+        shown = frame if isinstance(frame, str) else f"{frame:g}"
         raise ConfigError(
-            f"data.frame={frame:g} and data.pixel_size={pixel_size:g}: both define the field of "
+            f"{node}frame={shown} and {node}pixel_size={pixel_size:g}: both define the field of "
             "view; set only one"
         )
+    return frame is not None or pixel_size is not None
 
 
 def check_sizes(root: Path, framing: str, frame: float | None, pixel_size: float | None) -> None:
@@ -234,7 +236,6 @@ def check_sizes(root: Path, framing: str, frame: float | None, pixel_size: float
         ConfigError: both are given.
         DataError: images of several sizes, and neither is given.
     """
-    check_field(frame, pixel_size)
-    stated = frame is not None or pixel_size is not None
+    stated = is_stated(frame, pixel_size, "data.")
     if not stated and (problem := mixed_sizes(root, training_sizes(root), framing)):
         raise DataError(problem)

@@ -81,7 +81,7 @@ class Adversarial(LightningModule, ABC):
             checkpoint; None for no augmentation.
     """
 
-    OPPONENT: ClassVar[str] = "discriminator"
+    ADVERSARY: ClassVar[str] = "discriminator"
     """Name of the attribute that holds the adversary."""
 
     CONDITIONAL: ClassVar[bool] = False
@@ -113,7 +113,7 @@ class Adversarial(LightningModule, ABC):
     def _set_networks(self, generator: nn.Module, adversary: nn.Module, **values: Any) -> None:
         """Store the networks, and save the constructor's arguments as plain hyper-parameters."""
         self.generator = generator
-        setattr(self, self.OPPONENT, adversary)
+        setattr(self, self.ADVERSARY, adversary)
         self.averaged = Averaged(generator, self.fitting.average) if self.fitting.average else None
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         self.save_hyperparameters(
@@ -144,7 +144,7 @@ class Adversarial(LightningModule, ABC):
     @property
     def adversary(self) -> nn.Module:
         """The discriminator or critic."""
-        network = getattr(self, self.OPPONENT)
+        network = getattr(self, self.ADVERSARY)
         assert isinstance(network, nn.Module)
         return network
 
@@ -206,7 +206,7 @@ class Adversarial(LightningModule, ABC):
         loss_adversary = self.adversary_loss(real, synthetic.detach(), labels)
         self._update(for_adversary, loss_adversary, self.adversary)
         self.adversary_updates += 1
-        losses = {f"{self.OPPONENT}_loss": loss_adversary}
+        losses = {f"{self.ADVERSARY}_loss": loss_adversary}
         if not ends_round:
             return losses
         steps = self.fitting.generator_steps

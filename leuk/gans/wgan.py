@@ -82,7 +82,7 @@ class WGANGP(Adversarial):
         ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
-    OPPONENT = "critic"
+    ADVERSARY = "critic"
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.layouts import MERGED, PRELIM, Problem
 from leuk.data.phantom import PhantomDataModule
 from leuk.data.rules import Folds, SubjectKFold
-from leuk.data.scale import check_field
+from leuk.data.scale import is_stated
 from leuk.data.splits import Rule
 from leuk.errors import DataError, StoreError
 from leuk.report.audit_page import FINDINGS, audit_page, findings
@@ -77,8 +77,7 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     """
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.on_corrupt = "skip"
-    check_field(data.field, data.pixel_size)
-    stated = data.field is not None or data.pixel_size is not None
+    stated = is_stated(data.field, data.pixel_size, "data.")
     found = audit(data.root, data.view, data.cache, mixed=stated)
     folder = _folder(cfg)
     split = _split(cfg, data)

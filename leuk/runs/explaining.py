@@ -64,7 +64,7 @@ def check_explaining(cfg: DictConfig) -> None:
         raise ConfigError("explain=none: no method to explain with; choose at least one")
     possible_explainers(explainers, finished.classifier())
     if cfg.images is not None:
-        view = _view(cfg, finished)
+        view = finished.view(cfg)
         files = _files(cfg.images)
         if text := view.unknown_scale(file_sizes(file.path for file in files)):
             unknown = (
@@ -159,13 +159,9 @@ def _explained(cfg: DictConfig, finished: FinishedRun, folder: Path) -> dict[str
     classifier.to(trainer.strategy.root_device)
     for callback in callbacks.values():
         callback.setup(trainer, classifier, "test")
-    view = _view(cfg, finished)
+    view = finished.view(cfg)
     cohort = _image_cohort(cfg, view, explain.count, data, classifier, trainer)
     return explain.study(trainer).of(classifier, cohort)
-
-
-def _view(cfg: DictConfig, finished: FinishedRun) -> View:
-    return finished.scale(cfg.root).view(finished.frame, cfg.frame, cfg.pixel_size)
 
 
 def _trainer(cfg: DictConfig, folder: Path, callbacks: list[Any]) -> Trainer:

@@ -12,7 +12,7 @@ from leuk.config.stored import check_complete, read_stored
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
-from leuk.data.scale import Scale, training_sizes
+from leuk.data.scale import Scale, View, training_sizes
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.grid.record import FILE, Record
 from leuk.runs.checkpoints import older_arguments, read_checkpoint
@@ -92,6 +92,17 @@ class FinishedRun:
             return Scale(((size, size),), float(size))
         folder = Path(str(root or self.cfg.data.get("root"))).expanduser()
         return Scale.of_sizes(training_sizes(folder)) if folder.is_dir() else Scale()
+
+    def view(self, cfg: DictConfig) -> View:
+        """Frame that brings new images to the scale of the training images.
+
+        Args:
+            cfg: config of a command with ``root``, ``frame`` and ``pixel_size``.
+
+        Raises:
+            ConfigError: see :meth:`leuk.data.scale.Scale.view`.
+        """
+        return self.scale(cfg.root).view(self.frame, cfg.frame, cfg.pixel_size)
 
     @property
     def weights_digest(self) -> str:

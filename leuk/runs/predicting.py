@@ -120,7 +120,7 @@ def check_predicting(cfg: DictConfig) -> None:
     trainer_for(cfg, finished, [])
     Frozen.of(finished, str(cfg.threshold), cfg.aim)
     finished.classifier()
-    view = _view(cfg, finished)
+    view = finished.view(cfg)
     sizes = file_sizes(file.path for file in find_images(cfg.images).images if not file.problem)
     if sizes and not any(map(view.covers, sizes)):
         raise DataError(f"images={cfg.images}: {view.unknown_scale(sizes)}")
@@ -139,10 +139,6 @@ def predictions_target(cfg: DictConfig) -> Replaceable:
     )
 
 
-def _view(cfg: DictConfig, finished: FinishedRun) -> View:
-    return finished.scale(cfg.root).view(finished.frame, cfg.frame, cfg.pixel_size)
-
-
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
     """Predict new images, and write the table, the summary and the overlays into a folder.
 
@@ -159,7 +155,7 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     found = find_images(cfg.images)
     predictor = Predictor.build(cfg, finished)
     familiarity = load_familiarity(finished, predictor, cfg.root) if cfg.familiarity else None
-    view = _view(cfg, finished)
+    view = finished.view(cfg)
     rules = _Rules(view, predictor, frozen, familiarity)
     rows, pictured = rules.apply(found.images, int(cfg.overlays))
     _log_files(cfg.images, found, rows)

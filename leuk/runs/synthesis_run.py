@@ -13,11 +13,9 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
-from leuk.data.audit import count_cuts, framing_warning
-from leuk.data.background import check_background
+from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.data.splits import STAGES
 from leuk.errors import DataError, StoreError
 from leuk.evaluate.features import CachedExtractor
 from leuk.evaluate.image_quality import Quality
@@ -98,11 +96,7 @@ def run_synthesis(cfg: DictConfig) -> None:
     data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
     data.prepare_data()
     data.setup()
-    background = check_background(
-        {stage: data.stage(stage) for stage in STAGES}, data.dataset.store.thumbs
-    )
-    cuts = count_cuts(data.dataset.index, data.dataset.store)
-    for text in filter(None, (background, framing_warning(data.framing, cuts))):
+    for text in image_warnings(data):
         log.warning("%s: %s", folder.name, text)
     synthetic = synthesize(cfg, data)
     if synthetic is None:

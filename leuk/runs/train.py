@@ -14,11 +14,9 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
-from leuk.data.audit import count_cuts, framing_warning
-from leuk.data.background import check_background
+from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.data.splits import STAGES
 from leuk.errors import LeukError, StoreError
 from leuk.grid.record import Record
 from leuk.grid.state import LOCK, State, inspect_folder
@@ -187,11 +185,7 @@ def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
         )
     if data.split.leaky:
         record.warn("leaky", data.split.leaky)
-    background = check_background(
-        {stage: data.stage(stage) for stage in STAGES}, data.dataset.store.thumbs
-    )
-    cuts = count_cuts(data.dataset.index, data.dataset.store)
-    for text in filter(None, (background, framing_warning(data.framing, cuts))):
+    for text in image_warnings(data):
         record.warn("other", text)
     return data
 

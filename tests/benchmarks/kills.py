@@ -202,8 +202,8 @@ def _comparable(path: Path) -> Any:
         return None
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        figures = table.get("figure", pd.Series("", index=table.index))
-        return table[~figures.str.startswith("seconds")].to_csv()
+        metrics = table.get("metric", pd.Series("", index=table.index))
+        return table[~metrics.str.startswith("seconds")].to_csv()
     record = json.loads(path.read_text())
     kept = ("status", "run", "fingerprint", "metrics", "calibration", "baselines", "area")
     return {key: record[key] for key in kept}

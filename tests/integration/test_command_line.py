@@ -105,6 +105,7 @@ def test_a_fault_in_a_config_of_the_user_is_located(
         (["fit.batch_size=8"], "did you mean data.batch_size?"),
         (["gan.batch_size=8"], "did you mean gan_fit.batch_size?"),
         (["gan.lr=1e-3"], "did you mean gan.fitting.generator_rate?"),
+        (["gan.n_critic=2"], "did you mean gan.fitting.adversary_steps?"),
         (["explain_cells=2"], "it is called explain_images now"),
         (["data.cells_per_part=60"], "it is called data.images_per_fold now"),
         (["gan.opponent_widths=[8]"], "it is called gan.adversary_widths now"),

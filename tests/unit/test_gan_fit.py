@@ -35,7 +35,7 @@ def test_both_networks_learn(name: str, tmp_path: Path) -> None:
     before = {key: value.clone() for key, value in gan.state_dict().items()}
     fit(gan, tmp_path)
     after = gan.state_dict()
-    for network in ("generator", gan.OPPONENT):
+    for network in ("generator", gan.ADVERSARY):
         names = [name for name in before if name.startswith(network)]
         assert any(not torch.equal(before[name], after[name]) for name in names)
 

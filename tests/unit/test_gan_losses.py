@@ -51,7 +51,7 @@ def filled(*values: float) -> Tensor:
 
 def with_adversary(name: str, adversary: nn.Module, **changes: Any) -> Adversarial:
     gan = small(name, dropout=0.0, **changes)
-    setattr(gan, gan.OPPONENT, adversary)
+    setattr(gan, gan.ADVERSARY, adversary)
     return gan
 
 
