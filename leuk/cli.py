@@ -12,21 +12,13 @@ import hydra
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
-from leuk.config.nearest import hint
-from leuk.config.preflight import (
-    CommandLine,
-    compose_runs,
-    expand_home,
-    unswept,
-    with_list,
-)
+from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswept, with_list
 from leuk.config.schema import register
+from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
-from leuk.runs.disk import disk_errors
-from leuk.runs.heap import keep_heap
-from leuk.runs.loading import load
+from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, load, log_stop
 from leuk.runs.resolvers import register_resolvers
-from leuk.runs.stopping import StoppedError, leaves_on_signals, log_stop
+from leuk.runs.state import disk_errors
 
 COMMANDS = {
     "data": "audit an image folder: counts, problems, linked subjects",

@@ -15,7 +15,7 @@ from PIL import Image
 
 from leuk.cli import main
 from leuk.data.phantom import make_phantom
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # With a worker per core, more threads would only wait. This includes processes of tests.

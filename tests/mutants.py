@@ -75,7 +75,7 @@ class Mutant:
 
 
 PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
-    ("evaluate/area.py", "area"): [
+    ("metrics/area.py", "area"): [
         ("_lit(images).float().mean(dim=(1, 2))", "_lit(images).float().sum(dim=(1, 2))"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
@@ -85,7 +85,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
         ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
-    ("evaluate/baselines.py", "guards_evaluate baselines assess"): [
+    ("metrics/baselines.py", "guards_evaluate baselines assess"): [
         (
             "model.fit(self._chosen(measures), labels)",
             "model.fit(self._chosen(measures), 1 - labels)",
@@ -94,27 +94,27 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('Baseline(("area",))', 'Baseline(("texture",))'),
         ('strategy="prior"', 'strategy="uniform"'),
         ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
-        ("make_pipeline(StandardScaler(), Log", "make_pipeline(Log"),
+        ("StandardScaler(), LogisticRegression(max", "LogisticRegression(max"),
     ],
-    ("evaluate/calibration.py", "guards_evaluate calibration"): [
+    ("metrics/calibration.py", "guards_evaluate calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("evaluate/collapse.py", "guards_evaluate image_quality synthetic_images"): [
+    ("metrics/synthetic/quality.py", "guards_evaluate image_quality synthetic_images"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
         ("if ours < theirs / 2:", "if ours < theirs / 20:"),
         ('metrics["closer_share"] or 0, metrics', 'metrics["train_closer_share"] or 0, metrics'),
     ],
-    ("evaluate/conventions.py", "metrics thesis_tables"): [
+    ("metrics/bootstrap.py", "metrics thesis_tables"): [
         ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
         ('"auc": ours["balanced_accuracy"]', '"auc": ours["accuracy"]'),
         ("checked >= threshold", "checked > threshold"),
     ],
-    ("evaluate/cost.py", "guards_evaluate cost"): [
+    ("metrics/cost.py", "guards_evaluate cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
         ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
         ("predict = predict or model", "predict = model"),
@@ -122,7 +122,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
-    ("evaluate/distances.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/distances.py", "guards_evaluate image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
@@ -135,7 +135,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if inception:", "if not inception:"),
         ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
-    ("evaluate/features.py", "features"): [
+    ("metrics/synthetic/features.py", "features"): [
         ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
         ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
@@ -144,7 +144,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "if False:\n                logits",
         ),
     ],
-    ("evaluate/hierarchy.py", "intervals"): [
+    ("metrics/bootstrap.py", "intervals"): [
         (
             "half = self.quantile((1 + level) / 2) * self.error * slope",
             "half = self.quantile(level) * self.error * slope",
@@ -155,8 +155,23 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
         ("_freedom(_alike(components), len(values))", "_freedom(components, len(values))"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
+        (
+            '(-1.0, 1.0) if name.partition("@")[0] == "mcc"',
+            '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
+        ),
+        ("return max(low, lowest), min(high, highest)", "return low, high"),
+        ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
+        ("len(tested) ** 2 / sum", "len(tested) / sum"),
+        ("= drawn * (n / (n - 1))", "= drawn"),
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
+        (
+            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp)',
+            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn)',
+        ),
+        ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
+        ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
-    ("evaluate/image_quality.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/quality.py", "guards_evaluate image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
@@ -176,16 +191,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
-    ("evaluate/intervals.py", "intervals"): [
-        (
-            '(-1.0, 1.0) if name.partition("@")[0] == "mcc"',
-            '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
-        ),
-        ("return max(low, lowest), min(high, highest)", "return low, high"),
-        ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
-        ("len(tested) ** 2 / sum", "len(tested) / sum"),
-    ],
-    ("evaluate/memorization.py", "guards_evaluate image_quality"): [
+    ("metrics/synthetic/memorization.py", "guards_evaluate image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
@@ -197,7 +203,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
-    ("evaluate/metrics.py", "metrics"): [
+    ("metrics/classification.py", "metrics"): [
         ("(checked >= threshold).long()", "(checked > threshold).long()"),
         (
             'metrics["sensitivity"] = averaged["recall_all"]',
@@ -207,7 +213,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("binary_average_precision(checked", "binary_auroc(checked"),
         ('norm="l1"', 'norm="max"'),
     ],
-    ("evaluate/morphology.py", "guards_evaluate morphology"): [
+    ("metrics/baselines.py", "guards_evaluate morphology"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
         ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
         ("cell = max(regionprops", "cell = min(regionprops"),
@@ -217,7 +223,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("float(cell.eccentricity)", "float(cell.solidity)"),
         ("ndimage.laplace(gray)[core].std()", "ndimage.laplace(gray).std()"),
     ],
-    ("evaluate/novelty.py", "novelty"): [
+    ("metrics/novelty.py", "novelty"): [
         ("NEIGHBORS = 10", "NEIGHBORS = 1"),
         ("QUANTILE = 0.99", "QUANTILE = 0.5"),
         ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
@@ -228,11 +234,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
         ("[1:].max() / mask.size", "[1:].sum() / mask.size"),
     ],
-    ("evaluate/pairs.py", "significance intervals"): [
+    ("metrics/bootstrap.py", "significance intervals"): [
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],
-    ("evaluate/probes.py", "guards_evaluate image_quality"): [
+    ("metrics/baselines.py", "guards_evaluate image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
         ("np.repeat([1, 0]", "np.repeat([0, 1]"),
         ("_FOLDS = 5", "_FOLDS = 2"),
@@ -241,46 +247,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "probe = _probe().fit(*_stacked(test, test_other))",
         ),
     ],
-    ("evaluate/referral.py", "referral"): [
+    ("metrics/referral.py", "referral"): [
         ("AIM = 0.95", "AIM = 0.8"),
         ("Label.ALL, aim)", "Label.HEM, aim)"),
         ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
         ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
         ("int(below[-1]) + 1 if len(below) else 0", "0"),
     ],
-    ("evaluate/reliability.py", "guards_evaluate calibration metrics intervals"): [
+    ("metrics/calibration.py", "guards_evaluate calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
         ('scores, side="right")', "scores)"),
         ('("observed", truth)', '("observed", 1 - truth)'),
     ],
-    ("evaluate/resampling.py", "intervals"): [
-        ("= drawn * (n / (n - 1))", "= drawn"),
-        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
-        (
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp)',
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn)',
-        ),
-        ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
-        ("generator.multinomial(n - 1", "generator.multinomial(n"),
-    ],
-    ("evaluate/sample.py", "intervals area figures significance"): [
+    ("metrics/bootstrap.py", "intervals area figures significance"): [
         ("np.unique(self.codes[self.labels == label]))", "np.unique(self.codes))"),
         ("self.scores >= threshold for name", "self.scores > threshold for name"),
         ("|= 1 << label", "|= 1"),
     ],
-    ("evaluate/significance.py", "significance"): [
+    ("metrics/comparison.py", "significance"): [
         ("* np.arange(len(values), 0, -1)", "* len(values)"),
         ("np.maximum.accumulate(stepped)", "stepped"),
         ("_POWER = 0.8", "_POWER = 0.5"),
     ],
-    ("evaluate/similarity.py", "guards_evaluate similarity image_quality"): [
+    ("metrics/novelty.py", "guards_evaluate similarity image_quality"): [
         ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
         ("lit(one) | lit(other)", "lit(one) & lit(other)"),
         ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
         ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
         ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
     ],
-    ("evaluate/subjects.py", "guards_evaluate intervals"): [
+    ("metrics/bootstrap.py", "guards_evaluate intervals"): [
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         (
             '"score": np.bincount(rows, sample.scores) / images',
@@ -288,35 +284,31 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("sample.labels * len(names) + codes", "codes"),
     ],
-    ("evaluate/thresholds.py", "metrics intervals"): [
+    ("metrics/thresholds.py", "metrics intervals"): [
         (">= wanted", "> wanted"),
         ("_WANTED = 0.95", "_WANTED = 0.9"),
         ("DEFAULT: 0.5,", "DEFAULT: 0.4,"),
     ],
-    ("training/randomness.py", "guards_training"): [
+    ("training.py", "guards_training"): [
         ("seed + epoch * _EPOCHS", "seed"),
         ("+ rank * _RANKS", ""),
         ("(seed + epoch", "(epoch"),
-    ],
-    ("training/averaging.py", "guards_training classifier_fit"): [
-        ("decay = min(decay, (1 + updates) / (_RAMP + updates))", "pass"),
-        ("in floats], 1 - decay)", "in floats], decay)"),
-        ("past[name].copy_(now[name])", "pass"),
-        ("_RAMP = 10", "_RAMP = 1000"),
-        ("pl_module.state_dict()", "self._average_model.module.state_dict()"),
-    ],
-    ("training/guard.py", "guards_training"): [
         (
             "bad = ~torch.isfinite(losses.detach()).all()",
             "bad = ~torch.isfinite(losses.detach()).any()",
         ),
         ("bad & (self.step < 0)", "bad"),
         ('reduce_op="max"', 'reduce_op="min"'),
-    ],
-    ("training/initial.py", "guards_training"): [
         ("nn.init.xavier_uniform_", "nn.init.kaiming_uniform_"),
         ("nn.init.zeros_(layer.bias)", "nn.init.ones_(layer.bias)"),
         (" | nn.Linear", ""),
+    ],
+    ("training.py", "guards_training classifier_fit"): [
+        ("decay = min(decay, (1 + updates) / (_RAMP + updates))", "pass"),
+        ("in floats], 1 - decay)", "in floats], decay)"),
+        ("past[name].copy_(now[name])", "pass"),
+        ("_RAMP = 10", "_RAMP = 1000"),
+        ("pl_module.state_dict()", "self._average_model.module.state_dict()"),
     ],
     ("data/augment.py", "augment"): [
         ("shear * math.radians(self.shear)", "shear * self.shear"),
@@ -330,7 +322,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return lit * (mean", "return (mean"),
         ("area = lit.sum(dim=(2, 3), keepdim=True).clamp(min=1)", "area = lit[0, 0].numel()"),
     ],
-    ("data/bank.py", "datamodule"): [
+    ("data/pixels.py", "datamodule"): [
         (".div_(255)", ".div_(256)"),
         ("(rows >= int(start))", "(rows > int(start))"),
         ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
@@ -369,7 +361,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
         ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
     ],
-    ("data/effective.py", "effective guards_data"): [
+    ("data/splits.py", "effective guards_data"): [
         ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
         ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
     ],
@@ -430,7 +422,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
-    ("runs/assess.py", "guards_runs assess baselines"): [
+    ("runs/evaluate.py", "guards_runs assess baselines"): [
         (
             "fit_temperature(val.scores, val.labels)",
             'fit_temperature(samples["test"].scores, samples["test"].labels)',
@@ -467,8 +459,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "auroc_within_area_bins(replace(sample, scores=areas), areas)",
             "auroc_within_area_bins(sample, areas)",
         ),
+        ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
     ],
-    ("runs/familiarity.py", "guards_runs"): [
+    ("runs/evaluate.py", "guards_runs"): [
         (
             'held_out, _ = _features_and_shares(data, predictor, "val")',
             'held_out, _ = _features_and_shares(data, predictor, "train")',
@@ -482,30 +475,31 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'train, shares = _features_and_shares(data, predictor, "val")',
         ),
         ("float(shares.min())", "float(shares.mean())"),
+        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
+        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
+        ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
     ],
-    ("runs/frozen.py", "guards_runs"): [
+    ("runs/finished.py", "guards_runs"): [
         ('"val"', '"test"'),
         ('"sensitivity": "sensitivity95"', '"sensitivity": "youden"'),
         ("return scores >= self.threshold", "return scores >= 0.5"),
         ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),
     ],
-    ("runs/gan_fit.py", "guards_runs"): [
+    ("runs/gan.py", "guards_runs"): [
         ("data.split.train[np.isin(stage, labels)]", "data.split.train"),
         (
             "data.split.train[np.isin(stage, labels)]",
             "data.split.test[: int(np.isin(stage, labels).sum())]",
         ),
-        ('"seed": int(cfg.seed),', '"seed": 0,'),
+        (
+            '"images": content,\n        "seed": int(cfg.seed),',
+            '"images": content,\n        "seed": 0,',
+        ),
         ('"images": content,', '"images": "",'),
         ("math.ceil(gan.fitting.updates", "math.floor(gan.fitting.updates"),
         ("if len(rows) < cfg.gan_fit.batch_size:", "if False:"),
     ],
-    ("runs/evaluation.py", "guards_runs"): [
-        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
-        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
-        ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
-    ],
-    ("runs/synthetic_quality.py", "guards_runs synthetic_images"): [
+    ("runs/gan.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
         ("reference=_images(data, held_out, label)", "reference=_images(data, held_out, other)"),
         ("reference=_images(data, held_out, label)", 'reference=_images(data, "train", label)'),
@@ -519,11 +513,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "next(other for other in Label if other == label)",
         ),
         ("own, others = synthetic.of(label)", "own, others = synthetic.of(_other(label))"),
-    ],
-    ("runs/measures.py", "guards_runs assess baselines"): [
-        ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
-    ],
-    ("runs/synthesis.py", "guards_runs synthetic_images"): [
         (
             "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
             "(labels == Label.HEM).sum() - (labels == Label.ALL).sum()",
@@ -533,25 +522,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "float(count / len(labels)) for count in counts",
         ),
         ("for count in counts]", "for count in counts[::-1]]"),
-        ("stage == label", "stage != label"),
+        ("split.train[stage == label]", "split.train[stage != label]"),
         ("random.permutation(own) for _", "own for _"),
         ("tuple(Label) if conditional else (label,)", "(label,)"),
-        ('"seed": int(cfg.seed),', '"seed": 0,'),
+        ('in labels},\n        "seed": int(cfg.seed),', 'in labels},\n        "seed": 0,'),
         ("sample(counts[label], label, seed)", "sample(counts[label], label, 0)"),
         ('self.origin["label"] == label', 'self.origin["label"] != label'),
         ("default_rng(int(cfg.seed))", "default_rng(0)"),
     ],
-    ("runs/classifier_fit.py", "guards_runs"): [
+    ("runs/classifier.py", "guards_runs"): [
         ('if cfg.augmentation.name == "class_weights":', "if False:"),
         ("if cfg.fit.standardize:", "if not cfg.fit.standardize:"),
         ('"data": data.listing()}', '"data": ""}'),
         ('"settings": record.fingerprint,', ""),
     ],
-    ("runs/checkpoints.py", "guards_runs classifier_fit"): [
+    ("runs/trainer.py", "guards_runs classifier_fit"): [
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
         ("if key in stamp and found.get(key) != stamp[key]:", "if False:"),
     ],
-    ("runs/explaining.py", "explaining"): [
+    ("runs/explain.py", "explaining"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         (".float().div(255)", ".float().div(127.5)"),
         ("logits = classifier.predict_logits(batch", "logits = classifier(batch"),
@@ -569,7 +558,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "for warning in record.warnings]",
         ),
     ],
-    ("runs/identity.py", "guards_runs"): [
+    ("runs/run.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
         ('"none", "oversample", "class_weights")', '"none", "oversample")'),
@@ -587,7 +576,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('record.warn("leaky", data.split.leaky)', "pass"),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
-    ("grid/run_id.py", "grid"): [
+    ("runs/record.py", "grid"): [
         ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
         ('augmentation="none", variant', "variant"),
         ("replace(self, seed=0, variant", "replace(self, variant"),
@@ -595,20 +584,20 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if text not in self.augmentation_settings", "if text in self.augmentation_settings"),
         ("shared[short[key]] == 1", "shared[short[key]] >= 1"),
     ],
-    ("grid/state.py", "dry_run grid"): [
+    ("runs/state.py", "dry_run grid"): [
         ("if record.fingerprint != expected.fingerprint:", "if False:"),
         ('if record.status == "complete":', 'if record.status == "failed":'),
         ("held = not ours and is_held", "held = is_held"),
     ],
-    ("grid/history.py", "dry_run"): [
+    ("runs/state.py", "dry_run"): [
         ('not in ("augmentation", "total")', 'not in ("total",)'),
         ("(longer - 1.0)", "longer"),
-        ('record.status == "complete"', 'record.status == "failed"'),
+        ('record.status == "complete"\n', 'record.status == "failed"\n'),
         ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
         ("and RESUMED not in record.warnings", ""),
         ("bool(past.explanations) == explained", "True"),
     ],
-    ("grid/record.py", "grid assess"): [
+    ("runs/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.run.folder:", "if False:"),
@@ -718,7 +707,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
     ],
-    ("gans/adversarial.py", "guards_training gan_losses gan_fit gans"): [
+    ("gans/base.py", "guards_training gan_losses gan_fit gans"): [
         ("self.averaged.update(self.generator, self.done_updates)", "pass"),
         ("self.generator = self.averaged.module", "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
@@ -747,11 +736,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "steps = min(steps, self.fitting.updates - self.done_rounds)",
         ),
     ],
-    ("gans/averaging.py", "gan_parts gans gan_losses gan_fit"): [
+    ("gans/base.py", "gan_parts gans gan_losses gan_fit"): [
         ("return super().train(False)", "return super().train(mode)"),
         ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
     ],
-    ("gans/blocks.py", "gan_parts gans gan_losses gan_fit"): [
+    ("gans/layers.py", "gan_parts gans gan_losses gan_fit"): [
         ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
@@ -801,7 +790,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("((images + 1) * gains - 1)", "(images * gains)"),
         ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
     ],
-    ("gans/networks.py", "gan_parts gans gan_losses gan_fit"): [
+    ("gans/strong.py", "gan_parts gans gan_losses gan_fit"): [
         ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
         ("brightness = images + 1", "brightness = images"),
         ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),
@@ -835,44 +824,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
-    (
-        "classifiers/classifier.py",
-        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
-    ): [
-        ("            self.class_weights,\n", ""),
-        ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
-        ("loss = cost.float() + F.cross_entropy(", "loss = F.cross_entropy("),
-        ("return (images - self.mean) / self.std", "return images - self.mean"),
-        (
-            "self.class_weights.copy_(torch.tensor(weights))",
-            "self.class_weights.copy_(torch.tensor(weights[::-1]))",
-        ),
-        (
-            "self.val_auroc.update(logits.softmax(dim=1)[:, 1]",
-            "self.val_auroc.update(logits.softmax(dim=1)[:, 0]",
-        ),
-        (
-            "scores = logits.double().softmax(dim=1)[:, 1]",
-            "scores = logits.double().softmax(dim=1)[:, 0]",
-        ),
-        (
-            "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
-            "first = torch.ones(len(rows), dtype=torch.bool)",
-        ),
-        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
-        ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
-        ("*(view.flip(3) for view in turned)", "*turned"),
-        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
-        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
-        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
-        (
-            "self.current_epoch >= self.optim.frozen_epochs)",
-            "self.current_epoch > self.optim.frozen_epochs)",
-        ),
-        ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
-        ('"interval": "step"', '"interval": "epoch"'),
-        ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
-    ],
     ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
         ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
@@ -897,7 +848,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
         ("return last[-2]", "return last[0]"),
     ],
-    ("classifiers/encoder.py", "vit classifiers gradcam"): [
+    ("classifiers/transformer.py", "vit classifiers gradcam"): [
         ("queries = queries + self.drop_path(attended)", "queries = self.drop_path(attended)"),
         ("attention[:, :, 0, 1:] for attention", "attention[:, :, 1:, 0] for attention"),
         ("return 1 - F.avg_pool2d(lit, patch, stride)", "return F.avg_pool2d(lit, patch, stride)"),
@@ -906,7 +857,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("patches], dim=1) + self.positions", "patches], dim=1)"),
         ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
     ],
-    ("classifiers/fusion.py", "hybrid"): [
+    ("classifiers/hybrid.py", "hybrid"): [
         ("return convolved + attended", "return convolved"),
         (
             "share * convolved + (1 - share) * attended",
@@ -963,20 +914,20 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
         ("embedded.flatten(2).transpose(1, 2)", "embedded.mT.flatten(2).transpose(1, 2)"),
     ],
-    ("explain/explainer.py", "faithfulness gradcam checked_tables"): [
+    ("explain/base.py", "faithfulness gradcam checked_tables"): [
         (
             "return (labels == Label.ALL).float() * 2 - 1",
             "return (labels == Label.HEM).float() * 2 - 1",
         ),
     ],
-    ("explain/explainer.py", "gradcam shap shap_guards faithfulness"): [
+    ("explain/base.py", "gradcam shap shap_guards faithfulness"): [
         (
             "return logits[:, Label.ALL] - logits[:, Label.HEM]",
             "return logits[:, Label.HEM] - logits[:, Label.ALL]",
         ),
         ("return logits[:, Label.ALL] - logits[:, Label.HEM]", "return logits[:, Label.ALL]"),
     ],
-    ("explain/explainer.py", "explain"): [
+    ("explain/base.py", "explain"): [
         (
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))",
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == 0)",
@@ -986,14 +937,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "flat.amax(dim=1) == flat.amin(dim=1)",
         ),
     ],
-    ("explain/explainer.py", "gradcam shap shap_guards"): [
+    ("explain/base.py", "gradcam shap shap_guards"): [
         ("maps=found.toward(target), seconds", "maps=found.maps, seconds"),
         ("classifier.eval().requires_grad_(False)", "classifier.requires_grad_(False)"),
     ],
-    ("explain/explainer.py", "faithfulness gradcam"): [
+    ("explain/base.py", "faithfulness gradcam"): [
         ("        if not self.signed:\n            return self.maps\n", ""),
     ],
-    ("explain/explainer.py", "gradcam explain"): [
+    ("explain/base.py", "gradcam explain"): [
         ("parameter.requires_grad_(not was_frozen)", "parameter.requires_grad_(was_frozen)"),
     ],
     ("explain/gradcam.py", "gradcam"): [
@@ -1045,8 +996,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "players.unflatten(1, (across, -1)), gains, segments",
             "players.unflatten(1, (across, -1)).mT, gains, segments",
         ),
-    ],
-    ("explain/shap_masker.py", "shap shap_guards explain_by_hand"): [
         (
             "values[playing] = torch.from_numpy(found.values[0])",
             "values[playing] = -torch.from_numpy(found.values[0])",
@@ -1054,7 +1003,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return Owen(values, model.high - model.low)", "return Owen(values, model.high)"),
         ("if height >= width:", "if height < width:"),
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
-        ("with numpy_seeded(seed):", "with numpy_seeded(0):"),
+        ("with numpy_seeded(seed):\n", "with numpy_seeded(0):\n"),
     ],
     ("explain/lime.py", "lime explain_by_hand"): [
         ("weights[part] = weight", "weights[part] = abs(weight)"),
@@ -1097,7 +1046,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
         ("_BLUR = 8", "_BLUR = 64"),
     ],
-    ("explain/faithfulness.py", "faithfulness explain_by_hand"): [
+    ("explain/quality/faithfulness.py", "faithfulness explain_by_hand"): [
         ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
         ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
@@ -1130,8 +1079,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
+        ("width: Positive = 0.2", "width: Positive = 2.0"),
+        ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
+        ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
+        ("zlib.crc32(mask, self.seed)", "self.seed"),
     ],
-    ("explain/randomization.py", "randomization checked_tables explain_by_hand"): [
+    ("explain/quality/randomization.py", "randomization checked_tables explain_by_hand"): [
         ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
         ("    ][::-1]", "    ]"),
         ("explainer.attribute(randomized, images", "explainer.attribute(classifier, images"),
@@ -1146,14 +1099,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("* masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
         ("(maps / maps.abs().amax(dim=(1, 2), keepdim=True))", "(maps / maps.abs().amax())"),
     ],
-    ("explain/agreement.py", "faithfulness randomization"): [
+    ("explain/quality/randomization.py", "faithfulness randomization"): [
         ("ranks = rankdata(values, axis=1)", "ranks = values.astype(float)"),
         (
             "torch.stack([one[mask] for one in maps])",
             "torch.stack([one.flatten() for one in maps])",
         ),
     ],
-    ("explain/subject_means.py", "checked_tables"): [
+    ("explain/quality/checks.py", "checked_tables"): [
         (
             "self.codes = np.unique(subjects.astype(str), return_inverse=True)[1]",
             "self.codes = np.arange(len(subjects))",
@@ -1165,21 +1118,23 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "np.bincount(self.codes[kept], np.abs(values[kept]))",
         ),
     ],
-    ("explain/checks.py", "faithfulness explain_by_hand"): [
+    ("explain/quality/checks.py", "faithfulness explain_by_hand"): [
         ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
         ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
     ],
-    ("explain/checks.py", "checked_tables explain_by_hand"): [
+    ("explain/quality/checks.py", "checked_tables explain_by_hand"): [
         ("found.toward(self.target).where", "found.maps.where"),
         ("~(found.degenerate | self.empty)", "~found.degenerate"),
+        ("it.attribution.seconds / count", "it.attribution.seconds"),
+        ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
     ],
-    ("explain/checks.py", "faithfulness checked_tables explain_by_hand"): [
+    ("explain/quality/checks.py", "faithfulness checked_tables explain_by_hand"): [
         (
             "self.others[HIDES[0]],\n            self.target",
             "self.others[HIDES[1]],\n            self.target",
         ),
     ],
-    ("explain/checks.py", "randomization checked_tables explain_by_hand"): [
+    ("explain/quality/checks.py", "randomization checked_tables explain_by_hand"): [
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
             (
@@ -1192,11 +1147,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             ),
         ),
     ],
-    ("explain/checked.py", "checked_tables explain_by_hand"): [
-        ("it.attribution.seconds / count", "it.attribution.seconds"),
-        ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
-    ],
-    ("explain/regions.py", "regions"): [
+    ("explain/quality/regions.py", "regions"): [
         ("band * 2 * np.sqrt(cell.sum() / np.pi)", "band * np.sqrt(cell.sum() / np.pi)"),
         ("distance_transform_edt(cell) <= width", "distance_transform_edt(cell) > width"),
         ("values = maps.double().clamp(min=0)", "values = maps.double().abs()"),
@@ -1210,19 +1161,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"background": ~cell', '"background": ~self.border'),
         ("np.divide(share, area,", "np.divide(area, share,"),
     ],
-    ("explain/regions.py", "regions checked_tables"): [
+    ("explain/quality/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/controls.py", "faithfulness explain_by_hand"): [
-        ("width: Positive = 0.2", "width: Positive = 2.0"),
-        ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
-        ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
-        ("zlib.crc32(mask, self.seed)", "self.seed"),
-    ],
-    ("explain/cohort.py", "explain choice"): [
+    ("explain/figures.py", "explain choice"): [
         ("DECIDED = 0.5", "DECIDED = 0.4"),
     ],
-    ("explain/cohort.py", "explain"): [
+    ("explain/figures.py", "explain"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         ('choose_background(data.stage("train")', 'choose_background(data.stage("val")'),
         (
@@ -1235,7 +1180,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'chosen["shown"] = np.arange(len(chosen)) <= shown',
         ),
     ],
-    ("explain/choice.py", "choice"): [
+    ("explain/figures.py", "choice"): [
         ('groupby("label", sort=True)]', 'groupby("subject", sort=True)]'),
         ('groupby(["label", "decided"], sort=True)', 'groupby(["label"], sort=True)'),
         (
@@ -1254,36 +1199,70 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
         ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
-    ("explain/check_tables.py", "explain"): [
+    ("explain/quality/table.py", "explain"): [
         (
             'cohort.table["row"].to_numpy()[per_image.pop("image")]',
             'per_image.pop("image").to_numpy()',
         ),
     ],
-    ("explain/panels.py", "panels explain_by_hand"): [
+    ("explain/figures.py", "panels explain_by_hand"): [
         ("own[cohort.of(outcome)] = True", "own[:] = True"),
         ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
         (
             'return "right" if outcome.startswith("true") else "WRONG"',
             'return "right" if outcome.endswith("positive") else "WRONG"',
         ),
-    ],
-    ("explain/overlays.py", "panels explain_by_hand"): [
         ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
         ("values = values * sizes_of(segments)", "values = values"),
         ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
-        ("images.permute(0, 2, 3, 1)", "images.permute(0, 3, 2, 1)"),
+        ("np.asarray(images.permute(0, 2, 3, 1)", "np.asarray(images.permute(0, 3, 2, 1)"),
         ("counts[0] = 0", "counts[0] = 1"),
-    ],
-    ("explain/thesis_figures.py", "panels explain_by_hand"): [
         (
             "for column, own in enumerate(scaled[:, target], start=1):",
             "for column, own in enumerate(scaled[:, 1 - target], start=1):",
         ),
         ("own.sort(key=lambda position: not outcomes", "own.sort(key=lambda position: outcomes"),
     ],
-    ("explain/superpixels.py", "lime"): [
+    ("explain/lime.py", "lime"): [
         ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
+    ],
+    (
+        "classifiers/base.py",
+        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
+    ): [
+        ("            self.class_weights,\n", ""),
+        ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
+        ("loss = cost.float() + F.cross_entropy(", "loss = F.cross_entropy("),
+        ("return (images - self.mean) / self.std", "return images - self.mean"),
+        (
+            "self.class_weights.copy_(torch.tensor(weights))",
+            "self.class_weights.copy_(torch.tensor(weights[::-1]))",
+        ),
+        (
+            "self.val_auroc.update(logits.softmax(dim=1)[:, 1]",
+            "self.val_auroc.update(logits.softmax(dim=1)[:, 0]",
+        ),
+        (
+            "scores = logits.double().softmax(dim=1)[:, 1]",
+            "scores = logits.double().softmax(dim=1)[:, 0]",
+        ),
+        (
+            "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
+            "first = torch.ones(len(rows), dtype=torch.bool)",
+        ),
+        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
+        ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
+        ("*(view.flip(3) for view in turned)", "*turned"),
+        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
+        ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
+        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
+        (
+            "self.current_epoch >= self.optim.frozen_epochs)",
+            "self.current_epoch > self.optim.frozen_epochs)",
+        ),
+        ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
+        ('"interval": "step"', '"interval": "epoch"'),
+        ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
     ],
 }
 """Pairs of old and new text, by file and tests."""

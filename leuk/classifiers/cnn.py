@@ -5,14 +5,12 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import two_class
+from leuk.classifiers.base import two_class
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.prototyped import Prototyped
-from leuk.classifiers.prototypes import Head, PrototypeHead
-from leuk.config.ranges import Count, Counts, Share
+from leuk.classifiers.prototypes import Head, Prototyped, PrototypeHead
+from leuk.config.schema import Count, Counts, Share
 from leuk.errors import ConfigError
-from leuk.training.initial import glorot
-from leuk.training.stack import Stack, batch_norm1d, batch_norm2d
+from leuk.training import Stack, batch_norm1d, batch_norm2d, glorot
 
 Pool = Literal["flatten", "average"]
 """Input of the hidden layer: all positions of the last feature map, or their mean."""
@@ -34,7 +32,7 @@ class CNN(Prototyped):
         pool: ``flatten`` (the thesis's form) or ``average`` over all positions of the last block.
         head: ``linear``, or ``prototype`` on the last block.
         per_class: prototypes per class.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
         optim: optimizer settings.
 
     Raises:

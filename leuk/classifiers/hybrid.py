@@ -1,22 +1,107 @@
 """Hybrid of the thesis: a transformer and a pooled vector over the same convolutional map."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.classifiers.classifier import two_class
-from leuk.classifiers.encoder import Encoder, Norm, attention_off_cell, divisors, off_cell
-from leuk.classifiers.fusion import FUSIONS, FusionName
+from leuk.classifiers.base import two_class
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.prototyped import Prototyped, refuse_attention_loss
-from leuk.classifiers.prototypes import Head, PrototypeHead
-from leuk.config.ranges import Count, Counts, NotNegative, Share
+from leuk.classifiers.prototypes import Head, Prototyped, PrototypeHead, refuse_attention_loss
+from leuk.classifiers.transformer import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.errors import ConfigError
-from leuk.training.initial import glorot, glorot_uniform
-from leuk.training.stack import Stack, batch_norm2d
+from leuk.training import Stack, batch_norm2d, glorot, glorot_uniform
+
+# --- Fusions of the two branch vectors of the hybrid
+
+FusionName = Literal["add", "attention", "gated", "concat"]
+"""``add`` is the thesis's; the others are alternatives that it mentions but does not test."""
+
+
+class Add(nn.Module):
+    """Sum of the branches.
+
+    Args:
+        width: length D of each branch's vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
+        return convolved + attended
+
+
+class Concat(nn.Module):
+    """Concatenation of the branches.
+
+    Args:
+        width: length D of each branch's vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = 2 * width
+
+    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
+        """Fused vectors ``(..., 2 * D)`` of two vectors ``(..., D)``."""
+        return torch.cat([convolved, attended], dim=-1)
+
+
+class Gated(nn.Module):
+    """Sum weighted by a gate per element (the gated unit of Arevalo et al. 2017).
+
+    Args:
+        width: length D of each branch's vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.gate = nn.Linear(2 * width, width)
+
+    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
+        share = self.gate(torch.cat([convolved, attended], dim=-1)).sigmoid()
+        fused: Tensor = share * convolved + (1 - share) * attended
+        return fused
+
+
+class Attention(nn.Module):
+    """Mean weighted by attention (the pooling of Ilse et al. 2018, section 2.4).
+
+    Args:
+        width: length D of each branch's vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.key = nn.Linear(width, width)
+        self.query = nn.Linear(width, 1, bias=False)
+
+    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
+        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
+        both = torch.stack([convolved, attended], dim=-2)  # (..., 2, D)
+        return (self.shares(both) * both).sum(dim=-2)
+
+    def shares(self, both: Tensor) -> Tensor:
+        """Weights ``(..., 2, 1)`` of the branches ``(..., 2, D)``, with sum 1."""
+        weights: Tensor = self.query(self.key(both).tanh()).softmax(dim=-2)
+        return weights
+
+
+FUSIONS: dict[FusionName, type[Add | Concat | Gated | Attention]] = {
+    "add": Add,
+    "attention": Attention,
+    "gated": Gated,
+    "concat": Concat,
+}
 
 
 class Hybrid(Prototyped):
@@ -42,13 +127,13 @@ class Hybrid(Prototyped):
         hidden: units of the layers of the final perceptron.
         dropout: dropout rate of the CNN branch's vector and of each perceptron layer.
         norm: ``post`` (the thesis's equations) or ``pre``.
-        drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
+        drop_path: stochastic depth, see :class:`leuk.classifiers.transformer.Encoder`.
         fusion: ``add`` (the thesis's form), ``attention``, ``gated`` or ``concat``.
         head: ``linear``, or ``prototype`` on the branches fused patch by patch.
         per_class: prototypes per class.
         attention_loss: weight of the loss on attention outside the cell, see
-            :func:`leuk.classifiers.encoder.attention_off_cell`; 0 for none.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+            :func:`leuk.classifiers.transformer.attention_off_cell`; 0 for none.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
         optim: optimizer settings.
 
     Raises:

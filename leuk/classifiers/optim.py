@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from leuk.config.ranges import Count, CountOrZero, NotNegative, Positive, Share
-from leuk.training.stack import KerasAdam, Stack
+from leuk.config.schema import Count, CountOrZero, NotNegative, Positive, Share
+from leuk.training import KerasAdam, Stack
 
 _LAST_RATE = 0.01
 """Final learning rate of the cosine schedule, as a share of the initial rate."""

@@ -1,18 +1,183 @@
 """Pretrained network, fine-tuned on cell images."""
 
+import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
+from safetensors.torch import load_file  # comes with timm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.classifiers.backbones import RANDOM, build_backbone
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.optim import Optim, ParameterGroup
-from leuk.config.ranges import Count, Positive, Share
+from leuk.config.schema import Count, Positive, Share
+from leuk.config.targets import nearest
 from leuk.errors import ConfigError
+from leuk.metrics.synthetic.features import NAME, lite0_file, lite0_network
+
+# --- timm networks without their heads, with weights from timm's hub, a file or a Python package
+
+log = logging.getLogger(__name__)
+
+HUB = "imagenet"
+"""Pretrained weights from timm's hub."""
+
+PACKAGE = "lite0-package"
+"""Pretrained weights of EfficientNet-lite0 from a Python package."""
+
+RANDOM = "none"
+"""Random initial weights."""
+
+
+def build_backbone(name: str, weights: str, side: int) -> nn.Module:
+    """Build a timm network without its head.
+
+    Under ``torch.device("meta")`` no weights are read or downloaded, but a missing file or package
+    is reported.
+
+    Args:
+        name: timm's name of the network, with or without the tag of its weights.
+        weights: :data:`HUB`, :data:`PACKAGE`, :data:`RANDOM`, or the path of a state dict.
+        side: side of the input images in pixels.
+
+    Raises:
+        ConfigError: timm has no such network, or the network cannot take images of this size; the
+            weights are missing, unreadable, or belong to another network.
+    """
+    if not timm.is_model(name):
+        match = nearest(name, timm.list_models())
+        hint = f"did you mean {match}?" if match else "timm.list_models() lists the names"
+        raise ConfigError(f"model.backbone={name}: timm has no such network; {hint}")
+    if weights == PACKAGE and name != NAME:
+        raise ConfigError(
+            f"model.weights={PACKAGE}: these are weights of {NAME}, not of {name}; set "
+            f"model.weights={HUB} or model.weights=FILE"
+        )
+    file = _file(weights)
+    network = _create(name, side, pretrained=False)
+    if not next(network.parameters()).is_meta:
+        if weights == HUB:
+            network = _create(name, side, pretrained=True)
+        elif weights == PACKAGE:
+            assert file is not None
+            _load(network, lite0_network(file, "model.weights").state_dict(), weights)
+        elif file is not None:
+            _load(network, _read(file), weights)
+    for module in network.modules():
+        # Explanation methods need the input of an activation, which in-place ones overwrite.
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010 - mypy infers a tensor
+    return network
+
+
+def _file(weights: str) -> Path | None:
+    if weights in (HUB, RANDOM):
+        return None
+    if weights == PACKAGE:
+        return lite0_file(None, "model.weights")
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"model.weights={weights}: no such file; set a file, {HUB}, {PACKAGE} or {RANDOM}"
+        )
+    return path
+
+
+def _create(name: str, side: int, pretrained: bool) -> nn.Module:
+    config: Any = timm.get_pretrained_cfg(name)
+    size: dict[str, Any] = {}
+    if config is not None and config.fixed_input_size and side != config.input_size[-1]:
+        size = {"img_size": side}
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **size)
+    except Exception as error:  # the hub, its cache and 1,000 constructors raise many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if pretrained:
+            raise ConfigError(
+                f"model.weights={HUB}: cannot get weights of {name} from timm's hub ({reason}); go "
+                f"online, or set model.weights=FILE, or model.weights={RANDOM} for random weights"
+            ) from error
+        raise ConfigError(f"model.backbone={name} at {side} px: {reason}") from error
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model"):
+            loaded = loaded.get(key, loaded)
+        return dict(loaded)
+    except Exception as error:  # a damaged file can raise any kind
+        # Without torch's own message, which advises to load with weights_only=False, i.e. to run
+        # any code in the file.
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); give a state dict "
+            "written by torch.save, or a .safetensors file"
+        ) from error
+
+
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "teacher.", "student.")
+"""Prefixes of tensor names after data-parallel, compiled or self-supervised training."""
+
+
+def _load(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
+    """Load the weights of a network, which may come with or without a head.
+
+    Args:
+        network: network without a head, changed in place.
+        given: tensors by name; all names may have prefixes of :data:`_WRAPPERS`.
+        source: source of the weights, for messages.
+
+    Raises:
+        ConfigError: tensors are missing, have another shape, or are unknown and not part of a head;
+            the message gives their numbers.
+    """
+    own = network.state_dict()
+    given = _unwrapped(given, set(own))
+    matched = {name for name in own if name in given and given[name].shape == own[name].shape}
+    unmatched = [name for name in own if name not in matched]
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    heads = config.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    heads = tuple(f"{head}." for head in heads) + _HEADS
+    unknown = [name for name in given if name not in own and not name.startswith(heads)]
+    if unmatched or unknown:
+        first = f", {unmatched[0]} first" if unmatched else f", {unknown[0]} first"
+        raise ConfigError(
+            f"model.weights={source}: weights of another backbone: {len(matched)} of {len(own)} "
+            f"tensors match, {len(unmatched)} are missing or have another shape, {len(unknown)} "
+            f"are unknown{first}; give the weights of this backbone"
+        )
+    network.load_state_dict({name: given[name] for name in own})
+    log.info("model.weights=%s: loaded all %d tensors of the backbone", source, len(own))
+
+
+_HEADS = ("head.", "head_dist.", "fc.", "classifier.", "fc_norm.", "dino_head.", "ibot_head.")
+"""Names of head layers, which a backbone does not have."""
+
+
+def _unwrapped(given: dict[str, Tensor], own: set[str]) -> dict[str, Tensor]:
+    """Strip prefixes from the names until a name is in ``own`` or no prefix is left."""
+    while not own & set(given):
+        for wrapper in _WRAPPERS:
+            inner = {
+                name.removeprefix(wrapper): tensor
+                for name, tensor in given.items()
+                if name.startswith(wrapper)
+            }
+            if inner:
+                given = inner
+                break
+        else:
+            break
+    return given
 
 
 class Pretrained(Classifier):
@@ -38,7 +203,7 @@ class Pretrained(Classifier):
         optim: optimizer settings.
 
     Raises:
-        ConfigError: see :func:`leuk.classifiers.backbones.build_backbone`.
+        ConfigError: see :func:`leuk.classifiers.pretrained.build_backbone`.
     """
 
     def __init__(

@@ -7,14 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from leuk.classifiers.encoder import Encoder, Norm, attention_off_cell, divisors, off_cell
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.prototyped import Prototyped, refuse_attention_loss
-from leuk.classifiers.prototypes import Head, PrototypeHead
-from leuk.config.ranges import Count, NotNegative, Share
+from leuk.classifiers.prototypes import Head, Prototyped, PrototypeHead, refuse_attention_loss
+from leuk.classifiers.transformer import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.config.schema import Count, NotNegative, Share
 from leuk.errors import ConfigError
-from leuk.training.initial import glorot
-from leuk.training.stack import Stack, batch_norm2d
+from leuk.training import Stack, batch_norm2d, glorot
 
 Stem = Literal["patch", "conv"]
 """Embedding of patches: a linear map or a small convolutional network."""
@@ -39,12 +37,12 @@ class ViT(Prototyped):
         norm: ``post`` (the thesis's equations) or ``pre``.
         stem: ``patch`` for a linear map of each patch, or ``conv`` for 3 x 3 convolutions of stride
             2 (Xiao et al. 2021, *Early convolutions help transformers see better*).
-        drop_path: stochastic depth, see :class:`leuk.classifiers.encoder.Encoder`.
+        drop_path: stochastic depth, see :class:`leuk.classifiers.transformer.Encoder`.
         head: ``linear``, or ``prototype`` on the encoded patches.
         per_class: prototypes per class.
         attention_loss: weight of the loss on attention outside the cell, see
-            :func:`leuk.classifiers.encoder.attention_off_cell`; 0 for none.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training.stack`.
+            :func:`leuk.classifiers.transformer.attention_off_cell`; 0 for none.
+        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
         optim: optimizer settings.
 
     Raises:

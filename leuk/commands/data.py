@@ -8,7 +8,7 @@ from leuk.config.targets import instantiate
 from leuk.report.audit_page import FINDINGS, audit_text
 from leuk.report.inspection import check_kept, inspect_data
 from leuk.runs.preconditions import check_root
-from leuk.store.atomic import ensure_writable
+from leuk.store import ensure_writable
 
 _faulty: list[Path] = []
 

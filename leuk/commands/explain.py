@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.runs.explaining import check_explaining, explain_run, explanations_folder
+from leuk.runs.explain import check_explaining, explain_run, explanations_folder
 
 run = explain_run
 

@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from leuk.errors import StoreError
-from leuk.runs.exporting import FACTS, check_exporting, export, export_target
-from leuk.runs.paths import export_folder
+from leuk.runs.export import FACTS, check_exporting, export, export_target
+from leuk.runs.run import export_folder
 
 
 def check(configs: list[DictConfig]) -> None:

@@ -6,9 +6,9 @@ from omegaconf import DictConfig
 
 from leuk.errors import StoreError
 from leuk.report.predicted_page import predicted_page
-from leuk.runs.paths import predictions_folder
-from leuk.runs.predicting import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_target
-from leuk.store.atomic import write_text
+from leuk.runs.predict import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_target
+from leuk.runs.run import predictions_folder
+from leuk.store import write_text
 
 
 def check(configs: list[DictConfig]) -> None:

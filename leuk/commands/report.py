@@ -4,10 +4,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from leuk.config.nearest import hint
+from leuk.config.targets import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.grid.run_id import sweep_folder
-from leuk.runs.loading import load, one_thread
+from leuk.runs.process import load, one_thread
+from leuk.runs.record import sweep_folder
 
 with one_thread():
     from leuk.report.results import reading
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> None:
 def sweep_of(cfg: DictConfig) -> Path:
     """Folder of the sweep that a config names.
 
-    ``leuk.runs.identity`` has the same function, but imports torch and Lightning, which takes
+    ``leuk.runs.run`` has the same function, but imports torch and Lightning, which takes
     seconds.
     """
     return sweep_folder(str(cfg.outputs), str(cfg.name))

@@ -3,10 +3,10 @@
 from omegaconf import DictConfig
 
 from leuk.report.gan_tables import write_gan_report
-from leuk.runs.identity import synthesis_folder
+from leuk.runs.gan import check_kept, run_synthesis
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import check_image_sizes, check_paths, check_synthesis
-from leuk.runs.synthesis_run import check_kept, run_synthesis
+from leuk.runs.run import synthesis_folder
 
 
 def run(cfg: DictConfig) -> None:

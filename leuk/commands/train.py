@@ -5,7 +5,6 @@ from omegaconf import DictConfig
 from leuk.errors import ConfigError, StoreError
 from leuk.report.sweep_report import write_report
 from leuk.runs.dry_run import plan
-from leuk.runs.identity import folder_of, sweep_of
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (
     check_components,
@@ -14,8 +13,8 @@ from leuk.runs.preconditions import (
     check_paths,
     set_aside,
 )
-from leuk.runs.summary import incomplete_runs
-from leuk.runs.train import FAILED, train_run
+from leuk.runs.run import folder_of, sweep_of
+from leuk.runs.train import FAILED, incomplete_runs, train_run
 
 
 def run(cfg: DictConfig) -> None:

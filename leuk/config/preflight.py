@@ -25,9 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from leuk.config import conf_dir
-from leuk.config.nearest import hint
 from leuk.config.schema import check_schema
-from leuk.config.targets import check_hydra, check_targets
+from leuk.config.targets import check_hydra, check_targets, hint
 from leuk.errors import ConfigError, ListMeantError
 
 NAMED = ("callbacks", "logger", "explain")

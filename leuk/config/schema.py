@@ -1,16 +1,174 @@
 """Schemas of leuk's own config keys; nodes with a ``_target_`` have the types of its signature."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Len
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
+from pydantic import Field
 
-from leuk.config.finished_schema import ExportConfig, PredictConfig
-from leuk.config.launchers import register_launchers
-from leuk.config.nearest import hint
+from leuk.config.targets import hint
 from leuk.errors import ConfigError
+
+# --- Launchers for parallel runs, as options of ``hydra/launcher``
+
+JOBLIB: dict[str, Any] = {
+    "_target_": "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    # One run per GPU, or per core without GPUs.
+    "n_jobs": "${leuk.jobs:${trainer.accelerator}}",
+    "backend": None,
+    "prefer": "processes",
+    "require": None,
+    "verbose": 0,
+    "timeout": None,
+    # Dispatch a run only when a process is free for it.
+    "pre_dispatch": "n_jobs",
+    "batch_size": 1,
+    "temp_folder": None,
+    "max_nbytes": None,
+    "mmap_mode": "r",
+}
+
+_SUBMITIT: dict[str, Any] = {
+    "submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
+    # One day; a run that is cut off resumes from its last epoch when the sweep is started again.
+    "timeout_min": 1440,
+    "cpus_per_task": None,
+    "gpus_per_node": None,
+    "tasks_per_node": 1,
+    "mem_gb": None,
+    "nodes": 1,
+    "name": "${hydra.job.name}",
+    "stderr_to_stdout": True,
+}
+
+LOCAL: dict[str, Any] = {
+    "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    **_SUBMITIT,
+}
+
+SLURM: dict[str, Any] = {
+    "_target_": "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    **_SUBMITIT,
+    "partition": None,
+    "qos": None,
+    "comment": None,
+    "constraint": None,
+    "exclude": None,
+    "gres": None,
+    "cpus_per_gpu": None,
+    "gpus_per_task": None,
+    "mem_per_gpu": None,
+    "mem_per_cpu": None,
+    "account": None,
+    "signal_delay_s": 120,
+    "max_num_timeout": 0,
+    "additional_parameters": {},
+    "array_parallelism": 256,
+    "setup": None,
+}
+
+
+def register_launchers() -> None:
+    """Register the launchers with Hydra, replacing the plugins' own defaults."""
+    Plugins.instance()  # discovers the plugins, which register their defaults once
+    store = ConfigStore.instance()
+    group = "hydra/launcher"
+    store.store(group=group, name="joblib", node=JOBLIB)
+    store.store(group=group, name="submitit_local", node=LOCAL)
+    store.store(group=group, name="submitit_slurm", node=SLURM)
+
+
+# --- Types with value ranges; configs are validated against them before any work
+
+Count = Annotated[int, Field(ge=1)]
+"""A whole number, 1 or more."""
+
+Counts = Annotated[Sequence[Count], Len(1)]
+"""A non-empty sequence of whole numbers, each 1 or more."""
+
+CountOrZero = Annotated[int, Field(ge=0)]
+"""A whole number, 0 or more."""
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""A share, 0 or more and below 1."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A finite number above 0."""
+
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A finite number, 0 or more."""
+
+
+# --- Schemas of the commands that use a finished run
+
+
+@dataclass
+class PredictConfig:
+    """Config of ``leuk predict``, predictions for new images by a finished run."""
+
+    run: str = MISSING
+    """Folder of the finished run, under ``outputs/runs/<name>``."""
+    images: str = MISSING
+    """Image folder, a single image, or a text file with a path per line."""
+    root: str | None = None
+    """New location of the data set's images, if they have moved; needed once."""
+    frame: str | None = None
+    """Field of view that each image shows: ``same`` as the training images, or its longer side in
+    pixels of the original frame or in µm, as ``data.frame``; null if the images have the
+    size of training images."""
+    pixel_size: float | None = None
+    """Side of one pixel of the images, in pixels of the original frame (1 for images that were not
+    resized) or in µm, as ``data.pixel_size``; in place of ``frame``."""
+    outputs: str = "outputs"
+    """Root folder of all output."""
+    name: str = MISSING
+    """Folder of the predictions under ``outputs/predictions``; by default named like the images."""
+    replace: bool = False
+    """Replace existing predictions of the same run for these images."""
+    threshold: str = "youden"
+    """Decision threshold: ``youden`` or ``sensitivity`` (0.95), chosen on validation images;
+    or ``0.5``."""
+    aim: float = 0.95
+    """Required share of correct decisions outside the band of scores that are referred to an
+    expert. Must hold with 95 % confidence on validation patients; else all images are referred.
+    """
+    familiarity: bool = True
+    """Compare images with the run's training images, which must be readable the first time."""
+    overlays: int = 16
+    """Number of images, from the start, with a figure of their Grad-CAM."""
+    page_images: int = 200
+    """Number of images on the page; the table contains all."""
+    batch_size: int = 256
+    """Images per forward pass."""
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ExportConfig:
+    """Config of ``leuk export``, the classifier of a finished run for use without leuk."""
+
+    run: str = MISSING
+    """Folder of the finished run, under ``outputs/runs/<name>``."""
+    root: str | None = None
+    """New location of the data set's images, if they have moved."""
+    outputs: str = "outputs"
+    """Root folder of all output."""
+    name: str = MISSING
+    """Folder of the models under ``outputs/exports``; the name of the run's sweep by default."""
+    replace: bool = False
+    """Replace an existing exported model of the same run."""
+    format: str = "onnx"
+    """``onnx``, ``torchscript`` or ``safetensors``."""
+    test_images: int = 64
+    """Number of test images on which the exported model is compared with the original."""
+    tolerance: float = 1e-4
+    """Largest allowed difference between logits."""
 
 
 @dataclass

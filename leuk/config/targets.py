@@ -5,21 +5,52 @@ import json
 import pkgutil
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import hydra.utils
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from leuk.config.nearest import hint
 from leuk.errors import ConfigError, ListMeantError
 
+# --- Suggestions for misspelled names
+
+_LISTED = 20
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known key most similar to ``word``, or None.
+
+    Dotted keys are compared as a whole first, then by their last component, so that ``rezolution``
+    finds ``data.resolution``.
+    """
+    keys = sorted(set(known))
+    if whole := get_close_matches(word, keys, n=1, cutoff=0.6):
+        return whole[0]
+    last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    if part := get_close_matches(word.rpartition(".")[2], last, n=1, cutoff=0.7):
+        return last[part[0]]
+    return None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Suggest the nearest known key, or list the known keys if none is similar."""
+    keys = sorted(set(known))
+    if (match := nearest(word, keys)) is not None:
+        return f"did you mean {match}?"
+    if len(keys) > _LISTED:
+        return "the command's --help lists all keys"
+    return f"known: {', '.join(keys)}" if keys else "no key can be set here"
+
+
 _MODULES = re.compile(
-    r"leuk\.(classifiers|explain|gans|training)\.[a-z_0-9]+"
+    r"leuk\.(classifiers|explain|gans)\.[a-z_0-9]+"
+    r"|leuk\.explain\.quality\.checks"
     r"|leuk\.data\.(augment|datamodule|phantom|rules)"
-    r"|leuk\.evaluate\.features"
-    r"|leuk\.runs\.(device|extractor|progress)"
+    r"|leuk\.metrics\.synthetic\.features"
+    r"|leuk\.(training|runs\.(finished|trainer))"
     r"|lightning\.pytorch(\.callbacks|\.loggers)?"
 )
 """Modules whose classes a config may name. Configs can come from untrusted sources, and arbitrary
@@ -32,10 +63,16 @@ _HYDRA_NAMES = {
 }
 """Names that Hydra may call, per key: launchers and sweepers, log handlers, formatters."""
 
-_FUNCTIONS = {"leuk.runs.extractor.from_run"}
+_FUNCTIONS = {"leuk.runs.finished.from_run"}
 """Allowed targets that are not classes."""
 
-_LIGHTNING_NAMES = {"lightning.pytorch": {"Trainer"}}
+_NAMES = {
+    "leuk.runs.finished": {"from_run"},
+    "leuk.runs.trainer": {"ChannelsLast", "Progress", "TF32"},
+    "leuk.training": {"WeightEMA"},
+    "lightning.pytorch": {"Trainer"},
+}
+"""Allowed names of modules that also hold other names."""
 
 _RESERVED = {"_target_", "_partial_", "_convert_", "_recursive_"}
 
@@ -123,7 +160,7 @@ def check_hydra(value: Any, path: str = "hydra") -> None:
 
 def _check_name(name: Any, path: str) -> None:
     module, _, last = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    known = _MODULES.fullmatch(module) and last in _LIGHTNING_NAMES.get(module, {last})
+    known = _MODULES.fullmatch(module) and last in _NAMES.get(module, {last})
     # The name may also be that of a module; _locate refuses it after the import.
     if not (known or _MODULES.fullmatch(str(name))) or last.startswith("_"):
         raise ConfigError(

@@ -8,16 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from leuk.data.background import REMEDY, check_background, has_background
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder
+from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder, unread_message
 from leuk.data.links import find_pairs, merge_subjects
 from leuk.data.pixels import CUT, PixelStore
-from leuk.data.scale import mixed_sizes
+from leuk.data.scale import REMEDY, check_background, has_background, mixed_sizes
 from leuk.data.splits import STAGES
-from leuk.data.unread import unread_message
 from leuk.errors import DataError
 
 Size = tuple[int, int]
@@ -208,7 +206,7 @@ def image_warnings(data: CNMCDataModule) -> list[str]:
         data: data module after ``setup``.
 
     Raises:
-        DataError: see :func:`leuk.data.background.check_background`.
+        DataError: see :func:`leuk.data.scale.check_background`.
     """
     store = data.dataset.store
     background = check_background({stage: data.stage(stage) for stage in STAGES}, store.thumbs)

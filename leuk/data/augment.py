@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from leuk.config.ranges import NotNegative, Share
+from leuk.config.schema import NotNegative, Share
 
 
 @dataclass(frozen=True)

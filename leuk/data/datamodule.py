@@ -1,7 +1,7 @@
 """Lightning data modules: loaders yield row numbers, the device gathers and augments images."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,70 @@ import pandas as pd
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from leuk.config.ranges import Count, CountOrZero, Positive
+from leuk.config.schema import Count, CountOrZero, Positive
 from leuk.data.augment import Transforms
-from leuk.data.bank import Batch, PixelBank
-from leuk.data.cnmc import CNMC, OnCorrupt, index_images, labeled_images
 from leuk.data.decode import Frame, Framing
-from leuk.data.draws import Draws, Rows
-from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
+from leuk.data.layouts import CNMC, OnCorrupt, index_images, labeled_images
 from leuk.data.links import link_images
-from leuk.data.pixels import file_size
+from leuk.data.pixels import Batch, PixelBank, file_size
 from leuk.data.scale import Scale, training_sizes
-from leuk.data.splits import STAGES, Rule, Split
+from leuk.data.splits import STAGES, Rule, Split, effective_patients
 from leuk.errors import DataError
-from leuk.store.digest import digest
+from leuk.store import digest
+
+# --- Data set of row numbers, and the sampler that draws them for training
+
+
+class Rows(Dataset[Tensor]):
+    """Data set of row numbers."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> Tensor:
+        return self.rows[position]
+
+
+class Draws(DistributedSampler[int]):
+    """Sampler with a fixed number of draws per epoch from concatenated random permutations.
+
+    Permutation c has seed + c, and epoch e takes draws e * draws to (e + 1) * draws - 1 of the
+    concatenation. Each image is therefore drawn once before any is drawn again, also across epochs;
+    the expected class balance is that of ``dataset``; and the draws depend only on seed and epoch.
+    With as many draws as images, an epoch is the permutation of :class:`DistributedSampler`.
+
+    Args:
+        dataset: row numbers to draw from.
+        draws: draws per epoch, over all processes.
+        processes: number of processes; the first draws are repeated if ``draws`` is not a multiple.
+        rank: rank of this process.
+        seed: seed of the first permutation.
+    """
+
+    def __init__(
+        self, dataset: Rows, draws: int, processes: int = 1, rank: int = 0, seed: int = 0
+    ) -> None:
+        super().__init__(dataset, processes, rank, seed=seed)
+        self.draws = draws
+        self.num_samples = -(-draws // processes)
+        self.total_size = self.num_samples * processes
+
+    def __iter__(self) -> Iterator[int]:
+        images, first = len(self.dataset), self.epoch * self.draws  # type: ignore[arg-type]
+        cycles = range(first // images, -(-(first + self.draws) // images))
+        permutations = [
+            torch.randperm(images, generator=torch.Generator().manual_seed(self.seed + cycle))
+            for cycle in cycles
+        ]
+        drawn = torch.cat(permutations)[first - cycles[0] * images :][: self.draws]
+        padded = torch.cat([drawn, drawn[: self.total_size - self.draws]])
+        return iter(padded[self.rank :: self.num_replicas].tolist())
 
 
 class ImageBatches(LightningDataModule):
@@ -119,7 +167,7 @@ class CNMCDataModule(ImageBatches):
     """C-NMC 2019 with a split, similar to Lightning's CIFAR10 data module.
 
     Args:
-        root: folder of the images, see :func:`leuk.data.cnmc.index_images`.
+        root: folder of the images, see :func:`leuk.data.layouts.index_images`.
         split: rule that assigns images to stages.
         resolution: pixels per side.
         framing: crop of each image, see :class:`leuk.data.decode.Frame`.
@@ -290,7 +338,7 @@ class CNMCDataModule(ImageBatches):
         Returns:
             By stage: ``all`` and ``hem`` (images), ``subjects`` (subject numbers), and
             ``effective_all`` and ``effective_hem``
-            (:func:`leuk.data.effective.effective_patients`; linked subjects are one patient).
+            (:func:`leuk.data.splits.effective_patients`; linked subjects are one patient).
         """
         counts: dict[str, dict[str, float]] = {}
         for stage in STAGES:

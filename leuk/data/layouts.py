@@ -4,16 +4,22 @@ First step of the data flow: labels, subjects and source folds from file and fol
 problems found.
 """
 
+import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
+from PIL import Image
+from torchvision.datasets import VisionDataset
 
+from leuk.data.decode import Frame, Framing, files_below, is_metadata, is_plain, printable
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.walk import files_below, is_metadata, is_plain, printable
+from leuk.data.pixels import PixelStore
 from leuk.errors import DataError
 
 PRELIM, FINAL, MERGED = "prelim", "final", "merged"
@@ -287,3 +293,346 @@ def _drop_repeated(table: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame
         text = f"{name} exists twice, first as {first[name.lower()]}; set data.root to one copy"
         problems.append(Problem("name twice", path, text))
     return table.drop(index=again.index).reset_index(drop=True)
+
+
+# --- Description of a folder without usable images: its contents, the expected layout and a remedy
+
+_OTHER_FORMATS = {".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm"}
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
+_EXAMPLES = 3
+_FOLDERS = 5
+
+EXPECTED = (
+    f"BMP or PNG images named {UID_FORM} in folders all and hem, below fold_0, fold_1, ... if "
+    "the folds are known, or the numbered images of C-NMC's test sets in their own folders"
+)
+
+
+def contents(paths: Sequence[str]) -> str:
+    """Summarize relative paths: formats with counts, folders, and three example names."""
+    if not paths:
+        return "no files"
+    suffixes = Counter(os.path.splitext(path)[1].lower() or "without suffix" for path in paths)
+    images = [path for path in paths if _is_picture(path)] or list(paths)
+    folders = Counter(os.path.dirname(path) for path in images)
+    formats = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
+    listed = ", ".join(
+        f"{printable(folder) or '.'}/ ({count})" for folder, count in folders.most_common(_FOLDERS)
+    )
+    more = f" and {len(folders) - _FOLDERS} more" if len(folders) > _FOLDERS else ""
+    names = ", ".join(printable(os.path.basename(path)) for path in images[:_EXAMPLES])
+    return f"{formats} in {listed}{more}, such as {names}"
+
+
+def unread_message(root: Path, problems: Sequence[Problem] = ()) -> str:
+    """Describe a folder without C-NMC images: its content, the expected layout, and a remedy.
+
+    Args:
+        root: the folder.
+        problems: problems found in the folder.
+    """
+    paths = [
+        entry.path
+        for entry in files_below(root)
+        if not entry.folder and not entry.problem and not is_metadata(entry.path)
+    ]
+    stated = [f"{len(problems)} problem(s), the first: {problems[0]}"] if problems else []
+    return "; ".join(
+        [
+            f"{root}: no cell images in fold_*/all or fold_*/hem, or in all or hem, below it",
+            f"found: {contents(paths)}",
+            *stated,
+            f"expected: {EXPECTED}",
+            *_remedies(paths),
+            "then set data.root=DIR to the folder above them",
+        ]
+    )
+
+
+def _remedies(paths: Sequence[str]) -> Iterable[str]:
+    pictures = [path for path in paths if _is_picture(path)]
+    others = sorted({os.path.splitext(path)[1].lower() for path in pictures} - IMAGE_SUFFIXES)
+    if not pictures:
+        packed = [path for path in paths if os.path.splitext(path)[1].lower() in _ARCHIVES]
+        if packed:
+            yield f"unpack {', '.join(printable(path) for path in packed[:_NAMED])}"
+        return
+    if others:
+        lossy = "; JPEG changes pixels, so use the original files if they exist"
+        yield f"save {' and '.join(others)} as PNG{lossy if '.jpg' in others else ''}"
+    matches = {path: UID.fullmatch(os.path.splitext(os.path.basename(path))[0]) for path in paths}
+    named = [path for path in pictures if matches[path] is not None]
+    if len(named) < len(pictures):
+        yield (
+            f"rename the images to {UID_FORM}, whose first number identifies the patient; label "
+            "tables are supported only for the preliminary set"
+        )
+        readable = any(os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES for path in pictures)
+        if readable:
+            yield "leuk predict run=RUN images=DIR reads images of any name, without labels"
+    folders = {os.path.basename(os.path.dirname(path)).lower() for path in pictures}
+    if not folders & {label.folder for label in Label}:
+        classes = {
+            os.path.dirname(path): parse_label(match).folder
+            for path in named
+            if (match := matches[path]) is not None
+        }
+        renamed = ", ".join(f"{printable(old) or '.'} to {new}" for old, new in classes.items())
+        if len(classes) == len(set(classes.values())) and renamed:
+            yield f"rename the folders: {renamed}"
+        else:
+            yield "put the leukemic images into a folder all, the healthy ones into a folder hem"
+
+
+def _is_picture(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES | _OTHER_FORMATS
+
+
+# --- C-NMC 2019 as a data set: table of images and decoded pixels
+
+log = logging.getLogger(__name__)
+
+OnCorrupt = Literal["raise", "skip"]
+
+_NAMED = 5
+_PROBLEMS = 10
+
+
+def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
+    """List the images below ``root``, in any layout of :func:`leuk.data.layouts.read_folder`.
+
+    Args:
+        root: a folder at or above the images.
+        on_corrupt: ``raise``, or ``skip`` to omit files and table rows that contradict each other.
+
+    Returns:
+        The table of :class:`leuk.data.layouts.Index`, including unlabeled images.
+
+    Raises:
+        DataError: the folder is missing or has no images, or, with ``raise``, a contradiction.
+    """
+    index = read_folder(root)
+    if index.problems and on_corrupt == "raise":
+        raise DataError(_problem_message(root, index.problems))
+    for problem in index.problems[:_PROBLEMS]:
+        log.warning("skipped: %s", problem)
+    if len(index.problems) > _PROBLEMS:
+        log.warning("skipped: and %d more; leuk data lists them", len(index.problems) - _PROBLEMS)
+    if index.table.empty:
+        raise DataError(unread_message(root, index.problems))
+    if index.unread:
+        named = ", ".join(problem.path for problem in index.unread[:_NAMED])
+        more = ", ..." if len(index.unread) > _NAMED else ""
+        log.warning(
+            "%s: %d images not read, leuk data gives the reasons: %s%s",
+            *(root, len(index.unread), named, more),
+        )
+    unread = {problem.path for problem in index.unread}
+    strays = [path for path in index.strays if path not in unread]
+    if strays:
+        named = ", ".join(strays[:_NAMED])
+        more = ", ..." if len(strays) > _NAMED else ""
+        log.warning("%s: %d stray files ignored: %s%s", root, len(strays), named, more)
+    return index.table
+
+
+def _problem_message(root: Path, problems: Sequence[Problem]) -> str:
+    more = f" (and {len(problems) - 1} more; leuk data lists them)" if len(problems) > 1 else ""
+    return f"{root}: {problems[0]}, or set data.on_corrupt=skip{more}"
+
+
+class CNMC(VisionDataset):  # type: ignore[misc]
+    """C-NMC 2019, used like :class:`torchvision.datasets.CIFAR10`.
+
+    Images are decoded once, into a memory-mapped store that later runs reuse.
+
+    Attributes:
+        index: the table of :func:`index_images`; row ``i`` is image ``i``.
+        listed: the same table including unreadable images.
+        store: the decoded images with areas, sizes and thumbnails.
+        data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
+        targets: ``N`` labels, 1 = leukemic, 0 = healthy, -1 = unlabeled.
+        classes: class names in the order of their labels.
+
+    Args:
+        root: a folder at or above the fold folders.
+        parts: source folds to keep, such as ``["fold_0"]``; all labeled images if None.
+        transform: function from PIL image to PIL image.
+        target_transform: function from label to label.
+        resolution: pixels per side.
+        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
+        canvas: side in pixels of the square to which images are first cropped or padded; None for
+            the longer side of each image.
+        cache: folder of the pixel store.
+        on_corrupt: ``raise``, or ``skip`` to omit unreadable files with a warning.
+
+    Raises:
+        DataError: no images, a missing source fold, or an unreadable image.
+    """
+
+    classes: ClassVar = [label.folder for label in Label]
+    class_to_idx: ClassVar = {label.folder: int(label) for label in Label}
+
+    def __init__(
+        self,
+        root: str | Path,
+        parts: Sequence[str] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Any], Any] | None = None,
+        *,
+        resolution: int = 224,
+        framing: Framing = "full",
+        canvas: int | None = None,
+        cache: str | Path = "outputs/artifacts",
+        on_corrupt: OnCorrupt = "raise",
+    ) -> None:
+        root = Path(root).expanduser()
+        super().__init__(root, transform=transform, target_transform=target_transform)
+        table = index_images(root, on_corrupt)
+        table = labeled_images(table) if parts is None else select_source_folds(table, parts)
+        self.listed = table
+        self.store = PixelStore.open(
+            table, root, Frame(resolution, framing, canvas), Path(cache), on_corrupt
+        )
+        self.index = table.iloc[self.store.kept].reset_index(drop=True)
+        self.data = self.store.pixels
+        self.targets: list[int] = self.index["label"].tolist()
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image: Any = Image.fromarray(self.data[index])
+        label: Any = self.targets[index]
+        if self.transforms is not None:
+            image, label = self.transforms(image, label)
+        return image, label
+
+
+def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Select the images with a label.
+
+    Raises:
+        DataError: no image has a label.
+    """
+    labeled = table[table["label"] != UNLABELED]
+    unlabeled = table.loc[table["label"] == UNLABELED, "source_fold"]
+    for fold, count in unlabeled.value_counts().items():
+        log.info("%d unlabeled images of %s are not used", count, fold)
+    if labeled.empty:
+        raise DataError(
+            f"none of the {len(table)} images has a label; put the preliminary set's table "
+            "C-NMC_test_prelim_phase_data_labels.csv beside its folder"
+        )
+    return labeled.reset_index(drop=True)
+
+
+def select_source_folds(table: pd.DataFrame, folds: Sequence[str]) -> pd.DataFrame:
+    """Select the images of some source folds.
+
+    Raises:
+        DataError: a source fold has no images; the message lists those that have.
+    """
+    found = sorted(table["source_fold"].unique())
+    for fold in folds:
+        if fold not in found:
+            raise DataError(f"parts: no source fold {fold}; choose from {', '.join(found)}")
+    return table[table["source_fold"].isin(folds)].reset_index(drop=True)
+
+
+# --- Images outside a data set: those of a folder, of a list, or a single file
+
+_EXPECTED = " or ".join(sorted(IMAGE_SUFFIXES))
+
+
+@dataclass(frozen=True)
+class UnlabeledImage:
+    """An image file.
+
+    Attributes:
+        name: name in results: path relative to the folder, or the path in the list.
+        path: path of the file.
+        problem: reason not to read it; empty if it can be tried.
+    """
+
+    name: str
+    path: Path
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a folder or list.
+
+    Attributes:
+        images: sorted by name for a folder, otherwise in the order of the list.
+        others: number of other files in the folder, by suffix.
+    """
+
+    images: list[UnlabeledImage]
+    others: dict[str, int]
+
+
+def find_images(source: str) -> Images:
+    """List images without opening them.
+
+    Args:
+        source: a folder, which is searched recursively; an image; or a text file with one path per
+            line, relative to the folder of the text file. Empty lines and lines that begin with
+            ``#`` are ignored.
+
+    Raises:
+        DataError: the source is missing or has no images.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _list_folder(source, path)
+    if not path.is_file():
+        raise DataError(
+            f"images={source}: no such file or folder; set it to a folder of {_EXPECTED} images, a "
+            "single image, or a text file with one path per line"
+        )
+    if _is_image(path.name):
+        return Images([UnlabeledImage(printable(path.name), path)], {})
+    return Images(_read_list(source, path), {})
+
+
+def _list_folder(source: str, folder: Path) -> Images:
+    images: list[UnlabeledImage] = []
+    others: list[str] = []
+    for entry in files_below(folder):
+        name = Path(entry.path)
+        if entry.folder or (_is_image(name.name) and not name.name.startswith(".")):
+            images.append(UnlabeledImage(printable(entry.path), folder / name, entry.problem))
+        elif not is_metadata(entry.path):
+            others.append(entry.path)
+    if not any(_is_image(image.path.name) for image in images):
+        raise DataError(
+            f"images={source}: no {_EXPECTED} images; found: {contents(others)}; save images of "
+            "other formats as PNG"
+        )
+    suffixes = Counter(Path(name).suffix.lower() for name in others)
+    return Images(sorted(images, key=lambda image: str(image.path)), dict(suffixes))
+
+
+def _read_list(source: str, text: Path) -> list[UnlabeledImage]:
+    try:
+        lines = text.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"images={source}: neither a {_EXPECTED} image nor a text file ({error}); write one "
+            "path per line"
+        ) from error
+    names = [line.strip() for line in lines]
+    names = [name for name in names if name and not name.startswith("#")]
+    if not names or any("\0" in name for name in names):
+        raise DataError(f"images={source}: no paths; write one path per line")
+    return [UnlabeledImage(printable(name), text.parent / name, _problem(name)) for name in names]
+
+
+def _problem(name: str) -> str:
+    return "" if _is_image(name) else f"not a {_EXPECTED} file"
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES

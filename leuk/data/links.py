@@ -19,10 +19,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from leuk.data.background import has_background
 from leuk.data.decode import LIT, THUMB
 from leuk.data.pixels import PixelStore
-from leuk.store.artifacts import make_once
+from leuk.data.scale import has_background
+from leuk.store import make_once
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from leuk.config.ranges import CountOrZero
+from leuk.config.schema import CountOrZero
 from leuk.data.labels import Label
 from leuk.data.layouts import MERGED, PRELIM
 from leuk.data.splits import Rows, Rule, Stages

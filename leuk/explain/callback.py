@@ -6,11 +6,11 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.data.datamodule import CNMCDataModule
-from leuk.explain.checks import CheckSettings
-from leuk.explain.cohort import evaluated_cohort
-from leuk.explain.explainer import Explainer
+from leuk.explain.base import Explainer
+from leuk.explain.figures import evaluated_cohort
+from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.study import Study
 
 

@@ -4,11 +4,11 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier
-from leuk.config.ranges import Count
+from leuk.classifiers.base import Classifier
+from leuk.config.schema import Count
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
-from leuk.explain.explainer import Attribution, Explainer, evaluation_mode, log_odds
+from leuk.explain.base import Attribution, Explainer, evaluation_mode, log_odds
 
 
 class GradCAM(Explainer):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.data.decode import LIT
-from leuk.explain.explainer import log_odds
+from leuk.explain.base import log_odds
 
 Hide = Literal["cell", "black", "blur"]
 """Replacement of hidden pixels: the cell's mean color, the black background, or a blurred image."""
@@ -96,7 +96,7 @@ def predict_token_coalitions(
 
     Args:
         classifier: classifier in evaluation mode, with patches.
-        tokens: ``(N, D)`` from :meth:`leuk.classifiers.classifier.Classifier.tokens`.
+        tokens: ``(N, D)`` from :meth:`leuk.classifiers.base.Classifier.tokens`.
         other: ``(N, D)``, replacement of absent tokens.
         presence: ``bool (S, N)``, on any device; False replaces the token.
         batch_size: token sequences per pass.

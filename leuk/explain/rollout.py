@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
-from leuk.config.ranges import Count
-from leuk.explain.explainer import Attribution, Explainer
+from leuk.classifiers.base import Classifier
+from leuk.config.schema import Count
+from leuk.explain.base import Attribution, Explainer
 from leuk.explain.perturb import patch_segments, spread
 
 

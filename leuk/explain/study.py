@@ -17,18 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.data.labels import Label
-from leuk.explain.check_tables import save_checks
-from leuk.explain.checked import Checked
-from leuk.explain.checks import CheckSettings, check
-from leuk.explain.choice import possible_explainers
-from leuk.explain.cohort import DECIDED, MEANING, Cohort
-from leuk.explain.explainer import Attribution, Explainer
-from leuk.explain.gallery import draw_all
-from leuk.explain.panels import panel_name
-from leuk.store.atomic import whole_file, write_json, write_text
-from leuk.store.spreadsheet import csv_text
+from leuk.explain.base import Attribution, Explainer
+from leuk.explain.figures import DECIDED, MEANING, Cohort, draw_all, panel_name, possible_explainers
+from leuk.explain.quality.checks import Checked, CheckSettings, check
+from leuk.explain.quality.table import save_checks
+from leuk.store import csv_text, whole_file, write_json, write_text
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +58,7 @@ class Study:
         Files: ``manifest.csv`` with a row per image; ``<method>.npz`` and ``<method>.png`` of each
         method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
         ``figure_11.png``, depending on the methods; the tables of
-        :func:`leuk.explain.check_tables.save_checks`, if checks are on; and ``summary.json`` with
+        :func:`leuk.explain.quality.table.save_checks`, if checks are on; and ``summary.json`` with
         the returned values.
 
         Args:

@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.config.ranges import Count, Counts, NotNegative, Share
+from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.data.labels import Label
-from leuk.gans.adversarial import Adversarial, Fitting
-from leuk.gans.blocks import LeakyReLU, widths_before
+from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.dcgan import cross_entropy
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
+from leuk.gans.layers import LeakyReLU, widths_before
 from leuk.gans.penalties import r1_penalty
+from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.wgan import Generator
-from leuk.training.initial import glorot
-from leuk.training.stack import Stack
+from leuk.training import Stack, glorot
 
 Condition = Literal["onehot", "embedding"]
 
@@ -120,7 +119,7 @@ class CGAN(Adversarial):
     Args:
         resolution: side of the images in pixels, a multiple of 32.
         latent: length of a latent vector, without the encoded label.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
         condition: encoding of the label for the generator, ``onehot`` or ``embedding``.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
@@ -130,7 +129,7 @@ class CGAN(Adversarial):
         r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
             (Karras et al. 2020).
         stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training.stack`.
+            :mod:`leuk.training`.
         fitting: update settings.
         augment: augmentation of the discriminator's input; None for none.
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.config.ranges import Count, Counts, NotNegative, Share
-from leuk.gans.adversarial import Adversarial, Fitting
-from leuk.gans.blocks import (
+from leuk.config.schema import Count, Counts, NotNegative, Share
+from leuk.gans.base import Adversarial, Fitting
+from leuk.gans.diffaugment import DiffAugment
+from leuk.gans.layers import (
     HALVINGS,
     LeakyReLU,
     batch_norm,
@@ -20,11 +21,9 @@ from leuk.gans.blocks import (
     upsampling,
     widths_before,
 )
-from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import r1_penalty
-from leuk.training.initial import glorot
-from leuk.training.stack import Stack
+from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
+from leuk.training import Stack, glorot
 
 
 class Generator(nn.Sequential):
@@ -79,7 +78,7 @@ class DCGAN(Adversarial):
     Args:
         resolution: side of the images in pixels, a multiple of 32.
         latent: length of a latent vector.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
         adversary_widths: channels after each halving of the discriminator.
@@ -88,7 +87,7 @@ class DCGAN(Adversarial):
         r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
             (Karras et al. 2020).
         stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training.stack`.
+            :mod:`leuk.training`.
         fitting: update settings.
         augment: augmentation of the discriminator's input; None for none.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leuk.config.ranges import Share
+from leuk.config.schema import Share
 
 _BLACK = -1.0
 

@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from leuk.config.ranges import Count, Counts, NotNegative, Positive, Share
-from leuk.gans.adversarial import Adversarial, Fitting
-from leuk.gans.blocks import (
+from leuk.config.schema import Count, Counts, NotNegative, Positive, Share
+from leuk.gans.base import Adversarial, Fitting
+from leuk.gans.dcgan import Discriminator
+from leuk.gans.diffaugment import DiffAugment
+from leuk.gans.layers import (
     HALVINGS,
     batch_norm,
     batch_norm_features,
@@ -17,12 +19,9 @@ from leuk.gans.blocks import (
     upsampling,
     widths_before,
 )
-from leuk.gans.dcgan import Discriminator
-from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.networks import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.penalties import gradient_penalty
-from leuk.training.initial import glorot
-from leuk.training.stack import Stack
+from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
+from leuk.training import Stack, glorot
 
 _SLOPE = 0.3
 
@@ -65,7 +64,7 @@ class WGANGP(Adversarial):
     Args:
         resolution: side of the images in pixels, a multiple of 32.
         latent: length of a latent vector.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.networks`.
+        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
         first: channels of the generator's first map.
         widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
         adversary_widths: channels after each halving of the critic.
@@ -74,7 +73,7 @@ class WGANGP(Adversarial):
         drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
             et al. 2018, appendix A.1); 0 for none.
         stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training.stack`.
+            :mod:`leuk.training`.
         fitting: update settings.
         augment: augmentation of the critic's input; None for none.
 

@@ -13,12 +13,12 @@ from typing import Literal
 
 import pandas as pd
 
-from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
 from leuk.report.forest import REFERENCES
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better
+from leuk.runs.record import LEAKY, RunId
 
 QUESTION = "Do synthetic images from a GAN improve a classifier on this data set?"
 

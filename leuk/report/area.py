@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leuk.grid.record import Record
 from leuk.report.results import Configuration, Run
 from leuk.report.sections import Grid, Section
+from leuk.runs.record import Record
 
 NOTES = """\
 Leukemic and healthy cells differ in size, so a network can reach a high AUROC by measuring cell

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from leuk.data.audit import Audit, Link, Pair, framing_warning
-from leuk.data.decode import Frame, decode
+from leuk.data.decode import Frame, decode, is_metadata
 from leuk.data.layouts import Problem
 from leuk.data.links import turn_to_match
-from leuk.data.walk import is_metadata
 from leuk.report.html import picture_uri, png_uri, render
-from leuk.store.spreadsheet import csv_text
+from leuk.store import csv_text
 
 FINDINGS = "findings.csv"
 """File of all problems and stray files, in the folder of the page."""

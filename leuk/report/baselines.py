@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.run_id import LEAKY
+from leuk.metrics.thresholds import choose_thresholds
 from leuk.report.predictions import StagePredictions
 from leuk.report.results import Configuration, Run
+from leuk.runs.record import LEAKY
 
 AREA = "area"
 """Name of the baseline that uses cell area alone."""

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from leuk.evaluate.resampling import PATIENTS
-from leuk.evaluate.significance import Difference, holm, paired_difference
-from leuk.grid.run_id import RunId
+from leuk.metrics.bootstrap import PATIENTS
+from leuk.metrics.comparison import Difference, holm, paired_difference
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.ensemble import MEMBERS, NAME
 from leuk.report.naming import sort_key
@@ -23,6 +22,7 @@ from leuk.report.results import Configuration, matching
 from leuk.report.rows import draws_for
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.workers import spread
+from leuk.runs.record import RunId
 
 FAMILIES = {
     "area": "each configuration minus cell area alone",

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from leuk.grid.run_id import RunId
 from leuk.report.answer import Answer, answer
 from leuk.report.area import area_section
 from leuk.report.baselines import baselines
@@ -28,6 +27,7 @@ from leuk.report.synthetic_quality import quality_section
 from leuk.report.tables import main_section
 from leuk.report.thesis_tables import thesis_section
 from leuk.report.verdicts import LATENCY_MS, Verdict, verdicts, verdicts_section
+from leuk.runs.record import RunId
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.grid.run_id import RunId
 from leuk.report.ensemble import MEMBERS, NAME
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
+from leuk.runs.record import RunId
 
 Cost = Mapping[str, Any]
-"""Result of :func:`leuk.evaluate.cost.measure_cost`, with ``fit_s``, seconds of training."""
+"""Result of :func:`leuk.metrics.cost.measure_cost`, with ``fit_s``, seconds of training."""
 
 _COUNTED = ("parameters", "flops")
 _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")

@@ -7,18 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from leuk.evaluate.reliability import reliability
-from leuk.evaluate.sample import Sample
-from leuk.evaluate.thresholds import called_at_each
-from leuk.evaluate.vectors import Floats
+from leuk.metrics.arrays import Floats
+from leuk.metrics.bootstrap import Sample
+from leuk.metrics.calibration import reliability
+from leuk.metrics.thresholds import called_at_each
 from leuk.report.baselines import AREA, baseline_of
-from leuk.report.drawing import (
-    by_model,
-    figure_of,
-    panels,
-    style_of,
-    titled,
-)
+from leuk.report.drawing import by_model, figure_of, panels, style_of, titled
 from leuk.report.results import Configuration
 
 _GRID = np.linspace(0, 1, 201)

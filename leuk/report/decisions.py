@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from leuk.evaluate.subjects import per_subject
-from leuk.evaluate.vectors import Floats
+from leuk.metrics.arrays import Floats
+from leuk.metrics.bootstrap import per_subject
 from leuk.report.curves import pooled_images
 from leuk.report.drawing import HEALTHY, LEUKEMIC, labeled_rows
 from leuk.report.results import Configuration

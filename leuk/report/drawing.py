@@ -12,11 +12,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from leuk.grid.run_id import RunId
 from leuk.report.html import png_of
 from leuk.report.naming import AUGMENTATIONS
 from leuk.report.results import Configuration
-from leuk.store.atomic import whole_file
+from leuk.runs.record import RunId
+from leuk.store import whole_file
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
 """Colors that color-blind readers can distinguish (Okabe & Ito 2008)."""

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from leuk.evaluate.calibration import apply_temperature, fit_temperature
-from leuk.evaluate.thresholds import choose_thresholds
-from leuk.evaluate.vectors import Floats
+from leuk.metrics.arrays import Floats
+from leuk.metrics.calibration import apply_temperature, fit_temperature
+from leuk.metrics.thresholds import choose_thresholds
 from leuk.report.predictions import StagePredictions
 from leuk.report.results import Configuration, Run, matching
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from leuk.grid.record import Record
 from leuk.report.results import Configuration
-from leuk.store.foreign import file_in
+from leuk.runs.record import Record
+from leuk.store import file_in
 
 _WIDEST = 1100
 _LARGEST = 8000

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from leuk.grid.record import Record
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, interval_text
+from leuk.runs.record import Record
 
 _COHORT = "cohort"
 """Entry of a record's explanations that concerns all methods."""

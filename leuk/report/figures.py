@@ -13,12 +13,7 @@ from leuk.report.comparisons import Comparison
 from leuk.report.curves import precision_recall_figure, reliability_figure, roc_figure
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
 from leuk.report.drawing import PANEL, Drawn, by_model
-from leuk.report.forest import (
-    augmentation_figure,
-    augmented,
-    differences_figure,
-    other_differences,
-)
+from leuk.report.forest import augmentation_figure, augmented, differences_figure, other_differences
 from leuk.report.heatmap import HeatMap, heat_map_figure
 from leuk.report.results import Configuration
 from leuk.report.sections import difference_text, p_text

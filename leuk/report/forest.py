@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from leuk.grid.run_id import RunId
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.drawing import HEALTHY, labeled_rows
+from leuk.runs.record import RunId
 
 _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")

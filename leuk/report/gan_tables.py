@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leuk.data.effective import FEWEST as FEWEST_PATIENTS
+from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.errors import StoreError
-from leuk.evaluate.sheets import save_rows
-from leuk.evaluate.vectors import Images, check_images
+from leuk.metrics.arrays import Images, check_images
+from leuk.metrics.synthetic.quality import save_rows
 from leuk.report.sections import Grid, Section
-from leuk.store.foreign import file_in, read_arrays
+from leuk.store import file_in, read_arrays
 
 QUALITY = "quality.json"
 """File with the quality of synthetic images, written by ``leuk synthesize``."""

@@ -20,8 +20,8 @@ from leuk.data.splits import Rule
 from leuk.errors import DataError, StoreError
 from leuk.report.audit_page import FINDINGS, audit_page, findings
 from leuk.report.contact_sheet import save_contact_sheet
-from leuk.runs.identity import choice_of, current_hydra
-from leuk.store.atomic import write_json, write_text
+from leuk.runs.run import choice_of, current_hydra
+from leuk.store import write_json, write_text
 
 CITATION = (
     "Cells: A. Gupta and R. Gupta, ALL Challenge dataset of ISBI 2019 (C-NMC 2019), The Cancer "

@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import mean
 
-from leuk.grid.record import Record
-from leuk.grid.run_id import LEAKY, RunId
+from leuk.runs.record import LEAKY, Record, RunId
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:

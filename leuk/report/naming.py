@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from leuk.grid.run_id import LEAKY, RunId
+from leuk.runs.record import LEAKY, RunId
 
 MODELS = ("cnn", "vit", "ensemble", "hybrid", "pretrained")
 AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
@@ -25,7 +25,7 @@ def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]
 
     Args:
         runs: the id that represents each configuration, see
-            :attr:`leuk.grid.run_id.RunId.configuration`.
+            :attr:`leuk.runs.record.RunId.configuration`.
 
     Returns:
         Names by id, ``<model>-<augmentation>[-<split>][-<settings>]``: the split is omitted if it

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from leuk.errors import StoreError
-from leuk.evaluate.sample import Sample
-from leuk.evaluate.vectors import Floats, Integers, as_scores_and_labels
-from leuk.store.spreadsheet import restored
+from leuk.metrics.arrays import Floats, Integers, as_scores_and_labels
+from leuk.metrics.bootstrap import Sample
+from leuk.store import restored
 
 BASELINE = "baseline_"
 """Prefix of the columns with scores of baselines."""
@@ -47,8 +47,8 @@ class _Images:
     Attributes:
         rows: row numbers ``(N,)`` in the file, sorted by path.
         paths: paths ``(N,)`` of the images.
-        labels: labels ``(N,)``, as in :class:`leuk.evaluate.sample.Sample`.
-        subjects: patients ``(N,)``, as in :class:`leuk.evaluate.sample.Sample`.
+        labels: labels ``(N,)``, as in :class:`leuk.metrics.bootstrap.Sample`.
+        subjects: patients ``(N,)``, as in :class:`leuk.metrics.bootstrap.Sample`.
     """
 
     rows: Integers

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from leuk.data.effective import FEWEST as FEWEST_PATIENTS
-from leuk.evaluate.referral import AIM, Achieved, Band, choose_band, outcomes
+from leuk.data.splits import FEWEST as FEWEST_PATIENTS
+from leuk.metrics.referral import AIM, Achieved, Band, choose_band, outcomes
 from leuk.report.curves import pooled_images
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, interval_text

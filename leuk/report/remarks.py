@@ -12,13 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from leuk.evaluate.intervals import few_subjects
-from leuk.evaluate.sample import Sample
-from leuk.grid.run_id import CUT
+from leuk.metrics.bootstrap import Sample, few_subjects
 from leuk.report.baselines import AREA, baseline_of, first_seeds
 from leuk.report.leaking import leaking_gains
 from leuk.report.results import Configuration, Results
 from leuk.report.rows import Row
+from leuk.runs.record import CUT
 
 Kind = Literal["leaky", "failed", "missing", "synthetic", "area", "few", "degenerate", "other"]
 

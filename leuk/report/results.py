@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from leuk.errors import StoreError
-from leuk.grid.record import FILE, Record, folders_of, read_own
-from leuk.grid.run_id import RunId
 from leuk.report.naming import row_names, sort_key
 from leuk.report.predictions import Known, StagePredictions, read_predictions
 from leuk.report.workers import begun
-from leuk.store.foreign import file_in
+from leuk.runs.record import FILE, Record, RunId, folders_of, read_own
+from leuk.store import file_in
 
 Key = tuple[int, int]
 """Seed and fold of a run."""
@@ -54,7 +53,7 @@ class Configuration:
     """Runs that differ only in seed and fold: one row of a table.
 
     Attributes:
-        run: id that represents all runs, see :attr:`leuk.grid.run_id.RunId.configuration`.
+        run: id that represents all runs, see :attr:`leuk.runs.record.RunId.configuration`.
         records: records of all runs, complete or not.
         runs: the complete runs with readable predictions.
         name: name in tables; the title of ``run`` if empty.

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leuk.evaluate.intervals import fold_mean
-from leuk.evaluate.metrics import patient_metrics
-from leuk.evaluate.resampling import Reweighted
-from leuk.grid.record import Metrics, Record
-from leuk.grid.run_id import RunId
+from leuk.metrics.bootstrap import Reweighted, fold_mean
+from leuk.metrics.classification import patient_metrics
 from leuk.report.results import Configuration, Results, Run
 from leuk.report.workers import spread
+from leuk.runs.record import Metrics, Record, RunId
 
 Estimate = tuple[float, float | None, float | None]
 """Value and the bounds of its 95 % interval; None where it has none."""

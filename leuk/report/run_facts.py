@@ -13,10 +13,9 @@ import pandas as pd
 from leuk.config.stored import read_plain
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.grid.record import Record
-from leuk.grid.run_id import RunId
 from leuk.report.results import Configuration, Run
 from leuk.report.sections import Grid, Section
+from leuk.runs.record import Record, RunId
 
 STAGES = ("train", "val", "test")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from leuk.store.atomic import write_text
-from leuk.store.spreadsheet import csv_text
+from leuk.store import csv_text, write_text
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from leuk.report.figures import writing
 from leuk.report.page import FILE, missing_page, report_page
 from leuk.report.results import NoRecordsError, Results, read_results
 from leuk.report.verdicts import LATENCY_MS
-from leuk.store.atomic import write_text
+from leuk.store import write_text
 
 FIGURES = "figures"
 """Folder of the figures, below ``report/``."""

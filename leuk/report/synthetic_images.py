@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from leuk.data.labels import Label
-from leuk.evaluate.sheets import rows_figure
-from leuk.evaluate.vectors import Images
-from leuk.grid.record import Record
+from leuk.metrics.arrays import Images
+from leuk.metrics.synthetic.quality import rows_figure
 from leuk.report.drawing import Drawn
 from leuk.report.sections import Grid, Section
 from leuk.report.synthetic_quality import quality_examples, quality_records
-from leuk.store.foreign import file_in
+from leuk.runs.record import Record
+from leuk.store import file_in
 
 _SHOWN = 12
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from leuk.evaluate.vectors import Images
-from leuk.grid.record import Record
+from leuk.metrics.arrays import Images
 from leuk.report.gan_tables import (
     QUALITY,
     published_tables,
@@ -17,6 +16,7 @@ from leuk.report.gan_tables import (
     synthesis_examples,
 )
 from leuk.report.sections import Grid, Section
+from leuk.runs.record import Record
 
 log = logging.getLogger(__name__)
 

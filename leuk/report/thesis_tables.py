@@ -1,7 +1,7 @@
 """Tables 3 to 5 of the thesis compared with this sweep, in the convention of the thesis.
 
 Its positive class is healthy, its AUC is that of hard labels, and its averages vary; see
-:mod:`leuk.evaluate.conventions`. The main table uses the standard convention.
+:mod:`leuk.metrics.bootstrap`. The main table uses the standard convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from leuk.evaluate.conventions import thesis_metrics
-from leuk.grid.run_id import RunId
+from leuk.metrics.bootstrap import thesis_metrics
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
+from leuk.runs.record import RunId
 
 TABLES = {3: "cnn", 4: "vit", 5: "hybrid"}
 """Number of the table in the thesis, and its model."""

@@ -27,12 +27,12 @@ from typing import Any, Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.comparisons import SETTINGS, Comparison, setting
 from leuk.report.costs import Cost
 from leuk.report.ensemble import MEMBERS, NAME
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
+from leuk.runs.record import LEAKY, RunId
 
 MARGIN = 0.02
 """Tolerated loss of AUROC where a hypothesis claims no loss."""
@@ -45,7 +45,7 @@ ICSH guidelines) then take less than a minute. ``latency_ms`` of ``leuk report``
 
 FAITHFULNESS = "insertion_minus_deletion_blur_over_random"
 """Measure of explanations used for H4: how much more the probability depends on the pixels that a
-map ranks high than on random blobs; see :mod:`leuk.explain.checks`."""
+map ranks high than on random blobs; see :mod:`leuk.explain.quality.checks`."""
 
 MAPS = ("rollout", "gradcam")
 """Methods whose maps H4 compares: the first that both configurations have."""

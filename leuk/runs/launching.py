@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.errors import ConfigError
-from leuk.runs.device import uses_cuda
+from leuk.runs.trainer import uses_cuda
 
 LOCAL_LAUNCHERS = ("joblib", "submitit_local")
 """Launchers that execute several runs on this host in parallel."""

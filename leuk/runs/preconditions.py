@@ -15,18 +15,15 @@ from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.scale import check_sizes
 from leuk.errors import ConfigError, DataError, StoreError
-from leuk.evaluate.distances import FEWEST
-from leuk.explain.choice import possible_explainers
-from leuk.grid.record import Record
-from leuk.grid.state import LOCK, Found, State, inspect_folder
-from leuk.runs.curves import check_loggers
-from leuk.runs.device import check_device
-from leuk.runs.fitting import build_named, build_trainer
-from leuk.runs.identity import choice_of, folder_of, initial_record, uses_gan
+from leuk.explain.figures import possible_explainers
+from leuk.metrics.synthetic.distances import FEWEST
+from leuk.runs.gan import classes_of
 from leuk.runs.launching import runs_elsewhere
-from leuk.runs.synthesis import classes_of
-from leuk.store.artifacts import MissingArtifactError, read_only
-from leuk.store.atomic import ensure_writable
+from leuk.runs.record import Record
+from leuk.runs.run import choice_of, folder_of, initial_record, uses_gan
+from leuk.runs.state import LOCK, Found, State, inspect_folder
+from leuk.runs.trainer import build_named, build_trainer, check_device, check_loggers
+from leuk.store import MissingArtifactError, ensure_writable, read_only
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from leuk.runs.identity import (
+from leuk.runs.run import (
     choice_of,
     folder_of,
+    resolved,
     run_id_of,
+    stem,
     synthesis_folder,
     synthesis_name,
     with_hydra,
 )
-from leuk.runs.paths import resolved, stem
 
 
 def register_resolvers() -> None:
@@ -27,9 +28,9 @@ def register_resolvers() -> None:
         "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
         "leuk.stem": stem,
         "leuk.sweep": lambda run: resolved(run).parent.name,
-        "leuk.precision": _later("leuk.runs.device", "precision_for"),
-        "leuk.device": _later("leuk.runs.device", "device_for"),
-        "leuk.channels_last": _later("leuk.runs.device", "gains_from_channels_last"),
+        "leuk.precision": _later("leuk.runs.trainer", "precision_for"),
+        "leuk.device": _later("leuk.runs.trainer", "device_for"),
+        "leuk.channels_last": _later("leuk.runs.trainer", "gains_from_channels_last"),
         "leuk.jobs": _later("leuk.runs.launching", "jobs_at_once"),
         "leuk.batch": lambda *, _root_: _batch_of(*with_hydra(_root_)),
     }

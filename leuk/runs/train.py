@@ -3,7 +3,7 @@
 import logging
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,17 +18,36 @@ from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.errors import LeukError, StoreError
-from leuk.grid.record import Record
-from leuk.grid.state import LOCK, State, inspect_folder
-from leuk.runs.classifier_fit import FITTED, fitted_classifier, remove_fitted_weights
-from leuk.runs.disk import disk_errors
-from leuk.runs.evaluation import evaluate
-from leuk.runs.identity import current_hydra, folder_of, initial_record, sweep_of, uses_gan
+from leuk.runs.classifier import FITTED, fitted_classifier, remove_fitted_weights
+from leuk.runs.evaluate import evaluate
+from leuk.runs.gan import cached_quality, quality_warnings, repeated_rows, synthesize
 from leuk.runs.launching import assign_devices
-from leuk.runs.progress import clock
-from leuk.runs.synthesis import repeated_rows, synthesize
-from leuk.runs.synthetic_quality import cached_quality, quality_warnings
-from leuk.store.atomic import write_text
+from leuk.runs.record import Record
+from leuk.runs.run import current_hydra, folder_of, initial_record, sweep_of, uses_gan
+from leuk.runs.state import LOCK, State, disk_errors, inspect_folder
+from leuk.runs.trainer import clock
+from leuk.store import write_text
+
+# --- Incomplete runs of a sweep, from the records in their folders
+
+_REASONS = {
+    State.MISSING: "not started",
+    State.RUNNING: "in another process",
+    State.STOPPED: "start again to resume",
+}
+
+
+def incomplete_runs(configs: Sequence[DictConfig]) -> list[str]:
+    """Describe each run that is not complete as ``<folder>: <state>: <reason>``."""
+    lines = []
+    for cfg in configs:
+        folder = folder_of(cfg, cfg.hydra)
+        found = inspect_folder(folder, initial_record(cfg, cfg.hydra))
+        if found.state != State.COMPLETE:
+            reason = _REASONS.get(found.state, found.message)
+            lines.append(f"{folder.name}: {found.state}: {reason}")
+    return lines
+
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from lightning.pytorch import LightningModule
 from side_by_side import arguments, beside_keras, parsed, rate
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT

@@ -22,7 +22,7 @@ from leuk.config import conf_dir
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
-from leuk.runs.device import precision_for
+from leuk.runs.trainer import precision_for
 
 SECONDS = 10
 

@@ -33,12 +33,11 @@ from predicting import BATCHES, CLOCK, FORMS, best_batch, cells, default_heap, s
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
-from leuk.explain.explainer import evaluation_mode
-from leuk.explain.lime import LIME, PatchLIME, PresenceLime
+from leuk.explain.base import evaluation_mode
+from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
 from leuk.explain.perturb import hidden, predict_coalitions, predict_log_odds
-from leuk.explain.superpixels import cell_superpixels
-from leuk.runs.device import precision_for
-from leuk.runs.heap import keep_heap
+from leuk.runs.process import keep_heap
+from leuk.runs.trainer import precision_for
 
 
 def lime_image(classifier: Callable[[Tensor], Tensor], image: Tensor, method: LIME) -> None:

@@ -19,12 +19,11 @@ from predicting import BATCHES, FORMS, best_batch, cells, seconds
 from side_by_side import SIDE
 from torch import Tensor
 
-from leuk.explain.explainer import Explainer, evaluation_mode
+from leuk.explain.base import Explainer, evaluation_mode
 from leuk.explain.perturb import hidden, patch_segments, predict_coalitions, predict_log_odds
-from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
-from leuk.explain.shap_masker import ROUND, owen_values
-from leuk.runs.device import precision_for
-from leuk.runs.heap import keep_heap
+from leuk.explain.shap import ROUND, GradientSHAP, PartitionSHAP, PatchSHAP, owen_values
+from leuk.runs.process import keep_heap
+from leuk.runs.trainer import precision_for
 
 
 def shap_alone(image: Tensor, method: PartitionSHAP) -> float:

@@ -11,7 +11,7 @@ of an environment with TensorFlow::
 from lightning.pytorch import LightningModule
 from side_by_side import arguments, beside_keras, parsed, rate
 
-from leuk.gans.adversarial import Adversarial
+from leuk.gans.base import Adversarial
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.wgan import WGANGP

@@ -1,4 +1,4 @@
-"""Coverage of several kinds of intervals, the basis for the choice in leuk.evaluate.intervals.
+"""Coverage of several kinds of intervals, the basis for the choice in leuk.metrics.bootstrap.
 
 Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints a row per kind and design.
 ``python tests/benchmarks/intervals.py [SETS] unequal [SHARE]`` prints the coverage of the intervals
@@ -25,11 +25,8 @@ from simulated import (
     unequal,
 )
 
-from leuk.evaluate.hierarchy import Bootstrap, Fold
-from leuk.evaluate.intervals import fold_mean
-from leuk.evaluate.resampling import PATIENTS, resamples
-from leuk.evaluate.sample import Sample
-from leuk.evaluate.significance import paired_difference
+from leuk.metrics.bootstrap import PATIENTS, Bootstrap, Fold, Sample, fold_mean, resamples
+from leuk.metrics.comparison import paired_difference
 
 DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]
 """Healthy subjects, leukemic subjects, and the gap between the classes."""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from leuk.gans.blocks import LeakyReLU
 from leuk.gans.dcgan import Discriminator
+from leuk.gans.layers import LeakyReLU
 from leuk.gans.penalties import gradient_penalty
 
 

@@ -4,7 +4,7 @@
 
 Prints, each measured in a new process: resident memory, open files, Python objects and matplotlib
 figures, as means over the first and the last quarter after the warm-up, and the slope of a
-regression line. The process keeps freed memory for its next step (see ``leuk.runs.heap``), so
+regression line. The process keeps freed memory for its next step (see ``leuk.runs.process``), so
 memory rises to the peak of a run and should be flat from there on.
 """
 
@@ -72,7 +72,7 @@ def over_runs(count: int, outputs: Path) -> None:
 def over_epochs(count: int, outputs: Path) -> None:
     """Fit for ``count`` epochs in this process, and read after each."""
     from leuk.cli import main
-    from leuk.runs.progress import Progress
+    from leuk.runs.trainer import Progress
 
     readings: list[tuple[float, ...]] = []
     ended = _and_then(Progress.on_train_epoch_end, lambda: _take(readings))

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from leuk.data.drawing import Subject, draw_cell
 from leuk.data.labels import Label
+from leuk.data.phantom import Subject, draw_cell
 
 SIZE = 48
 
 ONE = """
 import sys, time, resource, warnings
 warnings.filterwarnings("ignore")
-from leuk.data.cnmc import CNMC, index_images
+from leuk.data.layouts import CNMC, index_images
 from leuk.data.links import link_images
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import SubjectKFold

@@ -10,12 +10,12 @@ import torch
 from side_by_side import SIDE
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
 from leuk.explain.perturb import predict_log_odds
-from leuk.runs.heap import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_heap
+from leuk.runs.process import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_heap
 
 FORMS: dict[str, Callable[[], Classifier]] = {"cnn": CNN, "vit": ViT, "hybrid": Hybrid}
 BATCHES: tuple[int, ...] = (4, 8, 16, 32, 64, 128)

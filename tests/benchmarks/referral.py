@@ -18,7 +18,7 @@ from scipy.stats import norm
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from simulated import ALL_IMAGES, HEM_IMAGES, TEST_FOLDS, UNEQUAL_NOISE, unequal
 
-from leuk.evaluate.referral import Band, choose_band
+from leuk.metrics.referral import Band, choose_band
 
 DESIGNS = {
     "all": (HEM_IMAGES, ALL_IMAGES),

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from sweeps import write_sweep
 
-from leuk.grid.run_id import RunId
+from leuk.runs.record import RunId
 
 MODELS = ("cnn", "vit", "hybrid", "pretrained")
 AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from leuk.data.bank import PixelBank
 from leuk.data.datamodule import ImageBatches
-from leuk.runs.device import ChannelsLast, gains_from_channels_last, precision_for
-from leuk.runs.heap import keep_heap
+from leuk.data.pixels import PixelBank
+from leuk.runs.process import keep_heap
+from leuk.runs.trainer import ChannelsLast, gains_from_channels_last, precision_for
 
 BATCH = 32
 SIDE = 224

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from leuk.data.phantom import make_phantom
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 ROOT = Path(__file__).parents[2]
 

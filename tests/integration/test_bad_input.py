@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import write_cell
 
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 Read = Callable[..., Record]

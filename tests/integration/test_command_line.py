@@ -12,7 +12,7 @@ from conftest import SMALL, write_cell
 from PIL import Image
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

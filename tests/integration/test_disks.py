@@ -17,13 +17,13 @@ import torch
 from lightning.pytorch import Trainer
 from tiny_run import TINY, results, run_folder, train
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.cli import main
 from leuk.errors import StoreError
-from leuk.grid.record import Record
-from leuk.runs.disk import disk_errors
-from leuk.runs.progress import Progress
-from leuk.store.atomic import write_text
+from leuk.runs.record import Record
+from leuk.runs.state import disk_errors
+from leuk.runs.trainer import Progress
+from leuk.store import write_text
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -114,7 +114,7 @@ def test_exceeded_quota_does_not_repeat_training(
         renamed(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("leuk.store.atomic.os.replace", refuse)
+        patched.setattr("leuk.store.os.replace", refuse)
         assert train(tmp_path, artifacts) == 1
     record = Record.read(run_folder(tmp_path))
     assert record.status == "failed"

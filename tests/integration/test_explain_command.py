@@ -13,7 +13,7 @@ from filelock import FileLock
 from PIL import Image
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 QUICK = ["explain_images=6", "explain_background=4", "checks=none", "trainer=cpu"]
 """Overrides for short explanations."""

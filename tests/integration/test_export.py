@@ -13,8 +13,8 @@ from conftest import SMALL
 from leuk.classifiers.optim import Optim
 from leuk.classifiers.vit import ViT
 from leuk.cli import main
-from leuk.runs import exporting
-from leuk.runs.exporting import NEEDS
+from leuk.runs import export as exporting
+from leuk.runs.export import NEEDS
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,12 @@ from tiny_run import TINY, results, run_folder, train
 
 from leuk.cli import main
 from leuk.explain.study import Study
-from leuk.gans.samples import SampleGrids
-from leuk.grid.record import Record
-from leuk.grid.state import LOCK, is_held
-from leuk.runs.progress import Progress
-from leuk.runs.stopping import CODE
-from leuk.store.artifacts import is_whole, make_once
-from leuk.store.digest import digest
+from leuk.gans.base import SampleGrids
+from leuk.runs.process import CODE
+from leuk.runs.record import Record
+from leuk.runs.state import LOCK, is_held
+from leuk.runs.trainer import Progress
+from leuk.store import digest, is_whole, make_once
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]

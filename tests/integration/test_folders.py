@@ -14,8 +14,9 @@ from PIL import Image
 
 from leuk.cli import main
 from leuk.explain.gradcam import GradCAM
-from leuk.grid.record import Record
-from leuk.runs import assess, evaluation
+from leuk.runs import evaluate as assess
+from leuk.runs import evaluate as evaluation
+from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 

@@ -18,7 +18,7 @@ import pytest
 from dockerfile import ROOT, assigned, copied, instructions, listed
 from fresh import Root, obstacle
 
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ import torch
 from conftest import write_cell
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 ODD = "=1+1;@x <b>$\\frac$"
 """A folder name that is a formula in spreadsheets, markup in pages and math in figures."""

@@ -12,9 +12,9 @@ from types import ModuleType
 
 import pytest
 
-from leuk.grid.record import read_records
-from leuk.grid.state import LOCK, is_held
-from leuk.runs.stopping import CODE
+from leuk.runs.process import CODE
+from leuk.runs.record import read_records
+from leuk.runs.state import LOCK, is_held
 
 Start = Callable[..., subprocess.Popen[str]]
 

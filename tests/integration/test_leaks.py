@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 PRELIM = "C-NMC_test_prelim_phase_data"
 

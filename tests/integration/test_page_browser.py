@@ -22,8 +22,8 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from sweeps import RUN, write_sweep
 
-from leuk.grid.record import Record
 from leuk.report.sweep_report import write_report
+from leuk.runs.record import Record
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)

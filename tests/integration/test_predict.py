@@ -13,8 +13,8 @@ from conftest import SMALL, write_cell
 from PIL import Image
 
 from leuk.cli import main
-from leuk.grid.record import Record
 from leuk.runs.finished import FinishedRun
+from leuk.runs.record import Record
 
 
 @pytest.fixture(scope="module")

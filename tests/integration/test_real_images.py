@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 
 @pytest.mark.slow

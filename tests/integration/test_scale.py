@@ -14,7 +14,7 @@ from PIL import Image
 from leuk.cli import main
 from leuk.data.decode import Frame, Framing, decode
 from leuk.data.scale import Scale
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 FIELD = 64
 """Side in pixels of the original frames; the training files are reduced to half of it."""

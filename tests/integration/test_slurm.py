@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY
 
-from leuk.grid.record import read_records
-from leuk.grid.state import LOCK, is_held
-from leuk.runs.stopping import CODE
+from leuk.runs.process import CODE
+from leuk.runs.record import read_records
+from leuk.runs.state import LOCK, is_held
 
 Start = Callable[..., subprocess.Popen[str]]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from leuk.grid.record import Record
 from leuk.runs import train as train_module
+from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[str]"]

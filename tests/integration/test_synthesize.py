@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from leuk.cli import main
-from leuk.data.cnmc import index_images
-from leuk.runs import gan_fit
+from leuk.data.layouts import index_images
+from leuk.runs import gan as gan_fit
 
 Leuk = Callable[..., int]
 Start = Callable[..., subprocess.Popen[str]]

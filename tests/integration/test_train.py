@@ -16,8 +16,8 @@ import torch
 from leuk.cli import main
 from leuk.config import conf_dir
 from leuk.data import pixels
-from leuk.grid.record import Record
-from leuk.runs import gan_fit
+from leuk.runs import gan as gan_fit
+from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 Read = Callable[..., Record]
@@ -236,7 +236,7 @@ def test_several_names_have_a_report_each(leuk: Leuk, tmp_path: Path) -> None:
 
 
 def test_precision_is_chosen_by_the_device_and_can_be_overridden(leuk: Leuk, record: Read) -> None:
-    from leuk.runs.device import precision_for
+    from leuk.runs.trainer import precision_for
 
     assert leuk("train", "name=auto") == 0
     assert record("auto").device["precision"] == precision_for("cpu")

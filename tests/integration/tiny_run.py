@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from leuk.cli import main
-from leuk.grid.record import Record
+from leuk.runs.record import Record
 
 TINY = (
     "trainer=cpu",

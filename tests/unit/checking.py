@@ -6,9 +6,8 @@ from explained import Linear
 from torch import Tensor
 
 from leuk.data.labels import Label
-from leuk.explain.checked import Checked
-from leuk.explain.checks import CheckSettings, check
-from leuk.explain.explainer import Explainer, log_odds
+from leuk.explain.base import Explainer, log_odds
+from leuk.explain.quality.checks import Checked, CheckSettings, check
 
 CELLS = 6
 CONTROLS = ["random", "random_pixels", "center", "edges"]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier, two_class
+from leuk.classifiers.base import Classifier, two_class
 from leuk.classifiers.optim import Optim
-from leuk.explain.explainer import Attribution, Explainer
+from leuk.explain.base import Attribution, Explainer
 
 SIDE = 32
 

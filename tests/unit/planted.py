@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 
 SIDE = 32
 TILE = 8

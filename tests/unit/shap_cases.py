@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
-from leuk.explain.explainer import Explainer
+from leuk.explain.base import Explainer
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 
 SIDE = 32

@@ -10,14 +10,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.optim import Optim
 from leuk.classifiers.vit import ViT
 from leuk.data.augment import Transforms
-from leuk.data.bank import PixelBank
 from leuk.data.datamodule import ImageBatches
+from leuk.data.pixels import PixelBank
 
 FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
     "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),

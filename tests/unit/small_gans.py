@@ -9,9 +9,9 @@ import numpy.typing as npt
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from leuk.data.bank import PixelBank
 from leuk.data.datamodule import ImageBatches
-from leuk.gans.adversarial import Adversarial, Fitting
+from leuk.data.pixels import PixelBank
+from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.diffaugment import DiffAugment

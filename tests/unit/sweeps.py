@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from leuk.evaluate.metrics import all_metrics
-from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.record import Record, as_metrics
-from leuk.grid.run_id import RunId
+from leuk.metrics.classification import all_metrics
+from leuk.metrics.thresholds import choose_thresholds
+from leuk.runs.record import Record, RunId, as_metrics
 
 RUN = RunId("cnn", "none", "folds", 0)
 SYNTHETIC = replace(RUN, augmentation="dcgan")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from sweeps import RUN, SYNTHETIC, write_sweep
 
-from leuk.evaluate.significance import Difference
-from leuk.grid.run_id import RunId
+from leuk.metrics.comparison import Difference
 from leuk.report.answer import answer
 from leuk.report.comparisons import Comparison, compare
 from leuk.report.results import Configuration, read_results
 from leuk.report.run_facts import common_overrides
+from leuk.runs.record import RunId
 
 BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
 

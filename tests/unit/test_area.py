@@ -5,10 +5,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from leuk.evaluate.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
-from leuk.evaluate.intervals import bootstrap_intervals
-from leuk.evaluate.metrics import patient_metrics
-from leuk.evaluate.sample import Sample
+from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
+from leuk.metrics.bootstrap import Sample, bootstrap_intervals
+from leuk.metrics.classification import patient_metrics
 
 
 def areas_and_scores(skill: float, images: int = 40) -> tuple[Sample, np.ndarray]:

@@ -10,26 +10,25 @@ import pytest
 import torch
 from sweeps import COST
 
-from leuk.classifiers.classifier import Predictions
+from leuk.classifiers.base import Predictions
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds, Thesis
-from leuk.evaluate.area import cell_areas
-from leuk.evaluate.calibration import apply_temperature
-from leuk.evaluate.metrics import all_metrics
-from leuk.evaluate.referral import achieved, choose_band
-from leuk.evaluate.thresholds import choose_thresholds
-from leuk.grid.record import SCHEMA, Record, as_metrics
-from leuk.grid.run_id import RunId
-from leuk.runs.assess import (
+from leuk.metrics.area import cell_areas
+from leuk.metrics.calibration import apply_temperature
+from leuk.metrics.classification import all_metrics
+from leuk.metrics.referral import achieved, choose_band
+from leuk.metrics.thresholds import choose_thresholds
+from leuk.runs.evaluate import (
     assess,
     assess_area,
     assess_baselines,
     baseline_scores,
+    measure_images,
     sample_of,
     save_predictions,
     save_subjects,
 )
-from leuk.runs.measures import measure_images
+from leuk.runs.record import SCHEMA, Record, RunId, as_metrics
 
 RUN = RunId("cnn", "none", "folds", 3)
 CPU = torch.device("cpu")

@@ -7,10 +7,9 @@ from sklearn.metrics import roc_auc_score
 
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
-from leuk.evaluate.baselines import BASELINES, Baseline
-from leuk.evaluate.morphology import MEASURES, measure, measure_each
-from leuk.runs import measures as measures_module
-from leuk.runs.measures import measure_images
+from leuk.metrics.baselines import BASELINES, MEASURES, Baseline, measure, measure_each
+from leuk.runs import evaluate as measures_module
+from leuk.runs.evaluate import measure_images
 
 
 def test_majority_baseline_is_constant() -> None:
@@ -96,7 +95,7 @@ def test_image_without_a_lit_pixel_measures_zero() -> None:
 
 
 def test_area_alone_on_real_images(cnmc: object, artifacts: object) -> None:
-    from leuk.data.cnmc import CNMC
+    from leuk.data.layouts import CNMC
 
     data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artifacts))
     areas, labels = data.store.areas, np.array(data.targets)

@@ -4,9 +4,15 @@ import torch
 from scipy.special import expit, logit
 from torchmetrics.functional.classification import binary_calibration_error
 
-from leuk.evaluate.calibration import COOLEST, HOTTEST, apply_temperature, fit_temperature
-from leuk.evaluate.metrics import ranking_metrics
-from leuk.evaluate.reliability import bin_index, reliability
+from leuk.metrics.calibration import (
+    COOLEST,
+    HOTTEST,
+    apply_temperature,
+    bin_index,
+    fit_temperature,
+    reliability,
+)
+from leuk.metrics.classification import ranking_metrics
 
 
 def honest(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,16 @@ from torch import Tensor
 from leuk.classifiers.cnn import CNN
 from leuk.config.targets import instantiate
 from leuk.data.labels import Label
-from leuk.explain.checked import passes_randomization
-from leuk.explain.checks import CheckSettings, check
-from leuk.explain.explainer import Attribution, signs
-from leuk.explain.faithfulness import curves
+from leuk.explain.base import Attribution, signs
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.subject_means import Mean, SubjectMeans
+from leuk.explain.quality.checks import (
+    CheckSettings,
+    Mean,
+    SubjectMeans,
+    check,
+    passes_randomization,
+)
+from leuk.explain.quality.faithfulness import curves
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
@@ -239,7 +243,7 @@ def test_inconsistent_arguments_are_refused(
 
 
 def test_settings_come_from_a_config() -> None:
-    node = OmegaConf.create({"_target_": "leuk.explain.checks.CheckSettings", "steps": 8})
+    node = OmegaConf.create({"_target_": "leuk.explain.quality.checks.CheckSettings", "steps": 8})
     assert instantiate(node) == CheckSettings(steps=8)
     with pytest.raises(Exception, match="steps"):
         instantiate(OmegaConf.create({**node, "steps": 0}))

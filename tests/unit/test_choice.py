@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from leuk.explain.choice import choose_background, choose_images
+from leuk.explain.figures import choose_background, choose_images
 
 
 def table(count: int = 400) -> pd.DataFrame:

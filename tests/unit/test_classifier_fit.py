@@ -16,9 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from leuk.classifiers.optim import Optim
 from leuk.errors import StoreError, TrainingError
-from leuk.runs.checkpoints import last_readable, read_checkpoint
-from leuk.runs.fitting import memory_errors
-from leuk.training.averaging import WeightEMA
+from leuk.runs.trainer import last_readable, memory_errors, read_checkpoint
+from leuk.training import WeightEMA
 
 
 class Stop(Callback):
@@ -181,7 +180,7 @@ import sys
 import torch
 from pathlib import Path
 from torch import distributed
-from leuk.training.process_group import EndsProcessGroup
+from leuk.training import EndsProcessGroup
 from small_classifiers import Squares, Optim, small, trainer_for
 
 if __name__ == "__main__":

@@ -21,18 +21,18 @@ from lightning.pytorch import Callback, Trainer
 from small_classifiers import small, trainer_for
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier
-from leuk.classifiers.encoder import attention_off_cell, off_cell
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, plateau_of, schedule_of
 from leuk.classifiers.pretrained import Pretrained
+from leuk.classifiers.transformer import attention_off_cell, off_cell
 from leuk.config import conf_dir
 from leuk.config.schema import register
-from leuk.data.bank import PixelBank
 from leuk.data.datamodule import CNMCDataModule, ImageBatches
+from leuk.data.pixels import PixelBank
 from leuk.errors import LeukError
-from leuk.evaluate.prior_free import prior_free_loss
-from leuk.grid.record import Record
-from leuk.training.averaging import move_average
+from leuk.metrics.bootstrap import prior_free_loss
+from leuk.runs.record import Record
+from leuk.training import move_average
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 

@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from small_classifiers import Squares, small, trainer_for
 
-from leuk.classifiers.classifier import dihedral
+from leuk.classifiers.base import dihedral
 from leuk.classifiers.optim import Optim, build_optimizer, schedule_of
 from leuk.errors import TrainingError
-from leuk.training.averaging import WeightEMA
+from leuk.training import WeightEMA
 
 
 def test_cosine_warms_up_and_ends_near_zero() -> None:

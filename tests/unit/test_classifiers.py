@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
-from leuk.classifiers.classifier import Classifier, Optim, two_class
+from leuk.classifiers.base import Classifier, Optim, two_class
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.pretrained import Pretrained

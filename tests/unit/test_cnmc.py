@@ -6,8 +6,8 @@ from conftest import write_cell
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from leuk.data.cnmc import CNMC, index_images
 from leuk.data.labels import Label
+from leuk.data.layouts import CNMC, index_images
 from leuk.errors import DataError
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sweeps import RUN, predictions, write_run, write_sweep
 
-from leuk.evaluate.metrics import ranking_metrics
-from leuk.grid.run_id import RunId
+from leuk.metrics.classification import ranking_metrics
 from leuk.report.comparisons import compare, comparisons_section, planned, setting
 from leuk.report.ensemble import ensembles
 from leuk.report.results import Configuration, read_results
+from leuk.runs.record import RunId
 
 
 def configurations_of(sweep: Path) -> list[Configuration]:

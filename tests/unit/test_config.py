@@ -11,10 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.cli import COMMANDS, main
 from leuk.config import conf_dir
-from leuk.config.nearest import hint, nearest
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
-from leuk.config.targets import check_targets, instantiate
+from leuk.config.targets import check_targets, hint, instantiate, nearest
 from leuk.data.augment import Transforms
 from leuk.errors import ConfigError
 from leuk.runs.resolvers import register_resolvers

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from leuk.classifiers.cnn import CNN
-from leuk.evaluate.cost import measure_cost
+from leuk.metrics.cost import measure_cost
 
 
 class Convolution(nn.Module):

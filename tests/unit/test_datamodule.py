@@ -7,10 +7,9 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from leuk.data.augment import Transforms
-from leuk.data.bank import PixelBank
-from leuk.data.datamodule import CNMCDataModule
-from leuk.data.draws import Draws, Rows
+from leuk.data.datamodule import CNMCDataModule, Draws, Rows
 from leuk.data.labels import Label
+from leuk.data.pixels import PixelBank
 from leuk.data.rules import Folds
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from leuk.runs.device import TF32
+from leuk.runs.trainer import TF32
 
 
 @pytest.fixture(autouse=True)

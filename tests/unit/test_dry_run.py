@@ -11,11 +11,9 @@ from filelock import FileLock
 
 from leuk.cli import main
 from leuk.config import conf_dir
-from leuk.grid.history import History
-from leuk.grid.record import RESUMED, Record
-from leuk.grid.run_id import RunId
-from leuk.grid.state import LOCK, State, differences, inspect_folder
-from leuk.store.artifacts import MissingArtifactError, discard, make_once, read_only, unfinished
+from leuk.runs.record import RESUMED, Record, RunId
+from leuk.runs.state import LOCK, History, State, differences, inspect_folder
+from leuk.store import MissingArtifactError, discard, make_once, read_only, unfinished
 
 RUN = RunId("cnn", "none", "folds", 0)
 SETTINGS: dict[str, Any] = {

@@ -1,6 +1,6 @@
 import pytest
 
-from leuk.data.effective import effective_patients
+from leuk.data.splits import effective_patients
 
 
 @pytest.mark.parametrize(

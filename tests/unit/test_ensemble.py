@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from sweeps import KFOLD, RUN, fold, predictions, write_run, write_sweep
 
-from leuk.evaluate.calibration import fit_temperature
-from leuk.evaluate.thresholds import choose_thresholds
+from leuk.metrics.calibration import fit_temperature
+from leuk.metrics.thresholds import choose_thresholds
 from leuk.report.ensemble import ensembles
 from leuk.report.results import read_results
 from leuk.report.sweep_report import write_report

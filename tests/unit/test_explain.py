@@ -10,18 +10,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier, Predictions
+from leuk.classifiers.base import Classifier, Predictions
 from leuk.classifiers.cnn import CNN
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
 from leuk.errors import ConfigError
+from leuk.explain.base import Attribution, Explainer
 from leuk.explain.callback import Explain
-from leuk.explain.checks import CheckSettings
-from leuk.explain.choice import choose_background, possible_explainers
-from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, evaluated_cohort, unlabeled_cohort
-from leuk.explain.explainer import Attribution, Explainer
+from leuk.explain.figures import (
+    OUTCOMES,
+    UNKNOWN,
+    Cohort,
+    choose_background,
+    evaluated_cohort,
+    possible_explainers,
+    unlabeled_cohort,
+)
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME
+from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.rollout import AttentionRollout
 from leuk.explain.shap import GradientSHAP, PartitionSHAP
 from leuk.explain.study import COHORT, Study

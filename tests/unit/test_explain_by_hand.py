@@ -10,30 +10,38 @@ import torch
 from explained import REVERSED, SIDE, TRUTH, FunctionExplainer, disc, linear, some_cells
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier, two_class
+from leuk.classifiers.base import Classifier, two_class
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.optim import Optim
 from leuk.data.decode import LIT
 from leuk.data.labels import Label
-from leuk.evaluate.vectors import Floats
-from leuk.explain import lime, study, thesis_figures
-from leuk.explain.checked import Checked
-from leuk.explain.checks import CheckSettings, check
-from leuk.explain.cohort import OUTCOMES, UNKNOWN, Cohort, outcome_of
-from leuk.explain.controls import all_controls
-from leuk.explain.explainer import Attribution, Explainer
-from leuk.explain.faithfulness import Curves, removals, sensitivity
+from leuk.explain import figures as thesis_figures
+from leuk.explain import lime, study
+from leuk.explain.base import Attribution, Explainer
+from leuk.explain.figures import (
+    OUTCOMES,
+    UNKNOWN,
+    Canvas,
+    Cohort,
+    Drawn,
+    Pixels,
+    drawn_of,
+    limit_of,
+    outcome_of,
+    sizes_of,
+    to_pixels,
+    verdict,
+)
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME, PresenceLime
-from leuk.explain.overlays import Canvas, Drawn, Pixels, drawn_of, limit_of, sizes_of, to_pixels
-from leuk.explain.panels import verdict
 from leuk.explain.perturb import cell_mask, hidden
-from leuk.explain.randomization import cascades, randomized_copies
-from leuk.explain.regions import region_shares, regions_of
-from leuk.explain.shap import GradientSHAP, PatchSHAP
-from leuk.explain.shap_masker import owen_values
+from leuk.explain.quality.checks import Checked, CheckSettings, SubjectMeans, check
+from leuk.explain.quality.faithfulness import Curves, all_controls, removals, sensitivity
+from leuk.explain.quality.randomization import cascades, randomized_copies
+from leuk.explain.quality.regions import region_shares, regions_of
+from leuk.explain.shap import GradientSHAP, PatchSHAP, owen_values
 from leuk.explain.study import Study
-from leuk.explain.subject_means import SubjectMeans
+from leuk.metrics.arrays import Floats
 
 BRIGHTNESS = FunctionExplainer("brightness", lambda _, images: images.mean(dim=1))
 """A signed map that ignores the classifier."""
@@ -154,7 +162,7 @@ def test_seed_orders_blocks_that_matter_equally() -> None:
     def values(seed: int) -> tuple[float, ...]:
         every = torch.ones(1, 8, dtype=torch.bool)
         found = owen_values(lambda there: there.float() @ weights, every, 26, seed)
-        return tuple(found.values.tolist())  # noqa: PD011
+        return tuple(found.values.tolist())
 
     assert values(3) == values(3)
     assert len({values(seed) for seed in range(8)}) > 1
@@ -520,7 +528,7 @@ def test_figure_9_draws_the_map_of_each_class_beside_its_name(
     drawn: list[tuple[float, float]] = []
 
     def record(_: Canvas, maps: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
-        drawn.append((place[1], float(maps.values[position].mean())))  # noqa: PD011
+        drawn.append((place[1], float(maps.values[position].mean())))
 
     monkeypatch.setattr(Canvas, "map", record)
     maps = torch.stack([torch.full((1, SIDE, SIDE), value) for value in (-0.5, 1.0)])[None]

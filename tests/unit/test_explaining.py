@@ -19,10 +19,10 @@ from torch import Tensor
 from leuk.data.decode import Frame
 from leuk.data.scale import Scale
 from leuk.errors import StoreError
-from leuk.explain.explainer import log_odds
-from leuk.grid.record import RunWarning
-from leuk.runs import explaining
-from leuk.runs.explaining import _image_cohort, _update_record, check_explaining, explain_run
+from leuk.explain.base import log_odds
+from leuk.runs import explain as explaining
+from leuk.runs.explain import _image_cohort, _update_record, check_explaining, explain_run
+from leuk.runs.record import RunWarning
 
 TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
 

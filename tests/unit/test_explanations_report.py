@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sweeps import RUN, write_run
 
-from leuk.grid.run_id import RunId
 from leuk.report.explanations import explanations_section
 from leuk.report.results import read_results
 from leuk.report.sections import Section
 from leuk.report.sweep_report import write_report
+from leuk.runs.record import RunId
 
 
 def measures(value: float) -> dict[str, Any]:

@@ -8,11 +8,17 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from leuk.data.labels import Label
-from leuk.explain.agreement import agreement, rank_correlation
-from leuk.explain.controls import RandomControl, all_controls
-from leuk.explain.explainer import log_odds
-from leuk.explain.faithfulness import curves, infidelity, removals, sensitivity
+from leuk.explain.base import log_odds
 from leuk.explain.perturb import cell_mask, hidden
+from leuk.explain.quality.faithfulness import (
+    RandomControl,
+    all_controls,
+    curves,
+    infidelity,
+    removals,
+    sensitivity,
+)
+from leuk.explain.quality.randomization import agreement, rank_correlation
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())

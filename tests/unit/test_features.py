@@ -11,9 +11,16 @@ from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics, feature_extractor_inceptionv3
 
 from leuk.errors import ConfigError
-from leuk.evaluate import features as module
-from leuk.evaluate.distances import class_score, kernel_distance, precision_recall
-from leuk.evaluate.features import CachedExtractor, Extractor, Features, Inception, Lite0, Network
+from leuk.metrics.synthetic import features as module
+from leuk.metrics.synthetic.distances import class_score, kernel_distance, precision_recall
+from leuk.metrics.synthetic.features import (
+    CachedExtractor,
+    Extractor,
+    Features,
+    Inception,
+    Lite0,
+    Network,
+)
 
 Images = npt.NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 from sweeps import RUN, predictions, write_run, write_sweep
 
-from leuk.evaluate.sample import Sample
+from leuk.metrics.bootstrap import Sample
 from leuk.report.comparisons import compare
 from leuk.report.curves import precision_of, reliability_figure, roc_figure, roc_of
 from leuk.report.decisions import confusion, confusion_figure, per_subject_figure

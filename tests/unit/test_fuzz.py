@@ -14,15 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from leuk.data.decode import Frame, UnusableError, decode
-from leuk.data.layouts import read_folder
-from leuk.data.unlabeled import find_images
-from leuk.data.walk import is_plain, printable
+from leuk.data.decode import Frame, UnusableError, decode, is_plain, printable
+from leuk.data.layouts import find_images, read_folder
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
-from leuk.runs.checkpoints import read_checkpoint
-from leuk.store.foreign import read_arrays
-from leuk.store.spreadsheet import inert, restored
+from leuk.runs.trainer import read_checkpoint
+from leuk.store import inert, read_arrays, restored
 
 
 def encoded(kind: str, side: int = 12) -> bytes:

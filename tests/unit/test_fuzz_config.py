@@ -18,7 +18,7 @@ from leuk.config.schema import SMALLEST, TrainConfig, check_schema, register
 from leuk.config.stored import read_stored
 from leuk.config.targets import check_hydra, check_targets
 from leuk.errors import ConfigError, LeukError, StoreError
-from leuk.grid.record import FILE, SCHEMA, Record
+from leuk.runs.record import FILE, SCHEMA, Record
 from leuk.runs.resolvers import register_resolvers
 
 RECORD = {"schema": SCHEMA, **asdict(record_of(RUN, predictions(RUN, images=5)))}

@@ -17,7 +17,7 @@ from torch import nn
 
 from leuk.data.labels import Label
 from leuk.errors import TrainingError
-from leuk.gans.adversarial import Fitting
+from leuk.gans.base import Fitting
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -171,7 +171,7 @@ def test_compiled_gan_learns_the_same(name: str, tmp_path: Path) -> None:
 TWO_PROCESSES = """
 import sys
 import torch
-from leuk.training.process_group import EndsProcessGroup
+from leuk.training import EndsProcessGroup
 from small_gans import STRONG, fit, small
 
 if __name__ == "__main__":

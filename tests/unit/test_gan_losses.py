@@ -11,9 +11,9 @@ from lightning.pytorch.plugins import MixedPrecision
 from small_gans import FORMS, fit, small
 from torch import Tensor, nn
 
-from leuk.gans.adversarial import Adversarial, Fitting
+from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.diffaugment import DiffAugment
-from leuk.runs.gan_fit import limit_epochs
+from leuk.runs.gan import limit_epochs
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE

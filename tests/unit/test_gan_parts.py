@@ -5,12 +5,12 @@ import torch
 from small_gans import small
 from torch import nn
 
-from leuk.gans.averaging import Averaged
-from leuk.gans.blocks import LeakyReLU, MinibatchSpread, PixelNoise
+from leuk.gans.base import Averaged
 from leuk.gans.cgan import OneHot, ProjectionDiscriminator
 from leuk.gans.diffaugment import DiffAugment, shifted, turned
-from leuk.gans.networks import StrongDiscriminator, StrongGenerator
+from leuk.gans.layers import LeakyReLU, MinibatchSpread, PixelNoise
 from leuk.gans.penalties import gradient_penalty, r1_penalty
+from leuk.gans.strong import StrongDiscriminator, StrongGenerator
 
 
 def linear_critic(weight: torch.Tensor) -> nn.Module:

@@ -12,10 +12,10 @@ from leuk.config.schema import register
 from leuk.config.targets import instantiate
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
-from leuk.gans.adversarial import Adversarial
-from leuk.gans.blocks import LeakyReLU, from_unit, to_uint8
+from leuk.gans.base import Adversarial
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
+from leuk.gans.layers import LeakyReLU, from_unit, to_uint8
 from leuk.gans.wgan import WGANGP
 from leuk.runs.resolvers import register_resolvers
 

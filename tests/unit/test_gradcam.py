@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 
 from leuk.errors import StoreError
-from leuk.grid.record import Record, as_metrics, read_records
-from leuk.grid.run_id import RunId, variant_of
+from leuk.runs.record import Record, RunId, as_metrics, read_records, variant_of
 
 CELL = RunId("cnn", "dcgan", "folds", 0)
 

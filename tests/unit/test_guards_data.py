@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from leuk.data.bank import PixelBank
 from leuk.data.datamodule import CNMCDataModule, ImageBatches
-from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
+from leuk.data.pixels import PixelBank
 from leuk.data.rules import Folds
+from leuk.data.splits import effective_patients
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,21 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
-from leuk.evaluate.baselines import BASELINES
-from leuk.evaluate.calibration import apply_temperature, fit_temperature
-from leuk.evaluate.collapse import collapse
-from leuk.evaluate.cost import measure_cost
-from leuk.evaluate.distances import (
+from leuk.metrics.baselines import (
+    BASELINES,
+    MEASURES,
+    Morphology,
+    MorphologyExtractor,
+    measure_each,
+    morphology_distance,
+    two_sample_auroc,
+    usefulness,
+)
+from leuk.metrics.bootstrap import Sample, per_subject
+from leuk.metrics.calibration import apply_temperature, fit_temperature, reliability
+from leuk.metrics.cost import measure_cost
+from leuk.metrics.novelty import diversity, nearest_similarity
+from leuk.metrics.synthetic.distances import (
     Metrics,
     class_score,
     density_coverage,
@@ -29,27 +39,15 @@ from leuk.evaluate.distances import (
     kernel_distance,
     precision_recall,
 )
-from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import RealImages, assess_quality
-from leuk.evaluate.memorization import (
+from leuk.metrics.synthetic.features import Features, Network
+from leuk.metrics.synthetic.memorization import (
     Neighbors,
     closest_pairs,
     compare,
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.morphology import (
-    MEASURES,
-    Morphology,
-    MorphologyExtractor,
-    measure_each,
-    morphology_distance,
-)
-from leuk.evaluate.probes import two_sample_auroc, usefulness
-from leuk.evaluate.reliability import reliability
-from leuk.evaluate.sample import Sample
-from leuk.evaluate.similarity import diversity, nearest_similarity
-from leuk.evaluate.subjects import per_subject
+from leuk.metrics.synthetic.quality import RealImages, assess_quality, collapse
 
 
 def on_line(*positions: float) -> Tensor:
@@ -234,7 +232,7 @@ def test_two_sample_test_is_five_fold_cross_validation(monkeypatch: pytest.Monke
         asked.append((model, labels, [test for _, test in cv.split(rows, labels)]))
         return np.repeat([0.3, 0.1], 40)  # higher for the synthetic set
 
-    monkeypatch.setattr("leuk.evaluate.probes.cross_val_predict", predict)
+    monkeypatch.setattr("leuk.metrics.baselines.cross_val_predict", predict)
     generator = np.random.default_rng(3)
     synthetic, real = (features(generator.normal(at, 1, (40, 12))) for at in (0.25, 0))
     assert two_sample_auroc(synthetic, real, 4) == 1
@@ -441,7 +439,7 @@ def test_flops_of_attention_are_counted() -> None:
 
 
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leuk.evaluate.cost._seconds", lambda work, device: 0.012)
+    monkeypatch.setattr("leuk.metrics.cost._seconds", lambda work, device: 0.012)
     found = measure_cost(Fixed(), 4, "cpu", batch=3)
     assert found["latency_ms"] == pytest.approx(12)
     assert found["batch_latency_ms"] == pytest.approx(4)

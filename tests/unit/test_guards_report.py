@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 from sweeps import COST, RUN, predictions, record_of, write_run
 
-from leuk.grid.record import as_metrics
-from leuk.grid.run_id import LEAKY, RunId
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.decisions import confusion
@@ -20,6 +18,7 @@ from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
 from leuk.report.rows import Row, configuration_rows, run_rows
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
+from leuk.runs.record import LEAKY, RunId, as_metrics
 
 
 @pytest.fixture

@@ -12,38 +12,46 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 
-from leuk.classifiers.classifier import Predictions
+from leuk.classifiers.base import Predictions
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.data.rules import Folds, Thesis
 from leuk.errors import DataError, StoreError
-from leuk.evaluate.area import cell_areas
-from leuk.evaluate.calibration import apply_temperature, fit_temperature
-from leuk.evaluate.metrics import all_metrics
-from leuk.grid.record import Record
-from leuk.grid.run_id import RunId
-from leuk.runs import evaluation, synthesis, synthetic_quality
+from leuk.metrics.area import cell_areas
+from leuk.metrics.calibration import apply_temperature, fit_temperature
+from leuk.metrics.classification import all_metrics
+from leuk.runs import evaluate as evaluation
+from leuk.runs import gan as synthesis
+from leuk.runs import gan as synthetic_quality
 from leuk.runs import train as train_module
-from leuk.runs.assess import assess_area, assess_baselines, baseline_scores, sample_of
-from leuk.runs.checkpoints import last_readable, read_checkpoint
-from leuk.runs.classifier_fit import _new
-from leuk.runs.familiarity import load_familiarity
-from leuk.runs.frozen import Frozen
-from leuk.runs.gan_fit import gan_key_of, limit_epochs
-from leuk.runs.identity import run_id_of, settings_of, uses_gan
-from leuk.runs.measures import measure_images
-from leuk.runs.resolvers import register_resolvers
-from leuk.runs.synthesis import (
+from leuk.runs.classifier import _new
+from leuk.runs.evaluate import (
+    assess_area,
+    assess_baselines,
+    baseline_scores,
+    load_familiarity,
+    measure_images,
+    sample_of,
+)
+from leuk.runs.finished import Frozen
+from leuk.runs.gan import (
     Synthetic,
     class_weights,
+    evaluate_class,
     gan_classes,
+    gan_key_of,
     images_to_add,
+    limit_epochs,
+    real_images,
     repeated_rows,
     synthesize,
 )
-from leuk.runs.synthetic_quality import evaluate_class, real_images
+from leuk.runs.record import Record, RunId
+from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import run_id_of, settings_of, uses_gan
+from leuk.runs.trainer import last_readable, read_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -109,7 +117,7 @@ def test_thresholds_and_temperature_of_baselines_are_from_validation(
         given.append((scores.tolist(), labels.tolist()))
         return cuts
 
-    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.runs.evaluate.choose_thresholds", choose)
     scores = baseline_scores(data, measure_images(data))
     found = assess_baselines(data, scores)
     val, test = data.stage("val"), data.stage("test")
@@ -150,8 +158,8 @@ def test_baselines_are_evaluated_with_linked_patients(
         tested.append(sample.subjects.tolist())
         return {}
 
-    monkeypatch.setattr("leuk.runs.assess.choose_thresholds", choose)
-    monkeypatch.setattr("leuk.runs.assess.compute_metrics", compute_metrics)
+    monkeypatch.setattr("leuk.runs.evaluate.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.runs.evaluate.compute_metrics", compute_metrics)
     assess_baselines(data, baseline_scores(data, measure_images(data)))
     for stage, found in (("val", chosen), ("test", tested)):
         expected = [linked[row] for row in data.stage(stage).index]

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 
 from leuk.data.augment import Transforms
 from leuk.errors import TrainingError
-from leuk.training.averaging import WeightEMA, move_average
-from leuk.training.guard import FirstBad
-from leuk.training.initial import glorot
-from leuk.training.randomness import start_stream
+from leuk.training import FirstBad, WeightEMA, glorot, move_average, start_stream
 
 
 def process(rank: int, epoch: int) -> Any:

@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from leuk.runs.heap import keep_heap
+from leuk.runs.process import keep_heap
 if sys.argv[1] == "kept":
     assert keep_heap()
 def faults():

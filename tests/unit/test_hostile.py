@@ -19,15 +19,15 @@ from sweeps import RUN, predictions, write_run
 
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
-from leuk.grid.record import FILE, Record
 from leuk.report.gan_tables import synthesis_examples
 from leuk.report.predictions import read_predictions
 from leuk.report.run_facts import last_command
 from leuk.report.sections import Section
 from leuk.report.sweep_report import write_report
-from leuk.runs.checkpoints import read_checkpoint
 from leuk.runs.finished import CONFIG, WEIGHTS, FinishedRun
-from leuk.store.artifacts import MANIFEST, is_whole
+from leuk.runs.record import FILE, Record
+from leuk.runs.trainer import read_checkpoint
+from leuk.store import MANIFEST, is_whole
 
 OUR_NODE = "_target_: leuk.classifiers.cnn.CNN"
 NEEDED = "data: {_target_: leuk.data.phantom.PhantomDataModule}\nsplit: {_target_: leuk.data.rules.Folds}\ntrainer: {_target_: lightning.pytorch.Trainer}\n"  # noqa: E501
@@ -54,11 +54,11 @@ class Payload:
         "leuk.cli.main",
         "leuk.cli.os.system",
         "leuk.__main__.anything",  # importing it starts leuk
-        "leuk.store.replaced.shutil.rmtree",
-        "leuk.store.artifacts.discard",
-        "leuk.classifiers.backbones.load_file",
-        "leuk.classifiers.backbones._read",
-        "leuk.explain.gallery.draw_all",
+        "leuk.store.shutil.rmtree",
+        "leuk.store.discard",
+        "leuk.classifiers.pretrained.load_file",
+        "leuk.classifiers.pretrained._read",
+        "leuk.explain.figures.draw_all",
         "lightning.pytorch.callbacks.os.system",
         "lightning.pytorch.seed_everything",
         "",

@@ -14,13 +14,11 @@ from PIL import Image
 
 from leuk.data import decode as decoding
 from leuk.data.audit import Audit, Link, Pair, audit
-from leuk.data.cnmc import index_images
 from leuk.data.decode import LARGEST, Frame, UnusableError, decode
-from leuk.data.layouts import Problem, read_folder
-from leuk.data.unlabeled import find_images
+from leuk.data.layouts import Problem, find_images, index_images, read_folder
 from leuk.errors import DataError
-from leuk.explain.explainer import Attribution
-from leuk.explain.overlays import drawn_of, save_overlays
+from leuk.explain.base import Attribution
+from leuk.explain.figures import drawn_of, save_overlays
 from leuk.report.audit_page import audit_page
 from leuk.report.html import render
 

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from leuk.classifiers.fusion import FUSIONS, Attention, Gated
-from leuk.classifiers.hybrid import Hybrid
+from leuk.classifiers.hybrid import FUSIONS, Attention, Gated, Hybrid
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.explain.gradcam import GradCAM, layers_of

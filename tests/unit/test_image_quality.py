@@ -13,24 +13,23 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_fidelity import metric_kid
 
-from leuk.evaluate.collapse import collapse
-from leuk.evaluate.distances import (
+from leuk.metrics.baselines import _folds, two_sample_auroc, usefulness
+from leuk.metrics.synthetic.distances import (
     Metrics,
     distances,
     equal_sizes,
     frechet_distance,
     kernel_distance,
 )
-from leuk.evaluate.features import Features, Network
-from leuk.evaluate.image_quality import Quality, RealImages, assess_quality
-from leuk.evaluate.memorization import (
+from leuk.metrics.synthetic.features import Features, Network
+from leuk.metrics.synthetic.memorization import (
     closest_pairs,
     compare,
     copied,
     nearest_in_features,
     nearest_in_pixels,
 )
-from leuk.evaluate.probes import _folds, two_sample_auroc, usefulness
+from leuk.metrics.synthetic.quality import Quality, RealImages, assess_quality, collapse
 
 N = 60
 

@@ -18,18 +18,20 @@ from simulated import (
 from sklearn import metrics as oracle
 from torchmetrics.functional.classification import binary_calibration_error
 
-from leuk.evaluate.calibration import apply_temperature, fit_temperature
-from leuk.evaluate.hierarchy import Bootstrap, Fold
-from leuk.evaluate.intervals import (
+from leuk.metrics.bootstrap import (
+    Bootstrap,
+    Fold,
     Sample,
     bootstrap_intervals,
     few_subjects,
     fold_mean,
+    left_out,
+    per_subject,
+    resamples,
 )
-from leuk.evaluate.metrics import all_metrics, patient_metrics
-from leuk.evaluate.resampling import left_out, resamples
-from leuk.evaluate.subjects import per_subject
-from leuk.evaluate.thresholds import choose_thresholds
+from leuk.metrics.calibration import apply_temperature, fit_temperature
+from leuk.metrics.classification import all_metrics, patient_metrics
+from leuk.metrics.thresholds import choose_thresholds
 
 HALF = {"default": 0.5}
 CUTS = {"default": 0.5, "youden": 0.62}

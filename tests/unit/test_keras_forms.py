@@ -15,31 +15,32 @@ from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.encoder import Block
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.optim import Optim, plateau_of
+from leuk.classifiers.transformer import Block
 from leuk.classifiers.vit import ViT
 from leuk.config import conf_dir
 from leuk.config.schema import register
 from leuk.config.targets import instantiate
 from leuk.data.labels import Label
-from leuk.gans.blocks import LeakyReLU
 from leuk.gans.cgan import CGAN, Embedded
 from leuk.gans.dcgan import DCGAN
+from leuk.gans.layers import LeakyReLU
 from leuk.gans.wgan import WGANGP
-from leuk.runs.checkpoints import older_arguments
 from leuk.runs.finished import FinishedRun
-from leuk.runs.gan_fit import load_gan
+from leuk.runs.gan import load_gan
 from leuk.runs.resolvers import register_resolvers
-from leuk.training.initial import KerasAttention, glorot
-from leuk.training.stack import (
+from leuk.runs.trainer import older_arguments
+from leuk.training import (
     KerasAdam,
+    KerasAttention,
     KerasBatchNorm1d,
     KerasBatchNorm2d,
     SameConv2d,
     SameConvTranspose2d,
+    glorot,
     layer_norm,
 )
 

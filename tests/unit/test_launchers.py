@@ -17,15 +17,16 @@ from leuk.commands import train
 from leuk.config import conf_dir
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
-from leuk.data.bank import PixelBank
+from leuk.data.pixels import PixelBank
 from leuk.errors import ConfigError
-from leuk.runs import curves, launching
-from leuk.runs.fitting import build_trainer
-from leuk.runs.identity import initial_record
+from leuk.runs import launching
+from leuk.runs import trainer as curves
 from leuk.runs.launching import LAUNCHERS, assign_devices, check_launcher
 from leuk.runs.preconditions import check_components
 from leuk.runs.resolvers import register_resolvers
-from leuk.training.process_group import EndsProcessGroup
+from leuk.runs.run import initial_record
+from leuk.runs.trainer import build_trainer
+from leuk.training import EndsProcessGroup
 
 Patch = pytest.MonkeyPatch
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 from conftest import write_cell
 
-from leuk.data.cnmc import CNMC, index_images, labeled_images
 from leuk.data.labels import UNLABELED
-from leuk.data.layouts import read_folder
+from leuk.data.layouts import CNMC, index_images, labeled_images, read_folder
 from leuk.errors import DataError
 
 CSV = "C-NMC_test_prelim_phase_data_labels.csv"

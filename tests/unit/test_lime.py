@@ -16,15 +16,14 @@ from hydra.utils import get_class
 from lime.lime_image import LimeImageExplainer
 from torch import Tensor, nn
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
 from leuk.errors import ConfigError
-from leuk.explain.explainer import Explainer, log_odds
-from leuk.explain.lime import LIME, PatchLIME, PresenceLime
+from leuk.explain.base import Explainer, log_odds
+from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
 from leuk.explain.perturb import Hide, cell_mask, hidden
-from leuk.explain.superpixels import cell_superpixels
 
 MODELS: dict[str, Callable[[], Classifier]] = {
     "cnn": lambda: CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8),

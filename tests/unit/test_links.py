@@ -10,11 +10,11 @@ import pytest
 from conftest import write_cell
 from PIL import Image
 
-from leuk.data.cnmc import CNMC
 from leuk.data.decode import THUMB
-from leuk.data.drawing import Subject, draw_cell, rephotograph
 from leuk.data.labels import Label
+from leuk.data.layouts import CNMC
 from leuk.data.links import find_pairs, link_images, merge_subjects, perceptual_hash
+from leuk.data.phantom import Subject, draw_cell, rephotograph
 
 
 def recoded(quality: int) -> Callable[[Image.Image, Path], Image.Image]:

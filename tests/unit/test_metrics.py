@@ -4,9 +4,9 @@ import torch
 from sklearn import metrics as oracle
 from torch import Tensor
 
-from leuk.evaluate.conventions import thesis_metrics
-from leuk.evaluate.metrics import all_metrics, decision_metrics, ranking_metrics
-from leuk.evaluate.thresholds import choose_thresholds, sensitivity_threshold, youden_threshold
+from leuk.metrics.bootstrap import thesis_metrics
+from leuk.metrics.classification import all_metrics, decision_metrics, ranking_metrics
+from leuk.metrics.thresholds import choose_thresholds, sensitivity_threshold, youden_threshold
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawn_images import Images, cells
 
-from leuk.evaluate.morphology import (
+from leuk.metrics.baselines import (
     MEASURES,
     Morphology,
     MorphologyExtractor,

@@ -8,10 +8,10 @@ import pytest
 from conftest import write_cell
 
 from leuk.data.decode import Frame, NoCellError, UnusableError, decode
-from leuk.data.unlabeled import find_images
+from leuk.data.layouts import find_images
 from leuk.errors import DataError
-from leuk.evaluate.novelty import Familiar, largest_parts, no_cell
-from leuk.store.spreadsheet import inert
+from leuk.metrics.novelty import Familiar, largest_parts, no_cell
+from leuk.store import inert
 
 
 def directions(mean: int, count: int, seed: int = 0) -> np.ndarray:

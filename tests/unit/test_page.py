@@ -15,7 +15,6 @@ from sweeps import RUN, predictions, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.grid.record import Record, RunWarning
 from leuk.report.explained import explained_pictures
 from leuk.report.page import warning_boxes
 from leuk.report.prose import Span
@@ -23,6 +22,7 @@ from leuk.report.remarks import Kind, Remark, listed
 from leuk.report.results import read_results
 from leuk.report.run_facts import data_section, last_command, run_section
 from leuk.report.sweep_report import write_report
+from leuk.runs.record import Record, RunWarning
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
 

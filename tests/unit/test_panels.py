@@ -11,34 +11,32 @@ from PIL import Image
 from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
-from leuk.explain import thesis_figures
-from leuk.explain.cohort import Cohort, outcome_of, unlabeled_cohort
-from leuk.explain.explainer import Attribution
-from leuk.explain.overlays import (
+from leuk.explain import figures as thesis_figures
+from leuk.explain.base import Attribution
+from leuk.explain.figures import (
     Canvas,
-    drawn_of,
-    limit_of,
-    printed,
-    save_overlays,
-    sizes_of,
-    to_pixels,
-)
-from leuk.explain.panels import (
+    Cohort,
     averaged,
     captions,
     described,
+    drawn_of,
+    limit_of,
     mean_images,
+    one_of_each,
+    outcome_of,
+    printed,
     sampled,
     save_cohort,
-    save_panels,
-)
-from leuk.explain.perturb import patch_segments, spread
-from leuk.explain.thesis_figures import (
-    one_of_each,
     save_figure_9,
     save_figure_10,
     save_figure_11,
+    save_overlays,
+    save_panels,
+    sizes_of,
+    to_pixels,
+    unlabeled_cohort,
 )
+from leuk.explain.perturb import patch_segments, spread
 
 SIDE = 32
 SCORES = [0.9, 0.2, 0.1, 0.3]

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.vit import ViT
-from leuk.explain.explainer import log_odds
+from leuk.explain.base import log_odds
 from leuk.explain.perturb import (
     Hide,
     cell_mask,

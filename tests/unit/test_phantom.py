@@ -7,11 +7,9 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from leuk.data.cnmc import CNMC, index_images
-from leuk.data.drawing import Subject, draw_cell
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import read_folder
-from leuk.data.phantom import make_phantom
+from leuk.data.layouts import CNMC, index_images, read_folder
+from leuk.data.phantom import Subject, draw_cell, make_phantom
 
 
 def test_layout_is_that_of_c_nmc(phantom: Path) -> None:

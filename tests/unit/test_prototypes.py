@@ -8,13 +8,12 @@ from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.prototyped import Prototyped
-from leuk.classifiers.prototypes import Prototype, PrototypeHead
+from leuk.classifiers.prototypes import Prototype, Prototyped, PrototypeHead
 from leuk.classifiers.vit import ViT
-from leuk.data.bank import Batch
 from leuk.data.labels import Label
+from leuk.data.pixels import Batch
 from leuk.errors import DataError, TrainingError
-from leuk.explain.prototype_sheet import save_prototypes
+from leuk.explain.figures import save_prototypes
 
 FORMS = ["cnn", "vit", "hybrid", "hybrid-overlap"]
 EQUAL = math.log(1 / 1e-4)

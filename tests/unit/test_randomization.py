@@ -7,15 +7,15 @@ from explained import TRUTH, linear, some_cells
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.classifiers.classifier import Classifier
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
 from leuk.data.labels import Label
-from leuk.explain.controls import all_controls
-from leuk.explain.explainer import Attribution, Explainer
+from leuk.explain.base import Attribution, Explainer
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
+from leuk.explain.quality.faithfulness import all_controls
+from leuk.explain.quality.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
 from leuk.explain.rollout import AttentionRollout
 
 MAKE: dict[str, Callable[[], Classifier]] = {

@@ -8,16 +8,9 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from simulated import ALL_IMAGES, HEM_IMAGES, UNEQUAL_NOISE, unequal
 
-from leuk.data.effective import FEWEST as FEWEST_PATIENTS
-from leuk.evaluate.referral import (
-    AIM,
-    Band,
-    achieved,
-    choose_band,
-    referral_record,
-    shares,
-)
-from leuk.evaluate.sample import Sample
+from leuk.data.splits import FEWEST as FEWEST_PATIENTS
+from leuk.metrics.bootstrap import Sample
+from leuk.metrics.referral import AIM, Band, achieved, choose_band, referral_record, shares
 
 BELOW_HALF = 0.5
 

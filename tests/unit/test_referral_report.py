@@ -11,13 +11,12 @@ from omegaconf import OmegaConf
 from sweeps import RUN, SYNTHETIC, predictions, write_run
 
 from leuk.errors import StoreError
-from leuk.evaluate.referral import choose_band
-from leuk.grid.record import Record
+from leuk.metrics.referral import choose_band
 from leuk.report.referral import referral_section
 from leuk.report.results import read_results
 from leuk.report.sweep_report import write_report
-from leuk.runs.finished import FinishedRun
-from leuk.runs.frozen import Frozen
+from leuk.runs.finished import FinishedRun, Frozen
+from leuk.runs.record import Record
 
 FEW = {"healthy": 2, "leukemic": 12}
 SURE: dict[str, Any] = {"healthy": 25, "leukemic": 25, "strength": 3.0}

@@ -4,7 +4,7 @@ import torch
 from explained import SIDE, disc, some_cells
 from torch import Tensor
 
-from leuk.explain.regions import REGIONS, region_shares, regions_of, share_in
+from leuk.explain.quality.regions import REGIONS, region_shares, regions_of, share_in
 
 BIG = 128
 

@@ -10,8 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sweeps import KFOLD, RUN, fold, predictions, record_of, write_run, write_sweep
 
 from leuk.errors import StoreError
-from leuk.evaluate.metrics import all_metrics
-from leuk.grid.record import Record, RunWarning
+from leuk.metrics.classification import all_metrics
 from leuk.report.baselines import baselines
 from leuk.report.content import build_report
 from leuk.report.naming import row_names
@@ -20,6 +19,7 @@ from leuk.report.rows import draws_for
 from leuk.report.sections import Grid, interval_text, p_text
 from leuk.report.sweep_report import write_report
 from leuk.report.tables import NOTES
+from leuk.runs.record import Record, RunWarning
 
 
 @pytest.fixture(autouse=True)

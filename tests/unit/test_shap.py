@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.vit import ViT
-from leuk.explain.explainer import log_odds
+from leuk.explain.base import log_odds
 from leuk.explain.perturb import hidden
-from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
-from leuk.explain.shap_masker import halvings, owen_values
+from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP, halvings, owen_values
 
 
 def owen_by_orders(value: Callable[[frozenset[int]], float], tree: object) -> dict[int, float]:

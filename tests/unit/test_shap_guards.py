@@ -19,9 +19,8 @@ from shap_cases import (
 from torch import Tensor, nn
 
 from leuk.errors import ConfigError
-from leuk.explain.explainer import log_odds
-from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
-from leuk.explain.shap_masker import owen_values
+from leuk.explain.base import log_odds
+from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP, owen_values
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)

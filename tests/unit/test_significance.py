@@ -17,9 +17,9 @@ from simulated import (
 )
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from leuk.evaluate.intervals import Sample
-from leuk.evaluate.metrics import all_metrics
-from leuk.evaluate.significance import Difference, holm, paired_difference
+from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import all_metrics
+from leuk.metrics.comparison import Difference, holm, paired_difference
 
 Gaps = tuple[float, float]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from drawn_images import cells
 
-from leuk.evaluate import similarity
-from leuk.evaluate.similarity import diversity, nearest_similarity
+from leuk.metrics import novelty as similarity
+from leuk.metrics.novelty import diversity, nearest_similarity
 
 
 @pytest.mark.parametrize("side", [16, 32, 64, 128, 224])

@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from sklearn.model_selection import train_test_split
 
-from leuk.data.cnmc import index_images
-from leuk.data.effective import effective_patients
 from leuk.data.labels import Label
+from leuk.data.layouts import index_images
 from leuk.data.links import merge_subjects
 from leuk.data.rules import Folds, RandomImages, SubjectKFold, Thesis
-from leuk.data.splits import STAGES, Rule, Split
+from leuk.data.splits import STAGES, Rule, Split, effective_patients
 from leuk.errors import DataError
 
 

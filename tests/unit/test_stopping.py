@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from leuk.errors import LeukError
 from leuk.report.workers import begun, spread
-from leuk.runs.stopping import StoppedError, leaves_on_signals
-from leuk.store.atomic import whole_file
+from leuk.runs.process import StoppedError, leaves_on_signals
+from leuk.store import whole_file
 
 pytestmark = pytest.mark.usefixtures("in_front")
 

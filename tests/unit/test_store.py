@@ -6,9 +6,16 @@ from pathlib import Path
 import pytest
 
 from leuk.errors import StoreError
-from leuk.store.artifacts import MANIFEST, is_whole, make_once
-from leuk.store.atomic import ensure_writable, whole_folder, write_json, write_text
-from leuk.store.digest import digest
+from leuk.store import (
+    MANIFEST,
+    digest,
+    ensure_writable,
+    is_whole,
+    make_once,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_digest_does_not_depend_on_order() -> None:

@@ -20,12 +20,11 @@ from leuk.data.labels import Label
 from leuk.data.phantom import make_phantom
 from leuk.data.rules import Folds
 from leuk.errors import StoreError
-from leuk.evaluate.vectors import Images
-from leuk.grid.record import Record
+from leuk.metrics.arrays import Images
 from leuk.report.synthetic_images import contact_sheet, synthetic_section
 from leuk.report.synthetic_quality import quality_records, quality_section
-from leuk.runs.synthesis import Synthetic
-from leuk.runs.synthetic_quality import cached_quality, quality_warnings
+from leuk.runs.gan import Synthetic, cached_quality, quality_warnings
+from leuk.runs.record import Record
 
 
 def recorded_set(sweep: Path) -> Record:
@@ -244,7 +243,7 @@ def test_quality_is_computed_once_for_all_models(
     (kept,) = (tmp_path / "artifacts/quality").glob("[!.]*")
     assert kept.name == first["quality_artifact"]
     assert np.load(kept / "images_hem.npz")["synthetic"].shape == (12, 32, 32, 3)
-    monkeypatch.setattr("leuk.runs.synthetic_quality.assess_quality", None)
+    monkeypatch.setattr("leuk.runs.gan.assess_quality", None)
     assert cached_quality(config(tmp_path), data, synthetic) == first
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from leuk.evaluate.thresholds import (
+from leuk.metrics.thresholds import (
     choose_thresholds,
     few_patients,
     resampled_thresholds,

@@ -5,9 +5,7 @@ import pytest
 from sweeps import COST, RUN
 
 from leuk.config.schema import ReportConfig
-from leuk.evaluate.significance import Difference
-from leuk.grid.record import Record
-from leuk.grid.run_id import RunId
+from leuk.metrics.comparison import Difference
 from leuk.report.comparisons import Comparison
 from leuk.report.costs import costs_of
 from leuk.report.results import Configuration
@@ -20,6 +18,7 @@ from leuk.report.verdicts import (
     verdicts,
     verdicts_section,
 )
+from leuk.runs.record import Record, RunId
 
 BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
 POINT_ONLY = (-0.001, 0.06, 0.01), (-0.06, 0.001, 0.01)

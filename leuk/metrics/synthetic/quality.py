@@ -1,0 +1,413 @@
+"""Quality of synthetic images, as a table that includes reference sets.
+
+:func:`assess_quality` is the entry point. A distance means little by itself, least of all with a
+few hundred images, so the synthetic set is a row of a table, and sets of known quality are the
+others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from leuk.data.splits import effective_patients
+from leuk.metrics.arrays import Images, check_images
+from leuk.metrics.baselines import (
+    Morphology,
+    MorphologyExtractor,
+    measure_each,
+    morphology_distance,
+    two_sample_auroc,
+    usefulness,
+)
+from leuk.metrics.novelty import diversity, nearest_similarity
+from leuk.metrics.synthetic.distances import Metrics, Patients, distances, equal_rows
+from leuk.metrics.synthetic.features import Extractor, Features
+from leuk.metrics.synthetic.memorization import (
+    closest_pairs,
+    compare,
+    copied,
+    nearest_in_features,
+    nearest_in_pixels,
+)
+
+# --- Warnings about synthetic images: mode collapse, black images, copies of training images
+
+_SAME = 1.0
+"""Smallest standard deviation of pixels between images, in gray levels; real images have 11."""
+
+_DISTINCT = 0.99
+_EMPTY = 0.05
+"""Least share of distinct images and largest share of black images in a synthetic set."""
+
+_COPIES = 0.05
+"""Largest excess of the share of synthetic images that are close to a training image, over the
+share of training images that are."""
+
+
+def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
+    """Warn of mode collapse and black images in a synthetic set.
+
+    Args:
+        synthetic: row ``synthetic`` of :attr:`leuk.metrics.synthetic.quality.Quality.rows`.
+        real: row ``real``, of as many training images.
+
+    Returns:
+        One warning each for black images, identical images, repeated images, and coverage or
+        diversity below half of the value for real images; empty for a sound set.
+    """
+    found = []
+    if (empty := synthetic["empty"] or 0) > _EMPTY:
+        found.append(f"{empty:.0%} of the synthetic images are black")
+    if (spread := synthetic["spread"] or 0) < _SAME:
+        found.append(f"the synthetic images are all alike: pixels differ by {spread:.2f} of 255")
+    elif (distinct := synthetic["distinct"] or 0) < _DISTINCT:
+        found.append(
+            f"only {distinct:.0%} of the synthetic images are distinct, the rest repeat them"
+        )
+    for name, meaning in _VARIETY.items():
+        ours, theirs = synthetic[name] or 0, real[name] or 0
+        if ours < theirs / 2:
+            found.append(f"{meaning}: {name} {ours:.2f}, for real images {theirs:.2f}")
+    return found
+
+
+_VARIETY = {
+    "coverage": "most kinds of real images have no similar synthetic image",
+    "diversity": "synthetic images resemble each other far more than real images do",
+}
+
+
+def copying(memorized: dict[str, Metrics]) -> list[str]:
+    """Warn of near-exact copies, and of each space in which too many images are close to training.
+
+    Args:
+        memorized: :attr:`leuk.metrics.synthetic.quality.Quality.memorization`.
+    """
+    found = near_exact(int(memorized["pixels"]["copies"] or 0))
+    for space, metrics in memorized.items():
+        ours, usual = metrics["closer_share"] or 0, metrics["train_closer_share"] or 0
+        if ours > usual + _COPIES:
+            found.append(
+                f"{ours:.0%} of the synthetic images may be copies: in {space} they are closer to a"
+                " training image than 99% of new real images are; of the training images"
+                f" {usual:.0%} are that close to another training image"
+            )
+    return found
+
+
+def near_exact(count: int) -> list[str]:
+    """Warn of ``count`` near-exact copies; empty for none."""
+    if not count:
+        return []
+    if count == 1:
+        copies = "1 synthetic image is a copy of a training image"
+    else:
+        copies = f"{count} synthetic images are copies of training images"
+    return [f"{copies}, exact to about one gray level"]
+
+
+Rows = npt.NDArray[np.int64]
+
+_SIMILAR = 500
+"""Images, already in random order, that suffice for the mean SSIM."""
+
+_WHOLE = ("synthetic", "train", "reference")
+"""Sets searched for copies in full; of the others only the compared images are used."""
+
+_SHOWN = 16
+"""Closest pairs kept for the figure."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Real images to compare synthetic images with; each set is ``uint8 (N, R, R, 3)``.
+
+    Attributes:
+        train: training images of the class, which the GAN was fitted on.
+        train_other: training images of the other class.
+        reference: images of the class from subjects outside the GAN's training data.
+        reference_other: images of the other class from such subjects.
+        patients: name of a set above to ``(N,)`` the patient of each image; images of sets without
+            an entry are independent.
+    """
+
+    train: Images
+    train_other: Images
+    reference: Images
+    reference_other: Images
+    patients: Mapping[str, Patients] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> dict[str, Images]:
+        """The sets by name."""
+        return {name: value for name, value in vars(self).items() if name != "patients"}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All quality metrics; ``dataclasses.asdict`` of it is valid JSON.
+
+    Attributes:
+        extractor: name of the extractor of the features.
+        n: images in each set.
+        rows: metrics of each set against the same held-out real images: ``synthetic``; ``real``,
+            training images, the best possible row; ``other_class``; ``black``, black images;
+            ``mean_image``, the mean training image, repeated. Metrics of each: those of
+            :func:`.distances.distances`; ``ssim`` and ``ssim_mask`` with the nearest
+            held-out images; ``diversity``; ``spread``, standard deviation of pixels between the
+            images (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
+            share of black images; ``morphology``, mean distance of the cell measures; and
+            ``two_sample_auroc``, AUROC of a probe that separates the set from held-out images. The
+            spread of a distance and ``two_sample_auroc`` are None with too few patients.
+        morphology: for each row the distance of each cell measure; see
+            :func:`leuk.metrics.baselines.morphology_distance`.
+        memorization: results in ``features`` and in ``pixels``, see
+            :func:`.memorization.compare`; in ``pixels`` also ``copies``, the number of
+            synthetic images that are exact or near-exact copies of training images of either class.
+        closest: pairs of synthetic and training images that are closest in pixels: row of the
+            synthetic image, row of the training image, distance in gray levels.
+        usefulness: AUROC on held-out images of a probe trained on ``synthetic`` and on ``real``
+            images.
+        warnings: warnings about the synthetic images; empty if none.
+        patients: effective number of patients of each real set as compared; empty if patients are
+            unknown.
+    """
+
+    extractor: str
+    n: int
+    rows: dict[str, Metrics]
+    morphology: dict[str, Metrics]
+    memorization: dict[str, Metrics]
+    closest: list[tuple[int, int, float]]
+    usefulness: Metrics
+    warnings: list[str]
+    patients: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageSet:
+    """A set of images with its features and cell measures, each computed once."""
+
+    images: Images
+    features: Features
+    measures: npt.NDArray[np.float64]
+    patients: Patients | None = None
+
+    @classmethod
+    def extract(
+        cls, images: Images, extractor: Extractor, patients: Patients | None = None
+    ) -> "_ImageSet":
+        if isinstance(extractor, MorphologyExtractor):
+            # Measuring takes as long as a network, so the extractor's measures are reused.
+            measures = extractor.measured(images)
+            return cls(images, extractor.of(measures), measures, patients)
+        return cls(images, extractor(images), measure_each(images), patients)
+
+    @cached_property
+    def shape(self) -> Morphology:
+        return Morphology.of(self.measures)
+
+    def take(self, rows: Rows) -> "_ImageSet":
+        patients = None if self.patients is None else self.patients[rows]
+        return _ImageSet(self.images[rows], self.features.take(rows), self.measures[rows], patients)
+
+
+def assess_quality(
+    synthetic: Images,
+    real: RealImages,
+    extractor: Extractor,
+    seed: int,
+    synthetic_other: Images | None = None,
+) -> Quality:
+    """Assess synthetic images of a class.
+
+    All sets are cut down at random to the size of the smallest; only the search for copies uses all
+    synthetic, held-out and training images. Each image goes through the extractor once.
+
+    Args:
+        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
+        real: real images at the same resolution.
+        extractor: extractor of the features.
+        seed: seed of all random choices.
+        synthetic_other: synthetic images of the other class ``uint8 (M, R, R, 3)``, which train the
+            probe of usefulness; real images are used instead if None.
+
+    Raises:
+        ValueError: images that are not 8-bit, differ in resolution, or number fewer than 10 in a
+            set.
+    """
+    given = {"synthetic": synthetic, **real.sets}
+    if synthetic_other is not None:
+        given["synthetic_other"] = synthetic_other
+    _check_resolution(given)
+    kept = equal_rows([len(images) for images in given.values()], seed)
+    patients = real.patients
+    sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
+    equal = {}
+    for name, chosen in zip(given, kept, strict=True):
+        if name in sets:
+            equal[name] = sets[name].take(chosen)
+        else:
+            own = patients[name][chosen] if name in patients else None
+            equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
+    compared = _table_sets(equal, real.train, extractor)
+    reference = equal["reference"]
+    shapes = {
+        name: morphology_distance(images.shape, reference.shape)
+        for name, images in compared.items()
+    }
+    rows = {
+        name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
+        for name, images in compared.items()
+    }
+    memorized, closest = _memorization(sets)
+    copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
+    memorized["pixels"]["copies"] = int(copies.sum())
+    return Quality(
+        extractor=extractor.name,
+        n=len(kept[0]),
+        rows=rows,
+        morphology=shapes,
+        memorization=memorized,
+        closest=closest,
+        usefulness=_usefulness(equal),
+        warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
+        patients={
+            name: effective_patients(images.patients.tolist())
+            for name, images in equal.items()
+            if images.patients is not None
+        },
+    )
+
+
+def _table_sets(
+    equal: dict[str, _ImageSet], train: Images, extractor: Extractor
+) -> dict[str, _ImageSet]:
+    """Return the sets of the table's rows, in order."""
+    n = len(equal["synthetic"].images)
+    mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
+    return {
+        "synthetic": equal["synthetic"],
+        "real": equal["train"],
+        "other_class": equal["reference_other"],
+        "black": _repeated(np.zeros_like(mean), n, extractor),
+        "mean_image": _repeated(mean, n, extractor),
+    }
+
+
+def _repeated(image: Images, n: int, extractor: Extractor) -> _ImageSet:
+    return _ImageSet.extract(image, extractor).take(np.zeros(n, dtype=np.int64))
+
+
+def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
+    """Compute a row of :attr:`Quality.rows` without its morphology."""
+    nearest = nearest_in_features(own.features, reference.features)
+    patients = own.patients, reference.patients
+    return {
+        **distances(own.features, reference.features, seed, *patients),
+        **nearest_similarity(own.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
+        "diversity": diversity(own.images, seed),
+        "spread": _spread(own.images),
+        "distinct": len({image.tobytes() for image in own.images}) / len(own.images),
+        "empty": own.shape.empty_share,
+        "two_sample_auroc": two_sample_auroc(own.features, reference.features, seed, *patients),
+    }
+
+
+def _spread(images: Images) -> float:
+    """Compute the standard deviation of each pixel over the images, averaged over pixels."""
+    # Row by row: all pixels as floats would take eight times the memory of the images.
+    return float(np.mean([images[:, row].std(axis=0).mean() for row in range(images.shape[1])]))
+
+
+def _memorization(
+    sets: dict[str, _ImageSet],
+) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
+    synthetic, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
+    pixels = nearest_in_pixels(synthetic.images, train.images)
+    metrics = {
+        "features": compare(
+            nearest_in_features(synthetic.features, train.features),
+            nearest_in_features(held_out.features, train.features),
+            nearest_in_features(train.features, train.features, itself=False),
+            held_out.patients,
+        ),
+        "pixels": compare(
+            pixels,
+            nearest_in_pixels(held_out.images, train.images),
+            nearest_in_pixels(train.images, train.images, itself=False),
+            held_out.patients,
+        ),
+    }
+    return metrics, closest_pairs(pixels, _SHOWN)
+
+
+def _usefulness(equal: dict[str, _ImageSet]) -> Metrics:
+    features = {name: images.features for name, images in equal.items()}
+    test = features["reference"], features["reference_other"]
+    other = features.get("synthetic_other", features["train_other"])
+    return {
+        "synthetic": usefulness(features["synthetic"], other, *test),
+        "real": usefulness(features["train"], features["train_other"], *test),
+    }
+
+
+def _check_resolution(given: dict[str, Images]) -> None:
+    for name, images in given.items():
+        check_images(images)
+        if images.shape[1:] != given["synthetic"].shape[1:]:
+            raise ValueError(
+                f"{name} images have {images.shape[1]} pixels per side,"
+                f" synthetic images {given['synthetic'].shape[1]}"
+            )
+
+
+# --- Figures with rows of synthetic and real images
+
+_INCH = 0.9
+"""Side of an image in the figure."""
+
+_MARGIN = 1.4
+"""Inches for the names of the rows."""
+
+_GAP, _WHITE = 0.03, 255
+"""Width of the gap between images, as a share of an image, and its gray level."""
+
+
+def save_rows(path: Path, rows: Mapping[str, Images]) -> None:
+    """Write named rows of images.
+
+    Args:
+        path: PNG file.
+        rows: name of each row to ``uint8 (N, R, R, 3)``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows_figure(rows).savefig(path, dpi=110)
+
+
+def rows_figure(rows: Mapping[str, Images]) -> Figure:
+    """Draw the rows of :func:`save_rows` as a figure."""
+    most = max(map(len, rows.values()))
+    width = _MARGIN + _INCH * most
+    figure = Figure(figsize=(width, _INCH * len(rows)))
+    axes = figure.subplots()
+    for row, (name, images) in enumerate(rows.items()):
+        strip = _side_by_side(images)
+        axes.imshow(strip, extent=(0, len(images), row + 1 - _GAP, row), interpolation="nearest")
+        axes.text(-0.1, row + 0.5, name, ha="right", va="center", parse_math=False)
+    axes.set(xlim=(0, most), ylim=(len(rows), 0), aspect="auto")
+    axes.axis("off")
+    figure.subplots_adjust(left=_MARGIN / width, right=1, top=1, bottom=0)
+    return figure
+
+
+def _side_by_side(images: Images) -> Images:
+    """Join images horizontally, with white gaps."""
+    gap = max(1, round(_GAP * images.shape[1]))
+    spaced = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=_WHITE)
+    return np.concatenate(list(spaced), axis=1)

@@ -1,0 +1,171 @@
+"""Decision thresholds, chosen on validation images and applied unchanged to test images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leuk.data.labels import Label
+from leuk.data.splits import FEWEST, effective_patients
+from leuk.metrics.arrays import Floats, Integers, Vector, as_scores_and_labels
+
+DEFAULT = "default"
+"""Name of the threshold whose metrics have no suffix."""
+
+Thresholds = Mapping[str, float]
+"""Name to threshold; an image is called leukemic if its score is at least the threshold."""
+
+Patients = npt.NDArray[Any] | Sequence[str]
+"""The patient of each image, ``(N,)``."""
+
+_WANTED = 0.95
+_LEVEL = 0.95
+
+
+def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, float]:
+    """Choose thresholds on validation images, each the median over resampled patients.
+
+    With few patients the best threshold is unstable: images of the same patient are alike, and the
+    threshold depends strongly on which patients are included. The median over bootstrap samples is
+    more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11), 2021,
+    ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
+
+    Args:
+        scores: ``(N,)`` probability of leukemia, in [0, 1].
+        labels: ``(N,)``, 1 = leukemic; both classes present.
+        patients: ``(N,)`` the patient of each image.
+
+    Returns:
+        ``default`` (0.5), ``youden`` (maximizes sensitivity + specificity - 1) and
+        ``sensitivity95`` (the largest threshold with a sensitivity of at least 0.95).
+
+    Raises:
+        ValueError: a single class, scores outside [0, 1], or different numbers of scores and
+            patients.
+    """
+    drawn = resampled_thresholds(scores, labels, patients)
+    return {DEFAULT: 0.5, **{name: float(np.median(values)) for name, values in drawn.items()}}
+
+
+def threshold_intervals(
+    scores: Vector, labels: Vector, patients: Patients
+) -> dict[str, tuple[float, float]]:
+    """Range of the central 95 % of the resampled values of each threshold.
+
+    Raises:
+        ValueError: see :func:`choose_thresholds`.
+    """
+    drawn = resampled_thresholds(scores, labels, patients)
+    low, high = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
+    return {
+        name: (float(np.quantile(values, low)), float(np.quantile(values, high)))
+        for name, values in drawn.items()
+    }
+
+
+def resampled_thresholds(
+    scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
+) -> dict[str, Floats]:
+    """Choose thresholds on resampled validation sets, ``(draws,)`` by name.
+
+    Whole patients are drawn within each class by
+    :func:`leuk.metrics.bootstrap.resamples`.
+
+    Raises:
+        ValueError: see :func:`choose_thresholds`.
+    """
+    # Imported here, since both modules import the names of thresholds from this module.
+    from leuk.metrics.bootstrap import Sample, resamples
+
+    sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
+    count = int(sample.codes.max()) + 1
+    drawn = resamples(sample.strata, count, draws, np.random.default_rng(seed))
+    weights = drawn[:, sample.codes]
+    return {
+        "youden": youden_threshold(sample.scores, sample.labels, weights),
+        "sensitivity95": sensitivity_threshold(sample.scores, sample.labels, weights),
+    }
+
+
+def few_patients(labels: Vector, patients: Patients) -> str | None:
+    """Warn of too few validation patients for stable thresholds; None if enough.
+
+    Args:
+        labels: ``(N,)``, 1 = leukemic.
+        patients: ``(N,)`` the patient of each image.
+    """
+    truth, names = np.asarray(labels), np.asarray(patients)
+    effective = {
+        name: effective_patients(names[truth == label].tolist())
+        for label, name in ((Label.HEM, "healthy"), (Label.ALL, "leukemic"))
+    }
+    few = [f"{n:.1f} effective {name}" for name, n in effective.items() if n < FEWEST]
+    if not few:
+        return None
+    return (
+        f"only {' and '.join(few)} subjects: the chosen thresholds depend on the choice of "
+        "patients; see their intervals"
+    )
+
+
+def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Floats:
+    """Choose thresholds ``(D,)`` that maximize sensitivity + specificity - 1 (Youden 1950).
+
+    Args:
+        scores: ``(N,)``.
+        labels: ``(N,)``, 1 = leukemic; both classes present.
+        weights: ``(D, N)`` weights of the images; each row has a positive weight in both classes.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
+    leukemic, healthy = (
+        np.cumsum(weights[:, order] * (labels[order] == label), axis=1)[:, last]
+        for label in (Label.ALL, Label.HEM)
+    )
+    gained = leukemic / leukemic[:, -1:] - healthy / healthy[:, -1:]
+    # Rounded, so that equal sums compare equal; ties go to calling no image leukemic.
+    gained = np.pad(gained, ((0, 0), (1, 0))).round(12)
+    return np.asarray(np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)])
+
+
+def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
+    """Count the images called leukemic at every threshold, the highest threshold first.
+
+    Implemented here, since a library's checks would take most of the time of a large report.
+
+    Args:
+        scores: ``(N,)``.
+        labels: ``(N,)``, 1 = leukemic.
+
+    Returns:
+        Distinct scores, and numbers of healthy and of leukemic images with at least each score.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
+    leukemic = np.cumsum(labels[order])[last]
+    return scores[order][last], last + 1 - leukemic, leukemic
+
+
+def sensitivity_threshold(
+    scores: Floats, labels: Integers, weights: Floats, wanted: float = _WANTED
+) -> Floats:
+    """Choose the largest thresholds ``(D,)`` with a sensitivity of at least ``wanted``.
+
+    Args:
+        scores: ``(N,)``.
+        labels: ``(N,)``, 1 = leukemic; at least one.
+        weights: ``(D, N)`` weights of the images; each row has a positive weight of a leukemic
+            image.
+        wanted: sensitivity, in (0, 1].
+    """
+    positive = labels == Label.ALL
+    order = np.argsort(-scores[positive], kind="stable")
+    found = np.cumsum(weights[:, positive][:, order], axis=1)
+    reached = (found / found[:, -1:]).round(12) >= wanted
+    return np.asarray(scores[positive][order][np.argmax(reached, axis=1)])
+
+
+def suffixed(name: str, threshold: str) -> str:
+    """Name of a metric at a threshold: ``mcc`` at the default threshold, else ``mcc@youden``."""
+    return name if threshold == DEFAULT else f"{name}@{threshold}"

@@ -1,0 +1,792 @@
+"""Balanced training set as image files: real images as used in training, and synthetic images."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from hydra.utils import get_class
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from leuk.config.targets import instantiate
+from leuk.data.audit import image_warnings
+from leuk.data.datamodule import CNMCDataModule, ImageBatches
+from leuk.data.labels import Label
+from leuk.errors import ConfigError, DataError, StoreError
+from leuk.gans.base import Adversarial, SampleGrids
+from leuk.metrics.arrays import Images
+from leuk.metrics.baselines import MEASURES, MorphologyExtractor
+from leuk.metrics.synthetic.distances import FEWEST, Patients
+from leuk.metrics.synthetic.features import CachedExtractor, Extractor
+from leuk.metrics.synthetic.memorization import copied
+from leuk.metrics.synthetic.quality import (
+    Quality,
+    RealImages,
+    assess_quality,
+    near_exact,
+    save_rows,
+)
+from leuk.runs.launching import assign_devices
+from leuk.runs.run import NEUTRAL, choice_of, current_hydra, settings_of, synthesis_folder
+from leuk.runs.trainer import (
+    build_named,
+    build_trainer,
+    clock,
+    describe,
+    last_readable,
+    memory_errors,
+    older_arguments,
+    read_checkpoint,
+)
+from leuk.store import (
+    MissingArtifactError,
+    csv_text,
+    digest,
+    make_once,
+    read_only,
+    unfinished,
+    whole_folder,
+    write_json,
+    write_text,
+)
+
+# --- Trained GANs as resumable artifacts, one per architecture, training images and seed
+
+log = logging.getLogger(__name__)
+
+GAN_FORMAT = 3
+"""Version in every GAN's key; increase it when training or sampling changes."""
+
+WEIGHTS = "gan.ckpt"
+
+FACTS = "fit.json"
+"""Facts of the training: ``seconds``, ``device``, ``images`` (their number), generator
+``updates``, and ``whole`` (never resumed)."""
+
+Rows = npt.NDArray[np.int64]
+
+
+def form_of(cfg: DictConfig) -> type[Adversarial]:
+    """Class of the configured GAN."""
+    form = get_class(cfg.gan._target_)
+    assert issubclass(form, Adversarial)
+    return form
+
+
+def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Path:
+    """Find or train the configured GAN on training images of ``labels`` only.
+
+    Stopped training resumes from its last complete checkpoint.
+
+    Args:
+        cfg: config of the run.
+        data: data module with the training stage.
+        labels: classes of the training images.
+
+    Returns:
+        Folder of the artifact, with ``gan.ckpt``, ``fit.json``, ``samples/`` and ``log/``.
+
+    Raises:
+        DataError: the training stage has too few images of a class.
+    """
+    rows = _rows_of(cfg, data, labels)
+    root = Path(cfg.outputs) / "artifacts"
+    key = gan_key(cfg, data.content(rows))
+    scratch = unfinished(root, "gan", key)
+    folder = make_once(
+        root, "gan", key, lambda target: _fit(cfg, data, rows, labels, scratch, target)
+    )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
+    """Load the GAN of an artifact, on the CPU.
+
+    Raises:
+        StoreError: the checkpoint is not a readable file of weights.
+    """
+    form = form_of(cfg)
+    older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
+    gan = form.load_from_checkpoint(
+        folder / WEIGHTS, map_location="cpu", weights_only=True, **older
+    )
+    assert isinstance(gan, Adversarial)
+    return gan.eval()
+
+
+def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
+    """Key of the GAN that :func:`fitted_gan` would find or train; raises the same errors."""
+    return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
+
+
+def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
+    """Key of a trained GAN: architecture, training settings, training images and seed.
+
+    Args:
+        cfg: config of the run.
+        content: digest of the training images.
+    """
+    return {
+        "format": GAN_FORMAT,
+        "gan": OmegaConf.to_container(cfg.gan, resolve=True),
+        "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
+        "trainer": _relevant(cfg.trainer),
+        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
+        "images": content,
+        "seed": int(cfg.seed),
+    }
+
+
+def _relevant(trainer: DictConfig) -> dict[str, object]:
+    """Trainer settings that change a GAN's weights; the number of epochs is set elsewhere."""
+    values = OmegaConf.to_container(trainer, resolve=True)
+    assert isinstance(values, dict)
+    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
+    return {str(name): value for name, value in values.items() if name not in neutral}
+
+
+def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
+    stage = data.stage("train")["label"].to_numpy()
+    for label in labels:
+        if not (stage == label).any():
+            raise DataError(
+                f"split: no {label.folder} images for training, so {cfg.gan._target_} cannot be "
+                "trained; choose other folds with split.train, or augmentation=none"
+            )
+    rows: Rows = data.split.train[np.isin(stage, labels)]
+    if len(rows) < cfg.gan_fit.batch_size:
+        raise DataError(
+            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: only {len(rows)} training images for "
+            f"the GAN; set gan_fit.batch_size={len(rows)} or lower"
+        )
+    return rows
+
+
+def _fit(
+    cfg: DictConfig,
+    data: CNMCDataModule,
+    rows: Rows,
+    labels: Sequence[Label],
+    scratch: Path,
+    target: Path,
+) -> None:
+    """Train a GAN on ``rows`` with checkpoints in ``scratch``; write the artifact to ``target``."""
+    names = " and ".join(label.folder for label in labels)
+    log.info("training %s on %d images of %s", cfg.gan._target_, len(rows), names)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    gan: Adversarial = instantiate(cfg.gan)
+    if cfg.gan_fit.compile:
+        gan.compile_networks()
+    batches = ImageBatches(
+        data.bank,
+        # An epoch shows each image once per adversary update of a round, so that the number of
+        # generator updates per epoch does not depend on the number of adversary updates.
+        np.tile(rows, gan.fitting.adversary_steps),
+        batch_size=cfg.gan_fit.batch_size,
+        workers=cfg.data.workers,
+        seed=cfg.seed,
+    )
+    trainer = _trainer(cfg, scratch, labels)
+    limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
+    stopped = last_readable(scratch / "checkpoints")
+    started = time.perf_counter()
+    with memory_errors("gan_fit.batch_size", cfg.gan_fit.batch_size):
+        trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
+    facts = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "whole": stopped is None,
+        "device": describe(trainer, False)["name"],
+        "images": len(rows),
+        "updates": gan.done_updates,
+    }
+    write_json(target / FACTS, facts)
+    trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
+    for name in ("samples", "log"):
+        shutil.copytree(scratch / name, target / name)
+
+
+def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer:
+    callbacks = [
+        *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
+        SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
+        ModelCheckpoint(
+            scratch / "checkpoints",
+            filename="{epoch:05d}",
+            every_n_epochs=cfg.gan_fit.checkpoint_every,
+            enable_version_counter=False,
+        ),
+    ]
+    return build_trainer(
+        cfg,
+        scratch,
+        callbacks,
+        max_epochs=cfg.gan_fit.epochs,
+        # Each resumed start logs to its own file, so that no curve is lost.
+        logger=CSVLogger(scratch, name="log"),
+    )
+
+
+def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
+    """Lower the trainer's number of epochs to the GAN's updates, for a correct remaining time.
+
+    Args:
+        trainer: trainer whose ``max_epochs`` is lowered.
+        gan: the GAN to train.
+        batches: batches per epoch.
+    """
+    if gan.fitting.updates is not None:
+        rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
+        needed = math.ceil(rounds * gan.fitting.adversary_steps / max(1, batches))
+        trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)
+
+
+# --- Balancing of the training stage: synthetic images, repeated images, or class weights
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Synthetic images for a training stage.
+
+    Attributes:
+        pixels: ``uint8 (N, R, R, 3)``.
+        origin: a row per image: ``label``, ``gan`` (name of the GAN's artifact), ``seed`` and
+            ``position`` of the draw; GAN, seed and position determine the image.
+        folder: artifact of the images.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    origin: pd.DataFrame
+    folder: Path
+
+    def of(self, label: Label) -> npt.NDArray[np.uint8]:
+        """Images of a class, ``uint8 (n, R, R, 3)``; n can be 0."""
+        return self.pixels[(self.origin["label"] == label).to_numpy()]
+
+
+def classes_of(cfg: DictConfig) -> list[Label]:
+    """Classes of the images to add.
+
+    Raises:
+        ConfigError: a name is not a class, a class is repeated, or the list is empty.
+    """
+    known = {label.folder: label for label in Label}
+    names = list(cfg.augmentation.classes)
+    if not names or set(names) - set(known) or len(set(names)) < len(names):
+        raise ConfigError(f"augmentation.classes={names}: choose hem, all or both, each once")
+    return sorted(known[name] for name in names)
+
+
+def images_to_add(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, int]:
+    """Count the images to add per class; empty if the healthy images are not the minority."""
+    count = cfg.augmentation.count
+    if count is None:
+        labels = data.stage("train")["label"]
+        count = int((labels == Label.ALL).sum() - (labels == Label.HEM).sum())
+    if count <= 0:
+        log.warning("augmentation: no healthy images are missing; nothing is added")
+        return {}
+    return dict.fromkeys(classes_of(cfg), count)
+
+
+def gan_classes(cfg: DictConfig, labels: Iterable[Label]) -> dict[Label, tuple[Label, ...]]:
+    """Training classes of the GAN for each class to generate: both if the GAN is conditional."""
+    conditional = form_of(cfg).CONDITIONAL
+    return {label: tuple(Label) if conditional else (label,) for label in labels}
+
+
+def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
+    """Generate the configured synthetic images, or find them if they exist.
+
+    A GAN is trained on training images only. An unconditional GAN is trained once per class, on
+    images of this class.
+
+    Args:
+        cfg: config of the run.
+        data: data module with the training stage.
+
+    Returns:
+        The images, or None if nothing is to be added.
+    """
+    counts = images_to_add(cfg, data)
+    if not counts:
+        return None
+    labels = list(counts)
+    fits = gan_classes(cfg, labels)
+    fitted = {classes: fitted_gan(cfg, data, classes) for classes in dict.fromkeys(fits.values())}
+    gans = {label: fitted[classes] for label, classes in fits.items()}
+    key = {
+        "format": GAN_FORMAT,
+        "images": {label.folder: [gans[label].name, counts[label]] for label in labels},
+        "seed": int(cfg.seed),
+    }
+    root = Path(cfg.outputs) / "artifacts"
+    folder = make_once(root, "synthetic", key, lambda target: _sample(cfg, gans, counts, target))
+    pixels = np.load(folder / "cells.npy", mmap_mode="c")
+    origin = pd.read_csv(folder / "origin.csv")
+    for label in labels:
+        log.info("%d synthetic %s images from %s", counts[label], label.folder, gans[label])
+    return Synthetic(pixels, origin, folder)
+
+
+def _sample(
+    cfg: DictConfig, gans: Mapping[Label, Path], counts: Mapping[Label, int], target: Path
+) -> None:
+    seed = int(cfg.seed)
+    images, origins = [], []
+    for label, gan in gans.items():
+        images.append(load_gan(cfg, gan).sample(counts[label], label, seed))
+        position = np.arange(counts[label])
+        origins.append(
+            pd.DataFrame({"label": int(label), "gan": gan.name, "seed": seed, "position": position})
+        )
+    np.save(target / "cells.npy", np.concatenate(images))
+    pd.concat(origins).to_csv(target / "origin.csv", index=False)
+
+
+def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDArray[np.int64]]:
+    """Sample rows of training images to repeat, per class as evenly as possible."""
+    stage = data.stage("train")["label"].to_numpy()
+    random = np.random.default_rng(int(cfg.seed))
+    rows = {}
+    for label, count in images_to_add(cfg, data).items():
+        own = data.split.train[stage == label]
+        rounds = [random.permutation(own) for _ in range(-(-count // len(own)))]
+        rows[label] = np.concatenate(rounds)[:count]
+    return rows
+
+
+def class_weights(data: CNMCDataModule) -> list[float]:
+    """Loss weights that give both classes the same influence: N / (2 * images of the class)."""
+    labels = data.stage("train")["label"].to_numpy()
+    counts = np.bincount(labels, minlength=len(Label))
+    return [float(len(labels) / (len(Label) * count)) for count in counts]
+
+
+SUBFOLDER = "C-NMC_training_data/fold_0"
+"""Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
+
+MANIFEST = "manifest.csv"
+ARRAY = "synthetic.npy"
+
+_SYNTHETIC = 9_000_000
+"""Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
+
+
+def manifest_of(data: CNMCDataModule, synthetic: Synthetic) -> pd.DataFrame:
+    """Table of the images of a balanced set, a row per image.
+
+    Columns: ``file``, ``label``, ``origin`` (``real`` or ``synthetic``); for real images ``source``
+    (the file under the data's root) and ``subject``; for synthetic images ``gan`` (the artifact),
+    ``seed`` and ``position`` (of the draw, and the row of ``synthetic.npy``).
+    """
+    return pd.concat([_real_rows(data), _synthetic_rows(synthetic)], ignore_index=True)
+
+
+def write_balanced_set(
+    target: Path, data: CNMCDataModule, synthetic: Synthetic, manifest: pd.DataFrame
+) -> None:
+    """Write the training images and the synthetic images as one folder, atomically.
+
+    The folder also gets ``manifest.csv``, see :func:`manifest_of`, and ``synthetic.npy``, the
+    synthetic images as ``uint8 (N, R, R, 3)``.
+    """
+    rows = data.stage("train").index.to_numpy()
+    with whole_folder(target) as folder:
+        for label in Label:
+            (folder / SUBFOLDER / label.folder).mkdir(parents=True)
+        real = len(rows)
+        _write(folder, manifest["file"].tolist()[:real], data.dataset.data[rows])
+        _write(folder, manifest["file"].tolist()[real:], synthetic.pixels)
+        np.save(folder / ARRAY, synthetic.pixels)
+        write_text(folder / MANIFEST, csv_text(manifest))
+
+
+def _real_rows(data: CNMCDataModule) -> pd.DataFrame:
+    images = data.stage("train")
+    files = [
+        f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
+        for name, label in zip(images["name"], images["label"], strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "file": files,
+            "label": images["label"].to_numpy(),
+            "origin": "real",
+            "source": images["path"].to_numpy(),
+            "subject": images["subject"].to_numpy(),
+        }
+    )
+
+
+def _synthetic_rows(synthetic: Synthetic) -> pd.DataFrame:
+    table = synthetic.origin.assign(origin="synthetic")
+    names = []
+    for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
+        folder = Label(label).folder
+        subject = f"{'H' if label == Label.HEM else ''}{_SYNTHETIC + seed}"
+        names.append(f"{SUBFOLDER}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
+    table.insert(0, "file", names)
+    return table
+
+
+def _write(folder: Path, files: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
+    """Write a PNG per image, in parallel on all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        writes = [
+            pool.submit(Image.fromarray(image).save, folder / file)
+            for file, image in zip(files, pixels, strict=True)
+        ]
+        for write in writes:
+            write.result()
+
+
+# --- Quality of synthetic images: the real images they are compared with, and the stored results
+
+FILE = "quality.json"
+HELD_OUT = "val"
+"""Stage that a sweep compares synthetic images with; test images are reserved for classifiers."""
+
+SHOWN = 12
+"""Number of images, and of image pairs, stored for figures."""
+
+QUALITY_FORMAT = 2
+"""Version in the cache key; increase it when a metric changes its meaning."""
+
+
+def synthetic_labels(synthetic: Synthetic) -> list[Label]:
+    """Classes of the synthetic images."""
+    present = set(synthetic.origin["label"])
+    return [label for label in Label if label in present]
+
+
+def evaluate_class(
+    synthetic: Synthetic, label: Label, real: RealImages, extractor: Extractor, seed: int
+) -> Quality:
+    """Measure the quality of the synthetic images of a class.
+
+    Args:
+        synthetic: synthetic images.
+        label: the class.
+        real: real images, from :func:`real_images`.
+        extractor: computes features of images.
+        seed: seed of subsampling.
+    """
+    own, others = synthetic.of(label), synthetic.of(_other(label))
+    log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
+    return assess_quality(own, real, extractor, seed, others if len(others) else None)
+
+
+def _other(label: Label) -> Label:
+    return next(other for other in Label if other != label)
+
+
+def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages:
+    """Real images to compare synthetic images of a class with.
+
+    Args:
+        data: data module with its stages.
+        label: class of the synthetic images.
+        held_out: stage without training images, ``val`` or ``test``.
+
+    Returns:
+        Images of the training stage and of the held-out stage, of both classes.
+
+    Raises:
+        DataError: a stage lacks a class.
+    """
+    other = _other(label)
+    sets = {"train": ("train", label), "train_other": ("train", other)}
+    sets |= {"reference": (held_out, label), "reference_other": (held_out, other)}
+    return RealImages(
+        train=_images(data, "train", label),
+        train_other=_images(data, "train", other),
+        reference=_images(data, held_out, label),
+        reference_other=_images(data, held_out, other),
+        patients={name: _patients(data, *chosen) for name, chosen in sets.items()},
+    )
+
+
+def _patients(data: CNMCDataModule, stage: str, label: Label) -> Patients:
+    """List the patient of each image of :func:`_images`."""
+    table = data.stage(stage)
+    return table["patient"].to_numpy().astype(str)[(table["label"] == label).to_numpy()]
+
+
+def _images(data: CNMCDataModule, stage: str, label: Label) -> Images:
+    table = data.stage(stage)
+    rows = table.index.to_numpy()[(table["label"] == label).to_numpy()]
+    if not len(rows):
+        raise DataError(
+            f"split: no {label.folder} images in stage {stage} to compare synthetic images with; "
+            "choose other folds, or another stage with held_out"
+        )
+    return np.asarray(data.dataset.data[rows])
+
+
+def shown_pair(synthetic: Synthetic, label: Label, real: RealImages) -> dict[str, Images]:
+    """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``synthetic``."""
+    spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
+    return {"real": real.reference[spread], "synthetic": synthetic.of(label)[:SHOWN]}
+
+
+def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
+    """Write ``images_<class>.npz`` for the report."""
+    np.savez(
+        folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
+    )
+
+
+def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
+    """Quality of a run's synthetic images for its record, computed once per set of images.
+
+    Uses :class:`leuk.metrics.baselines.MorphologyExtractor` as features, which needs no download;
+    ``leuk synthesize`` uses those of a network.
+
+    Args:
+        cfg: config of the run.
+        data: data module with its stages.
+        synthetic: synthetic images.
+
+    Returns:
+        ``quality_artifact`` (name of the artifact), ``held_out``, and by class ``quality``, a
+        :class:`.quality.Quality`. With too few images, only ``copies``: by class
+        the number of copies of training images.
+
+    Raises:
+        StoreError: the stored quality cannot be read.
+    """
+    if _fewest(data, synthetic) < FEWEST:
+        log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
+        train = np.asarray(data.dataset.data[data.split.train])
+        return {
+            "copies": {
+                label.folder: int(copied(synthetic.of(label), train).sum())
+                for label in synthetic_labels(synthetic)
+            }
+        }
+    seed = int(cfg.seed)
+    paths = {stage: data.stage(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
+    patients = {stage: data.stage(stage)["patient"].astype(str).tolist() for stage in paths}
+    key = {
+        "format": QUALITY_FORMAT,
+        "images": synthetic.folder.name,
+        "pixels": data.dataset.store.fingerprint,
+        "paths": digest(paths),
+        "patients": digest(patients),
+        "measures": list(MEASURES),
+        "seed": seed,
+    }
+    folder = make_once(
+        Path(cfg.outputs) / "artifacts",
+        "quality",
+        key,
+        lambda target: _evaluate_all(data, synthetic, seed, target),
+    )
+    return _read(folder)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = {"quality_artifact": folder.name, "held_out": HELD_OUT, "quality": quality}
+        if not quality:
+            raise ValueError("empty")
+        quality_warnings(found, "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{folder}: no readable quality of synthetic images ({error!r}); remove it"
+        ) from error
+    return found
+
+
+def _fewest(data: CNMCDataModule, synthetic: Synthetic) -> int:
+    """Size of the smallest set of images to compare."""
+    sizes = list(synthetic.origin["label"].value_counts())
+    for stage in ("train", HELD_OUT):
+        labels = data.stage(stage)["label"].to_numpy()
+        sizes += [int((labels == label).sum()) for label in Label]
+    return min(sizes)
+
+
+def _evaluate_all(data: CNMCDataModule, synthetic: Synthetic, seed: int, target: Path) -> None:
+    found = {}
+    for label in synthetic_labels(synthetic):
+        real = real_images(data, label, HELD_OUT)
+        extractor = MorphologyExtractor(real.train)
+        found[label.folder] = asdict(evaluate_class(synthetic, label, real, extractor, seed))
+        save_pair(target, label, shown_pair(synthetic, label, real))
+    write_json(target / FILE, found)
+
+
+def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
+    """Warnings about the quality of a run's synthetic images.
+
+    Args:
+        synthetic: ``data.synthetic`` of a record.
+        augmentation: name of the augmentation.
+    """
+    if not synthetic.get("quality"):
+        found = synthetic.get("copies", {})
+        return [
+            f"{augmentation}: not evaluated, too few real or synthetic images to compare",
+            *(
+                f"{augmentation} {name}: {text}"
+                for name, count in found.items()
+                for text in near_exact(count)
+            ),
+        ]
+    return [
+        f"{augmentation} {name}: {text}"
+        for name, quality in synthetic["quality"].items()
+        for text in quality["warnings"]
+    ]
+
+
+# --- Execution of ``leuk synthesize``: data, GAN, synthetic images, balanced set, image quality
+
+
+def check_kept(cfg: DictConfig) -> None:
+    """Refuse to replace synthetic images of other data or settings.
+
+    Images of the same data and settings are reproduced exactly.
+
+    Raises:
+        StoreError: the folder has such images; the message names it.
+    """
+    path = synthesis_folder(cfg, cfg.hydra) / FILE
+    if cfg.replace or not path.exists():
+        return
+    try:
+        with read_only():
+            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+            expected = _origin(cfg, data)
+    except MissingArtifactError:  # phantom images, which the settings determine
+        expected = {"settings": digest(settings_of(cfg))}
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+        same = all(kept.get(key) == value for key, value in expected.items())
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise StoreError(_would_be_lost(path.parent))
+
+
+def _origin(cfg: DictConfig, data: CNMCDataModule) -> dict[str, str]:
+    """Hashes of the settings and the data, which determine the output."""
+    return {"settings": digest(settings_of(cfg)), "files": data.listing()}
+
+
+def _would_be_lost(folder: Path) -> str:
+    return (
+        f"{folder}: holds images of other data or settings; choose another folder with "
+        "name=NAME, or allow replacing them with replace=true"
+    )
+
+
+def run_synthesis(cfg: DictConfig) -> None:
+    """Generate images with a GAN, balance the training stage with them, and measure their quality.
+
+    Args:
+        cfg: composed config of the job.
+
+    Raises:
+        DataError: nothing is to be generated, or a stage lacks a class for the comparison.
+    """
+    folder = synthesis_folder(cfg, current_hydra())
+    assign_devices(cfg, current_hydra())
+    started = time.perf_counter()
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+    data.prepare_data()
+    data.setup()
+    for text in image_warnings(data):
+        log.warning("%s: %s", folder.name, text)
+    synthetic = synthesize(cfg, data)
+    if synthetic is None:
+        raise DataError(
+            "augmentation.count=null: no healthy training images are missing; set the number of "
+            "images to generate per class: augmentation.count=N"
+        )
+    _write_balanced(folder / "balanced", data, synthetic, cfg.replace)
+    quality = {
+        label.folder: _evaluate(cfg, data, synthetic, label, folder)
+        for label in synthetic_labels(synthetic)
+    }
+    write_json(folder / FILE, _report(cfg, synthetic, quality) | _origin(cfg, data))
+    log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
+
+
+def _write_balanced(
+    target: Path, data: CNMCDataModule, synthetic: Synthetic, replace: bool
+) -> None:
+    """Write the balanced set, unless the folder already has it."""
+    manifest = manifest_of(data, synthetic)
+    if target.exists():
+        path = target / MANIFEST
+        if path.is_file() and path.read_text("utf-8") == csv_text(manifest):
+            log.info("%d images, real and synthetic, already in %s", len(manifest), target)
+            return
+        if not replace:
+            raise StoreError(_would_be_lost(target))
+        shutil.rmtree(target)
+    write_balanced_set(target, data, synthetic, manifest)
+    log.info("%d images, real and synthetic, in %s", len(manifest), target)
+
+
+def _evaluate(
+    cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic, label: Label, folder: Path
+) -> Quality:
+    """Measure the quality of the synthetic images of a class, and write figures of them."""
+    real = real_images(data, label, cfg.held_out)
+    extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
+    quality = evaluate_class(synthetic, label, real, extractor, int(cfg.seed))
+    for warning in quality.warnings:
+        log.warning("%s: %s", folder.name, warning)
+    shown = shown_pair(synthetic, label, real)
+    rows = {"real": shown["real"], "synthetic": shown["synthetic"]}
+    save_rows(folder / f"images_{label.folder}.png", rows)
+    near = quality.closest[:SHOWN]
+    pairs = {
+        "synthetic": synthetic.of(label)[[pair[0] for pair in near]],
+        "nearest\ntraining": real.train[[pair[1] for pair in near]],
+    }
+    save_rows(folder / f"closest_{label.folder}.png", pairs)
+    save_pair(folder, label, shown)
+    return quality
+
+
+@cache
+def _extractor(node: str) -> CachedExtractor:
+    """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
+    cfg = OmegaConf.create(node)
+    assert isinstance(cfg, DictConfig)
+    return CachedExtractor(instantiate(cfg))
+
+
+def _report(cfg: DictConfig, synthetic: Synthetic, quality: dict[str, Quality]) -> dict[str, Any]:
+    """Content of ``quality.json``."""
+    return {
+        "gan": choice_of("gan", cfg),
+        "recipe": str(cfg.recipe),
+        "seed": int(cfg.seed),
+        "held_out": str(cfg.held_out),
+        "artifacts": sorted(set(synthetic.origin["gan"])),
+        "artifact": str(synthetic.folder),
+        "quality": {name: asdict(found) for name, found in quality.items()},
+    }

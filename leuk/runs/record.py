@@ -1,0 +1,533 @@
+"""Record of a run: its settings, status and results.
+
+It is written atomically at the start (running), on failure and at the end; resuming, dry runs and
+reports read it.
+"""
+
+import json
+import logging
+import re
+import traceback
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from leuk.errors import StoreError
+from leuk.store import digest, write_json
+
+# --- Validation of the optional parts of a record, on which a report relies
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Metric with its interval; each may be unknown."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Quality measure of explanations, with a known value."""
+
+    value: float
+    low: float | None
+    high: float | None
+    images: int = 0
+    subjects: int = 0
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """``data.synthetic``: synthetic training images."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    gans: list[str] = field(default_factory=list)
+    artifact: str = ""
+    quality_artifact: str = ""
+    held_out: str = ""
+    quality: dict[str, dict[str, Any]] = field(default_factory=dict)
+    copies: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """``data.scale``: scale of the training images; ``input`` is the classifier's, in pixels."""
+
+    sizes: list[tuple[int, int]]
+    input: int
+    frame: float | None = None
+    canvas: int | None = None
+    areas: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Entry ``data``."""
+
+    fingerprint: str = ""
+    files: str | None = None
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    oversampled: dict[str, int] = field(default_factory=dict)
+    synthetic: Synthetic = field(default_factory=Synthetic)
+    scale: Scale | None = None
+
+
+@dataclass(frozen=True)
+class Bins(Bounded):
+    """Entry ``area.within_bins``."""
+
+    bins: list[dict[str, float | None]]
+    patients: Bounded | None = None
+
+
+@dataclass(frozen=True)
+class OneSize:
+    """Entry ``area.one_size``."""
+
+    metrics: dict[str, Bounded]
+    area_auroc: float
+    area_auroc_before: float
+
+
+@dataclass(frozen=True)
+class Area:
+    """Entry ``area``."""
+
+    within_bins: Bins
+    area_within_bins: float | None
+    one_size: OneSize
+    area_within_bins_patients: float | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Entry ``cost``."""
+
+    parameters: int
+    flops: int
+    latency_ms: float
+    batch_latency_ms: float
+    memory_bytes: int | None
+    resolution: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """Entry ``explanations.cohort.controls.<name>``."""
+
+    measures: dict[str, Measured] = field(default_factory=dict)
+    passes_randomization: bool | None = None
+
+
+@dataclass(frozen=True)
+class Method(Control):
+    """Entry ``explanations.<method>`` of a method with arrays."""
+
+    picture: str = field(kw_only=True)
+    arrays: str = field(kw_only=True)
+    images: int = field(kw_only=True)
+    degenerate: int = field(kw_only=True)
+    seconds_per_image: float | None = field(kw_only=True, default=None)
+    checks: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """``explanations.cohort``: results of all methods together."""
+
+    pictures: list[str]
+    left_out: dict[str, str]
+    controls: dict[str, Control] = field(default_factory=dict)
+    curves: str | None = None
+
+
+BoundedMetrics = dict[str, dict[str, Bounded]]
+_PARTS: dict[str, Any] = {
+    "metrics": BoundedMetrics,
+    "baselines": BoundedMetrics,
+    "data": Data,
+    "area": Area,
+    "cost": Cost,
+    "explanations": dict[str, dict[str, Any] | str | None],
+}
+
+
+def check_parts(values: Mapping[str, Any]) -> None:
+    """Check the parts of a record that a report reads.
+
+    Args:
+        values: values of the record by field.
+
+    Raises:
+        ValueError: a value is invalid; the message gives its path and the problem.
+    """
+    for name, form in _PARTS.items():
+        if values.get(name):
+            _check(name, form, values[name])
+    for name, entry in values.get("explanations", {}).items():
+        if name == "cohort" and isinstance(entry, Mapping) and "pictures" in entry:
+            _check("explanations.cohort", Cohort, entry)
+        elif isinstance(entry, Mapping) and "arrays" in entry:
+            _check(f"explanations.{name}", Method, entry)
+    if values.get("area"):
+        for metrics in (values["metrics"].get("test", {}), values["area"]["one_size"]["metrics"]):
+            if "auroc" not in metrics:
+                raise ValueError("area: metrics.test and area.one_size.metrics need an auroc")
+
+
+def _check(name: str, form: Any, value: Any) -> None:
+    try:
+        _adapter(form).validate_python(value)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, (name, *first["loc"])))
+        raise ValueError(f"{path}: {first['msg']}") from error
+
+
+@cache
+def _adapter(form: Any) -> "pydantic.TypeAdapter[Any]":
+    return pydantic.TypeAdapter(form)
+
+
+# --- Identity of a run of the grid, and the name of its folder
+
+LEAKY = "_LEAKY"
+"""Suffix of the name of a split whose stages may share patients."""
+
+_LONGEST = 140
+_ROOM_FOR_FOLD = 10
+
+OF_AUGMENTATION = ("gan.", "gan_fit.", "augmentation.")
+"""Prefixes of the keys of settings that matter only to the augmentation."""
+
+CUT = "cut_"
+"""Prefix of the hash at the end of a variant that was too long."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
+_NAME = re.compile(r"\w[\w .,+@=-]*")
+_FOLD = re.compile(r"fold_(\d+)")
+_BETWEEN_SETTINGS = re.compile(r"-(?=[A-Za-z])")
+"""Separator of settings: their keys start with a letter, unlike the digits after -1 or 1e-05."""
+
+
+@dataclass(frozen=True, order=True)
+class RunId:
+    """Identity of a run of the grid.
+
+    Attributes:
+        model: model such as ``cnn``.
+        augmentation: augmentation such as ``dcgan``.
+        split: split such as ``folds``.
+        seed: seed of the initial weights, the order of images and sampling.
+        variant: all other settings that change results and differ from the experiment's, as named
+            by :func:`variant_of`; may be empty.
+    """
+
+    model: str
+    augmentation: str
+    split: str
+    seed: int
+    variant: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Folder name ``<model>-<augmentation>-<split>-s<seed>[-<variant>]``."""
+        name = f"{self.model}-{self.augmentation}-{self.split}-s{self.seed}"
+        return f"{name}-{self.variant}" if self.variant else name
+
+    @cached_property
+    def fold(self) -> int:
+        """Fold of the split from the variant; 0, the default of splits, if it contains none."""
+        folds = [found for text in self.settings if (found := _FOLD.fullmatch(text))]
+        return int(folds[0][1]) if folds else 0
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """Settings in the variant, such as ``("fold_1", "resolution_96")``."""
+        return tuple(_BETWEEN_SETTINGS.split(self.variant)) if self.variant else ()
+
+    @cached_property
+    def configuration(self) -> "RunId":
+        """Configuration, common to all seeds and folds: this run with seed 0 and no fold."""
+        kept = [text for text in self.settings if not _FOLD.fullmatch(text)]
+        return replace(self, seed=0, variant="-".join(kept).strip("_"))
+
+    @property
+    def augmentation_settings(self) -> tuple[str, ...]:
+        """Settings in the variant that matter only to the augmentation."""
+        return tuple(text for text in self.settings if text.startswith(OF_AUGMENTATION))
+
+    @cached_property
+    def plain(self) -> "RunId":
+        """The same run without augmentation and its settings."""
+        kept = [text for text in self.settings if text not in self.augmentation_settings]
+        return replace(self, augmentation="none", variant="-".join(kept).strip("_"))
+
+    @property
+    def title(self) -> str:
+        """Name of the configuration in tables: the folder name without seed and fold."""
+        parts = (self.model, self.augmentation, self.split, self.configuration.variant)
+        return "-".join(part for part in parts if part)
+
+    def check(self) -> None:
+        """Check the names of a run that was read from a file.
+
+        Raises:
+            ValueError: a name contains characters that are not allowed in a folder name or would
+                be markup in a report.
+        """
+        for axis in ("model", "augmentation", "split"):
+            if not _NAME.fullmatch(getattr(self, axis)):
+                raise ValueError(f"run.{axis}={getattr(self, axis)!a}: not a valid name")
+        if _UNSAFE.search(self.variant.replace("_", "")):
+            raise ValueError(f"run.variant={self.variant!a}: not a valid name")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values as saved in a record."""
+        return asdict(self)
+
+
+def sweep_folder(outputs: str, name: str) -> Path:
+    """Folder ``<outputs>/runs/<name>`` with the run folders of a sweep."""
+    return Path(outputs) / "runs" / name
+
+
+def variant_of(settings: Mapping[str, Any]) -> str:
+    """Return a name for settings that differ from the experiment's.
+
+    ``{"data.resolution": 96}`` gives ``resolution_96``: only the last component of a key is used,
+    unless two keys share it. Settings of the augmentation keep their whole key, so that they can be
+    recognized. If the name is too long for a folder, the longest settings but the fold are dropped,
+    and a hash of all settings but the fold is appended, so that the folds of a configuration keep
+    matching names.
+
+    Args:
+        settings: values by key, such as ``data.resolution``.
+    """
+    short = {key: key.rpartition(".")[2] for key in settings if not key.startswith(OF_AUGMENTATION)}
+    shared = Counter(short.values())
+    parts = []
+    for key in settings:
+        name = short[key] if key in short and shared[short[key]] == 1 else key
+        parts.append(_UNSAFE.sub("_", f"{name}_{settings[key]}"))
+    fold = [part for part in parts if _FOLD.fullmatch(part)]
+    rest = [part for part in parts if part not in fold]
+    # Neither length nor hash depends on the fold, so all folds of a configuration match.
+    if len("-".join(rest)) <= _LONGEST - _ROOM_FOR_FOLD:
+        return "-".join(sorted(parts)).strip("_")
+    cut = f"{CUT}{digest({key: settings[key] for key in settings if key != 'split.fold'})}"
+    rest.sort(key=lambda part: (len(part), part))
+    while len("-".join([*rest, cut])) > _LONGEST - _ROOM_FOR_FOLD:
+        rest.pop()
+    return "-".join([*sorted([*rest, *fold]), cut])
+
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 2
+FILE = "record.json"
+
+WarningKind = Literal["leaky", "synthetic", "few", "degenerate", "resumed", "other"]
+"""A split that leaks; low-quality synthetic images; few patients; explanations without content; a
+resumed fit, whose time is only that of its rest; and everything else."""
+
+
+@dataclass(frozen=True)
+class RunWarning:
+    """A warning for readers of a run's metrics.
+
+    Attributes:
+        kind: sorts warnings in the report.
+        text: one sentence, without the kind.
+    """
+
+    kind: WarningKind
+    text: str
+
+
+RESUMED = RunWarning(
+    "resumed", "the fit was resumed; its time covers only the epochs after the interruption"
+)
+
+Metrics = dict[str, dict[str, float | None]]
+"""Metrics by name, each with ``value``, ``low`` and ``high``; bounds are null if not computed."""
+
+
+@dataclass
+class Record:
+    """Record of a run, with the fields of ``record.json``.
+
+    Attributes:
+        run: identity of the run.
+        fingerprint: hash of all settings that change results.
+        status: progress of the run.
+        settings: configured values of all settings that change results.
+        data: counts and fingerprint of the data.
+        versions: versions of Python and the libraries.
+        device: device and precision.
+        timings: seconds per stage.
+        metrics: metrics by stage, ``val`` and ``test``, and the ``thresholds`` used.
+        calibration: ``temperature`` fitted on ``val``; metrics named ``*_calibrated`` use it.
+        referral: band of :func:`leuk.metrics.referral.referral_record` and its results on
+            ``test``; empty in older records.
+        baselines: metrics of each baseline on ``test``.
+        area: metrics on ``test`` among cells of similar area, and with all cells scaled to the same
+            size.
+        cost: parameters, arithmetic operations, time and memory of the model.
+        predictions: file name of the scores per image.
+        explanations: results and files of each explanation method.
+        warnings: warnings to consider when reading the metrics.
+        error: type, message and traceback of a failure.
+    """
+
+    run: RunId
+    fingerprint: str
+    status: Literal["running", "complete", "failed"] = "running"
+    settings: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    device: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    calibration: dict[str, float] = field(default_factory=dict)
+    referral: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, Metrics] = field(default_factory=dict)
+    area: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float | int | str] = field(default_factory=dict)
+    predictions: str | None = None
+    explanations: dict[str, Any] = field(default_factory=dict)
+    warnings: list[RunWarning] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``record.json`` into the run's folder atomically."""
+        values = asdict(self)
+        write_json(folder / FILE, {"schema": SCHEMA, "status": values.pop("status"), **values})
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """Read the record in a run's folder.
+
+        Raises:
+            StoreError: the record is missing, damaged or invalid, or written by a newer leuk.
+        """
+        path = folder / FILE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            schema = values.pop("schema")
+            if schema > SCHEMA:
+                raise StoreError(f"{path}: written by a newer leuk (schema {schema}); upgrade leuk")
+            if schema < SCHEMA:
+                raise StoreError(
+                    f"{path}: written by an older leuk (schema {schema}, now {SCHEMA}), with other "
+                    "names of settings and metrics; use that leuk, or run the sweep again"
+                )
+            _refuse_unknown(cls, values)
+            _refuse_unknown(RunId, values["run"])
+            record = _types().validate_python(values)
+            check_parts(values)
+            record.run.check()
+            return record
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise StoreError(
+                f"{path}: no readable record ({_described(error)}); remove the folder and start "
+                "the run again"
+            ) from error
+
+    @property
+    def state(self) -> str:
+        """Status and reason: ``<status>: <first line of the error>``."""
+        message = self.error["message"].strip() if self.error else ""
+        return f"{self.status}: {message.splitlines()[0] if message else 'not finished'}"
+
+    def warn(self, kind: WarningKind, text: str) -> None:
+        """Add a warning and log it."""
+        self.warnings.append(RunWarning(kind, text))
+        log.warning("%s: %s%s", self.run.folder, "LEAKY: " if kind == "leaky" else "", text)
+
+    def fail(self, error: BaseException) -> None:
+        """Record a failure with its traceback."""
+        self.status = "failed"
+        self.error = {
+            "type": type(error).__name__,
+            # An assertion may have no message.
+            "message": str(error).strip() or type(error).__name__,
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+
+
+@cache
+def _types() -> "pydantic.TypeAdapter[Record]":
+    """Build the validator of the values in a file."""
+    return pydantic.TypeAdapter(Record)
+
+
+def _refuse_unknown(form: type[Any], values: Mapping[str, Any]) -> None:
+    if unknown := values.keys() - {known.name for known in fields(form)}:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!a}")
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, pydantic.ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
+
+
+def folders_of(sweep: Path) -> list[Path]:
+    """Subfolders of ``sweep`` that hold a record, sorted by name."""
+    return sorted(path.parent for path in sweep.glob(f"*/{FILE}"))
+
+
+def read_own(folder: Path) -> Record:
+    """Read the record in a folder, and check that the folder has the run's name.
+
+    Raises:
+        StoreError: see :meth:`Record.read`; or the folder has another name, for example because it
+            is a copy, which would be counted as a separate run.
+    """
+    record = Record.read(folder)
+    if folder.name != record.run.folder:
+        raise StoreError(
+            f"{folder}: skipped, as its record belongs to {record.run.folder}; move the folder "
+            "out of the sweep, or give it that name"
+        )
+    return record
+
+
+def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
+    """Read all records of a sweep, sorted by folder name; errors are returned as texts."""
+    records, unreadable = [], []
+    for folder in folders_of(sweep):
+        try:
+            records.append(read_own(folder))
+        except StoreError as error:
+            unreadable.append(str(error))
+    return records, unreadable
+
+
+def as_metrics(
+    values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
+) -> Metrics:
+    """Combine metrics and their intervals.
+
+    Args:
+        values: values by metric name.
+        intervals: lower and upper bounds by metric name; missing bounds become None.
+    """
+    bounds = intervals or {}
+    return {
+        name: dict(
+            zip(("value", "low", "high"), (value, *bounds.get(name, (None, None))), strict=True)
+        )
+        for name, value in values.items()
+    }

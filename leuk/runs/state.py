@@ -1,0 +1,293 @@
+"""State of a run, determined only from its folder; used by starts, dry runs and summaries."""
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from leuk.errors import StoreError
+from leuk.runs.record import FILE, RESUMED, Record, read_records
+
+LOCK = ".lock"
+"""Lock file in a run's folder, held by the process that executes the run."""
+
+_SHOWN = 5
+"""Largest number of differing settings to list."""
+
+
+class State(StrEnum):
+    """State of a run."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    """Started but not finished, and no process is executing it; a new start resumes it."""
+    RUNNING = "running"
+    """A process holds the lock file."""
+    MISSING = "missing"
+    OTHER = "other settings"
+    """The folder holds a run of the same name with other settings."""
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """State and record of a run.
+
+    Attributes:
+        state: state of the run.
+        message: reason for the state in a sentence; may be empty.
+        record: record in the folder; None if it is missing or unreadable.
+    """
+
+    state: State
+    message: str = ""
+    record: Record | None = None
+
+
+def inspect_folder(folder: Path, expected: Record, ours: bool = False) -> Found:
+    """Determine the state of a run without writing anything.
+
+    Args:
+        folder: folder of the run.
+        expected: initial record that the run would have now.
+        ours: True if the caller itself holds the lock file.
+    """
+    held = not ours and is_held(folder / LOCK)
+    if not (folder / FILE).exists():
+        return Found(State.RUNNING if held else State.MISSING)
+    try:
+        record = Record.read(folder)
+    except StoreError as error:
+        return Found(State.UNREADABLE, str(error))
+    if record.fingerprint != expected.fingerprint:
+        return Found(State.OTHER, ", ".join(differences(record, expected)), record)
+    if record.status == "complete":
+        return Found(State.COMPLETE, record=record)
+    if held:
+        return Found(State.RUNNING, record=record)
+    if record.status == "failed":
+        message = record.error["message"].strip() if record.error else "no reason recorded"
+        return Found(State.FAILED, message.splitlines()[0], record)
+    return Found(State.STOPPED, record=record)
+
+
+def is_held(lock: Path) -> bool:
+    """Return True if a process holds a lock file, or if this cannot be tested for lack of rights.
+
+    Tested without filelock, as some versions truncate the file.
+    """
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def differences(before: Record, now: Record) -> list[str]:
+    """List the settings in which two records differ, such as ``fit.epochs=3 (was 2)``."""
+    old, new = (dict(_flat(record.settings, "")) for record in (before, now))
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if not old or not keys:
+        return ["its record does not list them"]
+    texts = [f"{key}={_value(new, key)} (was {_value(old, key)})" for key in keys[:_SHOWN]]
+    return texts + ([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(values: Mapping[str, Any], key: str) -> str:
+    return str(values[key]) if key in values else "not set"
+
+
+# --- Estimates of run times for a dry run, from the records of earlier runs
+
+_ELSEWHERE = ("seed", "augmentation", "gan", "gan_fit", "split.fold", "split.seed")
+"""Settings that hardly affect run times, from which the training of GANs is excluded."""
+
+
+_THREADS = re.compile(r", \d+ threads")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated duration of a run.
+
+    Attributes:
+        seconds: median of the earlier durations.
+        records: names of the records used.
+        rough: True if these have other settings, and durations were scaled by epochs.
+    """
+
+    seconds: float
+    records: frozenset[str]
+    rough: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Records of complete, uninterrupted runs on the same device.
+
+    Attributes:
+        records: records by ``<sweep>/<run folder>``.
+    """
+
+    records: Mapping[str, Record]
+
+    @classmethod
+    def read(cls, runs: Path, device: str) -> "History":
+        """Read the records of all sweeps.
+
+        Args:
+            runs: folder of the sweeps; if it is missing, the history is empty.
+            device: device name as in ``record.device["name"]``.
+        """
+        sweeps = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+        return cls(
+            {
+                f"{sweep.name}/{record.run.folder}": record
+                for sweep in sweeps
+                for record in read_records(sweep)[0]
+                if _usable(record, device)
+            }
+        )
+
+    def estimate(self, planned: Record, explained: bool) -> Estimate | None:
+        """Estimate the duration of a run without the training of its GAN.
+
+        Runs with the same settings are used, whatever their seed, fold and augmentation; if none
+        exist, runs of the same model at the same resolution, scaled by epochs.
+
+        Args:
+            planned: initial record of the run.
+            explained: True if the run explains test images.
+
+        Returns:
+            The estimate, or None without comparable runs.
+        """
+        known = {
+            k: past for k, past in self.records.items() if bool(past.explanations) == explained
+        }
+        own = _comparable(planned.settings)
+        same = {k: _seconds(past) for k, past in known.items() if _comparable(past.settings) == own}
+        if same:
+            return Estimate(median(same.values()), frozenset(same))
+        similar = {
+            k: _seconds(past, _at(planned, "fit", "epochs") / _at(past, "fit", "epochs"))
+            for k, past in known.items()
+            if past.run.model == planned.run.model
+            and _at(past, "data", "resolution") == _at(planned, "data", "resolution")
+        }
+        return Estimate(median(similar.values()), frozenset(similar), True) if similar else None
+
+
+def same_device(first: str, second: str) -> bool:
+    """Return True if two device names are equal apart from the number of threads."""
+    return _THREADS.sub("", first) == _THREADS.sub("", second)
+
+
+def _usable(record: Record, device: str) -> bool:
+    return (
+        record.status == "complete"
+        and bool(record.settings)
+        and same_device(str(record.device.get("name")), device)
+        and RESUMED not in record.warnings
+    )
+
+
+def _seconds(record: Record, longer: float = 1.0) -> float:
+    """Seconds of all stages but the augmentation, with the fit ``longer`` times as long."""
+    stages = {k: v for k, v in record.timings.items() if k not in ("augmentation", "total")}
+    return sum(stages.values()) + stages.get("fit", 0.0) * (longer - 1.0)
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    kept = deepcopy(settings)
+    for key in _ELSEWHERE:
+        *parents, last = key.split(".")
+        node = kept
+        for parent in parents:
+            node = node.get(parent, {})
+        node.pop(last, None)
+    return kept
+
+
+def _at(record: Record, *keys: str) -> Any:
+    value: Any = record.settings
+    for key in keys:
+        value = value[key]
+    return value
+
+
+# --- Errors of full, failing or read-only disks, with a remedy for each
+
+_ROOM = "free some space (or raise the quota), or choose another disk with outputs=DIR"
+_RIGHT = "grant this user write permission, or choose another folder with outputs=DIR"
+_MOUNT = "mount the disk for writing, or choose another with outputs=DIR"
+_GONE = "check the disk (or its server), or choose another with outputs=DIR"
+
+_ADVICE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.EROFS: _MOUNT,
+    errno.EACCES: _RIGHT,
+    errno.EPERM: _RIGHT,
+    errno.EIO: _GONE,
+    errno.ESTALE: _GONE,
+}
+
+_SHORT = ("Not enough free space to write", "requested and", "unexpected pos")
+"""Messages of NumPy and torch for a full disk, which replace the system's error."""
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Convert disk errors to messages with a remedy; all files are written atomically.
+
+    Args:
+        folder: working folder, used in the message if the error names no file.
+
+    Raises:
+        StoreError: replaces the system's error.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number = _cause(error)
+        if number is None:
+            raise
+        where = getattr(error, "filename", None) or folder
+        raise StoreError(
+            f"{where}: {os.strerror(number)}; {_ADVICE[number]}, and start again to resume"
+        ) from error
+
+
+def _cause(error: OSError | RuntimeError) -> int | None:
+    """Error number of a disk error; None for any other error."""
+    number = getattr(error, "errno", None)
+    if number is None:
+        number = errno.ENOSPC if any(words in str(error) for words in _SHORT) else None
+    return number if number in _ADVICE else None

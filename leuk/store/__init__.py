@@ -1,1 +1,0 @@
-"""Atomic files and folders, locks and content-addressed artifacts."""
