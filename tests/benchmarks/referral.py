@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import norm
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from simulated import ALL_IMAGES, HEM_IMAGES, TEST_FOLDS, UNEQUAL_NOISE, unequal
 
 from leuk.metrics.referral import Band, choose_band

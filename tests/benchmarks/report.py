@@ -16,7 +16,7 @@ import time
 from itertools import islice, product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from sweeps import write_sweep
 
 from leuk.runs.record import RunId
