@@ -12,7 +12,7 @@ from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import reliability
 from leuk.metrics.thresholds import called_at_each
 from leuk.report.baselines import AREA, baseline_of
-from leuk.report.drawing import by_model, figure_of, panels, style_of, titled
+from leuk.report.drawing import by_model, figure_of, panels, styles_of, titled
 from leuk.report.results import Configuration
 
 _GRID = np.linspace(0, 1, 201)
@@ -53,7 +53,7 @@ def _curves(
     axis_names: tuple[str, str],
     corner: Corner,
 ) -> list[Axes]:
-    models = by_model(configurations)
+    models, looks = by_model(configurations), styles_of(configurations)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):
         titled(ax, title)
@@ -62,7 +62,7 @@ def _curves(
         names = [configuration.run.augmentation for configuration in members]
         for configuration, name in zip(members, names, strict=True):
             label = name if names.count(name) == 1 else configuration.title
-            ax.plot(_GRID, _mean_curve(configuration, curve), label=label, **style_of(name))
+            ax.plot(_GRID, _mean_curve(configuration, curve), label=label, **looks[name])
         _square(ax, *axis_names)
         ax.legend(fontsize=7, loc=corner, frameon=False, handlelength=2.8)
     return axes
@@ -91,7 +91,7 @@ def precision_of(sample: Sample) -> Floats:
 
 def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
     """Observed share of leukemic cells over the score, a panel per model; pale: uncalibrated."""
-    models = by_model(configurations)
+    models, styles = by_model(configurations), styles_of(configurations)
     _, axes = panels(len(models))
     for ax, (title, members) in zip(axes, models.items(), strict=True):
         titled(ax, title)
@@ -99,7 +99,7 @@ def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
         names = [configuration.run.augmentation for configuration in members]
         for configuration, name in zip(members, names, strict=True):
             pooled = pooled_images(configuration)
-            looks = style_of(name) | {"marker": "o", "ms": 3}
+            looks = styles[name] | {"marker": "o", "ms": 3}
             raw = reliability(pooled.scores, pooled.labels)
             ax.plot(raw["score"], raw["observed"], **looks | {"alpha": 0.25})
             if pooled.calibrated is not None:

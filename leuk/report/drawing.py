@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from leuk.report.html import png_of
-from leuk.report.naming import AUGMENTATIONS
+from leuk.report.naming import augmentations_of
 from leuk.report.results import Configuration
-from leuk.runs.record import RunId
+from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 from leuk.store import whole_file
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
@@ -174,11 +175,13 @@ def titled(axes: Axes, text: str) -> None:
     axes.set_title("\n".join(lines), y=1, fontsize=8, parse_math=False)
 
 
-def style_of(augmentation: str) -> dict[str, Any]:
-    """Color and line style of an augmentation, the same in every figure."""
-    known = augmentation in AUGMENTATIONS
-    index = AUGMENTATIONS.index(augmentation) if known else len(COLORS) - 1
-    return {"color": COLORS[index], "linestyle": STYLES[index], "linewidth": 1.4}
+def styles_of(configurations: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
+    """Color and line style of each augmentation, the same in every figure of a sweep."""
+    names = augmentations_of(configuration.run for configuration in configurations)
+    return {
+        name: {"color": color, "linestyle": style, "linewidth": 1.4}
+        for name, color, style in zip(names, cycle(COLORS), cycle(STYLES), strict=False)
+    }
 
 
 def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
@@ -191,7 +194,11 @@ def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configur
 
 def _without_augmentation(configuration: Configuration) -> str:
     name = configuration.title
-    for text in (configuration.run.augmentation, *configuration.run.augmentation_settings):
+    run = configuration.run
+    own = [
+        text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
+    ]
+    for text in (run.augmentation, *own):
         name = name.replace(f"-{text}", "", 1)
     return name
 

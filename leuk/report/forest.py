@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.drawing import HEALTHY, labeled_rows
+from leuk.report.naming import augmentations_of
 from leuk.runs.record import RunId
 
 _ALPHA = 0.05
@@ -18,12 +19,11 @@ _AUGMENTATION = (*_ALONE, "control", "ensemble_control")
 _COLUMN = 2.75
 """Width in inches of the differences from one reference."""
 
-REFERENCES = {
-    "none": "no augmentation",
-    "oversample": "oversampling",
-    "class_weights": "class weights",
-}
-"""Augmentations that synthetic images are compared with, in words."""
+
+def reference(augmentation: str) -> str:
+    """Augmentation that synthetic images are compared with, in words."""
+    words = {"none": "no augmentation", "oversample": "oversampling"}
+    return words.get(augmentation, augmentation.replace("_", " "))
 
 
 def augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -43,7 +43,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         if c.family in _AUGMENTATION and c.result is not None
     }
     shown = [c.one for c in augmented(comparisons)]
-    columns = [name for name in REFERENCES if any(other == name for _, other in found)]
+    columns = augmentations_of(c.other.run for c in found.values())
     names = [one.title for one in shown]
     width = _COLUMN * len(columns)
     figure, axes = labeled_rows(names, width, 0.27, (0.65, 0.55), len(columns))
@@ -53,7 +53,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         ax.axvline(0, color="black", linewidth=0.8)
         for row in _breaks([one.run for one in shown]):
             ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {REFERENCES[other]}", y=1, fontsize=9)
+        ax.set_title(f"minus {reference(other)}", y=1, fontsize=9)
         ax.grid(axis="x", color="0.92")
         ax.tick_params(labelsize=8)
     axes[len(axes) // 2].set_xlabel("difference in AUROC, 95 % interval", fontsize=8.5)

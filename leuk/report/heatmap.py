@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from leuk.report.drawing import by_model
-from leuk.report.naming import AUGMENTATIONS
+from leuk.report.naming import augmentations_of
 from leuk.report.results import Configuration
 from leuk.report.rows import Row
 from leuk.report.sections import Grid, Section, interval_text
@@ -112,8 +112,8 @@ def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> He
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
-    columns = [name for name in AUGMENTATIONS if name in present]
-    columns += sorted(present - set(columns))
+    names = augmentations_of(configuration.run for configuration in configurations)
+    columns = [name for name in names if name in present]
     entries = [tuple(row.get(name) for name in columns) for row in named.values()]
     return HeatMap(tuple(named), tuple(columns), tuple(entries))
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
-from sweeps import RUN, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, varied, write_run, write_sweep
 
 from leuk.metrics.bootstrap import Sample
 from leuk.report.comparisons import compare
@@ -27,7 +27,7 @@ NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "
 
 @pytest.fixture
 def configurations(tmp_path: Path) -> list[Configuration]:
-    run_ids = [RUN, replace(RUN, seed=1), replace(RUN, augmentation="dcgan")]
+    run_ids = [RUN, replace(RUN, seed=1), varied(RUN, augmentation="dcgan")]
     write_sweep(tmp_path, [*run_ids, replace(RUN, model="vit")])
     return list(read_results(tmp_path).configurations)
 
@@ -68,7 +68,7 @@ def test_figures_have_alternative_texts_by_panel(configurations: list[Configurat
 
 
 def test_the_number_of_processes_does_not_change_the_files(tmp_path: Path) -> None:
-    run_ids = [RUN, replace(RUN, augmentation="dcgan"), replace(RUN, model="vit")]
+    run_ids = [RUN, varied(RUN, augmentation="dcgan"), replace(RUN, model="vit")]
     write_sweep(tmp_path, [*run_ids, *(replace(run_id, seed=1) for run_id in run_ids)])
     written = []
     for workers in (1, 3):
@@ -104,8 +104,8 @@ def test_augmentations_of_a_model_share_a_panel(configurations: list[Configurati
 
 
 def test_configurations_of_an_augmentation_are_labeled_by_settings(tmp_path: Path) -> None:
-    synthetic = replace(RUN, augmentation="dcgan")
-    run_ids = [replace(synthetic, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
+    synthetic = varied(RUN, augmentation="dcgan")
+    run_ids = [replace(synthetic, settings={"gan_fit.epochs": number}) for number in (3, 5)]
     write_sweep(tmp_path, run_ids)
     configurations = list(read_results(tmp_path).configurations)
     assert list(by_model(configurations)) == ["cnn"]
@@ -199,7 +199,7 @@ def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
-    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in names])
+    write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in names])
     comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
@@ -214,9 +214,9 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
-        run_id = replace(RUN, augmentation=name)
+        run_id = varied(RUN, augmentation=name)
         write_run(tmp_path, run_id, predictions(run_id, strength=strength))
-    write_run(tmp_path, replace(RUN, model="vit", augmentation="cgan"))
+    write_run(tmp_path, varied(RUN, model="vit", augmentation="cgan"))
     configurations = read_results(tmp_path).configurations
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
@@ -247,7 +247,7 @@ def test_curves_are_those_of_scikit_learn() -> None:
 def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
     table = predictions(RUN, images=5)
     for number in range(14):
-        run_id = replace(RUN, variant=f"lr_{number}")
+        run_id = replace(RUN, settings={"lr": number})
         write_run(tmp_path, run_id, table)
     configurations = read_results(tmp_path).configurations
     names = [name.partition(" ")[0] for name in names_of(confusion_figure(configurations))]
