@@ -41,7 +41,7 @@ def compared(run_id: RunId, other: str, found: Found, family: str = "control") -
             BETTER,
             UNCLEAR,
             "in part",
-            "but not significantly better than oversampling and class",
+            "but not significantly better than class weights and over",
         ),
         (BETTER, BETTER, None, "in part", "but not significantly better than oversampling (no GAN"),
         (BETTER, None, None, "in part", "no comparison with oversampling"),
@@ -72,7 +72,7 @@ def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
         compared(other, "none", (-0.2, 0.1, 1.0), "augmentation"),
         compared(other, "oversample", WORSE),
     ]
-    first, oversampling, weights, detectable = answer([], found, "mine").sentences
+    first, weights, oversampling, detectable = answer([], found, "mine").sentences
     assert "-0.050 [-0.200, +0.100] (vit-dcgan-folds, Holm p 1.000)" in first
     assert "Compared with oversampling: 1 worse" in oversampling
     assert "No comparison with class weights" in weights
@@ -102,7 +102,7 @@ def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> Non
     given = answer(configurations, [], "mine", common_overrides(tmp_path, configurations))
     assert given.command == (
         "leuk train -m name=mine model=cnn "
-        "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=0,2"
+        "augmentation=none,class_weights,oversample,cgan,dcgan,wgan 'data.root=/my cells' seed=0,2"
     )
     (tmp_path / run_ids[0].folder / ".hydra/overrides.yaml").unlink()
     assert common_overrides(tmp_path, configurations) == []
