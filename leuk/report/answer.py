@@ -15,7 +15,7 @@ import pandas as pd
 
 from leuk.config import augmentations
 from leuk.report.comparisons import FAMILIES, Comparison
-from leuk.report.forest import reference
+from leuk.report.figures import reference
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better
