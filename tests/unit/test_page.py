@@ -23,6 +23,7 @@ from leuk.report.results import read_results
 from leuk.report.run_facts import data_section, last_command, run_section
 from leuk.report.sweep_report import write_report
 from leuk.runs.record import Record, RunWarning
+from leuk.store import write_text
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
 
@@ -63,7 +64,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
-    (folder / "vit-dcgan-folds-s0").mkdir()
+    write_text(folder / "vit-dcgan-folds-s0/.lock", "")
     write_report(folder)
     return folder
 
@@ -152,7 +153,7 @@ def test_a_folder_without_records_has_a_page_that_lists_the_problems(
     if half:
         (tmp_path / RUN.folder).mkdir()
         (tmp_path / RUN.folder / "record.json").write_text('{"status": "<b>')
-        (tmp_path / "vit-none-folds-s0").mkdir()
+        write_text(tmp_path / "vit-none-folds-s0/.lock", "")
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
     found = Page((tmp_path / "report/report.html").read_text())
