@@ -111,7 +111,7 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
             continue
         compared[configuration.run.split_name] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        reached = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= reached:
             found[configuration.run.split_name, f"{reached:.3f}"].append(configuration.title)
