@@ -562,7 +562,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
         ('cfg.augmentation.kind == "gan"', 'cfg.augmentation.kind != "none"'),
         ('(*NEUTRAL, "gan", "gan_fit")', "NEUTRAL"),
-        ("leaky=instantiate(cfg.split).leaky", "leaky=False"),
+        ("leaky=bool(instantiate(cfg.split).leaky)", "leaky=False"),
         ('fold=cfg.split.get("fold", 0),\n        seed', "seed"),
         ('    "data.root",\n', ""),
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
