@@ -27,7 +27,8 @@ from simulated import (
     unequal,
 )
 
-from leuk.metrics.bootstrap import PATIENTS, fold_mean
+from leuk.metrics.bootstrap import fold_mean
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import paired_difference
 from leuk.metrics.referral import Band, choose_band
 
