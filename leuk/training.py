@@ -40,13 +40,13 @@ def save_arguments(module: LightningModule, ignore: Sequence[str] = ()) -> None:
         ignore: names of arguments that are not saved, such as networks.
     """
     module.save_hyperparameters(ignore=ignore)  # Lightning finds the arguments on the call stack
-    module.save_hyperparameters(
-        {
-            name: asdict(value) if is_dataclass(value) else list(value)
-            for name, value in module.hparams.items()
-            if is_dataclass(value) or isinstance(value, tuple)
-        }
-    )
+    plain: dict[str, Any] = {}
+    for name, value in module.hparams.items():
+        if isinstance(value, tuple):
+            plain[name] = list(value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            plain[name] = asdict(value)
+    module.save_hyperparameters(plain)
 
 
 # --- Initial weights as drawn by Keras, the thesis's framework
