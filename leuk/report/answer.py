@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
-from leuk.report.forest import REFERENCES
+from leuk.report.figures import REFERENCES
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better

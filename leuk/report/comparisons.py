@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from leuk.metrics.bootstrap import PATIENTS
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import Difference, holm, paired_difference
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.ensemble import MEMBERS, NAME

@@ -122,7 +122,7 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
             continue
         compared[configuration.run.split] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        reached = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= reached:
             found[configuration.run.split, f"{reached:.3f}"].append(configuration.title)

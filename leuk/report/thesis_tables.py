@@ -1,7 +1,7 @@
 """Tables 3 to 5 of the thesis compared with this sweep, in the convention of the thesis.
 
 Its positive class is healthy, its AUC is that of hard labels, and its averages vary; see
-:mod:`leuk.metrics.bootstrap`. The main table uses the standard convention.
+:func:`leuk.metrics.classification.thesis_metrics`. The main table uses the standard convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from leuk.metrics.bootstrap import thesis_metrics
+from leuk.metrics.classification import thesis_metrics
 from leuk.report.comparisons import SETTINGS, setting
 from leuk.report.gan_tables import published_figures
 from leuk.report.results import Configuration
