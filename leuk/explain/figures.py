@@ -219,7 +219,7 @@ def save(figure: Figure, path: Path) -> None:
 def save_overlays(
     path: Path, images: Tensor, drawn: Drawn, captions: Sequence[str], title: str
 ) -> None:
-    """Draw images ``(B, 3, R, R)`` in [0, 1], each with a caption and beside its map, in one PNG."""
+    """Draw images ``(B, 3, R, R)`` in [0, 1], each beside its map and with a caption, in a PNG."""
     across = min(4, len(images))
     down = -(-len(images) // across)
     figure, axes = _grid([1] * down + [0.07], [2] * across, title, 1.65)

@@ -310,15 +310,6 @@ def test_unlabeled_images_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path)
     assert manifest["picture"].notna().tolist() == [True, True, False]
 
 
-def test_figures_of_images_no_longer_shown_are_removed(
-    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
-) -> None:
-    for shown in (6, 2):
-        cohort = evaluated_cohort(data, predictions, shown, shown, background=2)
-        Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
-    assert len(list((tmp_path / "panels").glob("*.png"))) == 2
-
-
 def test_results_of_checks_are_written_beside_the_maps(
     cohort: Cohort, cnn: CNN, tmp_path: Path
 ) -> None:
