@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from leuk.data.decode import Frame, UnusableError, decode, is_plain, printable
-from leuk.data.layouts import find_images, read_cnmc
+from leuk.data.decode import Frame, UnusableError, decode
+from leuk.data.layouts import find_images, is_plain, printable, read_cnmc
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
 from leuk.runs.trainer import read_checkpoint
