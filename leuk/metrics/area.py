@@ -15,7 +15,8 @@ from leuk.data.augment import warp
 from leuk.data.decode import LIT
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats, Integers
-from leuk.metrics.bootstrap import Bootstrap, Fold, Sample, pairs_won
+from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
+from leuk.metrics.classification import pairs_won
 
 _ROUNDS = 3
 """Rounds of scaling: interpolation blurs the rim, so the first leaves areas up to 20 % off."""
@@ -169,7 +170,7 @@ def _bin(sample: Sample, areas: Floats, rows: Integers, pairs: _Pairs) -> AreaBi
 
 def cell_areas(images: Tensor) -> Tensor:
     """Share of each image ``(B, 3, R, R)`` in [0, 1] that the cell covers, ``(B,)``."""
-    return _lit(images).float().mean(dim=(1, 2))
+    return cell_mask(images).float().mean(dim=(1, 2))
 
 
 def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
@@ -188,7 +189,7 @@ def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
     """
     if not 0 < target_area < 1:
         raise ValueError(f"target_area={target_area}: a cell's share of the image is in (0, 1)")
-    lit = _lit(images)
+    lit = cell_mask(images)
     has_cell = lit.any(dim=2).any(dim=1)
     left, width = _extent(lit.any(dim=1))
     upper, height = _extent(lit.any(dim=2))
@@ -209,8 +210,14 @@ def _zoomed(images: Tensor, shrink: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return warp(images, torch.stack(rows, dim=1))
 
 
-def _lit(images: Tensor) -> Tensor:
-    """Mask of the cell, ``bool (B, R, R)``: pixels brighter than the project-wide limit."""
+def cell_mask(images: Tensor) -> Tensor:
+    """Mask of the cell, ``bool (B, R, R)``: pixels brighter than the project-wide limit.
+
+    C-NMC's segmentation blackens all other pixels.
+
+    Args:
+        images: ``(B, 3, R, R)`` in [0, 1].
+    """
     return images.amax(dim=1) > LIT / 255
 
 
