@@ -384,13 +384,13 @@ def test_samples_are_checked(change: dict[str, np.ndarray], complaint: str) -> N
 
 def test_per_subject_accuracy() -> None:
     sample = Sample(
-        np.array([0.9, 0.2, 0.1, 0.7, 0.8]),
+        np.array([0.9, 0.2, 0.1, 0.5, 0.8]),
         np.array([1, 1, 0, 0, 0]),
         np.array(["a", "a", "b", "b", "a"]),
     )
     table = per_subject(sample, 0.5)
     assert table.to_dict("records") == [
         {"subject": "a", "label": 0, "images": 1, "correct": 0.0, "score": 0.8},
-        {"subject": "b", "label": 0, "images": 2, "correct": 0.5, "score": pytest.approx(0.4)},
+        {"subject": "b", "label": 0, "images": 2, "correct": 0.5, "score": pytest.approx(0.3)},
         {"subject": "a", "label": 1, "images": 2, "correct": 0.5, "score": pytest.approx(0.55)},
     ]
