@@ -699,8 +699,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"density": "density"', '"density": "coverage"'),
     ],
     ("gans/base.py", "guards_training gan_losses gan_fit gans"): [
-        ("self.averaged.update(self.generator, self.done_updates)", "pass"),
-        ("self.generator = self.averaged.module", "pass"),
+        ("move_average(past, now, self.fitting.average, self.done_updates)", "pass"),
+        ('self.generator = self.averaged["module"]', "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
         (
             "rates = (self.fitting.generator_rate, self.fitting.adversary_rate)",
@@ -711,9 +711,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "rates = (1e-4, 1e-4)",
         ),
         ("images if self.augment is None else self.augment(images)", "images"),
-        ("clipped.parameters(), self.fitting.clip)", "clipped.parameters(), 1e9)"),
+        ('group["params"], clip)', 'group["params"], 1e9)'),
         ("self.adversary.requires_grad_(False)", "pass"),
-        ('from_unit(batch["images"])', 'batch["images"]'),
+        ('batch["images"] * 2 - 1', 'batch["images"] * 2'),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ("self.current_epoch, self.global_rank)", "0, self.global_rank)"),
         ('self.done_updates = checkpoint["generator_updates"]', "pass"),
@@ -727,18 +727,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "steps = min(steps, self.fitting.updates - self.done_rounds)",
         ),
     ],
-    ("gans/base.py", "gan_parts gans gan_losses gan_fit"): [
-        ("return super().train(False)", "return super().train(mode)"),
-        ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
-    ],
     ("gans/layers.py", "gan_parts gans gan_losses gan_fit"): [
-        ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
         ("round((1 - share) * 256)", "round(share * 256)"),
-        ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
-        ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
-        ("spread = spread.detach() if alone else spread", "pass"),
     ],
     ("gans/cgan.py", "gan_parts gans gan_losses gan_fit"): [
         ("plane = (2.0 * labels - 1)", "plane = (0.0 * labels - 1)"),
@@ -755,8 +747,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "cross_entropy(of_real, 0) + cross_entropy(of_synthetic, 1)",
         ),
         (
-            "-scores.mean() if self.projects else cross_entropy(scores, 1)",
-            "scores.mean() if self.projects else cross_entropy(scores, 1)",
+            "-scores.mean() if self.hinge else cross_entropy(scores, 1)",
+            "scores.mean() if self.hinge else cross_entropy(scores, 1)",
         ),
         ("else cross_entropy(scores, 1)", "else cross_entropy(scores, 0)"),
         ("self.score(features) + matching", "self.score(features)"),
@@ -782,6 +774,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
     ],
     ("gans/strong.py", "gan_parts gans gan_losses gan_fit"): [
+        ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
+        ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
+        ("spread = spread.detach() if alone else spread", "pass"),
         ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
         ("brightness = images + 1", "brightness = images"),
         ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),
