@@ -6,17 +6,15 @@ every cell has been scaled to the same area.
 """
 
 from dataclasses import dataclass
-from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from leuk.data.augment import warp
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
-from leuk.metrics.arrays import Flags, Floats
+from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
 from leuk.metrics.classification import pairs_won
 
@@ -162,25 +160,6 @@ def auroc_within_area_bins(
     )
     named = dict(zip(("value", "low", "high"), by_patient, strict=True))
     return WithinBins(value, low, high, described, named)
-
-
-@overload
-def cell_mask(images: npt.NDArray[Any]) -> Flags: ...
-@overload
-def cell_mask(images: Tensor) -> Tensor: ...
-def cell_mask(images: Any) -> Any:
-    """Mask of the cells: pixels whose brightest channel is above the project-wide limit of black.
-
-    Args:
-        images: array ``(..., R, R, 3)``, ``uint8`` or floats in [0, 1]; or tensor ``(B, 3, R, R)``
-            in [0, 1], on any device.
-
-    Returns:
-        ``bool (..., R, R)`` or ``bool (B, R, R)``.
-    """
-    if isinstance(images, np.ndarray):
-        return images.max(axis=-1) > (LIT if images.dtype == np.uint8 else LIT / 255)
-    return images.amax(dim=1) > LIT / 255
 
 
 def cell_areas(images: Tensor) -> Tensor:

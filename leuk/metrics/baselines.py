@@ -16,7 +16,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leuk.metrics.area import cell_mask
+from leuk.data.decode import cell_mask
 from leuk.metrics.arrays import Floats, Images, Integers, check_images
 from leuk.metrics.synthetic.distances import Patients, patient_numbers
 from leuk.metrics.synthetic.features import Extractor, Features

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 
+from leuk.data.decode import cell_mask
 from leuk.data.splits import patient_quantile
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats, Images
 
 NEIGHBORS = 10

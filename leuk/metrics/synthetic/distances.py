@@ -18,9 +18,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
+from leuk.data.decode import cell_mask
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats, Images, check_images
 from leuk.metrics.synthetic.features import Features
 
