@@ -24,11 +24,9 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class AreaBin:
-    """Images of cells of similar area.
+    """Images of cells with areas from ``low`` to ``high``, as shares of the image.
 
     Attributes:
-        low: smallest area, as a share of the image.
-        high: largest area, as a share of the image.
         hem: number of healthy images.
         all: number of leukemic images.
         auroc: AUROC of these images; None if a class is missing.
@@ -51,8 +49,8 @@ class WithinBins:
         value: share of the pairs of a leukemic and a healthy image of the same bin in which the
             leukemic image has the higher score: the mean of the bins' AUROCs, weighted by their
             pairs. None if no bin has both classes.
-        low: lower end of the confidence interval; None if a class has a single patient.
-        high: upper end of the confidence interval; None if a class has a single patient.
+        low: lower end of the confidence interval; like the upper end ``high`` None if a class has
+            a single patient.
         bins: the bins, smallest cells first.
         patients: ``value``, ``low`` and ``high`` with equal weight for every patient of a class:
             each image counts 1 / (the patient's images of its class, in all bins), as in
@@ -87,7 +85,7 @@ class _Pairs:
         return _Pairs(self.won / total, self.all / total)
 
     def auroc(self, weights: Floats) -> Floats:
-        """AUROC ``(D,)`` for weights of the subjects ``(D, S)``."""
+        """AUROC ``(D,)`` for weights of the patients ``(D, S)``."""
         won, total = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
         # A resample without a pair of similar area is no evidence either way.
         share: Floats = np.divide(won, total, out=np.full_like(won, 0.5), where=total > 0)
@@ -108,9 +106,9 @@ def auroc_within_area_bins(
         sample: the images of a stage with their scores.
         areas: ``(N,)`` cell areas of these images, such as shares of the image.
         bins: number of bins, with equally many images in each.
-        draws: bootstrap resamples of the subjects, for the interval.
+        draws: bootstrap resamples of the patients, for the interval.
         seed: seed of the resamples.
-        level: confidence level of the interval, in (0, 1).
+        level: confidence level, in (0, 1).
 
     Raises:
         ValueError: the number of areas differs from the number of images.

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 from scipy.stats import wasserstein_distance
@@ -39,17 +38,10 @@ def two_sample_auroc(
 ) -> float | None:
     """Separate synthetic from real images: the classifier two-sample test.
 
-    The stain alone separates real images of different subjects, so the value must be compared with
+    The stain alone separates real images of different patients, so the value must be compared with
     that of training images (Lopez-Paz & Oquab 2017). All images of a patient are in the same fold,
     since a probe that has seen other images of a patient recognizes the patient, not the set.
-
-    Args:
-        synthetic: features of the set to evaluate.
-        real: features of the real images, from the same extractor.
-        seed: seed of the folds.
-        synthetic_patients: ``(N,)`` patients of ``synthetic`` if these are real images; None if its
-            images are independent, such as those of a GAN.
-        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+    Arguments are those of :func:`leuk.metrics.synthetic.distances.distances`.
 
     Returns:
         AUROC of cross-validation in five folds, or in as many as the set with the fewest patients
@@ -72,9 +64,7 @@ def two_sample_auroc(
     return float(roc_auc_score(labels, scores))
 
 
-def _folds(
-    patients: npt.NDArray[np.int64], count: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _folds(patients: Integers, count: int, generator: np.random.Generator) -> Integers:
     """Assign whole patients to folds, the largest first, each to the smallest fold so far."""
     images = np.bincount(patients)
     order = generator.permutation(len(images))
@@ -98,7 +88,7 @@ def usefulness(
     Args:
         train: features of images of a class, synthetic or real.
         train_other: features of images of the other class.
-        test: features of held-out real images of the class of ``train``.
+        test: features of held-out real images of the class.
         test_other: features of held-out real images of the other class.
 
     Returns:
@@ -113,9 +103,7 @@ def _probe() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=_STEPS))
 
 
-def _stacked(
-    one: Features, other: Features
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _stacked(one: Features, other: Features) -> tuple[Floats, Integers]:
     if one.name != other.name:
         raise ValueError(f"features of different extractors: {one.name} and {other.name}")
     features = np.concatenate([one.pooled, other.pooled]).astype(np.float64)

@@ -39,9 +39,8 @@ class Share:
     """A share of images with its interval over patients.
 
     Attributes:
-        value: share in [0, 1]; None without images.
-        low: lower end of the interval; None if the value is None.
-        high: upper end of the interval; None if the value is None.
+        value: share in [0, 1]; like the ends ``low`` and ``high`` of its interval None without
+            images.
         images: number of images in the denominator.
         patients: effective number of their patients.
     """
@@ -121,7 +120,7 @@ class Band:
 
     @property
     def message(self) -> str:
-        """Description of the band in one or two sentences."""
+        """Describe the band in one or two sentences."""
         aim = f"{self.aim:.0%} correct decisions"
         if self.low is None and self.high is None:
             return f"No band can guarantee {aim}: {self.reason}. Every image is referred."

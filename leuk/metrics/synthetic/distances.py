@@ -129,12 +129,7 @@ def kernel_distance(
 ) -> tuple[float, float | None]:
     """Unbiased squared maximum mean discrepancy with a cubic kernel.
 
-    Args:
-        synthetic: features of the first set, ``float64 (N, D)``.
-        real: features of the second set, ``float64 (M, D)``.
-        seed: seed of the random halves.
-        synthetic_patients: ``(N,)`` patients of ``synthetic``; None if its images are independent.
-        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+    Arguments are those of :func:`distances`, with features ``float64 (N, D)`` and ``(M, D)``.
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
@@ -179,10 +174,8 @@ def patient_numbers(patients: Patients | None, count: int) -> Rows:
 
 
 def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
-    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``.
-
-    Torch-fidelity needs sets of equal size, but halves of patients differ in size.
-    """
+    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``."""
+    # Torch-fidelity needs sets of equal size, but halves of patients differ in size.
     own = [
         (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1))
         for kernel in (within, other)
