@@ -193,26 +193,6 @@ def test_sets_without_a_half_of_two_images_are_refused(
             kernel_distance(many, few, 0, None, patients)
 
 
-def test_precision_and_recall_have_the_right_direction() -> None:
-    two_modes = np.concatenate([cloud(50, 0), cloud(50, 1, at=30)])
-    one_mode = cloud(100, 2)
-    found = distances(points(one_mode), points(two_modes), seed=0)
-    assert value(found["precision"]) > 0.8 > 0.6 > value(found["recall"])
-    assert value(found["coverage"]) < 0.6
-    found = distances(points(two_modes), points(one_mode), seed=0)
-    assert value(found["precision"]) < 0.6 < 0.8 < value(found["recall"])
-
-
-def test_order_of_features_does_not_matter() -> None:
-    synthetic, real = points(cloud(60, 0, at=0.3)), points(cloud(60, 1))
-    generator = np.random.default_rng(0)
-    shuffled = [cells.take(generator.permutation(60)) for cells in (synthetic, real)]
-    before, after = distances(synthetic, real, 0), distances(*shuffled, 0)
-    spread = value(before.pop("kernel_distance_spread"))
-    assert after.pop("kernel_distance_spread") == pytest.approx(spread, rel=0.4)
-    assert after == pytest.approx(before, rel=1e-5)
-
-
 def test_sets_must_share_size_and_extractor() -> None:
     with pytest.raises(ValueError, match=r"same size, found 30 and 20 images.*equal_rows"):
         distances(points(cloud(30, 0)), points(cloud(20, 1)), 0)
@@ -314,23 +294,11 @@ PLANTED: dict[str, Callable[[Images], Images]] = {
 
 
 @pytest.mark.parametrize("name", PLANTED)
-@pytest.mark.parametrize("side", [32, 64])
-def test_a_single_copy_is_found(name: str, side: int) -> None:
-    train, synthetic = cells(N, 0, side=side), cells(100, 1, side=side)
+def test_a_single_copy_is_found(name: str) -> None:
+    train, synthetic = cells(N, 0, side=64), cells(100, 1, side=64)
     assert not copied(synthetic, train).any()
     synthetic[17] = PLANTED[name](train[5:6])[0]
     assert np.flatnonzero(copied(synthetic, train)).tolist() == [17]
-
-
-def test_copies_are_found_in_features() -> None:
-    train, held_out = points(cloud(N, 0)), points(cloud(N, 1))
-    found = nearest_in_features(train.take(np.arange(N)[::-1].copy()), train)
-    np.testing.assert_array_equal(found.rows, np.arange(N)[::-1])
-    others = nearest_in_features(train, train, itself=False)
-    assert not (others.rows == np.arange(N)).any()
-    usual = nearest_in_features(held_out, train)
-    assert compare(found, usual, others)["closer_share"] == 1
-    assert compare(others, found, others)["median_ratio"] is None
 
 
 def test_closest_pairs_come_first() -> None:
@@ -351,6 +319,7 @@ def test_copies_are_compared_with_held_out_images() -> None:
         "train_median_ratio": pytest.approx(60 / 50.5),
         "train_closer_share": pytest.approx(1 / 3),
     }
+    assert compare(neighbors(1), neighbors(0, 0), neighbors(1))["median_ratio"] is None
 
 
 def test_held_out_patients_weigh_the_same() -> None:
@@ -468,21 +437,6 @@ def test_diversity_at_every_resolution(side: int, monkeypatch: pytest.MonkeyPatc
     assert 0 < diversity(cells(4, 0, side / 4, side), 0) < 1
 
 
-def test_ssim_of_black_images_is_high_but_not_within_the_cell() -> None:
-    synthetic, rows = cells(12, 0, radius=5), np.arange(12)
-    assert nearest_similarity(synthetic, synthetic, rows) == pytest.approx(
-        {"ssim": 1, "ssim_mask": 1}
-    )
-    black = nearest_similarity(np.zeros_like(synthetic), synthetic, rows)
-    ssim, within = black["ssim"], black["ssim_mask"]
-    assert ssim is not None
-    assert ssim > 0.6
-    assert within is not None
-    assert within < 0.1
-    nothing = nearest_similarity(np.zeros_like(synthetic), np.zeros_like(synthetic), rows)
-    assert nothing["ssim_mask"] is None
-
-
 def test_each_image_is_compared_with_its_nearest() -> None:
     synthetic, real = flat_cells(0, 100, 3), flat_cells(0, 100, 3)[[2, 0, 1]]
     found = nearest_similarity(synthetic, real, np.array([1, 2, 0]))
@@ -559,23 +513,10 @@ def test_patients_of_real_images_affect_every_metric(real: RealImages) -> None:
     json.dumps(dataclasses.asdict(by_few), allow_nan=False)
 
 
-def test_each_image_is_extracted_once(real: RealImages) -> None:
-    extractor = Projection()
-    assess_quality(cells(N, 9), real, extractor, seed=0)
-    # Sets searched for copies in full, equal sets of the other class, and two constant images.
-    given = N + len(real.train) + len(real.reference) + 2 * N
-    assert extractor.images == 2 * (given + 2)  # features and logits
-
-
 def test_quality_is_reproducible_and_depends_on_the_seed(real: RealImages) -> None:
     one, again = assess(cells(N, 9), real), assess(cells(N, 9), real)
     assert one == again
     assert assess_quality(cells(N, 9), real, Projection(), seed=1).rows != one.rows
-
-
-def test_synthetic_images_of_the_other_class_train_the_probe(real: RealImages) -> None:
-    wrong = assess_quality(cells(N, 9), real, Projection(), 0, synthetic_other=cells(N, 8))
-    assert value(wrong.usefulness["synthetic"]) < 0.8 < value(wrong.usefulness["real"])
 
 
 SICK = {
@@ -654,27 +595,6 @@ def test_each_row_of_the_table_is_of_its_own_images() -> None:
     assert rows["black"]["empty"] == 1
     assert rows["black"]["diversity"] == pytest.approx(0, abs=1e-5)
     assert (rows["synthetic"]["diversity"] or 0) > 0.05
-
-
-def test_copied_training_set_is_warned_of_and_new_images_are_not() -> None:
-    real = RealImages(
-        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 104), flat_cells(3, 190)
-    )
-    copied = assess_quality(real.train.copy(), real, Ident(), seed=0)
-    for figures in copied.memorization.values():
-        assert figures["closer_share"] == 1
-        assert (figures["train_closer_share"] or 0) < 1
-    assert any("copies" in text for text in copied.warnings)
-    assert copied.closest[0][2] == 0
-
-
-def test_usefulness_in_the_table_of_synthetic_and_real_images() -> None:
-    """Synthetic images of the wrong brightness mislead the probe, real images do not."""
-    real = RealImages(
-        flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 100), flat_cells(3, 180)
-    )
-    found = assess_quality(flat_cells(5, 180), real, Ident(), 0, synthetic_other=flat_cells(6, 100))
-    assert (found.usefulness["synthetic"] or 0) < 0.2 < 0.8 < (found.usefulness["real"] or 0)
 
 
 def test_usefulness_is_measured_on_held_out_images_of_both_classes() -> None:
