@@ -552,9 +552,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/run.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
-        ('"none", "oversample", "class_weights")', '"none", "oversample")'),
+        ('cfg.augmentation.kind == "gan"', 'cfg.augmentation.kind != "none"'),
         ('(*NEUTRAL, "gan", "gan_fit")', "NEUTRAL"),
-        ('axes["split"] += LEAKY', "pass"),
+        ("leaky=bool(instantiate(cfg.split).leaky)", "leaky=False"),
+        ('fold=cfg.split.get("fold", 0),\n        seed', "seed"),
         ('    "data.root",\n', ""),
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
     ],
@@ -568,12 +569,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
     ("runs/record.py", "grid"): [
-        ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
-        ('augmentation="none", variant', "variant"),
-        ("replace(self, seed=0, variant", "replace(self, variant"),
-        ("if key != 'split.fold'", "if key"),
-        ("if text not in self.augmentation_settings", "if text in self.augmentation_settings"),
-        ("shared[short[key]] == 1", "shared[short[key]] >= 1"),
+        ('augmentation="none", kind="none", settings', "settings"),
+        ("replace(self, seed=0, fold=0)", "replace(self, fold=0)"),
+        ("replace(self, seed=0, fold=0)", "replace(self, seed=0)"),
+        ("if not key.startswith(OF_AUGMENTATION)", "if key.startswith(OF_AUGMENTATION)"),
+        ("shared[name] == 1", "shared[name] >= 1"),
     ],
     ("runs/state.py", "dry_run grid"): [
         ("if record.fingerprint != expected.fingerprint:", "if False:"),
@@ -605,9 +605,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
-        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
+        ('if other.kind == "control" and', "if"),
+        ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
+        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -637,7 +637,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
-        ("len(settings ^ set", "len(settings & set"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -691,7 +691,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
-        ("if not c.one.run.split.endswith(LEAKY)", "if c.one.run.split"),
+        ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
     ("report/gan_tables.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
@@ -906,7 +906,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "return (labels == Label.HEM).float() * 2 - 1",
         ),
     ],
-    ("explain/base.py", "gradcam shap shap_guards faithfulness"): [
+    ("explain/base.py", "gradcam shap faithfulness"): [
         (
             "return logits[:, Label.ALL] - logits[:, Label.HEM]",
             "return logits[:, Label.HEM] - logits[:, Label.ALL]",
@@ -914,6 +914,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return logits[:, Label.ALL] - logits[:, Label.HEM]", "return logits[:, Label.ALL]"),
     ],
     ("explain/base.py", "explain"): [
+        ("sum(part.seconds for part in parts)", "first.seconds"),
         (
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))",
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == 0)",
@@ -923,8 +924,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "flat.amax(dim=1) == flat.amin(dim=1)",
         ),
     ],
-    ("explain/base.py", "gradcam shap shap_guards"): [
-        ("maps=found.toward(target), seconds", "maps=found.maps, seconds"),
+    ("explain/base.py", "gradcam shap"): [
+        ("maps=found.toward(target),", "maps=found.maps,"),
         ("classifier.eval().requires_grad_(False)", "classifier.requires_grad_(False)"),
     ],
     ("explain/base.py", "faithfulness gradcam"): [
@@ -936,8 +937,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/gradcam.py", "gradcam"): [
         ("for target in Label]", "for target in reversed(Label)]"),
         (
-            "LayerGradCam(lambda batch: log_odds(classifier(batch)), layer)",
-            "LayerGradCam(lambda batch: -log_odds(classifier(batch)), layer)",
+            "LayerGradCam(lambda batch: log_odds(classifier(batch))",
+            "LayerGradCam(lambda batch: -log_odds(classifier(batch))",
         ),
         ('"bilinear")', '"nearest")'),
         ("fine[:, 0].detach()", "fine[:, 0].mT.detach()"),
@@ -961,13 +962,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "torch.eye(attention.shape[-1], device=images.device)) / 2",
             "torch.eye(attention.shape[-1], device=images.device))",
         ),
-        ("return rolled[:, 0, 1:].cpu()", "return rolled[:, 1:, 0].cpu()"),
+        ("rolled[:, 0, 1:].cpu()", "rolled[:, 1:, 0].cpu()"),
         ("float().mean(dim=2)", "float().amax(dim=2)"),
         ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
     ],
-    ("explain/shap.py", "shap shap_guards explain_by_hand"): [
+    ("explain/shap.py", "shap"): [
         ("odds - compared.mean(), range_", "odds, range_"),
-        ("gains = own - replaced", "gains = replaced - own"),
+        ("gains = gains - predict_log_odds", "gains = gains + predict_log_odds"),
         ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
         (
             "maps.double().sum(dim=(1, 2)) - gains).abs()",
@@ -975,8 +976,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("apart > _ROUNDING * tokens.abs().amax()", "apart > 0.3 * tokens.abs().amax()"),
         (
-            "answers = [self._answer(classifier, one, other) for one in tokens]",
-            "answers = [self._answer(classifier, other, one) for one in tokens]",
+            "partial(predict_token_coalitions, classifier, one, other",
+            "partial(predict_token_coalitions, classifier, other, one",
         ),
         (
             "players.unflatten(1, (across, -1)), gains, segments",
@@ -986,20 +987,21 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "values[playing] = torch.from_numpy(found.values[0])",
             "values[playing] = -torch.from_numpy(found.values[0])",
         ),
-        ("return Owen(values, model.high - model.low)", "return Owen(values, model.high)"),
+        ("float(odds.max()) - float(odds.min())", "float(odds.max())"),
         ("if height >= width:", "if height < width:"),
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
         ("with numpy_seeded(seed):\n", "with numpy_seeded(0):\n"),
     ],
-    ("explain/lime.py", "lime explain_by_hand"): [
+    ("explain/lime.py", "lime"): [
+        ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
         ("weights[part] = weight", "weights[part] = abs(weight)"),
         (
             "return presence, (predicted - predicted[0])[:, None]",
             "return presence, (predicted[0] - predicted)[:, None]",
         ),
         (
-            "values[position, :parts] = torch.from_numpy(fits[0].weights)",
-            "values[position, :parts] = torch.from_numpy(fits[-1].weights)",
+            "values[position, :parts] = torch.from_numpy(fits[0][0])",
+            "values[position, :parts] = torch.from_numpy(fits[-1][0])",
         ),
         ("PresenceLime(self.features, self.seed + turn)", "PresenceLime(self.features, self.seed)"),
         ("float(found.score) if weights.any()", "float(1 - found.score) if weights.any()"),
@@ -1009,30 +1011,30 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("explain/perturb.py", "perturb regions explain_by_hand"): [
+    ("metrics/area.py", "perturb regions"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
-    ("explain/perturb.py", "perturb lime explain_by_hand"): [
+    ("explain/perturb.py", "perturb lime"): [
         (
             "classifier(torch.where(shown, image, other))",
             "classifier(torch.where(shown, other, image))",
         ),
         ("values / sizes[:, 1:].clamp(min=1)", "values"),
     ],
-    ("explain/perturb.py", "perturb shap shap_guards explain_by_hand"): [
+    ("explain/perturb.py", "perturb shap"): [
         ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
         ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
         (
-            "torch.stack(parts).sum(dim=0) / len(background)",
-            "torch.stack(parts).sum(dim=0) / len(parts)",
+            "torch.stack(sums).sum(dim=0) / len(background)",
+            "torch.stack(sums).sum(dim=0) / len(sums)",
         ),
     ],
-    ("explain/perturb.py", "perturb explain_by_hand"): [
+    ("explain/perturb.py", "perturb"): [
         ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
         ("_BLUR = 8", "_BLUR = 64"),
     ],
-    ("explain/quality/faithfulness.py", "faithfulness explain_by_hand"): [
+    ("explain/quality/faithfulness.py", "faithfulness"): [
         ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
         ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
@@ -1042,7 +1044,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("(turn < levels[at, None, None])", "(turn <= levels[at, None, None])"),
         ("toward.double().sigmoid()", "toward.double()"),
-        ("fallen.cpu() * signs(target, count)[:, None]", "fallen.cpu()"),
+        ("fallen.cpu() * signs(case.target, count)[:, None]", "fallen.cpu()"),
         (
             "fallen = whole[:, None] - torch.cat(outputs).view(count, samples)",
             "fallen = torch.cat(outputs).view(count, samples) - whole[:, None]",
@@ -1060,26 +1062,29 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "best = torch.where(raw < opposite, fitted, fitted)",
         ),
         (
-            "explainer.attribute(classifier, batch, target, background)",
-            "explainer.attribute(classifier, images, target, background)",
+            "explainer.attribute(case.classifier, batch, target",
+            "explainer.attribute(case.classifier, case.images, case.target",
         ),
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
-        ("width: Positive = 0.2", "width: Positive = 2.0"),
+        ("_BELL = 0.2", "_BELL = 2.0"),
         ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
-        ("zlib.crc32(mask, self.seed)", "self.seed"),
+        ("zlib.crc32(mask, seed)", "seed"),
     ],
-    ("explain/quality/randomization.py", "randomization checked_tables explain_by_hand"): [
-        ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
+    ("explain/quality/randomization.py", "randomization checked_tables"): [
+        ("rank_correlation(one.abs(), again.abs(), masks)", "rank_correlation(one, again, masks)"),
         ("    ][::-1]", "    ]"),
-        ("explainer.attribute(randomized, images", "explainer.attribute(classifier, images"),
         (
-            "again = explainer.attribute(randomized, images, target, background).maps",
-            "again = explainer.attribute(randomized, images, 0, background).maps",
+            "explainer.attribute(randomized, case.images",
+            "explainer.attribute(case.classifier, case.images",
+        ),
+        (
+            "attribute(randomized, case.images, case.target,",
+            "attribute(randomized, case.images, 0,",
         ),
         ("CHANGED_BELOW = 0.5", "CHANGED_BELOW = 0.9"),
-        ("_measure_statistics(altered, done, sample)\n        yield", "yield"),
+        ("_measure_statistics(altered, done, images[:_SAMPLE])\n        yield", "yield"),
         ("np.random.SeedSequence((seed, number))", "np.random.SeedSequence((number, number))"),
         ("glorot(module)\n        return", "return"),
         ("* masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
@@ -1094,66 +1099,48 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/quality/checks.py", "checked_tables"): [
         (
-            "self.codes = np.unique(subjects.astype(str), return_inverse=True)[1]",
-            "self.codes = np.arange(len(subjects))",
+            "codes = np.unique(patients.astype(str)[finite], return_inverse=True)[1]",
+            "codes = np.arange(int(finite.sum()))",
         ),
-        ("if len(means) < 2:", "if len(means) < 1:"),
+        ("if count < 2:", "if count < 1:"),
         ("LEVEL = 0.95", "LEVEL = 0.68"),
-        (
-            "np.bincount(self.codes[kept], values[kept])",
-            "np.bincount(self.codes[kept], np.abs(values[kept]))",
-        ),
-    ],
-    ("explain/quality/checks.py", "faithfulness explain_by_hand"): [
-        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
-        ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
-    ],
-    ("explain/quality/checks.py", "checked_tables explain_by_hand"): [
-        ("found.toward(self.target).where", "found.maps.where"),
-        ("~(found.degenerate | self.empty)", "~found.degenerate"),
-        ("it.attribution.seconds / count", "it.attribution.seconds"),
+        ("np.bincount(codes, values[finite])", "np.bincount(codes, np.abs(values[finite]))"),
+        ("found[name].toward(target).where", "found[name].maps.where"),
+        ("~(it.degenerate | empty)", "~it.degenerate"),
+        ("it.seconds / count", "it.seconds"),
         ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
-    ],
-    ("explain/quality/checks.py", "faithfulness checked_tables explain_by_hand"): [
-        (
-            "self.others[HIDES[0]],\n            self.target",
-            "self.others[HIDES[1]],\n            self.target",
-        ),
-    ],
-    ("explain/quality/checks.py", "randomization checked_tables explain_by_hand"): [
+        ("removals(case, others[HIDES[0]]", "removals(case, others[HIDES[1]]"),
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
-            (
-                "self.target[:count],\n            self.background,\n            "
-                "self.settings.stages"
-            ),
-            (
-                "1 - self.target[:count],\n            self.background,\n            "
-                "self.settings.stages"
-            ),
+            "cascades(case.first(few), methods",
+            "cascades(Case(classifier, images, 1 - target, background).first(few), methods",
         ),
+        ("np.where(ok[: len(column)], column, np.nan)", "column"),
+        ("zip(curve.shares, heights[ok].T", "zip(curve.shares, heights.T"),
+    ],
+    ("explain/quality/checks.py", "faithfulness"): [
+        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
+        ('own[gain] - numbers["random"][gain]', "own[gain]"),
     ],
     ("explain/quality/regions.py", "regions"): [
         ("band * 2 * np.sqrt(cell.sum() / np.pi)", "band * np.sqrt(cell.sum() / np.pi)"),
         ("distance_transform_edt(cell) <= width", "distance_transform_edt(cell) > width"),
-        ("values = maps.double().clamp(min=0)", "values = maps.double().abs()"),
-        ("/ whole.sum(dim=(1, 2))\n", "/ part.sum(dim=(1, 2))\n"),
+        ("values = signed.double().clamp(min=0)", "values = signed.double().abs()"),
+        ("(lit / whole.sum(dim=(1, 2)))", "(lit / part.sum(dim=(1, 2)))"),
         (
-            'parts["border_of_cell"] = (regions.border, cell)',
-            'parts["border_of_cell"] = (regions.border, torch.ones_like(cell))',
+            'parts["border_of_cell"] = (regions["border"], cell)',
+            'parts["border_of_cell"] = (regions["border"], torch.ones_like(cell))',
         ),
         ("key=lambda part: part.area", "key=lambda part: -part.area"),
         ("ndimage.binary_fill_holes(cell)", "cell"),
-        ('"background": ~cell', '"background": ~self.border'),
-        ("np.divide(share, area,", "np.divide(area, share,"),
+        ('"background": ~cell}', '"background": ~border}'),
+        ("                share, area, out", "                area, share, out"),
     ],
     ("explain/quality/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/figures.py", "explain choice"): [
+    ("explain/cohort.py", "explain"): [
         ("DECIDED = 0.5", "DECIDED = 0.4"),
-    ],
-    ("explain/figures.py", "explain"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         ('choose_background(data.stage("train")', 'choose_background(data.stage("val")'),
         (
@@ -1165,16 +1152,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'chosen["shown"] = np.arange(len(chosen)) < shown',
             'chosen["shown"] = np.arange(len(chosen)) <= shown',
         ),
+        ('_by_turns(shuffled, ["label"])', "_by_turns(shuffled, [])"),
+        ('["label", "decided"])[:count]', '["label"])[:count]'),
+        ('turns = table.groupby([*keys, "subject"])', "turns = table.groupby([*keys])"),
     ],
-    ("explain/figures.py", "choice"): [
-        ('groupby("label", sort=True)]', 'groupby("subject", sort=True)]'),
-        ('groupby(["label", "decided"], sort=True)', 'groupby(["label"], sort=True)'),
-        (
-            'for position, subject in enumerate(group["subject"]):',
-            'for position, subject in enumerate([""] * len(group)):',
-        ),
-    ],
-    ("explain/study.py", "explain_by_hand explain"): [
+    ("explain/study.py", "explain"): [
         (
             'torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64))',
             'torch.tensor(table["label"].to_numpy(np.int64))',
@@ -1183,34 +1165,27 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('table["patient"].to_numpy().astype(str)', 'table["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
-        ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
-    ("explain/quality/table.py", "explain"): [
-        (
-            'cohort.table["row"].to_numpy()[per_image.pop("image")]',
-            'per_image.pop("image").to_numpy()',
-        ),
+    ("explain/quality/checks.py", "explain"): [
+        ('np.asarray(rows)[per_image.pop("image")]', 'per_image.pop("image").to_numpy()'),
     ],
-    ("explain/figures.py", "panels explain_by_hand"): [
-        ("own[cohort.of(outcome)] = True", "own[:] = True"),
-        ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
+    ("explain/figures.py", "panels"): [
+        ("for position in cohort.of(outcome) if usable", "for position in range(4) if usable"),
+        ("cohort.of(outcome) if usable[position]]", "cohort.of(outcome)]"),
         (
             'return "right" if outcome.startswith("true") else "WRONG"',
             'return "right" if outcome.endswith("positive") else "WRONG"',
         ),
-        ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
+        ("Normalize(-self.limit if self.signed else 0.0", "Normalize(0.0"),
         ("values = values * sizes_of(segments)", "values = values"),
         ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
-        ("np.asarray(images.permute(0, 2, 3, 1)", "np.asarray(images.permute(0, 3, 2, 1)"),
+        ("images.movedim(-3, -1)", "images.mT.movedim(-3, -1)"),
         ("counts[0] = 0", "counts[0] = 1"),
         (
-            "for column, own in enumerate(scaled[:, target], start=1):",
-            "for column, own in enumerate(scaled[:, 1 - target], start=1):",
+            "row = 2 * number + (target == Label.HEM)",
+            "row = 2 * number + (target == Label.ALL)",
         ),
         ("own.sort(key=lambda position: not outcomes", "own.sort(key=lambda position: outcomes"),
-    ],
-    ("explain/lime.py", "lime"): [
-        ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
     ],
     (
         "classifiers/base.py",

@@ -241,7 +241,7 @@ def test_all_pages_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac$", "$x", "a_$b$", "<b>&"])
 def test_names_on_pictures_are_no_formulas(tmp_path: Path, name: str) -> None:
-    maps = drawn_of("gradcam", Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
+    maps = drawn_of(Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
     save_overlays(tmp_path / "a.png", torch.rand(1, 3, 8, 8), maps, [name], name)
     assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
 
