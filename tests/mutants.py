@@ -841,7 +841,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
         ('self.pre = norm == "pre"', 'self.pre = norm != "pre"'),
         ("patches], dim=1) + self.positions", "patches], dim=1)"),
-        ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
     ],
     ("classifiers/hybrid.py", "hybrid"): [
         ("return convolved + attended", "return convolved"),
@@ -1011,7 +1010,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("metrics/area.py", "perturb regions"): [
+    ("data/decode.py", "perturb regions"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
