@@ -318,7 +318,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(rows >= int(start))", "(rows > int(start))"),
         ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
     ],
-    ("data/datamodule.py", "guards_data datamodule"): [
+    ("data/datamodule.py", "datamodule"): [
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
@@ -340,33 +340,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
         ('(images["label"] == label).sum())', '(images["label"] != label).sum())'),
     ],
-    ("data/decode.py", "pixels cnmc links"): [
+    ("data/decode.py", "pixels links"): [
         ("LIT = 10\n", "LIT = 60\n"),
         ("_CROP300 = 300 / NATIVE", "_CROP300 = 200 / NATIVE"),
         ("_MARGIN = 0.05", "_MARGIN = 0.5"),
         (
-            "mask.histogram()[255] / (image.width * image.height)",
-            "mask.histogram()[255] / (size[0] * size[1])",
+            "area=mask.histogram()[255] / side**2",
+            "area=mask.histogram()[255] / (size[0] * size[1])",
         ),
-        ("Image.Resampling.BILINEAR, box=box", "Image.Resampling.LANCZOS, box=box"),
+        ("Image.Resampling.BILINEAR, box=exact", "Image.Resampling.LANCZOS, box=exact"),
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
-        ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
+        ("x0 = y0 = (side - wide) / 2", "x0 = y0 = 0.0"),
     ],
-    ("data/splits.py", "effective guards_data"): [
+    ("data/splits.py", "effective"): [
         ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
         ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
     ],
-    ("data/labels.py", "guards_data"): [
+    ("data/labels.py", "layouts"): [
         ("HEM = 0", "HEM = 2"),
     ],
-    ("data/layouts.py", "layouts cnmc"): [
+    ("data/layouts.py", "layouts"): [
         (
-            'return _CLASS[match["label"].lower()]',
-            'return Label(1 - _CLASS[match["label"].lower()])',
+            'label = _CLASS[match["label"].lower()]',
+            'label = Label(1 - _CLASS[match["label"].lower()])',
         ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        ("entry = int(label)", "entry = 1 - int(label)"),
-        ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
+        (
+            "(path, int(name.label), name.subject, PRELIM",
+            "(path, 1 - int(name.label), name.subject, PRELIM",
+        ),
+        ("table.drop(index=names.index[again])", "table.drop(index=names.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -383,7 +386,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/pixels.py", "pixels"): [
         ('"frame": asdict(frame),', '"frame": frame.resolution,'),
         ("return stat.st_size, stat.st_mtime_ns", "return stat.st_size, 0"),
-        ("kept.append(row)", "kept.append(len(kept))"),
+        ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
         (
