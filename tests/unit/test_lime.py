@@ -20,12 +20,12 @@ from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
+from leuk.data.decode import cell_mask
 from leuk.errors import ConfigError
 from leuk.explain import lime
 from leuk.explain.base import Explainer, log_odds
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
 from leuk.explain.perturb import Hide, hidden
-from leuk.metrics.area import cell_mask
 
 MODELS: dict[str, Callable[[], Classifier]] = {
     "cnn": lambda: CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8),
