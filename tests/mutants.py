@@ -76,33 +76,30 @@ class Mutant:
 
 PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("metrics/area.py", "area"): [
-        ("cell_mask(images).float().mean(dim=(1, 2))", "cell_mask(images).float().sum(dim=(1, 2))"),
+        ("cell_mask(images).float().mean(dim=(1", "cell_mask(images).float().sum(dim=(1"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
-        ("hem=len(rows) - leukemic,", "hem=leukemic,"),
+        ("hem=int(healthy.sum())", "hem=int(leukemic.sum())"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
         ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
-    ("metrics/baselines.py", "guards_evaluate baselines assess"): [
-        (
-            "model.fit(self._chosen(measures), labels)",
-            "model.fit(self._chosen(measures), 1 - labels)",
-        ),
-        ("predict_proba(self._chosen(table))[:, 1]", "predict_proba(self._chosen(table))[:, 0]"),
+    ("metrics/baselines.py", "baselines assess"): [
+        ("to_numpy(np.float64), labels)", "to_numpy(np.float64), 1 - labels)"),
+        ("to_numpy(np.float64))[:, 1]", "to_numpy(np.float64))[:, 0]"),
         ('Baseline(("area",))', 'Baseline(("texture",))'),
         ('strategy="prior"', 'strategy="uniform"'),
         ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
         ("StandardScaler(), LogisticRegression(max", "LogisticRegression(max"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration"): [
+    ("metrics/calibration.py", "calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality synthetic_images"): [
+    ("metrics/synthetic/quality.py", "image_quality synthetic_images"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
@@ -114,7 +111,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"auc": "balanced_accuracy"', '"auc": "accuracy"'),
         ("checked >= threshold", "checked > threshold"),
     ],
-    ("metrics/cost.py", "guards_evaluate cost"): [
+    ("metrics/cost.py", "cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
         ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
         ("predict = predict or model", "predict = model"),
@@ -122,7 +119,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
-    ("metrics/synthetic/distances.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/distances.py", "image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
@@ -132,19 +129,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
         ("splits=1", "splits=2"),
         ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
-        ("if inception:", "if not inception:"),
+        ("if synthetic.inception:", "if not synthetic.inception:"),
         ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
     ("metrics/synthetic/features.py", "features"): [
-        ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
+        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
         ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
-        (
-            "if self.logits is not None:\n                logits",
-            "if False:\n                logits",
-        ),
+        ("if found[1] is not None:", "if False:"),
     ],
     ("metrics/bootstrap.py", "intervals"): [
+        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
+        (
+            '"score": np.bincount(rows, sample.scores) / images',
+            '"score": np.bincount(rows, sample.scores)',
+        ),
+        ("sample.labels * len(names) + codes", "codes"),
         (
             "half = self.quantile((1 + level) / 2) * self.error * slope",
             "half = self.quantile(level) * self.error * slope",
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
         ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/quality.py", "image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
@@ -182,7 +182,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
-    ("metrics/synthetic/memorization.py", "guards_evaluate image_quality"): [
+    ("metrics/synthetic/memorization.py", "image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
@@ -190,7 +190,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_STEP = 15", "_STEP = 90"),
         ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
         ("patient_numbers(patients, len", "patient_numbers(None, len"),
-        ("in (images, images.flip(3)):", "in (images, images):"),
+        ("shrunk.flip(3))\n        for angle", "shrunk)\n        for angle"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
@@ -212,7 +212,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("absolute=True,", "absolute=False,"),
         ('classes=(label,) if name == "recall"', 'classes=(label,) if name == "f1"'),
     ],
-    ("metrics/baselines.py", "guards_evaluate morphology"): [
+    ("metrics/baselines.py", "baselines"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
         ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
         ("cell = max(regionprops", "cell = min(regionprops"),
@@ -220,7 +220,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(measures - self._mean) / self._spread", "measures / self._spread"),
         ("float(cell.area / mask.size)", "float(cell.area)"),
         ("float(cell.eccentricity)", "float(cell.solidity)"),
-        ("ndimage.laplace(gray)[core].std()", "ndimage.laplace(gray).std()"),
+        ("axis=-1))[core].std()", "axis=-1)).std()"),
     ],
     ("metrics/novelty.py", "novelty"): [
         ("NEIGHBORS = 10", "NEIGHBORS = 1"),
@@ -237,7 +237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],
-    ("metrics/baselines.py", "guards_evaluate image_quality"): [
+    ("metrics/baselines.py", "image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
         ("np.repeat([1, 0]", "np.repeat([0, 1]"),
         ("_FOLDS = 5", "_FOLDS = 2"),
@@ -253,7 +253,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
         ("int(below[-1]) + 1 if len(below) else 0", "0"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration metrics intervals"): [
+    ("metrics/calibration.py", "calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
         ('scores, side="right")', "scores)"),
         ('("observed", truth)', '("observed", 1 - truth)'),
@@ -268,20 +268,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum.accumulate(stepped)", "stepped"),
         ("_POWER = 0.8", "_POWER = 0.5"),
     ],
-    ("metrics/novelty.py", "guards_evaluate similarity image_quality"): [
+    ("metrics/synthetic/distances.py", "image_quality"): [
         ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
-        ("lit(one) | lit(other)", "lit(one) & lit(other)"),
+        ("cell_mask(one) | cell_mask(other)", "cell_mask(one) & cell_mask(other)"),
         ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
         ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
         ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
-    ],
-    ("metrics/bootstrap.py", "guards_evaluate intervals"): [
-        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
-        (
-            '"score": np.bincount(rows, sample.scores) / images',
-            '"score": np.bincount(rows, sample.scores)',
-        ),
-        ("sample.labels * len(names) + codes", "codes"),
     ],
     ("metrics/thresholds.py", "metrics intervals"): [
         (">= wanted", "> wanted"),
@@ -326,7 +318,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(rows >= int(start))", "(rows > int(start))"),
         ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
     ],
-    ("data/datamodule.py", "guards_data datamodule"): [
+    ("data/datamodule.py", "datamodule"): [
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
@@ -348,33 +340,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
         ('(images["label"] == label).sum())', '(images["label"] != label).sum())'),
     ],
-    ("data/decode.py", "pixels cnmc links"): [
+    ("data/decode.py", "pixels links"): [
         ("LIT = 10\n", "LIT = 60\n"),
         ("_CROP300 = 300 / NATIVE", "_CROP300 = 200 / NATIVE"),
         ("_MARGIN = 0.05", "_MARGIN = 0.5"),
         (
-            "mask.histogram()[255] / (image.width * image.height)",
-            "mask.histogram()[255] / (size[0] * size[1])",
+            "area=mask.histogram()[255] / side**2",
+            "area=mask.histogram()[255] / (size[0] * size[1])",
         ),
-        ("Image.Resampling.BILINEAR, box=box", "Image.Resampling.LANCZOS, box=box"),
+        ("Image.Resampling.BILINEAR, box=exact", "Image.Resampling.LANCZOS, box=exact"),
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
-        ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
+        ("x0 = y0 = (side - wide) / 2", "x0 = y0 = 0.0"),
     ],
-    ("data/splits.py", "effective guards_data"): [
+    ("data/splits.py", "effective"): [
         ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
         ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
     ],
-    ("data/labels.py", "guards_data"): [
+    ("data/labels.py", "layouts"): [
         ("HEM = 0", "HEM = 2"),
     ],
-    ("data/layouts.py", "layouts cnmc"): [
+    ("data/layouts.py", "layouts"): [
         (
-            'return _CLASS[match["label"].lower()]',
-            'return Label(1 - _CLASS[match["label"].lower()])',
+            'label = _CLASS[match["label"].lower()]',
+            'label = Label(1 - _CLASS[match["label"].lower()])',
         ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        ("entry = int(label)", "entry = 1 - int(label)"),
-        ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
+        (
+            "(path, int(name.label), name.subject, PRELIM",
+            "(path, 1 - int(name.label), name.subject, PRELIM",
+        ),
+        ("table.drop(index=names.index[again])", "table.drop(index=names.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -391,7 +386,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/pixels.py", "pixels"): [
         ('"frame": asdict(frame),', '"frame": frame.resolution,'),
         ("return stat.st_size, stat.st_mtime_ns", "return stat.st_size, 0"),
-        ("kept.append(row)", "kept.append(len(kept))"),
+        ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
         (
@@ -629,6 +624,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "counts[cut] / counts[cut].sum(axis=2, keepdims=True)",
             "counts[cut] / counts[cut].sum(axis=1, keepdims=True)",
         ),
+        ("np.interp(_GRID, false, true)", "np.interp(_GRID, true, false)"),
+        ("np.interp(_GRID, recall[::-1], precision[::-1])", "np.interp(_GRID, recall, precision)"),
     ],
     ("report/ensemble.py", "ensemble"): [
         (
@@ -849,7 +846,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
         ('self.pre = norm == "pre"', 'self.pre = norm != "pre"'),
         ("patches], dim=1) + self.positions", "patches], dim=1)"),
-        ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
     ],
     ("classifiers/hybrid.py", "hybrid"): [
         ("return convolved + attended", "return convolved"),
@@ -1019,7 +1015,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("metrics/area.py", "perturb regions"): [
+    ("data/decode.py", "perturb regions"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.classifiers.prototypes import Prototype
+from leuk.data.decode import cell_mask
 from leuk.data.labels import UNLABELED, Label
 from leuk.explain.base import Attribution, Explainer
 from leuk.explain.cohort import MEANING, UNKNOWN, Cohort
 from leuk.explain.gradcam import GradCAM, layers_of
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 from leuk.store import whole_file
 

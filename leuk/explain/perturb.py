@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.explain.base import log_odds
-from leuk.metrics.area import cell_mask
 
 Hide = Literal["cell", "black", "blur"]
 """Replacement of hidden pixels: the cell's mean color, the black background, or a blurred image."""

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import hidden
@@ -22,7 +23,6 @@ from leuk.explain.quality.faithfulness import (
     sensitivity,
 )
 from leuk.explain.quality.randomization import agreement, rank_correlation
-from leuk.metrics.area import cell_mask
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())

@@ -14,11 +14,11 @@ from shap_cases import BACKGROUND, IMAGES, MODELS, build_classifier
 from torch import Tensor, nn
 
 from leuk.classifiers.cnn import CNN
+from leuk.data.decode import cell_mask
 from leuk.explain import lime
 from leuk.explain.base import Explainer, log_odds
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
 from leuk.explain.perturb import Hide, hidden
-from leuk.metrics.area import cell_mask
 
 METHODS: dict[str, Callable[..., Explainer]] = {
     "lime": partial(LIME, samples=60, segments=12),

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero, Positive, Share
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import Attribution, Explainer
 from leuk.explain.figures import curves_figure, save
@@ -53,7 +54,6 @@ from leuk.explain.quality.faithfulness import (
 )
 from leuk.explain.quality.randomization import CHANGED_BELOW, agreement, cascades
 from leuk.explain.quality.regions import BAND, region_shares, regions_of
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Bootstrap, Fold
 from leuk.store import csv_text, write_text
