@@ -11,9 +11,9 @@ from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import reliability
 from leuk.metrics.thresholds import called_at_each
-from leuk.report.baselines import AREA, baseline_of
+from leuk.report.derived import AREA, baseline_of
 from leuk.report.drawing import by_model, figure_of, panels, style_of, titled
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration
 
 _GRID = np.linspace(0, 1, 201)
 _TICKS = (0, 0.5, 1)

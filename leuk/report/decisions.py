@@ -12,7 +12,7 @@ from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import per_subject
 from leuk.report.curves import pooled_images
 from leuk.report.drawing import HEALTHY, LEUKEMIC, labeled_rows
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration
 
 _BESIDE = 4.2
 """Horizontal position of the second matrix, in columns."""

@@ -14,7 +14,7 @@ from PIL import Image
 
 from leuk.report.html import png_of
 from leuk.report.naming import AUGMENTATIONS
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration
 from leuk.runs.record import RunId
 from leuk.store import whole_file
 

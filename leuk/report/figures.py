@@ -15,8 +15,8 @@ from leuk.report.decisions import confusion, confusion_figure, per_subject_figur
 from leuk.report.drawing import PANEL, Drawn, by_model
 from leuk.report.forest import augmentation_figure, augmented, differences_figure, other_differences
 from leuk.report.heatmap import HeatMap, heat_map_figure
-from leuk.report.results import Configuration
-from leuk.report.sections import difference_text, p_text
+from leuk.report.load import Configuration
+from leuk.report.table import difference_text, p_text
 from leuk.report.workers import begun
 
 _SQUARE = (PANEL, PANEL)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from leuk.report.drawing import by_model
 from leuk.report.naming import AUGMENTATIONS
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration
 from leuk.report.rows import Row
-from leuk.report.sections import Grid, Section, interval_text
+from leuk.report.table import Grid, Section, interval_text
 
 LEVELS = 8
 """Number of shades from the lowest to the highest AUROC."""

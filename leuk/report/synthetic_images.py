@@ -12,7 +12,7 @@ from leuk.data.labels import Label
 from leuk.metrics.arrays import Images
 from leuk.metrics.synthetic.quality import rows_figure
 from leuk.report.drawing import Drawn
-from leuk.report.sections import Grid, Section
+from leuk.report.table import Grid, Section
 from leuk.report.synthetic_quality import quality_examples, quality_records
 from leuk.runs.record import Record
 from leuk.store import file_in
