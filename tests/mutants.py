@@ -623,12 +623,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("else one[name] + other[name]", "else one[name]"),
         ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
     ],
-    ("report/decisions.py", "guards_report figures"): [
+    ("report/figures.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
         (
-            "counts / counts.sum(axis=2, keepdims=True)",
-            "counts / counts.sum(axis=1, keepdims=True)",
+            "counts[cut] / counts[cut].sum(axis=2, keepdims=True)",
+            "counts[cut] / counts[cut].sum(axis=1, keepdims=True)",
         ),
     ],
     ("report/ensemble.py", "ensemble"): [

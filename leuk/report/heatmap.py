@@ -1,31 +1,19 @@
-"""Heat map of the AUROC of each model with each augmentation."""
+"""AUROC of each model with each augmentation, as a table with shades."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.figure import Figure
 
-from leuk.report.drawing import by_model
-from leuk.report.naming import AUGMENTATIONS
-from leuk.report.load import Configuration
+from leuk.report.load import Configuration, augmentations_of
 from leuk.report.rows import Row
-from leuk.report.table import Grid, Section, interval_text
+from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 
 LEVELS = 8
 """Number of shades from the lowest to the highest AUROC."""
 
 _NARROWEST = 0.02
 """Smallest AUROC range that the shades cover: smaller differences should look the same."""
-
-NOTES = """\
-Test AUROC, mean over folds and seeds, with 95 % intervals (patients resampled). Shades run from the
-lowest to the highest AUROC in this table, so a dark shade is not necessarily a good result. A dash
-means that no run is complete. AUROC gives every image equal weight and determines the shades; AUROC
-(patients) gives every patient of a class equal weight."""
-
 
 @dataclass(frozen=True, eq=False)
 class HeatMap:
@@ -65,28 +53,6 @@ class HeatMap:
         spare = max(0.0, _NARROWEST - (high - low)) / 2
         return low - spare, high + spare
 
-    @property
-    def section(self) -> Section:
-        """The heat map as a table."""
-        table = pd.DataFrame(self.values, columns=list(self.columns))
-        table.insert(0, "model", self.rows)
-        for index, column in enumerate(self.columns):
-            table[f"{column}_patients"] = [_by_patient(entries[index]) for entries in self.entries]
-        parts = (self._grid("AUROC", "auroc"), self.by_patient, NOTES)
-        return Section("grid", "Test AUROC", parts, table)
-
-    @property
-    def by_patient(self) -> Grid:
-        """AUROC with equal weight for every patient of a class."""
-        return self._grid("AUROC (patients)", "auroc_patients")
-
-    def _grid(self, heading: str, metric: str) -> Grid:
-        rows = [
-            (name, *(_text(one, metric) for one in entries))
-            for name, entries in zip(self.rows, self.entries, strict=True)
-        ]
-        return Grid((heading, *self.columns), tuple(rows))
-
 
 def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
     """Return the heat map of a sweep.
@@ -112,43 +78,25 @@ def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> He
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
-    columns = [name for name in AUGMENTATIONS if name in present]
-    columns += sorted(present - set(columns))
+    names = augmentations_of(configuration.run for configuration in configurations)
+    columns = [name for name in names if name in present]
     entries = [tuple(row.get(name) for name in columns) for row in named.values()]
     return HeatMap(tuple(named), tuple(columns), tuple(entries))
 
 
-def _text(row: Row | None, metric: str) -> str:
-    if row is None or metric not in row.metrics:
-        return "-"
-    return interval_text(*row.metrics[metric])
+def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
+    """Return configurations that differ only in the augmentation, by their name without it."""
+    found: dict[RunId, list[Configuration]] = {}
+    for configuration in configurations:
+        found.setdefault(configuration.run.plain, []).append(configuration)
+    return {_without_augmentation(members[0]): members for members in found.values()}
 
 
-def _by_patient(row: Row | None) -> float | None:
-    return row.metrics["auroc_patients"][0] if row and "auroc_patients" in row.metrics else None
-
-
-def heat_map_figure(heat: HeatMap) -> Figure:
-    """Return the heat map as a figure with the AUROC in each entry."""
-    room = 0.3 + 0.075 * max(map(len, heat.rows))
-    wide, high = room + 1.15 * len(heat.columns) + 1.2, 0.6 + 0.46 * len(heat.rows)
-    figure = Figure(figsize=(wide, high))
-    ax = figure.add_axes((room / wide, 0.4 / high, 1 - (room + 1.2) / wide, 1 - 0.6 / high))
-    shades = figure.add_axes((1 - 1.0 / wide, 0.4 / high, 0.14 / wide, 1 - 0.6 / high))
-    values = np.ma.masked_invalid(heat.values)
-    least, most = heat.span
-    image = ax.pcolormesh(values, cmap="Blues", vmin=least, vmax=most, edgecolors="white", lw=2)
-    for row, entries in enumerate(heat.entries):
-        for column, entry in enumerate(entries):
-            dark = (heat.level(row, column) or 0) > LEVELS * 0.6
-            text = "-" if entry is None else f"{entry.metrics['auroc'][0]:.3f}"
-            looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
-            ax.text(column + 0.5, row + 0.5, text, color="white" if dark else "black", **looks)
-    ax.set_xticks(np.arange(len(heat.columns)) + 0.5, heat.columns, fontsize=8)
-    ax.set_yticks(np.arange(len(heat.rows)) + 0.5, heat.rows, fontsize=8)
-    ax.set_ylim(len(heat.rows), 0)
-    ax.tick_params(length=0)
-    for side in ax.spines.values():
-        side.set_visible(False)
-    figure.colorbar(image, cax=shades, label="test AUROC").ax.tick_params(labelsize=8)
-    return figure
+def _without_augmentation(configuration: Configuration) -> str:
+    name, run = configuration.title, configuration.run
+    own = [
+        text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
+    ]
+    for text in (run.augmentation, *own):
+        name = name.replace(f"-{text}", "", 1)
+    return name

@@ -12,10 +12,9 @@ from leuk.report.answer import QUESTION, Answer, answer
 from leuk.report.comparisons import compare, comparisons_section
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.derived import AREA, baselines, ensembles
-from leuk.report.drawing import DPI, Drawn
 from leuk.report.explanations import explained_pictures, explanations_section
 from leuk.report.facts import common_overrides, data_section, run_section
-from leuk.report.figures import figures_of
+from leuk.report.figures import DPI, Drawn, figures_of
 from leuk.report.gans import quality_section, synthetic_section
 from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.html import Chapter, Command, Warnings, page, png_of, png_uri

@@ -11,7 +11,7 @@ from sweeps import COST, RUN, predictions, record_of, write_run
 
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
-from leuk.report.decisions import confusion
+from leuk.report.figures import confusion
 from leuk.report.leaking import leaking_gains
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
