@@ -561,9 +561,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/run.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
-        ('"none", "oversample", "class_weights")', '"none", "oversample")'),
+        ('cfg.augmentation.kind == "gan"', 'cfg.augmentation.kind != "none"'),
         ('(*NEUTRAL, "gan", "gan_fit")', "NEUTRAL"),
-        ('axes["split"] += LEAKY', "pass"),
+        ("leaky=instantiate(cfg.split).leaky", "leaky=False"),
+        ('fold=cfg.split.get("fold", 0),\n        seed', "seed"),
         ('    "data.root",\n', ""),
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
     ],
@@ -577,12 +578,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
     ],
     ("runs/record.py", "grid"): [
-        ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
-        ('augmentation="none", variant', "variant"),
-        ("replace(self, seed=0, variant", "replace(self, variant"),
-        ("if key != 'split.fold'", "if key"),
-        ("if text not in self.augmentation_settings", "if text in self.augmentation_settings"),
-        ("shared[short[key]] == 1", "shared[short[key]] >= 1"),
+        ('augmentation="none", kind="none", settings', "settings"),
+        ("replace(self, seed=0, fold=0)", "replace(self, fold=0)"),
+        ("replace(self, seed=0, fold=0)", "replace(self, seed=0)"),
+        ("if not key.startswith(OF_AUGMENTATION)", "if key.startswith(OF_AUGMENTATION)"),
+        ("shared[name] == 1", "shared[name] >= 1"),
     ],
     ("runs/state.py", "dry_run grid"): [
         ("if record.fingerprint != expected.fingerprint:", "if False:"),
@@ -614,9 +614,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
-        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
+        ('if other.kind == "control" and', "if"),
+        ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
+        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
@@ -646,7 +646,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
-        ("len(settings ^ set", "len(settings & set"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -700,7 +700,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
-        ("if not c.one.run.split.endswith(LEAKY)", "if c.one.run.split"),
+        ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
     ("report/gan_tables.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),

@@ -229,8 +229,13 @@ def _section(tested: Sequence[Tested]) -> Section:
         columns[f"minus {reference(name)}"] = Column((name,), _shown)
     rows = [{"configuration": one.configuration.title, **one.against} for one in tested]
     shown: Written | str = (
-        Table(pd.DataFrame(rows), columns, "Difference in test AUROC by configuration with "
-              "synthetic images") if rows else "No comparison is possible."
+        Table(
+            pd.DataFrame(rows),
+            columns,
+            "Difference in test AUROC by configuration with synthetic images",
+        )
+        if rows
+        else "No comparison is possible."
     )
     sizes = dict.fromkeys(
         f"{c.tests} for {FAMILIES[c.family]}"

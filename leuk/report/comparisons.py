@@ -255,7 +255,7 @@ def _tests(family: Sequence[Comparison]) -> str:
 
 
 _KEYS = ("difference", "low", "high")
-_OF_PATIENTS = tuple(f"{key}{PATIENTS}" for key in _KEYS)
+_OF_PATIENTS = f"difference{PATIENTS}", f"low{PATIENTS}", f"high{PATIENTS}"
 
 
 def _result(value: float | None, low: float | None, high: float | None, note: str) -> Shown:

@@ -86,7 +86,11 @@ def _together(one: Cost, other: Cost) -> Cost:
 def costs_section(configurations: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
     """Return the cost of every configuration for which it was measured."""
     table = pd.DataFrame(
-        [{"configuration": one.title, **costs[one.run]} for one in configurations if one.run in costs]
+        [
+            {"configuration": one.title, **costs[one.run]}
+            for one in configurations
+            if one.run in costs
+        ]
     )
     shown = "The cost was not measured in any run of this sweep."
     blocks = [shown if table.empty else Table(table, _COLUMNS), NOTES]

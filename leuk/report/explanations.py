@@ -74,7 +74,6 @@ pixels. R² (LIME): fit of the linear model to its own samples. Sensitivity of a
 of a map that ignores the model."""
 
 
-
 _OVERVIEW = {
     "configuration": text("configuration"),
     "method": text("method"),
@@ -120,6 +119,10 @@ _SANITY = {
 }
 
 
+_Bounded = tuple[float | None, float | None, float | None]
+"""Value and the bounds of its interval."""
+
+
 @dataclass(frozen=True)
 class _Method:
     """Method of a configuration.
@@ -145,11 +148,13 @@ class _Method:
             "images": sum(run["images"] for run in self.runs),
             "degenerate": sum(run["degenerate"] for run in self.runs),
             "seconds_per_image": _mean(run.get("seconds_per_image") for run in self.runs),
-            **{name: _mean(run.get("checks", {}).get(name) for run in self.runs) for name in checks},
+            **{
+                name: _mean(run.get("checks", {}).get(name) for run in self.runs) for name in checks
+            },
         }
 
     @property
-    def measures(self) -> dict[str, tuple[float | None, float | None, float | None]]:
+    def measures(self) -> dict[str, _Bounded]:
         """Measures with bounds; means without bounds for several runs."""
         found: dict[str, list[Mapping[str, Any]]] = {}
         for run in self.runs:
@@ -239,7 +244,7 @@ def explanations_section(configurations: Sequence[Configuration]) -> Section:
         for record in _records(one)[:1]
     )
     blocks += [Heading("Figures"), Items(links)]
-    values = [
+    values: list[tuple[_Method, str, _Bounded]] = [
         (method, name, (value, None, None))
         for method in methods
         for name, value in method.plain.items()

@@ -156,7 +156,11 @@ def _audits(sweep: Path, records: Sequence[Record]) -> list[Text]:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             texts.append(f"Audit {path}: unreadable ({error}); run leuk data again")
-    nothing = ("No audit of these images was found; ", code("leuk data"), " checks them for errors.")
+    nothing = (
+        "No audit of these images was found; ",
+        code("leuk data"),
+        " checks them for errors.",
+    )
     return texts or [nothing]
 
 

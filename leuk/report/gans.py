@@ -1,4 +1,4 @@
-"""Synthetic images of a sweep: their numbers and quality, and table 2 and figure 8 of the thesis."""
+"""Numbers and quality of synthetic images; table 2 and figure 8 of the thesis."""
 
 import json
 import logging
@@ -187,7 +187,7 @@ def _with_spread(value: float | None, spread: float | None) -> Shown:
 
 
 def _remarks(reports: Mapping[str, Any]) -> Iterable[Text]:
-    """Usefulness, copies and warnings of each GAN."""
+    """Describe usefulness and copies of each GAN, with its warnings."""
     for gan, report in reports.items():
         for cls, quality in report["quality"].items():
             use, copies = quality["usefulness"], quality["memorization"]
@@ -271,9 +271,7 @@ def synthetic_section(records: Sequence[Record]) -> Section:
     }
     nothing = "No run of the sweep was trained with synthetic images."
     shown = (Table(table, columns) if sets else nothing,)
-    return Section(
-        "synthetic_images", "Synthetic images added to the training data", shown, table
-    )
+    return Section("synthetic_images", "Synthetic images added to the training data", shown, table)
 
 
 def quality_section(sweep: Path, records: Sequence[Record]) -> Section:

@@ -15,6 +15,7 @@ LEVELS = 8
 _NARROWEST = 0.02
 """Smallest AUROC range that the shades cover: smaller differences should look the same."""
 
+
 @dataclass(frozen=True, eq=False)
 class HeatMap:
     """AUROC of models (rows) under augmentations (columns).

@@ -241,9 +241,7 @@ def _of_record(sweep: Path, record: Record) -> pd.DataFrame:
     try:
         path = file_in(folder, name)
     except (OSError, ValueError) as error:
-        raise StoreError(
-            f"{folder / name}: no readable predictions ({error}); {_AGAIN}"
-        ) from error
+        raise StoreError(f"{folder / name}: no readable predictions ({error}); {_AGAIN}") from error
     return read_predictions(path)
 
 
@@ -336,7 +334,7 @@ def _stage(name: str, table: pd.DataFrame) -> StagePredictions:
     scores, calibrated = (table[key].to_numpy().astype(float) for key in ("score", "calibrated"))
     baselines = {
         key.removeprefix(BASELINE): as_scores_and_labels(table[key].to_numpy(), labels)[0]
-        for key in table
+        for key in map(str, table)
         if key.startswith(BASELINE)
     }
     sample = Sample(scores, labels, table["patient"].to_numpy().astype(str), calibrated)

@@ -214,7 +214,7 @@ def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
 
 def tiles(report: Report) -> list[tuple[str, str]]:
     """Key numbers beside the answer, each with its label."""
-    states = [record.status for record in report.results.records]
+    states: list[str] = [record.status for record in report.results.records]
     found = [(f"{states.count('complete')} of {len(states)}", "runs complete")]
     for state, label in (("failed", "failed"), ("running", "started, not finished")):
         if count := states.count(state):
@@ -270,9 +270,7 @@ def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
     comparisons = [Details("Show all comparisons and their figure", tuple(others))]
     curves = drawn("roc", "precision_recall", "reliability")
     if any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in curves):
-        curves[1:] = [
-            Details(one.title, (one,)) for one in curves[1:] if isinstance(one, Pictures)
-        ]
+        curves[1:] = [Details(one.title, (one,)) for one in curves[1:] if isinstance(one, Pictures)]
     synthetic = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
     return [
         Chapter("grid", "Overview", of("grid")),
@@ -326,7 +324,5 @@ def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
                 png_of(picture.crop((left, top, left + width, top + height)))
                 for left, top in corners
             ]
-    shown = (
-        Picture(png_uri(data), alt) for data, alt in zip(pictures, drawn.alt, strict=True)
-    )
+    shown = (Picture(png_uri(data), alt) for data, alt in zip(pictures, drawn.alt, strict=True))
     return Pictures(drawn.name, drawn.title, drawn.caption, tuple(shown), drawn.panel is None)

@@ -78,7 +78,8 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
     )
     if shown := [_row(predicted, folder, place) for place in good[:most]]:
         caption = (
-            "Score: calibrated probability of leukemia. Distance: distance from the training images."
+            "Score: calibrated probability of leukemia. Distance: distance from the training "
+            "images."
         )
         images.append(Table(pd.DataFrame(shown, dtype=object), _COLUMNS, caption))
     sheet: list[Block] = []
@@ -122,9 +123,7 @@ def _warnings(predicted: Predicted) -> Items:
 
 def _unreadable(predicted: Predicted) -> list[Block]:
     bad = [row for row in predicted.rows if row.problem]
-    texts: list[Text] = [
-        (code(row.image), f": {row.problem}") for row in bad[:_UNREADABLE_SHOWN]
-    ]
+    texts: list[Text] = [(code(row.image), f": {row.problem}") for row in bad[:_UNREADABLE_SHOWN]]
     if len(bad) > _UNREADABLE_SHOWN:
         texts.append(f"and {len(bad) - _UNREADABLE_SHOWN} more, listed in predictions.csv")
     return [Items(tuple(texts))] if texts else []

@@ -131,19 +131,17 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
         split = configuration.run.split_name
         compared[split] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        value = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
-        if low is None or low <= reached:
-            found[split, f"{reached:.3f}"].append(configuration.title)
+        if low is None or low <= value:
+            found[split, f"{value:.3f}"].append(configuration.title)
     remarks = []
     for (split, reached), titles in found.items():
         everyone = len(titles) == compared[split] > NAMED
         names = f" all {compared[split]} configurations" if everyone else f" {', '.join(titles)}"
         text = f"AUROC not significantly better than cell area alone ({reached}, {split}):"
         brief = f"{split}: the AUROC of cell area alone, {reached}, is within or above the interval"
-        remarks.append(
-            Remark("area", (strong(text), names), brief=(strong(f"{brief} of:"), names))
-        )
+        remarks.append(Remark("area", (strong(text), names), brief=(strong(f"{brief} of:"), names)))
     return remarks
 
 

@@ -145,14 +145,12 @@ def number(key: str, form: str = ".3f", missing: str = "") -> Column:
 
 def estimate(key: str, missing: str = "") -> Column:
     """Column of values with intervals, such as ``0.912 [0.88, 0.94]``."""
-
     keys = (key, f"{key}_low", f"{key}_high")
     return Column(keys, lambda *known: _with_interval(*known) if known[0] is not None else missing)
 
 
 def difference(keys: tuple[str, str, str], missing: str = "") -> Column:
     """Column of differences with intervals, such as ``+0.012 [-0.010, +0.034]``."""
-
     return Column(keys, lambda *known: signed(*known) if known[0] is not None else missing)
 
 
@@ -238,9 +236,7 @@ class Table:
         texts = [[heading.replace("|", "/") for heading in self.columns]]
         texts += [[shown.markdown for shown in row] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        return [
-            [line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts
-        ]
+        return [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts]
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def main_section(
             for heading, key in others
         }
         return Table(
-            of_rows, {"configuration": text("configuration"), first[0]: _or_note(first[1]), **formats},
+            of_rows,
+            {"configuration": text("configuration"), first[0]: _or_note(first[1]), **formats},
             title,
         )
 
@@ -159,7 +160,9 @@ def _or_note(key: str) -> Column:
     """Column of a metric that gives the reason for a row without metrics."""
     column = estimate(key, "-" if key in PATIENTS.values() else "")
 
-    def show(value: float | None, low: float | None, high: float | None, note: str, runs: int) -> Any:
+    def show(
+        value: float | None, low: float | None, high: float | None, note: str, runs: int
+    ) -> Any:
         return note[:60] if value is None and not runs else column.show(value, low, high)
 
     return Column((*column.keys, "note", "runs"), show)
@@ -174,7 +177,7 @@ def _values(row: Row) -> dict[str, object]:
         "model": run.model if run else None,
         "augmentation": run.augmentation if run else None,
         "split": run.split_name if run else None,
-        "variant": short_name(run.settings) if run else None,
+        "variant": short_name(run.settings, run.fold if single else 0) if run else None,
         "seed": run.seed if run and single else None,
         "fold": run.fold if run and single else None,
         "runs": row.runs,
@@ -195,7 +198,7 @@ means that no run is complete. AUROC gives every image equal weight and determin
 
 
 def grid_section(heat: HeatMap) -> Section:
-    """Return the heat map as tables: every image, and every patient of a class, weighted equally."""
+    """Return the heat map as tables: images, and patients of a class, weighted equally."""
     table = pd.DataFrame(heat.values, columns=list(heat.columns))
     table.insert(0, "model", heat.rows)
     for place, column in enumerate(heat.columns):
@@ -205,11 +208,16 @@ def grid_section(heat: HeatMap) -> Section:
 
     def grid(metric: str) -> pd.DataFrame:
         rows = [
-            {"model": model, **{
-                f"{column}{end}": value
-                for column, entry in zip(heat.columns, entries, strict=True)
-                for end, value in zip(("", "_low", "_high"), _metric(entry, metric), strict=True)
-            }}
+            {
+                "model": model,
+                **{
+                    f"{column}{end}": value
+                    for column, entry in zip(heat.columns, entries, strict=True)
+                    for end, value in zip(
+                        ("", "_low", "_high"), _metric(entry, metric), strict=True
+                    )
+                },
+            }
             for model, entries in zip(heat.rows, heat.entries, strict=True)
         ]
         return pd.DataFrame(rows)
@@ -221,11 +229,14 @@ def grid_section(heat: HeatMap) -> Section:
     ]
     blocks = (
         Table(
-            grid("auroc"), {"AUROC": text("model"), **columns},
-            "Test AUROC by model and augmentation", levels,
+            grid("auroc"),
+            {"AUROC": text("model"), **columns},
+            "Test AUROC by model and augmentation",
+            levels,
         ),
         Table(
-            grid("auroc_patients"), {"AUROC (patients)": text("model"), **columns},
+            grid("auroc_patients"),
+            {"AUROC (patients)": text("model"), **columns},
             "Test AUROC with equal weight for every patient",
         ),
         GRID_NOTES,
@@ -283,7 +294,9 @@ def area_section(configurations: Sequence[Configuration]) -> Section:
     )
     if table.empty:
         return Section(
-            "area", "Dependence on cell area", ("No run of this sweep has area checks.", AREA_NOTES),
+            "area",
+            "Dependence on cell area",
+            ("No run of this sweep has area checks.", AREA_NOTES),
             table,
         )
     keys = list(_AREA_COLUMNS.values())
@@ -376,7 +389,9 @@ def referral_section(configurations: Sequence[Configuration]) -> Section:
         for name, cut in (("healthy", "low"), ("leukemic", "high")):
             values[f"bands_{name}"] = sum(getattr(band, cut) is not None for band in bands)
         for key, name in (
-            ("referred", "referred"), ("right_healthy", "healthy"), ("right_leukemic", "leukemic")
+            ("referred", "referred"),
+            ("right_healthy", "healthy"),
+            ("right_leukemic", "leukemic"),
         ):
             share = getattr(achieved, name)
             values |= {key: share.value, f"{key}_low": share.low, f"{key}_high": share.high}
@@ -388,9 +403,10 @@ def referral_section(configurations: Sequence[Configuration]) -> Section:
     shown = Table(table, _REFERRAL_COLUMNS) if rows else "No run has a chosen threshold."
     blocks: list[Written | str] = [shown, REFERRAL_NOTES]
     if reasons:
-        items = tuple(
-            f"{'all configurations' if len(names) == len(rows) > 2 else ', '.join(names)}: {reason}."
+        named = {
+            reason: "all configurations" if len(names) == len(rows) > 2 else ", ".join(names)
             for reason, names in reasons.items()
-        )
+        }
+        items = tuple(f"{names}: {reason}." for reason, names in named.items())
         blocks += [Heading("Reasons for missing bands"), Items(items)]
     return Section("referral", "Referral to an expert", blocks, table)

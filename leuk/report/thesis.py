@@ -13,7 +13,18 @@ import pandas as pd
 from leuk.metrics.bootstrap import thesis_metrics
 from leuk.report.comparisons import SETTINGS, changed
 from leuk.report.load import Configuration
-from leuk.report.table import Column, Heading, Items, Paragraph, Section, Table, Written, number, strong, text
+from leuk.report.table import (
+    Column,
+    Heading,
+    Items,
+    Paragraph,
+    Section,
+    Table,
+    Written,
+    number,
+    strong,
+    text,
+)
 from leuk.runs.record import RunId, short_name
 
 TABLES = {3: "cnn", 4: "vit", 5: "hybrid"}
@@ -66,9 +77,9 @@ def published() -> pd.DataFrame:
 def published_gans() -> list[Written | str]:
     """Table 2 of the thesis, and why its values are implausible."""
     table = published()
-    values = table[table["table"] == 2].pivot_table(
-        "value", "group", "metric", sort=False
-    ).reset_index()
+    values = (
+        table[table["table"] == 2].pivot_table("value", "group", "metric", sort=False).reset_index()
+    )
     columns = {"FID": "fid", "Inception Score": "is_mean", "SSIM": "ssim"}
     shown = {heading: number(key) for heading, key in columns.items()}
     return [Table(values, {"thesis": text("group"), **shown}), GAN_NOTES]
@@ -143,12 +154,14 @@ def _compared(place: int, model: str, ours: Mapping[str, Mapping[str, float]]) -
 
 
 def _table(values: pd.DataFrame) -> Table:
-    """Published values and ours, a pair of columns per augmentation and a row per metric."""
+    """Return published values and ours, a pair of columns per augmentation, a row per metric."""
     rows = []
-    for metric, own in values.groupby("metric", sort=False):
+    for shown, own in values.groupby("metric", sort=False):
         notes = own["averaging_or_note"]
-        row: dict[str, object] = {"metric": metric}
-        row["remark"] = "; ".join(dict.fromkeys(note for note in notes if note not in (*_MARKS, "")))
+        row: dict[str, object] = {"metric": shown}
+        row["remark"] = "; ".join(
+            dict.fromkeys(note for note in notes if note not in (*_MARKS, ""))
+        )
         for one in own.to_dict("records"):
             name = one["augmentation"]
             row[f"{name}_mark"] = _MARKS.get(one["averaging_or_note"], "")

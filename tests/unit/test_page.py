@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from sweeps import RUN, predictions, write_run
+from sweeps import RUN, predictions, varied, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
@@ -54,8 +54,8 @@ class Page(HTMLParser):
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep with every kind of warning, and texts that contain HTML."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
-    run_ids = [replace(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
-    run_ids.append(replace(RUN, split="random_LEAKY"))
+    run_ids = [varied(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
+    run_ids.append(replace(RUN, split="random", leaky=True))
     warnings = [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]
     warnings.append(RunWarning("leaky", "images, not patients, were drawn"))
     for run_id in run_ids:
@@ -213,7 +213,7 @@ def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
     }
     facts = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
     for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
-        run_id = replace(RUN, augmentation="oversample", seed=seed)
+        run_id = varied(RUN, augmentation="oversample", seed=seed)
         write_run(
             sweep, run_id, predictions(run_id, images=5), versions={"torch": version}, **facts
         )
