@@ -109,9 +109,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if ours < theirs / 2:", "if ours < theirs / 20:"),
         ('metrics["closer_share"] or 0, metrics', 'metrics["train_closer_share"] or 0, metrics'),
     ],
-    ("metrics/bootstrap.py", "metrics thesis_tables"): [
-        ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
-        ('"auc": ours["balanced_accuracy"]', '"auc": ours["accuracy"]'),
+    ("metrics/classification.py", "metrics thesis_tables"): [
+        ('"sensitivity": "recall_hem"', '"sensitivity": "recall_all"'),
+        ('"auc": "balanced_accuracy"', '"auc": "accuracy"'),
         ("checked >= threshold", "checked > threshold"),
     ],
     ("metrics/cost.py", "guards_evaluate cost"): [
@@ -155,19 +155,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
         ("_freedom(_alike(components), len(values))", "_freedom(components, len(values))"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
-        (
-            '(-1.0, 1.0) if name.partition("@")[0] == "mcc"',
-            '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
-        ),
-        ("return max(low, lowest), min(high, highest)", "return low, high"),
+        ("return max(low, lowest), min(high, 1.0)", "return low, high"),
         ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("len(tested) ** 2 / sum", "len(tested) / sum"),
         ("= drawn * (n / (n - 1))", "= drawn"),
-        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
-        (
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp)',
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn)',
-        ),
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
         ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
@@ -204,14 +195,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
     ("metrics/classification.py", "metrics"): [
-        ("(checked >= threshold).long()", "(checked > threshold).long()"),
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
         (
-            'metrics["sensitivity"] = averaged["recall_all"]',
-            'metrics["sensitivity"] = averaged["recall_hem"]',
+            '"recall": lambda hit, wrong, missed: _ratio(hit, hit + missed)',
+            '"recall": lambda hit, wrong, missed: _ratio(hit, hit + wrong)',
         ),
-        ("(checked - truth) ** 2", "(checked - truth).abs()"),
-        ("binary_average_precision(checked", "binary_auroc(checked"),
+        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
+        ('_recall("sens.", "all")', '_recall("sens.", "hem")'),
+        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
+        ('_torchmetrics("binary_average_precision")', '_torchmetrics("binary_auroc")'),
         ('norm="l1"', 'norm="max"'),
+        ("(1 - share) * hem(tp", "share * hem(tp"),
+    ],
+    ("metrics/classification.py", "metrics intervals"): [
+        ("_mcc, lowest=-1.0)", "_mcc)"),
+        ("absolute=True,", "absolute=False,"),
+        ('classes=(label,) if name == "recall"', 'classes=(label,) if name == "f1"'),
     ],
     ("metrics/baselines.py", "guards_evaluate morphology"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
@@ -234,7 +233,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
         ("[1:].max() / mask.size", "[1:].sum() / mask.size"),
     ],
-    ("metrics/bootstrap.py", "significance intervals"): [
+    ("metrics/classification.py", "significance metrics"): [
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from leuk.metrics.bootstrap import PATIENTS
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import Difference, holm, paired_difference
 from leuk.report.derived import AREA, ENSEMBLE, MEMBERS, baseline_of
 from leuk.report.load import Configuration, matching, sort_key

@@ -131,7 +131,7 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
         split = configuration.run.split_name
         compared[split] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        value = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        value = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= value:
             found[split, f"{value:.3f}"].append(configuration.title)

@@ -343,13 +343,13 @@ class Section:
         name: stem of its files.
         title: its heading.
         blocks: tables and texts; a plain string is a paragraph.
-        data: its values for the CSV file.
+        table: its values for the CSV file.
     """
 
     name: str
     title: str
     blocks: Sequence[Written | str]
-    data: pd.DataFrame
+    table: pd.DataFrame
 
     @property
     def shown(self) -> list[Written]:
@@ -365,4 +365,4 @@ class Section:
     def write(self, folder: Path) -> None:
         """Write ``<name>.md`` and ``<name>.csv`` to a folder."""
         write_text(folder / f"{self.name}.md", self.markdown + "\n")
-        write_text(folder / f"{self.name}.csv", csv_text(self.data))
+        write_text(folder / f"{self.name}.csv", csv_text(self.table))

@@ -1,7 +1,7 @@
 """Tables 2 to 5 of the thesis beside the values of this sweep, in the convention of the thesis.
 
 Its positive class is healthy, its AUC is that of hard labels, and its averages vary; see
-:func:`leuk.metrics.bootstrap.thesis_metrics`. The main table uses the standard convention.
+:func:`leuk.metrics.classification.thesis_metrics`. The main table uses the standard convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from importlib import resources
 import numpy as np
 import pandas as pd
 
-from leuk.metrics.bootstrap import thesis_metrics
+from leuk.metrics.classification import thesis_metrics
 from leuk.report.comparisons import SETTINGS, changed
 from leuk.report.load import Configuration
 from leuk.report.table import (
@@ -136,9 +136,9 @@ def _compared(place: int, model: str, ours: Mapping[str, Mapping[str, float]]) -
     rows: list[dict[str, object]] = []
     for metric in METRICS:
         for augmentation, metrics in ours.items():
-            value, note = None, ""
-            if (key := (f"{model}/{augmentation}", metric)) in known.index:
-                value, note = known.loc[key, ["value", "averaging_or_note"]]
+            key = f"{model}/{augmentation}", metric
+            value = float(known.loc[key, "value"]) if key in known.index else None
+            note = str(known.loc[key, "averaging_or_note"]) if key in known.index else ""
             average = "macro" if note == "macro" else "weighted"
             name = f"{metric}_{average}" if metric in _AVERAGED else metric
             rows.append(

@@ -28,17 +28,11 @@ from leuk.metrics.arrays import Floats, Images
 from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
 from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, per_subject
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import all_metrics
+from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
 from leuk.metrics.cost import measure_cost
 from leuk.metrics.novelty import Familiar, largest_parts
 from leuk.metrics.referral import referral_record
-from leuk.metrics.thresholds import (
-    DEFAULT,
-    Thresholds,
-    choose_thresholds,
-    few_patients,
-    threshold_intervals,
-)
+from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
 from leuk.runs.classifier import project_prototypes
 from leuk.runs.finished import FinishedRun, Predictor
 from leuk.runs.record import Metrics, Record, RunId, RunWarning, as_metrics

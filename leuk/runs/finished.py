@@ -25,9 +25,9 @@ from leuk.errors import ConfigError, DataError, StoreError, TrainingError
 from leuk.metrics.arrays import Flags, Floats, Images
 from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
+from leuk.metrics.classification import DEFAULT
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
-from leuk.metrics.thresholds import DEFAULT
 from leuk.runs.record import FILE, Record
 from leuk.runs.trainer import (
     build_named,

@@ -25,7 +25,8 @@ from simulated import (
     unequal,
 )
 
-from leuk.metrics.bootstrap import PATIENTS, Bootstrap, Fold, Sample, fold_mean, resamples
+from leuk.metrics.bootstrap import Bootstrap, Fold, Sample, fold_mean, resamples
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import paired_difference
 
 DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]

@@ -10,8 +10,8 @@ from sweeps import RUN, SYNTHETIC, varied, write_sweep
 from leuk.metrics.comparison import Difference
 from leuk.report.answer import answer
 from leuk.report.comparisons import Comparison, compare
-from leuk.report.results import Configuration, read_results
-from leuk.report.run_facts import common_overrides
+from leuk.report.load import Configuration, read_results
+from leuk.report.facts import common_overrides
 from leuk.runs.record import RunId
 
 BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)

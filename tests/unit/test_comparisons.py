@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sweeps import RUN, predictions, varied, write_run, write_sweep
 
-from leuk.metrics.classification import ranking_metrics
+from leuk.metrics.classification import all_metrics
 from leuk.report.comparisons import compare, comparisons_section, planned
-from leuk.report.ensemble import ensembles
-from leuk.report.results import Configuration, read_results
+from leuk.report.derived import ensembles
+from leuk.report.load import Configuration, read_results
 from leuk.runs.record import RunId
 
 
@@ -152,7 +152,7 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
     aurocs = []
     for run_id, strength in ((replace(better, seed=1), 3.0), (replace(RUN, seed=1), 1.5)):
         stage = predictions(run_id, strength=strength).query("stage == 'test'")
-        figures = ranking_metrics(stage["score"].to_numpy(), stage["label"].to_numpy())
+        figures = all_metrics(stage["score"].to_numpy(), stage["label"].to_numpy(), {})
         aurocs.append(figures["auroc"])
     assert one.runs == 1
     assert one.result.difference == pytest.approx(aurocs[0] - aurocs[1], abs=1e-6)

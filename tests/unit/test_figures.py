@@ -30,7 +30,7 @@ from leuk.report.figures import (
     roc_of,
 )
 from leuk.report.heatmap import LEVELS, by_model, heat_map
-from leuk.report.results import Configuration, read_results
+from leuk.report.load import Configuration, read_results
 from leuk.report.rows import configuration_rows
 
 NAMES = (

@@ -17,7 +17,7 @@ from PIL import Image
 from leuk.data.decode import Frame, UnusableError, decode, is_plain, printable
 from leuk.data.layouts import find_images, read_folder
 from leuk.errors import DataError, StoreError
-from leuk.report.predictions import read_predictions
+from leuk.report.load import read_predictions
 from leuk.runs.trainer import read_checkpoint
 from leuk.store import inert, read_arrays, restored
 

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from sweeps import COST, RUN, predictions, record_of, write_run
 
-from leuk.report.baselines import baseline_of, baselines
+from leuk.report.derived import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.figures import confusion
-from leuk.report.leaking import leaking_gains
-from leuk.report.predictions import read_predictions
+from leuk.report.remarks import leaking_gains
+from leuk.report.load import read_predictions
 from leuk.report.remarks import remarks_on
-from leuk.report.results import Results, read_results
+from leuk.report.load import Results, read_results
 from leuk.report.rows import Row, configuration_rows, run_rows
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 from leuk.runs.record import RunId, as_metrics
@@ -67,7 +67,7 @@ def test_a_baseline_uses_its_own_scores_and_thresholds(
         given.append((scores, labels))
         return {"default": 0.5}
 
-    monkeypatch.setattr("leuk.report.baselines.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.report.derived.choose_thresholds", choose)
     configuration = results.configurations[0]
     baseline = baseline_of(configuration, "area")
     assert baseline is not None

@@ -4,7 +4,7 @@ import pandas as pd
 
 from leuk.report.blocks import section_blocks, table_of
 from leuk.report.prose import Heading, Items, Paragraph, Span, blocks, spans
-from leuk.report.sections import Grid, Section
+from leuk.report.table import Grid, Section
 
 
 def test_markdown_is_taken_apart() -> None:

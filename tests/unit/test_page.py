@@ -15,13 +15,13 @@ from sweeps import RUN, predictions, varied, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.report.explained import explained_pictures
+from leuk.report.explanations import explained_pictures
 from leuk.report.page import warning_boxes
 from leuk.report.prose import Span
 from leuk.report.remarks import Kind, Remark, listed
-from leuk.report.results import read_results
-from leuk.report.run_facts import data_section, last_command, run_section
-from leuk.report.sweep_report import write_report
+from leuk.report.load import read_results
+from leuk.report.facts import data_section, last_command, run_section
+from leuk.report.page import write_report
 from leuk.runs.record import Record, RunWarning
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'

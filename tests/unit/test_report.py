@@ -11,13 +11,13 @@ from sweeps import KFOLD, RUN, fold, predictions, record_of, varied, write_run, 
 
 from leuk.errors import StoreError
 from leuk.metrics.classification import all_metrics
-from leuk.report.baselines import baselines
-from leuk.report.content import build_report
-from leuk.report.naming import row_names
-from leuk.report.results import Configuration, read_results
+from leuk.report.derived import baselines
+from leuk.report.page import build_report
+from leuk.report.load import row_names
+from leuk.report.load import Configuration, read_results
 from leuk.report.rows import draws_for
-from leuk.report.sections import Grid, interval_text, p_text
-from leuk.report.sweep_report import write_report
+from leuk.report.table import Grid, interval_text, p_text
+from leuk.report.page import write_report
 from leuk.report.tables import NOTES
 from leuk.runs.record import Record, RunWarning
 
@@ -25,7 +25,7 @@ from leuk.runs.record import Record, RunWarning
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
-    monkeypatch.setattr("leuk.report.content.figures_of", lambda *arguments: [])
+    monkeypatch.setattr("leuk.report.page.figures_of", lambda *arguments: [])
 
 
 def table(sweep: Path) -> pd.DataFrame:

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sweeps import RUN, predictions, varied, write_run
 
-from leuk.report.results import read_results
-from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
+from leuk.report.load import read_results
+from leuk.report.thesis import NOTES, TABLES, thesis_means, thesis_section
 
 
 def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFrame:

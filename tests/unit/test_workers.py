@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sweeps import KFOLD, fold, varied, write_sweep
 
-from leuk.report.sweep_report import write_report
+from leuk.report.page import write_report
 from leuk.report.workers import spread
 
 
