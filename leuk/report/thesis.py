@@ -132,13 +132,14 @@ def thesis_means(configuration: Configuration) -> dict[str, float]:
 def _compared(place: int, model: str, ours: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Return a row per metric and augmentation; ours averages as the published value does."""
     table = published()
-    known = table[table["table"] == place].set_index(["group", "metric"])
+    known = {
+        (row["group"], row["metric"]): (float(row["value"]), row["averaging_or_note"])
+        for row in table[table["table"] == place].to_dict("records")
+    }
     rows: list[dict[str, object]] = []
     for metric in METRICS:
         for augmentation, metrics in ours.items():
-            key = f"{model}/{augmentation}", metric
-            value = float(known.loc[key, "value"]) if key in known.index else None
-            note = str(known.loc[key, "averaging_or_note"]) if key in known.index else ""
+            value, note = known.get((f"{model}/{augmentation}", metric), (None, ""))
             average = "macro" if note == "macro" else "weighted"
             name = f"{metric}_{average}" if metric in _AVERAGED else metric
             rows.append(

@@ -8,8 +8,8 @@ from sweeps import RUN, write_run
 
 from leuk.report.explanations import explanations_section
 from leuk.report.load import read_results
-from leuk.report.table import Section
 from leuk.report.page import write_report
+from leuk.report.table import Section
 from leuk.runs.record import RunId
 
 

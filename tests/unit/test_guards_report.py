@@ -9,13 +9,11 @@ import pandas as pd
 import pytest
 from sweeps import COST, RUN, predictions, record_of, write_run
 
-from leuk.report.derived import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
+from leuk.report.derived import baseline_of, baselines
 from leuk.report.figures import confusion
-from leuk.report.remarks import leaking_gains
-from leuk.report.load import read_predictions
-from leuk.report.remarks import remarks_on
-from leuk.report.load import Results, read_results
+from leuk.report.load import Results, read_predictions, read_results
+from leuk.report.remarks import leaking_gains, remarks_on
 from leuk.report.rows import Row, configuration_rows, run_rows
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
 from leuk.runs.record import RunId, as_metrics

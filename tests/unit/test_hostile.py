@@ -19,11 +19,11 @@ from sweeps import RUN, predictions, write_run
 
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
+from leuk.report.facts import last_command
 from leuk.report.gans import synthesis_examples
 from leuk.report.load import read_predictions
-from leuk.report.facts import last_command
-from leuk.report.table import Section
 from leuk.report.page import write_report
+from leuk.report.table import Section
 from leuk.runs.finished import CONFIG, WEIGHTS, FinishedRun
 from leuk.runs.record import FILE, Record
 from leuk.runs.trainer import read_checkpoint

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from leuk.report.prose import Span
 from PIL import Image
 from sweeps import RUN, predictions, varied, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
 from leuk.report.explanations import explained_pictures
-from leuk.report.page import warning_boxes
-from leuk.report.prose import Span
-from leuk.report.remarks import Kind, Remark, listed
-from leuk.report.load import read_results
 from leuk.report.facts import data_section, last_command, run_section
-from leuk.report.page import write_report
+from leuk.report.load import read_results
+from leuk.report.page import warning_boxes, write_report
+from leuk.report.remarks import Kind, Remark, listed
 from leuk.runs.record import Record, RunWarning
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'

@@ -12,12 +12,10 @@ from sweeps import KFOLD, RUN, fold, predictions, record_of, varied, write_run, 
 from leuk.errors import StoreError
 from leuk.metrics.classification import all_metrics
 from leuk.report.derived import baselines
-from leuk.report.page import build_report
-from leuk.report.load import row_names
-from leuk.report.load import Configuration, read_results
+from leuk.report.load import Configuration, read_results, row_names
+from leuk.report.page import build_report, write_report
 from leuk.report.rows import draws_for
 from leuk.report.table import Grid, interval_text, p_text
-from leuk.report.page import write_report
 from leuk.report.tables import NOTES
 from leuk.runs.record import Record, RunWarning
 

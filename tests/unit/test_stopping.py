@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from leuk.report.workers import begun, spread
 from torch.utils.data import DataLoader, TensorDataset
 
 from leuk.errors import LeukError
-from leuk.report.workers import begun, spread
 from leuk.runs.process import StoppedError, leaves_on_signals
 from leuk.store import whole_file
 
