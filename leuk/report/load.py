@@ -210,9 +210,13 @@ def read_results(sweep: Path) -> Results:
     tables = {}
     for record in (record for record in records if record.status == "complete"):
         try:
-            table = by_run.get(record.run.folder)
-            table = _of_record(sweep, record) if table is None else _calibrated(table, record)
-            runs[record.run] = run_of(record, table)
+            path = sweep / TABLE
+            if (table := by_run.get(record.run.folder)) is None:
+                path = _file_of(sweep, record)
+                table = read_predictions(path)
+            elif "calibrated" not in table:
+                table = _calibrated(table, record)
+            runs[record.run] = run_of(record, table, path)
             tables[record.run.folder] = table.drop(columns="run", errors="ignore")
         except StoreError as error:
             problems.append(str(error))
@@ -234,15 +238,14 @@ def _grouped(records: Sequence[Record], runs: Mapping[RunId, Run]) -> list[Confi
     return sorted(configurations, key=lambda configuration: sort_key(configuration.run))
 
 
-def _of_record(sweep: Path, record: Record) -> pd.DataFrame:
-    """Predictions in the folder of a run."""
+def _file_of(sweep: Path, record: Record) -> Path:
+    """Path of the predictions in the folder of a run."""
     name = record.predictions or "predictions.csv"
     folder = sweep / record.run.folder
     try:
-        path = file_in(folder, name)
+        return file_in(folder, name)
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder / name}: no readable predictions ({error}); {_AGAIN}") from error
-    return read_predictions(path)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -292,31 +295,25 @@ def _calibrated(table: pd.DataFrame, record: Record) -> pd.DataFrame:
     return table.assign(calibrated=scores)
 
 
-def run_of(record: Record, table: pd.DataFrame) -> Run:
+def run_of(record: Record, table: pd.DataFrame, where: object) -> Run:
     """Return a run with its predictions.
 
     Args:
         record: record of the run.
         table: predictions as :func:`read_predictions` returns them.
+        where: name of their file, for errors.
 
     Raises:
-        StoreError: the table lacks a stage, or its number of images differs from the record, or a
-            value is out of range.
+        StoreError: see :func:`stages_of`; or the record counts another number of images.
     """
-    where = f"{record.run.folder}: predictions"
-    stages = {}
+    stages = stages_of(table, where)
     counts = record.data.get("counts", {})
-    for name in ("val", "test"):
-        rows = table[table["stage"] == name]
-        try:
-            stages[name] = _stage(name, rows)
-        except (ValueError, OverflowError) as error:
-            raise StoreError(f"{where}: {error}; {_AGAIN}") from error
+    for name, stage in stages.items():
         expected = sum(counts.get(name, {}).get(label, 0) for label in ("all", "hem"))
-        if expected and expected != len(rows):
+        if expected and expected != len(stage.paths):
             raise StoreError(
-                f"{where}: {len(rows)} rows of stage {name}, but its record counts {expected}; "
-                f"{_AGAIN}"
+                f"{where}: {len(stage.paths)} rows of stage {name}, but its record counts "
+                f"{expected}; {_AGAIN}"
             )
     chosen = {
         name: threshold["value"]
@@ -324,6 +321,22 @@ def run_of(record: Record, table: pd.DataFrame) -> Run:
         if threshold["value"] is not None
     }
     return Run(record.run, stages["val"], stages["test"], chosen)
+
+
+def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]:
+    """Predictions of the stages ``val`` and ``test``.
+
+    Args:
+        table: predictions as :func:`read_predictions` returns them.
+        where: name of their file, for errors.
+
+    Raises:
+        StoreError: the table lacks a stage, or a value is out of range.
+    """
+    try:
+        return {name: _stage(name, table[table["stage"] == name]) for name in ("val", "test")}
+    except (ValueError, OverflowError) as error:
+        raise StoreError(f"{where}: {error}; {_AGAIN}") from error
 
 
 def _stage(name: str, table: pd.DataFrame) -> StagePredictions:
