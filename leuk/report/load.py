@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Floats, as_scores_and_labels
@@ -276,7 +277,7 @@ def _read(path: Path) -> pd.DataFrame:
         )
     except (OSError, ValueError, OverflowError, EOFError, lzma.LZMAError) as error:
         raise StoreError(f"{path}: no readable predictions ({error}); {_AGAIN}") from error
-    if any((table[name] == "").any() for name in table if table[name].dtype == object):
+    if any((table[name] == "").any() for name in table if not is_numeric_dtype(table[name])):
         raise StoreError(f"{path}: values are missing; {_AGAIN}")
     return table.assign(path=table["path"].map(restored)) if "path" in table else table
 

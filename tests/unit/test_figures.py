@@ -32,6 +32,7 @@ from leuk.report.figures import (
 from leuk.report.heatmap import LEVELS, by_model, heat_map
 from leuk.report.load import Configuration, read_results
 from leuk.report.rows import configuration_rows
+from leuk.report.tables import grid_section
 
 NAMES = (
     "grid",
@@ -229,7 +230,7 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
+    assert titles == ["minus no augmentation", "minus class weights", "minus oversampling"]
     assert [len(dots_of(ax)) for ax in figure.axes] == [3, 1, 1]
     found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
     assert found["oversample"] is not None
@@ -244,12 +245,12 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     configurations = read_results(tmp_path).configurations
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
-    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
+    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "cgan", "dcgan", "wgan"))
     levels = [heat.level(0, column) for column in range(4)]
-    assert (levels[0], levels[1], levels[3]) == (0, LEVELS - 1, None)
-    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][1]
+    assert (levels[0], levels[1], levels[2]) == (0, None, LEVELS - 1)
+    assert grid_section(heat).table["dcgan"].tolist()[0] == heat.values[0][2]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
-    assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
+    assert texts[:4] == ["-" if v != v else f"{v:.3f}" for v in heat.values[0]]
     empty = [Configuration(RUN, (), ())]
     assert heat_map(empty, configuration_rows(empty, 20)) is None
 

@@ -35,13 +35,13 @@ def test_a_stop_removes_temporary_files(number: int, tmp_path: Path) -> None:
             time.sleep(0.05)
         os.kill(os.getpid(), number)
 
+    def write() -> None:
+        with whole_file(tmp_path / "one.txt") as temporary:
+            temporary.write_text("a part")
+            time.sleep(60)
+
     threading.Thread(target=stop).start()
-    with (
-        pytest.raises(StoppedError) as stopped,
-        leaves_on_signals(),
-        whole_file(tmp_path / "one.txt") as temporary,
-    ):
-        temporary.write_text("a part")
-        time.sleep(60)
+    with pytest.raises(StoppedError) as stopped, leaves_on_signals():
+        write()
     assert stopped.value.code == 128 + number
     assert not list(tmp_path.iterdir())
