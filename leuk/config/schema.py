@@ -208,7 +208,7 @@ class GANFitConfig:
     checkpoint_every: int = 1
     """Epochs between checkpoints for resuming."""
     compile: bool = False
-    """Compile the networks; not worthwhile on a CPU (``tests/benchmarks/gans.py``)."""
+    """Compile the networks; not worthwhile on a CPU (``tests/benchmarks/training.py``)."""
 
 
 @dataclass

@@ -101,7 +101,7 @@ def run_id_of(cfg: DictConfig, hydra_cfg: DictConfig) -> RunId:
     return RunId(
         **axes,
         kind=cfg.augmentation.kind,
-        leaky=instantiate(cfg.split).leaky,
+        leaky=bool(instantiate(cfg.split).leaky),
         fold=cfg.split.get("fold", 0),
         seed=int(cfg.seed),
         settings=_settings(cfg, hydra_cfg, AXES),

@@ -234,7 +234,7 @@ def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     assert [len(dots_of(ax)) for ax in figure.axes] == [3, 1, 1]
     found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
     assert found["oversample"] is not None
-    assert dots_of(figure.axes[1])[0, 0] == found["oversample"].difference
+    assert dots_of(figure.axes[2])[0, 0] == found["oversample"].difference
 
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from leuk.report.page import write_report
 from leuk.report.remarks import Kind, Remark, boxes, listed
 from leuk.report.table import Pictures
 from leuk.runs.record import Record, RunWarning
+from leuk.store import write_text
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
 
@@ -62,7 +63,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
-    (folder / "vit-dcgan-folds-s0").mkdir()
+    write_text(folder / "vit-dcgan-folds-s0/.lock", "")
     write_report(folder)
     return folder
 
@@ -151,7 +152,7 @@ def test_a_folder_without_records_has_a_page_that_lists_the_problems(
     if half:
         (tmp_path / RUN.folder).mkdir()
         (tmp_path / RUN.folder / "record.json").write_text('{"status": "<b>')
-        (tmp_path / "vit-none-folds-s0").mkdir()
+        write_text(tmp_path / "vit-none-folds-s0/.lock", "")
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
     found = Page((tmp_path / "report/report.html").read_text())

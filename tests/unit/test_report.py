@@ -20,6 +20,7 @@ from leuk.report.rows import Row, configuration_rows, draws_for
 from leuk.report.table import interval_text
 from leuk.report.tables import NOTES
 from leuk.runs.record import Record, RunWarning
+from leuk.store import write_text
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ def test_failed_unfinished_and_damaged_runs_are_reported(tmp_path: Path) -> None
     unfinished = Record(replace(RUN, model="hybrid"), "abc")
     for record in (failed, unfinished):
         record.write(tmp_path / record.run.folder)
-    (tmp_path / "vit-dcgan-folds-s0").mkdir()
+    write_text(tmp_path / "vit-dcgan-folds-s0/.lock", "")
     (tmp_path / "report").mkdir()
     broken = tmp_path / "cnn-wgan-folds-s0"
     broken.mkdir()
