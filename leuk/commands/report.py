@@ -6,7 +6,6 @@ from omegaconf import DictConfig
 
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.report.page import FILE, write_report
 from leuk.runs.record import sweep_folder
 
 
@@ -25,6 +24,9 @@ def check(configs: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Print the main table of a sweep and write its report."""
+    # Mistakes in the command are reported without the seconds of this import.
+    from leuk.report.page import FILE, write_report
+
     sweep = sweep_of(cfg)
     print(write_report(sweep, float(cfg.latency_ms)))
     print(f"written to {sweep / 'report'}; open its {FILE} in a browser")
