@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
+from leuk.config.options import register_options
 from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswept, with_list
 from leuk.config.schema import register
 from leuk.config.targets import hint
@@ -104,6 +105,8 @@ def _dispatch(arguments: list[str]) -> int:
     flags |= {number + 1 for number in with_value}
     rest = [text for _, text in sorted(enumerate(rest), key=lambda pair: pair[0] not in flags)]
     line = CommandLine.read(name, rest)
+    for folder in line.folders():
+        register_options(folder)
     if dry and (name != "train" or not line.runs):
         raise ConfigError(f"{DRY}: only available for leuk train; run leuk {name} without it")
     if not line.runs:

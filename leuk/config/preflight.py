@@ -241,6 +241,15 @@ class CommandLine:
             overrides.append(f'hydra.searchpath=["file://{Path(args.config_dir).resolve()}"]')
         return cls(overrides, bool(args.multirun), not shows)
 
+    def folders(self) -> list[Path]:
+        """Config folders of the user, from ``--config-dir`` and ``hydra.searchpath``."""
+        texts = [text for text in self.overrides if text.startswith("hydra.searchpath=")]
+        parser = OverridesParser.create()
+        try:
+            return _search_folders([parser.parse_override(text) for text in texts])
+        except HydraException:  # reported when the overrides are composed
+            return []
+
 
 def expand_home(arguments: Sequence[str]) -> list[str]:
     """Replace a leading ``~`` in the value of each key of :data:`PATHS`.

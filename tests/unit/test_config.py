@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.cli import COMMANDS, main
-from leuk.config import conf_dir
+from leuk.config import augmentations, conf_dir
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.config.targets import check_targets, hint, instantiate, nearest
@@ -35,7 +35,8 @@ def cells(*overrides: str, command: str = "train") -> list[DictConfig]:
 
 
 def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    files = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    return list(augmentations()) if group == "augmentation" else files
 
 
 WRONG = [
