@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
@@ -17,7 +18,7 @@ from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswep
 from leuk.config.schema import register
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
-from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, load, log_stop
+from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, log_stop
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.state import disk_errors
 
@@ -130,7 +131,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
             f"leuk: a single run of the experiment's sweep over {axes}; add -m for all runs",
             file=sys.stderr,
         )
-    command = cast(Command, load(f"leuk.commands.{name}")[0])
+    command = cast(Command, import_module(f"leuk.commands.{name}"))
     if dry:
         return cast(Planned, command).dry_run(configs)
     with disk_errors(_outputs(configs[0])):

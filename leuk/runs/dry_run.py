@@ -148,7 +148,8 @@ def _name(cfg: DictConfig, labels: Sequence[Label]) -> str:
 def _plain(node: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
-    return {key: value for key, value in values.items() if key not in ("batch_size", "workers")}
+    kept = {str(key): value for key, value in values.items()}
+    return {key: kept[key] for key in kept if key not in ("batch_size", "workers")}
 
 
 # --- Time and disk space, from the records of earlier runs
