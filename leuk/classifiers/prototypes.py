@@ -1,24 +1,25 @@
 """Head that classifies by similarity to patches of training images (ProtoPNet, Chen et al. 2019).
 
-``model.head=prototype`` selects it, see :mod:`leuk.classifiers.prototypes`.
+``model.head=prototype`` selects it.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.classifiers.base import BROKEN, Classifier
+from leuk.classifiers.optim import Optim
 from leuk.classifiers.transformer import off_cell
-from leuk.config.schema import Count
 from leuk.data.labels import Label
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, DataError, TrainingError
+from leuk.training import Stack
 
 Head = Literal["linear", "prototype"]
 """The model's own linear head, or prototypes."""
@@ -70,30 +71,6 @@ class Prototype:
     similarity: float
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """Nearest patch of each of P prototypes among the images of its class.
-
-    Attributes:
-        distances: squared Euclidean distances ``(P,)``; infinite if no image has the class.
-        patches: patches ``(P, D)`` in the space of the prototypes.
-        places: row in the bank, and row and column in the grid, ``int64 (P, 3)``.
-    """
-
-    distances: Tensor
-    patches: Tensor
-    places: Tensor
-
-    def or_nearer(self, other: "Nearest") -> "Nearest":
-        """Return the nearer patch of each prototype from this and ``other``."""
-        nearer = other.distances < self.distances
-        return Nearest(
-            torch.where(nearer, other.distances, self.distances),
-            torch.where(nearer[:, None], other.patches, self.patches),
-            torch.where(nearer[:, None], other.places, self.places),
-        )
-
-
 class PrototypeHead(nn.Module):
     """Similarities of a grid of patch features to prototypes, and logits from them.
 
@@ -108,15 +85,16 @@ class PrototypeHead(nn.Module):
 
     Attributes:
         classes: class of each of the P prototypes, ``int64 (P,)``.
-        places: see :class:`Nearest`; -1 before :meth:`take`.
-        similarities: see :class:`Prototype`; 0 before :meth:`take`.
+        places: row in the bank, and row and column in the grid, of the training patch that a
+            prototype is, ``int64 (P, 3)``; -1 before the projection.
+        similarities: see :class:`Prototype`; 0 before the projection.
     """
 
     classes: Tensor
     places: Tensor
     similarities: Tensor
 
-    def __init__(self, channels: Count, per_class: Count = 5) -> None:
+    def __init__(self, channels: int, per_class: int = 5) -> None:
         super().__init__()
         count = per_class * len(Label)
         self.embed = nn.Sequential(
@@ -134,6 +112,11 @@ class PrototypeHead(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """Similarities ``(B, P)`` of a grid ``(B, C, h, w)``, healthy prototypes first."""
         return _similarity(self._distances(self.patches(grid)).amin(dim=(2, 3)))
+
+    def logits(self, similarities: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from similarities ``(B, P)``."""
+        logits: Tensor = self.head(similarities)
+        return logits
 
     def with_cost(self, grid: Tensor, labels: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities ``(B, P)``, and the scalar loss that pulls prototypes to their class.
@@ -157,19 +140,20 @@ class PrototypeHead(nn.Module):
         cost = _CLUSTER * cluster - _SEPARATION * separation + self._sparsity()
         return _similarity(nearest), cost
 
-    def logits(self, similarities: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from similarities ``(B, P)``."""
-        logits: Tensor = self.head(similarities)
-        return logits
-
-    def nearest(self, grid: Tensor, labels: Tensor, rows: Tensor, outside: Tensor) -> Nearest:
-        """Nearest patch of each prototype within a batch.
+    def nearest(
+        self, grid: Tensor, labels: Tensor, rows: Tensor, outside: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Nearest patch of each prototype among the images of its class in a batch.
 
         Args:
             grid: patch features ``(B, C, h, w)``.
             labels: classes ``(B,)``.
             rows: rows of the images in the bank, ``(B,)``.
             outside: share of each patch that is background, ``(B, h * w)``.
+
+        Returns:
+            Squared distances ``(P,)``, infinite if no image has the class; patches ``(P, D)`` in
+            the space of the prototypes; and their :attr:`places`.
         """
         patches = self.patches(grid)  # (B, D, h, w)
         other = labels[:, None] != self.classes
@@ -180,13 +164,13 @@ class PrototypeHead(nn.Module):
         height, width = patches.shape[2:]
         image, position = indices // (height * width), indices % (height * width)
         places = torch.stack([rows[image], position // width, position % width], dim=1)
-        return Nearest(smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places)
+        return smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places
 
-    def take(self, nearest: Nearest) -> None:
-        """Replace every prototype by its nearest patch, and store the patch's position."""
-        self.prototypes.data.copy_(nearest.patches)
-        self.places.copy_(nearest.places)
-        self.similarities.copy_(_similarity(nearest.distances))
+    def take(self, distances: Tensor, patches: Tensor, places: Tensor) -> None:
+        """Replace every prototype by its patch, given as by :meth:`nearest`."""
+        self.prototypes.data.copy_(patches)
+        self.places.copy_(places)
+        self.similarities.copy_(_similarity(distances))
 
     def refit(self, similarities: Tensor, labels: Tensor, class_weights: Tensor) -> None:
         """Fit only the last layer, a convex problem (Chen et al. 2019, section 2.2, third stage).
@@ -260,9 +244,6 @@ def _float32(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-# --- Base class of classifiers with an optional prototype head, and projection of prototypes
-
-
 class Prototyped(Classifier):
     """Classifier with a linear or a prototype head.
 
@@ -270,7 +251,9 @@ class Prototyped(Classifier):
         prototypes: the prototype head, or None with a linear head.
     """
 
-    prototypes: PrototypeHead | None
+    def __init__(self, optim: Optim | Mapping[str, Any], stack: Stack = "torch") -> None:
+        super().__init__(optim, stack)
+        self.prototypes: PrototypeHead | None = None
 
     @abstractmethod
     def grid(self, images: Tensor) -> Tensor:
@@ -284,9 +267,8 @@ class Prototyped(Classifier):
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.prototypes is None:
             return super().training_logits(images, labels)
-        similarities, cost = self.prototypes.with_cost(
-            self.grid(images), labels, off_cell(images, *self.patch_pixels)
-        )
+        outside = off_cell(images, *self.patch_pixels)
+        similarities, cost = self.prototypes.with_cost(self.grid(images), labels, outside)
         return self.prototypes.logits(similarities), cost
 
     @torch.no_grad()
@@ -311,19 +293,26 @@ class Prototyped(Classifier):
         head = self._head()
         training = self.training
         self.eval()
-        nearest: Nearest | None = None
+        best: tuple[Tensor, Tensor, Tensor] | None = None
         for batch in batches:
-            grid = self.grid(batch["images"])
+            outside = off_cell(batch["images"], *self.patch_pixels)
             found = head.nearest(
-                grid, batch["labels"], batch["rows"], off_cell(batch["images"], *self.patch_pixels)
+                self.grid(batch["images"]), batch["labels"], batch["rows"], outside
             )
-            nearest = found if nearest is None else nearest.or_nearer(found)
+            if best is not None:
+                nearer = found[0] < best[0]
+                found = (
+                    torch.where(nearer, found[0], best[0]),
+                    torch.where(nearer[:, None], found[1], best[1]),
+                    torch.where(nearer[:, None], found[2], best[2]),
+                )
+            best = found
         self.train(training)
-        if nearest is not None and bool(nearest.distances.isnan().any()):
+        if best is not None and bool(best[0].isnan().any()):
             raise TrainingError(BROKEN)
-        if nearest is None or bool(nearest.distances.isinf().any()):
+        if best is None or bool(best[0].isinf().any()):
             raise DataError("prototypes need training images of both classes")
-        head.take(nearest)
+        head.take(*best)
         return self.placed()
 
     @torch.no_grad()
