@@ -893,8 +893,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
         ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
         ("nearer = found[0] < best[0]", "nearer = found[0] > best[0]"),
-        ("labels, class_weights) + self._sparsity()", "labels) + self._sparsity()"),
-        ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
+        ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
+        (
+            'other = batch["labels"][:, None] != head.classes',
+            'other = batch["labels"][:, None] == head.classes',
+        ),
         ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
         (
             "between = F.one_hot(self.classes, len(Label)).T == 0",

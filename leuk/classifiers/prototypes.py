@@ -111,7 +111,7 @@ class PrototypeHead(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """Similarities ``(B, P)`` of a grid ``(B, C, h, w)``, healthy prototypes first."""
-        return _similarity(self._distances(self.patches(grid)).amin(dim=(2, 3)))
+        return _similarity(self.distances(self.patches(grid)).amin(dim=(2, 3)))
 
     def logits(self, similarities: Tensor) -> Tensor:
         """Logits ``(B, 2)`` from similarities ``(B, P)``."""
@@ -131,70 +131,16 @@ class PrototypeHead(nn.Module):
             labels: classes ``(B,)``.
             outside: share of each patch that is background, ``(B, h * w)``.
         """
-        distances = self._distances(self.patches(grid))
+        distances = self.distances(self.patches(grid))
         nearest = distances.amin(dim=(2, 3))
         own = labels[:, None] == self.classes
         near_cell = _exclude_background(distances, outside).amin(dim=(2, 3))
         cluster = near_cell.masked_fill(~own, torch.inf).amin(dim=1).mean()
         separation = nearest.masked_fill(own, torch.inf).amin(dim=1).mean()
-        cost = _CLUSTER * cluster - _SEPARATION * separation + self._sparsity()
+        cost = _CLUSTER * cluster - _SEPARATION * separation + self.sparsity()
         return _similarity(nearest), cost
 
-    def nearest(
-        self, grid: Tensor, labels: Tensor, rows: Tensor, outside: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Nearest patch of each prototype among the images of its class in a batch.
-
-        Args:
-            grid: patch features ``(B, C, h, w)``.
-            labels: classes ``(B,)``.
-            rows: rows of the images in the bank, ``(B,)``.
-            outside: share of each patch that is background, ``(B, h * w)``.
-
-        Returns:
-            Squared distances ``(P,)``, infinite if no image has the class; patches ``(P, D)`` in
-            the space of the prototypes; and their :attr:`places`.
-        """
-        patches = self.patches(grid)  # (B, D, h, w)
-        other = labels[:, None] != self.classes
-        distances = _exclude_background(self._distances(patches), outside)
-        distances = distances.masked_fill(other[:, :, None, None], torch.inf)
-        # (B, P, h, w) -> (P, B*h*w)
-        smallest, indices = distances.transpose(0, 1).flatten(1).min(dim=1)
-        height, width = patches.shape[2:]
-        image, position = indices // (height * width), indices % (height * width)
-        places = torch.stack([rows[image], position // width, position % width], dim=1)
-        return smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places
-
-    def take(self, distances: Tensor, patches: Tensor, places: Tensor) -> None:
-        """Replace every prototype by its patch, given as by :meth:`nearest`."""
-        self.prototypes.data.copy_(patches)
-        self.places.copy_(places)
-        self.similarities.copy_(_similarity(distances))
-
-    def refit(self, similarities: Tensor, labels: Tensor, class_weights: Tensor) -> None:
-        """Fit only the last layer, a convex problem (Chen et al. 2019, section 2.2, third stage).
-
-        Args:
-            similarities: similarities ``(N, P)`` of training images after :meth:`take`.
-            labels: classes ``(N,)``.
-            class_weights: weights of the classes in the loss, ``(2,)``.
-        """
-        weight, similarities = self.head.weight, similarities.float()
-        optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            logits = similarities @ weight.T
-            loss = F.cross_entropy(logits, labels, class_weights) + self._sparsity()
-            loss.backward()
-            return loss
-
-        with torch.enable_grad():
-            optimizer.step(closure)
-        weight.grad = None
-
-    def _sparsity(self) -> Tensor:
+    def sparsity(self) -> Tensor:
         """L1 penalty on the weights between a prototype and the other class."""
         between = F.one_hot(self.classes, len(Label)).T == 0
         return _OTHER_CLASS * (self.head.weight * between).abs().sum()
@@ -210,7 +156,7 @@ class PrototypeHead(nn.Module):
         # Centered at 0, where the rounding error of distances is smallest.
         return patches - 0.5
 
-    def _distances(self, patches: Tensor) -> Tensor:
+    def distances(self, patches: Tensor) -> Tensor:
         """Squared distances ``(B, P, h, w)`` of patches ``(B, D, h, w)`` to the prototypes."""
         with _float32(patches):
             products = F.conv2d(patches, self.prototypes[:, :, None, None])
@@ -293,12 +239,20 @@ class Prototyped(Classifier):
         head = self._head()
         training = self.training
         self.eval()
+        # Squared distances (P,) of the nearest patches so far, the patches (P, D), and their places
+        # (P, 3); the distance is infinite if no image has the class.
         best: tuple[Tensor, Tensor, Tensor] | None = None
         for batch in batches:
+            patches = head.patches(self.grid(batch["images"]))  # (B, D, h, w)
+            other = batch["labels"][:, None] != head.classes  # (B, P)
             outside = off_cell(batch["images"], *self.patch_pixels)
-            found = head.nearest(
-                self.grid(batch["images"]), batch["labels"], batch["rows"], outside
-            )
+            distances = _exclude_background(head.distances(patches), outside)  # (B, P, h, w)
+            distances = distances.masked_fill(other[:, :, None, None], torch.inf)
+            smallest, indices = distances.transpose(0, 1).flatten(1).min(dim=1)  # of (P, B*h*w)
+            height, width = patches.shape[2:]
+            image, position = indices // (height * width), indices % (height * width)
+            places = torch.stack([batch["rows"][image], position // width, position % width], dim=1)
+            found = smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places
             if best is not None:
                 nearer = found[0] < best[0]
                 found = (
@@ -312,12 +266,15 @@ class Prototyped(Classifier):
             raise TrainingError(BROKEN)
         if best is None or bool(best[0].isinf().any()):
             raise DataError("prototypes need training images of both classes")
-        head.take(*best)
+        head.similarities.copy_(_similarity(best[0]))
+        head.prototypes.data.copy_(best[1])
+        head.places.copy_(best[2])
         return self.placed()
 
-    @torch.no_grad()
     def refit_head(self, batches: Iterable[Batch]) -> None:
-        """Fit the last layer again after :meth:`project`.
+        """Fit only the last layer after :meth:`project`, a convex problem.
+
+        This is the third stage of Chen et al. 2019, section 2.2.
 
         Args:
             batches: training images, as for :meth:`project`.
@@ -328,10 +285,23 @@ class Prototyped(Classifier):
         head = self._head()
         training = self.training
         self.eval()
-        pairs = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
+        with torch.no_grad():
+            pairs = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
         self.train(training)
         similarities, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-        head.refit(similarities, labels, self.class_weights)
+        weight, similarities = head.head.weight, similarities.float()
+        optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            logits = similarities @ weight.T
+            loss = F.cross_entropy(logits, labels, self.class_weights) + head.sparsity()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        weight.grad = None
 
     def placed(self) -> list[Prototype]:
         """Positions of the prototypes in training images; empty before :meth:`project`.
