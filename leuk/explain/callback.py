@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leuk.classifiers.base import Classifier
 from leuk.data.datamodule import CNMCDataModule
 from leuk.explain.base import Explainer
-from leuk.explain.figures import evaluated_cohort
+from leuk.explain.cohort import evaluated_cohort
 from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.study import Study
 
@@ -41,14 +41,10 @@ class Explain(Callback):
         checks: CheckSettings | None = None,
         name: str = "",
     ) -> None:
-        self.explainers = explainers
-        self.folder = folder
-        self.shown = shown
+        self.explainers, self.folder, self.name = explainers, folder, name
+        self.shown, self.background, self.checks = shown, background, checks
         # Without checks, images beyond the shown ones would be explained for nothing.
         self.count = max(shown, checked) if checks else shown
-        self.background = background
-        self.checks = checks
-        self.name = name
         self.summary: dict[str, Any] = {}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -56,10 +52,9 @@ class Explain(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, CNMCDataModule)
         predictions = pl_module.collected()
-        if not trainer.is_global_zero or not self.explainers:
-            return
-        cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
-        self.summary = self.study(trainer).of(pl_module, cohort)
+        if trainer.is_global_zero and self.explainers:
+            cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
+            self.summary = self.study(trainer).of(pl_module, cohort)
 
     def study(self, trainer: Trainer) -> Study:
         """Study with this callback's settings, predicting in the precision of ``trainer``."""

@@ -66,7 +66,7 @@ def batch_norm(channels: int, stack: Stack, maps: bool = True) -> nn.Module:
 class LeakyReLU(nn.Module):
     """LeakyReLU and dropout in one multiplication by a gain per value.
 
-    It is faster than torch's layers in two ways (``tests/benchmarks/leaky_relu.py``). To autograd
+    It is faster than torch's layers in two ways. To autograd
     torch's slope depends on the input, so a gradient penalty sends zeros through all layers in a
     second backward pass; this gain is a constant. On a CPU, torch draws dropout's random numbers
     singly on one core; here each 64-bit random number serves 8 values, with the dropout rate

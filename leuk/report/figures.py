@@ -25,6 +25,7 @@ from leuk.metrics.calibration import reliability
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.heatmap import HeatMap, by_model
+from leuk.report.naming import augmentations_of
 from leuk.report.results import Configuration
 from leuk.report.sections import difference_text, p_text
 from leuk.store import whole_file
@@ -51,13 +52,6 @@ SETTINGS: Any = {
     "text.parse_math": False,
 }
 """Settings of matplotlib for all figures."""
-
-REFERENCES = {
-    "none": "no augmentation",
-    "oversample": "oversampling",
-    "class_weights": "class weights",
-}
-"""Augmentations that synthetic images are compared with, in words."""
 
 _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
@@ -216,6 +210,12 @@ def heat_map_figure(heat: HeatMap) -> Figure:
 # --- Forest plots of differences
 
 
+def reference(augmentation: str) -> str:
+    """Augmentation that synthetic images are compared with, in words."""
+    words = {"none": "no augmentation", "oversample": "oversampling"}
+    return words.get(augmentation, augmentation.replace("_", " "))
+
+
 def _summary(comparisons: Sequence[Comparison]) -> str:
     """Return the number of significant differences, and the largest of them."""
     significant = [(c.result, c) for c in comparisons if c.result is not None and _significant(c)]
@@ -256,7 +256,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         if c.family in _AUGMENTATION and c.result is not None
     }
     shown = [c.one for c in _augmented(comparisons)]
-    columns = [name for name in REFERENCES if any(other == name for _, other in found)]
+    columns = augmentations_of(c.other.run for c in found.values())
     figure, axes = _rows([one.title for one in shown], 2.75 * len(columns), 0.27, len(columns))
     for ax, other in zip(axes, columns, strict=True):
         compared = ((row, found.get((one.run, other))) for row, one in enumerate(shown))
@@ -264,7 +264,7 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         for row in range(1, len(shown)):
             if shown[row].run.plain != shown[row - 1].run.plain:
                 ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {REFERENCES[other]}")
+        ax.set_title(f"minus {reference(other)}")
         ax.locator_params(axis="x", nbins=5)
     figure.supxlabel("difference in AUROC, 95 % interval", fontsize="medium")
     dots = [

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from leuk.report.naming import AUGMENTATIONS
+from leuk.report.naming import augmentations_of
 from leuk.report.results import Configuration
 from leuk.report.rows import Row
 from leuk.report.sections import Grid, Section, interval_text
-from leuk.runs.record import RunId
+from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 
 LEVELS = 8
 """Number of shades from the lowest to the highest AUROC."""
@@ -110,8 +110,8 @@ def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> He
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
-    columns = [name for name in AUGMENTATIONS if name in present]
-    columns += sorted(present - set(columns))
+    names = augmentations_of(configuration.run for configuration in configurations)
+    columns = [name for name in names if name in present]
     entries = [tuple(row.get(name) for name in columns) for row in named.values()]
     return HeatMap(tuple(named), tuple(columns), tuple(entries))
 
@@ -126,7 +126,11 @@ def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configur
 
 def _without_augmentation(configuration: Configuration) -> str:
     name = configuration.title
-    for text in (configuration.run.augmentation, *configuration.run.augmentation_settings):
+    run = configuration.run
+    own = [
+        text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
+    ]
+    for text in (run.augmentation, *own):
         name = name.replace(f"-{text}", "", 1)
     return name
 

@@ -43,7 +43,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     return [
         {
             "augmentation": run.augmentation,
-            "split": run.split,
+            "split": run.split_name,
             "fold": run.fold,
             "seed": run.seed,
             "class": name,

@@ -263,7 +263,7 @@ def save_predictions(
         table = images[["path", "subject", "patient", "label"]].assign(
             score=scores,
             calibrated=apply_temperature(scores, temperature),
-            split=run.split,
+            split=run.split_name,
             seed=run.seed,
         )
         table.insert(0, "stage", stage)

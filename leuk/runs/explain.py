@@ -21,16 +21,9 @@ from leuk.data.labels import Label
 from leuk.data.layouts import UnlabeledImage, find_images
 from leuk.data.scale import SIZE_UNKNOWN, View, background_warning, file_sizes, has_background
 from leuk.errors import ConfigError, DataError, StoreError
-from leuk.explain.base import Attribution
-from leuk.explain.figures import (
-    Cohort,
-    choose_background,
-    drawn_of,
-    possible_explainers,
-    save_overlays,
-    to_pixels,
-    unlabeled_cohort,
-)
+from leuk.explain.base import Attribution, possible_explainers
+from leuk.explain.cohort import Cohort, choose_background, unlabeled_cohort
+from leuk.explain.figures import drawn_of, save_overlays
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.study import COHORT
 from leuk.metrics.arrays import Images
@@ -73,14 +66,13 @@ def save_maps(
     if not images:
         return {}
     batch = predictor.images(np.stack(list(images.values())))
-    # Grad-CAM ignores the background, for which the first image stands in.
-    maps = [
-        GradCAM().attribute(predictor.classifier, part, Label.ALL, part[:1]).maps
+    parts = [
+        GradCAM().attribute(predictor.classifier, part, Label.ALL)
         for part in batch.split(predictor.batch_size)
     ]
-    drawn = drawn_of("gradcam", Attribution(torch.cat(maps), "pixel"))
+    drawn = drawn_of(Attribution.join(parts))
     files = {number: f"{FOLDER}/{number + 1:05d}.png" for number in images}
-    for position, (file, image) in enumerate(zip(files.values(), to_pixels(batch), strict=True)):
+    for position, (file, image) in enumerate(zip(files.values(), batch, strict=True)):
         inked = (drawn.over(position, image) * 255).round().astype(np.uint8)
         times = max(1, -(-_SIDE // len(inked)))
         with whole_file(folder / file) as temporary:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
-from sweeps import RUN, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, varied, write_run, write_sweep
 
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample
@@ -47,7 +47,7 @@ NAMES = (
 
 @pytest.fixture
 def configurations(tmp_path: Path) -> list[Configuration]:
-    run_ids = [RUN, replace(RUN, seed=1), replace(RUN, augmentation="dcgan")]
+    run_ids = [RUN, replace(RUN, seed=1), varied(RUN, augmentation="dcgan")]
     write_sweep(tmp_path, [*run_ids, replace(RUN, model="vit")])
     return list(read_results(tmp_path).configurations)
 
@@ -104,9 +104,9 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("long", [False, True])
 def test_texts_are_inside_their_panel_and_do_not_overlap(tmp_path: Path, long: bool) -> None:
     names = [f"lr_0.000{number}-weight_decay_0.{number}" for number in range(1, 4)]
-    run_ids = [replace(RUN, variant=name) for name in names] if long else [RUN]
-    run_ids += [replace(run_id, augmentation="dcgan") for run_id in run_ids]
-    write_sweep(tmp_path, [*run_ids, replace(run_ids[0], model="vit", augmentation="$x$")])
+    run_ids = [replace(RUN, settings={"lr": name}) for name in names] if long else [RUN]
+    run_ids += [varied(run_id, augmentation="dcgan") for run_id in run_ids]
+    write_sweep(tmp_path, [*run_ids, varied(run_ids[0], model="vit", augmentation="$x$")])
     for one in all_figures(read_results(tmp_path).configurations):
         one.write(tmp_path)
         with rc_context(SETTINGS):
@@ -162,8 +162,8 @@ def test_augmentations_of_a_model_share_a_panel(configurations: list[Configurati
 
 
 def test_configurations_of_an_augmentation_are_labeled_by_settings(tmp_path: Path) -> None:
-    synthetic = replace(RUN, augmentation="dcgan")
-    run_ids = [replace(synthetic, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
+    synthetic = varied(RUN, augmentation="dcgan")
+    run_ids = [replace(synthetic, settings={"gan_fit.epochs": number}) for number in (3, 5)]
     write_sweep(tmp_path, run_ids)
     configurations = list(read_results(tmp_path).configurations)
     assert list(by_model(configurations)) == ["cnn"]
@@ -225,31 +225,32 @@ def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
-    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in names])
+    write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in names])
     comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
+    assert titles == ["minus no augmentation", "minus class weights", "minus oversampling"]
     assert [len(dots_of(ax)) for ax in figure.axes] == [3, 1, 1]
     found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
     assert found["oversample"] is not None
-    assert dots_of(figure.axes[1])[0, 0] == found["oversample"].difference
+    assert dots_of(figure.axes[2])[0, 0] == found["oversample"].difference
 
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
-        run_id = replace(RUN, augmentation=name)
+        run_id = varied(RUN, augmentation=name)
         write_run(tmp_path, run_id, predictions(run_id, strength=strength))
-    write_run(tmp_path, replace(RUN, model="vit", augmentation="cgan"))
+    write_run(tmp_path, varied(RUN, model="vit", augmentation="cgan"))
     configurations = read_results(tmp_path).configurations
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
-    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
+    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "cgan", "dcgan", "wgan"))
     levels = [heat.level(0, column) for column in range(4)]
-    assert (levels[0], levels[1], levels[3]) == (0, LEVELS - 1, None)
-    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][1]
+    assert (levels[0], levels[1], levels[2]) == (0, None, LEVELS - 1)
+    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][2]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
-    assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
+    expected = ["-" if np.isnan(value) else f"{value:.3f}" for value in heat.values[0]]
+    assert texts[:4] == expected
     empty = [Configuration(RUN, (), ())]
     assert heat_map(empty, configuration_rows(empty, 20)) is None
 

@@ -323,7 +323,7 @@ def test_the_area_is_assessed_on_test_images(
     monkeypatch.setattr(evaluation, "assess_area", assess)
     monkeypatch.setattr(evaluation, "measure_cost", lambda *_, **__: {})
     cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
-    record = Record(RunId("cnn", "none", "folds", 0), "0")
+    record = Record(RunId("cnn", "none", "none", "folds", seed=0), "0")
     data: Any = None
     evaluation.evaluate(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
     predictions = {stage: f"predictions of {stage}" for stage in ("val", "test")}
@@ -419,7 +419,7 @@ def test_synthetic_images_join_with_their_own_labels(
     monkeypatch.setattr(train_module, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
-    record = Record(RunId("cnn", "dcgan", "folds", 0), "0")
+    record = Record(RunId("cnn", "dcgan", "gan", "folds", seed=0), "0")
     train_module._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
     assert added[0][1].tolist() == [0, 0, 1]
     assert record.data["synthetic"]["counts"] == {"hem": 2, "all": 1}
@@ -429,7 +429,7 @@ def test_oversampling_repeats_rows_of_the_data() -> None:
     data = labeled(3, 9)
     repeated: list[Any] = []
     data.repeat = repeated.append
-    record = Record(RunId("cnn", "oversample", "folds", 0), "0")
+    record = Record(RunId("cnn", "oversample", "control", "folds", seed=0), "0")
     settings = {"name": "oversample", "count": None, "classes": ["hem"]}
     train_module._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
     assert len(repeated[0]) == 6
@@ -581,7 +581,7 @@ def test_a_record_names_the_data_and_what_leaks(
         rule = Thesis(train=["fold_0"], test=["fold_1"])
         data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
-    record = Record(RunId("cnn", "none", "folds", 0), "0")
+    record = Record(RunId("cnn", "none", "none", "folds", seed=0), "0")
     cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
     assert train_module._open_data(cfg, record) is data
     assert record.data["fingerprint"] == data.dataset.store.fingerprint
@@ -621,4 +621,4 @@ def test_augmentations_with_a_gan() -> None:
 def test_a_leaky_split_is_marked_in_the_name_of_a_run() -> None:
     for split, leaky in (("folds", False), ("thesis", True)):
         cfg = config(f"split={split}")
-        assert run_id_of(cfg, cfg.hydra).split.endswith("_LEAKY") is leaky
+        assert run_id_of(cfg, cfg.hydra).leaky is leaky
