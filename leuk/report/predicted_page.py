@@ -9,8 +9,7 @@ from pathlib import Path
 from leuk.data.decode import UnusableError, decode
 from leuk.data.labels import Label
 from leuk.report.html import picture_uri, png_uri, render
-from leuk.runs.explain import SHEET
-from leuk.runs.predict import Predicted
+from leuk.runs.predict import SHEET, Predicted
 
 _UNREADABLE_SHOWN = 50
 
