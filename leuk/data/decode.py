@@ -8,11 +8,12 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from torch import Tensor
 
 from leuk.errors import DataError
 
@@ -159,6 +160,29 @@ exhaust the memory."""
 LIT = 10
 """Gray value (0-255) above which a pixel belongs to the cell; compression changes the black around
 the cell by less."""
+
+
+@overload
+def cell_mask(images: Tensor) -> Tensor: ...
+
+
+@overload
+def cell_mask(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]: ...
+
+
+def cell_mask(images: Tensor | npt.NDArray[np.uint8]) -> Tensor | npt.NDArray[np.bool_]:
+    """Mask of the cell: pixels with a channel brighter than :data:`LIT` of 255.
+
+    Args:
+        images: tensor ``float (B, 3, R, R)`` in [0, 1], or array ``uint8 (..., R, R, 3)``.
+
+    Returns:
+        ``bool (B, R, R)`` on the same device, or ``bool (..., R, R)``.
+    """
+    if isinstance(images, Tensor):
+        return images.amax(dim=1) > LIT / 255
+    return np.asarray(images.max(axis=-1) > LIT)
+
 
 _LIT_TABLE = [255 * (value > LIT) for value in range(256)]
 

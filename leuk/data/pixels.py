@@ -250,6 +250,14 @@ class Batch(TypedDict):
     """``int64 (B,)``, rows of the bank."""
 
 
+def to_float(pixels: Tensor) -> Tensor:
+    """Convert stored pixels ``uint8 (B, R, R, 3)`` to ``float32 (B, 3, R, R)`` in [0, 1].
+
+    The memory stays channels-last.
+    """
+    return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
 class PixelBank:
     """Several ``uint8 (N, R, R, 3)`` arrays with a common row numbering.
 
@@ -295,9 +303,8 @@ class PixelBank:
         """Gather the rows ``(B,)`` as a batch on ``device``."""
         local = rows.to(self.labels.device, non_blocking=True)
         pixels = self._pixels(local).to(device, non_blocking=True)
-        images = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         return Batch(
-            images=images,
+            images=to_float(pixels),
             labels=self.labels[local].to(device, non_blocking=True),
             rows=rows.to(device, non_blocking=True),
         )
