@@ -18,6 +18,7 @@ from torch import Tensor
 from leuk.classifiers.base import BROKEN, Classifier, Predictions, dihedral
 from leuk.classifiers.prototypes import Prototyped
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.pixels import to_float
 from leuk.data.splits import STAGES
 from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
@@ -45,12 +46,6 @@ log = logging.getLogger(__name__)
 _BATCH = 64
 
 # --- The one way from images to scores
-
-
-def as_images(pixels: Images, device: torch.device | str = "cpu") -> Tensor:
-    """Move pixels ``uint8 (N, R, R, 3)`` to a device as images ``(N, 3, R, R)`` in [0, 1]."""
-    moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
-    return moved.permute(0, 3, 1, 2).float().div_(255)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +149,13 @@ class Scorer:
         with memory_errors("batch_size", self.batch_size):
             for start in range(0, len(images), self.batch_size):
                 batch = images[start : start + self.batch_size]
-                given = batch if isinstance(batch, Tensor) else as_images(batch, self.device)
+                if not isinstance(batch, Tensor):
+                    pixels = torch.from_numpy(np.ascontiguousarray(batch))
+                    batch = to_float(pixels.to(self.device))
                 with self.trainer.precision_plugin.forward_context():
                     # As Classifier.predict_logits, which does not return features.
                     many = self.classifier.optim.test_views > 1
-                    views = dihedral(given) if many else [given]
+                    views = dihedral(batch) if many else [batch]
                     of_views = [self.classifier.features(view) for view in views]
                     each = [self.classifier.logits(found).float() for found in of_views]
                 logits.append(torch.stack(each).mean(dim=0).cpu())

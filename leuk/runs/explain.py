@@ -14,12 +14,13 @@ from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import UnusableError, decode
 from leuk.data.layouts import UnlabeledImage, find_images
+from leuk.data.pixels import to_float
 from leuk.data.scale import SIZE_UNKNOWN, View, background_warning, file_sizes, has_background
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.callback import Explain
 from leuk.explain.figures import Cohort, choose_background, possible_explainers, unlabeled_cohort
 from leuk.explain.study import COHORT
-from leuk.runs.evaluate import Scorer, as_images
+from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun
 from leuk.runs.record import RunWarning
 from leuk.runs.run import resolved
@@ -233,7 +234,7 @@ def image_cohort(
     background = choose_background(data.stage("train"), cfg.explain_background, data.seed)
     return unlabeled_cohort(
         [file.name for file in files],
-        as_images(pixels),
+        to_float(torch.from_numpy(pixels)),
         scorer.scores(pixels).tolist(),
         data.bank.gather(torch.tensor(background), torch.device("cpu"))["images"],
         cfg.explain_images,

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from leuk.classifiers.base import Classifier, dihedral
 from leuk.config.targets import hint
 from leuk.data.labels import Label
+from leuk.data.pixels import to_float
 from leuk.errors import ConfigError, StoreError
 from leuk.metrics.arrays import Images
-from leuk.runs.evaluate import as_images
 from leuk.runs.finished import THRESHOLDS, FinishedRun
 from leuk.runs.run import export_folder, source_paths
 from leuk.store import Replaceable, ensure_writable, whole_file, write_json
@@ -116,7 +116,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
     classifier = finished.classifier().requires_grad_(False)
     data = finished.data(cfg.root)
     pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.test_images]]
-    expected = classifier.predict_logits(as_images(pixels))
+    expected = classifier.predict_logits(to_float(torch.from_numpy(pixels)))
     path = folder / f"model.{_SUFFIX[cfg.format]}"
     with _silence(), whole_file(path) as temporary:
         exported = _WRITERS[cfg.format](classifier, temporary, pixels)

@@ -20,7 +20,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.layouts import Images, UnlabeledImage, find_images
-from leuk.data.pixels import decode_ahead
+from leuk.data.pixels import decode_ahead, to_float
 from leuk.data.scale import REMEDY, SIZE_UNKNOWN, Size, View, file_sizes, has_background
 from leuk.errors import DataError
 from leuk.explain.base import Attribution
@@ -29,7 +29,7 @@ from leuk.explain.gradcam import GradCAM
 from leuk.metrics.arrays import Floats
 from leuk.metrics.arrays import Images as Pixels
 from leuk.metrics.novelty import Familiar, largest_parts, no_cell
-from leuk.runs.evaluate import Scorer, as_images
+from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun, Frozen
 from leuk.runs.run import predictions_folder, source_paths
 from leuk.runs.trainer import check_device
@@ -456,7 +456,7 @@ def save_maps(
     """
     if not images:
         return {}
-    batch = as_images(np.stack(list(images.values())), scorer.device)
+    batch = to_float(torch.from_numpy(np.stack([*images.values()])).to(scorer.device))
     # Grad-CAM ignores the background, for which the first image stands in.
     maps = [
         GradCAM().attribute(scorer.classifier, part, Label.ALL, part[:1]).maps
