@@ -5,7 +5,8 @@ A fit resumed at the end of an epoch therefore draws the same numbers as an unin
 
 import atexit
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -26,6 +27,26 @@ _EPOCHS, _RANKS = 1_000_003, 7_919
 def start_stream(seed: int, epoch: int, rank: int) -> None:
     """Seed torch's generators for an epoch of the process with this rank."""
     torch.manual_seed((seed + epoch * _EPOCHS + rank * _RANKS) % 2**63)
+
+
+def save_arguments(module: LightningModule, ignore: Sequence[str] = ()) -> None:
+    """Save the arguments of a subclass's constructor in checkpoints, as plain values only.
+
+    ``torch.load(weights_only=True)`` then reads the checkpoint. Called by the constructor of the
+    base class.
+
+    Args:
+        module: module under construction.
+        ignore: names of arguments that are not saved, such as networks.
+    """
+    module.save_hyperparameters(ignore=ignore)  # Lightning finds the arguments on the call stack
+    plain: dict[str, Any] = {}
+    for name, value in module.hparams.items():
+        if isinstance(value, tuple):
+            plain[name] = list(value)
+        elif is_dataclass(value) and not isinstance(value, type):
+            plain[name] = asdict(value)
+    module.save_hyperparameters(plain)
 
 
 # --- Initial weights as drawn by Keras, the thesis's framework

@@ -109,9 +109,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if ours < theirs / 2:", "if ours < theirs / 20:"),
         ('metrics["closer_share"] or 0, metrics', 'metrics["train_closer_share"] or 0, metrics'),
     ],
-    ("metrics/bootstrap.py", "metrics thesis_tables"): [
-        ('"sensitivity": ours["recall_hem"]', '"sensitivity": ours["recall_all"]'),
-        ('"auc": ours["balanced_accuracy"]', '"auc": ours["accuracy"]'),
+    ("metrics/classification.py", "metrics thesis_tables"): [
+        ('"sensitivity": "recall_hem"', '"sensitivity": "recall_all"'),
+        ('"auc": "balanced_accuracy"', '"auc": "accuracy"'),
         ("checked >= threshold", "checked > threshold"),
     ],
     ("metrics/cost.py", "guards_evaluate cost"): [
@@ -155,19 +155,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
         ("_freedom(_alike(components), len(values))", "_freedom(components, len(values))"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
-        (
-            '(-1.0, 1.0) if name.partition("@")[0] == "mcc"',
-            '(0.0, 1.0) if name.partition("@")[0] == "mcc"',
-        ),
-        ("return max(low, lowest), min(high, highest)", "return low, high"),
+        ("return max(low, lowest), min(high, 1.0)", "return low, high"),
         ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("len(tested) ** 2 / sum", "len(tested) / sum"),
         ("= drawn * (n / (n - 1))", "= drawn"),
-        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
-        (
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fp)',
-            '"hem": lambda tp, fp, fn, tn: _ratio(tn, tn + fn)',
-        ),
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
         ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
@@ -204,14 +195,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
     ("metrics/classification.py", "metrics"): [
-        ("(checked >= threshold).long()", "(checked > threshold).long()"),
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
         (
-            'metrics["sensitivity"] = averaged["recall_all"]',
-            'metrics["sensitivity"] = averaged["recall_hem"]',
+            '"recall": lambda hit, wrong, missed: _ratio(hit, hit + missed)',
+            '"recall": lambda hit, wrong, missed: _ratio(hit, hit + wrong)',
         ),
-        ("(checked - truth) ** 2", "(checked - truth).abs()"),
-        ("binary_average_precision(checked", "binary_auroc(checked"),
+        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
+        ('_recall("sens.", "all")', '_recall("sens.", "hem")'),
+        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
+        ('_torchmetrics("binary_average_precision")', '_torchmetrics("binary_auroc")'),
         ('norm="l1"', 'norm="max"'),
+        ("(1 - share) * hem(tp", "share * hem(tp"),
+    ],
+    ("metrics/classification.py", "metrics intervals"): [
+        ("_mcc, lowest=-1.0)", "_mcc)"),
+        ("absolute=True,", "absolute=False,"),
+        ('classes=(label,) if name == "recall"', 'classes=(label,) if name == "f1"'),
     ],
     ("metrics/baselines.py", "guards_evaluate morphology"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
@@ -234,7 +233,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
         ("[1:].max() / mask.size", "[1:].sum() / mask.size"),
     ],
-    ("metrics/bootstrap.py", "significance intervals"): [
+    ("metrics/classification.py", "significance metrics"): [
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],
@@ -566,9 +565,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/run.py", "guards_runs"): [
         ('    "data.workers",\n', '    "data.workers",\n    "data.resolution",\n'),
         ('    "grid",\n    "logger",', '    "grid",\n    "seed",\n    "logger",'),
-        ('"none", "oversample", "class_weights")', '"none", "oversample")'),
+        ('cfg.augmentation.kind == "gan"', 'cfg.augmentation.kind != "none"'),
         ('(*NEUTRAL, "gan", "gan_fit")', "NEUTRAL"),
-        ('axes["split"] += LEAKY', "pass"),
+        ("leaky=bool(instantiate(cfg.split).leaky)", "leaky=False"),
+        ('fold=cfg.split.get("fold", 0),\n        seed', "seed"),
         ('    "data.root",\n', ""),
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
     ],
@@ -577,12 +577,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('[RunWarning("leaky", data.split.leaky)] if', "[] if"),
     ],
     ("runs/record.py", "grid"): [
-        ("return int(folds[0][1]) if folds else 0", "return int(folds[0][1]) if folds else 1"),
-        ('augmentation="none", variant', "variant"),
-        ("replace(self, seed=0, variant", "replace(self, variant"),
-        ("if key != 'split.fold'", "if key"),
-        ("if text not in self.augmentation_settings", "if text in self.augmentation_settings"),
-        ("shared[short[key]] == 1", "shared[short[key]] >= 1"),
+        ('augmentation="none", kind="none", settings', "settings"),
+        ("replace(self, seed=0, fold=0)", "replace(self, fold=0)"),
+        ("replace(self, seed=0, fold=0)", "replace(self, seed=0)"),
+        ("if not key.startswith(OF_AUGMENTATION)", "if key.startswith(OF_AUGMENTATION)"),
+        ("shared[name] == 1", "shared[name] >= 1"),
     ],
     ("runs/state.py", "dry_run grid"): [
         ("if record.fingerprint != expected.fingerprint:", "if False:"),
@@ -614,21 +613,21 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('CONTROLS = ("oversample", "class_weights")', 'CONTROLS = ("oversample",)'),
-        ("return sort_key(one) < sort_key(other)", "return sort_key(one) > sort_key(other)"),
-        ("and (it.family, it.one.run.split) == family", "and it.family == family[0]"),
+        ('if other.kind == "control" and', "if"),
+        ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
+        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
         ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
     ],
-    ("report/decisions.py", "guards_report figures"): [
+    ("report/figures.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
         (
-            "counts / counts.sum(axis=2, keepdims=True)",
-            "counts / counts.sum(axis=1, keepdims=True)",
+            "counts[cut] / counts[cut].sum(axis=2, keepdims=True)",
+            "counts[cut] / counts[cut].sum(axis=1, keepdims=True)",
         ),
     ],
     ("report/ensemble.py", "ensemble"): [
@@ -646,7 +645,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "mean(scores[honest]) - mean(scores[leaky])\n",
         ),
         ("return min(same", "return max(same"),
-        ("len(settings ^ set", "len(settings & set"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -700,7 +699,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
-        ("if not c.one.run.split.endswith(LEAKY)", "if c.one.run.split"),
+        ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
     ("report/gan_tables.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
@@ -708,8 +707,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"density": "density"', '"density": "coverage"'),
     ],
     ("gans/base.py", "guards_training gan_losses gan_fit gans"): [
-        ("self.averaged.update(self.generator, self.done_updates)", "pass"),
-        ("self.generator = self.averaged.module", "pass"),
+        ("move_average(past, now, self.fitting.average, self.done_updates)", "pass"),
+        ('self.generator = self.averaged["module"]', "pass"),
         ("betas = (self.fitting.beta1, self.fitting.beta2)", "betas = (0.9, 0.999)"),
         (
             "rates = (self.fitting.generator_rate, self.fitting.adversary_rate)",
@@ -720,9 +719,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "rates = (1e-4, 1e-4)",
         ),
         ("images if self.augment is None else self.augment(images)", "images"),
-        ("clipped.parameters(), self.fitting.clip)", "clipped.parameters(), 1e9)"),
+        ('group["params"], clip)', 'group["params"], 1e9)'),
         ("self.adversary.requires_grad_(False)", "pass"),
-        ('from_unit(batch["images"])', 'batch["images"]'),
+        ('batch["images"] * 2 - 1', 'batch["images"] * 2'),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ("self.current_epoch, self.global_rank)", "0, self.global_rank)"),
         ('self.done_updates = checkpoint["generator_updates"]', "pass"),
@@ -736,18 +735,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "steps = min(steps, self.fitting.updates - self.done_rounds)",
         ),
     ],
-    ("gans/base.py", "gan_parts gans gan_losses gan_fit"): [
-        ("return super().train(False)", "return super().train(mode)"),
-        ("network.state_dict(), self.decay", "network.state_dict(), 0.0"),
-    ],
     ("gans/layers.py", "gan_parts gans gan_losses gan_fit"): [
-        ("return images * 2 - 1", "return images * 2"),
         ("scale = 1 / (1 - self.dropout) if drops else 1.0", "scale = 1.0"),
         ("(images.float() + 1) * 127.5", "(images.float() + 1) * 127"),
         ("round((1 - share) * 256)", "round(share * 256)"),
-        ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
-        ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
-        ("spread = spread.detach() if alone else spread", "pass"),
     ],
     ("gans/cgan.py", "gan_parts gans gan_losses gan_fit"): [
         ("plane = (2.0 * labels - 1)", "plane = (0.0 * labels - 1)"),
@@ -764,8 +755,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "cross_entropy(of_real, 0) + cross_entropy(of_synthetic, 1)",
         ),
         (
-            "-scores.mean() if self.projects else cross_entropy(scores, 1)",
-            "scores.mean() if self.projects else cross_entropy(scores, 1)",
+            "-scores.mean() if self.hinge else cross_entropy(scores, 1)",
+            "scores.mean() if self.hinge else cross_entropy(scores, 1)",
         ),
         ("else cross_entropy(scores, 1)", "else cross_entropy(scores, 0)"),
         ("self.score(features) + matching", "self.score(features)"),
@@ -791,6 +782,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("torch.rand(len(images), 3, 1, 1)", "torch.rand(1, 3, 1, 1)"),
     ],
     ("gans/strong.py", "gan_parts gans gan_losses gan_fit"): [
+        ("torch.full((channels, 1, 1), 0.1)", "torch.full((channels, 1, 1), 1.0)"),
+        ("torch.randn_like(maps[:, :1])", "torch.randn_like(maps[:1, :1])"),
+        ("spread = spread.detach() if alone else spread", "pass"),
         ("drawn[:, :3] * drawn[:, 3:] * 2 - 1", "drawn[:, :3] * 2 - 1"),
         ("brightness = images + 1", "brightness = images"),
         ("_AMPLIFIED = 8.0", "_AMPLIFIED = 0.0"),

@@ -16,7 +16,7 @@ from torchmetrics.classification import BinaryAUROC
 from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, plateau_of, schedule_of
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, TrainingError
-from leuk.metrics.bootstrap import prior_free_loss
+from leuk.metrics.calibration import prior_free_loss
 from leuk.training import EVERY, FirstBad, Stack, start_stream
 
 ADVICE = (

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 import leuk
 
 
@@ -10,3 +12,12 @@ def conf_dir() -> Path:
     package = Path(leuk.__file__).parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
+
+
+def augmentations() -> dict[str, str]:
+    """Kind of each augmentation by name: no augmentation, controls, then GANs."""
+    kinds = {
+        path.stem: OmegaConf.load(path).augmentation.kind
+        for path in sorted((conf_dir() / "augmentation").glob("*.yaml"))
+    }
+    return dict(sorted(kinds.items(), key=lambda item: ("none", "control", "gan").index(item[1])))

@@ -208,7 +208,7 @@ class GANFitConfig:
     checkpoint_every: int = 1
     """Epochs between checkpoints for resuming."""
     compile: bool = False
-    """Compile the networks; not worthwhile on a CPU (``tests/benchmarks/gans.py``)."""
+    """Compile the networks; not worthwhile on a CPU (``tests/benchmarks/training.py``)."""
 
 
 @dataclass
@@ -216,6 +216,8 @@ class AugmentationConfig:
     """Augmentation of the training images against class imbalance."""
 
     name: str = "none"
+    kind: str = "none"
+    """``none``, ``control`` without synthetic images, or ``gan``."""
     classes: list[str] = field(default_factory=lambda: ["hem"])
     """Classes of the added images: ``[hem]`` as in the thesis, or ``[hem,all]`` with the same
     number of each, so that being synthetic carries no information on the class."""

@@ -5,6 +5,7 @@ Both networks receive the class of each image.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -16,7 +17,7 @@ from leuk.data.labels import Label
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.dcgan import cross_entropy
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import LeakyReLU, widths_before
+from leuk.gans.layers import LeakyReLU
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.wgan import Generator
@@ -25,8 +26,6 @@ from leuk.training import Stack, glorot
 Condition = Literal["onehot", "embedding"]
 
 _CLASSES = len(Label)
-_EMBEDDED = 50
-_SLOPE = 0.2
 
 
 class OneHot(nn.Module):
@@ -41,10 +40,10 @@ class OneHot(nn.Module):
 class Embedded(nn.Embedding):
     """Learned encoding of labels: ``(B,)`` to ``(B, 50)``."""
 
-    size = _EMBEDDED
+    size = 50
 
     def __init__(self, stack: Stack) -> None:
-        super().__init__(_CLASSES, _EMBEDDED)
+        super().__init__(_CLASSES, self.size)
         if stack == "keras":
             nn.init.uniform_(self.weight, -0.05, 0.05)
 
@@ -73,12 +72,9 @@ class PlaneDiscriminator(nn.Sequential):
 
     def __init__(self, resolution: int, widths: Sequence[int], dropout: float) -> None:
         layers: list[nn.Module] = []
-        for before, after in widths_before(widths, 4):
-            layers += [
-                # The padding is even here, so Keras and PyTorch agree and no SameConv2d is needed.
-                nn.Conv2d(before, after, 4, stride=2, padding=1),
-                LeakyReLU(_SLOPE, dropout),
-            ]
+        for before, after in pairwise((4, *widths)):
+            # The padding is even here, so Keras and PyTorch agree and no SameConv2d is needed.
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), LeakyReLU(0.2, dropout)]
         side = resolution // 2 ** len(widths)
         super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, 1))
         self.apply(glorot)
@@ -111,27 +107,10 @@ class ProjectionDiscriminator(StrongDiscriminator):
 
 
 class CGAN(Adversarial):
-    """GAN of both classes, with cross-entropy (``plain`` networks) or the hinge loss (``cell``).
+    """GAN of both classes, with cross-entropy (``plain`` networks) or the hinge loss (``strong``).
 
     The defaults are the thesis's form with one-hot labels. With ``condition="embedding"`` the
     generator has the thesis's 4,258,887 trainable parameters; the discriminator has 11,197,377.
-
-    Args:
-        resolution: side of the images in pixels, a multiple of 32.
-        latent: length of a latent vector, without the encoded label.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
-        condition: encoding of the label for the generator, ``onehot`` or ``embedding``.
-        first: channels of the generator's first map.
-        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        adversary_widths: channels after each halving of the discriminator.
-        dropout: dropout rate of the ``plain`` discriminator.
-        r1: weight of the R1 penalty; 0 for none.
-        r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
-            (Karras et al. 2020).
-        stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training`.
-        fitting: update settings.
-        augment: augmentation of the discriminator's input; None for none.
 
     Raises:
         ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
@@ -141,40 +120,35 @@ class CGAN(Adversarial):
 
     def __init__(
         self,
-        resolution: Count = 224,
-        latent: Count = 500,
-        networks: Networks = "plain",
-        condition: Condition = "onehot",
-        first: Count = 128,
-        widths: Counts = (128, 64, 64, 32, 32),
-        adversary_widths: Counts = (64, 128, 256, 512, 1024),
-        dropout: Share = 0.3,
-        r1: NotNegative = 0.0,
-        r1_every: Count = 8,
-        stack: Stack = "keras",
+        resolution: Count = 224,  # side of the images in pixels, a multiple of 32
+        latent: Count = 500,  # length of a latent vector, without the encoded label
+        networks: Networks = "plain",  # the thesis's, or those of leuk.gans.strong
+        condition: Condition = "onehot",  # encoding of the label for the generator
+        first: Count = 128,  # channels of the generator's first map
+        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
+        adversary_widths: Counts = (64, 128, 256, 512, 1024),  # after each halving
+        dropout: Share = 0.3,  # dropout rate of the plain discriminator
+        r1: NotNegative = 0.0,  # weight of the R1 penalty; 0 for none
+        r1_every: Count = 8,  # rounds between R1 penalties, and a factor (Karras et al. 2020)
+        stack: Stack = "keras",  # conventions of plain networks and Adam, see leuk.training
         fitting: Fitting | Mapping[str, Any] = Fitting(2e-4, 5e-5, clip=1.0, generator_steps=2),
-        augment: DiffAugment | Mapping[str, Any] | None = None,
+        augment: DiffAugment | Mapping[str, Any] | None = None,  # of the discriminator's input
     ) -> None:
-        super().__init__(resolution, latent, stack, fitting, augment)
-        self.r1, self.r1_every = r1, r1_every
-        self.projects = networks == "strong"
         encoding = OneHot() if condition == "onehot" else Embedded(stack)
-        shape = (resolution, latent + encoding.size, first, widths)
-        network = StrongGenerator(*shape) if self.projects else Generator(*shape, stack)
-        self._set_networks(
-            ConditionalGenerator(network, encoding),
-            ProjectionDiscriminator(resolution, adversary_widths)
-            if self.projects
-            else PlaneDiscriminator(resolution, adversary_widths, dropout),
-            networks=networks,
-            condition=condition,
-            first=first,
-            widths=tuple(widths),
-            adversary_widths=tuple(adversary_widths),
-            dropout=dropout,
-            r1=r1,
-            r1_every=r1_every,
-        )
+        inputs = latent + encoding.size
+        network: nn.Module
+        discriminator: nn.Module
+        if networks == "strong":
+            network = StrongGenerator(resolution, inputs, first, widths)
+            discriminator = ProjectionDiscriminator(resolution, adversary_widths)
+        else:
+            network = Generator(resolution, inputs, first, widths, stack)
+            discriminator = PlaneDiscriminator(resolution, adversary_widths, dropout)
+        generator = ConditionalGenerator(network, encoding)
+        super().__init__(generator, discriminator, latent, stack, fitting, augment)
+        self.hinge = networks == "strong"
+        self.r1, self.r1_every = r1, r1_every
+        self.penalized = bool(r1)
 
     def generate(self, noise: Tensor, labels: Tensor) -> Tensor:
         images: Tensor = self.generator(noise, labels)
@@ -184,13 +158,9 @@ class CGAN(Adversarial):
         scores: Tensor = self.adversary(self.augmented(images), labels)
         return scores.float()
 
-    @property
-    def penalized(self) -> bool:
-        return bool(self.r1)
-
     def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         of_real, of_synthetic = self.score(real, labels), self.score(synthetic, labels)
-        if self.projects:
+        if self.hinge:
             loss = F.relu(1 - of_real).mean() + F.relu(1 + of_synthetic).mean()
         else:
             loss = cross_entropy(of_real, 1) + cross_entropy(of_synthetic, 0)
@@ -200,4 +170,4 @@ class CGAN(Adversarial):
         return loss
 
     def generator_loss(self, scores: Tensor) -> Tensor:
-        return -scores.mean() if self.projects else cross_entropy(scores, 1)
+        return -scores.mean() if self.hinge else cross_entropy(scores, 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,16 +12,7 @@ from torch.nn import functional as F
 from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import (
-    HALVINGS,
-    LeakyReLU,
-    batch_norm,
-    check_widths,
-    downsampling,
-    start_side,
-    upsampling,
-    widths_before,
-)
+from leuk.gans.layers import LeakyReLU, batch_norm, downsampling, first_side, upsampling
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.training import Stack, glorot
@@ -35,17 +27,15 @@ class Generator(nn.Sequential):
     def __init__(
         self, resolution: int, latent: int, first: int, widths: Sequence[int], stack: Stack
     ) -> None:
-        side = start_side(resolution)
-        check_widths(widths, HALVINGS)
+        side = first_side(resolution, widths)
         layers: list[nn.Module] = [
             nn.Linear(latent, first * side * side),
             nn.Unflatten(1, (first, side, side)),
             batch_norm(first, stack),
         ]
-        for before, after in widths_before(widths, first):
+        for before, after in pairwise((first, *widths)):
             layers += [upsampling(before, after, stack), nn.ReLU(), batch_norm(after, stack)]
-        layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
-        super().__init__(*layers)
+        super().__init__(*layers, nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh())
         self.apply(glorot)
 
 
@@ -56,11 +46,10 @@ class Discriminator(nn.Sequential):
         self, resolution: int, widths: Sequence[int], dropout: float, stack: Stack
     ) -> None:
         layers: list[nn.Module] = []
-        for before, after in widths_before(widths, 3):
+        for before, after in pairwise((3, *widths)):
             layers += [downsampling(before, after, stack), LeakyReLU(0.3, dropout)]
         side = resolution // 2 ** len(widths)
-        layers += [nn.Flatten(), nn.Linear(widths[-1] * side * side, 1)]
-        super().__init__(*layers)
+        super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, 1))
         self.apply(glorot)
 
     def forward(self, images: Tensor, alone: bool = False) -> Tensor:
@@ -75,43 +64,25 @@ class DCGAN(Adversarial):
     The defaults are the thesis's form, with 3,939,491 trainable parameters in the generator and
     611,201 in the discriminator.
 
-    Args:
-        resolution: side of the images in pixels, a multiple of 32.
-        latent: length of a latent vector.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
-        first: channels of the generator's first map.
-        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        adversary_widths: channels after each halving of the discriminator.
-        dropout: dropout rate of the ``plain`` discriminator.
-        r1: weight of the R1 penalty; 0 for none.
-        r1_every: rounds from one R1 penalty to the next; its weight is multiplied by this interval
-            (Karras et al. 2020).
-        stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training`.
-        fitting: update settings.
-        augment: augmentation of the discriminator's input; None for none.
-
     Raises:
         ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     def __init__(
         self,
-        resolution: Count = 224,
-        latent: Count = 500,
-        networks: Networks = "plain",
-        first: Count = 128,
-        widths: Counts = (128, 64, 64, 32, 32),
-        adversary_widths: Counts = (64, 128),
-        dropout: Share = 0.5,
-        r1: NotNegative = 0.0,
-        r1_every: Count = 8,
-        stack: Stack = "keras",
+        resolution: Count = 224,  # side of the images in pixels, a multiple of 32
+        latent: Count = 500,  # length of a latent vector
+        networks: Networks = "plain",  # those above, or those of leuk.gans.strong
+        first: Count = 128,  # channels of the generator's first map
+        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
+        adversary_widths: Counts = (64, 128),  # channels after each halving of the discriminator
+        dropout: Share = 0.5,  # dropout rate of the plain discriminator
+        r1: NotNegative = 0.0,  # weight of the R1 penalty; 0 for none
+        r1_every: Count = 8,  # rounds between R1 penalties, and a factor (Karras et al. 2020)
+        stack: Stack = "keras",  # conventions of plain networks and Adam, see leuk.training
         fitting: Fitting | Mapping[str, Any] = Fitting(adversary_rate=2e-4, clip=1.5),
-        augment: DiffAugment | Mapping[str, Any] | None = None,
+        augment: DiffAugment | Mapping[str, Any] | None = None,  # of the discriminator's input
     ) -> None:
-        super().__init__(resolution, latent, stack, fitting, augment)
-        self.r1, self.r1_every = r1, r1_every
         generator: nn.Module
         discriminator: nn.Module
         if networks == "strong":
@@ -120,21 +91,9 @@ class DCGAN(Adversarial):
         else:
             generator = Generator(resolution, latent, first, widths, stack)
             discriminator = Discriminator(resolution, adversary_widths, dropout, stack)
-        self._set_networks(
-            generator,
-            discriminator,
-            networks=networks,
-            first=first,
-            widths=tuple(widths),
-            adversary_widths=tuple(adversary_widths),
-            dropout=dropout,
-            r1=r1,
-            r1_every=r1_every,
-        )
-
-    @property
-    def penalized(self) -> bool:
-        return bool(self.r1)
+        super().__init__(generator, discriminator, latent, stack, fitting, augment)
+        self.r1, self.r1_every = r1, r1_every
+        self.penalized = bool(r1)
 
     def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         loss = cross_entropy(self.score(real, labels), 1) + cross_entropy(

@@ -1,4 +1,4 @@
-"""Layers of generators and discriminators, and conversion of their images to and from [0, 255]."""
+"""Layers that the GANs share, and conversion of generated images to pixels."""
 
 from collections.abc import Sequence
 
@@ -16,33 +16,24 @@ from leuk.training import (
     Stack,
 )
 
-HALVINGS = 5
-"""Doublings of the side in a generator, whose first map has the side resolution / 2^5."""
+_STEP = 32
+"""Divisor of the resolution: the first map of the thesis's generators is doubled five times."""
 
 
-def start_side(resolution: int) -> int:
-    """Side of a generator's first feature map in pixels.
+def first_side(resolution: int, widths: Sequence[int], doublings: int = 5) -> int:
+    """Side of a generator's first map, which is doubled once per width.
 
     Raises:
-        ConfigError: ``resolution`` is not a positive multiple of 32.
+        ConfigError: ``resolution`` is not a multiple of 32, or there are not ``doublings`` widths.
     """
-    step = int(2**HALVINGS)
-    if resolution < step or resolution % step:
-        near = max(step, round(resolution / step) * step)
+    if resolution < _STEP or resolution % _STEP:
+        near = max(_STEP, round(resolution / _STEP) * _STEP)
         raise ConfigError(
-            f"data.resolution={resolution}: the GANs need a multiple of {step}, such as {near}"
+            f"data.resolution={resolution}: the GANs need a multiple of {_STEP}, such as {near}"
         )
-    return resolution // step
-
-
-def check_widths(widths: Sequence[int], count: int) -> None:
-    """Check that a generator has a width for each of its doublings.
-
-    Raises:
-        ConfigError: the number of widths is not ``count``.
-    """
-    if len(widths) != count:
-        raise ConfigError(f"gan.widths={list(widths)}: this generator takes {count} numbers")
+    if len(widths) != doublings:
+        raise ConfigError(f"gan.widths={list(widths)}: this generator takes {doublings} numbers")
+    return int(resolution // 2**doublings)
 
 
 def upsampling(before: int, after: int, stack: Stack, bias: bool = True) -> nn.ConvTranspose2d:
@@ -59,28 +50,23 @@ def downsampling(before: int, after: int, stack: Stack) -> nn.Conv2d:
     return nn.Conv2d(before, after, 5, stride=2, padding=2)
 
 
-def batch_norm(channels: int, stack: Stack) -> nn.BatchNorm2d:
-    """Return batch normalization of maps ``(B, C, h, w)`` with Keras's epsilon and momentum.
+def batch_norm(channels: int, stack: Stack, maps: bool = True) -> nn.Module:
+    """Return batch normalization of maps ``(B, C, h, w)``, or else of features ``(B, C)``.
 
-    The epsilon is large so that a channel which is almost always zero after its ReLU is not
-    amplified when it is not. Only the running variance depends on the stack.
+    Epsilon and momentum are Keras's in both stacks; only the running variance differs. The epsilon
+    is large so that a channel which is almost always zero after its ReLU is not amplified when it
+    is not.
     """
     if stack == "keras":
-        return KerasBatchNorm2d(channels)
-    return nn.BatchNorm2d(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
-
-
-def batch_norm_features(features: int, stack: Stack) -> nn.BatchNorm1d:
-    """Return batch normalization of features ``(B, C)``; see :func:`batch_norm`."""
-    if stack == "keras":
-        return KerasBatchNorm1d(features)
-    return nn.BatchNorm1d(features, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
+        return KerasBatchNorm2d(channels) if maps else KerasBatchNorm1d(channels)
+    norm = nn.BatchNorm2d if maps else nn.BatchNorm1d
+    return norm(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
 
 
 class LeakyReLU(nn.Module):
     """LeakyReLU and dropout in one multiplication by a gain per value.
 
-    It is faster than torch's layers in two ways (``tests/benchmarks/leaky_relu.py``). To autograd
+    It is faster than torch's layers in two ways. To autograd
     torch's slope depends on the input, so a gradient penalty sends zeros through all layers in a
     second backward pass; this gain is a constant. On a CPU, torch draws dropout's random numbers
     singly on one core; here each 64-bit random number serves 8 values, with the dropout rate
@@ -98,14 +84,13 @@ class LeakyReLU(nn.Module):
         self.dropout = dropout
 
     def forward(self, values: Tensor) -> Tensor:
-        return values * self._gain(values.detach())
-
-    def _gain(self, values: Tensor) -> Tensor:
         drops = self.training and self.dropout > 0
         scale = 1 / (1 - self.dropout) if drops else 1.0
         gain = (values > 0).to(values.dtype)
         gain.mul_((1 - self.slope) * scale).add_(self.slope * scale)
-        return gain.mul_(_kept(values, self.dropout)) if drops else gain
+        if drops:
+            gain.mul_(_kept(values.detach(), self.dropout))
+        return values * gain
 
     def extra_repr(self) -> str:
         return f"slope={self.slope}, dropout={self.dropout}"
@@ -113,23 +98,15 @@ class LeakyReLU(nn.Module):
 
 def _kept(values: Tensor, share: float) -> Tensor:
     """Random mask ``bool`` of the values that dropout keeps, in the memory layout of ``values``."""
-    if values.device.type != "cpu" or not _dense(values):
+    dense = values.is_contiguous() or (
+        values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
+    )
+    if values.device.type != "cpu" or not dense:
         return torch.empty_like(values, dtype=torch.bool).bernoulli_(1 - share)
     words = torch.empty(-(-values.numel() // 8), dtype=torch.int64)
     words.random_(torch.iinfo(torch.int64).min, None)
     kept = words.view(torch.uint8)[: values.numel()] < round((1 - share) * 256)
     return kept.as_strided(values.shape, values.stride())
-
-
-def _dense(values: Tensor) -> bool:
-    """Return True if the values are contiguous, channels first or channels last."""
-    channels_last = values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last)
-    return values.is_contiguous() or channels_last
-
-
-def widths_before(widths: Sequence[int], first: int) -> list[tuple[int, int]]:
-    """(in, out) channels of successive layers, of which the first has ``first`` channels in."""
-    return list(zip((first, *widths), widths, strict=False))
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -144,56 +121,3 @@ def to_uint8(images: Tensor) -> Tensor:
     if not (float(low) >= -1 and float(high) <= 1):
         raise ValueError(f"images must be in [-1, 1], found [{float(low):.3g}, {float(high):.3g}]")
     return ((images.float() + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def from_unit(images: Tensor) -> Tensor:
-    """Scale images from [0, 1] to [-1, 1]."""
-    return images * 2 - 1
-
-
-class PixelNoise(nn.Module):
-    """Add noise, with one value per pixel and a learned strength per channel.
-
-    The fine texture of a cell then need not be encoded in the latent vector (Karras et al. 2019,
-    section 3.2).
-
-    Args:
-        channels: channels C of the maps ``(B, C, h, w)``.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.strength = nn.Parameter(torch.full((channels, 1, 1), 0.1))
-
-    def forward(self, maps: Tensor) -> Tensor:
-        noise = torch.randn_like(maps[:, :1])
-        noisy: Tensor = maps + self.strength.to(maps.dtype) * noise
-        return noisy
-
-
-class MinibatchSpread(nn.Module):
-    """Append a plane with the standard deviation across images (Karras et al. 2018, section 3).
-
-    It lets the discriminator detect a generator that repeats the same image.
-
-    Args:
-        group: number of images compared with each other; if it does not divide the batch, the
-            largest smaller divisor is used.
-    """
-
-    def __init__(self, group: int = 4) -> None:
-        super().__init__()
-        self.group = group
-
-    def forward(self, maps: Tensor, alone: bool = False) -> Tensor:
-        """Compute maps ``(B, C + 1, h, w)`` from ``(B, C, h, w)``.
-
-        With ``alone`` no gradient passes between images, as gradient penalties are per image.
-        """
-        count = len(maps)
-        size = next(size for size in range(min(self.group, count), 0, -1) if count % size == 0)
-        groups = maps.float().unflatten(0, (size, count // size))
-        spread = (groups.var(dim=0, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        spread = spread.detach() if alone else spread
-        plane = spread.repeat(size).view(-1, 1, 1, 1).expand(-1, 1, *maps.shape[2:])
-        return torch.cat([maps, plane.to(maps.dtype)], dim=1)

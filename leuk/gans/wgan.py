@@ -1,6 +1,7 @@
 """WGAN-GP (Gulrajani et al. 2017) in the thesis's form or with the strong networks."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,15 +11,7 @@ from leuk.config.schema import Count, Counts, NotNegative, Positive, Share
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.dcgan import Discriminator
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import (
-    HALVINGS,
-    batch_norm,
-    batch_norm_features,
-    check_widths,
-    start_side,
-    upsampling,
-    widths_before,
-)
+from leuk.gans.layers import batch_norm, first_side, upsampling
 from leuk.gans.penalties import gradient_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.training import Stack, glorot
@@ -35,23 +28,21 @@ class Generator(nn.Sequential):
     def __init__(
         self, resolution: int, inputs: int, first: int, widths: Sequence[int], stack: Stack
     ) -> None:
-        side = start_side(resolution)
-        check_widths(widths, HALVINGS)
+        side = first_side(resolution, widths)
         count = first * side * side
         layers: list[nn.Module] = [
             nn.Linear(inputs, count, bias=False),
-            batch_norm_features(count, stack),
+            batch_norm(count, stack, maps=False),
             nn.LeakyReLU(_SLOPE),
             nn.Unflatten(1, (first, side, side)),
         ]
-        for before, after in widths_before(widths, first):
+        for before, after in pairwise((first, *widths)):
             layers += [
                 upsampling(before, after, stack, bias=False),
                 batch_norm(after, stack),
                 nn.LeakyReLU(_SLOPE),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh()]
-        super().__init__(*layers)
+        super().__init__(*layers, nn.ConvTranspose2d(widths[-1], 3, 5, padding=2), nn.Tanh())
         self.apply(glorot)
 
 
@@ -61,45 +52,30 @@ class WGANGP(Adversarial):
     The defaults are the thesis's form, with 3,945,187 trainable parameters in the generator and
     611,201 in the critic.
 
-    Args:
-        resolution: side of the images in pixels, a multiple of 32.
-        latent: length of a latent vector.
-        networks: ``plain`` for the thesis's, ``cell`` for those of :mod:`leuk.gans.strong`.
-        first: channels of the generator's first map.
-        widths: channels after each doubling of the generator; 5 if ``plain``, 4 if ``cell``.
-        adversary_widths: channels after each halving of the critic.
-        dropout: dropout rate of the ``plain`` critic.
-        penalty: weight of the gradient penalty.
-        drift: weight of the mean squared score of real images, which keeps scores near 0 (Karras
-            et al. 2018, appendix A.1); 0 for none.
-        stack: framework whose conventions ``plain`` networks and Adam follow, see
-            :mod:`leuk.training`.
-        fitting: update settings.
-        augment: augmentation of the critic's input; None for none.
-
     Raises:
         ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
     ADVERSARY = "critic"
+    penalized = True
 
     def __init__(
         self,
-        resolution: Count = 224,
-        latent: Count = 500,
-        networks: Networks = "plain",
-        first: Count = 128,
-        widths: Counts = (128, 64, 64, 32, 32),
-        adversary_widths: Counts = (64, 128),
-        dropout: Share = 0.3,
-        penalty: Positive = 10.0,
+        resolution: Count = 224,  # side of the images in pixels, a multiple of 32
+        latent: Count = 500,  # length of a latent vector
+        networks: Networks = "plain",  # the thesis's, or those of leuk.gans.strong
+        first: Count = 128,  # channels of the generator's first map
+        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
+        adversary_widths: Counts = (64, 128),  # channels after each halving of the critic
+        dropout: Share = 0.3,  # dropout rate of the plain critic
+        penalty: Positive = 10.0,  # weight of the gradient penalty
+        # Weight of the mean squared score of real images, which keeps scores near 0 (Karras et al.
+        # 2018, appendix A.1); 0 for none.
         drift: NotNegative = 0.0,
-        stack: Stack = "keras",
+        stack: Stack = "keras",  # conventions of plain networks and Adam, see leuk.training
         fitting: Fitting | Mapping[str, Any] = Fitting(adversary_steps=5),
-        augment: DiffAugment | Mapping[str, Any] | None = None,
+        augment: DiffAugment | Mapping[str, Any] | None = None,  # of the critic's input
     ) -> None:
-        super().__init__(resolution, latent, stack, fitting, augment)
-        self.penalty, self.drift = penalty, drift
         generator: nn.Module
         critic: nn.Module
         if networks == "strong":
@@ -108,21 +84,8 @@ class WGANGP(Adversarial):
         else:
             generator = Generator(resolution, latent, first, widths, stack)
             critic = Discriminator(resolution, adversary_widths, dropout, stack)
-        self._set_networks(
-            generator,
-            critic,
-            networks=networks,
-            first=first,
-            widths=tuple(widths),
-            adversary_widths=tuple(adversary_widths),
-            dropout=dropout,
-            penalty=penalty,
-            drift=drift,
-        )
-
-    @property
-    def penalized(self) -> bool:
-        return True
+        super().__init__(generator, critic, latent, stack, fitting, augment)
+        self.penalty, self.drift = penalty, drift
 
     def adversary_loss(self, real: Tensor, synthetic: Tensor, labels: Tensor) -> Tensor:
         real, synthetic = self.augmented(real), self.augmented(synthetic)

@@ -15,7 +15,8 @@ from leuk.data.augment import warp
 from leuk.data.decode import LIT
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats, Integers
-from leuk.metrics.bootstrap import Bootstrap, Fold, Sample, pairs_won
+from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
+from leuk.metrics.classification import pairs_won
 
 _ROUNDS = 3
 """Rounds of scaling: interpolation blurs the rim, so the first leaves areas up to 20 % off."""

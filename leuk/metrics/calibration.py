@@ -3,14 +3,12 @@
 The temperature is fitted on validation images and applied to test images.
 """
 
-from functools import cache
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.special import expit, logit
 
-from leuk.metrics.arrays import Floats, Vector, as_scores_and_labels
+from leuk.metrics.arrays import Floats, Integers, Vector, as_scores_and_labels
 
 COOLEST, HOTTEST = 0.05, 20.0
 """Bounds of the temperature, reached when the scores separate the classes perfectly."""
@@ -100,12 +98,41 @@ def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.Data
 
 def bin_index(scores: Floats, bins: int) -> npt.NDArray[np.int64]:
     """Index of each score's bin among bins of equal width in [0, 1]; 1 is in the last."""
-    return np.searchsorted(_edges(bins), scores, side="right")
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], scores, side="right")
 
 
-@cache
-def _edges(bins: int) -> Floats:
-    """Inner edges of the bins, cached as every model of a sweep uses them."""
-    edges: Floats = np.linspace(0, 1, bins + 1)[1:-1]
-    edges.setflags(write=False)
-    return edges
+# --- Validation loss that is invariant to the class prior
+
+
+def prior_free_loss(log_odds: Floats, labels: Integers) -> float:
+    """Compute the class-balanced log loss after the best constant shift of the log odds.
+
+    Training on other class proportions (oversampling, class weights, synthetic images) adds a
+    constant to the log odds of an ideal classifier (Saerens et al. 2002, section 2), which a plain
+    log loss counts as an error. Here each class weighs half, and the constant minimizes the loss,
+    so adding any constant to all log odds changes nothing.
+
+    Args:
+        log_odds: ``(N,)`` log odds of the positive class, at any base rate.
+        labels: ``(N,)`` in {0, 1}.
+
+    Returns:
+        Loss in nats: log 2 for equal log odds, near 0 for well separated classes, NaN if a class is
+        missing or a value is not finite.
+    """
+    from scipy.optimize import brentq
+
+    if not np.isfinite(log_odds).all() or len(np.unique(labels)) < 2:
+        return float("nan")
+    # Relative to the smallest, so that a constant cancels before any rounding.
+    relative = log_odds - log_odds.min()
+    positive = labels == 1
+
+    def slope(shift: float) -> float:
+        """Twice the derivative of the loss, which rises from at most 0 to at least 0."""
+        probability = expit(relative + shift)
+        return float(probability[~positive].mean() + probability[positive].mean() - 1)
+
+    shifted = relative + brentq(slope, -relative.max(), 0.0, xtol=1e-10)
+    losses = np.logaddexp(0, np.where(positive, -shifted, shifted))
+    return float(losses[~positive].mean() + losses[positive].mean()) / 2

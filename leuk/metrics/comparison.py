@@ -20,27 +20,17 @@ and in three folds (``tests/benchmarks/intervals.py``):
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from scipy.special import stdtr
 
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import (
-    PATIENTS,
-    Bootstrap,
-    Fold,
-    Reweighted,
-    Sample,
-    group_by_fold,
-    metric_range,
-    weight_outranked,
-)
-from leuk.metrics.thresholds import DEFAULT, Thresholds
+from leuk.metrics.bootstrap import Bootstrap, Fold, Sample, group_by_fold
+from leuk.metrics.classification import DEFAULT, Reweighted, Thresholds
 
 _POWER = 0.8
-_AT_HALF: Thresholds = {DEFAULT: 0.5}
 _HAIR = 1e-12
 """Tolerance for differences that are equal up to rounding."""
 
@@ -79,14 +69,7 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Two models on the same images: separate for the bootstrap, mixed for the permutations.
-
-    Attributes:
-        one: predictions of the first model.
-        other: predictions of the second model for the same images.
-        cuts: thresholds of the first model.
-        other_cuts: thresholds of the second model.
-    """
+    """Two models on the same images, each with its thresholds."""
 
     one: Sample
     other: Sample
@@ -95,66 +78,35 @@ class _Pair:
 
     @cached_property
     def first(self) -> Reweighted:
-        return _reweighted(self.one, self.cuts)
+        return self.one.reweighted(self.cuts)
 
     @cached_property
     def second(self) -> Reweighted:
-        return _reweighted(self.other, self.other_cuts)
+        return self.other.reweighted(self.other_cuts)
 
     def difference(self, metric: str, weights: Floats) -> Floats:
         return self.second.metric(metric, weights) - self.first.metric(metric, weights)
 
     def swapped(self, metric: str, swaps: Floats) -> Floats:
-        """Differences ``(P,)`` after swapping the scores of the subjects marked 1 in ``(P, S)``."""
-        if metric in ("auroc", f"auroc{PATIENTS}"):
-            return self._swapped_auroc(metric, swaps)
+        """Differences ``(P,)`` after swapping the scores of the patients marked 1 in ``(P, S)``."""
         one, other = np.hstack([1 - swaps, swaps]), np.hstack([swaps, 1 - swaps])
         return self._mixed.metric(metric, other) - self._mixed.metric(metric, one)
 
-    def _swapped_auroc(self, metric: str, swaps: Floats) -> Floats:
-        """Differences in AUROC, which are linear in the swaps.
-
-        The number of pairs is constant, and pairs of two swapped patients cancel between the
-        models. So the effect of swapping a patient is that of giving each image its other score
-        among the images of both models.
-        """
-        one, other = self.one, self.other
-        weights = one.image_weights if metric.endswith(PATIENTS) else np.ones(len(one))
-        gained = np.zeros(len(one))
-        for model in (one, other):
-            for label in Label:
-                chosen = one.labels == label
-                before, after = (
-                    weight_outranked(model.scores, one.labels, weights, at.scores[chosen], label)
-                    for at in (one, other)
-                )
-                gained[chosen] += before - after
-        changed = np.bincount(one.codes, weights * gained, minlength=self.first.count)
-        leukemic = one.labels == Label.ALL
-        pairs = weights[leukemic].sum() * weights[~leukemic].sum()
-        found = self.difference(metric, np.ones((1, self.first.count)))
-        return np.asarray(found + swaps @ changed / pairs)
-
     @cached_property
     def _mixed(self) -> Reweighted:
-        """Images of both models, with separate subject numbers for the second model."""
-        samples = (self.one, self.other)
-        calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
-        decisions, other_decisions = (
-            self.one.decided(self.cuts),
-            self.other.decided(self.other_cuts),
-        )
+        """Images of both models, with separate patient numbers for the second model."""
+        one, other = self.one, self.other
+        decided, others = one.decided(self.cuts), other.decided(self.other_cuts)
+        calibrated = None
+        if one.calibrated is not None and other.calibrated is not None:
+            calibrated = np.concatenate([one.calibrated, other.calibrated])
         return Reweighted(
-            np.concatenate([sample.scores for sample in samples]),
-            np.tile(self.one.labels, 2),
-            np.concatenate([self.one.codes, self.one.codes + self.first.count]),
-            {cut: np.concatenate([decisions[cut], other_decisions[cut]]) for cut in decisions},
-            np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+            np.concatenate([one.scores, other.scores]),
+            np.tile(one.labels, 2),
+            np.concatenate([one.codes, one.codes + self.first.count]),
+            {cut: np.concatenate([decided[cut], others[cut]]) for cut in decided},
+            calibrated,
         )
-
-
-def _reweighted(sample: Sample, cuts: Thresholds) -> Reweighted:
-    return sample.at_half if cuts == _AT_HALF else sample.reweighted(cuts)
 
 
 def paired_difference(
@@ -192,16 +144,23 @@ def paired_difference(
     Raises:
         ValueError: runs that do not match, a subject tested in two folds, or an unknown metric.
     """
-    _check(a, b)
-    cuts = thresholds or [(_AT_HALF, _AT_HALF)] * len(a)
+    if len(a) != len(b):
+        raise ValueError(f"runs must match one to one, found {len(a)} and {len(b)}")
+    for position, (one, other) in enumerate(zip(a, b, strict=True)):
+        if one.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"run {position}: the two models were not tested on the same images, or not in the "
+                "same order; compare runs of the same split, fold and data"
+            )
+    cuts = thresholds or [({DEFAULT: 0.5}, {DEFAULT: 0.5})] * len(a)
     folds: list[Fold[_Pair]] = []
     for positions in group_by_fold(a):
         runs = [_Pair(a[i], b[i], *cuts[i]) for i in positions]
         first = a[positions[0]]
-        folds.append(Fold(runs, first.strata, runs[0].first.count, first.images))
+        folds.append(Fold(runs, first.strata, first.images.size, first.images))
+    named = folds[0].runs[0].first.find(metric)
     found = Bootstrap(folds, draws, seed).estimate(
-        lambda run, weights: run.difference(metric, weights),
-        equal=metric.partition("@")[0].endswith(PATIENTS),
+        lambda run, weights: run.difference(metric, weights), named.patients
     )
     p_swap = _permuted(folds, metric, found.value, permutations, seed)
     if any(sample.subjects_of(label) == 1 for sample in a for label in Label):
@@ -211,8 +170,7 @@ def paired_difference(
     p_t = p_swap
     if found.error:
         p_t = float(2 * stdtr(found.freedom, -abs(found.value) / found.error))
-    lowest, highest = metric_range(metric)
-    most = highest - lowest
+    most = 1 - named.metric.lowest
     low, high = np.clip(found.interval(level), -most, most)
     detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
     return Difference(
@@ -227,6 +185,20 @@ def paired_difference(
         p_swap,
         p_t,
     )
+
+
+def _permuted(
+    folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
+) -> float:
+    """Share of swaps with a difference at least as large, including the observed data."""
+    generator = np.random.default_rng([seed, 1])
+    differences = np.zeros(permutations)
+    for fold in folds:
+        swaps = generator.integers(0, 2, size=(permutations, fold.count)).astype(np.float64)
+        of_runs = [run.swapped(metric, swaps) for run in fold.runs]
+        differences += np.mean(of_runs, axis=0) / len(folds)
+    larger = int((np.abs(differences) >= abs(found) - _HAIR).sum())
+    return (larger + 1) / (permutations + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -245,34 +217,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.maximum.accumulate(stepped).clip(max=1)
     return [float(value) for value in adjusted]
-
-
-def _check(a: Sequence[Sample], b: Sequence[Sample]) -> None:
-    if len(a) != len(b):
-        raise ValueError(f"runs must match one to one, found {len(a)} and {len(b)}")
-    for position, (one, other) in enumerate(zip(a, b, strict=True)):
-        if one.fingerprint != other.fingerprint:
-            raise ValueError(
-                f"run {position}: the two models were not tested on the same images, or not in the "
-                "same order; compare runs of the same split, fold and data"
-            )
-
-
-def _permuted(
-    folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
-) -> float:
-    """Share of swaps with a difference at least as large, including the observed data."""
-    differences = np.zeros(permutations)
-    counts = tuple(fold.count for fold in folds)
-    for fold, swaps in zip(folds, _swaps(counts, permutations, seed), strict=True):
-        of_runs = [run.swapped(metric, swaps) for run in fold.runs]
-        differences += np.mean(of_runs, axis=0) / len(folds)
-    larger = int((np.abs(differences) >= abs(found) - _HAIR).sum())
-    return (larger + 1) / (permutations + 1)
-
-
-@lru_cache(maxsize=1)
-def _swaps(counts: tuple[int, ...], permutations: int, seed: int) -> list[Floats]:
-    """Random swaps ``(permutations, S)`` per fold, cached for all comparisons of a split."""
-    generator = np.random.default_rng([seed, 1])
-    return [generator.integers(0, 2, size=(permutations, n)).astype(np.float64) for n in counts]

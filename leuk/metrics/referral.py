@@ -195,7 +195,7 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     :data:`_STARTS` sequences share the level. The probability that the chosen cut misses the aim is
     thus at most 1 - :data:`CONFIDENCE` on each side. In 600 simulated validation sets of each of 12
     designs with the image counts of C-NMC's patients, and aims of 0.8, 0.9 and 0.95, it was at most
-    0.025; with each cut tried at the full level, up to 0.12 (``tests/benchmarks/referral.py``). A
+    0.025; with each cut tried at the full level, up to 0.12 (``tests/benchmarks/intervals.py``). A
     range of scores next to the band without validation images counts as part of the band.
 
     Args:

@@ -1,6 +1,6 @@
 """Decision thresholds, chosen on validation images and applied unchanged to test images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,18 +9,14 @@ import numpy.typing as npt
 from leuk.data.labels import Label
 from leuk.data.splits import FEWEST, effective_patients
 from leuk.metrics.arrays import Floats, Integers, Vector, as_scores_and_labels
-
-DEFAULT = "default"
-"""Name of the threshold whose metrics have no suffix."""
-
-Thresholds = Mapping[str, float]
-"""Name to threshold; an image is called leukemic if its score is at least the threshold."""
+from leuk.metrics.bootstrap import Sample, resamples
+from leuk.metrics.classification import DEFAULT
 
 Patients = npt.NDArray[Any] | Sequence[str]
 """The patient of each image, ``(N,)``."""
 
 _WANTED = 0.95
-_LEVEL = 0.95
+"""Sensitivity of the threshold ``sensitivity95``."""
 
 
 def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, float]:
@@ -57,7 +53,7 @@ def threshold_intervals(
         ValueError: see :func:`choose_thresholds`.
     """
     drawn = resampled_thresholds(scores, labels, patients)
-    low, high = (1 - _LEVEL) / 2, (1 + _LEVEL) / 2
+    low, high = (1 - 0.95) / 2, (1 + 0.95) / 2
     return {
         name: (float(np.quantile(values, low)), float(np.quantile(values, high)))
         for name, values in drawn.items()
@@ -75,9 +71,6 @@ def resampled_thresholds(
     Raises:
         ValueError: see :func:`choose_thresholds`.
     """
-    # Imported here, since both modules import the names of thresholds from this module.
-    from leuk.metrics.bootstrap import Sample, resamples
-
     sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
     count = int(sample.codes.max()) + 1
     drawn = resamples(sample.strata, count, draws, np.random.default_rng(seed))
@@ -164,8 +157,3 @@ def sensitivity_threshold(
     found = np.cumsum(weights[:, positive][:, order], axis=1)
     reached = (found / found[:, -1:]).round(12) >= wanted
     return np.asarray(scores[positive][order][np.argmax(reached, axis=1)])
-
-
-def suffixed(name: str, threshold: str) -> str:
-    """Name of a metric at a threshold: ``mcc`` at the default threshold, else ``mcc@youden``."""
-    return name if threshold == DEFAULT else f"{name}@{threshold}"

@@ -13,18 +13,22 @@ from typing import Literal
 
 import pandas as pd
 
-from leuk.report.comparisons import CONTROLS, FAMILIES, GANS, Comparison
-from leuk.report.forest import REFERENCES
+from leuk.config import augmentations
+from leuk.report.comparisons import FAMILIES, Comparison
+from leuk.report.figures import reference
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
 from leuk.report.verdicts import better
-from leuk.runs.record import LEAKY, RunId
+from leuk.runs.record import RunId
 
 QUESTION = "Do synthetic images from a GAN improve a classifier on this data set?"
 
 Conclusion = Literal["helps", "in part", "harms", "not shown", "cannot say"]
 
-GRID = "none,oversample,class_weights,dcgan,wgan,cgan"
+CONTROLS = [name for name, kind in augmentations().items() if kind == "control"]
+"""Augmentations without synthetic images: a GAN must beat them to be worth its training time."""
+
+GRID = ",".join(augmentations())
 """Augmentations that together answer the question."""
 
 NOTES = """\
@@ -111,9 +115,9 @@ def tested_configurations(comparisons: Sequence[Comparison]) -> list[Tested]:
     configurations: dict[RunId, Configuration] = {}
     for comparison in comparisons:
         run = comparison.one.run
-        if comparison.family not in ("augmentation", "control") or run.augmentation not in GANS:
+        if comparison.family not in ("augmentation", "control") or run.kind != "gan":
             continue
-        if comparison.result is None or run.split.endswith(LEAKY):
+        if comparison.result is None or run.leaky:
             continue
         configurations[run] = comparison.one
         found.setdefault(run, {}).setdefault(comparison.other.run.augmentation, comparison)
@@ -131,7 +135,7 @@ def _conclude(tested: Sequence[Tested]) -> tuple[Conclusion, str]:
         )
     if gains:
         compared = [control for control in CONTROLS if any(control in one.against for one in gains)]
-        controls = " and ".join(REFERENCES[control] for control in compared)
+        controls = " and ".join(reference(control) for control in compared)
         return "in part", f"In part: better than no augmentation for {_names(gains)}, but " + (
             f"not significantly better than {controls} (no GAN needed)."
             if compared
@@ -164,7 +168,7 @@ def _largest(tested: Sequence[Tested]) -> str:
 
 def _control_sentence(tested: Sequence[Tested], control: str) -> str:
     """Sentence on the comparisons with a control, or on their absence."""
-    name = REFERENCES[control]
+    name = reference(control)
     compared = [one for one in tested if control in one.against]
     if not compared:
         return f"No comparison with {name}: the sweep has no complete run with it."
@@ -209,7 +213,7 @@ def _difference_text(comparison: Comparison) -> str:
 def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
     """Headline, and the reason why a sweep cannot answer the question."""
     complete = [one for one in configurations if one.runs]
-    honest = [one for one in complete if not one.run.split.endswith(LEAKY)]
+    honest = [one for one in complete if not one.run.leaky]
     headline = "This sweep cannot answer the question yet."
     if not complete:
         return headline, ("No run is complete with readable predictions.",)
@@ -218,7 +222,7 @@ def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str,
             "Every complete run uses a split that leaks: the same patients are in training and "
             "test data, so no difference is reliable. Choose a split by patient.",
         )
-    if not any(one.run.augmentation in GANS for one in honest):
+    if not any(one.run.kind == "gan" for one in honest):
         return headline, ("No complete run was trained with synthetic images.",)
     return headline, (
         "Runs with synthetic images are complete, but there is no run without augmentation "
@@ -246,8 +250,8 @@ _CHOSEN = ("name", "model", "augmentation")
 
 
 def _section(tested: Sequence[Tested]) -> Section:
-    columns = [name for name in REFERENCES if any(name in one.against for one in tested)]
-    header = ("with synthetic images", *(f"minus {REFERENCES[name]}" for name in columns))
+    columns = [name for name in augmentations() if any(name in one.against for one in tested)]
+    header = ("with synthetic images", *(f"minus {reference(name)}" for name in columns))
     rows = [
         (one.configuration.title, *(_text(one.against.get(name)) for name in columns))
         for one in tested

@@ -6,7 +6,7 @@ from dataclasses import replace
 from leuk.metrics.thresholds import choose_thresholds
 from leuk.report.predictions import StagePredictions
 from leuk.report.results import Configuration, Run
-from leuk.runs.record import LEAKY
+from leuk.runs.record import setting_texts
 
 AREA = "area"
 """Name of the baseline that uses cell area alone."""
@@ -58,7 +58,7 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (baseline := baseline_of(once, name)) is not None:
                 scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)
-                key = (name, configuration.run.split, frozenset(scores))
+                key = (name, configuration.run.split_name, frozenset(scores))
                 found.setdefault(key, []).append(configuration)
                 first.setdefault(key, baseline)
     # A baseline whose folds are a subset of those of another adds nothing.
@@ -68,7 +68,7 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         if not any(key[2] < more for name, split, more in found if (name, split) == key[:2])
     ]
     splits = {split for _, split, _ in kept}
-    one_split = len(splits) == 1 and not any(split.endswith(LEAKY) for split in splits)
+    one_split = len(splits) == 1 and not any(one.run.leaky for one in configurations)
     sets = {key: _data_set(found[key]) for key in kept}
     one_set = len(set(sets.values())) == 1
     parts = {
@@ -88,7 +88,9 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
 
 def _settings(configurations: Sequence[Configuration]) -> set[str]:
     """Return the settings common to all configurations."""
-    first, *others = (set(configuration.run.settings) for configuration in configurations)
+    first, *others = (
+        set(setting_texts(configuration.run.settings).values()) for configuration in configurations
+    )
     return first.intersection(*others)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image
 
-from leuk.report.drawing import DPI, Drawn
+from leuk.report.figures import DPI, Drawn
 from leuk.report.heatmap import HeatMap
 from leuk.report.html import png_of, png_uri
 from leuk.report.prose import Heading, Items, Paragraph, Spans, blocks, spans

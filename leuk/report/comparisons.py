@@ -6,14 +6,13 @@ The ensemble is computed from the CNN and the ViT, so its tests form separate fa
 of oversampling and class weights alone. Verdicts and forest plots use these comparisons.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from leuk.metrics.bootstrap import PATIENTS
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import Difference, holm, paired_difference
 from leuk.report.baselines import AREA, baseline_of
 from leuk.report.ensemble import MEMBERS, NAME
@@ -46,14 +45,10 @@ FAMILIES |= {
     for family in ("area", "augmentation", "control", "control_alone")
 }
 
-GANS = ("dcgan", "wgan", "cgan")
-CONTROLS = ("oversample", "class_weights")
-"""Augmentations without synthetic images: a GAN must beat them to be worth its training time."""
-
 _PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
 
-SETTINGS = {"fusion": "add", "head": "linear", "attention_loss": "0.0"}
-"""Settings that answer a separate question, with the values of a model that does not name them."""
+SETTINGS = {"model.fusion": "add", "model.head": "linear", "model.attention_loss": 0.0}
+"""Settings that answer a separate question, with their defaults."""
 
 NOTES = """\
 Difference in test AUROC, mean over matching seeds and folds, with its 95 % interval: paired by
@@ -105,7 +100,7 @@ def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[C
         workers: number of processes.
     """
     pairs = planned(configurations)
-    sizes = Counter((family, one.run.split) for family, one, _ in pairs)
+    sizes = Counter((family, one.run.split_name) for family, one, _ in pairs)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
     permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
     draws = draws_for(configurations)
@@ -118,7 +113,7 @@ def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[C
         members = [
             index
             for index, it in enumerate(found)
-            if it.result is not None and (it.family, it.one.run.split) == family
+            if it.result is not None and (it.family, it.one.run.split_name) == family
         ]
         corrected = holm([r.p for index in members if (r := found[index].result) is not None])
         for index, p in zip(members, corrected, strict=True):
@@ -164,31 +159,34 @@ def planned(
     return alone + [(family, known[one], known[other]) for family, one, other in ordered]
 
 
+_COMBINED = "hybrid"
+"""Model that combines others, whose differences are from them."""
+
 _Pair = tuple[str, RunId, RunId]
 
 
 def _questions(run: RunId, known: Mapping[RunId, Configuration]) -> Iterator[_Pair]:
     """Comparisons planned for a configuration, as far as the sweep has the other one."""
-    alone = "control_alone" if run.augmentation in CONTROLS else "augmentation"
+    alone = "control_alone" if run.kind == "control" else "augmentation"
     pairs = [(alone, run.plain)]
-    if run.augmentation in GANS:
+    if run.kind == "gan":
         pairs += [
             ("control", other)
             for other in known
-            if other.augmentation in CONTROLS and other.plain == run.plain
+            if other.kind == "control" and other.plain == run.plain
         ]
     if run.model == NAME:
         pairs += [("ensemble", replace(run, model=model)) for model in _models(known)]
-    elif run.model == "hybrid" and run.augmentation in GANS:
+    elif run.model == _COMBINED and run.kind == "gan":
         pairs += [("gan_hybrid", replace(run.plain, model=model)) for model in MEMBERS]
     for other in known:
         if replace(other, model=run.model) == run and _comes_before(other, run):
             pairs.append(("model", other))
-    for family in SETTINGS:
-        pairs += [(family, other) for other in _without(family, run, known)]
-    if setting(run, "fusion") not in (None, SETTINGS["fusion"]):
-        for plain in _without("fusion", run, known):
-            pairs.append(("fusion", replace(plain, model=NAME, variant=_bare(run, "fusion"))))
+    for key in SETTINGS:
+        family = key.removeprefix("model.")
+        pairs += [(family, other) for other in _without(key, run, known)]
+    if changed(run, "model.fusion"):
+        pairs.append(("fusion", replace(_bare(run, "model.fusion"), model=NAME)))
     for family, other in pairs:
         if other in known and other != run:
             yield _family(family, run), run, other
@@ -205,40 +203,33 @@ def _models(runs: Iterable[RunId]) -> list[str]:
 
 
 def _comes_before(one: RunId, other: RunId) -> bool:
-    """Return True if the difference is ``other`` minus ``one``: later models minus earlier ones."""
+    """Return True if the difference is ``other`` minus ``one``: the hybrid minus other models."""
     if NAME in (one.model, other.model):
         return False
-
-    return sort_key(one) < sort_key(other)
-
-
-def setting(run: RunId, name: str) -> str | None:
-    """Value of a setting, such as ``fusion``, in the variant of a run; None if it is not set."""
-    for text in run.settings:
-        if found := re.fullmatch(rf"(?:.*\.)?{name}_(.+)", text):
-            return found[1]
-    return None
+    return (one.model == _COMBINED, sort_key(one)) < (other.model == _COMBINED, sort_key(other))
 
 
-def _bare(run: RunId, name: str) -> str:
-    """Return the variant without a setting."""
-    kept = [text for text in run.settings if not re.fullmatch(rf"(?:.*\.)?{name}_.+", text)]
-    return "-".join(kept)
+def changed(run: RunId, key: str) -> bool:
+    """Return True if a key of :data:`SETTINGS` has another value than its default."""
+    return bool(run.settings.get(key, SETTINGS[key]) != SETTINGS[key])
 
 
-def _without(name: str, run: RunId, known: Iterable[RunId]) -> list[RunId]:
+def _without(key: str, run: RunId, known: Iterable[RunId]) -> list[RunId]:
     """Return the configuration that has the default of a setting and otherwise equals ``run``."""
-    value = setting(run, name)
-    if value is None or value == SETTINGS[name]:
+    if not changed(run, key):
         return []
-    plain = replace(run, variant=_bare(run, name))
+    plain = _bare(run, key)
     named = [
         other
         for other in known
-        if setting(other, name) == SETTINGS[name]
-        and replace(other, variant=_bare(other, name)) == plain
+        if key in other.settings and not changed(other, key) and _bare(other, key) == plain
     ]
     return named or [plain]
+
+
+def _bare(run: RunId, key: str) -> RunId:
+    """Return the run without a setting."""
+    return replace(run, settings={k: v for k, v in run.settings.items() if k != key})
 
 
 def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
@@ -261,7 +252,7 @@ _BY_PATIENT = ("AUROC (patients)", "p (patients)")
 
 def _tests(family: Sequence[Comparison]) -> str:
     """``9 tests``, or the number for each split if they differ."""
-    sizes = {one.one.run.split: one.tests for one in family if one.tests}
+    sizes = {one.one.run.split_name: one.tests for one in family if one.tests}
     if len(set(sizes.values())) > 1:
         return ", ".join(f"{_counted(size)} of {split}" for split, size in sizes.items())
     return _counted(max(sizes.values(), default=0))
@@ -293,7 +284,7 @@ def _values(comparison: Comparison) -> dict[str, object]:
     by = comparison.patients
     return {
         "family": comparison.family,
-        "split": comparison.one.run.split,
+        "split": comparison.one.run.split_name,
         "one": comparison.one.title,
         "other": comparison.other.title,
         "runs": comparison.runs,

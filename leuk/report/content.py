@@ -10,10 +10,9 @@ from leuk.report.area import area_section
 from leuk.report.baselines import baselines
 from leuk.report.comparisons import Comparison, compare, comparisons_section
 from leuk.report.costs import Cost, costs_of, costs_section
-from leuk.report.drawing import Drawn
 from leuk.report.ensemble import ensembles
 from leuk.report.explanations import explanations_section
-from leuk.report.figures import figures_of
+from leuk.report.figures import Drawn, figures_of
 from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.naming import sort_key
 from leuk.report.referral import referral_section

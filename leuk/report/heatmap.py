@@ -1,18 +1,16 @@
-"""Heat map of the AUROC of each model with each augmentation."""
+"""AUROC of each model with each augmentation, as a table with shades."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from leuk.report.drawing import by_model
-from leuk.report.naming import AUGMENTATIONS
+from leuk.report.naming import augmentations_of
 from leuk.report.results import Configuration
 from leuk.report.rows import Row
 from leuk.report.sections import Grid, Section, interval_text
+from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 
 LEVELS = 8
 """Number of shades from the lowest to the highest AUROC."""
@@ -112,10 +110,29 @@ def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> He
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
-    columns = [name for name in AUGMENTATIONS if name in present]
-    columns += sorted(present - set(columns))
+    names = augmentations_of(configuration.run for configuration in configurations)
+    columns = [name for name in names if name in present]
     entries = [tuple(row.get(name) for name in columns) for row in named.values()]
     return HeatMap(tuple(named), tuple(columns), tuple(entries))
+
+
+def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configuration]]:
+    """Return configurations that differ only in the augmentation, by their name without it."""
+    found: dict[RunId, list[Configuration]] = {}
+    for configuration in configurations:
+        found.setdefault(configuration.run.plain, []).append(configuration)
+    return {_without_augmentation(members[0]): members for members in found.values()}
+
+
+def _without_augmentation(configuration: Configuration) -> str:
+    name = configuration.title
+    run = configuration.run
+    own = [
+        text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
+    ]
+    for text in (run.augmentation, *own):
+        name = name.replace(f"-{text}", "", 1)
+    return name
 
 
 def _text(row: Row | None, metric: str) -> str:
@@ -126,29 +143,3 @@ def _text(row: Row | None, metric: str) -> str:
 
 def _by_patient(row: Row | None) -> float | None:
     return row.metrics["auroc_patients"][0] if row and "auroc_patients" in row.metrics else None
-
-
-def heat_map_figure(heat: HeatMap) -> Figure:
-    """Return the heat map as a figure with the AUROC in each entry."""
-    room = 0.3 + 0.075 * max(map(len, heat.rows))
-    wide, high = room + 1.15 * len(heat.columns) + 1.2, 0.6 + 0.46 * len(heat.rows)
-    figure = Figure(figsize=(wide, high))
-    ax = figure.add_axes((room / wide, 0.4 / high, 1 - (room + 1.2) / wide, 1 - 0.6 / high))
-    shades = figure.add_axes((1 - 1.0 / wide, 0.4 / high, 0.14 / wide, 1 - 0.6 / high))
-    values = np.ma.masked_invalid(heat.values)
-    least, most = heat.span
-    image = ax.pcolormesh(values, cmap="Blues", vmin=least, vmax=most, edgecolors="white", lw=2)
-    for row, entries in enumerate(heat.entries):
-        for column, entry in enumerate(entries):
-            dark = (heat.level(row, column) or 0) > LEVELS * 0.6
-            text = "-" if entry is None else f"{entry.metrics['auroc'][0]:.3f}"
-            looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9}
-            ax.text(column + 0.5, row + 0.5, text, color="white" if dark else "black", **looks)
-    ax.set_xticks(np.arange(len(heat.columns)) + 0.5, heat.columns, fontsize=8)
-    ax.set_yticks(np.arange(len(heat.rows)) + 0.5, heat.rows, fontsize=8)
-    ax.set_ylim(len(heat.rows), 0)
-    ax.tick_params(length=0)
-    for side in ax.spines.values():
-        side.set_visible(False)
-    figure.colorbar(image, cax=shades, label="test AUROC").ax.tick_params(labelsize=8)
-    return figure

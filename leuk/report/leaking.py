@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import mean
 
-from leuk.runs.record import LEAKY, Record, RunId
+from leuk.report.naming import unlike
+from leuk.runs.record import Record, RunId
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:
@@ -22,7 +23,7 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
         if record.status == "complete" and value is not None:
             scores[record.run.configuration].append(value)
     texts = []
-    for leaky in (run for run in scores if run.split.endswith(LEAKY)):
+    for leaky in (run for run in scores if run.leaky):
         honest = _honest(leaky, scores)
         if honest is not None:
             gain = mean(scores[leaky]) - mean(scores[honest])
@@ -35,11 +36,9 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
 
 def _honest(leaky: RunId, runs: Iterable[RunId]) -> RunId | None:
     """Return the most similar run of the same model and augmentation that has no leak."""
-    settings = set(leaky.settings)
     same = [
         run
         for run in runs
-        if (run.model, run.augmentation) == (leaky.model, leaky.augmentation)
-        and not run.split.endswith(LEAKY)
+        if (run.model, run.augmentation) == (leaky.model, leaky.augmentation) and not run.leaky
     ]
-    return min(same, key=lambda run: len(settings ^ set(run.settings)), default=None)
+    return min(same, key=lambda run: unlike(leaky, run), default=None)

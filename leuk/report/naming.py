@@ -1,23 +1,30 @@
 """Names and order of the configurations of a report."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from leuk.runs.record import LEAKY, RunId
+from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 
-MODELS = ("cnn", "vit", "ensemble", "hybrid", "pretrained")
-AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
-"""Augmentations in the order of the tables."""
+_KINDS = ("none", "control", "gan")
 
 
 def sort_key(run: RunId) -> tuple[object, ...]:
-    """Sort key of configurations: models and augmentations as in the thesis, then others."""
-    ranks = [
-        (names.index(name) if name in names else len(names), name)
-        for name, names in ((run.model, MODELS), (run.augmentation, AUGMENTATIONS))
-    ]
-    bare = run.plain.settings
-    return (run.split, len(bare), bare, *ranks, run.variant)
+    """Sort key of configurations: no augmentation first, then controls, then GANs, by name."""
+    bare = tuple(sorted(setting_texts(run.plain.settings).values()))
+    order = (run.model, _KINDS.index(run.kind), run.augmentation, run.title)
+    return (run.split_name, len(bare), bare, *order)
+
+
+def augmentations_of(runs: Iterable[RunId]) -> list[str]:
+    """Names of the augmentations of runs, each once, in the order of :func:`sort_key`."""
+    found = {(_KINDS.index(run.kind), run.augmentation) for run in runs}
+    return [name for _, name in sorted(found)]
+
+
+def unlike(one: RunId, other: RunId) -> int:
+    """Count the settings that only one of two runs has, or with another value."""
+    keys = one.settings.keys() | other.settings.keys()
+    return sum(one.settings.get(key) != other.settings.get(key) for key in keys)
 
 
 def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]:
@@ -35,29 +42,30 @@ def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]
     """
     of_split: dict[str, list[RunId]] = defaultdict(list)
     for run in runs:
-        of_split[run.split].append(run)
-    alone = len(of_split) == 1 and not runs[0].split.endswith(LEAKY)
+        of_split[run.split_name].append(run)
+    alone = len(of_split) == 1 and not runs[0].leaky
     names: dict[RunId, str] = {}
     shared = []
     for split, members in of_split.items():
-        common = _common(run.settings for run in members)
+        texts = {run: setting_texts(run.settings) for run in members}
+        common = set.intersection(*(set(texts[run].values()) for run in members))
         shared.append(_omitted(split, common))
         of_augmentation: dict[str, list[RunId]] = defaultdict(list)
         for run in members:
             of_augmentation[run.augmentation].append(run)
         for augmentation, alike in of_augmentation.items():
-            own = _common(run.augmentation_settings for run in alike) - common
+            own = set.intersection(*(_of_augmentation(texts[run]) for run in alike)) - common
             if own:
                 shared.append(_omitted(f"{split}, {augmentation}", own))
             for run in alike:
-                kept = [text for text in run.settings if text not in common | own]
+                kept = sorted(text for text in texts[run].values() if text not in common | own)
                 parts = [run.model, augmentation, *([] if alone else [split]), *kept]
                 names[run] = "-".join(parts)
     return names, tuple(shared)
 
 
-def _common(settings: Iterable[Sequence[str]]) -> set[str]:
-    return set.intersection(*map(set, settings))
+def _of_augmentation(texts: Mapping[str, str]) -> set[str]:
+    return {text for key, text in texts.items() if key.startswith(OF_AUGMENTATION)}
 
 
 def _omitted(name: str, settings: set[str]) -> str:

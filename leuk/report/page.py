@@ -25,6 +25,7 @@ from leuk.report.content import Report
 from leuk.report.explained import Explained
 from leuk.report.heatmap import NOTES as HEAT_NOTES
 from leuk.report.html import png_uri, render
+from leuk.report.naming import unlike
 from leuk.report.prose import Spans, spans
 from leuk.report.remarks import KINDS, Kind, Remark, with_sources
 from leuk.report.sections import Section, interval_text
@@ -122,11 +123,10 @@ def _best(report: Report) -> list[tuple[str, str]]:
         row
         for row in report.baselines
         if row.name.startswith(f"baseline: {AREA}") and row.run and top.run
-        if row.run.split == top.run.split
+        if row.run.split_name == top.run.split_name
     ]
     # Of several baselines, the one with the most similar settings is on the same data.
-    wanted = set(top.run.settings) if top.run else set[str]()
-    area.sort(key=lambda row: len(wanted ^ set(row.run.settings)) if row.run else 0)
+    area.sort(key=lambda row: unlike(top.run, row.run) if top.run and row.run else 0)
     named = [(top, f"highest test AUROC: {top.name}")]
     named += [(row, "test AUROC of cell area alone") for row in area[:1]]
     return [

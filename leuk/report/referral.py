@@ -8,7 +8,7 @@ import pandas as pd
 
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.metrics.referral import AIM, Achieved, Band, choose_band, outcomes
-from leuk.report.curves import pooled_images
+from leuk.report.figures import pooled_images
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, interval_text
 from leuk.report.workers import spread

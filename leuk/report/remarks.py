@@ -17,7 +17,6 @@ from leuk.report.baselines import AREA, baseline_of, first_seeds
 from leuk.report.leaking import leaking_gains
 from leuk.report.results import Configuration, Results
 from leuk.report.rows import Row
-from leuk.runs.record import CUT
 
 Kind = Literal["leaky", "failed", "missing", "synthetic", "area", "few", "degenerate", "other"]
 
@@ -91,16 +90,6 @@ def remarks_on(
     found = [Remark("leaky", text) for text in leaking_gains(results.records)]
     found += [*_few(configurations), *_not_above_area(configurations, rows)]
     found += [Remark("other", row.note, row.name) for row in rows if row.metrics and row.note]
-    found += [
-        Remark(
-            "other",
-            "has too many settings to name; it is only compared with configurations of the same "
-            "settings",
-            configuration.title,
-        )
-        for configuration in configurations
-        if any(text.startswith(CUT) for text in configuration.run.settings)
-    ]
     for record in results.records:
         name = record.run.folder
         if record.status != "complete":
@@ -120,12 +109,12 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
         area = baseline_of(first_seeds(configuration), AREA)
         if area is None or "auroc" not in row.metrics:
             continue
-        compared[configuration.run.split] += 1
+        compared[configuration.run.split_name] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.auroc(np.ones((1, one.count)))[0]) for one in images)
+        reached = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= reached:
-            found[configuration.run.split, f"{reached:.3f}"].append(configuration.title)
+            found[configuration.run.split_name, f"{reached:.3f}"].append(configuration.title)
     return [
         Remark(
             "area",
@@ -150,7 +139,7 @@ def _few(configurations: Sequence[Configuration]) -> list[Remark]:
     found: dict[tuple[str, str], None] = {}
     for configuration in configurations:
         if configuration.runs and (text := few_subjects(all_test_images(configuration))):
-            found[configuration.run.split, text] = None
+            found[configuration.run.split_name, text] = None
     return [Remark("few", text, split, bold=True) for split, text in found]
 
 

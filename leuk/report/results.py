@@ -4,7 +4,6 @@ The first step of every report: tables, comparisons and figures are computed fro
 :class:`Results`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +17,11 @@ from leuk.report.naming import row_names, sort_key
 from leuk.report.predictions import Known, StagePredictions, read_predictions
 from leuk.report.workers import begun
 from leuk.runs.record import FILE, Record, RunId, folders_of, read_own
+from leuk.runs.state import LOCK
 from leuk.store import file_in
 
 Key = tuple[int, int]
 """Seed and fold of a run."""
-
-_RUN_FOLDER = re.compile(r".+-s\d+(-.*)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +148,7 @@ def _combine(sweep: Path, found: Sequence[_Found]) -> Results:
     read = [(record, run, problem) for record, run, problem in found if record]
     if not read:
         raise NoRecordsError(sweep, problems)
-    read.sort(key=lambda one: one[0].run)
+    read.sort(key=lambda one: (one[0].run.title, one[0].run.seed, one[0].run.fold))
     problems += [problem for _, _, problem in read if problem]
     runs = {run.id: run for _, run, _ in read if run}
     by_configuration: dict[RunId, list[Record]] = defaultdict(list)
@@ -173,7 +171,7 @@ def _without_record(sweep: Path) -> list[str]:
     return [
         f"{folder.name}: no {FILE}; the run was stopped before it could write one"
         for folder in sorted(sweep.iterdir())
-        if folder.is_dir() and _RUN_FOLDER.fullmatch(folder.name) and not (folder / FILE).exists()
+        if (folder / LOCK).exists() and not (folder / FILE).exists()
     ]
 
 
@@ -215,7 +213,7 @@ def _read_run(folder: Path, record: Record, known: Known) -> Run:
 
 def _holes(configurations: Sequence[Configuration]) -> list[str]:
     """Problems of configurations that lack seeds or folds of their split."""
-    everywhere: dict[tuple[str, ...], set[Key]] = defaultdict(set)
+    everywhere: dict[tuple[str, object], set[Key]] = defaultdict(set)
     for configuration in configurations:
         everywhere[_split(configuration.run)] |= _keys(configuration.records)
     lacking = []
@@ -229,9 +227,9 @@ def _holes(configurations: Sequence[Configuration]) -> list[str]:
     return lacking
 
 
-def _split(run: RunId) -> tuple[str, ...]:
+def _split(run: RunId) -> tuple[str, object]:
     """Split and number of folds: three of three folds lack no fourth."""
-    return (run.split, *(text for text in run.settings if text.startswith("n_folds_")))
+    return run.split_name, run.settings.get("split.n_folds")
 
 
 def _keys(records: Iterable[Record]) -> set[Key]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leuk.metrics.bootstrap import Reweighted, fold_mean
-from leuk.metrics.classification import patient_metrics
+from leuk.metrics.bootstrap import fold_mean
+from leuk.metrics.classification import Reweighted, patient_metrics
 from leuk.report.results import Configuration, Results, Run
 from leuk.report.workers import spread
 from leuk.runs.record import Metrics, Record, RunId
@@ -80,7 +80,7 @@ def _configuration_row(configuration: Configuration, draws: int, kind: str) -> R
 def _once(images: Reweighted) -> dict[str, float]:
     """Every metric, without resampling."""
     once = np.ones((1, images.count))
-    return dict(zip(images.names, images.metrics(once, images.names)[:, 0].tolist(), strict=True))
+    return {name: float(images.metric(name, once)[0]) for name in images.named}
 
 
 def _without_predictions(configuration: Configuration, name: str) -> Row:

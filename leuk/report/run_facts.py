@@ -49,7 +49,7 @@ def data_section(
         return Section("data", "Data and split", (text,), pd.DataFrame())
     counts: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for record in counted:
-        key = (record.run.split, record.run.fold, json.dumps(record.data["counts"]))
+        key = (record.run.split_name, record.run.fold, json.dumps(record.data["counts"]))
         counts.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
     table = pd.DataFrame([row for key in sorted(counts) for row in counts[key]])
     header = ("split", "fold", "stage", "leukemic", "healthy", "patients", *_EFFECTIVE)
@@ -66,7 +66,7 @@ _EFFECTIVE = {"eff. leukemic patients": Label.ALL, "eff. healthy patients": Labe
 def _counts(record: Record, stage: str, runs: Mapping[RunId, Run]) -> dict[str, Any]:
     counts = record.data["counts"].get(stage, {})
     return {
-        "split": record.run.split,
+        "split": record.run.split_name,
         "fold": record.run.fold,
         "stage": stage,
         "leukemic": counts.get("all", ""),
@@ -96,7 +96,7 @@ def _effective(
 def _excluded(records: Iterable[Record]) -> list[str]:
     """Return a sentence on the excluded images of each split, fold and reason."""
     found = {
-        (record.run.split, record.run.fold, why): count
+        (record.run.split_name, record.run.fold, why): count
         for record in records
         for why, count in record.data.get("dropped", {}).items()
     }
@@ -114,7 +114,7 @@ def _added(records: Iterable[Record]) -> list[str]:
         if added:
             counts = " and ".join(f"{count} {label}" for label, count in added.items())
             kind = "oversampled" if "oversampled" in record.data else "synthetic"
-            key = (record.run.augmentation, record.run.split, record.run.fold)
+            key = (record.run.augmentation, record.run.split_name, record.run.fold)
             found.setdefault(key, f"{counts} images added ({kind})")
     return [f"{name} ({split}, fold {fold}): {text}" for (name, split, fold), text in found.items()]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from leuk.report.blocks import pictures_of
 from leuk.report.content import build_report
 from leuk.report.explained import explained_pictures
-from leuk.report.figures import writing
 from leuk.report.page import FILE, missing_page, report_page
 from leuk.report.results import NoRecordsError, Results, read_results
 from leuk.report.verdicts import LATENCY_MS
@@ -46,10 +46,10 @@ def write_report(
         write_text(folder / FILE, missing_page(sweep.name, error.problems))
         raise
     report = build_report(sweep, read, workers, latency_ms)
-    with writing(folder / FIGURES, report.drawn, workers) as figures:
-        for section in report.sections:
-            section.write(folder)
-        explained = explained_pictures(sweep, report.configurations)
-        page = report_page(report, figures(), explained)
+    for section in report.sections:
+        section.write(folder)
+    figures = [pictures_of(one, one.write(folder / FIGURES)) for one in report.drawn]
+    explained = explained_pictures(sweep, report.configurations)
+    page = report_page(report, figures, explained)
     write_text(folder / FILE, page)
     return report.sections[0].markdown

@@ -11,7 +11,7 @@ import pandas as pd
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Images
 from leuk.metrics.synthetic.quality import rows_figure
-from leuk.report.drawing import Drawn
+from leuk.report.figures import Drawn
 from leuk.report.sections import Grid, Section
 from leuk.report.synthetic_quality import quality_examples, quality_records
 from leuk.runs.record import Record
@@ -43,7 +43,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     return [
         {
             "augmentation": run.augmentation,
-            "split": run.split,
+            "split": run.split_name,
             "fold": run.fold,
             "seed": run.seed,
             "class": name,

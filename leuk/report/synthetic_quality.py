@@ -128,7 +128,7 @@ def _by_measures(
 
 
 def _fold(record: Record) -> str:
-    return f"{record.run.split} fold {record.run.fold} seed {record.run.seed}"
+    return f"{record.run.split_name} fold {record.run.fold} seed {record.run.seed}"
 
 
 def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], list[str]]:

@@ -8,6 +8,7 @@ from leuk.report.remarks import Remark, listed
 from leuk.report.results import Results
 from leuk.report.rows import DRAWS, Row, run_rows
 from leuk.report.sections import Grid, Section, interval_text
+from leuk.runs.record import short_name
 
 COLUMNS = {
     "AUROC": "auroc",
@@ -131,8 +132,12 @@ def _values(row: Row) -> dict[str, object]:
     """Return a row of the CSV file: identity, and every metric with its interval."""
     run = row.run
     values: dict[str, object] = {"configuration": row.name, "kind": row.kind}
-    for axis in ("model", "augmentation", "split", "variant"):
-        values[axis] = getattr(run, axis) if run else None
+    values |= {
+        "model": run.model if run else None,
+        "augmentation": run.augmentation if run else None,
+        "split": run.split_name if run else None,
+        "variant": short_name(run.settings) if run else None,
+    }
     for axis in ("seed", "fold"):
         values[axis] = getattr(run, axis) if run and row.kind == "run" else None
     values |= {"runs": row.runs, "note": row.note}

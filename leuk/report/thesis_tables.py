@@ -1,7 +1,7 @@
 """Tables 3 to 5 of the thesis compared with this sweep, in the convention of the thesis.
 
 Its positive class is healthy, its AUC is that of hard labels, and its averages vary; see
-:mod:`leuk.metrics.bootstrap`. The main table uses the standard convention.
+:func:`leuk.metrics.classification.thesis_metrics`. The main table uses the standard convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from leuk.metrics.bootstrap import thesis_metrics
-from leuk.report.comparisons import SETTINGS, setting
+from leuk.metrics.classification import thesis_metrics
+from leuk.report.comparisons import SETTINGS, changed
 from leuk.report.gan_tables import published_figures
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section
-from leuk.runs.record import RunId
+from leuk.runs.record import RunId, short_name
 
 TABLES = {3: "cnn", 4: "vit", 5: "hybrid"}
 """Number of the table in the thesis, and its model."""
 
-AUGMENTATIONS = ("none", "dcgan", "wgan", "cgan")
+COLUMNS = ("none", "dcgan", "wgan", "cgan")
 
 METRICS = ("accuracy", "precision", "recall", "f1", "auc", "sensitivity", "specificity")
 
@@ -64,12 +64,10 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
         if not plain:
             parts.append(f"## Table {number}: {model}\n\nNot in this sweep.")
         for run in plain:
-            found = [known.get((run, name)) for name in AUGMENTATIONS]
+            found = [known.get((run, name)) for name in COLUMNS]
             ours = [thesis_means(configuration) if configuration else {} for configuration in found]
-            values = _compared(
-                _published(number), model, dict(zip(AUGMENTATIONS, ours, strict=True))
-            )
-            where = "-".join(text for text in (run.split, run.variant) if text)
+            values = _compared(_published(number), model, dict(zip(COLUMNS, ours, strict=True)))
+            where = "-".join(text for text in (run.split_name, short_name(run.settings)) if text)
             parts += [f"## Table {number}: {model}, {where}", _grid(values)]
             rows += [{"table": number, "configuration": run.title, **value} for value in values]
     title = "Comparison with tables 3 to 5 of the thesis"
@@ -78,8 +76,8 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
 
 def _comparable(run: RunId) -> bool:
     """Return True for augmentations of the thesis without settings it only proposes."""
-    plain = all(setting(run, name) is None for name in SETTINGS)
-    return plain and run.augmentation in AUGMENTATIONS
+    plain = not any(changed(run, key) for key in SETTINGS)
+    return plain and run.augmentation in COLUMNS
 
 
 def thesis_means(configuration: Configuration) -> dict[str, float]:
@@ -126,7 +124,7 @@ def _compared(
 
 
 def _grid(values: Sequence[Mapping[str, object]]) -> Grid:
-    header = [text for name in AUGMENTATIONS for text in (f"{name}: thesis", "ours")]
+    header = [text for name in COLUMNS for text in (f"{name}: thesis", "ours")]
     rows = []
     for metric in METRICS:
         texts: list[str] = []

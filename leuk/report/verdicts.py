@@ -27,12 +27,12 @@ from typing import Any, Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.report.comparisons import SETTINGS, Comparison, setting
+from leuk.report.comparisons import SETTINGS, Comparison, changed
 from leuk.report.costs import Cost
 from leuk.report.ensemble import MEMBERS, NAME
 from leuk.report.results import Configuration
 from leuk.report.sections import Grid, Section, difference_text, p_text
-from leuk.runs.record import LEAKY, RunId
+from leuk.runs.record import RunId
 
 MARGIN = 0.02
 """Tolerated loss of AUROC where a hypothesis claims no loss."""
@@ -143,8 +143,8 @@ def verdicts(
         costs: cost of each configuration.
         latency_ms: latency limit for deployment, in ms per image.
     """
-    honest = [c for c in comparisons if not c.one.run.split.endswith(LEAKY)]
-    splits = list(dict.fromkeys(c.one.run.split for c in honest))
+    honest = [c for c in comparisons if not c.one.run.leaky]
+    splits = list(dict.fromkeys(c.one.run.split_name for c in honest))
     rules: dict[str, Callable[[Sequence[Comparison]], _Decided]] = {
         "H1": lambda own: _hybrid_with_gan(own, costs, latency_ms),
         "H2": _attention_fusion,
@@ -153,7 +153,7 @@ def verdicts(
     }
     found = []
     for hypothesis, rule in rules.items():
-        results = [rule([c for c in honest if c.one.run.split == split]) for split in splits]
+        results = [rule([c for c in honest if c.one.run.split_name == split]) for split in splits]
         decided = [
             Verdict(hypothesis, split, verdict, evidence)
             for split, (verdict, evidence) in zip(splits, results, strict=True)
@@ -224,7 +224,7 @@ def _attention_fusion(comparisons: Sequence[Comparison]) -> _Decided:
     needed = [
         c
         for c in comparisons
-        if c.family == "fusion" and setting(c.one.run, "fusion") == "attention"
+        if c.family == "fusion" and c.one.run.settings.get("model.fusion") == "attention"
     ]
     against = [
         {c.other.run.model == NAME for c in needed if c.one.run == run}
@@ -357,7 +357,7 @@ def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
 
 def _plain(run: RunId) -> bool:
     """Return True if no setting with a separate hypothesis is changed."""
-    return all(setting(run, name) is None for name in SETTINGS)
+    return not any(changed(run, key) for key in SETTINGS)
 
 
 def _text(comparison: Comparison) -> str:

@@ -26,16 +26,10 @@ from leuk.metrics.arrays import Floats, Images
 from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
 from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, per_subject
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import all_metrics
+from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
 from leuk.metrics.cost import measure_cost
 from leuk.metrics.referral import referral_record
-from leuk.metrics.thresholds import (
-    DEFAULT,
-    Thresholds,
-    choose_thresholds,
-    few_patients,
-    threshold_intervals,
-)
+from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
 from leuk.runs.classifier import project_prototypes
 from leuk.runs.record import Metrics, RunId, RunWarning, as_metrics
 from leuk.runs.trainer import build_named, build_trainer, memory_errors, one_device
@@ -446,7 +440,7 @@ def save_predictions(
         table = images[["path", "subject", "patient", "label"]].assign(
             score=scores,
             calibrated=apply_temperature(scores, temperature),
-            split=run.split,
+            split=run.split_name,
             seed=run.seed,
         )
         table.insert(0, "stage", stage)

@@ -245,7 +245,7 @@ def _facts(finished: FinishedRun, classifier: Classifier, root: str | None) -> d
             "class": f"{type(classifier).__module__}.{type(classifier).__name__}",
             "arguments": json.loads(json.dumps(dict(classifier.hparams))),
         },
-        "run_id": record.run.to_dict(),
+        "run_id": asdict(record.run),
         "fingerprint": record.fingerprint,
         "data": record.data.get("fingerprint"),
         "weights": finished.weights_digest,

@@ -24,9 +24,9 @@ from leuk.errors import ConfigError, DataError, StoreError
 from leuk.metrics.arrays import Flags, Floats
 from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
+from leuk.metrics.classification import DEFAULT
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
-from leuk.metrics.thresholds import DEFAULT
 from leuk.runs.classifier import WEIGHTS
 from leuk.runs.evaluate import Scorer
 from leuk.runs.record import FILE, Record

@@ -27,7 +27,7 @@ def keep_heap() -> bool:
 
     By default, glibc maps each block of 32 MiB or more separately and unmaps it when freed. On a
     CPU, activations are such blocks, whose pages the kernel has to zero in every step: 40 % of the
-    time of a CNN's training step at 224 px (``tests/benchmarks/classifiers.py --default-heap``).
+    time of a CNN's training step at 224 px (``tests/benchmarks/training.py --default-heap``).
     The cost is memory: the process keeps its peak, with fragmentation, such as 0.4 GB more when
     explaining at 224 px. See mallopt(3).
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
-from leuk.runs.record import LEAKY, Record, RunId, sweep_folder, variant_of
+from leuk.runs.record import LEAKY, Record, RunId, short_name, sweep_folder
 from leuk.store import digest
 
 
@@ -97,19 +97,23 @@ def run_id_of(cfg: DictConfig, hydra_cfg: DictConfig) -> RunId:
         cfg: composed config, with or without its ``hydra`` node.
         hydra_cfg: the ``hydra`` node.
     """
-    choices = hydra_cfg.runtime.choices
-    axes = {axis: str(choices[axis]) for axis in AXES}
-    if instantiate(cfg.split).leaky:
-        axes["split"] += LEAKY
-    return RunId(**axes, seed=int(cfg.seed), variant=variant_of(_settings(cfg, hydra_cfg, AXES)))
+    axes = {axis: str(hydra_cfg.runtime.choices[axis]) for axis in AXES}
+    return RunId(
+        **axes,
+        kind=cfg.augmentation.kind,
+        leaky=bool(instantiate(cfg.split).leaky),
+        fold=cfg.split.get("fold", 0),
+        seed=int(cfg.seed),
+        settings=_settings(cfg, hydra_cfg, AXES),
+    )
 
 
 def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
-    """Name of a set of synthetic images, ``<gan>-<split>-s<seed>[-<variant>]``."""
+    """Name of a set of synthetic images, ``<gan>-<split>-s<seed>[-<settings>]``."""
     choices = hydra_cfg.runtime.choices
     split = f"{choices.split}{LEAKY if instantiate(cfg.split).leaky else ''}"
-    variant = variant_of(_settings(cfg, hydra_cfg, SYNTHESIS_AXES))
-    return "-".join(part for part in (choices.gan, split, f"s{cfg.seed}", variant) if part)
+    settings = short_name(_settings(cfg, hydra_cfg, SYNTHESIS_AXES), cfg.split.get("fold", 0))
+    return "-".join(filter(None, (choices.gan, split, f"s{cfg.seed}", settings)))
 
 
 def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
@@ -118,11 +122,16 @@ def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
 
 
 def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> dict[str, Any]:
-    """Collect the overrides that change results and differ from the experiment's values."""
+    """Collect the overrides that change results and differ from the experiment's values.
+
+    Seed and fold, which the run names itself, are omitted.
+    """
     parsed = OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task))
     named = {*axes, *NEUTRAL_GROUPS, "seed", "experiment"}
     candidates = [
-        o for o in parsed if o.key_or_group not in named and not is_neutral(o.key_or_group, cfg)
+        o
+        for o in parsed
+        if o.key_or_group not in {*named, "split.fold"} and not is_neutral(o.key_or_group, cfg)
     ]
     if not candidates:
         return {}
@@ -149,7 +158,7 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
             now, before = OmegaConf.select(cfg, key), OmegaConf.select(grouped, key)
         if now != before:
             settings[key] = OmegaConf.to_container(now) if OmegaConf.is_config(now) else now
-    return settings
+    return dict(sorted(settings.items()))
 
 
 @cache
@@ -161,13 +170,9 @@ def _base(command: str, overrides: tuple[str, ...]) -> DictConfig:
         return compose(command, overrides=list(overrides), return_hydra_config=True)
 
 
-WITHOUT_GAN = ("none", "oversample", "class_weights")
-"""Augmentations without a GAN, for which GAN settings are irrelevant."""
-
-
 def uses_gan(cfg: DictConfig) -> bool:
     """Return True if the run's augmentation uses a GAN."""
-    return cfg.augmentation.name not in WITHOUT_GAN
+    return bool(cfg.augmentation.kind == "gan")
 
 
 def is_neutral(key: str, cfg: DictConfig) -> bool:

@@ -1,20 +1,23 @@
-"""Images per second of the data path, compared with ImageDataGenerator and a training step.
+"""Images per second of the data path, compared with a training step and ImageDataGenerator.
 
 The comparison with Keras needs the Python interpreter of an environment with TensorFlow::
 
     python tests/benchmarks/data_path.py DIR [--keras PYTHON] [--peer keras_seed.py]
 
-DIR holds C-NMC images; Keras gets its ``fold_0``.
+DIR holds C-NMC images; Keras gets its ``fold_0``. Printed are medians of alternating measurements.
 """
 
 import argparse
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from measuring import medians, peer_rate
 from omegaconf import OmegaConf
 
 from leuk.classifiers.cnn import CNN
@@ -24,63 +27,31 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
 from leuk.runs.trainer import precision_for
 
-SECONDS = 10
 
-
-def rate(step: Callable[[], int]) -> float:
+def rate(step: Callable[[], int], seconds: float) -> float:
     """Images per second, after one step of warm-up."""
     step()
     started, images = time.perf_counter(), 0
-    while time.perf_counter() - started < SECONDS:
+    while time.perf_counter() - started < seconds:
         images += step()
     return images / (time.perf_counter() - started)
 
 
-class Training:
-    """The attributes of a trainer that the data module reads during training."""
-
-    training = True
-    world_size = 1
-    global_rank = 0
-
-
-def main() -> None:
-    """Print rates and their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root")
-    parser.add_argument("--keras", help="interpreter with TensorFlow")
-    parser.add_argument("--peer", help="keras_seed.py")
-    args = parser.parse_args()
+def loading(root: str, cache: str) -> Callable[[], int]:
+    """Step from the stored pixels to an augmented batch of 32 images of 224 px."""
     transforms = instantiate(OmegaConf.load(conf_dir() / "transforms" / "cnn.yaml"))
-    with tempfile.TemporaryDirectory() as cache:
-        data = CNMCDataModule(
-            args.root, Folds(), resolution=224, transforms=transforms, cache=cache
-        )
-        data.setup()
-        data.trainer = Training()  # type: ignore[assignment]
-        batches = iter(data.train_dataloader())
+    data = CNMCDataModule(root, Folds(), resolution=224, transforms=transforms, cache=cache)
+    data.setup()
+    # The attributes of a trainer that the data module reads during training.
+    training = SimpleNamespace(training=True, world_size=1, global_rank=0)
+    data.trainer = training  # type: ignore[assignment]
+    batches = chain.from_iterable(data.train_dataloader() for _ in repeat(None))
 
-        def load() -> int:
-            nonlocal batches
-            try:
-                rows = next(batches)
-            except StopIteration:
-                batches = iter(data.train_dataloader())
-                rows = next(batches)
-            batch = data.transfer_batch_to_device(rows, torch.device("cpu"), 0)
-            return len(data.on_after_batch_transfer(batch, 0)["rows"])
+    def step() -> int:
+        batch = data.transfer_batch_to_device(next(batches), torch.device("cpu"), 0)
+        return len(data.on_after_batch_transfer(batch, 0)["rows"])
 
-        path = rate(load)
-    print(f"leuk: store to augmented batch, 224 px, batch 32: {path:.0f} images/s")
-    step = rate(training_step())
-    share = (1 / path) / (1 / path + 1 / step)
-    print(f"leuk: CNN training step: {step:.1f} images/s; the data path is {share:.1%} of both")
-    if args.keras:
-        folder = next(Path(args.root).rglob("fold_0"))
-        command = [args.keras, args.peer, "pipeline", "--data", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        line = done.stdout.strip().splitlines()[-1]
-        print(f"keras: {line}; ratio {path / float(line.split()[1]):.1f}")
+    return step
 
 
 def training_step() -> Callable[[], int]:
@@ -100,6 +71,32 @@ def training_step() -> Callable[[], int]:
         return len(images)
 
     return step
+
+
+def main() -> None:
+    """Print rates and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root")
+    parser.add_argument("--keras", help="interpreter with TensorFlow")
+    parser.add_argument("--peer", help="keras_seed.py")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as cache:
+        kinds = {
+            "store to augmented batch": partial(rate, loading(args.root, cache), args.seconds),
+            "CNN training step": partial(rate, training_step(), args.seconds),
+        }
+        if args.keras:
+            data = ("--data", str(next(Path(args.root).rglob("fold_0"))))
+            kinds["keras"] = partial(peer_rate, args.keras, args.peer, "pipeline", *data)
+        found = medians(kinds, args.rounds)
+    for name, images in found.items():
+        print(f"{name}: {images:.0f} images/s")
+    path, step, *keras = found.values()
+    print(f"the data path takes {step / (path + step):.1%} of both")
+    for other in keras:
+        print(f"ratio to keras {path / other:.1f}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""Coverage of several kinds of intervals, the basis for the choice in leuk.metrics.bootstrap.
+"""Coverage of intervals, false positives of comparisons, and broken promises of referral bands.
 
-Run: ``python tests/benchmarks/intervals.py [SETS]``; it prints a row per kind and design.
-``python tests/benchmarks/intervals.py [SETS] unequal [SHARE]`` prints the coverage of the intervals
-in use on test sets with the image counts of C-NMC's patients, times SHARE (0.1), and counts false
-positives of the paired comparison of two equal models there.
+Run: ``python tests/benchmarks/intervals.py [SETS] [--share 0.1] [--only coverage]``. Simulated sets
+have the image counts of C-NMC's patients times the share. Nominal are a coverage of 0.95, false
+positives of 0.05, and for each side of a band 0.05 of sets in which the true share of correct
+decisions misses the aim.
 """
 
+import argparse
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy.special import logit
+from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from simulated import (
@@ -19,132 +22,120 @@ from simulated import (
     HEM_IMAGES,
     TEST_FOLDS,
     UNEQUAL_NOISE,
-    simulate,
     true_auroc,
     true_recall,
     unequal,
 )
 
-from leuk.metrics.bootstrap import PATIENTS, Bootstrap, Fold, Sample, fold_mean, resamples
+from leuk.metrics.bootstrap import fold_mean
+from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import paired_difference
+from leuk.metrics.referral import Band, choose_band
 
-DESIGNS = [(12, 30, 1.6), (12, 30, 3.0), (6, 20, 1.6), (4, 10, 1.6), (3, 20, 1.6), (3, 20, 2.6)]
-"""Healthy subjects, leukemic subjects, and the gap between the classes."""
-
-METRICS = ("auroc", "sensitivity", "specificity")
-IMAGES, DRAWS = 25, 1000
-ENDS = [0.025, 0.975]
-
-Interval = tuple[float, float]
-
-
-def plain(strata: list[np.ndarray], count: int, generator: np.random.Generator) -> np.ndarray:
-    """Weights of a bootstrap that draws n of n members."""
-    weights = np.ones((DRAWS, count))
-    for members in strata:
-        share = np.full(len(members), 1 / len(members))
-        weights[:, members] = generator.multinomial(len(members), share, size=DRAWS)
-    return weights
-
-
-def intervals(sample: Sample, name: str, generator: np.random.Generator) -> dict[str, Interval]:
-    """Intervals of a metric, by kind."""
-    metrics = sample.at_half
-    fold = Fold([metrics], sample.strata, metrics.count)
-    found = Bootstrap([fold], DRAWS, int(generator.integers(2**31))).estimate(
-        lambda run, weights: run.metric(name, weights)
-    )
-    every = metrics.metric(name, plain(sample.strata, metrics.count, generator))
-    fewer = metrics.metric(name, resamples(sample.strata, metrics.count, DRAWS, generator))
-    below = (np.mean(fewer < found.value) + np.mean(fewer <= found.value)) / 2
-    bias = stats.norm.ppf(np.clip(below, 1e-3, 1 - 1e-3))
-    corrected = stats.norm.cdf(2 * bias + stats.norm.ppf(ENDS))
-    return {
-        "percentile, n of n": tuple(np.quantile(every, ENDS)),
-        "percentile, n - 1 of n": tuple(np.quantile(fewer, ENDS)),
-        "bias-corrected": tuple(np.quantile(fewer, corrected)),
-        "t": found.interval(0.95),
-        "t on log-odds (used)": found.interval_within(0.95, 0, 1, min(map(len, sample.strata))),
-    }
-
-
-def main(sets: int) -> None:
-    """Print coverage and width of each kind."""
-    for hem, leukemic, gap in DESIGNS:
-        generator = np.random.default_rng(0)
-        truths = dict.fromkeys(METRICS, true_recall(gap)) | {"auroc": true_auroc(gap)}
-        covered, width = defaultdict(list), defaultdict(list)
-        for _ in range(sets):
-            sample = simulate(generator, hem, leukemic, IMAGES, gap)
-            for name in METRICS:
-                for kind, (low, high) in intervals(sample, name, generator).items():
-                    covered[name, kind].append(low <= truths[name] <= high)
-                    width[name, kind].append(high - low)
-        for (name, kind), hits in sorted(covered.items()):
-            print(
-                f"{hem:2} healthy {leukemic} leukemic gap {gap} {name:11} {kind:24}"
-                f" covered {np.mean(hits):.3f} width {np.mean(width[name, kind]):.3f}"
-            )
-
-
-UNEQUAL = {
+DESIGNS = {
     "pooled": [(HEM_IMAGES, ALL_IMAGES)],
     "folds": list(TEST_FOLDS),
     "fold 0": [TEST_FOLDS[0]],
     "fold 1": [TEST_FOLDS[1]],
 }
-COMPARED = ("auroc", "auroc_patients")
-COVERED = [
+"""Test folds of each design: numbers of images per healthy and per leukemic patient."""
+
+GAPS = (1.6, 3.0)
+METRICS = [
     f"{metric}{end}"
     for metric in ("auroc", "balanced_accuracy", "sensitivity", "specificity")
     for end in ("", PATIENTS)
 ]
+AIMS = (0.8, 0.9, 0.95)
 
 
-def unequal_patients(sets: int, share: float) -> None:
-    """Print coverage and false positives with the image counts of C-NMC's patients."""
+def coverage(sets: int, share: float) -> None:
+    """Print coverage and width of the intervals of a mean over folds."""
     generator = np.random.default_rng(3)
-    for design, folds in UNEQUAL.items():
-        for gap in (1.6, 3.0):
+    for design, folds in DESIGNS.items():
+        for gap in GAPS:
             covered, width = defaultdict(list), defaultdict(list)
-            recall = true_recall(gap, UNEQUAL_NOISE)
+            recall, auroc = true_recall(gap, UNEQUAL_NOISE), true_auroc(gap, UNEQUAL_NOISE)
             for _ in range(sets):
                 runs = [
                     (unequal(generator, images, [gap], share, f"{fold}-")[0], {"default": 0.5})
                     for fold, images in enumerate(folds)
                 ]
                 found = fold_mean(runs, draws=300)
-                for name in COVERED:
+                for name in METRICS:
                     _, low, high = found[name]
-                    truth = true_auroc(gap, UNEQUAL_NOISE) if "auroc" in name else recall
-                    covered[name].append(low <= truth <= high)
+                    covered[name].append(low <= (auroc if "auroc" in name else recall) <= high)
                     width[name].append(high - low)
             for name, hits in covered.items():
-                print(
-                    f"{design:7} gap {gap} {name:26} covered {np.mean(hits):.3f}"
-                    f" width {np.mean(width[name]):.3f}",
-                    flush=True,
-                )
-        for name in COMPARED:
+                text = f"covered {np.mean(hits):.3f} width {np.mean(width[name]):.3f}"
+                print(f"{design:7} gap {gap} {name:26} {text}", flush=True)
+
+
+def false_positives(sets: int, share: float) -> None:
+    """Print how often the paired comparison finds a difference between two equal models."""
+    generator = np.random.default_rng(3)
+    for design, folds in DESIGNS.items():
+        for name in ("auroc", f"auroc{PATIENTS}"):
             p = []
             for _ in range(sets):
                 pairs = [
                     unequal(generator, images, (1.6, 1.6), share, f"{fold}-")
                     for fold, images in enumerate(folds)
                 ]
-                found = paired_difference(
-                    *zip(*pairs, strict=True), name, draws=200, permutations=200
-                )
+                models = zip(*pairs, strict=True)
+                found = paired_difference(*models, name, draws=200, permutations=200)
                 p.append((found.p_swap, found.p_t, found.p))
-            rates = (np.array(p) <= 0.05).mean(axis=0)
-            print(
-                f"{design:7} {name:15} false positives swap, t, larger {rates.round(3)}", flush=True
-            )
+            rates = (np.array(p) <= 0.05).mean(axis=0).round(3)
+            print(f"{design:7} {name:15} false positives swap, t, larger {rates}", flush=True)
+
+
+def true_shares(band: Band, images: tuple[int, int], gap: float) -> dict[str, float]:
+    """True share of correct decisions outside each side of a band that has a cut."""
+    healthy, leukemic = images
+    found = {}
+    if band.high is not None:
+        above = [norm.sf((logit(band.high) - end) / UNEQUAL_NOISE) for end in (gap / 2, -gap / 2)]
+        right, wrong = leukemic * above[0], healthy * above[1]
+        found["leukemic"] = float(right / (right + wrong))
+    if band.low is not None:
+        below = [norm.cdf((logit(band.low) - end) / UNEQUAL_NOISE) for end in (-gap / 2, gap / 2)]
+        right, wrong = healthy * below[0], leukemic * below[1]
+        found["healthy"] = float(right / (right + wrong))
+    return found
+
+
+def referral(sets: int, share: float) -> None:
+    """Print how often a side of a band got a cut, and how often it missed its aim."""
+    for design, folds in DESIGNS.items():
+        images = folds[-1]
+        for gap in (*GAPS, 4.5):
+            generator = np.random.default_rng(7)
+            chosen, missed = defaultdict(int), defaultdict(int)
+            for _ in range(sets):
+                (sample,) = unequal(generator, images, [gap], share)
+                for aim in AIMS:
+                    band = choose_band(replace(sample, calibrated=sample.scores), 0.5, aim)
+                    shares = true_shares(band, (sum(images[0]), sum(images[1])), gap)
+                    for side, right in shares.items():
+                        chosen[side, aim] += 1
+                        missed[side, aim] += right < aim
+            for (side, aim), count in sorted(chosen.items()):
+                rates = f"chosen {count / sets:.3f} missed {missed[side, aim] / sets:.3f}"
+                print(f"{design:7} gap {gap} {side:8} aim {aim:.2f} {rates}", flush=True)
+
+
+def main() -> None:
+    """Simulate and print all three, or one."""
+    parts = {"coverage": coverage, "false_positives": false_positives, "referral": referral}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="?", type=int, default=400)
+    parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--only", choices=parts, default=None)
+    args = parser.parse_args()
+    for name, part in parts.items():
+        if args.only in (None, name):
+            part(args.sets, args.share)
 
 
 if __name__ == "__main__":
-    sets = int(sys.argv[1]) if len(sys.argv) > 1 else 400
-    if "unequal" in sys.argv:
-        unequal_patients(sets, float(sys.argv[3]) if len(sys.argv) > 3 else 0.1)
-    else:
-        main(sets)
+    main()

@@ -21,15 +21,16 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
-from whole_files import halves
+from PIL import Image
 
 TINY = (
     "name=k",
@@ -169,6 +170,44 @@ def _cpu_time(pid: int | None) -> float:
     except FileNotFoundError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _whole_text(path: Path, *ends: str) -> None:
+    if not path.read_text().endswith(ends):
+        raise ValueError("cut off")
+
+
+def _whole_arrays(path: Path) -> None:
+    loaded = np.load(path)
+    for name in getattr(loaded, "files", ()):
+        loaded[name]
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".csv": lambda path: (_whole_text(path, "\n"), pd.read_csv(path)),
+    ".npz": _whole_arrays,
+    ".npy": _whole_arrays,
+    ".png": lambda path: Image.open(path).load(),
+    ".ckpt": lambda path: torch.load(path, weights_only=True),
+    ".yaml": lambda path: _whole_text(path, "\n"),
+    ".html": lambda path: _whole_text(path, "</html>", "</html>\n"),
+}
+
+
+def halves(outputs: Path) -> list[str]:
+    """Unreadable files; not those that are hidden, logs, or read only on resuming."""
+    found = []
+    for path in sorted(outputs.rglob("*")):
+        parts = path.relative_to(outputs).parts
+        hidden = any(part.startswith(".") and part != ".hydra" for part in parts)
+        if hidden or path.suffix not in READERS or {"log", "resume"} & set(parts):
+            continue
+        try:
+            READERS[path.suffix](path)
+        except Exception as error:
+            found.append(f"{'/'.join(parts)}: {error}")
+    return found
 
 
 def complete_records(outputs: Path) -> dict[str, bytes]:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from leuk.config import augmentations
 from leuk.metrics.classification import all_metrics
 from leuk.metrics.thresholds import choose_thresholds
 from leuk.runs.record import Record, RunId, as_metrics
 
-RUN = RunId("cnn", "none", "folds", 0)
-SYNTHETIC = replace(RUN, augmentation="dcgan")
-KFOLD = RunId("cnn", "none", "subject_kfold", 0, "n_folds_3")
+RUN = RunId("cnn", "none", "none", "folds")
+SYNTHETIC = replace(RUN, augmentation="dcgan", kind="gan")
+KFOLD = RunId("cnn", "none", "none", "subject_kfold", settings={"split.n_folds": 3})
 
 COST = {
     "parameters": 1_000_000,
@@ -32,7 +33,13 @@ COST = {
 
 def fold(run: RunId, number: int) -> RunId:
     """The same run on another fold."""
-    return replace(run, variant=f"fold_{number}-{run.variant}" if number else run.variant)
+    return replace(run, fold=number)
+
+
+def varied(run: RunId, augmentation: str, **changed: Any) -> RunId:
+    """The same run with another augmentation."""
+    kind = augmentations().get(augmentation, "gan")
+    return replace(run, augmentation=augmentation, kind=kind, **changed)
 
 
 def predictions(
@@ -73,7 +80,7 @@ def predictions(
                     "calibrated": expit(logits),
                     "baseline_majority": 0.7,
                     "baseline_area": expit(labels - 0.5 + hidden),
-                    "split": run.split,
+                    "split": run.split_name,
                     "seed": run.seed,
                 }
             )

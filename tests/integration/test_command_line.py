@@ -328,7 +328,10 @@ def test_results_are_replaced_only_with_consent(
             path.write_text("my remarks")
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
     assert main(again) == 2
-    assert "earlier results would be lost; choose another folder with name=NAME" in capsys.readouterr().err
+    assert (
+        "earlier results would be lost; choose another folder with name=NAME"
+        in capsys.readouterr().err
+    )
     (results / "notes.txt").write_text("mine")
     assert main([*again, "replace=true"]) == 2
     assert f"{results}: notes.txt is not leuk's and would be lost" in capsys.readouterr().err

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from sweeps import RUN, write_sweep
+from sweeps import RUN, varied, write_sweep
 
 from leuk.report.sweep_report import write_report
 from leuk.runs.record import Record
@@ -60,7 +60,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = tmp_path_factory.mktemp("browser") / "sweep"
     names = ("none", "oversample", "class_weights", "dcgan")
     models = ("cnn", "vit")
-    write_sweep(sweep, [replace(RUN, model=m, augmentation=a) for m in models for a in names])
+    write_sweep(sweep, [varied(RUN, model=m, augmentation=a) for m in models for a in names])
     failed = Record(replace(RUN, model="hybrid"), "abc")
     failed.fail(RuntimeError("no luck <b>"))
     failed.write(sweep / failed.run.folder)

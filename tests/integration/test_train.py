@@ -243,7 +243,7 @@ def test_precision_is_chosen_by_the_device_and_can_be_overridden(leuk: Leuk, rec
     (other,) = {"bf16-mixed", "32-true"} - {precision_for("cpu")}
     assert leuk("train", "name=other", f"trainer.precision={other}") == 0
     assert record("other").device["precision"] == other
-    assert f"precision_{other}" in record("other").run.variant
+    assert record("other").run.settings == {"trainer.precision": other}
 
 
 def test_report_of_a_finished_sweep(

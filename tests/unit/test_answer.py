@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sweeps import RUN, SYNTHETIC, write_sweep
+from sweeps import RUN, SYNTHETIC, varied, write_sweep
 
 from leuk.metrics.comparison import Difference
 from leuk.report.answer import answer
@@ -23,7 +23,7 @@ Found = tuple[float, float, float] | None
 def compared(run_id: RunId, other: str, found: Found, family: str = "control") -> Comparison:
     """A comparison with and without synthetic images, with this interval and Holm p."""
     configurations = [
-        Configuration(one, (), ()) for one in (run_id, replace(run_id, augmentation=other))
+        Configuration(one, (), ()) for one in (run_id, varied(run_id, augmentation=other))
     ]
     if found is None:
         return Comparison(family, *configurations, 0, None, note="nothing in common")
@@ -41,7 +41,7 @@ def compared(run_id: RunId, other: str, found: Found, family: str = "control") -
             BETTER,
             UNCLEAR,
             "in part",
-            "but not significantly better than oversampling and class",
+            "but not significantly better than class weights and over",
         ),
         (BETTER, BETTER, None, "in part", "but not significantly better than oversampling (no GAN"),
         (BETTER, None, None, "in part", "no comparison with oversampling"),
@@ -72,7 +72,7 @@ def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
         compared(other, "none", (-0.2, 0.1, 1.0), "augmentation"),
         compared(other, "oversample", WORSE),
     ]
-    first, oversampling, weights, detectable = answer([], found, "mine").sentences
+    first, weights, oversampling, detectable = answer([], found, "mine").sentences
     assert "-0.050 [-0.200, +0.100] (vit-dcgan-folds, Holm p 1.000)" in first
     assert "Compared with oversampling: 1 worse" in oversampling
     assert "No comparison with class weights" in weights
@@ -80,8 +80,8 @@ def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
 
 
 def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
-    leaky = replace(SYNTHETIC, split="random_LEAKY")
-    write_sweep(tmp_path, [leaky, replace(leaky, augmentation="none")])
+    leaky = replace(SYNTHETIC, split="random", leaky=True)
+    write_sweep(tmp_path, [leaky, varied(leaky, augmentation="none")])
     configurations = read_results(tmp_path).configurations
     given = answer(configurations, [compared(leaky, "none", BETTER, "augmentation")], "mine")
     assert given.conclusion == "cannot say"
@@ -90,19 +90,19 @@ def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["none", "dcgan"])
 def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> None:
-    run_ids = [replace(RUN, augmentation=name, seed=seed) for seed in (0, 2)]
-    run_ids.append(replace(run_ids[0], variant="head_prototype"))
+    run_ids = [varied(RUN, augmentation=name, seed=seed) for seed in (0, 2)]
+    run_ids.append(replace(run_ids[0], settings={"model.head": "prototype"}))
     write_sweep(tmp_path, run_ids)
     for run_id in run_ids:
         (tmp_path / run_id.folder / ".hydra").mkdir()
         overrides = ["name=old", "data.root=/my cells", "model=cnn", f"seed={run_id.seed}"]
-        overrides += ["model.head=prototype"] if run_id.variant else []
+        overrides += ["model.head=prototype"] if run_id.settings else []
         (tmp_path / run_id.folder / ".hydra/overrides.yaml").write_text(json.dumps(overrides))
     configurations = read_results(tmp_path).configurations
     given = answer(configurations, [], "mine", common_overrides(tmp_path, configurations))
     assert given.command == (
         "leuk train -m name=mine model=cnn "
-        "augmentation=none,oversample,class_weights,dcgan,wgan,cgan 'data.root=/my cells' seed=0,2"
+        "augmentation=none,class_weights,oversample,cgan,dcgan,wgan 'data.root=/my cells' seed=0,2"
     )
     (tmp_path / run_ids[0].folder / ".hydra/overrides.yaml").unlink()
     assert common_overrides(tmp_path, configurations) == []

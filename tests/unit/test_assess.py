@@ -30,7 +30,7 @@ from leuk.runs.evaluate import (
 )
 from leuk.runs.record import SCHEMA, Record, RunId, as_metrics
 
-RUN = RunId("cnn", "none", "folds", 3)
+RUN = RunId("cnn", "none", "none", "folds", seed=3)
 CPU = torch.device("cpu")
 
 

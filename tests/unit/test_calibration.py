@@ -12,7 +12,7 @@ from leuk.metrics.calibration import (
     fit_temperature,
     reliability,
 )
-from leuk.metrics.classification import ranking_metrics
+from leuk.metrics.classification import all_metrics
 
 
 def honest(count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def test_a_planted_temperature_is_found(planted: float) -> None:
     mended = apply_temperature(spoilt, planted)
     np.testing.assert_allclose(mended, scores, atol=1e-9)
     if planted != 1:
-        assert ranking_metrics(mended, labels)["ece"] < ranking_metrics(spoilt, labels)["ece"] / 3
+        assert all_metrics(mended, labels, {})["ece"] < all_metrics(spoilt, labels, {})["ece"] / 3
 
 
 def test_temperature_minimizes_the_cross_entropy() -> None:

@@ -30,7 +30,7 @@ from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.pixels import PixelBank
 from leuk.errors import LeukError
-from leuk.metrics.bootstrap import prior_free_loss
+from leuk.metrics.calibration import prior_free_loss
 from leuk.runs.record import Record
 from leuk.training import move_average
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sweeps import RUN, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, varied, write_run, write_sweep
 
-from leuk.metrics.classification import ranking_metrics
-from leuk.report.comparisons import compare, comparisons_section, planned, setting
+from leuk.metrics.classification import all_metrics
+from leuk.report.comparisons import compare, comparisons_section, planned
 from leuk.report.ensemble import ensembles
 from leuk.report.results import Configuration, read_results
 from leuk.runs.record import RunId
@@ -37,7 +37,7 @@ def empty(*run_ids: RunId) -> list[Configuration]:
 
 
 def test_augmentations_are_compared_with_none_of_the_same_model() -> None:
-    found = pairs_of(empty(RUN, replace(RUN, augmentation="dcgan"), replace(RUN, model="vit")))
+    found = pairs_of(empty(RUN, varied(RUN, augmentation="dcgan"), replace(RUN, model="vit")))
     assert found == {
         ("augmentation", "cnn-dcgan-folds minus cnn-none-folds"),
         ("model", "vit-none-folds minus cnn-none-folds"),
@@ -46,7 +46,7 @@ def test_augmentations_are_compared_with_none_of_the_same_model() -> None:
 
 def test_a_family_holds_the_tests_of_one_question() -> None:
     run_ids = [
-        replace(RUN, model=model, augmentation=augmentation)
+        varied(RUN, model=model, augmentation=augmentation)
         for model in ("cnn", "vit", "hybrid", "ensemble")
         for augmentation in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
     ]
@@ -65,9 +65,11 @@ def test_a_family_holds_the_tests_of_one_question() -> None:
 
 
 def test_settings_of_a_gan_do_not_keep_it_from_being_compared() -> None:
-    synthetic = replace(RUN, augmentation="dcgan", variant="gan.latent_9-gan_fit.epochs_3-lr_0.1")
+    synthetic = varied(
+        RUN, augmentation="dcgan", settings={"gan.latent": 9, "gan_fit.epochs": 3, "lr": 0.1}
+    )
     hybrid = replace(synthetic, model="hybrid")
-    plain = replace(RUN, variant="lr_0.1")
+    plain = replace(RUN, settings={"lr": 0.1})
     found = pairs_of(empty(synthetic, hybrid, RUN, plain))
     assert {pair for pair in found if pair[0] != "model"} == {
         ("augmentation", f"{synthetic.title} minus {plain.title}"),
@@ -76,8 +78,11 @@ def test_settings_of_a_gan_do_not_keep_it_from_being_compared() -> None:
 
 
 def test_splits_and_variants_are_not_mixed() -> None:
-    other = replace(RUN, model="vit", split="random_LEAKY")
-    assert pairs_of(empty(RUN, other, replace(RUN, model="vit", variant="resolution_96"))) == set()
+    other = replace(RUN, model="vit", split="random", leaky=True)
+    assert (
+        pairs_of(empty(RUN, other, replace(RUN, model="vit", settings={"data.resolution": 96})))
+        == set()
+    )
 
 
 def test_fusions_are_compared_with_addition_and_with_the_ensemble() -> None:
@@ -85,9 +90,9 @@ def test_fusions_are_compared_with_addition_and_with_the_ensemble() -> None:
     found = pairs_of(
         empty(
             hybrid,
-            replace(hybrid, variant="fusion_gated-lr_1e-05"),
-            replace(hybrid, variant="fusion_attention"),
-            replace(hybrid, variant="lr_1e-05"),
+            replace(hybrid, settings={"model.fusion": "gated", "lr": 1e-5}),
+            replace(hybrid, settings={"model.fusion": "attention"}),
+            replace(hybrid, settings={"lr": 1e-5}),
             replace(RUN, model="ensemble"),
         )
     )
@@ -102,24 +107,27 @@ def test_fusions_are_compared_with_addition_and_with_the_ensemble() -> None:
 def test_a_default_that_is_named_is_the_one_compared_with() -> None:
     hybrid = replace(RUN, model="hybrid")
     found = pairs_of(
-        empty(replace(hybrid, variant="fusion_add"), replace(hybrid, variant="fusion_gated"))
+        empty(
+            replace(hybrid, settings={"model.fusion": "add"}),
+            replace(hybrid, settings={"model.fusion": "gated"}),
+        )
     )
     assert found == {
         ("fusion", "hybrid-none-folds-fusion_gated minus hybrid-none-folds-fusion_add")
     }
 
 
-@pytest.mark.parametrize("name", ["head_prototype", "attention_loss_1e-05"])
-def test_options_are_compared_with_the_model_without(name: str) -> None:
+@pytest.mark.parametrize(("family", "value"), [("head", "prototype"), ("attention_loss", 1e-5)])
+def test_options_are_compared_with_the_model_without(family: str, value: object) -> None:
     vit = replace(RUN, model="vit")
-    family = name.rpartition("_")[0]
-    assert pairs_of(empty(vit, replace(vit, variant=name))) == {
-        (family, f"vit-none-folds-{name} minus vit-none-folds")
+    changed = replace(vit, settings={f"model.{family}": value})
+    assert pairs_of(empty(vit, changed)) == {
+        (family, f"vit-none-folds-{family}_{value} minus vit-none-folds")
     }
 
 
 def test_the_hybrid_with_a_gan_is_compared_with_both_alone() -> None:
-    hybrid = replace(RUN, model="hybrid", augmentation="wgan")
+    hybrid = varied(RUN, model="hybrid", augmentation="wgan")
     found = pairs_of(empty(hybrid, RUN, replace(RUN, model="vit")))
     assert {pair for family, pair in found if family == "gan_hybrid"} == {
         "hybrid-wgan-folds minus cnn-none-folds",
@@ -133,15 +141,8 @@ def test_ensembles_are_compared_with_members_and_hybrid(tmp_path: Path) -> None:
     assert found == {f"ensemble-none minus {model}-none" for model in ("cnn", "vit", "hybrid")}
 
 
-def test_settings_of_a_variant() -> None:
-    run_id = replace(RUN, variant="attention_loss_1e-05-model.head_prototype-n_folds_3")
-    assert setting(run_id, "attention_loss") == "1e-05"
-    assert setting(run_id, "head") == "prototype"
-    assert setting(run_id, "fusion") is None
-
-
 def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
-    better = replace(RUN, augmentation="dcgan")
+    better = varied(RUN, augmentation="dcgan")
     write_sweep(tmp_path, [RUN, replace(RUN, seed=1)])
     for seed in (1, 2):
         run_id = replace(better, seed=seed)
@@ -151,7 +152,7 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
     aurocs = []
     for run_id, strength in ((replace(better, seed=1), 3.0), (replace(RUN, seed=1), 1.5)):
         stage = predictions(run_id, strength=strength).query("stage == 'test'")
-        figures = ranking_metrics(stage["score"].to_numpy(), stage["label"].to_numpy())
+        figures = all_metrics(stage["score"].to_numpy(), stage["label"].to_numpy(), {})
         aurocs.append(figures["auroc"])
     assert one.runs == 1
     assert one.result.difference == pytest.approx(aurocs[0] - aurocs[1], abs=1e-6)
@@ -163,7 +164,7 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
 
 
 def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in ("none", "dcgan", "wgan")])
+    write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in ("none", "dcgan", "wgan")])
     found = [c for c in compare(configurations_of(tmp_path)) if c.family == "augmentation"]
     ps = sorted(c.result.p for c in found if c.result)
     corrected = sorted(c.p for c in found if c.p is not None)
@@ -175,7 +176,7 @@ def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
 
 
 def test_configurations_without_a_common_fold_are_not_compared(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [RUN, replace(RUN, augmentation="dcgan", seed=1)])
+    write_sweep(tmp_path, [RUN, varied(RUN, augmentation="dcgan", seed=1)])
     (one,) = (c for c in compare(configurations_of(tmp_path)) if c.family == "augmentation")
     assert one.result is None
     assert one.p is None

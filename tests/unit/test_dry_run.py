@@ -15,7 +15,7 @@ from leuk.runs.record import RESUMED, Record, RunId
 from leuk.runs.state import LOCK, History, State, differences, inspect_folder
 from leuk.store import MissingArtifactError, discard, make_once, read_only, unfinished
 
-RUN = RunId("cnn", "none", "folds", 0)
+RUN = RunId("cnn", "none", "none", "folds", seed=0)
 SETTINGS: dict[str, Any] = {
     "seed": 0,
     "augmentation": {"name": "none"},

@@ -137,7 +137,7 @@ def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
 
 def test_undecided_runs_of_a_configuration_are_counted(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
-        run_id = RunId("cnn", "none", "folds", seed)
+        run_id = RunId("cnn", "none", "none", "folds", seed=seed)
         write_run(tmp_path / "s", run_id, explanations=checked_again(0.4, passes))
     row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
@@ -146,7 +146,7 @@ def test_undecided_runs_of_a_configuration_are_counted(tmp_path: Path) -> None:
 
 def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
     for seed, seconds in ((0, 0.5), (1, 1.5)):
-        run_id = RunId("cnn", "none", "folds", seed)
+        run_id = RunId("cnn", "none", "none", "folds", seed=seed)
         write_run(tmp_path / "s", run_id, explanations=explained(seconds=seconds))
     table = section(tmp_path / "s").table.set_index(["method", "metric"])
     assert table.loc[("lime", "images"), "value"] == 200

@@ -1,85 +1,92 @@
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
-from sklearn.metrics import precision_recall_curve, roc_curve
-from sweeps import RUN, predictions, write_run, write_sweep
+from sweeps import RUN, predictions, varied, write_run, write_sweep
 
+from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample
 from leuk.report.comparisons import compare
-from leuk.report.curves import precision_of, reliability_figure, roc_figure, roc_of
-from leuk.report.decisions import confusion, confusion_figure, per_subject_figure
-from leuk.report.drawing import by_model, save_figure
-from leuk.report.figures import figures_of, writing
-from leuk.report.forest import augmentation_figure, differences_figure
-from leuk.report.heatmap import LEVELS, heat_map, heat_map_figure
-from leuk.report.results import Configuration, Run, read_results
+from leuk.report.figures import (
+    DPI,
+    SETTINGS,
+    Drawn,
+    augmentation_figure,
+    confusion,
+    confusion_figure,
+    differences_figure,
+    figures_of,
+    heat_map_figure,
+    per_subject_figure,
+    precision_of,
+    roc_figure,
+    roc_of,
+)
+from leuk.report.heatmap import LEVELS, by_model, heat_map
+from leuk.report.results import Configuration, read_results
 from leuk.report.rows import configuration_rows
-from leuk.report.sweep_report import write_report
 
-NAMES = ("differences", "roc", "precision_recall", "reliability", "confusion", "per_subject")
+NAMES = (
+    "grid",
+    "augmentation",
+    "differences",
+    "roc",
+    "precision_recall",
+    "reliability",
+    "confusion",
+    "per_subject",
+)
 
 
 @pytest.fixture
 def configurations(tmp_path: Path) -> list[Configuration]:
-    run_ids = [RUN, replace(RUN, seed=1), replace(RUN, augmentation="dcgan")]
+    run_ids = [RUN, replace(RUN, seed=1), varied(RUN, augmentation="dcgan")]
     write_sweep(tmp_path, [*run_ids, replace(RUN, model="vit")])
     return list(read_results(tmp_path).configurations)
 
 
-def test_every_figure_is_written_as_picture_and_for_print(
+def all_figures(configurations: Sequence[Configuration]) -> list[Drawn]:
+    heat = heat_map(configurations, configuration_rows(configurations, 20))
+    reached = {one.title: {"auroc": 0.9, "ece_calibrated": 0.1} for one in configurations}
+    return figures_of(configurations, compare(configurations), reached, heat)
+
+
+def test_every_figure_is_written_as_picture_and_for_print_and_always_alike(
     configurations: list[Configuration], tmp_path: Path
 ) -> None:
-    folder = tmp_path / "figures"
-    heat = heat_map(configurations, configuration_rows(configurations, 20))
-    with writing(
-        folder, figures_of(configurations, compare(configurations), {}, heat), 1
-    ) as written:
-        assert [figure.name for figure in written()] == ["grid", "augmentation", *NAMES]
-    names = {path.name for path in folder.iterdir()}
-    assert names == {f"{n}.{s}" for n in (*NAMES, "grid", "augmentation") for s in ("png", "pdf")}
-    for path in folder.glob("*.png"):
-        pixels = np.asarray(Image.open(path).convert("L"))
-        assert pixels.std() > 5, path.name
-    for path in folder.glob("*.pdf"):
-        assert path.read_bytes().startswith(b"%PDF")
+    drawn = all_figures(configurations)
+    assert tuple(one.name for one in drawn) == NAMES
+    for one in drawn:
+        png = one.write(tmp_path / "figures")
+        assert one.write(tmp_path / "again") == png
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert names == {f"{name}.{suffix}" for name in NAMES for suffix in ("png", "pdf")}
+    for path in (tmp_path / "figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+        if path.suffix == ".png":
+            assert np.asarray(Image.open(path).convert("L")).std() > 5, path.name
+        else:
+            assert path.read_bytes().startswith(b"%PDF")
 
 
 def test_no_figures_without_runs() -> None:
     assert figures_of([Configuration(RUN, (), ())], [], {}) == []
 
 
-def test_figures_have_alternative_texts_by_panel(configurations: list[Configuration]) -> None:
-    reached = {
-        configuration.title: {"auroc": 0.9, "ece_calibrated": 0.1}
-        for configuration in configurations
-    }
-    drawn = {one.name: one for one in figures_of(configurations, compare(configurations), reached)}
+def test_figures_have_captions_and_alternative_texts(configurations: list[Configuration]) -> None:
+    drawn = {one.name: one for one in all_figures(configurations)}
     assert drawn["roc"].alt == (
         "ROC curves of cnn: AUROC none 0.900, dcgan 0.900.",
         "ROC curves of vit: AUROC none 0.900.",
     )
     assert all(one.alt and all(one.alt) and one.caption for one in drawn.values())
-
-
-def test_the_number_of_processes_does_not_change_the_files(tmp_path: Path) -> None:
-    run_ids = [RUN, replace(RUN, augmentation="dcgan"), replace(RUN, model="vit")]
-    write_sweep(tmp_path, [*run_ids, *(replace(run_id, seed=1) for run_id in run_ids)])
-    written = []
-    for workers in (1, 3):
-        write_report(tmp_path, workers)
-        files = sorted(path for path in (tmp_path / "report").rglob("*") if path.is_file())
-        written.append({path: path.read_bytes() for path in files})
-        shutil.rmtree(tmp_path / "report")
-    assert {path.suffix for path in written[0]} == {".html", ".csv", ".md", ".png", ".pdf"}
-    one, other = written
-    assert list(one) == list(other)
-    assert [path.name for path in one if one[path] != other[path]] == []
 
 
 def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -89,65 +96,88 @@ def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
     (tmp_path / "roc.png").write_text("old")
     with pytest.raises(RuntimeError, match="full"):
-        save_figure(Broken(), tmp_path, "roc")
+        Drawn("roc", "", "", Broken, ("",)).write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["roc.png"]
     assert (tmp_path / "roc.png").read_text() == "old"
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_texts_are_inside_their_panel_and_do_not_overlap(tmp_path: Path, long: bool) -> None:
+    names = [f"lr_0.000{number}-weight_decay_0.{number}" for number in range(1, 4)]
+    run_ids = [replace(RUN, settings={"lr": name}) for name in names] if long else [RUN]
+    run_ids += [varied(run_id, augmentation="dcgan") for run_id in run_ids]
+    write_sweep(tmp_path, [*run_ids, varied(run_ids[0], model="vit", augmentation="$x$")])
+    for one in all_figures(read_results(tmp_path).configurations):
+        one.write(tmp_path)
+        with rc_context(SETTINGS):
+            figure = one.draw()
+            figure.draw_without_rendering()
+        parts = list(figure.subfigs) or [figure]
+        for ax in [ax for part in parts for ax in part.axes]:
+            part = ax.figure
+            legends = [legend.get_window_extent() for legend in part.legends]
+            boxes = [*legends, *map(Text.get_window_extent, texts_of(ax))]
+            for index, box in enumerate(boxes):
+                corners = part.bbox.padded(1)
+                assert corners.contains(box.x0, box.y0), one.name
+                assert corners.contains(box.x1, box.y1), one.name
+                assert not any(box.overlaps(other) for other in boxes[:index]), one.name
+            assert not any(legend.overlaps(ax.bbox) for legend in legends)
+        if one.panel:
+            # A page cuts the picture at the borders of the panels.
+            with Image.open(tmp_path / f"{one.name}.png") as picture:
+                width, height = picture.size
+            size = one.panel[0] * DPI, one.panel[1] * DPI
+            assert (width % size[0], height % size[1]) == (0, 0)
+            assert len({round(part.bbox.width, 3) for part in parts}) == 1
+            assert width / size[0] * (height / size[1]) == len(parts)
+
+
+def texts_of(ax: Axes) -> list[Text]:
+    """Title, labels and visible tick labels."""
+    shown = [ax.title]
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        shown += [axis.label, *(label for tick in ticks for label in (tick.label1, tick.label2))]
+    return [text for text in shown if text.get_visible() and text.get_text()]
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [ax for part in figure.subfigs for ax in part.axes]
+
+
 def test_augmentations_of_a_model_share_a_panel(configurations: list[Configuration]) -> None:
     assert list(by_model(configurations)) == ["cnn", "vit"]
-    cnn, vit = (ax for ax in roc_figure(configurations).axes if ax.get_title())
-    assert [line.get_label() for line in cnn.lines[:3]] == ["area alone", "none", "dcgan"]
+    cnn, vit = panels(roc_figure(configurations))
+    labels = [line.get_label() for line in cnn.lines]
+    assert labels[1:] == ["area alone", "none", "dcgan"]
     assert len(vit.lines) == 3
-    styles = {(line.get_color(), line.get_linestyle()) for line in cnn.lines[1:3]}
+    styles = {(line.get_color(), line.get_linestyle()) for line in cnn.lines[2:]}
     assert len(styles) == 2
+    assert (cnn.lines[2].get_color(), cnn.lines[2].get_linestyle()) == (
+        vit.lines[2].get_color(),
+        vit.lines[2].get_linestyle(),
+    )
 
 
 def test_configurations_of_an_augmentation_are_labeled_by_settings(tmp_path: Path) -> None:
-    synthetic = replace(RUN, augmentation="dcgan")
-    run_ids = [replace(synthetic, variant=f"gan_fit.epochs_{number}") for number in (3, 5)]
+    synthetic = varied(RUN, augmentation="dcgan")
+    run_ids = [replace(synthetic, settings={"gan_fit.epochs": number}) for number in (3, 5)]
     write_sweep(tmp_path, run_ids)
     configurations = list(read_results(tmp_path).configurations)
     assert list(by_model(configurations)) == ["cnn"]
-    (ax,) = roc_figure(configurations).axes
-    assert [line.get_label() for line in ax.lines[1:3]] == [
-        configuration.title for configuration in configurations
-    ]
+    (ax,) = panels(roc_figure(configurations))
+    lines = ax.lines[2:]
+    assert [line.get_label() for line in lines] == [one.title for one in configurations]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 2
 
 
-@pytest.mark.parametrize("draw", [roc_figure, reliability_figure])
-def test_axis_labels_do_not_overlap_tick_labels(
-    configurations: list[Configuration], draw: Callable[[Sequence[Configuration]], Figure]
-) -> None:
-    figure = draw(configurations)
-    figure.draw_without_rendering()
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            words = axis.label.get_window_extent()
-            assert figure.bbox.containsx(words.x0)
-            assert figure.bbox.containsy(words.y0)
-            assert not any(words.overlaps(n.get_window_extent()) for n in axis.get_ticklabels())
-
-
-@pytest.mark.parametrize(("power", "above"), [(3.0, False), (0.3, True)])
-def test_the_calibration_legend_avoids_the_lines(
-    configurations: list[Configuration], power: float, above: bool
-) -> None:
-    def changed(run: Run) -> Run:
-        sample = run.test.sample
-        scores = sample.scores**power
-        both = replace(sample, scores=scores, calibrated=scores)
-        return replace(run, test=replace(run.test, sample=both))
-
-    figure = reliability_figure(
-        [replace(configurations[0], runs=tuple(map(changed, configurations[0].runs)))]
-    )
-    (ax,) = figure.axes
-    figure.draw_without_rendering()
-    legend = ax.get_legend()
-    assert legend is not None
-    box = legend.get_window_extent().transformed(ax.transData.inverted())
-    assert bool(box.y0 > box.x0) == above
+def test_curves_of_four_images() -> None:
+    sample = Sample(np.array([0.9, 0.8, 0.3, 0.1]), np.array([1, 0, 1, 0]), np.arange(4))
+    # At most 0, 0.25, 0.5, 0.75 and 1 of the healthy images called leukemic.
+    np.testing.assert_allclose(roc_of(sample)[[0, 1, 50, 101, 200]], [0, 0.5, 0.5, 1, 1])
+    np.testing.assert_allclose(precision_of(sample)[[0, 100, 200]], [1, 0.5, 0.5])
 
 
 def test_counts_are_summed_over_runs_at_their_own_thresholds(
@@ -155,7 +185,9 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(
 ) -> None:
     configuration = configurations[0]
     assert len(configuration.runs) == 2
-    for cut in ("default", "youden"):
+    figure = confusion_figure(configurations[:1])
+    assert rows_of(figure) == ["cnn-none (160 + 400)"]
+    for ax, cut in zip(figure.axes, ("default", "youden"), strict=True):
         counts = np.zeros((2, 2))
         for run in configuration.runs:
             table = predictions(run.id).query("stage == 'test'")
@@ -164,111 +196,68 @@ def test_counts_are_summed_over_runs_at_their_own_thresholds(
                 own = called[table["label"] == label]
                 counts[label] += [(~own).sum(), own.sum()]
         np.testing.assert_array_equal(confusion(configuration, cut), counts)
-    figure = confusion_figure([configuration])
-    assert names_of(figure) == ["cnn-none (160 + 400)"]
-    (ax,) = figure.axes
-    texts = [text.get_text() for text in ax.texts]
-    for place, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
-        found = confusion(configuration, "default")
-        assert texts[place] == f"{found[row, column] / found[row].sum():.2f}"
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        assert [text.get_text() for text in ax.texts] == [f"{one:.2f}" for one in shares.flat]
 
 
 def test_each_patient_has_a_dot(configurations: list[Configuration]) -> None:
     figure = per_subject_figure(configurations)
     (ax,) = figure.axes
-    healthy, _, leukemic, _ = ax.collections
-    for points, patients, shift in ((healthy, 4, -0.18), (leukemic, 10, 0.18)):
-        rows = np.asarray(points.get_offsets())[:, 1]
-        np.testing.assert_allclose(
-            rows, np.repeat(np.arange(len(configurations)) + shift, patients)
-        )
-    assert names_of(figure) == [configuration.title for configuration in configurations]
+    dots = [np.asarray(points.get_offsets())[:, 1] for points in ax.collections[::2]]
+    rows = range(len(configurations))
+    expected = [np.full(4, row - 0.18) for row in rows] + [np.full(10, row + 0.18) for row in rows]
+    for found, heights in zip(dots, expected, strict=True):
+        np.testing.assert_allclose(found, heights)
+    assert rows_of(figure) == [configuration.title for configuration in configurations]
 
 
 def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
-    comparisons = [c for c in compare(configurations) if c.family != "augmentation"]
+    comparisons = compare(configurations)
+    (augmented,) = (c for c in comparisons if c.family == "augmentation")
+    others = [c for c in comparisons if c is not augmented]
     figure = differences_figure(comparisons)
-    (ax,) = figure.axes
-    names = names_of(figure)
-    assert {one.title for one in comparisons} <= set(names)
-    assert len(names) == len(comparisons) + len({one.family for one in comparisons})
-    assert len(ax.collections[-1].get_offsets()) == len(comparisons)  # type: ignore[arg-type]
-    (augmented,) = (c for c in compare(configurations) if c.family == "augmentation")
-    assert augmented.title not in names_of(differences_figure([*comparisons, augmented]))
+    names = rows_of(figure)
+    assert {one.title for one in others} <= set(names)
+    assert len(names) == len(others) + len({one.family for one in others})
+    assert len(dots_of(figure.axes[0])) == len(others)
+    assert augmented.title not in names
 
 
 def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
-    write_sweep(tmp_path, [replace(RUN, augmentation=name) for name in names])
+    write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in names])
     comparisons = compare(read_results(tmp_path).configurations)
     figure = augmentation_figure(comparisons)
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["minus no augmentation", "minus oversampling", "minus class weights"]
-    dots = [len(np.asarray(ax.collections[-1].get_offsets())) for ax in figure.axes]
-    assert dots == [3, 1, 1]
+    assert titles == ["minus no augmentation", "minus class weights", "minus oversampling"]
+    assert [len(dots_of(ax)) for ax in figure.axes] == [3, 1, 1]
     found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
-    (dot,) = np.asarray(figure.axes[1].collections[-1].get_offsets())
     assert found["oversample"] is not None
-    assert dot[0] == found["oversample"].difference
+    assert dots_of(figure.axes[2])[0, 0] == found["oversample"].difference
 
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     for strength, name in ((0.2, "none"), (1.0, "wgan"), (3.0, "dcgan")):
-        run_id = replace(RUN, augmentation=name)
+        run_id = varied(RUN, augmentation=name)
         write_run(tmp_path, run_id, predictions(run_id, strength=strength))
-    write_run(tmp_path, replace(RUN, model="vit", augmentation="cgan"))
+    write_run(tmp_path, varied(RUN, model="vit", augmentation="cgan"))
     configurations = read_results(tmp_path).configurations
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
-    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "dcgan", "wgan", "cgan"))
+    assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "cgan", "dcgan", "wgan"))
     levels = [heat.level(0, column) for column in range(4)]
-    assert (levels[0], levels[1], levels[3]) == (0, LEVELS - 1, None)
-    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][1]
+    assert (levels[0], levels[1], levels[2]) == (0, None, LEVELS - 1)
+    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][2]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
-    assert texts[:4] == [*(f"{value:.3f}" for value in heat.values[0][:3]), "-"]
-    assert (
-        heat_map([Configuration(RUN, (), ())], configuration_rows([Configuration(RUN, (), ())], 20))
-        is None
-    )
+    expected = ["-" if np.isnan(value) else f"{value:.3f}" for value in heat.values[0]]
+    assert texts[:4] == expected
+    empty = [Configuration(RUN, (), ())]
+    assert heat_map(empty, configuration_rows(empty, 20)) is None
 
 
-def test_curves_are_those_of_scikit_learn() -> None:
-    grid, generator = np.linspace(0, 1, 201), np.random.default_rng(0)
-    for decimals in (1, 3, 9):
-        scores = generator.random(200).round(decimals)
-        sample = Sample(scores, np.arange(200) % 3 % 2, np.arange(200) // 9)
-        false, true, _ = roc_curve(sample.labels, scores)
-        np.testing.assert_allclose(roc_of(sample)[1:], np.interp(grid, false, true)[1:])
-        precision, recall, _ = precision_recall_curve(sample.labels, scores)
-        expected = np.interp(grid, recall[::-1], precision[::-1])
-        np.testing.assert_allclose(precision_of(sample), expected)
+def rows_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].get_yticklabels()]
 
 
-def test_many_groups_have_a_row_each(tmp_path: Path) -> None:
-    table = predictions(RUN, images=5)
-    for number in range(14):
-        run_id = replace(RUN, variant=f"lr_{number}")
-        write_run(tmp_path, run_id, table)
-    configurations = read_results(tmp_path).configurations
-    names = [name.partition(" ")[0] for name in names_of(confusion_figure(configurations))]
-    assert names == [configuration.title for configuration in configurations]
-
-
-def names_of(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
-
-
-def test_row_names_and_axis_labels_do_not_overlap(
-    configurations: list[Configuration],
-) -> None:
-    figure = per_subject_figure(configurations)
-    figure.draw_without_rendering()
-    (ax,) = figure.axes
-    for row, name in enumerate(figure.texts):
-        box = name.get_window_extent()
-        assert figure.bbox.containsx(box.x0)
-        assert box.x1 < ax.bbox.x0
-        assert (box.y0 + box.y1) / 2 == pytest.approx(ax.transData.transform((0, row))[1], abs=2)
-    words = ax.xaxis.label.get_window_extent()
-    assert figure.bbox.containsy(words.y0)
-    assert not any(words.overlaps(n.get_window_extent()) for n in ax.get_xticklabels())
+def dots_of(ax: Axes) -> Floats:
+    return np.asarray(ax.collections[-1].get_offsets())

@@ -78,7 +78,7 @@ class TestLosses:
         assert float(found) == pytest.approx(0.980829, abs=1e-5)
         assert float(gan.generator_loss(SCORES)) == pytest.approx(0.490415, abs=1e-5)
 
-    def test_cgan_with_cell_networks_is_hinge(self) -> None:
+    def test_cgan_with_strong_networks_is_hinge(self) -> None:
         gan = with_adversary("cgan", Mean(), networks="strong")
         # Real scores 0.25 and 2: hinges 0.75 and 0. Synthetic -0.5 and -3: 0.5 and 0.
         found = gan.adversary_loss(filled(0.25, -8.0), filled(-0.5, -13.0), LABELS)
@@ -382,7 +382,7 @@ class TestAverage:
 
         fit(gan, tmp_path, epochs=1, callbacks=[Follow()])
         assert gan.done_updates == 2
-        averaged = gan.averaged.module.state_dict()[key].numpy()
+        averaged = gan.averaged["module"].state_dict()[key].numpy()
         np.testing.assert_allclose(averaged, expected, atol=1e-6)
         assert not np.allclose(averaged, gan.generator.state_dict()[key].numpy(), atol=1e-4)
 
@@ -390,7 +390,7 @@ class TestAverage:
     def test_average_is_sampled_from(self, name: str) -> None:
         gan = small(name, fitting=Fitting(average=0.9))
         assert gan.averaged is not None
-        for network, value in ((gan.generator, -50.0), (gan.averaged.module, 50.0)):
+        for network, value in ((gan.generator, -50.0), (gan.averaged["module"], 50.0)):
             last = [m for m in network.modules() if isinstance(m, nn.ConvTranspose2d)][-1]
             nn.init.zeros_(last.weight)
             assert last.bias is not None

@@ -5,12 +5,11 @@ import torch
 from small_gans import small
 from torch import nn
 
-from leuk.gans.base import Averaged
 from leuk.gans.cgan import OneHot, ProjectionDiscriminator
 from leuk.gans.diffaugment import DiffAugment, shifted, turned
-from leuk.gans.layers import LeakyReLU, MinibatchSpread, PixelNoise
+from leuk.gans.layers import LeakyReLU
 from leuk.gans.penalties import gradient_penalty, r1_penalty
-from leuk.gans.strong import StrongDiscriminator, StrongGenerator
+from leuk.gans.strong import MinibatchSpread, PixelNoise, StrongDiscriminator, StrongGenerator
 
 
 def linear_critic(weight: torch.Tensor) -> nn.Module:
@@ -194,28 +193,3 @@ class TestCellGenerator:
         for layer in layers:
             assert float(layer.weight.std()) == pytest.approx(0.02, rel=0.1)
             assert layer.bias is None or not layer.bias.any()
-
-
-class TestAveraged:
-    def test_follows_the_network(self) -> None:
-        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-        averaged = Averaged(network, decay=0.5)
-        before = averaged.module[0].weight.clone()
-        network[0].weight.data += 1
-        network[1].num_batches_tracked += 3
-        averaged.update(network, updates=100)
-        torch.testing.assert_close(averaged.module[0].weight, before + 0.5)
-        assert averaged.module[1].num_batches_tracked == 3
-
-    def test_first_updates_weigh_the_past_less(self) -> None:
-        network = nn.Linear(1, 1)
-        averaged = Averaged(network, decay=0.999)
-        network.weight.data += 1
-        averaged.update(network, updates=1)
-        assert float((averaged.module.weight - network.weight).abs()) == pytest.approx(2 / 11)
-
-    def test_stays_in_evaluation_mode_and_learns_nothing(self) -> None:
-        holder = nn.ModuleDict({"averaged": Averaged(nn.BatchNorm1d(2), 0.9)})
-        holder.train()
-        assert not holder["averaged"].module.training
-        assert not any(p.requires_grad for p in holder.parameters())

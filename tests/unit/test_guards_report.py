@@ -11,14 +11,14 @@ from sweeps import COST, RUN, predictions, record_of, write_run
 
 from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
-from leuk.report.decisions import confusion
+from leuk.report.figures import confusion
 from leuk.report.leaking import leaking_gains
 from leuk.report.predictions import read_predictions
 from leuk.report.remarks import remarks_on
 from leuk.report.results import Results, read_results
 from leuk.report.rows import Row, configuration_rows, run_rows
 from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
-from leuk.runs.record import LEAKY, RunId, as_metrics
+from leuk.runs.record import RunId, as_metrics
 
 
 @pytest.fixture
@@ -139,11 +139,11 @@ def test_apparent_gain_by_hand() -> None:
     def scored(run_id: RunId, auroc: float) -> object:
         return record_of(run_id, table, metrics={"test": as_metrics({"auroc": auroc})})
 
-    leaky = replace(RUN, split=f"random{LEAKY}", variant="epochs_3")
+    leaky = replace(RUN, split="random", leaky=True, settings={"fit.epochs": 3})
     records = [
         scored(leaky, 0.95),
-        scored(replace(RUN, variant="epochs_3"), 0.80),
-        scored(replace(RUN, variant="lr_1-width_2"), 0.60),
+        scored(replace(RUN, settings={"fit.epochs": 3}), 0.80),
+        scored(replace(RUN, settings={"lr": 1, "width": 2}), 0.60),
     ]
     (text,) = leaking_gains(records)  # type: ignore[arg-type]
     assert "0.950" in text

@@ -2,7 +2,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import expit
 from simulated import (
     ALL_IMAGES,
@@ -16,7 +15,6 @@ from simulated import (
     unequal,
 )
 from sklearn import metrics as oracle
-from torchmetrics.functional.classification import binary_calibration_error
 
 from leuk.metrics.bootstrap import (
     Bootstrap,
@@ -30,7 +28,7 @@ from leuk.metrics.bootstrap import (
     resamples,
 )
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import all_metrics, patient_metrics
+from leuk.metrics.classification import all_metrics
 from leuk.metrics.thresholds import choose_thresholds
 
 HALF = {"default": 0.5}
@@ -38,70 +36,14 @@ CUTS = {"default": 0.5, "youden": 0.62}
 
 
 @pytest.fixture
-def tied() -> Sample:
-    """Nine subjects, one with images of both classes, and few distinct scores."""
+def uneven() -> Sample:
+    """Nine patients, one with images of both classes, with calibrated scores."""
     generator = np.random.default_rng(0)
     subjects = generator.integers(0, 9, 400)
     labels = np.where(subjects < 3, 0, 1)
     labels[subjects == 8] = generator.integers(0, 2, int((subjects == 8).sum()))
-    scores = (generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1) * 12).round() / 12
+    scores = generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1)
     return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)
-
-
-def test_weighted_metrics_agree_with_scikit_learn(tied: Sample) -> None:
-    weights = np.random.default_rng(1).uniform(0, 3, (20, 9))
-    figures = tied.reweighted(CUTS)
-    labels, scores, called = tied.labels, tied.scores, tied.scores >= 0.62
-    for row in weights:
-        weight = {"sample_weight": row[tied.codes]}
-        expected = {
-            "auroc": oracle.roc_auc_score(labels, scores, **weight),
-            "auprc": oracle.average_precision_score(labels, scores, **weight),
-            "brier": oracle.brier_score_loss(labels, scores, **weight),
-            "brier_calibrated": oracle.brier_score_loss(labels, scores**2, **weight),
-            "accuracy@youden": oracle.accuracy_score(labels, called, **weight),
-            "balanced_accuracy@youden": oracle.balanced_accuracy_score(labels, called, **weight),
-            "sensitivity@youden": oracle.recall_score(labels, called, **weight),
-            "specificity@youden": oracle.recall_score(labels, called, pos_label=0, **weight),
-            "mcc@youden": oracle.matthews_corrcoef(labels, called, **weight),
-            "f1_macro@youden": oracle.f1_score(labels, called, average="macro", **weight),
-            "f1_weighted": oracle.f1_score(labels, scores >= 0.5, average="weighted", **weight),
-            "precision_hem": oracle.precision_score(labels, scores >= 0.5, pos_label=0, **weight),
-        }
-        for name, value in expected.items():
-            assert figures.metric(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
-
-
-def test_metrics_by_patient_agree_with_scikit_learn(tied: Sample) -> None:
-    """Every image weighs 1 / (its patient's images of its class), times the patient's weight."""
-    images = np.bincount(2 * tied.codes + tied.labels, minlength=18)
-    within = 1 / images[2 * tied.codes + tied.labels]
-    rows = [np.ones(9), *np.random.default_rng(1).uniform(0, 3, (5, 9))]
-    figures, called = tied.reweighted(CUTS), tied.scores >= 0.62
-    for row in rows:
-        weighed = {"sample_weight": within * row[tied.codes]}
-        labels = tied.labels
-        expected = {
-            "auroc_patients": oracle.roc_auc_score(labels, tied.scores, **weighed),
-            "balanced_accuracy_patients@youden": oracle.balanced_accuracy_score(
-                labels, called, **weighed
-            ),
-            "sensitivity_patients@youden": oracle.recall_score(labels, called, **weighed),
-            "specificity_patients": oracle.recall_score(
-                labels, tied.scores >= 0.5, pos_label=0, **weighed
-            ),
-        }
-        together = dict(
-            zip(figures.names, figures.metrics(row[None], figures.names)[:, 0], strict=True)
-        )
-        for name, value in expected.items():
-            assert figures.metric(name, row[None])[0] == pytest.approx(value, abs=1e-9), name
-            assert together[name] == pytest.approx(value, abs=1e-9), name
-    values = patient_metrics(tied.scores, tied.labels, tied.subjects, CUTS)
-    assert set(values) == set(figures.patient_names)
-    assert values["auroc_patients"] == pytest.approx(
-        oracle.roc_auc_score(tied.labels, tied.scores, sample_weight=within)
-    )
 
 
 def test_coverage_with_the_image_counts_of_real_patients() -> None:
@@ -162,26 +104,10 @@ def test_freedom_of_two_strata_is_that_of_welch() -> None:
     assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 1 + b**2 / 4))
 
 
-def test_freedom_is_at_most_that_of_strata_that_vary_alike() -> None:
-    """Two members that are alike leave 1.9 degrees of freedom, from variances of 1/2 and 1/5."""
-    factors = np.concatenate([np.array([1.0, 1.1]) / 2, np.array([0.0, 2.0, 3.0, 7.0, 8.0]) / 5])
-    bootstrap = Bootstrap([Fold(["run"], [np.arange(2), np.arange(2, 7)], 7)], 50, 0)
-    found = bootstrap.estimate(lambda _, weights: weights @ factors)
-    assert found.freedom == pytest.approx((1 / 2 + 1 / 5) ** 2 / ((1 / 2) ** 2 + (1 / 5) ** 2 / 4))
-
-
 def test_left_out_members_weigh_nothing() -> None:
     """The other two of a stratum of three weigh 3 / 2 each."""
     found = left_out(np.array([0, 1, 3]), 4)
     assert found.tolist() == [[0, 1.5, 1, 1.5], [1.5, 0, 1, 1.5], [1.5, 1.5, 1, 0]]
-
-
-def test_the_error_is_the_spread_of_the_resamples() -> None:
-    values, members = np.random.default_rng(0).normal(size=6), np.arange(6)
-    found = Bootstrap([Fold(["run"], [members], 6)], 40, 3).estimate(lambda _, w: w @ values / 6)
-    drawn = resamples([members], 6, 40, np.random.default_rng(3)) @ values / 6
-    assert found.value == pytest.approx(values.mean())
-    assert found.error == pytest.approx(drawn.std(ddof=1))
 
 
 def test_a_negative_mcc_has_an_interval() -> None:
@@ -192,49 +118,17 @@ def test_a_negative_mcc_has_an_interval() -> None:
     assert -1 < low < high < 0
 
 
-def test_cached_arrays_are_read_only(tied: Sample) -> None:
-    figures, weights = tied.reweighted(HALF), np.ones((1, 9))
-    for found in (figures.auroc(weights), figures.auroc(weights)):
-        with pytest.raises(ValueError, match="read-only"):
-            found += 1
-
-
-def test_integer_weights_equal_repeated_images(tied: Sample) -> None:
-    weights = np.random.default_rng(2).integers(1, 4, (1, 9))
-    repeated = np.repeat(np.arange(len(tied)), weights[0][tied.codes])
-    expected = all_metrics(
-        tied.scores[repeated], tied.labels[repeated], CUTS, tied.scores[repeated] ** 2
+def test_every_metric_is_inside_its_interval(uneven: Sample) -> None:
+    thresholds = choose_thresholds(uneven.scores, uneven.labels, uneven.subjects)
+    values = all_metrics(
+        uneven.scores, uneven.labels, thresholds, uneven.calibrated, uneven.subjects
     )
-    figures = tied.reweighted(CUTS)
-    # Repeated images do not change the weight of a patient.
-    assert set(figures.names) - set(figures.patient_names) == set(expected)
-    for name, value in expected.items():
-        found = figures.metric(name, weights.astype(np.float64))
-        assert found[0] == pytest.approx(value, abs=1e-6), name
-
-
-def test_weighted_ece_is_that_of_torchmetrics(tied: Sample) -> None:
-    expected = binary_calibration_error(
-        torch.from_numpy(tied.scores), torch.from_numpy(tied.labels), n_bins=15
-    )
-    found = tied.reweighted(HALF).metric("ece", np.ones((1, 9)))
-    assert found[0] == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_unknown_metrics_are_refused(tied: Sample) -> None:
-    with pytest.raises(ValueError, match="no metric auc; choose from auroc"):
-        tied.reweighted(HALF).metric("auc", np.ones((1, 9)))
-
-
-def test_every_metric_is_inside_its_interval(tied: Sample) -> None:
-    thresholds = choose_thresholds(tied.scores, tied.labels, tied.subjects)
-    values = all_metrics(tied.scores, tied.labels, thresholds, tied.calibrated, tied.subjects)
-    intervals = bootstrap_intervals(tied, thresholds, draws=200)
+    intervals = bootstrap_intervals(uneven, thresholds, draws=200)
     assert set(intervals) == set(values)
     for name, (low, high) in intervals.items():
         assert -1 <= low < values[name] < high <= 1, name
-    assert intervals == bootstrap_intervals(tied, thresholds, draws=200)
-    assert intervals != bootstrap_intervals(tied, thresholds, draws=200, seed=1)
+    assert intervals == bootstrap_intervals(uneven, thresholds, draws=200)
+    assert intervals != bootstrap_intervals(uneven, thresholds, draws=200, seed=1)
 
 
 def test_resamples_keep_the_classes_and_the_mean_and_are_not_too_narrow() -> None:
@@ -310,7 +204,7 @@ def test_intervals_have_nominal_coverage() -> None:
 
 def test_intervals_over_images_are_too_narrow() -> None:
     generator = np.random.default_rng(0)
-    samples = [simulate(generator, 12, 30, 20, 1.6) for _ in range(40)]
+    samples = [simulate(generator, 12, 30, 20, 1.6) for _ in range(12)]
     by_cell = [Sample(s.scores, s.labels, np.arange(len(s))) for s in samples]
     shares = held(by_cell, draws=100)
     assert all(share < 0.8 for share in shares.values()), shares
@@ -370,9 +264,9 @@ def test_metrics_of_runs_are_matched_by_name() -> None:
         fold_mean(list(zip(samples, lacking, strict=True)), draws=100)
 
 
-def test_one_fold_is_its_own_mean(tied: Sample) -> None:
-    pooled = fold_mean([(tied, CUTS)], draws=100)
-    for name, interval in bootstrap_intervals(tied, CUTS, draws=100).items():
+def test_one_fold_is_its_own_mean(uneven: Sample) -> None:
+    pooled = fold_mean([(uneven, CUTS)], draws=100)
+    for name, interval in bootstrap_intervals(uneven, CUTS, draws=100).items():
         assert pooled[name][1:] == interval
 
 
@@ -407,14 +301,6 @@ def test_a_subject_is_tested_in_one_fold_only() -> None:
         fold_mean(runs)
     with pytest.raises(ValueError, match="no sample"):
         fold_mean([])
-
-
-def test_freedom_is_that_of_the_class_with_the_variance() -> None:
-    values = np.concatenate([np.random.default_rng(0).normal(size=5), np.zeros(30)])
-    fold = Fold(["run"], [np.arange(5), np.arange(5, 35)], 35)
-    estimate = Bootstrap([fold], 4000, 0).estimate(lambda _, weights: weights @ values / 5)
-    assert estimate.freedom == pytest.approx(4)
-    assert estimate.error == pytest.approx(values[:5].std(ddof=1) / np.sqrt(5), rel=0.05)
 
 
 def test_freedom_is_at_most_that_of_patients_who_vary_alike() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from sweeps import RUN, predictions, write_run
+from sweeps import RUN, predictions, varied, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
@@ -23,6 +23,7 @@ from leuk.report.results import read_results
 from leuk.report.run_facts import data_section, last_command, run_section
 from leuk.report.sweep_report import write_report
 from leuk.runs.record import Record, RunWarning
+from leuk.store import write_text
 
 EVIL = '<script>alert("x")</script><img src=//evil onerror=alert(1)>'
 
@@ -54,8 +55,8 @@ class Page(HTMLParser):
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep with every kind of warning, and texts that contain HTML."""
     folder = tmp_path_factory.mktemp("page") / "runs" / "grid"
-    run_ids = [replace(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
-    run_ids.append(replace(RUN, split="random_LEAKY"))
+    run_ids = [varied(RUN, augmentation=name) for name in ("none", "oversample", "dcgan")]
+    run_ids.append(replace(RUN, split="random", leaky=True))
     warnings = [RunWarning("degenerate", f"gradcam: 2 of 16 maps are degenerate {EVIL}")]
     warnings.append(RunWarning("leaky", "images, not patients, were drawn"))
     for run_id in run_ids:
@@ -63,7 +64,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
-    (folder / "vit-dcgan-folds-s0").mkdir()
+    write_text(folder / "vit-dcgan-folds-s0/.lock", "")
     write_report(folder)
     return folder
 
@@ -152,7 +153,7 @@ def test_a_folder_without_records_has_a_page_that_lists_the_problems(
     if half:
         (tmp_path / RUN.folder).mkdir()
         (tmp_path / RUN.folder / "record.json").write_text('{"status": "<b>')
-        (tmp_path / "vit-none-folds-s0").mkdir()
+        write_text(tmp_path / "vit-none-folds-s0/.lock", "")
     with pytest.raises(StoreError, match="no records"):
         write_report(tmp_path)
     found = Page((tmp_path / "report/report.html").read_text())
@@ -213,7 +214,7 @@ def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
     }
     facts = {"data": data, "device": {"name": "CPU", "precision": "32-true"}}
     for seed, version in ((0, "1.0"), (1, "1.0"), (2, "2.0")):
-        run_id = replace(RUN, augmentation="oversample", seed=seed)
+        run_id = varied(RUN, augmentation="oversample", seed=seed)
         write_run(
             sweep, run_id, predictions(run_id, images=5), versions={"torch": version}, **facts
         )

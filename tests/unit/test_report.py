@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from sweeps import KFOLD, RUN, fold, predictions, record_of, write_run, write_sweep
+from sweeps import KFOLD, RUN, fold, predictions, record_of, varied, write_run, write_sweep
 
 from leuk.errors import StoreError
 from leuk.metrics.classification import all_metrics
@@ -20,6 +20,7 @@ from leuk.report.sections import Grid, interval_text, p_text
 from leuk.report.sweep_report import write_report
 from leuk.report.tables import NOTES
 from leuk.runs.record import Record, RunWarning
+from leuk.store import write_text
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ def test_failed_unfinished_and_damaged_runs_are_reported(tmp_path: Path) -> None
     unfinished = Record(replace(RUN, model="hybrid"), "abc")
     for record in (failed, unfinished):
         record.write(tmp_path / record.run.folder)
-    (tmp_path / "vit-dcgan-folds-s0").mkdir()
+    write_text(tmp_path / "vit-dcgan-folds-s0/.lock", "")
     (tmp_path / "report").mkdir()
     broken = tmp_path / "cnn-wgan-folds-s0"
     broken.mkdir()
@@ -211,7 +212,7 @@ def test_patients_are_distinguished_by_text_not_number(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_images_shared_by_runs_of_a_fold_are_in_memory_once(tmp_path: Path, workers: int) -> None:
-    other = replace(RUN, augmentation="dcgan")
+    other = varied(RUN, augmentation="dcgan")
     write_sweep(tmp_path, [RUN, other, replace(RUN, seed=1), replace(RUN, model="vit")])
     moved = predictions(other)
     last = moved.index[-1]
@@ -250,22 +251,25 @@ def test_a_patient_in_two_folds_has_a_mean_without_interval(tmp_path: Path) -> N
 
 
 def test_configurations_are_named_by_their_differences(tmp_path: Path) -> None:
-    shared = replace(RUN, variant="data_cnmc-resolution_64")
-    write_sweep(tmp_path, [shared, replace(shared, variant="data_cnmc-lr_1e-05-resolution_64")])
+    shared = replace(RUN, settings={"data": "cnmc", "data.resolution": 64})
+    write_sweep(
+        tmp_path,
+        [shared, replace(shared, settings={"data": "cnmc", "lr": 1e-5, "data.resolution": 64})],
+    )
     text = write_report(tmp_path)
     assert "folds: data_cnmc, resolution_64." in text
     assert {"cnn-none", "cnn-none-lr_1e-05"} <= set(table(tmp_path).index)
 
 
 def test_names_omit_shared_settings() -> None:
-    synthetic = replace(
-        RUN, augmentation="dcgan", variant="data_cnmc-gan.latent_9-gan_fit.epochs_3"
+    synthetic = varied(
+        RUN, augmentation="dcgan", settings={"data": "cnmc", "gan.latent": 9, "gan_fit.epochs": 3}
     )
     run_ids = [
-        replace(RUN, variant="data_cnmc"),
+        replace(RUN, settings={"data": "cnmc"}),
         synthetic,
-        replace(synthetic, variant="data_cnmc-gan.latent_9-gan_fit.epochs_5"),
-        replace(RUN, split="random_LEAKY", variant="data_cnmc"),
+        replace(synthetic, settings={"data": "cnmc", "gan.latent": 9, "gan_fit.epochs": 5}),
+        replace(RUN, split="random", leaky=True, settings={"data": "cnmc"}),
     ]
     names, shared = row_names(run_ids)
     assert list(names.values()) == [
@@ -278,11 +282,6 @@ def test_names_omit_shared_settings() -> None:
     assert row_names(run_ids[:1])[0] == {run_ids[0]: "cnn-none"}
 
 
-def test_a_shortened_name_is_reported(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [replace(RUN, variant="cut_0123456789abcdef")])
-    assert "cnn-none: has too many settings to name" in write_report(tmp_path)
-
-
 def test_warnings_of_records_are_listed(tmp_path: Path) -> None:
     write_run(
         tmp_path, RUN, warnings=[RunWarning("degenerate", "gradcam: 2 of 16 maps are degenerate")]
@@ -291,7 +290,7 @@ def test_warnings_of_records_are_listed(tmp_path: Path) -> None:
 
 
 def test_apparent_gain_by_leaking_is_reported(tmp_path: Path) -> None:
-    leaky = replace(RUN, split="folds_LEAKY", variant="purge_False")
+    leaky = replace(RUN, split="folds", leaky=True, settings={"split.purge": False})
     for run_id, auroc in ((RUN, 0.89), (replace(RUN, seed=1), 0.91), (leaky, 0.95)):
         record = record_of(run_id, predictions(run_id))
         record.metrics["test"]["auroc"]["value"] = auroc
@@ -303,7 +302,7 @@ def test_apparent_gain_by_leaking_is_reported(tmp_path: Path) -> None:
 
 
 def test_without_honest_run_no_gain_is_reported_and_leaky_is_marked(tmp_path: Path) -> None:
-    write_sweep(tmp_path, [replace(RUN, split="random_LEAKY")])
+    write_sweep(tmp_path, [replace(RUN, split="random", leaky=True)])
     text = write_report(tmp_path)
     assert "apparent gain" not in text
     assert "| cnn-none-random_LEAKY " in text
@@ -393,17 +392,19 @@ def test_metrics_by_patient_and_by_image_are_shown(tmp_path: Path) -> None:
 
 
 def test_baselines_are_named_by_their_differences(tmp_path: Path) -> None:
-    def write(variant: str, target: str, strength: float, model: str = "cnn") -> None:
-        run_id = replace(RUN, variant=variant, model=model)
+    def write(
+        settings: dict[str, object], target: str, strength: float, model: str = "cnn"
+    ) -> None:
+        run_id = replace(RUN, settings=dict(settings), model=model)
         table = predictions(run_id)
         # Other images have other scores.
         for name in ("area", "majority"):
             table[f"baseline_{name}"] **= strength
         write_run(tmp_path, run_id, table, settings={"data": {"_target_": f"leuk.data.{target}"}})
 
-    write("", "phantom.PhantomDataModule", 1.0)
-    write("", "phantom.PhantomDataModule", 1.0, "vit")
-    write("data_cnmc", "datamodule.CNMCDataModule", 1.1)
+    write({}, "phantom.PhantomDataModule", 1.0)
+    write({}, "phantom.PhantomDataModule", 1.0, "vit")
+    write({"data": "cnmc"}, "datamodule.CNMCDataModule", 1.1)
     results = read_results(tmp_path)
     titles = [one.title for one in baselines(results.configurations)]
     assert titles == [
@@ -411,7 +412,7 @@ def test_baselines_are_named_by_their_differences(tmp_path: Path) -> None:
         for data in ("phantom", "cnmc")
         for name in ("majority", "area")
     ]
-    write("data_cnmc-framing_cell", "datamodule.CNMCDataModule", 1.2)
+    write({"data": "cnmc", "data.framing": "cell"}, "datamodule.CNMCDataModule", 1.2)
     titles = [one.title for one in baselines(read_results(tmp_path).configurations)]
     assert [title for title in titles if "area" in title] == [
         "baseline: area (phantom)",

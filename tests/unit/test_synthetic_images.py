@@ -111,7 +111,8 @@ def test_quality_of_each_fold_has_its_own_references(tmp_path: Path) -> None:
     first.data["synthetic"] |= {"quality": {"hem": quality_of("cell measures", 0.5)}}
     second = another_set(
         first,
-        variant="fold_1-n_folds_3",
+        fold=1,
+        settings={"split.n_folds": 3},
         synthetic={"artifact": "2", "quality": {"hem": quality_of("cell measures", 0.7)}},
     )
     section = quality_section(sweep, [first, second])

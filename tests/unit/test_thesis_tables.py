@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sweeps import RUN, predictions, write_run
+from sweeps import RUN, predictions, varied, write_run
 
 from leuk.report.results import read_results
 from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
@@ -60,7 +60,7 @@ def test_published_and_ours_stand_side_by_side(sweep: Path) -> None:
 def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
     table = two_by_two(healthy=(30, 70), leukemic=(20, 180))
     for augmentation in ("none", "cgan"):
-        run_id = replace(RUN, model="hybrid", augmentation=augmentation)
+        run_id = varied(RUN, model="hybrid", augmentation=augmentation)
         write_run(tmp_path, run_id, table)
     figures = thesis_section(read_results(tmp_path).configurations).table
     precision = figures[figures["metric"] == "precision"].set_index("augmentation")
@@ -81,8 +81,8 @@ def test_problems_and_missing_models_are_named(sweep: Path) -> None:
 
 def test_untested_ideas_and_other_augmentations_are_excluded(tmp_path: Path) -> None:
     for run_id in (
-        replace(RUN, variant="head_prototype"),
-        replace(RUN, augmentation="oversample"),
+        replace(RUN, settings={"model.head": "prototype"}),
+        varied(RUN, augmentation="oversample"),
     ):
         write_run(tmp_path, run_id, predictions(run_id))
     assert thesis_section(read_results(tmp_path).configurations).table.empty

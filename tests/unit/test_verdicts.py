@@ -2,7 +2,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sweeps import COST, RUN
+from sweeps import COST, RUN, varied
 
 from leuk.config.schema import ReportConfig
 from leuk.metrics.comparison import Difference
@@ -61,11 +61,11 @@ def verdict_on(hypothesis: str, found: list[Verdict]) -> Verdict:
 
 
 def with_gan(gan: str, against_cnn: tuple[float, float, float]) -> list[Comparison]:
-    synthetic = replace(HYBRID, augmentation=gan)
+    synthetic = varied(HYBRID, augmentation=gan)
     return [
         compared("gan_hybrid", synthetic, CNN, against_cnn),
         compared("gan_hybrid", synthetic, VIT, BETTER),
-        compared("model", synthetic, replace(CNN, augmentation=gan), BETTER),
+        compared("model", synthetic, varied(CNN, augmentation=gan), BETTER),
     ]
 
 
@@ -88,7 +88,7 @@ def with_gan(gan: str, against_cnn: tuple[float, float, float]) -> list[Comparis
 def test_the_primary_hypothesis_needs_accuracy_and_a_latency_fit_for_deployment(
     found: tuple[float, float, float], hybrid_cost: dict[str, Any], verdict: str
 ) -> None:
-    costs = {replace(HYBRID, augmentation="dcgan"): hybrid_cost}
+    costs = {varied(HYBRID, augmentation="dcgan"): hybrid_cost}
     decided = verdict_on("H1", verdicts(with_gan("dcgan", found), costs))
     assert decided.verdict == verdict
     assert decided.split == "folds"
@@ -99,13 +99,13 @@ def test_the_primary_hypothesis_needs_accuracy_and_a_latency_fit_for_deployment(
 def test_higher_cost_than_cnn_and_vit_does_not_refute() -> None:
     """The claim is efficiency fit for deployment, not a lower cost than other models."""
     costs = {CNN: latency(0.9, 1.1, 1.0), VIT: latency(0.9, 1.1, 1.0)}
-    costs[replace(HYBRID, augmentation="dcgan")] = FAST | {"flops": 10**12}
+    costs[varied(HYBRID, augmentation="dcgan")] = FAST | {"flops": 10**12}
     decided = verdict_on("H1", verdicts(with_gan("dcgan", BETTER), costs))
     assert decided.verdict == "supported"
 
 
 def test_the_latency_limit_is_a_setting() -> None:
-    costs = {replace(HYBRID, augmentation="dcgan"): FAST}
+    costs = {varied(HYBRID, augmentation="dcgan"): FAST}
     found = {
         limit: verdict_on("H1", verdicts(with_gan("dcgan", BETTER), costs, limit)).verdict
         for limit in (30.0, 50.0, 70.0)
@@ -133,7 +133,7 @@ def test_latency_has_an_interval_over_runs_of_one_device() -> None:
 
 
 def test_one_gan_is_enough_and_all_must_fail() -> None:
-    costs = {replace(HYBRID, augmentation=gan): FAST for gan in ("dcgan", "wgan")}
+    costs = {varied(HYBRID, augmentation=gan): FAST for gan in ("dcgan", "wgan")}
     one_of_two = [*with_gan("dcgan", WORSE), *with_gan("wgan", BETTER)]
     assert verdict_on("H1", verdicts(one_of_two, costs)).verdict == "supported"
     none_of_two = [*with_gan("dcgan", WORSE), *with_gan("wgan", WORSE)]
@@ -168,17 +168,19 @@ def test_attention_has_to_beat_addition_and_the_ensemble(
     ensemble: tuple[float, float, float] | None,
     verdict: str,
 ) -> None:
-    attention = replace(HYBRID, variant="fusion_attention")
+    attention = replace(HYBRID, settings={"model.fusion": "attention"})
     found = [
         compared("fusion", attention, HYBRID, addition),
         compared("fusion", attention, ENSEMBLE, ensemble),
-        compared("fusion", replace(HYBRID, variant="fusion_gated"), HYBRID, WORSE),
+        compared("fusion", replace(HYBRID, settings={"model.fusion": "gated"}), HYBRID, WORSE),
     ]
     assert verdict_on("H2", verdicts(found, {})).verdict == verdict
 
 
 def test_attention_without_an_ensemble_is_not_run() -> None:
-    found = [compared("fusion", replace(HYBRID, variant="fusion_attention"), HYBRID, BETTER)]
+    found = [
+        compared("fusion", replace(HYBRID, settings={"model.fusion": "attention"}), HYBRID, BETTER)
+    ]
     assert verdict_on("H2", verdicts(found, {})).verdict == "not run"
 
 
@@ -196,14 +198,14 @@ def test_attention_without_an_ensemble_is_not_run() -> None:
 def test_prototypes_may_lose_no_more_than_the_margin(
     found: tuple[float, float, float] | None, verdict: str
 ) -> None:
-    own = replace(VIT, variant="head_prototype")
+    own = replace(VIT, settings={"model.head": "prototype"})
     tied = {"prototypes": {"picture": "p.png", "table": [{"row": 3}]}}
     comparison = compared("head", own, VIT, found, (tied, {}))
     assert verdict_on("H3", verdicts([comparison], {})).verdict == verdict
 
 
 def test_prototypes_must_be_training_patches() -> None:
-    own = replace(VIT, variant="head_prototype")
+    own = replace(VIT, settings={"model.head": "prototype"})
     decided = verdict_on("H3", verdicts([compared("head", own, VIT, BETTER)], {}))
     assert decided.verdict == "undecided"
     assert "prototypes not recorded" in decided.evidence[1]
@@ -217,7 +219,7 @@ def maps(
 
 
 PLAIN = maps(0.10, 0.06, 0.13)
-REGULAR = replace(VIT, variant="attention_loss_0.1")
+REGULAR = replace(VIT, settings={"model.attention_loss": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,9 @@ def test_intervals_of_faithfulness_hold_for_the_family_together(
     alone; of two comparisons, 1.26 or 2 times as wide, neither is."""
     plain = maps(0.10, 0.05, 0.15, subjects=subjects)
     own = maps(0.02, -0.03, 0.07, subjects=subjects)
-    pairs = [(replace(model, variant="attention_loss_0.1"), model) for model in (VIT, HYBRID)]
+    pairs = [
+        (replace(model, settings={"model.attention_loss": 0.1}), model) for model in (VIT, HYBRID)
+    ]
     found = [compared("attention_loss", *pair, BETTER, (own, plain)) for pair in pairs]
     alone, both = verdict_on("H4", verdicts(found[:1], {})), verdict_on("H4", verdicts(found, {}))
     half = 0.05 * 2**0.5
@@ -280,22 +284,19 @@ def test_intervals_of_faithfulness_hold_for_the_family_together(
 
 
 def test_folds_narrow_the_difference_and_seeds_do_not() -> None:
-    def shown(run_ids: list[tuple[int, str]]) -> str:
+    def shown(run_ids: list[tuple[int, int]]) -> str:
         configurations = []
         for run, own in ((REGULAR, maps(0.2, 0.17, 0.24)), (VIT, PLAIN)):
-            runs = [
-                replace(run, seed=seed, variant="-".join(filter(None, (fold, run.variant))))
-                for seed, fold in run_ids
-            ]
+            runs = [replace(run, seed=seed, fold=fold) for seed, fold in run_ids]
             records = tuple(Record(run, "", explanations=own) for run in runs)
             configurations.append(Configuration(run, records, ()))
         result = Difference("auroc", 0.03, *BETTER[:2], 0.01, 0.03, 1, 1)
         found = [Comparison("attention_loss", *configurations, 1, result, 0.01)]
         return verdict_on("H4", verdicts(found, {})).evidence[1]
 
-    assert "[+0.058, +0.157]" in shown([(0, ""), (1, "")])
+    assert "[+0.058, +0.157]" in shown([(0, 0), (1, 0)])
     # Divided by the root of two.
-    assert "[+0.070, +0.140]" in shown([(0, ""), (0, "fold_1")])
+    assert "[+0.070, +0.140]" in shown([(0, 0), (0, 1)])
 
 
 def test_maps_of_gradients_stand_in_where_there_is_no_attention() -> None:
@@ -308,8 +309,12 @@ def test_maps_of_gradients_stand_in_where_there_is_no_attention() -> None:
 
 
 def test_missing_and_leaky_runs_give_no_verdict() -> None:
-    leaky = replace(VIT, split="random_LEAKY")
-    found = [compared("attention_loss", replace(leaky, variant="attention_loss_1"), leaky, BETTER)]
+    leaky = replace(VIT, split="random", leaky=True)
+    found = [
+        compared(
+            "attention_loss", replace(leaky, settings={"model.attention_loss": 1.0}), leaky, BETTER
+        )
+    ]
     for decided in (verdicts([], {}), verdicts(found, {})):
         assert [one.verdict for one in decided] == ["not run"] * len(HYPOTHESES)
         assert all(one.evidence[0].startswith("needs ") for one in decided)
@@ -319,7 +324,13 @@ def test_splits_have_separate_verdicts() -> None:
     kfold = replace(VIT, split="subject_kfold")
     checked = maps(0.2, 0.17, 0.24), PLAIN
     found = [
-        compared("attention_loss", replace(one, variant="attention_loss_1"), one, auroc, checked)
+        compared(
+            "attention_loss",
+            replace(one, settings={"model.attention_loss": 1.0}),
+            one,
+            auroc,
+            checked,
+        )
         for one, auroc in ((VIT, WORSE), (kfold, BETTER))
     ]
     decided = {one.split: one.verdict for one in verdicts(found, {}) if one.hypothesis == "H4"}

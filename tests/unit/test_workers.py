@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sweeps import KFOLD, fold, write_sweep
+from sweeps import KFOLD, fold, varied, write_sweep
 
 from leuk.report.sweep_report import write_report
 from leuk.report.workers import spread
@@ -31,9 +31,7 @@ def test_a_failure_is_that_of_the_first_item_that_fails(workers: int) -> None:
 
 def test_a_report_is_the_same_with_several_workers(tmp_path: Path) -> None:
     models = [replace(KFOLD, model=model) for model in ("cnn", "vit")]
-    run_ids = [
-        replace(run_id, augmentation=name) for run_id in models for name in ("none", "dcgan")
-    ]
+    run_ids = [varied(run_id, augmentation=name) for run_id in models for name in ("none", "dcgan")]
     write_sweep(tmp_path, [fold(run_id, number) for run_id in run_ids for number in range(2)])
     (tmp_path / run_ids[0].folder / "predictions.csv").write_text("nothing")
     found = []
