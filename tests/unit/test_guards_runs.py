@@ -415,7 +415,7 @@ def test_oversampling_repeats_rows_of_the_data() -> None:
     data = labeled(3, 9)
     repeated: list[Any] = []
     data.repeat = repeated.append
-    settings = {"name": "oversample", "count": None, "classes": ["hem"]}
+    settings = {"name": "oversample", "kind": "control", "count": None, "classes": ["hem"]}
     found = add_images(OmegaConf.create({"augmentation": settings, "seed": 0}), data)
     assert len(repeated[0]) == 6
     assert set(repeated[0].tolist()) == {100, 101, 102}
@@ -599,7 +599,7 @@ def test_settings_of_a_run() -> None:
 
 def test_augmentations_with_a_gan() -> None:
     found = {
-        name: uses_gan(OmegaConf.create({"augmentation": {"name": name}}))
+        name: uses_gan(config(f"augmentation={name}"))
         for name in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
     }
     assert [name for name, uses in found.items() if uses] == ["dcgan", "wgan", "cgan"]
