@@ -76,33 +76,30 @@ class Mutant:
 
 PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("metrics/area.py", "area"): [
-        ("_lit(images).float().mean(dim=(1, 2))", "_lit(images).float().sum(dim=(1, 2))"),
+        ("cell_mask(images).float().mean(dim=(1", "cell_mask(images).float().sum(dim=(1"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
-        ("hem=len(rows) - leukemic,", "hem=leukemic,"),
+        ("hem=int(healthy.sum())", "hem=int(leukemic.sum())"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
         ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
-    ("metrics/baselines.py", "guards_evaluate baselines assess"): [
-        (
-            "model.fit(self._chosen(measures), labels)",
-            "model.fit(self._chosen(measures), 1 - labels)",
-        ),
-        ("predict_proba(self._chosen(table))[:, 1]", "predict_proba(self._chosen(table))[:, 0]"),
+    ("metrics/baselines.py", "baselines assess"): [
+        ("to_numpy(np.float64), labels)", "to_numpy(np.float64), 1 - labels)"),
+        ("to_numpy(np.float64))[:, 1]", "to_numpy(np.float64))[:, 0]"),
         ('Baseline(("area",))', 'Baseline(("texture",))'),
         ('strategy="prior"', 'strategy="uniform"'),
         ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
         ("StandardScaler(), LogisticRegression(max", "LogisticRegression(max"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration"): [
+    ("metrics/calibration.py", "calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality synthetic_images"): [
+    ("metrics/synthetic/quality.py", "image_quality synthetic_images"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
@@ -114,7 +111,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"auc": "balanced_accuracy"', '"auc": "accuracy"'),
         ("checked >= threshold", "checked > threshold"),
     ],
-    ("metrics/cost.py", "guards_evaluate cost"): [
+    ("metrics/cost.py", "cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
         ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
         ("predict = predict or model", "predict = model"),
@@ -122,7 +119,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
-    ("metrics/synthetic/distances.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/distances.py", "image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
@@ -132,19 +129,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
         ("splits=1", "splits=2"),
         ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
-        ("if inception:", "if not inception:"),
+        ("if synthetic.inception:", "if not synthetic.inception:"),
         ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
     ("metrics/synthetic/features.py", "features"): [
-        ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
+        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
         ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
-        (
-            "if self.logits is not None:\n                logits",
-            "if False:\n                logits",
-        ),
+        ("if found[1] is not None:", "if False:"),
     ],
     ("metrics/bootstrap.py", "intervals"): [
+        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
+        (
+            '"score": np.bincount(rows, sample.scores) / images',
+            '"score": np.bincount(rows, sample.scores)',
+        ),
+        ("sample.labels * len(names) + codes", "codes"),
         (
             "half = self.quantile((1 + level) / 2) * self.error * slope",
             "half = self.quantile(level) * self.error * slope",
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
         ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/quality.py", "image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
@@ -182,7 +182,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
-    ("metrics/synthetic/memorization.py", "guards_evaluate image_quality"): [
+    ("metrics/synthetic/memorization.py", "image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
@@ -190,7 +190,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_STEP = 15", "_STEP = 90"),
         ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
         ("patient_numbers(patients, len", "patient_numbers(None, len"),
-        ("in (images, images.flip(3)):", "in (images, images):"),
+        ("shrunk.flip(3))\n        for angle", "shrunk)\n        for angle"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
@@ -212,7 +212,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("absolute=True,", "absolute=False,"),
         ('classes=(label,) if name == "recall"', 'classes=(label,) if name == "f1"'),
     ],
-    ("metrics/baselines.py", "guards_evaluate morphology"): [
+    ("metrics/baselines.py", "baselines"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
         ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
         ("cell = max(regionprops", "cell = min(regionprops"),
@@ -220,7 +220,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(measures - self._mean) / self._spread", "measures / self._spread"),
         ("float(cell.area / mask.size)", "float(cell.area)"),
         ("float(cell.eccentricity)", "float(cell.solidity)"),
-        ("ndimage.laplace(gray)[core].std()", "ndimage.laplace(gray).std()"),
+        ("axis=-1))[core].std()", "axis=-1)).std()"),
     ],
     ("metrics/novelty.py", "novelty"): [
         ("NEIGHBORS = 10", "NEIGHBORS = 1"),
@@ -237,7 +237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],
-    ("metrics/baselines.py", "guards_evaluate image_quality"): [
+    ("metrics/baselines.py", "image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
         ("np.repeat([1, 0]", "np.repeat([0, 1]"),
         ("_FOLDS = 5", "_FOLDS = 2"),
@@ -253,7 +253,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
         ("int(below[-1]) + 1 if len(below) else 0", "0"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration metrics intervals"): [
+    ("metrics/calibration.py", "calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
         ('scores, side="right")', "scores)"),
         ('("observed", truth)', '("observed", 1 - truth)'),
@@ -268,20 +268,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum.accumulate(stepped)", "stepped"),
         ("_POWER = 0.8", "_POWER = 0.5"),
     ],
-    ("metrics/novelty.py", "guards_evaluate similarity image_quality"): [
+    ("metrics/synthetic/distances.py", "image_quality"): [
         ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
-        ("lit(one) | lit(other)", "lit(one) & lit(other)"),
+        ("cell_mask(one) | cell_mask(other)", "cell_mask(one) & cell_mask(other)"),
         ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
         ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
         ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
-    ],
-    ("metrics/bootstrap.py", "guards_evaluate intervals"): [
-        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
-        (
-            '"score": np.bincount(rows, sample.scores) / images',
-            '"score": np.bincount(rows, sample.scores)',
-        ),
-        ("sample.labels * len(names) + codes", "codes"),
     ],
     ("metrics/thresholds.py", "metrics intervals"): [
         (">= wanted", "> wanted"),
@@ -326,7 +318,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(rows >= int(start))", "(rows > int(start))"),
         ("labels=self.labels[local]", "labels=self.labels[: len(local)]"),
     ],
-    ("data/datamodule.py", "guards_data datamodule"): [
+    ("data/datamodule.py", "datamodule"): [
         ("self.trainer.global_rank if self.trainer else 0", "0"),
         ("drop_last=shuffle", "drop_last=False"),
         ("self.trainer and self.trainer.training:", "self.trainer:"),
@@ -348,33 +340,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
         ('(images["label"] == label).sum())', '(images["label"] != label).sum())'),
     ],
-    ("data/decode.py", "pixels cnmc links"): [
+    ("data/decode.py", "pixels links"): [
         ("LIT = 10\n", "LIT = 60\n"),
         ("_CROP300 = 300 / NATIVE", "_CROP300 = 200 / NATIVE"),
         ("_MARGIN = 0.05", "_MARGIN = 0.5"),
         (
-            "mask.histogram()[255] / (image.width * image.height)",
-            "mask.histogram()[255] / (size[0] * size[1])",
+            "area=mask.histogram()[255] / side**2",
+            "area=mask.histogram()[255] / (size[0] * size[1])",
         ),
-        ("Image.Resampling.BILINEAR, box=box", "Image.Resampling.LANCZOS, box=box"),
+        ("Image.Resampling.BILINEAR, box=exact", "Image.Resampling.LANCZOS, box=exact"),
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
-        ("left, upper = (width - wide) / 2, (height - high) / 2", "left, upper = 0.0, 0.0"),
+        ("x0 = y0 = (side - wide) / 2", "x0 = y0 = 0.0"),
     ],
-    ("data/splits.py", "effective guards_data"): [
+    ("data/splits.py", "effective"): [
         ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
         ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
     ],
-    ("data/labels.py", "guards_data"): [
+    ("data/labels.py", "layouts"): [
         ("HEM = 0", "HEM = 2"),
     ],
-    ("data/layouts.py", "layouts cnmc"): [
+    ("data/layouts.py", "layouts"): [
         (
-            'return _CLASS[match["label"].lower()]',
-            'return Label(1 - _CLASS[match["label"].lower()])',
+            'label = _CLASS[match["label"].lower()]',
+            'label = Label(1 - _CLASS[match["label"].lower()])',
         ),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        ("entry = int(label)", "entry = 1 - int(label)"),
-        ("return table.drop(index=again.index)", "return table.drop(index=again.index[:0])"),
+        (
+            "(path, int(name.label), name.subject, PRELIM",
+            "(path, 1 - int(name.label), name.subject, PRELIM",
+        ),
+        ("table.drop(index=names.index[again])", "table.drop(index=names.index[:0])"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -391,7 +386,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/pixels.py", "pixels"): [
         ('"frame": asdict(frame),', '"frame": frame.resolution,'),
         ("return stat.st_size, stat.st_mtime_ns", "return stat.st_size, 0"),
-        ("kept.append(row)", "kept.append(len(kept))"),
+        ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
         (
@@ -849,7 +844,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
         ('self.pre = norm == "pre"', 'self.pre = norm != "pre"'),
         ("patches], dim=1) + self.positions", "patches], dim=1)"),
-        ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
     ],
     ("classifiers/hybrid.py", "hybrid"): [
         ("return convolved + attended", "return convolved"),
@@ -914,7 +908,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "return (labels == Label.HEM).float() * 2 - 1",
         ),
     ],
-    ("explain/base.py", "gradcam shap shap_guards faithfulness"): [
+    ("explain/base.py", "gradcam shap faithfulness"): [
         (
             "return logits[:, Label.ALL] - logits[:, Label.HEM]",
             "return logits[:, Label.HEM] - logits[:, Label.ALL]",
@@ -922,6 +916,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("return logits[:, Label.ALL] - logits[:, Label.HEM]", "return logits[:, Label.ALL]"),
     ],
     ("explain/base.py", "explain"): [
+        ("sum(part.seconds for part in parts)", "first.seconds"),
         (
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))",
             "~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == 0)",
@@ -931,8 +926,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "flat.amax(dim=1) == flat.amin(dim=1)",
         ),
     ],
-    ("explain/base.py", "gradcam shap shap_guards"): [
-        ("maps=found.toward(target), seconds", "maps=found.maps, seconds"),
+    ("explain/base.py", "gradcam shap"): [
+        ("maps=found.toward(target),", "maps=found.maps,"),
         ("classifier.eval().requires_grad_(False)", "classifier.requires_grad_(False)"),
     ],
     ("explain/base.py", "faithfulness gradcam"): [
@@ -944,8 +939,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("explain/gradcam.py", "gradcam"): [
         ("for target in Label]", "for target in reversed(Label)]"),
         (
-            "LayerGradCam(lambda batch: log_odds(classifier(batch)), layer)",
-            "LayerGradCam(lambda batch: -log_odds(classifier(batch)), layer)",
+            "LayerGradCam(lambda batch: log_odds(classifier(batch))",
+            "LayerGradCam(lambda batch: -log_odds(classifier(batch))",
         ),
         ('"bilinear")', '"nearest")'),
         ("fine[:, 0].detach()", "fine[:, 0].mT.detach()"),
@@ -969,13 +964,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "torch.eye(attention.shape[-1], device=images.device)) / 2",
             "torch.eye(attention.shape[-1], device=images.device))",
         ),
-        ("return rolled[:, 0, 1:].cpu()", "return rolled[:, 1:, 0].cpu()"),
+        ("rolled[:, 0, 1:].cpu()", "rolled[:, 1:, 0].cpu()"),
         ("float().mean(dim=2)", "float().amax(dim=2)"),
         ("mixed[:, 1:].unbind(dim=1)", "mixed[:, 1:].flip(1).unbind(dim=1)"),
     ],
-    ("explain/shap.py", "shap shap_guards explain_by_hand"): [
+    ("explain/shap.py", "shap"): [
         ("odds - compared.mean(), range_", "odds, range_"),
-        ("gains = own - replaced", "gains = replaced - own"),
+        ("gains = gains - predict_log_odds", "gains = gains + predict_log_odds"),
         ("segments = segments.where(plays, -1)", "segments = segments.where(plays, 0)"),
         (
             "maps.double().sum(dim=(1, 2)) - gains).abs()",
@@ -983,8 +978,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("apart > _ROUNDING * tokens.abs().amax()", "apart > 0.3 * tokens.abs().amax()"),
         (
-            "answers = [self._answer(classifier, one, other) for one in tokens]",
-            "answers = [self._answer(classifier, other, one) for one in tokens]",
+            "partial(predict_token_coalitions, classifier, one, other",
+            "partial(predict_token_coalitions, classifier, other, one",
         ),
         (
             "players.unflatten(1, (across, -1)), gains, segments",
@@ -994,20 +989,21 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "values[playing] = torch.from_numpy(found.values[0])",
             "values[playing] = -torch.from_numpy(found.values[0])",
         ),
-        ("return Owen(values, model.high - model.low)", "return Owen(values, model.high)"),
+        ("float(odds.max()) - float(odds.min())", "float(odds.max())"),
         ("if height >= width:", "if height < width:"),
         ("parts = torch.zeros(len(presence)", "parts = torch.ones(len(presence)"),
         ("with numpy_seeded(seed):\n", "with numpy_seeded(0):\n"),
     ],
-    ("explain/lime.py", "lime explain_by_hand"): [
+    ("explain/lime.py", "lime"): [
+        ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
         ("weights[part] = weight", "weights[part] = abs(weight)"),
         (
             "return presence, (predicted - predicted[0])[:, None]",
             "return presence, (predicted[0] - predicted)[:, None]",
         ),
         (
-            "values[position, :parts] = torch.from_numpy(fits[0].weights)",
-            "values[position, :parts] = torch.from_numpy(fits[-1].weights)",
+            "values[position, :parts] = torch.from_numpy(fits[0][0])",
+            "values[position, :parts] = torch.from_numpy(fits[-1][0])",
         ),
         ("PresenceLime(self.features, self.seed + turn)", "PresenceLime(self.features, self.seed)"),
         ("float(found.score) if weights.any()", "float(1 - found.score) if weights.any()"),
@@ -1017,30 +1013,30 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("explain/perturb.py", "perturb regions explain_by_hand"): [
+    ("data/decode.py", "perturb regions"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
-    ("explain/perturb.py", "perturb lime explain_by_hand"): [
+    ("explain/perturb.py", "perturb lime"): [
         (
             "classifier(torch.where(shown, image, other))",
             "classifier(torch.where(shown, other, image))",
         ),
         ("values / sizes[:, 1:].clamp(min=1)", "values"),
     ],
-    ("explain/perturb.py", "perturb shap shap_guards explain_by_hand"): [
+    ("explain/perturb.py", "perturb shap"): [
         ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
         ("return (index[:, None] * across + index)", "return (index * across + index[:, None])"),
         (
-            "torch.stack(parts).sum(dim=0) / len(background)",
-            "torch.stack(parts).sum(dim=0) / len(parts)",
+            "torch.stack(sums).sum(dim=0) / len(background)",
+            "torch.stack(sums).sum(dim=0) / len(sums)",
         ),
     ],
-    ("explain/perturb.py", "perturb explain_by_hand"): [
+    ("explain/perturb.py", "perturb"): [
         ("mask.sum(dim=(2, 3)).clamp(min=1)\n", "mask.shape[-1] ** 2\n"),
         ("_BLUR = 8", "_BLUR = 64"),
     ],
-    ("explain/quality/faithfulness.py", "faithfulness explain_by_hand"): [
+    ("explain/quality/faithfulness.py", "faithfulness"): [
         ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
         ("trapezoid(self.insertion, self.shares, axis=1)", "trapezoid(self.insertion, axis=1)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
@@ -1050,7 +1046,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("(turn < levels[at, None, None])", "(turn <= levels[at, None, None])"),
         ("toward.double().sigmoid()", "toward.double()"),
-        ("fallen.cpu() * signs(target, count)[:, None]", "fallen.cpu()"),
+        ("fallen.cpu() * signs(case.target, count)[:, None]", "fallen.cpu()"),
         (
             "fallen = whole[:, None] - torch.cat(outputs).view(count, samples)",
             "fallen = torch.cat(outputs).view(count, samples) - whole[:, None]",
@@ -1068,26 +1064,29 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "best = torch.where(raw < opposite, fitted, fitted)",
         ),
         (
-            "explainer.attribute(classifier, batch, target, background)",
-            "explainer.attribute(classifier, images, target, background)",
+            "explainer.attribute(case.classifier, batch, target",
+            "explainer.attribute(case.classifier, case.images, case.target",
         ),
         ("perturb_radius=radius", "perturb_radius=0.02"),
         ("n_perturb_samples=samples,\n        max_ex", "n_perturb_samples=1,\n        max_ex"),
-        ("width: Positive = 0.2", "width: Positive = 2.0"),
+        ("_BELL = 0.2", "_BELL = 2.0"),
         ("sobel(image.float().mean(dim=0).numpy())", "image.float().mean(dim=0).numpy()"),
         ("(torch.arange(side) - (side - 1) / 2)", "(torch.arange(side) - side / 4)"),
-        ("zlib.crc32(mask, self.seed)", "self.seed"),
+        ("zlib.crc32(mask, seed)", "seed"),
     ],
-    ("explain/quality/randomization.py", "randomization checked_tables explain_by_hand"): [
-        ("rank_correlation(one.abs(), other.abs(), masks)", "rank_correlation(one, other, masks)"),
+    ("explain/quality/randomization.py", "randomization checked_tables"): [
+        ("rank_correlation(one.abs(), again.abs(), masks)", "rank_correlation(one, again, masks)"),
         ("    ][::-1]", "    ]"),
-        ("explainer.attribute(randomized, images", "explainer.attribute(classifier, images"),
         (
-            "again = explainer.attribute(randomized, images, target, background).maps",
-            "again = explainer.attribute(randomized, images, 0, background).maps",
+            "explainer.attribute(randomized, case.images",
+            "explainer.attribute(case.classifier, case.images",
+        ),
+        (
+            "attribute(randomized, case.images, case.target,",
+            "attribute(randomized, case.images, 0,",
         ),
         ("CHANGED_BELOW = 0.5", "CHANGED_BELOW = 0.9"),
-        ("_measure_statistics(altered, done, sample)\n        yield", "yield"),
+        ("_measure_statistics(altered, done, images[:_SAMPLE])\n        yield", "yield"),
         ("np.random.SeedSequence((seed, number))", "np.random.SeedSequence((number, number))"),
         ("glorot(module)\n        return", "return"),
         ("* masks).sum(dim=(1, 2)) / masks.sum(dim=(1, 2))", ").mean(dim=(1, 2))"),
@@ -1102,66 +1101,48 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("explain/quality/checks.py", "checked_tables"): [
         (
-            "self.codes = np.unique(subjects.astype(str), return_inverse=True)[1]",
-            "self.codes = np.arange(len(subjects))",
+            "codes = np.unique(patients.astype(str)[finite], return_inverse=True)[1]",
+            "codes = np.arange(int(finite.sum()))",
         ),
-        ("if len(means) < 2:", "if len(means) < 1:"),
+        ("if count < 2:", "if count < 1:"),
         ("LEVEL = 0.95", "LEVEL = 0.68"),
-        (
-            "np.bincount(self.codes[kept], values[kept])",
-            "np.bincount(self.codes[kept], np.abs(values[kept]))",
-        ),
-    ],
-    ("explain/quality/checks.py", "faithfulness explain_by_hand"): [
-        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
-        ("it.numbers[name] - random.numbers[name]", "it.numbers[name]"),
-    ],
-    ("explain/quality/checks.py", "checked_tables explain_by_hand"): [
-        ("found.toward(self.target).where", "found.maps.where"),
-        ("~(found.degenerate | self.empty)", "~found.degenerate"),
-        ("it.attribution.seconds / count", "it.attribution.seconds"),
+        ("np.bincount(codes, values[finite])", "np.bincount(codes, np.abs(values[finite]))"),
+        ("found[name].toward(target).where", "found[name].maps.where"),
+        ("~(it.degenerate | empty)", "~it.degenerate"),
+        ("it.seconds / count", "it.seconds"),
         ('    "insertion_minus_": (-1.0, 1.0),\n', ""),
-    ],
-    ("explain/quality/checks.py", "faithfulness checked_tables explain_by_hand"): [
-        (
-            "self.others[HIDES[0]],\n            self.target",
-            "self.others[HIDES[1]],\n            self.target",
-        ),
-    ],
-    ("explain/quality/checks.py", "randomization checked_tables explain_by_hand"): [
+        ("removals(case, others[HIDES[0]]", "removals(case, others[HIDES[1]]"),
         ("np.abs(cascade.spearman[-1])", "np.abs(cascade.spearman[0])"),
         (
-            (
-                "self.target[:count],\n            self.background,\n            "
-                "self.settings.stages"
-            ),
-            (
-                "1 - self.target[:count],\n            self.background,\n            "
-                "self.settings.stages"
-            ),
+            "cascades(case.first(few), methods",
+            "cascades(Case(classifier, images, 1 - target, background).first(few), methods",
         ),
+        ("np.where(ok[: len(column)], column, np.nan)", "column"),
+        ("zip(curve.shares, heights[ok].T", "zip(curve.shares, heights.T"),
+    ],
+    ("explain/quality/checks.py", "faithfulness"): [
+        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
+        ('own[gain] - numbers["random"][gain]', "own[gain]"),
     ],
     ("explain/quality/regions.py", "regions"): [
         ("band * 2 * np.sqrt(cell.sum() / np.pi)", "band * np.sqrt(cell.sum() / np.pi)"),
         ("distance_transform_edt(cell) <= width", "distance_transform_edt(cell) > width"),
-        ("values = maps.double().clamp(min=0)", "values = maps.double().abs()"),
-        ("/ whole.sum(dim=(1, 2))\n", "/ part.sum(dim=(1, 2))\n"),
+        ("values = signed.double().clamp(min=0)", "values = signed.double().abs()"),
+        ("(lit / whole.sum(dim=(1, 2)))", "(lit / part.sum(dim=(1, 2)))"),
         (
-            'parts["border_of_cell"] = (regions.border, cell)',
-            'parts["border_of_cell"] = (regions.border, torch.ones_like(cell))',
+            'parts["border_of_cell"] = (regions["border"], cell)',
+            'parts["border_of_cell"] = (regions["border"], torch.ones_like(cell))',
         ),
         ("key=lambda part: part.area", "key=lambda part: -part.area"),
         ("ndimage.binary_fill_holes(cell)", "cell"),
-        ('"background": ~cell', '"background": ~self.border'),
-        ("np.divide(share, area,", "np.divide(area, share,"),
+        ('"background": ~cell}', '"background": ~border}'),
+        ("                share, area, out", "                area, share, out"),
     ],
     ("explain/quality/regions.py", "regions checked_tables"): [
         ("BAND = 0.1", "BAND = 0.2"),
     ],
-    ("explain/figures.py", "explain choice"): [
+    ("explain/cohort.py", "explain"): [
         ("DECIDED = 0.5", "DECIDED = 0.4"),
-    ],
-    ("explain/figures.py", "explain"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
         ('choose_background(data.stage("train")', 'choose_background(data.stage("val")'),
         (
@@ -1173,16 +1154,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             'chosen["shown"] = np.arange(len(chosen)) < shown',
             'chosen["shown"] = np.arange(len(chosen)) <= shown',
         ),
+        ('_by_turns(shuffled, ["label"])', "_by_turns(shuffled, [])"),
+        ('["label", "decided"])[:count]', '["label"])[:count]'),
+        ('turns = table.groupby([*keys, "subject"])', "turns = table.groupby([*keys])"),
     ],
-    ("explain/figures.py", "choice"): [
-        ('groupby("label", sort=True)]', 'groupby("subject", sort=True)]'),
-        ('groupby(["label", "decided"], sort=True)', 'groupby(["label"], sort=True)'),
-        (
-            'for position, subject in enumerate(group["subject"]):',
-            'for position, subject in enumerate([""] * len(group)):',
-        ),
-    ],
-    ("explain/study.py", "explain_by_hand explain"): [
+    ("explain/study.py", "explain"): [
         (
             'torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64))',
             'torch.tensor(table["label"].to_numpy(np.int64))',
@@ -1191,34 +1167,27 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('table["patient"].to_numpy().astype(str)', 'table["file"].to_numpy().astype(str)'),
         ("images.to(device), Label.ALL, background)", "images.to(device), Label.HEM, background)"),
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
-        ("sum(part.seconds for part in parts),", "first.seconds,"),
     ],
-    ("explain/quality/table.py", "explain"): [
-        (
-            'cohort.table["row"].to_numpy()[per_image.pop("image")]',
-            'per_image.pop("image").to_numpy()',
-        ),
+    ("explain/quality/checks.py", "explain"): [
+        ('np.asarray(rows)[per_image.pop("image")]', 'per_image.pop("image").to_numpy()'),
     ],
-    ("explain/figures.py", "panels explain_by_hand"): [
-        ("own[cohort.of(outcome)] = True", "own[:] = True"),
-        ("chosen = maps.maps[own & usable]", "chosen = maps.maps[own]"),
+    ("explain/figures.py", "panels"): [
+        ("for position in cohort.of(outcome) if usable", "for position in range(4) if usable"),
+        ("cohort.of(outcome) if usable[position]]", "cohort.of(outcome)]"),
         (
             'return "right" if outcome.startswith("true") else "WRONG"',
             'return "right" if outcome.endswith("positive") else "WRONG"',
         ),
-        ("low = -self.limit if self.signed else 0.0", "low = 0.0"),
+        ("Normalize(-self.limit if self.signed else 0.0", "Normalize(0.0"),
         ("values = values * sizes_of(segments)", "values = values"),
         ("np.percentile(magnitudes, 99)", "np.percentile(magnitudes, 50)"),
-        ("np.asarray(images.permute(0, 2, 3, 1)", "np.asarray(images.permute(0, 3, 2, 1)"),
+        ("images.movedim(-3, -1)", "images.mT.movedim(-3, -1)"),
         ("counts[0] = 0", "counts[0] = 1"),
         (
-            "for column, own in enumerate(scaled[:, target], start=1):",
-            "for column, own in enumerate(scaled[:, 1 - target], start=1):",
+            "row = 2 * number + (target == Label.HEM)",
+            "row = 2 * number + (target == Label.ALL)",
         ),
         ("own.sort(key=lambda position: not outcomes", "own.sort(key=lambda position: outcomes"),
-    ],
-    ("explain/lime.py", "lime"): [
-        ("_SMOOTHED = 1.0", "_SMOOTHED = 10.0"),
     ],
     (
         "classifiers/base.py",

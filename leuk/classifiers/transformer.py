@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.config.schema import Count, Share
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.errors import ConfigError
 from leuk.training import KerasAttention, Stack, glorot_uniform, layer_norm
 
@@ -188,7 +188,7 @@ def off_cell(images: Tensor, patch: int, stride: int) -> Tensor:
         patch: side of a patch in pixels.
         stride: distance between neighboring patches in pixels.
     """
-    lit = (images.amax(dim=1, keepdim=True) > LIT / 255).float()
+    lit = cell_mask(images)[:, None].float()
     return 1 - F.avg_pool2d(lit, patch, stride).flatten(1)
 
 

@@ -1,7 +1,7 @@
 """Audit of an image folder: content, problems, linked subjects."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pandas as pd
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import FINAL, PRELIM, Index, Problem, read_folder, unread_message
+from leuk.data.layouts import FINAL, PRELIM, Problem, read_cnmc, unread_message
 from leuk.data.links import find_pairs, merge_subjects
 from leuk.data.pixels import CUT, PixelStore
 from leuk.data.scale import REMEDY, check_background, has_background, mixed_sizes
@@ -19,8 +19,7 @@ from leuk.data.splits import STAGES
 from leuk.errors import DataError
 
 Size = tuple[int, int]
-Sized = tuple[str, str, Size]
-"""Source fold, path, and (width, height) in pixels."""
+"""Width and height in pixels."""
 
 PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
     ("fold_0", Label.ALL): (2397, 19),
@@ -134,49 +133,104 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     Raises:
         DataError: the folder is missing or contains no readable image.
     """
-    index = read_folder(root)
+    index = read_cnmc(root)
     if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     problems = [*index.problems, *index.unread]
-    sizes: list[Sized] = []
     links: list[Link] = []
     groups: list[str] = []
     within: dict[str, int] = {}
     cuts: list[Cut] = []
-    for table in _tables(index):
+    sized: list[tuple[str, str, Size]] = []  # source fold, path, size
+    is_labeled = index.table["label"] != UNLABELED
+    # Separate stores, because training reuses that of the labeled images.
+    for table in (index.table[is_labeled], index.table[~is_labeled]):
+        if table.empty:
+            continue
         store = PixelStore.open(table, root, frame, cache, "skip")
-        problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
         kept = table.iloc[store.kept].reset_index(drop=True)
+        sizes: list[Size] = [(width, height) for width, height in store.sizes.tolist()]
+        sized += zip(kept["source_fold"], kept["path"], sizes, strict=True)
+        problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
         problems += [
             Problem("background", path, f"its background is not black; {REMEDY}")
             for path in kept.loc[has_background(store.thumbs), "path"]
         ]
-        width_height = map(tuple, store.sizes.tolist())
         cuts += count_cuts(kept, store)
-        sizes += zip(kept["source_fold"].tolist(), kept["path"].tolist(), width_height, strict=True)
-        if (kept["label"] != UNLABELED).all():
-            pairs = find_pairs(store)
-            links, within = _links(kept, pairs)
-            problems += _conflicts(kept, pairs)
-            found = merge_subjects(kept["subject"], pairs).unique()
-            groups = sorted(patient for patient in found if "+" in patient)
-            counts = Counter(map(tuple, store.sizes.tolist()))
-            if not mixed and (text := mixed_sizes(root, counts, frame.framing)):
-                problems.append(Problem("mixed sizes", ".", text))
-    number = Counter((part, size) for part, _, size in sizes)
+        if kept["label"].iloc[0] == UNLABELED:
+            continue
+        pairs = find_pairs(store)
+        links, within = _links(kept, pairs)
+        paths, labels = kept["path"].to_numpy(), kept["label"].to_numpy()
+        copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
+        problems += [
+            Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
+            for a, b in copies
+            if labels[a] != labels[b]
+        ]
+        patients = merge_subjects(kept["subject"], pairs).unique()
+        groups = sorted(patient for patient in patients if "+" in patient)
+        if not mixed and (text := mixed_sizes(root, Counter(sizes), frame.framing)):
+            problems.append(Problem("mixed sizes", ".", text))
+    number = Counter((part, size) for part, _, size in sized)
+    # The most frequent size of each source fold; the final test set has a second one.
+    usual = {part: size for (part, size), _ in reversed(number.most_common())}
+    if not mixed:
+        problems += [
+            Problem(
+                "odd size",
+                path,
+                f"{size[0]} x {size[1]} pixels; usual size: {usual[part][0]} x {usual[part][1]}",
+            )
+            for part, path, size in sized
+            if size not in (usual[part], FINAL_SIZE)
+        ]
     return Audit(
-        str(root),
-        _counts(index.table),
-        {f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
-        problems if mixed else problems + _odd_sizes(sizes, number),
-        sorted({*index.strays} - {problem.path for problem in index.unread}),
-        links,
-        groups,
-        within,
-        frame.framing,
-        cuts,
-        filled=sum(width != height for _, _, (width, height) in sizes),
+        root=str(root),
+        counts=_counts(index.table),
+        sizes={f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
+        problems=problems,
+        strays=sorted({*index.strays} - {problem.path for problem in index.unread}),
+        links=links,
+        groups=groups,
+        within=within,
+        framing=frame.framing,
+        cuts=cuts,
+        filled=sum(width != height for _, _, (width, height) in sized),
     )
+
+
+def _counts(table: pd.DataFrame) -> list[Count]:
+    of_class: dict[tuple[str, int], list[str]] = {key: [] for key in PUBLISHED}
+    for part, label, subject in table[["source_fold", "label", "subject"]].to_numpy().tolist():
+        of_class.setdefault((part, label), []).append(subject)
+    counts = []
+    for (part, label), subjects in sorted(of_class.items(), key=lambda c: (c[0][0], -c[0][1])):
+        images, published = PUBLISHED.get((part, label), (None, None))
+        known = len({*subjects}) if label != UNLABELED else 0
+        counts.append(Count(part, _class_name(label), len(subjects), images, known, published))
+    return counts
+
+
+def _class_name(label: int) -> str:
+    return "unlabeled" if label == UNLABELED else Label(label).folder
+
+
+def _links(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[str, int]]:
+    """Collect the pairs between two subjects, and count those within a subject."""
+    between: dict[tuple[str, str], Link] = {}
+    within: Counter[str] = Counter()
+    images = table[["subject", "source_fold", "path"]].to_numpy(str).tolist()
+    for pair in pairs.sort_values("score", ascending=False).to_dict("records"):
+        ends = images[pair["first"]], images[pair["second"]]
+        one, other = sorted(ends, key=lambda image: image[0])
+        if one[0] == other[0]:
+            within[one[0]] += 1
+            continue
+        subjects = one[0], other[0]
+        link = between.setdefault(subjects, Link(subjects, (one[1], other[1]), []))
+        link.pairs.append(Pair(one[2], other[2], pair["kind"], float(pair["score"])))
+    return sorted(between.values(), key=lambda link: link.subjects), dict(sorted(within.items()))
 
 
 def count_cuts(table: pd.DataFrame, store: PixelStore) -> list[Cut]:
@@ -190,7 +244,7 @@ def count_cuts(table: pd.DataFrame, store: PixelStore) -> list[Cut]:
     cut, at_border = store.outside > CUT, store.at_border
     return [
         Cut(
-            "unlabeled" if label == UNLABELED else Label(label).folder,
+            _class_name(label),
             int((labels == label).sum()),
             int(cut[labels == label].sum()),
             int(at_border[labels == label].sum()),
@@ -225,80 +279,3 @@ def framing_warning(framing: str, cuts: Sequence[Cut]) -> str:
         f"data.framing={framing}: more than {CUT:.1%} of the cell is outside the frame in "
         f"{counts}; classifiers can learn the straight edges; choose data.framing=centered"
     )
-
-
-def _tables(index: Index) -> list[pd.DataFrame]:
-    """Split a table into labeled images, whose store training reuses, and unlabeled images."""
-    labeled = index.table["label"] != UNLABELED
-    tables = [index.table[labeled], index.table[~labeled]]
-    return [table.reset_index(drop=True) for table in tables if len(table)]
-
-
-def _counts(table: pd.DataFrame) -> list[Count]:
-    keys = list(zip(table["source_fold"].tolist(), table["label"].tolist(), strict=True))
-    images = Counter(keys)
-    subjects = Counter(key for key, _ in {*zip(keys, table["subject"].tolist(), strict=True)})
-    counts = []
-    for key in sorted({*images, *PUBLISHED}, key=lambda key: (key[0], -key[1])):
-        part, label = key
-        labeled = label != UNLABELED
-        published = PUBLISHED.get(key, (None, None))
-        name = Label(label).folder if labeled else "unlabeled"
-        found = subjects[key] if labeled else 0
-        counts.append(Count(part, name, images[key], published[0], found, published[1]))
-    return counts
-
-
-def _conflicts(table: pd.DataFrame, pairs: pd.DataFrame) -> list[Problem]:
-    """List identical images with different labels."""
-    paths, labels = table["path"].to_numpy(), table["label"].to_numpy()
-    copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
-    return [
-        Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
-        for a, b in copies
-        if labels[a] != labels[b]
-    ]
-
-
-def _odd_sizes(sizes: list[Sized], number: Mapping[tuple[str, Size], int]) -> list[Problem]:
-    """List images whose size differs from most of their source fold, except the final set's."""
-    usual: dict[str, Size] = {}
-    for (part, size), count in number.items():
-        if count > number.get((part, usual.get(part, (0, 0))), 0):
-            usual[part] = size
-    return [
-        Problem(
-            "odd size",
-            path,
-            f"{size[0]} x {size[1]} pixels; usual size: {usual[part][0]} x {usual[part][1]}",
-        )
-        for part, path, size in sizes
-        if size not in (usual[part], FINAL_SIZE)
-    ]
-
-
-def _links(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[str, int]]:
-    """Collect the pairs between two subjects, and count those within a subject."""
-    paths, subjects = table["path"].to_numpy(), table["subject"].to_numpy()
-    parts = table["source_fold"].to_numpy()
-    between: dict[tuple[str, str], list[Any]] = {}
-    within: dict[str, int] = {}
-    ordered = pairs.sort_values("score", ascending=False)
-    for first, second, kind, score in ordered[["first", "second", "kind", "score"]].itertuples(
-        index=False, name=None
-    ):
-        ends = sorted([first, second], key=lambda row: str(subjects[row]))
-        one, other = (str(subjects[row]) for row in ends)
-        if one == other:
-            within[one] = within.get(one, 0) + 1
-        else:
-            between.setdefault((one, other), []).append((*ends, kind, score))
-    links = [
-        Link(
-            pair,
-            (str(parts[found[0][0]]), str(parts[found[0][1]])),
-            [Pair(paths[a], paths[b], kind, float(score)) for a, b, kind, score in found],
-        )
-        for pair, found in between.items()
-    ]
-    return sorted(links, key=lambda link: link.subjects), dict(sorted(within.items()))

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,32 +26,17 @@ from leuk.data.splits import STAGES, Rule, Split, effective_patients
 from leuk.errors import DataError
 from leuk.store import digest
 
-# --- Data set of row numbers, and the sampler that draws them for training
-
-
-class Rows(Dataset[Tensor]):
-    """Data set of row numbers."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> Tensor:
-        return self.rows[position]
-
 
 class Draws(DistributedSampler[int]):
     """Sampler with a fixed number of draws per epoch from concatenated random permutations.
 
     Permutation c has seed + c, and epoch e takes draws e * draws to (e + 1) * draws - 1 of the
     concatenation. Each image is therefore drawn once before any is drawn again, also across epochs;
-    the expected class balance is that of ``dataset``; and the draws depend only on seed and epoch.
+    the expected class balance is that of all images; and the draws depend only on seed and epoch.
     With as many draws as images, an epoch is the permutation of :class:`DistributedSampler`.
 
     Args:
-        dataset: row numbers to draw from.
+        images: number of images to draw from.
         draws: draws per epoch, over all processes.
         processes: number of processes; the first draws are repeated if ``draws`` is not a multiple.
         rank: rank of this process.
@@ -59,21 +44,22 @@ class Draws(DistributedSampler[int]):
     """
 
     def __init__(
-        self, dataset: Rows, draws: int, processes: int = 1, rank: int = 0, seed: int = 0
+        self, images: int, draws: int, processes: int = 1, rank: int = 0, seed: int = 0
     ) -> None:
-        super().__init__(dataset, processes, rank, seed=seed)
+        super().__init__(cast("Dataset[int]", range(images)), processes, rank, seed=seed)
+        self.images = images
         self.draws = draws
         self.num_samples = -(-draws // processes)
         self.total_size = self.num_samples * processes
 
     def __iter__(self) -> Iterator[int]:
-        images, first = len(self.dataset), self.epoch * self.draws  # type: ignore[arg-type]
-        cycles = range(first // images, -(-(first + self.draws) // images))
+        first = self.epoch * self.draws
+        cycles = range(first // self.images, -(-(first + self.draws) // self.images))
         permutations = [
-            torch.randperm(images, generator=torch.Generator().manual_seed(self.seed + cycle))
+            torch.randperm(self.images, generator=torch.Generator().manual_seed(self.seed + cycle))
             for cycle in cycles
         ]
-        drawn = torch.cat(permutations)[first - cycles[0] * images :][: self.draws]
+        drawn = torch.cat(permutations)[first - cycles[0] * self.images :][: self.draws]
         padded = torch.cat([drawn, drawn[: self.total_size - self.draws]])
         return iter(padded[self.rank :: self.num_replicas].tolist())
 
@@ -114,19 +100,20 @@ class ImageBatches(LightningDataModule):
         self.transforms = transforms
         self._resident: PixelBank | None = None
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> DataLoader[int]:
         """Training rows in an order that depends on seed and epoch; drops a last partial batch."""
         return self._loader(self.train, shuffle=True)
 
-    def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[Tensor]:
-        dataset = Rows(torch.from_numpy(rows))
+    def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[int]:
+        # A list has all that loaders need of a data set.
+        dataset = cast("Dataset[int]", rows.tolist())
         # The order depends only on seed and epoch, so a resumed run draws the same images.
         # Distributed samplers pad the last batch; predictions are de-duplicated by row.
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         draws = (self.images_per_epoch if shuffle else None) or len(rows)
-        sampler: DistributedSampler[Any] = (
-            Draws(dataset, draws, processes, rank, self.seed)
+        sampler: DistributedSampler[int] = (
+            Draws(len(rows), draws, processes, rank, self.seed)
             if shuffle
             else DistributedSampler(dataset, processes, rank, shuffle=False)
         )
@@ -138,7 +125,7 @@ class ImageBatches(LightningDataModule):
             # By default, the loader draws from the global generator, more often without workers.
             generator=torch.Generator().manual_seed(self.seed),
             persistent_workers=self.workers > 0,
-            collate_fn=torch.stack,
+            collate_fn=torch.tensor,
             drop_last=shuffle,
         )
 
@@ -256,11 +243,11 @@ class CNMCDataModule(ImageBatches):
             self.train = self.split.train
             self.bank = PixelBank([dataset.data], dataset.index["label"].to_numpy(np.int64))
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
+    def val_dataloader(self) -> DataLoader[int]:
         """Return a loader of the validation rows, in ascending order."""
         return self._loader(self.split.val)
 
-    def test_dataloader(self) -> DataLoader[Tensor]:
+    def test_dataloader(self) -> DataLoader[int]:
         """Test rows in ascending order."""
         return self._loader(self.split.test)
 
@@ -317,8 +304,8 @@ class CNMCDataModule(ImageBatches):
         """Mean and standard deviation per channel, in [0, 1], of the real training images."""
         rows = self.stage("train").index.to_numpy()
         total, squares, count = np.zeros(3), np.zeros(3), 0
-        for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
-            pixels = self.dataset.data[chunk].reshape(-1, 3) / 255.0
+        for images in self._chunks(rows):
+            pixels = images.reshape(-1, 3) / 255.0
             total += pixels.sum(axis=0)
             squares += (pixels**2).sum(axis=0)
             count += len(pixels)
@@ -328,9 +315,14 @@ class CNMCDataModule(ImageBatches):
     def content(self, rows: npt.NDArray[np.int64]) -> str:
         """Hash of the pixels of some rows, part of the key of a GAN trained on them."""
         content = hashlib.sha256(repr(self.dataset.data.shape[1:]).encode())
-        for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
-            content.update(self.dataset.data[chunk].tobytes())
+        for images in self._chunks(rows):
+            content.update(images.tobytes())
         return content.hexdigest()[:16]
+
+    def _chunks(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield the pixels of rows in parts that fit into memory."""
+        for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
+            yield self.dataset.data[chunk]
 
     def counts(self) -> dict[str, dict[str, float]]:
         """Count real images per class, subjects, and effective patients per class of each stage.

@@ -42,6 +42,9 @@ _RADIUS = 0.2
 _STAIN = np.array([80.0, 31.0, 91.0])
 _CYTOPLASM = np.array([104.0, 80.0, 130.0])
 _DEBRIS = np.array([112.0, 48.0, 106.0])
+_RIM = np.array([2.0, 8.0, 22.0])
+_WITH_CYTOPLASM = {Label.HEM: 0.3, Label.ALL: 0.2}
+"""Share of the cells of each class with visible cytoplasm."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,6 @@ class Subject:
             maturity=(-1.0 if sick else 1.0) + generator.normal(0, 0.25),
         )
 
-    def renamed(self, key: str) -> "Subject":
-        """Return the same patient with another subject number."""
-        return replace(self, key=key)
-
 
 def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> Picture:
     """Draw a cell of a patient on black.
@@ -87,20 +86,53 @@ def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> Pi
     """
     side = round(_PATCH * size)
     radius = _RADIUS * size * subject.size * generator.normal(1, 0.09)
-    x, y = _coordinates(side, radius, generator)
-    border = _border(np.arctan2(y, x), generator)
-    inside = _bitten(np.hypot(x, y) - border, x, y, generator)
+    # Pixel positions relative to the center of the cell, in radii.
+    middle = (side - 1) / 2 + generator.normal(0, 0.03 * side, 2)
+    steps = np.arange(side, dtype=np.float32)
+    x, y = np.meshgrid((steps - middle[0]) / radius, (steps - middle[1]) / radius)
+    x, y = x.astype(np.float32), y.astype(np.float32)
+
+    # Distance from an irregular border, negative inside.
+    distance = np.hypot(x, y) - _border(np.arctan2(y, x), generator)
+    # Some cells end at a neighbor, along an arc or a straight edge.
+    kind, towards = generator.random(), generator.uniform(0, 2 * np.pi)
+    if kind < 0.12:
+        far = generator.uniform(1.05, 1.2)
+        bite = np.hypot(x - far * np.cos(towards), y - far * np.sin(towards))
+        distance = np.maximum(distance, np.float32(generator.uniform(0.2, 0.4)) - bite)
+    elif kind < 0.2:
+        along = x * np.cos(towards) + y * np.sin(towards)
+        distance = np.maximum(distance, along - np.float32(generator.uniform(0.8, 0.95)))
+    distance = distance.astype(np.float32)
+
+    # Chromatin: fine and even in immature cells, clumped in mature cells.
     maturity = subject.maturity + generator.normal(0, 0.8)
-    light = _chromatin(side, radius, maturity, generator) + _clefts(x, y, generator)
+    clumped = 1 / (1 + np.exp(-1.2 * maturity))
+    light = (0.02 + 0.13 * clumped) * _noise(side, 0.4 * radius, generator)
+    light = light + (0.08 - 0.045 * clumped) * _noise(side, 0.13 * radius, generator)
+    light = light + 0.05 * _noise(side, 1.2 * radius, generator) + _clefts(x, y, generator)
     stain = _STAIN * subject.stain * generator.normal(1, 0.04) * generator.normal(1, 0.02, 3)
     picture = (1 + light)[..., None] * stain
-    cytoplasm = _cytoplasm(inside, x, y, subject.label, generator)[..., None]
-    picture += cytoplasm * (_CYTOPLASM * generator.normal(1, 0.06) - picture)
-    rim = np.exp(-((inside + 0.04) ** 2) / (2 * 0.035**2))
-    picture += rim[..., None] * np.array([2.0, 8.0, 22.0])
-    picture = np.clip(picture, 14, 255) * (inside < 0)[..., None]
+
+    # In some cells, a crescent of cytoplasm on one side.
+    cytoplasm = np.zeros_like(x)
+    if generator.random() <= _WITH_CYTOPLASM[subject.label]:
+        towards, shift = generator.uniform(0, 2 * np.pi), generator.uniform(0.06, 0.2)
+        nucleus = distance + shift * (1 + x * np.cos(towards) + y * np.sin(towards)) / 2
+        cytoplasm = (1 / (1 + np.exp(-nucleus / 0.02))).astype(np.float32)
+    picture += cytoplasm[..., None] * (_CYTOPLASM * generator.normal(1, 0.06) - picture)
+    rim = np.exp(-((distance + 0.04) ** 2) / (2 * 0.035**2))
+    picture += rim[..., None] * _RIM
+    picture = np.clip(picture, 14, 255) * (distance < 0)[..., None]
+
+    # Sometimes debris at the border of the cell that the segmentation included.
     if generator.random() < 0.12:
-        _add_satellite(picture, inside, x, y, generator)
+        towards, far = generator.uniform(0, 2 * np.pi), generator.uniform(1.0, 1.15)
+        from_x, from_y = x - far * np.cos(towards), y - far * np.sin(towards)
+        border = generator.uniform(0.08, 0.25) * _border(np.arctan2(from_y, from_x), generator)
+        scrap = (np.hypot(from_x, from_y) < border) & (distance >= 0)
+        picture[scrap] = _DEBRIS * generator.normal(1, 0.1)
+
     start = (size - side) // 2
     drawn = np.zeros((size, size, 3), np.uint8)
     drawn[start : start + side, start : start + side] = picture.round().clip(0, 255)
@@ -122,16 +154,8 @@ def rephotograph(picture: Picture, generator: np.random.Generator) -> Picture:
     return photograph
 
 
-def _coordinates(side: int, radius: float, generator: np.random.Generator) -> tuple[Plane, Plane]:
-    """Return pixel positions relative to the center of the cell, in radii."""
-    middle = (side - 1) / 2 + generator.normal(0, 0.03 * side, 2)
-    steps = np.arange(side, dtype=np.float32)
-    x, y = np.meshgrid((steps - middle[0]) / radius, (steps - middle[1]) / radius)
-    return x.astype(np.float32), y.astype(np.float32)
-
-
 def _border(angle: Plane, generator: np.random.Generator) -> Plane:
-    """Return the distance of an irregular border from the center at each angle, in radii."""
+    """Draw the distance of an irregular border from the center at each angle, in radii."""
     border = np.ones_like(angle)
     for order, share in ((2, 0.06), (3, 0.035), (4, 0.02), (7, 0.012), (17, 0.006)):
         wobble, phase = generator.normal(0, share), generator.uniform(0, 2 * np.pi)
@@ -139,39 +163,16 @@ def _border(angle: Plane, generator: np.random.Generator) -> Plane:
     return border
 
 
-def _bitten(distance: Plane, x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
-    """Cut away a neighboring cell from some cells, along an arc or a straight edge."""
-    kind = generator.random()
-    towards = generator.uniform(0, 2 * np.pi)
-    along = x * np.cos(towards) + y * np.sin(towards)
-    if kind < 0.12:
-        far = generator.uniform(1.05, 1.2)
-        bite = np.hypot(x - far * np.cos(towards), y - far * np.sin(towards))
-        distance = np.maximum(distance, np.float32(generator.uniform(0.2, 0.4)) - bite)
-    elif kind < 0.2:
-        distance = np.maximum(distance, along - np.float32(generator.uniform(0.8, 0.95)))
-    return distance.astype(np.float32)
-
-
-def _chromatin(side: int, radius: float, maturity: float, generator: np.random.Generator) -> Plane:
-    """Draw relative brightness: fine and even in immature cells, clumped in mature cells."""
-    clumped = 1 / (1 + np.exp(-1.2 * maturity))
-    clumps: Plane = (0.02 + 0.13 * clumped) * _noise(side, 0.4 * radius, generator)
-    grains: Plane = (0.08 - 0.045 * clumped) * _noise(side, 0.13 * radius, generator)
-    return clumps + grains + 0.05 * _noise(side, 1.2 * radius, generator)
-
-
 def _noise(side: int, grain: float, generator: np.random.Generator) -> Plane:
     """Draw smooth noise of unit variance with patches ``grain`` pixels wide."""
     patches = max(3, round(side / max(grain, 1)))
     coarse = Image.fromarray(generator.standard_normal((patches, patches), np.float32))
     smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC))
-    scaled: Plane = smooth / max(float(smooth.std()), 1e-6)
-    return scaled
+    return smooth / max(float(smooth.std()), 1e-6)
 
 
 def _clefts(x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
-    """Draw pale folds and spots of the nucleus."""
+    """Draw the additional brightness of pale folds and spots of the nucleus."""
     light = np.zeros_like(x)
     for _ in range(generator.poisson(0.5)):
         turn, bend = generator.uniform(0, np.pi), generator.normal(0, 0.5)
@@ -186,33 +187,7 @@ def _clefts(x: Plane, y: Plane, generator: np.random.Generator) -> Plane:
     return light
 
 
-def _cytoplasm(
-    distance: Plane, x: Plane, y: Plane, label: Label, generator: np.random.Generator
-) -> Plane:
-    """Draw the share of cytoplasm of each pixel: in some cells, a crescent on one side."""
-    if generator.random() > (0.3 if label is Label.HEM else 0.2):
-        return np.zeros_like(x)
-    towards = generator.uniform(0, 2 * np.pi)
-    shift = generator.uniform(0.06, 0.2)
-    nucleus = distance + shift * (1 + x * np.cos(towards) + y * np.sin(towards)) / 2
-    share: Plane = (1 / (1 + np.exp(-nucleus / 0.02))).astype(np.float32)
-    return share
-
-
-def _add_satellite(
-    picture: npt.NDArray[np.float64],
-    distance: Plane,
-    x: Plane,
-    y: Plane,
-    generator: np.random.Generator,
-) -> None:
-    """Draw debris at the border of the cell that the segmentation included."""
-    towards, far = generator.uniform(0, 2 * np.pi), generator.uniform(1.0, 1.15)
-    from_x, from_y = x - far * np.cos(towards), y - far * np.sin(towards)
-    scrap_border = generator.uniform(0.08, 0.25) * _border(np.arctan2(from_y, from_x), generator)
-    scrap = (np.hypot(from_x, from_y) < scrap_border) & (distance >= 0)
-    picture[scrap] = _DEBRIS * generator.normal(1, 0.1)
-
+# --- Data set of phantom images
 
 FORMAT = 2
 """Version in the cache key; increase it when the images change."""
@@ -247,13 +222,8 @@ class PhantomDataModule(CNMCDataModule):
             of them leukemic.
         size: pixels per side of the image files.
         phantom_seed: seed of the images; independent of the run's seed.
-        resolution: pixels per side after resizing.
-        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
-        batch_size: images per batch.
-        workers: loader processes.
-        seed: seed of the order of the training images.
-        transforms: conventional augmentation of training batches.
         cache: folder of artifacts, which holds image files and pixel store.
+        others: see :class:`CNMCDataModule`.
     """
 
     def __init__(
@@ -286,7 +256,7 @@ class PhantomDataModule(CNMCDataModule):
 
 
 @dataclass(frozen=True)
-class PlannedImage:
+class _Planned:
     """An image to draw.
 
     Attributes:
@@ -302,6 +272,16 @@ class PlannedImage:
     path: str
     seed: tuple[int, ...]
     again: bool = False
+
+    def draw(self, size: int) -> Picture:
+        generator = np.random.default_rng(self.seed)
+        picture = draw_cell(self.subject, size, generator)
+        if self.again:
+            return rephotograph(picture, generator)
+        if self.path.startswith(_FINAL) and size == NATIVE:
+            edge = (FINAL_SIZE[0] - size) // 2
+            return np.pad(picture, ((edge, edge), (edge, edge), (0, 0)))
+        return picture
 
 
 def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Path:
@@ -320,85 +300,61 @@ def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Pat
 
     def write(target: Path) -> None:
         folder = target / _FOLDER
-        planned = list(plan(images_per_fold, seed))
+        planned = list(_plan(images_per_fold, seed))
         for parent in {(folder / image.path).parent for image in planned}:
             parent.mkdir(parents=True)
+
+        def save(image: _Planned) -> None:
+            Image.fromarray(image.draw(size)).save(folder / image.path, compress_level=1)
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda image: _save(folder / image.path, _draw(image, size)), planned))
+            list(pool.map(save, planned))
         rows = [
             f"{image.name}.bmp,{Path(image.path).stem}.bmp,{int(image.subject.label)}"
             for image in planned
             if image.path.startswith(_PRELIM)
         ]
         write_text(folder / f"{_PRELIM}_labels.csv", "\n".join([",".join(LABELS_CSV), *rows, ""]))
-        write_text(folder / _TRAINING / "fold_0" / "all" / "Thumbs.db", "a stray file\n")
+        stray = folder / _TRAINING / FOLDS[0] / Label.ALL.folder / "Thumbs.db"
+        write_text(stray, "a stray file\n")
 
     return make_once(cache, "phantom", key, write) / _FOLDER
 
 
-def plan(images_per_fold: int, seed: int) -> Iterator[PlannedImage]:
+def _plan(images_per_fold: int, seed: int) -> Iterator[_Planned]:
     """Yield all images of a phantom data set.
 
     In each class, the last patient of fold_0 is also the first of fold_1, with another number.
     """
     generator = np.random.default_rng(seed)
     twins: dict[Label, Subject] = {}
-    for fold, name in enumerate((*FOLDS, PRELIM)):
+    for fold, fold_name in enumerate((*FOLDS, PRELIM)):
         number = 0
         for label in Label:
-            subjects = _draw_subjects(fold, label, generator)
+            count = SUBJECTS[label]
+            prefix = "H" if label is Label.HEM else ""
+            keys = [f"{prefix}{1 + fold * count + position}" for position in range(count)]
+            # C-NMC has a healthy subject with a lower-case letter.
+            keys = ["h3" if key == "H3" else key for key in keys]
+            subjects = [Subject.draw(label, key, generator) for key in keys]
             if fold == 0:
                 twins[label] = subjects[-1]
             if fold == 1:
-                subjects[0] = twins[label].renamed(subjects[0].key)
+                subjects[0] = replace(twins[label], key=keys[0])
             for image in range(round(images_per_fold * SHARE[label])):
                 number += 1
-                turn, position = divmod(image, len(subjects))
-                subject = subjects[position]
+                turn, position = divmod(image, count)
                 source, again = (seed, fold, int(label), image), False
                 if fold == 1 and position == 0 and turn < _SHARED:
                     # The image with the same turn of this patient in fold_0.
-                    last = (turn + 1) * len(subjects) - 1
+                    last = (turn + 1) * count - 1
                     source, again = (seed, 0, int(label), last), turn > 0
-                path = _path(name, subject, turn, number)
-                yield PlannedImage(subject, _uid(subject, turn), path, source, again)
+                name = f"UID_{keys[position]}_{turn + 1}_1_{label.folder}"
+                path = f"{_TRAINING}/{fold_name}/{label.folder}/{name}.png"
+                if fold_name == PRELIM:
+                    path = f"{_PRELIM}/{number}.png"
+                yield _Planned(subjects[position], name, path, source, again)
     for number in range(1, 1 + max(2, round(images_per_fold * FINAL_SHARE))):
         label = Label(int(generator.random() < SHARE[Label.ALL]))
         subject = Subject.draw(label, "", generator)
-        yield PlannedImage(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))
-
-
-def _draw_subjects(fold: int, label: Label, generator: np.random.Generator) -> list[Subject]:
-    first = 1 + fold * SUBJECTS[label]
-    prefix = "" if label is Label.ALL else "H"
-    keys = [f"{prefix}{first + number}" for number in range(SUBJECTS[label])]
-    # C-NMC has a healthy subject with a lower-case letter.
-    keys = ["h3" if key == "H3" else key for key in keys]
-    return [Subject.draw(label, key, generator) for key in keys]
-
-
-def _uid(subject: Subject, turn: int) -> str:
-    return f"UID_{subject.key}_{turn + 1}_1_{subject.label.folder}"
-
-
-def _path(fold: str, subject: Subject, turn: int, number: int) -> str:
-    if fold == PRELIM:
-        return f"{_PRELIM}/{number}.png"
-    return f"{_TRAINING}/{fold}/{subject.label.folder}/{_uid(subject, turn)}.png"
-
-
-def _draw(image: PlannedImage, size: int) -> Picture:
-    generator = np.random.default_rng(image.seed)
-    picture = draw_cell(image.subject, size, generator)
-    if image.again:
-        return rephotograph(picture, generator)
-    if image.path.startswith(_FINAL) and size == NATIVE:
-        whole = np.zeros((*FINAL_SIZE, 3), np.uint8)
-        edge = (FINAL_SIZE[0] - size) // 2
-        whole[edge : edge + size, edge : edge + size] = picture
-        return whole
-    return picture
-
-
-def _save(path: Path, picture: Picture) -> None:
-    Image.fromarray(picture).save(path, compress_level=1)
+        yield _Planned(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))

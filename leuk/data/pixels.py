@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -37,8 +37,6 @@ _AHEAD = 256
 
 _NAMED = 10
 """Maximum number of images to list in a message."""
-
-_NO_PIXELS = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,11 @@ class PixelStore:
             DataError: no image is readable, or with ``raise`` an image is not.
             StoreError: the disk has not enough space.
         """
-        files = [
-            [path, label, *_stamp(root / path)]
-            for path, label in zip(table["path"], table["label"].tolist(), strict=True)
-        ]
+        paths = [root / path for path in table["path"]]
+        files = zip(table["path"], table["label"].tolist(), map(_stamp, paths), strict=True)
         key = {
             "format": FORMAT,
-            "files": digest(files),
+            "files": digest([[path, label, *stamp] for path, label, stamp in files]),
             "frame": asdict(frame),
         }
 
@@ -103,16 +99,24 @@ class PixelStore:
             _decode_all(table, root, frame, target)
 
         store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
-        if store._is_readable_now([root / path for path in table["path"]], frame):
+        missing = np.setdiff1d(np.arange(len(paths)), store.kept)
+        if any(isinstance(_attempt(paths[row], frame), Decoded) for row in missing):
+            # An unreadable file became readable with the same size and date.
             discard(store.folder)
             store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
-        _refuse(store.errors, len(table), on_corrupt)
+        bad = store.errors
+        if len(bad) == len(table):
+            # Skipping them would leave no image.
+            first = bad[0].removesuffix(SKIP)
+            raise DataError(f"none of the {len(table)} images can be read; the first: {first}")
+        if bad and on_corrupt == "raise":
+            more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
+            raise DataError(f"{bad[0]}{more}")
+        for error in bad[:_NAMED]:
+            log.warning("skipped: %s", error)
+        if len(bad) > _NAMED:
+            log.warning("skipped: and %d more; leuk data lists them", len(bad) - _NAMED)
         return store
-
-    def _is_readable_now(self, paths: Sequence[Path], frame: Frame) -> bool:
-        """Return True if an unreadable file became readable with the same size and date."""
-        missing = np.setdiff1d(np.arange(len(paths)), self.kept)
-        return any(isinstance(_attempt(paths[row], frame), Decoded) for row in missing)
 
     @classmethod
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
@@ -152,38 +156,39 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _attempt(path: Path, frame: Frame) -> Decoded | UnusableError:
-    try:
-        return decode(path, frame)
-    except UnusableError as error:
-        return error
-
-
 def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
     """Decode all images of a table into ``target``, on all cores with bounded memory."""
     started = time.perf_counter()
     content = hashlib.sha256()
-    kept: list[int] = []
-    facts: list[Decoded] = []
-    bad: list[UnusableError] = []
+    rows: list[tuple[Any, ...]] = []
+    errors: list[str] = []
     decoded = decode_ahead([root / path for path in table["path"]], frame)
     with open(target / "pixels.raw", "wb") as pixels, open(target / "thumbs.raw", "wb") as thumbs:
         for row, image in enumerate(track(decoded, f"decoding {len(table)} images", len(table))):
             if isinstance(image, UnusableError):
-                bad.append(image)
+                errors.append(str(image))
                 continue
-            kept.append(row)
-            facts.append(replace(image, pixels=_NO_PIXELS, thumb=_NO_PIXELS))
             raw = image.pixels.tobytes()
             content.update(raw)
             pixels.write(raw)
             thumbs.write(image.thumb.tobytes())
-    _save_facts(target, kept, facts)
-    content.update(digest(table.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
-    write_json(
-        target / "facts.json",
-        {"fingerprint": content.hexdigest()[:16], "errors": [str(error) for error in bad]},
+            facts = (image.digest, image.area, *image.size, image.outside, image.at_border)
+            rows.append((row, *facts))
+    names = ["kept", "digest", "area", "width", "height", "outside", "at_border"]
+    found = pd.DataFrame(rows, columns=names)
+    kept = found["kept"].to_numpy(np.int64)
+    np.savez(
+        target / "cells.npz",
+        kept=kept,
+        digests=np.frombuffer(b"".join(found["digest"]), np.uint8).reshape(len(kept), DIGEST),
+        areas=found["area"].to_numpy(np.float32),
+        sizes=found[["width", "height"]].to_numpy(np.int32),
+        outside=found["outside"].to_numpy(np.float32),
+        at_border=found["at_border"].to_numpy(np.bool_),
     )
+    content.update(digest(table.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
+    facts_file = {"fingerprint": content.hexdigest()[:16], "errors": errors}
+    write_json(target / "facts.json", facts_file)
     seconds = time.perf_counter() - started
     log.info("decoded %d images in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
 
@@ -209,31 +214,11 @@ def decode_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | Unus
             yield waiting.popleft().result()
 
 
-def _refuse(bad: Sequence[str], count: int, on_corrupt: str) -> None:
-    if len(bad) == count:
-        # Skipping them would leave no image.
-        first = bad[0].removesuffix(SKIP)
-        raise DataError(f"none of the {count} images can be read; the first: {first}")
-    if bad and on_corrupt == "raise":
-        more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
-        raise DataError(f"{bad[0]}{more}")
-    for error in bad[:_NAMED]:
-        log.warning("skipped: %s", error)
-    if len(bad) > _NAMED:
-        log.warning("skipped: and %d more; leuk data lists them", len(bad) - _NAMED)
-
-
-def _save_facts(target: Path, kept: Sequence[int], facts: Sequence[Decoded]) -> None:
-    digests = b"".join(image.digest for image in facts)
-    np.savez(
-        target / "cells.npz",
-        kept=np.array(kept, np.int64),
-        digests=np.frombuffer(digests, np.uint8).reshape(len(kept), DIGEST),
-        areas=np.array([image.area for image in facts], np.float32),
-        sizes=np.array([image.size for image in facts], np.int32).reshape(len(kept), 2),
-        outside=np.array([image.outside for image in facts], np.float32),
-        at_border=np.array([image.at_border for image in facts], np.bool_),
-    )
+def _attempt(path: Path, frame: Frame) -> Decoded | UnusableError:
+    try:
+        return decode(path, frame)
+    except UnusableError as error:
+        return error
 
 
 # --- Decoded images with a common row numbering, and batches gathered from them

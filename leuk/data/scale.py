@@ -18,7 +18,7 @@ from PIL import Image
 
 from leuk.data.decode import FINAL_SIZE, FORMATS, LIT, NATIVE, Frame
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import read_folder
+from leuk.data.layouts import read_cnmc
 from leuk.errors import ConfigError, DataError
 
 Size = tuple[int, int]
@@ -63,12 +63,8 @@ class Scale:
         """Create the scale from ``data.scale`` of a record."""
         sizes = tuple((int(width), int(height)) for width, height in values["sizes"])
         areas = values.get("areas")
-        return cls(
-            sizes,
-            values.get("frame"),
-            values.get("canvas"),
-            None if areas is None else (float(areas[0]), float(areas[1])),
-        )
+        bounds = None if areas is None else (float(areas[0]), float(areas[1]))
+        return cls(sizes, values.get("frame"), values.get("canvas"), bounds)
 
     @property
     def sizes_text(self) -> str:
@@ -184,7 +180,7 @@ def file_sizes(paths: Iterable[Path]) -> Counter[Size]:
 
 def training_sizes(root: Path) -> Counter[Size]:
     """Count the labeled images below a data set's folder by size."""
-    table = read_folder(root).table
+    table = read_cnmc(root).table
     return file_sizes(root / path for path in table.loc[table["label"] != UNLABELED, "path"])
 
 
@@ -254,10 +250,8 @@ REMEDY = "set everything but the cell to black (0, 0, 0), as C-NMC does"
 
 _NAMED = 10
 
-Flags = npt.NDArray[np.bool_]
 
-
-def has_background(thumbs: npt.NDArray[np.uint8]) -> Flags:
+def has_background(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Find images with a background that is not black, or without any background.
 
     Args:
@@ -266,16 +260,17 @@ def has_background(thumbs: npt.NDArray[np.uint8]) -> Flags:
     Returns:
         ``bool (N,)``.
     """
-    return np.array([_lit_outline(thumb > LIT) >= OUTLINE for thumb in thumbs], np.bool_)
-
-
-def _lit_outline(lit: Flags) -> float:
-    """Return the lit share of the border of the smallest box around the lit pixels of a mask."""
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    if not len(rows):
-        return 0.0
-    box = lit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return float(np.concatenate([box[0], box[-1], box[1:-1, 0], box[1:-1, -1]]).mean())
+    found = []
+    for lit in thumbs > LIT:
+        rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+        if not len(rows):
+            found.append(False)
+            continue
+        # The border of the smallest box around the lit pixels.
+        box = lit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        border = np.concatenate([box[0], box[-1], box[1:-1, 0], box[1:-1, -1]])
+        found.append(float(border.mean()) >= OUTLINE)
+    return np.array(found, np.bool_)
 
 
 def background_warning(names: Sequence[str], count: int) -> str:

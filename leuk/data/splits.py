@@ -37,6 +37,12 @@ def effective_patients(patients: Iterable[Hashable]) -> float:
     return effective_number(pd.Series(list(patients)).value_counts().to_numpy())
 
 
+def effective_number(images: npt.NDArray[np.integer]) -> float:
+    """Return :func:`effective_patients` for images per patient ``(P,)``."""
+    counts = images.astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
 def patient_quantile(
     values: npt.NDArray[np.floating], patients: npt.NDArray[np.generic], share: float
 ) -> float:
@@ -61,11 +67,7 @@ def patient_quantile(
     return float(np.interp(share, below, values[order]))
 
 
-def effective_number(images: npt.NDArray[np.integer]) -> float:
-    """Return :func:`effective_patients` for images per patient ``(P,)``."""
-    counts = images.astype(np.float64)
-    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
-
+# --- Stages and rules
 
 Rows = npt.NDArray[np.int64]
 Stages = dict[str, Rows]
@@ -146,46 +148,42 @@ class Rule(ABC):
         table = table.assign(patient=table["patient"] if linked else table["subject"])
         stages = self.assign(table)
         dropped: dict[str, int] = {}
+
+        def keep(stage: str, kept: npt.NDArray[np.bool_], reason: str) -> None:
+            if not kept.all():
+                dropped[f"{stage}: {reason}"] = int((~kept).sum())
+            stages[stage] = stages[stage][kept]
+
+        latest_first = [stage for stage in reversed(STAGES) if stage in stages]
         if "conflict" in table:
-            for stage in list(stages):
-                agreed = ~table["conflict"].to_numpy()[stages[stage]]
-                _keep(stages, stage, agreed, dropped, "identical image with the other label")
+            conflict = table["conflict"].to_numpy()
+            for stage in reversed(latest_first):
+                keep(stage, ~conflict[stages[stage]], "identical image with the other label")
         if self.drop_copies and "original" in table:
-            self._drop_copies(table["original"].to_numpy(), stages, dropped)
+            original = table["original"].to_numpy()
+            seen: set[int] = set()
+            for stage in latest_first:
+                first = pd.Series(original[stages[stage]])
+                keep(
+                    stage,
+                    ~(first.duplicated() | first.isin(seen)).to_numpy(),
+                    "copy of another image",
+                )
+                seen.update(original[stages[stage]].tolist())
         if self.purge:
-            self._purge(table["patient"].to_numpy(), stages, dropped)
+            patients = table["patient"].to_numpy()
+            for later, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
+                if later in stages and earlier in stages:
+                    repeated = set(patients[stages[later]])
+                    kept = ~pd.Series(patients[stages[earlier]]).isin(repeated).to_numpy()
+                    keep(earlier, kept, f"same patient in {later}")
         stages = self.complete(table, stages)
         for stage in STAGES:
-            _require_both_classes(table, stages[stage], stage)
+            _require_all_classes(table, stages[stage], stage)
         return Split(**stages, dropped=dropped, leaky=self.leaky)
 
-    def _drop_copies(self, original: Rows, stages: Stages, dropped: dict[str, int]) -> None:
-        seen: set[int] = set()
-        for stage in (stage for stage in reversed(STAGES) if stage in stages):
-            first = pd.Series(original[stages[stage]])
-            keep = ~(first.duplicated() | first.isin(seen)).to_numpy()
-            _keep(stages, stage, keep, dropped, "copy of another image")
-            seen.update(original[stages[stage]].tolist())
 
-    def _purge(
-        self, patients: npt.NDArray[np.object_], stages: Stages, dropped: dict[str, int]
-    ) -> None:
-        for later, earlier in (("test", "val"), ("test", "train"), ("val", "train")):
-            if later in stages and earlier in stages:
-                repeated = set(patients[stages[later]])
-                keep = ~pd.Series(patients[stages[earlier]]).isin(repeated).to_numpy()
-                _keep(stages, earlier, keep, dropped, f"same patient in {later}")
-
-
-def _keep(
-    stages: Stages, stage: str, keep: npt.NDArray[np.bool_], dropped: dict[str, int], reason: str
-) -> None:
-    if not keep.all():
-        dropped[f"{stage}: {reason}"] = int((~keep).sum())
-    stages[stage] = stages[stage][keep]
-
-
-def _require_both_classes(table: pd.DataFrame, rows: Rows, stage: str) -> None:
+def _require_all_classes(table: pd.DataFrame, rows: Rows, stage: str) -> None:
     if not len(rows):
         raise DataError(f"split.{stage}: no images; choose a source fold with images")
     labels = set(table["label"].to_numpy()[rows])

@@ -6,7 +6,7 @@ decision depends on nothing else. The log-odds of the healthy class are their ne
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -25,6 +25,9 @@ Target = int | Tensor
 """A :class:`leuk.data.labels.Label` for all images, or a label per image, ``int64 (B,)``."""
 
 
+CONTRIBUTION = "contribution to the log-odds of leukemia"
+
+
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """Contribution of each image region to the decisions on a batch.
@@ -40,6 +43,8 @@ class Attribution:
             all of them; None if the unit is a pixel.
         signed: whether the method distinguishes evidence for a class from evidence against it; if
             not, a map shows the importance of each region, whatever the target.
+        title: the method's display name.
+        quantity: name of the values, for the color bar.
     """
 
     maps: Tensor
@@ -48,6 +53,8 @@ class Attribution:
     checks: Mapping[str, Tensor] = field(default_factory=dict)
     segments: Tensor | None = None
     signed: bool = True
+    title: str = ""
+    quantity: str = CONTRIBUTION
 
     def toward(self, target: Target) -> Tensor:
         """Convert maps for leukemia to maps of evidence for ``target``, ``float32 (B, R, R)``."""
@@ -61,20 +68,61 @@ class Attribution:
         flat = self.maps.flatten(1)
         return ~flat.isfinite().all(dim=1) | (flat.amax(dim=1) == flat.amin(dim=1))
 
+    def of(self, positions: Sequence[int]) -> "Attribution":
+        """Select images by position; ``seconds`` stays the time for the whole batch."""
+        return replace(
+            self,
+            maps=self.maps[positions],
+            checks={name: values[positions] for name, values in self.checks.items()},
+            segments=None if self.segments is None else self.segments[positions],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Attribution"]) -> "Attribution":
+        """Join the batches of a method."""
+        first = parts[0]
+        segments = [part.segments for part in parts if part.segments is not None]
+        return replace(
+            first,
+            maps=torch.cat([part.maps for part in parts]),
+            seconds=sum(part.seconds for part in parts),
+            checks={
+                name: torch.cat([part.checks[name] for part in parts]) for name in first.checks
+            },
+            segments=torch.cat(segments) if segments else None,
+        )
+
 
 class Explainer(ABC):
     """Method that attributes a classifier's decision to regions of the image.
 
+    To add a method, write a subclass with :meth:`_explain`, and a file ``conf/explain/NAME.yaml``.
+
     Attributes:
         name: identifier in configs, file names and tables.
+        title: display name; the name if empty.
+        quantity: name of the values, for the color bar.
+        thesis_figure: number of the thesis's figure that shows such maps, 9, 10 or 11; None if it
+            has none.
         needs_patches: whether the method requires a classifier with patch tokens.
+        needs_background: whether the method compares with training images.
+        when_possible: skip classifiers that lack patches instead of refusing them.
     """
 
     name: str
+    title: str = ""
+    quantity: str = CONTRIBUTION
+    thesis_figure: int | None = None
     needs_patches: bool = False
+    needs_background: bool = False
+    when_possible: bool = False
 
     def attribute(
-        self, classifier: Classifier, images: Tensor, target: Target, background: Tensor
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        target: Target,
+        background: Tensor | None = None,
     ) -> Attribution:
         """Explain the log-odds of ``target`` against the other class.
 
@@ -84,24 +132,18 @@ class Explainer(ABC):
             classifier: trained classifier; its device is used, its weights do not change.
             images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
             target: class whose evidence is positive in the maps.
-            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; reference
-                for methods that need one.
+            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; required by
+                methods with :attr:`needs_background`, ignored by others.
 
         Raises:
-            ConfigError: the method needs patches and the classifier has none.
+            ConfigError: the method does not support the classifier.
             DataError: the image size differs from that of the training images.
+            ValueError: the method needs a background and none is given.
         """
-        self._check(classifier, images, background)
-        started = time.perf_counter()
-        with evaluation_mode(classifier):
-            found = self._explain(classifier, images, background)
-        return replace(found, maps=found.toward(target), seconds=time.perf_counter() - started)
-
-    @abstractmethod
-    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        """Attribute the log-odds of leukemia; the classifier is already in evaluation mode."""
-
-    def _check(self, classifier: Classifier, images: Tensor, background: Tensor) -> None:
+        if background is None:
+            if self.needs_background:
+                raise ValueError(f"{self.name} compares with training images: pass a background")
+            background = images[:0]
         side = classifier.hparams.get("resolution", images.shape[-1])
         for name, batch in (("images", images), ("background", background)):
             if batch.ndim != 4 or tuple(batch.shape[1:]) != (3, side, side):
@@ -109,8 +151,56 @@ class Explainer(ABC):
                     f"{name} of {tuple(batch.shape)}: this classifier was trained on images of "
                     f"{side} x {side} px; set data.resolution={side}"
                 )
+        self.check(classifier)
+        started = time.perf_counter()
+        with evaluation_mode(classifier):
+            found = self._explain(classifier, images, background)
+        return replace(
+            found,
+            maps=found.toward(target),
+            seconds=time.perf_counter() - started,
+            title=self.title or self.name,
+            quantity=self.quantity,
+        )
+
+    def check(self, classifier: Classifier) -> None:
+        """Refuse a classifier that the method does not support.
+
+        Raises:
+            ConfigError: the classifier has no patches, or not the configured layer.
+        """
         if self.needs_patches and not classifier.has_patches:
             raise ConfigError(f"explain={self.name}: {classifier.no_patches_message()}")
+
+    @abstractmethod
+    def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
+        """Attribute the log-odds of leukemia; the classifier is already in evaluation mode."""
+
+
+def possible_explainers(
+    explainers: Mapping[str, Explainer], classifier: Classifier
+) -> tuple[dict[str, Explainer], dict[str, str]]:
+    """Separate the methods that support this classifier from those to omit.
+
+    Args:
+        explainers: explainers by name.
+        classifier: classifier, trained or not.
+
+    Returns:
+        The applicable methods, and the reason for each omitted one, by name.
+
+    Raises:
+        ConfigError: a method without ``when_possible`` does not support the classifier.
+    """
+    kept: dict[str, Explainer] = {}
+    left_out: dict[str, str] = {}
+    for name, explainer in explainers.items():
+        if explainer.needs_patches and not classifier.has_patches and explainer.when_possible:
+            left_out[name] = f"{type(classifier).__name__} has no patches"
+        else:
+            explainer.check(classifier)
+            kept[name] = explainer
+    return kept, left_out
 
 
 @contextmanager

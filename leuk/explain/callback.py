@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from leuk.classifiers.base import Classifier, Predictions
 from leuk.data.datamodule import CNMCDataModule
 from leuk.explain.base import Explainer
-from leuk.explain.figures import evaluated_cohort
+from leuk.explain.cohort import evaluated_cohort
 from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.study import Study
 
@@ -42,14 +42,10 @@ class Explain(Callback):
         checks: CheckSettings | None = None,
         name: str = "",
     ) -> None:
-        self.explainers = explainers
-        self.folder = folder
-        self.shown = shown
+        self.explainers, self.folder, self.name = explainers, folder, name
+        self.shown, self.background, self.checks = shown, background, checks
         # Without checks, images beyond the shown ones would be explained for nothing.
         self.count = max(shown, checked) if checks else shown
-        self.background = background
-        self.checks = checks
-        self.name = name
         self.summary: dict[str, Any] = {}
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,10 +1,8 @@
-"""Choice of the images to explain, the background images, and the applicable methods."""
+"""Figures of explanations: maps over images, means by outcome, figures 9 to 11 of the thesis."""
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,104 +12,22 @@ import pandas as pd
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from leuk.classifiers.base import Classifier, Predictions
+from leuk.classifiers.base import Classifier
 from leuk.classifiers.prototypes import Prototype
-from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.data.labels import UNLABELED, Label
-from leuk.errors import ConfigError
 from leuk.explain.base import Attribution, Explainer
+from leuk.explain.cohort import MEANING, UNKNOWN, Cohort
 from leuk.explain.gradcam import GradCAM, layers_of
 from leuk.metrics.arrays import Floats
 from leuk.store import whole_file
-
-
-def choose_images(images: pd.DataFrame, count: int) -> list[int]:
-    """Choose positions in a table of test images, deterministically.
-
-    The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
-    the subjects take turns, so that neither a frequent outcome nor a large subject dominates. A
-    smaller choice is the start of a larger one.
-
-    Args:
-        images: images with ``label``, ``decided`` (the predicted label) and ``subject``.
-        count: number to choose; all if the table has fewer.
-    """
-    outcomes = [
-        _by_turns(group)
-        for _, group in images.reset_index(drop=True).groupby(["label", "decided"], sort=True)
-    ]
-    chosen: list[int] = []
-    for turn in range(max(map(len, outcomes), default=0)):
-        chosen += [outcome[turn] for outcome in outcomes if turn < len(outcome)]
-    return chosen[:count]
-
-
-def choose_background(train: pd.DataFrame, count: int, seed: int) -> list[int]:
-    """Choose training images, the same number from both classes as far as possible.
-
-    Args:
-        train: real training images with ``label`` and ``subject``, indexed by row of the bank.
-        count: number to choose; all if the table has fewer.
-        seed: seed of the random choice.
-
-    Returns:
-        Rows of the bank, ascending.
-    """
-    shuffled = train.iloc[np.random.default_rng(seed).permutation(len(train))]
-    turns = [_by_turns(group) for _, group in shuffled.groupby("label", sort=True)]
-    chosen: list[int] = []
-    for turn in range(max(map(len, turns), default=0)):
-        chosen += [group[turn] for group in turns if turn < len(group)]
-    return sorted(chosen[:count])
-
-
-def possible_explainers(
-    explainers: Mapping[str, Explainer], classifier: Classifier
-) -> tuple[dict[str, Explainer], dict[str, str]]:
-    """Separate the methods that support this classifier from those to omit.
-
-    Args:
-        explainers: explainers by name.
-        classifier: classifier, trained or not.
-
-    Returns:
-        The applicable methods, and the reason for each omitted one, by name.
-
-    Raises:
-        ConfigError: a method without ``when_possible`` needs patches and the classifier has none;
-            or Grad-CAM's layer does not exist.
-    """
-    kept: dict[str, Explainer] = {}
-    left_out: dict[str, str] = {}
-    for name, explainer in explainers.items():
-        if isinstance(explainer, GradCAM):
-            explainer.layer_of(classifier)
-        if not explainer.needs_patches or classifier.has_patches:
-            kept[name] = explainer
-        elif getattr(explainer, "when_possible", False):
-            left_out[name] = f"{type(classifier).__name__} has no patches"
-        else:
-            raise ConfigError(f"explain={name}: {classifier.no_patches_message()}")
-    return kept, left_out
-
-
-def _by_turns(group: pd.DataFrame) -> list[int]:
-    """Index values of a group in an order in which its subjects take turns."""
-    turns: dict[str, int] = defaultdict(int)
-    order: list[tuple[int, int]] = []
-    for position, subject in enumerate(group["subject"]):
-        order.append((turns[subject], position))
-        turns[subject] += 1
-    return [int(group.index[position]) for _, position in sorted(order)]
-
-
-# --- Drawing of attributions: signed maps over images, and a canvas to lay them out on
 
 SIGNED, UNSIGNED = "PuOr_r", "Greens"
 """Color maps in which zero is white; color-blind readers distinguish orange from purple."""
@@ -119,30 +35,15 @@ SIGNED, UNSIGNED = "PuOr_r", "Greens"
 HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
 """Colors of the classes, distinct for color-blind readers too (Okabe & Ito 2008)."""
 
-_TITLES = {
-    "gradcam": "Grad-CAM",
-    "rollout": "attention rollout",
-    "shap_pixels": "SHAP, pixels",
-    "shap_regions": "SHAP, regions",
-    "shap_patches": "SHAP, patches",
-    "lime": "LIME, superpixels",
-    "lime_patches": "LIME, patches",
-}
-_MEASURES = {
-    "gradcam": "activation x gradient of the log-odds of leukemia",
-    "rollout": "share of [CLS] by attention rollout",
-    "lime": "weight in a linear fit to the log-odds of leukemia",
-    "lime_patches": "weight in a linear fit to the log-odds of leukemia",
-}
-_CONTRIBUTION = "contribution to the log-odds of leukemia"
-
 _PRINT = 0.45
 """Darkest gray of a print, 0 being white and 1 black."""
 
 _DPI = 110
-_FONT = 8
 
 Pixels = npt.NDArray[np.float32]
+
+
+# --- Maps, prepared for drawing on a common scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,63 +71,50 @@ class Drawn:
     notes: Sequence[str]
 
     @property
-    def colors(self) -> str:
-        """Name of the color map."""
-        return SIGNED if self.signed else UNSIGNED
+    def scale(self) -> ScalarMappable:
+        """Values to colors."""
+        ends = Normalize(-self.limit if self.signed else 0.0, self.limit, clip=True)
+        return ScalarMappable(ends, colormaps[SIGNED if self.signed else UNSIGNED])
 
-    def over(self, position: int, cell: Pixels) -> Pixels:
-        """Draw a map over its image ``(R, R, 3)``; return RGB ``(R, R, 3)``."""
+    def over(self, position: int, image: Tensor) -> Pixels:
+        """Draw a map over its image ``(3, R, R)``; return RGB ``(R, R, 3)``."""
         if not self.usable[position]:
-            return printed(cell)
-        low = -self.limit if self.signed else 0.0
-        share = (self.values[position] - low) / (self.limit - low)
-        inked = colormaps[self.colors](share.clip(0, 1))[..., :3]
-        return np.asarray(inked * printed(cell), np.float32)
+            return printed(image)
+        inked = self.scale.to_rgba(self.values[position])[..., :3]
+        return np.asarray(inked * printed(image), np.float32)
 
 
-def drawn_of(name: str, attribution: Attribution) -> Drawn:
+def drawn_of(attribution: Attribution) -> Drawn:
     """Prepare maps for drawing, with scale, title and label.
 
-    The scale ends at the 99th percentile of the values, so that a few extreme pixels do not make
-    the others pale. Superpixels and patches show the value of the whole segment, the quantity that
-    their methods estimate.
-
-    Args:
-        name: identifier of the method.
-        attribution: the maps.
+    The scale ends at the 99th percentile of the magnitudes, so that a few extreme pixels do not
+    make the others pale. Superpixels and patches show the value of the whole segment, the quantity
+    that their methods estimate.
     """
-    values, segments = attribution.maps.numpy(), None
-    unit = "pixel"
+    values, segments, unit = attribution.maps.numpy(), None, "pixel"
     if attribution.segments is not None:
         segments, unit = attribution.segments.numpy(), attribution.unit
         values = values * sizes_of(segments)
     usable = ~attribution.degenerate.numpy()
-    return Drawn(
-        title_of(name),
-        f"{_MEASURES.get(name, _CONTRIBUTION)}, per {unit}",
-        values,
-        usable,
-        limit_of(values[usable]),
-        attribution.signed,
-        segments,
-        _notes(attribution.checks, len(values)),
-    )
+    magnitudes, limit = np.abs(values[usable]), 1.0
+    if magnitudes.any():
+        limit = float(np.percentile(magnitudes, 99)) or float(magnitudes.max())
+    named = {
+        name.replace("_", " ").replace("r2", "R²"): [
+            "< 0.01" if 0 <= it < 0.005 else f"{it:.2f}" for it in of.tolist()
+        ]
+        for name, of in attribution.checks.items()
+    }
+    notes = [
+        ", ".join(f"{name} {texts[position]}" for name, texts in named.items())
+        for position in range(len(values))
+    ]
+    label = f"{attribution.quantity}, per {unit}"
+    signed = attribution.signed
+    return Drawn(attribution.title, label, values, usable, limit, signed, segments, notes)
 
 
-def title_of(name: str) -> str:
-    """Display name of a method."""
-    return _TITLES.get(name, name)
-
-
-def limit_of(values: Pixels) -> float:
-    """End of the color scale: the 99th percentile of the magnitudes."""
-    magnitudes = np.abs(values)
-    if not magnitudes.any():
-        return 1.0
-    return float(np.percentile(magnitudes, 99)) or float(magnitudes.max())
-
-
-def sizes_of(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def sizes_of(segments: npt.NDArray[np.int64]) -> Pixels:
     """Size in pixels of the segment of each pixel, ``(B, R, R)``; 0 outside all segments."""
     sizes = np.zeros(segments.shape, np.float32)
     for one, size in zip(segments, sizes, strict=True):
@@ -236,22 +124,9 @@ def sizes_of(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     return sizes
 
 
-def _notes(checks: Mapping[str, Tensor], count: int) -> list[str]:
-    named = {name.replace("_", " ").replace("r2", "R²"): of.tolist() for name, of in checks.items()}
-    return [
-        ", ".join(f"{name} {_short(values[position])}" for name, values in named.items())
-        for position in range(count)
-    ]
-
-
-def _short(value: float) -> str:
-    return "< 0.01" if 0 <= value < 0.005 else f"{value:.2f}"
-
-
-def printed(cell: Pixels) -> Pixels:
-    """Print an image ``(R, R, 3)`` in [0, 1] in light gray on white, ``(R, R, 3)``."""
-    gray = cell.mean(axis=2)
-    mask = cell.max(axis=2) > LIT / 255
+def printed(image: Tensor) -> Pixels:
+    """Print an image ``(3, R, R)`` in [0, 1] in light gray on white, ``(R, R, 3)``."""
+    gray, mask = image.mean(dim=0).cpu().numpy(), cell_mask(image[None])[0].cpu().numpy()
     light = np.ones_like(gray)
     if mask.any():
         low, high = np.percentile(gray[mask], (2, 98))
@@ -261,75 +136,84 @@ def printed(cell: Pixels) -> Pixels:
 
 
 def to_pixels(images: Tensor) -> Pixels:
-    """Convert images ``(B, 3, R, R)`` to arrays ``(B, R, R, 3)`` for drawing."""
-    return np.asarray(images.permute(0, 2, 3, 1).float().cpu().numpy().clip(0, 1))
+    """Convert images ``(..., 3, R, R)`` to arrays ``(..., R, R, 3)`` for drawing."""
+    return np.asarray(images.movedim(-3, -1).float().cpu().numpy().clip(0, 1))
 
 
-class Canvas:
-    """Figure laid out in inches from its upper left corner, without a slow layout engine.
-
-    Args:
-        width: width in inches.
-        height: height in inches.
-    """
-
-    def __init__(self, width: float, height: float) -> None:
-        self.figure = Figure(figsize=(width, height))
-        self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set_axis_off()
-        self.width, self.height = width, height
-
-    def image(self, pixels: Pixels, left: float, top: float, side: float) -> None:
-        """Draw RGB ``(R, R, 3)`` as a square."""
-        self._image(pixels, (left, left + side, top + side, top))
-
-    def _image(self, pixels: Pixels, extent: tuple[float, float, float, float]) -> None:
-        self.axes.imshow(pixels, extent=extent, aspect="auto", interpolation="nearest")
-
-    def text(self, text: str, left: float, top: float, size: float = _FONT, **how: Any) -> None:
-        """Write text below a point, without math markup; ``how`` overrides Matplotlib's options."""
-        how = {"va": "top", "parse_math": False, **how}
-        self.axes.text(left, top, text, fontsize=size, **how)
-
-    def map(self, drawn: Drawn, position: int, cell: Pixels, place: Sequence[float]) -> None:
-        """Draw a map over its image; ``place`` is left, top and side."""
-        left, top, side = place
-        self.image(drawn.over(position, cell), left, top, side)
-        if not drawn.usable[position]:
-            middle = {"ha": "center", "va": "center", "style": "italic"}
-            self.text("degenerate", left + side / 2, top + side / 2, 10, **middle)
-
-    def borders(self, segments: npt.NDArray[np.int64], place: Sequence[float], color: str) -> None:
-        """Draw the borders of segments ``(R, R)``; ``place`` is left, top and side."""
-        left, top, side = place
-        lines = _edges(segments) * (side / len(segments)) + np.array([left, top])
-        self.axes.add_collection(LineCollection(list(lines), colors=color, linewidths=0.6))
-
-    def bar(self, drawn: Drawn, left: float, top: float, width: float) -> None:
-        """Draw a color bar with its limits and label, 0.62 inches high."""
-        shades = colormaps[drawn.colors](np.linspace(0, 1, 129))[None, :, :3]
-        self._image(shades, (left, left + width, top + 0.09, top))
-        ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
-        aligned = ("left", "center", "right") if drawn.signed else ("left", "right")
-        for end, offset, side in zip(ends, np.linspace(0, width, len(ends)), aligned, strict=True):
-            self.text(f"{end:.2g}", left + offset, top + 0.11, 7, ha=side)
-        lines = textwrap.fill(drawn.label, max(12, int(width * 72 / 3.7)))
-        self.text(lines, left + width / 2, top + 0.24, 7, ha="center")
-
-    def save(self, path: Path) -> None:
-        """Write a PNG atomically."""
-        self.axes.set(xlim=(0, self.width), ylim=(self.height, 0))
-        with whole_file(path) as temporary:
-            self.figure.savefig(temporary, dpi=_DPI)
+# --- Parts of figures; no text is math, since file names may contain dollar signs
 
 
-def _edges(segments: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Pixel edges between segments, ``(M, 2, 2)``: two end points, each x and y in pixels."""
+def _grid(
+    rows: Sequence[float], columns: Sequence[float], title: str, inches: float
+) -> tuple[Figure, npt.NDArray[Any]]:
+    """Figure with axes of these relative heights and widths, in which 1 is ``inches``."""
+    bars = sum(row < 0.1 for row in rows)  # thin rows are color bars, with labels below
+    height = inches * sum(rows) + 0.5 * bars + 0.2 * title.count("\n") + 0.5
+    size = (max(inches * sum(columns), 7.0), height)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
+    axes = figure.subplots(
+        len(rows), len(columns), squeeze=False, height_ratios=rows, width_ratios=columns
+    )
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def _title(axis: Axes, text: str, size: float = 8.5) -> None:
+    axis.set_title(text, fontsize=size, loc="left", parse_math=False)
+
+
+def _text(axis: Axes, text: str, **how: Any) -> None:
+    """Write text from the upper left corner of axes, without effect on the layout."""
+    how = {"fontsize": 8.5, "va": "top", "in_layout": False, "parse_math": False, **how}
+    axis.text(0, 1, text, transform=axis.transAxes, **how)
+
+
+def _show(axis: Axes, pixels: Pixels) -> None:
+    axis.imshow(pixels, interpolation="nearest")
+
+
+def _show_map(axis: Axes, drawn: Drawn, position: int, image: Tensor, beside: bool = False) -> None:
+    """Draw a map over its image ``(3, R, R)``, with the plain image on its left if ``beside``."""
+    pixels = drawn.over(position, image)
+    if beside:
+        gap = np.ones((len(pixels), max(1, len(pixels) // 50), 3), np.float32)
+        pixels = np.concatenate([to_pixels(image), gap, pixels], axis=1)
+    _show(axis, pixels)
+    if not drawn.usable[position]:
+        left = 0.75 if beside else 0.5
+        how: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
+        axis.text(left, 0.5, "degenerate", style="italic", fontsize=10, **how)
+
+
+def _show_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> None:
+    """Draw the borders between segments ``(R, R)``."""
     down, right = np.nonzero(segments[:, 1:] != segments[:, :-1])
     upright = np.stack([right + 1, down, right + 1, down + 1], axis=1)
     down, right = np.nonzero(segments[1:] != segments[:-1])
     level = np.stack([right, down + 1, right + 1, down + 1], axis=1)
-    return np.concatenate([upright, level]).reshape(-1, 2, 2).astype(np.float64)
+    ends = np.concatenate([upright, level]).reshape(-1, 2, 2)
+    # Matplotlib draws pixels around their centers.
+    axis.add_collection(LineCollection(list(ends - 0.5), colors=color, linewidths=0.6))
+
+
+def _color_bar(figure: Figure, axis: Axes, drawn: Drawn, wide: int = 26) -> None:
+    """Turn axes into a color bar, with a label of ``wide`` characters per line."""
+    axis.set_axis_on()
+    bar = figure.colorbar(drawn.scale, cax=axis, orientation="horizontal")
+    ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
+    bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=7)
+    bar.set_label(textwrap.fill(drawn.label, wide), fontsize=7)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG atomically."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=_DPI)
+
+
+# --- All images of a method, in one figure
 
 
 def save_overlays(
@@ -344,178 +228,25 @@ def save_overlays(
         captions: a caption per image.
         title: title of the whole figure.
     """
-    side, gap, head, columns = 1.55, 0.12, 0.75, 4
-    across = min(columns, len(images))
-    wide, high = 2 * side + 2 * gap, side + 0.3
-    down = -(-len(images) // columns)
-    canvas = Canvas(gap + max(across * wide, 6.5), head + down * high + 0.75)
-    canvas.text(title, gap, 0.1, 11)
-    for position, (cell, caption) in enumerate(zip(to_pixels(images), captions, strict=True)):
-        row, column = divmod(position, columns)
-        left, top = gap + column * wide, head + row * high
-        canvas.text(caption, left, top - 0.04, va="bottom")
-        canvas.image(cell, left, top, side)
-        canvas.map(drawn, position, cell, (left + side + 0.03, top, side))
-    canvas.bar(drawn, gap, head + down * high - 0.1, 5.0)
-    canvas.save(path)
+    across = min(4, len(images))
+    down = -(-len(images) // across)
+    figure, axes = _grid([1] * down + [0.07], [2] * across, title, 1.65)
+    for position, (axis, image, caption) in enumerate(
+        zip(axes[:-1].flat, images, captions, strict=False)
+    ):
+        _title(axis, caption, 8)
+        _show_map(axis, drawn, position, image, beside=True)
+    for axis in axes[-1, 1:]:
+        axis.remove()
+    _color_bar(figure, axes[-1, 0], drawn, 60)
+    save(figure, path)
 
 
-# --- The images that are explained together, with their labels and predicted scores
-
-OUTCOMES = ("true positive", "false negative", "true negative", "false positive")
-"""Outcomes of a prediction at :data:`DECIDED`; leukemic is positive."""
-
-DECIDED = 0.5
-"""Lowest score that is predicted as leukemic."""
-
-UNKNOWN = "unknown"
-"""Outcome of an image without a label."""
-
-MEANING = {
-    "true positive": "leukemic, predicted leukemic",
-    "false negative": "leukemic, predicted healthy",
-    "true negative": "healthy, predicted healthy",
-    "false positive": "healthy, predicted leukemic",
-    UNKNOWN: "no label",
-}
-"""Captions of the outcomes."""
-
-_CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """Images to explain.
-
-    Attributes:
-        table: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
-            the file), ``subject``, ``patient`` (both empty if unknown), ``file``,
-            ``label``, ``score`` (probability of leukemia), ``outcome`` (:data:`OUTCOMES` or
-            :data:`UNKNOWN`) and ``shown`` (has a figure of its own; shown images come first).
-        images: ``float32 (N, 3, R, R)`` in [0, 1], on the CPU.
-        background: ``float32 (K, 3, R, R)`` in [0, 1], training images of both classes, on the CPU.
-    """
-
-    table: pd.DataFrame
-    images: Tensor
-    background: Tensor
-
-    @property
-    def rows(self) -> Tensor:
-        """Rows of the images in the bank, ``int64 (N,)``."""
-        return torch.tensor(self.table["row"].to_numpy(np.int64))
-
-    @property
-    def shown(self) -> list[int]:
-        """Positions of images with a figure, in the order of :data:`OUTCOMES`, then by position."""
-        order = [*OUTCOMES, UNKNOWN]
-        outcomes = self.table["outcome"].tolist()
-        positions = np.flatnonzero(self.table["shown"].to_numpy()).tolist()
-        return sorted(positions, key=lambda position: (order.index(outcomes[position]), position))
-
-    def of(self, outcome: str) -> list[int]:
-        """Positions of the images with this outcome."""
-        return [int(i) for i in np.flatnonzero((self.table["outcome"] == outcome).to_numpy())]
-
-    @property
-    def outcomes(self) -> list[str]:
-        """Possible outcomes: all of :data:`OUTCOMES`, or only :data:`UNKNOWN` without labels."""
-        unknown = (self.table["outcome"] == UNKNOWN).all()
-        return [UNKNOWN] if unknown else list(OUTCOMES)
-
-    @property
-    def missing(self) -> list[str]:
-        """Outcomes that no predicted image has; empty if the cohort is too small to decide."""
-        # The choice takes outcomes in turn, so each that occurs is among the first images.
-        if len(self.table) < len(self.outcomes):
-            return []
-        return [outcome for outcome in self.outcomes if not self.of(outcome)]
-
-
-def evaluated_cohort(
-    data: CNMCDataModule, predictions: Predictions, shown: int, count: int, background: int
-) -> Cohort:
-    """Sample test images, stratified by outcome and subject, with training images as background.
-
-    Args:
-        data: data module with the predicted images.
-        predictions: predictions of the test stage.
-        shown: number of images with a figure.
-        count: number of images to explain, shown images included.
-        background: number of training images, chosen with the seed of ``data``.
-    """
-    index = data.dataset.index.iloc[predictions.rows.numpy()].reset_index(drop=True)
-    scores, labels = predictions.scores.numpy(), predictions.labels.numpy()
-    table = pd.DataFrame(
-        {
-            "row": predictions.rows.numpy(),
-            "subject": index["subject"],
-            "patient": index["patient"].astype(str),
-            "file": index["path"],
-            "label": labels,
-            "score": scores,
-            "outcome": [
-                outcome_of(*both) for both in zip(labels.tolist(), scores.tolist(), strict=True)
-            ],
-        }
-    )
-    decided = table.assign(decided=(scores >= DECIDED).astype(np.int64))
-    chosen = table.iloc[choose_images(decided, count)].reset_index(drop=True)
-    chosen["shown"] = np.arange(len(chosen)) < shown
-    rows = torch.tensor(chosen["row"].to_numpy(np.int64))
-    compared = choose_background(data.stage("train"), background, data.seed)
-    return Cohort(
-        chosen,
-        data.bank.gather(rows, _CPU)["images"],
-        data.bank.gather(torch.tensor(compared), _CPU)["images"],
-    )
-
-
-def unlabeled_cohort(
-    files: Sequence[str], images: Tensor, scores: Sequence[float], background: Tensor, shown: int
-) -> Cohort:
-    """Cohort of images without label, subject or patient.
-
-    Args:
-        files: names of the N images.
-        images: ``(N, 3, R, R)`` in [0, 1], on the CPU.
-        scores: predicted probability of leukemia of each image.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the CPU.
-        shown: number of images with a figure, from the start.
-    """
-    table = pd.DataFrame(
-        {
-            "row": np.arange(len(files)),
-            "subject": "",
-            "patient": "",
-            "file": list(files),
-            "label": UNLABELED,
-            "score": list(scores),
-            "outcome": UNKNOWN,
-            "shown": np.arange(len(files)) < shown,
-        }
-    )
-    return Cohort(table, images, background)
-
-
-def outcome_of(label: int, score: float) -> str:
-    """Return the outcome, one of :data:`OUTCOMES`, of a score at :data:`DECIDED`."""
-    sick, called = label == Label.ALL, score >= DECIDED
-    if sick:
-        return "true positive" if called else "false negative"
-    return "false positive" if called else "true negative"
-
-
-# --- Figures of a cohort: all methods side by side for one image, and mean maps by outcome
+# --- All methods for one image
 
 FOLDER = "panels"
 """Subfolder of the explanations for figures of single images."""
 
-_GAP = 0.22
-_BAR = 0.66
-"""Gap between tiles and height of a color bar with its label, in inches."""
-
-_SIDE = 2.15
 _COLUMNS = 5
 
 
@@ -543,31 +274,28 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
         if f"{FOLDER}/{path.name}" not in names.values():
             path.unlink()
     for position, name in names.items():
-        _panel(cohort, drawn, position, title).save(folder / name)
+        save(panel(cohort, drawn, position, title), folder / name)
     return list(names.values())
 
 
-def _panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Canvas:
-    across, down = min(_COLUMNS, 1 + len(drawn)), -(-(1 + len(drawn)) // _COLUMNS)
-    # Leave space for a line of quality measures between title and map if a method has any.
-    over = 0.42 if any(maps.notes[position] for maps in drawn.values()) else 0.25
-    high, head, wide = over + _SIDE + _BAR, 0.95, _SIDE + _GAP
-    canvas = Canvas(max(across * wide + _GAP, 7.0), head + down * high + 0.05)
+def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Figure:
+    """Draw an image and the maps of all methods, each with its color bar and quality measures."""
+    down = -(-(1 + len(drawn)) // _COLUMNS)
     source, prediction = described(cohort, position)
-    canvas.text(prediction, _GAP, 0.12, 13)
-    canvas.text(source, _GAP, 0.42, 9)
-    canvas.text(title, _GAP, 0.62, 9, color="0.35")
-    cell = to_pixels(cohort.images[position : position + 1])[0]
-    canvas.text("image", _GAP, head + 0.04, 10)
-    canvas.image(cell, _GAP, head + over, _SIDE)
+    words = f"{prediction}\n{source}\n{title}"
+    across = min(_COLUMNS, 1 + len(drawn))
+    figure, axes = _grid([1.15, 0.06] * down, [1] * across, words, 2.3)
+    image = cohort.images[position]
+    _title(axes[0, 0], "image")
+    _show(axes[0, 0], to_pixels(image))
     for tile, maps in enumerate(drawn.values(), start=1):
         row, column = divmod(tile, across)
-        left, top = _GAP + column * wide, head + row * high + over
-        canvas.text(maps.title, left, top - over + 0.04, 10)
-        canvas.text(maps.notes[position], left, top - 0.17, 7.5, color="0.35")
-        canvas.map(maps, position, cell, (left, top, _SIDE))
-        canvas.bar(maps, left, top + _SIDE + 0.05, _SIDE)
-    return canvas
+        axis = axes[2 * row, column]
+        note = textwrap.fill(maps.notes[position], 30)
+        _title(axis, f"{maps.title}\n{note}" if note else maps.title)
+        _show_map(axis, maps, position, image)
+        _color_bar(figure, axes[2 * row + 1, column], maps)
+    return figure
 
 
 def described(cohort: Cohort, position: int) -> tuple[str, str]:
@@ -598,39 +326,39 @@ def verdict(outcome: str) -> str:
     return "right" if outcome.startswith("true") else "WRONG"
 
 
-def save_cohort(path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str) -> None:
+# --- Mean maps by outcome
+
+
+def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw the mean map of each method for each outcome, without degenerate maps.
 
     Args:
-        path: output file.
         cohort: the images.
         found: maps of all images, by method.
-        title: title of the figure.
+        title: title of the model.
     """
-    side, label, step = 1.5, 1.75, 1.64
-    methods = {name: drawn_of(name, averaged(cohort, maps)) for name, maps in found.items()}
+    methods = [drawn_of(averaged(cohort, maps)) for maps in found.values()]
     counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
-    heights = [step if count else 0.85 for count in counts.values()]
-    tops = list(accumulate(heights, initial=1.0))
-    canvas = Canvas(max(label + (1 + len(methods)) * step, 7.0), tops[-1] + 0.85)
-    canvas.text(title, 0.12, 0.1, 11)
-    for column, name in enumerate(["mean image", *(drawn.title for drawn in methods.values())]):
-        canvas.text(name, label + column * step, tops[0] - 0.05, 9, va="bottom")
-    for row, (outcome, mean) in enumerate(zip(counts, mean_images(cohort), strict=True)):
-        words = MEANING[outcome].replace(", ", ",\n")
-        canvas.text(f"{outcome}\n{words}\nn = {counts[outcome]}", 0.12, tops[row] + 0.05, 9)
+    rows = [1.0 if count else 0.45 for count in counts.values()]
+    words = f"{title}\nmean map per outcome; {sampled(cohort)}"
+    figure, axes = _grid([*rows, 0.05], [1.1] + [1] * (1 + len(methods)), words, 1.65)
+    for axis, name in zip(axes[0, 1:], ["mean image", *(m.title for m in methods)], strict=True):
+        _title(axis, name)
+    for row, (outcome, image) in enumerate(zip(counts, mean_images(cohort), strict=True)):
+        axis, *others = axes[row]
+        meaning = MEANING[outcome].replace(", ", ",\n")
+        _text(axis, f"{outcome}\n{meaning}\nn = {counts[outcome]}")
         if not counts[outcome]:
-            words = "no such image among those explained"
-            canvas.text(words, label, tops[row] + 0.05, 9, color="0.4")
+            _text(others[0], "no such image among those explained", color="0.4")
             continue
-        canvas.image(mean, label, tops[row], side)
+        _show(others[0], to_pixels(image))
         # Print only where about half of the images have a cell; elsewhere the mean is nearly black.
-        core = np.where(mean.max(axis=2, keepdims=True) > mean.max() / 2, mean, 0)
-        for column, drawn in enumerate(methods.values(), start=1):
-            canvas.map(drawn, row, core, (label + column * step, tops[row], side))
-    for column, drawn in enumerate(methods.values(), start=1):
-        canvas.bar(drawn, label + column * step, tops[-1], side)
-    canvas.save(path)
+        core = image.where(image.amax(dim=0) > image.max() / 2, 0)
+        for axis, drawn in zip(others[1:], methods, strict=True):
+            _show_map(axis, drawn, row, core)
+    for axis, drawn in zip(axes[-1, 2:], methods, strict=True):
+        _color_bar(figure, axis, drawn)
+    return figure
 
 
 def sampled(cohort: Cohort) -> str:
@@ -645,30 +373,22 @@ def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
 
     An outcome without images, or with only degenerate maps, has a map of zeros.
     """
-    means = []
     usable = ~maps.degenerate
+    means = []
     for outcome in cohort.outcomes:
-        own = torch.zeros(len(usable), dtype=torch.bool)
-        own[cohort.of(outcome)] = True
-        chosen = maps.maps[own & usable]
-        means.append(chosen.mean(dim=0) if len(chosen) else torch.zeros_like(maps.maps[0]))
-    return Attribution(torch.stack(means), maps.unit, signed=maps.signed)
+        own = [position for position in cohort.of(outcome) if usable[position]]
+        means.append(maps.maps[own].mean(dim=0) if own else torch.zeros_like(maps.maps[0]))
+    return replace(maps, maps=torch.stack(means), checks={}, segments=None)
 
 
-def mean_images(cohort: Cohort) -> Pixels:
-    """Mean image of each outcome, ``(outcomes, R, R, 3)``; black for an outcome without images."""
-    empty = torch.zeros_like(cohort.images[:1])
-    outcomes = [
-        cohort.images[positions] if (positions := cohort.of(outcome)) else empty
-        for outcome in cohort.outcomes
-    ]
-    return to_pixels(torch.stack([images.mean(dim=0) for images in outcomes]))
+def mean_images(cohort: Cohort) -> Tensor:
+    """Mean image of each outcome, ``(outcomes, 3, R, R)``; black for an outcome without images."""
+    black = torch.zeros_like(cohort.images[:1])
+    own = [cohort.of(outcome) for outcome in cohort.outcomes]
+    return torch.stack([(cohort.images[it] if it else black).mean(dim=0) for it in own])
 
 
-# --- Figure of a classifier's prototypes: the training patches they were projected to
-
-_INCH = 1.7
-"""Side of an image."""
+# --- Prototypes: the training patches they were projected to
 
 _BOX = "#ffb000"
 """Color visible on stained cells and on black, for color-blind readers too."""
@@ -693,26 +413,67 @@ def save_prototypes(
     """
     if not prototypes or len(images) != len(prototypes):
         raise ValueError(f"{len(images)} images for {len(prototypes)} prototypes")
-    pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
     rows = [[n for n, p in enumerate(prototypes) if p.label == label] for label in Label]
-    most = max(map(len, rows))
-    size = (max(4.0, _INCH * most), _INCH * 1.15 * len(rows) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=9, parse_math=False)
-    axes = figure.subplots(len(rows), most, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
+    figure, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
     for label, own, row in zip(Label, rows, axes, strict=True):
-        for axis, number in zip(row, own, strict=False):
-            prototype = prototypes[number]
-            axis.imshow(pixels[number])
+        for number, axis in zip(own, row, strict=False):
+            prototype, side = prototypes[number], prototypes[number].side
+            _show(axis, to_pixels(images[number]))
             # Matplotlib draws pixels around their centers.
             corner = (prototype.left - 0.5, prototype.top - 0.5)
-            side = prototype.side
             axis.add_patch(Rectangle(corner, side, side, fill=False, ec=_BOX, lw=1.5))
-            axis.set_title(f"{label.folder}  {prototype.similarity:.1f}", fontsize=7, loc="left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+            _title(axis, f"{label.folder}  {prototype.similarity:.1f}", 7)
+    save(figure, path)
+
+
+# --- Curves of the quality checks
+
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colors of the methods, distinct for color-blind readers too (Okabe & Ito 2008)."""
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def curves_figure(
+    curves: pd.DataFrame, methods: pd.DataFrame, titles: Mapping[str, str], title: str
+) -> Figure:
+    """Draw deletion above insertion, a column per way of hiding pixels; controls in thin gray.
+
+    Args:
+        curves: see :class:`leuk.explain.quality.checks.Checked`.
+        methods: ``method`` and ``control``, in the order of the legend.
+        titles: display names of the methods.
+        title: title of the model.
+    """
+    hides = list(dict.fromkeys(curves["hide"]))
+    figure = Figure(figsize=(4.2 * len(hides) + 2.0, 6.6), layout="constrained")
+    words = "probability of the predicted class, mean over patients; sample balanced by outcome"
+    figure.suptitle(f"{title}\n{words}", fontsize=11, parse_math=False)
+    axes = figure.subplots(2, len(hides), squeeze=False, sharex=True, sharey=True)
+    lines = dict(list(curves.groupby(["curve", "hide", "method"])))
+    for row, (curve, done, better) in zip(
+        axes, (("deletion", "hidden", "lower"), ("insertion", "shown", "higher")), strict=True
+    ):
+        for axis, hide in zip(row, hides, strict=True):
+            for control, own in methods.groupby("control"):
+                for turn, name in enumerate(own["method"]):
+                    line = lines[curve, hide, name]
+                    axis.plot(
+                        line["share"].to_numpy(),
+                        line["probability"].to_numpy(),
+                        label=f"control: {name}" if control else titles[name],
+                        color="0.6" if control else _COLORS[turn % len(_COLORS)],
+                        linestyle=_DASHES[turn % len(_DASHES)],
+                        linewidth=1.0 if control else 1.6,
+                    )
+            axis.set_xlim(0, 1)
+            axis.set_title(f"{curve} ({hide}): {better} is better", fontsize=9)
+            axis.set_xlabel(f"share of the cell's pixels {done}, highest first", fontsize=8)
+            axis.tick_params(labelsize=8, labelbottom=True)
+            axis.grid(color="0.92")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
+    return figure
 
 
 # --- Figures 9 to 11 of the thesis, drawn for any classifier and cohort
@@ -731,31 +492,47 @@ _CLASSES = {
 """Color, line style and legend entry of each label."""
 
 
-def save_figure_9(path: Path, classifier: Classifier, cohort: Cohort, title: str) -> list[str]:
+def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     """Draw Grad-CAM of both classes at every layer, for an image of each class.
 
     Magnitudes are not comparable between layers, so each layer has its own scale. Of more than
     twelve layers, twelve evenly spaced ones are shown.
 
     Args:
-        path: output file.
         classifier: trained classifier; its device is used.
         cohort: images; see :func:`one_of_each` for the choice.
-        title: title of the figure.
-
-    Returns:
-        Names of the layers shown.
+        title: title of the model.
     """
     every = layers_of(classifier)
     indices = np.linspace(0, len(every) - 1, min(_MOST_LAYERS, len(every))).round()
     layers = [every[int(index)] for index in np.unique(indices)]
+    count = f"{len(layers)} of {len(every)}" if len(layers) < len(every) else f"all {len(every)}"
+    words = f"{title}\nGrad-CAM at {count} layers, first to last, for the logit of each class"
     positions = one_of_each(cohort)
-    images = cohort.images[positions].to(classifier.device)
-    maps = torch.stack([GradCAM(layer).of_classes(classifier, images) for layer in layers])
-    shown = f"{len(layers)} of {len(every)}" if len(layers) < len(every) else f"all {len(every)}"
-    words = f"{title}\nGrad-CAM at {shown} layers, first to last, for the logit of each class"
-    _across_layers(cohort, positions, layers, maps, words).save(path)
-    return layers
+    images = cohort.images[positions]
+    figure, axes = _grid(
+        [1.1] * 2 * len(positions) + [0.05], [0.75] + [1] * (1 + len(layers)), words, 1.45
+    )
+    for number, caption in enumerate(captions(cohort, positions)):
+        upper, lower = axes[2 * number : 2 * number + 2]
+        _show(upper[1], to_pixels(images[number]))
+        _text(lower[1], caption.replace("   ", "\n"))
+        _text(upper[0], "evidence for\nleukemia")
+        _text(lower[0], "evidence for\nhealthy")
+    label = "activation x gradient of the class's logit, relative to the layer's scale"
+    for column, layer in enumerate(layers, start=2):
+        # (2, images, R, R), healthy first
+        maps = GradCAM(layer).of_classes(classifier, images.to(classifier.device))
+        most = float(maps.abs().max().clamp(min=1e-30))
+        _title(axes[0, column], f"{_broken(layer, 19)}\nscale: {most:.1g}", 7.5)
+        for target in Label:
+            drawn = drawn_of(Attribution(maps[target] / most, "pixel"))
+            drawn = replace(drawn, limit=1.0, label=label)
+            for number, image in enumerate(images):
+                row = 2 * number + (target == Label.HEM)
+                _show_map(axes[row, column], drawn, number, image)
+    _color_bar(figure, axes[-1, 2], drawn)
+    return figure
 
 
 def one_of_each(cohort: Cohort) -> list[int]:
@@ -763,8 +540,7 @@ def one_of_each(cohort: Cohort) -> list[int]:
 
     Without labels, the position of the first shown image.
     """
-    labels = cohort.table["label"].to_numpy()
-    outcomes = cohort.table["outcome"].tolist()
+    labels, outcomes = cohort.table["label"].to_numpy(), cohort.table["outcome"].tolist()
     chosen = []
     for label in reversed(Label):
         own = [position for position in cohort.shown if labels[position] == label]
@@ -773,89 +549,43 @@ def one_of_each(cohort: Cohort) -> list[int]:
     return chosen or cohort.shown[:1]
 
 
-def _across_layers(
-    cohort: Cohort, positions: Sequence[int], layers: Sequence[str], maps: Tensor, title: str
-) -> Canvas:
-    """Draw two rows per image; ``maps`` are ``(layers, 2, images, R, R)``, healthy logit first."""
-    side, label, head, step = 1.35, 1.15, 1.15, 1.47
-    canvas = Canvas(
-        max(label + (1 + len(layers)) * step, 7.0), head + 2 * len(positions) * step + 0.7
-    )
-    canvas.text(title, 0.12, 0.1, 11)
-    largest = maps.abs().amax(dim=(1, 2, 3, 4)).clamp(min=1e-30)
-    scaled = maps / largest[:, None, None, None, None]
-    for column, (layer, most) in enumerate(zip(layers, largest.tolist(), strict=True), start=1):
-        words = f"{_broken(layer, 19)}\nscale: {most:.1g}"
-        canvas.text(words, label + column * step, head - 0.04, 7.5, va="bottom")
-    for number, cell in enumerate(to_pixels(cohort.images[positions])):
-        top = head + 2 * number * step
-        canvas.image(cell, label, top, side)
-        words = captions(cohort, positions)[number].replace("   ", "\n")
-        canvas.text(words, label, top + step, 9)
-        for edge, target in zip((top, top + step), reversed(Label), strict=True):
-            name = "leukemia" if target == Label.ALL else "healthy"
-            canvas.text(f"evidence for\n{name}", 0.12, edge + 0.1, 9)
-            for column, own in enumerate(scaled[:, target], start=1):
-                drawn = _to_one(drawn_of("gradcam", Attribution(own, "pixel")))
-                canvas.map(drawn, number, cell, (label + column * step, edge, side))
-    bar = _to_one(drawn_of("gradcam", Attribution(scaled[0, 0], "pixel")))
-    canvas.bar(bar, label + step, head + 2 * len(positions) * step, 4.0)
-    return canvas
-
-
-def _to_one(drawn: Drawn) -> Drawn:
-    label = "activation x gradient of the class's logit, relative to the layer's scale"
-    return replace(drawn, limit=1.0, label=label)
-
-
 def _broken(name: str, width: int) -> str:
     """Break a dotted name into lines of at most ``width`` characters, if its parts allow."""
-    lines = [""]
-    for part in name.split("."):
-        joined = f"{lines[-1]}.{part}" if lines[-1] else part
-        if len(joined) > width and lines[-1]:
-            lines.append(f".{part}")
-        else:
-            lines[-1] = joined
-    return "\n".join(lines)
+    return "\n".join(textwrap.wrap(name.replace(".", " ."), width)).replace(" .", ".")
 
 
-def save_figure_10(
-    path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str
-) -> None:
+def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw the distributions of the SHAP values of healthy and leukemic cells.
 
     The upper row shows single values (of pixels, or of whole regions and patches), without the most
     extreme 0.1 %. The lower row shows their sum per image, its log-odds relative to the reference.
 
     Args:
-        path: output file.
         cohort: the images; without labels they form a single class.
         found: SHAP maps of all images, by method.
-        title: title of the figure.
+        title: title of the model.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
+    words = f"{title}\nSHAP values without the most extreme 0.1 %; {sampled(cohort)}"
+    figure.suptitle(words, fontsize=11, parse_math=False)
     axes = figure.subplots(2, len(found), squeeze=False)
-    for column, (name, maps) in enumerate(found.items()):
-        drawn = drawn_of(name, maps)
-        values = [_single(drawn, position) for position in range(len(drawn.values))]
-        axes[0, column].set_title(drawn.title, fontsize=10)
-        _histogram(axes[0, column], cohort, drawn, values)
-        axes[0, column].set_xlabel(drawn.label, fontsize=8)
+    for (upper, lower), maps in zip(axes.T, found.values(), strict=True):
+        drawn = drawn_of(maps)
+        singles = [_single(drawn, position) for position in range(len(drawn.values))]
+        _histogram(upper, cohort, drawn, singles)
         sums = [np.atleast_1d(own.sum()).astype(np.float64) for own in maps.maps.numpy()]
-        _histogram(axes[1, column], cohort, drawn, sums)
-        axes[1, column].set_xlabel("sum over the image, log-odds", fontsize=8)
+        _histogram(lower, cohort, drawn, sums)
+        upper.set_title(drawn.title, fontsize=10)
+        upper.set_xlabel(drawn.label, fontsize=8)
+        upper.set_yscale("log")
+        if upper.get_legend_handles_labels()[0]:
+            upper.legend(fontsize=7.5, frameon=False, loc="upper left")
+        else:
+            upper.text(0.02, 0.9, "all degenerate", transform=upper.transAxes)
+        lower.set_xlabel("sum over the image, log-odds", fontsize=8)
     axes[0, 0].set_ylabel("share of values (log scale)", fontsize=8)
     axes[1, 0].set_ylabel("share of images", fontsize=8)
-    for axis in axes[0]:
-        axis.set_yscale("log")
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7.5, frameon=False, loc="upper left")
-        else:
-            axis.text(0.02, 0.9, "all degenerate", transform=axis.transAxes)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    return figure
 
 
 def _single(drawn: Drawn, position: int) -> Floats:
@@ -881,77 +611,45 @@ def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats
         if not own:
             continue
         counts, _ = np.histogram(np.concatenate(own), edges)
-        axis.stairs(
-            counts / max(1, counts.sum()),
-            edges,
-            color=color,
-            linestyle=style,
-            linewidth=1.4,
-            label=f"{name} ({len(own)})",
-        )
+        shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
+        axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
     axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axis.tick_params(labelsize=8)
 
 
-def save_figure_11(
-    path: Path, cohort: Cohort, found: Mapping[str, Attribution], title: str
-) -> None:
+def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw LIME's segments and their weights, a row per outcome.
 
     Args:
-        path: output file.
         cohort: images; the first shown image of each outcome is drawn.
         found: LIME maps of all images, by method.
-        title: title of the figure.
+        title: title of the model.
     """
-    side, head, step, high = 2.2, 0.95, 2.4, 2.65
-    drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
-    positions = _one_of_each_outcome(cohort)
-    canvas = Canvas(
-        max(0.12 + (1 + 2 * len(drawn)) * step, 6.0), head + len(positions) * high + 0.75
-    )
-    canvas.text(title, 0.12, 0.1, 11)
-    for row, (position, cell) in enumerate(
-        zip(positions, to_pixels(cohort.images[positions]), strict=True)
-    ):
-        top = head + row * high
-        canvas.image(cell, 0.12, top, side)
-        canvas.text(captions(cohort, [position])[0], 0.12, top - 0.04, 9, va="bottom")
-        for column, method in enumerate(drawn.values()):
-            left = 0.12 + (1 + 2 * column) * step
-            _segments(canvas, method, position, cell, (left, top, side, step))
-    bottom = head + len(positions) * high - 0.05
-    for column, method in enumerate(drawn.values()):
-        canvas.bar(method, 0.12 + (2 + 2 * column) * step, bottom, side)
-    canvas.save(path)
-
-
-def _one_of_each_outcome(cohort: Cohort) -> list[int]:
+    methods = [drawn_of(maps) for maps in found.values()]
     first: dict[str, int] = {}
     for position in cohort.shown:
         first.setdefault(cohort.table["outcome"].iloc[position], position)
-    return list(first.values())
-
-
-def _segments(
-    canvas: Canvas,
-    drawn: Drawn,
-    position: int,
-    cell: Pixels,
-    place: tuple[float, float, float, float],
-) -> None:
-    """Draw an image with the borders of its segments, and beside it the segments' weights."""
-    left, top, side, step = place
-    canvas.image(cell, left, top, side)
-    canvas.map(drawn, position, cell, (left + step, top, side))
-    count = 0
-    if drawn.segments is not None:
-        segments = drawn.segments[position]
-        count = len(np.unique(segments[segments >= 0]))
-        canvas.borders(segments, (left, top, side), "white")
-        canvas.borders(segments, (left + step, top, side), "0.35")
-    canvas.text(f"{drawn.title}: {count} segments", left, top - 0.04, 9, va="bottom")
-    canvas.text(drawn.notes[position], left + step, top - 0.04, 8, va="bottom")
+    words = f"{title}\nLIME: superpixels or patches, and their weights"
+    figure, axes = _grid([1.1] * len(first) + [0.05], [1] * (1 + 2 * len(methods)), words, 2.3)
+    for row, position in zip(axes, first.values(), strict=False):
+        image = cohort.images[position]
+        _title(row[0], captions(cohort, [position])[0], 9)
+        _show(row[0], to_pixels(image))
+        for column, drawn in enumerate(methods):
+            plain, weighed = row[1 + 2 * column : 3 + 2 * column]
+            _show(plain, to_pixels(image))
+            _show_map(weighed, drawn, position, image)
+            count = 0
+            if drawn.segments is not None:
+                segments = drawn.segments[position]
+                count = len(np.unique(segments[segments >= 0]))
+                _show_borders(plain, segments, "white")
+                _show_borders(weighed, segments, "0.35")
+            _title(plain, f"{drawn.title}: {count} segments", 9)
+            _title(weighed, drawn.notes[position], 8)
+    for column, drawn in enumerate(methods):
+        _color_bar(figure, axes[-1, 2 + 2 * column], drawn)
+    return figure
 
 
 # --- All figures of a cohort, written to the folder of the explanations
@@ -962,6 +660,7 @@ def draw_all(
     title: str,
     classifier: Classifier,
     cohort: Cohort,
+    explainers: Mapping[str, Explainer],
     found: Mapping[str, Attribution],
 ) -> list[str]:
     """Draw every figure that these methods allow.
@@ -971,54 +670,33 @@ def draw_all(
         title: title of the model, over every figure.
         classifier: trained classifier; figure 9 computes Grad-CAM at its layers.
         cohort: the images.
-        found: maps of all images, by method.
+        explainers: the methods by name.
+        found: maps of all images, by the same names.
 
     Returns:
         Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.
     """
     if not found:
         return []
-    for name, maps in found.items():
-        _one_method(folder / f"{name}.png", name, cohort, maps, title)
-    drawn = {name: drawn_of(name, maps) for name, maps in found.items()}
-    pictures = save_panels(folder, cohort, drawn, title)
-    words = f"{title}\nmean map per outcome; {sampled(cohort)}"
-    save_cohort(folder / "cohort.png", cohort, found, words)
-    return [*pictures, "cohort.png", *_of_the_thesis(folder, title, classifier, cohort, found)]
-
-
-def _one_method(path: Path, name: str, cohort: Cohort, maps: Attribution, title: str) -> None:
     shown = cohort.shown
-    parts = None if maps.segments is None else maps.segments[shown]
-    checks = {check: values[shown] for check, values in maps.checks.items()}
-    own = replace(maps, maps=maps.maps[shown], segments=parts, checks=checks)
-    drawn = drawn_of(name, own)
-    words = f"{title}\n{drawn.title}; above each image its subject and predicted score of leukemia"
-    save_overlays(path, cohort.images[shown], drawn, captions(cohort, shown), words)
-
-
-def _of_the_thesis(
-    folder: Path,
-    title: str,
-    classifier: Classifier,
-    cohort: Cohort,
-    found: Mapping[str, Attribution],
-) -> list[str]:
-    """Draw figures 9 to 11 of the thesis, as far as these methods allow."""
-    written = []
-    shap, lime = (
-        {name: maps for name, maps in found.items() if name.startswith(method)}
-        for method in ("shap", "lime")
+    above = "above each image its subject and predicted score of leukemia"
+    for name, maps in found.items():
+        drawn, words = drawn_of(maps.of(shown)), f"{title}\n{maps.title}; {above}"
+        texts = captions(cohort, shown)
+        save_overlays(folder / f"{name}.png", cohort.images[shown], drawn, texts, words)
+    written = save_panels(
+        folder, cohort, {name: drawn_of(maps) for name, maps in found.items()}, title
     )
-    if "gradcam" in found:
-        written.append("figure_9.png")
-        save_figure_9(folder / written[-1], classifier, cohort, title)
-    if shap:
-        written.append("figure_10.png")
-        words = f"{title}\nSHAP values without the most extreme 0.1 %; {sampled(cohort)}"
-        save_figure_10(folder / written[-1], cohort, shap, words)
-    if lime:
-        written.append("figure_11.png")
-        words = f"{title}\nLIME: superpixels or patches, and their weights"
-        save_figure_11(folder / written[-1], cohort, lime, words)
-    return written
+    figures = {"cohort": cohort_figure(cohort, found, title)}
+    of_thesis: dict[int | None, dict[str, Attribution]] = {}
+    for name, maps in found.items():
+        of_thesis.setdefault(explainers[name].thesis_figure, {})[name] = maps
+    if 9 in of_thesis:
+        figures["figure_9"] = figure_9(classifier, cohort, title)
+    if 10 in of_thesis:
+        figures["figure_10"] = figure_10(cohort, of_thesis[10], title)
+    if 11 in of_thesis:
+        figures["figure_11"] = figure_11(cohort, of_thesis[11], title)
+    for name, figure in figures.items():
+        save(figure, folder / f"{name}.png")
+    return [*written, *(f"{name}.png" for name in figures)]

@@ -23,15 +23,23 @@ class GradCAM(Explainer):
     """
 
     name = "gradcam"
+    title = "Grad-CAM"
+    quantity = "activation x gradient of the log-odds of leukemia"
+    thesis_figure = 9
 
     def __init__(self, layer: str | None = None, batch_size: Count = 64) -> None:
         self.layer = layer
         self.batch_size = batch_size
 
+    def check(self, classifier: Classifier) -> None:
+        if self.layer is not None:
+            modules = dict(classifier.named_modules())
+            if not self.layer or self.layer not in modules:
+                raise ConfigError(self._wrong_layer(classifier, "no such layer"))
+
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        layer = self.layer_of(classifier)
-        method = LayerGradCam(lambda batch: log_odds(classifier(batch)), layer)
-        return Attribution(self._maps(method, classifier, layer, images, None), "pixel")
+        method = LayerGradCam(lambda batch: log_odds(classifier(batch)), self._layer_of(classifier))
+        return Attribution(self._maps(method, classifier, images, None), "pixel")
 
     def of_classes(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Compute maps of each class's logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
@@ -43,35 +51,20 @@ class GradCAM(Explainer):
             images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
 
         Raises:
-            ConfigError: see :meth:`layer_of`.
+            ConfigError: the layer does not exist or has no spatial output.
         """
-        layer = self.layer_of(classifier)
-        method = LayerGradCam(classifier, layer)
+        self.check(classifier)
+        method = LayerGradCam(classifier, self._layer_of(classifier))
         with evaluation_mode(classifier):
-            return torch.stack(
-                [self._maps(method, classifier, layer, images, target) for target in Label]
-            )
+            return torch.stack([self._maps(method, classifier, images, target) for target in Label])
 
-    def layer_of(self, classifier: Classifier) -> nn.Module:
-        """Return the module whose activations are used.
-
-        Raises:
-            ConfigError: no module has this name; the message lists the suitable ones.
-        """
+    def _layer_of(self, classifier: Classifier) -> nn.Module:
         if self.layer is None:
             return classifier.cam_layer
-        modules: dict[str, nn.Module] = dict(classifier.named_modules())
-        if not self.layer or self.layer not in modules:
-            raise ConfigError(self._wrong_layer(classifier, "no such layer"))
-        return modules[self.layer]
+        return classifier.get_submodule(self.layer)
 
     def _maps(
-        self,
-        method: LayerGradCam,
-        classifier: Classifier,
-        layer: nn.Module,
-        images: Tensor,
-        target: int | None,
+        self, method: LayerGradCam, classifier: Classifier, images: Tensor, target: int | None
     ) -> Tensor:
         maps = []
         with torch.autocast(images.device.type, enabled=False):

@@ -11,8 +11,7 @@ perturbed images that do not differ (in [0, 1], then cast to integers), explains
 the thesis's notebooks. lime's feature selection does not: it keeps the largest weights.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from typing import Annotated, Any
@@ -28,10 +27,11 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero
+from leuk.data.decode import cell_mask
 from leuk.explain.base import Attribution, Explainer, Unit
 from leuk.explain.perturb import (
+    Answer,
     Hide,
-    cell_mask,
     compared_tokens,
     hidden,
     patch_segments,
@@ -40,14 +40,20 @@ from leuk.explain.perturb import (
     spread,
 )
 
-# --- Superpixels of the cell, which LIME shows and hides
-
 _COMPACTNESS = 20.0
 """Weight of position against color in SLIC. At the paper's 10, pixel noise in small images merges
 16 superpixels to a few; at 30, superpixels become tiles that ignore the cell's structure."""
 
 _SMOOTHED = 1.0
 """Standard deviation of the preceding smoothing, in pixels, against the same noise."""
+
+_PIXELS_ON_CPU = 64 * 224**2
+"""Pixels per pass on a CPU; more are no faster."""
+
+_PIXELS_ON_GPU = 256 * 224**2
+
+Draws = Annotated[int, Field(ge=2)]
+"""Number of samples; a linear fit needs 2 or more."""
 
 
 def cell_superpixels(images: Tensor, count: int) -> Tensor:
@@ -65,48 +71,14 @@ def cell_superpixels(images: Tensor, count: int) -> Tensor:
     """
     masks = cell_mask(images).cpu().numpy()
     pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
-    found = [_segmented(image, mask, count) for image, mask in zip(pixels, masks, strict=True)]
-    return torch.from_numpy(np.stack(found))
-
-
-def _segmented(
-    image: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], count: int
-) -> npt.NDArray[np.int64]:
-    segments = np.full(mask.shape, -1, dtype=np.int64)
-    if mask.any():
-        labels = slic(
-            image, count, _COMPACTNESS, sigma=_SMOOTHED, mask=mask, start_label=1, channel_axis=-1
-        )
-        # Pixels without a cluster, such as a mask of a single pixel, form one more superpixel.
-        segments[mask] = np.unique(labels[mask], return_inverse=True)[1]
-    return segments
-
-
-Answer = Callable[[Tensor], Tensor]
-"""Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
-
-_PIXELS_ON_CPU = 64 * 224**2
-"""Pixels per pass on a CPU; more are no faster."""
-
-_PIXELS_ON_GPU = 256 * 224**2
-
-Draws = Annotated[int, Field(ge=2)]
-"""Number of samples; a linear fit needs 2 or more."""
-
-
-@dataclass(frozen=True)
-class LocalFit:
-    """Linear model of a classifier's log-odds around an image.
-
-    Attributes:
-        weights: ``float64 (K,)``, change of the log-odds by the presence of each segment.
-        r2: lime's score, the weighted share of explained variance. It is computed on the training
-            samples of the fit and therefore optimistic if they are few. NaN if all log-odds are
-            equal.
-    """
-
-    weights: npt.NDArray[np.float64]
-    r2: float
+    found = np.full(masks.shape, -1, dtype=np.int64)
+    options = {"sigma": _SMOOTHED, "start_label": 1, "channel_axis": -1}
+    for image, mask, segments in zip(pixels, masks, found, strict=True):
+        if mask.any():
+            labels = slic(image, count, _COMPACTNESS, mask=mask, **options)
+            # Pixels without a cluster, such as a mask of a single pixel, form one more superpixel.
+            segments[mask] = np.unique(labels[mask], return_inverse=True)[1]
+    return torch.from_numpy(found)
 
 
 class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no types
@@ -125,17 +97,19 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
         super().__init__(feature_selection=chosen, random_state=seed)
         self.features = features
 
-    def fit(self, answer: Answer, parts: int, samples: int) -> LocalFit:
-        """Fit the linear model of an image.
+    def fit(
+        self, answer: Answer, parts: int, samples: int
+    ) -> tuple[npt.NDArray[np.float64], float]:
+        """Fit a linear model to the log-odds around an image with ``parts`` segments.
 
-        Args:
-            answer: predicts log-odds from the presence of segments.
-            parts: number of segments.
-            samples: number of presence vectors to predict.
+        Returns:
+            Weights ``float64 (K,)``, the change of the log-odds by the presence of each segment,
+            and lime's score R², the weighted share of explained variance. R² is computed on the
+            training samples of the fit and therefore optimistic if they are few. NaN if all
+            log-odds are equal.
         """
-        strip = np.ones((1, parts, 3))
         found = self.explain_instance(
-            strip,
+            np.ones((1, parts, 3)),
             answer,
             labels=(0,),
             top_labels=None,
@@ -147,7 +121,7 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
         weights = np.zeros(parts)
         for part, weight in found.local_exp[0]:
             weights[part] = weight
-        return LocalFit(weights, float(found.score) if weights.any() else float("nan"))
+        return weights, float(found.score) if weights.any() else float("nan")
 
     def data_labels(
         self,
@@ -172,6 +146,9 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
 class _Local(Explainer):
     """Weights of segments in local linear models, with their fit and stability."""
 
+    quantity = "weight in a linear fit to the log-odds of leukemia"
+    thesis_figure = 11
+
     def __init__(
         self,
         samples: int,
@@ -191,13 +168,9 @@ class _Local(Explainer):
     def _weighed(
         self, answers: Sequence[Answer], counts: Sequence[int], segments: Tensor, unit: Unit
     ) -> Attribution:
-        """Convert the weights of all images' segments to maps.
+        """Convert the weights of all images' segments ``(B, R, R)`` to maps.
 
-        Args:
-            answers: for each of B images, a function from presence to log-odds.
-            counts: number of segments of each image; without any the map is zero.
-            segments: ``int64 (B, R, R)``, the segment of each pixel.
-            unit: kind of segment.
+        ``counts`` are the numbers of segments; the map of an image without any is zero.
         """
         values = torch.zeros(len(counts), max(counts), dtype=torch.float64)
         checks = {"r2": torch.full((len(counts),), torch.nan)}
@@ -210,24 +183,24 @@ class _Local(Explainer):
                 PresenceLime(self.features, self.seed + turn).fit(answer, parts, self.samples)
                 for turn in range(self.repeats)
             ]
-            values[position, :parts] = torch.from_numpy(fits[0].weights)
-            checks["r2"][position] = fits[0].r2
+            values[position, :parts] = torch.from_numpy(fits[0][0])
+            checks["r2"][position] = fits[0][1]
             if self.repeats > 1:
-                checks["stability"][position] = _agreement([fit.weights for fit in fits])
+                checks["stability"][position] = stability([weights for weights, _ in fits])
         return Attribution(spread(values, segments), unit, checks=checks, segments=segments)
 
 
 class LIME(_Local):
     """LIME on superpixels of the cell, for every classifier.
 
-    The map comes from the first repeat. ``checks["r2"]`` belongs to it, see :class:`LocalFit`;
-    ``checks["stability"]`` is the mean rank correlation of the weights between repeats, -1 to 1.
-    Both are NaN if the image has no cell, or if hiding superpixels changes nothing.
+    The map comes from the first repeat. ``checks["r2"]`` belongs to it, see
+    :meth:`PresenceLime.fit`; ``checks["stability"]`` is the mean rank correlation of the weights
+    between repeats, -1 to 1. Both are NaN if the image has no cell, or if hiding superpixels
+    changes nothing.
 
     Args:
         samples: perturbed images per image and repeat, so ``samples * repeats`` in total.
-        segments: approximate number of superpixels, see
-            :func:`leuk.explain.lime.cell_superpixels`.
+        segments: approximate number of superpixels, see :func:`cell_superpixels`.
         hide: replacement of hidden superpixels, see :func:`leuk.explain.perturb.hidden`.
         features: number of weights lime keeps, the others being 0; None keeps all.
         repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
@@ -236,6 +209,7 @@ class LIME(_Local):
     """
 
     name = "lime"
+    title = "LIME, superpixels"
 
     def __init__(
         self,
@@ -252,8 +226,7 @@ class LIME(_Local):
 
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        segments = cell_superpixels(images, self.segments)
-        size = self.passes(images)
+        segments, size = cell_superpixels(images, self.segments), self.passes(images)
         answers = [
             partial(predict_coalitions, classifier, image, other, parts, batch_size=size)
             for image, other, parts in zip(
@@ -268,19 +241,14 @@ class PatchLIME(_Local):
     """LIME on patch embeddings, for classifiers that have them.
 
     An absent patch is replaced by the mean embedding of the training images at its position. For
-    map and checks see :class:`LIME`.
-
-    Args:
-        samples: perturbed token sequences per image and repeat, ``samples * repeats`` in total.
-        features: number of weights lime keeps, the others being 0; None keeps all.
-        repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
-        batch_size: token sequences per pass; None chooses by device and image size.
-        seed: seed of the first repeat; an image's draws do not depend on other images.
-        when_possible: skip classifiers without patches instead of refusing them.
+    map, checks and arguments see :class:`LIME`; ``samples`` and ``batch_size`` count token
+    sequences, and ``when_possible`` skips classifiers without patches instead of refusing them.
     """
 
     name = "lime_patches"
+    title = "LIME, patches"
     needs_patches = True
+    needs_background = True
 
     def __init__(
         self,
@@ -307,8 +275,8 @@ class PatchLIME(_Local):
         return self._weighed(answers, [patches] * len(images), segments, "patch")
 
 
-def _agreement(weights: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Mean rank correlation over all pairs; NaN if any weights are constant."""
+def stability(weights: Sequence[npt.NDArray[np.float64]]) -> float:
+    """Mean rank correlation over all pairs of weights ``(K,)``; NaN if any are constant."""
     if any(one.min() == one.max() for one in weights):
         return float("nan")
     return float(np.mean([spearmanr(a, b).statistic for a, b in combinations(weights, 2)]))

@@ -5,6 +5,7 @@ presence of segments is transferred from the CPU.
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,19 +13,17 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from leuk.classifiers.base import Classifier
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.explain.base import log_odds
 
 Hide = Literal["cell", "black", "blur"]
 """Replacement of hidden pixels: the cell's mean color, the black background, or a blurred image."""
 
+Answer = Callable[[Tensor], Tensor]
+"""Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
+
 _BLUR = 8
 """Image side divided by the standard deviation of the blur."""
-
-
-def cell_mask(images: Tensor) -> Tensor:
-    """Mask of the cell's pixels, ``bool (B, R, R)``: C-NMC's segmentation blackens all others."""
-    return images.amax(dim=1) > LIT / 255
 
 
 def hidden(images: Tensor, how: Hide) -> Tensor:
@@ -112,23 +111,20 @@ def predict_token_coalitions(
 
 
 @torch.no_grad()
-def mean_tokens(classifier: Classifier, background: Tensor, batch_size: int) -> Tensor:
-    """Mean token ``(N, D)`` of training images at each position, which replaces an absent token."""
-    parts = [classifier.tokens(part).float().sum(dim=0) for part in background.split(batch_size)]
-    return torch.stack(parts).sum(dim=0) / len(background)
-
-
-@torch.no_grad()
 def compared_tokens(
     classifier: Classifier, images: Tensor, background: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor]:
-    """Compute tokens ``(B, N, D)`` of images, and :func:`mean_tokens` ``(N, D)``, in float32.
+    """Compute the tokens of images, and the mean token of training images at each position.
 
     Autocasting is off: they are computed only once, and equal patches keep equal tokens.
+
+    Returns:
+        ``(B, N, D)``, and ``float32 (N, D)``, which replaces absent tokens.
     """
     with torch.autocast(images.device.type, enabled=False):
         tokens = torch.cat([classifier.tokens(part) for part in images.split(batch_size)])
-        return tokens, mean_tokens(classifier, background, batch_size)
+        sums = [classifier.tokens(part).float().sum(dim=0) for part in background.split(batch_size)]
+        return tokens, torch.stack(sums).sum(dim=0) / len(background)
 
 
 def spread(values: Tensor, segments: Tensor) -> Tensor:

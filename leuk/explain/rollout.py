@@ -22,6 +22,8 @@ class AttentionRollout(Explainer):
     """
 
     name = "rollout"
+    title = "attention rollout"
+    quantity = "share of [CLS] by attention rollout"
     needs_patches = True
 
     def __init__(self, batch_size: Count = 64, when_possible: bool = False) -> None:
@@ -30,17 +32,14 @@ class AttentionRollout(Explainer):
 
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        reached = torch.cat(
-            [self._rolled(classifier, batch) for batch in images.split(self.batch_size)]
-        )
+        shares = []
+        for batch in images.split(self.batch_size):
+            attention = classifier.attention(batch).float().mean(dim=2)  # (B, depth, 1 + N, 1 + N)
+            mixed = (attention + torch.eye(attention.shape[-1], device=images.device)) / 2
+            rolled = mixed[:, 0]
+            for block in mixed[:, 1:].unbind(dim=1):
+                rolled = block @ rolled
+            shares.append(rolled[:, 0, 1:].cpu())
+        reached = torch.cat(shares)  # (B, N)
         segments = patch_segments(images.shape[-1], reached.shape[1], len(images))
         return Attribution(spread(reached, segments), "patch", segments=segments, signed=False)
-
-    def _rolled(self, classifier: Classifier, images: Tensor) -> Tensor:
-        """Share of each patch in [CLS], ``float32 (B, N)`` on the CPU."""
-        attention = classifier.attention(images).float().mean(dim=2)  # (B, depth, 1 + N, 1 + N)
-        mixed = (attention + torch.eye(attention.shape[-1], device=images.device)) / 2
-        rolled = mixed[:, 0]
-        for block in mixed[:, 1:].unbind(dim=1):
-            rolled = block @ rolled
-        return rolled[:, 0, 1:].cpu()

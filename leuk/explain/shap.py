@@ -5,9 +5,9 @@ Every method reports its additivity error: ``checks["additivity_error"]`` is
 log-odds computed. shap's DeepExplainer is missing because it fails on LayerNorm.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from leuk.config.schema import Count, CountOrZero
 from leuk.errors import ConfigError
 from leuk.explain.base import Attribution, Explainer, Unit, log_odds
 from leuk.explain.perturb import (
+    Answer,
     Hide,
     compared_tokens,
     hidden,
@@ -32,30 +33,15 @@ from leuk.explain.perturb import (
 
 # --- Owen values of an image's segments by shap, with a masker that handles no pixels
 
-Answer = Callable[[Tensor], Tensor]
-"""Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
-
 ROUND = 64
 """Number of perturbed images that shap requests at once. Values depend on it, because shap refines
 its tree after each request; they do not depend on the batch size of the classifier.
 """
 
 
-@dataclass(frozen=True)
-class Owen:
-    """Owen values of an image's segments.
-
-    Attributes:
-        values: ``float64 (K,)``, 0 for segments that are not players; the sum is the log-odds with
-            all players minus those with none.
-        spread: range of all log-odds computed.
-    """
-
-    values: Tensor
-    spread: float
-
-
-def owen_values(answer: Answer, players: Tensor, evaluations: int, seed: int) -> Owen:
+def owen_values(
+    answer: Answer, players: Tensor, evaluations: int, seed: int
+) -> tuple[Tensor, float]:
     """Owen values of the segments of a grid (Lundberg & Lee 2017, shap's ``PartitionExplainer``).
 
     The value of a segment is its mean contribution over all orders that keep the segments of each
@@ -68,13 +54,24 @@ def owen_values(answer: Answer, players: Tensor, evaluations: int, seed: int) ->
             no share of a block's value.
         evaluations: total number of perturbed images.
         seed: seed of the order among equally important blocks.
+
+    Returns:
+        Values ``float64 (K,)``, 0 for segments that are not players, whose sum is the log-odds with
+        all players minus those with none; and the range of all log-odds computed.
     """
     playing = players.flatten()
     values = torch.zeros(len(playing), dtype=torch.float64)
     if not playing.any():
-        return Owen(values, 0.0)
-    model = _PlayerModel(answer, playing)
-    explainer = shap.PartitionExplainer(model, PresenceMasker(halvings(players)))
+        return values, 0.0
+    seen: list[npt.NDArray[np.float32]] = []
+
+    def of_players(presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        parts = torch.zeros(len(presence), len(playing), dtype=torch.bool)
+        parts[:, playing] = torch.from_numpy(presence)
+        seen.append(answer(parts).cpu().numpy())
+        return seen[-1]
+
+    explainer = shap.PartitionExplainer(of_players, PresenceMasker(halvings(players)))
     with numpy_seeded(seed):
         found = explainer(
             np.ones((1, int(playing.sum())), dtype=bool),
@@ -83,7 +80,8 @@ def owen_values(answer: Answer, players: Tensor, evaluations: int, seed: int) ->
             silent=True,
         )
     values[playing] = torch.from_numpy(found.values[0])
-    return Owen(values, model.high - model.low)
+    odds = np.concatenate(seen)
+    return values, float(odds.max()) - float(odds.min())
 
 
 class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no types
@@ -154,20 +152,7 @@ def numpy_seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
-class _PlayerModel:
-    """Log-odds as a function of the players' presence; records the smallest and the largest."""
-
-    def __init__(self, answer: Answer, playing: Tensor) -> None:
-        self.answer, self.playing = answer, playing
-        self.low, self.high = np.inf, -np.inf
-
-    def __call__(self, presence: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        parts = torch.zeros(len(presence), len(self.playing), dtype=torch.bool)
-        parts[:, self.playing] = torch.from_numpy(presence)
-        odds: npt.NDArray[np.float32] = self.answer(parts).cpu().numpy()
-        self.low, self.high = min(self.low, float(odds.min())), max(self.high, float(odds.max()))
-        return odds
-
+# --- Explainers
 
 _DRAWS = 50
 """Draws per call of shap, which keeps four float64 copies of each: 1.2 MB per copy at 224 px."""
@@ -192,6 +177,9 @@ class GradientSHAP(Explainer):
     """
 
     name = "shap_pixels"
+    title = "SHAP, pixels"
+    thesis_figure = 10
+    needs_background = True
 
     def __init__(self, samples: Count = 200, batch_size: Count = 25, seed: CountOrZero = 0) -> None:
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
@@ -236,6 +224,8 @@ class _LogOdds(nn.Module):
 class _Owen(Explainer):
     """Owen values of the segments of a grid, see :func:`leuk.explain.shap.owen_values`."""
 
+    thesis_figure = 10
+
     def __init__(self, evaluations: Count, batch_size: Count, seed: CountOrZero) -> None:
         self.evaluations, self.batch_size, self.seed = evaluations, batch_size, seed
 
@@ -247,14 +237,10 @@ class _Owen(Explainer):
         segments: Tensor,
         unit: Unit,
     ) -> Attribution:
-        """Compute the Owen values of all images' segments as maps.
+        """Compute the Owen values of all images' segments ``(B, R, R)`` as maps.
 
-        Args:
-            answers: for each of B images, a function from presence to log-odds.
-            players: ``bool (B, h, w)`` on the CPU, see ``owen_values``.
-            gains: ``float32 (B,)``, log-odds of the image minus those with every segment hidden.
-            segments: ``int64 (B, R, R)``, the segment of each pixel.
-            unit: kind of segment.
+        ``players`` are ``bool (B, h, w)`` on the CPU, see :func:`owen_values`; ``gains (B,)`` the
+        log-odds of each image minus those with every segment hidden.
         """
         found = [
             owen_values(answer, own, self.evaluations, self.seed)
@@ -262,8 +248,9 @@ class _Owen(Explainer):
         ]
         plays = players.flatten(1).gather(1, segments.flatten(1)).view(segments.shape)
         segments = segments.where(plays, -1)
-        maps = spread(torch.stack([owen.values for owen in found]), segments)
-        error = _additivity_error(maps, gains.cpu(), torch.tensor([owen.spread for owen in found]))
+        values, ranges = zip(*found, strict=True)
+        maps = spread(torch.stack(values), segments)
+        error = _additivity_error(maps, gains.cpu(), torch.tensor(ranges))
         return Attribution(maps, unit, checks={"additivity_error": error}, segments=segments)
 
 
@@ -283,6 +270,7 @@ class PartitionSHAP(_Owen):
     """
 
     name = "shap_regions"
+    title = "SHAP, regions"
 
     def __init__(
         self,
@@ -305,27 +293,20 @@ class PartitionSHAP(_Owen):
             )
         others = hidden(images, self.hide)
         segments = patch_segments(side, count, len(images))
-        grid = segments[0].to(images.device)
+        grid, size = segments[0].to(images.device), self.batch_size
         differs = (images != others).any(dim=1).flatten(1).long()
         found = differs.new_zeros(len(images), count).scatter_add(
             1, grid.flatten().expand_as(differs), differs
         )
         players = (found > 0).view(-1, self.regions, self.regions).cpu()
-        own, replaced = (
-            predict_log_odds(classifier, batch, self.batch_size) for batch in (images, others)
-        )
-        gains = own - replaced
+        gains = predict_log_odds(classifier, images, size)
+        gains = gains - predict_log_odds(classifier, others, size)
         answers = [
-            self._answer(classifier, image, other, grid)
+            partial(predict_coalitions, classifier, image, other, grid, batch_size=size)
             for image, other in zip(images, others, strict=True)
         ]
         patches = classifier.has_patches and classifier.tokens(images[:1]).shape[1] == count
         return self._valued(answers, players, gains, segments, "patch" if patches else "superpixel")
-
-    def _answer(self, classifier: Classifier, image: Tensor, other: Tensor, grid: Tensor) -> Answer:
-        return lambda presence: predict_coalitions(
-            classifier, image, other, grid, presence, self.batch_size
-        )
 
 
 class PatchSHAP(_Owen):
@@ -342,7 +323,9 @@ class PatchSHAP(_Owen):
     """
 
     name = "shap_patches"
+    title = "SHAP, patches"
     needs_patches = True
+    needs_background = True
 
     def __init__(
         self,
@@ -356,21 +339,19 @@ class PatchSHAP(_Owen):
 
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        tokens, other = compared_tokens(classifier, images, background, self.batch_size)
+        size = self.batch_size
+        tokens, other = compared_tokens(classifier, images, background, size)
         apart = (tokens - other).abs().amax(dim=2)  # (B, N)
         players = (apart > _ROUNDING * tokens.abs().amax()).cpu()
         segments = patch_segments(images.shape[-1], players.shape[1], len(images))
         across = int(segments[0, 0, -1]) + 1
-        gains = predict_log_odds(classifier, images, self.batch_size) - log_odds(
-            classifier.from_tokens(other[None])
-        )
-        answers = [self._answer(classifier, one, other) for one in tokens]
+        gains = predict_log_odds(classifier, images, size)
+        gains = gains - log_odds(classifier.from_tokens(other[None]))
+        answers = [
+            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
+            for one in tokens
+        ]
         return self._valued(answers, players.unflatten(1, (across, -1)), gains, segments, "patch")
-
-    def _answer(self, classifier: Classifier, tokens: Tensor, other: Tensor) -> Answer:
-        return lambda presence: predict_token_coalitions(
-            classifier, tokens, other, presence, self.batch_size
-        )
 
 
 def _additivity_error(maps: Tensor, gains: Tensor, range_: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.data.labels import Label
-from leuk.explain.base import Attribution, Explainer
-from leuk.explain.figures import DECIDED, MEANING, Cohort, draw_all, panel_name, possible_explainers
-from leuk.explain.quality.checks import Checked, CheckSettings, check
-from leuk.explain.quality.table import save_checks
+from leuk.explain.base import Attribution, Explainer, possible_explainers
+from leuk.explain.cohort import DECIDED, MEANING, Cohort
+from leuk.explain.figures import draw_all, panel_name
+from leuk.explain.quality.checks import CheckSettings, check, save_checks
 from leuk.store import csv_text, whole_file, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ class Study:
 
         Files: ``manifest.csv`` with a row per image; ``<method>.npz`` and ``<method>.png`` of each
         method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
-        ``figure_11.png``, depending on the methods; the tables of
-        :func:`leuk.explain.quality.table.save_checks`, if checks are on; and ``summary.json`` with
+        ``figure_11.png``, depending on the methods; the files of
+        :func:`leuk.explain.quality.checks.save_checks`, if checks are on; and ``summary.json`` with
         the returned values.
 
         Args:
@@ -76,64 +76,65 @@ class Study:
         explainers, left_out = possible_explainers(self.explainers, classifier)
         for name, reason in left_out.items():
             log.info("%s: %s: skipped, %s", self.title, name, reason)
-        with _peak_of(classifier.device) as peak:
-            found = {
-                name: self._attributed(name, explainer, classifier, cohort)
-                for name, explainer in explainers.items()
+        on_gpu = classifier.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(classifier.device)
+        found = {
+            name: self._attributed(name, explainer, classifier, cohort)
+            for name, explainer in explainers.items()
+        }
+        own, of_all = self._check(explainers, found, classifier, cohort)
+        peak = {"process": _peak_of_process()}
+        if on_gpu:
+            peak["device"] = torch.cuda.max_memory_allocated(classifier.device)
+        pictures = draw_all(self.folder, self.title, classifier, cohort, explainers, found)
+        below = self.folder.name
+        summary: dict[str, Any] = {
+            name: {
+                "picture": f"{below}/{name}.png",
+                "arrays": f"{below}/{name}.npz",
+                "images": len(maps.maps),
+                "degenerate": int(maps.degenerate.sum()),
+                "seconds": round(maps.seconds, 3),
+                "seconds_per_image": round(maps.seconds / len(maps.maps), 5),
+                "checks": {check: _finite_mean(values) for check, values in maps.checks.items()},
             }
-            checked = self._checked(explainers, found, classifier, cohort)
-        pictures = draw_all(self.folder, self.title, classifier, cohort, found)
-        summary = {name: self._entry(name, maps) for name, maps in found.items()}
-        warnings = [*_degenerate(summary), *_missing(cohort)]
+            | own.get(name, {})
+            for name, maps in found.items()
+        }
+        warnings = [
+            {
+                "kind": "degenerate",
+                "text": f"{name}: {entry['degenerate']} of {entry['images']} maps are degenerate",
+            }
+            for name, entry in summary.items()
+            if entry["degenerate"]
+        ]
+        # Explanations of a class without a correct prediction show errors only.
+        warnings += [
+            {
+                "kind": "other",
+                "text": f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted "
+                "images; the explanations of this class show errors only",
+            }
+            for outcome in cohort.missing
+            if outcome.startswith("true")
+        ]
         for warning in warnings:
             log.warning("%s: %s", self.title, warning["text"])
-        together = {
-            "manifest": self._path("manifest.csv"),
+        summary[COHORT] = {
+            "manifest": f"{below}/manifest.csv",
             "images": len(cohort.table),
             "outcomes": {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes},
             "background": len(cohort.background),
             "left_out": left_out,
-            "pictures": [self._path(picture) for picture in pictures],
+            "pictures": [f"{below}/{picture}" for picture in pictures],
             "peak_memory_bytes": peak,
             "warnings": warnings,
-        }
-        if checked is not None:
-            own, of_all = save_checks(self.folder, checked, cohort, self.title)
-            summary = {name: entry | own[name] for name, entry in summary.items()}
-            together |= of_all
-        summary[COHORT] = together
+        } | of_all
         write_text(self.folder / "manifest.csv", manifest(cohort))
         write_json(self.folder / "summary.json", summary)
         return summary
-
-    def _checked(
-        self,
-        explainers: Mapping[str, Explainer],
-        found: Mapping[str, Attribution],
-        classifier: Classifier,
-        cohort: Cohort,
-    ) -> Checked | None:
-        if self.checks is None or not found:
-            return None
-        started = time.perf_counter()
-        table = cohort.table
-        log.info("%s: checking %d methods on %d images", self.title, len(found), len(table))
-        with self.context():
-            checked = check(
-                classifier,
-                explainers,
-                found,
-                cohort.images,
-                cohort.background,
-                table["patient"].to_numpy().astype(str),
-                torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64)),
-                self.checks,
-            )
-        log.info("%s: checked in %.1f s", self.title, time.perf_counter() - started)
-        return checked
-
-    def _path(self, name: str) -> str:
-        return f"{self.folder.name}/{name}"
 
     def _attributed(
         self, name: str, explainer: Explainer, classifier: Classifier, cohort: Cohort
@@ -147,24 +148,49 @@ class Study:
                 explainer.attribute(classifier, images.to(device), Label.ALL, background)
                 for images in cohort.images.split(_CHUNK)
             ]
-        found = _joined(parts)
-        taken = time.perf_counter() - started
-        count = len(found.maps)
+        found = Attribution.join(parts)
+        taken, count = time.perf_counter() - started, len(found.maps)
         rate = f"{count / taken:.1f}" if count < 100 * taken else f"{count / taken:,.0f}"
         log.info("%s: %s: %d images, %.1f s, %s images/s", self.title, name, count, taken, rate)
-        _save_arrays(self.folder / f"{name}.npz", found, cohort)
+        arrays: dict[str, Any] = {
+            "maps": found.maps.numpy(),
+            "rows": cohort.table["row"].to_numpy(np.int64),
+            "unit": np.array(found.unit),
+            "signed": np.array(found.signed),
+        }
+        if found.segments is not None:
+            arrays["segments"] = found.segments.numpy().astype(np.int32)
+        arrays |= {f"check_{check}": values.numpy() for check, values in found.checks.items()}
+        with whole_file(self.folder / f"{name}.npz") as temporary:
+            np.savez_compressed(temporary, **arrays)
         return found
 
-    def _entry(self, name: str, maps: Attribution) -> dict[str, Any]:
-        return {
-            "picture": self._path(f"{name}.png"),
-            "arrays": self._path(f"{name}.npz"),
-            "images": len(maps.maps),
-            "degenerate": int(maps.degenerate.sum()),
-            "seconds": round(maps.seconds, 3),
-            "seconds_per_image": round(maps.seconds / len(maps.maps), 5),
-            "checks": {check: _mean(values) for check, values in maps.checks.items()},
-        }
+    def _check(
+        self,
+        explainers: Mapping[str, Explainer],
+        found: Mapping[str, Attribution],
+        classifier: Classifier,
+        cohort: Cohort,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Check the methods; returns entries of the summary, by method and for all of them."""
+        if self.checks is None or not found:
+            return {}, {}
+        started, table = time.perf_counter(), cohort.table
+        log.info("%s: checking %d methods on %d images", self.title, len(found), len(table))
+        with self.context():
+            checked = check(
+                classifier,
+                explainers,
+                found,
+                cohort.images,
+                cohort.background,
+                table["patient"].to_numpy().astype(str),
+                torch.tensor((table["score"] >= DECIDED).to_numpy(np.int64)),
+                self.checks,
+            )
+        log.info("%s: checked in %.1f s", self.title, time.perf_counter() - started)
+        titles = {name: maps.title for name, maps in found.items()}
+        return save_checks(self.folder, checked, table["row"].to_numpy(), titles, self.title)
 
 
 def manifest(cohort: Cohort) -> str:
@@ -182,76 +208,12 @@ def manifest(cohort: Cohort) -> str:
     return csv_text(table)
 
 
-def _joined(parts: Sequence[Attribution]) -> Attribution:
-    """Concatenate the attributions of chunks."""
-    first = parts[0]
-    segments = [part.segments for part in parts if part.segments is not None]
-    return Attribution(
-        torch.cat([part.maps for part in parts]),
-        first.unit,
-        sum(part.seconds for part in parts),
-        {name: torch.cat([part.checks[name] for part in parts]) for name in first.checks},
-        torch.cat(segments) if segments else None,
-        first.signed,
-    )
-
-
-def _save_arrays(path: Path, found: Attribution, cohort: Cohort) -> None:
-    arrays: dict[str, Any] = {
-        "maps": found.maps.numpy(),
-        "rows": cohort.rows.numpy(),
-        "unit": np.array(found.unit),
-        "signed": np.array(found.signed),
-    }
-    if found.segments is not None:
-        arrays["segments"] = found.segments.numpy().astype(np.int32)
-    arrays |= {f"check_{name}": values.numpy() for name, values in found.checks.items()}
-    with whole_file(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
-
-
-def _mean(values: Tensor) -> float | None:
-    """Mean of the finite values."""
+def _finite_mean(values: Tensor) -> float | None:
     finite = values[values.isfinite()]
     return float(finite.mean()) if len(finite) else None
 
 
-def _degenerate(summary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    return [
-        {
-            "kind": "degenerate",
-            "text": f"{name}: {entry['degenerate']} of {entry['images']} maps are degenerate",
-        }
-        for name, entry in summary.items()
-        if entry["degenerate"]
-    ]
-
-
-def _missing(cohort: Cohort) -> list[dict[str, str]]:
-    """Warn of classes without a correct prediction, whose explanations show errors only."""
-    return [
-        {
-            "kind": "other",
-            "text": f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted images; "
-            "the explanations of this class show errors only",
-        }
-        for outcome in cohort.missing
-        if outcome.startswith("true")
-    ]
-
-
-@contextmanager
-def _peak_of(device: torch.device) -> Iterator[dict[str, int]]:
-    """Measure peak memory in bytes: of the process since its start, and of a GPU in this block.
-
-    Yields:
-        A dictionary that is filled at the end, with ``process`` and, on a GPU, ``device``.
-    """
-    peak: dict[str, int] = {}
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    yield peak
+def _peak_of_process() -> int:
+    """Peak memory of the process since its start, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
-    peak["process"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    if device.type == "cuda":
-        peak["device"] = torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

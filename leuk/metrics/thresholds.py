@@ -22,10 +22,9 @@ _WANTED = 0.95
 def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, float]:
     """Choose thresholds on validation images, each the median over resampled patients.
 
-    With few patients the best threshold is unstable: images of the same patient are alike, and the
-    threshold depends strongly on which patients are included. The median over bootstrap samples is
-    more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11), 2021,
-    ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
+    With few patients the best threshold depends strongly on which are included. The median over
+    bootstrap samples is more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11),
+    2021, ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -82,12 +81,7 @@ def resampled_thresholds(
 
 
 def few_patients(labels: Vector, patients: Patients) -> str | None:
-    """Warn of too few validation patients for stable thresholds; None if enough.
-
-    Args:
-        labels: ``(N,)``, 1 = leukemic.
-        patients: ``(N,)`` the patient of each image.
-    """
+    """Return a warning if a class has too few validation patients for stable thresholds."""
     truth, names = np.asarray(labels), np.asarray(patients)
     effective = {
         name: effective_patients(names[truth == label].tolist())
@@ -120,24 +114,6 @@ def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Float
     # Rounded, so that equal sums compare equal; ties go to calling no image leukemic.
     gained = np.pad(gained, ((0, 0), (1, 0))).round(12)
     return np.asarray(np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)])
-
-
-def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
-    """Count the images called leukemic at every threshold, the highest threshold first.
-
-    Implemented here, since a library's checks would take most of the time of a large report.
-
-    Args:
-        scores: ``(N,)``.
-        labels: ``(N,)``, 1 = leukemic.
-
-    Returns:
-        Distinct scores, and numbers of healthy and of leukemic images with at least each score.
-    """
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
-    leukemic = np.cumsum(labels[order])[last]
-    return scores[order][last], last + 1 - leukemic, leukemic
 
 
 def sensitivity_threshold(

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from leuk.data.audit import Audit, Link, Pair, framing_warning
-from leuk.data.decode import Frame, decode, is_metadata
-from leuk.data.layouts import Problem
+from leuk.data.decode import Frame, decode
+from leuk.data.layouts import Problem, is_metadata
 from leuk.data.links import turn_to_match
 from leuk.report.html import picture_uri, png_uri, render
 from leuk.store import csv_text

@@ -17,8 +17,9 @@ from leuk.data.layouts import UnlabeledImage, find_images
 from leuk.data.pixels import to_float
 from leuk.data.scale import SIZE_UNKNOWN, View, background_warning, file_sizes, has_background
 from leuk.errors import ConfigError, DataError, StoreError
+from leuk.explain.base import possible_explainers
 from leuk.explain.callback import Explain
-from leuk.explain.figures import Cohort, choose_background, possible_explainers, unlabeled_cohort
+from leuk.explain.cohort import Cohort, choose_background, unlabeled_cohort
 from leuk.explain.study import COHORT
 from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun

@@ -15,7 +15,7 @@ from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.scale import check_sizes
 from leuk.errors import ConfigError, DataError, StoreError
-from leuk.explain.figures import possible_explainers
+from leuk.explain.base import possible_explainers
 from leuk.metrics.synthetic.distances import FEWEST
 from leuk.runs.gan import classes_of
 from leuk.runs.launching import runs_elsewhere

@@ -24,7 +24,7 @@ from leuk.data.pixels import decode_ahead, to_float
 from leuk.data.scale import REMEDY, SIZE_UNKNOWN, Size, View, file_sizes, has_background
 from leuk.errors import DataError
 from leuk.explain.base import Attribution
-from leuk.explain.figures import drawn_of, save_overlays, to_pixels
+from leuk.explain.figures import drawn_of, save_overlays
 from leuk.explain.gradcam import GradCAM
 from leuk.metrics.arrays import Floats
 from leuk.metrics.arrays import Images as Pixels
@@ -457,14 +457,13 @@ def save_maps(
     if not images:
         return {}
     batch = to_float(torch.from_numpy(np.stack([*images.values()])).to(scorer.device))
-    # Grad-CAM ignores the background, for which the first image stands in.
-    maps = [
-        GradCAM().attribute(scorer.classifier, part, Label.ALL, part[:1]).maps
+    parts = [
+        GradCAM().attribute(scorer.classifier, part, Label.ALL)
         for part in batch.split(scorer.batch_size)
     ]
-    drawn = drawn_of("gradcam", Attribution(torch.cat(maps), "pixel"))
+    drawn = drawn_of(Attribution.join(parts))
     files = {number: f"{OVERLAYS}/{number + 1:05d}.png" for number in images}
-    for position, (file, image) in enumerate(zip(files.values(), to_pixels(batch), strict=True)):
+    for position, (file, image) in enumerate(zip(files.values(), batch, strict=True)):
         inked = (drawn.over(position, image) * 255).round().astype(np.uint8)
         times = max(1, -(-_SIDE // len(inked)))
         with whole_file(folder / file) as temporary:

@@ -1,13 +1,18 @@
 """A linear classifier and its images, run through the explanation checks."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import torch
 from explained import Linear
 from torch import Tensor
 
+from leuk.classifiers.base import Classifier
 from leuk.data.labels import Label
-from leuk.explain.base import Explainer, log_odds
+from leuk.explain.base import Explainer, Target, log_odds
 from leuk.explain.quality.checks import Checked, CheckSettings, check
+from leuk.explain.quality.faithfulness import Case
 
 CELLS = 6
 CONTROLS = ["random", "random_pixels", "center", "edges"]
@@ -30,6 +35,11 @@ def checked(
     subjects = np.array([f"S{i // 2}" for i in range(len(images))])
     decided = called(model, images)
     return check(model, explainers, attributions, images, images, subjects, decided, settings)
+
+
+def case(model: Classifier, images: Tensor, target: Target = Label.ALL, **settings: Any) -> Case:
+    """Case with the images as background, and a class for all images or one for each."""
+    return Case(model, images, torch.as_tensor(target).expand(len(images)), images, **settings)
 
 
 def measure(found: Checked, name: str) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from checking import CELLS, CONTROLS, QUICK, called, checked, measure
-from explained import TRUTH, FunctionExplainer, Linear, linear, some_cells
+from checking import CELLS, CONTROLS, QUICK, called, case, checked, measure
+from explained import REVERSED, SIDE, TRUTH, FunctionExplainer, Linear, linear, some_cells
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -20,64 +20,64 @@ from leuk.explain.gradcam import GradCAM
 from leuk.explain.quality.checks import (
     CheckSettings,
     Mean,
-    SubjectMeans,
     check,
     passes_randomization,
+    patient_mean,
+    save_checks,
 )
 from leuk.explain.quality.faithfulness import curves
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
+UNIT = (0.0, 1.0)
 
 
 def test_images_of_a_subject_count_as_one_observation() -> None:
     values = np.random.default_rng(0).normal(0.5, 0.1, 12)
     subjects = np.array([f"S{i // 2}" for i in range(12)])
-    once = SubjectMeans(subjects).of(values)
+    once = patient_mean(values, subjects)
     assert (once.images, once.subjects) == (12, 6)
     assert once.low < once.value < once.high
-    doubled = SubjectMeans(np.concatenate([subjects, subjects[:2], subjects[:2]])).of(
-        np.concatenate([values, values[:2], values[:2]])
-    )
-    assert (doubled.value, doubled.low, doubled.high) == pytest.approx(
-        (once.value, once.low, once.high)
-    )
-    to_pixels = SubjectMeans(np.arange(1200).astype(str)).of(np.repeat(values, 100))
-    assert to_pixels.high - to_pixels.low < (once.high - once.low) / 3
+    more = np.concatenate([subjects, subjects[:2], subjects[:2]])
+    doubled = patient_mean(np.concatenate([values, values[:2], values[:2]]), more)
+    assert doubled[:3] == pytest.approx(once[:3])
+    apart = patient_mean(np.repeat(values, 100), np.arange(1200))
+    assert apart.high - apart.low < (once.high - once.low) / 3
+    signed = patient_mean(np.array([-1.0, -3.0, 4.0]), np.array(["a", "a", "b"]))
+    assert signed.value == pytest.approx(1.0)  # of -2 and 4
 
 
 def test_intervals_respect_bounds_and_need_two_subjects() -> None:
-    values = np.array([0.97, 0.999, 0.9, np.nan])
-    means = SubjectMeans(np.array(["a", "b", "c", "d"]))
-    bounded = means.of(values, (0.0, 1.0))
+    values, subjects = np.array([0.97, 0.999, 0.9, np.nan]), np.array(["a", "b", "c", "d"])
+    bounded = patient_mean(values, subjects, UNIT)
     assert bounded.value == pytest.approx(np.nanmean(values))
     assert (bounded.images, bounded.subjects) == (3, 3)
     assert 0 < bounded.low < bounded.value < bounded.high < 1
-    assert means.of(values).high > 1
-    assert means.of(-values, (-np.inf, np.inf)).low < -1
-    one = SubjectMeans(np.array(["a", "a"])).of(np.array([0.1, 0.3]))
+    assert patient_mean(values, subjects).high > 1
+    one = patient_mean(np.array([0.1, 0.3]), np.array(["a", "a"]))
     assert one.value == pytest.approx(0.2)
     assert np.isnan([one.low, one.high]).all()
-    none = means.of(np.full(4, np.nan))
+    none = patient_mean(np.full(4, np.nan), subjects)
     assert np.isnan(none.value)
     assert (none.images, none.subjects) == (0, 0)
 
 
 @pytest.mark.parametrize(
-    ("values", "verdict"),
+    ("values", "subjects", "verdict"),
     [
-        ([0.1, 0.15, 0.2, 0.1], True),
-        ([0.9, 0.95, 0.8, 0.9], False),
-        ([0.1, 0.9, 0.2, 0.6], None),  # the mean, 0.45, would pass by itself
-        ([0.1, np.nan, np.nan, np.nan], None),
-        ([np.nan] * 4, None),
+        ([0.1, 0.15, 0.2, 0.1], "abcd", True),
+        ([0.9, 0.95, 0.8, 0.9], "abcd", False),
+        ([0.1, 0.9, 0.2, 0.6], "abcd", None),  # the mean, 0.45, would pass by itself
+        ([0.1, np.nan, np.nan, np.nan], "abcd", None),
+        ([np.nan] * 4, "abcd", None),
+        ([0.1] * 20 + [0.9], "a" * 20 + "b", None),
+        ([0.1] * 20 + [0.9], "abcdefghijklmnopqrstu", True),
     ],
 )
 def test_randomization_is_decided_by_the_interval_over_patients(
-    values: list[float], verdict: bool | None
+    values: list[float], subjects: str, verdict: bool | None
 ) -> None:
-    means = SubjectMeans(np.array(["a", "b", "c", "d"]))
-    found = means.of(np.array(values), (0.0, 1.0))
+    found = patient_mean(np.array(values), np.array(list(subjects)), UNIT)
     assert passes_randomization(found) is verdict
 
 
@@ -88,15 +88,6 @@ def test_a_map_that_shares_half_the_ranks_has_not_changed(
     low: float, high: float, verdict: bool | None
 ) -> None:
     assert passes_randomization(Mean((low + high) / 2, low, high, 8, 4)) is verdict
-
-
-def test_images_of_a_patient_count_once_in_the_decision() -> None:
-    values = np.array([0.1] * 20 + [0.9])
-    subjects = np.array(["a"] * 20 + ["b"])
-    found = SubjectMeans(subjects).of(values, (0.0, 1.0))
-    assert found.value == pytest.approx(0.5)
-    assert passes_randomization(found) is None
-    assert passes_randomization(SubjectMeans(np.arange(21)).of(values, (0.0, 1.0))) is True
 
 
 def test_repeated_explanations_have_intervals(model: Linear, images: Tensor) -> None:
@@ -123,7 +114,9 @@ def test_config_repeats_enough_explanations() -> None:
     assert (settings.sensitivity_images, settings.randomized_images) == (24, 24)
 
 
-def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor) -> None:
+def test_degenerate_maps_are_counted_and_excluded(
+    model: Linear, images: Tensor, tmp_path: Path
+) -> None:
     def broken(classifier: Linear, seen: Tensor) -> Tensor:
         maps = classifier.truth(seen)
         maps[0] = 0.0
@@ -150,9 +143,13 @@ def test_degenerate_maps_are_counted_and_excluded(model: Linear, images: Tensor)
     pd.testing.assert_series_equal(rows["deletion_blur"][2:], truth["deletion_blur"][2:])
     assert np.isnan(found.agreement.loc["flat", "truth"])
     assert found.agreement.loc["broken", "truth"] == pytest.approx(1)
-    plain = json.loads(json.dumps(found.summary(), allow_nan=False))
-    assert plain["methods"]["flat"]["measures"]["deletion_black"]["value"] is None
-    assert plain["methods"]["broken"]["degenerate"] == 2
+    names = {"truth": "truth", "broken": "broken", "flat": "flat"}
+    own, of_all = save_checks(tmp_path, found, np.arange(CELLS), names, "model")
+    json.dumps([own, of_all], allow_nan=False)
+    assert own["flat"] == {"measures": {}, "passes_randomization": None}
+    assert of_all["agreement"]["flat"]["truth"] is None
+    images_ = pd.read_csv(tmp_path / "measured_images.csv")
+    assert len(images_) == (3 + len(CONTROLS)) * CELLS
 
 
 def test_black_images_are_counted(model: Linear, images: Tensor) -> None:
@@ -201,24 +198,53 @@ def test_maps_are_for_the_predicted_class(model: Linear, images: Tensor) -> None
     decided = called(model, images)
     assert 0 < int(decided.sum()) < CELLS
     turned = model.truth(images) * signs(decided, CELLS)[:, None, None]
-    toward = curves(model, images, 0 * images, turned, decided, steps=QUICK.steps)
+    toward = curves(case(model, images, decided), 0 * images, turned, steps=QUICK.steps)
     np.testing.assert_allclose(rows["deletion_black"], toward.deletion_auc, atol=1e-6)
 
 
+def test_checks_use_the_predicted_class_and_black_squares(model: Linear, images: Tensor) -> None:
+    brightness = FunctionExplainer("brightness", lambda _, seen: seen.mean(dim=1))
+    settings = CheckSettings(
+        steps=4, removals=8, draws=50, sensitivity_images=0, randomized_images=6
+    )
+    found = checked(model, images, TRUTH, REVERSED, brightness, settings=settings)
+    # The true map of a linear model predicts the effect of black squares exactly.
+    assert measure(found, "infidelity").loc["truth", "value"] < 1e-6
+    assert measure(found, "infidelity_raw").loc["truth", "value"] < 1e-6
+    # A map that ignores the weights does not change, whichever class is predicted.
+    similar = measure(found, "randomized_ssim").loc["brightness", "value"]
+    assert similar == pytest.approx(1, abs=1e-5)
+    gain = measure(found, "insertion_minus_deletion_black").loc["reversed"]
+    assert -1 < gain["low"] < gain["value"] < gain["high"] < 0
+
+
+def test_randomization_measure_comes_from_the_last_stage() -> None:
+    torch.manual_seed(0)
+    cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8).eval()
+    settings = CheckSettings(
+        steps=2, removals=2, draws=50, sensitivity_images=0, randomized_images=4, stages=3
+    )
+    found = checked(cnn, some_cells(4), GradCAM(), settings=settings)
+    stages = found.randomization[found.randomization["method"] == "gradcam"]
+    for name in ("spearman", "absolute", "ssim"):
+        value = measure(found, f"randomized_{name}").loc["gradcam", "value"]
+        assert value == pytest.approx(stages.iloc[-1][name])
+        assert value != pytest.approx(stages.iloc[0][name])
+
+
 def test_zero_images_skip_repeated_explanations(model: Linear, images: Tensor) -> None:
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def counted(classifier: Linear, seen: Tensor) -> Tensor:
-        asked.append(len(seen))
+        sizes.append(len(seen))
         return classifier.truth(seen)
 
     none = CheckSettings(steps=2, removals=2, sensitivity_images=0, randomized_images=0, draws=50)
     found = checked(model, images, FunctionExplainer("counted", counted), settings=none)
-    assert asked == [CELLS]
+    assert sizes == [CELLS]
     assert found.randomization.empty
     assert "sensitivity" not in set(found.measures["measure"])
     assert found.methods["passes_randomization"].isna().all()
-    assert found.summary()["methods"]["counted"]["passes_randomization"] is None
 
 
 @pytest.mark.parametrize(
@@ -240,10 +266,3 @@ def test_inconsistent_arguments_are_refused(
     predicted = torch.zeros(CELLS - (missing == "predicted"), dtype=torch.long)
     with pytest.raises(ValueError, match=why):
         check(model, {name: TRUTH}, found, images, images, subjects, predicted, QUICK)
-
-
-def test_settings_come_from_a_config() -> None:
-    node = OmegaConf.create({"_target_": "leuk.explain.quality.checks.CheckSettings", "steps": 8})
-    assert instantiate(node) == CheckSettings(steps=8)
-    with pytest.raises(Exception, match="steps"):
-        instantiate(OmegaConf.create({**node, "steps": 0}))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from leuk.data.augment import Transforms
-from leuk.data.datamodule import CNMCDataModule, Draws, Rows
+from leuk.data.datamodule import CNMCDataModule, Draws, ImageBatches
 from leuk.data.labels import Label
 from leuk.data.pixels import PixelBank
 from leuk.data.rules import Folds
@@ -61,7 +62,7 @@ def drawn(
     for epoch in range(epochs):
         ranks = []
         for rank in range(processes):
-            sampler = Draws(Rows(torch.arange(images)), draws, processes, rank, seed)
+            sampler = Draws(images, draws, processes, rank, seed)
             sampler.set_epoch(epoch)
             ranks.append(list(sampler))
             assert len(ranks[-1]) == len(sampler) == -(-draws // processes)
@@ -92,9 +93,8 @@ def test_two_processes_share_the_draws_of_one(draws: int) -> None:
 
 
 def test_as_many_draws_as_images_shuffle_as_torch_does() -> None:
-    rows = Rows(torch.arange(12))
     for epoch, found in enumerate(drawn(12, 12, epochs=3)):
-        expected = DistributedSampler(rows, num_replicas=1, rank=0, seed=5)
+        expected = DistributedSampler(range(12), num_replicas=1, rank=0, seed=5)  # type: ignore[arg-type,var-annotated]
         expected.set_epoch(epoch)
         assert found == list(expected)
 
@@ -205,3 +205,40 @@ def test_store_is_copied_to_the_device(data: CNMCDataModule) -> None:
     torch.testing.assert_close(
         batch["images"].cpu(), data.bank.gather(torch.tensor([3, 1]), CPU)["images"]
     )
+
+
+def batches_of(rank: int, seed: int = 0) -> list[list[int]]:
+    """Training rows of one of two processes, batch by batch."""
+    bank = PixelBank([np.zeros((24, 2, 2, 3), np.uint8)], np.arange(24) % 2)
+    batches = ImageBatches(bank, np.arange(24), batch_size=8, seed=seed)
+    batches.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
+    return [rows.tolist() for rows in batches.train_dataloader()]
+
+
+def test_processes_share_the_training_rows_and_the_batch() -> None:
+    first, second = batches_of(0), batches_of(1)
+    assert [len(rows) for rows in (*first, *second)] == [4] * 6
+    assert sorted(row for rows in (*first, *second) for row in rows) == list(range(24))
+    assert batches_of(0, seed=1) != first
+
+
+def test_counts_are_those_of_each_stage(data: CNMCDataModule) -> None:
+    for stage, found in data.counts().items():
+        names = data.stage(stage)["path"].tolist()
+        assert found["hem"] == sum("/hem/" in name for name in names)
+        assert found["all"] == sum("/all/" in name for name in names)
+        assert found["subjects"] == data.stage(stage)["subject"].nunique()
+
+
+def test_repeated_rows_are_added_to_the_training_rows(data: CNMCDataModule) -> None:
+    before = data.train.tolist()
+    data.repeat(np.array([before[0], before[0]]))
+    assert data.train.tolist() == [*before, before[0], before[0]]
+    assert data.split.train.tolist() == before
+
+
+def test_validation_and_test_loaders_have_their_own_stage(data: CNMCDataModule) -> None:
+    for stage in ("val", "test"):
+        rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
+        assert rows == data.stage(stage).index.tolist()
+    assert not set(data.split.val) & set(data.split.test)

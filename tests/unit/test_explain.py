@@ -15,15 +15,17 @@ from leuk.classifiers.cnn import CNN
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds
 from leuk.errors import ConfigError
-from leuk.explain.base import Attribution, Explainer
+from leuk.explain import study
+from leuk.explain.base import Attribution, Explainer, possible_explainers
 from leuk.explain.callback import Explain
-from leuk.explain.figures import (
+from leuk.explain.cohort import (
     OUTCOMES,
     UNKNOWN,
     Cohort,
     choose_background,
+    choose_images,
     evaluated_cohort,
-    possible_explainers,
+    outcome_of,
     unlabeled_cohort,
 )
 from leuk.explain.gradcam import GradCAM
@@ -34,10 +36,60 @@ from leuk.explain.shap import GradientSHAP, PartitionSHAP
 from leuk.explain.study import COHORT, Study
 
 
+def table(count: int = 400) -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    images = pd.DataFrame(
+        {
+            "label": generator.integers(0, 2, count),
+            "subject": [f"S{i}" for i in generator.integers(0, 10, count)],
+        }
+    )
+    right = generator.random(count) < 0.9
+    images["decided"] = np.where(right, images["label"], 1 - images["label"])
+    return images
+
+
+def test_choice_covers_all_outcomes_and_many_subjects() -> None:
+    images = table()
+    chosen = images.iloc[choose_images(images, 16)]
+    assert chosen.groupby(["label", "decided"]).size().tolist() == [4, 4, 4, 4]
+    assert chosen["subject"].nunique() >= 4
+    assert choose_images(images, 16) == choose_images(images.copy(), 16)
+    assert len(set(choose_images(images, 1000))) == 400
+
+
+def test_smaller_choice_is_the_start_of_a_larger_choice() -> None:
+    assert choose_images(table(), 100)[:16] == choose_images(table(), 16)
+
+
+def test_background_has_both_classes_and_many_subjects_and_follows_the_seed() -> None:
+    train = table().set_index(np.arange(400) * 3)
+    rows = choose_background(train, 20, seed=0)
+    chosen = train.loc[rows]
+    assert chosen["label"].value_counts().tolist() == [10, 10]
+    assert chosen["subject"].nunique() == 10
+    assert rows == choose_background(train, 20, seed=0) == sorted(set(rows))
+    assert rows != choose_background(train, 20, seed=1)
+    assert len(choose_background(train, 1000, seed=0)) == 400
+
+
+@pytest.mark.parametrize(
+    ("label", "score", "outcome"),
+    [
+        (1, 0.5, "true positive"),
+        (1, 0.499, "false negative"),
+        (0, 0.5, "false positive"),
+        (0, 0.499, "true negative"),
+    ],
+)
+def test_outcomes_are_decided_at_a_half(label: int, score: float, outcome: str) -> None:
+    assert outcome_of(label, score) == outcome
+
+
 class Bright(Explainer):
     """Method that records its arguments; the first maps are zero."""
 
-    name = "bright"
+    name, title = "bright", "brightness"
 
     def __init__(self, zeros: int = 0) -> None:
         self.zeros = zeros
@@ -115,6 +167,16 @@ def test_cohort_has_the_prediction_of_each_image(
     assert [len(cohort.of(outcome)) for outcome in OUTCOMES] == [12, 12, 12, 4]
     assert sorted(cohort.shown) == [0, 1, 2, 3]
     assert [cohort.table["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
+
+
+def test_background_follows_the_seed_of_the_data(
+    data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "seed", 5)
+    cohort = evaluated_cohort(data, predictions, shown=1, count=1, background=6)
+    train = data.stage("train")
+    assert seen(cohort.background) == pixels(data, choose_background(train, 6, seed=5))
+    assert seen(cohort.background) != pixels(data, choose_background(train, 6, seed=0))
 
 
 def test_images_beyond_the_shown_are_explained_only_for_checks() -> None:
@@ -283,19 +345,73 @@ def test_results_of_checks_are_written_beside_the_maps(
     assert summary == json.loads((folder / "summary.json").read_text())
 
 
+def test_study_checks_patients_predictions_and_training_images(
+    cnn: CNN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.DataFrame(
+        {
+            "row": [3, 4, 5],
+            "subject": ["a", "b", "c"],
+            "patient": ["p", "p", "q"],
+            "file": ["1.bmp", "2.bmp", "3.bmp"],
+            "label": [1, 1, 0],
+            "score": [0.9, 0.2, 0.7],
+            "outcome": ["true positive", "false negative", "false positive"],
+            "shown": [True, True, False],
+        }
+    )
+    own = Cohort(table, torch.rand(3, 3, 32, 32), torch.rand(2, 3, 32, 32))
+    given: list[Any] = []
+
+    def record(*arguments: Any) -> None:
+        given.extend(arguments)
+        raise InterruptedError
+
+    monkeypatch.setattr(study, "check", record)
+    with pytest.raises(InterruptedError):
+        Study({"bright": Bright()}, tmp_path, "model", checks=CheckSettings()).of(cnn, own)
+    _, _, _, images, background, subjects, predicted, _ = given
+    assert images is own.images
+    assert background is own.background
+    assert list(subjects) == ["p", "p", "q"]
+    assert predicted.tolist() == [1, 0, 1]
+
+
+def test_chunks_are_joined_and_means_are_of_finite_values(
+    cohort: Cohort, cnn: CNN, tmp_path: Path
+) -> None:
+    class Half(Bright):
+        def _explain(self, model: Classifier, images: Tensor, background: Tensor) -> Attribution:
+            maps = super()._explain(model, images, background).maps
+            value = torch.full((len(maps),), 0.5 if len(maps) == 16 else torch.nan)
+            return Attribution(maps, "pixel", checks={"half": value, "none": value * torch.nan})
+
+    summary = Study({"half": Half()}, tmp_path, "model").of(cnn, cohort)
+    assert summary["half"]["checks"] == {"half": 0.5, "none": None}
+    parts = [
+        Attribution(torch.ones(n, 2, 2), "pixel", seconds) for n, seconds in ((2, 1.5), (1, 2))
+    ]
+    assert Attribution.join(parts).seconds == 3.5
+
+
+def test_a_method_of_two_files_is_explained_like_any_other(
+    cohort: Cohort, cnn: CNN, tmp_path: Path
+) -> None:
+    class Own(Bright):
+        """Only what the contract requires, under a name that Python does not know."""
+
+        name, title, thesis_figure = "own", "Own method", 11
+
+    summary = Study({"own": Own()}, tmp_path / "explanations", "model").of(cnn, cohort)
+    assert set(summary) == {"own", COHORT}
+    names = [Path(path).name for path in summary[COHORT]["pictures"]]
+    assert names[-2:] == ["cohort.png", "figure_11.png"]
+    assert (tmp_path / summary["own"]["picture"]).stat().st_size > 3000
+
+
 def test_degenerate_maps_are_recognized() -> None:
     maps = torch.rand(4, 8, 8)
     maps[0] = 0
     maps[1] = 0.3
     maps[2, 0, 0] = float("nan")
     assert Attribution(maps, "pixel", 0.0).degenerate.tolist() == [True, True, True, False]
-
-
-def test_background_follows_the_seed_of_the_data(
-    data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "seed", 5)
-    cohort = evaluated_cohort(data, predictions, shown=1, count=1, background=6)
-    train = data.stage("train")
-    assert seen(cohort.background) == pixels(data, choose_background(train, 6, seed=5))
-    assert seen(cohort.background) != pixels(data, choose_background(train, 6, seed=0))

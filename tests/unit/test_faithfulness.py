@@ -1,18 +1,22 @@
+"""Deletion and insertion curves, infidelity, sensitivity and controls, on a linear model."""
+
 import captum.metrics
 import numpy as np
 import pytest
 import torch
-from checking import CELLS, CONTROLS, called, checked, measure
-from explained import REVERSED, TRUTH, Linear, linear, some_cells
+from checking import CELLS, CONTROLS, case, checked, measure
+from explained import REVERSED, TRUTH, FunctionExplainer, Linear, linear, some_cells
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import log_odds
-from leuk.explain.perturb import cell_mask, hidden
+from leuk.explain.perturb import hidden
 from leuk.explain.quality.faithfulness import (
-    RandomControl,
-    all_controls,
+    Curves,
+    controls,
     curves,
     infidelity,
     removals,
@@ -55,22 +59,17 @@ def test_curves_match_their_definition(model: Linear, images: Tensor) -> None:
     pixels = cell_mask(images).sum(dim=(1, 2))
     for i, count in enumerate(pixels.tolist()):
         one = slice(i, i + 1)
-        found = curves(
-            model, images[one], black[one], maps[one], Label.ALL, steps=count, batch_size=64
-        )
+        found = curves(case(model, images[one]), black[one], maps[one], steps=count)
         for at in (0, 1, count // 2, count):
             share = found.shares[at]
             for curve, insert in ((found.deletion, False), (found.insertion, True)):
                 expected = by_hand(model, images[i], maps[i], share, insert)
                 assert curve[0, at] == pytest.approx(expected, abs=1e-5)
-    assert found.deletion_auc[0] == pytest.approx(
-        (found.deletion[0, 1:] + found.deletion[0, :-1]).mean() / 2
-    )
 
 
 def test_curves_meet_at_their_ends(model: Linear, images: Tensor) -> None:
     other = hidden(images, "blur") * cell_mask(images)[:, None]
-    healthy = curves(model, images, other, model.truth(images), Label.HEM)
+    healthy = curves(case(model, images, Label.HEM), other, model.truth(images))
     with torch.no_grad():
         whole, nothing = (1 - log_odds(model(seen)).sigmoid() for seen in (images, other))
     for curve, first, last in (
@@ -83,10 +82,16 @@ def test_curves_meet_at_their_ends(model: Linear, images: Tensor) -> None:
     assert healthy.shares[-1] == 1
 
 
+def test_areas_under_curves_are_mean_heights() -> None:
+    curves = Curves(np.array([0, 0.5, 1]), np.array([[1.0, 0.5, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
+    assert curves.deletion_auc.tolist() == [0.5]
+    assert curves.insertion_auc.tolist() == [0.75]
+
+
 def test_background_does_not_affect_curves(model: Linear, images: Tensor) -> None:
     maps = model.truth(images)
     outside = maps + 100 * (~cell_mask(images))
-    one, other = (curves(model, images, 0 * images, of, Label.ALL) for of in (maps, outside))
+    one, other = (curves(case(model, images), 0 * images, of) for of in (maps, outside))
     np.testing.assert_array_equal(one.deletion, other.deletion)
     np.testing.assert_array_equal(one.insertion, other.insertion)
 
@@ -94,27 +99,40 @@ def test_background_does_not_affect_curves(model: Linear, images: Tensor) -> Non
 def test_seed_orders_pixels_of_equal_value(model: Linear, images: Tensor) -> None:
     coarse = (model.truth(images) > 0).float()
     first, again, other = (
-        curves(model, images, 0 * images, coarse, Label.ALL, seed=seed) for seed in (0, 0, 1)
+        curves(case(model, images, seed=seed), 0 * images, coarse) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first.deletion, again.deletion)
     assert not np.array_equal(first.deletion, other.deletion)
-    alone = curves(model, images[2:3], 0 * images[2:3], coarse[2:3], Label.ALL)
+    alone = curves(case(model, images[2:3]), 0 * images[2:3], coarse[2:3])
     np.testing.assert_allclose(alone.deletion[0], first.deletion[2], atol=1e-6)
 
 
 def test_measures_do_not_depend_on_the_batch_size(model: Linear, images: Tensor) -> None:
     maps, black = model.truth(images), torch.zeros_like(images)
-    one, other = (
-        curves(model, images, black, maps, Label.ALL, batch_size=size) for size in (7, 500)
-    )
+    one, other = (curves(case(model, images, batch_size=size), black, maps) for size in (7, 500))
     np.testing.assert_allclose(one.insertion, other.insertion, atol=1e-6)
-    small, large = (removals(model, images, black, Label.ALL, batch_size=size) for size in (7, 500))
+    small, large = (removals(case(model, images, batch_size=size), black) for size in (7, 500))
     assert torch.equal(small.boxes, large.boxes)
     torch.testing.assert_close(small.changes, large.changes)
 
 
+def test_removed_squares_are_around_the_cell_with_the_specified_sides() -> None:
+    side = 96
+    image = torch.zeros(1, 3, side, side)
+    image[:, :, 40:50, 60:64] = 0.5  # far from its mirror image
+    boxes = removals(case(Linear(torch.ones(3, 1, 1)), image), 0 * image, samples=300).boxes[0]
+    top, bottom, left, right = boxes.T
+    rows, columns = (top + bottom) / 2, (left + right) / 2
+    assert 40 <= int(rows.min()) <= int(rows.max()) < 50
+    assert 60 <= int(columns.min()) <= int(columns.max()) < 64
+    sides = bottom - top
+    assert torch.equal(sides, right - left)
+    assert int(sides.min()) in (12, 14)
+    assert int(sides.max()) in (30, 32)
+
+
 def test_infidelity_of_the_truth_is_zero(model: Linear, images: Tensor) -> None:
-    removed = removals(model, images, torch.zeros_like(images), Label.ALL)
+    removed = removals(case(model, images), torch.zeros_like(images))
     truth = model.truth(images)
     share, raw = infidelity(truth, removed)
     np.testing.assert_allclose(share, 0, atol=1e-6)
@@ -129,7 +147,7 @@ def test_infidelity_of_the_truth_is_zero(model: Linear, images: Tensor) -> None:
 
 
 def test_infidelity_is_captums(model: Linear, images: Tensor) -> None:
-    removed = removals(model, images, torch.zeros_like(images), Label.ALL, samples=5)
+    removed = removals(case(model, images), torch.zeros_like(images), samples=5)
     maps = torch.randn(images.shape[0], 32, 32) * 0.1
     gone = torch.zeros(*removed.boxes.shape[:2], 3, 32, 32)
     for i, boxes in enumerate(removed.boxes.tolist()):
@@ -147,20 +165,35 @@ def test_infidelity_is_captums(model: Linear, images: Tensor) -> None:
 
 
 def test_infidelity_is_nan_without_changes(images: Tensor) -> None:
-    removed = removals(linear(scale=0.0), images, torch.zeros_like(images), Label.ALL)
+    removed = removals(case(linear(scale=0.0), images), torch.zeros_like(images))
     assert np.isnan(infidelity(images.mean(dim=1), removed)[0]).all()
 
 
-def test_sensitivity_is_the_largest_change_of_maps(model: Linear, images: Tensor) -> None:
-    target = called(model, images)
-    of_truth = sensitivity(TRUTH, model, images, target, images, radius=0.02)
-    assert ((of_truth > 0.001) & (of_truth < 0.2)).all()
-    wider = sensitivity(TRUTH, model, images, target, images, radius=0.2)
-    assert (wider > 2 * of_truth).all()
-    for control in (RandomControl(), RandomControl(blobs=0)):
-        assert (sensitivity(control, model, images, target, images) == 0).all()
-    parts = sensitivity(TRUTH, model, images, target, images, batch_size=CELLS)
-    assert parts.shape == (CELLS,)
+def test_sensitivity_is_the_largest_relative_change_under_noise_within_the_cell() -> None:
+    seen: list[Tensor] = []
+
+    def squared(_: Classifier, images: Tensor) -> Tensor:
+        seen.append(images.clone())
+        return (images.mean(dim=1)) ** 2
+
+    images, target = some_cells(2), torch.tensor([1, 0])
+    explainer = FunctionExplainer("squared", squared)
+    found = sensitivity(case(linear(), images, target), explainer, samples=5, radius=0.05)
+    noisy = torch.cat([batch for batch in seen if not torch.equal(batch, images)])
+    assert len(noisy) == 2 * 5
+    owner = [int((one[None] - images).abs().amax(dim=(1, 2, 3)).argmin()) for one in noisy]
+    assert sorted(owner) == [0] * 5 + [1] * 5
+    change = torch.stack([one - images[i] for one, i in zip(noisy, owner, strict=True)])
+    assert 0.045 < float(change.max()) <= 0.0501
+    assert -0.0501 <= float(change.min()) < -0.045
+    assert not change[~cell_mask(images)[owner][:, None].expand_as(change)].any()
+    before = images.mean(dim=1) ** 2
+    moved = (noisy.mean(dim=1) ** 2 - before[owner]).flatten(1).norm(dim=1)
+    expected = [
+        float(max(moved[j] for j in range(10) if owner[j] == i) / before[i].norm())
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_rank_correlation_is_scipys(images: Tensor) -> None:
@@ -181,7 +214,7 @@ def test_rank_correlation_is_scipys(images: Tensor) -> None:
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_controls_ignore_weights_class_and_other_images(name: str, images: Tensor) -> None:
-    control = all_controls(0)[name]
+    control = controls(0)[name]
     assert control.name == name
     found = control.attribute(linear(0), images, Label.ALL, images)
     other = control.attribute(linear(1), images.flip(0), Label.HEM, images).maps.flip(0)
@@ -189,5 +222,29 @@ def test_controls_ignore_weights_class_and_other_images(name: str, images: Tenso
     assert not found.degenerate.any()
     assert float(found.maps.min()) >= 0
     if name.startswith("random"):
-        assert not torch.equal(all_controls(1)[name]._map(images[0]), found.maps[0])
+        assert not torch.equal(controls(1)[name].draw(images[0]), found.maps[0])
         assert not torch.equal(found.maps[0], found.maps[1])
+
+
+@pytest.mark.parametrize("name", ["random", "random_pixels"])
+def test_noise_does_not_change_random_controls(name: str, model: Linear, images: Tensor) -> None:
+    assert (sensitivity(case(model, images), controls(0)[name]) == 0).all()
+
+
+def test_controls_are_a_bell_and_an_edge() -> None:
+    side = 40
+    image = torch.zeros(1, 3, side, side)
+    image[:, :, 10:30, 12:28] = 0.5
+    found = controls(0)
+    maps = {
+        name: found[name].attribute(linear(), image, 1, image).maps[0]
+        for name in ("center", "edges")
+    }
+    line = (torch.arange(side) - 19.5) / 8  # standard deviation: a fifth of the side
+    bell = torch.exp(-(line[:, None] ** 2 + line**2) / 2)
+    torch.testing.assert_close(maps["center"], bell)
+    edges = maps["edges"]
+    assert float(edges[14:26, 16:24].abs().max()) < 1e-6  # flat inside
+    assert float(edges[:5].abs().max()) < 1e-6
+    assert float(edges[20, 11:13].min()) > 0.1
+    assert float(edges[9:11, 20].min()) > 0.1

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from leuk.data.decode import Frame, UnusableError, decode, is_plain, printable
-from leuk.data.layouts import find_images, read_folder
+from leuk.data.decode import Frame, UnusableError, decode
+from leuk.data.layouts import find_images, is_plain, printable, read_cnmc
 from leuk.errors import DataError, StoreError
 from leuk.report.predictions import read_predictions
 from leuk.runs.trainer import read_checkpoint
@@ -113,7 +113,7 @@ def test_tables_of_labels(tmp_path: Path, table: str, head: str, more: bytes) ->
     path = tmp_path / "C-NMC_test_prelim_phase_data_labels.csv"
     path.write_bytes((head + table).encode("utf-8", "surrogatepass") + more)
     with nothing_but(DataError, naming=path):
-        index = read_folder(tmp_path)
+        index = read_cnmc(tmp_path)
         assert len(index.table) <= 1
         assert all(is_plain(str(problem)) for problem in index.problems)
 
@@ -165,7 +165,7 @@ def test_names_of_files(tmp_path: Path, names: list[tuple[list[bytes], bytes]]) 
         if not any(part.startswith(b".") for part in folders):
             files.add(os.path.join(folder, name))
     with nothing_but(DataError, naming=root):
-        index = read_folder(root)
+        index = read_cnmc(root)
         texts = [*index.strays, *map(str, index.problems), *index.table["path"]]
         assert all(map(is_plain, texts))
         # An empty label table is in no list; a file can have a problem besides that of its folder.

@@ -1,4 +1,4 @@
-"""Grad-CAM and attention rollout against their definitions."""
+"""Grad-CAM and attention rollout against their definitions, and the contract of all methods."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError
 from leuk.explain.gradcam import GradCAM, layers_of
 from leuk.explain.rollout import AttentionRollout
+from leuk.explain.shap import GradientSHAP
 
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
@@ -99,6 +100,12 @@ def test_explaining_does_not_change_the_classifier(classifier: Classifier) -> No
 def test_images_of_another_size_are_refused(classifier: Classifier) -> None:
     with pytest.raises(DataError, match=r"data\.resolution=32"):
         GradCAM().attribute(classifier, torch.rand(2, 3, 64, 64), Label.ALL, IMAGES)
+
+
+def test_methods_that_compare_need_a_background() -> None:
+    assert GradCAM().attribute(cnn(), IMAGES, Label.ALL).maps.shape == (5, 32, 32)
+    with pytest.raises(ValueError, match="shap_pixels compares with training images"):
+        GradientSHAP().attribute(cnn(), IMAGES, Label.ALL)
 
 
 def test_rollout_is_the_product_of_attentions() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from leuk.data import decode as decoding
 from leuk.data.audit import Audit, Link, Pair, audit
 from leuk.data.decode import LARGEST, Frame, UnusableError, decode
-from leuk.data.layouts import Problem, find_images, index_images, read_folder
+from leuk.data.layouts import Problem, find_images, index_images, read_cnmc
 from leuk.errors import DataError
 from leuk.explain.base import Attribution
 from leuk.explain.figures import drawn_of, save_overlays
@@ -45,8 +45,8 @@ def test_only_plain_files_are_opened(tmp_path: Path, make: Callable[[Path], None
     make(path)
     with pytest.raises(UnusableError, match="a pipe, device or socket, not a file"):
         decode(path, Frame(16))
-    assert len(read_folder(tmp_path).table) == 1
-    messages = [str(problem) for problem in read_folder(tmp_path).problems]
+    assert len(read_cnmc(tmp_path).table) == 1
+    messages = [str(problem) for problem in read_cnmc(tmp_path).problems]
     assert make is folder or messages[0].startswith("fold_0/all/UID_1_2_1_all.bmp: ")
     images = find_images(str(tmp_path)).images
     assert [image.name for image in images if not image.problem] == [CELL]
@@ -55,7 +55,7 @@ def test_only_plain_files_are_opened(tmp_path: Path, make: Callable[[Path], None
 def test_a_table_of_labels_is_not_waited_for(tmp_path: Path) -> None:
     write_cell(tmp_path / "prelim_phase/1.bmp")
     os.mkfifo(tmp_path / "C-NMC_test_prelim_phase_data_labels.csv")
-    kinds = [problem.kind for problem in read_folder(tmp_path).problems]
+    kinds = [problem.kind for problem in read_cnmc(tmp_path).problems]
     assert kinds == ["unusable file", "no table"]
 
 
@@ -71,7 +71,7 @@ def test_links_stay_below_the_folder(tmp_path: Path, linked: str) -> None:
         "dots": ("fold_0/hem", Path("../../secret")),
     }[linked]
     (root / link).symlink_to(target)
-    index = read_folder(root)
+    index = read_cnmc(root)
     assert index.table["path"].tolist() == [CELL]
     (problem,) = index.problems
     assert (problem.path, problem.kind) == (link, "unusable file")
@@ -113,7 +113,7 @@ def test_names_that_differ_only_in_case_are_equal(tmp_path: Path) -> None:
         write_cell(tmp_path / "hem" / name)
     if len(list((tmp_path / "hem").iterdir())) < 3:
         pytest.skip("this file system does not tell case apart")
-    index = read_folder(tmp_path)
+    index = read_cnmc(tmp_path)
     assert len(index.table) == 1
     assert [problem.kind for problem in index.problems] == ["name twice"] * 2
 
@@ -202,7 +202,7 @@ def test_many_files_are_listed_without_opening_or_querying_any(
     stat = os.stat
     monkeypatch.setattr(os, "stat", lambda *a, **k: (queried.append(a), stat(*a, **k))[1])
     monkeypatch.setattr(decoding.Image, "open", refuse)
-    index = read_folder(tmp_path)
+    index = read_cnmc(tmp_path)
     assert (len(index.table), index.problems, index.strays) == (count, [], [])
     assert len(queried) < 100
 
@@ -241,7 +241,7 @@ def test_all_pages_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["$\\frac$", "$x", "a_$b$", "<b>&"])
 def test_names_on_pictures_are_no_formulas(tmp_path: Path, name: str) -> None:
-    maps = drawn_of("gradcam", Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
+    maps = drawn_of(Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
     save_overlays(tmp_path / "a.png", torch.rand(1, 3, 8, 8), maps, [name], name)
     assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from conftest import write_cell
 
-from leuk.data.labels import UNLABELED
-from leuk.data.layouts import CNMC, index_images, labeled_images, read_folder
+from leuk.data.labels import UNLABELED, Label
+from leuk.data.layouts import CNMC, index_images, labeled_images, read_cnmc
 from leuk.errors import DataError
 
 CSV = "C-NMC_test_prelim_phase_data_labels.csv"
@@ -66,7 +66,7 @@ def png(root: Path) -> None:
 @pytest.mark.parametrize("layout", [archive, kaggle, nested, png])
 def test_layouts_give_the_same_table(layout: object, tmp_path: Path) -> None:
     layout(tmp_path)  # type: ignore[operator]
-    index = read_folder(tmp_path)
+    index = read_cnmc(tmp_path)
     assert (index.problems, index.strays) == ([], [])
     cells = index.table.drop(columns="path").sort_values(["source_fold", "name"], ignore_index=True)
     named = cells[cells["source_fold"] != "final"]
@@ -80,30 +80,58 @@ def test_layouts_give_the_same_table(layout: object, tmp_path: Path) -> None:
     assert (cells.loc[cells["source_fold"] == "final", "label"] == UNLABELED).tolist() == [True] * 3
 
 
-def test_merged_folders_keep_the_subject(tmp_path: Path) -> None:
-    write_cell(tmp_path / "all/UID_5_1_1_all.bmp")
-    write_cell(tmp_path / "hem/UID_H5_1_1_hem.bmp")
-    cells = index_images(tmp_path)
-    assert cells["source_fold"].tolist() == ["merged", "merged"]
-    assert cells["subject"].tolist() == ["ALL-5", "HEM-5"]
+@pytest.mark.parametrize(
+    ("path", "root", "expected"),
+    [
+        ("all/UID_5_1_1_all.bmp", ".", (1, "ALL-5", "merged")),
+        ("hem/UID_H5_1_1_hem.bmp", ".", (0, "HEM-5", "merged")),
+        ("fold_0/hem/UID_h3_1_1_hem.bmp", ".", (0, "HEM-3", "fold_0")),
+        ("fold_2/hem/UID_H5_1_1_hem.bmp", "fold_2", (0, "HEM-5", "fold_2")),
+        ("PKG - C-NMC 2019/data/fold_1/all/UID_007_1_1_all.bmp", ".", (1, "ALL-7", "fold_1")),
+        ("final results/all/UID_5_1_1_all.bmp", "final results", (1, "ALL-5", "merged")),
+    ],
+)
+def test_label_subject_and_source_fold(
+    tmp_path: Path, path: str, root: str, expected: tuple[int, str, str]
+) -> None:
+    write_cell(tmp_path / path)
+    (row,) = index_images(tmp_path / root).to_dict("records")
+    assert (row["label"], row["subject"], row["source_fold"]) == expected
 
 
-def test_root_may_be_the_fold_itself(tmp_path: Path) -> None:
-    write_cell(tmp_path / "fold_2/hem/UID_H5_1_1_hem.bmp")
-    assert index_images(tmp_path / "fold_2")["source_fold"].tolist() == ["fold_2"]
+def test_labels_are_those_of_the_challenge() -> None:
+    """Leukemia is the positive class; equal numbers of two classes are two subjects."""
+    assert [(label.folder, int(label)) for label in Label] == [("hem", 0), ("all", 1)]
 
 
-def test_root_named_like_a_test_set_of_another_project(tmp_path: Path) -> None:
-    write_cell(tmp_path / "final results/all/UID_5_1_1_all.bmp")
-    assert index_images(tmp_path / "final results")["source_fold"].tolist() == ["merged"]
+def test_order_does_not_depend_on_the_file_system(tiny_folds: Path) -> None:
+    table = index_images(tiny_folds)
+    assert len(table) == 16
+    assert table["path"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", r"nowhere: no such folder; set data\.root=DIR"),
+        ("", "no cell images in fold_"),
+        ("wrong", "in folder all, but its name ends in hem"),
+    ],
+)
+def test_folders_without_usable_images(tmp_path: Path, name: str, message: str) -> None:
+    write_cell(tmp_path / "other/wrong/fold_0/all/UID_H1_1_1_hem.bmp")
+    root = tmp_path / ("other/wrong" if name == "wrong" else name or "empty")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=message):
+        index_images(root)
 
 
 def test_unlabeled_images_are_indexed_but_do_not_train(tmp_path: Path) -> None:
     archive(tmp_path)
     data = CNMC(tmp_path, resolution=16, cache=tmp_path / "cache")
     assert set(data.targets) == {0, 1}
-    unlabeled = CNMC(tmp_path, ["final"], resolution=16, cache=tmp_path / "cache")
-    assert unlabeled.targets == [UNLABELED] * 3
+    assert (index_images(tmp_path)["label"] == UNLABELED).sum() == 3
+    assert len(labeled_images(index_images(tmp_path))) == len(data) == 8
 
 
 def test_preliminary_set_without_its_table_is_unlabeled(tmp_path: Path) -> None:
@@ -116,7 +144,7 @@ def test_preliminary_set_without_its_table_is_unlabeled(tmp_path: Path) -> None:
 
 
 def problems(root: Path) -> dict[str, str]:
-    return {problem.kind: str(problem) for problem in read_folder(root).problems}
+    return {problem.kind: str(problem) for problem in read_cnmc(root).problems}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +176,7 @@ def test_table_of_another_kind(tmp_path: Path, text: str, message: str) -> None:
     prelim(tmp_path / "C-NMC_test_prelim_phase_data", tmp_path / CSV)
     (tmp_path / CSV).write_text(text)
     with pytest.raises(DataError, match=message):
-        read_folder(tmp_path)
+        read_cnmc(tmp_path)
 
 
 def test_row_that_another_row_contradicts(tmp_path: Path) -> None:
@@ -169,25 +197,26 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     training(tmp_path)
     with open(os.fsencode(tmp_path) + b"/fold_0/all/caf\xe9.txt", "w"):
         pass
-    assert read_folder(tmp_path).strays == ["fold_0/all/caf\\xe9.txt"]
+    assert read_cnmc(tmp_path).strays == ["fold_0/all/caf\\xe9.txt"]
 
 
 def test_the_same_image_twice(tmp_path: Path) -> None:
     training(tmp_path / "one")
     training(tmp_path / "two", ".png")
-    messages = [str(problem) for problem in read_folder(tmp_path).problems]
+    messages = [str(problem) for problem in read_cnmc(tmp_path).problems]
     assert "UID_1_1_1_all exists twice, first as one/fold_0" in messages[0]
     assert len(messages) == 6
     assert len(index_images(tmp_path, "skip")) == 6
 
 
-def test_strays_are_listed(tmp_path: Path) -> None:
+def test_strays_are_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     training(tmp_path)
-    for stray in ("fold_0/all/Thumbs.db", "fold_0/all/cell.bmp", "readme.txt", "photo.png"):
+    strays = {"fold_0/all/Thumbs.db", "fold_0/all/cell.bmp", "readme.txt", "photo.png"}
+    for stray in strays:
         (tmp_path / stray).write_text("")
-    assert set(read_folder(tmp_path).strays) == {
-        "fold_0/all/Thumbs.db", "fold_0/all/cell.bmp", "readme.txt", "photo.png",
-    }  # fmt: skip
+    assert set(read_cnmc(tmp_path).strays) == strays
+    assert len(index_images(tmp_path)) == 6
+    assert "Thumbs.db" in caplog.text
 
 
 def test_real_names(cnmc: Path) -> None:
@@ -218,7 +247,11 @@ def test_real_files_in_other_layouts(cnmc: Path, tmp_path: Path, layout: str) ->
     )
 
 
-def test_leading_zeros_do_not_make_another_subject(tmp_path: Path) -> None:
-    for number in ("7", "007"):
-        write_cell(tmp_path / f"fold_0/all/UID_{number}_1_1_all.bmp")
-    assert read_folder(tmp_path).table["subject"].tolist() == ["ALL-7", "ALL-7"]
+def test_real_images_have_the_published_counts(cnmc: Path) -> None:
+    found = index_images(cnmc / "224").groupby(["source_fold", "label"])["subject"]
+    assert found.agg(["size", "nunique"]).to_dict("index") == {
+        ("fold_0", 0): {"size": 1130, "nunique": 9},
+        ("fold_0", 1): {"size": 2397, "nunique": 19},
+        ("fold_1", 0): {"size": 1163, "nunique": 3},
+        ("fold_1", 1): {"size": 2418, "nunique": 11},
+    }

@@ -20,10 +20,12 @@ from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
+from leuk.data.decode import cell_mask
 from leuk.errors import ConfigError
+from leuk.explain import lime
 from leuk.explain.base import Explainer, log_odds
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
-from leuk.explain.perturb import Hide, cell_mask, hidden
+from leuk.explain.perturb import Hide, hidden
 
 MODELS: dict[str, Callable[[], Classifier]] = {
     "cnn": lambda: CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8),
@@ -107,7 +109,7 @@ def test_tiny_cells_have_as_many_superpixels_as_pixels(lit: int) -> None:
 
 
 @pytest.mark.parametrize("hide", ["cell", "black", "blur"])
-@pytest.mark.parametrize("features", [None, 5, 8])
+@pytest.mark.parametrize("features", [None, 8])
 def test_weights_are_those_of_lime_itself(hide: Hide, features: int | None) -> None:
     model = build_classifier("cnn")
     image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5)).clamp(0.1)
@@ -204,12 +206,33 @@ def test_confident_classifier_has_weights_for_log_odds_not_for_probabilities() -
         value = odds(there)
         return torch.stack([torch.zeros_like(value), value], dim=1).softmax(dim=1)[:, 1]
 
-    assert (PresenceLime(None, 0).fit(probability, 4, 500).weights == 0).all()
+    assert (PresenceLime(None, 0).fit(probability, 4, 500)[0] == 0).all()
     # lime's feature selection does not set nonzero weights to zero either.
     for features in (None, 4, 2):
-        weights = PresenceLime(features, 0).fit(odds, 4, 500).weights
+        weights = PresenceLime(features, 0).fit(odds, 4, 500)[0]
         assert weights[[0, 3]] == pytest.approx([3, -2], rel=0.15)
         assert int((weights != 0).sum()) == (features or 4)
+
+
+def test_lime_map_comes_from_the_first_seed() -> None:
+    torch.manual_seed(0)
+    model = CNN(resolution=SIDE, widths=(4, 8), hidden=8).eval()
+    images = some_cells(1)
+    twice, once, other = (
+        LIME(40, segments=8, repeats=repeats, seed=seed).attribute(model, images, 1, images)
+        for repeats, seed in ((2, 7), (1, 7), (1, 8))
+    )
+    assert torch.equal(twice.maps, once.maps)
+    assert torch.equal(twice.checks["r2"], once.checks["r2"])
+    assert float(twice.checks["stability"]) < 0.999  # the second seed gives different draws
+    assert not torch.equal(twice.maps, other.maps)
+
+
+def test_stability_keeps_the_sign_of_rank_correlations() -> None:
+    up, down, same = np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]), np.ones(3)
+    assert lime.stability([up, down]) == pytest.approx(-1)
+    assert lime.stability([up, up, down]) == pytest.approx((1 - 1 - 1) / 3)
+    assert np.isnan(lime.stability([up, same]))
 
 
 def test_constant_classifier_has_a_degenerate_map() -> None:

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.vit import ViT
+from leuk.data.decode import LIT, cell_mask
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import (
     Hide,
-    cell_mask,
+    compared_tokens,
     hidden,
-    mean_tokens,
     patch_segments,
     predict_coalitions,
     predict_log_odds,
@@ -36,25 +36,16 @@ def vit() -> ViT:
     return ViT(resolution=32, patch=8, width=16, depth=2, heads=2, mlp=32, hidden=8).eval()
 
 
-def by_hand(image: Tensor, other: Tensor, segments: Tensor, presence: Tensor) -> Tensor:
-    """Assemble an image per row of presence, segment by segment."""
-    shown = []
-    for row in presence:
-        composed = image.clone()
-        for part in (~row).nonzero()[:, 0].tolist():
-            composed[:, segments == part] = other[:, segments == part]
-        shown.append(composed)
-    return torch.stack(shown)
-
-
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_parts_are_replaced_as_by_hand(cnn: CNN, batch_size: int) -> None:
     segments = SEGMENTS.clone()
-    segments[:8, :8] = -1  # nobody's: always there
+    segments[:8, :8] = -1  # always present
     other = torch.zeros(3, 32, 32)
     found = predict_coalitions(cnn, IMAGE, other, segments, PRESENCE, batch_size)
-    composed = by_hand(IMAGE, other, segments, PRESENCE)
-    assert bool((composed[:, :, :8, :8] == IMAGE[:, :8, :8]).all())
+    composed = torch.stack([IMAGE] * len(PRESENCE))
+    for image, row in zip(composed, PRESENCE, strict=True):
+        for part in (~row).nonzero()[:, 0].tolist():
+            image[:, segments == part] = 0
     torch.testing.assert_close(found, log_odds(cnn(composed)).detach())
     torch.testing.assert_close(predict_log_odds(cnn, composed, batch_size), found)
     assert not found.requires_grad
@@ -73,8 +64,27 @@ def test_absent_patches_are_replaced_token_by_token(vit: ViT, batch_size: int) -
 
 def test_absent_patches_look_like_the_background_s_mean(vit: ViT) -> None:
     background = torch.rand(5, 3, 32, 32)
-    found = mean_tokens(vit, background, batch_size=2)
-    torch.testing.assert_close(found, vit.tokens(background).mean(dim=0).detach())
+    tokens, mean = compared_tokens(vit, IMAGE[None], background, batch_size=2)
+    torch.testing.assert_close(tokens, vit.tokens(IMAGE[None]).detach())
+    torch.testing.assert_close(mean, vit.tokens(background).mean(dim=0).detach())
+
+
+def test_mask_is_what_is_brighter_than_the_limit_in_any_channel() -> None:
+    image = torch.zeros(1, 3, 1, 4)
+    image[0, 0, 0, 1] = LIT / 255
+    image[0, 1, 0, 2] = (LIT + 1) / 255
+    image[0, 2, 0, 3] = 1.0
+    assert cell_mask(image)[0, 0].tolist() == [False, False, True, True]
+
+
+def test_blur_is_a_gaussian_of_an_eighth_of_the_side() -> None:
+    image = torch.zeros(1, 3, 33, 33)
+    image[:, :, 16, 16] = 1
+    line = torch.arange(33) - 16
+    bell = torch.exp(-((line / (33 / 8)) ** 2) / 2)
+    bell = torch.where(line.abs() <= 12, bell, 0)
+    bell = bell / bell.sum()
+    torch.testing.assert_close(hidden(image, "blur")[0, 0], bell[:, None] * bell, atol=1e-4, rtol=0)
 
 
 def disk() -> Tensor:

@@ -8,12 +8,12 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import CNMC, index_images, read_folder
+from leuk.data.layouts import CNMC, index_images, read_cnmc
 from leuk.data.phantom import Subject, draw_cell, make_phantom
 
 
 def test_layout_is_that_of_c_nmc(phantom: Path) -> None:
-    index = read_folder(phantom)
+    index = read_cnmc(phantom)
     assert not index.problems
     assert index.strays == ["C-NMC_training_data/fold_0/all/Thumbs.db"]
     counts = index.table.groupby(["source_fold", "label"]).size().to_dict()

@@ -1,9 +1,13 @@
+"""Maps of copies of a classifier with random weights."""
+
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from explained import TRUTH, linear, some_cells
+from checking import case
+from explained import SIDE, TRUTH, FunctionExplainer, disc, linear, some_cells
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,9 +16,9 @@ from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
 from leuk.data.labels import Label
-from leuk.explain.base import Attribution, Explainer
+from leuk.explain.base import Explainer
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.quality.faithfulness import all_controls
+from leuk.explain.quality.faithfulness import controls
 from leuk.explain.quality.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
 from leuk.explain.rollout import AttentionRollout
 
@@ -64,14 +68,14 @@ def fitted() -> CNN:
 
 def test_gradcam_of_a_fitted_network_passes_and_controls_fail(fitted: CNN) -> None:
     images, labels = planted(12)
-    explainers: dict[str, Explainer] = {"gradcam": GradCAM(), **all_controls(0)}
+    explainers: dict[str, Explainer] = {"gradcam": GradCAM(), **controls(0)}
     maps = {
         name: it.attribute(fitted, images, labels, images).maps for name, it in explainers.items()
     }
-    found = cascades(explainers, maps, fitted, images, labels, images)
+    found = cascades(case(fitted, images, labels), explainers, maps)
     assert float(np.nanmean(found["gradcam"].similarity)) < CHANGED_BELOW
     assert float(np.nanmean(found["gradcam"].ssim[-1])) < 0.8
-    for name in all_controls(0):
+    for name in controls(0):
         np.testing.assert_allclose(found[name].similarity, 1)
         np.testing.assert_allclose(found[name].spearman, 1)
         np.testing.assert_allclose(found[name].ssim, 1, atol=1e-5)
@@ -84,7 +88,7 @@ def test_layers_are_randomized_from_the_head_down(form: str, images: Tensor) -> 
     before = {name: value.clone() for name, value in classifier.state_dict().items()}
     done: list[str] = []
     altered = classifier
-    for names, altered in randomized_copies(classifier, images, images, 4, seed=0):
+    for names, altered in randomized_copies(classifier, images, 4, seed=0):
         done += names
         for name, value in altered.named_parameters():
             module = name.rpartition(".")[0]
@@ -122,8 +126,7 @@ def test_copies_depend_on_the_seed_and_leave_global_generators_unchanged(images:
     expected = torch.rand(1)
     torch.manual_seed(5)
     made = [
-        [copy(images) for _, copy in randomized_copies(cnn, images, images, 3, seed)]
-        for seed in (0, 0, 1)
+        [copy(images) for _, copy in randomized_copies(cnn, images, 3, seed)] for seed in (0, 0, 1)
     ]
     assert torch.equal(torch.rand(1), expected)
     for one, again, other in zip(*made, strict=True):
@@ -133,7 +136,7 @@ def test_copies_depend_on_the_seed_and_leave_global_generators_unchanged(images:
 
 def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> None:
     cnn = MAKE["deep cnn"]()
-    *_, (_, last) = randomized_copies(cnn, images, images, 2, seed=0)
+    *_, (_, last) = randomized_copies(cnn, images, 2, seed=0)
     seen: dict[str, Tensor] = {}
     norms = {name: it for name, it in last.named_modules() if isinstance(it, nn.BatchNorm2d)}
     for name, norm in norms.items():
@@ -148,6 +151,17 @@ def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> No
         )
 
 
+def test_random_layers_start_as_glorot_uniform() -> None:
+    torch.manual_seed(0)
+    cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=32)
+    images = some_cells(2)
+    *_, (_, copy) = randomized_copies(cnn, images, 2, seed=0)
+    layers = [it for it in copy.modules() if isinstance(it, nn.Linear)]
+    largest = max(layers, key=lambda it: it.weight.numel()).weight
+    bound = math.sqrt(6 / sum(largest.shape))
+    assert 0.98 * bound < float(largest.abs().max()) <= bound
+
+
 def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
     class Trainer:
         def __deepcopy__(self, memo: object) -> None:
@@ -156,7 +170,7 @@ def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
     cnn = MAKE["cnn"]()
     cnn._trainer = Trainer()
     with torch.inference_mode():  # as in Lightning's hooks
-        ((_, copy),) = randomized_copies(cnn, images, images, 1, seed=0)
+        ((_, copy),) = randomized_copies(cnn, images, 1, seed=0)
     assert not any(parameter.is_inference() for parameter in copy.parameters())
     assert isinstance(cnn._trainer, Trainer)
 
@@ -170,7 +184,7 @@ def test_transformers_are_explained_again(form: str, images: Tensor) -> None:
         name: it.attribute(classifier, images, Label.ALL, images).maps
         for name, it in explainers.items()
     }
-    found = cascades(explainers, maps, classifier, images, Label.ALL, images, stages=3)
+    found = cascades(case(classifier, images), explainers, maps, stages=3)
     assert found["gradcam"].spearman.shape == (3, len(images))
     assert float(np.nanmax(np.abs(found["gradcam"].spearman[-1]))) < 0.99
     # The first stage changes only the head, on which attention does not depend.
@@ -178,29 +192,54 @@ def test_transformers_are_explained_again(form: str, images: Tensor) -> None:
     assert float(np.nanmin(found["rollout"].spearman[-1])) < 0.99
 
 
-def test_inverted_maps_count_as_similar(images: Tensor) -> None:
-    class Turning(Explainer):
-        name = "turning"
-
-        def _explain(
-            self, classifier: Classifier, images: Tensor, background: Tensor
-        ) -> Attribution:
-            turned = -1 if torch.equal(classifier.weight, model.weight) else 1
-            return Attribution(turned * images.mean(dim=1), "pixel")
-
-    model = linear()
-    maps = Turning().attribute(model, images, Label.ALL, images).maps
-    found = cascades({"it": Turning()}, {"it": maps}, model, images, Label.ALL, images)["it"]
+def test_maps_of_random_copies_have_the_same_target(images: Tensor) -> None:
+    brightness = FunctionExplainer("it", lambda _, images: images.mean(dim=1))
+    model, target = linear(), torch.tensor([1, 0, 0, 1, 0, 1])
+    maps = {"it": brightness.attribute(model, images, target).maps}
+    own = case(model, images, target)
+    found = cascades(own, {"it": brightness}, maps)["it"]
+    np.testing.assert_allclose(found.spearman, 1)
+    np.testing.assert_allclose(found.ssim, 1, atol=1e-5)
+    # Inverted maps count as similar.
+    inverted = {"it": -maps["it"]}
+    found = cascades(own, {"it": brightness}, inverted)["it"]
     np.testing.assert_allclose(found.spearman[-1], -1)
     np.testing.assert_allclose(found.similarity, 1)
+
+
+def test_rank_correlation_with_and_without_sign() -> None:
+    images = torch.zeros(1, 3, SIDE, SIDE)
+    images[0, :, 16, 10:14] = 0.5
+    maps = torch.zeros(2, 1, SIDE, SIDE)
+    maps[0, 0, 16, 10:14] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    maps[1, 0, 16, 10:14] = torch.tensor([1.0, 2.0, -40.0, 3.0])
+    steps = iter([maps[1]])
+    again = FunctionExplainer("again", lambda *_: next(steps))
+    found = cascades(case(linear(), images), {"it": again}, {"it": maps[0]}, stages=1)["it"]
+    # Ranks 1 2 3 4 against 2 3 1 4, or 1 2 4 3 without signs: 1 - 6 sum(d^2) / (n (n^2 - 1)).
+    assert found.spearman[-1, 0] == pytest.approx(1 - 6 * 6 / 60)
+    assert found.absolute[-1, 0] == pytest.approx(1 - 6 * 2 / 60)
+    assert found.similarity[0] == pytest.approx(0.8)
+
+
+def test_structural_similarity_is_within_the_cell_and_independent_of_scale() -> None:
+    images = some_cells(2) * disc(5)
+    maps = torch.rand(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    elsewhere = maps.clone()
+    elsewhere[:, :4] = 1 - elsewhere[:, :4]  # farther away than a window reaches
+    scaled = elsewhere * torch.tensor([1000.0, 0.01])[:, None, None]
+    again = FunctionExplainer("again", lambda *_: scaled)
+    found = cascades(case(linear(), images), {"it": again}, {"it": maps}, stages=1)["it"]
+    # The scales differ only by the largest pixel, which is close to 1 in both.
+    np.testing.assert_allclose(found.ssim[-1], 1, atol=1e-3)
 
 
 def test_incomparable_maps_leave_the_test_undecided(images: Tensor) -> None:
     model = linear()
     flat = torch.zeros(6, 32, 32)
-    found = cascades({"it": TRUTH}, {"it": flat}, model, images, Label.ALL, images)["it"]
+    found = cascades(case(model, images), {"it": TRUTH}, {"it": flat})["it"]
     assert np.isnan(found.spearman).all()
     truth = model.truth(images)
-    found = cascades({"it": TRUTH}, {"it": truth}, model, images, Label.ALL, images)["it"]
+    found = cascades(case(model, images), {"it": TRUTH}, {"it": truth})["it"]
     assert found.similarity.mean() < CHANGED_BELOW
     assert found.layers == [[""]]

@@ -1,12 +1,16 @@
+"""Shares of maps in the cell's border, its interior and the background."""
+
 import numpy as np
 import pytest
 import torch
 from explained import SIDE, disc, some_cells
 from torch import Tensor
 
-from leuk.explain.quality.regions import REGIONS, region_shares, regions_of, share_in
+from leuk.explain.quality.checks import CheckSettings
+from leuk.explain.quality.regions import region_shares, regions_of
 
 BIG = 128
+REGIONS = ("border", "interior", "cell", "background")
 
 
 def painted(*masks: Tensor) -> Tensor:
@@ -17,15 +21,23 @@ def painted(*masks: Tensor) -> Tensor:
 def test_band_has_the_specified_width(band: float) -> None:
     cell = disc(50, BIG)
     regions = regions_of(painted(cell), band)
-    assert torch.equal(regions.of("cell")[0], cell)
-    assert torch.equal(regions.of("background")[0], ~cell)
+    assert torch.equal(regions["cell"][0], cell)
+    assert torch.equal(regions["background"][0], ~cell)
     line = torch.arange(BIG) - (BIG - 1) / 2
     away = 50 - torch.hypot(line[:, None], line)
-    assert bool(regions.border[0][cell & (away < 100 * band - 1)].all())
-    assert not bool(regions.border[0][away > 100 * band + 1].any())
-    assert float(regions.border.sum() / cell.sum()) == pytest.approx(
+    assert bool(regions["border"][0][cell & (away < 100 * band - 1)].all())
+    assert not bool(regions["border"][0][away > 100 * band + 1].any())
+    assert float(regions["border"].sum() / cell.sum()) == pytest.approx(
         1 - (1 - 2 * band) ** 2, abs=0.02
     )
+
+
+def test_default_border_is_a_tenth_of_the_diameter() -> None:
+    cell = disc(40, BIG)
+    share = regions_of(painted(cell), CheckSettings().band)["border"].sum() / cell.sum()
+    assert float(share) == pytest.approx(1 - 0.8**2, abs=0.02)
+    shares = region_shares(torch.ones(1, BIG, BIG), regions_of(painted(cell)))
+    assert shares["positive_border"][0] == pytest.approx(float(share * cell.float().mean()))
 
 
 @pytest.mark.parametrize("value", [0.3, -0.3])
@@ -47,9 +59,9 @@ def test_map_of_one_region_is_found_there() -> None:
     cell = disc(40, BIG)
     images = painted(cell, cell)
     regions = regions_of(images)
-    maps = regions.border.double() - 2 * regions.interior.double()
+    maps = regions["border"].double() - 2 * regions["interior"].double()
     found = region_shares(maps, regions)
-    band, whole = regions.border[0].sum(), cell.sum()
+    band, whole = regions["border"][0].sum(), cell.sum()
     np.testing.assert_allclose(found["positive_border"], 1)
     np.testing.assert_allclose(found["positive_background"], 0)
     np.testing.assert_allclose(found["positive_border_ratio"], BIG**2 / band)
@@ -62,17 +74,17 @@ def test_cell_is_its_largest_component_without_holes() -> None:
     speck[2:6, 2:6] = True
     holed = disc(40, BIG) & ~disc(5, BIG)
     regions = regions_of(painted(holed | speck))
-    assert torch.equal(regions.of("cell")[0], disc(40, BIG))
-    assert bool(regions.interior[0][disc(5, BIG)].all())
+    assert torch.equal(regions["cell"][0], disc(40, BIG))
+    assert bool(regions["interior"][0][disc(5, BIG)].all())
 
 
 def test_image_edge_is_no_border() -> None:
     half = torch.ones(BIG, BIG, dtype=torch.bool)
     half[:, 64:] = False
     regions = regions_of(painted(half, torch.ones_like(half)))
-    assert not bool(regions.border[0, :, :20].any())
-    assert bool(regions.border[0, :, 60:64].all())
-    assert not bool(regions.border[1].any())
+    assert not bool(regions["border"][0, :, :20].any())
+    assert bool(regions["border"][0, :, 60:64].all())
+    assert not bool(regions["border"][1].any())
     ratios = region_shares(torch.ones(2, BIG, BIG), regions)["positive_border_ratio"]
     assert np.isfinite(ratios).tolist() == [True, False]
 
@@ -86,15 +98,3 @@ def test_no_cell_and_no_evidence_have_no_share() -> None:
     assert np.isnan(found["positive_border"]).tolist() == [False, True, True]
     assert np.isnan(found["absolute_border_ratio"]).tolist() == [False, True, False]
     assert np.isnan(found["area_cell"]).tolist() == [False, True, False]
-
-
-def test_share_in_any_region() -> None:
-    maps = torch.tensor([[[3.0, 1.0], [-5.0, 0.0]]])
-    part = torch.tensor([[[True, False], [True, False]]])
-    share, area = share_in(maps, part)
-    assert (share.item(), area.item()) == (0.75, 0.5)
-    top = torch.tensor([[[True, True], [False, False]]])
-    share, area = share_in(maps, part, top)
-    assert (share.item(), area.item()) == (0.75, 0.5)
-    share, _ = share_in(maps, part, ~top)
-    assert np.isnan(share.item())

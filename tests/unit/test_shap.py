@@ -1,13 +1,17 @@
 """SHAP against the library's own interface, exact values, and models with known explanations."""
 
+import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import shap
 import torch
+import yaml
 from explained import Linear
+from hydra.utils import get_class
 from scipy.cluster.hierarchy import is_valid_linkage
 from shap_cases import (
     BACKGROUND,
@@ -20,8 +24,11 @@ from shap_cases import (
 )
 from torch import Tensor, nn
 
+from leuk.classifiers.base import Classifier, two_class
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.vit import ViT
+from leuk.classifiers.optim import Optim
+from leuk.data.labels import Label
+from leuk.errors import ConfigError
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import hidden
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP, halvings, owen_values
@@ -61,13 +68,13 @@ def test_values_are_the_mean_over_orders_that_keep_halves_together(
         assert not presence[:, ~players].any()
         return table[tuple(presence.long().T)]
 
-    found = owen_values(answer, players.view(2, 2), 100, 0)
+    values, spread = owen_values(answer, players.view(2, 2), 100, 0)
     expected = owen_by_orders(
         lambda there: float(table[tuple(int(part in there) for part in range(4))]), tree
     )
     for part in range(4):
-        assert float(found.values[part]) == pytest.approx(expected.get(part, 0.0), abs=1e-6)
-    assert 0 < found.spread <= float(table.max() - table.min())
+        assert float(values[part]) == pytest.approx(expected.get(part, 0.0), abs=1e-6)
+    assert 0 < spread <= float(table.max() - table.min())
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (5, 3), (1, 7)])
@@ -80,6 +87,90 @@ def test_hierarchy_contains_every_player_once(shape: tuple[int, int]) -> None:
     assert is_valid_linkage(linkage)
     assert linkage[-1, 3] == count
     assert sorted(linkage[:, :2].flatten()) == list(range(2 * count - 2))
+
+
+def test_shapley_values_of_additive_and_interacting_parts() -> None:
+    def answer(presence: Tensor) -> Tensor:
+        a, b, c, d = presence.float().T
+        return 3 * a + 2 * b - c + 0 * d + 4 * a * c
+
+    values, spread = owen_values(answer, torch.ones(1, 4, dtype=torch.bool), 500, 0)
+    torch.testing.assert_close(values, torch.tensor([5, 2, 1, 0]).double())
+    # From -1 (c alone) to 8 (all).
+    assert spread == pytest.approx(9)
+
+
+def test_seed_orders_blocks_that_matter_equally() -> None:
+    # Four pairs of equal value; the evaluations suffice to divide only some of them.
+    weights = torch.tensor([3.0, -1.0]).repeat(4)
+
+    def values(seed: int) -> tuple[float, ...]:
+        every = torch.ones(1, 8, dtype=torch.bool)
+        found, _ = owen_values(lambda there: there.float() @ weights, every, 26, seed)
+        return tuple(found.tolist())
+
+    assert values(3) == values(3)
+    assert len({values(seed) for seed in range(8)}) > 1
+
+
+class FourPatches(Classifier):
+    """Log-odds are a weighted sum of patch means, the tokens, and a product of two of them."""
+
+    has_patches = True
+
+    def __init__(self, product: float = 0.0) -> None:
+        super().__init__(Optim())
+        self.register_buffer("weights", torch.tensor([1.0, -2.0, 3.0, 5.0]))
+        self.product = product
+
+    def tokens(self, images: Tensor) -> Tensor:
+        return nn.functional.adaptive_avg_pool2d(images.mean(dim=1), 2).flatten(1)[:, :, None]
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        values = tokens[:, :, 0]
+        logit = values @ self.weights + self.product * values[:, 0] * values[:, 3]
+        return two_class(logit[:, None])
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.tokens(images)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return self.from_tokens(features)
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        raise NotImplementedError
+
+    def cam_grid(self, activations: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def quarters(values: Sequence[float]) -> Tensor:
+    """An image of four even patches, row by row."""
+    grid = torch.tensor(values).view(1, 1, 2, 2).repeat(1, 3, 1, 1)
+    return nn.functional.interpolate(grid, 8, mode="nearest")
+
+
+def of_quarters(maps: Tensor) -> list[float]:
+    """Sums of a map over the four patches."""
+    return [float(total) for total in nn.functional.avg_pool2d(maps[:, None], 4).flatten() * 16]
+
+
+@pytest.mark.parametrize("target", list(Label))
+def test_patch_values_are_exact_shapley_values(target: Label) -> None:
+    # An absent patch is 0.1, the background's mean. Patch 1 equals it and gets no share.
+    background = torch.cat([quarters([0.0] * 4), quarters([0.2] * 4)])
+    image = quarters([0.5, 0.1, 0.9, 0.3])
+    found = PatchSHAP(evaluations=500).attribute(FourPatches(10.0), image, target, background)
+    # Patches 0 and 3 share the gain of their product: each at the mean of the other.
+    first = 1 * 0.4 + 10 * 0.4 * (0.3 + 0.1) / 2
+    last = 5 * 0.2 + 10 * 0.2 * (0.5 + 0.1) / 2
+    sign = 1 if target == Label.ALL else -1
+    expected = [sign * value for value in (first, 0.0, 3 * 0.8, last)]
+    assert of_quarters(found.maps) == pytest.approx(expected, abs=1e-5)
+    assert found.segments is not None
+    assert (found.segments[0, :4, 4:] == -1).all()
+    assert (found.segments[0, 4:, :4] == 2).all()
 
 
 def test_regions_match_the_image_masker_of_shap() -> None:
@@ -133,6 +224,16 @@ def test_pixels_of_a_linear_model_are_weights_times_differences() -> None:
     assert float(found.checks["additivity_error"].max()) < 1e-5
 
 
+def test_additivity_error_is_the_missing_share_of_the_range() -> None:
+    background = torch.cat([quarters([0.0] * 4), quarters([1.0] * 4)])
+    model, image = Linear(torch.ones(3, 1, 1)), quarters([1.0] * 4)
+    found = GradientSHAP(samples=1).attribute(model, image, Label.ALL, background)
+    # Log-odds are the image's sum: 192, and 0 and 192 of the background, whose mean is 96.
+    expected = abs(float(found.maps.sum()) - 96) / 192
+    assert float(found.checks["additivity_error"]) == pytest.approx(expected, abs=1e-6)
+    assert expected == pytest.approx(0.5)
+
+
 def test_more_draws_reduce_the_additivity_error() -> None:
     weights = torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     few, many = (
@@ -167,8 +268,7 @@ def test_regions_of_a_linear_model_are_weights_times_differences(hide: str) -> N
     torch.testing.assert_close(sums, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("hide", ["cell", "black", "blur"])
+@pytest.mark.parametrize(("name", "hide"), [("cnn", "cell"), ("vit", "black"), ("hybrid", "blur")])
 def test_regions_sum_to_what_hiding_the_cell_changes(name: str, hide: str) -> None:
     model = build_classifier(name)
     method = PartitionSHAP(evaluations=50, regions=8, hide=hide)  # type: ignore[arg-type]
@@ -191,23 +291,6 @@ def test_patches_sum_to_what_the_training_cells_mean_embeddings_change(name: str
     assert float(found.checks["additivity_error"].max()) < 1e-4
     assert found.unit == "patch"
     assert not found.degenerate.any()
-
-
-def test_patches_are_owen_values_of_halvings() -> None:
-    torch.manual_seed(0)
-    model = ViT(resolution=SIDE, patch=16, width=16, depth=2, heads=2, mlp=32, hidden=16).eval()
-    found = PatchSHAP().attribute(model, IMAGES[:1], 1, BACKGROUND)
-    with torch.no_grad():
-        tokens, mean = model.tokens(IMAGES[:1])[0], model.tokens(BACKGROUND).mean(dim=0)
-
-    def value(there: frozenset[int]) -> float:
-        shown = torch.tensor([patch in there for patch in range(4)])[:, None]
-        with torch.no_grad():
-            return float(log_odds(model.from_tokens(tokens.where(shown, mean)[None])))
-
-    expected = owen_by_orders(value, ((0, 1), (2, 3)))
-    sums = nn.functional.avg_pool2d(found.maps[None], 16).flatten() * 256
-    assert sums.tolist() == pytest.approx([expected[patch] for patch in range(4)], abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
@@ -233,3 +316,106 @@ def test_map_of_an_image_depends_on_no_other_image(name: str, method: str) -> No
     torch.testing.assert_close(found.maps[2:], alone.maps, rtol=1e-3, atol=1e-6)
     assert found.maps.shape == (3, SIDE, SIDE)
     assert found.checks["additivity_error"].shape == (3,)
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_half_precision_does_not_change_the_checks(name: str, method: str) -> None:
+    model, explainer = build_classifier(name), METHODS[method]
+    plain = explainer.attribute(model, IMAGES, 1, BACKGROUND).maps
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = explainer.attribute(model, IMAGES, 1, BACKGROUND)
+    if method == "pixels":
+        torch.testing.assert_close(found.maps, plain)
+    else:
+        assert float(found.checks["additivity_error"].max()) < 0.2
+    assert found.maps.dtype == torch.float32
+    assert not found.degenerate.any()
+
+
+def test_gradients_of_training_are_untouched() -> None:
+    model = build_classifier("cnn")
+    log_odds(model(IMAGES)).sum().backward()
+    before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    GradientSHAP(samples=3).attribute(model, IMAGES, 1, BACKGROUND)
+    for parameter, gradient in zip(model.parameters(), before, strict=True):
+        assert gradient is None or torch.equal(parameter.grad, gradient)
+        assert parameter.requires_grad
+
+
+def test_background_is_excluded_from_the_game() -> None:
+    found = PartitionSHAP(evaluations=20, regions=8).attribute(
+        build_classifier("cnn"), IMAGES, 1, BACKGROUND
+    )
+    assert found.segments is not None
+    black = nn.functional.max_pool2d(IMAGES.amax(dim=1, keepdim=True), 4)[:, 0] == 0
+    black = black.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
+    assert black.any()
+    assert (found.segments[black] == -1).all()
+    assert (found.segments[~black] >= 0).all()
+    assert (found.maps[black] == 0).all()
+    assert (found.maps[~black] != 0).all()
+
+
+def test_empty_image_has_a_degenerate_map() -> None:
+    nothing = torch.zeros(1, 3, SIDE, SIDE)
+    found = PartitionSHAP(regions=8).attribute(build_classifier("cnn"), nothing, 1, BACKGROUND)
+    assert found.degenerate.all()
+    assert found.checks["additivity_error"].tolist() == [0.0]
+
+
+def test_image_equal_to_the_background_has_patches_of_zero() -> None:
+    found = PatchSHAP().attribute(build_classifier("vit"), IMAGES[:1], 1, IMAGES[:1])
+    assert (found.maps == 0).all()
+
+
+@pytest.mark.parametrize("evaluations", [20, 45, 300])
+def test_evaluations_stay_within_the_budget(evaluations: int) -> None:
+    sizes = []
+    weights = torch.randn(64, generator=torch.Generator().manual_seed(0))
+
+    def answer(presence: Tensor) -> Tensor:
+        sizes.append(len(presence))
+        return (presence.float() @ weights).sin()
+
+    owen_values(answer, torch.ones(8, 8, dtype=torch.bool), evaluations, 0)
+    assert evaluations - 2 <= sum(sizes) <= evaluations + 1
+    assert max(sizes) <= 64
+
+
+def test_regions_equal_to_patches_have_the_unit_patch() -> None:
+    for name, regions, unit in (("vit", 4, "patch"), ("vit", 8, "superpixel"), ("cnn", 4, None)):
+        method = PartitionSHAP(evaluations=10, regions=regions)
+        found = method.attribute(build_classifier(name), IMAGES[:1], 1, BACKGROUND)
+        assert found.unit == (unit or "superpixel")
+
+
+@pytest.mark.parametrize("regions", [1, SIDE + 1])
+def test_impossible_regions_are_refused(regions: int) -> None:
+    with pytest.raises(ConfigError, match=r"explain\.shap_regions\.regions=.*2 to 32"):
+        PartitionSHAP(regions=regions).attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
+
+
+def test_classifiers_without_patches_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"explain=shap_patches.*model=vit"):
+        PatchSHAP().attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
+
+
+def test_slow_explanations_print_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=100)
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    for explainer in METHODS.values():
+        explainer.attribute(build_classifier("vit"), IMAGES, 1, BACKGROUND)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_config_names_every_method_and_its_settings() -> None:
+    path = Path(__file__).parents[2] / "conf/explain/shap.yaml"
+    nodes = yaml.safe_load(path.read_text())
+    assert list(nodes) == [method.name for method in METHODS.values()]
+    for name, node in nodes.items():
+        method = get_class(node.pop("_target_"))
+        assert method.name == name
+        assert set(node) == set(inspect.signature(method).parameters)
+        method(**node)

@@ -26,10 +26,10 @@ See :mod:`leuk.explain.quality.faithfulness`,
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cache
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,23 +39,27 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero, Positive, Share
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import Attribution, Explainer
-from leuk.explain.perturb import Hide, cell_mask, hidden
+from leuk.explain.figures import curves_figure, save
+from leuk.explain.perturb import Hide, hidden
 from leuk.explain.quality.faithfulness import (
-    Curves,
-    all_controls,
+    Case,
+    controls,
     curves,
     infidelity,
     removals,
     sensitivity,
 )
-from leuk.explain.quality.randomization import CHANGED_BELOW, Cascade, agreement, cascades
+from leuk.explain.quality.randomization import CHANGED_BELOW, agreement, cascades
 from leuk.explain.quality.regions import BAND, region_shares, regions_of
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Bootstrap, Fold
+from leuk.store import csv_text, write_text
 
-# --- Means of measures per image, with confidence intervals over patients
+HIDES: tuple[Hide, ...] = ("black", "blur")
+"""Ways to hide pixels along the curves; square removals use the first."""
 
 LEVEL = 0.95
 """Confidence level of every interval."""
@@ -63,9 +67,47 @@ LEVEL = 0.95
 ANY = (-math.inf, math.inf)
 """Bounds of an unbounded measure."""
 
+_BOUNDS = {
+    "_over_random": ANY,
+    "insertion_minus_": (-1.0, 1.0),
+    "_ssim": (-1.0, 1.0),
+    "_raw": (0.0, math.inf),
+    "_ratio": (0.0, math.inf),
+    "sensitivity": (0.0, math.inf),
+    "deletion_": (0.0, 1.0),
+    "insertion_": (0.0, 1.0),
+    "infidelity": (0.0, 1.0),
+    "randomized_": (0.0, 1.0),
+    "positive_": (0.0, 1.0),
+    "absolute_": (0.0, 1.0),
+    "area_": (0.0, 1.0),
+}
+"""Part of a measure's name to the bounds of its mean; the first match counts."""
 
-@dataclass(frozen=True)
-class Mean:
+REPORTED = (
+    "insertion_minus_deletion_black",
+    "insertion_minus_deletion_blur",
+    "insertion_minus_deletion_black_over_random",
+    "insertion_minus_deletion_blur_over_random",
+    "infidelity",
+    "sensitivity",
+    "randomized_similarity",
+    "randomized_spearman",
+    "randomized_absolute",
+    "area_border",
+    "positive_border",
+    "positive_border_ratio",
+    "positive_interior_ratio",
+    "positive_background_ratio",
+    "positive_border_of_cell_ratio",
+    "r2",
+    "stability",
+    "additivity_error",
+)
+"""Measures that go into the record."""
+
+
+class Mean(NamedTuple):
     """Mean over patients of the means over each patient's images.
 
     Attributes:
@@ -84,198 +126,51 @@ class Mean:
     subjects: int
 
 
-class SubjectMeans:
-    """Means over the patients of the same B images.
+def patient_mean(
+    values: Floats,
+    patients: npt.NDArray[np.generic],
+    bounds: tuple[float, float] = ANY,
+    draws: int = 1000,
+    seed: int = 0,
+) -> Mean:
+    """Mean over patients with its interval.
+
+    The interval is the value plus or minus t standard errors, which
+    :mod:`leuk.metrics.bootstrap` found best. With two finite bounds, the computation is on the
+    log-odds of the relative position between the bounds.
 
     Args:
-        subjects: ``(B,)``, the patient of each image.
+        values: ``(B,)``, a value per image; values that are not finite are excluded.
+        patients: ``(B,)``, the patient of each image.
+        bounds: range of the mean.
         draws: bootstrap resamples of the patients.
         seed: seed of the resamples.
     """
-
-    def __init__(self, subjects: npt.NDArray[np.generic], draws: int = 1000, seed: int = 0) -> None:
-        self.codes = np.unique(subjects.astype(str), return_inverse=True)[1]
-        self._bootstrap = cache(lambda count: _bootstrap(count, draws, seed))
-
-    def of(self, values: Floats, bounds: tuple[float, float] = ANY) -> Mean:
-        """Mean and interval of a measure.
-
-        The interval is the value plus or minus t standard errors, which
-        :mod:`leuk.metrics.bootstrap` found best. With two finite bounds, the computation is on the
-        log-odds of the relative position between the bounds.
-
-        Args:
-            values: ``(B,)``, a value per image; values that are not finite are excluded.
-            bounds: range of the mean.
-        """
-        means = self._means(values)
-        value, images = float(means.mean()) if len(means) else math.nan, int(_finite(values).sum())
-        if len(means) < 2:
-            return Mean(value, math.nan, math.nan, images, len(means))
-        found = self._bootstrap(len(means)).estimate(
-            lambda _, weights: (weights @ means) / weights.sum(axis=1)
-        )
-        lowest, highest = bounds
-        if math.isfinite(lowest) and math.isfinite(highest):
-            low, high = found.interval_within(LEVEL, lowest, highest, len(means))
-        else:
-            low, high = found.interval(LEVEL)
-        return Mean(value, max(low, lowest), min(high, highest), images, len(means))
-
-    def curve(self, values: Floats) -> Floats:
-        """Means ``(K,)`` over patients of values ``(B, K)``, without intervals."""
-        means = [self._means(column) for column in values.T]
-        return np.array([column.mean() if len(column) else np.nan for column in means])
-
-    def _means(self, values: Floats) -> Floats:
-        """Mean of each patient with a finite value."""
-        kept = _finite(values)
-        sums = np.bincount(self.codes[kept], values[kept])
-        counts = np.bincount(self.codes[kept])
-        return np.asarray(sums[counts > 0] / counts[counts > 0])
-
-
-def _finite(values: Floats) -> npt.NDArray[np.bool_]:
-    return np.isfinite(values)
-
-
-def _bootstrap(count: int, draws: int, seed: int) -> Bootstrap[None]:
-    return Bootstrap([Fold([None], [np.arange(count)], count)], draws, seed)
-
-
-# --- Results of the explanation checks per image, and the tables aggregated from them
-
-_SHARES = (
-    "deletion_",
-    "insertion_",
-    "infidelity",
-    "randomized_",
-    "positive_",
-    "absolute_",
-    "area_",
-)
-"""Prefixes of measures that are bounded by 0 and 1, unless :data:`_BOUNDS` matches first."""
-
-_BOUNDS = {
-    "_over_random": ANY,
-    "insertion_minus_": (-1.0, 1.0),
-    "_ssim": (-1.0, 1.0),
-    "_raw": (0.0, math.inf),
-    "_ratio": (0.0, math.inf),
-    "sensitivity": (0.0, math.inf),
-}
-"""Substring of a measure's name to the bounds of its mean."""
-
-_DIGITS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """Checks of one method on B images.
-
-    Attributes:
-        attribution: the maps.
-        control: whether the method ignores the classifier.
-        numbers: values by measure, ``(B,)``; NaN where the measure does not apply.
-        curves: curves by the way pixels are hidden; NaN for images without a usable map.
-        cascade: randomization test of the first images; None if it was skipped.
-    """
-
-    attribution: Attribution
-    control: bool
-    numbers: Mapping[str, Floats]
-    curves: Mapping[Hide, Curves]
-    cascade: Cascade | None
-
-
-@dataclass(frozen=True, eq=False)
-class Checked:
-    """Tables of all checks, methods first, then controls.
-
-    Attributes:
-        methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``images`` (number
-            of images), ``degenerate`` (number of degenerate maps, which no other value includes),
-            ``seconds_per_image`` and ``passes_randomization`` (see :func:`passes_randomization`;
-            None if the test was skipped).
-        measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
-            patients), ``images`` and ``subjects`` (images and patients with a value).
-        curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
-            pixels and mean ``probability`` of the predicted class.
-        agreement: methods by methods, see :func:`leuk.explain.quality.randomization.agreement`.
-        randomization: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
-            mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``images``
-            (number of images with a value).
-        per_image: a row per method and image: ``method``, ``image`` (position of the image) and
-            each measure.
-        empty: number of images without a lit pixel, excluded from all tables.
-    """
-
-    methods: pd.DataFrame
-    measures: pd.DataFrame
-    curves: pd.DataFrame
-    agreement: pd.DataFrame
-    randomization: pd.DataFrame
-    per_image: pd.DataFrame
-    empty: int
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values for ``record.json``; missing values are None.
-
-        Keys: ``methods`` (by name, the row of the method and its ``measures``, each with ``value``,
-        ``low``, ``high``, ``images`` and ``subjects``), ``agreement`` (method to method) and
-        ``empty``.
-        """
-        methods: dict[str, Any] = {}
-        for row in self.methods.to_dict("records"):
-            own = self.measures[self.measures["method"] == row["method"]]
-            found = own.drop(columns="method").set_index("measure").to_dict("index")
-            name = str(row.pop("method"))
-            methods[name] = {**row, "measures": found}
-        agreed = self.agreement.to_dict("index")
-        plain: dict[str, Any] = _plain(
-            {"methods": methods, "agreement": agreed, "empty": self.empty}
-        )
-        return plain
-
-
-def tabulated(
-    measured: Mapping[str, Measured], agreed: pd.DataFrame, empty: int, means: SubjectMeans
-) -> Checked:
-    """Aggregate methods that were checked on the same images.
-
-    Args:
-        measured: results per image, by method.
-        agreed: rank correlations, methods by methods.
-        empty: number of images without a lit pixel.
-        means: averages over the patients of the images.
-    """
-    return Checked(
-        methods=pd.DataFrame([_row(name, it, means) for name, it in measured.items()]),
-        measures=pd.DataFrame(
-            [
-                {"method": name, "measure": measure, **asdict(_mean(measure, values, means))}
-                for name, it in measured.items()
-                for measure, values in it.numbers.items()
-            ]
-        ),
-        curves=pd.concat(
-            [_curves(name, it, means) for name, it in measured.items()], ignore_index=True
-        ),
-        agreement=agreed,
-        randomization=pd.DataFrame(
-            [row for name, it in measured.items() for row in _stages(name, it.cascade, means)]
-        ),
-        per_image=pd.concat(
-            [
-                pd.DataFrame({"method": name, "image": np.arange(len(it.attribution.maps))}).assign(
-                    **it.numbers
-                )
-                for name, it in measured.items()
-            ],
-            ignore_index=True,
-        ),
-        empty=empty,
+    means, images = _by_patient(values, patients), int(np.isfinite(values).sum())
+    value, count = _mean(values, patients), len(means)
+    if count < 2:
+        return Mean(value, math.nan, math.nan, images, count)
+    found = Bootstrap([Fold([None], [np.arange(count)], count)], draws, seed).estimate(
+        lambda _, weights: (weights @ means) / weights.sum(axis=1)
     )
+    lowest, highest = bounds
+    if math.isfinite(lowest) and math.isfinite(highest):
+        low, high = found.interval_within(LEVEL, lowest, highest, count)
+    else:
+        low, high = found.interval(LEVEL)
+    return Mean(value, max(low, lowest), min(high, highest), images, count)
+
+
+def _by_patient(values: Floats, patients: npt.NDArray[np.generic]) -> Floats:
+    """Mean of each patient with a finite value."""
+    finite = np.isfinite(values)
+    codes = np.unique(patients.astype(str)[finite], return_inverse=True)[1]
+    return np.asarray(np.bincount(codes, values[finite]) / np.bincount(codes))
+
+
+def _mean(values: Floats, patients: npt.NDArray[np.generic]) -> float:
+    means = _by_patient(values, patients)
+    return float(means.mean()) if len(means) else math.nan
 
 
 def passes_randomization(similarity: Mean) -> bool | None:
@@ -292,84 +187,6 @@ def passes_randomization(similarity: Mean) -> bool | None:
     if similarity.high < CHANGED_BELOW:
         return True
     return False if similarity.low >= CHANGED_BELOW else None
-
-
-def _mean(measure: str, values: Floats, means: SubjectMeans) -> Mean:
-    return means.of(values, _bounds(measure))
-
-
-def _row(name: str, it: Measured, means: SubjectMeans) -> dict[str, Any]:
-    count = len(it.attribution.maps)
-    similarity = it.numbers.get("randomized_similarity")
-    return {
-        "method": name,
-        "control": it.control,
-        "unit": it.attribution.unit,
-        "signed": it.attribution.signed,
-        "images": count,
-        "degenerate": int(it.attribution.degenerate.sum()),
-        "seconds_per_image": it.attribution.seconds / count,
-        "passes_randomization": None
-        if similarity is None
-        else passes_randomization(_mean("randomized_similarity", similarity, means)),
-    }
-
-
-def _curves(name: str, it: Measured, means: SubjectMeans) -> pd.DataFrame:
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "method": name,
-                    "hide": hide,
-                    "curve": curve,
-                    "share": found.shares,
-                    "probability": means.curve(values),
-                }
-            )
-            for hide, found in it.curves.items()
-            for curve, values in (("deletion", found.deletion), ("insertion", found.insertion))
-        ],
-        ignore_index=True,
-    )
-
-
-def _stages(name: str, cascade: Cascade | None, means: SubjectMeans) -> Iterable[dict[str, Any]]:
-    if cascade is None:
-        return
-    for stage, layers in enumerate(cascade.layers):
-        spearman = means.of(np.abs(cascade.spearman[stage]))
-        yield {
-            "method": name,
-            "stage": stage + 1,
-            "layers": " ".join(layers),
-            "spearman": spearman.value,
-            "absolute": means.of(np.abs(cascade.absolute[stage])).value,
-            "ssim": means.of(cascade.ssim[stage]).value,
-            "images": spearman.images,
-        }
-
-
-def _bounds(measure: str) -> tuple[float, float]:
-    for substring, bounds in _BOUNDS.items():
-        if substring in measure:
-            return bounds
-    return (0.0, 1.0) if measure.startswith(_SHARES) else ANY
-
-
-def _plain(value: Any) -> Any:
-    """Convert to numbers, strings, None, and containers of these; not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return round(value, _DIGITS) if math.isfinite(value) else None
-    return value
-
-
-HIDES: tuple[Hide, ...] = ("black", "blur")
-"""Ways to hide pixels along the curves; square removals use the first."""
 
 
 @dataclass(frozen=True)
@@ -408,6 +225,48 @@ class CheckSettings:
     seed: CountOrZero = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Tables of all checks, methods first, then controls.
+
+    Attributes:
+        values: a row per ``method``, ``measure`` and ``image`` (its position) with the ``value``;
+            NaN for images without a usable map. All other tables of measures follow from it.
+        measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
+            patients), ``images`` and ``subjects`` (images and patients with a value).
+        methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``images`` (number
+            of images), ``degenerate`` (number of degenerate maps, which no other value includes),
+            ``seconds_per_image`` and ``passes_randomization`` (see :func:`passes_randomization`;
+            None if the test was skipped).
+        curves: ``method``, ``hide``, ``curve`` (deletion or insertion), ``share`` of the cell's
+            pixels and mean ``probability`` of the predicted class.
+        agreement: methods by methods, see :func:`leuk.explain.quality.randomization.agreement`.
+        randomization: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
+            mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``images``
+            (number of images with a value).
+        empty: number of images without a lit pixel, excluded from all tables.
+    """
+
+    values: pd.DataFrame
+    measures: pd.DataFrame
+    methods: pd.DataFrame
+    curves: pd.DataFrame
+    agreement: pd.DataFrame
+    randomization: pd.DataFrame
+    empty: int
+
+    @property
+    def per_image(self) -> pd.DataFrame:
+        """``values`` with a row per method and image and a column per measure."""
+        rows = pd.MultiIndex.from_frame(self.values[["method", "image"]].drop_duplicates())
+        # pivot_table would drop measures without a value.
+        wide = self.values.pivot(  # noqa: PD010
+            index=["method", "image"], columns="measure", values="value"
+        )
+        wide = wide.reindex(index=rows, columns=self.values["measure"].unique())
+        return wide.rename_axis(columns=None).reset_index()
+
+
 def check(
     classifier: Classifier,
     explainers: Mapping[str, Explainer],
@@ -433,168 +292,201 @@ def check(
     Raises:
         ValueError: no images, arguments of different lengths, or a method with a control's name.
     """
-    controls = all_controls(settings.seed)
+    count, seed = len(images), settings.seed
+    ignorant = controls(seed)
     lengths = {name: len(it.maps) for name, it in attributions.items()}
     lengths |= {"subjects": len(subjects), "predicted": len(predicted)}
-    if not len(images) or any(length != len(images) for length in lengths.values()):
-        raise ValueError(f"{len(images)} images to check, but lengths {lengths}")
-    if set(attributions) != set(explainers) or set(explainers) & set(controls):
+    if not count or any(length != count for length in lengths.values()):
+        raise ValueError(f"{count} images to check, but lengths {lengths}")
+    if set(attributions) != set(explainers) or set(explainers) & set(ignorant):
         raise ValueError(
             f"methods {sorted(explainers)} with attributions of {sorted(attributions)}: each needs "
-            f"its own, and a name that is not among {sorted(controls)}"
+            f"its own, and a name that is not among {sorted(ignorant)}"
         )
-    batch = _Batch(classifier, images, background, predicted, settings)
-    methods = {**explainers, **controls}
-    found = {**attributions, **{name: batch.attributed(it) for name, it in controls.items()}}
-    cascaded = batch.cascaded(methods, found)
-    measured = {
-        name: batch.measured(it, found[name], name in controls, cascaded.get(name))
-        for name, it in methods.items()
+    with torch.inference_mode(False):  # a tensor made within it has no gradients
+        images = images.to(classifier.device).clone()
+        background = background.to(classifier.device).clone()
+    target = predicted.cpu()
+    case = Case(classifier, images, target, background, settings.batch_size, settings.seed)
+    mask = cell_mask(images).cpu()
+    empty = ~mask.flatten(1).any(dim=1)
+    regions = regions_of(images, settings.band)
+    others = {hide: hidden(images, hide) for hide in HIDES}
+    removed = removals(case, others[HIDES[0]], settings.removals)
+
+    # Maps of methods and controls for the predicted class; NaN if degenerate
+    methods = {**explainers, **ignorant}
+    found = {name: attributions[name] for name in explainers}
+    found |= {name: it.attribute(classifier, images, Label.ALL) for name, it in ignorant.items()}
+    usable = {name: ~(it.degenerate | empty) for name, it in found.items()}
+    maps = {
+        name: found[name].toward(target).where(usable[name][:, None, None], torch.nan)
+        for name in methods
     }
-    measured = {name: _compared(it, measured["random"]) for name, it in measured.items()}
-    usable = {name: batch.usable_maps(found[name]) for name in methods}
-    means = SubjectMeans(subjects, settings.draws, settings.seed)
-    return tabulated(measured, agreement(usable, batch.mask), int(batch.empty.sum()), means)
 
+    # Explanations of the first images again, by copies with random weights
+    few = min(settings.randomized_images, count)
+    cascaded = {}
+    if few:
+        firsts = {name: it[:few] for name, it in maps.items()}
+        cascaded = cascades(case.first(few), methods, firsts, settings.stages)
 
-class _Batch:
-    """The images to check, with the masks, hidden versions and removals that all methods share."""
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        images: Tensor,
-        background: Tensor,
-        predicted: Tensor,
-        settings: CheckSettings,
-    ) -> None:
-        self.classifier, self.settings = classifier, settings
-        self.target = predicted.cpu()
-        with torch.inference_mode(False):  # a tensor made within it has no gradients
-            self.images = images.to(classifier.device).clone()
-            self.background = background.to(classifier.device).clone()
-        self.mask = cell_mask(self.images).cpu()
-        self.empty = ~self.mask.flatten(1).any(dim=1)
-        self.regions = regions_of(self.images, settings.band)
-        self.others = {how: hidden(self.images, how) for how in HIDES}
-        self.removed = removals(
-            classifier,
-            self.images,
-            self.others[HIDES[0]],
-            self.target,
-            settings.removals,
-            settings.batch_size,
-            settings.seed,
-        )
-
-    def attributed(self, explainer: Explainer) -> Attribution:
-        return explainer.attribute(self.classifier, self.images, Label.ALL, self.background)
-
-    def usable(self, found: Attribution) -> Tensor:
-        return ~(found.degenerate | self.empty)
-
-    def usable_maps(self, found: Attribution) -> Tensor:
-        """Return the maps for the predicted class; NaN if degenerate."""
-        return found.toward(self.target).where(self.usable(found)[:, None, None], torch.nan)
-
-    def measured(
-        self, explainer: Explainer, found: Attribution, control: bool, cascade: Cascade | None
-    ) -> Measured:
-        usable = self.usable(found)
-        maps = self.usable_maps(found).nan_to_num()
-        drawn = {how: self._curves(maps, usable, how) for how in HIDES}
-        values: dict[str, Floats] = {}
-        for how, curve in drawn.items():
-            values[f"deletion_{how}"] = curve.deletion_auc
-            values[f"insertion_{how}"] = curve.insertion_auc
-            values[f"insertion_minus_deletion_{how}"] = curve.insertion_auc - curve.deletion_auc
-        values["infidelity"], values["infidelity_raw"] = infidelity(maps, self.removed)
-        if self.settings.sensitivity_images:
-            values["sensitivity"] = self._sensitivity(explainer)
-        if cascade is not None:
-            values["randomized_spearman"] = np.abs(cascade.spearman[-1])
-            values["randomized_absolute"] = np.abs(cascade.absolute[-1])
-            values["randomized_similarity"] = cascade.similarity
-            values["randomized_ssim"] = cascade.ssim[-1]
-        values |= region_shares(maps, self.regions)
-        values |= {name: it.double().numpy() for name, it in found.checks.items()}
-        kept = {name: np.where(usable, column, np.nan) for name, column in values.items()}
-        return Measured(found, control, kept, drawn, cascade)
-
-    def cascaded(
-        self, explainers: Mapping[str, Explainer], found: Mapping[str, Attribution]
-    ) -> dict[str, Cascade]:
-        """Randomize the weights and compare maps of the first images; NaN for the others.
-
-        Empty if ``settings.randomized_images`` is 0.
-        """
-        count = min(self.settings.randomized_images, len(self.images))
-        if not count:
-            return {}
-        cascaded = cascades(
-            explainers,
-            {name: self.usable_maps(it)[:count] for name, it in found.items()},
-            self.classifier,
-            self.images[:count],
-            self.target[:count],
-            self.background,
-            self.settings.stages,
-            self.settings.seed,
-        )
-        return {
-            name: replace(
-                it,
-                spearman=self._all(it.spearman),
-                absolute=self._all(it.absolute),
-                ssim=self._all(it.ssim),
+    numbers: dict[str, dict[str, Floats]] = {}
+    drawn: list[dict[str, Any]] = []
+    for name, explainer in methods.items():
+        own, filled, ok = {}, maps[name].nan_to_num(), usable[name].numpy()
+        for hide in HIDES:
+            curve = curves(case, others[hide], filled, settings.steps)
+            own[f"deletion_{hide}"] = curve.deletion_auc
+            own[f"insertion_{hide}"] = curve.insertion_auc
+            own[f"insertion_minus_deletion_{hide}"] = curve.insertion_auc - curve.deletion_auc
+            for kind, heights in (("deletion", curve.deletion), ("insertion", curve.insertion)):
+                for share, column in zip(curve.shares, heights[ok].T, strict=True):
+                    mean = _mean(column, subjects[ok])
+                    row = {"method": name, "hide": hide, "curve": kind}
+                    drawn.append({**row, "share": share, "probability": mean})
+        own["infidelity"], own["infidelity_raw"] = infidelity(filled, removed)
+        if settings.sensitivity_images:
+            own["sensitivity"] = sensitivity(
+                case.first(settings.sensitivity_images),
+                explainer,
+                settings.sensitivity_samples,
+                settings.sensitivity_radius,
             )
-            for name, it in cascaded.items()
+        if name in cascaded:
+            cascade = cascaded[name]
+            own["randomized_spearman"] = np.abs(cascade.spearman[-1])
+            own["randomized_absolute"] = np.abs(cascade.absolute[-1])
+            own["randomized_similarity"] = cascade.similarity
+            own["randomized_ssim"] = cascade.ssim[-1]
+        own |= region_shares(filled, regions)
+        own |= {measure: it.double().numpy() for measure, it in found[name].checks.items()}
+        numbers[name] = {
+            measure: np.where(ok[: len(column)], column, np.nan) for measure, column in own.items()
         }
+    for own in numbers.values():
+        for gain in (f"insertion_minus_deletion_{hide}" for hide in HIDES):
+            own[f"{gain}_over_random"] = own[gain] - numbers["random"][gain]
 
-    def _curves(self, maps: Tensor, usable: Tensor, how: Hide) -> Curves:
-        found = curves(
-            self.classifier,
-            self.images,
-            self.others[how],
-            maps,
-            self.target,
-            self.settings.steps,
-            self.settings.batch_size,
-            self.settings.seed,
-        )
-        kept = usable.numpy()[:, None]
-        return replace(
-            found,
-            deletion=np.where(kept, found.deletion, np.nan),
-            insertion=np.where(kept, found.insertion, np.nan),
-        )
-
-    def _sensitivity(self, explainer: Explainer) -> Floats:
-        """Sensitivity of the first images; NaN for the others."""
-        count = min(self.settings.sensitivity_images, len(self.images))
-        found = sensitivity(
-            explainer,
-            self.classifier,
-            self.images[:count],
-            self.target[:count],
-            self.background,
-            self.settings.sensitivity_samples,
-            self.settings.sensitivity_radius,
-            self.settings.batch_size,
-            self.settings.seed,
-        )
-        return self._all(found)
-
-    def _all(self, first: Floats) -> Floats:
-        """Pad ``(..., n)`` values of the first images with NaN to ``(..., B)``."""
-        missing = len(self.images) - first.shape[-1]
-        return np.pad(first, [*[(0, 0)] * (first.ndim - 1), (0, missing)], constant_values=np.nan)
-
-
-def _compared(it: Measured, random: Measured) -> Measured:
-    """Add the differences from the random control."""
-    gains = {
-        f"{name}_over_random": it.numbers[name] - random.numbers[name]
-        for name in (f"insertion_minus_deletion_{how}" for how in HIDES)
+    columns = {
+        (name, measure): column for name, own in numbers.items() for measure, column in own.items()
     }
-    return replace(it, numbers={**it.numbers, **gains})
+    series = {key: pd.Series(column) for key, column in columns.items()}
+    values = pd.concat(series, names=["method", "measure", "image"]).rename("value")
+    means = {
+        key: patient_mean(column, subjects[: len(column)], _bounds(key[1]), settings.draws, seed)
+        for key, column in columns.items()
+    }
+    measures = pd.DataFrame(
+        list(means.values()), pd.MultiIndex.from_tuples(means, names=["method", "measure"])
+    )
+    rows = [
+        {
+            "method": name,
+            "control": name in ignorant,
+            "unit": it.unit,
+            "signed": it.signed,
+            "images": count,
+            "degenerate": int(it.degenerate.sum()),
+            "seconds_per_image": it.seconds / count,
+            "passes_randomization": passes_randomization(means[name, "randomized_similarity"])
+            if cascaded
+            else None,
+        }
+        for name, it in found.items()
+    ]
+    stages = [
+        {
+            "method": name,
+            "stage": stage + 1,
+            "layers": " ".join(layers),
+            "spearman": _mean(np.abs(cascade.spearman[stage]), subjects[:few]),
+            "absolute": _mean(np.abs(cascade.absolute[stage]), subjects[:few]),
+            "ssim": _mean(cascade.ssim[stage], subjects[:few]),
+            "images": int(np.isfinite(cascade.spearman[stage]).sum()),
+        }
+        for name, cascade in cascaded.items()
+        for stage, layers in enumerate(cascade.layers)
+    ]
+    return Checked(
+        values.reset_index(),
+        measures.reset_index(),
+        pd.DataFrame(rows),
+        pd.DataFrame(drawn),
+        agreement(maps, mask),
+        pd.DataFrame(stages),
+        int(empty.sum()),
+    )
+
+
+def _bounds(measure: str) -> tuple[float, float]:
+    return next((bounds for part, bounds in _BOUNDS.items() if part in measure), ANY)
+
+
+def save_checks(
+    folder: Path,
+    checked: Checked,
+    rows: Sequence[int] | npt.NDArray[np.integer],
+    titles: Mapping[str, str],
+    title: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write the tables and the curves of a check.
+
+    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
+    ``agreement.csv``, see :class:`Checked`; ``measured_images.csv`` with every
+    measure of every image, keyed by ``row``; and ``curves.png``.
+
+    Args:
+        folder: output folder of the explanations.
+        checked: the results.
+        rows: ``(B,)``, the row of each image in the bank.
+        titles: display names of the methods.
+        title: title of the figure, which names the model.
+
+    Returns:
+        Two mappings for the record. The first has, by method, ``measures`` (those of
+        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``images`` and
+        ``subjects``) and ``passes_randomization``. The second covers all methods: ``controls`` (the
+        same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
+        Missing values are None.
+    """
+    tables = {name: getattr(checked, name) for name in ("methods", "measures", "curves")}
+    tables["randomization"] = checked.randomization
+    for name, table in tables.items():
+        write_text(folder / f"{name}.csv", csv_text(table))
+    write_text(folder / "agreement.csv", csv_text(checked.agreement, "method"))
+    per_image = checked.per_image
+    per_image.insert(1, "row", np.asarray(rows)[per_image.pop("image")])
+    write_text(folder / "measured_images.csv", csv_text(per_image))
+    save(curves_figure(checked.curves, checked.methods, titles, title), folder / "curves.png")
+
+    known = checked.measures[checked.measures["value"].notna()].set_index(["method", "measure"])
+    plain = {
+        key: {name: _plain(it) for name, it in own.items()}
+        for key, own in known.to_dict("index").items()
+    }
+    entries: dict[bool, dict[str, Any]] = {False: {}, True: {}}
+    for row in checked.methods.to_dict("records"):
+        name = row["method"]
+        entries[bool(row["control"])][name] = {
+            "measures": {it: plain[name, it] for it in REPORTED if (name, it) in plain},
+            "passes_randomization": _plain(row["passes_randomization"]),
+        }
+    return entries[False], {
+        "controls": entries[True],
+        "agreement": {
+            name: {other: _plain(value) for other, value in own.items()}
+            for name, own in checked.agreement.to_dict("index").items()
+        },
+        "tables": [f"{folder.name}/{name}.csv" for name in (*tables, "agreement")],
+        "curves": f"{folder.name}/curves.png",
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Convert to a number, string or None, for JSON; not finite becomes None."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value

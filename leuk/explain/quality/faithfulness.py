@@ -8,8 +8,9 @@ the background is covered by :mod:`.regions`, and by infidelity, whose sums incl
 """
 
 import zlib
-from abc import abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,96 +22,108 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leuk.classifiers.base import Classifier
-from leuk.config.schema import CountOrZero, Positive
-from leuk.explain.base import Attribution, Explainer, Target, evaluation_mode, log_odds, signs
-from leuk.explain.perturb import cell_mask, predict_log_odds
+from leuk.data.decode import cell_mask
+from leuk.explain.base import Attribution, Explainer, evaluation_mode, log_odds, signs
+from leuk.explain.perturb import predict_log_odds
 from leuk.metrics.arrays import Floats
+
+_BELL = 0.2
+"""Standard deviation of the ``center`` control, as a share of the image's side."""
+
+_SMALLEST, _LARGEST = 1 / 8, 1 / 3
+"""Sides of the removed squares, as shares of the image's side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A classifier and the images on which its explanations are checked.
+
+    Attributes:
+        classifier: trained classifier; its device is used, it does not change.
+        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+        target: ``int64 (B,)`` on the CPU, class that each image is explained for.
+        background: ``(K, 3, R, R)`` training images in [0, 1], on the classifier's device.
+        batch_size: images per forward pass.
+        seed: seed of all random draws.
+    """
+
+    classifier: Classifier
+    images: Tensor
+    target: Tensor
+    background: Tensor
+    batch_size: int = 64
+    seed: int = 0
+
+    def first(self, count: int) -> "Case":
+        """Return the case of the first ``count`` images."""
+        return replace(self, images=self.images[:count], target=self.target[:count])
+
 
 # --- Control maps that ignore the classifier: the baseline that an explanation has to beat
 
 
 class Control(Explainer):
-    """Unsigned map that depends only on the image, not on the classifier or the target."""
+    """Unsigned map that depends only on the image, not on the classifier or the target.
+
+    Args:
+        name: name in tables.
+        draw: function from an image ``(3, R, R)`` to a map ``float32 (R, R)``, both on the CPU.
+    """
+
+    def __init__(self, name: str, draw: Callable[[Tensor], Tensor]) -> None:
+        self.name = name
+        self.draw = draw
 
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
-        maps = torch.stack([self._map(image) for image in images.cpu()])
+        maps = torch.stack([self.draw(image) for image in images.cpu()])
         return Attribution(maps, "pixel", signed=False)
 
-    @abstractmethod
-    def _map(self, image: Tensor) -> Tensor:
-        """Compute the map ``float32 (R, R)`` of an image ``(3, R, R)``, on the CPU."""
 
-
-class RandomControl(Control):
-    """Uniform noise, drawn anew for each cell mask.
-
-    The map of an image depends neither on its position in a batch nor on noise within the mask.
-
-    Args:
-        blobs: grid points per side of the noise, interpolated between, so that the default is as
-            coarse as superpixels; 0 draws every pixel.
-        seed: seed of the noise.
-    """
-
-    def __init__(self, blobs: CountOrZero = 8, seed: CountOrZero = 0) -> None:
-        self.name = "random" if blobs else "random_pixels"
-        self.blobs, self.seed = blobs, seed
-
-    def _map(self, image: Tensor) -> Tensor:
-        mask = cell_mask(image[None])[0].numpy().tobytes()
-        generator = torch.Generator().manual_seed(zlib.crc32(mask, self.seed))
-        side = image.shape[-1]
-        drawn = self.blobs or side
-        noise = torch.rand((1, 1, drawn, drawn), generator=generator)
-        return F.interpolate(noise, (side, side), mode="bilinear")[0, 0]
-
-
-class CenterControl(Control):
-    """Gaussian around the center of the image, where C-NMC has its cells.
-
-    Args:
-        width: standard deviation, as a share of the image's side.
-    """
-
-    name = "center"
-
-    def __init__(self, width: Positive = 0.2) -> None:
-        self.width = width
-
-    def _map(self, image: Tensor) -> Tensor:
-        side = image.shape[-1]
-        offset = (torch.arange(side) - (side - 1) / 2) / (self.width * side)
-        bell = torch.exp(-(offset**2) / 2)
-        return bell[:, None] * bell
-
-
-class EdgesControl(Control):
-    """Sobel magnitude of the brightness."""
-
-    name = "edges"
-
-    def _map(self, image: Tensor) -> Tensor:
-        found = sobel(image.float().mean(dim=0).numpy())
-        return torch.from_numpy(np.asarray(found, np.float32))
-
-
-def all_controls(seed: int) -> dict[str, Explainer]:
+def controls(seed: int) -> dict[str, Control]:
     """Build the controls ``random``, ``random_pixels``, ``center`` and ``edges``, by name.
 
     Args:
         seed: seed of the noise.
     """
-    controls = (
-        RandomControl(seed=seed),
-        RandomControl(blobs=0, seed=seed),
-        CenterControl(),
-        EdgesControl(),
-    )
-    return {control.name: control for control in controls}
+    draws: dict[str, Callable[[Tensor], Tensor]] = {
+        "random": partial(_noise, points=8, seed=seed),
+        "random_pixels": partial(_noise, points=None, seed=seed),
+        "center": _bell,
+        "edges": _edges,
+    }
+    return {name: Control(name, draw) for name, draw in draws.items()}
 
 
-_SMALLEST, _LARGEST = 1 / 8, 1 / 3
-"""Sides of the removed squares, as shares of the image's side."""
+def _noise(image: Tensor, points: int | None, seed: int) -> Tensor:
+    """Uniform noise, drawn anew for each cell mask, so that noise on pixels does not change it.
+
+    Args:
+        image: ``(3, R, R)``.
+        points: grid points per side of the noise, interpolated between, so that 8 are as coarse as
+            superpixels; None draws every pixel.
+        seed: seed of the noise.
+    """
+    mask, side = cell_mask(image[None])[0].numpy().tobytes(), image.shape[-1]
+    generator = torch.Generator().manual_seed(zlib.crc32(mask, seed))
+    drawn = points or side
+    noise = torch.rand((1, 1, drawn, drawn), generator=generator)
+    return F.interpolate(noise, (side, side), mode="bilinear")[0, 0]
+
+
+def _bell(image: Tensor) -> Tensor:
+    """Gaussian around the center, where C-NMC has its cells; a fifth of the side is its width."""
+    side = image.shape[-1]
+    offset = (torch.arange(side) - (side - 1) / 2) / (_BELL * side)
+    bell = torch.exp(-(offset**2) / 2)
+    return bell[:, None] * bell
+
+
+def _edges(image: Tensor) -> Tensor:
+    """Sobel magnitude of the brightness."""
+    return torch.from_numpy(np.asarray(sobel(image.float().mean(dim=0).numpy()), np.float32))
+
+
+# --- Deletion and insertion
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,45 +151,33 @@ class Curves:
         return np.asarray(trapezoid(self.insertion, self.shares, axis=1))
 
 
-@torch.no_grad()
-def curves(
-    classifier: Classifier,
-    images: Tensor,
-    other: Tensor,
-    maps: Tensor,
-    target: Target,
-    steps: int = 16,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> Curves:
+def curves(case: Case, other: Tensor, maps: Tensor, steps: int = 16) -> Curves:
     """Compute deletion and insertion curves (Petsiuk et al. 2018, RISE, section 4.2).
 
-    Costs ``2 * B * steps`` forward passes.
+    Costs ``2 * B * steps`` forward passes. Pixels with equal values, such as those of a superpixel,
+    are in random order.
 
     Args:
-        classifier: trained classifier.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        other: ``(B, 3, R, R)`` on the same device, replacement of hidden pixels, see
+        case: classifier, images and the class whose probability is measured.
+        other: ``(B, 3, R, R)`` on the classifier's device, replacement of hidden pixels, see
             :func:`leuk.explain.perturb.hidden`.
-        maps: finite, ``(B, R, R)`` on the CPU; high values are evidence for ``target``.
-        target: class whose probability is measured.
+        maps: finite, ``(B, R, R)`` on the CPU; high values are evidence for the target.
         steps: number of steps from no pixel to all pixels.
-        batch_size: images per forward pass.
-        seed: seed of the order among pixels with equal values, such as those of a superpixel.
     """
-    device, count = images.device, len(images)
-    turns = _turns(maps, cell_mask(images).cpu(), steps, seed).to(device)
+    images, device, count = case.images, case.images.device, len(case.images)
+    turns = _turns(maps, cell_mask(images).cpu(), steps, case.seed).to(device)
     levels = torch.arange(steps, device=device).repeat(2 * count)
     deleting = torch.tensor([True, False], device=device).repeat_interleave(steps).repeat(count)
     indices = torch.arange(count, device=device).repeat_interleave(2 * steps)
     outputs = []
-    with evaluation_mode(classifier), torch.no_grad():
-        for at in torch.arange(len(indices), device=device).split(batch_size):
+    with evaluation_mode(case.classifier), torch.no_grad():
+        for at in torch.arange(len(indices), device=device).split(case.batch_size):
             index, turn = indices[at], turns[indices[at]]
             gone = (turn < levels[at, None, None]) == deleting[at, None, None]
             hides = (gone & (turn >= 0))[:, None]
-            outputs.append(log_odds(classifier(torch.where(hides, other[index], images[index]))))
-    toward = torch.cat(outputs).cpu() * signs(target, count).repeat_interleave(2 * steps)
+            shown = torch.where(hides, other[index], images[index])
+            outputs.append(log_odds(case.classifier(shown)))
+    toward = torch.cat(outputs).cpu() * signs(case.target, count).repeat_interleave(2 * steps)
     down, up = toward.double().sigmoid().view(count, 2, steps).unbind(dim=1)
     # Deletion ends with the image that insertion starts from, and vice versa.
     deletion, insertion = (torch.cat([down, up[:, :1]], 1), torch.cat([up, down[:, :1]], 1))
@@ -196,6 +197,9 @@ def _turns(maps: Tensor, masks: Tensor, steps: int, seed: int) -> Tensor:
     return turns.masked_fill(~inside, -1).to(torch.int16).view(maps.shape)
 
 
+# --- Infidelity
+
+
 @dataclass(frozen=True, eq=False)
 class Removals:
     """Squares removed from images and their effect on the classifier, shared by all maps.
@@ -209,46 +213,36 @@ class Removals:
     changes: Tensor
 
 
-def removals(
-    classifier: Classifier,
-    images: Tensor,
-    other: Tensor,
-    target: Target,
-    samples: int = 32,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> Removals:
+def removals(case: Case, other: Tensor, samples: int = 32) -> Removals:
     """Remove squares around random pixels of each cell, 1/8 to 1/3 of the image's side.
 
     Square removal as in Yeh et al. 2019, section 3.2. Costs ``B * (samples + 1)`` forward passes,
     for any number of maps.
 
     Args:
-        classifier: trained classifier.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        other: ``(B, 3, R, R)`` on the same device, replacement of removed pixels.
-        target: class whose log-odds are measured.
+        case: classifier, images and the class whose log-odds are measured.
+        other: ``(B, 3, R, R)`` on the classifier's device, replacement of removed pixels.
         samples: squares per image.
-        batch_size: images per forward pass.
-        seed: seed of the squares.
     """
-    device, count, side = images.device, len(images), images.shape[-1]
-    boxes = _boxes(cell_mask(images).cpu(), samples, seed)
+    images, device, size = case.images, case.images.device, case.batch_size
+    count, side = len(images), images.shape[-1]
+    boxes = _boxes(cell_mask(images).cpu(), samples, case.seed)
     indices = torch.arange(count, device=device).repeat_interleave(samples)
     line = torch.arange(side, device=device)
     outputs = []
     # In bfloat16 the effect of a small square would be lost in rounding.
     exact = torch.autocast(device.type, enabled=False)
-    with exact, evaluation_mode(classifier), torch.no_grad():
-        whole = predict_log_odds(classifier, images, batch_size)
+    with exact, evaluation_mode(case.classifier), torch.no_grad():
+        whole = predict_log_odds(case.classifier, images, size)
         flat = boxes.to(device).flatten(0, 1)[:, :, None]
-        for index, box in zip(indices.split(batch_size), flat.split(batch_size), strict=True):
+        for index, box in zip(indices.split(size), flat.split(size), strict=True):
             top, bottom, left, right = box.unbind(dim=1)
             rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
             hides = (rows[:, :, None] & columns[:, None])[:, None]
-            outputs.append(log_odds(classifier(torch.where(hides, other[index], images[index]))))
+            shown = torch.where(hides, other[index], images[index])
+            outputs.append(log_odds(case.classifier(shown)))
     fallen = whole[:, None] - torch.cat(outputs).view(count, samples)
-    return Removals(boxes, fallen.cpu() * signs(target, count)[:, None])
+    return Removals(boxes, fallen.cpu() * signs(case.target, count)[:, None])
 
 
 def _boxes(masks: Tensor, samples: int, seed: int) -> Tensor:
@@ -310,38 +304,26 @@ def _captum(predicted: Tensor, changes: Tensor, normalize: bool = False) -> Tens
     return found
 
 
-def sensitivity(
-    explainer: Explainer,
-    classifier: Classifier,
-    images: Tensor,
-    target: Tensor,
-    background: Tensor,
-    samples: int = 4,
-    radius: float = 0.02,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> Floats:
+# --- Sensitivity
+
+
+def sensitivity(case: Case, explainer: Explainer, samples: int = 4, radius: float = 0.02) -> Floats:
     """Sensitivity of maps to slight pixel noise (Yeh et al. 2019), by Captum; lower is better.
 
     Costs ``B * (samples + 1)`` explanations.
 
     Args:
+        case: classifier, images and the class that is explained.
         explainer: the method.
-        classifier: trained classifier.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        target: ``int64 (B,)``, class that each image is explained for.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
         samples: noisy copies per image.
         radius: amplitude of the uniform noise within the cell mask; pixels that the noise would
             move out of the mask do not change.
-        batch_size: noisy images per call of the explainer.
-        seed: seed of the noise.
 
     Returns:
         ``float64 (B,)``, the largest Euclidean distance between the maps with and without noise,
         over the norm of the map without noise.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, count = torch.Generator().manual_seed(case.seed), len(case.images)
 
     def noisy(clean: Tensor, width: float) -> Tensor:
         noise = torch.rand(clean.shape, generator=generator).to(clean.device) * 2 - 1
@@ -351,15 +333,15 @@ def sensitivity(
 
     def explain(inputs: Tensor | tuple[Tensor, ...], target: Tensor) -> tuple[Tensor]:
         batch = inputs[0] if isinstance(inputs, tuple) else inputs
-        return (explainer.attribute(classifier, batch, target, background).maps,)
+        return (explainer.attribute(case.classifier, batch, target, case.background).maps,)
 
     found: Tensor = sensitivity_max(
         explain,
-        images,
+        case.images,
         noisy,
         perturb_radius=radius,
         n_perturb_samples=samples,
-        max_examples_per_batch=min(max(batch_size, len(images)), samples * len(images)),
-        target=target,
+        max_examples_per_batch=min(max(case.batch_size, count), samples * count),
+        target=case.target,
     )
     return found.double().numpy()

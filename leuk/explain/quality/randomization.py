@@ -18,10 +18,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from leuk.classifiers.base import Classifier
-from leuk.explain.base import Explainer, Target
-from leuk.explain.perturb import cell_mask
+from leuk.data.decode import cell_mask
+from leuk.explain.base import Explainer
+from leuk.explain.quality.faithfulness import Case
 from leuk.metrics.arrays import Floats
 from leuk.training import glorot
+
+CHANGED_BELOW = 0.5
+"""Rank correlation below which maps count as changed: less than a quarter of shared variance."""
+
+_SAMPLE = 32
+"""Number of images for the batch statistics of re-initialized layers."""
+
+_STD = 0.02
+"""Standard deviation of new values for a parameter whose own values are all equal."""
 
 # --- Rank agreement between maps of the same images, independent of method and scale
 
@@ -54,9 +64,9 @@ def agreement(maps: Mapping[str, Tensor], masks: Tensor) -> pd.DataFrame:
     found = np.stack(
         [_spearman([batch[i] for batch in maps.values()], mask) for i, mask in enumerate(masks)]
     )
-    seen = np.isfinite(found)
+    finite = np.isfinite(found)
     with np.errstate(invalid="ignore"):
-        mean = np.where(seen, found, 0).sum(axis=0) / seen.sum(axis=0)
+        mean = np.where(finite, found, 0).sum(axis=0) / finite.sum(axis=0)
     return pd.DataFrame(mean, index=list(maps), columns=list(maps))
 
 
@@ -72,14 +82,7 @@ def _spearman(maps: list[Tensor], mask: Tensor) -> Floats:
         return np.asarray(np.corrcoef(ranks))
 
 
-CHANGED_BELOW = 0.5
-"""Rank correlation below which maps count as changed: less than a quarter of shared variance."""
-
-_SAMPLE = 32
-"""Number of images for the batch statistics of re-initialized layers."""
-
-_STD = 0.02
-"""Standard deviation of new values for a parameter whose own values are all equal."""
+# --- Maps of copies with random weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,38 +111,35 @@ class Cascade:
 
 
 def cascades(
-    explainers: Mapping[str, Explainer],
-    maps: Mapping[str, Tensor],
-    classifier: Classifier,
-    images: Tensor,
-    target: Target,
-    background: Tensor,
-    stages: int = 4,
-    seed: int = 0,
+    case: Case, explainers: Mapping[str, Explainer], maps: Mapping[str, Tensor], stages: int = 4
 ) -> dict[str, Cascade]:
     """Randomize a copy of the classifier in stages and compare the maps of every method.
 
     Costs ``stages * B`` explanations per method, and a pass of at most 32 images per stage.
 
     Args:
+        case: classifier, images and the class that is explained, whatever the copies predict.
         explainers: methods by name.
-        maps: maps by the same names, ``(B, R, R)`` on the CPU, of the original classifier for
-            ``target``.
-        classifier: trained classifier; it does not change.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        target: class that is explained, whatever the copies predict.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the same device.
+        maps: maps by the same names, ``(B, R, R)`` on the CPU, of the original classifier for the
+            target.
         stages: maximum number of stages; limited by the number of layers.
-        seed: seed of the new weights.
     """
-    masks = cell_mask(images).cpu()
+    masks = cell_mask(case.images).cpu()
+    sample = torch.cat([case.background, case.images])
     layers: list[list[str]] = []
     found: dict[str, list[tuple[Floats, Floats, Floats]]] = {name: [] for name in explainers}
-    for names, randomized in randomized_copies(classifier, background, images, stages, seed):
+    for names, randomized in randomized_copies(case.classifier, sample, stages, case.seed):
         layers.append(names)
         for name, explainer in explainers.items():
-            again = explainer.attribute(randomized, images, target, background).maps
-            found[name].append(_similarities(maps[name], again, masks))
+            again = explainer.attribute(randomized, case.images, case.target, case.background).maps
+            one = maps[name]
+            found[name].append(
+                (
+                    rank_correlation(one, again, masks),
+                    rank_correlation(one.abs(), again.abs(), masks),
+                    _ssim(one, again, masks),
+                )
+            )
     return {
         name: Cascade(layers, *(np.stack(column) for column in zip(*rows, strict=True)))
         for name, rows in found.items()
@@ -147,7 +147,7 @@ def cascades(
 
 
 def randomized_copies(
-    classifier: Classifier, background: Tensor, images: Tensor, stages: int, seed: int
+    classifier: Classifier, images: Tensor, stages: int, seed: int
 ) -> Iterator[tuple[list[str], Classifier]]:
     """Re-initialize the layers of a copy stage by stage, from the head down.
 
@@ -160,9 +160,7 @@ def randomized_copies(
 
     Args:
         classifier: trained classifier; it does not change.
-        background: ``(K, 3, R, R)`` in [0, 1], for batch statistics.
-        images: ``(B, 3, R, R)`` in [0, 1], for batch statistics if ``background`` has fewer than 32
-            images.
+        images: ``(B, 3, R, R)`` in [0, 1]; the first 32 give the batch statistics.
         stages: maximum number of stages.
         seed: seed of the new weights.
 
@@ -174,7 +172,6 @@ def randomized_copies(
     with torch.inference_mode(False):
         altered = copy.deepcopy(classifier).eval().requires_grad_(False)
     device, done = classifier.device, set[str]()
-    sample = torch.cat([background, images])[:_SAMPLE]
     for number, names in enumerate(stages_of(classifier, stages)):
         done.update(names)
         with torch.inference_mode(False), torch.no_grad():
@@ -186,7 +183,7 @@ def randomized_copies(
                 for name in names:
                     _reinitialize(altered.get_submodule(name))
             altered.to(device)
-            _measure_statistics(altered, done, sample)
+            _measure_statistics(altered, done, images[:_SAMPLE])
         yield names, altered
 
 
@@ -232,14 +229,6 @@ def _measure_statistics(classifier: nn.Module, names: set[str], sample: Tensor) 
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
-
-
-def _similarities(one: Tensor, other: Tensor, masks: Tensor) -> tuple[Floats, Floats, Floats]:
-    return (
-        rank_correlation(one, other, masks),
-        rank_correlation(one.abs(), other.abs(), masks),
-        _ssim(one, other, masks),
-    )
 
 
 def _ssim(one: Tensor, other: Tensor, masks: Tensor) -> Floats:
