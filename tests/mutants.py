@@ -624,6 +624,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "counts[cut] / counts[cut].sum(axis=2, keepdims=True)",
             "counts[cut] / counts[cut].sum(axis=1, keepdims=True)",
         ),
+        ("np.interp(_GRID, false, true)", "np.interp(_GRID, true, false)"),
+        ("np.interp(_GRID, recall[::-1], precision[::-1])", "np.interp(_GRID, recall, precision)"),
     ],
     ("report/ensemble.py", "ensemble"): [
         (
