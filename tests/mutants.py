@@ -596,26 +596,33 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.run.folder:", "if False:"),
     ],
-    ("report/baselines.py", "guards_report report"): [
-        ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
+    ("report/derived.py", "guards_report report ensemble"): [
+        ("for val in [run.val.sample]", "for val in [run.test.sample]"),
+        ("stage.with_scores(stage.baselines[name]", "stage.with_scores(1 - stage.baselines[name]"),
         (
-            "_scored(run.val, name), _scored(run.test, name)",
-            "_scored(run.test, name), _scored(run.val, name)",
+            "(Run(run.id, scored(run.val), scored(run.test), {})",
+            "(Run(run.id, scored(run.test), scored(run.val), {})",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
         ("if not any(key[2] < more for", "if any(key[2] < more for"),
+        (
+            "temperature = fit_temperature(val, sample.labels)",
+            "temperature = fit_temperature(test, one.test.sample.labels)",
+        ),
+        ("choose_thresholds(val, sample.labels", "choose_thresholds(test, one.test.sample.labels"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
+        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('if other.kind == "control" and', "if"),
+        ('if one.kind == "control" and', "if"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
-        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
+        ("and (one.family, one.one.run.split_name) == family", "and one.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
-        ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
+        ("format(value / 1e6, form)", "format(value / 1e3, form)"),
     ],
     ("report/figures.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
@@ -626,23 +633,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("np.interp(_GRID, false, true)", "np.interp(_GRID, true, false)"),
         ("np.interp(_GRID, recall[::-1], precision[::-1])", "np.interp(_GRID, recall, precision)"),
-    ],
-    ("report/ensemble.py", "ensemble"): [
-        (
-            "temperature = fit_temperature(val, labels)",
-            "temperature = fit_temperature(test, one.test.sample.labels)",
-        ),
-        ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
-        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
-    ],
-    ("report/leaking.py", "guards_report report"): [
-        (
-            "mean(scores[leaky]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[leaky])\n",
-        ),
-        ("return min(same", "return max(same"),
-        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -657,31 +647,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
     ("report/remarks.py", "guards_report report page"): [
-        ("if low is None or low <= reached:", "if low is None:"),
+        ("if low is None or low <= value:", "if low is None:"),
         (
             "baseline_of(first_seeds(configuration), AREA)",
             'baseline_of(first_seeds(configuration), "majority")',
         ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
         (
-            "all_test_images(configuration))):",
-            "all_test_images(configuration))) and False:",
+            "few_subjects(pooled(one.first_seed)))",
+            "few_subjects(pooled(one.first_seed))) and False",
         ),
+        ("values[0] - values[1]:+.3f", "values[1] - values[0]:+.3f"),
+        ("honest = min(same", "honest = max(same"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
-    ("report/results.py", "guards_report ensemble comparisons report"): [
+    ("report/load.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
         ("if expected and expected != len(stage.paths):", "if False:"),
+        ('table["patient"].to_numpy().astype(str)', 'table["path"].to_numpy().astype(str)'),
+        ('for key in ("score", "calibrated"))', 'for key in ("calibrated", "score"))'),
+        ('record.calibration["temperature"])', "1.0)"),
     ],
-    ("report/predictions.py", "guards_report report"): [
-        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
-        (
-            'labels, subjects = columns["label"][rows], columns["patient"][rows]',
-            'labels, subjects = columns["label"][rows], columns["path"][rows]',
-        ),
-        ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
+    ("report/table.py", "table hostile"): [
+        ('f"{value:.3f}", bounds)', 'f"{value:.2f}", bounds)'),
+        ('return f"{p:.3f}" if p >= 0.001', 'return f"{p:.3f}" if p >= 0'),
+        ('.replace("|", "/")\n\n\n', "\n\n\n"),
+        ('inside = to.startswith("../") and', "inside ="),
+        ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
     ("report/tables.py", "guards_report report"): [
         ('"sens.": "sensitivity"', '"sens.": "specificity"'),
@@ -698,7 +693,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
         ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
-    ("report/gan_tables.py", "guards_report synthetic_images"): [
+    ("report/gans.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
@@ -815,8 +810,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
-    ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
-        ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
+    ("classifiers/optim.py", "classifier_losses keras_forms"): [
+        ("rate = optim.learning_rate * scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
         (
             "kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam",
@@ -829,11 +824,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "warmup = round(optim.warmup_epochs)",
         ),
         ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
-        ("patience=optim.plateau_patience - 1", "patience=optim.plateau_patience"),
-        ("patience=optim.plateau_patience\n", "patience=optim.plateau_patience + 1\n"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience - 1"),
         ("factor=optim.plateau_factor,\n", "factor=0.5,\n"),
-        ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
-        ('threshold_mode="abs"', 'threshold_mode="rel"'),
+        ("eps=0.0 if keras", "eps=1e-3 if keras"),
+        ('"abs" if keras else', '"rel" if keras else'),
     ],
     ("classifiers/cnn.py", "classifiers gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
@@ -856,28 +851,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         (".softmax(dim=-2)", ".softmax(dim=-1)"),
         ("self.query(self.key(both).tanh())", "self.query(self.key(both))"),
         (
-            "torch.cat([convolved, attended], dim=-1)\n\n\nclass Gated",
-            "torch.cat([convolved, convolved], dim=-1)\n\n\nclass Gated",
+            "torch.cat([convolved, attended], dim=-1)",
+            "torch.cat([convolved, convolved], dim=-1)",
         ),
     ],
     ("classifiers/hybrid.py", "hybrid classifiers"): [
         ("self.vector(feature_map.mean(dim=(2, 3)))", "self.vector(feature_map.amax(dim=(2, 3)))"),
         ("self.attention_loss * off", "off"),
         (
-            "layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
-            "layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
         ),
-        ("if number < len(widths):", "if number <= len(widths):"),
+        ("if len(self.blocks) < len(widths) - 1:", "if len(self.blocks) < len(widths):"),
     ],
     ("classifiers/pretrained.py", "pretrained"): [
+        ("(backbone, self.backbone_rate)]", "(backbone, 1.0)]"),
         (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=1.0, frozen=True)",
+            "self.current_epoch >= self.optim.frozen_epochs",
+            "self.current_epoch > self.optim.frozen_epochs",
         ),
-        (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=self.backbone_rate)",
-        ),
+        ("self.backbone.requires_grad_(learns).train(learns)", "self.backbone.train(learns)"),
         ("antialias=smaller", "antialias=False"),
         ("inputs = self.normalized(images)", "inputs = images"),
         ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
@@ -890,9 +883,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_CLUSTER = 0.8", "_CLUSTER = 0.08"),
         ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
         ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
-        ("nearer = other.distances < self.distances", "nearer = other.distances > self.distances"),
-        ("labels, class_weights) + self._sparsity()", "labels) + self._sparsity()"),
-        ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
+        ("nearer = found[0] < best[0]", "nearer = found[0] > best[0]"),
+        ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
+        (
+            'other = batch["labels"][:, None] != head.classes',
+            'other = batch["labels"][:, None] == head.classes',
+        ),
         ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
         (
             "between = F.one_hot(self.classes, len(Label)).T == 0",
@@ -1193,7 +1189,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     (
         "classifiers/base.py",
-        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
+        "classifier_losses classifiers guards_training classifier_fit",
     ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
@@ -1215,16 +1211,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
             "first = torch.ones(len(rows), dtype=torch.bool)",
         ),
-        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
+        ("order = columns[0].argsort(stable=True)", "order = torch.arange(len(columns[0]))"),
         ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
         ("*(view.flip(3) for view in turned)", "*turned"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
-        (
-            "self.current_epoch >= self.optim.frozen_epochs)",
-            "self.current_epoch > self.optim.frozen_epochs)",
-        ),
         ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
         ('"interval": "step"', '"interval": "epoch"'),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),
