@@ -146,6 +146,24 @@ def digest(value: Any) -> str:
 # --- Folders of results that a later command replaces once its user agrees
 
 
+def refuse_loss(folder: Path, lost: Sequence[str], replace: bool) -> None:
+    """Refuse to overwrite results, unless the user allows it.
+
+    Args:
+        folder: output folder.
+        lost: results in it that the new ones would not reproduce; may be empty.
+        replace: value of the key ``replace``.
+
+    Raises:
+        StoreError: results would be lost.
+    """
+    if lost and not replace:
+        raise StoreError(
+            f"{folder}: {', '.join(lost)} would be lost; choose another folder with name=NAME, or "
+            "allow it with replace=true"
+        )
+
+
 @dataclass(frozen=True)
 class Replaceable:
     """A folder of results, and the condition for replacing it.
@@ -187,11 +205,7 @@ class Replaceable:
                 f"{self.target}: holds the results of {', '.join(map(str, other))}; set "
                 "another name for the new results: name=NAME"
             )
-        if not self.replace:
-            raise StoreError(
-                f"{self.target}: holds earlier results; write beside them with name=NAME, or "
-                "replace them with replace=true"
-            )
+        refuse_loss(self.target, ["earlier results"], self.replace)
         if foreign := self._foreign():
             raise StoreError(
                 f"{self.target}: {foreign[0]} is not leuk's and would be lost"

@@ -442,8 +442,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
-            'rows = torch.tensor(data.stage("train").index',
-            'rows = torch.tensor(data.stage("test").index',
+            'train, cpu = torch.tensor(data.stage("train").index',
+            'train, cpu = torch.tensor(data.stage("test").index',
         ),
         ("compute_metrics(scaled, {DEFAULT: 0.5})", "compute_metrics(sample, {DEFAULT: 0.5})"),
         ("apply_temperature(test_scores, fit_temperature(*chosen))", "test_scores"),
@@ -455,23 +455,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("return table.assign(area=store.areas.astype(np.float64))", "return table"),
     ],
-    ("runs/evaluate.py", "guards_runs"): [
+    ("runs/predict.py", "guards_runs"): [
         (
-            'held_out, _ = _features_and_shares(data, predictor, "val")',
-            'held_out, _ = _features_and_shares(data, predictor, "train")',
+            'held_out, _ = _features_and_shares(data, scorer, "val")',
+            'held_out, _ = _features_and_shares(data, scorer, "train")',
         ),
         (
-            'held_out, _ = _features_and_shares(data, predictor, "val")',
-            'held_out, _ = _features_and_shares(data, predictor, "test")',
+            'held_out, _ = _features_and_shares(data, scorer, "val")',
+            'held_out, _ = _features_and_shares(data, scorer, "test")',
         ),
         (
-            'train, shares = _features_and_shares(data, predictor, "train")',
-            'train, shares = _features_and_shares(data, predictor, "val")',
+            'train, shares = _features_and_shares(data, scorer, "train")',
+            'train, shares = _features_and_shares(data, scorer, "val")',
         ),
         ("float(shares.min())", "float(shares.mean())"),
-        ('assess_area(data, predictions["test"]', 'assess_area(data, predictions["val"]'),
+    ],
+    ("runs/evaluate.py", "guards_runs"): [
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
-        ("logits = classifier.predict_logits(images)", "logits = classifier(images)"),
+        ("torch.stack(each).mean(dim=0)", "each[0]"),
+        ("if not bool(joined.isfinite().all()):", "if False:"),
     ],
     ("runs/finished.py", "guards_runs"): [
         ('"val"', '"test"'),
@@ -495,9 +497,9 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/gan.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
-        ("reference=_images(data, held_out, label)", "reference=_images(data, held_out, other)"),
-        ("reference=_images(data, held_out, label)", 'reference=_images(data, "train", label)'),
-        ('train=_images(data, "train", label)', "train=_images(data, held_out, label)"),
+        ('("reference", held_out, label)', '("reference", held_out, _other(label))'),
+        ('("reference", held_out, label)', '("reference", "train", label)'),
+        ('("train", "train", label)', '("train", held_out, label)'),
         (
             "extractor = MorphologyExtractor(real.train)",
             "extractor = MorphologyExtractor(real.reference)",
@@ -519,7 +521,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("split.train[stage == label]", "split.train[stage != label]"),
         ("random.permutation(own) for _", "own for _"),
         ("tuple(Label) if conditional else (label,)", "(label,)"),
-        ('in labels},\n        "seed": int(cfg.seed),', 'in labels},\n        "seed": 0,'),
+        ('in labels},\n        "seed": seed,', 'in labels},\n        "seed": 0,'),
+        (
+            'synthetic.origin["label"].to_numpy(np.int64)',
+            '1 - synthetic.origin["label"].to_numpy(np.int64)',
+        ),
+        ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
         ("sample(counts[label], label, seed)", "sample(counts[label], label, 0)"),
         ('self.origin["label"] == label', 'self.origin["label"] != label'),
         ("default_rng(int(cfg.seed))", "default_rng(0)"),
@@ -528,7 +535,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if cfg.augmentation.name == "class_weights":', "if False:"),
         ("if cfg.fit.standardize:", "if not cfg.fit.standardize:"),
         ('"data": data.listing()}', '"data": ""}'),
-        ('"settings": record.fingerprint,', ""),
+        ('"settings": fingerprint,', ""),
     ],
     ("runs/trainer.py", "guards_runs classifier_fit"): [
         ('glob("[!.]*.ckpt"), reverse=True)', 'glob("[!.]*.ckpt"))'),
@@ -536,9 +543,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/explain.py", "explaining"): [
         ('choose_background(data.stage("train")', 'choose_background(data.stage("test")'),
-        (".float().div(255)", ".float().div(127.5)"),
-        ("logits = classifier.predict_logits(batch", "logits = classifier(batch"),
-        ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
+        ('scorer.stage(data, "test")', 'scorer.stage(data, "val")'),
         ("files = files[:most]", "files = files[-most:]"),
         ("if doubt := view.area_warning(image.area):", "if doubt := view.area_warning(0.0):"),
         ("lost = sorted(set(kept) - methods)", "lost = sorted(methods - set(kept))"),
@@ -563,13 +568,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("is_neutral(path, cfg)", "is_neutral(str(key), cfg)"),
     ],
     ("runs/train.py", "guards_runs"): [
-        (
-            'synthetic.origin["label"].to_numpy(np.int64)',
-            '1 - synthetic.origin["label"].to_numpy(np.int64)',
-        ),
         ('"fingerprint": data.dataset.store.fingerprint', '"fingerprint": ""'),
-        ('record.warn("leaky", data.split.leaky)', "pass"),
-        ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
+        ('[RunWarning("leaky", data.split.leaky)] if', "[] if"),
     ],
     ("runs/record.py", "grid"): [
         ('augmentation="none", kind="none", settings', "settings"),

@@ -2,18 +2,15 @@
 
 from omegaconf import DictConfig
 
-from leuk.errors import StoreError
 from leuk.runs.explain import check_explaining, explain_run, explanations_folder
+from leuk.runs.finished import check_own_folders
 
 run = explain_run
 
 
 def check(configs: list[DictConfig]) -> None:
     """Check runs, images and output folders before any work."""
-    folders = [explanations_folder(cfg) for cfg in configs]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    check_own_folders([explanations_folder(cfg) for cfg in configs])
     for cfg in configs:
         check_explaining(cfg)
 

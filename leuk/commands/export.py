@@ -2,17 +2,14 @@
 
 from omegaconf import DictConfig
 
-from leuk.errors import StoreError
 from leuk.runs.export import FACTS, check_exporting, export, export_target
+from leuk.runs.finished import check_own_folders
 from leuk.runs.run import export_folder
 
 
 def check(configs: list[DictConfig]) -> None:
     """Check runs and output folders before any work."""
-    folders = [export_folder(cfg) for cfg in configs]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    check_own_folders([export_folder(cfg) for cfg in configs])
     for cfg in configs:
         check_exporting(cfg)
 

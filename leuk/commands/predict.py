@@ -4,8 +4,8 @@ import json
 
 from omegaconf import DictConfig
 
-from leuk.errors import StoreError
 from leuk.report.predicted_page import predicted_page
+from leuk.runs.finished import check_own_folders
 from leuk.runs.predict import PAGE, SUMMARY, TABLE, check_predicting, predict, predictions_target
 from leuk.runs.run import predictions_folder
 from leuk.store import write_text
@@ -13,10 +13,7 @@ from leuk.store import write_text
 
 def check(configs: list[DictConfig]) -> None:
     """Check runs, images and output folders before any work."""
-    folders = [predictions_folder(cfg) for cfg in configs]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")
+    check_own_folders([predictions_folder(cfg) for cfg in configs])
     for cfg in configs:
         check_predicting(cfg)
 

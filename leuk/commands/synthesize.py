@@ -8,10 +8,7 @@ from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import check_image_sizes, check_paths, check_synthesis
 from leuk.runs.run import synthesis_folder
 
-
-def run(cfg: DictConfig) -> None:
-    """Synthesize images with a GAN; called by Hydra."""
-    run_synthesis(cfg)
+run = run_synthesis
 
 
 def check(configs: list[DictConfig]) -> None:

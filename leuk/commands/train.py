@@ -13,13 +13,17 @@ from leuk.runs.preconditions import (
     check_paths,
     set_aside,
 )
-from leuk.runs.run import folder_of, sweep_of
-from leuk.runs.train import FAILED, incomplete_runs, train_run
+from leuk.runs.run import folder_of, initial_record, sweep_of
+from leuk.runs.state import State, inspect_folder
+from leuk.runs.train import FAILED, train_run
 
+run = train_run
 
-def run(cfg: DictConfig) -> None:
-    """Train, test and explain a run; called by Hydra."""
-    train_run(cfg)
+_REASONS = {
+    State.MISSING: "not started",
+    State.RUNNING: "in another process",
+    State.STOPPED: "start again to resume",
+}
 
 
 def check(configs: list[DictConfig]) -> None:
@@ -27,16 +31,13 @@ def check(configs: list[DictConfig]) -> None:
 
     Writes nothing, but moves old results out of the way if all checks pass.
     """
-    check_launcher(configs[0])
-    for cfg in configs:
-        check_components(cfg)
-    check_image_sizes(configs)
-    ignored = [cfg for cfg in configs if cfg.augmentation.name in ("none", "class_weights")]
-    if len(ignored) == len(configs) and configs[0].augmentation.count is not None:
+    _check_configs(configs)
+    augmentation = configs[0].augmentation
+    ignored = [cfg.augmentation.name in ("none", "class_weights") for cfg in configs]
+    if all(ignored) and augmentation.count is not None:
         raise ConfigError(
-            f"augmentation.count={configs[0].augmentation.count}: augmentation="
-            f"{configs[0].augmentation.name} adds no images; choose oversample or a GAN, or omit "
-            "the count"
+            f"augmentation.count={augmentation.count}: augmentation={augmentation.name} adds no "
+            "images; choose oversample or a GAN, or omit the count"
         )
     replaced = [cfg for cfg in configs if check_existing(cfg)]
     check_paths(configs, [folder_of(cfg, cfg.hydra) for cfg in configs])
@@ -48,17 +49,27 @@ def check(configs: list[DictConfig]) -> None:
 
 def dry_run(configs: list[DictConfig]) -> int:
     """Print the plan of a sweep without writing anything."""
-    check_launcher(configs[0])
-    for cfg in configs:
-        check_components(cfg)
-    check_image_sizes(configs)
+    _check_configs(configs)
     print(plan(configs))
     return 0
 
 
+def _check_configs(configs: list[DictConfig]) -> None:
+    check_launcher(configs[0])
+    for cfg in configs:
+        check_components(cfg)
+    check_image_sizes(configs)
+
+
 def finish(configs: list[DictConfig]) -> int:
     """Write and print the sweep's report; return 1 if a run is incomplete."""
-    incomplete = incomplete_runs(configs)
+    incomplete = []
+    for cfg in configs:
+        folder = folder_of(cfg, cfg.hydra)
+        found = inspect_folder(folder, initial_record(cfg, cfg.hydra))
+        if found.state != State.COMPLETE:
+            reason = _REASONS.get(found.state, found.message)
+            incomplete.append(f"{folder.name}: {found.state}: {reason}")
     sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in configs))
     try:
         for sweep in sweeps:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from leuk.classifiers.base import Classifier
+from leuk.classifiers.base import Classifier, Predictions
 from leuk.data.datamodule import CNMCDataModule
 from leuk.explain.base import Explainer
 from leuk.explain.cohort import evaluated_cohort
@@ -52,9 +53,29 @@ class Explain(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, CNMCDataModule)
         predictions = pl_module.collected()
-        if trainer.is_global_zero and self.explainers:
-            cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
-            self.summary = self.study(trainer).of(pl_module, cohort)
+        if trainer.is_global_zero:
+            self.summary = self.explained(trainer, pl_module, data, predictions)
+
+    def explained(
+        self,
+        trainer: Trainer,
+        classifier: Classifier,
+        data: CNMCDataModule,
+        predictions: Predictions,
+    ) -> dict[str, Any]:
+        """Explain a sample of predicted test images, see :meth:`leuk.explain.study.Study.of`.
+
+        Args:
+            trainer: provides the precision.
+            classifier: classifier on its device, in evaluation mode.
+            data: data module of the test images.
+            predictions: predictions of the test images.
+        """
+        if not self.explainers:
+            return {}
+        cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
+        with torch.no_grad():
+            return self.study(trainer).of(classifier, cohort)
 
     def study(self, trainer: Trainer) -> Study:
         """Study with this callback's settings, predicting in the precision of ``trainer``."""

@@ -23,7 +23,7 @@ from leuk.data.splits import Rule
 from leuk.errors import DataError, StoreError
 from leuk.report.audit_page import FINDINGS, audit_page, findings
 from leuk.runs.run import choice_of, current_hydra
-from leuk.store import write_json, write_text
+from leuk.store import refuse_loss, write_json, write_text
 
 CITATION = (
     "Cells: A. Gupta and R. Gupta, ALL Challenge dataset of ISBI 2019 (C-NMC 2019), The Cancer "
@@ -56,10 +56,7 @@ def check_kept(cfg: DictConfig) -> None:
     now = Path(cfg.data.get("root") or cfg.data.cache).expanduser().resolve()
     # Phantom images have no configured root; they are artifacts in the cache.
     if root != now and ("root" in cfg.data or now not in root.parents):
-        raise StoreError(
-            f"{path.parent}: contains the audit of {root}; choose another name with name=NAME, or "
-            "replace it with replace=true"
-        )
+        refuse_loss(path.parent, [f"the audit of {root}"], cfg.replace)
 
 
 def _folder(cfg: DictConfig) -> Path:

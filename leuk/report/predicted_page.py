@@ -25,8 +25,7 @@ from leuk.report.table import (
     strong,
     text,
 )
-from leuk.runs.explain import SHEET
-from leuk.runs.predict import Predicted
+from leuk.runs.predict import SHEET, Predicted
 
 _UNREADABLE_SHOWN = 50
 

@@ -1,8 +1,8 @@
-"""Morphology of every image of a pixel store, computed once, for the baselines."""
+"""Evaluation of a trained classifier: scores, metrics, baselines, results at equal area, cost."""
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ from omegaconf import DictConfig
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from leuk.classifiers.base import Classifier, Predictions
+from leuk.classifiers.base import BROKEN, Classifier, Predictions, dihedral
 from leuk.classifiers.prototypes import Prototyped
-from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
+from leuk.data.pixels import to_float
 from leuk.data.splits import STAGES
-from leuk.errors import DataError
-from leuk.explain.callback import Explain
-from leuk.explain.study import COHORT
+from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.metrics.arrays import Floats, Images
 from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
@@ -30,57 +28,143 @@ from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, pe
 from leuk.metrics.calibration import apply_temperature, fit_temperature
 from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
 from leuk.metrics.cost import measure_cost
-from leuk.metrics.novelty import Familiar, largest_parts
 from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
 from leuk.runs.classifier import project_prototypes
-from leuk.runs.finished import FinishedRun, Predictor
-from leuk.runs.record import Metrics, Record, RunId, RunWarning, as_metrics
+from leuk.runs.record import Metrics, RunId, RunWarning, as_metrics
 from leuk.runs.trainer import build_named, build_trainer, memory_errors, one_device
-from leuk.store import csv_text, make_once, read_arrays, whole_file, write_text
+from leuk.store import csv_text, make_once, write_text
 
 log = logging.getLogger(__name__)
 
-MEASURES_FORMAT = 1
-"""Version in the cache key; increase it when a measure changes."""
-
-_FILE = "measures.npy"
-_MEASURED_PER_CALL = 512
-
-
-def measure_images(data: CNMCDataModule) -> pd.DataFrame:
-    """Morphology of all images, indexed by row of the bank.
-
-    Measures are of the pixels at the data's resolution and framing, except the area, which is of
-    the published image. An image without a lit pixel has 0 in all.
-
-    Args:
-        data: data module with its pixel store.
-    """
-    store = data.dataset.store
-    key = {"format": MEASURES_FORMAT, "pixels": store.fingerprint, "measures": list(MEASURES)}
-    folder = make_once(
-        data.cache, "measures", key, lambda target: _measure_all(store.pixels, target)
-    )
-    table = pd.DataFrame(np.load(folder / _FILE), columns=list(MEASURES))
-    return table.assign(area=store.areas.astype(np.float64))
-
-
-def _measure_all(pixels: Images, target: Path) -> None:
-    log.info("measuring %d images", len(pixels))
-    starts = range(0, len(pixels), _MEASURED_PER_CALL)
-    rows = [
-        measure_each(np.asarray(pixels[start : start + _MEASURED_PER_CALL])) for start in starts
-    ]
-    np.save(target / _FILE, np.concatenate(rows))
-
-
-# --- Metrics of a run and of the baselines, computed from predictions
-
 _BATCH = 64
 
+# --- The one way from images to scores
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Outputs of a classifier for N images.
+
+    Attributes:
+        scores: ``float64 (N,)``, probability of leukemia.
+        features: ``float32 (N, D)``, features without test-time augmentation.
+    """
+
+    scores: Floats
+    features: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Classifier on its device in evaluation mode, with the precision of a trainer.
+
+    Attributes:
+        classifier: the classifier.
+        trainer: provides device, precision and loops over a run's stages.
+        batch_size: images per forward pass for images that no data loader provides.
+    """
+
+    classifier: Classifier
+    trainer: Trainer
+    batch_size: int = _BATCH
+
+    @classmethod
+    def build(
+        cls,
+        cfg: DictConfig,
+        folder: Path,
+        classifier: Classifier,
+        batch_size: int = _BATCH,
+        **changes: Any,
+    ) -> "Scorer":
+        """Move a classifier to the first configured device.
+
+        The trainer is not that of the training, in which weight averaging would swap the weights.
+
+        Args:
+            cfg: config with ``trainer`` and ``callbacks``.
+            folder: folder in which Lightning may write.
+            classifier: classifier with its final weights.
+            batch_size: images per forward pass.
+            changes: arguments of the trainer that differ from the config's.
+
+        Raises:
+            ConfigError: the trainer cannot be built on this host.
+        """
+        callbacks = build_named(cfg.callbacks, ("channels_last",))
+        trainer = build_trainer(
+            cfg,
+            folder,
+            [*callbacks.values()],
+            logger=False,
+            enable_checkpointing=False,
+            inference_mode=False,  # explaining needs gradients
+            **one_device(cfg),
+            **changes,
+        )
+        classifier.to(trainer.strategy.root_device).eval()
+        for callback in callbacks.values():
+            callback.setup(trainer, classifier, "test")
+        return cls(classifier, trainer, batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the classifier and its input."""
+        device: torch.device = self.trainer.strategy.root_device
+        return device
+
+    def stage(self, data: CNMCDataModule, stage: str) -> Predictions:
+        """Predict the images of ``val`` or ``test``, each once.
+
+        Raises:
+            TrainingError: a score is not finite.
+        """
+        loop = self.trainer.validate if stage == "val" else self.trainer.test
+        loop(self.classifier, datamodule=data, verbose=False)
+        self.classifier.to(self.device).eval()  # Lightning moves it to the CPU
+        return self.classifier.collected()
+
+    def scores(self, images: Images | Tensor) -> Floats:
+        """Scores ``float64 (N,)`` of images as for :meth:`outputs`, with the same errors."""
+        return self.outputs(images).scores
+
+    @torch.no_grad()
+    def outputs(self, images: Images | Tensor) -> Outputs:
+        """Predict scores, as for the images of a stage, and features.
+
+        Args:
+            images: pixels ``uint8 (N, R, R, 3)``, or images ``(N, 3, R, R)`` in [0, 1].
+
+        Raises:
+            TrainingError: a score is not finite, or a batch does not fit into memory.
+        """
+        logits, features = [], []
+        with memory_errors("batch_size", self.batch_size):
+            for start in range(0, len(images), self.batch_size):
+                batch = images[start : start + self.batch_size]
+                if not isinstance(batch, Tensor):
+                    pixels = torch.from_numpy(np.ascontiguousarray(batch))
+                    batch = to_float(pixels.to(self.device))
+                with self.trainer.precision_plugin.forward_context():
+                    # As Classifier.predict_logits, which does not return features.
+                    many = self.classifier.optim.test_views > 1
+                    views = dihedral(batch) if many else [batch]
+                    of_views = [self.classifier.features(view) for view in views]
+                    each = [self.classifier.logits(found).float() for found in of_views]
+                logits.append(torch.stack(each).mean(dim=0).cpu())
+                features.append(of_views[0].float().cpu())
+        joined = torch.cat(logits)
+        if not bool(joined.isfinite().all()):
+            raise TrainingError(BROKEN)
+        scores = joined.double().softmax(dim=1)[:, 1]
+        return Outputs(scores.numpy(), torch.cat(features).numpy())
+
+
+# --- Evaluation of a run, a stage of leuk train
+
+
+@dataclass(frozen=True, eq=False)
 class Assessed:
     """Metrics and samples from the predictions of a run.
 
@@ -97,6 +181,68 @@ class Assessed:
     samples: dict[str, Sample]
     referral: dict[str, Any]
     warnings: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Results of a classifier, with the fields of :class:`leuk.runs.record.Record`.
+
+    Attributes:
+        predicted: predictions of ``val`` and ``test``.
+        predictions: file name of their table in the folder of the run.
+        prototypes: figure and table of the classifier's prototypes; empty if it has none.
+    """
+
+    predicted: dict[str, Predictions]
+    metrics: dict[str, Metrics]
+    calibration: dict[str, float]
+    referral: dict[str, Any]
+    baselines: dict[str, Metrics]
+    area: dict[str, Any]
+    cost: dict[str, float | int | str]
+    warnings: list[RunWarning]
+    predictions: str = "predictions.csv"
+    prototypes: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate(
+    cfg: DictConfig, folder: Path, data: CNMCDataModule, scorer: Scorer, run: RunId
+) -> Evaluation:
+    """Predict validation and test images, and write ``predictions.csv`` and ``subjects.csv``.
+
+    Args:
+        cfg: config of the run.
+        folder: folder of the run.
+        data: data module, set up.
+        scorer: the trained classifier.
+        run: identity of the run, for the table of predictions.
+
+    Raises:
+        TrainingError: a score is not finite, or a batch does not fit into memory.
+    """
+    classifier, prototypes = scorer.classifier, {}
+    if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
+        prototypes = project_prototypes(classifier, data, scorer.device, folder)
+    with memory_errors("data.batch_size", cfg.data.batch_size):
+        predicted = {stage: scorer.stage(data, stage) for stage in ("val", "test")}
+    assessed = assess(data, predicted)
+    baselines = baseline_scores(data, measure_images(data))
+    save_predictions(
+        folder / Evaluation.predictions, data, predicted, assessed.temperature, baselines, run
+    )
+    save_subjects(folder / "subjects.csv", assessed.samples)
+    resolution, device = cfg.data.resolution, scorer.device
+    return Evaluation(
+        predicted=predicted,
+        metrics=assessed.metrics,
+        calibration={"temperature": assessed.temperature},
+        referral=assessed.referral,
+        baselines=assess_baselines(data, baselines),
+        area=assess_area(data, predicted["test"], scorer.scores, device),
+        cost=measure_cost(classifier, resolution, device, predict=classifier.predict_logits),
+        warnings=[RunWarning("few", text) for text in assessed.warnings],
+        prototypes=prototypes,
+    )
 
 
 def assess(data: CNMCDataModule, predictions: Mapping[str, Predictions]) -> Assessed:
@@ -144,12 +290,43 @@ def compute_metrics(sample: Sample, thresholds: Thresholds) -> Metrics:
     return as_metrics(values, bootstrap_intervals(sample, thresholds))
 
 
+# --- Baselines, without which no model is reported
+
+MEASURES_FORMAT = 1
+"""Version in the cache key; increase it when a measure changes."""
+
+_MEASURED_PER_CALL = 512
+
+
+def measure_images(data: CNMCDataModule) -> pd.DataFrame:
+    """Morphology of all images, indexed by row of the bank; computed once per pixel store.
+
+    Measures are of the pixels at the data's resolution and framing, except the area, which is of
+    the published image. An image without a lit pixel has 0 in all.
+
+    Args:
+        data: data module with its pixel store.
+    """
+    store = data.dataset.store
+
+    def measure(target: Path) -> None:
+        log.info("measuring %d images", len(store.pixels))
+        starts = range(0, len(store.pixels), _MEASURED_PER_CALL)
+        chunks = (np.asarray(store.pixels[start : start + _MEASURED_PER_CALL]) for start in starts)
+        np.save(target / "measures.npy", np.concatenate([measure_each(chunk) for chunk in chunks]))
+
+    key = {"format": MEASURES_FORMAT, "pixels": store.fingerprint, "measures": list(MEASURES)}
+    folder = make_once(data.cache, "measures", key, measure)
+    table = pd.DataFrame(np.load(folder / "measures.npy"), columns=list(MEASURES))
+    return table.assign(area=store.areas.astype(np.float64))
+
+
 def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFrame:
     """Scores of the baselines for validation and test images, fitted on training images.
 
     Args:
         data: data module, set up.
-        measures: morphology of all images, from :func:`leuk.runs.evaluate.measure_images`.
+        measures: morphology of all images, from :func:`measure_images`.
 
     Returns:
         A column of scores in [0, 1] per entry of :data:`BASELINES`, indexed by row of the bank.
@@ -188,10 +365,13 @@ def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Me
     return results
 
 
+# --- Results at equal area of the cells
+
+
 def assess_area(
     data: CNMCDataModule,
     test: Predictions,
-    score: Callable[[Tensor], Tensor],
+    score: Callable[[Tensor], Floats],
     device: torch.device,
 ) -> dict[str, Any]:
     """Compute the performance on test images at equal area of the cells.
@@ -213,14 +393,16 @@ def assess_area(
     """
     sample, rows = sample_of(data, test), test.rows
     areas = data.dataset.store.areas[rows.numpy()].astype(np.float64)
-    target = _mean_area(data)
+    train, cpu = torch.tensor(data.stage("train").index.to_numpy()), torch.device("cpu")
+    of_train = [cell_areas(data.bank.gather(part, cpu)["images"]) for part in train.split(_BATCH)]
+    target = float(torch.cat(of_train).mean())
     scores, scaled_areas = [], []
     with torch.inference_mode():
         for batch in rows.split(_BATCH):
             images = scaled_to_one_size(data.bank.gather(batch, device)["images"], target)
-            scores.append(score(images).double().cpu())
+            scores.append(score(images))
             scaled_areas.append(cell_areas(images).cpu())
-    scaled = replace(sample, scores=torch.cat(scores).numpy())
+    scaled = replace(sample, scores=np.concatenate(scores).astype(np.float64))
     alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
         "within_bins": asdict(auroc_within_area_bins(sample, areas)),
@@ -235,12 +417,7 @@ def assess_area(
     }
 
 
-def _mean_area(data: CNMCDataModule) -> float:
-    """Mean share of the image that training cells cover, in the data's framing."""
-    rows = torch.tensor(data.stage("train").index.to_numpy())
-    cpu = torch.device("cpu")
-    areas = [cell_areas(data.bank.gather(batch, cpu)["images"]) for batch in rows.split(_BATCH)]
-    return float(torch.cat(areas).mean())
+# --- Tables of a run
 
 
 def save_predictions(
@@ -279,200 +456,3 @@ def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
         table.insert(0, "stage", stage)
         tables.append(table)
     write_text(path, csv_text(pd.concat(tables)))
-
-
-# --- Evaluation of a trained classifier: predictions, metrics, explanations, area, cost
-
-EXPLANATIONS = "explanations"
-"""Subfolder of a run."""
-
-
-def evaluate(
-    cfg: DictConfig, folder: Path, data: CNMCDataModule, classifier: Classifier, record: Record
-) -> None:
-    """Predict validation and test images, explain test images, and add the results to the record.
-
-    Args:
-        cfg: config of the run.
-        folder: folder of the run; predictions and explanations are written there.
-        data: data module, set up.
-        classifier: classifier with its best weights.
-        record: record of the run; metrics, explanations, warnings, area and cost are added.
-    """
-    explain = explain_callback(cfg, folder / EXPLANATIONS, record.run.folder)
-    # A new trainer, because weight averaging would swap the weights in the one used for training.
-    trainer = build_trainer(
-        cfg,
-        folder,
-        [*build_named(cfg.callbacks, ("channels_last",)).values(), explain],
-        logger=False,
-        enable_checkpointing=False,
-        inference_mode=False,  # explaining needs gradients
-        **one_device(cfg),
-    )
-    device = trainer.strategy.root_device
-    if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
-        projected = project_prototypes(classifier, data, device, folder, record.run.folder)
-        record.explanations["prototypes"] = projected
-    predictions = {}
-    for stage, loop in (("val", trainer.validate), ("test", trainer.test)):
-        with memory_errors("data.batch_size", cfg.data.batch_size):
-            loop(classifier, datamodule=data, verbose=False)
-        predictions[stage] = classifier.collected()
-    _record_metrics(folder, data, predictions, record)
-    record.explanations |= explain.summary
-    record.warnings += warnings_of(explain.summary)
-    classifier.to(device).eval()
-    record.area = assess_area(data, predictions["test"], _scorer(classifier, trainer), device)
-    record.cost = measure_cost(
-        classifier, cfg.data.resolution, device, predict=classifier.predict_logits
-    )
-
-
-def warnings_of(summary: Mapping[str, Any]) -> list[RunWarning]:
-    """Warnings in a summary of explanations."""
-    return [RunWarning(**warning) for warning in summary.get(COHORT, {}).get("warnings", [])]
-
-
-def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
-    """Build the callback that explains test images.
-
-    Args:
-        cfg: config with ``explain``, ``checks`` and the related keys.
-        folder: output folder.
-        name: name of the run, for the titles of figures.
-    """
-    return Explain(
-        build_named(cfg.explain),
-        folder,
-        shown=cfg.explain_images,
-        checked=cfg.checked_images,
-        background=cfg.explain_background,
-        checks=instantiate(cfg.checks) if "_target_" in cfg.checks else None,
-        name=name,
-    )
-
-
-def _record_metrics(
-    folder: Path, data: CNMCDataModule, predictions: dict[str, Predictions], record: Record
-) -> None:
-    """Add metrics of classifier and baselines to the record, and write their predictions."""
-    assessed = assess(data, predictions)
-    baselines = baseline_scores(data, measure_images(data))
-    record.metrics = assessed.metrics
-    record.calibration = {"temperature": assessed.temperature}
-    record.referral = assessed.referral
-    record.baselines = assess_baselines(data, baselines)
-    record.warnings += [RunWarning("few", text) for text in assessed.warnings]
-    record.predictions = "predictions.csv"
-    save_predictions(
-        folder / record.predictions, data, predictions, assessed.temperature, baselines, record.run
-    )
-    save_subjects(folder / "subjects.csv", assessed.samples)
-
-
-def _scorer(classifier: Classifier, trainer: Trainer) -> Callable[[Tensor], Tensor]:
-    """Build a function from images to scores, with the precision of the trainer's loops."""
-
-    def score(images: Tensor) -> Tensor:
-        with trainer.precision_plugin.forward_context():
-            logits = classifier.predict_logits(images)
-        return logits.double().softmax(dim=1)[:, 1]
-
-    return score
-
-
-# --- Features of a run's training images, to find unfamiliar new images; cached in its folder
-
-FILE = "familiar.npz"
-"""Cache file in the folder of a run."""
-
-DISTANCES_FORMAT = 2
-"""Version in the cache key; increase it when the content of the file changes its meaning."""
-
-_CHUNK = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class Familiarity:
-    """Reference values of the training images, with which new images are compared.
-
-    Attributes:
-        images: training features, and the limit of the distance from validation images.
-        smallest: share of the frame that the smallest training cell covers, in [0, 1].
-    """
-
-    images: Familiar
-    smallest: float
-
-
-def load_familiarity(finished: FinishedRun, predictor: Predictor, root: str | None) -> Familiarity:
-    """Read the cache in the run's folder, or compute it from the run's real training images.
-
-    Args:
-        finished: the finished run.
-        predictor: predictor with the run's classifier.
-        root: new location of the data set's images, if they have moved.
-
-    Raises:
-        DataError: the cache does not exist, and neither does the image folder.
-        StoreError: the data differ from those of the run.
-    """
-    path = finished.folder / FILE
-    key = f"{DISTANCES_FORMAT} {finished.weights_digest}"
-    if (cached := _read(path, key)) is not None:
-        return cached
-    try:
-        data = finished.data(root)
-    except DataError as error:
-        raise DataError(f"{error}; or skip the comparison with familiarity=false") from error
-    log.info("%s: computing features of its training images, once", finished.folder.name)
-    familiarity = _compute(data, predictor)
-    try:
-        with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                key=np.array(key),
-                features=familiarity.images.features,
-                limit=np.array(familiarity.images.limit),
-                smallest=np.array(familiarity.smallest),
-            )
-    except OSError as error:
-        log.warning("%s: cannot be written (%s); it will be computed again each time", path, error)
-    return familiarity
-
-
-def _compute(data: CNMCDataModule, predictor: Predictor) -> Familiarity:
-    train, shares = _features_and_shares(data, predictor, "train")
-    held_out, _ = _features_and_shares(data, predictor, "val")
-    patients = data.stage("val")["patient"].to_numpy().astype(str)
-    return Familiarity(Familiar.fitted(train, held_out, patients), float(shares.min()))
-
-
-def _features_and_shares(
-    data: CNMCDataModule, predictor: Predictor, stage: str
-) -> tuple[npt.NDArray[np.float32], Floats]:
-    """Features of a stage's images, and the share of the frame that each cell covers."""
-    rows = data.stage(stage).index.to_numpy()
-    features, shares = [], []
-    for start in range(0, len(rows), _CHUNK):
-        pixels = data.dataset.data[rows[start : start + _CHUNK]]
-        features.append(predictor.predict(pixels).features)
-        shares.append(largest_parts(pixels))
-    return np.concatenate(features), np.concatenate(shares)
-
-
-def _read(path: Path, key: str) -> Familiarity | None:
-    """Read the cache; None if it is missing, damaged or of other weights."""
-    if not path.exists():
-        return None
-    try:
-        cached = read_arrays(path)
-        if str(cached["key"]) != key:
-            log.info("%s: belongs to other weights; computing it again", path)
-            return None
-        images = Familiar(cached["features"], float(cached["limit"]))
-        return Familiarity(images, float(cached["smallest"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s: cannot be read (%s); computing it again", path, error)
-        return None

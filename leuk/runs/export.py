@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from leuk.classifiers.base import Classifier, dihedral
 from leuk.config.targets import hint
 from leuk.data.labels import Label
+from leuk.data.pixels import to_float
 from leuk.errors import ConfigError, StoreError
 from leuk.metrics.arrays import Images
 from leuk.runs.finished import THRESHOLDS, FinishedRun
@@ -115,38 +116,36 @@ def export(cfg: DictConfig, folder: Path) -> float:
     classifier = finished.classifier().requires_grad_(False)
     data = finished.data(cfg.root)
     pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.test_images]]
+    expected = classifier.predict_logits(to_float(torch.from_numpy(pixels)))
     path = folder / f"model.{_SUFFIX[cfg.format]}"
     with _silence(), whole_file(path) as temporary:
         exported = _WRITERS[cfg.format](classifier, temporary, pixels)
-        difference = _difference(classifier, exported, pixels)
+        with torch.no_grad():
+            batch, single = exported(pixels), exported(pixels[:1])
+    pairs = ((batch, expected), (single, expected[:1]))
+    difference = max(float((found - wanted).abs().max()) for found, wanted in pairs)
     if not difference <= cfg.tolerance:
         raise StoreError(
             f"format={cfg.format}: logits of the exported model differ by up to {difference:.2g} "
             f"on {len(pixels)} test images, more than tolerance={cfg.tolerance:g}; it is not kept; "
             "choose another format, or a larger tolerance"
         )
-    agreement = {
-        "images": len(pixels),
-        "largest_difference": difference,
-        "tolerance": float(cfg.tolerance),
+    facts = {
+        "format": str(cfg.format),
+        "file": path.name,
+        **source_paths(cfg, "run"),
+        **_facts(finished, classifier, cfg.root),
+        "agreement": {
+            "images": len(pixels),
+            "largest_difference": difference,
+            "tolerance": float(cfg.tolerance),
+        },
     }
-    facts = {"format": str(cfg.format), "file": path.name, **source_paths(cfg, "run")}
-    write_json(
-        folder / FACTS, facts | _facts(finished, classifier, cfg.root) | {"agreement": agreement}
-    )
+    write_json(folder / FACTS, facts)
     log.info(
         "%s: logits differ by at most %.2g on %d test images", path.name, difference, len(pixels)
     )
     return difference
-
-
-def _difference(classifier: Classifier, exported: Forward, pixels: Images) -> float:
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    with torch.no_grad():
-        expected = classifier.predict_logits(images)
-        batch, single = exported(pixels), exported(pixels[:1])
-    pairs = ((batch, expected), (single, expected[:1]))
-    return max(float((found - wanted).abs().max()) for found, wanted in pairs)
 
 
 def _write_onnx(classifier: Classifier, path: Path, pixels: Images) -> Forward:

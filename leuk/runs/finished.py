@@ -1,46 +1,78 @@
-"""Finished run, opened from its folder: settings, classifier and data."""
+"""Finished run, opened from its folder: settings, classifier, data, scores and decision rule.
+
+Used by ``leuk explain``, ``predict`` and ``export``, and as an extractor of ``leuk synthesize``.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 from hydra.utils import get_class
-from lightning.pytorch import Trainer
 from omegaconf import DictConfig
-from torch import Tensor
 
-from leuk.classifiers.base import BROKEN, Classifier, dihedral
+from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count
 from leuk.config.stored import check_complete, read_stored
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
 from leuk.data.scale import Scale, View, training_sizes
-from leuk.errors import ConfigError, DataError, StoreError, TrainingError
-from leuk.metrics.arrays import Flags, Floats, Images
+from leuk.errors import ConfigError, DataError, StoreError
+from leuk.metrics.arrays import Flags, Floats
 from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
 from leuk.metrics.classification import DEFAULT
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
+from leuk.runs.classifier import WEIGHTS
+from leuk.runs.evaluate import Scorer
 from leuk.runs.record import FILE, Record
-from leuk.runs.trainer import (
-    build_named,
-    build_trainer,
-    memory_errors,
-    older_arguments,
-    one_device,
-    read_checkpoint,
-)
+from leuk.runs.trainer import older_arguments, read_checkpoint
 from leuk.store import file_in
 
 CONFIG = ".hydra/config.yaml"
-WEIGHTS = "checkpoints/best.ckpt"
+
+THRESHOLDS = {"youden": "youden", "0.5": DEFAULT, "sensitivity": "sensitivity95"}
+"""Values of ``threshold``, and the name of each in records."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Decision rule, chosen on a run's validation images and applied unchanged to others.
+
+    Attributes:
+        name: name of the threshold, one of :data:`THRESHOLDS`.
+        threshold: lowest score that is called leukemic, in [0, 1].
+        temperature: temperature of the calibration of scores.
+        band: calibrated scores that are referred to an expert.
+        test: performance of the band on the run's test images.
+    """
+
+    name: str
+    threshold: float
+    temperature: float
+    band: Band
+    test: Achieved
+
+    @property
+    def calibrated_threshold(self) -> float:
+        """Threshold on the scale of calibrated scores."""
+        return float(self.calibrated(np.array([self.threshold]))[0])
+
+    def calibrated(self, scores: Floats) -> Floats:
+        """Calibrate scores ``(N,)``."""
+        return apply_temperature(scores, self.temperature)
+
+    def leukemic(self, scores: Floats) -> Flags:
+        """Decide by scores ``(N,)`` which images are called leukemic: ``bool (N,)``."""
+        return scores >= self.threshold
+
+    def refers(self, scores: Floats) -> Flags:
+        """Decide by scores ``(N,)`` which images are referred to an expert: ``bool (N,)``."""
+        return self.band.refers(self.calibrated(scores), self.leukemic(scores))
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,37 +222,26 @@ class FinishedRun:
         data.setup()
         return data
 
-
-# --- Decision rule of a finished run, chosen on its validation images
-
-THRESHOLDS = {"youden": "youden", "0.5": DEFAULT, "sensitivity": "sensitivity95"}
-"""Values of ``threshold``, and the name of each in records."""
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """Decision rule, chosen on a run's validation images and applied unchanged to others.
-
-    Attributes:
-        name: name of the threshold, one of :data:`THRESHOLDS`.
-        threshold: lowest score that is called leukemic, in [0, 1].
-        temperature: temperature of the calibration of scores.
-        band: calibrated scores that are referred to an expert.
-        test: performance of the band on the run's test images.
-    """
-
-    name: str
-    threshold: float
-    temperature: float
-    band: Band
-    test: Achieved
-
-    @classmethod
-    def of(cls, finished: FinishedRun, name: str, aim: float) -> "Frozen":
-        """Read threshold and temperature of a run, and choose the band on its validation images.
+    def scorer(self, cfg: DictConfig, batch_size: int) -> Scorer:
+        """Move the classifier to one device, by default with the precision of the run's training.
 
         Args:
-            finished: the finished run.
+            cfg: config of a command with ``trainer`` and ``callbacks``.
+            batch_size: images per forward pass.
+
+        Raises:
+            ConfigError: the trainer cannot be built on this host.
+            StoreError: the checkpoint cannot be read, or belongs to another run.
+        """
+        changes = {}
+        if cfg.trainer.precision is None:
+            changes["precision"] = self.record.device["precision"]
+        return Scorer.build(cfg, self.folder, self.classifier(), batch_size, **changes)
+
+    def frozen(self, name: str, aim: float) -> Frozen:
+        """Read threshold and temperature, and choose the band on the validation images.
+
+        Args:
             name: name of the threshold, one of :data:`THRESHOLDS`.
             aim: required share of correct decisions outside the band, in (0.5, 1).
 
@@ -232,65 +253,45 @@ class Frozen:
             raise ConfigError(f"threshold={name}: choose from {', '.join(THRESHOLDS)}")
         if not 0.5 < aim < 1:
             raise ConfigError(f"aim={aim}: it must be above 0.5 and below 1")
-        record = finished.record
         try:
-            chosen = record.metrics["thresholds"][THRESHOLDS[name]]
+            chosen = self.record.metrics["thresholds"][THRESHOLDS[name]]
             # Metrics can be null, but not a threshold; this is for the type checker.
             threshold = float(chosen["value"] or 0.0)
-            temperature = record.calibration["temperature"]
+            temperature = self.record.calibration["temperature"]
         except (KeyError, TypeError) as error:
             raise StoreError(
-                f"{finished.folder / FILE}: it lacks the threshold {THRESHOLDS[name]} or the "
+                f"{self.folder / FILE}: it lacks the threshold {THRESHOLDS[name]} or the "
                 "temperature; remove the folder and repeat the run"
             ) from error
-        val, test = (_sample(finished, stage, temperature) for stage in ("val", "test"))
-        band = choose_band(val, threshold, aim)
-        return cls(name, threshold, temperature, band, achieved(test, threshold, band))
+        band = choose_band(self._sample("val", temperature), threshold, aim)
+        test = achieved(self._sample("test", temperature), threshold, band)
+        return Frozen(name, threshold, temperature, band, test)
 
-    @property
-    def calibrated_threshold(self) -> float:
-        """Threshold on the scale of calibrated scores."""
-        return float(self.calibrated(np.array([self.threshold]))[0])
-
-    def calibrated(self, scores: Floats) -> Floats:
-        """Calibrate scores ``(N,)``."""
-        return apply_temperature(scores, self.temperature)
-
-    def leukemic(self, scores: Floats) -> Flags:
-        """Decide by scores ``(N,)`` which images are called leukemic: ``bool (N,)``."""
-        return scores >= self.threshold
-
-    def refers(self, scores: Floats) -> Flags:
-        """Decide by scores ``(N,)`` which images are referred to an expert: ``bool (N,)``."""
-        return self.band.refers(self.calibrated(scores), self.leukemic(scores))
-
-
-def _sample(finished: FinishedRun, stage: str, temperature: float) -> Sample:
-    """Scores of a stage from the run's predictions file, with labels and patients."""
-    name = finished.record.predictions
-    path = finished.folder / (name or "predictions.csv")
-    try:
-        path = file_in(finished.folder, name or "predictions.csv")
-        # As text, because pandas may round the last digit and move a score over a threshold.
-        texts = {"score": str, "patient": str}
-        columns = ["stage", "label", *texts]
-        table = pd.read_csv(path, usecols=columns, dtype=texts, keep_default_na=False)
-        table = table[table["stage"] == stage]
-        scores = table["score"].to_numpy().astype(np.float64)
-        calibrated = apply_temperature(scores, temperature)
-        labels, patients = (
-            table["label"].to_numpy(np.int64),
-            table["patient"].to_numpy().astype(str),
-        )
-        return Sample(scores, labels, patients, calibrated)
-    except (OSError, ValueError, KeyError) as error:
-        raise StoreError(
-            f"{path}: the run's scores of {stage} images cannot be read ({error}); remove the "
-            "folder and repeat the run"
-        ) from error
-
-
-# --- Classifier of a finished run as the feature extractor for image quality
+    def _sample(self, stage: str, temperature: float) -> Sample:
+        """Scores of a stage from the run's predictions file, with labels and patients."""
+        name = self.record.predictions or "predictions.csv"
+        try:
+            # As text, because pandas may round the last digit and move a score over a threshold.
+            texts = {"score": str, "patient": str}
+            table = pd.read_csv(
+                file_in(self.folder, name),
+                usecols=["stage", "label", *texts],
+                dtype=texts,
+                keep_default_na=False,
+            )
+            table = table[table["stage"] == stage]
+            scores = table["score"].to_numpy().astype(np.float64)
+            return Sample(
+                scores,
+                table["label"].to_numpy(np.int64),
+                table["patient"].to_numpy().astype(str),
+                apply_temperature(scores, temperature),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{self.folder / name}: the run's scores of {stage} images cannot be read "
+                f"({error}); remove the folder and repeat the run"
+            ) from error
 
 
 def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
@@ -312,108 +313,12 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
     return Network(name, classifier.features, classifier, batch_size, device)
 
 
-# --- Predictions of a finished classifier for arrays of pixels, without a data loader
-
-
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """Outputs of a classifier for N images.
-
-    Attributes:
-        scores: ``float64 (N,)``, probability of leukemia, computed as for test images.
-        features: ``float32 (N, D)``, features without test-time augmentation.
-    """
-
-    scores: Floats
-    features: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Predictor:
-    """Classifier on a device, by default with the precision of the run's evaluation.
-
-    Attributes:
-        classifier: classifier on its device, in evaluation mode.
-        trainer: provides device and precision.
-        batch_size: images per forward pass.
-    """
-
-    classifier: Classifier
-    trainer: Trainer
-    batch_size: int
-
-    @classmethod
-    def build(cls, cfg: DictConfig, finished: FinishedRun) -> "Predictor":
-        """Load a run's classifier onto the configured device.
-
-        Args:
-            cfg: config with ``trainer``, ``callbacks`` and ``batch_size``.
-            finished: the finished run.
-
-        Raises:
-            ConfigError: the trainer cannot be built on this host.
-            StoreError: the checkpoint cannot be read or belongs to another run.
-        """
-        classifier = finished.classifier()
-        callbacks = build_named(cfg.callbacks, ("channels_last",))
-        trainer = trainer_for(cfg, finished, [*callbacks.values()])
-        classifier.to(trainer.strategy.root_device)
-        for callback in callbacks.values():
-            callback.setup(trainer, classifier, "test")
-        return cls(classifier, trainer, int(cfg.batch_size))
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the classifier and its input."""
-        device: torch.device = self.trainer.strategy.root_device
-        return device
-
-    def images(self, pixels: Images) -> Tensor:
-        """Move pixels ``uint8 (N, R, R, 3)`` to the device as images ``(N, 3, R, R)`` in [0, 1]."""
-        moved = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.device)
-        return moved.permute(0, 3, 1, 2).float().div_(255)
-
-    @torch.no_grad()
-    def predict(self, pixels: Images) -> Outputs:
-        """Predict scores and features.
-
-        Args:
-            pixels: ``uint8 (N, R, R, 3)`` at the run's resolution and framing.
-
-        Raises:
-            TrainingError: a score is not finite, or a batch does not fit into memory.
-        """
-        outputs = []
-        with memory_errors("batch_size", self.batch_size):
-            for start in range(0, len(pixels), self.batch_size):
-                batch = self.images(pixels[start : start + self.batch_size])
-                with self.trainer.precision_plugin.forward_context():
-                    outputs.append(self._logits_and_features(batch))
-        logits, features = (torch.cat(column).cpu() for column in zip(*outputs, strict=True))
-        if not bool(logits.isfinite().all()):
-            raise TrainingError(BROKEN)
-        return Outputs(logits.double().softmax(dim=1)[:, 1].numpy(), features.numpy())
-
-    def _logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits as of :meth:`Classifier.predict_logits`, and features of the original view."""
-        views = dihedral(images) if self.classifier.optim.test_views > 1 else [images]
-        features = [self.classifier.features(view) for view in views]
-        logits = [self.classifier.logits(of_view).float() for of_view in features]
-        return torch.stack(logits).mean(dim=0), features[0].float()
-
-
-def trainer_for(cfg: DictConfig, finished: FinishedRun, callbacks: list[Any]) -> Trainer:
-    """Build a trainer on one device, with the precision of the run unless another is set.
+def check_own_folders(folders: Sequence[Path]) -> None:
+    """Refuse jobs of a command that would write to the same folder.
 
     Raises:
-        ConfigError: the trainer cannot be built on this host.
+        StoreError: the message names the folder.
     """
-    changes = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "inference_mode": False,
-        **one_device(cfg),
-    }
-    if cfg.trainer.precision is None:
-        changes["precision"] = finished.record.device["precision"]
-    return build_trainer(cfg, finished.folder, callbacks, **changes)
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")

@@ -1,4 +1,4 @@
-"""Balanced training set as image files: real images as used in training, and synthetic images."""
+"""Synthetic images: training of GANs, balancing of a run's training stage, ``leuk synthesize``."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from leuk.errors import ConfigError, DataError, StoreError
 from leuk.gans.base import Adversarial, SampleGrids
 from leuk.metrics.arrays import Images
 from leuk.metrics.baselines import MEASURES, MorphologyExtractor
-from leuk.metrics.synthetic.distances import FEWEST, Patients
+from leuk.metrics.synthetic.distances import FEWEST
 from leuk.metrics.synthetic.features import CachedExtractor, Extractor
 from leuk.metrics.synthetic.memorization import copied
 from leuk.metrics.synthetic.quality import (
@@ -42,7 +42,15 @@ from leuk.metrics.synthetic.quality import (
     save_rows,
 )
 from leuk.runs.launching import assign_devices
-from leuk.runs.run import NEUTRAL, choice_of, current_hydra, settings_of, synthesis_folder
+from leuk.runs.record import RunWarning
+from leuk.runs.run import (
+    NEUTRAL,
+    choice_of,
+    current_hydra,
+    settings_of,
+    synthesis_folder,
+    uses_gan,
+)
 from leuk.runs.trainer import (
     build_named,
     build_trainer,
@@ -59,15 +67,18 @@ from leuk.store import (
     digest,
     make_once,
     read_only,
+    refuse_loss,
     unfinished,
     whole_folder,
     write_json,
     write_text,
 )
 
-# --- Trained GANs as resumable artifacts, one per architecture, training images and seed
-
 log = logging.getLogger(__name__)
+
+Rows = npt.NDArray[np.int64]
+
+# --- Trained GANs as resumable artifacts, one per architecture, training images and seed
 
 GAN_FORMAT = 3
 """Version in every GAN's key; increase it when training or sampling changes."""
@@ -78,14 +89,56 @@ FACTS = "fit.json"
 """Facts of the training: ``seconds``, ``device``, ``images`` (their number), generator
 ``updates``, and ``whole`` (never resumed)."""
 
-Rows = npt.NDArray[np.int64]
-
 
 def form_of(cfg: DictConfig) -> type[Adversarial]:
     """Class of the configured GAN."""
     form = get_class(cfg.gan._target_)
     assert issubclass(form, Adversarial)
     return form
+
+
+def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
+    """Key of a trained GAN: architecture, training settings, training images and seed.
+
+    Args:
+        cfg: config of the run.
+        content: digest of the training images.
+    """
+    trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(trainer, dict)
+    # The number of epochs is that of gan_fit.
+    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
+    return {
+        "format": GAN_FORMAT,
+        "gan": OmegaConf.to_container(cfg.gan, resolve=True),
+        "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
+        "trainer": {str(name): value for name, value in trainer.items() if name not in neutral},
+        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
+        "images": content,
+        "seed": int(cfg.seed),
+    }
+
+
+def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
+    """Key of the GAN that :func:`fitted_gan` would find or train; raises the same errors."""
+    return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
+
+
+def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
+    stage = data.stage("train")["label"].to_numpy()
+    for label in labels:
+        if not (stage == label).any():
+            raise DataError(
+                f"split: no {label.folder} images for training, so {cfg.gan._target_} cannot be "
+                "trained; choose other folds with split.train, or augmentation=none"
+            )
+    rows: Rows = data.split.train[np.isin(stage, labels)]
+    if len(rows) < cfg.gan_fit.batch_size:
+        raise DataError(
+            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: only {len(rows)} training images for "
+            f"the GAN; set gan_fit.batch_size={len(rows)} or lower"
+        )
+    return rows
 
 
 def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Path:
@@ -108,77 +161,18 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
     root = Path(cfg.outputs) / "artifacts"
     key = gan_key(cfg, data.content(rows))
     scratch = unfinished(root, "gan", key)
-    folder = make_once(
-        root, "gan", key, lambda target: _fit(cfg, data, rows, labels, scratch, target)
-    )
+
+    def train(target: Path) -> None:
+        names = " and ".join(label.folder for label in labels)
+        log.info("training %s on %d images of %s", cfg.gan._target_, len(rows), names)
+        _train_gan(cfg, data, rows, labels, scratch, target)
+
+    folder = make_once(root, "gan", key, train)
     shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
-def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
-    """Load the GAN of an artifact, on the CPU.
-
-    Raises:
-        StoreError: the checkpoint is not a readable file of weights.
-    """
-    form = form_of(cfg)
-    older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
-    gan = form.load_from_checkpoint(
-        folder / WEIGHTS, map_location="cpu", weights_only=True, **older
-    )
-    assert isinstance(gan, Adversarial)
-    return gan.eval()
-
-
-def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
-    """Key of the GAN that :func:`fitted_gan` would find or train; raises the same errors."""
-    return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
-
-
-def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
-    """Key of a trained GAN: architecture, training settings, training images and seed.
-
-    Args:
-        cfg: config of the run.
-        content: digest of the training images.
-    """
-    return {
-        "format": GAN_FORMAT,
-        "gan": OmegaConf.to_container(cfg.gan, resolve=True),
-        "gan_fit": {key: cfg.gan_fit[key] for key in ("epochs", "batch_size", "compile")},
-        "trainer": _relevant(cfg.trainer),
-        "channels_last": OmegaConf.select(cfg, "callbacks.channels_last.enabled"),
-        "images": content,
-        "seed": int(cfg.seed),
-    }
-
-
-def _relevant(trainer: DictConfig) -> dict[str, object]:
-    """Trainer settings that change a GAN's weights; the number of epochs is set elsewhere."""
-    values = OmegaConf.to_container(trainer, resolve=True)
-    assert isinstance(values, dict)
-    neutral = {name.removeprefix("trainer.") for name in NEUTRAL} | {"max_epochs"}
-    return {str(name): value for name, value in values.items() if name not in neutral}
-
-
-def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
-    stage = data.stage("train")["label"].to_numpy()
-    for label in labels:
-        if not (stage == label).any():
-            raise DataError(
-                f"split: no {label.folder} images for training, so {cfg.gan._target_} cannot be "
-                "trained; choose other folds with split.train, or augmentation=none"
-            )
-    rows: Rows = data.split.train[np.isin(stage, labels)]
-    if len(rows) < cfg.gan_fit.batch_size:
-        raise DataError(
-            f"gan_fit.batch_size={cfg.gan_fit.batch_size}: only {len(rows)} training images for "
-            f"the GAN; set gan_fit.batch_size={len(rows)} or lower"
-        )
-    return rows
-
-
-def _fit(
+def _train_gan(
     cfg: DictConfig,
     data: CNMCDataModule,
     rows: Rows,
@@ -187,8 +181,6 @@ def _fit(
     target: Path,
 ) -> None:
     """Train a GAN on ``rows`` with checkpoints in ``scratch``; write the artifact to ``target``."""
-    names = " and ".join(label.folder for label in labels)
-    log.info("training %s on %d images of %s", cfg.gan._target_, len(rows), names)
     seed_everything(cfg.seed, workers=True, verbose=False)
     gan: Adversarial = instantiate(cfg.gan)
     if cfg.gan_fit.compile:
@@ -202,7 +194,19 @@ def _fit(
         workers=cfg.data.workers,
         seed=cfg.seed,
     )
-    trainer = _trainer(cfg, scratch, labels)
+    callbacks = [
+        *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
+        SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
+        ModelCheckpoint(
+            scratch / "checkpoints",
+            filename="{epoch:05d}",
+            every_n_epochs=cfg.gan_fit.checkpoint_every,
+            enable_version_counter=False,
+        ),
+    ]
+    # Each resumed start logs to its own file, so that no curve is lost.
+    logger = CSVLogger(scratch, name="log")
+    trainer = build_trainer(cfg, scratch, callbacks, max_epochs=cfg.gan_fit.epochs, logger=logger)
     limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
     stopped = last_readable(scratch / "checkpoints")
     started = time.perf_counter()
@@ -221,27 +225,6 @@ def _fit(
         shutil.copytree(scratch / name, target / name)
 
 
-def _trainer(cfg: DictConfig, scratch: Path, labels: Sequence[Label]) -> Trainer:
-    callbacks = [
-        *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
-        SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
-        ModelCheckpoint(
-            scratch / "checkpoints",
-            filename="{epoch:05d}",
-            every_n_epochs=cfg.gan_fit.checkpoint_every,
-            enable_version_counter=False,
-        ),
-    ]
-    return build_trainer(
-        cfg,
-        scratch,
-        callbacks,
-        max_epochs=cfg.gan_fit.epochs,
-        # Each resumed start logs to its own file, so that no curve is lost.
-        logger=CSVLogger(scratch, name="log"),
-    )
-
-
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
     """Lower the trainer's number of epochs to the GAN's updates, for a correct remaining time.
 
@@ -254,6 +237,21 @@ def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
         rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
         needed = math.ceil(rounds * gan.fitting.adversary_steps / max(1, batches))
         trainer.fit_loop.max_epochs = min(trainer.max_epochs or needed, needed)
+
+
+def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
+    """Load the GAN of an artifact, on the CPU.
+
+    Raises:
+        StoreError: the checkpoint is not a readable file of weights.
+    """
+    form = form_of(cfg)
+    older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
+    gan = form.load_from_checkpoint(
+        folder / WEIGHTS, map_location="cpu", weights_only=True, **older
+    )
+    assert isinstance(gan, Adversarial)
+    return gan.eval()
 
 
 # --- Balancing of the training stage: synthetic images, repeated images, or class weights
@@ -277,6 +275,56 @@ class Synthetic:
     def of(self, label: Label) -> npt.NDArray[np.uint8]:
         """Images of a class, ``uint8 (n, R, R, 3)``; n can be 0."""
         return self.pixels[(self.origin["label"] == label).to_numpy()]
+
+    @property
+    def labels(self) -> list[Label]:
+        """Classes of the images."""
+        present = set(self.origin["label"])
+        return [label for label in Label if label in present]
+
+
+@dataclass(frozen=True)
+class Added:
+    """Images that an augmentation added to the training stage of a run.
+
+    Attributes:
+        facts: entry of ``data`` in the record, ``synthetic`` or ``oversampled``; empty if nothing
+            was added.
+        warnings: such as low quality of the synthetic images.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[RunWarning] = field(default_factory=list)
+
+
+def add_images(cfg: DictConfig, data: CNMCDataModule) -> Added:
+    """Add the augmentation's synthetic or repeated images to the training stage.
+
+    Args:
+        cfg: config of the run.
+        data: data module, set up; its training rows are extended.
+    """
+    name = cfg.augmentation.name
+    if uses_gan(cfg):
+        if synthetic := synthesize(cfg, data):
+            data.add_synthetic(synthetic.pixels, synthetic.origin["label"].to_numpy(np.int64))
+            facts = {
+                "counts": {label.folder: len(synthetic.of(label)) for label in synthetic.labels},
+                "gans": sorted(set(synthetic.origin["gan"])),
+                "artifact": synthetic.folder.name,
+                **cached_quality(cfg, data, synthetic),
+            }
+            texts = quality_warnings(facts, name)
+            return Added({"synthetic": facts}, [RunWarning("synthetic", text) for text in texts])
+    elif name == "oversample":
+        if repeated := repeated_rows(cfg, data):
+            data.repeat(np.concatenate(list(repeated.values())))
+            counts = {label.folder: len(rows) for label, rows in repeated.items()}
+            return Added({"oversampled": counts})
+    else:
+        return Added()
+    nothing = "augmentation: no healthy images are missing; nothing was added"
+    return Added(warnings=[RunWarning("other", nothing)])
 
 
 def classes_of(cfg: DictConfig) -> list[Label]:
@@ -326,40 +374,40 @@ def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     counts = images_to_add(cfg, data)
     if not counts:
         return None
-    labels = list(counts)
+    labels, seed = list(counts), int(cfg.seed)
     fits = gan_classes(cfg, labels)
     fitted = {classes: fitted_gan(cfg, data, classes) for classes in dict.fromkeys(fits.values())}
     gans = {label: fitted[classes] for label, classes in fits.items()}
+
+    def sample(target: Path) -> None:
+        images = [load_gan(cfg, gans[label]).sample(counts[label], label, seed) for label in labels]
+        origins = [
+            pd.DataFrame(
+                {
+                    "label": int(label),
+                    "gan": gans[label].name,
+                    "seed": seed,
+                    "position": np.arange(counts[label]),
+                }
+            )
+            for label in labels
+        ]
+        np.save(target / "cells.npy", np.concatenate(images))
+        pd.concat(origins).to_csv(target / "origin.csv", index=False)
+
     key = {
         "format": GAN_FORMAT,
         "images": {label.folder: [gans[label].name, counts[label]] for label in labels},
-        "seed": int(cfg.seed),
+        "seed": seed,
     }
-    root = Path(cfg.outputs) / "artifacts"
-    folder = make_once(root, "synthetic", key, lambda target: _sample(cfg, gans, counts, target))
-    pixels = np.load(folder / "cells.npy", mmap_mode="c")
-    origin = pd.read_csv(folder / "origin.csv")
+    folder = make_once(Path(cfg.outputs) / "artifacts", "synthetic", key, sample)
     for label in labels:
         log.info("%d synthetic %s images from %s", counts[label], label.folder, gans[label])
-    return Synthetic(pixels, origin, folder)
+    pixels = np.load(folder / "cells.npy", mmap_mode="c")
+    return Synthetic(pixels, pd.read_csv(folder / "origin.csv"), folder)
 
 
-def _sample(
-    cfg: DictConfig, gans: Mapping[Label, Path], counts: Mapping[Label, int], target: Path
-) -> None:
-    seed = int(cfg.seed)
-    images, origins = [], []
-    for label, gan in gans.items():
-        images.append(load_gan(cfg, gan).sample(counts[label], label, seed))
-        position = np.arange(counts[label])
-        origins.append(
-            pd.DataFrame({"label": int(label), "gan": gan.name, "seed": seed, "position": position})
-        )
-    np.save(target / "cells.npy", np.concatenate(images))
-    pd.concat(origins).to_csv(target / "origin.csv", index=False)
-
-
-def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, npt.NDArray[np.int64]]:
+def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, Rows]:
     """Sample rows of training images to repeat, per class as evenly as possible."""
     stage = data.stage("train")["label"].to_numpy()
     random = np.random.default_rng(int(cfg.seed))
@@ -378,87 +426,9 @@ def class_weights(data: CNMCDataModule) -> list[float]:
     return [float(len(labels) / (len(Label) * count)) for count in counts]
 
 
-SUBFOLDER = "C-NMC_training_data/fold_0"
-"""Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
-
-MANIFEST = "manifest.csv"
-ARRAY = "synthetic.npy"
-
-_SYNTHETIC = 9_000_000
-"""Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
-
-
-def manifest_of(data: CNMCDataModule, synthetic: Synthetic) -> pd.DataFrame:
-    """Table of the images of a balanced set, a row per image.
-
-    Columns: ``file``, ``label``, ``origin`` (``real`` or ``synthetic``); for real images ``source``
-    (the file under the data's root) and ``subject``; for synthetic images ``gan`` (the artifact),
-    ``seed`` and ``position`` (of the draw, and the row of ``synthetic.npy``).
-    """
-    return pd.concat([_real_rows(data), _synthetic_rows(synthetic)], ignore_index=True)
-
-
-def write_balanced_set(
-    target: Path, data: CNMCDataModule, synthetic: Synthetic, manifest: pd.DataFrame
-) -> None:
-    """Write the training images and the synthetic images as one folder, atomically.
-
-    The folder also gets ``manifest.csv``, see :func:`manifest_of`, and ``synthetic.npy``, the
-    synthetic images as ``uint8 (N, R, R, 3)``.
-    """
-    rows = data.stage("train").index.to_numpy()
-    with whole_folder(target) as folder:
-        for label in Label:
-            (folder / SUBFOLDER / label.folder).mkdir(parents=True)
-        real = len(rows)
-        _write(folder, manifest["file"].tolist()[:real], data.dataset.data[rows])
-        _write(folder, manifest["file"].tolist()[real:], synthetic.pixels)
-        np.save(folder / ARRAY, synthetic.pixels)
-        write_text(folder / MANIFEST, csv_text(manifest))
-
-
-def _real_rows(data: CNMCDataModule) -> pd.DataFrame:
-    images = data.stage("train")
-    files = [
-        f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
-        for name, label in zip(images["name"], images["label"], strict=True)
-    ]
-    return pd.DataFrame(
-        {
-            "file": files,
-            "label": images["label"].to_numpy(),
-            "origin": "real",
-            "source": images["path"].to_numpy(),
-            "subject": images["subject"].to_numpy(),
-        }
-    )
-
-
-def _synthetic_rows(synthetic: Synthetic) -> pd.DataFrame:
-    table = synthetic.origin.assign(origin="synthetic")
-    names = []
-    for label, seed, position in table[["label", "seed", "position"]].itertuples(index=False):
-        folder = Label(label).folder
-        subject = f"{'H' if label == Label.HEM else ''}{_SYNTHETIC + seed}"
-        names.append(f"{SUBFOLDER}/{folder}/UID_{subject}_{position + 1}_1_{folder}.png")
-    table.insert(0, "file", names)
-    return table
-
-
-def _write(folder: Path, files: Sequence[str], pixels: npt.NDArray[np.uint8]) -> None:
-    """Write a PNG per image, in parallel on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        writes = [
-            pool.submit(Image.fromarray(image).save, folder / file)
-            for file, image in zip(files, pixels, strict=True)
-        ]
-        for write in writes:
-            write.result()
-
-
 # --- Quality of synthetic images: the real images they are compared with, and the stored results
 
-FILE = "quality.json"
+QUALITY = "quality.json"
 HELD_OUT = "val"
 """Stage that a sweep compares synthetic images with; test images are reserved for classifiers."""
 
@@ -467,12 +437,6 @@ SHOWN = 12
 
 QUALITY_FORMAT = 2
 """Version in the cache key; increase it when a metric changes its meaning."""
-
-
-def synthetic_labels(synthetic: Synthetic) -> list[Label]:
-    """Classes of the synthetic images."""
-    present = set(synthetic.origin["label"])
-    return [label for label in Label if label in present]
 
 
 def evaluate_class(
@@ -510,46 +474,42 @@ def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages
     Raises:
         DataError: a stage lacks a class.
     """
-    other = _other(label)
-    sets = {"train": ("train", label), "train_other": ("train", other)}
-    sets |= {"reference": (held_out, label), "reference_other": (held_out, other)}
-    return RealImages(
-        train=_images(data, "train", label),
-        train_other=_images(data, "train", other),
-        reference=_images(data, held_out, label),
-        reference_other=_images(data, held_out, other),
-        patients={name: _patients(data, *chosen) for name, chosen in sets.items()},
-    )
+    tables = {}
+    for name, stage, wanted in (
+        ("train", "train", label),
+        ("train_other", "train", _other(label)),
+        ("reference", held_out, label),
+        ("reference_other", held_out, _other(label)),
+    ):
+        table = data.stage(stage)
+        tables[name] = table[table["label"] == wanted]
+        if tables[name].empty:
+            raise DataError(
+                f"split: no {wanted.folder} images in stage {stage} to compare synthetic images "
+                "with; choose other folds, or another stage with held_out"
+            )
+    images = {
+        name: np.asarray(data.dataset.data[table.index.to_numpy()])
+        for name, table in tables.items()
+    }
+    patients = {name: table["patient"].to_numpy().astype(str) for name, table in tables.items()}
+    return RealImages(**images, patients=patients)
 
 
-def _patients(data: CNMCDataModule, stage: str, label: Label) -> Patients:
-    """List the patient of each image of :func:`_images`."""
-    table = data.stage(stage)
-    return table["patient"].to_numpy().astype(str)[(table["label"] == label).to_numpy()]
+def save_pair(
+    folder: Path, synthetic: Synthetic, label: Label, real: RealImages
+) -> dict[str, Images]:
+    """Write :data:`SHOWN` unselected images, ``real`` and ``synthetic``, for the report.
 
-
-def _images(data: CNMCDataModule, stage: str, label: Label) -> Images:
-    table = data.stage(stage)
-    rows = table.index.to_numpy()[(table["label"] == label).to_numpy()]
-    if not len(rows):
-        raise DataError(
-            f"split: no {label.folder} images in stage {stage} to compare synthetic images with; "
-            "choose other folds, or another stage with held_out"
-        )
-    return np.asarray(data.dataset.data[rows])
-
-
-def shown_pair(synthetic: Synthetic, label: Label, real: RealImages) -> dict[str, Images]:
-    """Sample :data:`SHOWN` images for figures, unselected: held-out ``real`` and ``synthetic``."""
+    Returns:
+        The images, from the file ``images_<class>.npz``.
+    """
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
-    return {"real": real.reference[spread], "synthetic": synthetic.of(label)[:SHOWN]}
-
-
-def save_pair(folder: Path, label: Label, shown: Mapping[str, Images]) -> None:
-    """Write ``images_<class>.npz`` for the report."""
+    shown = {"real": real.reference[spread], "synthetic": synthetic.of(label)[:SHOWN]}
     np.savez(
         folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
     )
+    return shown
 
 
 def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
@@ -571,39 +531,41 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
     Raises:
         StoreError: the stored quality cannot be read.
     """
-    if _fewest(data, synthetic) < FEWEST:
+    stages = {stage: data.stage(stage) for stage in ("train", HELD_OUT)}
+    sizes = [len(synthetic.of(label)) for label in synthetic.labels]
+    sizes += [int((table["label"] == label).sum()) for table in stages.values() for label in Label]
+    if min(sizes) < FEWEST:
         log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
         train = np.asarray(data.dataset.data[data.split.train])
-        return {
-            "copies": {
-                label.folder: int(copied(synthetic.of(label), train).sum())
-                for label in synthetic_labels(synthetic)
-            }
+        counts = {
+            label: int(copied(synthetic.of(label), train).sum()) for label in synthetic.labels
         }
+        return {"copies": {label.folder: count for label, count in counts.items()}}
     seed = int(cfg.seed)
-    paths = {stage: data.stage(stage)["path"].tolist() for stage in ("train", HELD_OUT)}
-    patients = {stage: data.stage(stage)["patient"].astype(str).tolist() for stage in paths}
+
+    def measure(target: Path) -> None:
+        found = {}
+        for label in synthetic.labels:
+            real = real_images(data, label, HELD_OUT)
+            extractor = MorphologyExtractor(real.train)
+            found[label.folder] = asdict(evaluate_class(synthetic, label, real, extractor, seed))
+            save_pair(target, synthetic, label, real)
+        write_json(target / QUALITY, found)
+
     key = {
         "format": QUALITY_FORMAT,
         "images": synthetic.folder.name,
         "pixels": data.dataset.store.fingerprint,
-        "paths": digest(paths),
-        "patients": digest(patients),
+        "paths": digest({stage: table["path"].tolist() for stage, table in stages.items()}),
+        "patients": digest(
+            {stage: table["patient"].astype(str).tolist() for stage, table in stages.items()}
+        ),
         "measures": list(MEASURES),
         "seed": seed,
     }
-    folder = make_once(
-        Path(cfg.outputs) / "artifacts",
-        "quality",
-        key,
-        lambda target: _evaluate_all(data, synthetic, seed, target),
-    )
-    return _read(folder)
-
-
-def _read(folder: Path) -> dict[str, Any]:
+    folder = make_once(Path(cfg.outputs) / "artifacts", "quality", key, measure)
     try:
-        quality = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        quality = json.loads((folder / QUALITY).read_text(encoding="utf-8"))
         found = {"quality_artifact": folder.name, "held_out": HELD_OUT, "quality": quality}
         if not quality:
             raise ValueError("empty")
@@ -615,25 +577,6 @@ def _read(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _fewest(data: CNMCDataModule, synthetic: Synthetic) -> int:
-    """Size of the smallest set of images to compare."""
-    sizes = list(synthetic.origin["label"].value_counts())
-    for stage in ("train", HELD_OUT):
-        labels = data.stage(stage)["label"].to_numpy()
-        sizes += [int((labels == label).sum()) for label in Label]
-    return min(sizes)
-
-
-def _evaluate_all(data: CNMCDataModule, synthetic: Synthetic, seed: int, target: Path) -> None:
-    found = {}
-    for label in synthetic_labels(synthetic):
-        real = real_images(data, label, HELD_OUT)
-        extractor = MorphologyExtractor(real.train)
-        found[label.folder] = asdict(evaluate_class(synthetic, label, real, extractor, seed))
-        save_pair(target, label, shown_pair(synthetic, label, real))
-    write_json(target / FILE, found)
-
-
 def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
     """Warnings about the quality of a run's synthetic images.
 
@@ -641,24 +584,26 @@ def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[st
         synthetic: ``data.synthetic`` of a record.
         augmentation: name of the augmentation.
     """
-    if not synthetic.get("quality"):
-        found = synthetic.get("copies", {})
-        return [
-            f"{augmentation}: not evaluated, too few real or synthetic images to compare",
-            *(
-                f"{augmentation} {name}: {text}"
-                for name, count in found.items()
-                for text in near_exact(count)
-            ),
-        ]
-    return [
-        f"{augmentation} {name}: {text}"
-        for name, quality in synthetic["quality"].items()
-        for text in quality["warnings"]
-    ]
+    if quality := synthetic.get("quality"):
+        texts = {name: found["warnings"] for name, found in quality.items()}
+        first = []
+    else:
+        texts = {name: near_exact(count) for name, count in synthetic.get("copies", {}).items()}
+        first = [f"{augmentation}: not evaluated, too few real or synthetic images to compare"]
+    return first + [f"{augmentation} {name}: {text}" for name in texts for text in texts[name]]
 
 
 # --- Execution of ``leuk synthesize``: data, GAN, synthetic images, balanced set, image quality
+
+SUBFOLDER = "C-NMC_training_data/fold_0"
+"""Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
+
+MANIFEST = "manifest.csv"
+
+_SYNTHETIC = 9_000_000
+"""Subject number of synthetic images for seed 0, beyond C-NMC's own; the seed is added."""
+
+_LOST = ["images of other data or settings"]
 
 
 def check_kept(cfg: DictConfig) -> None:
@@ -669,34 +614,22 @@ def check_kept(cfg: DictConfig) -> None:
     Raises:
         StoreError: the folder has such images; the message names it.
     """
-    path = synthesis_folder(cfg, cfg.hydra) / FILE
+    path = synthesis_folder(cfg, cfg.hydra) / QUALITY
     if cfg.replace or not path.exists():
         return
+    expected = {"settings": digest(settings_of(cfg))}
     try:
         with read_only():
             data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
-            expected = _origin(cfg, data)
+            expected["files"] = data.listing()
     except MissingArtifactError:  # phantom images, which the settings determine
-        expected = {"settings": digest(settings_of(cfg))}
+        pass
     try:
         kept = json.loads(path.read_text("utf-8"))
         same = all(kept.get(key) == value for key, value in expected.items())
     except (OSError, ValueError, AttributeError):
         same = False
-    if not same:
-        raise StoreError(_would_be_lost(path.parent))
-
-
-def _origin(cfg: DictConfig, data: CNMCDataModule) -> dict[str, str]:
-    """Hashes of the settings and the data, which determine the output."""
-    return {"settings": digest(settings_of(cfg)), "files": data.listing()}
-
-
-def _would_be_lost(folder: Path) -> str:
-    return (
-        f"{folder}: holds images of other data or settings; choose another folder with "
-        "name=NAME, or allow replacing them with replace=true"
-    )
+    refuse_loss(path.parent, [] if same else _LOST, cfg.replace)
 
 
 def run_synthesis(cfg: DictConfig) -> None:
@@ -724,51 +657,36 @@ def run_synthesis(cfg: DictConfig) -> None:
             "images to generate per class: augmentation.count=N"
         )
     _write_balanced(folder / "balanced", data, synthetic, cfg.replace)
-    quality = {
-        label.folder: _evaluate(cfg, data, synthetic, label, folder)
-        for label in synthetic_labels(synthetic)
-    }
-    write_json(folder / FILE, _report(cfg, synthetic, quality) | _origin(cfg, data))
-    log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
-
-
-def _write_balanced(
-    target: Path, data: CNMCDataModule, synthetic: Synthetic, replace: bool
-) -> None:
-    """Write the balanced set, unless the folder already has it."""
-    manifest = manifest_of(data, synthetic)
-    if target.exists():
-        path = target / MANIFEST
-        if path.is_file() and path.read_text("utf-8") == csv_text(manifest):
-            log.info("%d images, real and synthetic, already in %s", len(manifest), target)
-            return
-        if not replace:
-            raise StoreError(_would_be_lost(target))
-        shutil.rmtree(target)
-    write_balanced_set(target, data, synthetic, manifest)
-    log.info("%d images, real and synthetic, in %s", len(manifest), target)
-
-
-def _evaluate(
-    cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic, label: Label, folder: Path
-) -> Quality:
-    """Measure the quality of the synthetic images of a class, and write figures of them."""
-    real = real_images(data, label, cfg.held_out)
     extractor = _extractor(OmegaConf.to_yaml(cfg.extractor, resolve=True))
-    quality = evaluate_class(synthetic, label, real, extractor, int(cfg.seed))
-    for warning in quality.warnings:
-        log.warning("%s: %s", folder.name, warning)
-    shown = shown_pair(synthetic, label, real)
-    rows = {"real": shown["real"], "synthetic": shown["synthetic"]}
-    save_rows(folder / f"images_{label.folder}.png", rows)
-    near = quality.closest[:SHOWN]
-    pairs = {
-        "synthetic": synthetic.of(label)[[pair[0] for pair in near]],
-        "nearest\ntraining": real.train[[pair[1] for pair in near]],
+    quality = {}
+    for label in synthetic.labels:
+        real = real_images(data, label, cfg.held_out)
+        found = evaluate_class(synthetic, label, real, extractor, int(cfg.seed))
+        for warning in found.warnings:
+            log.warning("%s: %s", folder.name, warning)
+        rows = save_pair(folder, synthetic, label, real)
+        save_rows(folder / f"images_{label.folder}.png", rows)
+        near = found.closest[:SHOWN]
+        pairs = {
+            "synthetic": synthetic.of(label)[[pair[0] for pair in near]],
+            "nearest\ntraining": real.train[[pair[1] for pair in near]],
+        }
+        save_rows(folder / f"closest_{label.folder}.png", pairs)
+        quality[label.folder] = asdict(found)
+    report = {
+        "gan": choice_of("gan", cfg),
+        "recipe": str(cfg.recipe),
+        "seed": int(cfg.seed),
+        "held_out": str(cfg.held_out),
+        "artifacts": sorted(set(synthetic.origin["gan"])),
+        "artifact": str(synthetic.folder),
+        "quality": quality,
+        # The settings and the data determine the output, see check_kept.
+        "settings": digest(settings_of(cfg)),
+        "files": data.listing(),
     }
-    save_rows(folder / f"closest_{label.folder}.png", pairs)
-    save_pair(folder, label, shown)
-    return quality
+    write_json(folder / QUALITY, report)
+    log.info("%s: done in %s", folder, clock(time.perf_counter() - started))
 
 
 @cache
@@ -779,14 +697,53 @@ def _extractor(node: str) -> CachedExtractor:
     return CachedExtractor(instantiate(cfg))
 
 
-def _report(cfg: DictConfig, synthetic: Synthetic, quality: dict[str, Quality]) -> dict[str, Any]:
-    """Content of ``quality.json``."""
-    return {
-        "gan": choice_of("gan", cfg),
-        "recipe": str(cfg.recipe),
-        "seed": int(cfg.seed),
-        "held_out": str(cfg.held_out),
-        "artifacts": sorted(set(synthetic.origin["gan"])),
-        "artifact": str(synthetic.folder),
-        "quality": {name: asdict(found) for name, found in quality.items()},
-    }
+def _write_balanced(
+    target: Path, data: CNMCDataModule, synthetic: Synthetic, replace: bool
+) -> None:
+    """Write real training images and synthetic images as one folder, unless it already has them.
+
+    ``manifest.csv`` has a row per image: ``file``, ``label``, ``origin`` (``real`` or
+    ``synthetic``); for real images ``source`` (the file under the data's root) and ``subject``; for
+    synthetic images ``gan`` (the artifact), ``seed`` and ``position`` (of the draw, and the row of
+    ``synthetic.npy``, which holds them as ``uint8 (N, R, R, 3)``).
+    """
+    real, drawn = data.stage("train"), synthetic.origin
+    files = [
+        f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
+        for name, label in zip(real["name"], real["label"], strict=True)
+    ]
+    of_real = pd.DataFrame(
+        {
+            "file": files,
+            "label": real["label"].to_numpy(),
+            "origin": "real",
+            "source": real["path"].to_numpy(),
+            "subject": real["subject"].to_numpy(),
+        }
+    )
+    names = []
+    for label, seed, position in drawn[["label", "seed", "position"]].itertuples(index=False):
+        name = Label(label).folder
+        subject = f"{'H' if label == Label.HEM else ''}{_SYNTHETIC + seed}"
+        names.append(f"{SUBFOLDER}/{name}/UID_{subject}_{position + 1}_1_{name}.png")
+    of_synthetic = drawn.assign(origin="synthetic", file=names)
+    manifest = pd.concat([of_real, of_synthetic], ignore_index=True)
+    if target.exists():
+        path = target / MANIFEST
+        if path.is_file() and path.read_text("utf-8") == csv_text(manifest):
+            log.info("%d images, real and synthetic, already in %s", len(manifest), target)
+            return
+        refuse_loss(target, _LOST, replace)
+        shutil.rmtree(target)
+    with whole_folder(target) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for label in Label:
+            (folder / SUBFOLDER / label.folder).mkdir(parents=True)
+
+        def write(file: str, image: Images) -> None:
+            Image.fromarray(image).save(folder / file)
+
+        list(pool.map(write, files, data.dataset.data[real.index.to_numpy()]))
+        list(pool.map(write, names, synthetic.pixels))
+        np.save(folder / "synthetic.npy", synthetic.pixels)
+        write_text(folder / MANIFEST, csv_text(manifest))
+    log.info("%d images, real and synthetic, in %s", len(manifest), target)

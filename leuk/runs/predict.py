@@ -2,37 +2,56 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import torch
 from omegaconf import DictConfig
+from PIL import Image
 from rich.progress import track
 
+from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.layouts import Images, UnlabeledImage, find_images
-from leuk.data.pixels import decode_ahead
+from leuk.data.pixels import decode_ahead, to_float
 from leuk.data.scale import REMEDY, SIZE_UNKNOWN, Size, View, file_sizes, has_background
 from leuk.errors import DataError
+from leuk.explain.base import Attribution
+from leuk.explain.figures import drawn_of, save_overlays
+from leuk.explain.gradcam import GradCAM
+from leuk.metrics.arrays import Floats
 from leuk.metrics.arrays import Images as Pixels
-from leuk.metrics.novelty import largest_parts, no_cell
-from leuk.runs.evaluate import Familiarity, load_familiarity
-from leuk.runs.explain import FOLDER, SHEET, save_maps
-from leuk.runs.finished import FinishedRun, Frozen, Predictor, trainer_for
+from leuk.metrics.novelty import Familiar, largest_parts, no_cell
+from leuk.runs.evaluate import Scorer
+from leuk.runs.finished import FinishedRun, Frozen
 from leuk.runs.run import predictions_folder, source_paths
 from leuk.runs.trainer import check_device
-from leuk.store import Replaceable, csv_text, ensure_writable, write_json, write_text
+from leuk.store import (
+    Replaceable,
+    csv_text,
+    ensure_writable,
+    read_arrays,
+    whole_file,
+    write_json,
+    write_text,
+)
 
 log = logging.getLogger(__name__)
 
 TABLE = "predictions.csv"
 SUMMARY = "summary.json"
 PAGE = "predictions.html"
+SHEET = "overlays.png"
+OVERLAYS = "overlays"
+FAMILIAR = "familiar.npz"
+"""Cache in the folder of a run, see :func:`load_familiarity`."""
 
 _NAMED = 10
 """Maximum number of images in a log line."""
@@ -40,8 +59,6 @@ _NAMED = 10
 _FEW = 3
 _MANY = 0.25
 """Number and share of images with doubtful scale from which on the scale of all is doubtful."""
-
-_FLAGS = ("refer", "unfamiliar", "cell_found")
 
 
 @dataclass(frozen=True)
@@ -112,9 +129,8 @@ def check_predicting(cfg: DictConfig) -> None:
     """
     finished = FinishedRun.read(cfg.run)
     check_device(cfg)
-    trainer_for(cfg, finished, [])
-    Frozen.of(finished, str(cfg.threshold), cfg.aim)
-    finished.classifier()
+    finished.frozen(str(cfg.threshold), cfg.aim)
+    finished.scorer(cfg, int(cfg.batch_size))
     view = finished.view(cfg)
     sizes = file_sizes(file.path for file in find_images(cfg.images).images if not file.problem)
     if sizes and not any(map(view.covers, sizes)):
@@ -129,7 +145,7 @@ def predictions_target(cfg: DictConfig) -> Replaceable:
         predictions_folder(cfg),
         SUMMARY,
         source_paths(cfg, "run", "images"),
-        (TABLE, SUMMARY, PAGE, SHEET, f"{FOLDER}/*.png"),
+        (TABLE, SUMMARY, PAGE, SHEET, f"{OVERLAYS}/*.png"),
         cfg.replace,
     )
 
@@ -146,109 +162,86 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
         StoreError: the run lacks a file.
     """
     finished = FinishedRun.read(cfg.run)
-    frozen = Frozen.of(finished, str(cfg.threshold), cfg.aim)
+    frozen = finished.frozen(str(cfg.threshold), cfg.aim)
     found = find_images(cfg.images)
-    predictor = Predictor.build(cfg, finished)
-    familiarity = load_familiarity(finished, predictor, cfg.root) if cfg.familiarity else None
+    scorer = finished.scorer(cfg, int(cfg.batch_size))
+    familiarity = load_familiarity(finished, scorer, cfg.root) if cfg.familiarity else None
     view = finished.view(cfg)
-    rules = _Rules(view, predictor, frozen, familiarity)
-    rows, pictured = rules.apply(found.images, int(cfg.overlays))
-    _log_files(cfg.images, found, rows)
-    scale_warnings = _doubt_scale(view, rules.sizes, rows)
-    captions = {n: f"{rows[n].decision} {rows[n].calibrated:.2f}" for n in pictured}
-    for n, file in save_maps(folder, predictor, pictured, captions, finished.folder.name).items():
-        rows[n] = replace(rows[n], overlay=file)
-    limit = familiarity.images.limit if familiarity else None
-    summary = source_paths(cfg, "run", "images") | _summary(finished, frozen, limit, rows)
-    summary["scale"] = {
-        "training": asdict(view.scale),
-        "frame": cfg.frame,
-        "pixel_size": cfg.pixel_size,
-    }
-    summary["warnings"] += scale_warnings
-    for warning in summary["warnings"]:
-        log.warning("%s: %s", finished.folder.name, warning)
-    write_text(folder / TABLE, _as_csv(rows))
-    write_json(folder / SUMMARY, summary)
-    return Predicted(finished, frozen, limit, view, found.images, rows, summary)
 
-
-@dataclass(frozen=True, eq=False)
-class _Rules:
-    """Rules from images to table rows; ``sizes`` counts the sizes of the decoded images."""
-
-    view: View
-    predictor: Predictor
-    frozen: Frozen
-    familiarity: Familiarity | None
-    sizes: Counter[Size] = field(default_factory=Counter)
-
-    def apply(
-        self, images: Sequence[UnlabeledImage], most: int
-    ) -> tuple[list[Prediction], dict[int, Pixels]]:
-        """Predict all images, in batches.
-
-        Args:
-            images: files to read; those with a problem are not read.
-            most: maximum number of images to return pixels of.
-
-        Returns:
-            A row per image, and by position the pixels of the first images with a cell.
-        """
-        rows = [Prediction(image.name, problem=image.problem) for image in images]
-        pictured: dict[int, Pixels] = {}
-        usable = [n for n, image in enumerate(images) if not image.problem]
-        decoded = decode_ahead([images[n].path for n in usable], self.view.frame)
-        tracked = track(zip(usable, decoded, strict=True), "predicting images", len(usable))
-        for batch in _batches(tracked, self.predictor.batch_size):
-            good: dict[int, Decoded] = {}
-            for n, image in batch:
-                if not isinstance(image, Decoded):
-                    rows[n] = _unusable(rows[n], image)
-                    continue
-                self.sizes[image.size] += 1
-                if self.view.covers(image.size):
+    rows = [Prediction(image.name, problem=image.problem) for image in found.images]
+    usable = [n for n, image in enumerate(found.images) if not image.problem]
+    decoded = decode_ahead([found.images[n].path for n in usable], view.frame)
+    tracked = track(zip(usable, decoded, strict=True), "predicting images", len(usable))
+    sizes: Counter[Size] = Counter()
+    pictured: dict[int, Pixels] = {}  # of the first images with a cell
+    for batch in _batches(tracked, scorer.batch_size):
+        good: dict[int, Decoded] = {}
+        for n, image in batch:
+            if isinstance(image, NoCellError):
+                rows[n] = replace(rows[n], cell_found=False, refer=True, why=image.problem)
+            elif isinstance(image, UnusableError):
+                rows[n] = replace(rows[n], problem=f"{image.problem}; {image.remedy}")
+            else:
+                sizes[image.size] += 1
+                if view.covers(image.size):
                     good[n] = image
                 else:
                     width, height = image.size
                     why = f"its scale is unknown: no training image has {width} x {height} px"
                     rows[n] = replace(rows[n], refer=True, why=why, scale="unknown")
-            for n, row in self._predicted(good, rows):
+        if good:
+            names = [rows[n].image for n in good]
+            made = _predictions(names, [*good.values()], scorer, frozen, familiarity, view)
+            for n, row in zip(good, made, strict=True):
                 rows[n] = row
-                if row.cell_found and len(pictured) < most:
+                if row.cell_found and len(pictured) < int(cfg.overlays):
                     pictured[n] = good[n].pixels
-        return rows, pictured
+    _log_files(cfg.images, found, rows)
+    scale_warnings = _doubt_scale(view, sizes, rows)
+    captions = {n: f"{rows[n].decision} {rows[n].calibrated:.2f}" for n in pictured}
+    for n, file in save_maps(folder, scorer, pictured, captions, finished.folder.name).items():
+        rows[n] = replace(rows[n], overlay=file)
 
-    def _predicted(
-        self, decoded: dict[int, Decoded], rows: Sequence[Prediction]
-    ) -> Iterator[tuple[int, Prediction]]:
-        if not decoded:
-            return
-        pixels = np.stack([image.pixels for image in decoded.values()])
-        outputs = self.predictor.predict(pixels)
-        calibrated = self.frozen.calibrated(outputs.scores)
-        leukemic, banded = (f(outputs.scores) for f in (self.frozen.leukemic, self.frozen.refers))
-        shares = largest_parts(pixels)
-        known = self.familiarity
-        distances = known.images.distances(outputs.features) if known else None
-        for position, (n, image) in enumerate(decoded.items()):
-            row = replace(
-                rows[n],
-                score=float(outputs.scores[position]),
-                calibrated=float(calibrated[position]),
-                decision=(Label.ALL if leukemic[position] else Label.HEM).name,
-                cell_found=True,
-            )
-            if known and distances is not None:
-                distance = float(distances[position])
-                row = replace(row, distance=distance, unfamiliar=distance > known.images.limit)
-            missing = no_cell(image.area, shares[position], known.smallest if known else None)
-            if not missing and has_background(image.thumb[None])[0]:
-                missing = "its background is not black"
-            doubt = self.view.area_warning(image.area)
-            if image.filled and image.at_border:
-                doubt = "its cell is cut by the border of the image"
-            yield n, _referred(row, bool(banded[position]), missing, doubt)
+    limit = familiarity.images.limit if familiarity else None
+    leaks = [f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"]
+    summary = {
+        **source_paths(cfg, "run", "images"),
+        "run_name": finished.record.run.folder,
+        "fingerprint": finished.record.fingerprint,
+        "weights": finished.weights_digest,
+        "threshold": {"name": frozen.name, "value": frozen.threshold},
+        "temperature": frozen.temperature,
+        "band": {
+            **asdict(frozen.band),
+            "message": frozen.band.message,
+            "reason": frozen.band.reason,
+            "test": asdict(frozen.test),
+        },
+        "distance_limit": limit,
+        "warnings": leaks + scale_warnings,
+        "counts": {
+            "images": len(rows),
+            "unreadable": sum(bool(row.problem) for row in rows),
+            "without_cell": sum(row.cell_found is False for row in rows),
+            "leukemic": sum(row.decision == Label.ALL.name for row in rows),
+            "healthy": sum(row.decision == Label.HEM.name for row in rows),
+            "referred": sum(bool(row.refer) for row in rows),
+            "unfamiliar": sum(bool(row.unfamiliar) for row in rows),
+            "unknown_scale": sum(row.scale == "unknown" for row in rows),
+        },
+        "scale": {
+            "training": asdict(view.scale),
+            "frame": cfg.frame,
+            "pixel_size": cfg.pixel_size,
+        },
+    }
+    for warning in leaks + scale_warnings:
+        log.warning("%s: %s", finished.folder.name, warning)
+    table = pd.DataFrame([asdict(row) for row in rows])
+    flags = dict.fromkeys(("refer", "unfamiliar", "cell_found"), "boolean")
+    write_text(folder / TABLE, csv_text(table.astype(flags)))
+    write_json(folder / SUMMARY, summary)
+    return Predicted(finished, frozen, limit, view, found.images, rows, summary)
 
 
 def _batches(
@@ -259,26 +252,55 @@ def _batches(
         yield batch
 
 
-def _unusable(row: Prediction, error: UnusableError) -> Prediction:
-    if isinstance(error, NoCellError):
-        return _without_cell(row, error.problem)
-    return replace(row, problem=f"{error.problem}; {error.remedy}")
-
-
-def _without_cell(row: Prediction, why: str) -> Prediction:
-    return replace(row, decision="", cell_found=False, refer=True, why=why)
-
-
-def _referred(row: Prediction, banded: bool, missing: str, doubt: str) -> Prediction:
-    if missing:
-        return _without_cell(row, f"no cell found: {missing}")
-    why = ["its score is in the referral band"] if banded else []
-    if row.unfamiliar:
-        why.append("it differs from the training images")
-    if doubt:
-        why.append(doubt)
-    scale = "doubtful" if doubt else ""
-    return replace(row, refer=bool(why), why="; ".join(why), scale=scale)
+def _predictions(
+    names: Sequence[str],
+    decoded: Sequence[Decoded],
+    scorer: Scorer,
+    frozen: Frozen,
+    familiarity: "Familiarity | None",
+    view: View,
+) -> Iterator[Prediction]:
+    """Predict a batch of decoded images of known scale."""
+    pixels = np.stack([image.pixels for image in decoded])
+    outputs = scorer.outputs(pixels)
+    calibrated = frozen.calibrated(outputs.scores)
+    leukemic, banded = frozen.leukemic(outputs.scores), frozen.refers(outputs.scores)
+    shares = largest_parts(pixels)
+    distances = familiarity.images.distances(outputs.features) if familiarity else None
+    for n, (name, image) in enumerate(zip(names, decoded, strict=True)):
+        distance = unfamiliar = smallest = None
+        if familiarity and distances is not None:
+            distance, smallest = float(distances[n]), familiarity.smallest
+            unfamiliar = distance > familiarity.images.limit
+        row = Prediction(
+            name,
+            score=float(outputs.scores[n]),
+            calibrated=float(calibrated[n]),
+            distance=distance,
+            unfamiliar=unfamiliar,
+        )
+        missing = no_cell(image.area, shares[n], smallest)
+        if not missing and has_background(image.thumb[None])[0]:
+            missing = "its background is not black"
+        if missing:
+            yield replace(row, cell_found=False, refer=True, why=f"no cell found: {missing}")
+            continue
+        doubt = view.area_warning(image.area)
+        if image.filled and image.at_border:
+            doubt = "its cell is cut by the border of the image"
+        why = ["its score is in the referral band"] if banded[n] else []
+        if unfamiliar:
+            why.append("it differs from the training images")
+        if doubt:
+            why.append(doubt)
+        yield replace(
+            row,
+            decision=(Label.ALL if leukemic[n] else Label.HEM).name,
+            cell_found=True,
+            refer=bool(why),
+            why="; ".join(why),
+            scale="doubtful" if doubt else "",
+        )
 
 
 def _doubt_scale(view: View, sizes: Counter[Size], rows: list[Prediction]) -> list[str]:
@@ -325,39 +347,127 @@ def _log_files(source: str, found: Images, rows: Sequence[Prediction]) -> None:
         log.warning("no prediction for %s", text)
 
 
-def _summary(
-    finished: FinishedRun, frozen: Frozen, limit: float | None, rows: Sequence[Prediction]
-) -> dict[str, Any]:
-    return {
-        "run_name": finished.record.run.folder,
-        "fingerprint": finished.record.fingerprint,
-        "weights": finished.weights_digest,
-        "threshold": {"name": frozen.name, "value": frozen.threshold},
-        "temperature": frozen.temperature,
-        "band": asdict(frozen.band)
-        | {
-            "message": frozen.band.message,
-            "reason": frozen.band.reason,
-            "test": asdict(frozen.test),
-        },
-        "distance_limit": limit,
-        "warnings": [
-            f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"
-        ],
-        "counts": {
-            "images": len(rows),
-            "unreadable": sum(bool(row.problem) for row in rows),
-            "without_cell": sum(row.cell_found is False for row in rows),
-            "leukemic": sum(row.decision == Label.ALL.name for row in rows),
-            "healthy": sum(row.decision == Label.HEM.name for row in rows),
-            "referred": sum(bool(row.refer) for row in rows),
-            "unfamiliar": sum(bool(row.unfamiliar) for row in rows),
-            "unknown_scale": sum(row.scale == "unknown" for row in rows),
-        },
-    }
+# --- Features of a run's training images, to find unfamiliar new images; cached in its folder
+
+DISTANCES_FORMAT = 2
+"""Version in the cache key; increase it when the content of the file changes its meaning."""
+
+_CHUNK = 1024
 
 
-def _as_csv(rows: Sequence[Prediction]) -> str:
-    table = pd.DataFrame([asdict(row) for row in rows])
-    table = table.astype(dict.fromkeys(_FLAGS, "boolean"))
-    return csv_text(table)
+@dataclass(frozen=True, eq=False)
+class Familiarity:
+    """Reference values of the training images, with which new images are compared.
+
+    Attributes:
+        images: training features, and the limit of the distance from validation images.
+        smallest: share of the frame that the smallest training cell covers, in [0, 1].
+    """
+
+    images: Familiar
+    smallest: float
+
+
+def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) -> Familiarity:
+    """Read the cache in the run's folder, or compute it from the run's real training images.
+
+    Args:
+        finished: the finished run.
+        scorer: the run's classifier.
+        root: new location of the data set's images, if they have moved.
+
+    Raises:
+        DataError: the cache does not exist, and neither does the image folder.
+        StoreError: the data differ from those of the run.
+    """
+    path, key = finished.folder / FAMILIAR, f"{DISTANCES_FORMAT} {finished.weights_digest}"
+    if path.exists():
+        try:
+            cached = read_arrays(path)
+            if str(cached["key"]) == key:
+                images = Familiar(cached["features"], float(cached["limit"]))
+                return Familiarity(images, float(cached["smallest"]))
+            log.info("%s: belongs to other weights; computing it again", path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: cannot be read (%s); computing it again", path, error)
+    try:
+        data = finished.data(root)
+    except DataError as error:
+        raise DataError(f"{error}; or skip the comparison with familiarity=false") from error
+    log.info("%s: computing features of its training images, once", finished.folder.name)
+    train, shares = _features_and_shares(data, scorer, "train")
+    held_out, _ = _features_and_shares(data, scorer, "val")
+    patients = data.stage("val")["patient"].to_numpy().astype(str)
+    familiar, smallest = Familiar.fitted(train, held_out, patients), float(shares.min())
+    try:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                key=np.array(key),
+                features=familiar.features,
+                limit=np.array(familiar.limit),
+                smallest=np.array(smallest),
+            )
+    except OSError as error:
+        log.warning("%s: cannot be written (%s); it will be computed again each time", path, error)
+    return Familiarity(familiar, smallest)
+
+
+def _features_and_shares(
+    data: CNMCDataModule, scorer: Scorer, stage: str
+) -> tuple[npt.NDArray[np.float32], Floats]:
+    """Features of a stage's images, and the share of the frame that each cell covers."""
+    rows = data.stage(stage).index.to_numpy()
+    features, shares = [], []
+    for start in range(0, len(rows), _CHUNK):
+        pixels = data.dataset.data[rows[start : start + _CHUNK]]
+        features.append(scorer.outputs(pixels).features)
+        shares.append(largest_parts(pixels))
+    return np.concatenate(features), np.concatenate(shares)
+
+
+# --- Grad-CAM of new images, drawn over them: a file per image, and a sheet with the color bar
+
+_ON_SHEET = 48
+"""Maximum number of images on the sheet, so that viewers can open it."""
+
+_SIDE = 224
+"""Minimum side of an overlay in pixels."""
+
+
+def save_maps(
+    folder: Path,
+    scorer: Scorer,
+    images: Mapping[int, Pixels],
+    captions: Mapping[int, str],
+    title: str,
+) -> dict[int, str]:
+    """Explain images by Grad-CAM for leukemia and draw the maps.
+
+    Args:
+        folder: output folder.
+        scorer: classifier with its device and precision.
+        images: pixels ``uint8 (R, R, 3)``, by number from 0.
+        captions: captions of the images, by the same numbers.
+        title: title of the sheet.
+
+    Returns:
+        File of each image, relative to the folder.
+    """
+    if not images:
+        return {}
+    batch = to_float(torch.from_numpy(np.stack([*images.values()])).to(scorer.device))
+    parts = [
+        GradCAM().attribute(scorer.classifier, part, Label.ALL)
+        for part in batch.split(scorer.batch_size)
+    ]
+    drawn = drawn_of(Attribution.join(parts))
+    files = {number: f"{OVERLAYS}/{number + 1:05d}.png" for number in images}
+    for position, (file, image) in enumerate(zip(files.values(), batch, strict=True)):
+        inked = (drawn.over(position, image) * 255).round().astype(np.uint8)
+        times = max(1, -(-_SIDE // len(inked)))
+        with whole_file(folder / file) as temporary:
+            Image.fromarray(inked.repeat(times, axis=0).repeat(times, axis=1)).save(temporary)
+    numbered = [f"{number + 1}: {captions[number]}" for number in images][:_ON_SHEET]
+    save_overlays(folder / SHEET, batch[:_ON_SHEET], drawn, numbered, title)
+    return files

@@ -1,55 +1,152 @@
-"""Execution of a run: data, augmentation, training, test, explanations, record."""
+"""Execution of a run. Read :func:`run_stages` first: five stages, joined into the record."""
 
 import logging
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.labels import Label
 from leuk.errors import LeukError, StoreError
-from leuk.runs.classifier import FITTED, fitted_classifier, remove_fitted_weights
-from leuk.runs.evaluate import evaluate
-from leuk.runs.gan import cached_quality, quality_warnings, repeated_rows, synthesize
+from leuk.runs.classifier import FITTED, fit_classifier
+from leuk.runs.evaluate import Scorer, evaluate
+from leuk.runs.explain import EXPLANATIONS, explain_callback, warnings_of
+from leuk.runs.gan import add_images
 from leuk.runs.launching import assign_devices
-from leuk.runs.record import Record
-from leuk.runs.run import current_hydra, folder_of, initial_record, sweep_of, uses_gan
+from leuk.runs.record import RESUMED, Record, RunWarning
+from leuk.runs.run import current_hydra, folder_of, initial_record, sweep_of
 from leuk.runs.state import LOCK, State, disk_errors, inspect_folder
-from leuk.runs.trainer import clock
+from leuk.runs.trainer import clock, memory_errors
 from leuk.store import write_text
 
-# --- Incomplete runs of a sweep, from the records in their folders
-
-_REASONS = {
-    State.MISSING: "not started",
-    State.RUNNING: "in another process",
-    State.STOPPED: "start again to resume",
-}
-
-
-def incomplete_runs(configs: Sequence[DictConfig]) -> list[str]:
-    """Describe each run that is not complete as ``<folder>: <state>: <reason>``."""
-    lines = []
-    for cfg in configs:
-        folder = folder_of(cfg, cfg.hydra)
-        found = inspect_folder(folder, initial_record(cfg, cfg.hydra))
-        if found.state != State.COMPLETE:
-            reason = _REASONS.get(found.state, found.message)
-            lines.append(f"{folder.name}: {found.state}: {reason}")
-    return lines
-
-
 log = logging.getLogger(__name__)
+
+
+def run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
+    """Execute the stages of a run and join what each returns into its record.
+
+    After a failure the record holds the results of the stages before. Only this function and those
+    that start it change the record.
+
+    Args:
+        cfg: composed config of the run.
+        folder: folder of the run, for its files.
+        record: initial record of the run.
+    """
+    with _timed(record, "data"):
+        opened = open_data(cfg, folder.name)
+    data = opened.module
+    record.data = opened.facts
+    _warn(record, opened.warnings)
+
+    with _timed(record, "augmentation"):
+        added = add_images(cfg, data)
+    if cfg.fit.equal_updates:
+        data.images_per_epoch = len(data.split.train)
+    record.data |= {**added.facts, "epoch": data.expected_epoch()}
+    _warn(record, added.warnings)
+
+    with _timed(record, "fit"):
+        fitted = fit_classifier(cfg, folder, data, record.fingerprint)
+    record.device = fitted.device
+    record.warnings += [RESUMED] if fitted.resumed else []
+
+    with _timed(record, "test"):
+        scorer = Scorer.build(cfg, folder, fitted.classifier)
+        evaluated = evaluate(cfg, folder, data, scorer, record.run)
+    record.metrics = evaluated.metrics
+    record.calibration = evaluated.calibration
+    record.referral = evaluated.referral
+    record.baselines = evaluated.baselines
+    record.area = evaluated.area
+    record.cost = evaluated.cost
+    record.predictions = evaluated.predictions
+    record.warnings += evaluated.warnings
+
+    with _timed(record, "explain"), memory_errors("data.batch_size", cfg.data.batch_size):
+        explain = explain_callback(cfg, folder / EXPLANATIONS, folder.name)
+        test = evaluated.predicted["test"]
+        explained = explain.explained(scorer.trainer, scorer.classifier, data, test)
+    record.explanations = evaluated.prototypes | explained
+    record.warnings += warnings_of(explained)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Data of a run.
+
+    Attributes:
+        module: data module, set up.
+        facts: ``data`` of the record: fingerprint, counts, excluded images and scale.
+        warnings: such as a split that leaks.
+    """
+
+    module: CNMCDataModule
+    facts: dict[str, Any]
+    warnings: list[RunWarning]
+
+
+def open_data(cfg: DictConfig, name: str) -> Opened:
+    """Decode and split the images of a run.
+
+    Args:
+        cfg: config of the run.
+        name: name of the run, for the log.
+    """
+    data: CNMCDataModule = instantiate(
+        cfg.data, split=instantiate(cfg.split), transforms=instantiate(cfg.transforms)
+    )
+    data.prepare_data()
+    data.setup()
+    counts, scale = data.counts(), data.scale()
+    stages = [
+        f"{stage} {of['all']} all + {of['hem']} hem from {of['subjects']} subjects"
+        for stage, of in counts.items()
+    ]
+    log.info("%s: %s", name, ", ".join(stages))
+    for reason, count in data.split.dropped.items():
+        log.info("%s: excluded %d images from %s", name, count, reason)
+    if scale.frame is None and data.framing != "cell":
+        log.warning(
+            "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
+            "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
+            *(name, scale.sizes_text),
+        )
+    facts = {
+        "fingerprint": data.dataset.store.fingerprint,
+        "files": data.listing(),
+        "counts": counts,
+        "dropped": data.split.dropped,
+        "scale": {**asdict(scale), "input": data.resolution},
+    }
+    leaks = [RunWarning("leaky", data.split.leaky)] if data.split.leaky else []
+    return Opened(data, facts, leaks + [RunWarning("other", text) for text in image_warnings(data)])
+
+
+def _warn(record: Record, warnings: list[RunWarning]) -> None:
+    for warning in warnings:
+        record.warn(warning.kind, warning.text)
+
+
+@contextmanager
+def _timed(record: Record, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        record.timings[stage] = round(time.perf_counter() - started, 3)
+
+
+# --- Around the stages: locks, runs to skip, failures
 
 SETTINGS = ".hydra"
 """Subfolder of a run with its settings, in Hydra's layout."""
@@ -80,7 +177,7 @@ def train_run(cfg: DictConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK).acquire(timeout=_PATIENCE)
     except Timeout:
-        log.warning("%s: already running in another process, skipping", record.run.folder)
+        log.warning("%s: already running in another process, skipping", folder.name)
         return
     # "with lock" would acquire the lock a second time and release it only once.
     with held:
@@ -88,19 +185,22 @@ def train_run(cfg: DictConfig) -> None:
         if not _should_run(cfg, folder, record, ours=True):
             return
         assign_devices(cfg, hydra_cfg)
-        _keep_settings(cfg, hydra_cfg, folder)
-        _run(cfg, folder, record)
+        # Settings are written while holding the lock; Hydra would write them before.
+        write_text(folder / SETTINGS / "config.yaml", OmegaConf.to_yaml(cfg))
+        overrides = OmegaConf.to_yaml(hydra_cfg.overrides.task)
+        write_text(folder / SETTINGS / "overrides.yaml", overrides)
+        _execute(cfg, folder, record)
     if record.status == "complete":
         auroc = record.metrics["test"]["auroc"]["value"]
         took = clock(record.timings["total"])
-        log.info("%s: done in %s, test AUROC %.3f, %s", record.run.folder, took, auroc, folder)
+        log.info("%s: done in %s, test AUROC %.3f, %s", folder.name, took, auroc, folder)
     elif cfg.grid.fail_fast:
-        write_text(sweep_of(cfg) / FAILED, record.run.folder)
+        write_text(sweep_of(cfg) / FAILED, folder.name)
 
 
 def _should_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = False) -> bool:
     """Decide whether to execute a run; log the reason if not."""
-    name, found = record.run.folder, inspect_folder(folder, record, ours)
+    name, found = folder.name, inspect_folder(folder, record, ours)
     if found.state == State.COMPLETE:
         log.info("%s: already complete, skipping", name)
         explained = found.record.explanations if found.record else {}
@@ -122,22 +222,15 @@ def _should_run(cfg: DictConfig, folder: Path, record: Record, ours: bool = Fals
     return False
 
 
-def _keep_settings(cfg: DictConfig, hydra_cfg: DictConfig, folder: Path) -> None:
-    """Write the run's settings while holding its lock; Hydra would write them before."""
-    write_text(folder / SETTINGS / "config.yaml", OmegaConf.to_yaml(cfg))
-    write_text(folder / SETTINGS / "overrides.yaml", OmegaConf.to_yaml(hydra_cfg.overrides.task))
-
-
-def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
-    """Execute the stages and write the record, also after a failure."""
-    name = record.run.folder
-    started = time.perf_counter()
+def _execute(cfg: DictConfig, folder: Path, record: Record) -> None:
+    """Execute the stages, and write the record before and after, also after a failure."""
+    name, started = folder.name, time.perf_counter()
     try:
         record.versions = {"python": platform.python_version()}
-        record.versions |= {name: version(name) for name in LIBRARIES}
+        record.versions |= {library: version(library) for library in LIBRARIES}
         with disk_errors(folder):
             record.write(folder)
-            _run_stages(cfg, folder, record)
+            run_stages(cfg, folder, record)
         record.status = "complete"
     except LeukError as error:
         record.fail(error)
@@ -150,103 +243,12 @@ def _run(cfg: DictConfig, folder: Path, record: Record) -> None:
             "%s: the trained weights are kept; repeat the command to resume with the test", name
         )
     record.timings["total"] = round(time.perf_counter() - started, 3)
-    _close(folder, record)
-
-
-def _close(folder: Path, record: Record) -> None:
-    """Write the final record; without it, the run counts as stopped."""
     try:
         with disk_errors(folder):
             record.write(folder)
-    except StoreError as error:
+    except StoreError as error:  # without the record, the run counts as stopped
         record.fail(error)
-        log.error("%s: cannot write the record: %s", record.run.folder, error)
+        log.error("%s: cannot write the record: %s", name, error)
     else:
         if record.status == "complete":
-            remove_fitted_weights(folder)
-
-
-def _run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
-    with _timed(record, "data"):
-        data = _open_data(cfg, record)
-    with _timed(record, "augmentation"):
-        _augment(cfg, data, record)
-        if cfg.fit.equal_updates:
-            data.images_per_epoch = len(data.split.train)
-        record.data["epoch"] = data.expected_epoch()
-    with _timed(record, "fit"):
-        classifier = fitted_classifier(cfg, folder, data, record)
-    with _timed(record, "test"):
-        evaluate(cfg, folder, data, classifier, record)
-
-
-def _open_data(cfg: DictConfig, record: Record) -> CNMCDataModule:
-    data: CNMCDataModule = instantiate(
-        cfg.data, split=instantiate(cfg.split), transforms=instantiate(cfg.transforms)
-    )
-    data.prepare_data()
-    data.setup()
-    record.data = {
-        "fingerprint": data.dataset.store.fingerprint,
-        "files": data.listing(),
-        "counts": data.counts(),
-        "dropped": data.split.dropped,
-        "scale": {**asdict(scale := data.scale()), "input": data.resolution},
-    }
-    log.info("%s: %s", record.run.folder, _counted(record))
-    for reason, count in data.split.dropped.items():
-        log.info("%s: excluded %d images from %s", record.run.folder, count, reason)
-    if scale.frame is None and data.framing != "cell":
-        log.warning(
-            "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
-            "the same field of view; set data.frame=450 for reduced copies of C-NMC's frames",
-            *(record.run.folder, scale.sizes_text),
-        )
-    if data.split.leaky:
-        record.warn("leaky", data.split.leaky)
-    for text in image_warnings(data):
-        record.warn("other", text)
-    return data
-
-
-def _augment(cfg: DictConfig, data: CNMCDataModule, record: Record) -> None:
-    """Add synthetic or repeated images to the training stage and record them."""
-    if uses_gan(cfg):
-        if synthetic := synthesize(cfg, data):
-            data.add_synthetic(synthetic.pixels, synthetic.origin["label"].to_numpy(np.int64))
-            added = synthetic.origin["label"].value_counts().to_dict()
-            record.data["synthetic"] = {
-                "counts": {label.folder: added[label] for label in Label if label in added},
-                "gans": sorted(set(synthetic.origin["gan"])),
-                "artifact": synthetic.folder.name,
-                **cached_quality(cfg, data, synthetic),
-            }
-            for text in quality_warnings(record.data["synthetic"], cfg.augmentation.name):
-                record.warn("synthetic", text)
-            return
-    elif cfg.augmentation.name == "oversample":
-        repeated = repeated_rows(cfg, data)
-        if repeated:
-            data.repeat(np.concatenate(list(repeated.values())))
-            record.data["oversampled"] = {k.folder: len(rows) for k, rows in repeated.items()}
-            return
-    else:
-        return
-    record.warn("other", "augmentation: no healthy images are missing; nothing was added")
-
-
-def _counted(record: Record) -> str:
-    stages = [
-        f"{stage} {counts['all']} all + {counts['hem']} hem from {counts['subjects']} subjects"
-        for stage, counts in record.data["counts"].items()
-    ]
-    return ", ".join(stages)
-
-
-@contextmanager
-def _timed(record: Record, stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        record.timings[stage] = round(time.perf_counter() - started, 3)
+            (folder / FITTED).unlink(missing_ok=True)

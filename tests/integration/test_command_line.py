@@ -328,7 +328,10 @@ def test_results_are_replaced_only_with_consent(
             path.write_text("my remarks")
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
     assert main(again) == 2
-    assert "with name=NAME, or replace them with replace=true" in capsys.readouterr().err
+    assert (
+        "earlier results would be lost; choose another folder with name=NAME"
+        in capsys.readouterr().err
+    )
     (results / "notes.txt").write_text("mine")
     assert main([*again, "replace=true"]) == 2
     assert f"{results}: notes.txt is not leuk's and would be lost" in capsys.readouterr().err
@@ -364,12 +367,12 @@ def test_synthetic_images_are_reused_or_kept(
     other = tiny_folds.rename(tmp_path / "other")
     write_cell(other / "fold_0/hem/UID_H1_99_1_hem.bmp")
     assert main(["synthesize", *of, f"data.root={other}"]) == 2
-    assert "images of other data or settings; choose another folder" in capsys.readouterr().err
+    assert "images of other data or settings would be lost; choose" in capsys.readouterr().err
     assert quality.read_text() == first
     # As a stop after the images were written leaves it.
     quality.unlink()
     assert main(["synthesize", *of, f"data.root={other}"]) == 2
-    assert f"{mine.parent}: holds images of other data" in capsys.readouterr().err
+    assert f"{mine.parent}: images of other data" in capsys.readouterr().err
     assert main(["synthesize", *of, f"data.root={other}", "replace=true"]) == 0
     assert quality.read_text() != first
 
@@ -387,7 +390,7 @@ def test_an_audit_of_another_folder_is_kept(
     assert before != first
     other = tiny_folds.rename(tmp_path / "other")
     assert main([*audit, f"data.root={other}"]) == 2
-    assert f"contains the audit of {tiny_folds}; choose another name" in capsys.readouterr().err
+    assert f"the audit of {tiny_folds} would be lost; choose another" in capsys.readouterr().err
     assert path.stat().st_mtime_ns == before
     main([*audit, f"data.root={other}", "replace=true"])
     assert path.stat().st_mtime_ns != before

@@ -355,8 +355,11 @@ class Fit:
 
     data: CNMCDataModule
     classifier: Classifier
-    record: Record
     folder: Path
+
+    @property
+    def record(self) -> Record:
+        return Record.read(self.folder)
 
     @property
     def checkpoint(self) -> dict[str, Any]:
@@ -375,8 +378,8 @@ def fit(leuk: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> Callable[.
     def run(*overrides: str) -> Fit:
         fits: list[Fit] = []
 
-        def keep(cfg: Any, folder: Path, data: Any, classifier: Any, record: Record) -> None:
-            fits.append(Fit(data, classifier, record, folder))
+        def keep(cfg: Any, folder: Path, data: Any, scorer: Any, run: Any) -> None:
+            fits.append(Fit(data, scorer.classifier, folder))
             raise LeukError("stopped before evaluation")
 
         monkeypatch.setattr("leuk.runs.train.evaluate", keep)

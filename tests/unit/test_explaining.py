@@ -21,10 +21,14 @@ from leuk.data.scale import Scale
 from leuk.errors import StoreError
 from leuk.explain.base import log_odds
 from leuk.runs import explain as explaining
-from leuk.runs.explain import _image_cohort, _update_record, check_explaining, explain_run
+from leuk.runs.evaluate import Scorer
+from leuk.runs.explain import _update_record, check_explaining, explain_run, image_cohort
 from leuk.runs.record import RunWarning
 
-TRAINER: Any = SimpleNamespace(precision_plugin=SimpleNamespace(forward_context=nullcontext))
+TRAINER: Any = SimpleNamespace(
+    precision_plugin=SimpleNamespace(forward_context=nullcontext),
+    strategy=SimpleNamespace(root_device=torch.device("cpu")),
+)
 
 
 class Data:
@@ -59,7 +63,7 @@ def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> 
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
     model, data = linear(scale=0.005).eval(), Data()
     view = Scale().view(Frame(SIDE), None, None)
-    cohort = _image_cohort(cfg, view, 2, data, model, TRAINER)  # type: ignore[arg-type]
+    cohort = image_cohort(cfg, view, 2, data, Scorer(model, TRAINER))  # type: ignore[arg-type]
     assert [Path(name).name for name in cohort.table["file"]] == ["0.bmp", "1.bmp"]
     for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
         pixels = np.asarray(Image.open(folder / name), np.float32) / 255
@@ -96,25 +100,6 @@ def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path
     assert written == [tmp_path]
 
 
-class Views:
-    """A classifier whose mean over views differs from a single pass."""
-
-    device = torch.device("cpu")
-
-    def predict_logits(self, images: Tensor) -> Tensor:
-        return torch.tensor([[0.0, np.log(3)]]).expand(len(images), 2)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return torch.zeros(len(images), 2)
-
-
-def test_scores_are_the_mean_over_views(folder: Path) -> None:
-    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    view = Scale().view(Frame(SIDE), None, None)
-    cohort = _image_cohort(cfg, view, 3, Data(), Views(), TRAINER)  # type: ignore[arg-type]
-    assert cohort.table["score"].tolist() == pytest.approx([0.75] * 3)
-
-
 def test_implausible_areas_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The fixture's images are lit everywhere; a black border makes the cell of another smaller."""
     small = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -123,7 +108,7 @@ def test_implausible_areas_are_named(folder: Path, caplog: pytest.LogCaptureFixt
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
     scale = Scale(((SIDE, SIDE),), areas=(0.2, 0.3))
     view = scale.view(Frame(SIDE), None, None)
-    _image_cohort(cfg, view, 4, Data(), Views(), TRAINER)  # type: ignore[arg-type]
+    image_cohort(cfg, view, 4, Data(), Scorer(linear(), TRAINER))  # type: ignore[arg-type]
     texts = [record.getMessage() for record in caplog.records]
     named = {text[:5] for text in texts if "of the field of view" in text}
     assert named == {"0.bmp", "1.bmp", "2.bmp"}
@@ -140,10 +125,15 @@ def stub_run(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]) 
     """Stub of a finished run with the explanations ``KEPT``."""
     (folder / "explanations").mkdir()
     (folder / "explanations/summary.json").write_text(json.dumps(KEPT))
-    finished = SimpleNamespace(folder=folder, classifier=lambda: None)
+    scorer = SimpleNamespace(
+        classifier=None, trainer=None, stage=lambda data, stage: f"predictions of {stage}"
+    )
+    finished = SimpleNamespace(
+        folder=folder, scorer=lambda cfg, batch_size: scorer, data=lambda root: None
+    )
     monkeypatch.setattr(explaining, "FinishedRun", SimpleNamespace(read=lambda run: finished))
     monkeypatch.setattr(explaining, "build_named", lambda *_: dict.fromkeys(methods))
-    for check in ("check_device", "_trainer", "possible_explainers"):
+    for check in ("check_device", "possible_explainers"):
         monkeypatch.setattr(explaining, check, lambda *_: None)
     return finished
 
@@ -192,9 +182,18 @@ def test_files_of_methods_that_are_no_longer_listed_are_removed(
             (folder / f"{method}.{ending}").touch()
     summary = {"gradcam": {}, "cohort": {}}
     recorded: list[Any] = []
-    monkeypatch.setattr(explaining, "_explained", lambda *_: summary)
+    given: list[Any] = []
+
+    def explained(*arguments: Any) -> dict[str, Any]:
+        given.append(arguments[3])
+        return summary
+
+    callback = SimpleNamespace(explained=explained)
+    monkeypatch.setattr(explaining, "explain_callback", lambda *_: callback)
     monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
-    explain_run(OmegaConf.create({"run": str(tmp_path), "name": name, "images": None}))
+    cfg = {"run": str(tmp_path), "name": name, "images": None, "root": None}
+    explain_run(OmegaConf.create(cfg))
+    assert given == ["predictions of test"]
     remaining = sorted(path.name for path in folder.iterdir())
     assert remaining == ["gradcam.npz", "gradcam.png", "summary.json"]
     # Only explanations under the default name are in the record.

@@ -1,43 +1,46 @@
 """Use of the stages in a run: fitting, choices, limits and tests each have their own images."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+from explained import Linear
 from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 
 from leuk.classifiers.base import Predictions
+from leuk.classifiers.optim import Optim
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.data.rules import Folds, Thesis
-from leuk.errors import DataError, StoreError
+from leuk.errors import DataError, StoreError, TrainingError
 from leuk.metrics.area import cell_areas
 from leuk.metrics.calibration import apply_temperature, fit_temperature
 from leuk.metrics.classification import all_metrics
-from leuk.runs import evaluate as evaluation
 from leuk.runs import gan as synthesis
-from leuk.runs import gan as synthetic_quality
 from leuk.runs import train as train_module
-from leuk.runs.classifier import _new
+from leuk.runs.classifier import new_classifier
 from leuk.runs.evaluate import (
+    Scorer,
     assess_area,
     assess_baselines,
     baseline_scores,
-    load_familiarity,
     measure_images,
     sample_of,
 )
-from leuk.runs.finished import Frozen
+from leuk.runs.finished import FinishedRun
 from leuk.runs.gan import (
+    HELD_OUT,
     Synthetic,
+    add_images,
     class_weights,
     evaluate_class,
     gan_classes,
@@ -48,7 +51,7 @@ from leuk.runs.gan import (
     repeated_rows,
     synthesize,
 )
-from leuk.runs.record import Record, RunId
+from leuk.runs.predict import load_familiarity
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.run import run_id_of, settings_of, uses_gan
 from leuk.runs.trainer import last_readable, read_checkpoint
@@ -171,7 +174,9 @@ def test_cells_are_scaled_to_the_mean_area_of_training_cells(data: CNMCDataModul
     labels = data.bank.labels[test]
     predictions = Predictions(test, labels.double() * 0.2 + 0.4, labels)
     # Score by the red channel, so that the scores at one size differ from the predictions.
-    found = assess_area(data, predictions, lambda images: images[:, 0].mean(dim=(1, 2)), CPU)
+    found = assess_area(
+        data, predictions, lambda images: images[:, 0].mean(dim=(1, 2)).double().numpy(), CPU
+    )
     mean = cell_areas(data.bank.gather(train, CPU)["images"]).mean()
     assert found["one_size"]["target_area"] == pytest.approx(float(mean), rel=1e-6)
     assert found["one_size"]["metrics"]["auroc"]["value"] < 1
@@ -204,8 +209,8 @@ def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
 
     data = SimpleNamespace(stage=stages.__getitem__, dataset=SimpleNamespace(data=pixels))
     finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
-    predictor: Any = SimpleNamespace(predict=predict)
-    found = load_familiarity(finished, predictor, None)
+    scorer: Any = SimpleNamespace(outputs=predict)
+    found = load_familiarity(finished, scorer, None)
     # The chord of the 99th percentile of 101 angles.
     assert found.images.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
     assert len(found.images.features) == 12
@@ -213,14 +218,14 @@ def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
     # If the farthest image is of a second patient, it has half of the weight.
     stages["val"].loc[stages["val"].index[-1], "patient"] = "b"
     (tmp_path / "familiar.npz").unlink()
-    again = load_familiarity(finished, predictor, None)
+    again = load_familiarity(finished, scorer, None)
     assert again.images.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
 # Decision rule
 
 
-def frozen_run(folder: Path, table: pd.DataFrame) -> Any:
+def finished_run(folder: Path, table: pd.DataFrame) -> FinishedRun:
     table.to_csv(folder / "predictions.csv", index=False)
     chosen = {"default": 0.5, "youden": 0.7, "sensitivity95": 0.3}
     record = SimpleNamespace(
@@ -228,7 +233,7 @@ def frozen_run(folder: Path, table: pd.DataFrame) -> Any:
         calibration={"temperature": 2.0},
         predictions="predictions.csv",
     )
-    return SimpleNamespace(folder=folder, record=record)
+    return FinishedRun(folder, record, OmegaConf.create())  # type: ignore[arg-type]
 
 
 def scored(seed: int, shift: float) -> pd.DataFrame:
@@ -246,7 +251,7 @@ def test_the_referral_band_is_chosen_on_validation_images(tmp_path: Path) -> Non
         tables = [scored(val, 0.0).assign(stage="val"), scored(test, 0.4).assign(stage="test")]
         folder = tmp_path / f"{val}-{test}"
         folder.mkdir()
-        return Frozen.of(frozen_run(folder, pd.concat(tables)), "youden", 0.8).band
+        return finished_run(folder, pd.concat(tables)).frozen("youden", 0.8).band
 
     first = band(0, 1)
     assert band(0, 2) == first
@@ -255,9 +260,9 @@ def test_the_referral_band_is_chosen_on_validation_images(tmp_path: Path) -> Non
 
 def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path) -> None:
     table = scored(0, 0.0).assign(stage="val")
-    run = frozen_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(stage="test")]))
+    run = finished_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(stage="test")]))
     for name, value in (("youden", 0.7), ("0.5", 0.5), ("sensitivity", 0.3)):
-        frozen = Frozen.of(run, name, 0.8)
+        frozen = run.frozen(name, 0.8)
         assert frozen.threshold == value
         scores = np.linspace(0.01, 0.99, 99)
         assert frozen.leukemic(scores).tolist() == (scores >= value).tolist()
@@ -272,63 +277,44 @@ def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path
 # Evaluation
 
 
-class Views:
-    """A classifier whose logits over views differ from those of a single pass."""
-
-    def predict_logits(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.stack([torch.zeros(len(images)), images[:, 0, 0, 0]], dim=1)
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.ones(len(images), 2)
+TRAINER: Any = SimpleNamespace(
+    precision_plugin=SimpleNamespace(forward_context=nullcontext),
+    strategy=SimpleNamespace(root_device=CPU),
+)
 
 
-def test_scores_beside_the_loaders_are_the_probability_of_leukemia() -> None:
-    from contextlib import nullcontext
+class Corner(Linear):
+    """Twice the log-odds of leukemia are the red value of the first pixel: views differ."""
 
-    trainer: Any = SimpleNamespace(
-        precision_plugin=SimpleNamespace(forward_context=lambda: nullcontext())
-    )
-    classifier: Any = Views()
-    found = evaluation._scorer(classifier, trainer)(torch.full((1, 3, 2, 2), float(np.log(3))))
-    assert found.tolist() == pytest.approx([0.75])
+    def __init__(self, views: Literal[1, 8]) -> None:
+        weight = torch.zeros(3, 4, 4)
+        weight[0, 0, 0] = 2.0
+        super().__init__(weight)
+        self.optim = Optim(test_views=views)
 
 
-def test_the_area_is_assessed_on_test_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All other steps of the evaluation are replaced by stubs."""
-    scored: list[str] = []
-    assessed: list[Any] = []
-    trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=CPU),
-        validate=lambda *_, **__: scored.append("val"),
-        test=lambda *_, **__: scored.append("test"),
-    )
+def test_pixels_and_images_have_the_scores_of_the_loaders() -> None:
+    """Each of the eight views has one corner as its first pixel, and each corner is in two."""
+    pixels = np.zeros((3, 4, 4, 3), np.uint8)
+    pixels[:, 0, 0, 0] = (0, 51, 255)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    for views in (1, 8):
+        scorer = Scorer(Corner(views).eval(), TRAINER, batch_size=2)
+        found = scorer.outputs(pixels)
+        logits = 2 * np.array([0.0, 0.2, 1.0]) * (1 if views == 1 else 0.25)
+        assert found.scores == pytest.approx(1 / (1 + np.exp(-logits)))
+        assert scorer.scores(images).tolist() == found.scores.tolist()
+        assert found.features[:, 0] == pytest.approx([0.0, 0.4, 2.0])
+        with torch.no_grad():
+            expected = scorer.classifier.predict_logits(images).double().softmax(dim=1)[:, 1]
+        assert found.scores.tolist() == expected.tolist()
 
-    class Scored(torch.nn.Module):
-        def collected(self) -> str:
-            return f"predictions of {scored[-1]}"
 
-        predict_logits = collected
-
-    def assess(data: Any, predictions: Any, score: Any, device: Any) -> dict[str, Any]:
-        assessed.append(predictions)
-        return {"within_bins": {}}
-
-    monkeypatch.setattr(evaluation, "explain_callback", lambda *_: SimpleNamespace(summary={}))
-    monkeypatch.setattr(evaluation, "build_named", lambda *_: {})
-    monkeypatch.setattr(evaluation, "one_device", lambda cfg: {})
-    monkeypatch.setattr(evaluation, "build_trainer", lambda *_, **__: trainer)
-    monkeypatch.setattr(evaluation, "_record_metrics", lambda *given: assessed.append(given[2]))
-    monkeypatch.setattr(evaluation, "assess_area", assess)
-    monkeypatch.setattr(evaluation, "measure_cost", lambda *_, **__: {})
-    cfg = OmegaConf.create({"callbacks": {}, "data": {"batch_size": 4, "resolution": 8}})
-    record = Record(RunId("cnn", "none", "none", "folds", seed=0), "0")
-    data: Any = None
-    evaluation.evaluate(cfg, tmp_path, data, Scored(), record)  # type: ignore[arg-type]
-    predictions = {stage: f"predictions of {stage}" for stage in ("val", "test")}
-    assert assessed == [predictions, predictions["test"]]
-    assert record.area == {"within_bins": {}}
+def test_scores_that_are_not_finite_are_refused() -> None:
+    classifier = Corner(1).eval()
+    classifier.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="no finite scores"):
+        Scorer(classifier, TRAINER).scores(np.zeros((1, 4, 4, 3), np.uint8))
 
 
 # Synthetic images
@@ -414,27 +400,26 @@ def test_synthetic_images_join_with_their_own_labels(
 ) -> None:
     origin = pd.DataFrame({"label": [0, 0, 1], "gan": "g", "seed": 0, "position": [0, 1, 0]})
     synthetic = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
-    monkeypatch.setattr(train_module, "synthesize", lambda cfg, data: synthetic)
-    monkeypatch.setattr(train_module, "cached_quality", lambda cfg, data, synthetic: {})
-    monkeypatch.setattr(train_module, "uses_gan", lambda cfg: True)
+    monkeypatch.setattr(synthesis, "synthesize", lambda cfg, data: synthetic)
+    monkeypatch.setattr(synthesis, "cached_quality", lambda cfg, data, synthetic: {})
+    monkeypatch.setattr(synthesis, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
-    record = Record(RunId("cnn", "dcgan", "gan", "folds", seed=0), "0")
-    train_module._augment(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data, record)
+    found = add_images(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data)
     assert added[0][1].tolist() == [0, 0, 1]
-    assert record.data["synthetic"]["counts"] == {"hem": 2, "all": 1}
+    assert found.facts["synthetic"]["counts"] == {"hem": 2, "all": 1}
+    assert [warning.kind for warning in found.warnings] == ["synthetic"]
 
 
 def test_oversampling_repeats_rows_of_the_data() -> None:
     data = labeled(3, 9)
     repeated: list[Any] = []
     data.repeat = repeated.append
-    record = Record(RunId("cnn", "oversample", "control", "folds", seed=0), "0")
-    settings = {"name": "oversample", "count": None, "classes": ["hem"]}
-    train_module._augment(OmegaConf.create({"augmentation": settings, "seed": 0}), data, record)
+    settings = {"name": "oversample", "kind": "control", "count": None, "classes": ["hem"]}
+    found = add_images(OmegaConf.create({"augmentation": settings, "seed": 0}), data)
     assert len(repeated[0]) == 6
     assert set(repeated[0].tolist()) == {100, 101, 102}
-    assert record.data["oversampled"] == {"hem": 6}
+    assert found.facts["oversampled"] == {"hem": 6}
 
 
 # Quality of synthetic images
@@ -444,7 +429,7 @@ def test_oversampling_repeats_rows_of_the_data() -> None:
 def test_synthetic_images_are_compared_with_held_out_ones(
     label: Label, data: CNMCDataModule
 ) -> None:
-    found = real_images(data, label, synthetic_quality.HELD_OUT)
+    found = real_images(data, label, HELD_OUT)
     for name, stage, own in (
         ("train", "train", True),
         ("train_other", "train", False),
@@ -466,12 +451,15 @@ def test_measures_are_standardized_by_training_images(
         seen.append((synthetic, real, extractor, seed, synthetic_other))
         raise StopIteration
 
-    monkeypatch.setattr(synthetic_quality, "assess_quality", assess)
+    monkeypatch.setattr(synthesis, "assess_quality", assess)
+    monkeypatch.setattr(synthesis, "FEWEST", 3)
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     synthetic = Synthetic(pixels, origin, tmp_path)
     with pytest.raises(StopIteration):
-        synthetic_quality._evaluate_all(data, synthetic, 3, tmp_path)
+        synthesis.cached_quality(
+            OmegaConf.create({"seed": 3, "outputs": str(tmp_path)}), data, synthetic
+        )
     own, real, extractor, seed, other = seen[0]
     assert set(own.ravel().tolist()) == {60}
     assert set(other.ravel().tolist()) == {50}
@@ -518,8 +506,7 @@ def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int
 
 def new(data: CNMCDataModule, *overrides: str) -> Any:
     cfg = config("data.resolution=32", *overrides)
-    record: Any = SimpleNamespace(fingerprint="settings")
-    return _new(cfg, data, record)
+    return new_classifier(cfg, data, "settings")
 
 
 def test_class_weights_reach_the_classifier_only_by_its_augmentation(data: CNMCDataModule) -> None:
@@ -581,13 +568,13 @@ def test_a_record_names_the_data_and_what_leaks(
         rule = Thesis(train=["fold_0"], test=["fold_1"])
         data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
-    record = Record(RunId("cnn", "none", "none", "folds", seed=0), "0")
     cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
-    assert train_module._open_data(cfg, record) is data
-    assert record.data["fingerprint"] == data.dataset.store.fingerprint
-    assert record.data["files"] == data.listing()
-    assert record.data["counts"] == data.counts()
-    leaks = [one.text for one in record.warnings if one.kind == "leaky"]
+    opened_data = train_module.open_data(cfg, "name")
+    assert opened_data.module is data
+    assert opened_data.facts["fingerprint"] == data.dataset.store.fingerprint
+    assert opened_data.facts["files"] == data.listing()
+    assert opened_data.facts["counts"] == data.counts()
+    leaks = [one.text for one in opened_data.warnings if one.kind == "leaky"]
     assert leaks == ([data.split.leaky] if leaky else [])
 
 
@@ -612,7 +599,7 @@ def test_settings_of_a_run() -> None:
 
 def test_augmentations_with_a_gan() -> None:
     found = {
-        name: uses_gan(OmegaConf.create({"augmentation": {"name": name}}))
+        name: uses_gan(config(f"augmentation={name}"))
         for name in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
     }
     assert [name for name, uses in found.items() if uses] == ["dcgan", "wgan", "cgan"]

@@ -15,7 +15,7 @@ from leuk.metrics.referral import choose_band
 from leuk.report.load import read_results
 from leuk.report.page import write_report
 from leuk.report.tables import referral_section
-from leuk.runs.finished import FinishedRun, Frozen
+from leuk.runs.finished import FinishedRun
 from leuk.runs.record import Record
 
 FEW = {"healthy": 2, "leukemic": 12}
@@ -64,7 +64,7 @@ def test_few_validation_patients_refer_everything_with_a_reason(
 
 def test_a_run_is_used_with_the_band_of_its_own_validation_images(tmp_path: Path) -> None:
     run = finished(tmp_path, predictions(RUN, **SURE))
-    frozen = Frozen.of(run, "youden", 0.8)
+    frozen = run.frozen("youden", 0.8)
     assert frozen.band.high is not None
     assert frozen.test.leukemic.images > 0
     table = pd.read_csv(run.folder / "predictions.csv")
@@ -77,13 +77,13 @@ def test_patients_named_na_are_patients(tmp_path: Path) -> None:
     table = predictions(RUN, **FEW)
     table["patient"] = table["patient"].replace({"val0-H0": "NA", "val0-H1": "nan"})
     run = finished(tmp_path, table)
-    assert Frozen.of(run, "youden", 0.9).band.healthy_patients == pytest.approx(2)
+    assert run.frozen("youden", 0.9).band.healthy_patients == pytest.approx(2)
 
 
 def test_predictions_without_patients_are_refused(tmp_path: Path) -> None:
     run = finished(tmp_path, predictions(RUN).drop(columns="patient"))
     with pytest.raises(StoreError, match="patient"):
-        Frozen.of(run, "youden", 0.9)
+        run.frozen("youden", 0.9)
 
 
 def test_validation_images_alone_choose_the_band(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_validation_images_alone_choose_the_band(tmp_path: Path) -> None:
     table = predictions(RUN, **SURE)
     turned = table.assign(score=table["score"].where(table["stage"] == "val", 1 - table["score"]))
     one, other = (
-        Frozen.of(finished(tmp_path / name, scores), "youden", 0.8)
+        finished(tmp_path / name, scores).frozen("youden", 0.8)
         for name, scores in (("as_it_is", table), ("turned", turned))
     )
     assert one.band == other.band
