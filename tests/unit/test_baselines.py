@@ -174,3 +174,5 @@ def test_morphology_distance_is_in_standard_deviations() -> None:
     found = morphology_distance(real + 2 * real.std(axis=0), real)
     assert found["area"] == pytest.approx(2)
     assert set(morphology_distance(real, real).values()) == {0}
+    apart = np.tile(np.array([[2.0], [6.0]]), (1, len(MEASURES)))
+    assert morphology_distance(np.full_like(apart, 8.0), apart)["mean"] == pytest.approx(2)
