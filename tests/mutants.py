@@ -594,26 +594,33 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.run.folder:", "if False:"),
     ],
-    ("report/baselines.py", "guards_report report"): [
-        ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
+    ("report/derived.py", "guards_report report ensemble"): [
+        ("for val in [run.val.sample]", "for val in [run.test.sample]"),
+        ("stage.with_scores(stage.baselines[name]", "stage.with_scores(1 - stage.baselines[name]"),
         (
-            "_scored(run.val, name), _scored(run.test, name)",
-            "_scored(run.test, name), _scored(run.val, name)",
+            "(Run(run.id, scored(run.val), scored(run.test), {})",
+            "(Run(run.id, scored(run.test), scored(run.val), {})",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
         ("if not any(key[2] < more for", "if any(key[2] < more for"),
+        (
+            "temperature = fit_temperature(val, sample.labels)",
+            "temperature = fit_temperature(test, one.test.sample.labels)",
+        ),
+        ("choose_thresholds(val, sample.labels", "choose_thresholds(test, one.test.sample.labels"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
+        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('if other.kind == "control" and', "if"),
+        ('if one.kind == "control" and', "if"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
-        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
+        ("and (one.family, one.one.run.split_name) == family", "and one.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
-        ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
+        ("format(value / 1e6, form)", "format(value / 1e3, form)"),
     ],
     ("report/figures.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
@@ -624,23 +631,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("np.interp(_GRID, false, true)", "np.interp(_GRID, true, false)"),
         ("np.interp(_GRID, recall[::-1], precision[::-1])", "np.interp(_GRID, recall, precision)"),
-    ],
-    ("report/ensemble.py", "ensemble"): [
-        (
-            "temperature = fit_temperature(val, labels)",
-            "temperature = fit_temperature(test, one.test.sample.labels)",
-        ),
-        ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
-        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
-    ],
-    ("report/leaking.py", "guards_report report"): [
-        (
-            "mean(scores[leaky]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[leaky])\n",
-        ),
-        ("return min(same", "return max(same"),
-        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -655,31 +645,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
     ("report/remarks.py", "guards_report report page"): [
-        ("if low is None or low <= reached:", "if low is None:"),
+        ("if low is None or low <= value:", "if low is None:"),
         (
             "baseline_of(first_seeds(configuration), AREA)",
             'baseline_of(first_seeds(configuration), "majority")',
         ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
         (
-            "all_test_images(configuration))):",
-            "all_test_images(configuration))) and False:",
+            "few_subjects(pooled(one.first_seed)))",
+            "few_subjects(pooled(one.first_seed))) and False",
         ),
+        ("values[0] - values[1]:+.3f", "values[1] - values[0]:+.3f"),
+        ("honest = min(same", "honest = max(same"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
-    ("report/results.py", "guards_report ensemble comparisons report"): [
+    ("report/load.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
         ("if expected and expected != len(stage.paths):", "if False:"),
+        ('table["patient"].to_numpy().astype(str)', 'table["path"].to_numpy().astype(str)'),
+        ('for key in ("score", "calibrated"))', 'for key in ("calibrated", "score"))'),
+        ('record.calibration["temperature"])', "1.0)"),
     ],
-    ("report/predictions.py", "guards_report report"): [
-        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
-        (
-            'labels, subjects = columns["label"][rows], columns["patient"][rows]',
-            'labels, subjects = columns["label"][rows], columns["path"][rows]',
-        ),
-        ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
+    ("report/table.py", "table hostile"): [
+        ('f"{value:.3f}", bounds)', 'f"{value:.2f}", bounds)'),
+        ('return f"{p:.3f}" if p >= 0.001', 'return f"{p:.3f}" if p >= 0'),
+        ('.replace("|", "/")\n\n\n', "\n\n\n"),
+        ('inside = to.startswith("../") and', "inside ="),
+        ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
     ("report/tables.py", "guards_report report"): [
         ('"sens.": "sensitivity"', '"sens.": "specificity"'),
@@ -696,7 +691,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
         ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
-    ("report/gan_tables.py", "guards_report synthetic_images"): [
+    ("report/gans.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),

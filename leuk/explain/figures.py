@@ -219,23 +219,13 @@ def save(figure: Figure, path: Path) -> None:
 def save_overlays(
     path: Path, images: Tensor, drawn: Drawn, captions: Sequence[str], title: str
 ) -> None:
-    """Draw each image beside its map, in one PNG.
-
-    Args:
-        path: output file.
-        images: ``(B, 3, R, R)`` in [0, 1].
-        drawn: the map of each image.
-        captions: a caption per image.
-        title: title of the whole figure.
-    """
+    """Draw images ``(B, 3, R, R)`` in [0, 1], each beside its map and with a caption, in a PNG."""
     across = min(4, len(images))
     down = -(-len(images) // across)
     figure, axes = _grid([1] * down + [0.07], [2] * across, title, 1.65)
-    for position, (axis, image, caption) in enumerate(
-        zip(axes[:-1].flat, images, captions, strict=False)
-    ):
-        _title(axis, caption, 8)
-        _show_map(axis, drawn, position, image, beside=True)
+    for position, axis in zip(range(len(images)), axes.flat, strict=False):
+        _title(axis, captions[position], 8)
+        _show_map(axis, drawn, position, images[position], beside=True)
     for axis in axes[-1, 1:]:
         axis.remove()
     _color_bar(figure, axes[-1, 0], drawn, 60)
@@ -260,12 +250,6 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 
     Figures of other images from an earlier call are removed.
 
-    Args:
-        folder: output folder of the explanations.
-        cohort: the images.
-        drawn: maps of all images, by method.
-        title: title of the model.
-
     Returns:
         Paths of the figures, relative to ``folder``, ordered by outcome.
     """
@@ -281,9 +265,8 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Figure:
     """Draw an image and the maps of all methods, each with its color bar and quality measures."""
     down = -(-(1 + len(drawn)) // _COLUMNS)
-    source, prediction = described(cohort, position)
-    words = f"{prediction}\n{source}\n{title}"
     across = min(_COLUMNS, 1 + len(drawn))
+    words = f"{described(cohort, position)}\n{title}"
     figure, axes = _grid([1.15, 0.06] * down, [1] * across, words, 2.3)
     image = cohort.images[position]
     _title(axes[0, 0], "image")
@@ -298,15 +281,15 @@ def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str)
     return figure
 
 
-def described(cohort: Cohort, position: int) -> tuple[str, str]:
-    """Describe an image: its file and subject, and its predicted score with the true label."""
+def described(cohort: Cohort, position: int) -> str:
+    """Describe an image in two lines: its predicted score and true label; its file and subject."""
     row = cohort.table.iloc[position]
     outcome = str(row["outcome"])
     truth = "truth unknown"
     if outcome != UNKNOWN:
         label = MEANING[outcome].partition(",")[0]
         truth = f"truth: {label}, {verdict(outcome)} ({outcome})"
-    return f"{row['file']}    {row['subject']}", f"score {row['score']:.2f} for leukemia, {truth}"
+    return f"score {row['score']:.2f} for leukemia, {truth}\n{row['file']}    {row['subject']}"
 
 
 def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
@@ -330,13 +313,7 @@ def verdict(outcome: str) -> str:
 
 
 def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
-    """Draw the mean map of each method for each outcome, without degenerate maps.
-
-    Args:
-        cohort: the images.
-        found: maps of all images, by method.
-        title: title of the model.
-    """
+    """Draw the mean map of each method for each outcome, without degenerate maps."""
     methods = [drawn_of(averaged(cohort, maps)) for maps in found.values()]
     counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
     rows = [1.0 if count else 0.45 for count in counts.values()]
@@ -496,12 +473,7 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     """Draw Grad-CAM of both classes at every layer, for an image of each class.
 
     Magnitudes are not comparable between layers, so each layer has its own scale. Of more than
-    twelve layers, twelve evenly spaced ones are shown.
-
-    Args:
-        classifier: trained classifier; its device is used.
-        cohort: images; see :func:`one_of_each` for the choice.
-        title: title of the model.
+    twelve layers, twelve evenly spaced ones are shown. :func:`one_of_each` chooses the images.
     """
     every = layers_of(classifier)
     indices = np.linspace(0, len(every) - 1, min(_MOST_LAYERS, len(every))).round()
@@ -559,11 +531,7 @@ def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
 
     The upper row shows single values (of pixels, or of whole regions and patches), without the most
     extreme 0.1 %. The lower row shows their sum per image, its log-odds relative to the reference.
-
-    Args:
-        cohort: the images; without labels they form a single class.
-        found: SHAP maps of all images, by method.
-        title: title of the model.
+    Images without labels form a single class.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
     words = f"{title}\nSHAP values without the most extreme 0.1 %; {sampled(cohort)}"
@@ -600,31 +568,24 @@ def _single(drawn: Drawn, position: int) -> Floats:
 
 def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats]) -> None:
     """Draw a histogram per class, in bins around zero, normalized to shares."""
-    labels = cohort.table["label"].tolist()
-    usable = [int(position) for position in np.flatnonzero(drawn.usable)]
-    joined = np.concatenate([values[position] for position in usable] or [np.zeros(1)])
+    usable = [
+        (values[i], label) for i, label in enumerate(cohort.table["label"]) if drawn.usable[i]
+    ]
+    joined = np.concatenate([own for own, _ in usable] or [np.zeros(1)])
     many = len(joined) > _MANY
     end = float(np.percentile(np.abs(joined), _SHOWN if many else 100)) or 1.0
     edges = np.linspace(-end, end, _BINS if many else _FEW_BINS)
     for label, (color, style, name) in _CLASSES.items():
-        own = [values[position] for position in usable if labels[position] == label]
-        if not own:
-            continue
-        counts, _ = np.histogram(np.concatenate(own), edges)
-        shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
-        axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
+        if own := [one for one, of in usable if of == label]:
+            counts, _ = np.histogram(np.concatenate(own), edges)
+            shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
+            axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
     axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axis.tick_params(labelsize=8)
 
 
 def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
-    """Draw LIME's segments and their weights, a row per outcome.
-
-    Args:
-        cohort: images; the first shown image of each outcome is drawn.
-        found: LIME maps of all images, by method.
-        title: title of the model.
-    """
+    """Draw LIME's segments and their weights for the first shown image of each outcome, in rows."""
     methods = [drawn_of(maps) for maps in found.values()]
     first: dict[str, int] = {}
     for position in cohort.shown:
@@ -663,15 +624,9 @@ def draw_all(
     explainers: Mapping[str, Explainer],
     found: Mapping[str, Attribution],
 ) -> list[str]:
-    """Draw every figure that these methods allow.
+    """Draw every figure that these methods allow, below ``folder``.
 
-    Args:
-        folder: output folder of the explanations.
-        title: title of the model, over every figure.
-        classifier: trained classifier; figure 9 computes Grad-CAM at its layers.
-        cohort: the images.
-        explainers: the methods by name.
-        found: maps of all images, by the same names.
+    ``title`` names the model, over every figure; ``found`` are the maps of all images by method.
 
     Returns:
         Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.
@@ -693,10 +648,10 @@ def draw_all(
         of_thesis.setdefault(explainers[name].thesis_figure, {})[name] = maps
     if 9 in of_thesis:
         figures["figure_9"] = figure_9(classifier, cohort, title)
-    if 10 in of_thesis:
-        figures["figure_10"] = figure_10(cohort, of_thesis[10], title)
-    if 11 in of_thesis:
-        figures["figure_11"] = figure_11(cohort, of_thesis[11], title)
+    if shap := of_thesis.get(10):
+        figures["figure_10"] = figure_10(cohort, shap, title)
+    if lime := of_thesis.get(11):
+        figures["figure_11"] = figure_11(cohort, lime, title)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     return [*written, *(f"{name}.png" for name in figures)]

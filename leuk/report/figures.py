@@ -22,12 +22,11 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
-from leuk.report.baselines import AREA, baseline_of
-from leuk.report.comparisons import FAMILIES, Comparison
+from leuk.report.comparisons import FAMILIES, Comparison, reference
+from leuk.report.derived import AREA, baseline_of
 from leuk.report.heatmap import HeatMap, by_model
-from leuk.report.naming import augmentations_of
-from leuk.report.results import Configuration
-from leuk.report.sections import difference_text, p_text
+from leuk.report.load import Configuration, augmentations_of
+from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
@@ -210,12 +209,6 @@ def heat_map_figure(heat: HeatMap) -> Figure:
 # --- Forest plots of differences
 
 
-def reference(augmentation: str) -> str:
-    """Augmentation that synthetic images are compared with, in words."""
-    words = {"none": "no augmentation", "oversample": "oversampling"}
-    return words.get(augmentation, augmentation.replace("_", " "))
-
-
 def _summary(comparisons: Sequence[Comparison]) -> str:
     """Return the number of significant differences, and the largest of them."""
     significant = [(c.result, c) for c in comparisons if c.result is not None and _significant(c)]
@@ -382,7 +375,7 @@ def precision_recall_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean precision over recall; the horizontal line is the share of leukemic cells."""
 
     def draw(ax: Axes, lines: Lines) -> None:
-        ax.axhline(pooled_images(next(iter(lines))).labels.mean(), color="0.8", linewidth=0.8)
+        ax.axhline(next(iter(lines)).pooled.labels.mean(), color="0.8", linewidth=0.8)
         _mean_curves(ax, lines, precision_of)
 
     return _panels(configurations, draw, "recall (sensitivity)", "precision")
@@ -394,7 +387,7 @@ def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
     def draw(ax: Axes, lines: Lines) -> None:
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
         for configuration, looks in lines.items():
-            pooled = pooled_images(configuration)
+            pooled = configuration.pooled
             pale = {**looks, "alpha": 0.25, "label": None}
             for scores, style in ((pooled.scores, pale), (pooled.calibrated, looks)):
                 if scores is not None:
@@ -493,18 +486,6 @@ def precision_of(sample: Sample) -> Floats:
     return np.asarray(np.interp(_GRID, recall[::-1], precision[::-1]))
 
 
-def pooled_images(configuration: Configuration) -> Sample:
-    """Test images of all runs of a configuration, for counting and calibration, not for ranking."""
-    samples = [run.test.sample for run in configuration.runs]
-    calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-        np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
-    )
-
-
 # --- Decisions: confusion matrices, and results by patient
 
 
@@ -585,7 +566,7 @@ def confusion(configuration: Configuration, cut: str) -> Floats:
 def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
     """Share of correct images of each patient at 0.5, a row per configuration."""
     figure, (ax,) = _rows([one.title for one in configurations], 5.0, 0.42)
-    patients = [per_subject(pooled_images(one), 0.5) for one in configurations]
+    patients = [per_subject(one.pooled, 0.5) for one in configurations]
     classes = (
         (0, "healthy patients", -0.18, HEALTHY, "o"),
         (1, "leukemic patients", 0.18, LEUKEMIC, "^"),

@@ -42,9 +42,6 @@ def keep_heap() -> bool:
 
 # --- Deferred imports, for modules that take seconds to load
 
-_THREADS = "OMP_NUM_THREADS"
-"""Environment variable that OpenBLAS and MKL read when they are loaded."""
-
 
 def load(*names: str) -> list[ModuleType]:
     """Import modules by name, without garbage collection during the first import.
@@ -63,22 +60,6 @@ def load(*names: str) -> list[ModuleType]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit linear algebra libraries that are loaded in this block to a single thread.
-
-    Their idle threads spin, which slows down worker processes with a core each: 1/16 of the time of
-    a large report. An ``OMP_NUM_THREADS`` set by the user takes precedence.
-    """
-    before = os.environ.get(_THREADS)
-    os.environ.setdefault(_THREADS, "1")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_THREADS]
 
 
 # --- Orderly exit on SIGTERM (from ``docker stop`` or a cluster), Ctrl-C and a closed output

@@ -434,14 +434,8 @@ def save_checks(
 
     Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
     ``agreement.csv``, see :class:`Checked`; ``measured_images.csv`` with every
-    measure of every image, keyed by ``row``; and ``curves.png``.
-
-    Args:
-        folder: output folder of the explanations.
-        checked: the results.
-        rows: ``(B,)``, the row of each image in the bank.
-        titles: display names of the methods.
-        title: title of the figure, which names the model.
+    measure of every image, keyed by ``row``, the image's row in the bank; and ``curves.png`` with
+    the methods' display names ``titles``.
 
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of
