@@ -808,8 +808,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
-    ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
-        ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
+    ("classifiers/optim.py", "classifier_losses keras_forms"): [
+        ("rate = optim.learning_rate * scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
         (
             "kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam",
@@ -822,11 +822,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "warmup = round(optim.warmup_epochs)",
         ),
         ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
-        ("patience=optim.plateau_patience - 1", "patience=optim.plateau_patience"),
-        ("patience=optim.plateau_patience\n", "patience=optim.plateau_patience + 1\n"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience - 1"),
         ("factor=optim.plateau_factor,\n", "factor=0.5,\n"),
-        ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
-        ('threshold_mode="abs"', 'threshold_mode="rel"'),
+        ("eps=0.0 if keras", "eps=1e-3 if keras"),
+        ('"abs" if keras else', '"rel" if keras else'),
     ],
     ("classifiers/cnn.py", "classifiers gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
@@ -849,28 +849,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         (".softmax(dim=-2)", ".softmax(dim=-1)"),
         ("self.query(self.key(both).tanh())", "self.query(self.key(both))"),
         (
-            "torch.cat([convolved, attended], dim=-1)\n\n\nclass Gated",
-            "torch.cat([convolved, convolved], dim=-1)\n\n\nclass Gated",
+            "torch.cat([convolved, attended], dim=-1)",
+            "torch.cat([convolved, convolved], dim=-1)",
         ),
     ],
     ("classifiers/hybrid.py", "hybrid classifiers"): [
         ("self.vector(feature_map.mean(dim=(2, 3)))", "self.vector(feature_map.amax(dim=(2, 3)))"),
         ("self.attention_loss * off", "off"),
         (
-            "layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
-            "layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
         ),
-        ("if number < len(widths):", "if number <= len(widths):"),
+        ("if len(self.blocks) < len(widths) - 1:", "if len(self.blocks) < len(widths):"),
     ],
     ("classifiers/pretrained.py", "pretrained"): [
+        ("(backbone, self.backbone_rate)]", "(backbone, 1.0)]"),
         (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=1.0, frozen=True)",
+            "self.current_epoch >= self.optim.frozen_epochs",
+            "self.current_epoch > self.optim.frozen_epochs",
         ),
-        (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=self.backbone_rate)",
-        ),
+        ("self.backbone.requires_grad_(learns).train(learns)", "self.backbone.train(learns)"),
         ("antialias=smaller", "antialias=False"),
         ("inputs = self.normalized(images)", "inputs = images"),
         ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
@@ -883,9 +881,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_CLUSTER = 0.8", "_CLUSTER = 0.08"),
         ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
         ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
-        ("nearer = other.distances < self.distances", "nearer = other.distances > self.distances"),
-        ("labels, class_weights) + self._sparsity()", "labels) + self._sparsity()"),
-        ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
+        ("nearer = found[0] < best[0]", "nearer = found[0] > best[0]"),
+        ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
+        (
+            'other = batch["labels"][:, None] != head.classes',
+            'other = batch["labels"][:, None] == head.classes',
+        ),
         ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
         (
             "between = F.one_hot(self.classes, len(Label)).T == 0",
@@ -1186,7 +1187,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     (
         "classifiers/base.py",
-        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
+        "classifier_losses classifiers guards_training classifier_fit",
     ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
@@ -1208,16 +1209,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
             "first = torch.ones(len(rows), dtype=torch.bool)",
         ),
-        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
+        ("order = columns[0].argsort(stable=True)", "order = torch.arange(len(columns[0]))"),
         ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
         ("*(view.flip(3) for view in turned)", "*turned"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
-        (
-            "self.current_epoch >= self.optim.frozen_epochs)",
-            "self.current_epoch > self.optim.frozen_epochs)",
-        ),
         ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
         ('"interval": "step"', '"interval": "epoch"'),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),

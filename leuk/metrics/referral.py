@@ -223,8 +223,8 @@ def _cut(
 ) -> tuple[float | None, float | None]:
     """Find the lowest score from which the aim is guaranteed, and the bound there.
 
-    Without such a score the result is None and the largest bound at a start, which is the largest
-    aim that can be guaranteed; both are None if no image is called so.
+    Without such a score: None and the largest bound at a start, which is the largest aim that can
+    be guaranteed. Both are None if no image is called so.
     """
     cuts = np.unique(scores[called])
     if not len(cuts):
@@ -309,14 +309,10 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = 0.95) -> li
 def referral_record(val: Sample, test: Sample, threshold: float, name: str) -> dict[str, Any]:
     """Choose and measure a run's band for its record.
 
-    Args:
-        val: validation images with calibrated scores, which the band is chosen on.
-        test: test images with calibrated scores, which the band is measured on.
-        threshold: decision threshold, chosen on validation images.
-        name: name of the threshold.
+    Both samples have calibrated scores; ``threshold`` was chosen on validation images.
 
     Returns:
-        ``threshold`` (its name), ``band`` (:class:`Band` and ``reason``), and ``test``
+        ``threshold`` (its ``name``), ``band`` (:class:`Band` and ``reason``), and ``test``
         (:class:`Achieved`), as plain values.
     """
     band = choose_band(val, threshold)

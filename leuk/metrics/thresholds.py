@@ -46,11 +46,7 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
 def threshold_intervals(
     scores: Vector, labels: Vector, patients: Patients
 ) -> dict[str, tuple[float, float]]:
-    """Range of the central 95 % of the resampled values of each threshold.
-
-    Raises:
-        ValueError: see :func:`choose_thresholds`.
-    """
+    """Range of the central 95 % of the resampled values of each threshold."""
     drawn = resampled_thresholds(scores, labels, patients)
     low, high = (1 - 0.95) / 2, (1 + 0.95) / 2
     return {
@@ -62,14 +58,7 @@ def threshold_intervals(
 def resampled_thresholds(
     scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
 ) -> dict[str, Floats]:
-    """Choose thresholds on resampled validation sets, ``(draws,)`` by name.
-
-    Whole patients are drawn within each class by
-    :func:`leuk.metrics.bootstrap.resamples`.
-
-    Raises:
-        ValueError: see :func:`choose_thresholds`.
-    """
+    """Choose thresholds ``(draws,)`` on resampled validation sets, in which patients are drawn."""
     sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
     count = int(sample.codes.max()) + 1
     drawn = resamples(sample.strata, count, draws, np.random.default_rng(seed))

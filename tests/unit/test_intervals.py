@@ -23,7 +23,6 @@ from leuk.metrics.bootstrap import (
     bootstrap_intervals,
     few_subjects,
     fold_mean,
-    left_out,
     per_subject,
     resamples,
 )
@@ -94,20 +93,6 @@ def test_freedom_of_two_strata_is_that_of_welch() -> None:
     found = bootstrap.estimate(lambda _, weights: weights @ factors)
     a, b = two.var(ddof=1) / 2, five.var(ddof=1) / 5
     assert found.freedom == pytest.approx((a + b) ** 2 / (a**2 / 1 + b**2 / 4))
-
-
-def test_left_out_members_weigh_nothing() -> None:
-    """The other two of a stratum of three weigh 3 / 2 each."""
-    found = left_out(np.array([0, 1, 3]), 4)
-    assert found.tolist() == [[0, 1.5, 1, 1.5], [1.5, 0, 1, 1.5], [1.5, 1.5, 1, 0]]
-
-
-def test_a_negative_mcc_has_an_interval() -> None:
-    generator = np.random.default_rng(0)
-    good = simulate(generator, 8, 12, 15, 2.4)
-    wrong = Sample(1 - good.scores, good.labels, good.subjects)
-    low, high = bootstrap_intervals(wrong, HALF, draws=50)["mcc"]
-    assert -1 < low < high < 0
 
 
 def test_every_metric_is_inside_its_interval(uneven: Sample) -> None:

@@ -58,10 +58,7 @@ class Neighbors:
 def nearest_in_features(images: Features, train: Features, itself: bool = True) -> Neighbors:
     """Find the nearest training images by Euclidean distance between features.
 
-    Args:
-        images: features of the images to look up.
-        train: features of the training images.
-        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
+    ``itself`` is False if ``images`` are ``train``, where no image may be its own neighbor.
     """
     x, y = (torch.from_numpy(features.pooled).double() for features in (images, train))
     return _nearest(x, [y], itself)
@@ -77,14 +74,11 @@ def nearest_in_pixels(images: Images, train: Images, itself: bool = True) -> Nei
     Args:
         images: images to look up, ``uint8 (N, R, R, 3)``.
         train: training images, ``uint8 (M, R, R, 3)``.
-        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
+        itself: False if ``images`` are ``train``, where no image may be its own neighbor.
 
     Returns:
         Neighbors with distances in gray levels: the root mean squared difference at 32 pixels per
         side.
-
-    Raises:
-        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     ours = _shrunk(images).flatten(1)
     shrunk = _shrunk(train)
@@ -106,12 +100,6 @@ def copied(synthetic: Images, train: Images) -> Flags:
     Args:
         synthetic: synthetic images ``uint8 (N, R, R, 3)``.
         train: all training images of the GAN, ``uint8 (M, R, R, 3)``.
-
-    Returns:
-        ``bool (N,)``.
-
-    Raises:
-        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     shrunk = _shrunk(train)
     turned = (

@@ -57,12 +57,8 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
     """Warn of mode collapse and black images in a synthetic set.
 
     Args:
-        synthetic: row ``synthetic`` of :attr:`leuk.metrics.synthetic.quality.Quality.rows`.
+        synthetic: row ``synthetic`` of :attr:`Quality.rows`.
         real: row ``real``, of as many training images.
-
-    Returns:
-        One warning each for black images, identical images, repeated images, and coverage or
-        diversity below half of the value for real images; empty for a sound set.
     """
     found = []
     if (empty := synthetic["empty"] or 0) > _EMPTY:
@@ -87,8 +83,7 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
 def copying(memorized: dict[str, Metrics]) -> list[str]:
     """Warn of near-exact copies, and of each space in which too many images are close to training.
 
-    Args:
-        memorized: :attr:`leuk.metrics.synthetic.quality.Quality.memorization`.
+    ``memorized`` is :attr:`Quality.memorization`.
     """
     found = near_exact(int(memorized["pixels"]["copies"] or 0))
     for space, metrics in memorized.items():
@@ -106,11 +101,10 @@ def near_exact(count: int) -> list[str]:
     """Warn of ``count`` near-exact copies; empty for none."""
     if not count:
         return []
-    if count == 1:
-        copies = "1 synthetic image is a copy of a training image"
-    else:
-        copies = f"{count} synthetic images are copies of training images"
-    return [f"{copies}, exact to about one gray level"]
+    copies = "image is a copy of a training image"
+    if count > 1:
+        copies = "images are copies of training images"
+    return [f"{count} synthetic {copies}, exact to about one gray level"]
 
 
 _SIMILAR = 500
@@ -275,6 +269,9 @@ def assess_quality(
         name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
         for name, images in compared.items()
     }
+    features = {name: images.features for name, images in equal.items()}
+    test = features["reference"], features["reference_other"]
+    other = features.get("synthetic_other", features["train_other"])
     memorized, closest = _memorization(sets)
     copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
     memorized["pixels"]["copies"] = int(copies.sum())
@@ -285,7 +282,10 @@ def assess_quality(
         morphology=shapes,
         memorization=memorized,
         closest=closest,
-        usefulness=_usefulness(equal),
+        usefulness={
+            "synthetic": usefulness(features["synthetic"], other, *test),
+            "real": usefulness(features["train"], features["train_other"], *test),
+        },
         warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
         patients={
             name: effective_patients(images.patients.tolist())
@@ -331,16 +331,6 @@ def _memorization(
         ),
     }
     return metrics, closest_pairs(pixels, _SHOWN)
-
-
-def _usefulness(equal: dict[str, _ImageSet]) -> Metrics:
-    features = {name: images.features for name, images in equal.items()}
-    test = features["reference"], features["reference_other"]
-    other = features.get("synthetic_other", features["train_other"])
-    return {
-        "synthetic": usefulness(features["synthetic"], other, *test),
-        "real": usefulness(features["train"], features["train_other"], *test),
-    }
 
 
 # --- Figures with rows of synthetic and real images
