@@ -352,10 +352,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("hashlib.sha256(image.tobytes())", "hashlib.sha256(np.asarray(thumb).tobytes())"),
         ("x0 = y0 = (side - wide) / 2", "x0 = y0 = 0.0"),
     ],
-    ("data/splits.py", "effective"): [
-        ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
-        ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
-    ],
     ("data/labels.py", "layouts"): [
         ("HEM = 0", "HEM = 2"),
     ],
@@ -389,6 +385,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
+        ("counts.sum() ** 2 / (counts**2).sum()", "counts.sum() / (counts**2).sum()"),
+        ("counts.sum() ** 2 / (counts**2).sum()) if len", "len(counts)) if len"),
         (
             "for stage in reversed(STAGES) if stage in stages",
             "for stage in STAGES if stage in stages",

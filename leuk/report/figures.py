@@ -375,7 +375,7 @@ def precision_recall_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean precision over recall; the horizontal line is the share of leukemic cells."""
 
     def draw(ax: Axes, lines: Lines) -> None:
-        ax.axhline(pooled_images(next(iter(lines))).labels.mean(), color="0.8", linewidth=0.8)
+        ax.axhline(next(iter(lines)).pooled.labels.mean(), color="0.8", linewidth=0.8)
         _mean_curves(ax, lines, precision_of)
 
     return _panels(configurations, draw, "recall (sensitivity)", "precision")
@@ -387,7 +387,7 @@ def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
     def draw(ax: Axes, lines: Lines) -> None:
         ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
         for configuration, looks in lines.items():
-            pooled = pooled_images(configuration)
+            pooled = configuration.pooled
             pale = {**looks, "alpha": 0.25, "label": None}
             for scores, style in ((pooled.scores, pale), (pooled.calibrated, looks)):
                 if scores is not None:
@@ -486,18 +486,6 @@ def precision_of(sample: Sample) -> Floats:
     return np.asarray(np.interp(_GRID, recall[::-1], precision[::-1]))
 
 
-def pooled_images(configuration: Configuration) -> Sample:
-    """Test images of all runs of a configuration, for counting and calibration, not for ranking."""
-    samples = [run.test.sample for run in configuration.runs]
-    calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-        np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
-    )
-
-
 # --- Decisions: confusion matrices, and results by patient
 
 
@@ -578,7 +566,7 @@ def confusion(configuration: Configuration, cut: str) -> Floats:
 def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
     """Share of correct images of each patient at 0.5, a row per configuration."""
     figure, (ax,) = _rows([one.title for one in configurations], 5.0, 0.42)
-    patients = [per_subject(pooled_images(one), 0.5) for one in configurations]
+    patients = [per_subject(one.pooled, 0.5) for one in configurations]
     classes = (
         (0, "healthy patients", -0.18, HEALTHY, "o"),
         (1, "leukemic patients", 0.18, LEUKEMIC, "^"),

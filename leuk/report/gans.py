@@ -3,15 +3,19 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from leuk.data.labels import Label
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Images, check_images
-from leuk.metrics.synthetic.quality import save_rows
+from leuk.metrics.synthetic.quality import rows_figure, save_rows
+from leuk.report.figures import Drawn
 from leuk.report.table import (
     Column,
     Heading,
@@ -395,4 +399,53 @@ def quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
         return synthesis_examples(folders)
     except (OSError, ValueError, KeyError) as error:
         log.warning("examples of synthetic images cannot be shown (%s)", error)
+        return {}
+
+
+# --- Examples
+
+_EXAMPLES = 12
+"""Images of each set in the figure."""
+
+
+def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
+    """Return example images by augmentation and class, below real images if kept.
+
+    Args:
+        sweep: folder of the sweep.
+        records: records of the sweep.
+
+    Returns:
+        None if the sweep has no synthetic images, or none are readable.
+    """
+    sets = quality_records(records)
+    rows: dict[str, Images] = {}
+    kept = quality_examples(sweep, sets)
+    rows |= {name: images[:_EXAMPLES] for name, images in kept.items() if name.startswith("real")}
+    for record in sets:
+        for cls, images in _images(sweep, record).items():
+            rows.setdefault(f"{record.run.augmentation} {cls}", images)
+    if not any(not name.startswith("real") for name in rows):
+        return None
+    return Drawn(
+        "synthetic_images",
+        "Synthetic images",
+        "The first images of each set, not selected, from the first split, fold and seed that has "
+        "it. hem: healthy, all: leukemic.",
+        partial(rows_figure, rows),
+        (f"Rows of up to {_EXAMPLES} images each: {', '.join(rows)}.",),
+    )
+
+
+def _images(sweep: Path, record: Record) -> dict[str, Images]:
+    """Return the first synthetic images of each class; empty without a readable artifact."""
+    recorded = Path(str(record.data["synthetic"].get("artifact")))
+    # Only the name is used: the recorded path may be of another host.
+    folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name
+    try:
+        pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")
+        labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()
+        found = {label.folder: np.flatnonzero(labels == label)[:_EXAMPLES] for label in Label}
+        return {name: np.asarray(pixels[rows]) for name, rows in found.items() if len(rows)}
+    except (OSError, ValueError, KeyError, IndexError):
         return {}

@@ -1,8 +1,8 @@
-"""Launchers, loggers and trainers chosen by override."""
+"""Launchers, loggers and trainers chosen by override, and settings of the device."""
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from leuk.runs.launching import LAUNCHERS, assign_devices, check_launcher
 from leuk.runs.preconditions import check_components
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.run import initial_record
-from leuk.runs.trainer import build_trainer
+from leuk.runs.trainer import TF32, build_trainer
 from leuk.training import EndsProcessGroup
 
 Patch = pytest.MonkeyPatch
@@ -198,3 +198,23 @@ def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch)
     monkeypatch.setattr(cli.hydra, "main", lambda **_: launcher)
     cli._hydra("train", "leuk train", [], refuse)
     assert [str(error) for error in caught] == ["no"]
+
+
+def test_task_can_be_imported_by_other_processes() -> None:
+    assert pickle.loads(pickle.dumps(train.run)) is train.run
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize(("enabled", "products"), [(True, "high"), (False, "highest")])
+def test_tf32_applies_to_products_and_convolutions(enabled: bool, products: str) -> None:
+    TF32(enabled).setup(None, None, "fit")
+    assert torch.get_float32_matmul_precision() == products
+    assert torch.backends.cudnn.allow_tf32 is enabled
