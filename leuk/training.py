@@ -4,8 +4,9 @@ A fit resumed at the end of an epoch therefore draws the same numbers as an unin
 """
 
 import atexit
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
 
@@ -29,17 +30,13 @@ def start_stream(seed: int, epoch: int, rank: int) -> None:
     torch.manual_seed((seed + epoch * _EPOCHS + rank * _RANKS) % 2**63)
 
 
-def save_arguments(module: LightningModule, ignore: Sequence[str] = ()) -> None:
-    """Save the arguments of a subclass's constructor in checkpoints, as plain values only.
+def save_arguments(module: LightningModule) -> None:
+    """Save the arguments of a module's constructor in its checkpoints, as plain values only.
 
-    ``torch.load(weights_only=True)`` then reads the checkpoint. Called by the constructor of the
-    base class.
-
-    Args:
-        module: module under construction.
-        ignore: names of arguments that are not saved, such as networks.
+    ``torch.load(weights_only=True)`` can then read the checkpoint. Called while the module is
+    constructed, also by the constructor of a base class: Lightning reads the call stack.
     """
-    module.save_hyperparameters(ignore=ignore)  # Lightning finds the arguments on the call stack
+    module.save_hyperparameters(*inspect.signature(type(module)).parameters)
     plain: dict[str, Any] = {}
     for name, value in module.hparams.items():
         if isinstance(value, tuple):

@@ -76,33 +76,30 @@ class Mutant:
 
 PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("metrics/area.py", "area"): [
-        ("cell_mask(images).float().mean(dim=(1, 2))", "cell_mask(images).float().sum(dim=(1, 2))"),
+        ("cell_mask(images).float().mean(dim=(1", "cell_mask(images).float().sum(dim=(1"),
         ("np.linspace(0, 1, bins + 1)[1:-1]", "np.linspace(0, 1, bins + 1)[2:-1]"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
-        ("hem=len(rows) - leukemic,", "hem=leukemic,"),
+        ("hem=int(healthy.sum())", "hem=int(leukemic.sum())"),
         ("_ROUNDS = 3", "_ROUNDS = 1"),
         ("found.interval_within(level, 0, 1, n)", "found.interval_within(0.5, 0, 1, n)"),
         ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
     ],
-    ("metrics/baselines.py", "guards_evaluate baselines assess"): [
-        (
-            "model.fit(self._chosen(measures), labels)",
-            "model.fit(self._chosen(measures), 1 - labels)",
-        ),
-        ("predict_proba(self._chosen(table))[:, 1]", "predict_proba(self._chosen(table))[:, 0]"),
+    ("metrics/baselines.py", "baselines assess"): [
+        ("to_numpy(np.float64), labels)", "to_numpy(np.float64), 1 - labels)"),
+        ("to_numpy(np.float64))[:, 1]", "to_numpy(np.float64))[:, 0]"),
         ('Baseline(("area",))', 'Baseline(("texture",))'),
         ('strategy="prior"', 'strategy="uniform"'),
         ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
         ("StandardScaler(), LogisticRegression(max", "LogisticRegression(max"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration"): [
+    ("metrics/calibration.py", "calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
         ("np.float64)) / temperature))", "np.float64)) * temperature))"),
         ("COOLEST, HOTTEST = 0.05, 20.0", "COOLEST, HOTTEST = 0.5, 2.0"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality synthetic_images"): [
+    ("metrics/synthetic/quality.py", "image_quality synthetic_images"): [
         ("_EMPTY = 0.05", "_EMPTY = 0.5"),
         ("_SAME = 1.0", "_SAME = 0.0"),
         ("_DISTINCT = 0.99", "_DISTINCT = 0.5"),
@@ -114,7 +111,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"auc": "balanced_accuracy"', '"auc": "accuracy"'),
         ("checked >= threshold", "checked > threshold"),
     ],
-    ("metrics/cost.py", "guards_evaluate cost"): [
+    ("metrics/cost.py", "cost"): [
         ("return 1000 * median(taken)", "return median(taken)"),
         ("_milliseconds(predict, images) / batch", "_milliseconds(predict, images)"),
         ("predict = predict or model", "predict = model"),
@@ -122,7 +119,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_flops(predict, images[:1])", "_flops(predict, images)"),
         ("set_fastpath_enabled(False)", "set_fastpath_enabled(True)"),
     ],
-    ("metrics/synthetic/distances.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/distances.py", "image_quality features"): [
         ("_PRECISION_NEIGHBORS = 3", "_PRECISION_NEIGHBORS = 5"),
         ("_COVERAGE_NEIGHBORS = 5", "_COVERAGE_NEIGHBORS = 3"),
         ("kthvalue(k + 1)", "kthvalue(k)"),
@@ -132,19 +129,22 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"kid_kernel_poly_degree": 3', '"kid_kernel_poly_degree": 2'),
         ("splits=1", "splits=2"),
         ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
-        ("if inception:", "if not inception:"),
+        ("if synthetic.inception:", "if not synthetic.inception:"),
         ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
     ],
     ("metrics/synthetic/features.py", "features"): [
-        ("scaled = batch.float() / 255", "scaled = batch.float() / 127.5"),
+        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
         ("(resized - 0.5) / 0.5", "resized"),
         ("self.pooled[rows], logits)", "self.pooled[rows], self.logits)"),
-        (
-            "if self.logits is not None:\n                logits",
-            "if False:\n                logits",
-        ),
+        ("if found[1] is not None:", "if False:"),
     ],
     ("metrics/bootstrap.py", "intervals"): [
+        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
+        (
+            '"score": np.bincount(rows, sample.scores) / images',
+            '"score": np.bincount(rows, sample.scores)',
+        ),
+        ("sample.labels * len(names) + codes", "codes"),
         (
             "half = self.quantile((1 + level) / 2) * self.error * slope",
             "half = self.quantile(level) * self.error * slope",
@@ -162,7 +162,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
         ("generator.multinomial(n - 1", "generator.multinomial(n"),
     ],
-    ("metrics/synthetic/quality.py", "guards_evaluate image_quality features"): [
+    ("metrics/synthetic/quality.py", "image_quality features"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('"other_class": equal["reference_other"]', '"other_class": equal["train_other"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
@@ -182,7 +182,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             '"diversity": diversity(reference.images, seed)',
         ),
     ],
-    ("metrics/synthetic/memorization.py", "guards_evaluate image_quality"): [
+    ("metrics/synthetic/memorization.py", "image_quality"): [
         ("_CLOSEST = 0.01", "_CLOSEST = 0.2"),
         ("if not itself:", "if itself:"),
         ("closer = found.values < best[chunk]", "closer = found.values > best[chunk]"),
@@ -190,7 +190,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_STEP = 15", "_STEP = 90"),
         ("share in (0.5, _CLOSEST)", "share in (0.4, _CLOSEST)"),
         ("patient_numbers(patients, len", "patient_numbers(None, len"),
-        ("in (images, images.flip(3)):", "in (images, images):"),
+        ("shrunk.flip(3))\n        for angle", "shrunk)\n        for angle"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
         ("np.argsort(synthetic.distances", "np.argsort(-synthetic.distances"),
     ],
@@ -212,7 +212,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("absolute=True,", "absolute=False,"),
         ('classes=(label,) if name == "recall"', 'classes=(label,) if name == "f1"'),
     ],
-    ("metrics/baselines.py", "guards_evaluate morphology"): [
+    ("metrics/baselines.py", "baselines"): [
         ("(b.std() or 1.0)", "(a.std() or 1.0)"),
         ("1 - cell.area / mask.sum()", "cell.area / mask.sum()"),
         ("cell = max(regionprops", "cell = min(regionprops"),
@@ -220,7 +220,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(measures - self._mean) / self._spread", "measures / self._spread"),
         ("float(cell.area / mask.size)", "float(cell.area)"),
         ("float(cell.eccentricity)", "float(cell.solidity)"),
-        ("ndimage.laplace(gray)[core].std()", "ndimage.laplace(gray).std()"),
+        ("axis=-1))[core].std()", "axis=-1)).std()"),
     ],
     ("metrics/novelty.py", "novelty"): [
         ("NEIGHBORS = 10", "NEIGHBORS = 1"),
@@ -237,7 +237,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("dtype=np.int64) / 2", "dtype=np.int64) / 1"),
         ('leukemic, side="right")]', "leukemic)]"),
     ],
-    ("metrics/baselines.py", "guards_evaluate image_quality"): [
+    ("metrics/baselines.py", "image_quality"): [
         ("_STRENGTH = 0.01", "_STRENGTH = 1e-6"),
         ("np.repeat([1, 0]", "np.repeat([0, 1]"),
         ("_FOLDS = 5", "_FOLDS = 2"),
@@ -253,7 +253,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
         ("int(below[-1]) + 1 if len(below) else 0", "0"),
     ],
-    ("metrics/calibration.py", "guards_evaluate calibration metrics intervals"): [
+    ("metrics/calibration.py", "calibration metrics intervals"): [
         ("ECE_BINS = 15", "ECE_BINS = 10"),
         ('scores, side="right")', "scores)"),
         ('("observed", truth)', '("observed", 1 - truth)'),
@@ -268,20 +268,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("np.maximum.accumulate(stepped)", "stepped"),
         ("_POWER = 0.8", "_POWER = 0.5"),
     ],
-    ("metrics/novelty.py", "guards_evaluate similarity image_quality"): [
+    ("metrics/synthetic/distances.py", "image_quality"): [
         ("return 1 - float(torch.cat(similar).mean())", "return float(torch.cat(similar).mean())"),
-        ("lit(one) | lit(other)", "lit(one) & lit(other)"),
+        ("cell_mask(one) | cell_mask(other)", "cell_mask(one) & cell_mask(other)"),
         ("generator.integers(1, len(images)", "generator.integers(0, len(images)"),
         ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
         ("within += inside[area > 0]", "within += inside[area >= 0].nan_to_num()"),
-    ],
-    ("metrics/bootstrap.py", "guards_evaluate intervals"): [
-        ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
-        (
-            '"score": np.bincount(rows, sample.scores) / images',
-            '"score": np.bincount(rows, sample.scores)',
-        ),
-        ("sample.labels * len(names) + codes", "codes"),
     ],
     ("metrics/thresholds.py", "metrics intervals"): [
         (">= wanted", "> wanted"),
@@ -590,39 +582,44 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if record.status == "complete":', 'if record.status == "failed":'),
         ("held = not ours and is_held", "held = is_held"),
     ],
-    ("runs/state.py", "dry_run"): [
-        ('not in ("augmentation", "total")', 'not in ("total",)'),
-        ("(longer - 1.0)", "longer"),
-        ('record.status == "complete"\n', 'record.status == "failed"\n'),
-        ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
-        ("and RESUMED not in record.warnings", ""),
-        ("bool(past.explanations) == explained", "True"),
+    ("runs/dry_run.py", "dry_run"): [
+        ('- stages.get("augmentation", 0.0)', ""),
+        ('record.device.get("name") == device', "True"),
+        ('* cfg.fit.epochs / settings["fit"]["epochs"]', ""),
+        ("gan.needed > 0 and not gan.trained", "not gan.trained and gan.needed > 1"),
     ],
     ("runs/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),
         ("if schema > SCHEMA:", "if False:"),
         ("if folder.name != record.run.folder:", "if False:"),
     ],
-    ("report/baselines.py", "guards_report report"): [
-        ("sample = run.val.sample\n", "sample = run.test.sample\n"),
-        ("scores=stage.baselines[name]", "scores=1 - stage.baselines[name]"),
+    ("report/derived.py", "guards_report report ensemble"): [
+        ("for val in [run.val.sample]", "for val in [run.test.sample]"),
+        ("stage.with_scores(stage.baselines[name]", "stage.with_scores(1 - stage.baselines[name]"),
         (
-            "_scored(run.val, name), _scored(run.test, name)",
-            "_scored(run.test, name), _scored(run.val, name)",
+            "(Run(run.id, scored(run.val), scored(run.test), {})",
+            "(Run(run.id, scored(run.test), scored(run.val), {})",
         ),
         ('AREA = "area"', 'AREA = "majority"'),
         ("if not any(key[2] < more for", "if any(key[2] < more for"),
+        (
+            "temperature = fit_temperature(val, sample.labels)",
+            "temperature = fit_temperature(test, one.test.sample.labels)",
+        ),
+        ("choose_thresholds(val, sample.labels", "choose_thresholds(test, one.test.sample.labels"),
+        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
+        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
         ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
-        ('if other.kind == "control" and', "if"),
+        ('if one.kind == "control" and', "if"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
-        ("and (it.family, it.one.run.split_name) == family", "and it.family == family[0]"),
+        ("and (one.family, one.one.run.split_name) == family", "and one.family == family[0]"),
     ],
     ("report/costs.py", "guards_report report"): [
         ("timed = {name: median(cost", "timed = {name: max(cost"),
         ("else one[name] + other[name]", "else one[name]"),
-        ("cost['flops'] / 1e6", "cost['flops'] / 1e3"),
+        ("format(value / 1e6, form)", "format(value / 1e3, form)"),
     ],
     ("report/figures.py", "guards_report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
@@ -631,23 +628,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "counts[cut] / counts[cut].sum(axis=2, keepdims=True)",
             "counts[cut] / counts[cut].sum(axis=1, keepdims=True)",
         ),
-    ],
-    ("report/ensemble.py", "ensemble"): [
-        (
-            "temperature = fit_temperature(val, labels)",
-            "temperature = fit_temperature(test, one.test.sample.labels)",
-        ),
-        ("choose_thresholds(val, labels", "choose_thresholds(test, one.test.sample.labels"),
-        ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
-        ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
-    ],
-    ("report/leaking.py", "guards_report report"): [
-        (
-            "mean(scores[leaky]) - mean(scores[honest])\n",
-            "mean(scores[honest]) - mean(scores[leaky])\n",
-        ),
-        ("return min(same", "return max(same"),
-        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
+        ("np.interp(_GRID, false, true)", "np.interp(_GRID, true, false)"),
+        ("np.interp(_GRID, recall[::-1], precision[::-1])", "np.interp(_GRID, recall, precision)"),
     ],
     ("report/rows.py", "guards_report report"): [
         (
@@ -662,31 +644,36 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("FEWEST_DRAWS = 1000, 200", "FEWEST_DRAWS = 1000, 20"),
     ],
     ("report/remarks.py", "guards_report report page"): [
-        ("if low is None or low <= reached:", "if low is None:"),
+        ("if low is None or low <= value:", "if low is None:"),
         (
             "baseline_of(first_seeds(configuration), AREA)",
             'baseline_of(first_seeds(configuration), "majority")',
         ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
         (
-            "all_test_images(configuration))):",
-            "all_test_images(configuration))) and False:",
+            "few_subjects(pooled(one.first_seed)))",
+            "few_subjects(pooled(one.first_seed))) and False",
         ),
+        ("values[0] - values[1]:+.3f", "values[1] - values[0]:+.3f"),
+        ("honest = min(same", "honest = max(same"),
+        ("key=lambda run: unlike(leaky, run)", "key=lambda run: -unlike(leaky, run)"),
     ],
-    ("report/results.py", "guards_report ensemble comparisons report"): [
+    ("report/load.py", "guards_report ensemble comparisons report"): [
         ("return self.id.seed, self.id.fold", "return self.id.seed, 0"),
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
         ("if expected and expected != len(stage.paths):", "if False:"),
+        ('table["patient"].to_numpy().astype(str)', 'table["path"].to_numpy().astype(str)'),
+        ('for key in ("score", "calibrated"))', 'for key in ("calibrated", "score"))'),
+        ('record.calibration["temperature"])', "1.0)"),
     ],
-    ("report/predictions.py", "guards_report report"): [
-        ("values[images.rows], images.labels)[0]", "values[: len(images.rows)], images.labels)[0]"),
-        (
-            'labels, subjects = columns["label"][rows], columns["patient"][rows]',
-            'labels, subjects = columns["label"][rows], columns["path"][rows]',
-        ),
-        ('for name in ("score", "calibrated")', 'for name in ("calibrated", "score")'),
+    ("report/table.py", "table hostile"): [
+        ('f"{value:.3f}", bounds)', 'f"{value:.2f}", bounds)'),
+        ('return f"{p:.3f}" if p >= 0.001', 'return f"{p:.3f}" if p >= 0'),
+        ('.replace("|", "/")\n\n\n', "\n\n\n"),
+        ('inside = to.startswith("../") and', "inside ="),
+        ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
     ("report/tables.py", "guards_report report"): [
         ('"sens.": "sensitivity"', '"sens.": "specificity"'),
@@ -703,7 +690,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("1 - _ALPHA / 2 / tests", "1 - _ALPHA / 2"),
         ("if not c.one.run.leaky", "if c.one.run.split"),
     ],
-    ("report/gan_tables.py", "guards_report synthetic_images"): [
+    ("report/gans.py", "guards_report synthetic_images"): [
         ('"precision": "precision"', '"precision": "recall"'),
         ('"SSIM in cell": "ssim_mask"', '"SSIM in cell": "ssim"'),
         ('"density": "density"', '"density": "coverage"'),
@@ -820,8 +807,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("penalty: Positive = 10.0", "penalty: Positive = 1.0"),
         ("Fitting(adversary_steps=5)", "Fitting(adversary_steps=1)"),
     ],
-    ("classifiers/optim.py", "classifier_losses classifier_recipes"): [
-        ("rate = optim.learning_rate * group.scale", "rate = optim.learning_rate"),
+    ("classifiers/optim.py", "classifier_losses keras_forms"): [
+        ("rate = optim.learning_rate * scale", "rate = optim.learning_rate"),
         ("(vectors, 0.0)", "(vectors, optim.weight_decay)"),
         (
             "kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam",
@@ -834,11 +821,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "warmup = round(optim.warmup_epochs)",
         ),
         ("(1 + math.cos(math.pi * done)) / 2", "(1 - math.cos(math.pi * done)) / 2"),
-        ("patience=optim.plateau_patience - 1", "patience=optim.plateau_patience"),
-        ("patience=optim.plateau_patience\n", "patience=optim.plateau_patience + 1\n"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience"),
+        ("patience=optim.plateau_patience - keras", "patience=optim.plateau_patience - 1"),
         ("factor=optim.plateau_factor,\n", "factor=0.5,\n"),
-        ("factor=optim.plateau_factor, patience", "factor=0.5, patience"),
-        ('threshold_mode="abs"', 'threshold_mode="rel"'),
+        ("eps=0.0 if keras", "eps=1e-3 if keras"),
+        ('"abs" if keras else', '"rel" if keras else'),
     ],
     ("classifiers/cnn.py", "classifiers gradcam"): [
         ("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(0.0)"),
@@ -851,7 +838,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("[drop_path * number / max(1, depth - 1)", "[drop_path"),
         ('self.pre = norm == "pre"', 'self.pre = norm != "pre"'),
         ("patches], dim=1) + self.positions", "patches], dim=1)"),
-        ("images.amax(dim=1, keepdim=True) > LIT / 255", "images.amax(dim=1, keepdim=True) > LIT"),
     ],
     ("classifiers/hybrid.py", "hybrid"): [
         ("return convolved + attended", "return convolved"),
@@ -862,28 +848,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         (".softmax(dim=-2)", ".softmax(dim=-1)"),
         ("self.query(self.key(both).tanh())", "self.query(self.key(both))"),
         (
-            "torch.cat([convolved, attended], dim=-1)\n\n\nclass Gated",
-            "torch.cat([convolved, convolved], dim=-1)\n\n\nclass Gated",
+            "torch.cat([convolved, attended], dim=-1)",
+            "torch.cat([convolved, convolved], dim=-1)",
         ),
     ],
     ("classifiers/hybrid.py", "hybrid classifiers"): [
         ("self.vector(feature_map.mean(dim=(2, 3)))", "self.vector(feature_map.amax(dim=(2, 3)))"),
         ("self.attention_loss * off", "off"),
         (
-            "layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
-            "layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]",
+            "dense += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]",
         ),
-        ("if number < len(widths):", "if number <= len(widths):"),
+        ("if len(self.blocks) < len(widths) - 1:", "if len(self.blocks) < len(widths):"),
     ],
     ("classifiers/pretrained.py", "pretrained"): [
+        ("(backbone, self.backbone_rate)]", "(backbone, 1.0)]"),
         (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=1.0, frozen=True)",
+            "self.current_epoch >= self.optim.frozen_epochs",
+            "self.current_epoch > self.optim.frozen_epochs",
         ),
-        (
-            "ParameterGroup(backbone, scale=self.backbone_rate, frozen=True)",
-            "ParameterGroup(backbone, scale=self.backbone_rate)",
-        ),
+        ("self.backbone.requires_grad_(learns).train(learns)", "self.backbone.train(learns)"),
         ("antialias=smaller", "antialias=False"),
         ("inputs = self.normalized(images)", "inputs = images"),
         ("patches = maps[:, self.prefix :]", "patches = maps[:, 0:]"),
@@ -896,9 +880,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("_CLUSTER = 0.8", "_CLUSTER = 0.08"),
         ("masked_fill(~own, torch.inf)", "masked_fill(own, torch.inf)"),
         ("_OTHER_WEIGHT = -0.5", "_OTHER_WEIGHT = 0.5"),
-        ("nearer = other.distances < self.distances", "nearer = other.distances > self.distances"),
-        ("labels, class_weights) + self._sparsity()", "labels) + self._sparsity()"),
-        ("other = labels[:, None] != self.classes", "other = labels[:, None] == self.classes"),
+        ("nearer = found[0] < best[0]", "nearer = found[0] > best[0]"),
+        ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
+        (
+            'other = batch["labels"][:, None] != head.classes',
+            'other = batch["labels"][:, None] == head.classes',
+        ),
         ("_EPSILON = 1e-4", "_EPSILON = 1e-2"),
         (
             "between = F.one_hot(self.classes, len(Label)).T == 0",
@@ -1021,7 +1008,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "hidden(images, self.hide), images, segments.to",
         ),
     ],
-    ("metrics/area.py", "perturb regions"): [
+    ("data/decode.py", "perturb regions"): [
         ("images.amax(dim=1) > LIT / 255", "images.amin(dim=1) > LIT / 255"),
         ("images.amax(dim=1) > LIT / 255", "images.amax(dim=1) > 2 * LIT / 255"),
     ],
@@ -1199,7 +1186,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     (
         "classifiers/base.py",
-        "classifier_losses classifiers classifier_recipes guards_training classifier_fit",
+        "classifier_losses classifiers guards_training classifier_fit",
     ): [
         ("            self.class_weights,\n", ""),
         ("label_smoothing=self.optim.label_smoothing", "label_smoothing=0.0"),
@@ -1221,16 +1208,12 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])",
             "first = torch.ones(len(rows), dtype=torch.bool)",
         ),
-        ("order = rows.argsort(stable=True)", "order = torch.arange(len(rows))"),
+        ("order = columns[0].argsort(stable=True)", "order = torch.arange(len(columns[0]))"),
         ("views = dihedral(images) if self.optim.test_views > 1 else [images]", "views = [images]"),
         ("*(view.flip(3) for view in turned)", "*turned"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([-logit, logit], dim=1)"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
-        (
-            "self.current_epoch >= self.optim.frozen_epochs)",
-            "self.current_epoch > self.optim.frozen_epochs)",
-        ),
         ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
         ('"interval": "step"', '"interval": "epoch"'),
         ("        self.std.copy_(torch.tensor(std).view(3, 1, 1))\n", ""),

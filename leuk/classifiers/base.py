@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, plate
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, TrainingError
 from leuk.metrics.calibration import prior_free_loss
-from leuk.training import EVERY, FirstBad, Stack, start_stream
+from leuk.training import EVERY, FirstBad, Stack, save_arguments, start_stream
 
 ADVICE = (
     "the best checkpoint so far is kept: lower model.optim.learning_rate or set "
@@ -50,31 +50,32 @@ class Predictions:
 class Classifier(LightningModule, ABC):
     """Base class of the classifiers: two logits from images in [0, 1].
 
-    A subclass defines :meth:`features`, :meth:`logits` and, for Grad-CAM, :attr:`cam_layer` and
-    :meth:`cam_grid`. Its constructor takes plain values only, so that
-    ``torch.load(weights_only=True)`` can read every checkpoint.
+    A subclass defines :meth:`features`, :meth:`logits` and, for Grad-CAM, :attr:`cam_layer`. Its
+    constructor takes plain values only. They are saved, so that every checkpoint can be read with
+    ``torch.load(weights_only=True)``.
 
     Args:
         optim: optimizer settings, or a mapping of their fields as read from a checkpoint.
+        stack: framework whose conventions Adam and the plateau schedule follow, see
+            :mod:`leuk.training`.
 
     Attributes:
         stamp: identity stored in every checkpoint: the class name as ``form``, and hashes that the
             run adds.
         has_patches: True if :meth:`tokens`, :meth:`from_tokens` and :meth:`attention` work.
-        stack: framework whose conventions Adam and the plateau schedule follow, see
-            :mod:`leuk.training`.
     """
 
     has_patches: bool = False
-    stack: Stack = "torch"
 
     mean: Tensor
     std: Tensor
     class_weights: Tensor
 
-    def __init__(self, optim: Optim | Mapping[str, Any]) -> None:
+    def __init__(self, optim: Optim | Mapping[str, Any], stack: Stack = "torch") -> None:
         super().__init__()
+        save_arguments(self)
         self.optim = optim if isinstance(optim, Optim) else Optim(**optim)
+        self.stack = stack
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
         self.register_buffer("class_weights", torch.ones(2))
@@ -86,37 +87,11 @@ class Classifier(LightningModule, ABC):
         self._stopped_plateau: dict[str, Any] | None = None
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["stamp"] = self.stamp
-        if self._plateau is not None:
-            checkpoint["plateau"] = self._plateau.state_dict()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._stopped_plateau = checkpoint.get("plateau")
-
-    def _save_plain(self, **values: Any) -> None:
-        """Save the constructor's arguments as plain hyper-parameters."""
-        self.save_hyperparameters({**values, "optim": asdict(self.optim)})
-
-    def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Set the mean and standard deviation per channel of the training images.
-
-        They are saved with the weights.
-        """
-        self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
-        self.std.copy_(torch.tensor(std).view(3, 1, 1))
-
-    def weigh_by(self, weights: Sequence[float]) -> None:
-        """Set the weights of healthy and leukemic images in the training loss."""
-        self.class_weights.copy_(torch.tensor(weights))
+    # --- Interface
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, 2)``, healthy first, of images ``(B, 3, R, R)`` in [0, 1]."""
         return self.logits(self.features(images))
-
-    def normalized(self, images: Tensor) -> Tensor:
-        """Images ``(B, 3, R, R)`` minus the channel mean, over the standard deviation."""
-        return (images - self.mean) / self.std
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
@@ -131,9 +106,9 @@ class Classifier(LightningModule, ABC):
     def cam_layer(self) -> nn.Module:
         """Layer whose activations Grad-CAM weighs."""
 
-    @abstractmethod
     def cam_grid(self, activations: Tensor) -> Tensor:
-        """Activations of :attr:`cam_layer` as a map ``(B, C, h, w)``."""
+        """Activations of :attr:`cam_layer` as a map ``(B, C, h, w)``, which they are by default."""
+        return activations
 
     def tokens(self, images: Tensor) -> Tensor:
         """Patches ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1].
@@ -158,6 +133,53 @@ class Classifier(LightningModule, ABC):
             "model.stride equal to model.patch"
         )
 
+    def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the mean and standard deviation per channel of the training images.
+
+        They are saved with the weights.
+        """
+        self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
+        self.std.copy_(torch.tensor(std).view(3, 1, 1))
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Images ``(B, 3, R, R)`` minus the channel mean, over the standard deviation."""
+        return (images - self.mean) / self.std
+
+    def weigh_by(self, weights: Sequence[float]) -> None:
+        """Set the weights of healthy and leukemic images in the training loss."""
+        self.class_weights.copy_(torch.tensor(weights))
+
+    # --- Training
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Group the parameters by the factor on their learning rate."""
+        return [(list(self.parameters()), 1.0)]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build optimizer and schedule from :class:`leuk.classifiers.optim.Optim`."""
+        optimizer = build_optimizer(self.optim, self.parameter_groups(), self.stack)
+        if self.optim.schedule == "plateau":
+            self._plateau = plateau_of(self.optim, optimizer, self.stack)
+            if self._stopped_plateau is not None:
+                self._plateau.load_state_dict(self._stopped_plateau)
+            return optimizer
+        if self.optim.schedule == "constant" and not self.optim.warmup_epochs:
+            return optimizer
+        epochs, steps = self.trainer.max_epochs or 1, int(self.trainer.estimated_stepping_batches)
+        schedule = schedule_of(self.optim, optimizer, epochs, steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_fit_start(self) -> None:
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+
+    def on_train_epoch_start(self) -> None:
+        assert self._seed is not None
+        start_stream(self._seed, self.current_epoch, self.global_rank)
+
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, 2)`` of a training batch, and an additional scalar loss of the model."""
         logits: Tensor = self(images)
@@ -179,32 +201,33 @@ class Classifier(LightningModule, ABC):
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["rows"]))
         return loss
 
-    def on_fit_start(self) -> None:
-        if self._seed is None:
-            self._seed = torch.initial_seed()
-        freezes = self.optim.frozen_epochs and any(g.frozen for g in self.parameter_groups())
-        finds_unused = getattr(self.trainer.strategy, "_ddp_kwargs", {}).get(
-            "find_unused_parameters", False
-        )
-        if freezes and self.trainer.world_size > 1 and not finds_unused:
-            raise ConfigError(
-                f"model.optim.frozen_epochs={self.optim.frozen_epochs}: with several processes, "
-                "DDP waits for gradients of the frozen weights; set "
-                "trainer.strategy=ddp_find_unused_parameters_true or model.optim.frozen_epochs=0"
-            )
-
-    def on_train_epoch_start(self) -> None:
-        assert self._seed is not None
-        start_stream(self._seed, self.current_epoch, self.global_rank)
-        for group in self.parameter_groups():
-            if group.frozen:
-                for parameter in group.parameters:
-                    parameter.requires_grad_(self.current_epoch >= self.optim.frozen_epochs)
-
     def on_train_epoch_end(self) -> None:
         # Not stepped by Lightning, which does so only after writing the epoch's checkpoint.
         if self._plateau is not None:
             self._plateau.step(float(self.trainer.callback_metrics["val/loss"]))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["stamp"] = self.stamp
+        if self._plateau is not None:
+            checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._stopped_plateau = checkpoint.get("plateau")
+
+    # --- Validation and test
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` for scores: the mean over ``test_views``, unlike in explanations."""
+        views = dihedral(images) if self.optim.test_views > 1 else [images]
+        return torch.stack([self(view).float() for view in views]).mean(dim=0)
+
+    def _collect(self, batch: Batch) -> Tensor:
+        logits = self.predict_logits(batch["images"])
+        self._collected.append((batch["rows"], logits, batch["labels"]))
+        return logits
+
+    def on_validation_epoch_start(self) -> None:
+        self._collected.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Log ``val/loss`` and ``val/auroc``."""
@@ -220,15 +243,12 @@ class Classifier(LightningModule, ABC):
         log_odds = (logits[:, 1].double() - logits[:, 0].double()).numpy()
         self.log("val/prior_free_loss", prior_free_loss(log_odds, labels.numpy()), sync_dist=True)
 
+    def on_test_epoch_start(self) -> None:
+        self._collected.clear()
+
     def test_step(self, batch: Batch, batch_index: int) -> None:
         """Keep the predictions of a batch for :meth:`collected`."""
         self._collect(batch)
-
-    def on_validation_epoch_start(self) -> None:
-        self._collected.clear()
-
-    def on_test_epoch_start(self) -> None:
-        self._collected.clear()
 
     def collected(self) -> Predictions:
         """Predictions of the last validation or test pass of all processes, without duplicates.
@@ -244,48 +264,14 @@ class Classifier(LightningModule, ABC):
 
     def _each_once(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (ascending and unique), logits and labels of the last pass, on the CPU."""
-        rows, logits, labels = (torch.cat(column) for column in zip(*self._collected, strict=True))
+        columns: Any = [torch.cat(column) for column in zip(*self._collected, strict=True)]
         if self.trainer.world_size > 1:
-            rows, logits, labels = (self._gathered(x) for x in (rows, logits, labels))
+            columns = [gathered.flatten(0, 1) for gathered in self.all_gather(columns)]
         # A distributed sampler pads with repeated rows; the first of equal rows is kept.
-        order = rows.argsort(stable=True)
-        rows, logits, labels = rows[order].cpu(), logits[order].cpu(), labels[order].cpu()
+        order = columns[0].argsort(stable=True)
+        rows, logits, labels = (column[order].cpu() for column in columns)
         first = torch.cat([torch.ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])
         return rows[first], logits[first], labels[first]
-
-    def _gathered(self, column: Tensor) -> Tensor:
-        gathered = self.all_gather(column)
-        assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, 1)
-
-    def _collect(self, batch: Batch) -> Tensor:
-        logits = self.predict_logits(batch["images"])
-        self._collected.append((batch["rows"], logits, batch["labels"]))
-        return logits
-
-    def predict_logits(self, images: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` for scores: the mean over ``test_views``, unlike in explanations."""
-        views = dihedral(images) if self.optim.test_views > 1 else [images]
-        return torch.stack([self(view).float() for view in views]).mean(dim=0)
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Group the parameters by update rule."""
-        return [ParameterGroup(list(self.parameters()))]
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build optimizer and schedule from :class:`leuk.classifiers.optim.Optim`."""
-        optimizer = build_optimizer(self.optim, self.parameter_groups(), self.stack)
-        self._plateau = plateau_of(self.optim, optimizer, self.stack)
-        if self._plateau is not None and self._stopped_plateau is not None:
-            self._plateau.load_state_dict(self._stopped_plateau)
-        if self._plateau is not None or self.optim.steady:
-            return optimizer
-        epochs, steps = self.trainer.max_epochs or 1, int(self.trainer.estimated_stepping_batches)
-        changing = schedule_of(self.optim, optimizer, epochs, steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": changing, "interval": "step"},
-        }
 
 
 def dihedral(images: Tensor) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """CNN of the thesis, with options for a stronger one."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -22,71 +23,42 @@ class CNN(Prototyped):
     The defaults are the thesis's form: 3 x 3 convolutions of 32, 64 and 128 filters, with
     13,139,265 trainable parameters at 224 px. Initial weights are Glorot uniform, as in Keras.
 
-    Args:
-        resolution: side of the images in pixels, a multiple of 2 to the number of blocks.
-        widths: filters of each block.
-        hidden: units of the hidden layer.
-        dropout: dropout rate of the hidden units.
-        convolutions: convolutions per block.
-        batch_norm: normalize each convolution before its ReLU.
-        pool: ``flatten`` (the thesis's form) or ``average`` over all positions of the last block.
-        head: ``linear``, or ``prototype`` on the last block.
-        per_class: prototypes per class.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
-        optim: optimizer settings.
-
     Raises:
         ConfigError: ``resolution`` cannot be halved once per block.
     """
 
     def __init__(
         self,
-        resolution: Count = 224,
-        widths: Counts = (32, 64, 128),
-        hidden: Count = 128,
-        dropout: Share = 0.5,
-        convolutions: Count = 1,
-        batch_norm: bool = False,
+        resolution: Count = 224,  # side of the images in pixels, a multiple of 2^blocks
+        widths: Counts = (32, 64, 128),  # filters of each block
+        hidden: Count = 128,  # units of the hidden layer
+        dropout: Share = 0.5,  # dropout rate of the hidden units
+        convolutions: Count = 1,  # convolutions per block
+        batch_norm: bool = False,  # normalize each convolution before its ReLU
         pool: Pool = "flatten",
-        head: Head = "linear",
-        per_class: Count = 5,
-        stack: Stack = "keras",
+        head: Head = "linear",  # or prototypes on the last block
+        per_class: Count = 5,  # prototypes per class
+        stack: Stack = "keras",  # framework whose conventions are followed, see leuk.training
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
-        super().__init__(optim)
-        self.stack = stack
-        self._save_plain(
-            resolution=resolution,
-            widths=list(widths),
-            hidden=hidden,
-            dropout=dropout,
-            convolutions=convolutions,
-            batch_norm=batch_norm,
-            pool=pool,
-            head=head,
-            per_class=per_class,
-            stack=stack,
-        )
+        super().__init__(optim, stack)
         self.step = 2 ** len(widths)
         if resolution % self.step:
             raise ConfigError(
                 f"data.resolution={resolution}: this CNN needs a multiple of {self.step}, "
                 f"such as {round(resolution / self.step) * self.step or self.step}"
             )
-        self.blocks = nn.Sequential(
-            *(
-                _block(before, after, convolutions, batch_norm, number == len(widths), stack)
-                for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), 1)
-            )
-        )
-        self.prototypes = None
+        self.blocks = nn.Sequential()
+        for before, after in pairwise((3, *widths)):
+            last = len(self.blocks) == len(widths) - 1
+            self.blocks.append(_block(before, after, convolutions, batch_norm, last, stack))
         if head == "prototype":
             self.apply(glorot)
             self.prototypes = PrototypeHead(widths[-1], per_class)
             return
         positions = (resolution // self.step) ** 2 if pool == "flatten" else 1
         self.pool = nn.Identity() if pool == "flatten" else nn.AdaptiveAvgPool2d(1)
-        self.flatten = nn.Flatten()  # (B, s, s, C) -> (B, s*s*C)
+        self.flatten = nn.Flatten()
         self.norm = batch_norm1d(widths[-1] * positions, stack)
         self.hidden = nn.Linear(widths[-1] * positions, hidden)
         self.activation = nn.ReLU()
@@ -100,8 +72,8 @@ class CNN(Prototyped):
             similarities: Tensor = self.prototypes(grid)
             return similarities
         # Channels last, as in memory and in Keras's Flatten, so nothing is copied.
-        flat = self.norm(self.flatten(self.pool(grid).permute(0, 2, 3, 1)))
-        hidden: Tensor = self.activation(self.hidden(flat))
+        flat = self.flatten(self.pool(grid).permute(0, 2, 3, 1))  # (B, s*s*C)
+        hidden: Tensor = self.activation(self.hidden(self.norm(flat)))
         return hidden
 
     def logits(self, features: Tensor) -> Tensor:
@@ -124,9 +96,6 @@ class CNN(Prototyped):
         assert isinstance(last, nn.Sequential)
         return last[-2]
 
-    def cam_grid(self, activations: Tensor) -> Tensor:
-        return activations
-
 
 def _block(
     before: int, after: int, convolutions: int, batch_norm: bool, last: bool, stack: Stack
@@ -137,19 +106,10 @@ def _block(
     last block the ReLU comes first, as Grad-CAM needs its output at full resolution.
     """
     layers: list[nn.Module] = []
-    for number in range(convolutions):
-        layers.append(
-            nn.Conv2d(
-                before if number == 0 else after,
-                after,
-                kernel_size=3,
-                padding="same",
-                bias=not batch_norm,
-            )
-        )
+    for width in (before, *[after] * (convolutions - 1)):
+        layers.append(nn.Conv2d(width, after, 3, padding="same", bias=not batch_norm))
         if batch_norm:
             layers.append(batch_norm2d(after, stack))
         layers.append(nn.ReLU())
-    *convolved, relu = layers
-    pooling = nn.MaxPool2d(2)
-    return nn.Sequential(*convolved, *((relu, pooling) if last else (pooling, relu)))
+    relu, pooling = layers.pop(), nn.MaxPool2d(2)
+    return nn.Sequential(*layers, *((relu, pooling) if last else (pooling, relu)))

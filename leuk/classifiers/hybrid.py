@@ -1,6 +1,7 @@
 """Hybrid of the thesis: a transformer and a pooled vector over the same convolutional map."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -15,93 +16,47 @@ from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.errors import ConfigError
 from leuk.training import Stack, batch_norm2d, glorot, glorot_uniform
 
-# --- Fusions of the two branch vectors of the hybrid
-
 FusionName = Literal["add", "attention", "gated", "concat"]
 """``add`` is the thesis's; the others are alternatives that it mentions but does not test."""
 
 
-class Add(nn.Module):
-    """Sum of the branches.
+class Fusion(nn.Module):
+    """One vector from the vectors of two branches.
 
     Args:
+        name: ``add`` for their sum, ``concat`` for both; ``gated`` for a sum weighted by a gate
+            per element (the gated unit of Arevalo et al. 2017), or ``attention`` for a mean
+            weighted by attention (the pooling of Ilse et al. 2018, section 2.4).
         width: length D of each branch's vector.
+
+    Attributes:
+        width: length of the fused vector: 2 D for ``concat``, else D.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, name: FusionName, width: int) -> None:
         super().__init__()
-        self.width = width
+        self.name = name
+        self.width = 2 * width if name == "concat" else width
+        if name == "gated":
+            self.gate = nn.Linear(2 * width, width)
+        elif name == "attention":
+            self.key = nn.Linear(width, width)
+            self.query = nn.Linear(width, 1, bias=False)
 
     def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
-        return convolved + attended
-
-
-class Concat(nn.Module):
-    """Concatenation of the branches.
-
-    Args:
-        width: length D of each branch's vector.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = 2 * width
-
-    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """Fused vectors ``(..., 2 * D)`` of two vectors ``(..., D)``."""
-        return torch.cat([convolved, attended], dim=-1)
-
-
-class Gated(nn.Module):
-    """Sum weighted by a gate per element (the gated unit of Arevalo et al. 2017).
-
-    Args:
-        width: length D of each branch's vector.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.gate = nn.Linear(2 * width, width)
-
-    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
-        share = self.gate(torch.cat([convolved, attended], dim=-1)).sigmoid()
-        fused: Tensor = share * convolved + (1 - share) * attended
-        return fused
-
-
-class Attention(nn.Module):
-    """Mean weighted by attention (the pooling of Ilse et al. 2018, section 2.4).
-
-    Args:
-        width: length D of each branch's vector.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.key = nn.Linear(width, width)
-        self.query = nn.Linear(width, 1, bias=False)
-
-    def forward(self, convolved: Tensor, attended: Tensor) -> Tensor:
-        """Fused vectors ``(..., D)`` of two vectors ``(..., D)``."""
-        both = torch.stack([convolved, attended], dim=-2)  # (..., 2, D)
-        return (self.shares(both) * both).sum(dim=-2)
-
-    def shares(self, both: Tensor) -> Tensor:
-        """Weights ``(..., 2, 1)`` of the branches ``(..., 2, D)``, with sum 1."""
-        weights: Tensor = self.query(self.key(both).tanh()).softmax(dim=-2)
-        return weights
-
-
-FUSIONS: dict[FusionName, type[Add | Concat | Gated | Attention]] = {
-    "add": Add,
-    "attention": Attention,
-    "gated": Gated,
-    "concat": Concat,
-}
+        """Fused vectors ``(..., width)`` of two vectors ``(..., D)``."""
+        if self.name == "add":
+            return convolved + attended
+        if self.name == "attention":
+            both = torch.stack([convolved, attended], dim=-2)  # (..., 2, D)
+            shares = self.query(self.key(both).tanh()).softmax(dim=-2)  # (..., 2, 1)
+            mean: Tensor = (shares * both).sum(dim=-2)
+            return mean
+        joined = torch.cat([convolved, attended], dim=-1)  # (..., 2 D)
+        if self.name == "concat":
+            return joined
+        share: Tensor = self.gate(joined).sigmoid()
+        return share * convolved + (1 - share) * attended
 
 
 class Hybrid(Prototyped):
@@ -115,27 +70,6 @@ class Hybrid(Prototyped):
     which is possible only with a stride of 6: ``patch=16, stride=6``, 20,661,249 parameters.
     Initial weights are Glorot uniform, as in Keras.
 
-    Args:
-        resolution: side of the images in pixels.
-        widths: filters of the convolution blocks; all but the last halve the image.
-        patch: side of a patch in positions of F.
-        stride: distance between neighboring patches in positions of F; the patches must cover F.
-        width: length of a token and of a branch's vector.
-        depth: blocks of the encoder.
-        heads: attention heads per block.
-        mlp: hidden units of each block's perceptron.
-        hidden: units of the layers of the final perceptron.
-        dropout: dropout rate of the CNN branch's vector and of each perceptron layer.
-        norm: ``post`` (the thesis's equations) or ``pre``.
-        drop_path: stochastic depth, see :class:`leuk.classifiers.transformer.Encoder`.
-        fusion: ``add`` (the thesis's form), ``attention``, ``gated`` or ``concat``.
-        head: ``linear``, or ``prototype`` on the branches fused patch by patch.
-        per_class: prototypes per class.
-        attention_loss: weight of the loss on attention outside the cell, see
-            :func:`leuk.classifiers.transformer.attention_off_cell`; 0 for none.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
-        optim: optimizer settings.
-
     Raises:
         ConfigError: ``resolution`` cannot be halved by all poolings, the patches do not cover F,
             ``heads`` does not divide ``width``, or ``attention_loss`` is set with
@@ -144,75 +78,64 @@ class Hybrid(Prototyped):
 
     def __init__(
         self,
-        resolution: Count = 224,
-        widths: Counts = (32, 64, 128, 256),
-        patch: Count = 4,
-        stride: Count = 4,
-        width: Count = 256,
-        depth: Count = 6,
-        heads: Count = 4,
-        mlp: Count = 512,
-        hidden: Counts = (512, 256),
-        dropout: Share = 0.5,
-        norm: Norm = "post",
-        drop_path: Share = 0.0,
+        resolution: Count = 224,  # side of the images in pixels
+        widths: Counts = (32, 64, 128, 256),  # filters of the blocks; all but the last halve
+        patch: Count = 4,  # side of a patch in positions of F
+        stride: Count = 4,  # between neighboring patches, in positions of F; they must cover F
+        width: Count = 256,  # length of a token and of a branch's vector
+        depth: Count = 6,  # blocks of the encoder
+        heads: Count = 4,  # attention heads per block
+        mlp: Count = 512,  # hidden units of each block's perceptron
+        hidden: Counts = (512, 256),  # units of the layers of the final perceptron
+        dropout: Share = 0.5,  # of the CNN branch's vector and of each perceptron layer
+        norm: Norm = "post",  # as in the thesis's equations
+        drop_path: Share = 0.0,  # stochastic depth, the drop rate of the last block
         fusion: FusionName = "add",
-        head: Head = "linear",
-        per_class: Count = 5,
-        attention_loss: NotNegative = 0.0,
-        stack: Stack = "keras",
+        head: Head = "linear",  # or prototypes on the branches fused patch by patch
+        per_class: Count = 5,  # prototypes per class
+        attention_loss: NotNegative = 0.0,  # weight of the loss on attention outside the cell
+        stack: Stack = "keras",  # framework whose conventions are followed, see leuk.training
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
-        super().__init__(optim)
-        self.stack = stack
-        self._save_plain(
-            resolution=resolution,
-            widths=list(widths),
-            patch=patch,
-            stride=stride,
-            width=width,
-            depth=depth,
-            heads=heads,
-            mlp=mlp,
-            hidden=list(hidden),
-            dropout=dropout,
-            norm=norm,
-            drop_path=drop_path,
-            fusion=fusion,
-            head=head,
-            per_class=per_class,
-            attention_loss=attention_loss,
-            stack=stack,
-        )
+        super().__init__(optim, stack)
         self.step = 2 ** (len(widths) - 1)
-        side = _side(resolution, self.step)
-        _check_patches(side, patch, stride)
+        if resolution % self.step:
+            raise ConfigError(
+                f"data.resolution={resolution}: this hybrid needs a multiple of {self.step}, "
+                f"such as {round(resolution / self.step) * self.step or self.step}"
+            )
+        self.side = resolution // self.step
+        _check_patches(self.side, patch, stride)
         refuse_attention_loss(attention_loss, head)
-        self.side, self.patch, self.stride = side, patch, stride
-        self.attention_loss = attention_loss
+        self.patch, self.stride, self.attention_loss = patch, stride, attention_loss
         # Overlapping patches share positions of F, so F cannot be restored from changed patches.
         self.has_patches = stride == patch
-        self.blocks = _blocks(widths, stack)
+
+        self.blocks = nn.Sequential()
+        for before, after in pairwise((3, *widths)):
+            layers = [nn.Conv2d(before, after, 3, padding="same"), nn.ReLU()]
+            layers.append(batch_norm2d(after, stack))
+            if len(self.blocks) < len(widths) - 1:
+                layers.append(nn.MaxPool2d(2))
+            self.blocks.append(nn.Sequential(*layers))
         self.vector = nn.Sequential(nn.Linear(widths[-1], width), nn.ReLU(), nn.Dropout(dropout))
         embedding = nn.Conv2d if self.has_patches else GatheredConv2d
         self.embed = embedding(widths[-1], width, kernel_size=patch, stride=stride)
-        tokens = (side - patch) // stride + 1
+        tokens = (self.side - patch) // stride + 1
         self.encoder = Encoder(
-            tokens, width, depth, heads, mlp, norm, drop_path, last_norm=False, stack=stack
+            tokens, width, depth, heads, mlp, norm, drop_path, stack, last_norm=False
         )
-        self.fusion = FUSIONS[fusion](width)
-        self._build_head(head, hidden, dropout, per_class)
-
-    def _build_head(self, head: Head, hidden: Counts, dropout: float, per_class: int) -> None:
-        self.prototypes = None
+        self.fusion = Fusion(fusion, width)
         if head == "linear":
-            self.perceptron = _perceptron(self.fusion.width, hidden, dropout)
+            dense: list[nn.Module] = []
+            for before, after in pairwise((self.fusion.width, *hidden)):
+                dense += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+            self.perceptron = nn.Sequential(*dense[:-1])
             self.dropout = nn.Dropout(dropout)
             self.head = nn.Linear(hidden[-1], 1)
         self.apply(glorot)
-        if self.stack == "keras":  # there the projection of patches is a dense layer
-            inputs = self.embed.weight[0].numel()
-            glorot_uniform(self.embed.weight, inputs, self.embed.out_channels)
+        if stack == "keras":  # there the projection of patches is a dense layer
+            glorot_uniform(self.embed.weight, self.embed.weight[0].numel(), width)
         if head == "prototype":
             self.prototypes = PrototypeHead(self.fusion.width, per_class)
 
@@ -223,6 +146,23 @@ class Hybrid(Prototyped):
 
     def features(self, images: Tensor) -> Tensor:
         return self._features(self.feature_map(images))
+
+    def _features(self, feature_map: Tensor) -> Tensor:
+        if self.prototypes is not None:
+            similarities: Tensor = self.prototypes(self._grid(feature_map))
+            return similarities
+        return self._fused(feature_map, self.encoder.cls(self._embedded(feature_map)))
+
+    def _embedded(self, feature_map: Tensor) -> Tensor:
+        """Patch embeddings ``(B, N, D)`` from F ``(B, C, s, s)``."""
+        embedded: Tensor = self.embed(feature_map)  # (B, D, n, n)
+        return embedded.flatten(2).transpose(1, 2)
+
+    def _fused(self, feature_map: Tensor, cls: Tensor) -> Tensor:
+        """Features of the perceptron from F and the encoded [CLS] ``(B, D)``."""
+        pooled = self.vector(feature_map.mean(dim=(2, 3)))  # (B, D)
+        features: Tensor = self.perceptron(self.fusion(pooled, cls))
+        return features
 
     def logits(self, features: Tensor) -> Tensor:
         if self.prototypes is not None:
@@ -248,18 +188,17 @@ class Hybrid(Prototyped):
         feature_map = F.fold(tokens.transpose(1, 2), size, self.patch, stride=self.stride)
         return self.logits(self._features(feature_map))
 
+    def _refuse_overlap(self) -> None:
+        if not self.has_patches:
+            raise ConfigError(
+                f"model.stride={self.stride}: patches of side {self.patch} overlap and cannot be "
+                f"changed separately; set model.stride={self.patch} to explain by patches"
+            )
+
     def attention(self, images: Tensor) -> Tensor:
         """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
-        return torch.stack(
-            self.encoder.attended(self._embedded(self.feature_map(images)))[1], dim=1
-        )
-
-    def grid(self, images: Tensor) -> Tensor:
-        return self._grid(self.feature_map(images))
-
-    @property
-    def patch_pixels(self) -> tuple[int, int]:
-        return self.step * self.patch, self.step * self.stride
+        _, attentions = self.encoder.attended(self._embedded(self.feature_map(images)))
+        return torch.stack(attentions, dim=1)
 
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if not self.attention_loss:
@@ -267,36 +206,10 @@ class Hybrid(Prototyped):
         feature_map = self.feature_map(images)
         encoded, attentions = self.encoder.attended(self._embedded(feature_map))
         off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
-        fused = self.fusion(self._pooled(feature_map), encoded[:, 0])
-        return self.logits(self.perceptron(fused)), self.attention_loss * off
+        return self.logits(self._fused(feature_map, encoded[:, 0])), self.attention_loss * off
 
-    @property
-    def cam_layer(self) -> nn.Module:
-        """ReLU of the last convolution, which both branches depend on."""
-        last = self.blocks[-1]
-        assert isinstance(last, nn.Sequential)
-        return last[1]
-
-    def cam_grid(self, activations: Tensor) -> Tensor:
-        return activations
-
-    def _features(self, feature_map: Tensor) -> Tensor:
-        """Features ``(B, D)`` from F ``(B, C, s, s)``."""
-        if self.prototypes is not None:
-            similarities: Tensor = self.prototypes(self._grid(feature_map))
-            return similarities
-        cls = self.encoder.cls(self._embedded(feature_map))
-        features: Tensor = self.perceptron(self.fusion(self._pooled(feature_map), cls))
-        return features
-
-    def _pooled(self, feature_map: Tensor) -> Tensor:
-        vector: Tensor = self.vector(feature_map.mean(dim=(2, 3)))
-        return vector
-
-    def _embedded(self, feature_map: Tensor) -> Tensor:
-        """Patch embeddings ``(B, N, D)`` from F ``(B, C, s, s)``."""
-        embedded: Tensor = self.embed(feature_map)
-        return embedded.flatten(2).transpose(1, 2)
+    def grid(self, images: Tensor) -> Tensor:
+        return self._grid(self.feature_map(images))
 
     def _grid(self, feature_map: Tensor) -> Tensor:
         """Both branches fused patch by patch: mean of F in the patch, and encoded token."""
@@ -307,12 +220,16 @@ class Hybrid(Prototyped):
         grid: Tensor = fused.transpose(1, 2).unflatten(2, (side, side))
         return grid
 
-    def _refuse_overlap(self) -> None:
-        if not self.has_patches:
-            raise ConfigError(
-                f"model.stride={self.stride}: patches of side {self.patch} overlap and cannot be "
-                f"changed separately; set model.stride={self.patch} to explain by patches"
-            )
+    @property
+    def patch_pixels(self) -> tuple[int, int]:
+        return self.step * self.patch, self.step * self.stride
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """ReLU of the last convolution, which both branches depend on."""
+        last = self.blocks[-1]
+        assert isinstance(last, nn.Sequential)
+        return last[1]
 
 
 class GatheredConv2d(nn.Conv2d):
@@ -331,15 +248,6 @@ class GatheredConv2d(nn.Conv2d):
         return F.linear(flat, weight, self.bias).permute(0, 3, 1, 2)
 
 
-def _side(resolution: int, step: int) -> int:
-    if resolution % step:
-        raise ConfigError(
-            f"data.resolution={resolution}: this hybrid needs a multiple of {step}, "
-            f"such as {round(resolution / step) * step or step}"
-        )
-    return resolution // step
-
-
 def _check_patches(side: int, patch: int, stride: int) -> None:
     if patch > side:
         raise ConfigError(
@@ -353,26 +261,3 @@ def _check_patches(side: int, patch: int, stride: int) -> None:
             f"map; choose model.stride from {strides}, or model.patch from {divisors(side)} with "
             "the same model.stride"
         )
-
-
-def _blocks(widths: Counts, stack: Stack) -> nn.Sequential:
-    """Return blocks of convolution, ReLU, batch normalization and, except in the last, pooling."""
-    blocks = []
-    for number, (before, after) in enumerate(zip((3, *widths), widths, strict=False), start=1):
-        layers: list[nn.Module] = [
-            nn.Conv2d(before, after, kernel_size=3, padding="same"),
-            nn.ReLU(),
-            batch_norm2d(after, stack),
-        ]
-        if number < len(widths):
-            layers.append(nn.MaxPool2d(2))
-        blocks.append(nn.Sequential(*layers))
-    return nn.Sequential(*blocks)
-
-
-def _perceptron(width: int, hidden: Counts, dropout: float) -> nn.Sequential:
-    """Return dense layers with GELU and dropout between them; the head has its own dropout."""
-    layers: list[nn.Module] = []
-    for before, after in zip((width, *hidden), hidden, strict=False):
-        layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers[:-1])

@@ -1,7 +1,7 @@
-"""Optimizer, parameter groups and learning-rate schedules of the classifiers."""
+"""Optimizer and learning-rate schedules of the classifiers."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,9 @@ from leuk.training import KerasAdam, Stack
 
 _LAST_RATE = 0.01
 """Final learning rate of the cosine schedule, as a share of the initial rate."""
+
+ParameterGroup = tuple[list[nn.Parameter], float]
+"""Parameters, and the factor on their learning rate."""
 
 
 @dataclass(frozen=True)
@@ -46,39 +49,19 @@ class Optim:
     frozen_epochs: CountOrZero = 0
     test_views: Literal[1, 8] = 1
 
-    @property
-    def steady(self) -> bool:
-        """True if the learning rate is constant, without warm-up."""
-        return self.schedule == "constant" and not self.warmup_epochs
-
-
-@dataclass(frozen=True)
-class ParameterGroup:
-    """Parameters with the same update rule.
-
-    Attributes:
-        parameters: tensors of the group.
-        scale: factor on the learning rate.
-        frozen: True if they are not updated in the first ``frozen_epochs``.
-    """
-
-    parameters: Sequence[nn.Parameter]
-    scale: float = 1.0
-    frozen: bool = False
-
 
 def build_optimizer(
     optim: Optim, groups: Iterable[ParameterGroup], stack: Stack = "torch"
 ) -> torch.optim.Optimizer:
     """Return Adam, or AdamW if a weight decay is set, over ``groups``."""
     settings: list[dict[str, Any]] = []
-    for group in groups:
-        rate = optim.learning_rate * group.scale
-        matrices = [p for p in group.parameters if p.ndim > 1]
-        vectors = [p for p in group.parameters if p.ndim <= 1]
-        for parameters, decay in ((matrices, optim.weight_decay), (vectors, 0.0)):
-            if parameters:
-                settings.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    for parameters, scale in groups:
+        rate = optim.learning_rate * scale
+        matrices = [p for p in parameters if p.ndim > 1]
+        vectors = [p for p in parameters if p.ndim <= 1]
+        for some, decay in ((matrices, optim.weight_decay), (vectors, 0.0)):
+            if some:
+                settings.append({"params": some, "lr": rate, "weight_decay": decay})
     if stack == "keras":
         return KerasAdam(settings, lr=optim.learning_rate, fused=True)
     kind = torch.optim.AdamW if optim.weight_decay else torch.optim.Adam
@@ -87,25 +70,19 @@ def build_optimizer(
 
 def plateau_of(
     optim: Optim, optimizer: torch.optim.Optimizer, stack: Stack = "torch"
-) -> ReduceLROnPlateau | None:
-    """Return the ``plateau`` schedule, or None if another schedule is set.
+) -> ReduceLROnPlateau:
+    """Return the ``plateau`` schedule.
 
     Keras lowers the rate in the epoch in which the patience is reached, PyTorch in the next. An
     improvement must be at least 1e-4 in Keras, and 1e-4 of the best loss in PyTorch.
     """
-    if optim.schedule != "plateau":
-        return None
-    if stack == "keras":
-        return ReduceLROnPlateau(
-            optimizer,
-            factor=optim.plateau_factor,
-            patience=optim.plateau_patience - 1,
-            threshold=1e-4,
-            threshold_mode="abs",
-            eps=0.0,
-        )
+    keras = stack == "keras"
     return ReduceLROnPlateau(
-        optimizer, factor=optim.plateau_factor, patience=optim.plateau_patience
+        optimizer,
+        factor=optim.plateau_factor,
+        patience=optim.plateau_patience - keras,
+        threshold_mode="abs" if keras else "rel",
+        eps=0.0 if keras else 1e-8,
     )
 
 

@@ -1,24 +1,25 @@
 """Head that classifies by similarity to patches of training images (ProtoPNet, Chen et al. 2019).
 
-``model.head=prototype`` selects it, see :mod:`leuk.classifiers.prototypes`.
+``model.head=prototype`` selects it.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.classifiers.base import BROKEN, Classifier
+from leuk.classifiers.optim import Optim
 from leuk.classifiers.transformer import off_cell
-from leuk.config.schema import Count
 from leuk.data.labels import Label
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, DataError, TrainingError
+from leuk.training import Stack
 
 Head = Literal["linear", "prototype"]
 """The model's own linear head, or prototypes."""
@@ -70,30 +71,6 @@ class Prototype:
     similarity: float
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """Nearest patch of each of P prototypes among the images of its class.
-
-    Attributes:
-        distances: squared Euclidean distances ``(P,)``; infinite if no image has the class.
-        patches: patches ``(P, D)`` in the space of the prototypes.
-        places: row in the bank, and row and column in the grid, ``int64 (P, 3)``.
-    """
-
-    distances: Tensor
-    patches: Tensor
-    places: Tensor
-
-    def or_nearer(self, other: "Nearest") -> "Nearest":
-        """Return the nearer patch of each prototype from this and ``other``."""
-        nearer = other.distances < self.distances
-        return Nearest(
-            torch.where(nearer, other.distances, self.distances),
-            torch.where(nearer[:, None], other.patches, self.patches),
-            torch.where(nearer[:, None], other.places, self.places),
-        )
-
-
 class PrototypeHead(nn.Module):
     """Similarities of a grid of patch features to prototypes, and logits from them.
 
@@ -108,15 +85,16 @@ class PrototypeHead(nn.Module):
 
     Attributes:
         classes: class of each of the P prototypes, ``int64 (P,)``.
-        places: see :class:`Nearest`; -1 before :meth:`take`.
-        similarities: see :class:`Prototype`; 0 before :meth:`take`.
+        places: row in the bank, and row and column in the grid, of the training patch that a
+            prototype is, ``int64 (P, 3)``; -1 before the projection.
+        similarities: see :class:`Prototype`; 0 before the projection.
     """
 
     classes: Tensor
     places: Tensor
     similarities: Tensor
 
-    def __init__(self, channels: Count, per_class: Count = 5) -> None:
+    def __init__(self, channels: int, per_class: int = 5) -> None:
         super().__init__()
         count = per_class * len(Label)
         self.embed = nn.Sequential(
@@ -133,7 +111,12 @@ class PrototypeHead(nn.Module):
 
     def forward(self, grid: Tensor) -> Tensor:
         """Similarities ``(B, P)`` of a grid ``(B, C, h, w)``, healthy prototypes first."""
-        return _similarity(self._distances(self.patches(grid)).amin(dim=(2, 3)))
+        return _similarity(self.distances(self.patches(grid)).amin(dim=(2, 3)))
+
+    def logits(self, similarities: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from similarities ``(B, P)``."""
+        logits: Tensor = self.head(similarities)
+        return logits
 
     def with_cost(self, grid: Tensor, labels: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities ``(B, P)``, and the scalar loss that pulls prototypes to their class.
@@ -148,69 +131,16 @@ class PrototypeHead(nn.Module):
             labels: classes ``(B,)``.
             outside: share of each patch that is background, ``(B, h * w)``.
         """
-        distances = self._distances(self.patches(grid))
+        distances = self.distances(self.patches(grid))
         nearest = distances.amin(dim=(2, 3))
         own = labels[:, None] == self.classes
         near_cell = _exclude_background(distances, outside).amin(dim=(2, 3))
         cluster = near_cell.masked_fill(~own, torch.inf).amin(dim=1).mean()
         separation = nearest.masked_fill(own, torch.inf).amin(dim=1).mean()
-        cost = _CLUSTER * cluster - _SEPARATION * separation + self._sparsity()
+        cost = _CLUSTER * cluster - _SEPARATION * separation + self.sparsity()
         return _similarity(nearest), cost
 
-    def logits(self, similarities: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from similarities ``(B, P)``."""
-        logits: Tensor = self.head(similarities)
-        return logits
-
-    def nearest(self, grid: Tensor, labels: Tensor, rows: Tensor, outside: Tensor) -> Nearest:
-        """Nearest patch of each prototype within a batch.
-
-        Args:
-            grid: patch features ``(B, C, h, w)``.
-            labels: classes ``(B,)``.
-            rows: rows of the images in the bank, ``(B,)``.
-            outside: share of each patch that is background, ``(B, h * w)``.
-        """
-        patches = self.patches(grid)  # (B, D, h, w)
-        other = labels[:, None] != self.classes
-        distances = _exclude_background(self._distances(patches), outside)
-        distances = distances.masked_fill(other[:, :, None, None], torch.inf)
-        # (B, P, h, w) -> (P, B*h*w)
-        smallest, indices = distances.transpose(0, 1).flatten(1).min(dim=1)
-        height, width = patches.shape[2:]
-        image, position = indices // (height * width), indices % (height * width)
-        places = torch.stack([rows[image], position // width, position % width], dim=1)
-        return Nearest(smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places)
-
-    def take(self, nearest: Nearest) -> None:
-        """Replace every prototype by its nearest patch, and store the patch's position."""
-        self.prototypes.data.copy_(nearest.patches)
-        self.places.copy_(nearest.places)
-        self.similarities.copy_(_similarity(nearest.distances))
-
-    def refit(self, similarities: Tensor, labels: Tensor, class_weights: Tensor) -> None:
-        """Fit only the last layer, a convex problem (Chen et al. 2019, section 2.2, third stage).
-
-        Args:
-            similarities: similarities ``(N, P)`` of training images after :meth:`take`.
-            labels: classes ``(N,)``.
-            class_weights: weights of the classes in the loss, ``(2,)``.
-        """
-        weight, similarities = self.head.weight, similarities.float()
-        optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            logits = similarities @ weight.T
-            loss = F.cross_entropy(logits, labels, class_weights) + self._sparsity()
-            loss.backward()
-            return loss
-
-        with torch.enable_grad():
-            optimizer.step(closure)
-        weight.grad = None
-
-    def _sparsity(self) -> Tensor:
+    def sparsity(self) -> Tensor:
         """L1 penalty on the weights between a prototype and the other class."""
         between = F.one_hot(self.classes, len(Label)).T == 0
         return _OTHER_CLASS * (self.head.weight * between).abs().sum()
@@ -226,7 +156,7 @@ class PrototypeHead(nn.Module):
         # Centered at 0, where the rounding error of distances is smallest.
         return patches - 0.5
 
-    def _distances(self, patches: Tensor) -> Tensor:
+    def distances(self, patches: Tensor) -> Tensor:
         """Squared distances ``(B, P, h, w)`` of patches ``(B, D, h, w)`` to the prototypes."""
         with _float32(patches):
             products = F.conv2d(patches, self.prototypes[:, :, None, None])
@@ -260,9 +190,6 @@ def _float32(tensor: Tensor) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False)
 
 
-# --- Base class of classifiers with an optional prototype head, and projection of prototypes
-
-
 class Prototyped(Classifier):
     """Classifier with a linear or a prototype head.
 
@@ -270,7 +197,9 @@ class Prototyped(Classifier):
         prototypes: the prototype head, or None with a linear head.
     """
 
-    prototypes: PrototypeHead | None
+    def __init__(self, optim: Optim | Mapping[str, Any], stack: Stack = "torch") -> None:
+        super().__init__(optim, stack)
+        self.prototypes: PrototypeHead | None = None
 
     @abstractmethod
     def grid(self, images: Tensor) -> Tensor:
@@ -284,9 +213,8 @@ class Prototyped(Classifier):
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.prototypes is None:
             return super().training_logits(images, labels)
-        similarities, cost = self.prototypes.with_cost(
-            self.grid(images), labels, off_cell(images, *self.patch_pixels)
-        )
+        outside = off_cell(images, *self.patch_pixels)
+        similarities, cost = self.prototypes.with_cost(self.grid(images), labels, outside)
         return self.prototypes.logits(similarities), cost
 
     @torch.no_grad()
@@ -311,24 +239,42 @@ class Prototyped(Classifier):
         head = self._head()
         training = self.training
         self.eval()
-        nearest: Nearest | None = None
+        # Squared distances (P,) of the nearest patches so far, the patches (P, D), and their places
+        # (P, 3); the distance is infinite if no image has the class.
+        best: tuple[Tensor, Tensor, Tensor] | None = None
         for batch in batches:
-            grid = self.grid(batch["images"])
-            found = head.nearest(
-                grid, batch["labels"], batch["rows"], off_cell(batch["images"], *self.patch_pixels)
-            )
-            nearest = found if nearest is None else nearest.or_nearer(found)
+            patches = head.patches(self.grid(batch["images"]))  # (B, D, h, w)
+            other = batch["labels"][:, None] != head.classes  # (B, P)
+            outside = off_cell(batch["images"], *self.patch_pixels)
+            distances = _exclude_background(head.distances(patches), outside)  # (B, P, h, w)
+            distances = distances.masked_fill(other[:, :, None, None], torch.inf)
+            smallest, indices = distances.transpose(0, 1).flatten(1).min(dim=1)  # of (P, B*h*w)
+            height, width = patches.shape[2:]
+            image, position = indices // (height * width), indices % (height * width)
+            places = torch.stack([batch["rows"][image], position // width, position % width], dim=1)
+            found = smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places
+            if best is not None:
+                nearer = found[0] < best[0]
+                found = (
+                    torch.where(nearer, found[0], best[0]),
+                    torch.where(nearer[:, None], found[1], best[1]),
+                    torch.where(nearer[:, None], found[2], best[2]),
+                )
+            best = found
         self.train(training)
-        if nearest is not None and bool(nearest.distances.isnan().any()):
+        if best is not None and bool(best[0].isnan().any()):
             raise TrainingError(BROKEN)
-        if nearest is None or bool(nearest.distances.isinf().any()):
+        if best is None or bool(best[0].isinf().any()):
             raise DataError("prototypes need training images of both classes")
-        head.take(nearest)
+        head.similarities.copy_(_similarity(best[0]))
+        head.prototypes.data.copy_(best[1])
+        head.places.copy_(best[2])
         return self.placed()
 
-    @torch.no_grad()
     def refit_head(self, batches: Iterable[Batch]) -> None:
-        """Fit the last layer again after :meth:`project`.
+        """Fit only the last layer after :meth:`project`, a convex problem.
+
+        This is the third stage of Chen et al. 2019, section 2.2.
 
         Args:
             batches: training images, as for :meth:`project`.
@@ -339,10 +285,23 @@ class Prototyped(Classifier):
         head = self._head()
         training = self.training
         self.eval()
-        pairs = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
+        with torch.no_grad():
+            pairs = [(self.features(batch["images"]), batch["labels"]) for batch in batches]
         self.train(training)
         similarities, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-        head.refit(similarities, labels, self.class_weights)
+        weight, similarities = head.head.weight, similarities.float()
+        optimizer = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            logits = similarities @ weight.T
+            loss = F.cross_entropy(logits, labels, self.class_weights) + head.sparsity()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        weight.grad = None
 
     def placed(self) -> list[Prototype]:
         """Positions of the prototypes in training images; empty before :meth:`project`.

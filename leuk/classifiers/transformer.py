@@ -8,8 +8,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from leuk.config.schema import Count, Share
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.errors import ConfigError
 from leuk.training import KerasAttention, Stack, glorot_uniform, layer_norm
 
@@ -83,8 +82,8 @@ class Encoder(nn.Module):
         mlp: hidden units of each block's perceptron.
         norm: position of the LayerNorms.
         drop_path: drop rate of the last block; it rises linearly from 0 in the first block.
-        last_norm: add a LayerNorm after the blocks; always true with ``norm="pre"``.
         stack: framework whose conventions the encoder follows, see :mod:`leuk.training`.
+        last_norm: add a LayerNorm after the blocks; always true with ``norm="pre"``.
 
     Attributes:
         patch_grid: identity layer on the patch tokens ``(B, D, h, w)`` before the last block. At
@@ -98,14 +97,14 @@ class Encoder(nn.Module):
     def __init__(
         self,
         side: int,
-        width: Count = 256,
-        depth: Count = 4,
-        heads: Count = 4,
-        mlp: Count = 512,
-        norm: Norm = "post",
-        drop_path: Share = 0.0,
+        width: int,
+        depth: int,
+        heads: int,
+        mlp: int,
+        norm: Norm,
+        drop_path: float,
+        stack: Stack,
         last_norm: bool = True,
-        stack: Stack = "keras",
     ) -> None:
         super().__init__()
         if width % heads:
@@ -188,7 +187,7 @@ def off_cell(images: Tensor, patch: int, stride: int) -> Tensor:
         patch: side of a patch in pixels.
         stride: distance between neighboring patches in pixels.
     """
-    lit = (images.amax(dim=1, keepdim=True) > LIT / 255).float()
+    lit = cell_mask(images)[:, None].float()
     return 1 - F.avg_pool2d(lit, patch, stride).flatten(1)
 
 

@@ -15,7 +15,8 @@ from leuk.errors import ConfigError
 from leuk.training import Stack, batch_norm2d, glorot
 
 Stem = Literal["patch", "conv"]
-"""Embedding of patches: a linear map or a small convolutional network."""
+"""Embedding of patches: a linear map of each, or 3 x 3 convolutions of stride 2 (Xiao et al. 2021,
+*Early convolutions help transformers see better*)."""
 
 
 class ViT(Prototyped):
@@ -24,26 +25,6 @@ class ViT(Prototyped):
     The defaults are the thesis's form: 16 x 16 patches, four post-LN blocks, a last LayerNorm, a
     hidden layer with ReLU and two logits, with 2,422,786 trainable parameters at 224 px. Initial
     weights are Glorot uniform, as in Keras.
-
-    Args:
-        resolution: side of the images in pixels.
-        patch: side of a patch in pixels, a divisor of ``resolution``.
-        width: length of a token.
-        depth: blocks of the encoder.
-        heads: attention heads per block.
-        mlp: hidden units of each block's perceptron.
-        hidden: units of the head's hidden layer.
-        dropout: dropout rate of the head's hidden units.
-        norm: ``post`` (the thesis's equations) or ``pre``.
-        stem: ``patch`` for a linear map of each patch, or ``conv`` for 3 x 3 convolutions of stride
-            2 (Xiao et al. 2021, *Early convolutions help transformers see better*).
-        drop_path: stochastic depth, see :class:`leuk.classifiers.transformer.Encoder`.
-        head: ``linear``, or ``prototype`` on the encoded patches.
-        per_class: prototypes per class.
-        attention_loss: weight of the loss on attention outside the cell, see
-            :func:`leuk.classifiers.transformer.attention_off_cell`; 0 for none.
-        stack: framework whose conventions the model follows, see :mod:`leuk.training`.
-        optim: optimizer settings.
 
     Raises:
         ConfigError: ``patch`` does not divide ``resolution``, or is not a power of two although
@@ -55,52 +36,34 @@ class ViT(Prototyped):
 
     def __init__(
         self,
-        resolution: Count = 224,
-        patch: Count = 16,
-        width: Count = 256,
-        depth: Count = 4,
-        heads: Count = 4,
-        mlp: Count = 512,
-        hidden: Count = 256,
-        dropout: Share = 0.5,
-        norm: Norm = "post",
+        resolution: Count = 224,  # side of the images in pixels
+        patch: Count = 16,  # side of a patch in pixels, a divisor of resolution
+        width: Count = 256,  # length of a token
+        depth: Count = 4,  # blocks of the encoder
+        heads: Count = 4,  # attention heads per block
+        mlp: Count = 512,  # hidden units of each block's perceptron
+        hidden: Count = 256,  # units of the head's hidden layer
+        dropout: Share = 0.5,  # dropout rate of the head's hidden units
+        norm: Norm = "post",  # as in the thesis's equations
         stem: Stem = "patch",
-        drop_path: Share = 0.0,
-        head: Head = "linear",
-        per_class: Count = 5,
-        attention_loss: NotNegative = 0.0,
-        stack: Stack = "keras",
+        drop_path: Share = 0.0,  # stochastic depth, the drop rate of the last block
+        head: Head = "linear",  # or prototypes on the encoded patches
+        per_class: Count = 5,  # prototypes per class
+        attention_loss: NotNegative = 0.0,  # weight of the loss on attention outside the cell
+        stack: Stack = "keras",  # framework whose conventions are followed, see leuk.training
         optim: Optim | Mapping[str, Any] = Optim(),
     ) -> None:
-        super().__init__(optim)
-        self.stack = stack
-        self._save_plain(
-            resolution=resolution,
-            patch=patch,
-            width=width,
-            depth=depth,
-            heads=heads,
-            mlp=mlp,
-            hidden=hidden,
-            dropout=dropout,
-            norm=norm,
-            stem=stem,
-            drop_path=drop_path,
-            head=head,
-            per_class=per_class,
-            attention_loss=attention_loss,
-            stack=stack,
-        )
+        super().__init__(optim, stack)
         _check_patch(resolution, patch, stem)
         refuse_attention_loss(attention_loss, head)
         self.patch, self.attention_loss = patch, attention_loss
         self.stem = (
-            _patches(patch, width) if stem == "patch" else _convolutions(patch, width, stack)
+            nn.Conv2d(3, width, kernel_size=patch, stride=patch)
+            if stem == "patch"
+            else _convolutions(patch, width, stack)
         )
-        self.encoder = Encoder(
-            resolution // patch, width, depth, heads, mlp, norm, drop_path, stack=stack
-        )
-        self.prototypes = None
+        side = resolution // patch
+        self.encoder = Encoder(side, width, depth, heads, mlp, norm, drop_path, stack)
         if head == "linear":
             self.hidden = nn.Linear(width, hidden)
             self.activation = nn.ReLU()
@@ -112,50 +75,13 @@ class ViT(Prototyped):
 
     def tokens(self, images: Tensor) -> Tensor:
         """Patch embeddings ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1]."""
-        embedded: Tensor = self.stem(self.normalized(images))
+        embedded: Tensor = self.stem(self.normalized(images))  # (B, D, h, w)
         return embedded.flatten(2).transpose(1, 2)
-
-    def from_tokens(self, tokens: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from patch embeddings ``(B, N, D)``."""
-        return self.logits(self._from_tokens(tokens))
-
-    def attention(self, images: Tensor) -> Tensor:
-        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
-        return torch.stack(self.encoder.attended(self.tokens(images))[1], dim=1)
-
-    def grid(self, images: Tensor) -> Tensor:
-        return self.encoder.as_grid(self.encoder(self.tokens(images)))
-
-    @property
-    def patch_pixels(self) -> tuple[int, int]:
-        return self.patch, self.patch
 
     def features(self, images: Tensor) -> Tensor:
         return self._from_tokens(self.tokens(images))
 
-    def logits(self, features: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            return self.prototypes.logits(features)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
-
-    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.attention_loss:
-            return super().training_logits(images, labels)
-        encoded, attentions = self.encoder.attended(self.tokens(images))
-        off = attention_off_cell(attentions, off_cell(images, self.patch, self.patch))
-        return self.logits(self._hidden(encoded[:, 0])), self.attention_loss * off
-
-    @property
-    def cam_layer(self) -> nn.Module:
-        """Patch tokens before the last block; after it their gradients would be exactly 0."""
-        return self.encoder.patch_grid
-
-    def cam_grid(self, activations: Tensor) -> Tensor:
-        return activations
-
     def _from_tokens(self, tokens: Tensor) -> Tensor:
-        """Features ``(B, D)`` from patch embeddings ``(B, N, D)``."""
         if self.prototypes is not None:
             similarities: Tensor = self.prototypes(self.encoder.as_grid(self.encoder(tokens)))
             return similarities
@@ -164,6 +90,40 @@ class ViT(Prototyped):
     def _hidden(self, cls: Tensor) -> Tensor:
         hidden: Tensor = self.activation(self.hidden(cls))
         return hidden
+
+    def logits(self, features: Tensor) -> Tensor:
+        if self.prototypes is not None:
+            return self.prototypes.logits(features)
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` from patch embeddings ``(B, N, D)``."""
+        return self.logits(self._from_tokens(tokens))
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
+        _, attentions = self.encoder.attended(self.tokens(images))
+        return torch.stack(attentions, dim=1)
+
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.attention_loss:
+            return super().training_logits(images, labels)
+        encoded, attentions = self.encoder.attended(self.tokens(images))
+        off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
+        return self.logits(self._hidden(encoded[:, 0])), self.attention_loss * off
+
+    def grid(self, images: Tensor) -> Tensor:
+        return self.encoder.as_grid(self.encoder(self.tokens(images)))
+
+    @property
+    def patch_pixels(self) -> tuple[int, int]:
+        return self.patch, self.patch
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """Patch tokens before the last block; after it their gradients would be exactly 0."""
+        return self.encoder.patch_grid
 
 
 def _check_patch(resolution: int, patch: int, stem: Stem) -> None:
@@ -179,10 +139,6 @@ def _check_patch(resolution: int, patch: int, stem: Stem) -> None:
             f"model.patch={patch}: model.stem=conv halves the image and needs a power of 2; "
             f"choose from {powers}"
         )
-
-
-def _patches(patch: int, width: int) -> nn.Module:
-    return nn.Conv2d(3, width, kernel_size=patch, stride=patch)
 
 
 def _convolutions(patch: int, width: int, stack: Stack) -> nn.Module:

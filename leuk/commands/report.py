@@ -6,15 +6,7 @@ from omegaconf import DictConfig
 
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.runs.process import load, one_thread
 from leuk.runs.record import sweep_folder
-
-with one_thread():
-    from leuk.report.results import reading
-    from leuk.report.workers import free_workers
-
-_REPORT_MODULES = ("leuk.report.sweep_report", "matplotlib.backends.backend_pdf", "scipy.optimize")
-"""Modules that compute and draw. The last two are loaded here once, not by each worker."""
 
 
 def check(configs: list[DictConfig]) -> None:
@@ -32,14 +24,12 @@ def check(configs: list[DictConfig]) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Print the main table of a sweep and write its report."""
+    # Mistakes in the command are reported without the seconds of this import.
+    from leuk.report.page import FILE, write_report
+
     sweep = sweep_of(cfg)
-    workers = free_workers()
-    with reading(sweep, workers) as results:
-        # While the workers read: this import takes as long as reading hundreds of records.
-        with one_thread():
-            sweep_report, *_ = load(*_REPORT_MODULES)
-        print(sweep_report.write_report(sweep, workers, results, float(cfg.latency_ms)))
-    print(f"written to {sweep / 'report'}; open its {sweep_report.FILE} in a browser")
+    print(write_report(sweep, float(cfg.latency_ms)))
+    print(f"written to {sweep / 'report'}; open its {FILE} in a browser")
 
 
 def sweep_of(cfg: DictConfig) -> Path:

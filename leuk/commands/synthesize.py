@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from leuk.report.gan_tables import write_gan_report
+from leuk.report.gans import write_gan_report
 from leuk.runs.gan import check_kept, run_synthesis
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import check_image_sizes, check_paths, check_synthesis

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from leuk.errors import ConfigError, StoreError
-from leuk.report.sweep_report import write_report
+from leuk.report.page import write_report
 from leuk.runs.dry_run import plan
 from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (

@@ -16,16 +16,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.classifiers.prototypes import Prototype
+from leuk.data.decode import cell_mask
 from leuk.data.labels import UNLABELED, Label
 from leuk.explain.base import Attribution, Explainer
 from leuk.explain.cohort import MEANING, UNKNOWN, Cohort
 from leuk.explain.gradcam import GradCAM, layers_of
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 from leuk.store import whole_file
 
@@ -143,21 +144,28 @@ def to_pixels(images: Tensor) -> Pixels:
 # --- Parts of figures; no text is math, since file names may contain dollar signs
 
 
+_BAR = 0.06
+"""Height of a row of color bars."""
+
+
 def _grid(
     rows: Sequence[float], columns: Sequence[float], title: str, inches: float
-) -> tuple[Figure, npt.NDArray[Any]]:
-    """Figure with axes of these relative heights and widths, in which 1 is ``inches``."""
-    bars = sum(row < 0.1 for row in rows)  # thin rows are color bars, with labels below
-    height = inches * sum(rows) + 0.5 * bars + 0.2 * title.count("\n") + 0.5
+) -> tuple[Figure, GridSpec, npt.NDArray[Any]]:
+    """Figure with axes of these relative heights and widths, in which 1 is ``inches``.
+
+    Rows of height :data:`_BAR` have space for labels below, and no axes yet.
+    """
+    height = inches * sum(rows) + 0.5 * rows.count(_BAR) + 0.2 * title.count("\n") + 0.5
     size = (max(inches * sum(columns), 7.0), height)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
-    axes = figure.subplots(
-        len(rows), len(columns), squeeze=False, height_ratios=rows, width_ratios=columns
-    )
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, axes
+    grid = figure.add_gridspec(len(rows), len(columns), height_ratios=rows, width_ratios=columns)
+    axes = np.empty((len(rows), len(columns)), dtype=object)
+    for place in np.ndindex(axes.shape):
+        if rows[place[0]] != _BAR:
+            axis = axes[place] = figure.add_subplot(grid[place])
+            axis.set_axis_off()
+    return figure, grid, axes
 
 
 def _title(axis: Axes, text: str, size: float = 8.5) -> None:
@@ -198,13 +206,15 @@ def _show_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> No
     axis.add_collection(LineCollection(list(ends - 0.5), colors=color, linewidths=0.6))
 
 
-def _color_bar(figure: Figure, axis: Axes, drawn: Drawn, wide: int = 26) -> None:
-    """Turn axes into a color bar, with a label of ``wide`` characters per line."""
-    axis.set_axis_on()
-    bar = figure.colorbar(drawn.scale, cax=axis, orientation="horizontal")
+def _color_bar(figure: Figure, place: SubplotSpec, drawn: Drawn, wide: int = 26) -> None:
+    """Draw a color bar, with a label of ``wide`` characters per line."""
+    axis = figure.add_subplot(place)
     ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
-    bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=7)
-    bar.set_label(textwrap.fill(drawn.label, wide), fontsize=7)
+    shades = drawn.scale.to_rgba(np.linspace(ends[0], ends[-1], 129))[None]
+    axis.imshow(shades, extent=(ends[0], ends[-1], 0, 1), aspect="auto")
+    axis.yaxis.set_visible(False)
+    axis.set_xticks(ends, [f"{end:.2g}" for end in ends], fontsize=7)
+    axis.set_xlabel(textwrap.fill(drawn.label, wide), fontsize=7)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -219,26 +229,14 @@ def save(figure: Figure, path: Path) -> None:
 def save_overlays(
     path: Path, images: Tensor, drawn: Drawn, captions: Sequence[str], title: str
 ) -> None:
-    """Draw each image beside its map, in one PNG.
-
-    Args:
-        path: output file.
-        images: ``(B, 3, R, R)`` in [0, 1].
-        drawn: the map of each image.
-        captions: a caption per image.
-        title: title of the whole figure.
-    """
+    """Draw images ``(B, 3, R, R)`` in [0, 1], each beside its map and with a caption, in a PNG."""
     across = min(4, len(images))
     down = -(-len(images) // across)
-    figure, axes = _grid([1] * down + [0.07], [2] * across, title, 1.65)
-    for position, (axis, image, caption) in enumerate(
-        zip(axes[:-1].flat, images, captions, strict=False)
-    ):
-        _title(axis, caption, 8)
-        _show_map(axis, drawn, position, image, beside=True)
-    for axis in axes[-1, 1:]:
-        axis.remove()
-    _color_bar(figure, axes[-1, 0], drawn, 60)
+    figure, grid, axes = _grid([1] * down + [_BAR], [2] * across, title, 1.65)
+    for position, axis in zip(range(len(images)), axes.flat, strict=False):
+        _title(axis, captions[position], 8)
+        _show_map(axis, drawn, position, images[position], beside=True)
+    _color_bar(figure, grid[-1, 0], drawn, 60)
     save(figure, path)
 
 
@@ -260,12 +258,6 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 
     Figures of other images from an earlier call are removed.
 
-    Args:
-        folder: output folder of the explanations.
-        cohort: the images.
-        drawn: maps of all images, by method.
-        title: title of the model.
-
     Returns:
         Paths of the figures, relative to ``folder``, ordered by outcome.
     """
@@ -281,10 +273,9 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Figure:
     """Draw an image and the maps of all methods, each with its color bar and quality measures."""
     down = -(-(1 + len(drawn)) // _COLUMNS)
-    source, prediction = described(cohort, position)
-    words = f"{prediction}\n{source}\n{title}"
     across = min(_COLUMNS, 1 + len(drawn))
-    figure, axes = _grid([1.15, 0.06] * down, [1] * across, words, 2.3)
+    words = f"{described(cohort, position)}\n{title}"
+    figure, grid, axes = _grid([1.15, _BAR] * down, [1] * across, words, 2.3)
     image = cohort.images[position]
     _title(axes[0, 0], "image")
     _show(axes[0, 0], to_pixels(image))
@@ -294,19 +285,19 @@ def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str)
         note = textwrap.fill(maps.notes[position], 30)
         _title(axis, f"{maps.title}\n{note}" if note else maps.title)
         _show_map(axis, maps, position, image)
-        _color_bar(figure, axes[2 * row + 1, column], maps)
+        _color_bar(figure, grid[2 * row + 1, column], maps)
     return figure
 
 
-def described(cohort: Cohort, position: int) -> tuple[str, str]:
-    """Describe an image: its file and subject, and its predicted score with the true label."""
+def described(cohort: Cohort, position: int) -> str:
+    """Describe an image in two lines: its predicted score and true label; its file and subject."""
     row = cohort.table.iloc[position]
     outcome = str(row["outcome"])
     truth = "truth unknown"
     if outcome != UNKNOWN:
         label = MEANING[outcome].partition(",")[0]
         truth = f"truth: {label}, {verdict(outcome)} ({outcome})"
-    return f"{row['file']}    {row['subject']}", f"score {row['score']:.2f} for leukemia, {truth}"
+    return f"score {row['score']:.2f} for leukemia, {truth}\n{row['file']}    {row['subject']}"
 
 
 def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
@@ -330,18 +321,12 @@ def verdict(outcome: str) -> str:
 
 
 def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
-    """Draw the mean map of each method for each outcome, without degenerate maps.
-
-    Args:
-        cohort: the images.
-        found: maps of all images, by method.
-        title: title of the model.
-    """
+    """Draw the mean map of each method for each outcome, without degenerate maps."""
     methods = [drawn_of(averaged(cohort, maps)) for maps in found.values()]
     counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
     rows = [1.0 if count else 0.45 for count in counts.values()]
     words = f"{title}\nmean map per outcome; {sampled(cohort)}"
-    figure, axes = _grid([*rows, 0.05], [1.1] + [1] * (1 + len(methods)), words, 1.65)
+    figure, grid, axes = _grid([*rows, _BAR], [1.1] + [1] * (1 + len(methods)), words, 1.65)
     for axis, name in zip(axes[0, 1:], ["mean image", *(m.title for m in methods)], strict=True):
         _title(axis, name)
     for row, (outcome, image) in enumerate(zip(counts, mean_images(cohort), strict=True)):
@@ -356,8 +341,8 @@ def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) 
         core = image.where(image.amax(dim=0) > image.max() / 2, 0)
         for axis, drawn in zip(others[1:], methods, strict=True):
             _show_map(axis, drawn, row, core)
-    for axis, drawn in zip(axes[-1, 2:], methods, strict=True):
-        _color_bar(figure, axis, drawn)
+    for column, drawn in enumerate(methods, start=2):
+        _color_bar(figure, grid[-1, column], drawn)
     return figure
 
 
@@ -414,7 +399,7 @@ def save_prototypes(
     if not prototypes or len(images) != len(prototypes):
         raise ValueError(f"{len(images)} images for {len(prototypes)} prototypes")
     rows = [[n for n, p in enumerate(prototypes) if p.label == label] for label in Label]
-    figure, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
+    figure, _, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
     for label, own, row in zip(Label, rows, axes, strict=True):
         for number, axis in zip(own, row, strict=False):
             prototype, side = prototypes[number], prototypes[number].side
@@ -496,12 +481,7 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     """Draw Grad-CAM of both classes at every layer, for an image of each class.
 
     Magnitudes are not comparable between layers, so each layer has its own scale. Of more than
-    twelve layers, twelve evenly spaced ones are shown.
-
-    Args:
-        classifier: trained classifier; its device is used.
-        cohort: images; see :func:`one_of_each` for the choice.
-        title: title of the model.
+    twelve layers, twelve evenly spaced ones are shown. :func:`one_of_each` chooses the images.
     """
     every = layers_of(classifier)
     indices = np.linspace(0, len(every) - 1, min(_MOST_LAYERS, len(every))).round()
@@ -510,8 +490,8 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     words = f"{title}\nGrad-CAM at {count} layers, first to last, for the logit of each class"
     positions = one_of_each(cohort)
     images = cohort.images[positions]
-    figure, axes = _grid(
-        [1.1] * 2 * len(positions) + [0.05], [0.75] + [1] * (1 + len(layers)), words, 1.45
+    figure, grid, axes = _grid(
+        [1.1] * 2 * len(positions) + [_BAR], [0.75] + [1] * (1 + len(layers)), words, 1.45
     )
     for number, caption in enumerate(captions(cohort, positions)):
         upper, lower = axes[2 * number : 2 * number + 2]
@@ -531,7 +511,7 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
             for number, image in enumerate(images):
                 row = 2 * number + (target == Label.HEM)
                 _show_map(axes[row, column], drawn, number, image)
-    _color_bar(figure, axes[-1, 2], drawn)
+    _color_bar(figure, grid[-1, 2], drawn)
     return figure
 
 
@@ -559,11 +539,7 @@ def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
 
     The upper row shows single values (of pixels, or of whole regions and patches), without the most
     extreme 0.1 %. The lower row shows their sum per image, its log-odds relative to the reference.
-
-    Args:
-        cohort: the images; without labels they form a single class.
-        found: SHAP maps of all images, by method.
-        title: title of the model.
+    Images without labels form a single class.
     """
     figure = Figure(figsize=(max(3.9 * len(found), 6.0), 6.2), layout="constrained")
     words = f"{title}\nSHAP values without the most extreme 0.1 %; {sampled(cohort)}"
@@ -600,37 +576,32 @@ def _single(drawn: Drawn, position: int) -> Floats:
 
 def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats]) -> None:
     """Draw a histogram per class, in bins around zero, normalized to shares."""
-    labels = cohort.table["label"].tolist()
-    usable = [int(position) for position in np.flatnonzero(drawn.usable)]
-    joined = np.concatenate([values[position] for position in usable] or [np.zeros(1)])
+    usable = [
+        (values[i], label) for i, label in enumerate(cohort.table["label"]) if drawn.usable[i]
+    ]
+    joined = np.concatenate([own for own, _ in usable] or [np.zeros(1)])
     many = len(joined) > _MANY
     end = float(np.percentile(np.abs(joined), _SHOWN if many else 100)) or 1.0
     edges = np.linspace(-end, end, _BINS if many else _FEW_BINS)
     for label, (color, style, name) in _CLASSES.items():
-        own = [values[position] for position in usable if labels[position] == label]
-        if not own:
-            continue
-        counts, _ = np.histogram(np.concatenate(own), edges)
-        shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
-        axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
+        if own := [one for one, of in usable if of == label]:
+            counts, _ = np.histogram(np.concatenate(own), edges)
+            shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
+            axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
     axis.axvline(0, color="0.8", linewidth=0.8, zorder=0)
     axis.tick_params(labelsize=8)
 
 
 def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
-    """Draw LIME's segments and their weights, a row per outcome.
-
-    Args:
-        cohort: images; the first shown image of each outcome is drawn.
-        found: LIME maps of all images, by method.
-        title: title of the model.
-    """
+    """Draw LIME's segments and their weights for the first shown image of each outcome, in rows."""
     methods = [drawn_of(maps) for maps in found.values()]
     first: dict[str, int] = {}
     for position in cohort.shown:
         first.setdefault(cohort.table["outcome"].iloc[position], position)
     words = f"{title}\nLIME: superpixels or patches, and their weights"
-    figure, axes = _grid([1.1] * len(first) + [0.05], [1] * (1 + 2 * len(methods)), words, 2.3)
+    figure, grid, axes = _grid(
+        [1.1] * len(first) + [_BAR], [1] * (1 + 2 * len(methods)), words, 2.3
+    )
     for row, position in zip(axes, first.values(), strict=False):
         image = cohort.images[position]
         _title(row[0], captions(cohort, [position])[0], 9)
@@ -648,7 +619,7 @@ def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
             _title(plain, f"{drawn.title}: {count} segments", 9)
             _title(weighed, drawn.notes[position], 8)
     for column, drawn in enumerate(methods):
-        _color_bar(figure, axes[-1, 2 + 2 * column], drawn)
+        _color_bar(figure, grid[-1, 2 + 2 * column], drawn)
     return figure
 
 
@@ -663,15 +634,9 @@ def draw_all(
     explainers: Mapping[str, Explainer],
     found: Mapping[str, Attribution],
 ) -> list[str]:
-    """Draw every figure that these methods allow.
+    """Draw every figure that these methods allow, below ``folder``.
 
-    Args:
-        folder: output folder of the explanations.
-        title: title of the model, over every figure.
-        classifier: trained classifier; figure 9 computes Grad-CAM at its layers.
-        cohort: the images.
-        explainers: the methods by name.
-        found: maps of all images, by the same names.
+    ``title`` names the model, over every figure; ``found`` are the maps of all images by method.
 
     Returns:
         Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.
@@ -693,10 +658,10 @@ def draw_all(
         of_thesis.setdefault(explainers[name].thesis_figure, {})[name] = maps
     if 9 in of_thesis:
         figures["figure_9"] = figure_9(classifier, cohort, title)
-    if 10 in of_thesis:
-        figures["figure_10"] = figure_10(cohort, of_thesis[10], title)
-    if 11 in of_thesis:
-        figures["figure_11"] = figure_11(cohort, of_thesis[11], title)
+    if shap := of_thesis.get(10):
+        figures["figure_10"] = figure_10(cohort, shap, title)
+    if lime := of_thesis.get(11):
+        figures["figure_11"] = figure_11(cohort, lime, title)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     return [*written, *(f"{name}.png" for name in figures)]

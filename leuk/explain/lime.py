@@ -27,6 +27,7 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero
+from leuk.data.decode import cell_mask
 from leuk.explain.base import Attribution, Explainer, Unit
 from leuk.explain.perturb import (
     Answer,
@@ -38,7 +39,6 @@ from leuk.explain.perturb import (
     predict_token_coalitions,
     spread,
 )
-from leuk.metrics.area import cell_mask
 
 _COMPACTNESS = 20.0
 """Weight of position against color in SLIC. At the paper's 10, pixel noise in small images merges

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.explain.base import log_odds
-from leuk.metrics.area import cell_mask
 
 Hide = Literal["cell", "black", "blur"]
 """Replacement of hidden pixels: the cell's mean color, the black background, or a blurred image."""
@@ -91,17 +91,10 @@ def predict_coalitions(
 def predict_token_coalitions(
     classifier: Classifier, tokens: Tensor, other: Tensor, presence: Tensor, batch_size: int
 ) -> Tensor:
-    """Predict log-odds of leukemia of an image with some of its patch tokens replaced.
+    """Predict log-odds ``(S,)`` as :func:`predict_coalitions`, replacing patch tokens.
 
-    Args:
-        classifier: classifier in evaluation mode, with patches.
-        tokens: ``(N, D)`` from :meth:`leuk.classifiers.base.Classifier.tokens`.
-        other: ``(N, D)``, replacement of absent tokens.
-        presence: ``bool (S, N)``, on any device; False replaces the token.
-        batch_size: token sequences per pass.
-
-    Returns:
-        ``float32 (S,)`` on the device.
+    ``tokens (N, D)`` are those of one image, see :meth:`leuk.classifiers.base.Classifier.tokens`;
+    ``other (N, D)`` replaces those that are absent in ``presence``, ``bool (S, N)``.
     """
     outputs = []
     for batch in presence.split(batch_size):

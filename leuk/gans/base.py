@@ -101,7 +101,7 @@ class Adversarial(LightningModule, ABC):
         augment: DiffAugment | Mapping[str, Any] | None,
     ) -> None:
         super().__init__()
-        save_arguments(self, ignore=("generator", "adversary"))
+        save_arguments(self)
         self.automatic_optimization = False
         self.latent = latent
         self.stack = stack

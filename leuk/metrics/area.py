@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from leuk.data.augment import warp
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
-from leuk.metrics.arrays import Floats, Integers
+from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
 from leuk.metrics.classification import pairs_won
 
@@ -24,11 +24,9 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class AreaBin:
-    """Images of cells of similar area.
+    """Images of cells with areas from ``low`` to ``high``, as shares of the image.
 
     Attributes:
-        low: smallest area, as a share of the image.
-        high: largest area, as a share of the image.
         hem: number of healthy images.
         all: number of leukemic images.
         auroc: AUROC of these images; None if a class is missing.
@@ -51,8 +49,8 @@ class WithinBins:
         value: share of the pairs of a leukemic and a healthy image of the same bin in which the
             leukemic image has the higher score: the mean of the bins' AUROCs, weighted by their
             pairs. None if no bin has both classes.
-        low: lower end of the confidence interval; None if a class has a single patient.
-        high: upper end of the confidence interval; None if a class has a single patient.
+        low: lower end of the confidence interval; like the upper end ``high`` None if a class has
+            a single patient.
         bins: the bins, smallest cells first.
         patients: ``value``, ``low`` and ``high`` with equal weight for every patient of a class:
             each image counts 1 / (the patient's images of its class, in all bins), as in
@@ -68,12 +66,7 @@ class WithinBins:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs of images by subject ``(S, S)``, summed over bins.
-
-    Attributes:
-        won: pairs in which the leukemic image has the higher score.
-        all: all pairs.
-    """
+    """Pairs of images by patient ``(S, S)``: those in which the leukemic image wins, and all."""
 
     won: Floats
     all: Floats
@@ -92,7 +85,7 @@ class _Pairs:
         return _Pairs(self.won / total, self.all / total)
 
     def auroc(self, weights: Floats) -> Floats:
-        """AUROC ``(D,)`` for weights of the subjects ``(D, S)``."""
+        """AUROC ``(D,)`` for weights of the patients ``(D, S)``."""
         won, total = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
         # A resample without a pair of similar area is no evidence either way.
         share: Floats = np.divide(won, total, out=np.full_like(won, 0.5), where=total > 0)
@@ -113,21 +106,39 @@ def auroc_within_area_bins(
         sample: the images of a stage with their scores.
         areas: ``(N,)`` cell areas of these images, such as shares of the image.
         bins: number of bins, with equally many images in each.
-        draws: bootstrap resamples of the subjects, for the interval.
+        draws: bootstrap resamples of the patients, for the interval.
         seed: seed of the resamples.
-        level: confidence level of the interval, in (0, 1).
+        level: confidence level, in (0, 1).
 
     Raises:
         ValueError: the number of areas differs from the number of images.
     """
     if areas.shape != sample.labels.shape:
         raise ValueError(f"{len(sample)} images but {len(areas)} areas")
+    labels, codes = sample.labels == 1, sample.codes
     edges = np.quantile(areas, np.linspace(0, 1, bins + 1)[1:-1])
     bin_of = np.searchsorted(edges, areas, side="right")
-    rows = [np.flatnonzero(bin_of == number) for number in range(bins) if (bin_of == number).any()]
-    count = int(sample.codes.max()) + 1
-    found = [_pairs(sample, chosen, count) for chosen in rows]
-    described = [_bin(sample, areas, *pair) for pair in zip(rows, found, strict=True)]
+    count = int(codes.max()) + 1
+    described, found = [], []
+    for number in np.unique(bin_of):
+        rows = np.flatnonzero(bin_of == number)
+        won = pairs_won(sample.scores[rows], labels[rows], codes[rows], count)
+        leukemic, healthy = (
+            np.bincount(codes[rows[of_class]], minlength=count)
+            for of_class in (labels[rows], ~labels[rows])
+        )
+        own = _Pairs(won, np.outer(leukemic, healthy).astype(np.float64))
+        found.append(own)
+        described.append(
+            AreaBin(
+                low=float(areas[rows].min()),
+                high=float(areas[rows].max()),
+                hem=int(healthy.sum()),
+                all=int(leukemic.sum()),
+                auroc=own.share,
+                auroc_patients=own.by_patient(sample).share,
+            )
+        )
     pairs = _Pairs(np.sum([p.won for p in found], 0), np.sum([p.all for p in found], 0))
     if not pairs.all.any():
         undefined = dict.fromkeys(("value", "low", "high"))
@@ -139,33 +150,14 @@ def auroc_within_area_bins(
         np.array([False, True]),
     )
     patients = min(map(sample.subjects_of, Label))
-    effective = (min(map(sample.effective_subjects_of, Label)), patients)
-    (value, low, high), of_patients = (
+    effective = min(map(sample.effective_subjects_of, Label)), patients
+    (value, low, high), by_patient = (
         # A single patient does not show how patients differ.
         (found.value, *(found.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
         for found, n in zip(estimates, effective, strict=True)
     )
-    by_patient = dict(zip(("value", "low", "high"), of_patients, strict=True))
-    return WithinBins(value, low, high, described, by_patient)
-
-
-def _pairs(sample: Sample, rows: Integers, count: int) -> _Pairs:
-    labels, codes = sample.labels[rows] == 1, sample.codes[rows]
-    won = pairs_won(sample.scores[rows], labels, codes, count)
-    leukemic, healthy = (np.bincount(codes[c], minlength=count) for c in (labels, ~labels))
-    return _Pairs(won, np.outer(leukemic, healthy).astype(np.float64))
-
-
-def _bin(sample: Sample, areas: Floats, rows: Integers, pairs: _Pairs) -> AreaBin:
-    leukemic = int((sample.labels[rows] == 1).sum())
-    return AreaBin(
-        low=float(areas[rows].min()),
-        high=float(areas[rows].max()),
-        hem=len(rows) - leukemic,
-        all=leukemic,
-        auroc=pairs.share,
-        auroc_patients=pairs.by_patient(sample).share,
-    )
+    named = dict(zip(("value", "low", "high"), by_patient, strict=True))
+    return WithinBins(value, low, high, described, named)
 
 
 def cell_areas(images: Tensor) -> Tensor:
@@ -195,30 +187,13 @@ def scaled_to_one_size(images: Tensor, target_area: float) -> Tensor:
     upper, height = _extent(lit.any(dim=2))
     # The coordinates of a warp run from -1 to 1.
     x, y = (2 * start + size - 1 for start, size in ((left, width), (upper, height)))
-    shrink, scaled = torch.ones_like(x), images
+    shrink, zero, scaled = torch.ones_like(x), torch.zeros_like(x), images
     for _ in range(_ROUNDS):
         shrink = shrink * torch.sqrt(cell_areas(scaled) / target_area)
         shrink = shrink.clamp(min=torch.maximum(width, height))
-        scaled = _zoomed(images, shrink, x, y)
+        rows = [torch.stack([shrink, zero, x], dim=1), torch.stack([zero, shrink, y], dim=1)]
+        scaled = warp(images, torch.stack(rows, dim=1))
     return torch.where(has_cell[:, None, None, None], scaled, images)
-
-
-def _zoomed(images: Tensor, shrink: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Enlarge images ``(B, 3, R, R)`` about ``(x, y)`` by 1 / ``shrink`` ``(B,)``."""
-    zero = torch.zeros_like(shrink)
-    rows = [torch.stack([shrink, zero, x], dim=1), torch.stack([zero, shrink, y], dim=1)]
-    return warp(images, torch.stack(rows, dim=1))
-
-
-def cell_mask(images: Tensor) -> Tensor:
-    """Mask of the cell, ``bool (B, R, R)``: pixels brighter than the project-wide limit.
-
-    C-NMC's segmentation blackens all other pixels.
-
-    Args:
-        images: ``(B, 3, R, R)`` in [0, 1].
-    """
-    return images.amax(dim=1) > LIT / 255
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 from scipy.stats import wasserstein_distance
@@ -16,10 +15,10 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leuk.data.decode import LIT
+from leuk.data.decode import cell_mask
 from leuk.metrics.arrays import Floats, Images, Integers, check_images
 from leuk.metrics.synthetic.distances import Patients, patient_numbers
-from leuk.metrics.synthetic.features import Features
+from leuk.metrics.synthetic.features import Extractor, Features
 
 # --- Probes of synthetic images: separability from real images, and usefulness for training
 
@@ -39,17 +38,10 @@ def two_sample_auroc(
 ) -> float | None:
     """Separate synthetic from real images: the classifier two-sample test.
 
-    The stain alone separates real images of different subjects, so the value must be compared with
+    The stain alone separates real images of different patients, so the value must be compared with
     that of training images (Lopez-Paz & Oquab 2017). All images of a patient are in the same fold,
     since a probe that has seen other images of a patient recognizes the patient, not the set.
-
-    Args:
-        synthetic: features of the set to evaluate.
-        real: features of the real images, from the same extractor.
-        seed: seed of the folds.
-        synthetic_patients: ``(N,)`` patients of ``synthetic`` if these are real images; None if its
-            images are independent, such as those of a GAN.
-        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+    Arguments are those of :func:`leuk.metrics.synthetic.distances.distances`.
 
     Returns:
         AUROC of cross-validation in five folds, or in as many as the set with the fewest patients
@@ -65,16 +57,14 @@ def two_sample_auroc(
     if count < 2:
         return None
     generator = np.random.default_rng(seed)
-    folds = PredefinedSplit(
-        np.concatenate([_folds(patients, count, generator) for patients in codes])
+    folds = np.concatenate([_folds(patients, count, generator) for patients in codes])
+    scores = cross_val_predict(
+        _probe(), features, labels, cv=PredefinedSplit(folds), method="decision_function"
     )
-    scores = cross_val_predict(_probe(), features, labels, cv=folds, method="decision_function")
     return float(roc_auc_score(labels, scores))
 
 
-def _folds(
-    patients: npt.NDArray[np.int64], count: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _folds(patients: Integers, count: int, generator: np.random.Generator) -> Integers:
     """Assign whole patients to folds, the largest first, each to the smallest fold so far."""
     images = np.bincount(patients)
     order = generator.permutation(len(images))
@@ -98,7 +88,7 @@ def usefulness(
     Args:
         train: features of images of a class, synthetic or real.
         train_other: features of images of the other class.
-        test: features of held-out real images of the class of ``train``.
+        test: features of held-out real images of the class.
         test_other: features of held-out real images of the other class.
 
     Returns:
@@ -113,9 +103,7 @@ def _probe() -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=_STRENGTH, max_iter=_STEPS))
 
 
-def _stacked(
-    one: Features, other: Features
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _stacked(one: Features, other: Features) -> tuple[Floats, Integers]:
     if one.name != other.name:
         raise ValueError(f"features of different extractors: {one.name} and {other.name}")
     features = np.concatenate([one.pooled, other.pooled]).astype(np.float64)
@@ -124,10 +112,8 @@ def _stacked(
 
 # --- Area, shape, color and texture of cells, and distances between two sets of images in these
 
-Mask = npt.NDArray[np.bool_]
-
 MEASURES = ("area", "eccentricity", "solidity", "red", "green", "blue", "texture", "specks")
-"""Names of the measures, in the order of :attr:`Morphology.values`."""
+"""Names of the measures, in the order of the columns of :func:`measure_each`."""
 
 _LEAST = np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0, 0.01])
 """Lower bounds of the standard deviations: specks hardly vary between real cells, and a single
@@ -137,62 +123,43 @@ _RIM = 2
 """Width in pixels of the rim excluded from the texture, which would measure the edge occupied."""
 
 
-@dataclass(frozen=True, eq=False)
-class Morphology:
-    """Measures of cells, a row per image that is not empty.
-
-    Attributes:
-        values: ``float64 (M, 8)``: share of the image that the cell covers, eccentricity of the
-            ellipse with the same moments (0 to 1), share of its convex hull that it fills, mean
-            red, green and blue (0 to 255), standard deviation of the Laplacian of its brightness
-            (the focus measure of Pech-Pacheco et al. 2000; it depends on the resolution), and share
-            of lit pixels outside its largest part.
-        empty: number of images without a lit pixel, which have no row.
-    """
-
-    values: npt.NDArray[np.float64]
-    empty: int
-
-    @classmethod
-    def of(cls, rows: npt.NDArray[np.float64]) -> "Morphology":
-        """Build from rows ``float64 (N, 8)`` of :func:`measure_each`; empty images have area 0."""
-        occupied = rows[:, 0] > 0
-        return cls(rows[occupied], int((~occupied).sum()))
-
-    @property
-    def empty_share(self) -> float:
-        """Share of images without a lit pixel, in [0, 1]."""
-        return self.empty / (self.empty + len(self.values))
-
-
-def measure(images: Images) -> Morphology:
+def measure_each(images: Images) -> Floats:
     """Measure each cell of ``uint8 (N, R, R, 3)``.
 
-    Raises:
-        ValueError: the images are not ``uint8 (N, R, R, 3)``.
-    """
-    check_images(images)
-    rows = [_measure(image) for image in images]
-    kept = [row for row in rows if row is not None]
-    values = np.array(kept, dtype=np.float64).reshape(len(kept), len(MEASURES))
-    return Morphology(values, len(rows) - len(kept))
-
-
-def measure_each(images: Images) -> npt.NDArray[np.float64]:
-    """Measure each image, ``float64 (N, 8)``, with zeros for images without a lit pixel.
+    Returns:
+        ``float64 (N, 8)``: share of the image that the cell covers, eccentricity of the ellipse
+        with the same moments (0 to 1), share of its convex hull that it fills, mean red, green and
+        blue (0 to 255), standard deviation of the Laplacian of its brightness (the focus measure of
+        Pech-Pacheco et al. 2000; it depends on the resolution), and share of lit pixels outside its
+        largest part. All are 0 for an image without a lit pixel.
 
     Raises:
         ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     check_images(images)
-    values = np.zeros((len(images), len(MEASURES)))
-    occupied = lit(images).any(axis=(1, 2))
-    if occupied.any():
-        values[occupied] = measure(images[occupied]).values
-    return values
+    return np.array([_measured(image) for image in images])
 
 
-class MorphologyExtractor:
+def _measured(image: Images) -> list[float]:
+    mask = cell_mask(image)
+    if not mask.any():
+        return [0.0] * len(MEASURES)
+    cell = max(regionprops(label(mask)), key=lambda region: region.area)
+    inside = np.zeros_like(mask)
+    inside[tuple(cell.coords.T)] = True
+    core = ndimage.binary_erosion(inside, iterations=_RIM)
+    return [
+        float(cell.area / mask.size),
+        float(cell.eccentricity),
+        # A hull of a single pixel's width has no area.
+        float(cell.solidity) if cell.area_convex else 1.0,
+        *image[inside].mean(axis=0).tolist(),
+        float(ndimage.laplace(image.mean(axis=-1))[core].std()) if core.any() else 0.0,
+        float(1 - cell.area / mask.sum()),
+    ]
+
+
+class MorphologyExtractor(Extractor):
     """Extractor that uses cell measures as features and needs no network.
 
     Measures are standardized by the mean and standard deviation of the given images, the latter at
@@ -203,72 +170,44 @@ class MorphologyExtractor:
     """
 
     name = "cell measures"
-    inception = False
 
     def __init__(self, images: Images) -> None:
-        self._images, self._own = images, measure_each(images)
-        self._mean = self._own.mean(axis=0)
-        self._spread = np.maximum(self._own.std(axis=0), _LEAST)
+        own = measure_each(images)
+        self._mean = own.mean(axis=0)
+        self._spread = np.maximum(own.std(axis=0), _LEAST)
 
     def __call__(self, images: Images) -> Features:
-        return self.of(self.measured(images))
+        return self.of(measure_each(images))
 
-    def measured(self, images: Images) -> npt.NDArray[np.float64]:
-        """Return :func:`measure_each`, reused for the images that the extractor was built with."""
-        return self._own if images is self._images else measure_each(images)
-
-    def of(self, measures: npt.NDArray[np.float64]) -> Features:
+    def of(self, measures: Floats) -> Features:
         """Features from measures ``float64 (N, 8)``."""
         scaled = (measures - self._mean) / self._spread
         return Features(self.name, False, scaled.astype(np.float32))
 
 
-def lit(images: Images) -> Mask:
-    """Mask of the cells, ``bool (N, R, R)``: pixels whose brightest channel is above black."""
-    return np.asarray(images.max(axis=-1) > LIT)
-
-
-def _measure(image: Images) -> list[float] | None:
-    mask = lit(image)
-    if not mask.any():
-        return None
-    cell = max(regionprops(label(mask)), key=lambda region: region.area)
-    inside = np.zeros_like(mask)
-    inside[tuple(cell.coords.T)] = True
-    return [
-        float(cell.area / mask.size),
-        float(cell.eccentricity),
-        # A hull of a single pixel's width has no area.
-        float(cell.solidity) if cell.area_convex else 1.0,
-        *image[inside].mean(axis=0).tolist(),
-        _texture(image, inside),
-        float(1 - cell.area / mask.sum()),
-    ]
-
-
-def _texture(image: Images, inside: Mask) -> float:
-    core = ndimage.binary_erosion(inside, iterations=_RIM)
-    if not core.any():
-        return 0.0
-    gray = image.mean(axis=-1)
-    return float(ndimage.laplace(gray)[core].std())
-
-
-def morphology_distance(synthetic: Morphology, real: Morphology) -> dict[str, float | None]:
+def morphology_distance(synthetic: Floats, real: Floats) -> dict[str, float | None]:
     """Distance of two sets in each measure, in standard deviations of the real set.
+
+    Args:
+        synthetic: measures ``float64 (N, 8)``; images without a lit pixel are left out.
+        real: the same of the real images, ``float64 (M, 8)``.
 
     Returns:
         For each of :data:`MEASURES` the Wasserstein-1 distance of the two sets over the standard
         deviation of the real set (0 is best), and their ``mean``; None if all images of a set are
         empty.
     """
-    if not len(synthetic.values) or not len(real.values):
+    one, other = (rows[rows[:, 0] > 0] for rows in (synthetic, real))
+    if not len(one) or not len(other):
         return dict.fromkeys((*MEASURES, "mean"))
     found = [
         float(wasserstein_distance(a, b) / (b.std() or 1.0))
-        for a, b in zip(synthetic.values.T, real.values.T, strict=True)
+        for a, b in zip(one.T, other.T, strict=True)
     ]
     return {**dict(zip(MEASURES, found, strict=True)), "mean": float(np.mean(found))}
+
+
+# --- Baselines
 
 
 Scorer = Callable[[pd.DataFrame], Floats]
@@ -297,11 +236,11 @@ class Baseline:
             model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
         else:
             model = DummyClassifier(strategy="prior")
-        model.fit(self._chosen(measures), labels)
-        return lambda table: np.asarray(model.predict_proba(self._chosen(table))[:, 1])
-
-    def _chosen(self, measures: pd.DataFrame) -> Floats:
-        return measures[list(self.columns)].to_numpy(np.float64)
+        columns = list(self.columns)
+        model.fit(measures[columns].to_numpy(np.float64), labels)
+        return lambda table: np.asarray(
+            model.predict_proba(table[columns].to_numpy(np.float64))[:, 1]
+        )
 
 
 BASELINES = {

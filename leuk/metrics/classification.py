@@ -76,11 +76,6 @@ class Named(NamedTuple):
     patients: bool = False
 
 
-def suffixed(name: str, threshold: str) -> str:
-    """Name of a metric at a threshold: ``mcc`` at the default threshold, else ``mcc@youden``."""
-    return name if threshold == DEFAULT else f"{name}@{threshold}"
-
-
 class Reweighted:
     """Metrics of a set of images whose patients are weighted.
 
@@ -116,22 +111,18 @@ class Reweighted:
         if calibrated is not None:
             self._probabilities[CALIBRATED] = calibrated
         self._last: tuple[Floats, dict[bool, Floats]] = np.empty(0), {}
-        of = {
-            kind: [(name, metric) for name, metric in METRICS.items() if metric.kind == kind]
-            for kind in ("ranking", "probability", "decision")
+        endings: dict[str, dict[str, str]] = {
+            "ranking": {"": ""},
+            "probability": {end: end for end in self._probabilities},
+            "decision": {cut: "" if cut == DEFAULT else f"@{cut}" for cut in decided},
         }
-        self.named = {name: Named(metric) for name, metric in of["ranking"]}
-        for end in self._probabilities:
-            self.named |= {f"{name}{end}": Named(one, end) for name, one in of["probability"]}
-        for cut in decided:
-            self.named |= {suffixed(name, cut): Named(one, cut) for name, one in of["decision"]}
-        for name, one in of["ranking"]:
-            if one.patients:
-                self.named[f"{name}{PATIENTS}"] = Named(one, patients=True)
-        for cut in decided:
-            for name, one in of["decision"]:
-                if one.patients:
-                    self.named[suffixed(f"{name}{PATIENTS}", cut)] = Named(one, cut, True)
+        self.named: dict[str, Named] = {}
+        for patients, middle in ((False, ""), (True, PATIENTS)):
+            for kind, ends in endings.items():
+                for at, end in ends.items():
+                    for name, metric in METRICS.items():
+                        if metric.kind == kind and (metric.patients or not patients):
+                            self.named[f"{name}{middle}{end}"] = Named(metric, at, patients)
 
     def find(self, name: str) -> Named:
         """Return the definition of a metric.

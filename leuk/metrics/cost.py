@@ -99,7 +99,6 @@ def _flops(predict: Predict, images: Tensor) -> int:
 
 
 def _milliseconds(predict: Predict, images: Tensor) -> float:
-    """Median time per call."""
     for _ in range(_WARM_UP):
         predict(images)
     taken: list[float] = []

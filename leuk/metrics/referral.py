@@ -26,9 +26,6 @@ AIM = 0.95
 CONFIDENCE = 0.95
 """Confidence of the lower bound that must reach the aim."""
 
-_LEVEL = 0.95
-"""Confidence level of the intervals on test images."""
-
 _DRAWS = 500
 _CUTS = 50
 """Largest number of cuts tried on each side: all scores, or evenly spaced ones of many."""
@@ -36,17 +33,14 @@ _CUTS = 50
 _STARTS = 5
 """Evenly spaced cuts at which a sequence of tests starts, each at a fifth of the level."""
 
-_SIDES = {Label.HEM: "healthy", Label.ALL: "leukemic"}
-
 
 @dataclass(frozen=True)
 class Share:
     """A share of images with its interval over patients.
 
     Attributes:
-        value: share in [0, 1]; None without images.
-        low: lower end of the interval; None if the value is None.
-        high: upper end of the interval; None if the value is None.
+        value: share in [0, 1]; like the ends ``low`` and ``high`` of its interval None without
+            images.
         images: number of images in the denominator.
         patients: effective number of their patients.
     """
@@ -101,30 +95,32 @@ class Band:
     @property
     def reason(self) -> str:
         """Reason why a side has no cut; empty if both have one."""
-        if self.low is not None and self.high is not None:
-            return ""
         patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
+        missing = []
+        if self.low is None:
+            missing.append(("healthy", self.healthy_bound))
+        if self.high is None:
+            missing.append(("leukemic", self.leukemic_bound))
+        if not missing:
+            return ""
         few = [f"{n:.1f} effective {name}" for name, n in patients.items() if n < FEWEST_PATIENTS]
         if few:
             return (
                 f"validation has too few patients ({' and '.join(few)}; at least "
                 f"{FEWEST_PATIENTS:.0f} of each class are needed)"
             )
-        sides = (("healthy", self.low, self.healthy_bound),
-                 ("leukemic", self.high, self.leukemic_bound))  # fmt: skip
         counted = " and ".join(f"{n:.1f} effective {name}" for name, n in patients.items())
         reached = " and ".join(
             f"no image is called {name}"
             if bound is None
             else f"of images called {name} at least {bound:.1%} are correct"
-            for name, cut, bound in sides
-            if cut is None
+            for name, bound in missing
         )
         return f"with {counted} patients the best guarantee is: {reached}"
 
     @property
     def message(self) -> str:
-        """Description of the band in one or two sentences."""
+        """Describe the band in one or two sentences."""
         aim = f"{self.aim:.0%} correct decisions"
         if self.low is None and self.high is None:
             return f"No band can guarantee {aim}: {self.reason}. Every image is referred."
@@ -158,14 +154,7 @@ class Achieved:
 
     @classmethod
     def of(cls, sample: Sample, right: Flags, kept: Flags, bands: Sequence[Band]) -> "Achieved":
-        """Measure bands on images.
-
-        Args:
-            sample: the images.
-            right: ``(3, N)`` numerators, from :func:`outcomes`.
-            kept: ``(3, N)`` denominators, from :func:`outcomes`.
-            bands: bands behind these flags.
-        """
+        """Measure bands on images, from the flags ``(3, N)`` that :func:`outcomes` returns."""
         referred, healthy, leukemic = shares(sample, right, kept)
         if all(band.low is None and band.high is None for band in bands):
             # Referring everything is a rule that does not depend on the patients.
@@ -208,31 +197,25 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     """
     if not 0.5 < aim < 1:
         raise ValueError(f"aim={aim}: must be between 0.5 and 1")
-    if sample.calibrated is None:
-        raise ValueError("a band is chosen on calibrated scores; this sample has none")
-    scores, leukemic = sample.calibrated, sample.scores >= threshold
-    healthy_patients, leukemic_patients = (
-        effective_patients(sample.subjects[sample.labels == label].tolist()) for label in Label
-    )
+    scores, leukemic = _calibrated(sample), sample.scores >= threshold
+    patients = [sample.effective_subjects_of(label) for label in Label]
     low = high = healthy_bound = leukemic_bound = None
-    if min(healthy_patients, leukemic_patients) >= FEWEST_PATIENTS:
+    if min(patients) >= FEWEST_PATIENTS:
         high, leukemic_bound = _cut(sample, scores, leukemic, Label.ALL, aim)
         # Images below this cut, not at it, are kept: mirror the scores, then take one step up.
         mirrored, healthy_bound = _cut(sample, -scores, ~leukemic, Label.HEM, aim)
         low = None if mirrored is None else float(np.nextafter(-mirrored, np.inf))
-    referred = Band(aim, low, high, 0.0, None).refers(scores, leukemic)
+    band = Band(aim, low, high, 0.0, None, healthy_bound, leukemic_bound, *patients)
+    referred = band.refers(scores, leukemic)
     right = (leukemic == (sample.labels == Label.ALL))[~referred]
-    return Band(
-        aim,
-        low,
-        high,
-        float(referred.mean()),
-        float(right.mean()) if len(right) else None,
-        healthy_bound,
-        leukemic_bound,
-        healthy_patients,
-        leukemic_patients,
-    )
+    share = float(right.mean()) if len(right) else None
+    return replace(band, referred=float(referred.mean()), right=share)
+
+
+def _calibrated(sample: Sample) -> Floats:
+    if sample.calibrated is None:
+        raise ValueError("a band refers by calibrated scores; this sample has none")
+    return sample.calibrated
 
 
 def _cut(
@@ -240,8 +223,8 @@ def _cut(
 ) -> tuple[float | None, float | None]:
     """Find the lowest score from which the aim is guaranteed, and the bound there.
 
-    Without such a score the result is None and the largest bound at a start, which is the largest
-    aim that can be guaranteed; both are None if no image is called so.
+    Without such a score: None and the largest bound at a start, which is the largest aim that can
+    be guaranteed. Both are None if no image is called so.
     """
     cuts = np.unique(scores[called])
     if not len(cuts):
@@ -265,16 +248,7 @@ def _cut(
 
 
 def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
-    """Measure a band on other images, such as those of the test stage.
-
-    Args:
-        sample: the images, calibrated by the temperature that the band was chosen with.
-        threshold: images with at least this score, before calibration, are called leukemic.
-        band: band chosen on validation images.
-
-    Raises:
-        ValueError: scores that are not calibrated.
-    """
+    """Measure a band on other images, such as test images; for arguments see :func:`outcomes`."""
     return Achieved.of(sample, *outcomes(sample, threshold, band), [band])
 
 
@@ -282,7 +256,7 @@ def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags
     """Flag the images in numerator and denominator of each share of :class:`Achieved`.
 
     Args:
-        sample: images with calibrated scores.
+        sample: the images, calibrated by the temperature that the band was chosen with.
         threshold: images with at least this score, before calibration, are called leukemic.
         band: band chosen on validation images.
 
@@ -292,23 +266,18 @@ def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags
     Raises:
         ValueError: scores that are not calibrated.
     """
-    if sample.calibrated is None:
-        raise ValueError("a band refers by calibrated scores; this sample has none")
     leukemic = sample.scores >= threshold
-    referred = band.refers(sample.calibrated, leukemic)
+    referred = band.refers(_calibrated(sample), leukemic)
     healthy, positive = ~leukemic & ~referred, leukemic & ~referred
     truth = sample.labels == Label.ALL
     right = np.stack([referred, healthy & ~truth, positive & truth])
     return right, np.stack([np.ones_like(referred), healthy, positive])
 
 
-def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> list[Share]:
+def shares(sample: Sample, right: Flags, kept: Flags, level: float = 0.95) -> list[Share]:
     """Compute shares of images, each with an interval over patients.
 
-    The interval is that of :mod:`leuk.metrics.bootstrap`: patients resampled within their class, t
-    standard errors on the log-odds. A share of 0 or 1 has no spread between patients; every patient
-    then counts as a single observation, the worst case of images that are alike, and the interval
-    is the exact one for the effective number of patients (Clopper & Pearson 1934).
+    See :meth:`leuk.metrics.bootstrap.Estimate.interval_within` for the interval.
 
     Args:
         sample: the images.
@@ -316,14 +285,11 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
         kept: ``(K, N)`` images in the denominator.
         level: confidence level of the interval, in (0, 1).
     """
-    count = int(sample.codes.max()) + 1
-
-    def sums(flags: Flags) -> Floats:
-        rows = [np.bincount(sample.codes, row, count) for row in flags.astype(np.float64)]
-        return np.stack(rows).astype(np.float64)
-
-    counted, whole = sums(right), sums(kept)
-    least = np.finfo(np.float64).tiny
+    count, least = int(sample.codes.max()) + 1, np.finfo(np.float64).tiny
+    counted, whole = (
+        np.stack([np.bincount(sample.codes, row, count) for row in flags.astype(np.float64)])
+        for flags in (right, kept)
+    )
     fold = Fold([None], sample.strata, count, sample.images)
     estimates = Bootstrap([fold], _DRAWS, 0).estimates(
         lambda _, weights: (counted @ weights.T) / np.maximum(whole @ weights.T, least)
@@ -343,14 +309,10 @@ def shares(sample: Sample, right: Flags, kept: Flags, level: float = _LEVEL) -> 
 def referral_record(val: Sample, test: Sample, threshold: float, name: str) -> dict[str, Any]:
     """Choose and measure a run's band for its record.
 
-    Args:
-        val: validation images with calibrated scores, which the band is chosen on.
-        test: test images with calibrated scores, which the band is measured on.
-        threshold: decision threshold, chosen on validation images.
-        name: name of the threshold.
+    Both samples have calibrated scores; ``threshold`` was chosen on validation images.
 
     Returns:
-        ``threshold`` (its name), ``band`` (:class:`Band` and ``reason``), and ``test``
+        ``threshold`` (its ``name``), ``band`` (:class:`Band` and ``reason``), and ``test``
         (:class:`Achieved`), as plain values.
     """
     band = choose_band(val, threshold)

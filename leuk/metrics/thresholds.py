@@ -22,10 +22,9 @@ _WANTED = 0.95
 def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, float]:
     """Choose thresholds on validation images, each the median over resampled patients.
 
-    With few patients the best threshold is unstable: images of the same patient are alike, and the
-    threshold depends strongly on which patients are included. The median over bootstrap samples is
-    more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11), 2021,
-    ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
+    With few patients the best threshold depends strongly on which are included. The median over
+    bootstrap samples is more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11),
+    2021, ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
 
     Args:
         scores: ``(N,)`` probability of leukemia, in [0, 1].
@@ -47,11 +46,7 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
 def threshold_intervals(
     scores: Vector, labels: Vector, patients: Patients
 ) -> dict[str, tuple[float, float]]:
-    """Range of the central 95 % of the resampled values of each threshold.
-
-    Raises:
-        ValueError: see :func:`choose_thresholds`.
-    """
+    """Range of the central 95 % of the resampled values of each threshold."""
     drawn = resampled_thresholds(scores, labels, patients)
     low, high = (1 - 0.95) / 2, (1 + 0.95) / 2
     return {
@@ -63,14 +58,7 @@ def threshold_intervals(
 def resampled_thresholds(
     scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
 ) -> dict[str, Floats]:
-    """Choose thresholds on resampled validation sets, ``(draws,)`` by name.
-
-    Whole patients are drawn within each class by
-    :func:`leuk.metrics.bootstrap.resamples`.
-
-    Raises:
-        ValueError: see :func:`choose_thresholds`.
-    """
+    """Choose thresholds ``(draws,)`` on resampled validation sets, in which patients are drawn."""
     sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
     count = int(sample.codes.max()) + 1
     drawn = resamples(sample.strata, count, draws, np.random.default_rng(seed))
@@ -82,12 +70,7 @@ def resampled_thresholds(
 
 
 def few_patients(labels: Vector, patients: Patients) -> str | None:
-    """Warn of too few validation patients for stable thresholds; None if enough.
-
-    Args:
-        labels: ``(N,)``, 1 = leukemic.
-        patients: ``(N,)`` the patient of each image.
-    """
+    """Return a warning if a class has too few validation patients for stable thresholds."""
     truth, names = np.asarray(labels), np.asarray(patients)
     effective = {
         name: effective_patients(names[truth == label].tolist())
@@ -120,24 +103,6 @@ def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Float
     # Rounded, so that equal sums compare equal; ties go to calling no image leukemic.
     gained = np.pad(gained, ((0, 0), (1, 0))).round(12)
     return np.asarray(np.append(1.0, scores[order][last])[np.argmax(gained, axis=1)])
-
-
-def called_at_each(scores: Floats, labels: Integers) -> tuple[Floats, Integers, Integers]:
-    """Count the images called leukemic at every threshold, the highest threshold first.
-
-    Implemented here, since a library's checks would take most of the time of a large report.
-
-    Args:
-        scores: ``(N,)``.
-        labels: ``(N,)``, 1 = leukemic.
-
-    Returns:
-        Distinct scores, and numbers of healthy and of leukemic images with at least each score.
-    """
-    order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
-    leukemic = np.cumsum(labels[order])[last]
-    return scores[order][last], last + 1 - leukemic, leukemic
 
 
 def sensitivity_threshold(

@@ -2,8 +2,7 @@
 
 The criterion is that of :mod:`leuk.report.verdicts`: a difference counts if its 95 % interval
 excludes 0 and its Holm-corrected p is below 0.05. Synthetic images *help* if they beat no
-augmentation and both controls (oversampling and class weights): a GAN costs hours of training,
-the controls cost nothing.
+augmentation and every control: a GAN costs hours of training, the controls cost nothing.
 """
 
 import shlex
@@ -14,10 +13,9 @@ from typing import Literal
 import pandas as pd
 
 from leuk.config import augmentations
-from leuk.report.comparisons import FAMILIES, Comparison
-from leuk.report.figures import reference
-from leuk.report.results import Configuration
-from leuk.report.sections import Grid, Section, difference_text, p_text
+from leuk.report.comparisons import FAMILIES, Comparison, reference
+from leuk.report.load import Configuration
+from leuk.report.table import Column, Section, Shown, Table, Written, difference_text, p_text, text
 from leuk.report.verdicts import better
 from leuk.runs.record import RunId
 
@@ -27,9 +25,6 @@ Conclusion = Literal["helps", "in part", "harms", "not shown", "cannot say"]
 
 CONTROLS = [name for name, kind in augmentations().items() if kind == "control"]
 """Augmentations without synthetic images: a GAN must beat them to be worth its training time."""
-
-GRID = ",".join(augmentations())
-"""Augmentations that together answer the question."""
 
 NOTES = """\
 Difference in test AUROC with its 95 % interval (patients resampled) and p, Holm-corrected for all
@@ -47,8 +42,7 @@ class Tested:
 
     Attributes:
         configuration: a model trained with a GAN's images.
-        against: comparisons with ``none``, ``oversample`` and ``class_weights``, as far as
-            available.
+        against: comparisons with no augmentation and with controls, by name, as far as available.
     """
 
     configuration: Configuration
@@ -90,21 +84,30 @@ def answer(
         configurations: all configurations of the report.
         comparisons: comparisons between them.
         name: name of the sweep.
-        overrides: overrides common to all runs, for the suggested command.
+        overrides: overrides common to all runs, for the suggested command; complete runs are
+            skipped when it is started.
     """
-    suggested = command(configurations, name, overrides)
+    models = dict.fromkeys(one.run.model for one in configurations if one.records) or {"cnn": None}
+    chosen = {"name": name, "model": ",".join(models), "augmentation": ",".join(augmentations())}
+    kept = [override for override in overrides if override.partition("=")[0] not in chosen]
+    command = ["leuk", "train", "-m", *(f"{key}={value}" for key, value in chosen.items()), *kept]
+    suggested = shlex.join(command)
     tested = tested_configurations(comparisons)
     section = _section(tested)
     if not tested:
-        headline, sentences = _no_answer(configurations)
-        return Answer("cannot say", headline, sentences, suggested, section)
+        headline = "This sweep cannot answer the question yet."
+        return Answer("cannot say", headline, (_obstacle(configurations),), suggested, section)
     conclusion, headline = _conclude(tested)
     lacking = [control for control in CONTROLS if not any(control in one.against for one in tested)]
+    losses = [one for one in tested if one.better("none") is False]
+    gains = any(one.better("none") for one in tested)
+    detectable = [c.result.detectable for one in tested if (c := one.against["none"]).result]
+    span = " to ".join(dict.fromkeys((f"{min(detectable):.3f}", f"{max(detectable):.3f}")))
     sentences = (
         _largest(tested),
         *(_control_sentence(tested, control) for control in CONTROLS),
-        *_losses(tested),
-        _detectable(tested),
+        *([f"Synthetic images worsen {_names(losses)}."] if losses and gains else []),
+        f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded.",
     )
     return Answer(conclusion, headline, sentences, suggested if lacking else "", section)
 
@@ -125,21 +128,22 @@ def tested_configurations(comparisons: Sequence[Comparison]) -> list[Tested]:
 
 
 def _conclude(tested: Sequence[Tested]) -> tuple[Conclusion, str]:
+    controls = [reference(control) for control in CONTROLS]
     gains = [one for one in tested if one.better("none")]
     proven = [one for one in gains if all(one.better(control) for control in CONTROLS)]
     losses = [one for one in tested if one.better("none") is False]
     if proven:
         return "helps", (
-            f"Yes, for {_names(proven)}: better than no augmentation, oversampling and class "
-            "weights."
+            f"Yes, for {_names(proven)}: better than "
+            f"{', '.join(['no augmentation', *controls[:-1]])} and {controls[-1]}."
         )
     if gains:
-        compared = [control for control in CONTROLS if any(control in one.against for one in gains)]
-        controls = " and ".join(reference(control) for control in compared)
+        compared = [c for c in CONTROLS if any(c in one.against for one in gains)]
         return "in part", f"In part: better than no augmentation for {_names(gains)}, but " + (
-            f"not significantly better than {controls} (no GAN needed)."
+            "not significantly better than "
+            f"{' and '.join(map(reference, compared))} (no GAN needed)."
             if compared
-            else "this sweep has no comparison with oversampling and class weights."
+            else f"this sweep has no comparison with {' and '.join(controls)}."
         )
     if losses:
         return "harms", f"No: synthetic images worsen {_names(losses)} and improve no model."
@@ -154,15 +158,10 @@ def _names(tested: Sequence[Tested], most: int = 3) -> str:
 
 def _largest(tested: Sequence[Tested]) -> str:
     """Sentence on the largest difference from no augmentation, in either direction."""
-    one = max(tested, key=lambda one: abs(_difference(one.against["none"])))
-    start = (
-        f"Among {len(tested)} configurations with synthetic images, the"
-        if len(tested) > 1
-        else "The"
-    )
+    several = f"Among {len(tested)} configurations with synthetic images, the"
     return (
-        f"{start} largest AUROC difference from no augmentation is "
-        f"{_difference_text(one.against['none'])}."
+        f"{several if len(tested) > 1 else 'The'} largest AUROC difference from no augmentation is "
+        f"{_largest_text([one.against['none'] for one in tested])}."
     )
 
 
@@ -177,93 +176,39 @@ def _control_sentence(tested: Sequence[Tested], control: str) -> str:
         for wanted, words in ((True, "better"), (False, "worse"), (None, "undecided"))
     ]
     counted = ", ".join(f"{count} {words}" for count, words in counts if count)
-    one = max(compared, key=lambda one: abs(_difference(one.against[control])))
-    largest = _difference_text(one.against[control])
+    largest = _largest_text([one.against[control] for one in compared])
     return f"Compared with {name}: {counted}; the largest AUROC difference is {largest}."
 
 
-def _losses(tested: Sequence[Tested]) -> list[str]:
-    """Sentence on configurations that lose, where the headline names those that gain."""
-    losses = [one for one in tested if one.better("none") is False]
-    gains = any(one.better("none") for one in tested)
-    return [f"Synthetic images worsen {_names(losses)}."] if losses and gains else []
-
-
-def _detectable(tested: Sequence[Tested]) -> str:
-    found = [c.result.detectable for one in tested if (c := one.against["none"]).result]
-    low, high = min(found), max(found)
-    span = f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
-    return (
-        f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded."
-    )
-
-
-def _difference(comparison: Comparison) -> float:
-    return comparison.result.difference if comparison.result else 0.0
-
-
-def _difference_text(comparison: Comparison) -> str:
-    found = comparison.result
-    assert found is not None
+def _largest_text(comparisons: Sequence[Comparison]) -> str:
+    """Text on the comparison with the largest difference."""
+    results = [(c, c.result) for c in comparisons if c.result is not None]
+    one, found = max(results, key=lambda pair: abs(pair[1].difference))
     interval = difference_text(found.difference, found.low, found.high)
-    p = "" if comparison.p is None else f", Holm p {p_text(comparison.p)}"
-    return f"{interval} ({comparison.one.title}{p})"
+    p = "" if one.p is None else f", Holm p {p_text(one.p)}"
+    return f"{interval} ({one.one.title}{p})"
 
 
-def _no_answer(configurations: Sequence[Configuration]) -> tuple[str, tuple[str, ...]]:
-    """Headline, and the reason why a sweep cannot answer the question."""
+def _obstacle(configurations: Sequence[Configuration]) -> str:
+    """Reason why a sweep cannot answer the question."""
     complete = [one for one in configurations if one.runs]
     honest = [one for one in complete if not one.run.leaky]
-    headline = "This sweep cannot answer the question yet."
     if not complete:
-        return headline, ("No run is complete with readable predictions.",)
+        return "No run is complete with readable predictions."
     if not honest:
-        return headline, (
+        return (
             "Every complete run uses a split that leaks: the same patients are in training and "
-            "test data, so no difference is reliable. Choose a split by patient.",
+            "test data, so no difference is reliable. Choose a split by patient."
         )
     if not any(one.run.kind == "gan" for one in honest):
-        return headline, ("No complete run was trained with synthetic images.",)
-    return headline, (
+        return "No complete run was trained with synthetic images."
+    return (
         "Runs with synthetic images are complete, but there is no run without augmentation "
-        "of the same model, split, seed and fold to compare them with.",
+        "of the same model, split, seed and fold to compare them with."
     )
-
-
-def command(
-    configurations: Sequence[Configuration], name: str, overrides: Sequence[str] = ()
-) -> str:
-    """Command line that answers the question; complete runs are skipped when it is started.
-
-    Args:
-        configurations: all configurations of the sweep.
-        name: name of the sweep.
-        overrides: overrides common to all its runs.
-    """
-    models = dict.fromkeys(one.run.model for one in configurations if one.records) or {"cnn": None}
-    kept = [text for text in overrides if text.partition("=")[0] not in _CHOSEN]
-    chosen = [f"name={name}", f"model={','.join(models)}", f"augmentation={GRID}"]
-    return shlex.join(["leuk", "train", "-m", *chosen, *kept])
-
-
-_CHOSEN = ("name", "model", "augmentation")
 
 
 def _section(tested: Sequence[Tested]) -> Section:
-    columns = [name for name in augmentations() if any(name in one.against for one in tested)]
-    header = ("with synthetic images", *(f"minus {reference(name)}" for name in columns))
-    rows = [
-        (one.configuration.title, *(_text(one.against.get(name)) for name in columns))
-        for one in tested
-    ]
-    shown: Grid | str = Grid(header, tuple(rows)) if rows else "No comparison is possible."
-    sizes = {
-        f"{c.tests} for {FAMILIES[c.family]}": None
-        for one in tested
-        for c in one.against.values()
-        if c.tests
-    }
-    notes = f"{NOTES} Tests corrected together: {'; '.join(sizes)}." if sizes else NOTES
     table = pd.DataFrame(
         [
             {
@@ -278,13 +223,34 @@ def _section(tested: Sequence[Tested]) -> Section:
             for name, c in one.against.items()
         ]
     )
+    columns = {"with synthetic images": text("configuration")}
+    names = dict.fromkeys(name for one in tested for name in one.against)
+    for name in names:
+        columns[f"minus {reference(name)}"] = Column((name,), _shown)
+    rows = [{"configuration": one.configuration.title, **one.against} for one in tested]
+    shown: Written | str = (
+        Table(
+            pd.DataFrame(rows),
+            columns,
+            "Difference in test AUROC by configuration with synthetic images",
+        )
+        if rows
+        else "No comparison is possible."
+    )
+    sizes = dict.fromkeys(
+        f"{c.tests} for {FAMILIES[c.family]}"
+        for one in tested
+        for c in one.against.values()
+        if c.tests
+    )
+    notes = f"{NOTES} Tests corrected together: {'; '.join(sizes)}." if sizes else NOTES
     once = bool(tested) and all(one.configuration.fitted_once for one in tested)
     return Section("answer", QUESTION, (shown, f"{notes} {ONCE}" if once else notes), table)
 
 
-def _text(comparison: Comparison | None) -> str:
+def _shown(comparison: Comparison | None) -> Shown:
     if comparison is None or comparison.result is None or comparison.p is None:
-        return "-"
+        return Shown("-")
     found = comparison.result
-    interval = difference_text(found.difference, found.low, found.high)
-    return f"{interval}, p {p_text(comparison.p)}"
+    interval = f"[{found.low:+.3f}, {found.high:+.3f}], p {p_text(comparison.p)}"
+    return Shown(f"{found.difference:+.3f}", interval)

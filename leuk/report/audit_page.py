@@ -2,18 +2,34 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from leuk.data.audit import Audit, Link, Pair, framing_warning
+from leuk.data.audit import Audit, Pair, framing_warning
 from leuk.data.decode import Frame, decode
 from leuk.data.layouts import Problem, is_metadata
 from leuk.data.links import turn_to_match
-from leuk.report.html import picture_uri, png_uri, render
+from leuk.report.html import Chapter, page, picture_uri, png_uri
+from leuk.report.table import (
+    Block,
+    Column,
+    Heading,
+    Items,
+    Pairs,
+    Paragraph,
+    Picture,
+    Pictures,
+    Table,
+    Text,
+    code,
+    number,
+    strong,
+    text,
+)
 from leuk.store import csv_text
 
 FINDINGS = "findings.csv"
@@ -22,7 +38,23 @@ FINDINGS = "findings.csv"
 _EXAMPLES = 10
 _SHOWN = 6
 _SIDE = 140
-_ROW = "{:<8} {:<11}{:>7}{:>11}{:>10}{:>11}"
+
+_COUNTS = {
+    "folder": text("part"),
+    "class": text("label"),
+    "images": number("images", "d"),
+    "published images": number("published_images", ".0f", "-"),
+    "subjects": Column(("subjects",), lambda count: str(count or "-")),
+    "published subjects": number("published_subjects", ".0f", "-"),
+}
+_STAGES = {
+    "stage": text("stage"),
+    "all": number("all", "d"),
+    "hem": number("hem", "d"),
+    "subjects": number("subjects", "d"),
+    "effective patients, all": Column(("effective_all",), str),
+    "effective patients, hem": Column(("effective_hem",), str),
+}
 
 
 @dataclass(frozen=True)
@@ -72,18 +104,7 @@ def audit_text(audit: Audit) -> str:
         lines += [f"{kind.name}: {problem}" for problem in kind.examples]
         if kind.count > _EXAMPLES:
             lines.append(f"{kind.name}: and {kind.count - _EXAMPLES} more in {FINDINGS}")
-    lines += [_ROW.format("folder", "class", "images", "published", "subjects", "published")]
-    lines += [
-        _ROW.format(
-            count.part,
-            count.label,
-            count.images,
-            _or_dash(count.published_images),
-            count.subjects or "-",
-            _or_dash(count.published_subjects),
-        )
-        for count in audit.counts
-    ]
+    lines.append(_counts(audit).text)
     lines.append("sizes: " + ", ".join(sizes_of(audit)))
     lines += framing_lines(audit)
     for link in audit.links[:_EXAMPLES]:
@@ -115,8 +136,9 @@ def sizes_of(audit: Audit) -> list[str]:
     return [*listed, f"{others} other sizes"] if others else listed
 
 
-def _or_dash(number: int | None) -> str:
-    return "-" if number is None else str(number)
+def _counts(audit: Audit) -> Table:
+    rows = pd.DataFrame([asdict(count) for count in audit.counts])
+    return Table(rows, _COUNTS, "By folder and class")
 
 
 def framing_lines(audit: Audit) -> list[str]:
@@ -157,34 +179,107 @@ def audit_page(
         source: citation of the data set.
         sheets: contact sheets by recipe of conventional augmentation.
     """
-    strays, metadata = strays_of(audit)
-    return render(
-        "audit.html",
-        title=f"{audit.root}: audit",
-        audit=audit,
-        verdict=verdict(audit),
-        framing=framing_lines(audit),
-        split=split,
-        source=source,
-        kinds=kinds_of(audit.problems),
-        findings=FINDINGS,
-        strays=strays,
-        metadata=metadata,
-        shown=_EXAMPLES,
-        sizes=sizes_of(audit),
-        links=[(link, _pictures(root, link)) for link in audit.links[:_EXAMPLES]],
-        sheets={name: png_uri(path.read_bytes()) for name, path in sheets.items()},
+    tone = "harms" if audit.problems else "helps"
+    return page(
+        f"{audit.root}: audit",
+        source,
+        verdict(audit),
+        question=f"Audit of {audit.root}",
+        tone=tone,
+        lead=[Paragraph(note) for note in audit.notes],
+        chapters=[
+            Chapter(
+                "counts",
+                "Images and subjects, compared with the published numbers",
+                [
+                    _counts(audit),
+                    Paragraph(f"Sizes: {', '.join(sizes_of(audit))}."),
+                    *(Paragraph(f"{line}.") for line in framing_lines(audit)),
+                ],
+            ),
+            Chapter("split", f"The split {split['name']} of these images", _split(split)),
+            Chapter("shared", "Subjects with images of the same cell", _links(audit, root)),
+            Chapter("problems", "Problems", _problems(audit)),
+            Chapter("stray", "Stray files", _strays(audit)),
+            Chapter("augmentation", "Conventional augmentation", _sheets(sheets)),
+        ],
     )
 
 
-def _pictures(root: Path, link: Link) -> list[tuple[Pair, str]]:
-    return [(pair, _picture(root, pair)) for pair in link.pairs[:_SHOWN]]
+def _split(split: dict[str, Any]) -> list[Block]:
+    if split["error"]:
+        return [Paragraph(split["error"])]
+    rows = pd.DataFrame([{"stage": stage, **count} for stage, count in split["counts"].items()])
+    blocks: list[Block] = [Table(rows, _STAGES, "Images and subjects of each stage")]
+    for why, count in split["dropped"].items():
+        blocks.append(Paragraph(f"{count} images left out of {why}."))
+    if split["leaky"]:
+        blocks.append(Paragraph((strong(f"LEAKY: {split['leaky']}"),)))
+    return blocks
 
 
-def _picture(root: Path, pair: Pair) -> str:
+def _links(audit: Audit, root: Path) -> list[Block]:
+    blocks: list[Block] = [] if audit.links else [Paragraph("None found.")]
+    if audit.groups:
+        groups = ", ".join(audit.groups)
+        blocks.append(Paragraph(f"Each of these groups is treated as one patient: {groups}."))
+    for link in audit.links[:_EXAMPLES]:
+        first, second = (
+            f"{subject} ({part})" for subject, part in zip(link.subjects, link.parts, strict=True)
+        )
+        count = f"{len(link.pairs)} pair{'s' if len(link.pairs) > 1 else ''}"
+        blocks.append(Heading(f"{first} and {second}: {count}"))
+        blocks.append(Pairs(tuple(_picture(root, pair) for pair in link.pairs[:_SHOWN])))
+    if (more := len(audit.links) - _EXAMPLES) > 0:
+        blocks.append(Paragraph(f"{more} more pairs of subjects are in audit.json."))
+    if audit.within:
+        counted = ", ".join(f"{subject} {count}" for subject, count in audit.within.items())
+        blocks.append(Paragraph(f"Pairs of images of the same cell within a subject: {counted}."))
+    return blocks
+
+
+def _problems(audit: Audit) -> list[Block]:
+    blocks: list[Block] = [] if audit.problems else [Paragraph("None.")]
+    for kind in kinds_of(audit.problems):
+        texts: list[Text] = [(code(one.path), f": {one.text}") for one in kind.examples]
+        if kind.count > _EXAMPLES:
+            texts.append(f"and {kind.count - _EXAMPLES} more in {FINDINGS}")
+        blocks += [Heading(f"{kind.name}: {kind.count}"), Items(tuple(texts))]
+    return blocks
+
+
+def _strays(audit: Audit) -> list[Block]:
+    strays, metadata = strays_of(audit)
+    texts: list[Text] = [(code(stray),) for stray in strays[:_EXAMPLES]]
+    if len(strays) > _EXAMPLES:
+        texts.append(f"and {len(strays) - _EXAMPLES} more in {FINDINGS}")
+    blocks: list[Block] = [Items(tuple(texts))] if texts else []
+    if metadata or not texts:
+        blocks.append(Paragraph(f"{metadata}." if metadata else "None."))
+    return blocks
+
+
+def _sheets(sheets: dict[str, Path]) -> list[Block]:
+    return [
+        Pictures(
+            name,
+            name,
+            "Six images, each followed by eight random augmentations.",
+            (Picture(png_uri(path.read_bytes()), f"Images augmented with the recipe {name}"),),
+            wide=True,
+        )
+        for name, path in sheets.items()
+    ]
+
+
+def _picture(root: Path, pair: Pair) -> Picture:
     """Both images side by side, the second rotated and flipped to match the first."""
     first, second = (
         decode(root / path, Frame(_SIDE, "cell")) for path in (pair.first, pair.second)
     )
     turned = turn_to_match(first.thumb, second.thumb, second.pixels)
-    return picture_uri(np.concatenate([first.pixels, turned], axis=1))
+    return Picture(
+        picture_uri(np.concatenate([first.pixels, turned], axis=1)),
+        f"Two images of the same cell, {pair.kind}, side by side",
+        (Path(pair.first).name, Path(pair.second).name, f"{pair.kind}, {pair.score:.2f}"),
+    )

@@ -3,7 +3,7 @@
 Every difference is paired (same test images, seed and fold), clustered by patient and corrected by
 Holm's method within its family and split. A family holds the tests of one question and no others.
 The ensemble is computed from the CNN and the ViT, so its tests form separate families; so do those
-of oversampling and class weights alone. Verdicts and forest plots use these comparisons.
+of the controls alone. Verdicts and forest plots use these comparisons.
 """
 
 from collections import Counter
@@ -14,20 +14,28 @@ import pandas as pd
 
 from leuk.metrics.classification import PATIENTS
 from leuk.metrics.comparison import Difference, holm, paired_difference
-from leuk.report.baselines import AREA, baseline_of
-from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.naming import sort_key
-from leuk.report.results import Configuration, matching
+from leuk.report.derived import AREA, ENSEMBLE, MEMBERS, baseline_of
+from leuk.report.load import Configuration, matching, sort_key
 from leuk.report.rows import draws_for
-from leuk.report.sections import Grid, Section, difference_text, p_text
-from leuk.report.workers import spread
+from leuk.report.table import (
+    Column,
+    Heading,
+    Section,
+    Shown,
+    Table,
+    Written,
+    difference,
+    number,
+    p_value,
+    signed,
+)
 from leuk.runs.record import RunId
 
 FAMILIES = {
     "area": "each configuration minus cell area alone",
     "augmentation": "each GAN minus no augmentation",
-    "control": "each GAN minus oversampling and minus class weights",
-    "control_alone": "oversampling and class weights minus no augmentation",
+    "control": "each GAN minus each control",
+    "control_alone": "each control minus no augmentation",
     "model": "models with the same augmentation",
     "ensemble": "the ensemble minus its members and the hybrid",
     "gan_hybrid": "the hybrid with synthetic images minus CNN and ViT without",
@@ -37,11 +45,11 @@ FAMILIES = {
 }
 """Families of tests, each of one question, and descriptions of their differences."""
 
-_ENSEMBLE = "ensemble_"
+_OF_ENSEMBLE = "ensemble_"
 """Prefix of the families of the ensemble."""
 
 FAMILIES |= {
-    f"{_ENSEMBLE}{family}": f"the ensemble: {FAMILIES[family]}"
+    f"{_OF_ENSEMBLE}{family}": f"the ensemble: {FAMILIES[family]}"
     for family in ("area", "augmentation", "control", "control_alone")
 }
 
@@ -49,6 +57,9 @@ _PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
 
 SETTINGS = {"model.fusion": "add", "model.head": "linear", "model.attention_loss": 0.0}
 """Settings that answer a separate question, with their defaults."""
+
+_COMBINED = "hybrid"
+"""Model that combines others, whose differences are from them."""
 
 NOTES = """\
 Difference in test AUROC, mean over matching seeds and folds, with its 95 % interval: paired by
@@ -58,6 +69,12 @@ patients. p (Holm) is corrected for all tests of the family on the split; their 
 heading. AUROC (patients) is the same difference with equal weight for every patient of a class; its
 p is uncorrected. Detectable is the minimum detectable difference on these test images (80 % power);
 smaller effects cannot be excluded."""
+
+
+def reference(augmentation: str) -> str:
+    """Augmentation that synthetic images are compared with, in words."""
+    words = {"none": "no augmentation", "oversample": "oversampling"}
+    return words.get(augmentation, augmentation.replace("_", " "))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,53 +109,45 @@ class Comparison:
         return f"{self.one.title} minus {self.other.title}"
 
 
-def compare(configurations: Sequence[Configuration], workers: int = 1) -> list[Comparison]:
+def compare(configurations: Sequence[Configuration]) -> list[Comparison]:
     """All planned comparisons, each corrected within its family and split.
 
     Args:
         configurations: all configurations of the report, ensembles included.
-        workers: number of processes.
     """
     pairs = planned(configurations)
     sizes = Counter((family, one.run.split_name) for family, one, _ in pairs)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
     permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
     draws = draws_for(configurations)
-    results = spread(lambda pair: _compared(*pair[1:], draws, permutations), pairs, workers)
-    found = [
-        Comparison(*pair, runs, result, note=note, patients=patients)
-        for pair, (runs, result, patients, note) in zip(pairs, results, strict=True)
-    ]
+    found = [_compared(*pair, draws, permutations) for pair in pairs]
     for family in sizes:
         members = [
-            index
-            for index, it in enumerate(found)
-            if it.result is not None and (it.family, it.one.run.split_name) == family
+            (index, one.result.p)
+            for index, one in enumerate(found)
+            if one.result is not None and (one.family, one.one.run.split_name) == family
         ]
-        corrected = holm([r.p for index in members if (r := found[index].result) is not None])
-        for index, p in zip(members, corrected, strict=True):
+        corrected = holm([p for _, p in members])
+        for (index, _), p in zip(members, corrected, strict=True):
             found[index] = replace(found[index], p=p, tests=len(members))
     return found
 
 
 def _compared(
-    one: Configuration, other: Configuration, draws: int, permutations: int
-) -> tuple[int, Difference | None, Difference | None, str]:
-    """Return the number of common runs, both differences, and the reason if there are none."""
+    family: str, one: Configuration, other: Configuration, draws: int, permutations: int
+) -> Comparison:
     pairs = matching(one, other)
     if not pairs:
-        return 0, None, None, "no seed and fold in common"
-    samples = [[run.test.sample for run in runs] for runs in zip(*pairs, strict=True)]
+        return Comparison(family, one, other, 0, None, note="no seed and fold in common")
+    ours, theirs = ([run.test.sample for run in runs] for runs in zip(*pairs, strict=True))
     try:
         result, patients = (
-            paired_difference(
-                samples[1], samples[0], metric, draws=draws, permutations=permutations
-            )
+            paired_difference(theirs, ours, metric, draws=draws, permutations=permutations)
             for metric in ("auroc", f"auroc{PATIENTS}")
         )
     except ValueError as error:
-        return len(pairs), None, None, str(error)
-    return len(pairs), result, patients, ""
+        return Comparison(family, one, other, len(pairs), None, note=str(error))
+    return Comparison(family, one, other, len(pairs), result, patients=patients)
 
 
 def planned(
@@ -159,34 +168,27 @@ def planned(
     return alone + [(family, known[one], known[other]) for family, one, other in ordered]
 
 
-_COMBINED = "hybrid"
-"""Model that combines others, whose differences are from them."""
-
-_Pair = tuple[str, RunId, RunId]
-
-
-def _questions(run: RunId, known: Mapping[RunId, Configuration]) -> Iterator[_Pair]:
+def _questions(
+    run: RunId, known: Mapping[RunId, Configuration]
+) -> Iterator[tuple[str, RunId, RunId]]:
     """Comparisons planned for a configuration, as far as the sweep has the other one."""
     alone = "control_alone" if run.kind == "control" else "augmentation"
     pairs = [(alone, run.plain)]
     if run.kind == "gan":
-        pairs += [
-            ("control", other)
-            for other in known
-            if other.kind == "control" and other.plain == run.plain
-        ]
-    if run.model == NAME:
-        pairs += [("ensemble", replace(run, model=model)) for model in _models(known)]
+        controls = [one for one in known if one.kind == "control" and one.plain == run.plain]
+        pairs += [("control", control) for control in controls]
+    if run.model == ENSEMBLE:
+        models = {one.model for one in known} - {ENSEMBLE}
+        pairs += [("ensemble", replace(run, model=model)) for model in models]
     elif run.model == _COMBINED and run.kind == "gan":
         pairs += [("gan_hybrid", replace(run.plain, model=model)) for model in MEMBERS]
     for other in known:
         if replace(other, model=run.model) == run and _comes_before(other, run):
             pairs.append(("model", other))
     for key in SETTINGS:
-        family = key.removeprefix("model.")
-        pairs += [(family, other) for other in _without(key, run, known)]
+        pairs += [(key.removeprefix("model."), other) for other in _without(key, run, known)]
     if changed(run, "model.fusion"):
-        pairs.append(("fusion", replace(_bare(run, "model.fusion"), model=NAME)))
+        pairs.append(("fusion", replace(_bare(run, "model.fusion"), model=ENSEMBLE)))
     for family, other in pairs:
         if other in known and other != run:
             yield _family(family, run), run, other
@@ -194,17 +196,13 @@ def _questions(run: RunId, known: Mapping[RunId, Configuration]) -> Iterator[_Pa
 
 def _family(family: str, run: RunId) -> str:
     """Family of a test of a configuration; the ensemble has separate families."""
-    own = f"{_ENSEMBLE}{family}"
-    return own if run.model == NAME and own in FAMILIES else family
-
-
-def _models(runs: Iterable[RunId]) -> list[str]:
-    return sorted({run.model for run in runs} - {NAME})
+    own = f"{_OF_ENSEMBLE}{family}"
+    return own if run.model == ENSEMBLE and own in FAMILIES else family
 
 
 def _comes_before(one: RunId, other: RunId) -> bool:
     """Return True if the difference is ``other`` minus ``one``: the hybrid minus other models."""
-    if NAME in (one.model, other.model):
+    if ENSEMBLE in (one.model, other.model):
         return False
     return (one.model == _COMBINED, sort_key(one)) < (other.model == _COMBINED, sort_key(other))
 
@@ -234,54 +232,53 @@ def _bare(run: RunId, key: str) -> RunId:
 
 def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
     """All comparisons, by family."""
-    header = ("difference", "runs", "AUROC", "p", "p (Holm)", "detectable", *_BY_PATIENT)
-    parts: list[Grid | str] = [NOTES]
-    for family, meaning in FAMILIES.items():
-        own = [one for one in comparisons if one.family == family]
-        if own:
-            heading = f"## {meaning[0].upper()}{meaning[1:]} ({_tests(own)})"
-            parts += [heading, Grid(header, tuple(map(_row, own)))]
-    if len(parts) == 1:
-        parts.append("No two configurations of the sweep can be compared.")
     table = pd.DataFrame([_values(one) for one in comparisons])
-    return Section("comparisons", "Comparisons between configurations", tuple(parts), table)
-
-
-_BY_PATIENT = ("AUROC (patients)", "p (patients)")
+    blocks: list[Written | str] = [NOTES]
+    for family, meaning in FAMILIES.items():
+        if own := [one for one in comparisons if one.family == family]:
+            blocks += [
+                Heading(f"{meaning[0].upper()}{meaning[1:]} ({_tests(own)})"),
+                Table(table[table["family"] == family], _COLUMNS),
+            ]
+    if not comparisons:
+        blocks.append("No two configurations of the sweep can be compared.")
+    return Section("comparisons", "Comparisons between configurations", blocks, table)
 
 
 def _tests(family: Sequence[Comparison]) -> str:
     """``9 tests``, or the number for each split if they differ."""
     sizes = {one.one.run.split_name: one.tests for one in family if one.tests}
+    counted = [(split, f"{size} test{'s'[: size != 1]}") for split, size in sizes.items()]
     if len(set(sizes.values())) > 1:
-        return ", ".join(f"{_counted(size)} of {split}" for split, size in sizes.items())
-    return _counted(max(sizes.values(), default=0))
+        return ", ".join(f"{count} of {split}" for split, count in counted)
+    return counted[0][1] if counted else "0 tests"
 
 
-def _counted(tests: int) -> str:
-    return f"{tests} test{'s'[: tests != 1]}"
+_KEYS = ("difference", "low", "high")
+_OF_PATIENTS = f"difference{PATIENTS}", f"low{PATIENTS}", f"high{PATIENTS}"
 
 
-def _row(comparison: Comparison) -> tuple[str, ...]:
-    found, by = comparison.result, comparison.patients
-    if found is None or comparison.p is None:
-        return (comparison.title, str(comparison.runs), comparison.note, "", "", "", "", "")
-    return (
-        comparison.title,
-        str(comparison.runs),
-        difference_text(found.difference, found.low, found.high),
-        p_text(found.p),
-        p_text(comparison.p),
-        f"{found.detectable:.3f}",
-        difference_text(by.difference, by.low, by.high) if by else "-",
-        p_text(by.p) if by else "-",
-    )
+def _result(value: float | None, low: float | None, high: float | None, note: str) -> Shown:
+    """Difference with its interval, or the reason why there is none."""
+    return Shown(note) if value is None else signed(value, low, high)
+
+
+_COLUMNS = {
+    "difference": Column(("one", "other"), "{} minus {}".format, numeric=False),
+    "runs": number("runs", "d"),
+    "AUROC": Column((*_KEYS, "note"), _result),
+    "p": p_value("p"),
+    "p (Holm)": p_value("p_holm"),
+    "detectable": number("detectable"),
+    "AUROC (patients)": difference(_OF_PATIENTS),
+    "p (patients)": p_value(f"p{PATIENTS}"),
+}
 
 
 def _values(comparison: Comparison) -> dict[str, object]:
-    found = comparison.result
-    names = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
-    by = comparison.patients
+    """Return a row of the CSV file."""
+    names = (*_KEYS, "p_swap", "p_t", "p", "detectable")
+    found, by = comparison.result, comparison.patients
     return {
         "family": comparison.family,
         "split": comparison.one.run.split_name,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.results import Configuration
-from leuk.report.sections import Grid, Section
+from leuk.report.derived import ENSEMBLE, MEMBERS
+from leuk.report.load import Configuration
+from leuk.report.table import Column, Section, Shown, Table, number, text
 from leuk.runs.record import RunId
 
 Cost = Mapping[str, Any]
@@ -52,7 +52,7 @@ def costs_of(configurations: Sequence[Configuration]) -> dict[RunId, Cost]:
     for configuration in configurations:
         members = [found.get(replace(configuration.run, model=model)) for model in MEMBERS]
         one, other = members
-        if configuration.run.model == NAME and one and other:
+        if configuration.run.model == ENSEMBLE and one and other:
             found[configuration.run] = _together(one, other)
     return found
 
@@ -83,44 +83,37 @@ def _together(one: Cost, other: Cost) -> Cost:
     return {**one, **summed, "memory_bytes": None, "device": device}
 
 
-def _latency_text(cost: Cost) -> str:
-    low, high = cost["latency_ms_low"], cost["latency_ms_high"]
-    bounds = "" if low is None or high is None else f" [{low:.2f}, {high:.2f}]"
-    return f"{cost['latency_ms']:.2f}{bounds}"
-
-
 def costs_section(configurations: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
     """Return the cost of every configuration for which it was measured."""
-    header = (
-        "configuration",
-        "parameters",
-        "MFLOPs",
-        "latency, ms",
-        "in a batch, ms",
-        "memory, MB",
-        "training, s",
-        "px",
-        "device",
-    )
-    measured = [(one, costs[one.run]) for one in configurations if one.run in costs]
-    rows = [
-        (
-            configuration.title,
-            f"{cost['parameters']:,}",
-            f"{cost['flops'] / 1e6:,.1f}",
-            _latency_text(cost),
-            f"{cost['batch_latency_ms']:.2f}",
-            "" if cost["memory_bytes"] is None else f"{cost['memory_bytes'] / 1e6:,.0f}",
-            "" if cost["fit_s"] is None else f"{cost['fit_s']:,.0f}",
-            str(cost["resolution"]),
-            str(cost["device"]),
-        )
-        for configuration, cost in measured
-    ]
-    shown: Grid | str = (
-        Grid(header, tuple(rows)) if rows else "The cost was not measured in any run of this sweep."
-    )
     table = pd.DataFrame(
-        [{"configuration": configuration.title, **cost} for configuration, cost in measured]
+        [
+            {"configuration": one.title, **costs[one.run]}
+            for one in configurations
+            if one.run in costs
+        ]
     )
-    return Section("costs", "Computational cost", (shown, NOTES), table)
+    shown = "The cost was not measured in any run of this sweep."
+    blocks = [shown if table.empty else Table(table, _COLUMNS), NOTES]
+    return Section("costs", "Computational cost", blocks, table)
+
+
+def _latency(value: float, low: float | None, high: float | None) -> Shown:
+    known = low is not None and high is not None
+    return Shown(f"{value:.2f}", f"[{low:.2f}, {high:.2f}]" if known else "")
+
+
+def _millions(key: str, form: str) -> Column:
+    return Column((key,), lambda value: "" if value is None else format(value / 1e6, form))
+
+
+_COLUMNS = {
+    "configuration": text("configuration"),
+    "parameters": number("parameters", ",.0f"),
+    "MFLOPs": _millions("flops", ",.1f"),
+    "latency, ms": Column(("latency_ms", "latency_ms_low", "latency_ms_high"), _latency),
+    "in a batch, ms": number("batch_latency_ms", ".2f"),
+    "memory, MB": _millions("memory_bytes", ",.0f"),
+    "training, s": number("fit_s", ",.0f"),
+    "px": number("resolution", ".0f"),
+    "device": text("device"),
+}

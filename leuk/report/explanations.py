@@ -1,16 +1,39 @@
 """The explanations section: methods, faithfulness measures and sanity checks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
-from leuk.report.results import Configuration
-from leuk.report.sections import Grid, Section, difference_text, interval_text
+from leuk.report.html import png_uri
+from leuk.report.load import Configuration
+from leuk.report.table import (
+    Column,
+    Details,
+    Heading,
+    Items,
+    Paragraph,
+    Picture,
+    Pictures,
+    Section,
+    Shown,
+    Span,
+    Table,
+    Written,
+    code,
+    difference,
+    estimate,
+    link,
+    number,
+    text,
+)
 from leuk.runs.record import Record
+from leuk.store import file_in
 
 _COHORT = "cohort"
 """Entry of a record's explanations that concerns all methods."""
@@ -20,8 +43,6 @@ _PANELS = ("panels", "cells")
 
 _CONTROL = "control: "
 """Prefix of the names of controls in tables."""
-
-_GAIN = "insertion_minus_deletion_blur"
 
 NOTES = """\
 Images: test images of all runs of the configuration, balanced by outcome: sampled in turn from true
@@ -53,66 +74,124 @@ pixels. R² (LIME): fit of the linear model to its own samples. Sensitivity of a
 of a map that ignores the model."""
 
 
+_OVERVIEW = {
+    "configuration": text("configuration"),
+    "method": text("method"),
+    "images": number("images", "d"),
+    "degenerate": number("degenerate", "d"),
+    "seconds per image": number("seconds_per_image", ".3g"),
+    "stability": number("stability", ".2g"),
+    "figure": Column(("picture",), lambda to: Shown((link("figure", to),)), numeric=False),
+}
+
+_GAIN = "insertion_minus_deletion_blur"
+
+
+def _gain(key: str) -> Column:
+    return difference((key, f"{key}_low", f"{key}_high"))
+
+
+def _border(share: float | None, area: float | None) -> str:
+    return "" if share is None or area is None else f"{share:.2f} ({area:.2f})"
+
+
+_MEASURES = {
+    "configuration": text("configuration"),
+    "method": text("method"),
+    "insertion - deletion": _gain(_GAIN),
+    "over random": _gain(f"{_GAIN}_over_random"),
+    "infidelity": estimate("infidelity"),
+    "border (area)": Column(("positive_border", "area_border"), _border),
+    "border over area": estimate("positive_border_ratio"),
+    "background over area": estimate("positive_background_ratio"),
+    "sensitivity": estimate("sensitivity"),
+    "randomized": estimate("randomized"),
+    "verdict": text("verdict"),
+    "images (patients)": text("tested"),
+}
+
+_SANITY = {
+    "configuration": text("configuration"),
+    "method": text("method"),
+    "R²": number("r2", ".2g"),
+    "additivity error": number("additivity_error", ".2g"),
+    "sensitivity of a control": estimate("sensitivity_of_control"),
+}
+
+
+_Bounded = tuple[float | None, float | None, float | None]
+"""Value and the bounds of its interval."""
+
+
 @dataclass(frozen=True)
-class _Found:
+class _Method:
     """Method of a configuration.
 
     Attributes:
         configuration: name of the configuration.
-        method: name of the method; that of a control starts with ``control: ``.
+        name: name of the method; that of a control, which ignores the model, starts with
+            ``control: ``.
         runs: entry of the method in the record of each run.
         picture: path of the first run's figure relative to the report; empty for a control.
     """
 
     configuration: str
-    method: str
+    name: str
     runs: tuple[Mapping[str, Any], ...]
-    picture: str
-
-    def measured(self, measure: str) -> tuple[float | None, float | None, float | None]:
-        """Value and bounds of a measure; the mean without bounds for several runs."""
-        found = [
-            run["measures"][measure] for run in self.runs if measure in run.get("measures", {})
-        ]
-        if not found:
-            return None, None, None
-        if len(found) == 1:
-            return found[0]["value"], found[0]["low"], found[0]["high"]
-        return mean(one["value"] for one in found), None, None
-
-    def own(self, check: str) -> float | None:
-        """Mean over runs of a check that the method reports itself, such as ``r2``."""
-        found = [run.get("checks", {}).get(check) for run in self.runs]
-        values = [value for value in found if value is not None]
-        return mean(values) if values else None
+    picture: str = ""
 
     @property
-    def pace(self) -> float | None:
-        """Mean seconds per image; None in older records."""
-        found = [run.get("seconds_per_image") for run in self.runs]
-        values = [value for value in found if value is not None]
-        return mean(values) if values else None
+    def plain(self) -> dict[str, float | None]:
+        """Counts, time, and the checks that the method reports itself, as means over the runs."""
+        checks = dict.fromkeys(name for run in self.runs for name in run.get("checks", {}))
+        return {
+            "images": sum(run["images"] for run in self.runs),
+            "degenerate": sum(run["degenerate"] for run in self.runs),
+            "seconds_per_image": _mean(run.get("seconds_per_image") for run in self.runs),
+            **{
+                name: _mean(run.get("checks", {}).get(name) for run in self.runs) for name in checks
+            },
+        }
 
     @property
-    def control(self) -> bool:
-        """True for a control, whose maps ignore the model."""
-        return self.method.startswith(_CONTROL)
+    def measures(self) -> dict[str, _Bounded]:
+        """Measures with bounds; means without bounds for several runs."""
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for run in self.runs:
+            for name, measure in run.get("measures", {}).items():
+                found.setdefault(name, []).append(measure)
+        return {
+            name: (mean(one["value"] for one in own), None, None)
+            if len(own) > 1
+            else (own[0]["value"], own[0]["low"], own[0]["high"])
+            for name, own in found.items()
+        }
 
     @property
-    def randomized(self) -> tuple[float | None, float | None, float | None]:
-        """Similarity to maps of a model with random weights; of signed maps in older records."""
-        found = self.measured("randomized_similarity")
-        return self.measured("randomized_spearman") if found[0] is None else found
+    def row(self) -> dict[str, Any]:
+        """Values of the printed tables."""
+        measures = self.measures
+        # Older records have the similarity of signed maps.
+        for name in ("randomized_similarity", "randomized_spearman"):
+            if name in measures:
+                measures.setdefault("randomized", measures[name])
+        control = self.name.startswith(_CONTROL)
+        if control and "sensitivity" in measures:
+            measures["sensitivity_of_control"] = measures.pop("sensitivity")
+        again = [run.get("measures", {}).get("randomized_similarity", {}) for run in self.runs]
+        images, patients = (sum(one.get(key, 0) for one in again) for key in ("images", "subjects"))
+        values: dict[str, Any] = {"configuration": self.configuration, "method": self.name}
+        for name, bounded in measures.items():
+            values |= dict(zip((name, f"{name}_low", f"{name}_high"), bounded, strict=True))
+        return values | {
+            **({} if control else self.plain),
+            "picture": self.picture,
+            "verdict": self.verdict,
+            "tested": f"{images} ({patients})" if images else "",
+        }
 
     @property
-    def explained_again(self) -> str:
-        """``<images> (<patients>)`` of the randomization test, empty in older records."""
-        found = [run.get("measures", {}).get("randomized_similarity", {}) for run in self.runs]
-        images, patients = (sum(one.get(key, 0) for one in found) for key in ("images", "subjects"))
-        return f"{images} ({patients})" if images else ""
-
-    @property
-    def passes(self) -> str:
+    def verdict(self) -> str:
         """``passes``, ``FAILS`` or ``undecided``; for several runs the number that pass."""
         # Records with this measure have an interval; no verdict means that it includes the limit.
         tried = [
@@ -128,34 +207,77 @@ class _Found:
         return f"{tried.count(True)} of {len(tried)} pass{undecided}"
 
 
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
 def explanations_section(configurations: Sequence[Configuration]) -> Section:
     """Methods of every configuration, with their measures where they were computed."""
-    methods = [found for configuration in configurations for found in _methods(configuration)]
+    methods = [method for one in configurations for method in _methods(one)]
     if not methods:
-        text = "No run of the sweep has explanations; `leuk explain run=FOLDER` computes them."
-        return Section("explanations", "Explanations", (text,), pd.DataFrame())
+        nothing = (
+            "No run of the sweep has explanations; ",
+            code("leuk explain run=FOLDER"),
+            " computes them.",
+        )
+        return Section("explanations", "Explanations", (Paragraph(nothing),), pd.DataFrame())
     measured = [
-        found
-        for configuration in configurations
-        for found in (*_methods(configuration), *_controls(configuration))
-        if any(run.get("measures") for run in found.runs)
+        method
+        for one in configurations
+        for method in (*_methods(one), *_controls(one))
+        if any(run.get("measures") for run in method.runs)
     ]
-    parts: list[Grid | str] = [_overview(methods), NOTES]
+    blocks: list[Written | str] = [_table(methods, _OVERVIEW), NOTES]
     if measured:
-        parts += ["## Faithfulness", _measures(measured), MEASURED]
+        blocks += [Heading("Faithfulness"), _table(measured, _MEASURES), MEASURED]
     else:
-        parts.append("Faithfulness was not measured; `leuk explain run=FOLDER` measures it.")
-    if sanity := _sanity(methods, measured):
-        parts += ["## Sanity checks", sanity, SANITY]
-    parts.append(_pictures(configurations))
-    return Section("explanations", "Explanations", tuple(parts), _table(methods, measured))
+        absent = "Faithfulness was not measured; ", code("leuk explain run=FOLDER"), " measures it."
+        blocks.append(Paragraph(absent))
+    controls = [method for method in measured if method.name.startswith(_CONTROL)]
+    keys = {column.keys[0] for column in list(_SANITY.values())[2:]}
+    if sanity := [one for one in (*methods, *controls) if _has(one.row, keys)]:
+        blocks += [Heading("Sanity checks"), _table(sanity, _SANITY), SANITY]
+    links = tuple(
+        (f"{one.title}: ", *_links(record))
+        for one in configurations
+        for record in _records(one)[:1]
+    )
+    blocks += [Heading("Figures"), Items(links)]
+    values: list[tuple[_Method, str, _Bounded]] = [
+        (method, name, (value, None, None))
+        for method in methods
+        for name, value in method.plain.items()
+    ]
+    values += [(method, *found) for method in measured for found in method.measures.items()]
+    table = pd.DataFrame(
+        [
+            {
+                "configuration": method.configuration,
+                "method": method.name,
+                "metric": name,
+                **dict(zip(("value", "low", "high"), bounded, strict=True)),
+                "runs": len(method.runs),
+            }
+            for method, name, bounded in values
+        ]
+    )
+    return Section("explanations", "Explanations", blocks, table)
+
+
+def _table(methods: Sequence[_Method], columns: Mapping[str, Column]) -> Table:
+    return Table(pd.DataFrame([method.row for method in methods]), columns)
+
+
+def _has(row: Mapping[str, Any], keys: Iterable[str]) -> bool:
+    return any(row.get(key) is not None for key in keys)
 
 
 def _records(configuration: Configuration) -> list[Record]:
     return [record for record in configuration.records if _COHORT in record.explanations]
 
 
-def _methods(configuration: Configuration) -> Iterator[_Found]:
+def _methods(configuration: Configuration) -> Iterator[_Method]:
     records = _records(configuration)
     names = [
         name
@@ -166,148 +288,99 @@ def _methods(configuration: Configuration) -> Iterator[_Found]:
     for name in dict.fromkeys(names):
         own = [record for record in records if name in record.explanations]
         runs = tuple(record.explanations[name] for record in own)
-        yield _Found(
-            configuration.title, name, runs, f"../{own[0].run.folder}/{runs[0]['picture']}"
-        )
+        picture = f"../{own[0].run.folder}/{runs[0]['picture']}"
+        yield _Method(configuration.title, name, runs, picture)
 
 
-def _controls(configuration: Configuration) -> Iterator[_Found]:
+def _controls(configuration: Configuration) -> Iterator[_Method]:
     of_runs = [
         record.explanations[_COHORT].get("controls", {}) for record in _records(configuration)
     ]
     for name in dict.fromkeys(name for controls in of_runs for name in controls):
         runs = tuple(controls[name] for controls in of_runs if name in controls)
-        yield _Found(configuration.title, f"{_CONTROL}{name}", runs, "")
+        yield _Method(configuration.title, f"{_CONTROL}{name}", runs)
 
 
-def _overview(methods: Sequence[_Found]) -> Grid:
-    header = (
-        "configuration", "method", "images", "degenerate", "seconds per image", "stability",
-        "figure",
-    )  # fmt: skip
-    rows = [
-        (
-            found.configuration,
-            found.method,
-            str(sum(run["images"] for run in found.runs)),
-            str(sum(run["degenerate"] for run in found.runs)),
-            "" if found.pace is None else f"{found.pace:.3g}",
-            _number(found.own("stability")),
-            f"[figure]({found.picture})",
-        )
-        for found in methods
-    ]
-    return Grid(header, tuple(rows))
-
-
-def _measures(measured: Sequence[_Found]) -> Grid:
-    header = (
-        "configuration", "method", "insertion - deletion", "over random", "infidelity",
-        "border (area)", "border over area", "background over area", "sensitivity", "randomized",
-        "verdict", "images (patients)",
-    )  # fmt: skip
-    rows = [
-        (
-            found.configuration,
-            found.method,
-            _signed(*found.measured(_GAIN)),
-            _signed(*found.measured(f"{_GAIN}_over_random")),
-            interval_text(*found.measured("infidelity")),
-            _beside(found),
-            interval_text(*found.measured("positive_border_ratio")),
-            interval_text(*found.measured("positive_background_ratio")),
-            "" if found.control else interval_text(*found.measured("sensitivity")),
-            interval_text(*found.randomized),
-            found.passes,
-            found.explained_again,
-        )
-        for found in measured
-    ]
-    return Grid(header, tuple(rows))
-
-
-def _sanity(methods: Sequence[_Found], measured: Sequence[_Found]) -> Grid | None:
-    """Return checks that hold unless something is broken; None if no record has any."""
-    rows = [
-        (
-            found.configuration,
-            found.method,
-            _number(found.own("r2")),
-            _number(found.own("additivity_error")),
-            interval_text(*found.measured("sensitivity")) if found.control else "",
-        )
-        for found in (*methods, *(one for one in measured if one.control))
-    ]
-    rows = [row for row in rows if any(row[2:])]
-    header = ("configuration", "method", "R²", "additivity error", "sensitivity of a control")
-    return Grid(header, tuple(rows)) if rows else None
-
-
-def _beside(found: _Found) -> str:
-    share, area = (found.measured(name)[0] for name in ("positive_border", "area_border"))
-    return "" if share is None or area is None else f"{share:.2f} ({area:.2f})"
-
-
-def _signed(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:+.3f}" if low is None or high is None else difference_text(value, low, high)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2g}"
-
-
-def _pictures(configurations: Sequence[Configuration]) -> str:
-    """Links to the figures of all methods, an item per configuration."""
-    items = [
-        f"- {configuration.title}: {_links(record)}"
-        for configuration in configurations
-        for record in _records(configuration)[:1]
-    ]
-    return "\n".join(["## Figures", "", *items])
-
-
-def _links(record: Record) -> str:
+def _links(record: Record) -> list[Span | str]:
+    """Links to the figures of all methods, and the methods that are not available."""
     cohort, folder = record.explanations[_COHORT], f"../{record.run.folder}"
     paths = [*cohort["pictures"], *filter(None, [cohort.get("curves")])]
     single = [path for path in paths if Path(path).parent.name in _PANELS]
-    of_all = [path for path in paths if path not in single]
-    links = [f"[{path.rpartition('/')[2]}]({folder}/{path})" for path in of_all]
+    links = [
+        link(path.rpartition("/")[2], f"{folder}/{path}") for path in paths if path not in single
+    ]
     if single:
-        below = single[0].rpartition("/")[0]
-        links.append(f"[{len(single)} single image{'s'[: len(single) != 1]}]({folder}/{below})")
-    skipped = [f"{name} not available ({why})" for name, why in cohort["left_out"].items()]
-    return "; ".join([", ".join(links), *skipped])
+        count = f"{len(single)} single image{'s'[: len(single) != 1]}"
+        links.append(link(count, f"{folder}/{single[0].rpartition('/')[0]}"))
+    skipped = [f"; {name} not available ({why})" for name, why in cohort["left_out"].items()]
+    parts: list[Span | str] = []
+    for one in links:
+        parts += [", ", one] if parts else [one]
+    return [*parts, *skipped]
 
 
-def _table(methods: Sequence[_Found], measured: Sequence[_Found]) -> pd.DataFrame:
-    """Return a row per method and metric."""
-    rows: list[dict[str, Any]] = []
-    for found in methods:
-        plain = {
-            "images": sum(run["images"] for run in found.runs),
-            "degenerate": sum(run["degenerate"] for run in found.runs),
-            "seconds_per_image": found.pace,
-        }
-        checks = dict.fromkeys(name for run in found.runs for name in run.get("checks", {}))
-        plain |= {name: found.own(name) for name in checks}
-        rows += [_row(found, name, value, None, None) for name, value in plain.items()]
-    for found in measured:
-        names = dict.fromkeys(name for run in found.runs for name in run.get("measures", {}))
-        rows += [_row(found, name, *found.measured(name)) for name in names]
-    return pd.DataFrame(rows)
+# --- Pictures of one run of each model for the page, reduced in size
+
+_WIDEST = 1100
+_LARGEST = 8000
+"""Largest side in pixels that is read; pictures written by leuk have a few thousand."""
+
+_COLORS = 192
+_MOST = 24
+"""Maximum number of pictures on the page; the others are in the folders of their runs."""
 
 
-def _row(
-    found: _Found, name: str, value: float | None, low: float | None, high: float | None
-) -> dict[str, Any]:
-    return {
-        "configuration": found.configuration,
-        "method": found.method,
-        "metric": name,
-        "value": value,
-        "low": low,
-        "high": high,
-        "runs": len(found.runs),
-    }
+def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Details]:
+    """Pictures of the first run with any, of the first such configuration of each model.
+
+    They are collapsed by configuration because they are large.
+    """
+    of_model: dict[str, tuple[str, list[Pictures]]] = {}
+    room = _MOST
+    for one in configurations:
+        if one.run.model in of_model or not room:
+            continue
+        of_runs = (list(_of_record(sweep, one.title, record)) for record in one.records)
+        if found := next(filter(None, of_runs), [])[:room]:
+            of_model[one.run.model] = (one.title, found)
+            room -= len(found)
+    return [
+        Details(f"Pictures of {name}: {', '.join(one.title for one in found)}", tuple(found))
+        for name, found in of_model.values()
+    ]
+
+
+def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Pictures]:
+    folder = sweep / record.run.folder
+    for method, entry in record.explanations.items():
+        if not isinstance(entry, dict) or method == _COHORT:
+            continue
+        if png := _small(folder, entry.get("picture")):
+            count, blank = entry.get("images"), entry.get("degenerate")
+            images = "images"
+            if isinstance(count, int):
+                images = f"{count} test images, balanced by outcome"
+            empty = f"; {blank} maps are degenerate" if isinstance(blank, int) and blank else ""
+            alt = f"{method} of {name}: regions of {images} that support or oppose leukemia{empty}."
+            yield Pictures("", method, "", (Picture(png_uri(png), alt),), wide=True)
+    cohort = record.explanations.get(_COHORT)
+    if isinstance(cohort, dict) and (png := _small(folder, cohort.get("curves"))):
+        alt = f"Deletion and insertion curves of every method for {name}, controls in gray."
+        yield Pictures("", "deletion and insertion", "", (Picture(png_uri(png), alt),), wide=True)
+
+
+def _small(folder: Path, name: object) -> bytes | None:
+    """Return a picture from the folder of a run as a small PNG; None if it is not readable."""
+    if not isinstance(name, str):
+        return None
+    try:
+        with Image.open(file_in(folder, name), formats=("PNG",)) as image:
+            if max(image.size) > _LARGEST:
+                return None
+            image.thumbnail((_WIDEST, 4 * _WIDEST))
+            small = image.convert("RGB").quantize(_COLORS, Image.Quantize.FASTOCTREE)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return buffer.getvalue()

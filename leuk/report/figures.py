@@ -22,12 +22,11 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
-from leuk.report.baselines import AREA, baseline_of
-from leuk.report.comparisons import FAMILIES, Comparison
+from leuk.report.comparisons import FAMILIES, Comparison, reference
+from leuk.report.derived import AREA, baseline_of
 from leuk.report.heatmap import HeatMap, by_model
-from leuk.report.naming import augmentations_of
-from leuk.report.results import Configuration
-from leuk.report.sections import difference_text, p_text
+from leuk.report.load import Configuration, augmentations_of
+from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 
 COLORS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
@@ -208,12 +207,6 @@ def heat_map_figure(heat: HeatMap) -> Figure:
 
 
 # --- Forest plots of differences
-
-
-def reference(augmentation: str) -> str:
-    """Augmentation that synthetic images are compared with, in words."""
-    words = {"none": "no augmentation", "oversample": "oversampling"}
-    return words.get(augmentation, augmentation.replace("_", " "))
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:

@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from leuk.report.naming import augmentations_of
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration, augmentations_of
 from leuk.report.rows import Row
-from leuk.report.sections import Grid, Section, interval_text
 from leuk.runs.record import OF_AUGMENTATION, RunId, setting_texts
 
 LEVELS = 8
@@ -17,12 +14,6 @@ LEVELS = 8
 
 _NARROWEST = 0.02
 """Smallest AUROC range that the shades cover: smaller differences should look the same."""
-
-NOTES = """\
-Test AUROC, mean over folds and seeds, with 95 % intervals (patients resampled). Shades run from the
-lowest to the highest AUROC in this table, so a dark shade is not necessarily a good result. A dash
-means that no run is complete. AUROC gives every image equal weight and determines the shades; AUROC
-(patients) gives every patient of a class equal weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,28 +53,6 @@ class HeatMap:
         low, high = float(np.nanmin(found)), float(np.nanmax(found))
         spare = max(0.0, _NARROWEST - (high - low)) / 2
         return low - spare, high + spare
-
-    @property
-    def section(self) -> Section:
-        """The heat map as a table."""
-        table = pd.DataFrame(self.values, columns=list(self.columns))
-        table.insert(0, "model", self.rows)
-        for index, column in enumerate(self.columns):
-            table[f"{column}_patients"] = [_by_patient(entries[index]) for entries in self.entries]
-        parts = (self._grid("AUROC", "auroc"), self.by_patient, NOTES)
-        return Section("grid", "Test AUROC", parts, table)
-
-    @property
-    def by_patient(self) -> Grid:
-        """AUROC with equal weight for every patient of a class."""
-        return self._grid("AUROC (patients)", "auroc_patients")
-
-    def _grid(self, heading: str, metric: str) -> Grid:
-        rows = [
-            (name, *(_text(one, metric) for one in entries))
-            for name, entries in zip(self.rows, self.entries, strict=True)
-        ]
-        return Grid((heading, *self.columns), tuple(rows))
 
 
 def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
@@ -125,21 +94,10 @@ def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configur
 
 
 def _without_augmentation(configuration: Configuration) -> str:
-    name = configuration.title
-    run = configuration.run
+    name, run = configuration.title, configuration.run
     own = [
         text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
     ]
     for text in (run.augmentation, *own):
         name = name.replace(f"-{text}", "", 1)
     return name
-
-
-def _text(row: Row | None, metric: str) -> str:
-    if row is None or metric not in row.metrics:
-        return "-"
-    return interval_text(*row.metrics[metric])
-
-
-def _by_patient(row: Row | None) -> float | None:
-    return row.metrics["auroc_patients"][0] if row and "auroc_patients" in row.metrics else None

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -12,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
+
+from leuk.report.table import Block, Text, spans
 
 STYLE = "page.css"
 """The style sheet, in the folder of the templates."""
@@ -63,6 +67,85 @@ def render(template: str, **values: Any) -> str:
     page = _environment().get_template(template)
     # The style sheet is part of this package, so it needs no escaping.
     return page.render(style=Markup(style), policy=policy, **values)
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of a page.
+
+    Attributes:
+        name: its anchor.
+        title: its heading.
+        blocks: its content.
+    """
+
+    name: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Warnings:
+    """Warnings of one kind at the top of a page.
+
+    Attributes:
+        kind: name of the kind, for the style sheet.
+        title: heading of the kind; may be empty.
+        blocks: the warnings.
+    """
+
+    kind: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Command line on a page, with the reason to run it."""
+
+    why: str
+    line: str
+
+
+def page(
+    title: str,
+    eyebrow: Text,
+    headline: str,
+    *,
+    question: str = "",
+    tone: str = "",
+    lead: Sequence[Block] = (),
+    command: Command | None = None,
+    tiles: Sequence[tuple[str, str]] = (),
+    warned: str = "",
+    warnings: Sequence[Warnings] = (),
+    chapters: Sequence[Chapter] = (),
+    contents: bool = False,
+    footer: Text = "",
+) -> str:
+    """Return a page as HTML.
+
+    Args:
+        title: title of the window.
+        eyebrow: line above everything.
+        headline: the result in a sentence.
+        question: the question that the headline answers.
+        tone: ``helps``, ``harms`` or another class of the headline.
+        lead: blocks below the headline.
+        command: command line to run.
+        tiles: key numbers, each with its label.
+        warned: heading of the warnings.
+        warnings: warnings, the most serious first.
+        chapters: chapters in reading order; empty ones are omitted.
+        contents: True for a table of contents.
+        footer: text at the end.
+    """
+    shown = [chapter for chapter in chapters if chapter.blocks]
+    return render(
+        "page.html", title=title, eyebrow=spans(eyebrow), headline=headline, question=question,
+        tone=tone, lead=lead, command=command, tiles=tiles, warned=warned, warnings=warnings,
+        chapters=shown, contents=contents, footer=spans(footer) if footer else (),
+    )  # fmt: skip
 
 
 def png_of(picture: Image.Image, dpi: int | None = None) -> bytes:

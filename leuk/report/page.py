@@ -1,247 +1,328 @@
-"""The report of a sweep as one HTML page, readable on a phone and on paper.
+"""The report of a sweep: tables, figures and one HTML page, readable on a phone and on paper."""
 
-Values, tables and figures come from :mod:`leuk.report.content`; this module arranges them. Texts
-from records reach the page only as text, which the template escapes.
-"""
-
+import io
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from leuk.report.answer import QUESTION, Answer
-from leuk.report.baselines import AREA
-from leuk.report.blocks import (
+from PIL import Image
+
+from leuk.report.answer import QUESTION, Answer, answer
+from leuk.report.comparisons import compare, comparisons_section
+from leuk.report.costs import costs_of, costs_section
+from leuk.report.derived import AREA, baselines, ensembles
+from leuk.report.explanations import explained_pictures, explanations_section
+from leuk.report.facts import common_overrides, data_section, run_section
+from leuk.report.figures import DPI, Drawn, figures_of
+from leuk.report.gans import quality_section, synthetic_section
+from leuk.report.heatmap import HeatMap, heat_map
+from leuk.report.html import Chapter, Command, Warnings, page, png_of, png_uri
+from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
+from leuk.report.remarks import KINDS, Remark, boxes, remarks_on
+from leuk.report.rows import Row, configuration_rows, draws_for
+from leuk.report.synthetic_images import contact_sheet
+from leuk.report.table import (
     Block,
     Details,
+    Heading,
+    Items,
+    Paragraph,
+    Picture,
     Pictures,
-    fold_headings,
-    folded,
-    heat_table,
-    prose,
-    section_blocks,
-    table_of,
+    Section,
+    code,
+    interval_text,
+    strong,
 )
-from leuk.report.content import Report
-from leuk.report.explained import Explained
-from leuk.report.heatmap import NOTES as HEAT_NOTES
-from leuk.report.html import png_uri, render
-from leuk.report.naming import unlike
-from leuk.report.prose import Spans, spans
-from leuk.report.remarks import KINDS, Kind, Remark, with_sources
-from leuk.report.sections import Section, interval_text
+from leuk.report.tables import area_section, grid_section, main_section, referral_section
+from leuk.report.thesis import thesis_section
+from leuk.report.verdicts import LATENCY_MS, verdicts, verdicts_section
+from leuk.store import write_text
 
 FILE = "report.html"
+
+FIGURES = "figures"
+"""Folder of the figures, below ``report/``."""
 
 _MANY = 6
 """Number of panels above which a figure is collapsed."""
 
+_AT_ONCE = 3
+"""Number of warnings of a kind above which the others are collapsed."""
 
-@dataclass(frozen=True)
-class Chapter:
-    """A chapter of the page.
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Content of the report of a sweep.
 
     Attributes:
-        name: its anchor.
-        title: its heading.
-        blocks: its content.
+        name: name of the sweep.
+        results: the results as read.
+        answer: answer to the question whether synthetic images help.
+        remarks: warnings to read before the results.
+        heat: heat map of the AUROC; None if no configuration has one.
+        baselines: table rows of the baselines.
+        sections: all tables by name, the main one first.
+        drawn: all figures, not yet drawn.
+        pictures: pictures of explanations.
     """
 
     name: str
-    title: str
-    blocks: tuple[Block, ...]
+    results: Results
+    answer: Answer
+    remarks: tuple[Remark, ...]
+    heat: HeatMap | None
+    baselines: tuple[Row, ...]
+    sections: Mapping[str, Section]
+    drawn: tuple[Drawn, ...]
+    pictures: tuple[Details, ...]
 
 
-@dataclass(frozen=True)
-class WarningBox:
-    """Remarks of a kind, on the first screen.
+def write_report(sweep: Path, latency_ms: float = LATENCY_MS) -> str:
+    """Write the report of a sweep (page, tables and figures) and return the main table.
 
-    Attributes:
-        kind: the kind.
-        title: the heading of the kind.
-        texts: the remarks without repetitions.
-    """
-
-    kind: Kind
-    title: str
-    texts: tuple[Spans, ...]
-
-
-def report_page(report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]) -> str:
-    """Return the page of a sweep.
+    The folder ``report/`` then holds ``report.html``; Markdown and CSV files ``table``, ``answer``,
+    ``grid``, ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``,
+    ``synthetic_images``, ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and in
+    ``figures/`` those of :func:`leuk.report.figures.figures_of`.
 
     Args:
-        report: the content.
-        figures: the figures of the report.
-        explained: pictures of explanations.
+        sweep: folder of the sweep.
+        latency_ms: latency limit for deployment, in ms per image.
+
+    Raises:
+        StoreError: no readable record in the folder; the page then lists the problems.
     """
-    name = report.sweep.name
-    return render(
-        "report.html",
-        title=f"{name}: report",
-        name=name,
-        question=QUESTION,
-        answer=report.answer,
-        tiles=tiles(report),
-        warnings=warning_boxes(report.remarks),
-        chapters=chapters(report, figures, explained),
+    folder = sweep / "report"
+    try:
+        results = read_results(sweep)
+    except NoRecordsError as error:
+        write_text(folder / FILE, missing_page(sweep.name, error.problems))
+        raise
+    report = build_report(sweep, results, latency_ms)
+    for section in report.sections.values():
+        section.write(folder)
+    figures = {one.name: pictures_of(one, one.write(folder / FIGURES)) for one in report.drawn}
+    write_text(folder / FILE, report_page(report, figures))
+    return report.sections["table"].markdown
+
+
+def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) -> Report:
+    """Compute the content of the report of a sweep.
+
+    Args:
+        sweep: folder of the sweep.
+        results: results read from it.
+        latency_ms: latency limit for deployment, in ms per image.
+    """
+    records = results.records
+    configurations = [*results.configurations, *ensembles(results.configurations)]
+    configurations.sort(key=lambda configuration: sort_key(configuration.run))
+    draws = draws_for(configurations)
+    rows = configuration_rows(configurations, draws)
+    of_baselines = configuration_rows(baselines(configurations), draws, "baseline")
+    comparisons = compare(configurations)
+    costs = costs_of(configurations)
+    found = verdicts(comparisons, costs, latency_ms)
+    remarks = remarks_on(results, configurations, rows)
+    heat = heat_map(configurations, rows)
+    overrides = common_overrides(sweep, configurations)
+    answered = answer(configurations, comparisons, sweep.name, overrides)
+    sections = [
+        main_section(sweep.name, results, [*rows, *of_baselines], draws, remarks),
+        answered.section,
+        *([grid_section(heat)] if heat else []),
+        verdicts_section(found, latency_ms),
+        comparisons_section(comparisons),
+        referral_section(configurations),
+        thesis_section(configurations),
+        costs_section(configurations, costs),
+        area_section(configurations),
+        synthetic_section(records),
+        quality_section(sweep, records),
+        explanations_section(configurations),
+        data_section(sweep, records, results.configurations),
+        run_section(sweep, records),
+    ]
+    reached = {
+        configuration.title: {name: metric[0] for name, metric in row.metrics.items()}
+        for configuration, row in zip(configurations, rows, strict=True)
+    }
+    drawn = figures_of(configurations, comparisons, reached, heat)
+    sheet = contact_sheet(sweep, records)
+    return Report(
+        sweep.name,
+        results,
+        answered,
+        remarks,
+        heat,
+        tuple(of_baselines),
+        {section.name: section for section in sections},
+        (*drawn, *([sheet] if sheet else [])),
+        tuple(explained_pictures(sweep, configurations)),
     )
 
 
 def missing_page(name: str, problems: Sequence[str]) -> str:
     """Return the page of a folder without readable records, with its problems."""
-    return render(
-        "missing.html",
-        title=f"{name}: nothing to report",
-        name=name,
-        command=shlex.join(["leuk", "train", "-m", f"name={name}"]),
-        problems=problems,
+    lead: list[Block] = [
+        Paragraph("This folder contains no record of a run, or none is readable."),
+        *([Items(tuple(problems))] if problems else []),
+    ]
+    why = "Run or resume the sweep with this command, which also rewrites this page:"
+    return page(
+        f"{name}: nothing to report",
+        ("Report of the sweep ", strong(name)),
+        "Nothing to report yet.",
+        tone="cannot-say",
+        lead=lead,
+        command=Command(why, shlex.join(["leuk", "train", "-m", f"name={name}"])),
+    )
+
+
+def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
+    """Return the page of a sweep.
+
+    Args:
+        report: the content.
+        figures: the figures by name.
+    """
+    answered = report.answer
+    why = "To complete the answer, run this command; complete runs are kept:"
+    return page(
+        f"{report.name}: report",
+        ("Report of the sweep ", strong(report.name)),
+        answered.headline,
+        question=QUESTION,
+        tone=answered.conclusion.replace(" ", "-"),
+        lead=[Paragraph(sentence) for sentence in answered.sentences],
+        command=Command(why, answered.command) if answered.command else None,
+        tiles=tiles(report),
+        warned="Read before using these results",
+        warnings=warnings_of(report.remarks),
+        chapters=chapters(report, figures),
+        contents=True,
+        footer=(
+            "Written by leuk, for research only; not a medical device. The tables are in the same "
+            "folder as CSV and Markdown files, the figures in ",
+            code("figures/"),
+            " as PNG and PDF files.",
+        ),
     )
 
 
 def tiles(report: Report) -> list[tuple[str, str]]:
     """Key numbers beside the answer, each with its label."""
-    records = report.results.records
-    complete = sum(record.status == "complete" for record in records)
-    failed = sum(record.status == "failed" for record in records)
-    running = len(records) - complete - failed
-    found = [(f"{complete} of {len(records)}", "runs complete")]
-    if failed:
-        found.append((str(failed), "failed"))
-    if running:
-        found.append((str(running), "started, not finished"))
-    return [*found, *_best(report)]
-
-
-def _best(report: Report) -> list[tuple[str, str]]:
-    """Return the highest AUROC, and the AUROC of cell area alone on the same split."""
-    heat = report.heat
-    rows = [row for entries in heat.entries for row in entries if row] if heat else []
+    states: list[str] = [record.status for record in report.results.records]
+    found = [(f"{states.count('complete')} of {len(states)}", "runs complete")]
+    for state, label in (("failed", "failed"), ("running", "started, not finished")):
+        if count := states.count(state):
+            found.append((str(count), label))
+    rows = [row for entries in report.heat.entries for row in entries if row] if report.heat else []
     if not rows:
-        return []
+        return found
     top = max(rows, key=lambda row: row.metrics["auroc"][0])
+    named = [(top, f"highest test AUROC: {top.name}")]
     area = [
-        row
+        (unlike(top.run, row.run), row)
         for row in report.baselines
         if row.name.startswith(f"baseline: {AREA}") and row.run and top.run
         if row.run.split_name == top.run.split_name
     ]
-    # Of several baselines, the one with the most similar settings is on the same data.
-    area.sort(key=lambda row: unlike(top.run, row.run) if top.run and row.run else 0)
-    named = [(top, f"highest test AUROC: {top.name}")]
-    named += [(row, "test AUROC of cell area alone") for row in area[:1]]
-    return [
-        (interval_text(*row.metrics[metric]), f"{words}{weights}")
-        for row, words in named
-        for metric, weights in (
-            ("auroc", ""),
-            ("auroc_patients", ", every patient weighted equally"),
-        )
+    if area:
+        # Of several baselines, the one with the most similar settings is on the same data.
+        _, nearest = min(area, key=lambda pair: pair[0])
+        named.append((nearest, "test AUROC of cell area alone"))
+    weights = {"auroc": "", "auroc_patients": ", every patient weighted equally"}
+    return found + [
+        (interval_text(*row.metrics[metric]), f"{label}{weighted}")
+        for row, label in named
+        for metric, weighted in weights.items()
         if metric in row.metrics
     ]
 
 
-def warning_boxes(remarks: Iterable[Remark]) -> list[WarningBox]:
-    """Remarks by kind, the most serious first; equal remarks on many runs are counted."""
-    sources: dict[Kind, dict[str, list[str]]] = {kind: {} for kind in KINDS}
-    for remark in remarks:
-        # Few test patients are already reported by configuration, for all folds together.
-        if remark.kind != "few" or not remark.text.startswith("test: "):
-            sources[remark.kind].setdefault(remark.brief or remark.text, []).append(remark.source)
-    return [
-        WarningBox(kind, KINDS[kind], tuple(spans(with_sources(*one)) for one in texts.items()))
-        for kind, texts in sources.items()
-        if texts
-    ]
+def warnings_of(remarks: Sequence[Remark]) -> list[Warnings]:
+    """Warnings of the first screen; many of a kind are collapsed."""
+    found = []
+    for kind, texts in boxes(remarks).items():
+        blocks: list[Block] = [Items(tuple(texts[:_AT_ONCE]))]
+        if others := texts[_AT_ONCE:]:
+            blocks.append(Details(f"{len(others)} more", (Items(tuple(others)),)))
+        found.append(Warnings(kind, KINDS[kind], blocks))
+    return found
 
 
-def chapters(
-    report: Report, figures: Sequence[Pictures], explained: Sequence[Explained]
-) -> list[Chapter]:
+def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
     """Return the chapters below the first screen, in reading order."""
-    sections = {section.name: section for section in report.sections}
-    named = {figure.name: figure for figure in figures}
-    heat = report.heat
 
     def of(name: str) -> list[Block]:
-        return section_blocks(sections[name]) if name in sections else []
+        section = report.sections.get(name)
+        return list(section.shown) if section else []
 
     def drawn(*names: str) -> list[Block]:
-        return [named[name] for name in names if name in named]
+        return [figures[name] for name in names if name in figures]
 
-    grid = (
-        [
-            heat_table(heat),
-            table_of(heat.by_patient, "Test AUROC with equal weight for every patient", named=True),
-            *prose(HEAT_NOTES),
-        ]
-        if heat
-        else []
-    )
-    others = folded(
-        "Show all comparisons and their figure", [*drawn("differences"), *of("comparisons")]
-    )
+    # The first screen shows the remarks.
+    results = [one for one in of("table") if not (isinstance(one, Items) and one.summary)]
+    others = [*drawn("differences"), *of("comparisons")]
+    comparisons = [Details("Show all comparisons and their figure", tuple(others))]
+    curves = drawn("roc", "precision_recall", "reliability")
+    if any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in curves):
+        curves[1:] = [Details(one.title, (one,)) for one in curves[1:] if isinstance(one, Pictures)]
     synthetic = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
-    found = [
-        ("grid", "Overview", grid),
-        (
-            "differences",
-            "Effect of synthetic images",
-            _effect(report.answer, drawn("augmentation")),
-        ),
-        ("results", "Results by configuration", _results(sections["table"])),
-        ("comparisons", "All comparisons", others),
-        ("thesis", "Comparison with tables 3 to 5 of the thesis", of("thesis_tables")),
-        ("synthetic", "Synthetic images, and table 2 of the thesis", synthetic),
-        ("curves", "Curves and calibration", _curves(drawn(*_CURVES))),
-        ("decisions", "Decisions by image and by patient", drawn("confusion", "per_subject")),
-        ("referral", "Referral to an expert", of("referral")),
-        ("explanations", "Explanations", of("explanations") + _explained(explained)),
-        ("area", "Dependence on cell area", of("area")),
-        ("hypotheses", "The hypotheses of the thesis", of("verdicts")),
-        ("cost", "Computational cost", of("costs")),
-        ("data", "Data and split", of("data")),
-        ("run", "Commands, time and versions", of("run")),
-    ]
-    return [Chapter(name, title, tuple(blocks)) for name, title, blocks in found if blocks]
-
-
-_CURVES = ("roc", "precision_recall", "reliability")
-
-
-def _effect(found: Answer, figure: Sequence[Block]) -> list[Block]:
-    """Return the table and the figure behind the answer."""
-    caption = "Difference in test AUROC by configuration with synthetic images"
-    return [*section_blocks(found.section, caption), *figure]
-
-
-def _results(section: Section) -> list[Block]:
-    """Return the main table without its remarks, which the first screen shows."""
-    listed = [part for part in section.parts if not (isinstance(part, str) and part[:2] == "- ")]
-    kept = Section(section.name, section.title, tuple(listed), section.table)
-    return fold_headings(section_blocks(kept, "Test metrics by configuration"))
-
-
-def _curves(figures: Sequence[Block]) -> list[Block]:
-    """Return the figures; all but the first are collapsed if one has many panels."""
-    many = any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in figures)
-    if not many:
-        return list(figures)
-    folds = [Details(one.title, (one,)) for one in figures[1:] if isinstance(one, Pictures)]
-    return [*figures[:1], *folds]
-
-
-def _explained(pictures: Sequence[Explained]) -> list[Block]:
-    """Pictures by configuration, collapsed because they are large."""
-    by_configuration: dict[str, list[Explained]] = {}
-    for picture in pictures:
-        by_configuration.setdefault(picture.configuration, []).append(picture)
     return [
-        Details(
-            f"Pictures of {name}: {', '.join(one.method for one in found)}",
-            tuple(
-                Pictures("", one.method, "", ((png_uri(one.png), one.alt),), wide=True)
-                for one in found
-            ),
-        )
-        for name, found in by_configuration.items()
+        Chapter("grid", "Overview", of("grid")),
+        Chapter(
+            "differences", "Effect of synthetic images", [*of("answer"), *drawn("augmentation")]
+        ),
+        Chapter("results", "Results by configuration", fold_headings(results)),
+        Chapter("comparisons", "All comparisons", comparisons),
+        Chapter("thesis", "Comparison with tables 3 to 5 of the thesis", of("thesis_tables")),
+        Chapter("synthetic", "Synthetic images, and table 2 of the thesis", synthetic),
+        Chapter("curves", "Curves and calibration", curves),
+        Chapter(
+            "decisions", "Decisions by image and by patient", drawn("confusion", "per_subject")
+        ),
+        Chapter("referral", "Referral to an expert", of("referral")),
+        Chapter("explanations", "Explanations", [*of("explanations"), *report.pictures]),
+        Chapter("area", "Dependence on cell area", of("area")),
+        Chapter("hypotheses", "The hypotheses of the thesis", of("verdicts")),
+        Chapter("cost", "Computational cost", of("costs")),
+        Chapter("data", "Data and split", of("data")),
+        Chapter("run", "Commands, time and versions", of("run")),
     ]
+
+
+def fold_headings(blocks: Sequence[Block]) -> list[Block]:
+    """Collapse the blocks below each heading; blocks before the first heading stay visible."""
+    shown: list[Block] = []
+    for block in blocks:
+        if isinstance(block, Heading):
+            shown.append(Details(block.text, ()))
+        elif shown and isinstance(last := shown[-1], Details):
+            shown[-1] = Details(last.summary, (*last.blocks, block))
+        else:
+            shown.append(block)
+    return shown
+
+
+def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
+    """Return a figure as written, cut into its panels, if any, for narrow screens."""
+    if drawn.panel is None:
+        pictures = [png]
+    else:
+        width, height = (round(side * DPI) for side in drawn.panel)
+        with Image.open(io.BytesIO(png)) as picture:
+            across = round(picture.width / width)
+            corners = [
+                (panel % across * width, panel // across * height)
+                for panel in range(len(drawn.alt))
+            ]
+            pictures = [
+                png_of(picture.crop((left, top, left + width, top + height)))
+                for left, top in corners
+            ]
+    shown = (Picture(png_uri(data), alt) for data, alt in zip(pictures, drawn.alt, strict=True))
+    return Pictures(drawn.name, drawn.title, drawn.caption, tuple(shown), drawn.panel is None)

@@ -3,44 +3,59 @@
 Images referred to an expert come first. File names reach the page only as escaped text.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import pandas as pd
 
 from leuk.data.decode import UnusableError, decode
 from leuk.data.labels import Label
-from leuk.report.html import picture_uri, png_uri, render
+from leuk.report.html import Chapter, Warnings, page, picture_uri, png_uri
+from leuk.report.table import (
+    Block,
+    Column,
+    Items,
+    Paragraph,
+    Picture,
+    Pictures,
+    Shown,
+    Table,
+    Text,
+    code,
+    number,
+    strong,
+    text,
+)
 from leuk.runs.explain import SHEET
 from leuk.runs.predict import Predicted
 
 _UNREADABLE_SHOWN = 50
 
-
-@dataclass(frozen=True)
-class Shown:
-    """One image on the page.
-
-    Attributes:
-        number: row of the image in the table, from 1.
-        name: file name.
-        picture: data URI of the image as the model sees it; empty if unreadable.
-        overlay: data URI of the image with its Grad-CAM map; empty if it has none.
-        decision: the decision in a word or two.
-        score: calibrated score, or a dash.
-        reason: reason for referral to an expert; empty if it is not referred.
-        distance: distance from the training images, or a dash.
-    """
-
-    number: int
-    name: str
-    picture: str
-    overlay: str
-    decision: str
-    score: str
-    reason: str
-    distance: str
-
-
 _DECISIONS = {Label.ALL.name: "leukemic", Label.HEM.name: "healthy", "": "no decision"}
+
+_TILES = {
+    "leukemic": "classified as leukemic",
+    "healthy": "classified as healthy",
+    "referred": "referred to an expert",
+    "unfamiliar": "unlike the training images",
+    "without_cell": "without a cell",
+    "unknown_scale": "of unknown scale",
+    "unreadable": "unreadable",
+}
+
+
+def _picture(key: str) -> Column:
+    return Column((key,), lambda picture: Shown(picture=picture), numeric=False)
+
+
+_COLUMNS = {
+    "image": text("image"),
+    "as the model sees it": _picture("picture"),
+    "Grad-CAM": _picture("overlay"),
+    "decision": text("decision"),
+    "score": number("score", missing="-"),
+    "referral": text("referral"),
+    "distance": number("distance", missing="-"),
+}
 
 
 def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
@@ -51,49 +66,88 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         folder: folder of the overlays.
         most: maximum number of images shown.
     """
-    rows = predicted.rows
-    bad = [(row.image, row.problem) for row in rows if row.problem]
+    summary, rows = predicted.summary, predicted.rows
+    counts = summary["counts"]
     # The sort is stable, so referred and decided images keep their order.
-    order = sorted(range(len(rows)), key=lambda number: not rows[number].refer)
-    good = [number for number in order if not rows[number].problem]
-    counts = predicted.summary["counts"]
-    sheet = folder / SHEET
-    return render(
-        "predicted.html",
-        title=f"{predicted.summary['images']}: predictions",
-        images=predicted.summary["images"],
-        run=predicted.finished.folder.name,
-        counts=counts,
-        tiles=_tiles(counts),
-        notes=_notes(predicted),
-        warnings=predicted.summary["warnings"],
-        shown=[_shown(predicted, folder, number) for number in good[:most]],
-        hidden=len(good[most:]),
-        unreadable=bad[:_UNREADABLE_SHOWN],
-        more_unreadable=max(0, len(bad) - _UNREADABLE_SHOWN),
-        sheet=png_uri(sheet.read_bytes()) if sheet.is_file() else "",
-        facts=_facts(predicted),
+    order = sorted(range(len(rows)), key=lambda place: not rows[place].refer)
+    good = [place for place in order if not rows[place].problem]
+    images: list[Block] = []
+    hidden = f" Not shown here: {len(good) - most}, listed in predictions.csv."
+    images.append(
+        Paragraph(f"Images referred to an expert come first.{hidden if len(good) > most else ''}")
+    )
+    if shown := [_row(predicted, folder, place) for place in good[:most]]:
+        caption = (
+            "Score: calibrated probability of leukemia. Distance: distance from the training "
+            "images."
+        )
+        images.append(Table(pd.DataFrame(shown, dtype=object), _COLUMNS, caption))
+    sheet: list[Block] = []
+    if (folder / SHEET).is_file():
+        alt = "Images beside their Grad-CAM maps, with a color bar"
+        picture = Picture(png_uri((folder / SHEET).read_bytes()), alt)
+        caption = (
+            "The first images, each beside its Grad-CAM map: orange regions support leukemia, "
+            "purple regions oppose it."
+        )
+        sheet.append(Pictures("sheet", "Grad-CAM", caption, (picture,), wide=True))
+    facts = pd.DataFrame(_facts(predicted), columns=["name", "value"])
+    settings = Table(facts, {"setting": text("name"), "value": text("value")})
+    return page(
+        f"{summary['images']}: predictions",
+        ("Predictions of ", strong(predicted.finished.folder.name), f" for {summary['images']}"),
+        f"{counts['leukemic']} of {counts['images']} images are classified as leukemic; "
+        f"{counts['referred']} are referred to an expert.",
+        tiles=[(str(counts[key]), label) for key, label in _TILES.items()],
+        warned="Read before using these decisions",
+        warnings=[Warnings("", "", (_warnings(predicted),))],
+        chapters=[
+            Chapter("unreadable", "Unreadable images", _unreadable(predicted)),
+            Chapter("images", "Images", images),
+            Chapter("evidence", "Evidence in the images", sheet),
+            Chapter("settings", "Model and settings", [settings]),
+        ],
     )
 
 
-def _tiles(counts: dict[str, int]) -> list[tuple[str, str]]:
-    named = [
-        ("leukemic", "classified as leukemic"),
-        ("healthy", "classified as healthy"),
-        ("referred", "referred to an expert"),
-        ("unfamiliar", "unlike the training images"),
-        ("without_cell", "without a cell"),
-        ("unknown_scale", "of unknown scale"),
-        ("unreadable", "unreadable"),
+def _warnings(predicted: Predicted) -> Items:
+    texts: list[Text] = [
+        "For research only, not for diagnosis: the model has not been validated for clinical use."
     ]
-    return [(str(counts[key]), text) for key, text in named]
-
-
-def _notes(predicted: Predicted) -> list[str]:
-    notes = [predicted.frozen.band.message, predicted.frozen.test.message]
+    texts += [(strong(warning),) for warning in predicted.summary["warnings"]]
+    texts += [predicted.frozen.band.message, predicted.frozen.test.message]
     if predicted.limit is None:
-        notes.append("The images were not compared with the training images (familiarity=false).")
-    return notes
+        texts.append("The images were not compared with the training images (familiarity=false).")
+    return Items(tuple(texts))
+
+
+def _unreadable(predicted: Predicted) -> list[Block]:
+    bad = [row for row in predicted.rows if row.problem]
+    texts: list[Text] = [(code(row.image), f": {row.problem}") for row in bad[:_UNREADABLE_SHOWN]]
+    if len(bad) > _UNREADABLE_SHOWN:
+        texts.append(f"and {len(bad) - _UNREADABLE_SHOWN} more, listed in predictions.csv")
+    return [Items(tuple(texts))] if texts else []
+
+
+def _row(predicted: Predicted, folder: Path, place: int) -> dict[str, object]:
+    row, name = predicted.rows[place], f"image {place + 1}"
+    overlay = picture = None
+    if row.overlay:
+        overlay = Picture(png_uri((folder / row.overlay).read_bytes()), f"Grad-CAM of {name}")
+    try:
+        seen = decode(predicted.images[place].path, predicted.view.frame)
+        picture = Picture(picture_uri(seen.pixels), name)
+    except UnusableError:  # black, or deleted since it was predicted
+        pass
+    return {
+        "image": f"{place + 1} · {row.image}",
+        "picture": picture,
+        "overlay": overlay,
+        "decision": _DECISIONS[row.decision],
+        "score": row.calibrated,
+        "referral": row.why or "no",
+        "distance": row.distance,
+    }
 
 
 def _facts(predicted: Predicted) -> list[tuple[str, str]]:
@@ -108,29 +162,3 @@ def _facts(predicted: Predicted) -> list[tuple[str, str]]:
         ("fingerprint of the settings", predicted.summary["fingerprint"]),
         ("hash of the weights", predicted.summary["weights"]),
     ]
-
-
-def _shown(predicted: Predicted, folder: Path, number: int) -> Shown:
-    row = predicted.rows[number]
-    return Shown(
-        number + 1,
-        row.image,
-        _picture(predicted, number),
-        png_uri((folder / row.overlay).read_bytes()) if row.overlay else "",
-        _DECISIONS[row.decision],
-        _number(row.calibrated),
-        row.why,
-        _number(row.distance),
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _picture(predicted: Predicted, number: int) -> str:
-    try:
-        seen = decode(predicted.images[number].path, predicted.view.frame)
-    except UnusableError:  # black, or deleted since it was predicted
-        return ""
-    return picture_uri(seen.pixels)

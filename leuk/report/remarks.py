@@ -12,11 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from leuk.metrics.bootstrap import Sample, few_subjects
-from leuk.report.baselines import AREA, baseline_of, first_seeds
-from leuk.report.leaking import leaking_gains
-from leuk.report.results import Configuration, Results
+from leuk.metrics.bootstrap import few_subjects
+from leuk.report.derived import AREA, baseline_of, first_seeds
+from leuk.report.load import Configuration, Results, pooled, unlike
 from leuk.report.rows import Row
+from leuk.report.table import Items, Span, Text, spans, strong
+from leuk.runs.record import Record, RunId
 
 Kind = Literal["leaky", "failed", "missing", "synthetic", "area", "few", "degenerate", "other"]
 
@@ -39,17 +40,20 @@ class Remark:
 
     Attributes:
         kind: a key of :data:`KINDS`.
-        text: the warning in Markdown.
+        text: the warning.
         source: name of the run, split or configuration it is about; empty if the text names it.
         bold: the main table prints it in bold.
         brief: shorter text under the heading of its kind; ``text`` if empty.
+        of_run: True if it was recorded with a run, so that a warning of its configuration about
+            all folds together replaces it on the first screen.
     """
 
     kind: Kind
-    text: str
+    text: Text
     source: str = ""
     bold: bool = False
-    brief: str = ""
+    brief: Text = ""
+    of_run: bool = False
 
 
 NAMED = 2
@@ -59,22 +63,38 @@ _EACH: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
 """Kinds for which the main table names every run, since each needs action."""
 
 
-def listed(remarks: Iterable[Remark]) -> str:
-    """Markdown list; equal remarks on several runs are one item, except for kinds in ``_EACH``."""
-    sources: dict[tuple[str, bool, str], list[str]] = defaultdict(list)
+def listed(remarks: Iterable[Remark]) -> Items:
+    """List of remarks; equal ones on several runs are one item, except for kinds in ``_EACH``."""
+    sources: dict[tuple[Text, bool, str], list[str]] = defaultdict(list)
     for one in remarks:
         alone = one.source if one.kind in _EACH else ""
         sources[one.text, one.bold, alone].append(one.source)
-    items = [(with_sources(text, names), bold) for (text, bold, _), names in sources.items()]
-    return "\n".join(f"- **{item}**" if bold else f"- {item}" for item, bold in items)
+    items = []
+    for (text, bold, _), names in sources.items():
+        item = with_sources(text, names)
+        items.append((strong("".join(span.text for span in item)),) if bold else item)
+    return Items(tuple(items), summary=True)
 
 
-def with_sources(text: str, sources: Iterable[str]) -> str:
+def boxes(remarks: Iterable[Remark]) -> dict[Kind, list[tuple[Span, ...]]]:
+    """Remarks by kind, the most serious first; equal remarks on many runs are counted."""
+    sources: dict[Kind, dict[Text, list[str]]] = {kind: {} for kind in KINDS}
+    for one in remarks:
+        if not (one.kind == "few" and one.of_run):
+            sources[one.kind].setdefault(one.brief or one.text, []).append(one.source)
+    return {
+        kind: [with_sources(text, names) for text, names in texts.items()]
+        for kind, texts in sources.items()
+        if texts
+    }
+
+
+def with_sources(text: Text, sources: Iterable[str]) -> tuple[Span, ...]:
     """``<source>, <source>: <text>``, or ``<text> (in <n> runs)`` for more than two sources."""
     named = [name for name in sources if name]
     if len(named) > NAMED:
-        return f"{text} (in {len(named)} runs)"
-    return f"{', '.join(named)}: {text}" if named else text
+        return *spans(text), Span(f" (in {len(named)} runs)")
+    return (Span(f"{', '.join(named)}: "), *spans(text)) if named else spans(text)
 
 
 def remarks_on(
@@ -94,10 +114,9 @@ def remarks_on(
         name = record.run.folder
         if record.status != "complete":
             found.append(Remark("failed", record.state, name))
-        found += [
-            Remark("other" if one.kind == "resumed" else one.kind, one.text, name)
-            for one in record.warnings
-        ]
+        for one in record.warnings:
+            kind: Kind = "other" if one.kind == "resumed" else one.kind
+            found.append(Remark(kind, one.text, name, of_run=True))
     return (*found, *(Remark("missing", text) for text in results.problems))
 
 
@@ -109,48 +128,60 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
         area = baseline_of(first_seeds(configuration), AREA)
         if area is None or "auroc" not in row.metrics:
             continue
-        compared[configuration.run.split_name] += 1
+        split = configuration.run.split_name
+        compared[split] += 1
         images = [run.test.sample.at_half for run in area.runs]
-        reached = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
+        value = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
         _, low, _ = row.metrics["auroc"]
-        if low is None or low <= reached:
-            found[configuration.run.split_name, f"{reached:.3f}"].append(configuration.title)
-    return [
-        Remark(
-            "area",
-            f"**AUROC not significantly better than cell area alone ({reached}, {split}):** "
-            + _named(titles, compared[split]),
-            brief=f"**{split}: the AUROC of cell area alone, {reached}, is within or above the "
-            "interval of:** " + _named(titles, compared[split]),
-        )
-        for (split, reached), titles in found.items()
-    ]
-
-
-def _named(titles: Sequence[str], total: int) -> str:
-    """Titles, or their number if they are all of many."""
-    if len(titles) == total > NAMED:
-        return f"all {total} configurations"
-    return ", ".join(titles)
+        if low is None or low <= value:
+            found[split, f"{value:.3f}"].append(configuration.title)
+    remarks = []
+    for (split, reached), titles in found.items():
+        everyone = len(titles) == compared[split] > NAMED
+        names = f" all {compared[split]} configurations" if everyone else f" {', '.join(titles)}"
+        text = f"AUROC not significantly better than cell area alone ({reached}, {split}):"
+        brief = f"{split}: the AUROC of cell area alone, {reached}, is within or above the interval"
+        remarks.append(Remark("area", (strong(text), names), brief=(strong(f"{brief} of:"), names)))
+    return remarks
 
 
 def _few(configurations: Sequence[Configuration]) -> list[Remark]:
-    """Remarks on splits with few test patients in a class."""
-    found: dict[tuple[str, str], None] = {}
-    for configuration in configurations:
-        if configuration.runs and (text := few_subjects(all_test_images(configuration))):
-            found[configuration.run.split_name, text] = None
+    """Remarks on splits with few test patients in a class, over all folds."""
+    found = {
+        (one.run.split_name, warning): None
+        for one in configurations
+        if one.runs and (warning := few_subjects(pooled(one.first_seed)))
+    }
     return [Remark("few", text, split, bold=True) for split, text in found]
 
 
-def all_test_images(configuration: Configuration) -> Sample:
-    """Test images of all folds, each once, with the scores of the lowest seed.
+def leaking_gains(records: Iterable[Record]) -> list[str]:
+    """Return a sentence for each leaky configuration with a counterpart on a split by patient.
 
-    The scores come from several models, so the sample serves for counting, not for ranking.
+    The counterpart has the same model and augmentation and the most similar settings. Seeds and
+    folds are averaged. The difference is not tested, since the splits have different training or
+    test images.
+
+    Args:
+        records: records of the sweep.
     """
-    samples = [run.test.sample for run in configuration.first_seed]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-    )
+    scores: dict[RunId, list[float]] = defaultdict(list)
+    for record in records:
+        value = record.metrics.get("test", {}).get("auroc", {}).get("value")
+        if record.status == "complete" and value is not None:
+            scores[record.run.configuration].append(value)
+    texts = []
+    for leaky in (run for run in scores if run.leaky):
+        same = [
+            run
+            for run in scores
+            if (run.model, run.augmentation) == (leaky.model, leaky.augmentation) and not run.leaky
+        ]
+        if same:
+            honest = min(same, key=lambda run: unlike(leaky, run))
+            values = mean(scores[leaky]), mean(scores[honest])
+            texts.append(
+                f"LEAKY: {leaky.title} has a test AUROC of {values[0]:.3f}, {honest.title} of "
+                f"{values[1]:.3f}: apparent gain {values[0] - values[1]:+.3f}"
+            )
+    return sorted(texts)

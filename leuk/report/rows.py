@@ -10,9 +10,8 @@ import numpy as np
 
 from leuk.metrics.bootstrap import fold_mean
 from leuk.metrics.classification import Reweighted, patient_metrics
-from leuk.report.results import Configuration, Results, Run
-from leuk.report.workers import spread
-from leuk.runs.record import Metrics, Record, RunId
+from leuk.report.load import Configuration, Results, Run
+from leuk.runs.record import Metrics, RunId
 
 Estimate = tuple[float, float | None, float | None]
 """Value and the bounds of its 95 % interval; None where it has none."""
@@ -43,17 +42,10 @@ class Row:
 
 
 def configuration_rows(
-    configurations: Sequence[Configuration],
-    draws: int,
-    kind: str = "configuration",
-    workers: int = 1,
+    configurations: Sequence[Configuration], draws: int, kind: str = "configuration"
 ) -> list[Row]:
     """Return a row for each configuration, with intervals if its predictions are readable."""
-    return spread(
-        lambda configuration: _configuration_row(configuration, draws, kind),
-        configurations,
-        workers,
-    )
+    return [_configuration_row(configuration, draws, kind) for configuration in configurations]
 
 
 def draws_for(configurations: Iterable[Configuration]) -> int:
@@ -86,18 +78,15 @@ def _once(images: Reweighted) -> dict[str, float]:
 def _without_predictions(configuration: Configuration, name: str) -> Row:
     """Row of a configuration from its records alone."""
     complete = [record for record in configuration.records if record.status == "complete"]
-    if complete:
-        metrics = _means([_values(record.metrics.get("test", {})) for record in complete])
-        note = "no interval: no predictions"
-        return Row(name, "configuration", metrics, note, configuration.run, len(complete))
-    return Row(
-        name,
-        "configuration",
-        {},
-        "; ".join(record.state for record in configuration.records),
-        configuration.run,
-        0,
-    )
+    if not complete:
+        note = "; ".join(record.state for record in configuration.records)
+        return Row(name, "configuration", {}, note, configuration.run, 0)
+    values = [
+        {metric: value for metric, (value, *_) in _recorded(record.metrics).items()}
+        for record in complete
+    ]
+    note = "no interval: no predictions"
+    return Row(name, "configuration", _means(values), note, configuration.run, len(complete))
 
 
 def _counted(configuration: Configuration) -> str:
@@ -118,40 +107,35 @@ def _means(values: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     }
 
 
-def _values(metrics: Metrics) -> dict[str, float]:
-    return {name: entry["value"] for name, entry in metrics.items() if entry["value"] is not None}
-
-
 def run_rows(results: Results) -> list[Row]:
     """Return a row for each run, with the metrics of its record.
 
     Metrics by patient, which older records lack, are computed from the run's predictions.
     """
     runs = {run.id: run for configuration in results.configurations for run in configuration.runs}
-    return [
-        Row(
-            record.run.folder,
-            "run",
-            _of_record(record, runs.get(record.run)) if record.status == "complete" else {},
-            "" if record.status == "complete" else record.state,
-            record.run,
-        )
-        for record in results.records
-    ]
+    rows = []
+    for record in results.records:
+        metrics: dict[str, Estimate] = {}
+        complete = record.status == "complete"
+        if complete:
+            metrics = _recorded(record.metrics)
+            if record.run in runs and "auroc_patients" not in metrics:
+                metrics |= _by_patient(runs[record.run])
+        note = "" if complete else record.state
+        rows.append(Row(record.run.folder, "run", metrics, note, record.run))
+    return rows
 
 
-def _of_record(record: Record, run: Run | None) -> dict[str, Estimate]:
-    found = _with_bounds(record.metrics.get("test", {}))
-    if run is None or "auroc_patients" in found:
-        return found
-    sample = run.test.sample
-    values = patient_metrics(sample.scores, sample.labels, sample.subjects, run.thresholds)
-    return found | {name: (value, None, None) for name, value in values.items()}
-
-
-def _with_bounds(metrics: Metrics) -> dict[str, Estimate]:
+def _recorded(metrics: Mapping[str, Metrics]) -> dict[str, Estimate]:
+    """Metrics on test images, with their intervals."""
     return {
         name: (entry["value"], entry["low"], entry["high"])
-        for name, entry in metrics.items()
+        for name, entry in metrics.get("test", {}).items()
         if entry["value"] is not None
     }
+
+
+def _by_patient(run: Run) -> dict[str, Estimate]:
+    sample = run.test.sample
+    values = patient_metrics(sample.scores, sample.labels, sample.subjects, run.thresholds)
+    return {name: (value, None, None) for name, value in values.items()}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,46 +11,11 @@ from leuk.data.labels import Label
 from leuk.metrics.arrays import Images
 from leuk.metrics.synthetic.quality import rows_figure
 from leuk.report.figures import Drawn
-from leuk.report.sections import Grid, Section
-from leuk.report.synthetic_quality import quality_examples, quality_records
+from leuk.report.gans import quality_examples, quality_records
 from leuk.runs.record import Record
 from leuk.store import file_in
 
 _SHOWN = 12
-
-
-def synthetic_section(records: Sequence[Record]) -> Section:
-    """Numbers of synthetic images by GAN and class.
-
-    Args:
-        records: records of the sweep.
-    """
-    sets = quality_records(records)
-    table = pd.DataFrame([row for record in sets for row in _rows(record)])
-    shown: Grid | str = "No run of the sweep was trained with synthetic images."
-    if sets:
-        header = ("GAN", "split", "fold", "seed", "class", "images", "artifact of the GAN")
-        rows = [tuple(str(value) for value in row) for row in table.itertuples(index=False)]
-        shown = Grid(header, tuple(rows))
-    return Section(
-        "synthetic_images", "Synthetic images added to the training data", (shown,), table
-    )
-
-
-def _rows(record: Record) -> list[dict[str, Any]]:
-    synthetic, run = record.data["synthetic"], record.run
-    return [
-        {
-            "augmentation": run.augmentation,
-            "split": run.split_name,
-            "fold": run.fold,
-            "seed": run.seed,
-            "class": name,
-            "images": count,
-            "gan": ", ".join(synthetic.get("gans", [])),
-        }
-        for name, count in synthetic.get("counts", {}).items()
-    ]
 
 
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:

@@ -29,9 +29,19 @@ from scipy.special import stdtrit
 
 from leuk.report.comparisons import SETTINGS, Comparison, changed
 from leuk.report.costs import Cost
-from leuk.report.ensemble import MEMBERS, NAME
-from leuk.report.results import Configuration
-from leuk.report.sections import Grid, Section, difference_text, p_text
+from leuk.report.derived import ENSEMBLE, MEMBERS
+from leuk.report.load import Configuration
+from leuk.report.table import (
+    Column,
+    Heading,
+    Items,
+    Section,
+    Table,
+    Written,
+    difference_text,
+    p_text,
+    text,
+)
 from leuk.runs.record import RunId
 
 MARGIN = 0.02
@@ -65,7 +75,7 @@ HYPOTHESES = {
 """The hypotheses; the first is the primary one of the thesis."""
 
 NEEDS = {
-    "H1": "hybrid with dcgan, wgan or cgan, and cnn and vit with none",
+    "H1": "hybrid with a GAN, and cnn and vit with none",
     "H2": "hybrid with fusion=attention and with fusion=add, and cnn and vit, all otherwise alike",
     "H3": "a model with head=prototype and the same one without",
     "H4": "a model with attention_loss above 0 and the same one without, both with checks=full",
@@ -180,8 +190,11 @@ def _hybrid_with_gan(
     comparisons: Sequence[Comparison], costs: Mapping[RunId, Cost], limit: float
 ) -> _Decided:
     """H1, for each GAN separately."""
+    # Settings with a hypothesis of their own have their defaults.
     hybrids = dict.fromkeys(
-        c.one.run for c in comparisons if c.family == "gan_hybrid" and _plain(c.one.run)
+        c.one.run
+        for c in comparisons
+        if c.family == "gan_hybrid" and not any(changed(c.one.run, key) for key in SETTINGS)
     )
     outcomes: list[Outcome] = []
     evidence: list[str] = []
@@ -227,7 +240,7 @@ def _attention_fusion(comparisons: Sequence[Comparison]) -> _Decided:
         if c.family == "fusion" and c.one.run.settings.get("model.fusion") == "attention"
     ]
     against = [
-        {c.other.run.model == NAME for c in needed if c.one.run == run}
+        {c.other.run.model == ENSEMBLE for c in needed if c.one.run == run}
         for run in dict.fromkeys(c.one.run for c in needed)
     ]
     if {True, False} not in against:
@@ -355,11 +368,6 @@ def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
     return value, wider * (value - low), wider * (high - value)
 
 
-def _plain(run: RunId) -> bool:
-    """Return True if no setting with a separate hypothesis is changed."""
-    return not any(changed(run, key) for key in SETTINGS)
-
-
 def _text(comparison: Comparison) -> str:
     found = comparison.result
     if found is None or comparison.p is None:
@@ -376,11 +384,6 @@ def verdicts_section(found: Sequence[Verdict], latency_ms: float = LATENCY_MS) -
         latency_ms: latency limit that they used, in ms per image.
     """
     notes = NOTES.format(alpha=_ALPHA, margin=MARGIN, latency=latency_ms)
-    rows = [(HYPOTHESES[one.hypothesis], one.split or "-", one.verdict) for one in found]
-    parts: list[Grid | str] = [Grid(("hypothesis", "split", "verdict"), tuple(rows)), notes]
-    for one in found:
-        heading = f"## {one.hypothesis}: {one.verdict}" + (f" ({one.split})" if one.split else "")
-        parts.append("\n".join([heading, "", *(f"- {text}" for text in one.evidence)]))
     table = pd.DataFrame(
         [
             {
@@ -393,4 +396,13 @@ def verdicts_section(found: Sequence[Verdict], latency_ms: float = LATENCY_MS) -
             for one in found
         ]
     )
-    return Section("verdicts", "The hypotheses of the thesis", tuple(parts), table)
+    columns = {
+        "hypothesis": text("claim"),
+        "split": Column(("split",), lambda split: split or "-", numeric=False),
+        "verdict": text("verdict"),
+    }
+    blocks: list[Written | str] = [Table(table, columns), notes]
+    for one in found:
+        split = f" ({one.split})" if one.split else ""
+        blocks += [Heading(f"{one.hypothesis}: {one.verdict}{split}"), Items(one.evidence)]
+    return Section("verdicts", "The hypotheses of the thesis", blocks, table)

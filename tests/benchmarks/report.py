@@ -2,7 +2,7 @@
 
     python tests/benchmarks/report.py [--records 500] [--images 20]
 
-Writes synthetic records of a grid of four models and six augmentations over seeds and folds, with
+Writes synthetic records of a grid of four models and all augmentations over seeds and folds, with
 14 patients per stage, then runs the command in a new process.
 """
 
@@ -18,11 +18,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from sweeps import write_sweep
 
+from leuk.config import augmentations
 from leuk.runs.record import RunId
 
 MODELS = ("cnn", "vit", "hybrid", "pretrained")
-AUGMENTATIONS = ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
-FOLDS = ("n_folds_3", "fold_1-n_folds_3", "fold_2-n_folds_3")
+FOLDS = 3
 
 
 def main() -> None:
@@ -31,12 +31,14 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=500)
     parser.add_argument("--images", type=int, default=20, help="per patient")
     options = parser.parse_args()
-    seeds = range(1 + options.records // (len(MODELS) * len(AUGMENTATIONS) * len(FOLDS)))
-    grid = product(MODELS, AUGMENTATIONS, seeds, FOLDS)
-    runs = [RunId(m, a, "subject_kfold", seed, fold) for m, a, seed, fold in grid]
+    grid = product(range(options.records), range(FOLDS), augmentations().items(), MODELS)
+    runs = [
+        RunId(model, name, kind, "subject_kfold", False, fold, seed, {"split.n_folds": FOLDS})
+        for seed, fold, (name, kind), model in islice(grid, options.records)
+    ]
     with tempfile.TemporaryDirectory() as outputs:
         sweep = Path(outputs) / "runs" / "many"
-        write_sweep(sweep, islice(runs, options.records), images=options.images)
+        write_sweep(sweep, runs, images=options.images)
         command = [sys.executable, "-m", "leuk", "report", "name=many", f"outputs={outputs}"]
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from explained import SIDE, some_cells
 
 from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
@@ -12,18 +12,7 @@ from leuk.classifiers.vit import ViT
 from leuk.explain.base import Explainer
 from leuk.explain.shap import GradientSHAP, PartitionSHAP, PatchSHAP
 
-SIDE = 32
-
-
-def cells(count: int, seed: int) -> Tensor:
-    """Speckled discs on black."""
-    place = torch.arange(SIDE) - SIDE / 2
-    disc = place[:, None] ** 2 + place**2 < 11**2
-    generator = torch.Generator().manual_seed(seed)
-    return (0.2 + 0.7 * torch.rand(count, 3, SIDE, SIDE, generator=generator)) * disc
-
-
-IMAGES, BACKGROUND = cells(3, 1), cells(6, 2)
+IMAGES, BACKGROUND = some_cells(3, seed=1), some_cells(6, seed=2)
 
 
 def cnn() -> CNN:

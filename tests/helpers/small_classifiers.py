@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from leuk.classifiers.base import Classifier
@@ -32,6 +32,11 @@ FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
 def small(name: str, optim: Optim = Optim(1e-3), **changes: Any) -> Classifier:
     form, arguments = FORMS[name]
     return form(resolution=32, optim=optim, **{**arguments, **changes})
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 class Squares(ImageBatches):

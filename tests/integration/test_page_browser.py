@@ -22,7 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from sweeps import RUN, varied, write_sweep
 
-from leuk.report.sweep_report import write_report
+from leuk.report.page import write_report
 from leuk.runs.record import Record
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

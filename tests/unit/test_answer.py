@@ -10,8 +10,8 @@ from sweeps import RUN, SYNTHETIC, varied, write_sweep
 from leuk.metrics.comparison import Difference
 from leuk.report.answer import answer
 from leuk.report.comparisons import Comparison, compare
-from leuk.report.results import Configuration, read_results
-from leuk.report.run_facts import common_overrides
+from leuk.report.facts import common_overrides
+from leuk.report.load import Configuration, read_results
 from leuk.runs.record import RunId
 
 BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
@@ -44,7 +44,7 @@ def compared(run_id: RunId, other: str, found: Found, family: str = "control") -
             "but not significantly better than class weights and over",
         ),
         (BETTER, BETTER, None, "in part", "but not significantly better than oversampling (no GAN"),
-        (BETTER, None, None, "in part", "no comparison with oversampling"),
+        (BETTER, None, None, "in part", "no comparison with class weights and oversampling"),
         (WORSE, UNCLEAR, UNCLEAR, "harms", "worsen cnn-dcgan-folds"),
         (UNCLEAR, BETTER, BETTER, "not shown", "no significant gain or loss"),
         (None, BETTER, BETTER, "cannot say", "cannot answer"),

@@ -90,14 +90,6 @@ def test_single_bin_by_patient_equals_the_metric_by_patient() -> None:
     assert (found.low, found.high) == pytest.approx(intervals["auroc"])
 
 
-def test_single_bin_equals_the_overall_metric() -> None:
-    sample, areas = areas_and_scores(skill=1.0)
-    found = auroc_within_area_bins(sample, areas, bins=1, draws=10)
-    assert found.value == pytest.approx(roc_auc_score(sample.labels, sample.scores))
-    interval = bootstrap_intervals(sample, {"default": 0.5}, draws=10)["auroc"]
-    assert (found.low, found.high) == pytest.approx(interval)
-
-
 def test_classes_without_common_areas_have_no_value() -> None:
     labels = np.array([0, 0, 1, 1])
     sample = Sample(np.array([0.1, 0.2, 0.8, 0.9]), labels, np.arange(4))
@@ -135,13 +127,6 @@ def test_cells_are_scaled_to_equal_area_and_centered() -> None:
     # Its color is unchanged.
     torch.testing.assert_close(
         scaled[:, :, 32, 32], torch.tensor([0.8, 0.4, 0.6]).expand(4, 3), rtol=0, atol=1e-4
-    )
-
-
-def test_centered_cell_of_target_area_is_unchanged() -> None:
-    images = discs((16, 32, 32))
-    torch.testing.assert_close(
-        scaled_to_one_size(images, float(cell_areas(images))), images, rtol=0, atol=1e-4
     )
 
 

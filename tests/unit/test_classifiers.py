@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from small_classifiers import parameters
 from torch import nn
 
 from leuk.classifiers.base import Classifier, Optim, two_class
@@ -42,19 +43,10 @@ SMALL: dict[str, Classifier] = {
 """Small classifiers of each kind; every contract test runs on all of them."""
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
 def test_cnn_without_arguments_is_the_thesis_form() -> None:
     cnn = CNN()
     assert parameters(cnn) == 13_139_265
     assert cnn(torch.rand(2, 3, 224, 224)).shape == (2, 2)
-
-
-def test_small_cnn_has_the_same_layers_at_64_px() -> None:
-    # 93,248 in convolutions, 16,384 in the norm, 8192 x 128 + 128 hidden, 129 in the head.
-    assert parameters(CNN(resolution=64)) == 93_248 + 16_384 + 1_048_704 + 129
 
 
 def test_one_logit_as_two_has_the_same_probability_and_loss() -> None:
@@ -66,13 +58,6 @@ def test_one_logit_as_two_has_the_same_probability_and_loss() -> None:
         nn.functional.cross_entropy(pair, truth),
         nn.functional.binary_cross_entropy_with_logits(logit[:, 0], truth.float()),
     )
-
-
-def test_modern_cnn_has_the_parameters_of_its_layers() -> None:
-    cnn = CNN(64, (8, 16), hidden=4, convolutions=2, batch_norm=True, pool="average")
-    convolutions = 9 * (3 * 8 + 8 * 8 + 8 * 16 + 16 * 16)
-    norms = 2 * (8 + 8 + 16 + 16) + 2 * 16
-    assert parameters(cnn) == convolutions + norms + (16 * 4 + 4) + (4 + 1)
 
 
 def test_pooling_before_the_relu_is_pooling_after_it() -> None:
@@ -119,11 +104,6 @@ TINY: dict[type[Classifier], dict[str, Any]] = {
     ViT: {"patch": 8, "width": 16, "depth": 1, "heads": 2, "mlp": 16},
     Hybrid: {"widths": (4, 8), "width": 16, "depth": 1, "heads": 2, "mlp": 16},
 }
-
-
-def test_gradcam_of_the_cnn_looks_behind_the_last_relu() -> None:
-    assert isinstance(CNN(resolution=32, widths=(4, 8)).cam_layer, nn.ReLU)
-    assert isinstance(Hybrid(resolution=32, **TINY[Hybrid]).cam_layer, nn.ReLU)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -182,7 +162,7 @@ class TestContract:
             logits, cost = model.training_logits(images, labels)
         assert cost.shape == ()
         (nn.functional.cross_entropy(logits.float(), labels) + cost).backward()
-        grouped = [p for group in model.parameter_groups() for p in group.parameters]
+        grouped = [p for parameters, _ in model.parameter_groups() for p in parameters]
         assert {id(p) for p in grouped} == {id(p) for p in model.parameters()}
         lacking = [n for n, p in model.named_parameters() if p.grad is None]
         assert not lacking
@@ -198,15 +178,11 @@ class TestContract:
         model, images = SMALL[name].eval(), torch.rand(6, 3, 32, 32)
         torch.testing.assert_close(model(images)[2:3], model(images[2:3]))
 
-    def test_normalization_is_per_channel(self, name: str) -> None:
-        model = type(SMALL[name])(**SMALL[name].hparams)
-        model.normalize_by([0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
-        images = torch.ones(1, 3, 32, 32)
-        assert model.normalized(images)[0, :, 0, 0].tolist() == pytest.approx([1.8, 1.6, 0.35])
-
     def test_checkpoint_holds_plain_values(self, name: str, tmp_path: Path) -> None:
         model = type(SMALL[name])(**{**SMALL[name].hparams, "optim": Optim(learning_rate=0.5)})
-        model.normalize_by([0.1, 0.2, 0.3], [1.0, 1.0, 1.0])
+        model.normalize_by([0.1, 0.2, 0.3], [0.5, 0.5, 2.0])
+        normalized = model.normalized(torch.ones(1, 3, 32, 32))[0, :, 0, 0]
+        assert normalized.tolist() == pytest.approx([1.8, 1.6, 0.35])
         trainer = Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
         trainer.strategy.connect(model)
         trainer.save_checkpoint(tmp_path / "model.ckpt")
@@ -215,12 +191,3 @@ class TestContract:
         assert again.optim == Optim(learning_rate=0.5)
         images = torch.rand(3, 3, 32, 32)
         torch.testing.assert_close(again.eval()(images), model.eval()(images))
-
-
-def test_weight_decay_chooses_adamw() -> None:
-    plain = CNN(resolution=32, stack="torch").configure_optimizers()
-    assert type(plain) is torch.optim.Adam
-    decayed = CNN(
-        resolution=32, stack="torch", optim=Optim(weight_decay=0.1)
-    ).configure_optimizers()
-    assert type(decayed) is torch.optim.AdamW

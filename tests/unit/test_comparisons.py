@@ -8,8 +8,8 @@ from sweeps import RUN, predictions, varied, write_run, write_sweep
 
 from leuk.metrics.classification import all_metrics
 from leuk.report.comparisons import compare, comparisons_section, planned
-from leuk.report.ensemble import ensembles
-from leuk.report.results import Configuration, read_results
+from leuk.report.derived import ensembles
+from leuk.report.load import Configuration, read_results
 from leuk.runs.record import RunId
 
 

@@ -9,9 +9,9 @@ from sweeps import KFOLD, RUN, fold, predictions, write_run, write_sweep
 
 from leuk.metrics.calibration import fit_temperature
 from leuk.metrics.thresholds import choose_thresholds
-from leuk.report.ensemble import ensembles
-from leuk.report.results import read_results
-from leuk.report.sweep_report import write_report
+from leuk.report.derived import ensembles
+from leuk.report.load import read_results
+from leuk.report.page import write_report
 
 
 def test_the_ensemble_is_the_mean_of_matching_predictions(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Explanations of a cohort: choice of images and methods, and the files written."""
 
+import inspect
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from hydra.utils import get_class
+from shap_cases import BACKGROUND, IMAGES, METHODS, build_classifier
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier, Predictions
@@ -29,11 +34,13 @@ from leuk.explain.cohort import (
     unlabeled_cohort,
 )
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.lime import LIME
+from leuk.explain.lime import LIME, PatchLIME
 from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.rollout import AttentionRollout
 from leuk.explain.shap import GradientSHAP, PartitionSHAP
 from leuk.explain.study import COHORT, Study
+
+ROOT = Path(__file__).parents[2]
 
 
 def table(count: int = 400) -> pd.DataFrame:
@@ -303,15 +310,6 @@ def test_unlabeled_images_have_an_outcome_of_their_own(cnn: CNN, tmp_path: Path)
     assert manifest["picture"].notna().tolist() == [True, True, False]
 
 
-def test_figures_of_images_no_longer_shown_are_removed(
-    data: CNMCDataModule, predictions: Predictions, cnn: CNN, tmp_path: Path
-) -> None:
-    for shown in (6, 2):
-        cohort = evaluated_cohort(data, predictions, shown, shown, background=2)
-        Study({"gradcam": GradCAM()}, tmp_path, "model").of(cnn, cohort)
-    assert len(list((tmp_path / "panels").glob("*.png"))) == 2
-
-
 def test_results_of_checks_are_written_beside_the_maps(
     cohort: Cohort, cnn: CNN, tmp_path: Path
 ) -> None:
@@ -415,3 +413,27 @@ def test_degenerate_maps_are_recognized() -> None:
     maps[1] = 0.3
     maps[2, 0, 0] = float("nan")
     assert Attribution(maps, "pixel", 0.0).degenerate.tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["gradcam", "rollout", "shap", "lime"])
+def test_configs_name_every_method_and_setting(name: str) -> None:
+    nodes = yaml.safe_load((ROOT / f"conf/explain/{name}.yaml").read_text())
+    for key, node in nodes.items():
+        method = get_class(node.pop("_target_"))
+        assert method.name == key
+        defaults = {key: it.default for key, it in inspect.signature(method).parameters.items()}
+        assert node == {
+            **defaults,
+            **({"when_possible": True} if node.get("when_possible") else {}),
+        }
+        method(**node)
+
+
+def test_slow_explanations_print_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=100)
+    monkeypatch.setattr("time.time", lambda: float(next(clock)))
+    for method in (*METHODS.values(), LIME(samples=60, segments=12), PatchLIME(samples=60)):
+        method.attribute(build_classifier("vit"), IMAGES, 1, BACKGROUND)
+    assert capfd.readouterr() == ("", "")

@@ -7,9 +7,9 @@ import pytest
 from sweeps import RUN, write_run
 
 from leuk.report.explanations import explanations_section
-from leuk.report.results import read_results
-from leuk.report.sections import Section
-from leuk.report.sweep_report import write_report
+from leuk.report.load import read_results
+from leuk.report.page import write_report
+from leuk.report.table import Section
 from leuk.runs.record import RunId
 
 

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import hidden
@@ -22,7 +23,6 @@ from leuk.explain.quality.faithfulness import (
     sensitivity,
 )
 from leuk.explain.quality.randomization import agreement, rank_correlation
-from leuk.metrics.area import cell_mask
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
@@ -133,6 +133,8 @@ def test_removed_squares_are_around_the_cell_with_the_specified_sides() -> None:
 
 def test_infidelity_of_the_truth_is_zero(model: Linear, images: Tensor) -> None:
     removed = removals(case(model, images), torch.zeros_like(images))
+    healthy = removals(case(model, images, Label.HEM), torch.zeros_like(images))
+    torch.testing.assert_close(healthy.changes, -removed.changes)
     truth = model.truth(images)
     share, raw = infidelity(truth, removed)
     np.testing.assert_allclose(share, 0, atol=1e-6)

@@ -76,30 +76,15 @@ def test_network_gets_images_in_0_to_1() -> None:
     "images",
     [
         noise(2) / 255,
-        noise(2).astype(np.int64),
-        noise(2).astype(np.int8),
         torch.from_numpy(noise(2)),
-        noise(2)[0],
         noise(2).transpose(0, 3, 1, 2),
-        noise(2)[:, :8],
-        noise(2)[..., :1],
         noise(2)[:0],
     ],
-    ids=["floats", "wide", "signed", "tensor", "one", "planes", "oblong", "gray", "none"],
+    ids=["floats", "tensor", "planes", "none"],
 )
 def test_only_8_bit_images_are_accepted(images: Images) -> None:
     with pytest.raises(ValueError, match="images"):
         network()(images)
-
-
-def test_lite0_has_imagenet_features() -> None:
-    found = lite0()(noise(3))
-    assert found.pooled.shape == (3, 1280)
-    assert found.logits is not None
-    assert found.logits.shape == (3, 1000)
-    # With mismatched tensors the features would vanish or explode.
-    assert 0.01 < float(found.pooled.std()) < 10
-    assert not found.inception
 
 
 def test_lite0_without_weights_names_the_remedy(

@@ -30,8 +30,9 @@ from leuk.report.figures import (
     roc_of,
 )
 from leuk.report.heatmap import LEVELS, by_model, heat_map
-from leuk.report.results import Configuration, read_results
+from leuk.report.load import Configuration, read_results
 from leuk.report.rows import configuration_rows
+from leuk.report.tables import grid_section
 
 NAMES = (
     "grid",
@@ -247,10 +248,9 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "cgan", "dcgan", "wgan"))
     levels = [heat.level(0, column) for column in range(4)]
     assert (levels[0], levels[1], levels[2]) == (0, None, LEVELS - 1)
-    assert heat.section.table["dcgan"].tolist()[0] == heat.values[0][2]
+    assert grid_section(heat).table["dcgan"].tolist()[0] == heat.values[0][2]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]
-    expected = ["-" if np.isnan(value) else f"{value:.3f}" for value in heat.values[0]]
-    assert texts[:4] == expected
+    assert texts[:4] == ["-" if v != v else f"{v:.3f}" for v in heat.values[0]]
     empty = [Configuration(RUN, (), ())]
     assert heat_map(empty, configuration_rows(empty, 20)) is None
 

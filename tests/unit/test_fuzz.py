@@ -17,7 +17,7 @@ from PIL import Image
 from leuk.data.decode import Frame, UnusableError, decode
 from leuk.data.layouts import find_images, is_plain, printable, read_cnmc
 from leuk.errors import DataError, StoreError
-from leuk.report.predictions import read_predictions
+from leuk.report.load import read_predictions, stages_of
 from leuk.runs.trainer import read_checkpoint
 from leuk.store import inert, read_arrays, restored
 
@@ -125,7 +125,7 @@ def test_tables_of_predictions(tmp_path: Path, table: str, head: str) -> None:
     path = tmp_path / "predictions.csv"
     path.write_bytes("\n".join([head + table, *rows]).encode("utf-8", "surrogatepass"))
     with nothing_but(StoreError, naming=path):
-        read_predictions(path, {})
+        stages_of(read_predictions(path), path)
 
 
 NAMES = (

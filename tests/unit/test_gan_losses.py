@@ -118,21 +118,6 @@ class TestLosses:
         expected = 2 * 0.693147 + times * 0.01 * 8 * 1.3824
         assert float(found) == pytest.approx(expected, abs=1e-4)
 
-    @pytest.mark.parametrize("steps", [1, 2, 4])
-    def test_r1_is_added_in_one_round_of_its_interval(
-        self, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        counted: list[int] = []
-
-        def counting(discriminator: object, real: Tensor) -> Tensor:
-            counted.append(len(real))
-            return real.sum() * 0
-
-        monkeypatch.setattr("leuk.gans.dcgan.r1_penalty", counting)
-        gan = small("dcgan", r1=1.0, r1_every=4, fitting=Fitting(generator_steps=steps))
-        fit(gan, tmp_path, epochs=2)  # 8 rounds
-        assert len(counted) == 2
-
 
 class TestConditions:
     def test_plain_discriminator_sees_the_label_as_a_plane_of_its_sign(self) -> None:
@@ -234,13 +219,6 @@ class TestUpdates:
         assert (len(real), gan.done_updates) == (20, 4)
         assert len({image.numpy().tobytes() for images in real[:4] for image in images}) == 16
 
-    @pytest.mark.parametrize("name", FORMS)
-    def test_budget_ends_within_a_round(self, name: str, tmp_path: Path) -> None:
-        fitting = Fitting(generator_steps=3, adversary_steps=2, updates=5)
-        gan = small(name, fitting=fitting)
-        fit(gan, tmp_path, epochs=50)
-        assert (gan.done_updates, gan.adversary_updates) == (5, 4)
-
     def test_resumed_in_the_middle_of_a_round(self, tmp_path: Path) -> None:
         states = []
         for epochs in ([3], [1, 3]):
@@ -271,17 +249,6 @@ class TestUpdates:
             assert (group["lr"], group["betas"]) == (rate, (0.25, 0.9))
             assert (group["weight_decay"], group["amsgrad"]) == (0, False)
             assert [id(p) for p in group["params"]] == [id(p) for p in network.parameters()]
-
-    def test_first_step_has_the_size_of_the_rate(self, tmp_path: Path) -> None:
-        """Adam's first step is the rate wherever the gradient is not nearly zero."""
-        torch.manual_seed(0)
-        gan = small("dcgan", dropout=0.0, fitting=Fitting(3e-3, 7e-4, updates=1))
-        before = {key: value.clone() for key, value in gan.state_dict().items()}
-        fit(gan, tmp_path, epochs=1)
-        after = gan.state_dict()
-        for name, rate in (("generator.9.weight", 3e-3), ("discriminator.0.weight", 7e-4)):
-            steps = (after[name] - before[name]).abs()
-            assert float(steps.median()) == pytest.approx(rate, rel=0.02)
 
     def test_thesis_settings(self) -> None:
         """Published rates of generator and adversary, beta 1, clip, steps and average."""
@@ -396,20 +363,7 @@ class TestAverage:
             assert last.bias is not None
             nn.init.constant_(last.bias, value)
         assert (gan.sample(3, 1, seed=0) == 255).all()
-        assert (to_numpy(gan.generate(gan.noise(3), torch.ones(3, dtype=torch.int64))) == -1).all()
-
-    @pytest.mark.parametrize("name", FORMS)
-    def test_without_average_the_generator_is_sampled_from(self, name: str) -> None:
-        gan = small(name)
-        last = [m for m in gan.generator.modules() if isinstance(m, nn.ConvTranspose2d)][-1]
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.constant_(last.bias, 50.0)
-        assert (gan.sample(3, 1, seed=0) == 255).all()
-
-
-def to_numpy(images: Tensor) -> Any:
-    return images.detach().numpy()
+        assert bool((gan.generate(gan.noise(3), torch.ones(3, dtype=torch.int64)) == -1).all())
 
 
 class TestAugmentation:
@@ -432,11 +386,3 @@ class TestAugmentation:
         assert len(lowest) == (8 if name == "wgan" else 7)
         assert min(lowest) >= 4
         assert max(lowest) <= 6
-
-    def test_gradients_reach_the_generator_through_it(self, tmp_path: Path) -> None:
-        gan = small("dcgan", augment=DiffAugment(shift=0.1, stain=0.1))
-        images = gan.generate(gan.noise(4), LABELS)
-        gan.generator_loss(gan.score(images, LABELS)).backward()
-        gradients = [p.grad for p in gan.generator.parameters()]
-        assert all(g is not None and bool(torch.isfinite(g).all()) for g in gradients)
-        assert any(bool((g != 0).any()) for g in gradients if g is not None)

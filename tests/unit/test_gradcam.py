@@ -2,12 +2,10 @@
 
 import pytest
 import torch
+from shap_cases import MODELS, build_classifier
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier
-from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.vit import ViT
 from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError
 from leuk.explain.gradcam import GradCAM, layers_of
@@ -17,26 +15,9 @@ from leuk.explain.shap import GradientSHAP
 IMAGES = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def cnn() -> CNN:
-    return CNN(resolution=32, widths=(4, 8, 8), hidden=8)
-
-
-def vit() -> ViT:
-    return ViT(resolution=32, patch=8, width=16, depth=3, heads=2, mlp=32, hidden=16)
-
-
-def hybrid() -> Hybrid:
-    return Hybrid(
-        resolution=32, widths=(4, 8), patch=4, stride=4, width=16, depth=2, heads=2, mlp=32,
-        hidden=(16, 8),
-    )  # fmt: skip
-
-
-@pytest.fixture(params=[cnn, vit, hybrid], ids=["cnn", "vit", "hybrid"])
+@pytest.fixture(params=MODELS)
 def classifier(request: pytest.FixtureRequest) -> Classifier:
-    torch.manual_seed(0)
-    made: Classifier = request.param()
-    return made.eval()
+    return build_classifier(request.param)
 
 
 def by_hand(classifier: Classifier, images: Tensor, layer: str | None = None) -> Tensor:
@@ -60,8 +41,7 @@ def test_gradcam_matches_its_definition(classifier: Classifier) -> None:
 
 
 def test_gradcam_accepts_any_convolution() -> None:
-    torch.manual_seed(0)
-    model = cnn().eval()
+    model = build_classifier("cnn")
     found = GradCAM(layer="blocks.0.0").attribute(model, IMAGES, Label.ALL, IMAGES)
     torch.testing.assert_close(found.maps, by_hand(model, IMAGES, "blocks.0.0"))
     assert "blocks.0.0" in layers_of(model)
@@ -70,7 +50,7 @@ def test_gradcam_accepts_any_convolution() -> None:
 @pytest.mark.parametrize("layer", ["blocks.9", "hidden", ""])
 def test_layers_without_a_map_are_refused_naming_suitable_ones(layer: str) -> None:
     with pytest.raises(ConfigError, match=r"blocks\.0\.0"):
-        GradCAM(layer=layer).attribute(cnn(), IMAGES, Label.ALL, IMAGES)
+        GradCAM(layer=layer).attribute(build_classifier("cnn"), IMAGES, Label.ALL, IMAGES)
 
 
 def test_each_class_has_a_map_of_its_own_logit(classifier: Classifier) -> None:
@@ -103,14 +83,13 @@ def test_images_of_another_size_are_refused(classifier: Classifier) -> None:
 
 
 def test_methods_that_compare_need_a_background() -> None:
-    assert GradCAM().attribute(cnn(), IMAGES, Label.ALL).maps.shape == (5, 32, 32)
+    assert GradCAM().attribute(build_classifier("cnn"), IMAGES, Label.ALL).maps.shape == (5, 32, 32)
     with pytest.raises(ValueError, match="shap_pixels compares with training images"):
-        GradientSHAP().attribute(cnn(), IMAGES, Label.ALL)
+        GradientSHAP().attribute(build_classifier("cnn"), IMAGES, Label.ALL)
 
 
 def test_rollout_is_the_product_of_attentions() -> None:
-    torch.manual_seed(0)
-    model = vit().eval()
+    model = build_classifier("vit")
     found = AttentionRollout(batch_size=2).attribute(model, IMAGES, Label.ALL, IMAGES)
     attention = model.attention(IMAGES).detach().mean(dim=2)
     mixed = (attention + torch.eye(17)) / 2
@@ -122,8 +101,7 @@ def test_rollout_is_the_product_of_attentions() -> None:
 
 
 def test_rollout_ignores_the_class() -> None:
-    torch.manual_seed(0)
-    model = vit()
+    model = build_classifier("vit")
     sick, healthy = (
         AttentionRollout().attribute(model, IMAGES, label, IMAGES).maps for label in (1, 0)
     )
@@ -132,4 +110,4 @@ def test_rollout_ignores_the_class() -> None:
 
 def test_classifiers_without_patches_are_refused() -> None:
     with pytest.raises(ConfigError, match="model=vit"):
-        AttentionRollout().attribute(cnn(), IMAGES, Label.ALL, IMAGES)
+        AttentionRollout().attribute(build_classifier("cnn"), IMAGES, Label.ALL, IMAGES)

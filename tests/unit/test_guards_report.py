@@ -9,15 +9,13 @@ import pandas as pd
 import pytest
 from sweeps import COST, RUN, predictions, record_of, write_run
 
-from leuk.report.baselines import baseline_of, baselines
 from leuk.report.costs import costs_of, costs_section
+from leuk.report.derived import baseline_of, baselines
 from leuk.report.figures import confusion
-from leuk.report.leaking import leaking_gains
-from leuk.report.predictions import read_predictions
-from leuk.report.remarks import remarks_on
-from leuk.report.results import Results, read_results
+from leuk.report.load import Results, read_predictions, read_results, stages_of
+from leuk.report.remarks import leaking_gains, remarks_on
 from leuk.report.rows import Row, configuration_rows, run_rows
-from leuk.report.tables import CALIBRATION, CHOSEN, COLUMNS
+from leuk.report.tables import CALIBRATION, CHOSEN, MAIN
 from leuk.runs.record import RunId, as_metrics
 
 
@@ -52,7 +50,7 @@ def test_files_in_another_order_are_the_same(tmp_path: Path) -> None:
     table["baseline_area"] = np.linspace(0, 1, len(table))
     table.to_csv(tmp_path / "a.csv", index=False)
     table[::-1].to_csv(tmp_path / "b.csv", index=False)
-    one, other = (read_predictions(tmp_path / f"{name}.csv", {}) for name in "ab")
+    one, other = (stages_of(read_predictions(tmp_path / f"{name}.csv"), name) for name in "ab")
     for stage in ("val", "test"):
         np.testing.assert_array_equal(one[stage].sample.scores, other[stage].sample.scores)
         np.testing.assert_array_equal(one[stage].baselines["area"], other[stage].baselines["area"])
@@ -67,7 +65,7 @@ def test_a_baseline_uses_its_own_scores_and_thresholds(
         given.append((scores, labels))
         return {"default": 0.5}
 
-    monkeypatch.setattr("leuk.report.baselines.choose_thresholds", choose)
+    monkeypatch.setattr("leuk.report.derived.choose_thresholds", choose)
     configuration = results.configurations[0]
     baseline = baseline_of(configuration, "area")
     assert baseline is not None
@@ -110,7 +108,7 @@ def test_metrics_use_test_images_and_the_thresholds_of_the_run(results: Results)
 
 
 def test_columns_match_their_headings() -> None:
-    assert {heading: COLUMNS[heading] for heading in _MAIN} == _MAIN
+    assert {heading: MAIN[heading] for heading in _MAIN} == _MAIN
     for heading, figure in CHOSEN.items():
         assert figure.endswith("@youden" if "Youden" in heading else "@sensitivity95")
         assert figure.startswith(_NAMES[heading.partition(".")[0]])

@@ -19,11 +19,11 @@ from sweeps import RUN, predictions, write_run
 
 from leuk.config.targets import check_targets, instantiate
 from leuk.errors import ConfigError, StoreError
-from leuk.report.gan_tables import synthesis_examples
-from leuk.report.predictions import read_predictions
-from leuk.report.run_facts import last_command
-from leuk.report.sections import Section
-from leuk.report.sweep_report import write_report
+from leuk.report.facts import last_command
+from leuk.report.gans import synthesis_examples
+from leuk.report.load import read_predictions
+from leuk.report.page import write_report
+from leuk.report.table import Section
 from leuk.runs.finished import CONFIG, WEIGHTS, FinishedRun
 from leuk.runs.record import FILE, Record
 from leuk.runs.trainer import read_checkpoint
@@ -266,8 +266,7 @@ def test_leuk_reads_its_own_tables_unchanged(tmp_path: Path) -> None:
     table = predictions(RUN, images=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
-    parts = read_predictions(tmp_path / "predictions.csv", {}).values()
-    assert sorted(path for part in parts for path in part.paths) == sorted(names)
+    assert read_predictions(tmp_path / "predictions.csv")["path"].tolist() == names
 
 
 def test_shown_command_is_a_single_command(tmp_path: Path) -> None:

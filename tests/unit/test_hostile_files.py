@@ -21,6 +21,8 @@ from leuk.explain.base import Attribution
 from leuk.explain.figures import drawn_of, save_overlays
 from leuk.report.audit_page import audit_page
 from leuk.report.html import render
+from leuk.report.page import missing_page
+from leuk.report.table import Picture
 
 CELL = "fold_0/all/UID_1_1_1_all.bmp"
 EVIL = '<script>alert(1)</script>"onload=x'
@@ -216,10 +218,11 @@ def audited() -> Audit:
 
 
 def test_all_pages_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leuk.report.audit_page._picture", lambda *_: "data:,")
+    monkeypatch.setattr(
+        "leuk.report.audit_page._picture", lambda *_: Picture("data:,", EVIL, (EVIL,))
+    )
     split = {"name": EVIL, "error": EVIL}
-    missing = {"name": EVIL, "problems": [EVIL], "command": EVIL, "title": EVIL}
-    pages = [audit_page(audited(), Path(), split, EVIL, {}), render("missing.html", **missing)]
+    pages = [audit_page(audited(), Path(), split, EVIL, {}), missing_page(EVIL, [EVIL])]
     for page in pages:
         assert "&lt;script&gt;" in page
         assert "<script" not in page

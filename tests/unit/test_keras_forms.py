@@ -11,7 +11,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -304,14 +303,6 @@ def test_keras_plateau_needs_an_improvement_of_1e_4() -> None:
     for loss, rate in [(0.01, 1.0), (0.00995, 0.5), (0.00985, 0.5)]:
         plateau.step(loss)
         assert optimizer.param_groups[0]["lr"] == rate
-
-
-@pytest.mark.parametrize(("patience", "last"), [(1, 3), (2, 4), (5, 11)])
-def test_early_stopping_in_the_same_epoch(patience: int, last: int) -> None:
-    # EarlyStopping(patience=patience)
-    stopping = EarlyStopping("val/loss", patience=patience)
-    stops = (stopping._evaluate_stopping_criteria(torch.tensor(loss))[0] for loss in LOSSES)
-    assert next(epoch for epoch, stop in enumerate(stops) if stop) == last
 
 
 def test_activations() -> None:

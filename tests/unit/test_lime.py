@@ -1,47 +1,25 @@
 """LIME against the library's own interface, and on models with known explanations."""
 
-import inspect
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-import yaml
-from explained import SIDE, Linear, linear, some_cells
-from hydra.utils import get_class
+from explained import SIDE, linear, some_cells
 from lime.lime_image import LimeImageExplainer
+from shap_cases import BACKGROUND, IMAGES, MODELS, build_classifier
 from torch import Tensor, nn
 
-from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.vit import ViT
-from leuk.errors import ConfigError
+from leuk.data.decode import cell_mask
 from leuk.explain import lime
 from leuk.explain.base import Explainer, log_odds
 from leuk.explain.lime import LIME, PatchLIME, PresenceLime, cell_superpixels
 from leuk.explain.perturb import Hide, hidden
-from leuk.metrics.area import cell_mask
 
-MODELS: dict[str, Callable[[], Classifier]] = {
-    "cnn": lambda: CNN(resolution=SIDE, widths=(4, 8, 8), hidden=8),
-    "vit": lambda: ViT(resolution=SIDE, patch=8, width=16, depth=3, heads=2, mlp=32, hidden=16),
-    "hybrid": lambda: Hybrid(
-        resolution=SIDE,
-        widths=(4, 8),
-        patch=4,
-        stride=4,
-        width=16,
-        depth=2,
-        heads=2,
-        mlp=32,
-        hidden=(16, 8),
-    ),
-}
 METHODS: dict[str, Callable[..., Explainer]] = {
     "lime": partial(LIME, samples=60, segments=12),
     "lime_patches": partial(PatchLIME, samples=60),
@@ -50,12 +28,6 @@ CASES = [
     *((model, "lime") for model in MODELS),
     *((model, "lime_patches") for model in MODELS if model != "cnn"),
 ]
-IMAGES, BACKGROUND = some_cells(3, seed=1), some_cells(6, seed=2)
-
-
-def build_classifier(name: str) -> Classifier:
-    torch.manual_seed(0)
-    return MODELS[name]().eval()
 
 
 def weights_of(maps: Tensor, segments: Tensor) -> Tensor:
@@ -163,37 +135,6 @@ def test_patch_weights_are_those_of_lime_itself() -> None:
     own = weights_of(found.maps[0], found.segments[0])
     torch.testing.assert_close(own, as_arrays(plain, 16), rtol=1e-4, atol=1e-6)
     assert found.unit == "patch"
-
-
-@pytest.mark.parametrize("hide", ["cell", "black", "blur"])
-def test_weights_of_a_linear_model_are_its_contributions(hide: Hide) -> None:
-    model = linear()
-    found = LIME(samples=600, segments=12, hide=hide).attribute(model, IMAGES, 1, BACKGROUND)
-    assert found.segments is not None
-    truth = model.truth(IMAGES - hidden(IMAGES, hide))
-    for maps, expected, segments in zip(found.maps, truth, found.segments, strict=True):
-        own, known = weights_of(maps, segments), weights_of(expected, segments)
-        torch.testing.assert_close(own, known, rtol=0.05, atol=0.03 * float(known.abs().max()))
-    assert float(found.checks["r2"].min()) > 0.99
-    assert float(found.checks["stability"].min()) > 0.95
-
-
-def test_evidence_for_leukemia_is_positive_and_the_rest_zero() -> None:
-    planted = torch.zeros(3, SIDE, SIDE)
-    planted[:, 10:18, 10:18] = 0.05
-    found = LIME(samples=300, segments=24, hide="black").attribute(
-        Linear(planted), IMAGES, 1, BACKGROUND
-    )
-    assert found.segments is not None
-    for maps, segments in zip(found.maps, found.segments, strict=True):
-        own = weights_of(maps, segments)
-        inside = weights_of((planted[0] > 0).float(), segments) > 0
-        assert float(own[inside].min()) > 0
-        assert float(own[~inside].abs().max()) < 0.02 * float(own.max())
-    healthy = LIME(samples=300, segments=24, hide="black").attribute(
-        Linear(planted), IMAGES, 0, BACKGROUND
-    )
-    assert torch.equal(healthy.maps, -found.maps)
 
 
 def test_confident_classifier_has_weights_for_log_odds_not_for_probabilities() -> None:
@@ -306,26 +247,3 @@ def test_cell_of_a_single_pixel_is_one_superpixel() -> None:
     found = METHODS["lime"](hide="black").attribute(linear(), image, 1, BACKGROUND)
     assert (found.maps != 0).sum() == 1
     assert found.checks["stability"].isnan().all()
-
-
-def test_classifiers_without_patches_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"explain=lime_patches.*model=vit"):
-        PatchLIME().attribute(build_classifier("cnn"), IMAGES, 1, BACKGROUND)
-
-
-def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    for method in METHODS.values():
-        method().attribute(build_classifier("vit"), IMAGES, 1, BACKGROUND)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_the_config_names_every_method_and_its_settings() -> None:
-    path = Path(__file__).parents[2] / "conf/explain/lime.yaml"
-    nodes = yaml.safe_load(path.read_text())
-    assert list(nodes) == list(METHODS)
-    for name, node in nodes.items():
-        method = get_class(node.pop("_target_"))
-        assert method.name == name
-        defaults = {key: it.default for key, it in inspect.signature(method).parameters.items()}
-        assert node == {**defaults, **({"when_possible": True} if "when_possible" in node else {})}
-        method(**node)

@@ -30,13 +30,13 @@ def test_only_distant_features_are_unfamiliar() -> None:
 
 
 def test_distance_is_to_the_tenth_nearest_neighbor() -> None:
-    train, asked = directions(0, 50), directions(0, 7, seed=1)
-    known = Familiar.fitted(train, asked, np.arange(7))
-    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (train, asked)]
+    train, new = directions(0, 50), directions(0, 7, seed=1)
+    known = Familiar.fitted(train, new, np.arange(7))
+    unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in (train, new)]
     every = np.linalg.norm(unit[1][:, None] - unit[0][None], axis=2)
-    np.testing.assert_allclose(known.distances(asked), np.sort(every, axis=1)[:, 9], atol=1e-5)
-    few = Familiar.fitted(train[:3], asked, np.arange(7))
-    np.testing.assert_allclose(few.distances(asked), every[:, :3].max(axis=1), atol=1e-5)
+    np.testing.assert_allclose(known.distances(new), np.sort(every, axis=1)[:, 9], atol=1e-5)
+    few = Familiar.fitted(train[:3], new, np.arange(7))
+    np.testing.assert_allclose(few.distances(new), every[:, :3].max(axis=1), atol=1e-5)
 
 
 def test_features_of_another_network_are_refused() -> None:

@@ -15,13 +15,12 @@ from sweeps import RUN, predictions, varied, write_run
 
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.report.explained import explained_pictures
-from leuk.report.page import warning_boxes
-from leuk.report.prose import Span
-from leuk.report.remarks import Kind, Remark, listed
-from leuk.report.results import read_results
-from leuk.report.run_facts import data_section, last_command, run_section
-from leuk.report.sweep_report import write_report
+from leuk.report.explanations import explained_pictures
+from leuk.report.facts import data_section, last_command, run_section
+from leuk.report.load import read_results
+from leuk.report.page import write_report
+from leuk.report.remarks import Kind, Remark, boxes, listed
+from leuk.report.table import Pictures
 from leuk.runs.record import Record, RunWarning
 from leuk.store import write_text
 
@@ -165,22 +164,28 @@ def test_a_folder_without_records_has_a_page_that_lists_the_problems(
 
 def test_equal_remarks_on_many_runs_are_counted() -> None:
     remarks = [Remark("other", "too hot", f"cell-{number}") for number in range(9)]
-    remarks += [Remark("leaky", "leaks", "one"), Remark("few", "test: only 2", "one")]
-    leaky, other = warning_boxes(remarks)
-    assert leaky.texts == ((Span("one: leaks"),),)
-    assert other.texts == ((Span("too hot (in 9 runs)"),),)
-    hot, *others = listed(remarks).splitlines()
-    assert hot == "- too hot (in 9 runs)"
-    assert others == ["- one: leaks", "- one: test: only 2"]
+    remarks += [Remark("leaky", "leaks", "one"), Remark("few", "test: only 2", "one", of_run=True)]
+    assert texts_of(remarks) == {"leaky": ["one: leaks"], "other": ["too hot (in 9 runs)"]}
+    assert listed(remarks).markdown.splitlines() == [
+        "- too hot (in 9 runs)", "- one: leaks", "- one: test: only 2",
+    ]  # fmt: skip
+
+
+def texts_of(remarks: list[Remark]) -> dict[Kind, list[str]]:
+    """Texts of the first screen by kind."""
+    found = boxes(remarks)
+    return {
+        kind: ["".join(span.text for span in text) for text in texts]
+        for kind, texts in found.items()
+    }
 
 
 @pytest.mark.parametrize("kind", ["failed", "synthetic", "degenerate"])
 def test_runs_that_need_action_are_each_named_in_the_table(kind: Kind) -> None:
     remarks = [Remark(kind, "running: not finished", f"cell-{number}") for number in range(3)]
-    named = [item.partition(":")[0] for item in listed(remarks).splitlines()]
+    named = [item.partition(":")[0] for item in listed(remarks).markdown.splitlines()]
     assert named == ["- cell-0", "- cell-1", "- cell-2"]
-    (failed,) = warning_boxes(remarks)
-    assert failed.texts == ((Span("running: not finished (in 3 runs)"),),)
+    assert texts_of(remarks) == {kind: ["running: not finished (in 3 runs)"]}
 
 
 def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path) -> None:
@@ -198,10 +203,13 @@ def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path
     for path in (folder / "gradcam.png", folder / "curves.png", tmp_path / "secret.png"):
         Image.new("RGB", (2000, 40)).save(path)
     (folder / "broken.png").write_text("no picture")
-    first, second = explained_pictures(tmp_path, read_results(tmp_path).configurations)
-    assert (first.method, second.method) == ("gradcam", "deletion and insertion")
-    assert "1 maps are degenerate" in first.alt
-    assert int.from_bytes(first.png[16:20]) == 1100  # made narrower
+    (shown,) = explained_pictures(tmp_path, read_results(tmp_path).configurations)
+    first, second = (block for block in shown.blocks if isinstance(block, Pictures))
+    assert (first.title, second.title) == ("gradcam", "deletion and insertion")
+    (picture,) = first.pictures
+    assert "1 maps are degenerate" in picture.alt
+    png = base64.b64decode(picture.uri.partition(",")[2])
+    assert int.from_bytes(png[16:20]) == 1100  # made narrower
 
 
 def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:

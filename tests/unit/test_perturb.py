@@ -6,7 +6,7 @@ from torch import Tensor
 
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.vit import ViT
-from leuk.data.decode import LIT
+from leuk.data.decode import LIT, cell_mask
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import (
     Hide,
@@ -18,7 +18,6 @@ from leuk.explain.perturb import (
     predict_token_coalitions,
     spread,
 )
-from leuk.metrics.area import cell_mask
 
 IMAGE = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(2))
 SEGMENTS = patch_segments(32, 16, 1)[0]

@@ -15,12 +15,10 @@ from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.vit import ViT
-from leuk.data.labels import Label
 from leuk.explain.base import Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.quality.faithfulness import controls
 from leuk.explain.quality.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
-from leuk.explain.rollout import AttentionRollout
 
 MAKE: dict[str, Callable[[], Classifier]] = {
     "cnn": lambda: CNN(resolution=32, widths=(4, 8, 8), hidden=8),
@@ -173,23 +171,6 @@ def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
         ((_, copy),) = randomized_copies(cnn, images, 1, seed=0)
     assert not any(parameter.is_inference() for parameter in copy.parameters())
     assert isinstance(cnn._trainer, Trainer)
-
-
-@pytest.mark.parametrize("form", ["vit", "hybrid"])
-def test_transformers_are_explained_again(form: str, images: Tensor) -> None:
-    torch.manual_seed(0)
-    classifier = MAKE[form]()
-    explainers: dict[str, Explainer] = {"gradcam": GradCAM(), "rollout": AttentionRollout()}
-    maps = {
-        name: it.attribute(classifier, images, Label.ALL, images).maps
-        for name, it in explainers.items()
-    }
-    found = cascades(case(classifier, images), explainers, maps, stages=3)
-    assert found["gradcam"].spearman.shape == (3, len(images))
-    assert float(np.nanmax(np.abs(found["gradcam"].spearman[-1]))) < 0.99
-    # The first stage changes only the head, on which attention does not depend.
-    np.testing.assert_allclose(found["rollout"].spearman[0], 1)
-    assert float(np.nanmin(found["rollout"].spearman[-1])) < 0.99
 
 
 def test_maps_of_random_copies_have_the_same_target(images: Tensor) -> None:

@@ -12,9 +12,9 @@ from sweeps import RUN, SYNTHETIC, predictions, write_run
 
 from leuk.errors import StoreError
 from leuk.metrics.referral import choose_band
-from leuk.report.referral import referral_section
-from leuk.report.results import read_results
-from leuk.report.sweep_report import write_report
+from leuk.report.load import read_results
+from leuk.report.page import write_report
+from leuk.report.tables import referral_section
 from leuk.runs.finished import FinishedRun, Frozen
 from leuk.runs.record import Record
 

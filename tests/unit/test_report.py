@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,13 @@ from sklearn.metrics import roc_auc_score
 from sweeps import KFOLD, RUN, fold, predictions, record_of, varied, write_run, write_sweep
 
 from leuk.errors import StoreError
+from leuk.metrics.calibration import apply_temperature
 from leuk.metrics.classification import all_metrics
-from leuk.report.baselines import baselines
-from leuk.report.content import build_report
-from leuk.report.naming import row_names
-from leuk.report.results import Configuration, read_results
-from leuk.report.rows import draws_for
-from leuk.report.sections import Grid, interval_text, p_text
-from leuk.report.sweep_report import write_report
+from leuk.report.derived import baselines
+from leuk.report.load import TABLE, Configuration, read_results, row_names
+from leuk.report.page import build_report, write_report
+from leuk.report.rows import Row, configuration_rows, draws_for
+from leuk.report.table import interval_text
 from leuk.report.tables import NOTES
 from leuk.runs.record import Record, RunWarning
 from leuk.store import write_text
@@ -26,7 +26,7 @@ from leuk.store import write_text
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else and has tests of its own."""
-    monkeypatch.setattr("leuk.report.content.figures_of", lambda *arguments: [])
+    monkeypatch.setattr("leuk.report.page.figures_of", lambda *arguments: [])
 
 
 def table(sweep: Path) -> pd.DataFrame:
@@ -194,41 +194,53 @@ def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, how: str, pro
     assert np.isnan(rows.loc["cnn-none", "auroc_low"])
 
 
-def test_patients_named_like_missing_values_are_kept(tmp_path: Path) -> None:
-    content = predictions(RUN)
-    write_run(tmp_path, RUN, content.replace({"patient": {"test0-H0": "NA", "test0-H1": "null"}}))
-    (run,) = read_results(tmp_path).configurations[0].runs
-    assert {"NA", "null"} <= set(run.test.sample.subjects.tolist())
-
-
-def test_patients_are_distinguished_by_text_not_number(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("one", "other"), [("NA", "null"), ("1", "01")])
+def test_patients_are_distinguished_by_text(tmp_path: Path, one: str, other: str) -> None:
     table = predictions(RUN)
     patients = {name: str(place) for place, name in enumerate(sorted(set(table["patient"])), 10)}
-    patients |= {"test0-H0": "1", "test0-H1": "01"}
+    patients |= {"test0-H0": one, "test0-H1": other}
     write_run(tmp_path, RUN, table.replace({"patient": patients}))
     (run,) = read_results(tmp_path).configurations[0].runs
-    assert {"1", "01"} <= set(run.test.sample.subjects.tolist())
+    assert {one, other} <= set(run.test.sample.subjects.tolist())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_images_shared_by_runs_of_a_fold_are_in_memory_once(tmp_path: Path, workers: int) -> None:
-    other = varied(RUN, augmentation="dcgan")
-    write_sweep(tmp_path, [RUN, other, replace(RUN, seed=1), replace(RUN, model="vit")])
-    moved = predictions(other)
-    last = moved.index[-1]
-    moved.loc[last, "path"] = "another.bmp"
-    write_run(tmp_path, other, moved)
-    results = read_results(tmp_path, workers)
-    runs = {run.id: run for configuration in results.configurations for run in configuration.runs}
-    same = [run for run_id, run in runs.items() if run_id != other]
-    assert len(same) == 3
-    assert len({id(run.test.paths) for run in same}) <= workers
-    assert len({id(run.test.sample.labels) for run in same}) <= workers
-    assert "another.bmp" in runs[other].test.paths
-    assert not any("another.bmp" in run.test.paths for run in same)
-    assert all(len(set(run.test.sample.scores)) > 1 for run in runs.values())
-    scores = {tuple(run.test.sample.scores) for run in runs.values()}
-    assert len(scores) == 4
+def test_a_table_of_all_predictions_gives_the_same_report(tmp_path: Path) -> None:
+    """Published sweeps have one compressed table, without what follows from the records."""
+    run_ids = [RUN, replace(RUN, model="vit")]
+    found = []
+    for run_id in run_ids:
+        table = predictions(run_id)
+        table["calibrated"] = apply_temperature(table["score"].to_numpy(), 2.0)
+        write_run(tmp_path, run_id, table, calibration={"temperature": 2.0})
+        found.append(table.drop(columns="calibrated").assign(run=run_id.folder))
+    expected = write_report(tmp_path)
+    for run_id in run_ids:
+        (tmp_path / run_id.folder / "predictions.csv").unlink()
+    pd.concat(found).to_csv(tmp_path / TABLE, index=False)
+    assert write_report(tmp_path) == expected
+    assert len(read_results(tmp_path).predictions) == sum(map(len, found))
+    (tmp_path / TABLE).write_bytes(b"not compressed")
+    with pytest.raises(StoreError, match="no readable predictions"):
+        write_report(tmp_path)
+
+
+def test_an_added_metric_is_shown_with_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = configuration_rows
+
+    def added(*arguments: Any) -> list[Row]:
+        return [
+            replace(row, metrics={**row.metrics, "novelty": (0.125, 0.0, 0.25)})
+            for row in rows(*arguments)
+        ]
+
+    monkeypatch.setattr("leuk.report.page.configuration_rows", added)
+    write_run(tmp_path, RUN)
+    others = write_report(tmp_path).split("## Other metrics")[1]
+    assert "novelty" in others
+    assert "0.125 [0.00, 0.25]" in others
+    assert table(tmp_path).loc["cnn-none", "novelty_high"] == 0.25
 
 
 def test_missing_results_are_named_in_the_order_of_runs(tmp_path: Path) -> None:
@@ -312,7 +324,7 @@ def test_without_honest_run_no_gain_is_reported_and_leaky_is_marked(tmp_path: Pa
 def test_costs_and_area_come_from_the_records(tmp_path: Path) -> None:
     write_sweep(tmp_path, [RUN, replace(RUN, model="vit")])
     report = build_report(tmp_path, read_results(tmp_path))
-    costs, area = (s for s in report.sections if s.name in ("costs", "area"))
+    costs, area = (report.sections[name] for name in ("costs", "area"))
     of_line = costs.table.set_index("configuration")
     assert of_line.loc["cnn-none", "parameters"] == 1_000_000
     assert of_line.loc["ensemble-none", "flops"] == 2 * of_line.loc["vit-none", "flops"]
@@ -333,7 +345,7 @@ def test_an_area_record_from_before_weights_by_patient_is_read(tmp_path: Path) -
     del old["within_bins"]["patients"]
     write_run(tmp_path, RUN, area=old)
     report = build_report(tmp_path, read_results(tmp_path))
-    row = next(s for s in report.sections if s.name == "area").table.iloc[0]
+    row = report.sections["area"].table.iloc[0]
     assert row["within_bins"] == 0.7
     assert row[["within_bins_patients", "area_within_bins_patients"]].isna().all()
 
@@ -342,7 +354,7 @@ def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> N
     record = write_run(tmp_path, RUN, area={}, cost={})
     assert json.loads((tmp_path / record.run.folder / "record.json").read_text())["cost"] == {}
     report = build_report(tmp_path, read_results(tmp_path))
-    costs, area = (s for s in report.sections if s.name in ("costs", "area"))
+    costs, area = (report.sections[name] for name in ("costs", "area"))
     assert "The cost was not measured" in costs.markdown
     assert "No run of this sweep has area checks" in area.markdown
 
@@ -350,20 +362,6 @@ def test_a_record_of_an_older_leuk_has_no_costs_and_no_area(tmp_path: Path) -> N
 @pytest.mark.parametrize(("runs", "draws"), [(1, 1000), (60, 1000), (67, 800), (700, 200)])
 def test_large_sweeps_draw_fewer_resamples(runs: int, draws: int) -> None:
     assert draws_for([Configuration(RUN, (), (None,) * runs)]) == draws  # type: ignore[arg-type]
-
-
-def test_grids_are_aligned() -> None:
-    grid = Grid(("", "a"), (("long name", "1"), ("x|y", "0.125")))
-    lines = grid.markdown.splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert lines[3] == "| x/y       | 0.125 |"
-
-
-def test_numbers_are_formatted() -> None:
-    assert interval_text(0.9123, 0.88, 0.94) == "0.912 [0.88, 0.94]"
-    assert interval_text(0.9123, None, None) == "0.912"
-    assert interval_text(None, None, None) == ""
-    assert (p_text(0.0004), p_text(0.0123)) == ("<0.001", "0.012")
 
 
 def test_empty_sweep(tmp_path: Path) -> None:

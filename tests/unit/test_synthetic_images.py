@@ -21,8 +21,8 @@ from leuk.data.phantom import make_phantom
 from leuk.data.rules import Folds
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Images
-from leuk.report.synthetic_images import contact_sheet, synthetic_section
-from leuk.report.synthetic_quality import quality_records, quality_section
+from leuk.report.gans import quality_records, quality_section, synthetic_section
+from leuk.report.synthetic_images import contact_sheet
 from leuk.runs.gan import Synthetic, cached_quality, quality_warnings
 from leuk.runs.record import Record
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sweeps import RUN, predictions, varied, write_run
 
-from leuk.report.results import read_results
-from leuk.report.thesis_tables import NOTES, TABLES, thesis_means, thesis_section
+from leuk.report.load import read_results
+from leuk.report.thesis import TABLES, thesis_means, thesis_section
 
 
 def two_by_two(healthy: tuple[int, int], leukemic: tuple[int, int]) -> pd.DataFrame:
@@ -72,8 +72,8 @@ def test_the_average_is_that_of_the_neighbor(tmp_path: Path) -> None:
 
 def test_problems_and_missing_models_are_named(sweep: Path) -> None:
     text = thesis_section(read_results(sweep).configurations).markdown
-    assert NOTES in text
-    assert "Healthy is the positive class" in NOTES
+    assert "**These tables use the convention of the thesis" in text
+    assert "- Healthy is the positive class" in text
     assert "## Table 3: cnn, folds" in text
     for number in (4, 5):
         assert f"## Table {number}: {TABLES[number]}\n\nNot in this sweep." in text

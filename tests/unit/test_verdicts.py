@@ -8,7 +8,7 @@ from leuk.config.schema import ReportConfig
 from leuk.metrics.comparison import Difference
 from leuk.report.comparisons import Comparison
 from leuk.report.costs import costs_of
-from leuk.report.results import Configuration
+from leuk.report.load import Configuration
 from leuk.report.verdicts import (
     FAITHFULNESS,
     HYPOTHESES,

@@ -39,6 +39,7 @@ from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero, Positive, Share
+from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.explain.base import Attribution, Explainer
 from leuk.explain.figures import curves_figure, save
@@ -53,7 +54,6 @@ from leuk.explain.quality.faithfulness import (
 )
 from leuk.explain.quality.randomization import CHANGED_BELOW, agreement, cascades
 from leuk.explain.quality.regions import BAND, region_shares, regions_of
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Bootstrap, Fold
 from leuk.store import csv_text, write_text
@@ -434,14 +434,8 @@ def save_checks(
 
     Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
     ``agreement.csv``, see :class:`Checked`; ``measured_images.csv`` with every
-    measure of every image, keyed by ``row``; and ``curves.png``.
-
-    Args:
-        folder: output folder of the explanations.
-        checked: the results.
-        rows: ``(B,)``, the row of each image in the bank.
-        titles: display names of the methods.
-        title: title of the figure, which names the model.
+    measure of every image, keyed by ``row``, the image's row in the bank; and ``curves.png`` with
+    the methods' display names ``titles``.
 
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of

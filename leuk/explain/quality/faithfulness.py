@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.explain.base import Attribution, Explainer, evaluation_mode, log_odds, signs
 from leuk.explain.perturb import predict_log_odds
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 
 _BELL = 0.2

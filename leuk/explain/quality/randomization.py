@@ -18,9 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from leuk.classifiers.base import Classifier
+from leuk.data.decode import cell_mask
 from leuk.explain.base import Explainer
 from leuk.explain.quality.faithfulness import Case
-from leuk.metrics.area import cell_mask
 from leuk.metrics.arrays import Floats
 from leuk.training import glorot
 

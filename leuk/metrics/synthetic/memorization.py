@@ -4,7 +4,7 @@ A set of copies has an excellent FID. It differs from a good set in being closer
 images than new real images are.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,9 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from leuk.data.splits import patient_quantile
-from leuk.metrics.arrays import Images, check_images
-from leuk.metrics.synthetic.distances import Metrics, patient_numbers
+from leuk.metrics.arrays import Flags, Floats, Images, check_images
+from leuk.metrics.synthetic.distances import Metrics, Rows, patient_numbers
 from leuk.metrics.synthetic.features import Features
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 _SIDE = 32
 """Pixels per side at which images are compared, enough to recognize a copy."""
@@ -61,10 +58,7 @@ class Neighbors:
 def nearest_in_features(images: Features, train: Features, itself: bool = True) -> Neighbors:
     """Find the nearest training images by Euclidean distance between features.
 
-    Args:
-        images: features of the images to look up.
-        train: features of the training images.
-        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
+    ``itself`` is False if ``images`` are ``train``, where no image may be its own neighbor.
     """
     x, y = (torch.from_numpy(features.pooled).double() for features in (images, train))
     return _nearest(x, [y], itself)
@@ -80,21 +74,24 @@ def nearest_in_pixels(images: Images, train: Images, itself: bool = True) -> Nei
     Args:
         images: images to look up, ``uint8 (N, R, R, 3)``.
         train: training images, ``uint8 (M, R, R, 3)``.
-        itself: whether an image may be its own neighbor; False if ``images`` are ``train``.
+        itself: False if ``images`` are ``train``, where no image may be its own neighbor.
 
     Returns:
         Neighbors with distances in gray levels: the root mean squared difference at 32 pixels per
         side.
-
-    Raises:
-        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     ours = _shrunk(images).flatten(1)
-    found = _nearest(ours, (turned.flatten(1) for turned in _turned(_shrunk(train))), itself)
+    shrunk = _shrunk(train)
+    turned = (
+        rotate(mirrored, angle, InterpolationMode.BILINEAR).flatten(1)
+        for mirrored in (shrunk, shrunk.flip(3))
+        for angle in range(0, 360, _STEP)
+    )
+    found = _nearest(ours, turned, itself)
     return Neighbors(found.rows, found.distances / ours.shape[1] ** 0.5)
 
 
-def copied(synthetic: Images, train: Images) -> npt.NDArray[np.bool_]:
+def copied(synthetic: Images, train: Images) -> Flags:
     """Find the images that are exact or near-exact copies of training images.
 
     A copy may be mirrored or rotated by multiples of 90 degrees, or else shifted within the frame,
@@ -103,12 +100,6 @@ def copied(synthetic: Images, train: Images) -> npt.NDArray[np.bool_]:
     Args:
         synthetic: synthetic images ``uint8 (N, R, R, 3)``.
         train: all training images of the GAN, ``uint8 (M, R, R, 3)``.
-
-    Returns:
-        ``bool (N,)``.
-
-    Raises:
-        ValueError: the images are not ``uint8 (N, R, R, 3)``.
     """
     shrunk = _shrunk(train)
     turned = (
@@ -121,18 +112,7 @@ def copied(synthetic: Images, train: Images) -> npt.NDArray[np.bool_]:
         _shrunk(synthetic, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)], True
     )
     limit = _COPY * shrunk[0].numel() ** 0.5
-    found: npt.NDArray[np.bool_] = np.minimum(in_place.distances, moved.distances) <= limit
-    return found
-
-
-def _aligned(images: Images) -> Images:
-    """Shift the lit pixels of each image into the upper left corner."""
-    lit = images.max(axis=3) > _DARK
-    downs, rights = (np.argmax(np.any(lit, axis=axis), axis=1) for axis in (2, 1))
-    moved = np.empty_like(images)
-    for target, image, down, right in zip(moved, images, downs, rights, strict=True):
-        target[:] = np.roll(image, (-down, -right), axis=(0, 1))
-    return moved
+    return np.asarray(np.minimum(in_place.distances, moved.distances) <= limit)
 
 
 def compare(
@@ -183,22 +163,23 @@ def closest_pairs(synthetic: Neighbors, count: int) -> list[tuple[int, int, floa
 
 
 def _shrunk(images: Images, aligned: bool = False) -> Tensor:
-    """Shrink to ``float32 (N, 3, side, side)`` of at most 32 pixels per side."""
+    """Shrink to ``float32 (N, 3, side, side)`` of at most 32 pixels per side.
+
+    ``aligned`` shifts the lit pixels of each image into the upper left corner first.
+    """
     check_images(images)
     side = min(_SIDE, images.shape[1])
     shrunk = []
     for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
-        pixels = torch.from_numpy(_aligned(chunk) if aligned else chunk.copy()).permute(0, 3, 1, 2)
+        chunk = images[start : start + _CHUNK].copy()
+        if aligned:
+            lit = chunk.max(axis=3) > _DARK
+            downs, rights = (np.argmax(np.any(lit, axis=axis), axis=1) for axis in (2, 1))
+            for image, down, right in zip(chunk, downs, rights, strict=True):
+                image[:] = np.roll(image, (-down, -right), axis=(0, 1))
+        pixels = torch.from_numpy(chunk).permute(0, 3, 1, 2)
         shrunk.append(F.interpolate(pixels.float(), (side, side), mode="area"))
     return torch.cat(shrunk)
-
-
-def _turned(images: Tensor) -> Iterator[Tensor]:
-    """Yield the images in all rotations, plain and mirrored."""
-    for mirrored in (images, images.flip(3)):
-        for angle in range(0, 360, _STEP):
-            yield rotate(mirrored, angle, InterpolationMode.BILINEAR)
 
 
 def _nearest(images: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbors:

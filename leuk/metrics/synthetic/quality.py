@@ -7,25 +7,29 @@ others.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from leuk.data.splits import effective_patients
-from leuk.metrics.arrays import Images, check_images
+from leuk.metrics.arrays import Floats, Images, check_images
 from leuk.metrics.baselines import (
-    Morphology,
     MorphologyExtractor,
     measure_each,
     morphology_distance,
     two_sample_auroc,
     usefulness,
 )
-from leuk.metrics.novelty import diversity, nearest_similarity
-from leuk.metrics.synthetic.distances import Metrics, Patients, distances, equal_rows
+from leuk.metrics.synthetic.distances import (
+    Metrics,
+    Patients,
+    Rows,
+    distances,
+    diversity,
+    equal_rows,
+    nearest_similarity,
+)
 from leuk.metrics.synthetic.features import Extractor, Features
 from leuk.metrics.synthetic.memorization import (
     closest_pairs,
@@ -53,12 +57,8 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
     """Warn of mode collapse and black images in a synthetic set.
 
     Args:
-        synthetic: row ``synthetic`` of :attr:`leuk.metrics.synthetic.quality.Quality.rows`.
+        synthetic: row ``synthetic`` of :attr:`Quality.rows`.
         real: row ``real``, of as many training images.
-
-    Returns:
-        One warning each for black images, identical images, repeated images, and coverage or
-        diversity below half of the value for real images; empty for a sound set.
     """
     found = []
     if (empty := synthetic["empty"] or 0) > _EMPTY:
@@ -69,24 +69,21 @@ def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
         found.append(
             f"only {distinct:.0%} of the synthetic images are distinct, the rest repeat them"
         )
-    for name, meaning in _VARIETY.items():
+    variety = {
+        "coverage": "most kinds of real images have no similar synthetic image",
+        "diversity": "synthetic images resemble each other far more than real images do",
+    }
+    for name, meaning in variety.items():
         ours, theirs = synthetic[name] or 0, real[name] or 0
         if ours < theirs / 2:
             found.append(f"{meaning}: {name} {ours:.2f}, for real images {theirs:.2f}")
     return found
 
 
-_VARIETY = {
-    "coverage": "most kinds of real images have no similar synthetic image",
-    "diversity": "synthetic images resemble each other far more than real images do",
-}
-
-
 def copying(memorized: dict[str, Metrics]) -> list[str]:
     """Warn of near-exact copies, and of each space in which too many images are close to training.
 
-    Args:
-        memorized: :attr:`leuk.metrics.synthetic.quality.Quality.memorization`.
+    ``memorized`` is :attr:`Quality.memorization`.
     """
     found = near_exact(int(memorized["pixels"]["copies"] or 0))
     for space, metrics in memorized.items():
@@ -104,14 +101,11 @@ def near_exact(count: int) -> list[str]:
     """Warn of ``count`` near-exact copies; empty for none."""
     if not count:
         return []
-    if count == 1:
-        copies = "1 synthetic image is a copy of a training image"
-    else:
-        copies = f"{count} synthetic images are copies of training images"
-    return [f"{copies}, exact to about one gray level"]
+    copies = "image is a copy of a training image"
+    if count > 1:
+        copies = "images are copies of training images"
+    return [f"{count} synthetic {copies}, exact to about one gray level"]
 
-
-Rows = npt.NDArray[np.int64]
 
 _SIMILAR = 500
 """Images, already in random order, that suffice for the mean SSIM."""
@@ -195,7 +189,7 @@ class _ImageSet:
 
     images: Images
     features: Features
-    measures: npt.NDArray[np.float64]
+    measures: Floats
     patients: Patients | None = None
 
     @classmethod
@@ -204,13 +198,9 @@ class _ImageSet:
     ) -> "_ImageSet":
         if isinstance(extractor, MorphologyExtractor):
             # Measuring takes as long as a network, so the extractor's measures are reused.
-            measures = extractor.measured(images)
+            measures = measure_each(images)
             return cls(images, extractor.of(measures), measures, patients)
         return cls(images, extractor(images), measure_each(images), patients)
-
-    @cached_property
-    def shape(self) -> Morphology:
-        return Morphology.of(self.measures)
 
     def take(self, rows: Rows) -> "_ImageSet":
         patients = None if self.patients is None else self.patients[rows]
@@ -244,7 +234,13 @@ def assess_quality(
     given = {"synthetic": synthetic, **real.sets}
     if synthetic_other is not None:
         given["synthetic_other"] = synthetic_other
-    _check_resolution(given)
+    for name, images in given.items():
+        check_images(images)
+        if images.shape[1:] != synthetic.shape[1:]:
+            raise ValueError(
+                f"{name} images have {images.shape[1]} pixels per side,"
+                f" synthetic images {synthetic.shape[1]}"
+            )
     kept = equal_rows([len(images) for images in given.values()], seed)
     patients = real.patients
     sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
@@ -255,16 +251,27 @@ def assess_quality(
         else:
             own = patients[name][chosen] if name in patients else None
             equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
-    compared = _table_sets(equal, real.train, extractor)
+    mean = np.mean(real.train, axis=0, keepdims=True).round().astype(np.uint8)
+    repeated = np.zeros(len(kept[0]), np.int64)
+    compared = {
+        "synthetic": equal["synthetic"],
+        "real": equal["train"],
+        "other_class": equal["reference_other"],
+        "black": _ImageSet.extract(np.zeros_like(mean), extractor).take(repeated),
+        "mean_image": _ImageSet.extract(mean, extractor).take(repeated),
+    }
     reference = equal["reference"]
     shapes = {
-        name: morphology_distance(images.shape, reference.shape)
+        name: morphology_distance(images.measures, reference.measures)
         for name, images in compared.items()
     }
     rows = {
         name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
         for name, images in compared.items()
     }
+    features = {name: images.features for name, images in equal.items()}
+    test = features["reference"], features["reference_other"]
+    other = features.get("synthetic_other", features["train_other"])
     memorized, closest = _memorization(sets)
     copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
     memorized["pixels"]["copies"] = int(copies.sum())
@@ -275,7 +282,10 @@ def assess_quality(
         morphology=shapes,
         memorization=memorized,
         closest=closest,
-        usefulness=_usefulness(equal),
+        usefulness={
+            "synthetic": usefulness(features["synthetic"], other, *test),
+            "real": usefulness(features["train"], features["train_other"], *test),
+        },
         warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
         patients={
             name: effective_patients(images.patients.tolist())
@@ -283,25 +293,6 @@ def assess_quality(
             if images.patients is not None
         },
     )
-
-
-def _table_sets(
-    equal: dict[str, _ImageSet], train: Images, extractor: Extractor
-) -> dict[str, _ImageSet]:
-    """Return the sets of the table's rows, in order."""
-    n = len(equal["synthetic"].images)
-    mean = np.mean(train, axis=0, keepdims=True).round().astype(np.uint8)
-    return {
-        "synthetic": equal["synthetic"],
-        "real": equal["train"],
-        "other_class": equal["reference_other"],
-        "black": _repeated(np.zeros_like(mean), n, extractor),
-        "mean_image": _repeated(mean, n, extractor),
-    }
-
-
-def _repeated(image: Images, n: int, extractor: Extractor) -> _ImageSet:
-    return _ImageSet.extract(image, extractor).take(np.zeros(n, dtype=np.int64))
 
 
 def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
@@ -312,17 +303,12 @@ def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
         **distances(own.features, reference.features, seed, *patients),
         **nearest_similarity(own.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
         "diversity": diversity(own.images, seed),
-        "spread": _spread(own.images),
+        # Row by row: all pixels as floats would take eight times the memory of the images.
+        "spread": float(np.mean([row.std(axis=0).mean() for row in np.moveaxis(own.images, 1, 0)])),
         "distinct": len({image.tobytes() for image in own.images}) / len(own.images),
-        "empty": own.shape.empty_share,
+        "empty": float((own.measures[:, 0] == 0).mean()),
         "two_sample_auroc": two_sample_auroc(own.features, reference.features, seed, *patients),
     }
-
-
-def _spread(images: Images) -> float:
-    """Compute the standard deviation of each pixel over the images, averaged over pixels."""
-    # Row by row: all pixels as floats would take eight times the memory of the images.
-    return float(np.mean([images[:, row].std(axis=0).mean() for row in range(images.shape[1])]))
 
 
 def _memorization(
@@ -347,26 +333,6 @@ def _memorization(
     return metrics, closest_pairs(pixels, _SHOWN)
 
 
-def _usefulness(equal: dict[str, _ImageSet]) -> Metrics:
-    features = {name: images.features for name, images in equal.items()}
-    test = features["reference"], features["reference_other"]
-    other = features.get("synthetic_other", features["train_other"])
-    return {
-        "synthetic": usefulness(features["synthetic"], other, *test),
-        "real": usefulness(features["train"], features["train_other"], *test),
-    }
-
-
-def _check_resolution(given: dict[str, Images]) -> None:
-    for name, images in given.items():
-        check_images(images)
-        if images.shape[1:] != given["synthetic"].shape[1:]:
-            raise ValueError(
-                f"{name} images have {images.shape[1]} pixels per side,"
-                f" synthetic images {given['synthetic'].shape[1]}"
-            )
-
-
 # --- Figures with rows of synthetic and real images
 
 _INCH = 0.9
@@ -375,39 +341,29 @@ _INCH = 0.9
 _MARGIN = 1.4
 """Inches for the names of the rows."""
 
-_GAP, _WHITE = 0.03, 255
-"""Width of the gap between images, as a share of an image, and its gray level."""
+_GAP = 0.03
+"""Width of the white gap between images, as a share of an image."""
 
 
 def save_rows(path: Path, rows: Mapping[str, Images]) -> None:
-    """Write named rows of images.
-
-    Args:
-        path: PNG file.
-        rows: name of each row to ``uint8 (N, R, R, 3)``.
-    """
+    """Write :func:`rows_figure` as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows_figure(rows).savefig(path, dpi=110)
 
 
 def rows_figure(rows: Mapping[str, Images]) -> Figure:
-    """Draw the rows of :func:`save_rows` as a figure."""
+    """Draw named rows of images ``uint8 (N, R, R, 3)``."""
     most = max(map(len, rows.values()))
     width = _MARGIN + _INCH * most
     figure = Figure(figsize=(width, _INCH * len(rows)))
     axes = figure.subplots()
     for row, (name, images) in enumerate(rows.items()):
-        strip = _side_by_side(images)
+        gap = max(1, round(_GAP * images.shape[1]))
+        spaced = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+        strip = np.concatenate(list(spaced), axis=1)
         axes.imshow(strip, extent=(0, len(images), row + 1 - _GAP, row), interpolation="nearest")
         axes.text(-0.1, row + 0.5, name, ha="right", va="center", parse_math=False)
     axes.set(xlim=(0, most), ylim=(len(rows), 0), aspect="auto")
     axes.axis("off")
     figure.subplots_adjust(left=_MARGIN / width, right=1, top=1, bottom=0)
     return figure
-
-
-def _side_by_side(images: Images) -> Images:
-    """Join images horizontally, with white gaps."""
-    gap = max(1, round(_GAP * images.shape[1]))
-    spaced = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=_WHITE)
-    return np.concatenate(list(spaced), axis=1)

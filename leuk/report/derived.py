@@ -1,15 +1,67 @@
-"""Baselines as configurations, from their scores in the prediction files."""
+"""Configurations computed from others: ensembles of a CNN and a ViT, and baselines.
+
+The report computes them, so that no run depends on another, and treats them like any configuration.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from leuk.metrics.calibration import apply_temperature, fit_temperature
 from leuk.metrics.thresholds import choose_thresholds
-from leuk.report.predictions import StagePredictions
-from leuk.report.results import Configuration, Run
+from leuk.report.load import Configuration, Run, StagePredictions, matching
 from leuk.runs.record import setting_texts
+
+ENSEMBLE = "ensemble"
+"""Name of the ensemble in place of a model."""
+
+MEMBERS = ("cnn", "vit")
 
 AREA = "area"
 """Name of the baseline that uses cell area alone."""
+
+
+def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
+    """Mean of the matching predictions of each CNN and ViT that differ only in the model.
+
+    Augmentation, split, settings, fold, seed and images are the same; runs that only one of the two
+    has are skipped. Temperature and thresholds are chosen on the mean validation scores.
+
+    Args:
+        configurations: configurations of the sweep.
+    """
+    found = {configuration.run: configuration for configuration in configurations}
+    averaged = []
+    for configuration in configurations:
+        other = found.get(replace(configuration.run, model=MEMBERS[1]))
+        if configuration.run.model != MEMBERS[0] or other is None:
+            continue
+        runs = tuple(
+            _averaged(one, two)
+            for one, two in matching(configuration, other)
+            if np.array_equal(one.val.paths, two.val.paths)
+        )
+        if runs:
+            name = configuration.title.replace(MEMBERS[0], ENSEMBLE, 1)
+            run = replace(configuration.run, model=ENSEMBLE)
+            averaged.append(Configuration(run, (), runs, name))
+    return averaged
+
+
+def _averaged(one: Run, other: Run) -> Run:
+    val, test = (
+        np.mean([getattr(run, stage).sample.scores for run in (one, other)], axis=0)
+        for stage in ("val", "test")
+    )
+    sample = one.val.sample
+    temperature = fit_temperature(val, sample.labels)
+    return Run(
+        replace(one.id, model=ENSEMBLE),
+        one.val.with_scores(val, apply_temperature(val, temperature)),
+        one.test.with_scores(test, apply_temperature(test, temperature)),
+        choose_thresholds(val, sample.labels, sample.subjects),
+    )
 
 
 def baseline_of(configuration: Configuration, name: str) -> Configuration | None:
@@ -23,8 +75,12 @@ def baseline_of(configuration: Configuration, name: str) -> Configuration | None
     """
     if not configuration.runs or any(name not in run.test.baselines for run in configuration.runs):
         return None
-    runs = tuple(_with_scores(run, name) for run in configuration.runs)
-    return Configuration(configuration.run, (), runs, f"baseline: {name}")
+
+    def scored(stage: StagePredictions) -> StagePredictions:
+        return stage.with_scores(stage.baselines[name], None)
+
+    runs = (Run(run.id, scored(run.val), scored(run.test), {}) for run in configuration.runs)
+    return Configuration(configuration.run, (), tuple(runs), f"baseline: {name}")
 
 
 def first_seeds(configuration: Configuration) -> Configuration:
@@ -32,17 +88,8 @@ def first_seeds(configuration: Configuration) -> Configuration:
     return replace(configuration, runs=tuple(configuration.first_seed))
 
 
-def _with_scores(run: Run, name: str) -> Run:
-    return Run(run.id, _scored(run.val, name), _scored(run.test, name), {})
-
-
-def _scored(stage: StagePredictions, name: str) -> StagePredictions:
-    sample = replace(stage.sample, scores=stage.baselines[name], calibrated=None)
-    return replace(stage, sample=sample)
-
-
 def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Each baseline once for each split and data set.
+    """Each baseline once for each split and data set, with thresholds.
 
     Names include split and data set if several occur, and other settings if two baselines would
     have the same name. Baselines depend on neither model nor seed, so one run per fold is enough.
@@ -67,8 +114,9 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         for key in found
         if not any(key[2] < more for name, split, more in found if (name, split) == key[:2])
     ]
-    splits = {split for _, split, _ in kept}
-    one_split = len(splits) == 1 and not any(one.run.leaky for one in configurations)
+    one_split = len({key[1] for key in kept}) == 1 and not any(
+        configuration.run.leaky for configuration in configurations
+    )
     sets = {key: _data_set(found[key]) for key in kept}
     one_set = len(set(sets.values())) == 1
     parts = {
@@ -81,17 +129,19 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         own = _settings(found[key]) - shared[0].intersection(*shared)
         inside = ", ".join([*parts[key], *sorted(own)])
         name = f"{first[key].name} ({inside})" if inside else first[key].name
-        runs = tuple(map(_with_thresholds, first[key].runs))
+        runs = tuple(
+            replace(run, thresholds=choose_thresholds(val.scores, val.labels, val.subjects))
+            for run in first[key].runs
+            for val in [run.val.sample]
+        )
         named.append(replace(first[key], name=name, runs=runs))
     return named
 
 
 def _settings(configurations: Sequence[Configuration]) -> set[str]:
-    """Return the settings common to all configurations."""
-    first, *others = (
-        set(setting_texts(configuration.run.settings).values()) for configuration in configurations
-    )
-    return first.intersection(*others)
+    """Return texts of the settings common to all configurations."""
+    texts = [set(setting_texts(one.run.settings).values()) for one in configurations]
+    return texts[0].intersection(*texts)
 
 
 def _data_set(configurations: Sequence[Configuration]) -> str:
@@ -100,9 +150,3 @@ def _data_set(configurations: Sequence[Configuration]) -> str:
     data = records[0].settings.get("data", {}) if records else {}
     name = str(data.get("_target_", "")).rpartition(".")[2]
     return name.removesuffix("DataModule").lower()
-
-
-def _with_thresholds(run: Run) -> Run:
-    sample = run.val.sample
-    chosen = choose_thresholds(sample.scores, sample.labels, sample.subjects)
-    return replace(run, thresholds=chosen)

@@ -5,19 +5,28 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from leuk.config.stored import read_plain
 from leuk.data.labels import Label
 from leuk.errors import StoreError
-from leuk.report.results import Configuration, Run
-from leuk.report.sections import Grid, Section
-from leuk.runs.record import Record, RunId
-
-STAGES = ("train", "val", "test")
+from leuk.report.load import Configuration, Run
+from leuk.report.table import (
+    Column,
+    Heading,
+    Items,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    Written,
+    code,
+    number,
+    text,
+)
+from leuk.runs.record import Record
 
 DATA_NOTES = """\
 Numbers of images and patients by stage; linked subjects count as one patient. In the list below,
@@ -29,6 +38,17 @@ per patient; a dash means that neither record nor predictions contain it."""
 TIME_NOTES = """\
 Times are from the records. A step that reused an existing artifact takes almost no time. Runs in
 parallel finish earlier than the sum suggests."""
+
+_COUNTS = {
+    "split": "split",
+    "fold": "fold",
+    "stage": "stage",
+    "leukemic": "leukemic",
+    "healthy": "healthy",
+    "patients": "patients",
+    "eff. leukemic patients": "effective_all",
+    "eff. healthy patients": "effective_hem",
+}
 
 
 def data_section(
@@ -45,52 +65,46 @@ def data_section(
     runs = {run.id: run for configuration in configurations for run in configuration.runs}
     counted = [record for record in records if record.data.get("counts")]
     if not counted:
-        text = "No record of the sweep describes its data."
-        return Section("data", "Data and split", (text,), pd.DataFrame())
+        nothing = "No record of the sweep describes its data."
+        return Section("data", "Data and split", (nothing,), pd.DataFrame())
     counts: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for record in counted:
         key = (record.run.split_name, record.run.fold, json.dumps(record.data["counts"]))
-        counts.setdefault(key, [_counts(record, stage, runs) for stage in STAGES])
+        if key not in counts:
+            counts[key] = [
+                _counts(record, stage, runs.get(record.run)) for stage in ("train", "val", "test")
+            ]
     table = pd.DataFrame([row for key in sorted(counts) for row in counts[key]])
-    header = ("split", "fold", "stage", "leukemic", "healthy", "patients", *_EFFECTIVE)
-    rows = [tuple(str(value) for value in row) for row in table.itertuples(index=False)]
-    notes = [*_excluded(counted), *_added(counted), *_fingerprints(counted)]
-    notes += _audits(sweep, counted)
-    listed = "\n".join(f"- {text}" for text in notes)
-    return Section("data", "Data and split", (Grid(header, tuple(rows)), DATA_NOTES, listed), table)
+    names = ("split", "stage")
+    columns = {
+        heading: text(key) if key in names else Column((key,), str)
+        for heading, key in _COUNTS.items()
+    }
+    items = (*_excluded(counted), *_added(counted), _fingerprints(counted))
+    notes = Items((*items, *_audits(sweep, counted)))
+    return Section("data", "Data and split", (Table(table, columns), DATA_NOTES, notes), table)
 
 
-_EFFECTIVE = {"eff. leukemic patients": Label.ALL, "eff. healthy patients": Label.HEM}
-
-
-def _counts(record: Record, stage: str, runs: Mapping[RunId, Run]) -> dict[str, Any]:
+def _counts(record: Record, stage: str, run: Run | None) -> dict[str, Any]:
+    """Images, patients and effective patients of a stage; a dash if the latter are unknown."""
     counts = record.data["counts"].get(stage, {})
-    return {
+    values = {
         "split": record.run.split_name,
         "fold": record.run.fold,
         "stage": stage,
         "leukemic": counts.get("all", ""),
         "healthy": counts.get("hem", ""),
         "patients": counts.get("subjects", ""),
-        **{
-            f"effective_{label.folder}": _effective(record, stage, label, runs)
-            for label in _EFFECTIVE.values()
-        },
     }
-
-
-def _effective(
-    record: Record, stage: str, label: Label, runs: Mapping[RunId, Run]
-) -> float | Literal["-"]:
-    """Effective patients of a class, from the record or else the predictions; else a dash."""
-    known = record.data["counts"].get(stage, {}).get(f"effective_{label.folder}")
-    if known is not None:
-        return float(known)
-    run = runs.get(record.run)
-    if run is None or stage not in ("val", "test"):
-        return "-"
-    predictions = run.val if stage == "val" else run.test
-    return round(predictions.sample.effective_subjects_of(label), 2)
+    for label in (Label.ALL, Label.HEM):
+        key = f"effective_{label.folder}"
+        values[key] = "-"
+        if counts.get(key) is not None:
+            values[key] = float(counts[key])
+        elif run is not None and stage in ("val", "test"):
+            sample = getattr(run, stage).sample
+            values[key] = round(sample.effective_subjects_of(label), 2)
+    return values
 
 
 def _excluded(records: Iterable[Record]) -> list[str]:
@@ -101,8 +115,8 @@ def _excluded(records: Iterable[Record]) -> list[str]:
         for why, count in record.data.get("dropped", {}).items()
     }
     return [
-        f"{split}, fold {fold}: {n} images left out of {why}"
-        for (split, fold, why), n in found.items()
+        f"{split}, fold {fold}: {count} images left out of {why}"
+        for (split, fold, why), count in found.items()
     ]
 
 
@@ -119,17 +133,17 @@ def _added(records: Iterable[Record]) -> list[str]:
     return [f"{name} ({split}, fold {fold}): {text}" for (name, split, fold), text in found.items()]
 
 
-def _fingerprints(records: Iterable[Record]) -> list[str]:
+def _fingerprints(records: Iterable[Record]) -> str:
     counts = Counter(str(record.data.get("fingerprint", "?")) for record in records)
     named = ", ".join(f"{name} ({count} runs)" for name, count in counts.items())
     more = "; runs on different data cannot be compared" if len(counts) > 1 else ""
-    return [f"Fingerprint of the data: {named}{more}"]
+    return f"Fingerprint of the data: {named}{more}"
 
 
-def _audits(sweep: Path, records: Sequence[Record]) -> list[str]:
+def _audits(sweep: Path, records: Sequence[Record]) -> list[Text]:
     """Results of ``leuk data`` for the same images, recognized by the counts of the split."""
     counts = [record.data["counts"] for record in records]
-    texts = []
+    texts: list[Text] = []
     for path in sorted((sweep.parent.parent / "data").glob("*/audit.json")):
         try:
             found: Mapping[str, Any] = json.loads(path.read_text())
@@ -142,15 +156,53 @@ def _audits(sweep: Path, records: Sequence[Record]) -> list[str]:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             texts.append(f"Audit {path}: unreadable ({error}); run leuk data again")
-    return texts or ["No audit of these images was found; `leuk data` checks them for errors."]
+    nothing = (
+        "No audit of these images was found; ",
+        code("leuk data"),
+        " checks them for errors.",
+    )
+    return texts or [nothing]
 
 
 def run_section(sweep: Path, records: Sequence[Record]) -> Section:
     """Command, time, hardware and versions."""
-    parts: list[Grid | str] = [_command(sweep), *_times(records), *_environment(records)]
-    return Section(
-        "run", "Commands, time and versions", tuple(parts), pd.DataFrame(map(_facts, records))
+    command = last_command(sweep)
+    known: Text = ("Last command: ", code(command)) if command else "The command is not recorded."
+    blocks: list[Written | str] = [Paragraph(known)]
+    times = [(step, value) for record in records for step, value in record.timings.items()]
+    if times:
+        by_step = pd.DataFrame(times, columns=["step", "seconds"]).groupby("step", sort=False)
+        table = by_step["seconds"].agg(["count", "median", "max", "sum"]).reset_index()
+        blocks += [Heading("Time"), Table(table, _TIMES), TIME_NOTES]
+    devices = Counter(
+        (str(record.device.get("name")), str(record.device.get("precision")))
+        for record in records
+        if record.device
     )
+    versions = Counter(item for record in records for item in record.versions.items())
+    for title, names, found in (
+        ("Hardware", ("device", "precision"), devices),
+        ("Versions", ("library", "version"), versions),
+    ):
+        if found:
+            rows = [dict(zip((*names, "runs"), (*key, n), strict=True)) for key, n in found.items()]
+            columns = {**{name: text(name) for name in names}, "runs": number("runs", "d")}
+            blocks += [Heading(title), Table(pd.DataFrame(rows), columns)]
+    table = pd.DataFrame(
+        [
+            {
+                "run": record.run.folder,
+                "status": record.status,
+                "fingerprint": record.fingerprint,
+                "device": record.device.get("name"),
+                "precision": record.device.get("precision"),
+                **{f"{step}_s": value for step, value in record.timings.items()},
+                **record.versions,
+            }
+            for record in records
+        ]
+    )
+    return Section("run", "Commands, time and versions", blocks, table)
 
 
 def last_command(sweep: Path) -> str:
@@ -180,7 +232,7 @@ def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> li
     for records in recorded:
         path = sweep / records[0].run.folder / ".hydra" / "overrides.yaml"
         try:
-            given = [str(text).partition("=")[::2] for text in read_plain(path)]
+            given = [str(override).partition("=")[::2] for override in read_plain(path)]
         except (StoreError, TypeError):
             return []
         for key, value in given:
@@ -191,63 +243,8 @@ def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> li
     for key, values in found.items():
         alike = {str(value) for value in sorted(several.get(key, ()))} or set(values)
         if len(values) == len(recorded) and (key in several or len(alike) == 1):
-            kept.append(f"{key}={','.join(sorted(alike, key=lambda text: (len(text), text)))}")
+            kept.append(f"{key}={','.join(sorted(alike, key=lambda value: (len(value), value)))}")
     return kept
-
-
-def _command(sweep: Path) -> str:
-    command = last_command(sweep)
-    return f"Last command: `{command}`" if command else "The command is not recorded."
-
-
-def _times(records: Iterable[Record]) -> list[Grid | str]:
-    """Time of each step, over all runs."""
-    seconds: dict[str, list[float]] = {}
-    for record in records:
-        for stage, value in record.timings.items():
-            seconds.setdefault(stage, []).append(value)
-    if not seconds:
-        return []
-    rows = [
-        (stage, str(len(of)), *(duration_text(x) for x in (median(of), max(of), sum(of))))
-        for stage, of in seconds.items()
-    ]
-    return [
-        "## Time",
-        Grid(("step", "runs", "median", "longest", "sum"), tuple(rows)),
-        TIME_NOTES,
-    ]
-
-
-def _environment(records: Sequence[Record]) -> list[Grid | str]:
-    """Hardware and versions, with numbers of runs."""
-    devices = Counter(
-        (str(record.device.get("name")), str(record.device.get("precision")))
-        for record in records
-        if record.device
-    )
-    versions = Counter(item for record in records for item in record.versions.items())
-    parts: list[Grid | str] = []
-    if devices:
-        rows = [(*device, str(count)) for device, count in devices.items()]
-        parts += ["## Hardware", Grid(("device", "precision", "runs"), tuple(rows))]
-    if versions:
-        named = [(name, version, str(count)) for (name, version), count in versions.items()]
-        parts += ["## Versions", Grid(("library", "version", "runs"), tuple(named))]
-    return parts
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    """Return a row of the CSV file: status, environment and times of a run."""
-    return {
-        "run": record.run.folder,
-        "status": record.status,
-        "fingerprint": record.fingerprint,
-        "device": record.device.get("name"),
-        "precision": record.device.get("precision"),
-        **{f"{stage}_s": value for stage, value in record.timings.items()},
-        **record.versions,
-    }
 
 
 def duration_text(seconds: float) -> str:
@@ -255,3 +252,12 @@ def duration_text(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+_TIMES = {
+    "step": text("step"),
+    "runs": number("count", "d"),
+    "median": Column(("median",), duration_text),
+    "longest": Column(("max",), duration_text),
+    "sum": Column(("sum",), duration_text),
+}

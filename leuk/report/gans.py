@@ -1,0 +1,398 @@
+"""Numbers and quality of synthetic images; table 2 and figure 8 of the thesis."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from leuk.data.splits import FEWEST as FEWEST_PATIENTS
+from leuk.errors import StoreError
+from leuk.metrics.arrays import Images, check_images
+from leuk.metrics.synthetic.quality import save_rows
+from leuk.report.table import (
+    Column,
+    Heading,
+    Items,
+    Paragraph,
+    Section,
+    Shown,
+    Table,
+    Text,
+    Written,
+    code,
+    number,
+    strong,
+    text,
+)
+from leuk.report.thesis import published_gans
+from leuk.runs.record import Record
+from leuk.store import file_in, read_arrays
+
+log = logging.getLogger(__name__)
+
+QUALITY = "quality.json"
+"""File with the quality of synthetic images, written by ``leuk synthesize``."""
+
+_UNREADABLE = (
+    OSError, ValueError, AttributeError, KeyError, TypeError, ArithmeticError, RecursionError
+)  # fmt: skip
+
+_ROWS = {
+    "synthetic": "{gan}",
+    "real": "real, training images (best achievable)",
+    "other_class": "real, held out, other class",
+    "mean_image": "mean image, repeated",
+    "black": "black images",
+}
+_COLUMNS = {
+    "FID": "fid",
+    "KID": "kid",
+    "Inception Score": "inception_score",
+    "Frechet distance": "frechet_distance",
+    "kernel distance": "kernel_distance",
+    "class score": "class_score",
+    "SSIM nearest": "ssim",
+    "SSIM in cell": "ssim_mask",
+    "MS-SSIM diversity": "diversity",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "morphology": "morphology",
+    "two-sample AUROC": "two_sample_auroc",
+}
+
+_LARGE = 1000
+
+_NOTES = """\
+Every row compares n images with as many images of held-out patients (stage {held_out}) of the class
+(hem: healthy, all: leukemic). The best a GAN can achieve is the value of the real training images.
+Distances: smaller is better; features: {extractor}{naming}. Precision and density: realism of the
+images. Recall, coverage and diversity: variety of the images. SSIM: structural similarity of each
+image to the nearest real image, over the whole image, most of which is black, and inside the cell.
+Morphology: mean Wasserstein distance over size, shape, color, texture and specks, in standard
+deviations of real cells. Two-sample AUROC: AUROC of a linear classifier that separates the images
+of the row from held-out images, evaluated on patients it was not fitted on; 0.5 means
+indistinguishable. Spreads (±) are over halves of the patients; they are omitted if the patients are
+too few."""
+
+DEEPER = Paragraph(
+    (
+        "These values were computed from measurements of the cells, without a neural network. ",
+        code("leuk synthesize -m name=NAME gan=GAN,..."),
+        " with otherwise the same settings evaluates the images with the features of a network "
+        "against test images, and by FID with ",
+        code("extractor=inception"),
+        "; this report then includes the result.",
+    )
+)
+
+
+def write_gan_report(sweep: Path) -> str:
+    """Write ``table_2.csv``, ``table_2.md`` and ``figure_8.png``; return the Markdown table.
+
+    Args:
+        sweep: folder of a sweep of ``leuk synthesize``.
+
+    Raises:
+        StoreError: no GAN of the sweep has been evaluated.
+    """
+    reports = {path.parent: _loaded(path) for path in sorted(sweep.glob(f"*/{QUALITY}"))}
+    if not reports:
+        raise StoreError(f"{sweep}: no {QUALITY} below it; run leuk synthesize first")
+    blocks, table = quality_tables({folder.name: report for folder, report in reports.items()})
+    section = Section("table_2", sweep.name, (*blocks, *published_gans()), table)
+    section.write(sweep)
+    save_rows(sweep / "figure_8.png", synthesis_examples(list(reports)))
+    return section.markdown
+
+
+def _loaded(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.DataFrame]:
+    """Quality of synthetic images and their references, as a table with notes and as numbers.
+
+    Args:
+        reports: quality reports by name of the GAN, not empty. With several folds or seeds,
+            ``where`` names the one of the report.
+    """
+    table = pd.DataFrame(
+        [
+            row
+            for gan, report in reports.items()
+            for name, quality in report["quality"].items()
+            for row in _rows(gan, name, quality, report.get("where", ""))
+        ]
+    )
+    columns = {
+        title: key for title, key in _COLUMNS.items() if key in table and table[key].notna().any()
+    }
+    # GANs evaluated on the same images have the same references.
+    shown = table.drop_duplicates(["set", "class", "n", *columns.values(), "extractor"])
+    # Synthetic images first, then the references in the order of _ROWS.
+    order = list(_ROWS)
+    shown = shown.sort_values(
+        ["class", "row"],
+        kind="stable",
+        key=lambda column: column.map(order.index) if column.name == "row" else column,
+    )
+    formats = {
+        "images": text("set"),
+        "class": text("class"),
+        "n": number("n", "d"),
+        **{title: Column((key, f"{key}_spread"), _with_spread) for title, key in columns.items()},
+    }
+    notes = _NOTES.format(
+        held_out=next(iter(reports.values()))["held_out"],
+        extractor=", ".join(dict.fromkeys(table["extractor"])),
+        naming="" if "fid" in table else ", so the distances are not FID and KID",
+    )
+    return [Table(shown, formats), notes, Items(tuple(_remarks(reports)))], table
+
+
+def _rows(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """Return a row for the GAN and for each reference."""
+    rows = []
+    for row, title in _ROWS.items():
+        values = dict(quality["rows"][row])
+        if row == "synthetic":
+            for space, found in quality["memorization"].items():
+                values |= {f"{space}_{name}": value for name, value in found.items()}
+        named = title.format(gan=gan)
+        rows.append(
+            {
+                "set": f"{named} ({where})" if where and row != "synthetic" else named,
+                "row": row,
+                "class": cls,
+                "extractor": quality["extractor"],
+                "n": quality["n"],
+                **values,
+            }
+        )
+    return rows
+
+
+def _with_spread(value: float | None, spread: float | None) -> Shown:
+    if value is None:
+        return Shown()
+    if abs(value) >= _LARGE:
+        # Exact distances of useless images carry no information.
+        return Shown(f"{value:,.0f}")
+    return Shown(f"{value:.3f}", "" if spread is None else f"± {spread:.3f}")
+
+
+def _remarks(reports: Mapping[str, Any]) -> Iterable[Text]:
+    """Describe usefulness and copies of each GAN, with its warnings."""
+    for gan, report in reports.items():
+        for cls, quality in report["quality"].items():
+            use, copies = quality["usefulness"], quality["memorization"]
+            yield (
+                f"{gan}, {cls}: a linear classifier trained on synthetic images reaches AUROC "
+                f"{use['synthetic']:.3f} on real images, trained on real images {use['real']:.3f}. "
+                "Share of synthetic images closer to a training image than 99 % of held-out images "
+                f"are: {copies['features']['closer_share']:.1%} by features, "
+                f"{copies['pixels']['closer_share']:.1%} by pixels (1 % expected without copying)."
+            )
+            for warning in quality["warnings"]:
+                yield (strong(f"{gan}, {cls}: {warning}"),)
+            # Older records do not count patients.
+            patients = quality.get("patients", {}).items()
+            few = ", ".join(f"{name} {n:.1f}" for name, n in patients if n < FEWEST_PATIENTS)
+            if few:
+                yield (
+                    f"{gan}, {cls}: fewer than {FEWEST_PATIENTS:.0f} effective patients in {few}: "
+                    "the distances have no spread."
+                )
+
+
+def synthesis_examples(folders: Iterable[Path]) -> dict[str, Images]:
+    """Images kept by synthesis: rows of real images, then a row for each GAN and class."""
+    rows: dict[str, Images] = {}
+    for folder in folders:
+        for file in sorted(folder.glob("images_*.npz")):
+            cls = file.stem.removeprefix("images_")
+            kept = read_arrays(file_in(folder, file.name))
+            for images in (kept["real"], kept["synthetic"]):
+                check_images(images)
+            rows.setdefault(f"real {cls}", kept["real"])
+            rows[f"{folder.name.split('-')[0]} {cls}"] = kept["synthetic"]
+    return rows
+
+
+# --- Synthetic images of a sweep of classifiers
+
+
+def quality_records(records: Iterable[Record]) -> list[Record]:
+    """One record for each set of synthetic images: the first with their quality, else the first."""
+    found: dict[str, Record] = {}
+    for record in records:
+        if synthetic := record.data.get("synthetic"):
+            first = found.setdefault(str(synthetic.get("artifact")), record)
+            if synthetic.get("quality") and not first.data["synthetic"].get("quality"):
+                found[str(synthetic.get("artifact"))] = record
+    return list(found.values())
+
+
+def synthetic_section(records: Sequence[Record]) -> Section:
+    """Numbers of synthetic images by GAN and class.
+
+    Args:
+        records: records of the sweep.
+    """
+    sets = quality_records(records)
+    table = pd.DataFrame(
+        [
+            {
+                "augmentation": record.run.augmentation,
+                "split": record.run.split_name,
+                "fold": record.run.fold,
+                "seed": record.run.seed,
+                "class": cls,
+                "images": count,
+                "gan": ", ".join(record.data["synthetic"].get("gans", [])),
+            }
+            for record in sets
+            for cls, count in record.data["synthetic"].get("counts", {}).items()
+        ]
+    )
+    columns = {
+        "GAN": text("augmentation"),
+        "split": text("split"),
+        "fold": number("fold", "d"),
+        "seed": number("seed", "d"),
+        "class": text("class"),
+        "images": number("images", "d"),
+        "artifact of the GAN": text("gan"),
+    }
+    nothing = "No run of the sweep was trained with synthetic images."
+    shown = (Table(table, columns) if sets else nothing,)
+    return Section("synthetic_images", "Synthetic images added to the training data", shown, table)
+
+
+def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
+    """Quality of each set of synthetic images, and the values published in the thesis.
+
+    Results of ``leuk synthesize`` take precedence over those in the records.
+
+    Args:
+        sweep: folder of the sweep; ``leuk synthesize`` writes to ``<outputs>/synthetic``.
+        records: records of the sweep.
+    """
+    sets = quality_records(records)
+    network, problems = _by_network(sweep, sets)
+    covered = {
+        (gan, cls)
+        for report in network.values()
+        for gan in report["artifacts"]
+        for cls in report["quality"]
+    }
+    own, unreadable, skipped = _by_measures(sets, covered)
+    names = [folder.name for folder in network]
+    named = {
+        f"{folder.parent.name}/{folder.name}" if names.count(folder.name) > 1 else folder.name: one
+        for folder, one in network.items()
+    }
+    blocks: list[Written | str] = [Items((*problems, *unreadable))]
+    tables = []
+    for found in (named, own):
+        if found:
+            shown, table = quality_tables(found)
+            blocks += shown
+            tables.append(table)
+    blocks += [DEEPER] if own else []
+    if skipped:
+        older = "Not evaluated (too few images, or run by an older leuk)"
+        blocks.append(f"{older}: {', '.join(skipped)}.")
+    blocks += [Heading("Table 2 of the thesis"), *published_gans()]
+    table = pd.concat(tables) if tables else pd.DataFrame()
+    title = "Quality of synthetic images, and table 2 of the thesis"
+    return Section("synthetic_quality", title, blocks, table)
+
+
+def _by_measures(
+    records: Sequence[Record], covered: set[tuple[str, str]]
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Quality from the records: reports by name, unreadable ones, and sets without quality.
+
+    Args:
+        records: a record of each set.
+        covered: pairs of GAN artifact and class that ``leuk synthesize`` evaluated.
+    """
+    found: dict[str, Any] = {}
+    problems, skipped = [], []
+    folds = {_fold(record) for record in records}
+    for record in records:
+        synthetic = record.data["synthetic"]
+        gans, quality = synthetic.get("gans", []), synthetic.get("quality", {})
+        name = f"{record.run.augmentation} ({_fold(record)})"
+        if name in found:
+            name = f"{name} {', '.join(gans)}"
+        wanted = [
+            cls
+            for cls in synthetic.get("counts", {})
+            if not any((gan, cls) in covered for gan in gans)
+        ]
+        if wanted and not quality:
+            skipped.append(name)
+        classes = {cls: quality[cls] for cls in wanted if cls in quality}
+        where = _fold(record) if len(folds) > 1 else ""
+        report = {"held_out": synthetic.get("held_out"), "quality": classes, "where": where}
+        try:
+            if classes:
+                _check(name, report)
+                found[name] = report
+        except _UNREADABLE as error:
+            problems.append(
+                f"{record.run.folder}: unreadable quality of its synthetic images: {error!r}"
+            )
+    return found, problems, skipped
+
+
+def _check(name: str, report: Any) -> None:
+    """Print a report to find out whether it is complete."""
+    blocks, _ = quality_tables({name: report})
+    for block in blocks:
+        if isinstance(block, Table):
+            _ = block.rows
+
+
+def _fold(record: Record) -> str:
+    return f"{record.run.split_name} fold {record.run.fold} seed {record.run.seed}"
+
+
+def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any], list[str]]:
+    """Return reports of ``leuk synthesize`` on the GANs of these records, and problems."""
+    names = {name for record in records for name in record.data["synthetic"].get("gans", [])}
+    found: dict[Path, Any] = {}
+    problems = []
+    for path in sorted((sweep.parent.parent / "synthetic").glob(f"*/*/{QUALITY}")):
+        try:
+            report = _loaded(path)
+            if names.intersection(report.get("artifacts", [])):
+                _check(path.parent.name, report)
+                found[path.parent] = report
+        except _UNREADABLE as error:
+            problems.append(f"{path}: cannot be read ({error}); run leuk synthesize again")
+    return found, problems
+
+
+def quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
+    """Rows of real and synthetic images that were kept when their quality was computed.
+
+    Args:
+        sweep: folder of the sweep.
+        sets: a record of each set of synthetic images.
+    """
+    artifacts = sweep.parent.parent / "artifacts" / "quality"
+    names = [Path(str(one.data["synthetic"].get("quality_artifact", ""))).name for one in sets]
+    folders = [*_by_network(sweep, sets)[0], *(artifacts / name for name in names if name)]
+    try:
+        return synthesis_examples(folders)
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("examples of synthetic images cannot be shown (%s)", error)
+        return {}

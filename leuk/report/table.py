@@ -1,0 +1,368 @@
+"""Tables and texts of a report, rendered as terminal text, CSV, Markdown and HTML.
+
+A table is a DataFrame and a :class:`Column` for each column shown: values are numbers until they
+are printed, and the column decides how. :class:`Section` joins tables and texts; a page shows its
+blocks through ``templates/blocks.html``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from leuk.store import csv_text, write_text
+
+
+@dataclass(frozen=True)
+class Span:
+    """Part of a text in one style.
+
+    Attributes:
+        text: the text.
+        style: ``code``, ``strong`` or ``link``; empty for plain text.
+        to: target of a link.
+    """
+
+    text: str
+    style: Literal["", "code", "strong", "link"] = ""
+    to: str = ""
+
+    @property
+    def markdown(self) -> str:
+        """The span as Markdown, on one line."""
+        text = " ".join(self.text.splitlines())
+        forms = {"code": f"`{text}`", "strong": f"**{text}**", "link": f"[{text}]({self.to})"}
+        return forms.get(self.style, text)
+
+
+Text = str | tuple["str | Span", ...]
+"""A text: plain, or with parts in other styles."""
+
+
+def code(text: str) -> Span:
+    """Command or name of a file."""
+    return Span(text, "code")
+
+
+def strong(text: str) -> Span:
+    """Emphasized text."""
+    return Span(text, "strong")
+
+
+def link(text: str, to: str) -> Span:
+    """Link to a file of the same sweep; plain text if the target is anything else."""
+    inside = to.startswith("../") and not set(to) & set(":\\() \n\t<>")
+    return Span(text, "link", to) if inside else Span(text)
+
+
+def spans(text: Text) -> tuple[Span, ...]:
+    """Spans of a text."""
+    parts = (text,) if isinstance(text, str) else text
+    return tuple(Span(part) if isinstance(part, str) else part for part in parts)
+
+
+def joined(text: Text) -> str:
+    """Markdown of a text, on one line."""
+    return "".join(span.markdown for span in spans(text))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on a page.
+
+    Attributes:
+        uri: its data URI.
+        alt: alternative text.
+        lines: lines of text below it.
+    """
+
+    uri: str
+    alt: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Printed value of a table.
+
+    Attributes:
+        text: the value.
+        interval: interval or remark after it, which a page prints smaller.
+        picture: picture beside it on a page.
+    """
+
+    text: Text = ""
+    interval: str = ""
+    picture: Picture | None = None
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Spans of the value."""
+        return spans(self.text)
+
+    @property
+    def markdown(self) -> str:
+        """Value and interval; a pipe would end the field of a Markdown table."""
+        return " ".join(filter(None, (joined(self.text), self.interval))).replace("|", "/")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Format of a column.
+
+    Attributes:
+        keys: names of the columns of the DataFrame that it reads, such as value and bounds.
+        show: function that prints their values, None where they are missing.
+        numeric: True to align it right.
+    """
+
+    keys: tuple[str, ...]
+    show: Callable[..., str | Shown]
+    numeric: bool = True
+
+    def of(self, row: Mapping[str, Any]) -> Shown:
+        """Print the values of a row of the DataFrame."""
+        shown = self.show(*(_known(row.get(key)) for key in self.keys))
+        return shown if isinstance(shown, Shown) else Shown(shown)
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value
+
+
+def text(key: str) -> Column:
+    """Column of texts."""
+    return Column((key,), lambda value: "" if value is None else str(value), numeric=False)
+
+
+def number(key: str, form: str = ".3f", missing: str = "") -> Column:
+    """Column of numbers, such as ``0.912``."""
+    return Column((key,), lambda value: missing if value is None else format(value, form))
+
+
+def estimate(key: str, missing: str = "") -> Column:
+    """Column of values with intervals, such as ``0.912 [0.88, 0.94]``."""
+    keys = (key, f"{key}_low", f"{key}_high")
+    return Column(keys, lambda *known: _with_interval(*known) if known[0] is not None else missing)
+
+
+def difference(keys: tuple[str, str, str], missing: str = "") -> Column:
+    """Column of differences with intervals, such as ``+0.012 [-0.010, +0.034]``."""
+    return Column(keys, lambda *known: signed(*known) if known[0] is not None else missing)
+
+
+def signed(value: float, low: float | None, high: float | None) -> Shown:
+    """Difference, with its interval if known."""
+    known = low is not None and high is not None
+    return Shown(f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]" if known else "")
+
+
+def p_value(key: str, missing: str = "") -> Column:
+    """Column of p values."""
+    return Column((key,), lambda p: missing if p is None else p_text(p))
+
+
+def _with_interval(value: float, low: float | None, high: float | None) -> Shown:
+    bounds = "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+    return Shown(f"{value:.3f}", bounds)
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """``0.912 [0.88, 0.94]``; without brackets if bounds are missing."""
+    known = [None if bound is None or pd.isna(bound) else bound for bound in (value, low, high)]
+    return "" if known[0] is None else _with_interval(known[0], *known[1:]).markdown
+
+
+def difference_text(value: float, low: float, high: float) -> str:
+    """``+0.012 [-0.010, +0.034]``."""
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def p_text(p: float) -> str:
+    """``0.012``, or ``<0.001``."""
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table; its first column holds the row headings.
+
+    Attributes:
+        data: values, a row per row of the table.
+        columns: columns shown, by heading.
+        title: caption; empty to repeat the heading above, which a page then hides.
+        levels: shade of each value after the row heading, None where it is empty; None for a table
+            without shades.
+    """
+
+    data: pd.DataFrame
+    columns: Mapping[str, Column]
+    title: str = ""
+    levels: Sequence[Sequence[int | None]] | None = None
+    kind: Literal["table"] = field(default="table", init=False)
+
+    @cached_property
+    def rows(self) -> list[list[Shown]]:
+        """Printed values, row by row."""
+        records: list[dict[Any, Any]] = self.data.to_dict("records")
+        return [[column.of(row) for column in self.columns.values()] for row in records]
+
+    @property
+    def header(self) -> list[tuple[str, bool]]:
+        """Headings, each with True if the column is aligned right; the first never is."""
+        return [
+            (heading, column.numeric and place > 0)
+            for place, (heading, column) in enumerate(self.columns.items())
+        ]
+
+    @property
+    def text(self) -> str:
+        """Table for a terminal: aligned columns, without rules."""
+        return "\n".join("  ".join(line).rstrip() for line in self._lines())
+
+    @property
+    def markdown(self) -> str:
+        """Markdown table, the first column aligned left and the others right."""
+        header, *lines = ["| " + " | ".join(line) + " |" for line in self._lines()]
+        widths = [len(text) for text in header[2:-2].split(" | ")]
+        rule = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+        return "\n".join([header, f"|{'|'.join(rule)}|", *lines])
+
+    def _lines(self) -> list[list[str]]:
+        """Header and rows, padded to the widths of the columns."""
+        texts = [[heading.replace("|", "/") for heading in self.columns]]
+        texts += [[shown.markdown for shown in row] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        return [[line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])] for line in texts]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+    kind: Literal["heading"] = field(default="heading", init=False)
+
+    @property
+    def markdown(self) -> str:
+        """The heading, below that of the section."""
+        return f"## {' '.join(self.text.splitlines())}"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph."""
+
+    text: Text
+    kind: Literal["paragraph"] = field(default="paragraph", init=False)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Spans of the text."""
+        return spans(self.text)
+
+    @property
+    def markdown(self) -> str:
+        """The paragraph on one line."""
+        return joined(self.text)
+
+
+@dataclass(frozen=True)
+class Items:
+    """A list.
+
+    Attributes:
+        texts: its items.
+        summary: True for warnings that a page shows on its first screen and not again.
+    """
+
+    texts: tuple[Text, ...]
+    summary: bool = False
+    kind: Literal["items"] = field(default="items", init=False)
+
+    @property
+    def entries(self) -> tuple[tuple[Span, ...], ...]:
+        """Spans of each item."""
+        return tuple(map(spans, self.texts))
+
+    @property
+    def markdown(self) -> str:
+        """Markdown list."""
+        return "\n".join(f"- {joined(text)}" for text in self.texts)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A figure of one or several pictures, shown on a page only.
+
+    Attributes:
+        name: stem of its files.
+        title: its heading.
+        caption: explanation of the figure.
+        pictures: the pictures.
+        wide: True to keep its width on a narrow screen and scroll it.
+    """
+
+    name: str
+    title: str
+    caption: str
+    pictures: tuple[Picture, ...]
+    wide: bool = False
+    kind: Literal["pictures"] = field(default="pictures", init=False)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures with lines of text below each, shown on a page only."""
+
+    pictures: tuple[Picture, ...]
+    kind: Literal["pairs"] = field(default="pairs", init=False)
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are collapsed on screen and expanded in print."""
+
+    summary: str
+    blocks: tuple["Block", ...]
+    kind: Literal["details"] = field(default="details", init=False)
+
+
+Written = Table | Heading | Paragraph | Items
+Block = Written | Pictures | Pairs | Details
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Section of a report.
+
+    Attributes:
+        name: stem of its files.
+        title: its heading.
+        blocks: tables and texts; a plain string is a paragraph.
+        table: its values for the CSV file.
+    """
+
+    name: str
+    title: str
+    blocks: Sequence[Written | str]
+    table: pd.DataFrame
+
+    @property
+    def shown(self) -> list[Written]:
+        """Blocks, with paragraphs for plain strings; empty ones are omitted."""
+        blocks = [Paragraph(block) if isinstance(block, str) else block for block in self.blocks]
+        return [block for block in blocks if isinstance(block, Table) or block.markdown]
+
+    @property
+    def markdown(self) -> str:
+        """The section as Markdown."""
+        return "\n\n".join([f"# {self.title}", *(block.markdown for block in self.shown)])
+
+    def write(self, folder: Path) -> None:
+        """Write ``<name>.md`` and ``<name>.csv`` to a folder."""
+        write_text(folder / f"{self.name}.md", self.markdown + "\n")
+        write_text(folder / f"{self.name}.csv", csv_text(self.table))
