@@ -406,11 +406,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/rules.py", "splits"): [
         ("test_size=self.test, stratify=labels[rows]", "test_size=self.val, stratify=labels[rows]"),
         ("share = self.val / (1 - self.test)", "share = self.val"),
-        ('_refuse_overlap({"train": train, "test": test})', "pass"),
         ("stage_of[fold] = stage", "pass"),
         (
-            '"val": tested, "test": tested.copy()',
-            '"val": select_rows(table, "train", train), "test": tested',
+            '"val": stages["test"].copy()',
+            '"val": stages["train"].copy()',
         ),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],

@@ -41,26 +41,15 @@ class Transforms:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Augment a batch ``(B, 3, H, W)`` with values in [0, 1]."""
-        if self._warps():
+        flips = self.horizontal_flip or self.vertical_flip
+        if self.rotation or self.translate or self.shear or self.zoom or flips:
             images = warp(images, self._matrices(len(images), images.device))
         if self.brightness or self.color:
             images = images * self._gains(len(images), images.device)
         if self.contrast:
             images = self._contrasted(images)
-        return images.clamp(0, 1) if self._recolors() else images
-
-    def _warps(self) -> bool:
-        return bool(
-            self.rotation
-            or self.translate
-            or self.shear
-            or self.zoom
-            or self.horizontal_flip
-            or self.vertical_flip
-        )
-
-    def _recolors(self) -> bool:
-        return bool(self.brightness or self.color or self.contrast)
+        recolored = self.brightness or self.color or self.contrast
+        return images.clamp(0, 1) if recolored else images
 
     def _matrices(self, count: int, device: torch.device) -> Tensor:
         """Draw inverse affine maps ``(B, 2, 3)`` in the [-1, 1] coordinates of ``affine_grid``."""

@@ -671,7 +671,22 @@ def find_images(source: str) -> Images:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _list_folder(source, path)
+        images: list[UnlabeledImage] = []
+        others: list[str] = []
+        for entry in files_below(path):
+            hidden = os.path.basename(entry.path).startswith(".")
+            if entry.folder or (_suffix(entry.path) in IMAGE_SUFFIXES and not hidden):
+                name = printable(entry.path)
+                images.append(UnlabeledImage(name, path / entry.path, entry.problem))
+            elif not is_metadata(entry.path):
+                others.append(entry.path)
+        if not any(_suffix(image.path.name) in IMAGE_SUFFIXES for image in images):
+            raise DataError(
+                f"images={source}: no {_SUFFIXES} images; found: {contents(others)}; save images "
+                "of other formats as PNG"
+            )
+        images.sort(key=lambda image: str(image.path))
+        return Images(images, dict(Counter(map(_suffix, others))))
     if not path.is_file():
         raise DataError(
             f"images={source}: no such file or folder; set it to a folder of {_SUFFIXES} images, a "
@@ -679,44 +694,19 @@ def find_images(source: str) -> Images:
         )
     if _suffix(path.name) in IMAGE_SUFFIXES:
         return Images([UnlabeledImage(printable(path.name), path)], {})
-    return Images(_read_list(source, path), {})
-
-
-def _list_folder(source: str, folder: Path) -> Images:
-    images: list[UnlabeledImage] = []
-    others: list[str] = []
-    for entry in files_below(folder):
-        hidden = os.path.basename(entry.path).startswith(".")
-        if entry.folder or (_suffix(entry.path) in IMAGE_SUFFIXES and not hidden):
-            path = folder / entry.path
-            images.append(UnlabeledImage(printable(entry.path), path, entry.problem))
-        elif not is_metadata(entry.path):
-            others.append(entry.path)
-    if not any(_suffix(image.path.name) in IMAGE_SUFFIXES for image in images):
-        raise DataError(
-            f"images={source}: no {_SUFFIXES} images; found: {contents(others)}; save images of "
-            "other formats as PNG"
-        )
-    suffixes = Counter(map(_suffix, others))
-    return Images(sorted(images, key=lambda image: str(image.path)), dict(suffixes))
-
-
-def _read_list(source: str, text: Path) -> list[UnlabeledImage]:
     try:
-        lines = text.read_text("utf-8-sig").splitlines()
+        lines = map(str.strip, path.read_text("utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"images={source}: neither a {_SUFFIXES} image nor a text file ({error}); write one "
             "path per line"
         ) from error
-    names = [line.strip() for line in lines]
-    names = [name for name in names if name and not name.startswith("#")]
+    names = [line for line in lines if line and not line.startswith("#")]
     if not names or any("\0" in name for name in names):
         raise DataError(f"images={source}: no paths; write one path per line")
-    problems = (
-        "" if _suffix(name) in IMAGE_SUFFIXES else f"not a {_SUFFIXES} file" for name in names
+    problems = {
+        name: "" if _suffix(name) in IMAGE_SUFFIXES else f"not a {_SUFFIXES} file" for name in names
+    }
+    return Images(
+        [UnlabeledImage(printable(name), path.parent / name, problems[name]) for name in names], {}
     )
-    return [
-        UnlabeledImage(printable(name), text.parent / name, problem)
-        for name, problem in zip(names, problems, strict=True)
-    ]

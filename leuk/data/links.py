@@ -8,6 +8,7 @@ for images whose background is not black.
 
 import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,12 @@ def find_pairs(store: PixelStore) -> pd.DataFrame:
         Table with ``first`` < ``second`` (rows of the store), ``kind`` (``identical`` or ``near``)
         and ``score`` (correlation of texture, 1 for identical images).
     """
+
+    def build(target: Path) -> None:
+        _search(store).to_csv(target / "pairs.csv", index=False)
+
     key = {"format": FORMAT, "store": store.folder.name}
-    cache = store.folder.parents[1]
-    folder = make_once(
-        cache, "links", key, lambda to: _search(store).to_csv(to / "pairs.csv", index=False)
-    )
+    folder = make_once(store.folder.parents[1], "links", key, build)
     return pd.read_csv(folder / "pairs.csv", dtype={"kind": str})
 
 
@@ -102,31 +104,24 @@ def _search(store: PixelStore) -> pd.DataFrame:
     _, first, inverse = np.unique(store.digests, axis=0, return_index=True, return_inverse=True)
     original = first[inverse.ravel()]
     copies = np.flatnonzero(original != np.arange(len(original)))
-    identical = pd.DataFrame({"first": original[copies], "second": copies})
+    pairs = [(original[copy], copy, "identical", 1.0) for copy in copies]
     # Other backgrounds than black make all images of a scanner similar.
     rows = np.sort(first)
     rows = rows[~has_background(store.thumbs[rows])]
-    near = _near_pairs(store.thumbs, rows)
-    pairs = pd.concat(
-        [identical.assign(kind="identical", score=1.0), near.assign(kind="near")],
-        ignore_index=True,
-    )
-    log.info("%d identical and %d nearly identical pairs of images", len(identical), len(near))
-    return pairs.sort_values(["first", "second"], ignore_index=True)
-
-
-def _near_pairs(thumbs: Thumbs, rows: Rows) -> pd.DataFrame:
-    """Find pairs among ``rows`` of similar shape and texture."""
-    found: list[tuple[int, int, float]] = []
-    for pairs in _candidates(thumbs, rows):
-        alike = _best_over_turns(_shape, thumbs, pairs) >= _SAME_SHAPE
-        score = _best_over_turns(_texture, thumbs, pairs[alike])
-        same = score >= SAME_TEXTURE
-        found += [
-            (int(a), int(b), round(float(value), 4))
-            for (a, b), value in zip(pairs[alike][same], score[same], strict=True)
+    for candidates in _candidates(store.thumbs, rows):
+        alike = candidates[_best_over_turns(_shape, store.thumbs, candidates) >= _SAME_SHAPE]
+        scores = _best_over_turns(_texture, store.thumbs, alike)
+        pairs += [
+            (*pair, "near", round(float(score), 4))
+            for pair, score in zip(alike, scores, strict=True)
+            if score >= SAME_TEXTURE
         ]
-    return pd.DataFrame(found, columns=["first", "second", "score"])
+    log.info(
+        "%d identical and %d nearly identical pairs of images",
+        *(len(copies), len(pairs) - len(copies)),
+    )
+    found = pd.DataFrame(pairs, columns=["first", "second", "kind", "score"])
+    return found.sort_values(["first", "second"], ignore_index=True)
 
 
 def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
@@ -166,8 +161,7 @@ def perceptual_hash(thumbs: Thumbs) -> Floats:
     upper, lower = low[:, u, v], low[:, v, u]
     off_diagonal = u != v
     columns = [np.maximum(upper, lower)[:, 1:], np.minimum(upper, lower)[:, off_diagonal]]
-    hashes: Floats = np.concatenate(columns, axis=1).astype(np.float32)
-    return hashes
+    return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
 def _shape(thumbs: Thumbs) -> Floats:
@@ -190,8 +184,7 @@ def _texture(thumbs: Thumbs) -> Floats:
 
 def _unit(images: npt.NDArray[np.float64] | Floats) -> Floats:
     length = np.sqrt((images**2).sum(axis=(1, 2), keepdims=True))
-    scaled: Floats = (images / np.maximum(length, 1e-6)).astype(np.float32)
-    return scaled
+    return np.asarray(images / np.maximum(length, 1e-6), np.float32)
 
 
 def turn_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
@@ -204,8 +197,7 @@ def turn_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
     """
     correlations = _over_turns(_texture(first[None]), _texture(second[None]))
     turn = int(np.argmax(np.concatenate(correlations)))
-    turned: Thumbs = list(_turns(picture[None]))[turn][0]
-    return turned
+    return np.asarray(list(_turns(picture[None]))[turn][0])
 
 
 def _best_over_turns(prepare: Callable[[Thumbs], Floats], thumbs: Thumbs, pairs: Rows) -> Floats:
@@ -213,8 +205,7 @@ def _best_over_turns(prepare: Callable[[Thumbs], Floats], thumbs: Thumbs, pairs:
     if not len(pairs):
         return np.empty(0, np.float32)
     first, second = prepare(thumbs[pairs[:, 0]]), prepare(thumbs[pairs[:, 1]])
-    best: Floats = np.max(_over_turns(first, second), axis=0)
-    return best
+    return np.asarray(np.max(_over_turns(first, second), axis=0))
 
 
 def _over_turns(first: Floats, second: Floats) -> list[Floats]:

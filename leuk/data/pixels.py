@@ -187,8 +187,8 @@ def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
         at_border=found["at_border"].to_numpy(np.bool_),
     )
     content.update(digest(table.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
-    facts_file = {"fingerprint": content.hexdigest()[:16], "errors": errors}
-    write_json(target / "facts.json", facts_file)
+    about = {"fingerprint": content.hexdigest()[:16], "errors": errors}
+    write_json(target / "facts.json", about)
     seconds = time.perf_counter() - started
     log.info("decoded %d images in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
 

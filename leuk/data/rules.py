@@ -64,9 +64,7 @@ class Folds(Rule):
             for stage, folds in self._resolved(table).items()
             if not isinstance(folds, float | int)
         }
-        stages = {stage: select_rows(table, stage, folds) for stage, folds in named.items()}
-        _refuse_overlap(named)
-        return stages
+        return _select_stages(table, named)
 
     def complete(self, table: pd.DataFrame, stages: Stages) -> Stages:
         share = self._resolved(table)["val"]
@@ -279,9 +277,8 @@ class Thesis(Rule):
         folds = sorted(table["source_fold"].unique())
         test = list(self.test or [PRELIM if PRELIM in folds else folds[-1]])
         train = list(self.train or [fold for fold in folds if fold not in test])
-        _refuse_overlap({"train": train, "test": test})
-        tested = select_rows(table, "test", test)
-        return {"train": select_rows(table, "train", train), "val": tested, "test": tested.copy()}
+        stages = _select_stages(table, {"train": train, "test": test})
+        return {**stages, "val": stages["test"].copy()}
 
 
 def select_rows(table: pd.DataFrame, key: str, folds: Sequence[str] | None) -> Rows:
@@ -307,7 +304,9 @@ def select_rows(table: pd.DataFrame, key: str, folds: Sequence[str] | None) -> R
     return np.flatnonzero(table["source_fold"].isin(list(folds)))
 
 
-def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
+def _select_stages(table: pd.DataFrame, named: Mapping[str, Sequence[str]]) -> Stages:
+    """Select the rows of each stage's source folds, none of which may be in two stages."""
+    stages = {stage: select_rows(table, stage, folds) for stage, folds in named.items()}
     stage_of: dict[str, str] = {}
     for stage, folds in named.items():
         for fold in folds:
@@ -316,6 +315,7 @@ def _refuse_overlap(named: Mapping[str, Sequence[str]]) -> None:
                     f"split.{stage}: {fold} is also in split.{stage_of[fold]}; list it once"
                 )
             stage_of[fold] = stage
+    return stages
 
 
 def _require_share(val: float) -> None:

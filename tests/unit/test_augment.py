@@ -79,11 +79,6 @@ def test_flips_are_exact_and_even() -> None:
     assert 150 < int(same.sum()) < 250
 
 
-def test_every_image_draws_its_own() -> None:
-    images = Transforms(rotation=180, zoom=0.15, brightness=0.2)(blob())
-    assert len({round(float(image.sum()), 4) for image in images}) == len(images)
-
-
 def test_same_seed_same_change() -> None:
     recipe = Transforms(rotation=180, translate=0.1, color=0.2, contrast=0.2)
     results = []

@@ -135,11 +135,6 @@ def test_batches_contain_the_images_of_their_rows(data: CNMCDataModule) -> None:
     )
 
 
-def test_gathering_copies(data: CNMCDataModule) -> None:
-    data.transfer_batch_to_device(torch.tensor([0]), CPU, 0)["images"].zero_()
-    assert float(data.transfer_batch_to_device(torch.tensor([0]), CPU, 0)["images"].max()) > 0
-
-
 def test_synthetic_images_are_added_to_training_only(data: CNMCDataModule) -> None:
     before = {stage: getattr(data.split, stage).copy() for stage in ("train", "val", "test")}
     synthetic = np.full((7, 32, 32, 3), 200, np.uint8)

@@ -130,17 +130,6 @@ def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
     assert found["conflict"].tolist() == [True, False, False, True]
 
 
-def test_byte_identical_pairs_of_the_real_files(cnmc: Path, tmp_path: Path) -> None:
-    linked = subjects_linked(cnmc / "original", tmp_path / "cache")
-    assert {("ALL-51", "ALL-75"), ("ALL-51", "ALL-78")} <= linked or {
-        ("ALL-51", "ALL-75"),
-        ("ALL-75", "ALL-78"),
-    } <= linked
-    data = CNMC(cnmc / "original", resolution=16, cache=tmp_path / "cache")
-    patients = link_images(data.index, data.store)["patient"]
-    assert "ALL-51+ALL-75+ALL-78" in set(patients)
-
-
 def test_copies_planted_among_real_images_are_found_and_no_others(
     cnmc: Path, tmp_path: Path
 ) -> None:

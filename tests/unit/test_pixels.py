@@ -23,12 +23,6 @@ def open_store(root: Path, cache: Path, on_corrupt: str = "raise", **frame: obje
     return PixelStore.open(index_images(root), root, chosen, cache, on_corrupt)
 
 
-def test_resizing_leaves_the_background_black(tiny_folds: Path) -> None:
-    small = decode(tiny_folds / "fold_0/all/UID_1_1_1_all.bmp", Frame(16)).pixels
-    assert small[0].max() == 0
-    assert small.max() > 50
-
-
 def test_a_crop_is_resized_without_ringing(tmp_path: Path) -> None:
     """A filter with negative lobes would be brighter than 200 beside the edge of the square."""
     picture = np.zeros((450, 450, 3), np.uint8)
@@ -59,17 +53,14 @@ def test_rows_follow_the_table(tiny_folds: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(store.pixels[row], np.asarray(Image.open(tiny_folds / path)))
 
 
-def test_second_start_decodes_nothing(
+def test_second_start_decodes_nothing_and_writes_do_not_reach_the_file(
     tiny_folds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_store(tiny_folds, tmp_path / "cache")
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("decoded again")
-
-    monkeypatch.setattr(pixels, "decode", refuse)
-    second = open_store(tiny_folds, tmp_path / "cache")
-    np.testing.assert_array_equal(first.pixels, second.pixels)
+    before = first.pixels.copy()
+    first.pixels[:] = 1
+    monkeypatch.setattr(pixels, "decode", None)
+    np.testing.assert_array_equal(open_store(tiny_folds, tmp_path / "cache").pixels, before)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +88,6 @@ def test_fingerprint_depends_on_content_not_location(tiny_folds: Path, tmp_path:
     first = open_store(tiny_folds, tmp_path / "one")
     moved = tiny_folds.rename(tmp_path / "elsewhere")
     assert open_store(moved, tmp_path / "two").fingerprint == first.fingerprint
-
-
-def test_writing_to_the_pixels_does_not_reach_the_file(tiny_folds: Path, tmp_path: Path) -> None:
-    store = open_store(tiny_folds, tmp_path / "cache")
-    before = store.pixels.copy()
-    store.pixels[:] = 1
-    np.testing.assert_array_equal(open_store(tiny_folds, tmp_path / "cache").pixels, before)
 
 
 def truncate(root: Path) -> Path:
@@ -259,15 +243,6 @@ def test_black_image_is_refused(tmp_path: Path) -> None:
     """Interrupted downloads leave a header and zeros; such files would link their subjects."""
     Image.new("RGB", (32, 32)).save(tmp_path / "cell.bmp")
     with pytest.raises(DataError, match=r"cell\.bmp: no cell, all pixels are black; replace"):
-        decode(tmp_path / "cell.bmp", Frame(16))
-
-
-def test_header_of_an_absurd_size(tmp_path: Path) -> None:
-    picture(32, 8, 8, 8).save(tmp_path / "cell.bmp")
-    damaged = bytearray((tmp_path / "cell.bmp").read_bytes())
-    damaged[18:22] = (2_000_000_000).to_bytes(4, "little")
-    (tmp_path / "cell.bmp").write_bytes(damaged)
-    with pytest.raises(DataError, match=r"cell\.bmp: cannot be read"):
         decode(tmp_path / "cell.bmp", Frame(16))
 
 
