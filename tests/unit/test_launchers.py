@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk import cli
 from leuk.cli import main
+from leuk.commands import train
 from leuk.config import conf_dir
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register

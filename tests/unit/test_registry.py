@@ -34,7 +34,6 @@ class MLP(Classifier):
 
     def __init__(self, resolution: int = 32, optim: Optim = Optim()) -> None:
         super().__init__(optim)
-        self._save_plain(resolution=resolution)
         self.mix = nn.Conv2d(3, 8, 1)
         self.head = nn.Linear(8, 2)
 
