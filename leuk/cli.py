@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, cast
@@ -12,11 +13,12 @@ import hydra
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
+from leuk.config.options import register_options
 from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswept, with_list
 from leuk.config.schema import register
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
-from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, load, log_stop
+from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, log_stop
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.state import disk_errors
 
@@ -104,6 +106,8 @@ def _dispatch(arguments: list[str]) -> int:
     flags |= {number + 1 for number in with_value}
     rest = [text for _, text in sorted(enumerate(rest), key=lambda pair: pair[0] not in flags)]
     line = CommandLine.read(name, rest)
+    for folder in line.folders():
+        register_options(folder)
     if dry and (name != "train" or not line.runs):
         raise ConfigError(f"{DRY}: only available for leuk train; run leuk {name} without it")
     if not line.runs:
@@ -127,7 +131,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
             f"leuk: a single run of the experiment's sweep over {axes}; add -m for all runs",
             file=sys.stderr,
         )
-    command = cast(Command, load(f"leuk.commands.{name}")[0])
+    command = cast(Command, import_module(f"leuk.commands.{name}"))
     if dry:
         return cast(Planned, command).dry_run(configs)
     with disk_errors(_outputs(configs[0])):

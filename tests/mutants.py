@@ -583,13 +583,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('if record.status == "complete":', 'if record.status == "failed":'),
         ("held = not ours and is_held", "held = is_held"),
     ],
-    ("runs/state.py", "dry_run"): [
-        ('not in ("augmentation", "total")', 'not in ("total",)'),
-        ("(longer - 1.0)", "longer"),
-        ('record.status == "complete"\n', 'record.status == "failed"\n'),
-        ('_at(planned, "fit", "epochs") / _at(past, "fit", "epochs")', "1.0"),
-        ("and RESUMED not in record.warnings", ""),
-        ("bool(past.explanations) == explained", "True"),
+    ("runs/dry_run.py", "dry_run"): [
+        ('- stages.get("augmentation", 0.0)', ""),
+        ('record.device.get("name") == device', "True"),
+        ('* cfg.fit.epochs / settings["fit"]["epochs"]', ""),
+        ("gan.needed > 0 and not gan.trained", "not gan.trained and gan.needed > 1"),
     ],
     ("runs/record.py", "grid assess"): [
         ('("value", "low", "high"), (value', '("value", "high", "low"), (value'),

@@ -17,7 +17,9 @@ def conf_dir() -> Path:
 def augmentations() -> dict[str, str]:
     """Kind of each augmentation by name: no augmentation, controls, then GANs."""
     kinds = {
-        path.stem: OmegaConf.load(path).augmentation.kind
+        path.stem: str(OmegaConf.load(path).augmentation.kind)
         for path in sorted((conf_dir() / "augmentation").glob("*.yaml"))
     }
-    return dict(sorted(kinds.items(), key=lambda item: ("none", "control", "gan").index(item[1])))
+    gans = {path.stem: "gan" for path in sorted((conf_dir() / "gan").glob("*.yaml"))}
+    order = ("none", "control", "gan")
+    return dict(sorted((kinds | gans).items(), key=lambda item: order.index(item[1])))

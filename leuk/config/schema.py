@@ -11,6 +11,8 @@ from hydra.core.plugins import Plugins
 from omegaconf import MISSING, DictConfig, OmegaConf
 from pydantic import Field
 
+from leuk.config import conf_dir
+from leuk.config.options import register_options
 from leuk.config.targets import hint
 from leuk.errors import ConfigError
 
@@ -434,8 +436,9 @@ def check_schema(cfg: DictConfig) -> None:
 
 
 def register() -> None:
-    """Register the schemas with Hydra as ``<command>_schema``, and the launchers."""
+    """Register the schemas with Hydra as ``<command>_schema``, derived options and launchers."""
     register_launchers()
+    register_options(conf_dir())
     store = ConfigStore.instance()
     store.store(name="data_schema", node=DataConfig)
     store.store(name="train_schema", node=TrainConfig)

@@ -16,6 +16,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -143,21 +144,28 @@ def to_pixels(images: Tensor) -> Pixels:
 # --- Parts of figures; no text is math, since file names may contain dollar signs
 
 
+_BAR = 0.06
+"""Height of a row of color bars."""
+
+
 def _grid(
     rows: Sequence[float], columns: Sequence[float], title: str, inches: float
-) -> tuple[Figure, npt.NDArray[Any]]:
-    """Figure with axes of these relative heights and widths, in which 1 is ``inches``."""
-    bars = sum(row < 0.1 for row in rows)  # thin rows are color bars, with labels below
-    height = inches * sum(rows) + 0.5 * bars + 0.2 * title.count("\n") + 0.5
+) -> tuple[Figure, GridSpec, npt.NDArray[Any]]:
+    """Figure with axes of these relative heights and widths, in which 1 is ``inches``.
+
+    Rows of height :data:`_BAR` have space for labels below, and no axes yet.
+    """
+    height = inches * sum(rows) + 0.5 * rows.count(_BAR) + 0.2 * title.count("\n") + 0.5
     size = (max(inches * sum(columns), 7.0), height)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
-    axes = figure.subplots(
-        len(rows), len(columns), squeeze=False, height_ratios=rows, width_ratios=columns
-    )
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, axes
+    grid = figure.add_gridspec(len(rows), len(columns), height_ratios=rows, width_ratios=columns)
+    axes = np.empty((len(rows), len(columns)), dtype=object)
+    for place in np.ndindex(axes.shape):
+        if rows[place[0]] != _BAR:
+            axis = axes[place] = figure.add_subplot(grid[place])
+            axis.set_axis_off()
+    return figure, grid, axes
 
 
 def _title(axis: Axes, text: str, size: float = 8.5) -> None:
@@ -198,13 +206,15 @@ def _show_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> No
     axis.add_collection(LineCollection(list(ends - 0.5), colors=color, linewidths=0.6))
 
 
-def _color_bar(figure: Figure, axis: Axes, drawn: Drawn, wide: int = 26) -> None:
-    """Turn axes into a color bar, with a label of ``wide`` characters per line."""
-    axis.set_axis_on()
-    bar = figure.colorbar(drawn.scale, cax=axis, orientation="horizontal")
+def _color_bar(figure: Figure, place: SubplotSpec, drawn: Drawn, wide: int = 26) -> None:
+    """Draw a color bar, with a label of ``wide`` characters per line."""
+    axis = figure.add_subplot(place)
     ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
-    bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=7)
-    bar.set_label(textwrap.fill(drawn.label, wide), fontsize=7)
+    shades = drawn.scale.to_rgba(np.linspace(ends[0], ends[-1], 129))[None]
+    axis.imshow(shades, extent=(ends[0], ends[-1], 0, 1), aspect="auto")
+    axis.yaxis.set_visible(False)
+    axis.set_xticks(ends, [f"{end:.2g}" for end in ends], fontsize=7)
+    axis.set_xlabel(textwrap.fill(drawn.label, wide), fontsize=7)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -222,13 +232,11 @@ def save_overlays(
     """Draw images ``(B, 3, R, R)`` in [0, 1], each beside its map and with a caption, in a PNG."""
     across = min(4, len(images))
     down = -(-len(images) // across)
-    figure, axes = _grid([1] * down + [0.07], [2] * across, title, 1.65)
+    figure, grid, axes = _grid([1] * down + [_BAR], [2] * across, title, 1.65)
     for position, axis in zip(range(len(images)), axes.flat, strict=False):
         _title(axis, captions[position], 8)
         _show_map(axis, drawn, position, images[position], beside=True)
-    for axis in axes[-1, 1:]:
-        axis.remove()
-    _color_bar(figure, axes[-1, 0], drawn, 60)
+    _color_bar(figure, grid[-1, 0], drawn, 60)
     save(figure, path)
 
 
@@ -267,7 +275,7 @@ def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str)
     down = -(-(1 + len(drawn)) // _COLUMNS)
     across = min(_COLUMNS, 1 + len(drawn))
     words = f"{described(cohort, position)}\n{title}"
-    figure, axes = _grid([1.15, 0.06] * down, [1] * across, words, 2.3)
+    figure, grid, axes = _grid([1.15, _BAR] * down, [1] * across, words, 2.3)
     image = cohort.images[position]
     _title(axes[0, 0], "image")
     _show(axes[0, 0], to_pixels(image))
@@ -277,7 +285,7 @@ def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str)
         note = textwrap.fill(maps.notes[position], 30)
         _title(axis, f"{maps.title}\n{note}" if note else maps.title)
         _show_map(axis, maps, position, image)
-        _color_bar(figure, axes[2 * row + 1, column], maps)
+        _color_bar(figure, grid[2 * row + 1, column], maps)
     return figure
 
 
@@ -318,7 +326,7 @@ def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) 
     counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
     rows = [1.0 if count else 0.45 for count in counts.values()]
     words = f"{title}\nmean map per outcome; {sampled(cohort)}"
-    figure, axes = _grid([*rows, 0.05], [1.1] + [1] * (1 + len(methods)), words, 1.65)
+    figure, grid, axes = _grid([*rows, _BAR], [1.1] + [1] * (1 + len(methods)), words, 1.65)
     for axis, name in zip(axes[0, 1:], ["mean image", *(m.title for m in methods)], strict=True):
         _title(axis, name)
     for row, (outcome, image) in enumerate(zip(counts, mean_images(cohort), strict=True)):
@@ -333,8 +341,8 @@ def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) 
         core = image.where(image.amax(dim=0) > image.max() / 2, 0)
         for axis, drawn in zip(others[1:], methods, strict=True):
             _show_map(axis, drawn, row, core)
-    for axis, drawn in zip(axes[-1, 2:], methods, strict=True):
-        _color_bar(figure, axis, drawn)
+    for column, drawn in enumerate(methods, start=2):
+        _color_bar(figure, grid[-1, column], drawn)
     return figure
 
 
@@ -391,7 +399,7 @@ def save_prototypes(
     if not prototypes or len(images) != len(prototypes):
         raise ValueError(f"{len(images)} images for {len(prototypes)} prototypes")
     rows = [[n for n, p in enumerate(prototypes) if p.label == label] for label in Label]
-    figure, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
+    figure, _, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
     for label, own, row in zip(Label, rows, axes, strict=True):
         for number, axis in zip(own, row, strict=False):
             prototype, side = prototypes[number], prototypes[number].side
@@ -482,8 +490,8 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     words = f"{title}\nGrad-CAM at {count} layers, first to last, for the logit of each class"
     positions = one_of_each(cohort)
     images = cohort.images[positions]
-    figure, axes = _grid(
-        [1.1] * 2 * len(positions) + [0.05], [0.75] + [1] * (1 + len(layers)), words, 1.45
+    figure, grid, axes = _grid(
+        [1.1] * 2 * len(positions) + [_BAR], [0.75] + [1] * (1 + len(layers)), words, 1.45
     )
     for number, caption in enumerate(captions(cohort, positions)):
         upper, lower = axes[2 * number : 2 * number + 2]
@@ -503,7 +511,7 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
             for number, image in enumerate(images):
                 row = 2 * number + (target == Label.HEM)
                 _show_map(axes[row, column], drawn, number, image)
-    _color_bar(figure, axes[-1, 2], drawn)
+    _color_bar(figure, grid[-1, 2], drawn)
     return figure
 
 
@@ -591,7 +599,9 @@ def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
     for position in cohort.shown:
         first.setdefault(cohort.table["outcome"].iloc[position], position)
     words = f"{title}\nLIME: superpixels or patches, and their weights"
-    figure, axes = _grid([1.1] * len(first) + [0.05], [1] * (1 + 2 * len(methods)), words, 2.3)
+    figure, grid, axes = _grid(
+        [1.1] * len(first) + [_BAR], [1] * (1 + 2 * len(methods)), words, 2.3
+    )
     for row, position in zip(axes, first.values(), strict=False):
         image = cohort.images[position]
         _title(row[0], captions(cohort, [position])[0], 9)
@@ -609,7 +619,7 @@ def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
             _title(plain, f"{drawn.title}: {count} segments", 9)
             _title(weighed, drawn.notes[position], 8)
     for column, drawn in enumerate(methods):
-        _color_bar(figure, axes[-1, 2 + 2 * column], drawn)
+        _color_bar(figure, grid[-1, 2 + 2 * column], drawn)
     return figure
 
 

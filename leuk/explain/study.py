@@ -55,7 +55,8 @@ class Study:
     def of(self, classifier: Classifier, cohort: Cohort) -> dict[str, Any]:
         """Explain a cohort and write the results.
 
-        Files: ``manifest.csv`` with a row per image; ``<method>.npz`` and ``<method>.png`` of each
+        Files: ``manifest.csv`` with a row per image, in the order of the arrays, and the path of
+        its ``picture``; ``<method>.npz`` and ``<method>.png`` of each
         method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
         ``figure_11.png``, depending on the methods; the files of
         :func:`leuk.explain.quality.checks.save_checks`, if checks are on; and ``summary.json`` with
@@ -132,7 +133,11 @@ class Study:
             "peak_memory_bytes": peak,
             "warnings": warnings,
         } | of_all
-        write_text(self.folder / "manifest.csv", manifest(cohort))
+        table = cohort.table.drop(columns="shown")
+        table["label"] = table["label"].where(table["label"] >= 0).astype("Int64")
+        rows = zip(table["row"], cohort.table["shown"], strict=True)
+        table["picture"] = [panel_name(row) if shown else "" for row, shown in rows]
+        write_text(self.folder / "manifest.csv", csv_text(table))
         write_json(self.folder / "summary.json", summary)
         return summary
 
@@ -191,21 +196,6 @@ class Study:
         log.info("%s: checked in %.1f s", self.title, time.perf_counter() - started)
         titles = {name: maps.title for name, maps in found.items()}
         return save_checks(self.folder, checked, table["row"].to_numpy(), titles, self.title)
-
-
-def manifest(cohort: Cohort) -> str:
-    """Write the cohort's images as CSV text, in the order of the arrays.
-
-    Columns: ``row``, ``subject``, ``patient``, ``file``, ``label`` (empty if unknown), ``score``,
-    ``outcome`` and ``picture`` (path relative to the manifest; empty without one).
-    """
-    table = cohort.table.drop(columns="shown")
-    table["label"] = table["label"].where(table["label"] >= 0).astype("Int64")
-    table["picture"] = [
-        panel_name(row) if shown else ""
-        for row, shown in zip(cohort.table["row"], cohort.table["shown"], strict=True)
-    ]
-    return csv_text(table)
 
 
 def _finite_mean(values: Tensor) -> float | None:

@@ -6,191 +6,27 @@ Counterpart of :mod:`leuk.runs.train`, with the same configs.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
-from leuk.data.decode import THUMB
 from leuk.data.labels import Label
-from leuk.data.layouts import index_images, labeled_images
-from leuk.runs.gan import FACTS, classes_of, gan_classes, gan_key, gan_key_of, images_to_add
+from leuk.runs.gan import classes_of, gan_classes, gan_key, gan_key_of, images_to_add
 from leuk.runs.preconditions import inspect
-from leuk.runs.run import choice_of, folder_of, initial_record, uses_gan
-from leuk.runs.state import Estimate, Found, History, State, same_device
+from leuk.runs.record import RESUMED, Record, folders_of, read_records
+from leuk.runs.run import choice_of, folder_of, uses_gan
+from leuk.runs.state import Found, State
 from leuk.runs.trainer import clock, name_of
-from leuk.store import MANIFEST, MissingArtifactError, digest, is_whole, read_only
-
-# --- Requirements of runs for the dry run: decoded data, GANs, disk space; nothing is created
-
-_FLOAT = 4
-_WITH_MOMENTS = 3
-"""Values per weight in a checkpoint: the weight and Adam's two running means."""
-
-_OTHER_FILES = 10_000_000
-"""Upper estimate in bytes of a run's figures, maps, predictions and logs."""
-
-_SETS = 4
-"""Number of sets in the phantom data: three folds and the preliminary test set."""
-
-
-@dataclass(frozen=True, eq=False)
-class GAN:
-    """GAN that runs of a sweep need.
-
-    Attributes:
-        name: GAN, classes, split and seed.
-        folder: folder of the artifact.
-        key: key of the artifact; without a digest of the images if these are not decoded yet.
-        trained: True if its artifact exists.
-        needed: number of runs to execute that need it.
-        device: name of the device for its training.
-        size: size of its weights in bytes.
-    """
-
-    name: str
-    folder: Path
-    key: dict[str, Any]
-    trained: bool
-    needed: int
-    device: str
-    size: int
-
-
-class Needs:
-    """Finds requirements of runs from their data, each opened once, and from existing artifacts."""
-
-    def __init__(self) -> None:
-        self._data: dict[str, CNMCDataModule | None] = {}
-
-    def gans(self, configs: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
-        """List the GANs of a sweep.
-
-        Args:
-            configs: configs of all runs.
-            to_run: those of ``configs`` that will be executed, which ``needed`` counts.
-
-        Raises:
-            DataError: the data cannot be used, or are too few for a GAN.
-        """
-        found: dict[Path, GAN] = {}
-        needed: Counter[Path] = Counter()
-        for cfg in filter(uses_gan, configs):
-            for labels, key in self._fits(cfg):
-                folder = Path(str(cfg.outputs)) / "artifacts" / "gan" / digest(key)
-                needed[folder] += any(cfg is other for other in to_run)
-                if folder not in found:
-                    found[folder] = _gan(cfg, labels, folder, key)
-        return [GAN(**{**vars(gan), "needed": needed[folder]}) for folder, gan in found.items()]
-
-    def _fits(self, cfg: DictConfig) -> list[tuple[tuple[Label, ...], dict[str, Any]]]:
-        """Return the training classes and the key of each GAN of a run."""
-        data = self._open(cfg)
-        added = classes_of(cfg) if data is None else list(images_to_add(cfg, data))
-        fits = dict.fromkeys(gan_classes(cfg, added).values())
-        if data is None:
-            return [(labels, gan_key(cfg, f"{_source(cfg)} {labels}")) for labels in fits]
-        return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
-
-    def _open(self, cfg: DictConfig) -> CNMCDataModule | None:
-        """Open the data of a run; None if the images are not decoded yet."""
-        source = _source(cfg)
-        if source not in self._data:
-            try:
-                with read_only():
-                    data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
-                    data.setup()
-                self._data[source] = data
-            except MissingArtifactError:
-                self._data[source] = None
-        return self._data[source]
-
-    def disk_space(self, to_run: Sequence[DictConfig], gans: Sequence[GAN]) -> dict[str, int]:
-        """Upper estimate of the disk space of the runs to execute, in bytes by kind of file."""
-        sizes: Counter[str] = Counter()
-        stores: dict[str, int] = {}
-        for cfg in to_run:
-            # A checkpoint with the best weights, and one for resuming.
-            sizes["runs"] += 2 * _WITH_MOMENTS * _size_of(cfg.model) + _OTHER_FILES
-            data = self._open(cfg)
-            if data is None:
-                stores[_store(cfg)] = _images(cfg) * (3 * int(cfg.data.resolution) ** 2 + THUMB**2)
-            elif uses_gan(cfg):
-                count = sum(images_to_add(cfg, data).values())
-                sizes["synthetic images"] += count * 3 * data.resolution**2
-        # Two checkpoints, while the new one replaces the old, and the final weights.
-        missing = [gan.size for gan in gans if gan.needed and not gan.trained]
-        sizes["GANs"] = sum(missing) * (2 * _WITH_MOMENTS + 1)
-        sizes["decoded images"] = sum(stores.values())
-        return dict(sizes)
-
-
-def _gan(cfg: DictConfig, labels: Sequence[Label], folder: Path, key: dict[str, Any]) -> GAN:
-    classes = " and ".join(label.folder for label in labels)
-    fold = f" fold {cfg.split.fold}" if "fold" in cfg.split else ""
-    name = f"{choice_of('gan', cfg)} of {classes}, {choice_of('split', cfg)}{fold}, seed {cfg.seed}"
-    device = name_of(cfg.trainer.accelerator)
-    return GAN(name, folder, key, is_whole(folder), 0, device, _size_of(cfg.gan))
-
-
-def _source(cfg: DictConfig) -> str:
-    """Serialize the settings that determine the rows of a run's stages."""
-    return f"{_store(cfg)} {_plain(cfg.split)}"
-
-
-def _store(cfg: DictConfig) -> str:
-    """Serialize the settings that determine a pixel store."""
-    return _plain(cfg.data, without=("seed", "batch_size", "workers"))
-
-
-def _plain(node: DictConfig, without: Collection[str] = ()) -> str:
-    values = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(values, dict)
-    kept = {key: value for key, value in values.items() if key not in without}
-    return json.dumps(kept, sort_keys=True)
-
-
-def _images(cfg: DictConfig) -> int:
-    if "root" not in cfg.data:
-        return _SETS * int(cfg.data.images_per_fold)
-    root = Path(str(cfg.data.root)).expanduser()
-    return len(labeled_images(index_images(root, cfg.data.on_corrupt)))
-
-
-def _size_of(node: DictConfig) -> int:
-    """Size in bytes of the weights of the network that a node describes."""
-    with torch.device("meta"):
-        network: nn.Module = instantiate(node)
-    return _FLOAT * sum(parameter.numel() for parameter in network.parameters())
-
+from leuk.store import MissingArtifactError, digest, is_whole, read_only
 
 _SKIPPED = (State.COMPLETE, State.RUNNING, State.UNREADABLE)
 _CONFLICTING = (State.OTHER, State.UNREADABLE)
-
-
-@dataclass(frozen=True, eq=False)
-class Planned:
-    """Plan of a run.
-
-    Attributes:
-        folder: folder of the run, existing or not.
-        found: its state.
-        runs: whether a start of the sweep executes it.
-        estimate: time without its GAN; None if unknown or if the run is not executed.
-    """
-
-    folder: Path
-    found: Found
-    runs: bool
-    estimate: Estimate | None
 
 
 def plan(configs: Sequence[DictConfig]) -> str:
@@ -202,108 +38,171 @@ def plan(configs: Sequence[DictConfig]) -> str:
     Raises:
         DataError: the data are not usable; a start would fail too.
     """
-    planned = _planned(configs)
-    to_run = [cfg for cfg, item in zip(configs, planned, strict=True) if item.runs]
-    needs = Needs()
-    gans = needs.gans(configs, to_run)
-    fits = {gan.folder: _estimate(gan) for gan in gans if gan.needed and not gan.trained}
-    lines = [
-        *_run_rows(planned),
-        *_gan_rows(gans, fits),
-        *_totals(planned, fits),
-        *_disk_space(str(configs[0].outputs), needs.disk_space(to_run, gans)),
-        "dry run: nothing was executed or written",
-    ]
-    return "\n".join(lines)
-
-
-def _planned(configs: Sequence[DictConfig]) -> list[Planned]:
-    history = cache(History.read)
-    planned = []
-    for cfg in configs:
-        found, estimate = inspect(cfg), None
-        runs = found.state not in _SKIPPED
-        if found.state == State.OTHER:
-            runs = cfg.grid.on_mismatch == "rerun"
-        if runs:
-            known = history(Path(str(cfg.outputs)) / "runs", name_of(cfg.trainer.accelerator))
-            explained = any(node is not None for node in cfg.explain.values())
-            estimate = known.estimate(initial_record(cfg, cfg.hydra), explained)
-        planned.append(Planned(folder_of(cfg, cfg.hydra), found, runs, estimate))
-    return planned
-
-
-def _estimate(gan: GAN) -> Estimate | None:
-    """Estimate from trained GANs with the same settings, on any images and with any seed."""
-    seconds: dict[str, float] = {}
-    for path in gan.folder.parent.glob(f"*/{FACTS}"):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        key = json.loads((path.parent / MANIFEST).read_text(encoding="utf-8"))["key"]
-        device = same_device(facts["device"], gan.device)
-        if facts["whole"] and device and _bare(key) == _bare(gan.key):
-            seconds[path.parent.name] = facts["seconds"]
-    return Estimate(median(seconds.values()), frozenset(seconds)) if seconds else None
-
-
-def _bare(key: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in key.items() if name not in ("images", "seed")}
-
-
-def _run_rows(planned: Sequence[Planned]) -> Iterable[str]:
-    for sweep in dict.fromkeys(item.folder.parent for item in planned):
-        yield f"runs of {sweep}:"
-        for item in planned:
-            if item.folder.parent == sweep:
-                reason = f": {item.found.message}" if item.found.message else ""
-                time = _clock(item.estimate)
-                yield f"  {item.found.state:<14}  {time}  {item.folder.name}{reason}"
-
-
-def _gan_rows(gans: Sequence[GAN], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
+    found = [inspect(cfg) for cfg in configs]
+    starts = [_starts(cfg, one) for cfg, one in zip(configs, found, strict=True)]
+    to_run = [cfg for cfg, start in zip(configs, starts, strict=True) if start]
+    gans = _gans(configs, to_run)
+    lines = list(_run_rows(configs, found))
     if gans:
-        yield "GANs, each trained once:"
+        lines.append("GANs, each trained once:")
     for gan in gans:
         state = "trained" if gan.trained else "missing" if gan.needed else "not needed"
-        use = f"needed by {gan.needed} of the runs" if gan.needed else "needed by none of the runs"
-        yield f"  {state:<14}  {_clock(fits.get(gan.folder))}  {gan.name}, {use}"
-
-
-def _totals(planned: Sequence[Planned], fits: Mapping[Path, Estimate | None]) -> Iterable[str]:
-    """Total number of runs and GANs, conflicting folders, and total time."""
-    running = [item for item in planned if item.runs]
-    yield f"{len(running)} of {len(planned)} runs to execute, {len(fits)} GANs to train"
-    refused = [item for item in planned if item.found.state in _CONFLICTING and not item.runs]
-    if refused:
-        yield (
-            f"{len(refused)} folders in conflict, so that a start is refused: choose another "
+        use = f"needed by {gan.needed or 'none'} of the runs"
+        lines.append(f"  {state:<14}  {gan.name}, {use}")
+    new = sum(gan.needed > 0 and not gan.trained for gan in gans)
+    lines.append(f"{len(to_run)} of {len(configs)} runs to execute, {new} GANs to train")
+    conflicts = sum(
+        one.state in _CONFLICTING and not start for one, start in zip(found, starts, strict=True)
+    )
+    if conflicts:
+        lines.append(
+            f"{conflicts} folders in conflict, so that a start is refused: choose another "
             "name=NAME, or repeat runs with other settings by grid.on_mismatch=rerun"
         )
-    estimates = [*(item.estimate for item in running), *fits.values()]
-    known = [estimate for estimate in estimates if estimate is not None]
+    lines += _cost(to_run, Path(str(configs[0].outputs)))
+    return "\n".join([*lines, "dry run: nothing was executed or written"])
+
+
+def _starts(cfg: DictConfig, found: Found) -> bool:
+    """Return True if a start of the sweep executes the run."""
+    if found.state == State.OTHER:
+        return bool(cfg.grid.on_mismatch == "rerun")
+    return found.state not in _SKIPPED
+
+
+def _run_rows(configs: Sequence[DictConfig], found: Sequence[Found]) -> Iterator[str]:
+    folders = [folder_of(cfg, cfg.hydra) for cfg in configs]
+    for sweep in dict.fromkeys(folder.parent for folder in folders):
+        yield f"runs of {sweep}:"
+        for folder, one in zip(folders, found, strict=True):
+            if folder.parent == sweep:
+                reason = f": {one.message}" if one.message else ""
+                yield f"  {one.state:<14}  {folder.name}{reason}"
+
+
+# --- GANs that runs of a sweep need
+
+
+@dataclass(frozen=True)
+class GAN:
+    """GAN that runs of a sweep need.
+
+    Attributes:
+        name: GAN, classes, split and seed.
+        trained: True if its artifact exists.
+        needed: number of runs to execute that need it.
+    """
+
+    name: str
+    trained: bool
+    needed: int
+
+
+def _gans(configs: Sequence[DictConfig], to_run: Sequence[DictConfig]) -> list[GAN]:
+    """List the GANs of a sweep; the data of each split are opened once."""
+    names: dict[Path, str] = {}
+    needed: Counter[Path] = Counter()
+    opened: dict[str, CNMCDataModule | None] = {}
+    for cfg in filter(uses_gan, configs):
+        source = json.dumps([_plain(cfg.data), _plain(cfg.split)], sort_keys=True)
+        if source not in opened:
+            opened[source] = _open(cfg)
+        for labels, key in _fits(cfg, opened[source], source):
+            folder = Path(str(cfg.outputs)) / "artifacts" / "gan" / digest(key)
+            needed[folder] += any(cfg is other for other in to_run)
+            names.setdefault(folder, _name(cfg, labels))
+    return [GAN(name, is_whole(folder), needed[folder]) for folder, name in names.items()]
+
+
+def _open(cfg: DictConfig) -> CNMCDataModule | None:
+    """Open the data of a run; None if the images are not decoded yet."""
+    try:
+        with read_only():
+            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
+            data.setup()
+    except MissingArtifactError:
+        return None
+    return data
+
+
+def _fits(
+    cfg: DictConfig, data: CNMCDataModule | None, source: str
+) -> list[tuple[tuple[Label, ...], dict[str, Any]]]:
+    """Return the training classes and the key of each GAN of a run.
+
+    Without decoded images, the settings ``source`` stand in for their digest in the key.
+    """
+    added = classes_of(cfg) if data is None else list(images_to_add(cfg, data))
+    fits = dict.fromkeys(gan_classes(cfg, added).values())
+    if data is None:
+        return [(labels, gan_key(cfg, f"{source} {labels}")) for labels in fits]
+    return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
+
+
+def _name(cfg: DictConfig, labels: Sequence[Label]) -> str:
+    classes = " and ".join(label.folder for label in labels)
+    fold = f" fold {cfg.split.fold}" if "fold" in cfg.split else ""
+    return f"{choice_of('gan', cfg)} of {classes}, {choice_of('split', cfg)}{fold}, seed {cfg.seed}"
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    kept = {str(key): value for key, value in values.items()}
+    return {key: kept[key] for key in kept if key not in ("batch_size", "workers")}
+
+
+# --- Time and disk space, from the records of earlier runs
+
+
+def _cost(to_run: Sequence[DictConfig], outputs: Path) -> Iterator[str]:
+    """Sentences on the time and the disk space that the runs will need."""
+    runs = outputs / "runs"
+    sweeps = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
+    complete = [record for sweep in sweeps for record in read_records(sweep)[0] if _usable(record)]
+    known = [time for cfg in to_run if (time := expected_seconds(cfg, complete)) is not None]
     if known:
-        rough = "; ~ scaled from other settings" if any(item.rough for item in known) else ""
-        records = frozenset[str]().union(*(item.records for item in known))
         yield (
-            f"time: about {clock(sum(item.seconds for item in known))} one after another, from "
-            f"{len(records)} records of this device{rough}"
+            f"time: about {clock(sum(known))} for {len(known)} runs one after another, from "
+            f"{len(complete)} records, without the training of GANs"
         )
-    if unknown := len(estimates) - len(known):
-        yield f"time of {unknown} of them unknown: no comparable record on this device yet"
+    if unknown := len(to_run) - len(known):
+        yield f"time of {unknown} runs unknown: no record of such a run on this device yet"
+    sizes = [_size(folder) for sweep in sweeps for folder in folders_of(sweep)]
+    existing = next(path for path in (outputs, *outputs.absolute().parents) if path.exists())
+    free = f"{shutil.disk_usage(existing).free / 1e9:.2f} GB free in {outputs}"
+    need = f"about {len(to_run) * mean(sizes) / 1e9:.2f} GB for the runs, " if sizes else ""
+    yield f"disk space: {need}{free}"
 
 
-def _disk_space(outputs: str, needed: Mapping[str, int]) -> Iterable[str]:
-    folder = Path(outputs).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free, total = shutil.disk_usage(existing).free, sum(needed.values())
-    listed = ", ".join(f"{item} {size / 1e9:.2f}" for item, size in needed.items() if size)
-    short = "" if total <= free else "; TOO LITTLE, choose another disk with outputs=DIR"
-    yield (
-        f"disk space: at most {total / 1e9:.2f} GB{f' ({listed})' if listed else ''}, "
-        f"{free / 1e9:.2f} GB free in {outputs}{short}"
-    )
+def _usable(record: Record) -> bool:
+    return record.status == "complete" and RESUMED not in record.warnings
 
 
-def _clock(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return " " * 8
-    return f"{'~' if estimate.rough else ''}{clock(estimate.seconds)}".rjust(8)
+def expected_seconds(cfg: DictConfig, complete: Sequence[Record]) -> float | None:
+    """Median time of earlier runs of the same model, resolution and device, scaled by epochs.
+
+    Args:
+        cfg: config of the run.
+        complete: records of earlier runs.
+
+    Returns:
+        Seconds without the augmentation; None if there are no such runs.
+    """
+    device = name_of(cfg.trainer.accelerator)
+    found = []
+    for record in complete:
+        settings, stages = record.settings, record.timings
+        same = (
+            record.device.get("name") == device
+            and settings.get("model", {}).get("_target_") == cfg.model._target_
+            and settings.get("data", {}).get("resolution") == cfg.data.resolution
+        )
+        if same and "fit" in stages:
+            others = stages["total"] - stages.get("augmentation", 0.0) - stages["fit"]
+            found.append(others + stages["fit"] * cfg.fit.epochs / settings["fit"]["epochs"])
+    return median(found) if found else None
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

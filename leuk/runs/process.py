@@ -1,7 +1,6 @@
-"""Allocator setting that keeps freed memory for the next training step."""
+"""Settings of the process: memory kept for the next training step, and an orderly exit."""
 
 import ctypes
-import gc
 import multiprocessing
 import os
 import platform
@@ -11,9 +10,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from multiprocessing.process import BaseProcess
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 M_TRIM_THRESHOLD = -1
@@ -38,28 +36,6 @@ def keep_heap() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT))
-
-
-# --- Deferred imports, for modules that take seconds to load
-
-
-def load(*names: str) -> list[ModuleType]:
-    """Import modules by name, without garbage collection during the first import.
-
-    Imported objects live until the end of the process. Collecting them takes a sixth of the import
-    time, and more at exit.
-
-    Args:
-        names: dotted names of the modules.
-    """
-    if not gc.isenabled() or all(name in sys.modules for name in names):
-        return [import_module(name) for name in names]
-    gc.disable()
-    try:
-        return [import_module(name) for name in names]
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 # --- Orderly exit on SIGTERM (from ``docker stop`` or a cluster), Ctrl-C and a closed output

@@ -10,21 +10,21 @@ import re
 import traceback
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic_core import core_schema
 
 from leuk.errors import StoreError
 from leuk.store import digest, write_json
 
-# --- Validation of the optional parts of a record, on which a report relies
+# --- Parts of a record, plain in memory and checked when read, as a report relies on them
 
 
-@dataclass(frozen=True)
-class Bounded:
+class Bounded(pydantic.BaseModel):
     """Metric with its interval; each may be unknown."""
 
     value: float | None
@@ -32,8 +32,7 @@ class Bounded:
     high: float | None
 
 
-@dataclass(frozen=True)
-class Measured:
+class Measured(pydantic.BaseModel):
     """Quality measure of explanations, with a known value."""
 
     value: float
@@ -43,21 +42,19 @@ class Measured:
     subjects: int = 0
 
 
-@dataclass(frozen=True)
-class Synthetic:
+class Synthetic(pydantic.BaseModel):
     """``data.synthetic``: synthetic training images."""
 
-    counts: dict[str, int] = field(default_factory=dict)
-    gans: list[str] = field(default_factory=list)
+    counts: dict[str, int] = {}
+    gans: list[str] = []
     artifact: str = ""
     quality_artifact: str = ""
     held_out: str = ""
-    quality: dict[str, dict[str, Any]] = field(default_factory=dict)
-    copies: dict[str, int] = field(default_factory=dict)
+    quality: dict[str, dict[str, Any]] = {}
+    copies: dict[str, int] = {}
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(pydantic.BaseModel):
     """``data.scale``: scale of the training images; ``input`` is the classifier's, in pixels."""
 
     sizes: list[tuple[int, int]]
@@ -67,20 +64,18 @@ class Scale:
     areas: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(pydantic.BaseModel):
     """Entry ``data``."""
 
     fingerprint: str = ""
     files: str | None = None
-    counts: dict[str, dict[str, float]] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    oversampled: dict[str, int] = field(default_factory=dict)
-    synthetic: Synthetic = field(default_factory=Synthetic)
+    counts: dict[str, dict[str, float]] = {}
+    dropped: dict[str, int] = {}
+    oversampled: dict[str, int] = {}
+    synthetic: Synthetic = Synthetic()
     scale: Scale | None = None
 
 
-@dataclass(frozen=True)
 class Bins(Bounded):
     """Entry ``area.within_bins``."""
 
@@ -88,8 +83,7 @@ class Bins(Bounded):
     patients: Bounded | None = None
 
 
-@dataclass(frozen=True)
-class OneSize:
+class OneSize(pydantic.BaseModel):
     """Entry ``area.one_size``."""
 
     metrics: dict[str, Bounded]
@@ -97,8 +91,7 @@ class OneSize:
     area_auroc_before: float
 
 
-@dataclass(frozen=True)
-class Area:
+class Area(pydantic.BaseModel):
     """Entry ``area``."""
 
     within_bins: Bins
@@ -107,8 +100,7 @@ class Area:
     area_within_bins_patients: float | None = None
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(pydantic.BaseModel):
     """Entry ``cost``."""
 
     parameters: int
@@ -120,82 +112,65 @@ class Cost:
     device: str
 
 
-@dataclass(frozen=True)
-class Control:
+class Control(pydantic.BaseModel):
     """Entry ``explanations.cohort.controls.<name>``."""
 
-    measures: dict[str, Measured] = field(default_factory=dict)
+    measures: dict[str, Measured] = {}
     passes_randomization: bool | None = None
 
 
-@dataclass(frozen=True)
 class Method(Control):
     """Entry ``explanations.<method>`` of a method with arrays."""
 
-    picture: str = field(kw_only=True)
-    arrays: str = field(kw_only=True)
-    images: int = field(kw_only=True)
-    degenerate: int = field(kw_only=True)
-    seconds_per_image: float | None = field(kw_only=True, default=None)
-    checks: dict[str, float | None] = field(default_factory=dict)
+    picture: str
+    arrays: str
+    images: int
+    degenerate: int
+    seconds_per_image: float | None = None
+    checks: dict[str, float | None] = {}
 
 
-@dataclass(frozen=True)
-class Cohort:
+class Cohort(pydantic.BaseModel):
     """``explanations.cohort``: results of all methods together."""
 
     pictures: list[str]
     left_out: dict[str, str]
-    controls: dict[str, Control] = field(default_factory=dict)
+    controls: dict[str, Control] = {}
     curves: str | None = None
 
 
-BoundedMetrics = dict[str, dict[str, Bounded]]
-_PARTS: dict[str, Any] = {
-    "metrics": BoundedMetrics,
-    "baselines": BoundedMetrics,
-    "data": Data,
-    "area": Area,
-    "cost": Cost,
-    "explanations": dict[str, dict[str, Any] | str | None],
-}
+@dataclass(frozen=True)
+class _As:
+    """Annotation by which pydantic checks a value as another type, unless empty, and keeps it."""
+
+    form: Any
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: pydantic.GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        def keep(value: Any, check: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            if value:
+                check(value)
+            return value
+
+        return core_schema.no_info_wrap_validator_function(keep, handler(self.form))
 
 
-def check_parts(values: Mapping[str, Any]) -> None:
-    """Check the parts of a record that a report reads.
-
-    Args:
-        values: values of the record by field.
-
-    Raises:
-        ValueError: a value is invalid; the message gives its path and the problem.
-    """
-    for name, form in _PARTS.items():
-        if values.get(name):
-            _check(name, form, values[name])
-    for name, entry in values.get("explanations", {}).items():
-        if name == "cohort" and isinstance(entry, Mapping) and "pictures" in entry:
-            _check("explanations.cohort", Cohort, entry)
-        elif isinstance(entry, Mapping) and "arrays" in entry:
-            _check(f"explanations.{name}", Method, entry)
-    if values.get("area"):
-        for metrics in (values["metrics"].get("test", {}), values["area"]["one_size"]["metrics"]):
-            if "auroc" not in metrics:
-                raise ValueError("area: metrics.test and area.one_size.metrics need an auroc")
+_Bounds = dict[str, dict[str, Bounded]]
 
 
-def _check(name: str, form: Any, value: Any) -> None:
-    try:
-        _adapter(form).validate_python(value)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(map(str, (name, *first["loc"])))
-        raise ValueError(f"{path}: {first['msg']}") from error
+def _part_of(entry: Any) -> str:
+    """Recognize an entry of ``explanations`` by its keys."""
+    keys = entry if isinstance(entry, Mapping) else ()
+    return "method" if "arrays" in keys else "cohort" if "pictures" in keys else "other"
 
 
-@cache
-def _adapter(form: Any) -> "pydantic.TypeAdapter[Any]":
-    return pydantic.TypeAdapter(form)
+_Explanation = Annotated[
+    Annotated[Method, pydantic.Tag("method")]
+    | Annotated[Cohort, pydantic.Tag("cohort")]
+    | Annotated[dict[str, Any] | str | None, pydantic.Tag("other")],
+    pydantic.Discriminator(_part_of),
+]
 
 
 # --- Identity of a run of the grid, and the name of its folder
@@ -230,6 +205,8 @@ class RunId:
         settings: values of all other settings that change results and differ from the
             experiment's, by dotted key such as ``data.resolution``.
     """
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
     model: str
     augmentation: str
@@ -392,22 +369,26 @@ class Record:
         error: type, message and traceback of a failure.
     """
 
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+
     run: RunId
     fingerprint: str
     status: Literal["running", "complete", "failed"] = "running"
     settings: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Annotated[dict[str, Any], _As(Data)] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
-    metrics: dict[str, Metrics] = field(default_factory=dict)
+    metrics: Annotated[dict[str, Metrics], _As(_Bounds)] = field(default_factory=dict)
     calibration: dict[str, float] = field(default_factory=dict)
     referral: dict[str, Any] = field(default_factory=dict)
-    baselines: dict[str, Metrics] = field(default_factory=dict)
-    area: dict[str, Any] = field(default_factory=dict)
-    cost: dict[str, float | int | str] = field(default_factory=dict)
+    baselines: Annotated[dict[str, Metrics], _As(_Bounds)] = field(default_factory=dict)
+    area: Annotated[dict[str, Any], _As(Area)] = field(default_factory=dict)
+    cost: Annotated[dict[str, float | int | str], _As(Cost)] = field(default_factory=dict)
     predictions: str | None = None
-    explanations: dict[str, Any] = field(default_factory=dict)
+    explanations: Annotated[dict[str, Any], _As(dict[str, _Explanation])] = field(
+        default_factory=dict
+    )
     warnings: list[RunWarning] = field(default_factory=list)
     error: dict[str, str] | None = None
 
@@ -434,11 +415,11 @@ class Record:
                     f"{path}: written by an older leuk (schema {schema}, now {SCHEMA}), with other "
                     "names of settings and metrics; use that leuk, or run the sweep again"
                 )
-            _refuse_unknown(cls, values)
-            _refuse_unknown(RunId, values["run"])
             record = _types().validate_python(values)
-            check_parts(values)
             record.run.check()
+            if record.area:
+                for metrics in (record.metrics["test"], record.area["one_size"]["metrics"]):
+                    metrics["auroc"]  # a report compares these
             return record
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(
@@ -472,11 +453,6 @@ class Record:
 def _types() -> "pydantic.TypeAdapter[Record]":
     """Build the validator of the values in a file."""
     return pydantic.TypeAdapter(Record)
-
-
-def _refuse_unknown(form: type[Any], values: Mapping[str, Any]) -> None:
-    if unknown := values.keys() - {known.name for known in fields(form)}:
-        raise ValueError(f"unknown key {sorted(unknown)[0]!a}")
 
 
 def _described(error: Exception) -> str:

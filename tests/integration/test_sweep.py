@@ -45,7 +45,7 @@ def test_dry_run_lists_existing_and_missing_results_and_writes_nothing(
     assert lines(printed, "trained") == [lines(printed, "trained")[0]]
     assert "dcgan of hem, folds, seed 0, needed by none of the runs" in lines(printed, "trained")[0]
     assert "2 of 4 runs to execute, 1 GANs to train" in printed
-    assert "from 3 records of this device" in printed
+    assert "for 2 runs one after another, from 2 records" in printed
     assert "unknown" not in printed
 
 

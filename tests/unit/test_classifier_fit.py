@@ -174,6 +174,8 @@ def test_bf16_ranks_images_as_float32_does(name: str, tmp_path: Path) -> None:
     assert aurocs[1] == pytest.approx(aurocs[0], abs=0.05)
 
 
+HELPERS = Path(__file__).parents[1] / "helpers"
+
 TWO_PROCESSES = """
 import atexit
 import sys
@@ -220,7 +222,7 @@ def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for processes in (1, 2):
         done = subprocess.run(
             [sys.executable, str(script), str(folder), str(processes), *FORMS],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=300,

@@ -11,8 +11,12 @@ from filelock import FileLock
 
 from leuk.cli import main
 from leuk.config import conf_dir
-from leuk.runs.record import RESUMED, Record, RunId
-from leuk.runs.state import LOCK, History, State, differences, inspect_folder
+from leuk.config.preflight import CommandLine, compose_runs
+from leuk.config.schema import register
+from leuk.runs.dry_run import expected_seconds
+from leuk.runs.record import Record, RunId
+from leuk.runs.resolvers import register_resolvers
+from leuk.runs.state import LOCK, State, differences, inspect_folder
 from leuk.store import MissingArtifactError, discard, make_once, read_only, unfinished
 
 RUN = RunId("cnn", "none", "none", "folds", seed=0)
@@ -94,43 +98,25 @@ def test_of_many_differences_the_first_are_listed() -> None:
     assert differences(before, now)[-1] == "and 3 more"
 
 
-def taken(seconds: float, device: str = "GPU", **changed: Any) -> Record:
-    timings = {"data": 1.0, "augmentation": 500.0, "fit": seconds, "test": 2.0, "total": 9e9}
-    return make_record(status="complete", device={"name": device}, timings=timings, **changed)
+def test_time_is_the_median_of_such_runs_scaled_by_epochs() -> None:
+    from leuk.runs.trainer import name_of
 
+    register()
+    register_resolvers()
+    (cfg,) = compose_runs("train", CommandLine.read("train", ["fit.epochs=8"]))
+    model = {"model": {"_target_": "leuk.classifiers.cnn.CNN"}}
 
-def history(tmp_path: Path, *records: Record) -> History:
-    for number, record in enumerate(records):
-        record.write(tmp_path / f"sweep{number}" / record.run.folder)
-    return History.read(tmp_path, "GPU")
+    def taken(fit: float, **changed: Any) -> Record:
+        device = {"name": changed.pop("device", name_of("auto"))}
+        timings = {"augmentation": 500.0, "fit": fit, "total": 503.0 + fit}
+        settings = SETTINGS | model | changed
+        return make_record(status="complete", device=device, timings=timings, settings=settings)
 
-
-def test_time_is_the_median_of_similar_runs_on_this_device(tmp_path: Path) -> None:
-    other_seed = {**SETTINGS, "seed": 1, "augmentation": {"name": "wgan"}}
-    found = history(
-        tmp_path,
-        taken(10.0),
-        taken(30.0, settings=other_seed),
-        taken(20.0),
-        taken(900.0, device="another"),
-        taken(1.0, warnings=[RESUMED]),
-        taken(900.0, explanations={"gradcam": {}}),
-        taken(900.0, settings={**SETTINGS, "fit": {"epochs": 40, "mode": "min"}}),
-        make_record(timings={"fit": 900.0}),
-    ).estimate(make_record(), explained=False)
-    assert found is not None
-    assert (found.seconds, len(found.records), found.rough) == (23.0, 3, False)
-
-
-def test_time_with_other_epochs_is_scaled_and_marked_rough(tmp_path: Path) -> None:
-    known = history(tmp_path, taken(10.0))
-    longer = make_record(settings={**SETTINGS, "fit": {"epochs": 12, "mode": "min"}})
-    found = known.estimate(longer, explained=False)
-    assert found is not None
-    assert (found.seconds, found.rough) == (33.0, True)
-    larger = make_record(settings={**SETTINGS, "data": {"resolution": 224}})
-    assert known.estimate(larger, explained=False) is None
-    assert history(tmp_path / "nowhere").estimate(make_record(), explained=False) is None
+    other = {"model": {"_target_": "leuk.classifiers.vit.ViT"}}
+    records = [taken(10.0), taken(30.0, seed=1), taken(20.0), taken(900.0, device="another")]
+    records += [taken(900.0, **other), taken(900.0, data={"resolution": 224})]
+    assert expected_seconds(cfg, records) == 3.0 + 2 * 20.0
+    assert expected_seconds(cfg, records[3:]) is None
 
 
 def test_artifacts_are_found_but_not_built(tmp_path: Path) -> None:
@@ -176,7 +162,7 @@ def test_every_experiment_has_a_dry_run(
     models, augmentations = (axes[axis].split(",") for axis in ("model", "augmentation"))
     for model in models:
         for augmentation in augmentations:
-            assert f"  missing                   {model}-{augmentation}-{split}-s0\n" in printed
+            assert f"  missing         {model}-{augmentation}-{split}-s0\n" in printed
     gans = set(augmentations) & {"dcgan", "wgan", "cgan"}
     for gan in gans:
         assert f"  {gan} of hem" in printed

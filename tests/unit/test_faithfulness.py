@@ -133,6 +133,8 @@ def test_removed_squares_are_around_the_cell_with_the_specified_sides() -> None:
 
 def test_infidelity_of_the_truth_is_zero(model: Linear, images: Tensor) -> None:
     removed = removals(case(model, images), torch.zeros_like(images))
+    healthy = removals(case(model, images, Label.HEM), torch.zeros_like(images))
+    torch.testing.assert_close(healthy.changes, -removed.changes)
     truth = model.truth(images)
     share, raw = infidelity(truth, removed)
     np.testing.assert_allclose(share, 0, atol=1e-6)

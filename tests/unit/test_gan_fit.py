@@ -168,6 +168,8 @@ def test_compiled_gan_learns_the_same(name: str, tmp_path: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
 
 
+HELPERS = Path(__file__).parents[1] / "helpers"
+
 TWO_PROCESSES = """
 import sys
 import torch
@@ -191,10 +193,9 @@ def fitted_by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
-    here = Path(__file__).parent
     done = subprocess.run(
         [sys.executable, str(script), str(folder), *FORMS],
-        env={**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk import cli
 from leuk.cli import main
-from leuk.commands import train
 from leuk.config import conf_dir
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
@@ -199,7 +198,3 @@ def test_error_in_a_process_of_a_launcher_is_passed_to_hydra(monkeypatch: Patch)
     monkeypatch.setattr(cli.hydra, "main", lambda **_: launcher)
     cli._hydra("train", "leuk train", [], refuse)
     assert [str(error) for error in caught] == ["no"]
-
-
-def test_task_can_be_imported_by_other_processes() -> None:
-    assert pickle.loads(pickle.dumps(train.run)) is train.run
