@@ -631,8 +631,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("report/rows.py", "guards_report report"): [
         (
-            "values = [_once(sample.reweighted(cuts))",
-            "values = [_once(sample.reweighted({'default': 0.5}))",
+            "images = [sample.reweighted(cuts)",
+            "images = [sample.reweighted({'default': 0.5})",
         ),
         (
             '(entry["value"], entry["low"], entry["high"])',
@@ -661,23 +661,26 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("chosen.setdefault(run.id.fold, run)", "chosen[run.id.fold] = run"),
-        ("if expected and expected != len(stage.paths):", "if False:"),
-        ('table["patient"].to_numpy().astype(str)', 'table["path"].to_numpy().astype(str)'),
-        ('for key in ("score", "calibrated"))', 'for key in ("calibrated", "score"))'),
-        ('record.calibration["temperature"])', "1.0)"),
+        ("if expected and expected != len(predicted.paths):", "if False:"),
+        ('rows["patient"].to_numpy().astype(str)', 'rows["path"].to_numpy().astype(str)'),
+        ('for key in ("score", "calibrated")', 'for key in ("calibrated", "score")'),
+        ('temperature = record.calibration["temperature"]', "temperature = 1.0"),
     ],
     ("report/table.py", "table hostile"): [
-        ('f"{value:.3f}", bounds)', 'f"{value:.2f}", bounds)'),
+        (
+            'form: str = ".3f", bounds: str = ".2f"\n) -> Shown',
+            'form: str = ".2f", bounds: str = ".2f"\n) -> Shown',
+        ),
         ('return f"{p:.3f}" if p >= 0.001', 'return f"{p:.3f}" if p >= 0'),
         ('.replace("|", "/")\n\n\n', "\n\n\n"),
         ('inside = to.startswith("../") and', "inside ="),
         ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
     ("report/tables.py", "guards_report report"): [
-        ('"sens.": "sensitivity"', '"sens.": "specificity"'),
-        ('"F1 macro": "f1_macro"', '"F1 macro": "f1_weighted"'),
-        ('"sens. (Youden)": "sensitivity@youden"', '"sens. (Youden)": "sensitivity"'),
-        ('"ECE (calibrated)": "ece_calibrated"', '"ECE (calibrated)": "ece"'),
+        ('if METRICS[name].kind == "decision"', 'if METRICS[name].kind != "decision"'),
+        ('headed(decisions, "@youden", middle=PATIENTS)', 'headed(decisions, "@youden")'),
+        ('f"{name}{middle}{end}"', 'f"{name}{middle}"'),
+        ('headed(probabilities, "", CALIBRATED)', 'headed(probabilities, "")'),
         ('f"{name}_low": low, f"{name}_high": high', 'f"{name}_low": high, f"{name}_high": low'),
     ],
     ("report/verdicts.py", "verdicts"): [

@@ -9,7 +9,7 @@ import pandas as pd
 
 from leuk.data.decode import UnusableError, decode
 from leuk.data.labels import Label
-from leuk.report.html import Chapter, Warnings, page, picture_uri, png_uri
+from leuk.report.html import Chapter, page, picture_uri, png_uri
 from leuk.report.table import (
     Block,
     Column,
@@ -70,11 +70,10 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
     # The sort is stable, so referred and decided images keep their order.
     order = sorted(range(len(rows)), key=lambda place: not rows[place].refer)
     good = [place for place in order if not rows[place].problem]
-    images: list[Block] = []
     hidden = f" Not shown here: {len(good) - most}, listed in predictions.csv."
-    images.append(
+    images: list[Block] = [
         Paragraph(f"Images referred to an expert come first.{hidden if len(good) > most else ''}")
-    )
+    ]
     if shown := [_row(predicted, folder, place) for place in good[:most]]:
         caption = (
             "Score: calibrated probability of leukemia. Distance: distance from the training "
@@ -90,6 +89,14 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             "purple regions oppose it."
         )
         sheet.append(Pictures("sheet", "Grad-CAM", caption, (picture,), wide=True))
+    texts: list[Text] = [
+        "For research only, not for diagnosis: the model has not been validated for clinical use.",
+        *((strong(warning),) for warning in summary["warnings"]),
+        predicted.frozen.band.message,
+        predicted.frozen.test.message,
+    ]
+    if predicted.limit is None:
+        texts.append("The images were not compared with the training images (familiarity=false).")
     facts = pd.DataFrame(_facts(predicted), columns=["name", "value"])
     settings = Table(facts, {"setting": text("name"), "value": text("value")})
     return page(
@@ -99,7 +106,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         f"{counts['referred']} are referred to an expert.",
         tiles=[(str(counts[key]), label) for key, label in _TILES.items()],
         warned="Read before using these decisions",
-        warnings=[Warnings("", "", (_warnings(predicted),))],
+        warnings=[Chapter("", "", (Items(tuple(texts)),))],
         chapters=[
             Chapter("unreadable", "Unreadable images", _unreadable(predicted)),
             Chapter("images", "Images", images),
@@ -107,17 +114,6 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             Chapter("settings", "Model and settings", [settings]),
         ],
     )
-
-
-def _warnings(predicted: Predicted) -> Items:
-    texts: list[Text] = [
-        "For research only, not for diagnosis: the model has not been validated for clinical use."
-    ]
-    texts += [(strong(warning),) for warning in predicted.summary["warnings"]]
-    texts += [predicted.frozen.band.message, predicted.frozen.test.message]
-    if predicted.limit is None:
-        texts.append("The images were not compared with the training images (familiarity=false).")
-    return Items(tuple(texts))
 
 
 def _unreadable(predicted: Predicted) -> list[Block]:
