@@ -644,13 +644,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("report/remarks.py", "guards_report report page"): [
         ("if low is None or low <= value:", "if low is None:"),
         (
-            "baseline_of(first_seeds(configuration), AREA)",
-            'baseline_of(first_seeds(configuration), "majority")',
+            "baseline_of(configuration.first_seed, AREA)",
+            'baseline_of(configuration.first_seed, "majority")',
         ),
         ('if record.status != "complete":', 'if record.status == "failed":'),
         (
-            "few_subjects(pooled(one.first_seed)))",
-            "few_subjects(pooled(one.first_seed))) and False",
+            "few_subjects(one.first_seed.pooled))",
+            "few_subjects(one.first_seed.pooled)) and False",
         ),
         ("values[0] - values[1]:+.3f", "values[1] - values[0]:+.3f"),
         ("honest = min(same", "honest = max(same"),

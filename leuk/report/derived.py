@@ -83,11 +83,6 @@ def baseline_of(configuration: Configuration, name: str) -> Configuration | None
     return Configuration(configuration.run, (), tuple(runs), f"baseline: {name}")
 
 
-def first_seeds(configuration: Configuration) -> Configuration:
-    """Return the configuration with one run per fold: baselines depend on no seed."""
-    return replace(configuration, runs=tuple(configuration.first_seed))
-
-
 def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Each baseline once for each split and data set, with thresholds.
 
@@ -101,7 +96,7 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
     found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Configuration]] = {}
     first = {}
     for configuration in configurations:
-        once = first_seeds(configuration)
+        once = configuration.first_seed
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (baseline := baseline_of(once, name)) is not None:
                 scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)

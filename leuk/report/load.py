@@ -112,34 +112,29 @@ class Configuration:
         return self.name or self.run.title
 
     @property
-    def first_seed(self) -> list[Run]:
-        """The run with the lowest seed of each fold: every test image once."""
+    def first_seed(self) -> "Configuration":
+        """One run per fold, with the lowest seed: every test image once."""
         chosen: dict[int, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.key):
             chosen.setdefault(run.id.fold, run)
-        return list(chosen.values())
+        return replace(self, runs=tuple(chosen.values()))
 
     @property
     def fitted_once(self) -> bool:
         """True if every fold has a single seed, so that intervals lack training variation."""
-        return len(self.first_seed) == len(self.runs)
+        return len(self.first_seed.runs) == len(self.runs)
 
     @property
     def pooled(self) -> Sample:
-        """Test images of all runs, for counting and calibration, not for ranking."""
-        return pooled(self.runs)
-
-
-def pooled(runs: Sequence[Run]) -> Sample:
-    """Test images of runs together; the scores come from several models."""
-    samples = [run.test.sample for run in runs]
-    calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-        np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
-    )
+        """Test images of all runs, whose scores are of several models and cannot be ranked."""
+        samples = [run.test.sample for run in self.runs]
+        calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
+        return Sample(
+            np.concatenate([sample.scores for sample in samples]),
+            np.concatenate([sample.labels for sample in samples]),
+            np.concatenate([sample.subjects for sample in samples]),
+            np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
