@@ -21,6 +21,9 @@ MEMBERS = ("cnn", "vit")
 AREA = "area"
 """Name of the baseline that uses cell area alone."""
 
+_Scores = tuple[str, str, frozenset[tuple[int, bytes]]]
+"""Name of a baseline, split, and fold and scores of each run."""
+
 
 def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Mean of the matching predictions of each CNN and ViT that differ only in the model.
@@ -93,8 +96,8 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         configurations: all configurations of the report.
     """
     # Configurations whose images have the same scores of a baseline, with the latter.
-    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Configuration]] = {}
-    first = {}
+    found: dict[_Scores, list[Configuration]] = {}
+    first: dict[_Scores, Configuration] = {}
     for configuration in configurations:
         once = configuration.first_seed
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):

@@ -207,7 +207,7 @@ def read_results(sweep: Path) -> Results:
     return Results(tuple(configurations), (*problems, *_holes(configurations)), shared)
 
 
-def _run_of(sweep: Path, record: Record, together: Mapping[object, pd.DataFrame]) -> Run:
+def _run_of(sweep: Path, record: Record, together: Mapping[Any, pd.DataFrame]) -> Run:
     """Read the predictions of a run: from its folder unless they are in the table of all runs."""
     if (table := together.get(record.run.folder)) is None:
         folder, name = sweep / record.run.folder, record.predictions or "predictions.csv"

@@ -223,8 +223,7 @@ def tiles(
     area = [
         (unlike(top.run, row.run), row)
         for row in baselines
-        if row.name.startswith(f"baseline: {AREA}") and row.run and top.run
-        if row.run.split_name == top.run.split_name
+        if row.name.startswith(f"baseline: {AREA}") and row.run.split_name == top.run.split_name
     ]
     if area:
         # Of several baselines, the one with the most similar settings is on the same data.

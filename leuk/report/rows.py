@@ -27,17 +27,17 @@ class Row:
     Attributes:
         name: name of the configuration, run or baseline.
         kind: ``configuration``, ``run`` or ``baseline``.
+        run: id of the run, or the id that represents a configuration.
         metrics: metric name to value and interval.
         note: remark on the metrics, or the reason why there are none.
-        run: id of the run, or the id that represents a configuration.
         runs: number of runs that the metrics average.
     """
 
     name: str
     kind: str
+    run: RunId
     metrics: Mapping[str, Estimate]
     note: str = ""
-    run: RunId | None = None
     runs: int = 1
 
 
@@ -72,7 +72,7 @@ def configuration_rows(
             note = "no interval: no predictions"
         else:
             note = "; ".join(record.state for record in one.records)
-        rows.append(Row(f"{one.title}{_counted(one)}", kind, metrics, note, one.run, count))
+        rows.append(Row(f"{one.title}{_counted(one)}", kind, one.run, metrics, note, count))
     return rows
 
 
@@ -115,7 +115,7 @@ def run_rows(results: Results) -> list[Row]:
                 values = patient_metrics(test.scores, test.labels, test.subjects, run.thresholds)
                 metrics |= {name: (value, None, None) for name, value in values.items()}
         note = "" if complete else record.state
-        rows.append(Row(record.run.folder, "run", metrics, note, record.run))
+        rows.append(Row(record.run.folder, "run", record.run, metrics, note))
     return rows
 
 

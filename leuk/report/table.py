@@ -171,7 +171,7 @@ def p_value(key: str, missing: str = "") -> Column:
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:
     """``0.912 [0.88, 0.94]``; without brackets if bounds are missing."""
     known = [None if bound is None or pd.isna(bound) else bound for bound in (value, low, high)]
-    return "" if known[0] is None else with_interval(known[0], *known[1:]).markdown
+    return "" if known[0] is None else with_interval(known[0], known[1], known[2]).markdown
 
 
 def difference_text(value: float, low: float, high: float) -> str:

@@ -174,12 +174,12 @@ def _values(row: Row) -> dict[str, object]:
     values: dict[str, object] = {
         "configuration": row.name,
         "kind": row.kind,
-        "model": run.model if run else None,
-        "augmentation": run.augmentation if run else None,
-        "split": run.split_name if run else None,
-        "variant": short_name(run.settings, run.fold if single else 0) if run else None,
-        "seed": run.seed if run and single else None,
-        "fold": run.fold if run and single else None,
+        "model": run.model,
+        "augmentation": run.augmentation,
+        "split": run.split_name,
+        "variant": short_name(run.settings, run.fold if single else 0),
+        "seed": run.seed if single else None,
+        "fold": run.fold if single else None,
         "runs": row.runs,
         "note": row.note,
     }
@@ -221,16 +221,11 @@ def grid_section(heat: HeatMap) -> Section:
     levels = [
         [heat.level(row, column) for column in range(len(names))] for row in range(len(heat.rows))
     ]
-    titles = (
-        "Test AUROC by model and augmentation",
-        "Test AUROC with equal weight for every patient",
-    )
-    blocks = (
-        Table(images, {"AUROC": text("model"), **columns}, titles[0], levels),
-        Table(patients, {"AUROC (patients)": text("model"), **columns}, titles[1]),
-        GRID_NOTES,
-    )
-    return Section("grid", "Test AUROC", blocks, table)
+    headings = {"AUROC": text("model"), **columns}
+    by_image = Table(images, headings, "Test AUROC by model and augmentation", levels)
+    headings = {"AUROC (patients)": text("model"), **columns}
+    by_patient = Table(patients, headings, "Test AUROC with equal weight for every patient")
+    return Section("grid", "Test AUROC", (by_image, by_patient, GRID_NOTES), table)
 
 
 # --- Dependence on cell area
@@ -295,10 +290,7 @@ def _area_values(record: Record, run: Run | None) -> dict[str, float | None]:
     if by_patient is None and run is not None:  # an older record
         images = run.test.sample.at_half
         by_patient = float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
-    values = {
-        "auroc": test["auroc"],
-        "auroc_patients": by_patient,
-    }
+    values = {"auroc": test["auroc"], "auroc_patients": by_patient}
     for name, metric in (
         ("within_bins", bins),
         ("within_bins_patients", bins.get("patients") or nothing),

@@ -177,7 +177,7 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
 
 
 def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
-    row = Row("x", "configuration", {"auroc": auroc})
+    row = Row("x", "configuration", RUN, {"auroc": auroc})
     return [one.kind for one in remarks_on(results, results.configurations, [row])]
 
 
@@ -197,7 +197,7 @@ def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
     configuration = results.configurations[0]
     stopped = replace(results.records[0], status="running")
     found = replace(results, configurations=(replace(configuration, records=(stopped,)),))
-    row = Row("x", "configuration", {})
+    row = Row("x", "configuration", RUN, {})
     assert "failed" in [one.kind for one in remarks_on(found, found.configurations, [row])]
 
 
