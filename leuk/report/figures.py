@@ -114,42 +114,30 @@ def figures_of(
         Those of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
         ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
-    drawn = []
+    drawn: list[Drawn] = []
+
+    def add(name: str, title: str, caption: str, draw: Callable[[], Figure], alt: str) -> None:
+        drawn.append(Drawn(name, title, caption, draw, (alt,)))
+
     if heat is not None:
+        caption = "Test AUROC of each model with each augmentation."
         names = f"{', '.join(heat.rows)} with {', '.join(heat.columns)}"
-        drawn.append(
-            Drawn(
-                "grid",
-                "Test AUROC",
-                "Test AUROC of each model with each augmentation.",
-                partial(heat_map_figure, heat),
-                (f"Heat map of the AUROC of {names}.",),
-            )
-        )
+        alt = f"Heat map of the AUROC of {names}."
+        add("grid", "Test AUROC", caption, partial(heat_map_figure, heat), alt)
     intervals = (
         "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
         "Filled: {}"
     )
     if own := _augmented(comparisons):
-        drawn.append(
-            Drawn(
-                "augmentation",
-                "Effect of each augmentation",
-                intervals.format("Holm-corrected p below 0.05. Right of 0: better."),
-                partial(augmentation_figure, comparisons),
-                (f"Forest plot of each augmentation minus none. {_summary(own)}",),
-            )
-        )
+        caption = intervals.format("Holm-corrected p below 0.05. Right of 0: better.")
+        draw = partial(augmentation_figure, comparisons)
+        alt = f"Forest plot of each augmentation minus none. {_summary(own)}"
+        add("augmentation", "Effect of each augmentation", caption, draw, alt)
     if others := _others(comparisons):
-        drawn.append(
-            Drawn(
-                "differences",
-                "Other comparisons",
-                intervals.format("p below 0.05, Holm-corrected within the family of comparisons."),
-                partial(differences_figure, comparisons),
-                (f"Forest plot of {len(others)} differences. {_summary(others)}",),
-            )
-        )
+        within = "p below 0.05, Holm-corrected within the family of comparisons."
+        draw = partial(differences_figure, comparisons)
+        alt = f"Forest plot of {len(others)} differences. {_summary(others)}"
+        add("differences", "Other comparisons", intervals.format(within), draw, alt)
     if shown := [configuration for configuration in configurations if configuration.runs]:
         drawn += [*_curves(shown, reached), *_decisions(shown)]
     return drawn
@@ -160,11 +148,7 @@ def _rows(
 ) -> tuple[Figure, list[Axes]]:
     """Create a figure of named rows, the first at the top, and ``columns`` axes side by side.
 
-    Args:
-        names: names of the rows.
-        width: width in inches of all axes.
-        height: height in inches of a row.
-        columns: number of axes.
+    ``width`` is that of all axes, ``height`` that of a row, in inches.
     """
     letters = max(map(len, names))
     size = (width + 0.06 * letters + 0.3, height * len(names) + 0.9)
@@ -260,12 +244,10 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
         ax.set_title(f"minus {reference(other)}")
         ax.locator_params(axis="x", nbins=5)
     figure.supxlabel("difference in AUROC, 95 % interval", fontsize="medium")
+    looks = ("Holm p < 0.05", HEALTHY, HEALTHY), ("not significant", "0.45", "white")
     dots = [
         Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
-        for text, edge, face in (
-            ("Holm p < 0.05", HEALTHY, HEALTHY),
-            ("not significant", "0.45", "white"),
-        )
+        for text, edge, face in looks
     ]
     figure.legend(handles=dots, loc="outside upper right", ncols=2)
     return figure
@@ -312,53 +294,42 @@ def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
 def _curves(
     configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
 ) -> list[Drawn]:
-    def words(kind: str, metric: str) -> tuple[str, ...]:
-        return tuple(
-            f"{kind} of {name}: {_metrics(members, reached, metric)}."
-            for name, members in by_model(configurations).items()
-        )
+    panel, models = _panel_size(configurations), by_model(configurations)
 
-    panel = _panel_size(configurations)
+    def drawn(
+        name: str, title: str, caption: str, draw: Callable[..., Figure], kind: str, metric: str
+    ) -> Drawn:
+        alt = []
+        for model, members in models.items():
+            found = [
+                f"{one.run.augmentation} {reached[one.title][metric]:.3f}"
+                for one in members[:_NAMED]
+                if metric in reached.get(one.title, {})
+            ]
+            values = f"{metric.split('_')[0].upper()} {', '.join(found)}"
+            alt.append(f"{kind} of {model}: {values if found else 'values in the tables'}.")
+        return Drawn(name, title, caption, partial(draw, configurations), tuple(alt), panel)
+
+    area = "Mean over folds and seeds. Thick gray line: cell area alone."
+    chance = "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level)."
+    scaled = (
+        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
+        "images."
+    )
+    precision = "Precision and recall", chance, precision_recall_figure, "Precision over recall"
     return [
-        Drawn(
-            "roc",
-            "ROC curves",
-            "Mean over folds and seeds. Thick gray line: cell area alone.",
-            partial(roc_figure, configurations),
-            words("ROC curves", "auroc"),
-            panel,
-        ),
-        Drawn(
-            "precision_recall",
-            "Precision and recall",
-            "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
-            partial(precision_recall_figure, configurations),
-            words("Precision over recall", "auprc"),
-            panel,
-        ),
-        Drawn(
+        drawn("roc", "ROC curves", area, roc_figure, "ROC curves", "auroc"),
+        drawn("precision_recall", *precision, "auprc"),
+        drawn(
             "reliability",
             "Calibration",
-            "Observed share of leukemic cells against the score; on the diagonal, scores equal "
-            "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on "
-            "validation images.",
-            partial(reliability_figure, configurations),
-            words("Calibration", "ece_calibrated"),
-            panel,
+            scaled,
+            reliability_figure,
+            "Calibration",
+            "ece_calibrated",
         ),
     ]
-
-
-def _metrics(
-    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]], name: str
-) -> str:
-    """``AUROC none 0.900, dcgan 0.910``."""
-    found = [
-        f"{configuration.run.augmentation} {reached[configuration.title][name]:.3f}"
-        for configuration in configurations[:_NAMED]
-        if name in reached.get(configuration.title, {})
-    ]
-    return f"{name.split('_')[0].upper()} {', '.join(found)}" if found else "values in the tables"
 
 
 def roc_figure(configurations: Sequence[Configuration]) -> Figure:
@@ -406,11 +377,7 @@ def _panels(
 ) -> Figure:
     """Draw a square panel per model, at most four side by side, with a legend below.
 
-    Args:
-        configurations: configurations with predictions.
-        draw: function that draws the lines of a panel.
-        x: label of the horizontal axis, from 0 to 1.
-        y: label of the vertical axis, from 0 to 1.
+    ``draw`` draws the lines of a panel; ``x`` and ``y`` are the labels of its axes from 0 to 1.
     """
     models, labels = by_model(configurations), _labels(configurations)
     across = min(4, len(models))
@@ -531,11 +498,10 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
     """
     cuts = {"default": "at 0.5", "youden": "at Youden's threshold"}
     counts = {cut: np.stack([confusion(one, cut) for one in configurations]) for cut in cuts}
+    numbers = counts["default"].sum(axis=2)
     names = [
-        f"{configuration.title} ({healthy:,.0f} + {leukemic:,.0f})"
-        for configuration, (healthy, leukemic) in zip(
-            configurations, counts["default"].sum(axis=2), strict=True
-        )
+        f"{one.title} ({healthy:,.0f} + {leukemic:,.0f})"
+        for one, (healthy, leukemic) in zip(configurations, numbers, strict=True)
     ]
     figure, axes = _rows(names, 6.2, 0.3, len(cuts))
     columns = ("healthy:\ncorrect", "healthy:\nwrong", "leukemic:\nwrong", "leukemic:\ncorrect")
@@ -575,16 +541,9 @@ def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
         for row, table in enumerate(patients):
             shares = table.loc[table["label"] == label, "correct"]
             place = row + shift
-            ax.scatter(
-                shares,
-                np.full(len(shares), place),
-                s=22,
-                marker=marker,
-                color=color,
-                alpha=0.55,
-                linewidths=0,
-                label=name if row == 0 else None,
-            )
+            looks = {"s": 22, "marker": marker, "color": color, "alpha": 0.55, "linewidths": 0}
+            heights, named = np.full(len(shares), place), name if row == 0 else None
+            ax.scatter(shares, heights, label=named, **looks)
             ax.vlines(shares.mean(), place - 0.15, place + 0.15, color="black", linewidth=1.5)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("share of images classified correctly at 0.5 (bar: mean over patients)")
