@@ -50,8 +50,6 @@ FAMILIES |= {
     for family in ("area", "augmentation", "control", "control_alone")
 }
 
-_PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
-
 SETTINGS = {"model.fusion": "add", "model.head": "linear", "model.attention_loss": 0.0}
 """Settings that answer a separate question, with their defaults."""
 
@@ -107,15 +105,11 @@ class Comparison:
 
 
 def compare(configurations: Sequence[Configuration]) -> list[Comparison]:
-    """All planned comparisons, each corrected within its family and split.
-
-    Args:
-        configurations: all configurations of the report, ensembles included.
-    """
+    """All comparisons of configurations and ensembles, corrected within their family and split."""
     pairs = planned(configurations)
     sizes = Counter((family, one.run.split_name) for family, one, _ in pairs)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
-    permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
+    permutations = max(2000, 60 * max(sizes.values(), default=0))
     draws = draws_for(configurations)
     found = [_compared(*pair, draws, permutations) for pair in pairs]
     for family in sizes:

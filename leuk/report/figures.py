@@ -6,7 +6,7 @@ patients have a row per configuration.
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,8 @@ _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
 _AUGMENTATION = (*_ALONE, "control", "ensemble_control")
 """Families of comparisons in the figure ``augmentation``; ``differences`` has the others."""
+
+_OTHERS = FAMILIES.keys() - set(_AUGMENTATION)
 
 _NAMED = 6
 """Number of configurations that an alternative text names; the tables contain all."""
@@ -128,12 +130,12 @@ def figures_of(
         "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
         "Filled: {}"
     )
-    if own := _augmented(comparisons):
+    if own := _of(_ALONE, comparisons):
         caption = intervals.format("Holm-corrected p below 0.05. Right of 0: better.")
         draw = partial(augmentation_figure, comparisons)
         alt = f"Forest plot of each augmentation minus none. {_summary(own)}"
         add("augmentation", "Effect of each augmentation", caption, draw, alt)
-    if others := _others(comparisons):
+    if others := _of(_OTHERS, comparisons):
         within = "p below 0.05, Holm-corrected within the family of comparisons."
         draw = partial(differences_figure, comparisons)
         alt = f"Forest plot of {len(others)} differences. {_summary(others)}"
@@ -211,33 +213,21 @@ def _significant(comparison: Comparison) -> bool:
     return comparison.p is not None and comparison.p < _ALPHA
 
 
-def _augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons between an augmentation and no augmentation that have a result."""
-    return [c for c in comparisons if c.family in _ALONE and c.result is not None]
-
-
-def _others(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons with a result that :func:`augmentation_figure` does not show."""
-    return [c for c in comparisons if c.result is not None and c.family not in _AUGMENTATION]
+def _of(families: Collection[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons of these families that have a result."""
+    return [c for c in comparisons if c.result is not None and c.family in families]
 
 
 def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of augmentations: minus none, and GANs also minus both controls.
-
-    Args:
-        comparisons: all comparisons, at least one between an augmentation and none.
-    """
-    found = {
-        (c.one.run, c.other.run.augmentation): c
-        for c in comparisons
-        if c.family in _AUGMENTATION and c.result is not None
-    }
-    shown = [c.one for c in _augmented(comparisons)]
-    columns = augmentations_of(c.other.run for c in found.values())
+    """Forest plot of augmentations: minus none, and GANs also minus the controls."""
+    compared = _of(_AUGMENTATION, comparisons)
+    found = {(c.one.run, c.other.run.augmentation): c for c in compared}
+    shown = [c.one for c in _of(_ALONE, comparisons)]
+    columns = augmentations_of(c.other.run for c in compared)
     figure, axes = _rows([one.title for one in shown], 2.75 * len(columns), 0.27, len(columns))
     for ax, other in zip(axes, columns, strict=True):
-        compared = ((row, found.get((one.run, other))) for row, one in enumerate(shown))
-        _forest(ax, {row: one for row, one in compared if one is not None})
+        keys = [(one.run, other) for one in shown]
+        _forest(ax, {row: found[key] for row, key in enumerate(keys) if key in found})
         for row in range(1, len(shown)):
             if shown[row].run.plain != shown[row - 1].run.plain:
                 ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
@@ -255,13 +245,11 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
 
 def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Forest plot of all other differences, below the names of their families."""
-    shown = _others(comparisons)
     names: list[str] = []
     placed: dict[int, Comparison] = {}
-    for family, meaning in FAMILIES.items():
-        own = [one for one in shown if one.family == family]
-        if own:
-            names.append(meaning)
+    for family in (family for family in FAMILIES if family in _OTHERS):
+        if own := _of([family], comparisons):
+            names.append(FAMILIES[family])
         for one in own:
             placed[len(names)] = one
             names.append(one.title)
@@ -492,9 +480,6 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
     """Confusion matrices, a row per configuration, at 0.5 and at each run's Youden threshold.
 
     Entries are shares of a class; the numbers of images are beside the name.
-
-    Args:
-        configurations: configurations with predictions.
     """
     cuts = {"default": "at 0.5", "youden": "at Youden's threshold"}
     counts = {cut: np.stack([confusion(one, cut) for one in configurations]) for cut in cuts}
@@ -517,9 +502,7 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
 def confusion(configuration: Configuration, cut: str) -> Floats:
     """Sum the counts ``(2, 2)`` over all runs: true class by predicted class, healthy first.
 
-    Args:
-        configuration: a configuration with predictions.
-        cut: name of a threshold of its runs.
+    ``cut`` is the name of a threshold of the runs.
     """
     counts = np.zeros((2, 2))
     for run in configuration.runs:
@@ -541,9 +524,10 @@ def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
         for row, table in enumerate(patients):
             shares = table.loc[table["label"] == label, "correct"]
             place = row + shift
-            looks = {"s": 22, "marker": marker, "color": color, "alpha": 0.55, "linewidths": 0}
-            heights, named = np.full(len(shares), place), name if row == 0 else None
-            ax.scatter(shares, heights, label=named, **looks)
+            heights = np.full(len(shares), place)
+            looks: dict[str, Any] = {"marker": marker, "color": color, "alpha": 0.55}
+            looks["label"] = name if row == 0 else None
+            ax.scatter(shares, heights, s=22, linewidths=0, **looks)
             ax.vlines(shares.mean(), place - 0.15, place + 0.15, color="black", linewidth=1.5)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("share of images classified correctly at 0.5 (bar: mean over patients)")

@@ -235,11 +235,7 @@ def quality_records(records: Iterable[Record]) -> list[Record]:
 
 
 def synthetic_section(records: Sequence[Record]) -> Section:
-    """Numbers of synthetic images by GAN and class.
-
-    Args:
-        records: records of the sweep.
-    """
+    """Numbers of synthetic images in the records of a sweep, by GAN and class."""
     sets = [(record.run, record.data["synthetic"]) for record in quality_records(records)]
     table = pd.DataFrame(
         [
@@ -259,8 +255,7 @@ def synthetic_section(records: Sequence[Record]) -> Section:
     columns = {
         "GAN": text("augmentation"),
         "split": text("split"),
-        "fold": number("fold", "d"),
-        "seed": number("seed", "d"),
+        **{key: number(key, "d") for key in ("fold", "seed")},
         "class": text("class"),
         "images": number("images", "d"),
         "artifact of the GAN": text("gan"),
@@ -295,11 +290,10 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     }
     blocks: list[Written | str] = [Items((*problems, *unreadable))]
     tables = []
-    for found in (named, own):
-        if found:
-            shown, table = quality_tables(found)
-            blocks += shown
-            tables.append(table)
+    for found in filter(None, (named, own)):
+        shown, table = quality_tables(found)
+        blocks += shown
+        tables.append(table)
     blocks += [DEEPER] if own else []
     if skipped:
         older = "Not evaluated (too few images, or run by an older leuk)"
@@ -393,12 +387,7 @@ _EXAMPLES = 12
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
     """Return example images by augmentation and class, below real images if kept.
 
-    Args:
-        sweep: folder of the sweep.
-        records: records of the sweep.
-
-    Returns:
-        None if the sweep has no synthetic images, or none are readable.
+    None if the records of the sweep name no synthetic images, or none are readable.
     """
     sets = quality_records(records)
     kept = _quality_examples(sweep, sets)

@@ -56,15 +56,7 @@ class HeatMap:
 
 
 def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
-    """Return the heat map of a sweep.
-
-    Args:
-        configurations: all configurations of the report.
-        rows: table rows of the configurations, in the same order.
-
-    Returns:
-        None if no configuration has an AUROC.
-    """
+    """Return the heat map of configurations and their rows; None without any AUROC."""
     found = {one.run: row for one, row in zip(configurations, rows, strict=True)}
     named = {
         name: {

@@ -103,7 +103,7 @@ def remarks_on(
     """All remarks on a sweep.
 
     Args:
-        results: the results as read.
+        results: the results of the sweep.
         configurations: all configurations of the report, ensembles included.
         rows: table rows of the configurations, in the same order.
     """
@@ -161,9 +161,6 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
     The counterpart has the same model and augmentation and the most similar settings. Seeds and
     folds are averaged. The difference is not tested, since the splits have different training or
     test images.
-
-    Args:
-        records: records of the sweep.
     """
     scores: dict[RunId, list[float]] = defaultdict(list)
     for record in records:

@@ -13,7 +13,7 @@ from statistics import mean
 from typing import Any, Literal
 
 import pandas as pd
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 from scipy.special import stdtrit
 
@@ -312,7 +312,7 @@ def _methods_of_attention() -> set[str]:
         for name, node in config.items()
         if "_target_" in node
     }
-    return {name for name, target in targets.items() if get_class(target).of_attention}
+    return {name for name, target in targets.items() if get_object(target).of_attention}
 
 
 def _more_faithful(pairs: Sequence[_Pair], tests: int) -> tuple[bool | None, str]:
