@@ -684,7 +684,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('f"{name}_low": low, f"{name}_high": high', 'f"{name}_low": high, f"{name}_high": low'),
     ],
     ("report/verdicts.py", "verdicts"): [
-        ("if found.low > 0:", "if found.difference > 0:"),
+        ("if low > 0:", "if low + high > 0:"),
         ("comparison.p >= _ALPHA", "comparison.p > 1"),
         ("found.low > -MARGIN", "found.difference > -MARGIN"),
         ("MARGIN = 0.02", "MARGIN = 0.2"),

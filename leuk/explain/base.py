@@ -106,6 +106,7 @@ class Explainer(ABC):
             has none.
         needs_patches: whether the method requires a classifier with patch tokens.
         needs_background: whether the method compares with training images.
+        of_attention: whether its maps show the classifier's attention.
         when_possible: skip classifiers that lack patches instead of refusing them.
     """
 
@@ -115,6 +116,7 @@ class Explainer(ABC):
     thesis_figure: int | None = None
     needs_patches: bool = False
     needs_background: bool = False
+    of_attention: bool = False
     when_possible: bool = False
 
     def attribute(

@@ -25,6 +25,7 @@ class AttentionRollout(Explainer):
     title = "attention rollout"
     quantity = "share of [CLS] by attention rollout"
     needs_patches = True
+    of_attention = True
 
     def __init__(self, batch_size: Count = 64, when_possible: bool = False) -> None:
         self.batch_size = batch_size

@@ -87,7 +87,7 @@ def answer(
         overrides: overrides common to all runs, for the suggested command; complete runs are
             skipped when it is started.
     """
-    models = dict.fromkeys(one.run.model for one in configurations if one.records) or {"cnn": None}
+    models = dict.fromkeys(one.run.model for one in configurations if one.records)
     chosen = {"name": name, "model": ",".join(models), "augmentation": ",".join(augmentations())}
     kept = [override for override in overrides if override.partition("=")[0] not in chosen]
     command = ["leuk", "train", "-m", *(f"{key}={value}" for key, value in chosen.items()), *kept]
@@ -97,14 +97,16 @@ def answer(
     if not tested:
         headline = "This sweep cannot answer the question yet."
         return Answer("cannot say", headline, (_obstacle(configurations),), suggested, section)
-    conclusion, headline = _conclude(tested)
     lacking = [control for control in CONTROLS if not any(control in one.against for one in tested)]
+    gains = [one for one in tested if one.better("none")]
     losses = [one for one in tested if one.better("none") is False]
-    gains = any(one.better("none") for one in tested)
+    conclusion, headline = _conclude(gains, losses)
     detectable = [c.result.detectable for one in tested if (c := one.against["none"]).result]
     span = " to ".join(dict.fromkeys((f"{min(detectable):.3f}", f"{max(detectable):.3f}")))
+    several = f"Among {len(tested)} configurations with synthetic images, the"
     sentences = (
-        _largest(tested),
+        f"{several if len(tested) > 1 else 'The'} largest AUROC difference from no augmentation is "
+        f"{_largest([one.against['none'] for one in tested])}.",
         *(_control_sentence(tested, control) for control in CONTROLS),
         *([f"Synthetic images worsen {_names(losses)}."] if losses and gains else []),
         f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded.",
@@ -127,11 +129,9 @@ def tested_configurations(comparisons: Sequence[Comparison]) -> list[Tested]:
     return [Tested(configurations[run], them) for run, them in found.items() if "none" in them]
 
 
-def _conclude(tested: Sequence[Tested]) -> tuple[Conclusion, str]:
+def _conclude(gains: Sequence[Tested], losses: Sequence[Tested]) -> tuple[Conclusion, str]:
     controls = [reference(control) for control in CONTROLS]
-    gains = [one for one in tested if one.better("none")]
     proven = [one for one in gains if all(one.better(control) for control in CONTROLS)]
-    losses = [one for one in tested if one.better("none") is False]
     if proven:
         return "helps", (
             f"Yes, for {_names(proven)}: better than "
@@ -156,15 +156,6 @@ def _names(tested: Sequence[Tested], most: int = 3) -> str:
     return ", ".join(titles[:most]) + more
 
 
-def _largest(tested: Sequence[Tested]) -> str:
-    """Sentence on the largest difference from no augmentation, in either direction."""
-    several = f"Among {len(tested)} configurations with synthetic images, the"
-    return (
-        f"{several if len(tested) > 1 else 'The'} largest AUROC difference from no augmentation is "
-        f"{_largest_text([one.against['none'] for one in tested])}."
-    )
-
-
 def _control_sentence(tested: Sequence[Tested], control: str) -> str:
     """Sentence on the comparisons with a control, or on their absence."""
     name = reference(control)
@@ -176,12 +167,12 @@ def _control_sentence(tested: Sequence[Tested], control: str) -> str:
         for wanted, words in ((True, "better"), (False, "worse"), (None, "undecided"))
     ]
     counted = ", ".join(f"{count} {words}" for count, words in counts if count)
-    largest = _largest_text([one.against[control] for one in compared])
+    largest = _largest([one.against[control] for one in compared])
     return f"Compared with {name}: {counted}; the largest AUROC difference is {largest}."
 
 
-def _largest_text(comparisons: Sequence[Comparison]) -> str:
-    """Text on the comparison with the largest difference."""
+def _largest(comparisons: Sequence[Comparison]) -> str:
+    """Text on the comparison with the largest difference, in either direction."""
     results = [(c, c.result) for c in comparisons if c.result is not None]
     one, found = max(results, key=lambda pair: abs(pair[1].difference))
     interval = difference_text(found.difference, found.low, found.high)
@@ -223,20 +214,14 @@ def _section(tested: Sequence[Tested]) -> Section:
             for name, c in one.against.items()
         ]
     )
-    columns = {"with synthetic images": text("configuration")}
-    names = dict.fromkeys(name for one in tested for name in one.against)
-    for name in names:
-        columns[f"minus {reference(name)}"] = Column((name,), _shown)
-    rows = [{"configuration": one.configuration.title, **one.against} for one in tested]
-    shown: Written | str = (
-        Table(
-            pd.DataFrame(rows),
-            columns,
-            "Difference in test AUROC by configuration with synthetic images",
-        )
-        if rows
-        else "No comparison is possible."
-    )
+    shown: Written | str = "No comparison is possible."
+    if tested:
+        names = dict.fromkeys(name for one in tested for name in one.against)
+        columns = {"with synthetic images": text("configuration")}
+        columns |= {f"minus {reference(name)}": Column((name,), _shown) for name in names}
+        rows = [{"configuration": one.configuration.title, **one.against} for one in tested]
+        title = "Difference in test AUROC by configuration with synthetic images"
+        shown = Table(pd.DataFrame(rows), columns, title)
     sizes = dict.fromkeys(
         f"{c.tests} for {FAMILIES[c.family]}"
         for one in tested

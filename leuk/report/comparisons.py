@@ -45,15 +45,10 @@ FAMILIES = {
 }
 """Families of tests, each of one question, and descriptions of their differences."""
 
-_OF_ENSEMBLE = "ensemble_"
-"""Prefix of the families of the ensemble."""
-
 FAMILIES |= {
-    f"{_OF_ENSEMBLE}{family}": f"the ensemble: {FAMILIES[family]}"
+    f"ensemble_{family}": f"the ensemble: {FAMILIES[family]}"
     for family in ("area", "augmentation", "control", "control_alone")
 }
-
-_PERMUTATIONS, _PERMUTATIONS_EACH = 2000, 60
 
 SETTINGS = {"model.fusion": "add", "model.head": "linear", "model.attention_loss": 0.0}
 """Settings that answer a separate question, with their defaults."""
@@ -110,15 +105,11 @@ class Comparison:
 
 
 def compare(configurations: Sequence[Configuration]) -> list[Comparison]:
-    """All planned comparisons, each corrected within its family and split.
-
-    Args:
-        configurations: all configurations of the report, ensembles included.
-    """
+    """All comparisons of configurations and ensembles, corrected within their family and split."""
     pairs = planned(configurations)
     sizes = Counter((family, one.run.split_name) for family, one, _ in pairs)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
-    permutations = max(_PERMUTATIONS, _PERMUTATIONS_EACH * max(sizes.values(), default=0))
+    permutations = max(2000, 60 * max(sizes.values(), default=0))
     draws = draws_for(configurations)
     found = [_compared(*pair, draws, permutations) for pair in pairs]
     for family in sizes:
@@ -196,7 +187,7 @@ def _questions(
 
 def _family(family: str, run: RunId) -> str:
     """Family of a test of a configuration; the ensemble has separate families."""
-    own = f"{_OF_ENSEMBLE}{family}"
+    own = f"ensemble_{family}"
     return own if run.model == ENSEMBLE and own in FAMILIES else family
 
 
@@ -254,10 +245,6 @@ def _tests(family: Sequence[Comparison]) -> str:
     return counted[0][1] if counted else "0 tests"
 
 
-_KEYS = ("difference", "low", "high")
-_OF_PATIENTS = f"difference{PATIENTS}", f"low{PATIENTS}", f"high{PATIENTS}"
-
-
 def _result(value: float | None, low: float | None, high: float | None, note: str) -> Shown:
     """Difference with its interval, or the reason why there is none."""
     return Shown(note) if value is None else signed(value, low, high)
@@ -266,18 +253,18 @@ def _result(value: float | None, low: float | None, high: float | None, note: st
 _COLUMNS = {
     "difference": Column(("one", "other"), "{} minus {}".format, numeric=False),
     "runs": number("runs", "d"),
-    "AUROC": Column((*_KEYS, "note"), _result),
+    "AUROC": Column(("difference", "low", "high", "note"), _result),
     "p": p_value("p"),
     "p (Holm)": p_value("p_holm"),
     "detectable": number("detectable"),
-    "AUROC (patients)": difference(_OF_PATIENTS),
+    "AUROC (patients)": difference((f"difference{PATIENTS}", f"low{PATIENTS}", f"high{PATIENTS}")),
     "p (patients)": p_value(f"p{PATIENTS}"),
 }
 
 
 def _values(comparison: Comparison) -> dict[str, object]:
     """Return a row of the CSV file."""
-    names = (*_KEYS, "p_swap", "p_t", "p", "detectable")
+    names = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
     found, by = comparison.result, comparison.patients
     return {
         "family": comparison.family,

@@ -1,6 +1,7 @@
 """The explanations section: methods, faithfulness measures and sanity checks."""
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,6 @@ _COHORT = "cohort"
 _PANELS = ("panels", "cells")
 """Folder of the figures of single images, below the explanations; ``cells`` in older runs."""
 
-_CONTROL = "control: "
-"""Prefix of the names of controls in tables."""
-
 NOTES = """\
 Images: test images of all runs of the configuration, balanced by outcome: sampled in turn from true
 and false positives and negatives. Means and mean maps describe this sample, in which errors are far
@@ -73,10 +71,9 @@ log-odds; 0 by construction for regions and patches, and decreasing with the num
 pixels. R² (LIME): fit of the linear model to its own samples. Sensitivity of a control: sensitivity
 of a map that ignores the model."""
 
+_NAMES = {"configuration": text("configuration"), "method": text("method")}
 
-_OVERVIEW = {
-    "configuration": text("configuration"),
-    "method": text("method"),
+_OVERVIEW = _NAMES | {
     "images": number("images", "d"),
     "degenerate": number("degenerate", "d"),
     "seconds per image": number("seconds_per_image", ".3g"),
@@ -95,9 +92,7 @@ def _border(share: float | None, area: float | None) -> str:
     return "" if share is None or area is None else f"{share:.2f} ({area:.2f})"
 
 
-_MEASURES = {
-    "configuration": text("configuration"),
-    "method": text("method"),
+_MEASURES = _NAMES | {
     "insertion - deletion": _gain(_GAIN),
     "over random": _gain(f"{_GAIN}_over_random"),
     "infidelity": estimate("infidelity"),
@@ -110,9 +105,7 @@ _MEASURES = {
     "images (patients)": text("tested"),
 }
 
-_SANITY = {
-    "configuration": text("configuration"),
-    "method": text("method"),
+_OF_SANITY = {
     "R²": number("r2", ".2g"),
     "additivity error": number("additivity_error", ".2g"),
     "sensitivity of a control": estimate("sensitivity_of_control"),
@@ -129,20 +122,22 @@ class _Method:
 
     Attributes:
         configuration: name of the configuration.
-        name: name of the method; that of a control, which ignores the model, starts with
-            ``control: ``.
+        name: name of the method.
         runs: entry of the method in the record of each run.
-        picture: path of the first run's figure relative to the report; empty for a control.
+        picture: path of the first run's figure relative to the report; empty for a control, which
+            ignores the model.
     """
 
     configuration: str
     name: str
     runs: tuple[Mapping[str, Any], ...]
-    picture: str = ""
+    picture: str
 
     @property
     def plain(self) -> dict[str, float | None]:
         """Counts, time, and the checks that the method reports itself, as means over the runs."""
+        if not self.picture:
+            return {}
         checks = dict.fromkeys(name for run in self.runs for name in run.get("checks", {}))
         return {
             "images": sum(run["images"] for run in self.runs),
@@ -156,10 +151,10 @@ class _Method:
     @property
     def measures(self) -> dict[str, _Bounded]:
         """Measures with bounds; means without bounds for several runs."""
-        found: dict[str, list[Mapping[str, Any]]] = {}
+        found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for run in self.runs:
             for name, measure in run.get("measures", {}).items():
-                found.setdefault(name, []).append(measure)
+                found[name].append(measure)
         return {
             name: (mean(one["value"] for one in own), None, None)
             if len(own) > 1
@@ -175,8 +170,7 @@ class _Method:
         for name in ("randomized_similarity", "randomized_spearman"):
             if name in measures:
                 measures.setdefault("randomized", measures[name])
-        control = self.name.startswith(_CONTROL)
-        if control and "sensitivity" in measures:
+        if not self.picture and "sensitivity" in measures:
             measures["sensitivity_of_control"] = measures.pop("sensitivity")
         again = [run.get("measures", {}).get("randomized_similarity", {}) for run in self.runs]
         images, patients = (sum(one.get(key, 0) for one in again) for key in ("images", "subjects"))
@@ -184,7 +178,7 @@ class _Method:
         for name, bounded in measures.items():
             values |= dict(zip((name, f"{name}_low", f"{name}_high"), bounded, strict=True))
         return values | {
-            **({} if control else self.plain),
+            **self.plain,
             "picture": self.picture,
             "verdict": self.verdict,
             "tested": f"{images} ({patients})" if images else "",
@@ -214,35 +208,36 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def explanations_section(configurations: Sequence[Configuration]) -> Section:
     """Methods of every configuration, with their measures where they were computed."""
-    methods = [method for one in configurations for method in _methods(one)]
-    if not methods:
-        nothing = (
-            "No run of the sweep has explanations; ",
-            code("leuk explain run=FOLDER"),
-            " computes them.",
-        )
-        return Section("explanations", "Explanations", (Paragraph(nothing),), pd.DataFrame())
-    measured = [
-        method
+    explained = [
+        (one.title, own)
         for one in configurations
-        for method in (*_methods(one), *_controls(one))
-        if any(run.get("measures") for run in method.runs)
+        if (own := [record for record in one.records if _COHORT in record.explanations])
     ]
-    blocks: list[Written | str] = [_table(methods, _OVERVIEW), NOTES]
+    both = [method for title, own in explained for method in _methods(title, own)]
+    methods = [method for method in both if method.picture]
+    explain = code("leuk explain run=FOLDER")
+    if not methods:
+        nothing = Paragraph(("No run of the sweep has explanations; ", explain, " computes them."))
+        return Section("explanations", "Explanations", (nothing,), pd.DataFrame())
+    measured = [method for method in both if any(run.get("measures") for run in method.runs)]
+
+    def table(methods: Iterable[_Method], columns: Mapping[str, Column]) -> Table:
+        return Table(pd.DataFrame([method.row for method in methods]), columns)
+
+    blocks: list[Written | str] = [table(methods, _OVERVIEW), NOTES]
     if measured:
-        blocks += [Heading("Faithfulness"), _table(measured, _MEASURES), MEASURED]
+        blocks += [Heading("Faithfulness"), table(measured, _MEASURES), MEASURED]
     else:
-        absent = "Faithfulness was not measured; ", code("leuk explain run=FOLDER"), " measures it."
-        blocks.append(Paragraph(absent))
-    controls = [method for method in measured if method.name.startswith(_CONTROL)]
-    keys = {column.keys[0] for column in list(_SANITY.values())[2:]}
-    if sanity := [one for one in (*methods, *controls) if _has(one.row, keys)]:
-        blocks += [Heading("Sanity checks"), _table(sanity, _SANITY), SANITY]
-    links = tuple(
-        (f"{one.title}: ", *_links(record))
-        for one in configurations
-        for record in _records(one)[:1]
-    )
+        blocks.append(Paragraph(("Faithfulness was not measured; ", explain, " measures it.")))
+    controls = [method for method in measured if not method.picture]
+    keys = [column.keys[0] for column in _OF_SANITY.values()]
+    if sanity := [
+        method
+        for method in (*methods, *controls)
+        if any(method.row.get(key) is not None for key in keys)
+    ]:
+        blocks += [Heading("Sanity checks"), table(sanity, _NAMES | _OF_SANITY), SANITY]
+    links = tuple((f"{title}: ", *_links(own[0])) for title, own in explained)
     blocks += [Heading("Figures"), Items(links)]
     values: list[tuple[_Method, str, _Bounded]] = [
         (method, name, (value, None, None))
@@ -250,7 +245,7 @@ def explanations_section(configurations: Sequence[Configuration]) -> Section:
         for name, value in method.plain.items()
     ]
     values += [(method, *found) for method in measured for found in method.measures.items()]
-    table = pd.DataFrame(
+    data = pd.DataFrame(
         [
             {
                 "configuration": method.configuration,
@@ -262,43 +257,24 @@ def explanations_section(configurations: Sequence[Configuration]) -> Section:
             for method, name, bounded in values
         ]
     )
-    return Section("explanations", "Explanations", blocks, table)
+    return Section("explanations", "Explanations", blocks, data)
 
 
-def _table(methods: Sequence[_Method], columns: Mapping[str, Column]) -> Table:
-    return Table(pd.DataFrame([method.row for method in methods]), columns)
-
-
-def _has(row: Mapping[str, Any], keys: Iterable[str]) -> bool:
-    return any(row.get(key) is not None for key in keys)
-
-
-def _records(configuration: Configuration) -> list[Record]:
-    return [record for record in configuration.records if _COHORT in record.explanations]
-
-
-def _methods(configuration: Configuration) -> Iterator[_Method]:
-    records = _records(configuration)
-    names = [
-        name
-        for record in records
-        for name, entry in record.explanations.items()
-        if "arrays" in entry
-    ]
-    for name in dict.fromkeys(names):
-        own = [record for record in records if name in record.explanations]
-        runs = tuple(record.explanations[name] for record in own)
-        picture = f"../{own[0].run.folder}/{runs[0]['picture']}"
-        yield _Method(configuration.title, name, runs, picture)
-
-
-def _controls(configuration: Configuration) -> Iterator[_Method]:
-    of_runs = [
-        record.explanations[_COHORT].get("controls", {}) for record in _records(configuration)
-    ]
-    for name in dict.fromkeys(name for controls in of_runs for name in controls):
-        runs = tuple(controls[name] for controls in of_runs if name in controls)
-        yield _Method(configuration.title, f"{_CONTROL}{name}", runs)
+def _methods(title: str, records: Sequence[Record]) -> Iterator[_Method]:
+    """Methods of a configuration, then the controls, from its records with explanations."""
+    methods: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    controls: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for record in records:
+        for name, entry in record.explanations.items():
+            if "arrays" in entry:
+                methods[name][record.run.folder] = entry
+        for name, entry in record.explanations[_COHORT].get("controls", {}).items():
+            controls[name].append(entry)
+    for name, of_runs in methods.items():
+        folder, first = next(iter(of_runs.items()))
+        yield _Method(title, name, tuple(of_runs.values()), f"../{folder}/{first['picture']}")
+    for name, entries in controls.items():
+        yield _Method(title, f"control: {name}", tuple(entries), "")
 
 
 def _links(record: Record) -> list[Span | str]:
@@ -313,10 +289,8 @@ def _links(record: Record) -> list[Span | str]:
         count = f"{len(single)} single image{'s'[: len(single) != 1]}"
         links.append(link(count, f"{folder}/{single[0].rpartition('/')[0]}"))
     skipped = [f"; {name} not available ({why})" for name, why in cohort["left_out"].items()]
-    parts: list[Span | str] = []
-    for one in links:
-        parts += [", ", one] if parts else [one]
-    return [*parts, *skipped]
+    separated = [part for one in links for part in (", ", one)]
+    return [*separated[1:], *skipped]
 
 
 # --- Pictures of one run of each model for the page, reduced in size
@@ -357,10 +331,8 @@ def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Pictures]:
             continue
         if png := _small(folder, entry.get("picture")):
             count, blank = entry.get("images"), entry.get("degenerate")
-            images = "images"
-            if isinstance(count, int):
-                images = f"{count} test images, balanced by outcome"
-            empty = f"; {blank} maps are degenerate" if isinstance(blank, int) and blank else ""
+            images = f"{count} test images, balanced by outcome" if count else "images"
+            empty = f"; {blank} maps are degenerate" if blank else ""
             alt = f"{method} of {name}: regions of {images} that support or oppose leukemia{empty}."
             yield Pictures("", method, "", (Picture(png_uri(png), alt),), wide=True)
     cohort = record.explanations.get(_COHORT)

@@ -6,7 +6,7 @@ patients have a row per configuration.
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,8 @@ _ALPHA = 0.05
 _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
 _AUGMENTATION = (*_ALONE, "control", "ensemble_control")
 """Families of comparisons in the figure ``augmentation``; ``differences`` has the others."""
+
+_OTHERS = FAMILIES.keys() - set(_AUGMENTATION)
 
 _NAMED = 6
 """Number of configurations that an alternative text names; the tables contain all."""
@@ -114,42 +116,30 @@ def figures_of(
         Those of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
         ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
-    drawn = []
+    drawn: list[Drawn] = []
+
+    def add(name: str, title: str, caption: str, draw: Callable[[], Figure], alt: str) -> None:
+        drawn.append(Drawn(name, title, caption, draw, (alt,)))
+
     if heat is not None:
+        caption = "Test AUROC of each model with each augmentation."
         names = f"{', '.join(heat.rows)} with {', '.join(heat.columns)}"
-        drawn.append(
-            Drawn(
-                "grid",
-                "Test AUROC",
-                "Test AUROC of each model with each augmentation.",
-                partial(heat_map_figure, heat),
-                (f"Heat map of the AUROC of {names}.",),
-            )
-        )
+        alt = f"Heat map of the AUROC of {names}."
+        add("grid", "Test AUROC", caption, partial(heat_map_figure, heat), alt)
     intervals = (
         "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
         "Filled: {}"
     )
-    if own := _augmented(comparisons):
-        drawn.append(
-            Drawn(
-                "augmentation",
-                "Effect of each augmentation",
-                intervals.format("Holm-corrected p below 0.05. Right of 0: better."),
-                partial(augmentation_figure, comparisons),
-                (f"Forest plot of each augmentation minus none. {_summary(own)}",),
-            )
-        )
-    if others := _others(comparisons):
-        drawn.append(
-            Drawn(
-                "differences",
-                "Other comparisons",
-                intervals.format("p below 0.05, Holm-corrected within the family of comparisons."),
-                partial(differences_figure, comparisons),
-                (f"Forest plot of {len(others)} differences. {_summary(others)}",),
-            )
-        )
+    if own := _of(_ALONE, comparisons):
+        caption = intervals.format("Holm-corrected p below 0.05. Right of 0: better.")
+        draw = partial(augmentation_figure, comparisons)
+        alt = f"Forest plot of each augmentation minus none. {_summary(own)}"
+        add("augmentation", "Effect of each augmentation", caption, draw, alt)
+    if others := _of(_OTHERS, comparisons):
+        within = "p below 0.05, Holm-corrected within the family of comparisons."
+        draw = partial(differences_figure, comparisons)
+        alt = f"Forest plot of {len(others)} differences. {_summary(others)}"
+        add("differences", "Other comparisons", intervals.format(within), draw, alt)
     if shown := [configuration for configuration in configurations if configuration.runs]:
         drawn += [*_curves(shown, reached), *_decisions(shown)]
     return drawn
@@ -160,11 +150,7 @@ def _rows(
 ) -> tuple[Figure, list[Axes]]:
     """Create a figure of named rows, the first at the top, and ``columns`` axes side by side.
 
-    Args:
-        names: names of the rows.
-        width: width in inches of all axes.
-        height: height in inches of a row.
-        columns: number of axes.
+    ``width`` is that of all axes, ``height`` that of a row, in inches.
     """
     letters = max(map(len, names))
     size = (width + 0.06 * letters + 0.3, height * len(names) + 0.9)
@@ -227,45 +213,31 @@ def _significant(comparison: Comparison) -> bool:
     return comparison.p is not None and comparison.p < _ALPHA
 
 
-def _augmented(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons between an augmentation and no augmentation that have a result."""
-    return [c for c in comparisons if c.family in _ALONE and c.result is not None]
-
-
-def _others(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons with a result that :func:`augmentation_figure` does not show."""
-    return [c for c in comparisons if c.result is not None and c.family not in _AUGMENTATION]
+def _of(families: Collection[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Comparisons of these families that have a result."""
+    return [c for c in comparisons if c.result is not None and c.family in families]
 
 
 def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of augmentations: minus none, and GANs also minus both controls.
-
-    Args:
-        comparisons: all comparisons, at least one between an augmentation and none.
-    """
-    found = {
-        (c.one.run, c.other.run.augmentation): c
-        for c in comparisons
-        if c.family in _AUGMENTATION and c.result is not None
-    }
-    shown = [c.one for c in _augmented(comparisons)]
-    columns = augmentations_of(c.other.run for c in found.values())
+    """Forest plot of augmentations: minus none, and GANs also minus the controls."""
+    compared = _of(_AUGMENTATION, comparisons)
+    found = {(c.one.run, c.other.run.augmentation): c for c in compared}
+    shown = [c.one for c in _of(_ALONE, comparisons)]
+    columns = augmentations_of(c.other.run for c in compared)
     figure, axes = _rows([one.title for one in shown], 2.75 * len(columns), 0.27, len(columns))
     for ax, other in zip(axes, columns, strict=True):
-        compared = ((row, found.get((one.run, other))) for row, one in enumerate(shown))
-        _forest(ax, {row: one for row, one in compared if one is not None})
+        keys = [(one.run, other) for one in shown]
+        _forest(ax, {row: found[key] for row, key in enumerate(keys) if key in found})
         for row in range(1, len(shown)):
             if shown[row].run.plain != shown[row - 1].run.plain:
                 ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
         ax.set_title(f"minus {reference(other)}")
         ax.locator_params(axis="x", nbins=5)
     figure.supxlabel("difference in AUROC, 95 % interval", fontsize="medium")
+    looks = ("Holm p < 0.05", HEALTHY, HEALTHY), ("not significant", "0.45", "white")
     dots = [
         Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
-        for text, edge, face in (
-            ("Holm p < 0.05", HEALTHY, HEALTHY),
-            ("not significant", "0.45", "white"),
-        )
+        for text, edge, face in looks
     ]
     figure.legend(handles=dots, loc="outside upper right", ncols=2)
     return figure
@@ -273,13 +245,11 @@ def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
 
 def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Forest plot of all other differences, below the names of their families."""
-    shown = _others(comparisons)
     names: list[str] = []
     placed: dict[int, Comparison] = {}
-    for family, meaning in FAMILIES.items():
-        own = [one for one in shown if one.family == family]
-        if own:
-            names.append(meaning)
+    for family in (family for family in FAMILIES if family in _OTHERS):
+        if own := _of([family], comparisons):
+            names.append(FAMILIES[family])
         for one in own:
             placed[len(names)] = one
             names.append(one.title)
@@ -312,53 +282,42 @@ def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
 def _curves(
     configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
 ) -> list[Drawn]:
-    def words(kind: str, metric: str) -> tuple[str, ...]:
-        return tuple(
-            f"{kind} of {name}: {_metrics(members, reached, metric)}."
-            for name, members in by_model(configurations).items()
-        )
+    panel, models = _panel_size(configurations), by_model(configurations)
 
-    panel = _panel_size(configurations)
+    def drawn(
+        name: str, title: str, caption: str, draw: Callable[..., Figure], kind: str, metric: str
+    ) -> Drawn:
+        alt = []
+        for model, members in models.items():
+            found = [
+                f"{one.run.augmentation} {reached[one.title][metric]:.3f}"
+                for one in members[:_NAMED]
+                if metric in reached.get(one.title, {})
+            ]
+            values = f"{metric.split('_')[0].upper()} {', '.join(found)}"
+            alt.append(f"{kind} of {model}: {values if found else 'values in the tables'}.")
+        return Drawn(name, title, caption, partial(draw, configurations), tuple(alt), panel)
+
+    area = "Mean over folds and seeds. Thick gray line: cell area alone."
+    chance = "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level)."
+    scaled = (
+        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
+        "images."
+    )
+    precision = "Precision and recall", chance, precision_recall_figure, "Precision over recall"
     return [
-        Drawn(
-            "roc",
-            "ROC curves",
-            "Mean over folds and seeds. Thick gray line: cell area alone.",
-            partial(roc_figure, configurations),
-            words("ROC curves", "auroc"),
-            panel,
-        ),
-        Drawn(
-            "precision_recall",
-            "Precision and recall",
-            "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
-            partial(precision_recall_figure, configurations),
-            words("Precision over recall", "auprc"),
-            panel,
-        ),
-        Drawn(
+        drawn("roc", "ROC curves", area, roc_figure, "ROC curves", "auroc"),
+        drawn("precision_recall", *precision, "auprc"),
+        drawn(
             "reliability",
             "Calibration",
-            "Observed share of leukemic cells against the score; on the diagonal, scores equal "
-            "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on "
-            "validation images.",
-            partial(reliability_figure, configurations),
-            words("Calibration", "ece_calibrated"),
-            panel,
+            scaled,
+            reliability_figure,
+            "Calibration",
+            "ece_calibrated",
         ),
     ]
-
-
-def _metrics(
-    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]], name: str
-) -> str:
-    """``AUROC none 0.900, dcgan 0.910``."""
-    found = [
-        f"{configuration.run.augmentation} {reached[configuration.title][name]:.3f}"
-        for configuration in configurations[:_NAMED]
-        if name in reached.get(configuration.title, {})
-    ]
-    return f"{name.split('_')[0].upper()} {', '.join(found)}" if found else "values in the tables"
 
 
 def roc_figure(configurations: Sequence[Configuration]) -> Figure:
@@ -406,11 +365,7 @@ def _panels(
 ) -> Figure:
     """Draw a square panel per model, at most four side by side, with a legend below.
 
-    Args:
-        configurations: configurations with predictions.
-        draw: function that draws the lines of a panel.
-        x: label of the horizontal axis, from 0 to 1.
-        y: label of the vertical axis, from 0 to 1.
+    ``draw`` draws the lines of a panel; ``x`` and ``y`` are the labels of its axes from 0 to 1.
     """
     models, labels = by_model(configurations), _labels(configurations)
     across = min(4, len(models))
@@ -525,17 +480,13 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
     """Confusion matrices, a row per configuration, at 0.5 and at each run's Youden threshold.
 
     Entries are shares of a class; the numbers of images are beside the name.
-
-    Args:
-        configurations: configurations with predictions.
     """
     cuts = {"default": "at 0.5", "youden": "at Youden's threshold"}
     counts = {cut: np.stack([confusion(one, cut) for one in configurations]) for cut in cuts}
+    numbers = counts["default"].sum(axis=2)
     names = [
-        f"{configuration.title} ({healthy:,.0f} + {leukemic:,.0f})"
-        for configuration, (healthy, leukemic) in zip(
-            configurations, counts["default"].sum(axis=2), strict=True
-        )
+        f"{one.title} ({healthy:,.0f} + {leukemic:,.0f})"
+        for one, (healthy, leukemic) in zip(configurations, numbers, strict=True)
     ]
     figure, axes = _rows(names, 6.2, 0.3, len(cuts))
     columns = ("healthy:\ncorrect", "healthy:\nwrong", "leukemic:\nwrong", "leukemic:\ncorrect")
@@ -551,9 +502,7 @@ def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
 def confusion(configuration: Configuration, cut: str) -> Floats:
     """Sum the counts ``(2, 2)`` over all runs: true class by predicted class, healthy first.
 
-    Args:
-        configuration: a configuration with predictions.
-        cut: name of a threshold of its runs.
+    ``cut`` is the name of a threshold of the runs.
     """
     counts = np.zeros((2, 2))
     for run in configuration.runs:
@@ -575,16 +524,10 @@ def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
         for row, table in enumerate(patients):
             shares = table.loc[table["label"] == label, "correct"]
             place = row + shift
-            ax.scatter(
-                shares,
-                np.full(len(shares), place),
-                s=22,
-                marker=marker,
-                color=color,
-                alpha=0.55,
-                linewidths=0,
-                label=name if row == 0 else None,
-            )
+            heights = np.full(len(shares), place)
+            looks: dict[str, Any] = {"marker": marker, "color": color, "alpha": 0.55}
+            looks["label"] = name if row == 0 else None
+            ax.scatter(shares, heights, s=22, linewidths=0, **looks)
             ax.vlines(shares.mean(), place - 0.15, place + 0.15, color="black", linewidth=1.5)
     ax.set_xlim(-0.02, 1.02)
     ax.set_xlabel("share of images classified correctly at 0.5 (bar: mean over patients)")

@@ -104,7 +104,8 @@ def write_gan_report(sweep: Path) -> str:
     Raises:
         StoreError: no GAN of the sweep has been evaluated.
     """
-    reports = {path.parent: _loaded(path) for path in sorted(sweep.glob(f"*/{QUALITY}"))}
+    paths = sorted(sweep.glob(f"*/{QUALITY}"))
+    reports = {path.parent: json.loads(path.read_text()) for path in paths}
     if not reports:
         raise StoreError(f"{sweep}: no {QUALITY} below it; run leuk synthesize first")
     blocks, table = quality_tables({folder.name: report for folder, report in reports.items()})
@@ -112,10 +113,6 @@ def write_gan_report(sweep: Path) -> str:
     section.write(sweep)
     save_rows(sweep / "figure_8.png", synthesis_examples(list(reports)))
     return section.markdown
-
-
-def _loaded(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.DataFrame]:
@@ -139,12 +136,8 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.
     # GANs evaluated on the same images have the same references.
     shown = table.drop_duplicates(["set", "class", "n", *columns.values(), "extractor"])
     # Synthetic images first, then the references in the order of _ROWS.
-    order = list(_ROWS)
-    shown = shown.sort_values(
-        ["class", "row"],
-        kind="stable",
-        key=lambda column: column.map(order.index) if column.name == "row" else column,
-    )
+    order = shown["row"].map(list(_ROWS).index)
+    shown = shown.assign(row=order).sort_values(["class", "row"], kind="stable")
     formats = {
         "images": text("set"),
         "class": text("class"),
@@ -160,7 +153,6 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.
 
 
 def _rows(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    """Return a row for the GAN and for each reference."""
     rows = []
     for row, title in _ROWS.items():
         values = dict(quality["rows"][row])
@@ -243,32 +235,27 @@ def quality_records(records: Iterable[Record]) -> list[Record]:
 
 
 def synthetic_section(records: Sequence[Record]) -> Section:
-    """Numbers of synthetic images by GAN and class.
-
-    Args:
-        records: records of the sweep.
-    """
-    sets = quality_records(records)
+    """Numbers of synthetic images in the records of a sweep, by GAN and class."""
+    sets = [(record.run, record.data["synthetic"]) for record in quality_records(records)]
     table = pd.DataFrame(
         [
             {
-                "augmentation": record.run.augmentation,
-                "split": record.run.split_name,
-                "fold": record.run.fold,
-                "seed": record.run.seed,
+                "augmentation": run.augmentation,
+                "split": run.split_name,
+                "fold": run.fold,
+                "seed": run.seed,
                 "class": cls,
                 "images": count,
-                "gan": ", ".join(record.data["synthetic"].get("gans", [])),
+                "gan": ", ".join(synthetic.get("gans", [])),
             }
-            for record in sets
-            for cls, count in record.data["synthetic"].get("counts", {}).items()
+            for run, synthetic in sets
+            for cls, count in synthetic.get("counts", {}).items()
         ]
     )
     columns = {
         "GAN": text("augmentation"),
         "split": text("split"),
-        "fold": number("fold", "d"),
-        "seed": number("seed", "d"),
+        **{key: number(key, "d") for key in ("fold", "seed")},
         "class": text("class"),
         "images": number("images", "d"),
         "artifact of the GAN": text("gan"),
@@ -303,11 +290,10 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     }
     blocks: list[Written | str] = [Items((*problems, *unreadable))]
     tables = []
-    for found in (named, own):
-        if found:
-            shown, table = quality_tables(found)
-            blocks += shown
-            tables.append(table)
+    for found in filter(None, (named, own)):
+        shown, table = quality_tables(found)
+        blocks += shown
+        tables.append(table)
     blocks += [DEEPER] if own else []
     if skipped:
         older = "Not evaluated (too few images, or run by an older leuk)"
@@ -321,12 +307,7 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
 def _by_measures(
     records: Sequence[Record], covered: set[tuple[str, str]]
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Quality from the records: reports by name, unreadable ones, and sets without quality.
-
-    Args:
-        records: a record of each set.
-        covered: pairs of GAN artifact and class that ``leuk synthesize`` evaluated.
-    """
+    """Return reports by name, unreadable ones, and sets without quality, unless covered."""
     found: dict[str, Any] = {}
     problems, skipped = [], []
     folds = {_fold(record) for record in records}
@@ -376,7 +357,7 @@ def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any]
     problems = []
     for path in sorted((sweep.parent.parent / "synthetic").glob(f"*/*/{QUALITY}")):
         try:
-            report = _loaded(path)
+            report = json.loads(path.read_text())
             if names.intersection(report.get("artifacts", [])):
                 _check(path.parent.name, report)
                 found[path.parent] = report
@@ -385,13 +366,8 @@ def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any]
     return found, problems
 
 
-def quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
-    """Rows of real and synthetic images that were kept when their quality was computed.
-
-    Args:
-        sweep: folder of the sweep.
-        sets: a record of each set of synthetic images.
-    """
+def _quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
+    """Rows of real and synthetic images that were kept when their quality was computed."""
     artifacts = sweep.parent.parent / "artifacts" / "quality"
     names = [Path(str(one.data["synthetic"].get("quality_artifact", ""))).name for one in sets]
     folders = [*_by_network(sweep, sets)[0], *(artifacts / name for name in names if name)]
@@ -411,21 +387,15 @@ _EXAMPLES = 12
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
     """Return example images by augmentation and class, below real images if kept.
 
-    Args:
-        sweep: folder of the sweep.
-        records: records of the sweep.
-
-    Returns:
-        None if the sweep has no synthetic images, or none are readable.
+    None if the records of the sweep name no synthetic images, or none are readable.
     """
     sets = quality_records(records)
-    rows: dict[str, Images] = {}
-    kept = quality_examples(sweep, sets)
-    rows |= {name: images[:_EXAMPLES] for name, images in kept.items() if name.startswith("real")}
+    kept = _quality_examples(sweep, sets)
+    rows = {name: images[:_EXAMPLES] for name, images in kept.items() if name.startswith("real")}
     for record in sets:
         for cls, images in _images(sweep, record).items():
             rows.setdefault(f"{record.run.augmentation} {cls}", images)
-    if not any(not name.startswith("real") for name in rows):
+    if all(name.startswith("real") for name in rows):
         return None
     return Drawn(
         "synthetic_images",

@@ -56,31 +56,20 @@ class HeatMap:
 
 
 def heat_map(configurations: Sequence[Configuration], rows: Sequence[Row]) -> HeatMap | None:
-    """Return the heat map of a sweep.
-
-    Args:
-        configurations: all configurations of the report.
-        rows: table rows of the configurations, in the same order.
-
-    Returns:
-        None if no configuration has an AUROC.
-    """
-    found = {
-        id(configuration): row for configuration, row in zip(configurations, rows, strict=True)
-    }
+    """Return the heat map of configurations and their rows; None without any AUROC."""
+    found = {one.run: row for one, row in zip(configurations, rows, strict=True)}
     named = {
         name: {
-            configuration.run.augmentation: found[id(configuration)]
-            for configuration in reversed(members)
-            if "auroc" in found[id(configuration)].metrics
+            one.run.augmentation: found[one.run]
+            for one in reversed(members)
+            if "auroc" in found[one.run].metrics
         }
         for name, members in by_model(configurations).items()
     }
     present = {augmentation for row in named.values() for augmentation in row}
     if not present:
         return None
-    names = augmentations_of(configuration.run for configuration in configurations)
-    columns = [name for name in names if name in present]
+    columns = [name for name in augmentations_of(found) if name in present]
     entries = [tuple(row.get(name) for name in columns) for row in named.values()]
     return HeatMap(tuple(named), tuple(columns), tuple(entries))
 
@@ -90,14 +79,12 @@ def by_model(configurations: Sequence[Configuration]) -> dict[str, list[Configur
     found: dict[RunId, list[Configuration]] = {}
     for configuration in configurations:
         found.setdefault(configuration.run.plain, []).append(configuration)
-    return {_without_augmentation(members[0]): members for members in found.values()}
-
-
-def _without_augmentation(configuration: Configuration) -> str:
-    name, run = configuration.title, configuration.run
-    own = [
-        text for key, text in setting_texts(run.settings).items() if key.startswith(OF_AUGMENTATION)
-    ]
-    for text in (run.augmentation, *own):
-        name = name.replace(f"-{text}", "", 1)
-    return name
+    named = {}
+    for members in found.values():
+        name, run = members[0].title, members[0].run
+        settings = setting_texts(run.settings).items()
+        own = [text for key, text in settings if key.startswith(OF_AUGMENTATION)]
+        for text in (run.augmentation, *own):
+            name = name.replace(f"-{text}", "", 1)
+        named[name] = members
+    return named

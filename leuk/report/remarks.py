@@ -103,7 +103,7 @@ def remarks_on(
     """All remarks on a sweep.
 
     Args:
-        results: the results as read.
+        results: the results of the sweep.
         configurations: all configurations of the report, ensembles included.
         rows: table rows of the configurations, in the same order.
     """
@@ -137,8 +137,8 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
             found[split, f"{value:.3f}"].append(configuration.title)
     remarks = []
     for (split, reached), titles in found.items():
-        everyone = len(titles) == compared[split] > NAMED
-        names = f" all {compared[split]} configurations" if everyone else f" {', '.join(titles)}"
+        many = len(titles) == compared[split] > NAMED
+        names = f" all {compared[split]} configurations" if many else f" {', '.join(titles)}"
         text = f"AUROC not significantly better than cell area alone ({reached}, {split}):"
         brief = f"{split}: the AUROC of cell area alone, {reached}, is within or above the interval"
         remarks.append(Remark("area", (strong(text), names), brief=(strong(f"{brief} of:"), names)))
@@ -161,9 +161,6 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
     The counterpart has the same model and augmentation and the most similar settings. Seeds and
     folds are averaged. The difference is not tested, since the splits have different training or
     test images.
-
-    Args:
-        records: records of the sweep.
     """
     scores: dict[RunId, list[float]] = defaultdict(list)
     for record in records:
@@ -172,12 +169,8 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
             scores[record.run.configuration].append(value)
     texts = []
     for leaky in (run for run in scores if run.leaky):
-        same = [
-            run
-            for run in scores
-            if (run.model, run.augmentation) == (leaky.model, leaky.augmentation) and not run.leaky
-        ]
-        if same:
+        alike = leaky.model, leaky.augmentation, False
+        if same := [run for run in scores if (run.model, run.augmentation, run.leaky) == alike]:
             honest = min(same, key=lambda run: unlike(leaky, run))
             values = mean(scores[leaky]), mean(scores[honest])
             texts.append(

@@ -1,20 +1,8 @@
 """Verdicts on the four hypotheses that the thesis states but does not test.
 
-A claim is decided by a 95 % interval, never by a point estimate. *Better* holds for a comparison if
-the interval of the difference in AUROC is above 0 and its Holm-corrected p is below 0.05, and is
-contradicted if the interval is below 0 with such a p. *No loss* holds if the interval is above
-minus :data:`MARGIN`; otherwise it is contradicted if the interval is below 0 with such a p. *Fast
-enough* holds if the interval of the latency is below a limit, and is contradicted if it is above.
-*More faithful* holds if the interval of the difference in :data:`FAITHFULNESS` is above 0, and is
-contradicted if it is below; the intervals of all such comparisons of a split are simultaneous 95 %
-intervals. A hypothesis is
-
-- *supported* if every claim it makes holds,
-- *refuted* if any of them is contradicted,
-- *undecided* otherwise, and
-- *not run* if a comparison it needs is missing.
-
-Leaky splits are ignored. Every split has separate verdicts.
+:data:`NOTES` states when a claim holds and when it is contradicted: by a 95 % interval, never by a
+point estimate. In code a claim is True, False or None (undecided). A hypothesis is *not run* if a
+comparison that it needs is missing. Leaky splits are ignored; every split has separate verdicts.
 """
 
 from collections import defaultdict
@@ -25,8 +13,11 @@ from statistics import mean
 from typing import Any, Literal
 
 import pandas as pd
+from hydra.utils import get_object
+from omegaconf import OmegaConf
 from scipy.special import stdtrit
 
+from leuk.config import conf_dir
 from leuk.report.comparisons import SETTINGS, Comparison, changed
 from leuk.report.costs import Cost
 from leuk.report.derived import ENSEMBLE, MEMBERS
@@ -56,9 +47,6 @@ ICSH guidelines) then take less than a minute. ``latency_ms`` of ``leuk report``
 FAITHFULNESS = "insertion_minus_deletion_blur_over_random"
 """Measure of explanations used for H4: how much more the probability depends on the pixels that a
 map ranks high than on random blobs; see :mod:`leuk.explain.quality.checks`."""
-
-MAPS = ("rollout", "gradcam")
-"""Methods whose maps H4 compares: the first that both configurations have."""
 
 _ALPHA = 0.05
 
@@ -113,14 +101,19 @@ class Verdict:
     evidence: tuple[str, ...]
 
 
+def _positive(low: float, high: float) -> bool | None:
+    """Return True if an interval is above 0, False if it is below, None if it contains 0."""
+    if low > 0:
+        return True
+    return False if high < 0 else None
+
+
 def better(comparison: Comparison) -> bool | None:
     """Return True if the first configuration is better, False if it is worse, None if undecided."""
     found = comparison.result
     if found is None or comparison.p is None or comparison.p >= _ALPHA:
         return None
-    if found.low > 0:
-        return True
-    return False if found.high < 0 else None
+    return _positive(found.low, found.high)
 
 
 def no_worse(comparison: Comparison) -> bool | None:
@@ -134,11 +127,7 @@ def no_worse(comparison: Comparison) -> bool | None:
 def fast_enough(cost: Cost, limit: float) -> bool | None:
     """Return True if an image takes less than ``limit`` ms, False if more, None if undecided."""
     low, high = cost.get("latency_ms_low"), cost.get("latency_ms_high")
-    if low is None or high is None:
-        return None
-    if high < limit:
-        return True
-    return False if low > limit else None
+    return None if low is None or high is None else _positive(limit - high, limit - low)
 
 
 def verdicts(
@@ -199,14 +188,19 @@ def _hybrid_with_gan(
     outcomes: list[Outcome] = []
     evidence: list[str] = []
     for run in hybrids:
-        needed = [c for c in comparisons if c.one.run == run and c.other.run.model in MEMBERS]
-        alone = {c.other.run.model for c in needed if c.family == "gan_hybrid"}
-        if alone != set(MEMBERS):
+        needed = [
+            c
+            for c in comparisons
+            if c.one.run == run
+            and c.other.run.model in MEMBERS
+            and c.family in ("gan_hybrid", "model")
+        ]
+        if {c.other.run.model for c in needed if c.family == "gan_hybrid"} != set(MEMBERS):
             continue
-        needed = [c for c in needed if c.family in ("gan_hybrid", "model")]
-        fast, latency = _latency(needed[0].one, costs.get(run), limit)
+        cost = costs.get(run)
+        fast = None if cost is None else fast_enough(cost, limit)
         outcomes.append(_all_hold([*map(better, needed), fast]))
-        evidence += [*map(_text, needed), latency]
+        evidence += [*map(_text, needed), f"{needed[0].one.title}: {_latency(cost, limit)}"]
     if not outcomes:
         return "not run", ()
     if "supported" in outcomes:
@@ -214,21 +208,18 @@ def _hybrid_with_gan(
     return "refuted" if set(outcomes) == {"refuted"} else "undecided", tuple(evidence)
 
 
-def _latency(
-    configuration: Configuration, cost: Cost | None, limit: float
-) -> tuple[bool | None, str]:
-    """Decide the claim that a configuration is fast enough; return it with its evidence."""
+def _latency(cost: Cost | None, limit: float) -> str:
     if cost is None:
-        return None, f"{configuration.title}: latency was not measured"
+        return "latency was not measured"
     low, high = cost.get("latency_ms_low"), cost.get("latency_ms_high")
     interval = (
         "without interval (needs two runs on the same device)"
         if low is None or high is None
         else f"[{low:.2f}, {high:.2f}]"
     )
-    return fast_enough(cost, limit), (
-        f"{configuration.title}: {cost['latency_ms']:.2f} ms {interval} per image on "
-        f"{cost['device']}; the limit is {limit:g} ms"
+    return (
+        f"{cost['latency_ms']:.2f} ms {interval} per image on {cost['device']}; "
+        f"the limit is {limit:g} ms"
     )
 
 
@@ -251,24 +242,15 @@ def _attention_fusion(comparisons: Sequence[Comparison]) -> _Decided:
 def _prototypes(comparisons: Sequence[Comparison]) -> _Decided:
     """H3: no comparison loses AUROC, and the prototypes of every model are training patches."""
     own = [c for c in comparisons if c.family == "head"]
-    tied = [_tied(c.one) for c in own]
-    evidence = [
-        text
-        for c, shown in zip(own, tied, strict=True)
-        for text in (
-            _text(c),
-            f"{c.one.title}: prototypes "
-            + ("are patches of training images" if shown else "not recorded"),
-        )
-    ]
-    return _all_hold([*map(no_worse, own), *tied]), tuple(evidence)
-
-
-def _tied(configuration: Configuration) -> bool | None:
-    """Return True if every run recorded the training patches of its prototypes; else None."""
-    found = [record.explanations.get("prototypes") for record in configuration.records]
-    whole = bool(found) and all(isinstance(one, Mapping) and one.get("table") for one in found)
-    return True if whole else None
+    claims: list[bool | None] = []
+    evidence: list[str] = []
+    for c in own:
+        found = [record.explanations.get("prototypes") for record in c.one.records]
+        tied = bool(found) and all(isinstance(one, Mapping) and one.get("table") for one in found)
+        claims += [no_worse(c), tied or None]
+        shown = "are patches of training images" if tied else "not recorded"
+        evidence += [_text(c), f"{c.one.title}: prototypes {shown}"]
+    return _all_hold(claims), tuple(evidence)
 
 
 def _regularized(comparisons: Sequence[Comparison]) -> _Decided:
@@ -299,25 +281,38 @@ _Pair = tuple[int, Mapping[str, Any], Mapping[str, Any]]
 
 
 def _checked_pairs(one: Configuration, other: Configuration) -> tuple[str, list[_Pair]]:
-    """Return the first of :data:`MAPS` checked in matching runs, and these runs."""
+    """Return the first method checked in matching runs, and these runs.
 
-    def checked(
-        configuration: Configuration, method: str
-    ) -> dict[tuple[int, int], Mapping[str, Any]]:
-        found = {
-            (r.run.seed, r.run.fold): r.explanations.get(method) for r in configuration.records
-        }
-        return {
-            key: entry
-            for key, entry in found.items()
+    Maps of the attention itself, which H4 regularizes, come first; then the order of the records.
+    """
+    first, second = (
+        {
+            (name, record.run.seed, record.run.fold): entry
+            for record in configuration.records
+            for name, entry in record.explanations.items()
             if isinstance(entry, Mapping) and None not in _bounds(entry)
         }
-
-    for method in MAPS:
-        first, second = checked(one, method), checked(other, method)
-        if both := sorted(first.keys() & second.keys()):
-            return method, [(key[1], first[key], second[key]) for key in both]
+        for configuration in (one, other)
+    )
+    both = sorted(first.keys() & second.keys(), key=lambda key: key[1:])
+    of_attention = _methods_of_attention()
+    names = dict.fromkeys(name for name, _, _ in first)
+    for method in sorted(names, key=lambda name: name not in of_attention):
+        if own := [key for key in both if key[0] == method]:
+            return method, [(key[2], first[key], second[key]) for key in own]
     return "", []
+
+
+def _methods_of_attention() -> set[str]:
+    """Methods of the config group ``explain`` whose maps are those of the attention."""
+    configs = map(OmegaConf.load, (conf_dir() / "explain").glob("*.yaml"))
+    targets = {
+        str(name): node["_target_"]
+        for config in configs
+        for name, node in config.items()
+        if "_target_" in node
+    }
+    return {name for name, target in targets.items() if get_object(target).of_attention}
 
 
 def _more_faithful(pairs: Sequence[_Pair], tests: int) -> tuple[bool | None, str]:
@@ -333,12 +328,12 @@ def _more_faithful(pairs: Sequence[_Pair], tests: int) -> tuple[bool | None, str
         shown += f" (simultaneous 95 % interval for {tests} comparisons)"
     if any(run.get("passes_randomization") is False for _, *runs in pairs for run in runs):
         return None, f"{shown}, but the maps fail the randomization check, so this is no evidence"
-    return (True if low > 0 else False if high < 0 else None), shown
+    return _positive(low, high), shown
 
 
-def _bounds(entry: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _bounds(entry: Mapping[str, Any]) -> list[float | None]:
     found = entry.get("measures", {}).get(FAITHFULNESS, {})
-    return found.get("value"), found.get("low"), found.get("high")
+    return [found.get(key) for key in ("value", "low", "high")]
 
 
 def _difference(pairs: Sequence[_Pair], tests: int) -> tuple[float, float, float]:
@@ -362,8 +357,9 @@ def _difference(pairs: Sequence[_Pair], tests: int) -> tuple[float, float, float
 
 def _arms(entry: Mapping[str, Any], tests: int) -> tuple[float, float, float]:
     """Value, and the widths of its interval of level 1 - 0.05 / tests below and above it."""
-    value, low, high = (float(bound) for bound in _bounds(entry) if bound is not None)
-    freedom = max(entry["measures"][FAITHFULNESS].get("subjects", 0) - 1, 1)
+    found = entry["measures"][FAITHFULNESS]
+    value, low, high = (float(found[key]) for key in ("value", "low", "high"))
+    freedom = max(found.get("subjects", 0) - 1, 1)
     wider = float(stdtrit(freedom, 1 - _ALPHA / 2 / tests) / stdtrit(freedom, 1 - _ALPHA / 2))
     return value, wider * (value - low), wider * (high - value)
 

@@ -308,6 +308,12 @@ def test_maps_of_gradients_stand_in_where_there_is_no_attention() -> None:
     assert "faithfulness of gradcam" in decided.evidence[1]
 
 
+def test_maps_of_attention_come_before_other_methods() -> None:
+    both = [{"gradcam": PLAIN["rollout"]} | one for one in (maps(0.2, 0.17, 0.24), PLAIN)]
+    comparison = compared("attention_loss", REGULAR, VIT, BETTER, (both[0], both[1]))
+    assert "faithfulness of rollout" in verdict_on("H4", verdicts([comparison], {})).evidence[1]
+
+
 def test_missing_and_leaky_runs_give_no_verdict() -> None:
     leaky = replace(VIT, split="random", leaky=True)
     found = [
