@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from leuk.classifiers.base import Predictions
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import UnusableError, decode
@@ -26,7 +28,7 @@ from leuk.runs.finished import FinishedRun
 from leuk.runs.record import RunWarning
 from leuk.runs.run import resolved
 from leuk.runs.state import LOCK
-from leuk.runs.trainer import build_named, check_device
+from leuk.runs.trainer import build_named, check_device, memory_errors
 from leuk.store import ensure_writable, refuse_loss, write_json
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,42 @@ EXPLANATIONS = "explanations"
 _BATCH = 64
 
 
-def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
-    """Build the callback that explains test images.
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Explanations of a run's test images.
+
+    Attributes:
+        summary: entry of the record, see :meth:`leuk.explain.study.Study.of`; empty without
+            methods.
+        warnings: such as degenerate explanations.
+    """
+
+    summary: dict[str, Any]
+    warnings: list[RunWarning]
+
+
+def explain_test(
+    cfg: DictConfig, folder: Path, data: CNMCDataModule, scorer: Scorer, test: Predictions
+) -> Explained:
+    """Explain a sample of a run's test images; figures and arrays are in a subfolder.
 
     Args:
-        cfg: config with ``explain``, ``checks`` and the related keys.
-        folder: output folder.
-        name: name of the run, for the titles of figures.
+        cfg: config of the run.
+        folder: folder of the run.
+        data: data module of the test images.
+        scorer: the trained classifier.
+        test: its predictions of the test images.
+
+    Raises:
+        TrainingError: a batch does not fit into memory.
     """
+    with memory_errors("data.batch_size", cfg.data.batch_size):
+        explain = _callback(cfg, folder / EXPLANATIONS, folder.name)
+        summary = explain.explained(scorer.trainer, scorer.classifier, data, test)
+    return Explained(summary, _warnings_of(summary))
+
+
+def _callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     return Explain(
         build_named(cfg.explain),
         folder,
@@ -56,8 +86,7 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     )
 
 
-def warnings_of(summary: dict[str, Any]) -> list[RunWarning]:
-    """Warnings in a summary of explanations."""
+def _warnings_of(summary: dict[str, Any]) -> list[RunWarning]:
     return [RunWarning(**warning) for warning in summary.get(COHORT, {}).get("warnings", [])]
 
 
@@ -94,10 +123,8 @@ def check_explaining(cfg: DictConfig) -> None:
         view = finished.view(cfg)
         files = _files(cfg.images)
         if text := view.unknown_scale(file_sizes(file.path for file in files)):
-            unknown = (
-                file.name for file in files if not all(map(view.covers, file_sizes([file.path])))
-            )
-            raise DataError(f"images={cfg.images}: {text}; the first such image: {next(unknown)}")
+            (first, *_) = (f.name for f in files if not all(map(view.covers, file_sizes([f.path]))))
+            raise DataError(f"images={cfg.images}: {text}; the first such image: {first}")
     elif cfg.frame is not None or cfg.pixel_size is not None:
         key = "frame" if cfg.frame is not None else "pixel_size"
         raise ConfigError(f"{key}={cfg[key]}: only for new images; set images=DIR, or remove {key}")
@@ -158,7 +185,7 @@ def explain_run(cfg: DictConfig) -> None:
         folder = explanations_folder(cfg)
         before = _summary(folder)
         data, scorer = finished.data(cfg.root), finished.scorer(cfg, _BATCH)
-        explain = explain_callback(cfg, folder, finished.folder.name)
+        explain = _callback(cfg, folder, finished.folder.name)
         if cfg.images is None:
             summary = explain.explained(
                 scorer.trainer, scorer.classifier, data, scorer.stage(data, "test")
@@ -182,9 +209,9 @@ def _update_record(finished: FinishedRun, summary: dict[str, Any]) -> None:
     record = finished.record
     before = record.explanations
     record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
-    old = warnings_of(before)
+    old = _warnings_of(before)
     kept = [warning for warning in record.warnings if warning not in old]
-    record.warnings = kept + warnings_of(summary)
+    record.warnings = kept + _warnings_of(summary)
     record.write(finished.folder)
 
 
