@@ -437,6 +437,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('val["patient"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
         ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
+        ('assess_area(data, predicted["test"]', 'assess_area(data, predicted["val"]'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
             'train, cpu = torch.tensor(data.stage("train").index',

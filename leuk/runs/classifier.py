@@ -102,8 +102,8 @@ def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerpr
         channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
         device = describe(trainer, channels_last)
         layout = "channels-last" if channels_last else "channels-first"
-        where = (device["name"], device["precision"], layout)
-        log.info("%s: training on %s, %s, %s", folder.name, *where)
+        facts = (folder.name, device["name"], device["precision"], layout)
+        log.info("%s: training on %s, %s, %s", *facts)
         with memory_errors("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
     best = callbacks.get("checkpoint")
@@ -148,13 +148,8 @@ def project_prototypes(
 ) -> dict[str, Any]:
     """Replace prototypes by the nearest patches of real training images, refit the head, draw them.
 
-    The best checkpoint is updated, so that it has the weights of the evaluated model.
-
-    Args:
-        classifier: trained classifier with prototypes, on ``device``.
-        data: data module; only real training images are used.
-        device: device of the computation.
-        folder: folder of the run.
+    The best checkpoint is updated, so that it has the weights of the evaluated model. Only real
+    training images are used.
 
     Returns:
         For the record: ``picture``, and ``table`` with an entry per prototype.

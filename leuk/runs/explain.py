@@ -58,13 +58,6 @@ def explain_test(
 ) -> Explained:
     """Explain a sample of a run's test images; figures and arrays are in a subfolder.
 
-    Args:
-        cfg: config of the run.
-        folder: folder of the run.
-        data: data module of the test images.
-        scorer: the trained classifier.
-        test: its predictions of the test images.
-
     Raises:
         TrainingError: a batch does not fit into memory.
     """
@@ -216,7 +209,6 @@ def _update_record(finished: FinishedRun, summary: dict[str, Any]) -> None:
 
 
 def _files(images: str) -> list[UnlabeledImage]:
-    """List the images to explain; refuse files that cannot be read as images."""
     found = find_images(images).images
     for file in found:
         if file.problem:
@@ -227,14 +219,9 @@ def _files(images: str) -> list[UnlabeledImage]:
 def image_cohort(
     cfg: DictConfig, view: View, most: int, data: CNMCDataModule, scorer: Scorer
 ) -> Cohort:
-    """First images of the folder ``cfg.images``, at the run's scale, with their scores.
+    """First ``most`` images of ``cfg.images``, at the run's scale, with their scores.
 
-    Args:
-        cfg: config of ``leuk explain``.
-        view: brings images to the scale of the training images.
-        most: maximum number of images.
-        data: data of the run, whose training images are the background.
-        scorer: the run's classifier.
+    The background is of training images.
     """
     files = _files(cfg.images)
     if len(files) > most:
