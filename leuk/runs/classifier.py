@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,12 @@ def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerpr
         layout = "channels-last" if channels_last else "channels-first"
         facts = (folder.name, device["name"], device["precision"], layout)
         log.info("%s: training on %s, %s, %s", *facts)
-        with memory_errors("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
+        if cfg.fit.compile:
+            classifier.compile()
+        with memory_errors("data.batch_size", cfg.data.batch_size):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
+        # Compiled for training only: explanations need hooks on layers.
+        classifier._compiled_call_impl = None
     best = callbacks.get("checkpoint")
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         raise TrainingError(
@@ -130,17 +133,6 @@ def new_classifier(cfg: DictConfig, data: CNMCDataModule, fingerprint: str) -> C
     if cfg.augmentation.name == "class_weights":
         classifier.weigh_by(class_weights(data))
     return classifier
-
-
-@contextmanager
-def _compiled(classifier: Classifier, cfg: DictConfig) -> Iterator[None]:
-    """Compile the classifier if set, but only for training: explanations need hooks on layers."""
-    if cfg.fit.compile:
-        classifier.compile()
-    try:
-        yield
-    finally:
-        classifier._compiled_call_impl = None
 
 
 def project_prototypes(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -32,7 +32,7 @@ from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
 from leuk.runs.classifier import project_prototypes
 from leuk.runs.record import Metrics, RunId, RunWarning, as_metrics
-from leuk.runs.trainer import build_named, build_trainer, memory_errors, one_device
+from leuk.runs.trainer import build_named, build_trainer, memory_errors
 from leuk.store import csv_text, make_once, write_text
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Scorer:
             batch_size: images per forward pass.
             changes: see :func:`leuk.runs.trainer.build_trainer`, also for the errors.
         """
+        devices = cfg.trainer.devices
         callbacks = [*build_named(cfg.callbacks, ("channels_last",)).values()]
         trainer = build_trainer(
             cfg,
@@ -93,7 +94,8 @@ class Scorer:
             logger=False,
             enable_checkpointing=False,
             inference_mode=False,  # explaining needs gradients
-            **one_device(cfg),
+            devices=[devices[0]] if OmegaConf.is_list(devices) else 1,
+            strategy="auto",
             **changes,
         )
         classifier.to(trainer.strategy.root_device).eval()

@@ -206,10 +206,7 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
     """Lower ``max_epochs`` to the GAN's updates, for a correct remaining time.
 
-    Args:
-        trainer: trainer to change.
-        gan: the GAN to train.
-        batches: batches per epoch.
+    ``batches`` is their number per epoch.
     """
     if gan.fitting.updates is not None:
         rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
@@ -389,15 +386,7 @@ def evaluate_class(
     """Measure the quality of the synthetic images of a class.
 
     Writes :data:`SHOWN` unselected images, ``real`` and ``synthetic``, for the report, to
-    ``images_<class>.npz``.
-
-    Args:
-        folder: folder of this file.
-        synthetic: synthetic images.
-        label: the class.
-        real: real images, from :func:`real_images`.
-        extractor: computes features of images.
-        seed: seed of subsampling.
+    ``images_<class>.npz`` in ``folder``. The seed is that of subsampling.
     """
     own, others = synthetic.of(label), synthetic.of(_other(label))
     log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
@@ -467,12 +456,7 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
 
 
 def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
-    """Warnings about the quality of a run's synthetic images.
-
-    Args:
-        synthetic: ``data.synthetic`` of a record.
-        augmentation: name of the augmentation.
-    """
+    """Warnings about the quality of a run's synthetic images, ``data.synthetic`` of its record."""
     if quality := synthetic.get("quality"):
         texts = {name: found["warnings"] for name, found in quality.items()}
         first = []

@@ -340,13 +340,6 @@ def build_trainer(
     return trainer
 
 
-def one_device(cfg: DictConfig) -> dict[str, Any]:
-    """Arguments for :func:`build_trainer` that restrict it to the first device and one process."""
-    devices = cfg.trainer.devices
-    first = [devices[0]] if OmegaConf.is_list(devices) else 1
-    return {"devices": first, "strategy": "auto"}
-
-
 def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[str, Any]:
     """Instantiate the children of a node, by name, without null children.
 
