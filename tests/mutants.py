@@ -437,6 +437,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('val["patient"].to_numpy().astype(str))', 'val["subject"].to_numpy().astype(str))'),
         ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
         ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
+        ('assess_area(data, predicted["test"]', 'assess_area(data, predicted["val"]'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         (
             'train, cpu = torch.tensor(data.stage("train").index',
@@ -501,10 +502,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
             "extractor = MorphologyExtractor(real.train)",
             "extractor = MorphologyExtractor(real.reference)",
         ),
-        (
-            "next(other for other in Label if other != label)",
-            "next(other for other in Label if other == label)",
-        ),
+        ("Label(1 - label)", "label"),
         ("own, others = synthetic.of(label)", "own, others = synthetic.of(_other(label))"),
         (
             "(labels == Label.ALL).sum() - (labels == Label.HEM).sum()",
@@ -518,13 +516,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("split.train[stage == label]", "split.train[stage != label]"),
         ("random.permutation(own) for _", "own for _"),
         ("tuple(Label) if conditional else (label,)", "(label,)"),
-        ('in labels},\n        "seed": seed,', 'in labels},\n        "seed": 0,'),
+        ('counts.items()},\n        "seed": seed,', 'counts.items()},\n        "seed": 0,'),
         (
             'synthetic.origin["label"].to_numpy(np.int64)',
             '1 - synthetic.origin["label"].to_numpy(np.int64)',
         ),
         ("data.repeat(np.concatenate(list(repeated.values())))", "pass"),
-        ("sample(counts[label], label, seed)", "sample(counts[label], label, 0)"),
+        ("sample(count, label, seed)", "sample(count, label, 0)"),
         ('self.origin["label"] == label', 'self.origin["label"] != label'),
         ("default_rng(int(cfg.seed))", "default_rng(0)"),
     ],

@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,10 +101,14 @@ def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerpr
         channels_last = getattr(callbacks.get("channels_last"), "enabled", False)
         device = describe(trainer, channels_last)
         layout = "channels-last" if channels_last else "channels-first"
-        where = (device["name"], device["precision"], layout)
-        log.info("%s: training on %s, %s, %s", folder.name, *where)
-        with memory_errors("data.batch_size", cfg.data.batch_size), _compiled(classifier, cfg):
+        facts = (folder.name, device["name"], device["precision"], layout)
+        log.info("%s: training on %s, %s, %s", *facts)
+        if cfg.fit.compile:
+            classifier.compile()
+        with memory_errors("data.batch_size", cfg.data.batch_size):
             trainer.fit(classifier, datamodule=data, ckpt_path=stopped, weights_only=True)
+        # Compiled for training only: explanations need hooks on layers.
+        classifier._compiled_call_impl = None
     best = callbacks.get("checkpoint")
     if not isinstance(best, ModelCheckpoint) or not best.best_model_path:
         raise TrainingError(
@@ -132,29 +135,13 @@ def new_classifier(cfg: DictConfig, data: CNMCDataModule, fingerprint: str) -> C
     return classifier
 
 
-@contextmanager
-def _compiled(classifier: Classifier, cfg: DictConfig) -> Iterator[None]:
-    """Compile the classifier if set, but only for training: explanations need hooks on layers."""
-    if cfg.fit.compile:
-        classifier.compile()
-    try:
-        yield
-    finally:
-        classifier._compiled_call_impl = None
-
-
 def project_prototypes(
     classifier: Prototyped, data: CNMCDataModule, device: torch.device, folder: Path
 ) -> dict[str, Any]:
     """Replace prototypes by the nearest patches of real training images, refit the head, draw them.
 
-    The best checkpoint is updated, so that it has the weights of the evaluated model.
-
-    Args:
-        classifier: trained classifier with prototypes, on ``device``.
-        data: data module; only real training images are used.
-        device: device of the computation.
-        folder: folder of the run.
+    The best checkpoint is updated, so that it has the weights of the evaluated model. Only real
+    training images are used.
 
     Returns:
         For the record: ``picture``, and ``table`` with an entry per prototype.

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
-from leuk.runs.gan import classes_of, gan_classes, gan_key, gan_key_of, images_to_add
+from leuk.runs.gan import classes_of, gan_classes, gan_key, gan_rows, images_to_add
 from leuk.runs.preconditions import inspect
 from leuk.runs.record import RESUMED, Record, folders_of, read_records
 from leuk.runs.run import choice_of, folder_of, uses_gan
@@ -136,7 +136,7 @@ def _fits(
     fits = dict.fromkeys(gan_classes(cfg, added).values())
     if data is None:
         return [(labels, gan_key(cfg, f"{source} {labels}")) for labels in fits]
-    return [(labels, gan_key_of(cfg, data, labels)) for labels in fits]
+    return [(labels, gan_key(cfg, data.content(gan_rows(cfg, data, labels)))) for labels in fits]
 
 
 def _name(cfg: DictConfig, labels: Sequence[Label]) -> str:

@@ -4,14 +4,14 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -32,7 +32,7 @@ from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
 from leuk.runs.classifier import project_prototypes
 from leuk.runs.record import Metrics, RunId, RunWarning, as_metrics
-from leuk.runs.trainer import build_named, build_trainer, memory_errors, one_device
+from leuk.runs.trainer import build_named, build_trainer, memory_errors
 from leuk.store import csv_text, make_once, write_text
 
 log = logging.getLogger(__name__)
@@ -42,17 +42,13 @@ _BATCH = 64
 # --- The one way from images to scores
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """Outputs of a classifier for N images.
-
-    Attributes:
-        scores: ``float64 (N,)``, probability of leukemia.
-        features: ``float32 (N, D)``, features without test-time augmentation.
-    """
+class Outputs(NamedTuple):
+    """Outputs of a classifier for N images."""
 
     scores: Floats
+    """``float64 (N,)``, probability of leukemia."""
     features: npt.NDArray[np.float32]
+    """``float32 (N, D)``, features without test-time augmentation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,24 +83,23 @@ class Scorer:
             folder: folder in which Lightning may write.
             classifier: classifier with its final weights.
             batch_size: images per forward pass.
-            changes: arguments of the trainer that differ from the config's.
-
-        Raises:
-            ConfigError: the trainer cannot be built on this host.
+            changes: see :func:`leuk.runs.trainer.build_trainer`, also for the errors.
         """
-        callbacks = build_named(cfg.callbacks, ("channels_last",))
+        devices = cfg.trainer.devices
+        callbacks = [*build_named(cfg.callbacks, ("channels_last",)).values()]
         trainer = build_trainer(
             cfg,
             folder,
-            [*callbacks.values()],
+            callbacks,
             logger=False,
             enable_checkpointing=False,
             inference_mode=False,  # explaining needs gradients
-            **one_device(cfg),
+            devices=[devices[0]] if OmegaConf.is_list(devices) else 1,
+            strategy="auto",
             **changes,
         )
         classifier.to(trainer.strategy.root_device).eval()
-        for callback in callbacks.values():
+        for callback in callbacks:
             callback.setup(trainer, classifier, "test")
         return cls(classifier, trainer, batch_size)
 
@@ -210,13 +205,6 @@ def evaluate(
 ) -> Evaluation:
     """Predict validation and test images, and write ``predictions.csv`` and ``subjects.csv``.
 
-    Args:
-        cfg: config of the run.
-        folder: folder of the run.
-        data: data module, set up.
-        scorer: the trained classifier.
-        run: identity of the run, for the table of predictions.
-
     Raises:
         TrainingError: a score is not finite, or a batch does not fit into memory.
     """
@@ -249,10 +237,6 @@ def assess(data: CNMCDataModule, predictions: Mapping[str, Predictions]) -> Asse
     """Metrics of validation and test, with intervals.
 
     Thresholds and temperature are chosen on validation images only and applied to test images.
-
-    Args:
-        data: data module of the predicted images.
-        predictions: predictions of ``val`` and ``test``.
     """
     samples = {stage: sample_of(data, found) for stage, found in predictions.items()}
     val = samples["val"]
@@ -303,9 +287,6 @@ def measure_images(data: CNMCDataModule) -> pd.DataFrame:
 
     Measures are of the pixels at the data's resolution and framing, except the area, which is of
     the published image. An image without a lit pixel has 0 in all.
-
-    Args:
-        data: data module with its pixel store.
     """
     store = data.dataset.store
 
@@ -343,12 +324,7 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
 
 
 def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Metrics]:
-    """Test metrics of each baseline, with thresholds and temperature from validation images.
-
-    Args:
-        data: data module, set up.
-        scores: scores from :func:`baseline_scores`.
-    """
+    """Test metrics of each baseline, with thresholds and temperature from validation images."""
     val, test = data.stage("val"), data.stage("test")
     results = {}
     for name, column in scores.items():
@@ -433,7 +409,7 @@ def save_predictions(
     Columns: ``stage``, ``path``, ``subject``, ``patient``, ``label``, ``score``, ``calibrated``
     (the score at the temperature), ``split``, ``seed``, and ``baseline_<name>`` per baseline.
     """
-    tables = []
+    tables = {}
     for stage, found in predictions.items():
         images = data.dataset.index.iloc[found.rows.numpy()]
         scores: Floats = found.scores.numpy()
@@ -443,16 +419,11 @@ def save_predictions(
             split=run.split_name,
             seed=run.seed,
         )
-        table.insert(0, "stage", stage)
-        tables.append(table.join(baselines.add_prefix("baseline_")))
-    write_text(path, csv_text(pd.concat(tables)))
+        tables[stage] = table.join(baselines.add_prefix("baseline_"))
+    write_text(path, csv_text(pd.concat(tables, names=["stage"]).reset_index("stage")))
 
 
 def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
     """Write a row per patient: ``stage``, and :func:`.bootstrap.per_subject` at 0.5."""
-    tables = []
-    for stage, sample in samples.items():
-        table = per_subject(sample, 0.5)
-        table.insert(0, "stage", stage)
-        tables.append(table)
-    write_text(path, csv_text(pd.concat(tables)))
+    tables = {stage: per_subject(sample, 0.5) for stage, sample in samples.items()}
+    write_text(path, csv_text(pd.concat(tables, names=["stage"]).reset_index("stage")))

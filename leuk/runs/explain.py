@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from leuk.classifiers.base import Predictions
 from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import UnusableError, decode
@@ -26,7 +28,7 @@ from leuk.runs.finished import FinishedRun
 from leuk.runs.record import RunWarning
 from leuk.runs.run import resolved
 from leuk.runs.state import LOCK
-from leuk.runs.trainer import build_named, check_device
+from leuk.runs.trainer import build_named, check_device, memory_errors
 from leuk.store import ensure_writable, refuse_loss, write_json
 
 log = logging.getLogger(__name__)
@@ -37,14 +39,35 @@ EXPLANATIONS = "explanations"
 _BATCH = 64
 
 
-def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
-    """Build the callback that explains test images.
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """Explanations of a run's test images.
 
-    Args:
-        cfg: config with ``explain``, ``checks`` and the related keys.
-        folder: output folder.
-        name: name of the run, for the titles of figures.
+    Attributes:
+        summary: entry of the record, see :meth:`leuk.explain.study.Study.of`; empty without
+            methods.
+        warnings: such as degenerate explanations.
     """
+
+    summary: dict[str, Any]
+    warnings: list[RunWarning]
+
+
+def explain_test(
+    cfg: DictConfig, folder: Path, data: CNMCDataModule, scorer: Scorer, test: Predictions
+) -> Explained:
+    """Explain a sample of a run's test images; figures and arrays are in a subfolder.
+
+    Raises:
+        TrainingError: a batch does not fit into memory.
+    """
+    with memory_errors("data.batch_size", cfg.data.batch_size):
+        explain = _callback(cfg, folder / EXPLANATIONS, folder.name)
+        summary = explain.explained(scorer.trainer, scorer.classifier, data, test)
+    return Explained(summary, _warnings_of(summary))
+
+
+def _callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     return Explain(
         build_named(cfg.explain),
         folder,
@@ -56,8 +79,7 @@ def explain_callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
     )
 
 
-def warnings_of(summary: dict[str, Any]) -> list[RunWarning]:
-    """Warnings in a summary of explanations."""
+def _warnings_of(summary: dict[str, Any]) -> list[RunWarning]:
     return [RunWarning(**warning) for warning in summary.get(COHORT, {}).get("warnings", [])]
 
 
@@ -94,10 +116,8 @@ def check_explaining(cfg: DictConfig) -> None:
         view = finished.view(cfg)
         files = _files(cfg.images)
         if text := view.unknown_scale(file_sizes(file.path for file in files)):
-            unknown = (
-                file.name for file in files if not all(map(view.covers, file_sizes([file.path])))
-            )
-            raise DataError(f"images={cfg.images}: {text}; the first such image: {next(unknown)}")
+            (first, *_) = (f.name for f in files if not all(map(view.covers, file_sizes([f.path]))))
+            raise DataError(f"images={cfg.images}: {text}; the first such image: {first}")
     elif cfg.frame is not None or cfg.pixel_size is not None:
         key = "frame" if cfg.frame is not None else "pixel_size"
         raise ConfigError(f"{key}={cfg[key]}: only for new images; set images=DIR, or remove {key}")
@@ -158,7 +178,7 @@ def explain_run(cfg: DictConfig) -> None:
         folder = explanations_folder(cfg)
         before = _summary(folder)
         data, scorer = finished.data(cfg.root), finished.scorer(cfg, _BATCH)
-        explain = explain_callback(cfg, folder, finished.folder.name)
+        explain = _callback(cfg, folder, finished.folder.name)
         if cfg.images is None:
             summary = explain.explained(
                 scorer.trainer, scorer.classifier, data, scorer.stage(data, "test")
@@ -182,14 +202,13 @@ def _update_record(finished: FinishedRun, summary: dict[str, Any]) -> None:
     record = finished.record
     before = record.explanations
     record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
-    old = warnings_of(before)
+    old = _warnings_of(before)
     kept = [warning for warning in record.warnings if warning not in old]
-    record.warnings = kept + warnings_of(summary)
+    record.warnings = kept + _warnings_of(summary)
     record.write(finished.folder)
 
 
 def _files(images: str) -> list[UnlabeledImage]:
-    """List the images to explain; refuse files that cannot be read as images."""
     found = find_images(images).images
     for file in found:
         if file.problem:
@@ -200,14 +219,9 @@ def _files(images: str) -> list[UnlabeledImage]:
 def image_cohort(
     cfg: DictConfig, view: View, most: int, data: CNMCDataModule, scorer: Scorer
 ) -> Cohort:
-    """First images of the folder ``cfg.images``, at the run's scale, with their scores.
+    """First ``most`` images of ``cfg.images``, at the run's scale, with their scores.
 
-    Args:
-        cfg: config of ``leuk explain``.
-        view: brings images to the scale of the training images.
-        most: maximum number of images.
-        data: data of the run, whose training images are the background.
-        scorer: the run's classifier.
+    The background is of training images.
     """
     files = _files(cfg.images)
     if len(files) > most:

@@ -5,7 +5,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -60,7 +60,7 @@ class Exportable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits ``float32 (B, 2)``, healthy first, of RGB ``uint8 (B, R, R, 3)``."""
-        scaled = images.permute(0, 3, 1, 2).float() / 255
+        scaled = to_float(images)
         if self.views > 1:
             # A single pass, so that the exported graph has the network only once.
             scaled = torch.cat(dihedral(scaled))
@@ -100,10 +100,6 @@ def export(cfg: DictConfig, folder: Path) -> float:
 
     The written model is loaded and compared with the classifier, on the CPU in float32, on test
     images of the run, as a batch and singly.
-
-    Args:
-        cfg: config of ``leuk export``.
-        folder: output folder.
 
     Returns:
         Largest absolute difference of a logit.
@@ -195,17 +191,13 @@ _WRITERS: dict[str, Callable[[Classifier, Path, Images], Forward]] = {
 @contextmanager
 def _silence() -> Iterator[None]:
     """Hide the exporters' warnings and log lines, which appear for every network."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+    with warnings.catch_warnings(), ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        for name in ("onnxscript", "onnx_ir", "torch.onnx"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        yield
 
 
 def _facts(finished: FinishedRun, classifier: Classifier, root: str | None) -> dict[str, Any]:

@@ -148,14 +148,7 @@ class FinishedRun:
         return Scale.of_sizes(training_sizes(folder)) if folder.is_dir() else Scale()
 
     def view(self, cfg: DictConfig) -> View:
-        """Frame that brings new images to the scale of the training images.
-
-        Args:
-            cfg: config of a command with ``root``, ``frame`` and ``pixel_size``.
-
-        Raises:
-            ConfigError: see :meth:`leuk.data.scale.Scale.view`.
-        """
+        """Frame that brings new images to the training images' scale, see :meth:`Scale.view`."""
         return self.scale(cfg.root).view(self.frame, cfg.frame, cfg.pixel_size)
 
     @property
@@ -225,10 +218,6 @@ class FinishedRun:
     def scorer(self, cfg: DictConfig, batch_size: int) -> Scorer:
         """Move the classifier to one device, by default with the precision of the run's training.
 
-        Args:
-            cfg: config of a command with ``trainer`` and ``callbacks``.
-            batch_size: images per forward pass.
-
         Raises:
             ConfigError: the trainer cannot be built on this host.
             StoreError: the checkpoint cannot be read, or belongs to another run.
@@ -268,17 +257,12 @@ class FinishedRun:
         return Frozen(name, threshold, temperature, band, test)
 
     def _sample(self, stage: str, temperature: float) -> Sample:
-        """Scores of a stage from the run's predictions file, with labels and patients."""
         name = self.record.predictions or "predictions.csv"
         try:
             # As text, because pandas may round the last digit and move a score over a threshold.
             texts = {"score": str, "patient": str}
-            table = pd.read_csv(
-                file_in(self.folder, name),
-                usecols=["stage", "label", *texts],
-                dtype=texts,
-                keep_default_na=False,
-            )
+            path, columns = file_in(self.folder, name), ["stage", "label", *texts]
+            table = pd.read_csv(path, usecols=columns, dtype=texts, keep_default_na=False)
             table = table[table["stage"] == stage]
             scores = table["score"].to_numpy().astype(np.float64)
             return Sample(

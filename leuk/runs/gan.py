@@ -1,4 +1,4 @@
-"""Synthetic images: training of GANs, balancing of a run's training stage, ``leuk synthesize``."""
+"""Synthetic images, in order: GAN, samples, quality, images for a run, ``leuk synthesize``."""
 
 import json
 import logging
@@ -78,7 +78,7 @@ log = logging.getLogger(__name__)
 
 Rows = npt.NDArray[np.int64]
 
-# --- Trained GANs as resumable artifacts, one per architecture, training images and seed
+# --- A GAN, trained once per architecture, training images and seed
 
 GAN_FORMAT = 3
 """Version in every GAN's key; increase it when training or sampling changes."""
@@ -98,12 +98,7 @@ def form_of(cfg: DictConfig) -> type[Adversarial]:
 
 
 def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
-    """Key of a trained GAN: architecture, training settings, training images and seed.
-
-    Args:
-        cfg: config of the run.
-        content: digest of the training images.
-    """
+    """Key of a trained GAN: architecture, training settings, digest of the images, and seed."""
     trainer = OmegaConf.to_container(cfg.trainer, resolve=True)
     assert isinstance(trainer, dict)
     # The number of epochs is that of gan_fit.
@@ -119,12 +114,12 @@ def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
     }
 
 
-def gan_key_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> dict[str, object]:
-    """Key of the GAN that :func:`fitted_gan` would find or train; raises the same errors."""
-    return gan_key(cfg, data.content(_rows_of(cfg, data, labels)))
+def gan_rows(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
+    """Rows of the training images of some classes, which a GAN is trained on.
 
-
-def _rows_of(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
+    Raises:
+        DataError: a class has no images, or the images do not fill a batch.
+    """
     stage = data.stage("train")["label"].to_numpy()
     for label in labels:
         if not (stage == label).any():
@@ -146,18 +141,13 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 
     Stopped training resumes from its last complete checkpoint.
 
-    Args:
-        cfg: config of the run.
-        data: data module with the training stage.
-        labels: classes of the training images.
-
     Returns:
         Folder of the artifact, with ``gan.ckpt``, ``fit.json``, ``samples/`` and ``log/``.
 
     Raises:
-        DataError: the training stage has too few images of a class.
+        DataError: see :func:`gan_rows`.
     """
-    rows = _rows_of(cfg, data, labels)
+    rows = gan_rows(cfg, data, labels)
     root = Path(cfg.outputs) / "artifacts"
     key = gan_key(cfg, data.content(rows))
     scratch = unfinished(root, "gan", key)
@@ -165,73 +155,58 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
     def train(target: Path) -> None:
         names = " and ".join(label.folder for label in labels)
         log.info("training %s on %d images of %s", cfg.gan._target_, len(rows), names)
-        _train_gan(cfg, data, rows, labels, scratch, target)
+        seed_everything(cfg.seed, workers=True, verbose=False)
+        gan: Adversarial = instantiate(cfg.gan)
+        if cfg.gan_fit.compile:
+            gan.compile_networks()
+        batches = ImageBatches(
+            data.bank,
+            # An epoch shows each image once per adversary update of a round, so that the number of
+            # generator updates per epoch does not depend on the number of adversary updates.
+            np.tile(rows, gan.fitting.adversary_steps),
+            batch_size=cfg.gan_fit.batch_size,
+            workers=cfg.data.workers,
+            seed=cfg.seed,
+        )
+        callbacks = [
+            *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
+            SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
+            ModelCheckpoint(
+                scratch / "checkpoints",
+                filename="{epoch:05d}",
+                every_n_epochs=cfg.gan_fit.checkpoint_every,
+                enable_version_counter=False,
+            ),
+        ]
+        # Each resumed start logs to its own file, so that no curve is lost.
+        logger, epochs = CSVLogger(scratch, name="log"), cfg.gan_fit.epochs
+        trainer = build_trainer(cfg, scratch, callbacks, max_epochs=epochs, logger=logger)
+        limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
+        stopped = last_readable(scratch / "checkpoints")
+        started = time.perf_counter()
+        with memory_errors("gan_fit.batch_size", cfg.gan_fit.batch_size):
+            trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
+        facts = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "whole": stopped is None,
+            "device": describe(trainer, False)["name"],
+            "images": len(rows),
+            "updates": gan.done_updates,
+        }
+        write_json(target / FACTS, facts)
+        trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
+        for name in ("samples", "log"):
+            shutil.copytree(scratch / name, target / name)
 
     folder = make_once(root, "gan", key, train)
     shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 
-def _train_gan(
-    cfg: DictConfig,
-    data: CNMCDataModule,
-    rows: Rows,
-    labels: Sequence[Label],
-    scratch: Path,
-    target: Path,
-) -> None:
-    """Train a GAN on ``rows`` with checkpoints in ``scratch``; write the artifact to ``target``."""
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    gan: Adversarial = instantiate(cfg.gan)
-    if cfg.gan_fit.compile:
-        gan.compile_networks()
-    batches = ImageBatches(
-        data.bank,
-        # An epoch shows each image once per adversary update of a round, so that the number of
-        # generator updates per epoch does not depend on the number of adversary updates.
-        np.tile(rows, gan.fitting.adversary_steps),
-        batch_size=cfg.gan_fit.batch_size,
-        workers=cfg.data.workers,
-        seed=cfg.seed,
-    )
-    callbacks = [
-        *build_named(cfg.callbacks, ("progress", "channels_last", "tf32")).values(),
-        SampleGrids(scratch / "samples", labels, cfg.gan_fit.sample_every),
-        ModelCheckpoint(
-            scratch / "checkpoints",
-            filename="{epoch:05d}",
-            every_n_epochs=cfg.gan_fit.checkpoint_every,
-            enable_version_counter=False,
-        ),
-    ]
-    # Each resumed start logs to its own file, so that no curve is lost.
-    logger = CSVLogger(scratch, name="log")
-    trainer = build_trainer(cfg, scratch, callbacks, max_epochs=cfg.gan_fit.epochs, logger=logger)
-    limit_epochs(trainer, gan, len(batches.train) // cfg.gan_fit.batch_size)
-    stopped = last_readable(scratch / "checkpoints")
-    started = time.perf_counter()
-    with memory_errors("gan_fit.batch_size", cfg.gan_fit.batch_size):
-        trainer.fit(gan, datamodule=batches, ckpt_path=stopped, weights_only=True)
-    facts = {
-        "seconds": round(time.perf_counter() - started, 3),
-        "whole": stopped is None,
-        "device": describe(trainer, False)["name"],
-        "images": len(rows),
-        "updates": gan.done_updates,
-    }
-    write_json(target / FACTS, facts)
-    trainer.save_checkpoint(target / WEIGHTS, weights_only=True)
-    for name in ("samples", "log"):
-        shutil.copytree(scratch / name, target / name)
-
-
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
-    """Lower the trainer's number of epochs to the GAN's updates, for a correct remaining time.
+    """Lower ``max_epochs`` to the GAN's updates, for a correct remaining time.
 
-    Args:
-        trainer: trainer whose ``max_epochs`` is lowered.
-        gan: the GAN to train.
-        batches: batches per epoch.
+    ``batches`` is their number per epoch.
     """
     if gan.fitting.updates is not None:
         rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
@@ -254,7 +229,7 @@ def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
     return gan.eval()
 
 
-# --- Balancing of the training stage: synthetic images, repeated images, or class weights
+# --- Synthetic images, sampled once
 
 
 @dataclass(frozen=True)
@@ -279,52 +254,7 @@ class Synthetic:
     @property
     def labels(self) -> list[Label]:
         """Classes of the images."""
-        present = set(self.origin["label"])
-        return [label for label in Label if label in present]
-
-
-@dataclass(frozen=True)
-class Added:
-    """Images that an augmentation added to the training stage of a run.
-
-    Attributes:
-        facts: entry of ``data`` in the record, ``synthetic`` or ``oversampled``; empty if nothing
-            was added.
-        warnings: such as low quality of the synthetic images.
-    """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    warnings: list[RunWarning] = field(default_factory=list)
-
-
-def add_images(cfg: DictConfig, data: CNMCDataModule) -> Added:
-    """Add the augmentation's synthetic or repeated images to the training stage.
-
-    Args:
-        cfg: config of the run.
-        data: data module, set up; its training rows are extended.
-    """
-    name = cfg.augmentation.name
-    if uses_gan(cfg):
-        if synthetic := synthesize(cfg, data):
-            data.add_synthetic(synthetic.pixels, synthetic.origin["label"].to_numpy(np.int64))
-            facts = {
-                "counts": {label.folder: len(synthetic.of(label)) for label in synthetic.labels},
-                "gans": sorted(set(synthetic.origin["gan"])),
-                "artifact": synthetic.folder.name,
-                **cached_quality(cfg, data, synthetic),
-            }
-            texts = quality_warnings(facts, name)
-            return Added({"synthetic": facts}, [RunWarning("synthetic", text) for text in texts])
-    elif name == "oversample":
-        if repeated := repeated_rows(cfg, data):
-            data.repeat(np.concatenate(list(repeated.values())))
-            counts = {label.folder: len(rows) for label, rows in repeated.items()}
-            return Added({"oversampled": counts})
-    else:
-        return Added()
-    nothing = "augmentation: no healthy images are missing; nothing was added"
-    return Added(warnings=[RunWarning("other", nothing)])
+        return [label for label in Label if label in set(self.origin["label"])]
 
 
 def classes_of(cfg: DictConfig) -> list[Label]:
@@ -364,69 +294,38 @@ def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
     A GAN is trained on training images only. An unconditional GAN is trained once per class, on
     images of this class.
 
-    Args:
-        cfg: config of the run.
-        data: data module with the training stage.
-
     Returns:
         The images, or None if nothing is to be added.
     """
     counts = images_to_add(cfg, data)
     if not counts:
         return None
-    labels, seed = list(counts), int(cfg.seed)
-    fits = gan_classes(cfg, labels)
+    seed, fits = int(cfg.seed), gan_classes(cfg, counts)
     fitted = {classes: fitted_gan(cfg, data, classes) for classes in dict.fromkeys(fits.values())}
     gans = {label: fitted[classes] for label, classes in fits.items()}
 
     def sample(target: Path) -> None:
-        images = [load_gan(cfg, gans[label]).sample(counts[label], label, seed) for label in labels]
-        origins = [
-            pd.DataFrame(
-                {
-                    "label": int(label),
-                    "gan": gans[label].name,
-                    "seed": seed,
-                    "position": np.arange(counts[label]),
-                }
-            )
-            for label in labels
-        ]
+        images, origins = [], []
+        for label, count in counts.items():
+            images.append(load_gan(cfg, gans[label]).sample(count, label, seed))
+            origin = {"label": int(label), "gan": gans[label].name, "seed": seed}
+            origins.append(pd.DataFrame({**origin, "position": np.arange(count)}))
         np.save(target / "cells.npy", np.concatenate(images))
         pd.concat(origins).to_csv(target / "origin.csv", index=False)
 
     key = {
         "format": GAN_FORMAT,
-        "images": {label.folder: [gans[label].name, counts[label]] for label in labels},
+        "images": {label.folder: [gans[label].name, count] for label, count in counts.items()},
         "seed": seed,
     }
     folder = make_once(Path(cfg.outputs) / "artifacts", "synthetic", key, sample)
-    for label in labels:
-        log.info("%d synthetic %s images from %s", counts[label], label.folder, gans[label])
+    for label, count in counts.items():
+        log.info("%d synthetic %s images from %s", count, label.folder, gans[label])
     pixels = np.load(folder / "cells.npy", mmap_mode="c")
     return Synthetic(pixels, pd.read_csv(folder / "origin.csv"), folder)
 
 
-def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, Rows]:
-    """Sample rows of training images to repeat, per class as evenly as possible."""
-    stage = data.stage("train")["label"].to_numpy()
-    random = np.random.default_rng(int(cfg.seed))
-    rows = {}
-    for label, count in images_to_add(cfg, data).items():
-        own = data.split.train[stage == label]
-        rounds = [random.permutation(own) for _ in range(-(-count // len(own)))]
-        rows[label] = np.concatenate(rounds)[:count]
-    return rows
-
-
-def class_weights(data: CNMCDataModule) -> list[float]:
-    """Loss weights that give both classes the same influence: N / (2 * images of the class)."""
-    labels = data.stage("train")["label"].to_numpy()
-    counts = np.bincount(labels, minlength=len(Label))
-    return [float(len(labels) / (len(Label) * count)) for count in counts]
-
-
-# --- Quality of synthetic images: the real images they are compared with, and the stored results
+# --- Quality of synthetic images, compared with real ones
 
 QUALITY = "quality.json"
 HELD_OUT = "val"
@@ -439,37 +338,13 @@ QUALITY_FORMAT = 2
 """Version in the cache key; increase it when a metric changes its meaning."""
 
 
-def evaluate_class(
-    synthetic: Synthetic, label: Label, real: RealImages, extractor: Extractor, seed: int
-) -> Quality:
-    """Measure the quality of the synthetic images of a class.
-
-    Args:
-        synthetic: synthetic images.
-        label: the class.
-        real: real images, from :func:`real_images`.
-        extractor: computes features of images.
-        seed: seed of subsampling.
-    """
-    own, others = synthetic.of(label), synthetic.of(_other(label))
-    log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
-    return assess_quality(own, real, extractor, seed, others if len(others) else None)
-
-
-def _other(label: Label) -> Label:
-    return next(other for other in Label if other != label)
-
-
 def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages:
-    """Real images to compare synthetic images of a class with.
+    """Real images of both classes to compare synthetic images of ``label`` with.
 
     Args:
         data: data module with its stages.
         label: class of the synthetic images.
         held_out: stage without training images, ``val`` or ``test``.
-
-    Returns:
-        Images of the training stage and of the held-out stage, of both classes.
 
     Raises:
         DataError: a stage lacks a class.
@@ -496,20 +371,30 @@ def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages
     return RealImages(**images, patients=patients)
 
 
-def save_pair(
-    folder: Path, synthetic: Synthetic, label: Label, real: RealImages
-) -> dict[str, Images]:
-    """Write :data:`SHOWN` unselected images, ``real`` and ``synthetic``, for the report.
+def _other(label: Label) -> Label:
+    return Label(1 - label)
 
-    Returns:
-        The images, from the file ``images_<class>.npz``.
+
+def evaluate_class(
+    folder: Path,
+    synthetic: Synthetic,
+    label: Label,
+    real: RealImages,
+    extractor: Extractor,
+    seed: int,
+) -> Quality:
+    """Measure the quality of the synthetic images of a class.
+
+    Writes :data:`SHOWN` unselected images, ``real`` and ``synthetic``, for the report, to
+    ``images_<class>.npz`` in ``folder``. The seed is that of subsampling.
     """
+    own, others = synthetic.of(label), synthetic.of(_other(label))
+    log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
+    found = assess_quality(own, real, extractor, seed, others if len(others) else None)
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
-    shown = {"real": real.reference[spread], "synthetic": synthetic.of(label)[:SHOWN]}
-    np.savez(
-        folder / f"images_{label.folder}.npz", real=shown["real"], synthetic=shown["synthetic"]
-    )
-    return shown
+    path = folder / f"images_{label.folder}.npz"
+    np.savez(path, real=real.reference[spread], synthetic=own[:SHOWN])
+    return found
 
 
 def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
@@ -518,15 +403,10 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
     Uses :class:`leuk.metrics.baselines.MorphologyExtractor` as features, which needs no download;
     ``leuk synthesize`` uses those of a network.
 
-    Args:
-        cfg: config of the run.
-        data: data module with its stages.
-        synthetic: synthetic images.
-
     Returns:
         ``quality_artifact`` (name of the artifact), ``held_out``, and by class ``quality``, a
-        :class:`.quality.Quality`. With too few images, only ``copies``: by class
-        the number of copies of training images.
+        :class:`.quality.Quality`. With too few images, only ``copies``: by class the number of
+        copies of training images.
 
     Raises:
         StoreError: the stored quality cannot be read.
@@ -537,10 +417,8 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
     if min(sizes) < FEWEST:
         log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
         train = np.asarray(data.dataset.data[data.split.train])
-        counts = {
-            label: int(copied(synthetic.of(label), train).sum()) for label in synthetic.labels
-        }
-        return {"copies": {label.folder: count for label, count in counts.items()}}
+        of_class = {label.folder: synthetic.of(label) for label in synthetic.labels}
+        return {"copies": {name: int(copied(own, train).sum()) for name, own in of_class.items()}}
     seed = int(cfg.seed)
 
     def measure(target: Path) -> None:
@@ -548,8 +426,8 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
         for label in synthetic.labels:
             real = real_images(data, label, HELD_OUT)
             extractor = MorphologyExtractor(real.train)
-            found[label.folder] = asdict(evaluate_class(synthetic, label, real, extractor, seed))
-            save_pair(target, synthetic, label, real)
+            quality = evaluate_class(target, synthetic, label, real, extractor, seed)
+            found[label.folder] = asdict(quality)
         write_json(target / QUALITY, found)
 
     key = {
@@ -578,12 +456,7 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
 
 
 def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[str]:
-    """Warnings about the quality of a run's synthetic images.
-
-    Args:
-        synthetic: ``data.synthetic`` of a record.
-        augmentation: name of the augmentation.
-    """
+    """Warnings about the quality of a run's synthetic images, ``data.synthetic`` of its record."""
     if quality := synthetic.get("quality"):
         texts = {name: found["warnings"] for name, found in quality.items()}
         first = []
@@ -593,7 +466,68 @@ def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[st
     return first + [f"{augmentation} {name}: {text}" for name in texts for text in texts[name]]
 
 
-# --- Execution of ``leuk synthesize``: data, GAN, synthetic images, balanced set, image quality
+# --- Images added to the training stage of a run, or class weights
+
+
+@dataclass(frozen=True)
+class Added:
+    """Images that an augmentation added to the training stage of a run.
+
+    Attributes:
+        facts: entry of ``data`` in the record, ``synthetic`` or ``oversampled``; empty if nothing
+            was added.
+        warnings: such as low quality of the synthetic images.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[RunWarning] = field(default_factory=list)
+
+
+def add_images(cfg: DictConfig, data: CNMCDataModule) -> Added:
+    """Add the augmentation's synthetic or repeated images to the training rows of ``data``."""
+    name = cfg.augmentation.name
+    if uses_gan(cfg):
+        if synthetic := synthesize(cfg, data):
+            data.add_synthetic(synthetic.pixels, synthetic.origin["label"].to_numpy(np.int64))
+            facts = {
+                "counts": {label.folder: len(synthetic.of(label)) for label in synthetic.labels},
+                "gans": sorted(set(synthetic.origin["gan"])),
+                "artifact": synthetic.folder.name,
+                **cached_quality(cfg, data, synthetic),
+            }
+            texts = quality_warnings(facts, name)
+            return Added({"synthetic": facts}, [RunWarning("synthetic", text) for text in texts])
+    elif name == "oversample":
+        if repeated := repeated_rows(cfg, data):
+            data.repeat(np.concatenate(list(repeated.values())))
+            counts = {label.folder: len(rows) for label, rows in repeated.items()}
+            return Added({"oversampled": counts})
+    else:
+        return Added()
+    nothing = "augmentation: no healthy images are missing; nothing was added"
+    return Added(warnings=[RunWarning("other", nothing)])
+
+
+def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, Rows]:
+    """Sample rows of training images to repeat, per class as evenly as possible."""
+    stage = data.stage("train")["label"].to_numpy()
+    random = np.random.default_rng(int(cfg.seed))
+    rows = {}
+    for label, count in images_to_add(cfg, data).items():
+        own = data.split.train[stage == label]
+        rounds = [random.permutation(own) for _ in range(-(-count // len(own)))]
+        rows[label] = np.concatenate(rounds)[:count]
+    return rows
+
+
+def class_weights(data: CNMCDataModule) -> list[float]:
+    """Loss weights that give both classes the same influence: N / (2 * images of the class)."""
+    labels = data.stage("train")["label"].to_numpy()
+    counts = np.bincount(labels, minlength=len(Label))
+    return [float(len(labels) / (len(Label) * count)) for count in counts]
+
+
+# --- ``leuk synthesize``: balanced set of images, and their quality
 
 SUBFOLDER = "C-NMC_training_data/fold_0"
 """Subfolder of the images, so that ``data=cnmc data.root=FOLDER`` reads them."""
@@ -635,9 +569,6 @@ def check_kept(cfg: DictConfig) -> None:
 def run_synthesis(cfg: DictConfig) -> None:
     """Generate images with a GAN, balance the training stage with them, and measure their quality.
 
-    Args:
-        cfg: composed config of the job.
-
     Raises:
         DataError: nothing is to be generated, or a stage lacks a class for the comparison.
     """
@@ -661,11 +592,11 @@ def run_synthesis(cfg: DictConfig) -> None:
     quality = {}
     for label in synthetic.labels:
         real = real_images(data, label, cfg.held_out)
-        found = evaluate_class(synthetic, label, real, extractor, int(cfg.seed))
+        found = evaluate_class(folder, synthetic, label, real, extractor, int(cfg.seed))
         for warning in found.warnings:
             log.warning("%s: %s", folder.name, warning)
-        rows = save_pair(folder, synthetic, label, real)
-        save_rows(folder / f"images_{label.folder}.png", rows)
+        with np.load(folder / f"images_{label.folder}.npz") as shown:
+            save_rows(folder / f"images_{label.folder}.png", dict(shown))
         near = found.closest[:SHOWN]
         pairs = {
             "synthetic": synthetic.of(label)[[pair[0] for pair in near]],

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -153,10 +153,6 @@ def predictions_target(cfg: DictConfig) -> Replaceable:
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
     """Predict new images, and write the table, the summary and the overlays into a folder.
 
-    Args:
-        cfg: config of ``leuk predict``.
-        folder: output folder.
-
     Raises:
         DataError: no image can be read, or the run's data are needed but do not exist.
         StoreError: the run lacks a file.
@@ -171,10 +167,11 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     rows = [Prediction(image.name, problem=image.problem) for image in found.images]
     usable = [n for n, image in enumerate(found.images) if not image.problem]
     decoded = decode_ahead([found.images[n].path for n in usable], view.frame)
-    tracked = track(zip(usable, decoded, strict=True), "predicting images", len(usable))
+    pairs = zip(usable, decoded, strict=True)
+    tracked = iter(track(pairs, "predicting images", len(usable)))
     sizes: Counter[Size] = Counter()
     pictured: dict[int, Pixels] = {}  # of the first images with a cell
-    for batch in _batches(tracked, scorer.batch_size):
+    while batch := list(islice(tracked, scorer.batch_size)):
         good: dict[int, Decoded] = {}
         for n, image in batch:
             if isinstance(image, NoCellError):
@@ -191,8 +188,8 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
                     rows[n] = replace(rows[n], refer=True, why=why, scale="unknown")
         if good:
             names = [rows[n].image for n in good]
-            made = _predictions(names, [*good.values()], scorer, frozen, familiarity, view)
-            for n, row in zip(good, made, strict=True):
+            predicted = _predictions(names, [*good.values()], scorer, frozen, familiarity, view)
+            for n, row in zip(good, predicted, strict=True):
                 rows[n] = row
                 if row.cell_found and len(pictured) < int(cfg.overlays):
                     pictured[n] = good[n].pixels
@@ -203,7 +200,10 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
         rows[n] = replace(rows[n], overlay=file)
 
     limit = familiarity.images.limit if familiarity else None
-    leaks = [f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"]
+    warnings = [f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"]
+    warnings += scale_warnings
+    for warning in warnings:
+        log.warning("%s: %s", finished.folder.name, warning)
     summary = {
         **source_paths(cfg, "run", "images"),
         "run_name": finished.record.run.folder,
@@ -218,7 +218,7 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
             "test": asdict(frozen.test),
         },
         "distance_limit": limit,
-        "warnings": leaks + scale_warnings,
+        "warnings": warnings,
         "counts": {
             "images": len(rows),
             "unreadable": sum(bool(row.problem) for row in rows),
@@ -235,21 +235,11 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
             "pixel_size": cfg.pixel_size,
         },
     }
-    for warning in leaks + scale_warnings:
-        log.warning("%s: %s", finished.folder.name, warning)
     table = pd.DataFrame([asdict(row) for row in rows])
     flags = dict.fromkeys(("refer", "unfamiliar", "cell_found"), "boolean")
     write_text(folder / TABLE, csv_text(table.astype(flags)))
     write_json(folder / SUMMARY, summary)
     return Predicted(finished, frozen, limit, view, found.images, rows, summary)
-
-
-def _batches(
-    decoded: Iterable[tuple[int, Decoded | UnusableError]], size: int
-) -> Iterator[list[tuple[int, Decoded | UnusableError]]]:
-    images = iter(decoded)
-    while batch := list(islice(images, size)):
-        yield batch
 
 
 def _predictions(
@@ -260,7 +250,6 @@ def _predictions(
     familiarity: "Familiarity | None",
     view: View,
 ) -> Iterator[Prediction]:
-    """Predict a batch of decoded images of known scale."""
     pixels = np.stack([image.pixels for image in decoded])
     outputs = scorer.outputs(pixels)
     calibrated = frozen.calibrated(outputs.scores)
@@ -401,13 +390,8 @@ def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) ->
     familiar, smallest = Familiar.fitted(train, held_out, patients), float(shares.min())
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                key=np.array(key),
-                features=familiar.features,
-                limit=np.array(familiar.limit),
-                smallest=np.array(smallest),
-            )
+            limit = familiar.limit
+            np.savez(file, key=key, features=familiar.features, limit=limit, smallest=smallest)
     except OSError as error:
         log.warning("%s: cannot be written (%s); it will be computed again each time", path, error)
     return Familiarity(familiar, smallest)
@@ -416,7 +400,6 @@ def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) ->
 def _features_and_shares(
     data: CNMCDataModule, scorer: Scorer, stage: str
 ) -> tuple[npt.NDArray[np.float32], Floats]:
-    """Features of a stage's images, and the share of the frame that each cell covers."""
     rows = data.stage(stage).index.to_numpy()
     features, shares = [], []
     for start in range(0, len(rows), _CHUNK):

@@ -19,13 +19,13 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import LeukError, StoreError
 from leuk.runs.classifier import FITTED, fit_classifier
 from leuk.runs.evaluate import Scorer, evaluate
-from leuk.runs.explain import EXPLANATIONS, explain_callback, warnings_of
+from leuk.runs.explain import explain_test
 from leuk.runs.gan import add_images
 from leuk.runs.launching import assign_devices
 from leuk.runs.record import RESUMED, Record, RunWarning
 from leuk.runs.run import current_hydra, folder_of, initial_record, sweep_of
 from leuk.runs.state import LOCK, State, disk_errors, inspect_folder
-from leuk.runs.trainer import clock, memory_errors
+from leuk.runs.trainer import clock
 from leuk.store import write_text
 
 log = logging.getLogger(__name__)
@@ -72,12 +72,10 @@ def run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
     record.predictions = evaluated.predictions
     record.warnings += evaluated.warnings
 
-    with _timed(record, "explain"), memory_errors("data.batch_size", cfg.data.batch_size):
-        explain = explain_callback(cfg, folder / EXPLANATIONS, folder.name)
-        test = evaluated.predicted["test"]
-        explained = explain.explained(scorer.trainer, scorer.classifier, data, test)
-    record.explanations = evaluated.prototypes | explained
-    record.warnings += warnings_of(explained)
+    with _timed(record, "explain"):
+        explained = explain_test(cfg, folder, data, scorer, evaluated.predicted["test"])
+    record.explanations = evaluated.prototypes | explained.summary
+    record.warnings += explained.warnings
 
 
 @dataclass(frozen=True, eq=False)

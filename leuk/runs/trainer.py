@@ -1,4 +1,4 @@
-"""Device detection, and the precision and memory layout that suit the device."""
+"""Trainers: device, precision, progress, checkpoints and loggers."""
 
 import inspect
 import logging
@@ -37,9 +37,6 @@ def uses_cuda(accelerator: str) -> bool:
 
 def check_device(cfg: DictConfig) -> None:
     """Refuse a GPU on a host without one.
-
-    Args:
-        cfg: composed config with its ``hydra`` node.
 
     Raises:
         ConfigError: with the reason and an alternative.
@@ -90,9 +87,8 @@ def gains_from_channels_last(accelerator: str) -> bool:
 def describe(trainer: Trainer, channels_last: bool) -> dict[str, Any]:
     """Values for the record: ``name``, ``precision``, ``channels_last``, ``processes``."""
     root = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(root) if root.type == "cuda" else _cpu_name()
     return {
-        "name": name,
+        "name": torch.cuda.get_device_name(root) if root.type == "cuda" else _cpu_name(),
         "precision": str(trainer.precision),
         "channels_last": channels_last,
         "processes": trainer.world_size,
@@ -288,12 +284,7 @@ def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
 
 
 def older_arguments(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return constructor arguments for checkpoints from before the argument ``stack`` existed.
-
-    Args:
-        form: class of the classifier or GAN.
-        values: the checkpoint, from :func:`read_checkpoint`.
-    """
+    """Return constructor arguments for checkpoints from before the argument ``stack`` existed."""
     known = "stack" in values.get("hyper_parameters", {})
     takes = "stack" in inspect.signature(form).parameters
     return {"stack": "torch"} if takes and not known else {}
@@ -349,13 +340,6 @@ def build_trainer(
     return trainer
 
 
-def one_device(cfg: DictConfig) -> dict[str, Any]:
-    """Arguments for :func:`build_trainer` that restrict it to the first device and one process."""
-    devices = cfg.trainer.devices
-    first = [devices[0]] if OmegaConf.is_list(devices) else 1
-    return {"devices": first, "strategy": "auto"}
-
-
 def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[str, Any]:
     """Instantiate the children of a node, by name, without null children.
 
@@ -406,11 +390,6 @@ _NEEDS = {
 }
 """Package that each of Lightning's loggers requires; the extra ``loggers`` installs all."""
 
-_LOCK = ".loggers.lock"
-
-_CURVES = "metrics.csv"
-"""File name of Lightning's CSV logger."""
-
 
 def check_loggers(cfg: DictConfig) -> None:
     """Refuse a logger whose package is not installed.
@@ -429,20 +408,16 @@ def check_loggers(cfg: DictConfig) -> None:
 
 @contextmanager
 def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
-    """Open the configured loggers and close them after training.
-
-    Args:
-        cfg: config of the run.
-
-    Yields:
-        The loggers.
-    """
+    """Open the configured loggers and close them after training."""
     # Runs can share a store (MLflow), which only a single process at a time may create.
-    with FileLock(Path(str(cfg.outputs)) / _LOCK):
+    with FileLock(Path(str(cfg.outputs)) / ".loggers.lock"):
         loggers: list[Any] = list(build_named(cfg.logger).values())
         for logger in loggers:
             if isinstance(logger, CSVLogger):
-                _keep(Path(logger.log_dir) / _CURVES)
+                curve = Path(logger.log_dir) / "metrics.csv"
+                if curve.is_file():  # of stopped training, which the logger would delete
+                    before = len(list(curve.parent.glob("metrics-*.csv")))
+                    curve.rename(curve.with_stem(f"metrics-{before + 1}"))
             _ = logger.experiment
     try:
         yield loggers
@@ -451,10 +426,3 @@ def open_loggers(cfg: DictConfig) -> Iterator[list[Logger]]:
             if isinstance(logger, WandbLogger):
                 # Otherwise the next run in this process would log to the same W&B run.
                 logger.experiment.finish()
-
-
-def _keep(curve: Path) -> None:
-    """Rename the curve of stopped training, which the logger would delete."""
-    if curve.is_file():
-        before = len(list(curve.parent.glob(f"{curve.stem}-*{curve.suffix}")))
-        curve.rename(curve.with_stem(f"{curve.stem}-{before + 1}"))

@@ -3,11 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from sweeps import COST
 
 from leuk.classifiers.base import Predictions
@@ -23,6 +26,7 @@ from leuk.runs.evaluate import (
     assess_area,
     assess_baselines,
     baseline_scores,
+    evaluate,
     measure_images,
     sample_of,
     save_predictions,
@@ -183,6 +187,25 @@ def test_a_model_that_only_measures_the_area_is_detected(data: CNMCDataModule) -
     assert len(within["bins"]) == 5
     assert found["area_within_bins"] == pytest.approx(within["value"], abs=0.1)
     json.dumps(found, allow_nan=False)
+
+
+def test_the_area_is_assessed_on_test_images(
+    data: CNMCDataModule,
+    predictions: dict[str, Predictions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("leuk.runs.evaluate.measure_cost", lambda *_, **__: {})
+    scorer: Any = SimpleNamespace(
+        classifier=SimpleNamespace(predict_logits=None),
+        device=CPU,
+        scores=cell_areas,
+        stage=lambda data, stage: predictions[stage],
+    )
+    cfg = OmegaConf.create({"data": {"batch_size": 4, "resolution": 32}})
+    found = evaluate(cfg, tmp_path, data, scorer, RUN)
+    assert found.area == assess_area(data, predictions["test"], cell_areas, CPU)
+    assert found.area != assess_area(data, predictions["val"], cell_areas, CPU)
 
 
 def test_calibration_area_and_cost_survive_writing_and_reading(tmp_path: Path) -> None:
