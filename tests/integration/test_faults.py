@@ -37,13 +37,17 @@ from leuk.runs.state import LOCK, is_held
 from leuk.runs.trainer import Progress
 from leuk.store import digest, is_whole, make_once
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None
+) -> Path:
     """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     assert train(outputs, artifacts) == 0

@@ -16,6 +16,8 @@ from leuk.data.decode import Frame, Framing, decode
 from leuk.data.scale import Scale
 from leuk.runs.record import Record
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 FIELD = 64
 """Side in pixels of the original frames; the training files are reduced to half of it."""
 
@@ -53,7 +55,7 @@ def small(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stated(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stated(small: Path, tmp_path_factory: pytest.TempPathFactory, blank_figures: None) -> Path:
     """Run trained on the reduced frames with their field of view set."""
     outputs = tmp_path_factory.mktemp("stated")
     assert train(small, outputs, f"data.frame={FIELD}") == 0

@@ -13,6 +13,8 @@ from leuk.runs.record import Record
 Leuk = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[str]"]
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUICK = ("explain=none", "fit.epochs=1")
 
 
