@@ -75,11 +75,12 @@ def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
 
 
 @pytest.fixture
-def start(small_synthesis: list[str]) -> Callable[..., subprocess.Popen[str]]:
+def start(small_synthesis: list[str], artifacts: Path) -> Callable[..., subprocess.Popen[str]]:
     """Function ``start("train", outputs, "model=cnn", ...)`` that starts a new process."""
 
     def run(command: str, outputs: Path, *overrides: str) -> subprocess.Popen[str]:
-        small = {"train": SMALL, "synthesize": small_synthesis}[command]
+        smaller = {"train": SMALL, "synthesize": small_synthesis}
+        small = [*smaller[command], f"data.cache={artifacts}"]
         given = {override.split("=")[0] for override in overrides}
         kept = [override for override in small if override.split("=")[0] not in given]
         return subprocess.Popen(

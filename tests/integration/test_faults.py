@@ -217,7 +217,7 @@ def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
     list(track(range(2), "redrawn", console=on_terminal))
     assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
     tiny = [text for text in TINY if not text.startswith(("fit.", "augmentation="))]
-    run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1")
+    run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1", f"data.cache={tmp_path}")
     printed = run.communicate()[0]
     assert run.returncode == 0, printed
     assert "decoding 216 images" in printed

@@ -152,7 +152,8 @@ def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
 
 
 def test_three_processes_train_a_shared_gan_once(start: Start, tmp_path: Path) -> None:
-    processes = [start("synthesize", tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
+    settings = ("gan_fit.epochs=3", f"data.cache={tmp_path}/cache")
+    processes = [start("synthesize", tmp_path, f"name=p{n}", *settings) for n in range(3)]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], printed
     assert sum("training leuk.gans.dcgan.DCGAN" in text for text in printed) == 1
