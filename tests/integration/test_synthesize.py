@@ -128,7 +128,7 @@ def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
     start: Start, tmp_path: Path
 ) -> None:
     outputs = tmp_path / "killed"
-    overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
+    overrides = ["gan_fit.epochs=8", "gan_fit.sample_every=8"]
     process = start("synthesize", outputs, *overrides)
     while not list(outputs.glob("artifacts/gan/.*.unfinished/checkpoints/[!.]*.ckpt")):
         assert process.poll() is None, process.communicate()[0]
