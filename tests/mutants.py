@@ -346,25 +346,32 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
     ],
     ("report/rows.py", "guards_report report"): [
+        ("images = [sample.reweighted(cuts)", "images = [sample.reweighted({'default': 0.5})"),
         ('["value"], entry["low"], entry["high"]', '["value"], entry["high"], entry["low"]'),
         ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
     ],
     ("report/remarks.py", "guards_report report page"): [
-        ("(first_seeds(configuration), AREA)", '(first_seeds(configuration), "majority")'),
+        ("(configuration.first_seed, AREA)", '(configuration.first_seed, "majority")'),
+        ("few_subjects(one.first_seed.pooled))", "few_subjects(one.first_seed.pooled)) and False"),
     ],
     ("report/load.py", "guards_report ensemble comparisons report"): [
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
-        ("if expected and expected != len(stage.paths):", "if False:"),
-        ('table["patient"].to_numpy().astype(str)', 'table["path"].to_numpy().astype(str)'),
-        ('record.calibration["temperature"])', "1.0)"),
+        ("if expected and expected != len(predicted.paths):", "if False:"),
+        ('rows["patient"].to_numpy().astype(str)', 'rows["path"].to_numpy().astype(str)'),
+        ('for key in ("score", "calibrated")', 'for key in ("calibrated", "score")'),
+        ('temperature = record.calibration["temperature"]', "temperature = 1.0"),
     ],
     ("report/table.py", "table hostile"): [
+        ('form: str = ".3f", bounds: str = ".2f"\n', 'form: str = ".2f", bounds: str = ".2f"\n'),
         ('inside = to.startswith("../") and', "inside ="),
         ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
     ("report/tables.py", "guards_report report"): [
-        ('"sens.": "sensitivity"', '"sens.": "specificity"'),
+        ('if METRICS[name].kind == "decision"', 'if METRICS[name].kind != "decision"'),
+        ('headed(decisions, "@youden", middle=PATIENTS)', 'headed(decisions, "@youden")'),
+        ('f"{name}{middle}{end}"', 'f"{name}{middle}"'),
+        ('headed(probabilities, "", CALIBRATED)', 'headed(probabilities, "")'),
         ('f"{name}_low": low, f"{name}_high": high', 'f"{name}_low": high, f"{name}_high": low'),
     ],
     ("report/verdicts.py", "verdicts"): [

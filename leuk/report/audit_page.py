@@ -1,8 +1,8 @@
 """The audit of a folder of images, as text and as a page with pictures."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,28 +57,18 @@ _STAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Kind:
-    """Problems of a kind, with examples.
-
-    Attributes:
-        name: name of the kind, such as ``label conflict``.
-        count: number of problems.
-        examples: the first problems, ten at most.
-    """
-
-    name: str
-    count: int
-    examples: Sequence[Problem]
+def by_kind(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
+    """Problems by kind, the most frequent kind first."""
+    found: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        found[problem.kind].append(problem)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def kinds_of(problems: Sequence[Problem]) -> list[Kind]:
-    """Count problems by kind, the most frequent first."""
-    counts = Counter(problem.kind for problem in problems)
-    return [
-        Kind(name, count, [one for one in problems if one.kind == name][:_EXAMPLES])
-        for name, count in counts.most_common()
-    ]
+def _first(texts: Sequence[Text], where: str = FINDINGS) -> list[Text]:
+    """Return the first ten texts, and the number of the others."""
+    others = len(texts) - _EXAMPLES
+    return [*texts[:_EXAMPLES], *([f"and {others} more in {where}"] if others > 0 else [])]
 
 
 def findings(audit: Audit) -> str:
@@ -99,32 +89,25 @@ def strays_of(audit: Audit) -> tuple[list[str], str]:
 
 def audit_text(audit: Audit) -> str:
     """Return the audit as text for a terminal: verdict, examples of each problem, counts."""
-    lines = [verdict(audit), *audit.notes]
-    for kind in kinds_of(audit.problems):
-        lines += [f"{kind.name}: {problem}" for problem in kind.examples]
-        if kind.count > _EXAMPLES:
-            lines.append(f"{kind.name}: and {kind.count - _EXAMPLES} more in {FINDINGS}")
-    lines.append(_counts(audit).text)
-    lines.append("sizes: " + ", ".join(sizes_of(audit)))
-    lines += framing_lines(audit)
-    for link in audit.links[:_EXAMPLES]:
+    linked = []
+    for link in audit.links:
         identical = sum(pair.kind == "identical" for pair in link.pairs)
         best = link.pairs[0]
-        lines.append(
-            f"linked: {link.subjects[0]} ({link.parts[0]}) and {link.subjects[1]} "
+        linked.append(
+            f"{link.subjects[0]} ({link.parts[0]}) and {link.subjects[1]} "
             f"({link.parts[1]}): {identical} identical and {len(link.pairs) - identical} nearly "
             f"identical pairs, such as {Path(best.first).name} and {Path(best.second).name}"
         )
-    if len(audit.links) > _EXAMPLES:
-        lines.append(f"linked: and {len(audit.links) - _EXAMPLES} more in audit.json")
-    if audit.within:
-        lines.append(
-            f"pairs of images of the same cell within a subject: {sum(audit.within.values())}"
-        )
     strays, metadata = strays_of(audit)
-    lines += [f"stray: {stray}" for stray in strays[:_EXAMPLES]]
-    if len(strays) > _EXAMPLES:
-        lines.append(f"stray: and {len(strays) - _EXAMPLES} more in {FINDINGS}")
+    lines = [verdict(audit), *audit.notes]
+    for kind, problems in by_kind(audit.problems).items():
+        lines += [f"{kind}: {text}" for text in _first([str(one) for one in problems])]
+    lines += [_counts(audit).text, f"sizes: {', '.join(sizes_of(audit))}", *framing_lines(audit)]
+    lines += [f"linked: {text}" for text in _first(linked, "audit.json")]
+    if audit.within:
+        count = sum(audit.within.values())
+        lines.append(f"pairs of images of the same cell within a subject: {count}")
+    lines += [f"stray: {text}" for text in _first(strays)]
     return "\n".join([*lines, metadata] if metadata else lines)
 
 
@@ -162,7 +145,8 @@ def verdict(audit: Audit) -> str:
     images = sum(count.images for count in audit.counts)
     found = f"{images} images, {len(audit.groups)} group(s) of linked subjects"
     if audit.problems:
-        kinds = ", ".join(f"{kind.count} {kind.name}" for kind in kinds_of(audit.problems))
+        counts = {kind: len(problems) for kind, problems in by_kind(audit.problems).items()}
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         return f"{len(audit.problems)} problem(s) to fix ({kinds}): {found}."
     return f"No problems found: {found}."
 
@@ -240,19 +224,15 @@ def _links(audit: Audit, root: Path) -> list[Block]:
 
 def _problems(audit: Audit) -> list[Block]:
     blocks: list[Block] = [] if audit.problems else [Paragraph("None.")]
-    for kind in kinds_of(audit.problems):
-        texts: list[Text] = [(code(one.path), f": {one.text}") for one in kind.examples]
-        if kind.count > _EXAMPLES:
-            texts.append(f"and {kind.count - _EXAMPLES} more in {FINDINGS}")
-        blocks += [Heading(f"{kind.name}: {kind.count}"), Items(tuple(texts))]
+    for kind, problems in by_kind(audit.problems).items():
+        texts = _first([(code(one.path), f": {one.text}") for one in problems])
+        blocks += [Heading(f"{kind}: {len(problems)}"), Items(tuple(texts))]
     return blocks
 
 
 def _strays(audit: Audit) -> list[Block]:
     strays, metadata = strays_of(audit)
-    texts: list[Text] = [(code(stray),) for stray in strays[:_EXAMPLES]]
-    if len(strays) > _EXAMPLES:
-        texts.append(f"and {len(strays) - _EXAMPLES} more in {FINDINGS}")
+    texts = _first([(code(stray),) for stray in strays])
     blocks: list[Block] = [Items(tuple(texts))] if texts else []
     if metadata or not texts:
         blocks.append(Paragraph(f"{metadata}." if metadata else "None."))

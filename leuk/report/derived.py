@@ -21,6 +21,9 @@ MEMBERS = ("cnn", "vit")
 AREA = "area"
 """Name of the baseline that uses cell area alone."""
 
+_Scores = tuple[str, str, frozenset[tuple[int, bytes]]]
+"""Name of a baseline, split, and fold and scores of each run."""
+
 
 def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Mean of the matching predictions of each CNN and ViT that differ only in the model.
@@ -83,11 +86,6 @@ def baseline_of(configuration: Configuration, name: str) -> Configuration | None
     return Configuration(configuration.run, (), tuple(runs), f"baseline: {name}")
 
 
-def first_seeds(configuration: Configuration) -> Configuration:
-    """Return the configuration with one run per fold: baselines depend on no seed."""
-    return replace(configuration, runs=tuple(configuration.first_seed))
-
-
 def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Each baseline once for each split and data set, with thresholds.
 
@@ -97,11 +95,11 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
     Args:
         configurations: all configurations of the report.
     """
-    # Configurations whose images have the same scores, by baseline, split and scores.
-    found: dict[tuple[str, str, frozenset[tuple[int, bytes]]], list[Configuration]] = {}
-    first: dict[tuple[str, str, frozenset[tuple[int, bytes]]], Configuration] = {}
+    # Configurations whose images have the same scores of a baseline, with the latter.
+    found: dict[_Scores, list[Configuration]] = {}
+    first: dict[_Scores, Configuration] = {}
     for configuration in configurations:
-        once = first_seeds(configuration)
+        once = configuration.first_seed
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (baseline := baseline_of(once, name)) is not None:
                 scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)
@@ -114,20 +112,19 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         for key in found
         if not any(key[2] < more for name, split, more in found if (name, split) == key[:2])
     ]
-    one_split = len({key[1] for key in kept}) == 1 and not any(
-        configuration.run.leaky for configuration in configurations
-    )
+    leaky = any(configuration.run.leaky for configuration in configurations)
+    several_splits = leaky or len({key[1] for key in kept}) > 1
     sets = {key: _data_set(found[key]) for key in kept}
-    one_set = len(set(sets.values())) == 1
+    several_sets = len(set(sets.values())) > 1
     parts = {
-        key: [*([] if one_split else [key[1]]), *([] if one_set else [sets[key]])] for key in kept
+        key: [*([key[1]] if several_splits else []), *([sets[key]] if several_sets else [])]
+        for key in kept
     }
     named = []
     for key in kept:
         alike = [other for other in kept if (other[0], parts[other]) == (key[0], parts[key])]
-        shared = [_settings(found[one]) for one in alike]
-        own = _settings(found[key]) - shared[0].intersection(*shared)
-        inside = ", ".join([*parts[key], *sorted(own)])
+        shared = set.intersection(*(_settings(found[one]) for one in alike))
+        inside = ", ".join([*parts[key], *sorted(_settings(found[key]) - shared)])
         name = f"{first[key].name} ({inside})" if inside else first[key].name
         runs = tuple(
             replace(run, thresholds=choose_thresholds(val.scores, val.labels, val.subjects))
@@ -140,8 +137,9 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
 
 def _settings(configurations: Sequence[Configuration]) -> set[str]:
     """Return texts of the settings common to all configurations."""
-    texts = [set(setting_texts(one.run.settings).values()) for one in configurations]
-    return texts[0].intersection(*texts)
+    return set.intersection(
+        *(set(setting_texts(one.run.settings).values()) for one in configurations)
+    )
 
 
 def _data_set(configurations: Sequence[Configuration]) -> str:

@@ -40,14 +40,14 @@ Times are from the records. A step that reused an existing artifact takes almost
 parallel finish earlier than the sum suggests."""
 
 _COUNTS = {
-    "split": "split",
-    "fold": "fold",
-    "stage": "stage",
-    "leukemic": "leukemic",
-    "healthy": "healthy",
-    "patients": "patients",
-    "eff. leukemic patients": "effective_all",
-    "eff. healthy patients": "effective_hem",
+    "split": text("split"),
+    "fold": Column(("fold",), str),
+    "stage": text("stage"),
+    "leukemic": Column(("leukemic",), str),
+    "healthy": Column(("healthy",), str),
+    "patients": Column(("patients",), str),
+    "eff. leukemic patients": Column(("effective_all",), str),
+    "eff. healthy patients": Column(("effective_hem",), str),
 }
 
 
@@ -68,21 +68,41 @@ def data_section(
         nothing = "No record of the sweep describes its data."
         return Section("data", "Data and split", (nothing,), pd.DataFrame())
     counts: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    excluded: dict[tuple[str, int, str], int] = {}
+    added: dict[tuple[str, str, int], str] = {}
     for record in counted:
-        key = (record.run.split_name, record.run.fold, json.dumps(record.data["counts"]))
+        split, fold = record.run.split_name, record.run.fold
+        key = split, fold, json.dumps(record.data["counts"])
         if key not in counts:
-            counts[key] = [
-                _counts(record, stage, runs.get(record.run)) for stage in ("train", "val", "test")
-            ]
+            run = runs.get(record.run)
+            counts[key] = [_counts(record, stage, run) for stage in ("train", "val", "test")]
+        for why, count in record.data.get("dropped", {}).items():
+            excluded[split, fold, why] = count
+        images = record.data.get("synthetic", {}).get("counts") or record.data.get("oversampled")
+        if images:
+            listed = " and ".join(f"{count} {label}" for label, count in images.items())
+            kind = "oversampled" if "oversampled" in record.data else "synthetic"
+            added.setdefault(
+                (record.run.augmentation, split, fold), f"{listed} images added ({kind})"
+            )
+    prints = Counter(str(record.data.get("fingerprint", "?")) for record in counted)
+    named = ", ".join(f"{name} ({count} runs)" for name, count in prints.items())
+    more = "; runs on different data cannot be compared" if len(prints) > 1 else ""
+    notes: tuple[Text, ...] = (
+        *(
+            f"{split}, fold {fold}: {count} images left out of {why}"
+            for (split, fold, why), count in excluded.items()
+        ),
+        *(
+            f"{name} ({split}, fold {fold}): {images}"
+            for (name, split, fold), images in added.items()
+        ),
+        f"Fingerprint of the data: {named}{more}",
+        *_audits(sweep, counted),
+    )
     table = pd.DataFrame([row for key in sorted(counts) for row in counts[key]])
-    names = ("split", "stage")
-    columns = {
-        heading: text(key) if key in names else Column((key,), str)
-        for heading, key in _COUNTS.items()
-    }
-    items = (*_excluded(counted), *_added(counted), _fingerprints(counted))
-    notes = Items((*items, *_audits(sweep, counted)))
-    return Section("data", "Data and split", (Table(table, columns), DATA_NOTES, notes), table)
+    blocks = (Table(table, _COUNTS), DATA_NOTES, Items(notes))
+    return Section("data", "Data and split", blocks, table)
 
 
 def _counts(record: Record, stage: str, run: Run | None) -> dict[str, Any]:
@@ -105,39 +125,6 @@ def _counts(record: Record, stage: str, run: Run | None) -> dict[str, Any]:
             sample = getattr(run, stage).sample
             values[key] = round(sample.effective_subjects_of(label), 2)
     return values
-
-
-def _excluded(records: Iterable[Record]) -> list[str]:
-    """Return a sentence on the excluded images of each split, fold and reason."""
-    found = {
-        (record.run.split_name, record.run.fold, why): count
-        for record in records
-        for why, count in record.data.get("dropped", {}).items()
-    }
-    return [
-        f"{split}, fold {fold}: {count} images left out of {why}"
-        for (split, fold, why), count in found.items()
-    ]
-
-
-def _added(records: Iterable[Record]) -> list[str]:
-    """Images that each augmentation added, by split and fold."""
-    found: dict[tuple[str, str, int], str] = {}
-    for record in records:
-        added = record.data.get("synthetic", {}).get("counts") or record.data.get("oversampled")
-        if added:
-            counts = " and ".join(f"{count} {label}" for label, count in added.items())
-            kind = "oversampled" if "oversampled" in record.data else "synthetic"
-            key = (record.run.augmentation, record.run.split_name, record.run.fold)
-            found.setdefault(key, f"{counts} images added ({kind})")
-    return [f"{name} ({split}, fold {fold}): {text}" for (name, split, fold), text in found.items()]
-
-
-def _fingerprints(records: Iterable[Record]) -> str:
-    counts = Counter(str(record.data.get("fingerprint", "?")) for record in records)
-    named = ", ".join(f"{name} ({count} runs)" for name, count in counts.items())
-    more = "; runs on different data cannot be compared" if len(counts) > 1 else ""
-    return f"Fingerprint of the data: {named}{more}"
 
 
 def _audits(sweep: Path, records: Sequence[Record]) -> list[Text]:
@@ -185,9 +172,10 @@ def run_section(sweep: Path, records: Sequence[Record]) -> Section:
         ("Versions", ("library", "version"), versions),
     ):
         if found:
-            rows = [dict(zip((*names, "runs"), (*key, n), strict=True)) for key, n in found.items()]
+            rows = pd.DataFrame([(*key, count) for key, count in found.items()])
+            rows.columns = pd.Index([*names, "runs"])
             columns = {**{name: text(name) for name in names}, "runs": number("runs", "d")}
-            blocks += [Heading(title), Table(pd.DataFrame(rows), columns)]
+            blocks += [Heading(title), Table(rows, columns)]
     table = pd.DataFrame(
         [
             {
@@ -213,11 +201,9 @@ def last_command(sweep: Path) -> str:
         if multirun.is_file():
             task = read_plain(multirun)["hydra"]["overrides"]["task"]
             return shlex.join(["leuk", "train", "-m", *map(str, task or ())])
-        if single:
-            return shlex.join(["leuk", "train", *map(str, read_plain(single[0]))])
+        return shlex.join(["leuk", "train", *map(str, read_plain(single[0]))]) if single else ""
     except (StoreError, KeyError, TypeError):
         return ""
-    return ""
 
 
 def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> list[str]:

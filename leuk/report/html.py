@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -17,12 +16,10 @@ from PIL import Image
 
 from leuk.report.table import Block, Text, spans
 
-STYLE = "page.css"
-"""The style sheet, in the folder of the templates."""
-
 
 @cache
-def _environment() -> jinja2.Environment:
+def _template() -> tuple[jinja2.Template, str]:
+    """Template of a page, and its style sheet."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("leuk.report"),
         autoescape=True,
@@ -31,7 +28,9 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["breakable"] = breakable
-    return environment
+    environment.filters["spans"] = spans
+    style = (resources.files("leuk.report") / "templates" / "page.css").read_text("utf-8")
+    return environment.get_template("page.html"), style
 
 
 def breakable(text: Markup) -> Markup:
@@ -43,68 +42,19 @@ def breakable(text: Markup) -> Markup:
     return Markup("_<wbr>").join(text.split("_"))
 
 
-@cache
-def _style() -> str:
-    return (resources.files("leuk.report") / "templates" / STYLE).read_text("utf-8")
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a page from a template that extends ``base.html``.
-
-    Its content security policy allows only embedded pictures and this style sheet, by its hash, so
-    that even an unescaped text would be inert.
-
-    Args:
-        template: file name of the template.
-        values: variables of the template; texts are escaped.
-    """
-    style = _style()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    page = _environment().get_template(template)
-    # The style sheet is part of this package, so it needs no escaping.
-    return page.render(style=Markup(style), policy=policy, **values)
-
-
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of a page.
+    """A chapter of a page, or the warnings of one kind.
 
     Attributes:
-        name: its anchor.
-        title: its heading.
+        name: anchor of a chapter; kind of warnings, for the style sheet.
+        title: its heading; may be empty for warnings.
         blocks: its content.
     """
 
     name: str
     title: str
     blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Warnings:
-    """Warnings of one kind at the top of a page.
-
-    Attributes:
-        kind: name of the kind, for the style sheet.
-        title: heading of the kind; may be empty.
-        blocks: the warnings.
-    """
-
-    kind: str
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Command:
-    """Command line on a page, with the reason to run it."""
-
-    why: str
-    line: str
 
 
 def page(
@@ -115,15 +65,18 @@ def page(
     question: str = "",
     tone: str = "",
     lead: Sequence[Block] = (),
-    command: Command | None = None,
+    command: tuple[str, str] | None = None,
     tiles: Sequence[tuple[str, str]] = (),
     warned: str = "",
-    warnings: Sequence[Warnings] = (),
+    warnings: Sequence[Chapter] = (),
     chapters: Sequence[Chapter] = (),
     contents: bool = False,
     footer: Text = "",
 ) -> str:
     """Return a page as HTML.
+
+    Its content security policy allows only embedded pictures and its style sheet, by its hash, so
+    that even an unescaped text would be inert.
 
     Args:
         title: title of the window.
@@ -132,7 +85,7 @@ def page(
         question: the question that the headline answers.
         tone: ``helps``, ``harms`` or another class of the headline.
         lead: blocks below the headline.
-        command: command line to run.
+        command: command line to run, after the reason to run it.
         tiles: key numbers, each with its label.
         warned: heading of the warnings.
         warnings: warnings, the most serious first.
@@ -140,25 +93,26 @@ def page(
         contents: True for a table of contents.
         footer: text at the end.
     """
-    shown = [chapter for chapter in chapters if chapter.blocks]
-    return render(
-        "page.html", title=title, eyebrow=spans(eyebrow), headline=headline, question=question,
-        tone=tone, lead=lead, command=command, tiles=tiles, warned=warned, warnings=warnings,
-        chapters=shown, contents=contents, footer=spans(footer) if footer else (),
+    template, style = _template()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return template.render(
+        # The style sheet is part of this package, so it needs no escaping.
+        style=Markup(style), policy=policy, title=title, eyebrow=eyebrow, headline=headline,
+        question=question, tone=tone, lead=lead, command=command, tiles=tiles, warned=warned,
+        warnings=warnings, chapters=[chapter for chapter in chapters if chapter.blocks],
+        contents=contents, footer=footer,
     )  # fmt: skip
 
 
-def png_of(picture: Image.Image, dpi: int | None = None) -> bytes:
-    """Return a picture as PNG.
-
-    Args:
-        picture: picture in a mode that PNG supports.
-        dpi: pixels per inch to record in the file; None to record nothing.
-    """
+def png_of(picture: Image.Image) -> bytes:
+    """Return a picture as PNG; its mode must be one that PNG supports."""
     buffer = io.BytesIO()
-    options = {} if dpi is None else {"dpi": (dpi, dpi)}
     # Half the time of the default level for 5 % more bytes.
-    picture.save(buffer, "PNG", compress_level=3, **options)
+    picture.save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

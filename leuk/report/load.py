@@ -1,7 +1,7 @@
-"""Records and predictions of a sweep: one table of predictions, and the runs of a configuration.
+"""Records and predictions of a sweep, grouped into configurations: the first step of every report.
 
-The first step of every report. A sweep has a file of predictions in the folder of each run, or one
-compressed table of all runs (:data:`TABLE`), as published sweeps do.
+A sweep has a file of predictions in the folder of each run, or one compressed table of all runs
+(:data:`TABLE`), as published sweeps do.
 """
 
 import io
@@ -26,8 +26,7 @@ from leuk.runs.record import (
     OF_AUGMENTATION,
     Record,
     RunId,
-    folders_of,
-    read_own,
+    read_records,
     setting_texts,
 )
 from leuk.runs.state import LOCK
@@ -113,34 +112,29 @@ class Configuration:
         return self.name or self.run.title
 
     @property
-    def first_seed(self) -> list[Run]:
-        """The run with the lowest seed of each fold: every test image once."""
+    def first_seed(self) -> "Configuration":
+        """One run per fold, with the lowest seed: every test image once."""
         chosen: dict[int, Run] = {}
         for run in sorted(self.runs, key=lambda run: run.key):
             chosen.setdefault(run.id.fold, run)
-        return list(chosen.values())
+        return replace(self, runs=tuple(chosen.values()))
 
     @property
     def fitted_once(self) -> bool:
         """True if every fold has a single seed, so that intervals lack training variation."""
-        return len(self.first_seed) == len(self.runs)
+        return len(self.first_seed.runs) == len(self.runs)
 
     @property
     def pooled(self) -> Sample:
-        """Test images of all runs, for counting and calibration, not for ranking."""
-        return pooled(self.runs)
-
-
-def pooled(runs: Sequence[Run]) -> Sample:
-    """Test images of runs together; the scores come from several models."""
-    samples = [run.test.sample for run in runs]
-    calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
-    return Sample(
-        np.concatenate([sample.scores for sample in samples]),
-        np.concatenate([sample.labels for sample in samples]),
-        np.concatenate([sample.subjects for sample in samples]),
-        np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
-    )
+        """Test images of all runs, whose scores are of several models and cannot be ranked."""
+        samples = [run.test.sample for run in self.runs]
+        calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
+        return Sample(
+            np.concatenate([sample.scores for sample in samples]),
+            np.concatenate([sample.labels for sample in samples]),
+            np.concatenate([sample.subjects for sample in samples]),
+            np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +146,11 @@ class Results:
         problems: missing and unreadable results, a sentence each.
         shared: for each split, and each augmentation that has any: a text on the settings that all
             its configurations share and their names omit.
-        predictions: ``run``, ``stage``, ``path``, ``patient``, ``label``, ``score``,
-            ``calibrated`` and the scores of baselines: a row per image and complete run.
     """
 
     configurations: tuple[Configuration, ...]
     problems: tuple[str, ...]
     shared: tuple[str, ...]
-    predictions: pd.DataFrame
 
     @property
     def records(self) -> list[Record]:
@@ -190,13 +181,7 @@ def read_results(sweep: Path) -> Results:
     Raises:
         NoRecordsError: no readable record in the folder.
     """
-    records: list[Record] = []
-    problems: list[str] = []
-    for folder in folders_of(sweep):
-        try:
-            records.append(read_own(folder))
-        except StoreError as error:
-            problems.append(str(error))
+    records, problems = read_records(sweep)
     problems += [
         f"{lock.parent.name}: no {FILE}; the run was stopped before it could write one"
         for lock in sorted(sweep.glob(f"*/{LOCK}"))
@@ -205,48 +190,55 @@ def read_results(sweep: Path) -> Results:
     if not records:
         raise NoRecordsError(sweep, problems)
     records.sort(key=lambda record: (record.run.title, record.run.seed, record.run.fold))
-    together = _read(sweep / TABLE) if (sweep / TABLE).is_file() else pd.DataFrame({"run": []})
-    by_run = dict(list(together.groupby("run", sort=False)))
-    runs: dict[RunId, Run] = {}
-    tables = {}
-    for record in (record for record in records if record.status == "complete"):
-        try:
-            path = sweep / TABLE
-            if (table := by_run.get(record.run.folder)) is None:
-                path = _file_of(sweep, record)
-                table = read_predictions(path)
-            elif "calibrated" not in table:
-                table = _calibrated(table, record)
-            runs[record.run] = run_of(record, table, path)
-            tables[record.run.folder] = table.drop(columns="run", errors="ignore")
-        except StoreError as error:
-            problems.append(str(error))
-    configurations = _grouped(records, runs)
-    names, shared = row_names([configuration.run for configuration in configurations])
-    named = [replace(one, name=names[one.run]) for one in configurations]
-    predictions = pd.concat(tables, names=["run", None]).reset_index(0) if tables else together
-    return Results(tuple(named), (*problems, *_holes(named)), shared, predictions)
-
-
-def _grouped(records: Sequence[Record], runs: Mapping[RunId, Run]) -> list[Configuration]:
+    together = dict(list(_read(sweep / TABLE).groupby("run"))) if (sweep / TABLE).is_file() else {}
+    runs: dict[RunId, list[Run]] = defaultdict(list)
     found: dict[RunId, list[Record]] = defaultdict(list)
     for record in records:
         found[record.run.configuration].append(record)
+        if record.status == "complete":
+            try:
+                runs[record.run.configuration].append(_run_of(sweep, record, together))
+            except StoreError as error:
+                problems.append(str(error))
+    names, shared = row_names(sorted(found, key=sort_key))
     configurations = [
-        Configuration(run, tuple(own), tuple(runs[one.run] for one in own if one.run in runs))
-        for run, own in found.items()
+        Configuration(one, tuple(found[one]), tuple(runs[one]), name) for one, name in names.items()
     ]
-    return sorted(configurations, key=lambda configuration: sort_key(configuration.run))
+    return Results(tuple(configurations), (*problems, *_holes(configurations)), shared)
 
 
-def _file_of(sweep: Path, record: Record) -> Path:
-    """Path of the predictions in the folder of a run."""
-    name = record.predictions or "predictions.csv"
-    folder = sweep / record.run.folder
-    try:
-        return file_in(folder, name)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{folder / name}: no readable predictions ({error}); {_AGAIN}") from error
+def _run_of(sweep: Path, record: Record, together: Mapping[Any, pd.DataFrame]) -> Run:
+    """Read the predictions of a run: from its folder unless they are in the table of all runs."""
+    if (table := together.get(record.run.folder)) is None:
+        folder, name = sweep / record.run.folder, record.predictions or "predictions.csv"
+        try:
+            path = file_in(folder, name)
+        except (OSError, ValueError) as error:
+            raise StoreError(
+                f"{folder / name}: no readable predictions ({error}); {_AGAIN}"
+            ) from error
+        table = read_predictions(path)
+    else:
+        path = sweep / TABLE
+        if "calibrated" not in table:  # it omits what follows from the record
+            temperature = record.calibration["temperature"]
+            scores = apply_temperature(table["score"].to_numpy(), temperature)
+            table = table.assign(calibrated=scores)
+    stages = stages_of(table, path)
+    counts = record.data.get("counts", {})
+    for stage, predicted in stages.items():
+        expected = sum(counts.get(stage, {}).get(label, 0) for label in ("all", "hem"))
+        if expected and expected != len(predicted.paths):
+            raise StoreError(
+                f"{path}: {len(predicted.paths)} rows of stage {stage}, but its record counts "
+                f"{expected}; {_AGAIN}"
+            )
+    chosen = {
+        name: threshold["value"]
+        for name, threshold in record.metrics.get("thresholds", {}).items()
+        if threshold["value"] is not None
+    }
+    return Run(record.run, stages["val"], stages["test"], chosen)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -267,9 +259,16 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
+        source: Path | io.BytesIO = path
+        if path.name == TABLE:
+            with lzma.open(file_in(path.parent, path.name)) as file:
+                content = file.read(_LARGEST + 1)
+            if len(content) > _LARGEST:
+                raise ValueError(f"more than {_LARGEST:,} bytes")
+            source = io.BytesIO(content)
         # A patient may be called NA.
         table = pd.read_csv(
-            _decompressed(path) if path.name == TABLE else path,
+            source,
             usecols=lambda name: name in (*_TEXTS, *_COLUMNS) or str(name).startswith(BASELINE),
             dtype=dict.fromkeys(_TEXTS, object),
             low_memory=False,
@@ -282,48 +281,6 @@ def _read(path: Path) -> pd.DataFrame:
     return table.assign(path=table["path"].map(restored)) if "path" in table else table
 
 
-def _decompressed(path: Path) -> io.BytesIO:
-    with lzma.open(file_in(path.parent, path.name)) as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"more than {_LARGEST:,} bytes")
-    return io.BytesIO(content)
-
-
-def _calibrated(table: pd.DataFrame, record: Record) -> pd.DataFrame:
-    """Return the rows of a run in :data:`TABLE`, which omits what follows from the record."""
-    scores = apply_temperature(table["score"].to_numpy(), record.calibration["temperature"])
-    return table.assign(calibrated=scores)
-
-
-def run_of(record: Record, table: pd.DataFrame, where: object) -> Run:
-    """Return a run with its predictions.
-
-    Args:
-        record: record of the run.
-        table: predictions as :func:`read_predictions` returns them.
-        where: name of their file, for errors.
-
-    Raises:
-        StoreError: see :func:`stages_of`; or the record counts another number of images.
-    """
-    stages = stages_of(table, where)
-    counts = record.data.get("counts", {})
-    for name, stage in stages.items():
-        expected = sum(counts.get(name, {}).get(label, 0) for label in ("all", "hem"))
-        if expected and expected != len(stage.paths):
-            raise StoreError(
-                f"{where}: {len(stage.paths)} rows of stage {name}, but its record counts "
-                f"{expected}; {_AGAIN}"
-            )
-    chosen = {
-        name: threshold["value"]
-        for name, threshold in record.metrics.get("thresholds", {}).items()
-        if threshold["value"] is not None
-    }
-    return Run(record.run, stages["val"], stages["test"], chosen)
-
-
 def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]:
     """Predictions of the stages ``val`` and ``test``.
 
@@ -334,43 +291,43 @@ def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]
     Raises:
         StoreError: the table lacks a stage, or a value is out of range.
     """
+    stages = {}
     try:
-        return {name: _stage(name, table[table["stage"] == name]) for name in ("val", "test")}
+        for stage in ("val", "test"):
+            rows = table[table["stage"] == stage]
+            if rows.empty:
+                raise ValueError(f"no row of stage {stage}")
+            rows = rows.iloc[np.argsort(rows["path"].to_numpy(), kind="stable")]
+            labels = rows["label"].to_numpy().astype(np.int64)
+            scores, calibrated = (
+                rows[key].to_numpy().astype(float) for key in ("score", "calibrated")
+            )
+            patients = rows["patient"].to_numpy().astype(str)
+            baselines = {
+                key.removeprefix(BASELINE): as_scores_and_labels(rows[key].to_numpy(), labels)[0]
+                for key in map(str, rows)
+                if key.startswith(BASELINE)
+            }
+            sample = Sample(scores, labels, patients, calibrated)
+            stages[stage] = StagePredictions(sample, rows["path"].to_numpy(), baselines)
     except (ValueError, OverflowError) as error:
         raise StoreError(f"{where}: {error}; {_AGAIN}") from error
-
-
-def _stage(name: str, table: pd.DataFrame) -> StagePredictions:
-    if table.empty:
-        raise ValueError(f"no row of stage {name}")
-    table = table.iloc[np.argsort(table["path"].to_numpy(), kind="stable")]
-    labels = table["label"].to_numpy().astype(np.int64)
-    scores, calibrated = (table[key].to_numpy().astype(float) for key in ("score", "calibrated"))
-    baselines = {
-        key.removeprefix(BASELINE): as_scores_and_labels(table[key].to_numpy(), labels)[0]
-        for key in map(str, table)
-        if key.startswith(BASELINE)
-    }
-    sample = Sample(scores, labels, table["patient"].to_numpy().astype(str), calibrated)
-    return StagePredictions(sample, table["path"].to_numpy(), baselines)
+    return stages
 
 
 def _holes(configurations: Sequence[Configuration]) -> list[str]:
     """Problems of configurations that lack seeds or folds of their split."""
-
-    def split(one: Configuration) -> tuple[str, object]:
-        # Three of three folds lack no fourth.
-        return one.run.split_name, one.run.settings.get("split.n_folds")
-
-    def keys(one: Configuration) -> set[tuple[int, int]]:
-        return {(record.run.seed, record.run.fold) for record in one.records}
-
+    # Three of three folds lack no fourth.
+    splits = [(one.run.split_name, one.run.settings.get("split.n_folds")) for one in configurations]
+    present = [
+        {(record.run.seed, record.run.fold) for record in one.records} for one in configurations
+    ]
     everywhere: dict[tuple[str, object], set[tuple[int, int]]] = defaultdict(set)
-    for one in configurations:
-        everywhere[split(one)] |= keys(one)
+    for split, keys in zip(splits, present, strict=True):
+        everywhere[split] |= keys
     lacking = []
-    for one in configurations:
-        if missing := sorted(everywhere[split(one)] - keys(one)):
+    for one, split, keys in zip(configurations, splits, present, strict=True):
+        if missing := sorted(everywhere[split] - keys):
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
             lacking.append(f"{one.title}: lacks runs that other configurations have: {named}")
     return lacking
@@ -423,28 +380,25 @@ def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]
     """
     splits = dict.fromkeys(run.split_name for run in runs)
     alone = len(splits) == 1 and not runs[0].leaky
-    names: dict[RunId, str] = {}
+    names = dict.fromkeys(runs, "")
     shared = []
+
+    def omit(name: str, settings: set[str]) -> None:
+        shared.append(f"{name}: {', '.join(sorted(settings))}" if settings else name)
+
     for split in splits:
         texts = {run: setting_texts(run.settings) for run in runs if run.split_name == split}
         common = set.intersection(*(set(own.values()) for own in texts.values()))
-        shared.append(_omitted(split, common))
+        omit(split, common)
         for augmentation in dict.fromkeys(run.augmentation for run in texts):
             alike = [run for run in texts if run.augmentation == augmentation]
-            own = set.intersection(
-                *(
-                    {text for key, text in texts[run].items() if key.startswith(OF_AUGMENTATION)}
-                    for run in alike
-                )
+            of_augmentation = (
+                {text for key, text in texts[run].items() if key.startswith(OF_AUGMENTATION)}
+                for run in alike
             )
-            own -= common
-            shared += [_omitted(f"{split}, {augmentation}", own)] if own else []
+            if own := set.intersection(*of_augmentation) - common:
+                omit(f"{split}, {augmentation}", own)
             for run in alike:
                 kept = sorted(text for text in texts[run].values() if text not in common | own)
-                parts = [run.model, augmentation, *([] if alone else [split]), *kept]
-                names[run] = "-".join(parts)
+                names[run] = "-".join([run.model, augmentation, *([] if alone else [split]), *kept])
     return names, tuple(shared)
-
-
-def _omitted(name: str, settings: set[str]) -> str:
-    return f"{name}: {', '.join(sorted(settings))}" if settings else name

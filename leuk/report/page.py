@@ -17,7 +17,7 @@ from leuk.report.facts import common_overrides, data_section, run_section
 from leuk.report.figures import DPI, Drawn, figures_of
 from leuk.report.gans import contact_sheet, quality_section, synthetic_section
 from leuk.report.heatmap import HeatMap, heat_map
-from leuk.report.html import Chapter, Command, Warnings, page, png_of, png_uri
+from leuk.report.html import Chapter, page, png_of, png_uri
 from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
 from leuk.report.remarks import KINDS, Remark, boxes, remarks_on
 from leuk.report.rows import Row, configuration_rows, draws_for
@@ -37,6 +37,7 @@ from leuk.report.table import (
 from leuk.report.tables import area_section, grid_section, main_section, referral_section
 from leuk.report.thesis import thesis_section
 from leuk.report.verdicts import LATENCY_MS, verdicts, verdicts_section
+from leuk.runs.record import Record
 from leuk.store import write_text
 
 FILE = "report.html"
@@ -57,22 +58,18 @@ class Report:
 
     Attributes:
         name: name of the sweep.
-        results: the results as read.
         answer: answer to the question whether synthetic images help.
         remarks: warnings to read before the results.
-        heat: heat map of the AUROC; None if no configuration has one.
-        baselines: table rows of the baselines.
+        tiles: key numbers beside the answer, each with its label.
         sections: all tables by name, the main one first.
         drawn: all figures, not yet drawn.
         pictures: pictures of explanations.
     """
 
     name: str
-    results: Results
     answer: Answer
     remarks: tuple[Remark, ...]
-    heat: HeatMap | None
-    baselines: tuple[Row, ...]
+    tiles: tuple[tuple[str, str], ...]
     sections: Mapping[str, Section]
     drawn: tuple[Drawn, ...]
     pictures: tuple[Details, ...]
@@ -152,11 +149,9 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
     sheet = contact_sheet(sweep, records)
     return Report(
         sweep.name,
-        results,
         answered,
         remarks,
-        heat,
-        tuple(of_baselines),
+        tuple(tiles(records, heat, of_baselines)),
         {section.name: section for section in sections},
         (*drawn, *([sheet] if sheet else [])),
         tuple(explained_pictures(sweep, configurations)),
@@ -176,7 +171,7 @@ def missing_page(name: str, problems: Sequence[str]) -> str:
         "Nothing to report yet.",
         tone="cannot-say",
         lead=lead,
-        command=Command(why, shlex.join(["leuk", "train", "-m", f"name={name}"])),
+        command=(why, shlex.join(["leuk", "train", "-m", f"name={name}"])),
     )
 
 
@@ -196,8 +191,8 @@ def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
         question=QUESTION,
         tone=answered.conclusion.replace(" ", "-"),
         lead=[Paragraph(sentence) for sentence in answered.sentences],
-        command=Command(why, answered.command) if answered.command else None,
-        tiles=tiles(report),
+        command=(why, answered.command) if answered.command else None,
+        tiles=report.tiles,
         warned="Read before using these results",
         warnings=warnings_of(report.remarks),
         chapters=chapters(report, figures),
@@ -211,23 +206,24 @@ def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
     )
 
 
-def tiles(report: Report) -> list[tuple[str, str]]:
+def tiles(
+    records: Sequence[Record], heat: HeatMap | None, baselines: Sequence[Row]
+) -> list[tuple[str, str]]:
     """Key numbers beside the answer, each with its label."""
-    states: list[str] = [record.status for record in report.results.records]
+    states: list[str] = [record.status for record in records]
     found = [(f"{states.count('complete')} of {len(states)}", "runs complete")]
     for state, label in (("failed", "failed"), ("running", "started, not finished")):
         if count := states.count(state):
             found.append((str(count), label))
-    rows = [row for entries in report.heat.entries for row in entries if row] if report.heat else []
+    rows = [row for entries in heat.entries for row in entries if row] if heat else []
     if not rows:
         return found
     top = max(rows, key=lambda row: row.metrics["auroc"][0])
     named = [(top, f"highest test AUROC: {top.name}")]
     area = [
         (unlike(top.run, row.run), row)
-        for row in report.baselines
-        if row.name.startswith(f"baseline: {AREA}") and row.run and top.run
-        if row.run.split_name == top.run.split_name
+        for row in baselines
+        if row.name.startswith(f"baseline: {AREA}") and row.run.split_name == top.run.split_name
     ]
     if area:
         # Of several baselines, the one with the most similar settings is on the same data.
@@ -242,14 +238,14 @@ def tiles(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def warnings_of(remarks: Sequence[Remark]) -> list[Warnings]:
+def warnings_of(remarks: Sequence[Remark]) -> list[Chapter]:
     """Warnings of the first screen; many of a kind are collapsed."""
     found = []
     for kind, texts in boxes(remarks).items():
         blocks: list[Block] = [Items(tuple(texts[:_AT_ONCE]))]
         if others := texts[_AT_ONCE:]:
             blocks.append(Details(f"{len(others)} more", (Items(tuple(others)),)))
-        found.append(Warnings(kind, KINDS[kind], blocks))
+        found.append(Chapter(kind, KINDS[kind], blocks))
     return found
 
 
@@ -298,9 +294,10 @@ def fold_headings(blocks: Sequence[Block]) -> list[Block]:
     """Collapse the blocks below each heading; blocks before the first heading stay visible."""
     shown: list[Block] = []
     for block in blocks:
+        last = shown[-1] if shown else None
         if isinstance(block, Heading):
             shown.append(Details(block.text, ()))
-        elif shown and isinstance(last := shown[-1], Details):
+        elif isinstance(last, Details):
             shown[-1] = Details(last.summary, (*last.blocks, block))
         else:
             shown.append(block)
@@ -309,19 +306,14 @@ def fold_headings(blocks: Sequence[Block]) -> list[Block]:
 
 def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
     """Return a figure as written, cut into its panels, if any, for narrow screens."""
-    if drawn.panel is None:
-        pictures = [png]
-    else:
+    pictures = [png]
+    if drawn.panel is not None:
         width, height = (round(side * DPI) for side in drawn.panel)
         with Image.open(io.BytesIO(png)) as picture:
             across = round(picture.width / width)
-            corners = [
-                (panel % across * width, panel // across * height)
-                for panel in range(len(drawn.alt))
-            ]
-            pictures = [
-                png_of(picture.crop((left, top, left + width, top + height)))
-                for left, top in corners
-            ]
+            pictures = []
+            for panel in range(len(drawn.alt)):
+                left, top = panel % across * width, panel // across * height
+                pictures.append(png_of(picture.crop((left, top, left + width, top + height))))
     shown = (Picture(png_uri(data), alt) for data, alt in zip(pictures, drawn.alt, strict=True))
     return Pictures(drawn.name, drawn.title, drawn.caption, tuple(shown), drawn.panel is None)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from leuk.data.decode import UnusableError, decode
 from leuk.data.labels import Label
-from leuk.report.html import Chapter, Warnings, page, picture_uri, png_uri
+from leuk.report.html import Chapter, page, picture_uri, png_uri
 from leuk.report.table import (
     Block,
     Column,
@@ -67,14 +67,14 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
     """
     summary, rows = predicted.summary, predicted.rows
     counts = summary["counts"]
+    frozen, frame = predicted.frozen, predicted.view.frame
     # The sort is stable, so referred and decided images keep their order.
     order = sorted(range(len(rows)), key=lambda place: not rows[place].refer)
     good = [place for place in order if not rows[place].problem]
-    images: list[Block] = []
     hidden = f" Not shown here: {len(good) - most}, listed in predictions.csv."
-    images.append(
+    images: list[Block] = [
         Paragraph(f"Images referred to an expert come first.{hidden if len(good) > most else ''}")
-    )
+    ]
     if shown := [_row(predicted, folder, place) for place in good[:most]]:
         caption = (
             "Score: calibrated probability of leukemia. Distance: distance from the training "
@@ -90,8 +90,35 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             "purple regions oppose it."
         )
         sheet.append(Pictures("sheet", "Grad-CAM", caption, (picture,), wide=True))
-    facts = pd.DataFrame(_facts(predicted), columns=["name", "value"])
-    settings = Table(facts, {"setting": text("name"), "value": text("value")})
+    bad = [row for row in rows if row.problem]
+    unreadable: list[Text] = [(code(row.image), f": {row.problem}") for row in bad]
+    if (others := len(bad) - _UNREADABLE_SHOWN) > 0:
+        more = f"and {others} more, listed in predictions.csv"
+        unreadable = [*unreadable[:_UNREADABLE_SHOWN], more]
+    texts: list[Text] = [
+        "For research only, not for diagnosis: the model has not been validated for clinical use.",
+        *((strong(warning),) for warning in summary["warnings"]),
+        frozen.band.message,
+        frozen.test.message,
+    ]
+    if predicted.limit is None:
+        texts.append("The images were not compared with the training images (familiarity=false).")
+    facts = (
+        ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the uncalibrated score"),
+        ("threshold of the calibrated score", f"{frozen.calibrated_threshold:.6f}"),
+        ("temperature", f"{frozen.temperature:.4f}"),
+        (
+            "distance above which an image is unfamiliar",
+            "not computed" if predicted.limit is None else f"{predicted.limit:.4f}",
+        ),
+        ("images", f"{frame.resolution} px, {frame.framing}"),
+        ("fingerprint of the settings", summary["fingerprint"]),
+        ("hash of the weights", summary["weights"]),
+    )
+    settings = Table(
+        pd.DataFrame(facts, columns=["name", "value"]),
+        {"setting": text("name"), "value": text("value")},
+    )
     return page(
         f"{summary['images']}: predictions",
         ("Predictions of ", strong(predicted.finished.folder.name), f" for {summary['images']}"),
@@ -99,33 +126,14 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         f"{counts['referred']} are referred to an expert.",
         tiles=[(str(counts[key]), label) for key, label in _TILES.items()],
         warned="Read before using these decisions",
-        warnings=[Warnings("", "", (_warnings(predicted),))],
+        warnings=[Chapter("", "", (Items(tuple(texts)),))],
         chapters=[
-            Chapter("unreadable", "Unreadable images", _unreadable(predicted)),
+            Chapter("unreadable", "Unreadable images", [Items(tuple(unreadable))] if bad else []),
             Chapter("images", "Images", images),
             Chapter("evidence", "Evidence in the images", sheet),
             Chapter("settings", "Model and settings", [settings]),
         ],
     )
-
-
-def _warnings(predicted: Predicted) -> Items:
-    texts: list[Text] = [
-        "For research only, not for diagnosis: the model has not been validated for clinical use."
-    ]
-    texts += [(strong(warning),) for warning in predicted.summary["warnings"]]
-    texts += [predicted.frozen.band.message, predicted.frozen.test.message]
-    if predicted.limit is None:
-        texts.append("The images were not compared with the training images (familiarity=false).")
-    return Items(tuple(texts))
-
-
-def _unreadable(predicted: Predicted) -> list[Block]:
-    bad = [row for row in predicted.rows if row.problem]
-    texts: list[Text] = [(code(row.image), f": {row.problem}") for row in bad[:_UNREADABLE_SHOWN]]
-    if len(bad) > _UNREADABLE_SHOWN:
-        texts.append(f"and {len(bad) - _UNREADABLE_SHOWN} more, listed in predictions.csv")
-    return [Items(tuple(texts))] if texts else []
 
 
 def _row(predicted: Predicted, folder: Path, place: int) -> dict[str, object]:
@@ -147,17 +155,3 @@ def _row(predicted: Predicted, folder: Path, place: int) -> dict[str, object]:
         "referral": row.why or "no",
         "distance": row.distance,
     }
-
-
-def _facts(predicted: Predicted) -> list[tuple[str, str]]:
-    frozen, frame = predicted.frozen, predicted.view.frame
-    limit = "not computed" if predicted.limit is None else f"{predicted.limit:.4f}"
-    return [
-        ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the uncalibrated score"),
-        ("threshold of the calibrated score", f"{frozen.calibrated_threshold:.6f}"),
-        ("temperature", f"{frozen.temperature:.4f}"),
-        ("distance above which an image is unfamiliar", limit),
-        ("images", f"{frame.resolution} px, {frame.framing}"),
-        ("fingerprint of the settings", predicted.summary["fingerprint"]),
-        ("hash of the weights", predicted.summary["weights"]),
-    ]

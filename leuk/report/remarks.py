@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from leuk.metrics.bootstrap import few_subjects
-from leuk.report.derived import AREA, baseline_of, first_seeds
-from leuk.report.load import Configuration, Results, pooled, unlike
+from leuk.report.derived import AREA, baseline_of
+from leuk.report.load import Configuration, Results, unlike
 from leuk.report.rows import Row
 from leuk.report.table import Items, Span, Text, spans, strong
 from leuk.runs.record import Record, RunId
@@ -125,7 +125,7 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     compared: Counter[str] = Counter()
     for configuration, row in zip(configurations, rows, strict=True):
-        area = baseline_of(first_seeds(configuration), AREA)
+        area = baseline_of(configuration.first_seed, AREA)
         if area is None or "auroc" not in row.metrics:
             continue
         split = configuration.run.split_name
@@ -150,7 +150,7 @@ def _few(configurations: Sequence[Configuration]) -> list[Remark]:
     found = {
         (one.run.split_name, warning): None
         for one in configurations
-        if one.runs and (warning := few_subjects(pooled(one.first_seed)))
+        if one.runs and (warning := few_subjects(one.first_seed.pooled))
     }
     return [Remark("few", text, split, bold=True) for split, text in found]
 

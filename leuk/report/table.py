@@ -6,7 +6,7 @@ blocks through ``templates/blocks.html``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -99,11 +99,6 @@ class Shown:
     picture: Picture | None = None
 
     @property
-    def spans(self) -> tuple[Span, ...]:
-        """Spans of the value."""
-        return spans(self.text)
-
-    @property
     def markdown(self) -> str:
         """Value and interval; a pipe would end the field of a Markdown table."""
         return " ".join(filter(None, (joined(self.text), self.interval))).replace("|", "/")
@@ -125,12 +120,10 @@ class Column:
 
     def of(self, row: Mapping[str, Any]) -> Shown:
         """Print the values of a row of the DataFrame."""
-        shown = self.show(*(_known(row.get(key)) for key in self.keys))
+        values = (row.get(key) for key in self.keys)
+        known = (None if isinstance(one, float) and one != one else one for one in values)
+        shown = self.show(*known)
         return shown if isinstance(shown, Shown) else Shown(shown)
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value
 
 
 def text(key: str) -> Column:
@@ -143,10 +136,13 @@ def number(key: str, form: str = ".3f", missing: str = "") -> Column:
     return Column((key,), lambda value: missing if value is None else format(value, form))
 
 
-def estimate(key: str, missing: str = "") -> Column:
+def estimate(key: str, missing: str = "", form: str = ".3f", bounds: str = ".2f") -> Column:
     """Column of values with intervals, such as ``0.912 [0.88, 0.94]``."""
-    keys = (key, f"{key}_low", f"{key}_high")
-    return Column(keys, lambda *known: _with_interval(*known) if known[0] is not None else missing)
+
+    def show(value: float | None, low: float | None, high: float | None) -> str | Shown:
+        return missing if value is None else with_interval(value, low, high, form, bounds)
+
+    return Column((key, f"{key}_low", f"{key}_high"), show)
 
 
 def difference(keys: tuple[str, str, str], missing: str = "") -> Column:
@@ -154,10 +150,17 @@ def difference(keys: tuple[str, str, str], missing: str = "") -> Column:
     return Column(keys, lambda *known: signed(*known) if known[0] is not None else missing)
 
 
+def with_interval(
+    value: float, low: float | None, high: float | None, form: str = ".3f", bounds: str = ".2f"
+) -> Shown:
+    """Value, with its interval if known."""
+    known = low is not None and high is not None
+    return Shown(f"{value:{form}}", f"[{low:{bounds}}, {high:{bounds}}]" if known else "")
+
+
 def signed(value: float, low: float | None, high: float | None) -> Shown:
     """Difference, with its interval if known."""
-    known = low is not None and high is not None
-    return Shown(f"{value:+.3f}", f"[{low:+.3f}, {high:+.3f}]" if known else "")
+    return with_interval(value, low, high, "+.3f", "+.3f")
 
 
 def p_value(key: str, missing: str = "") -> Column:
@@ -165,20 +168,15 @@ def p_value(key: str, missing: str = "") -> Column:
     return Column((key,), lambda p: missing if p is None else p_text(p))
 
 
-def _with_interval(value: float, low: float | None, high: float | None) -> Shown:
-    bounds = "" if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
-    return Shown(f"{value:.3f}", bounds)
-
-
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:
     """``0.912 [0.88, 0.94]``; without brackets if bounds are missing."""
     known = [None if bound is None or pd.isna(bound) else bound for bound in (value, low, high)]
-    return "" if known[0] is None else _with_interval(known[0], *known[1:]).markdown
+    return "" if known[0] is None else with_interval(known[0], known[1], known[2]).markdown
 
 
 def difference_text(value: float, low: float, high: float) -> str:
     """``+0.012 [-0.010, +0.034]``."""
-    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return signed(value, low, high).markdown
 
 
 def p_text(p: float) -> str:
@@ -202,7 +200,7 @@ class Table:
     columns: Mapping[str, Column]
     title: str = ""
     levels: Sequence[Sequence[int | None]] | None = None
-    kind: Literal["table"] = field(default="table", init=False)
+    kind = "table"
 
     @cached_property
     def rows(self) -> list[list[Shown]]:
@@ -244,7 +242,7 @@ class Heading:
     """A heading within a section."""
 
     text: str
-    kind: Literal["heading"] = field(default="heading", init=False)
+    kind = "heading"
 
     @property
     def markdown(self) -> str:
@@ -257,12 +255,7 @@ class Paragraph:
     """A paragraph."""
 
     text: Text
-    kind: Literal["paragraph"] = field(default="paragraph", init=False)
-
-    @property
-    def spans(self) -> tuple[Span, ...]:
-        """Spans of the text."""
-        return spans(self.text)
+    kind = "paragraph"
 
     @property
     def markdown(self) -> str:
@@ -281,12 +274,7 @@ class Items:
 
     texts: tuple[Text, ...]
     summary: bool = False
-    kind: Literal["items"] = field(default="items", init=False)
-
-    @property
-    def entries(self) -> tuple[tuple[Span, ...], ...]:
-        """Spans of each item."""
-        return tuple(map(spans, self.texts))
+    kind = "items"
 
     @property
     def markdown(self) -> str:
@@ -311,7 +299,7 @@ class Pictures:
     caption: str
     pictures: tuple[Picture, ...]
     wide: bool = False
-    kind: Literal["pictures"] = field(default="pictures", init=False)
+    kind = "pictures"
 
 
 @dataclass(frozen=True)
@@ -319,7 +307,7 @@ class Pairs:
     """Pictures with lines of text below each, shown on a page only."""
 
     pictures: tuple[Picture, ...]
-    kind: Literal["pairs"] = field(default="pairs", init=False)
+    kind = "pairs"
 
 
 @dataclass(frozen=True)
@@ -328,7 +316,7 @@ class Details:
 
     summary: str
     blocks: tuple["Block", ...]
-    kind: Literal["details"] = field(default="details", init=False)
+    kind = "details"
 
 
 Written = Table | Heading | Paragraph | Items

@@ -4,13 +4,13 @@ Metrics of a configuration are means over its folds and seeds; intervals resampl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import mean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
+from leuk.metrics.classification import CALIBRATED, METRICS, PATIENTS
 from leuk.metrics.referral import AIM, Achieved, choose_band, outcomes
 from leuk.report.heatmap import HeatMap
 from leuk.report.load import Configuration, Results, Run
@@ -31,47 +31,51 @@ from leuk.runs.record import Record, short_name
 
 # --- Metrics
 
-MAIN = {
-    "AUROC": "auroc",
-    "AUROC (patients)": "auroc_patients",
-    "AUPRC": "auprc",
-    "bal. acc.": "balanced_accuracy",
-    "sens.": "sensitivity",
-    "spec.": "specificity",
-    "F1 macro": "f1_macro",
-    "F1 weighted": "f1_weighted",
-    "MCC": "mcc",
+_ENDINGS = {
+    "": "",
+    PATIENTS: " (patients)",
+    CALIBRATED: " (calibrated)",
+    "@youden": " (Youden)",
+    "@sensitivity95": " (sens. 0.95)",
 }
-"""Headings of the main columns and their metrics; the CSV file has every metric."""
+_MAIN = (
+    "auprc",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "f1_macro",
+    "f1_weighted",
+    "mcc",
+)
 
-PATIENTS = {
-    "AUROC": "auroc_patients",
-    "bal. acc.": "balanced_accuracy_patients",
-    "sens.": "sensitivity_patients",
-    "spec.": "specificity_patients",
-    "bal. acc. (Youden)": "balanced_accuracy_patients@youden",
-    "sens. (Youden)": "sensitivity_patients@youden",
-    "spec. (Youden)": "specificity_patients@youden",
-}
-"""Headings and metrics of the table in which every patient of a class has equal weight."""
 
-CHOSEN = {
-    "bal. acc. (Youden)": "balanced_accuracy@youden",
-    "sens. (Youden)": "sensitivity@youden",
-    "spec. (Youden)": "specificity@youden",
-    "bal. acc. (sens. 0.95)": "balanced_accuracy@sensitivity95",
-    "sens. (sens. 0.95)": "sensitivity@sensitivity95",
-    "spec. (sens. 0.95)": "specificity@sensitivity95",
-}
-"""Headings and metrics of the table at thresholds chosen on validation images."""
+def metric_columns() -> dict[str, dict[str, str]]:
+    """Metrics of the tables by heading; the CSV file has every metric.
 
-CALIBRATION = {
-    "Brier": "brier",
-    "Brier (calibrated)": "brier_calibrated",
-    "ECE": "ece",
-    "ECE (calibrated)": "ece_calibrated",
-}
-"""Headings and metrics of the calibration table."""
+    Returns:
+        ``main``: an overview. ``patients``: every patient of a class has equal weight. ``chosen``:
+        decisions at thresholds chosen on validation images. ``calibration``: metrics of
+        probabilities. The last three contain every metric of their kind.
+    """
+
+    def headed(names: Iterable[str], *ends: str, middle: str = "") -> dict[str, str]:
+        return {
+            f"{METRICS[name].title}{_ENDINGS[end]}": f"{name}{middle}{end}"
+            for name in names
+            for end in ends
+        }
+
+    by_patient = [name for name, metric in METRICS.items() if metric.patients]
+    decisions = [name for name in by_patient if METRICS[name].kind == "decision"]
+    probabilities = [name for name, metric in METRICS.items() if metric.kind == "probability"]
+    return {
+        "main": headed(["auroc"], "", PATIENTS) | headed(_MAIN, ""),
+        "patients": headed(by_patient, "", middle=PATIENTS)
+        | headed(decisions, "@youden", middle=PATIENTS),
+        "chosen": headed(decisions, "@youden") | headed(decisions, "@sensitivity95"),
+        "calibration": headed(probabilities, "", CALIBRATED),
+    }
+
 
 NOTES = """\
 Test images only. The positive class is leukemia (all): sensitivity is the share of leukemic cells
@@ -122,48 +126,44 @@ def main_section(
     of_rows = table[: len(shown)]
 
     def metrics(columns: Mapping[str, str], title: str = "") -> Table:
-        first, *others = columns.items()
-        # Old records lack metrics by patient; a configuration without any metric has a reason.
+        # Old records lack metrics by patient.
         formats = {
-            heading: estimate(key, "-" if key in PATIENTS.values() else "")
-            for heading, key in others
+            heading: estimate(key, "-" if PATIENTS in key else "")
+            for heading, key in columns.items()
         }
-        return Table(
-            of_rows,
-            {"configuration": text("configuration"), first[0]: _or_note(first[1]), **formats},
-            title,
-        )
+        first = next(iter(formats))
+        formats[first] = _or_note(formats[first])
+        return Table(of_rows, {"configuration": text("configuration"), **formats}, title)
 
     present = dict.fromkeys(name for row in shown for name in row.metrics)
-    named = {key for columns in (MAIN, PATIENTS, CHOSEN, CALIBRATION) for key in columns.values()}
+    columns = metric_columns()
+    named = {key for names in columns.values() for key in names.values()}
     others = {key: key for key in present if key not in named and "@" not in key}
     optional = (
-        ("Equal weight for every patient", PATIENTS, PATIENT_NOTES, "auroc_patients"),
-        ("Thresholds chosen on validation images", CHOSEN, CHOSEN_NOTES, "sensitivity@youden"),
-        ("Calibration", CALIBRATION, CALIBRATION_NOTES, "brier"),
-        ("Other metrics", others, OTHER_NOTES, next(iter(others), "")),
+        ("Equal weight for every patient", columns["patients"], PATIENT_NOTES),
+        ("Thresholds chosen on validation images", columns["chosen"], CHOSEN_NOTES),
+        ("Calibration", columns["calibration"], CALIBRATION_NOTES),
+        ("Other metrics", others, OTHER_NOTES),
     )
     shared = "Settings that all configurations share, omitted from their names: "
     blocks: list[Written | str] = [
         f"{shared}{'; '.join(results.shared)}.",
-        metrics(MAIN, "Test metrics by configuration"),
+        metrics(columns["main"], "Test metrics by configuration"),
         NOTES.format(draws=draws) + (FEWER if draws < DRAWS else ""),
         listed(remarks),
     ]
-    for heading, columns, notes, needed in optional:
-        if needed in present:
-            blocks += [Heading(heading), metrics(columns), notes]
+    for heading, names, notes in optional:
+        if any(name in present for name in names.values()):
+            blocks += [Heading(heading), metrics(names), notes]
     return Section("table", name, blocks, table)
 
 
-def _or_note(key: str) -> Column:
+def _or_note(column: Column) -> Column:
     """Column of a metric that gives the reason for a row without metrics."""
-    column = estimate(key, "-" if key in PATIENTS.values() else "")
 
-    def show(
-        value: float | None, low: float | None, high: float | None, note: str, runs: int
-    ) -> Any:
-        return note[:60] if value is None and not runs else column.show(value, low, high)
+    def show(*values: Any) -> Any:
+        *estimated, note, runs = values
+        return note[:60] if estimated[0] is None and not runs else column.show(*estimated)
 
     return Column((*column.keys, "note", "runs"), show)
 
@@ -174,18 +174,24 @@ def _values(row: Row) -> dict[str, object]:
     values: dict[str, object] = {
         "configuration": row.name,
         "kind": row.kind,
-        "model": run.model if run else None,
-        "augmentation": run.augmentation if run else None,
-        "split": run.split_name if run else None,
-        "variant": short_name(run.settings, run.fold if single else 0) if run else None,
-        "seed": run.seed if run and single else None,
-        "fold": run.fold if run and single else None,
+        "model": run.model,
+        "augmentation": run.augmentation,
+        "split": run.split_name,
+        "variant": short_name(run.settings, run.fold if single else 0),
+        "seed": run.seed if single else None,
+        "fold": run.fold if single else None,
         "runs": row.runs,
         "note": row.note,
     }
-    for name, (value, low, high) in row.metrics.items():
-        values |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    for name, estimated in row.metrics.items():
+        values |= _bounds(name, *estimated)
     return values
+
+
+def _bounds(
+    name: str, value: float | None, low: float | None, high: float | None
+) -> dict[str, float | None]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 # --- AUROC of each model with each augmentation
@@ -199,53 +205,27 @@ means that no run is complete. AUROC gives every image equal weight and determin
 
 def grid_section(heat: HeatMap) -> Section:
     """Return the heat map as tables: images, and patients of a class, weighted equally."""
-    table = pd.DataFrame(heat.values, columns=list(heat.columns))
-    table.insert(0, "model", heat.rows)
-    for place, column in enumerate(heat.columns):
-        table[f"{column}_patients"] = [
-            _metric(entries[place], "auroc_patients")[0] for entries in heat.entries
-        ]
 
     def grid(metric: str) -> pd.DataFrame:
-        rows = [
-            {
-                "model": model,
-                **{
-                    f"{column}{end}": value
-                    for column, entry in zip(heat.columns, entries, strict=True)
-                    for end, value in zip(
-                        ("", "_low", "_high"), _metric(entry, metric), strict=True
-                    )
-                },
-            }
-            for model, entries in zip(heat.rows, heat.entries, strict=True)
-        ]
+        rows: list[dict[str, Any]] = [{"model": model} for model in heat.rows]
+        for row, entries in zip(rows, heat.entries, strict=True):
+            for column, entry in zip(heat.columns, entries, strict=True):
+                nothing = (None, None, None)
+                row |= _bounds(column, *(entry.metrics if entry else {}).get(metric, nothing))
         return pd.DataFrame(rows)
 
-    columns = {name: estimate(name, "-") for name in heat.columns}
+    names = list(heat.columns)
+    images, patients = grid("auroc"), grid("auroc_patients")
+    table = images[["model", *names]].join(patients[names].add_suffix(PATIENTS))
+    columns = {name: estimate(name, "-") for name in names}
     levels = [
-        [heat.level(row, column) for column in range(len(heat.columns))]
-        for row in range(len(heat.rows))
+        [heat.level(row, column) for column in range(len(names))] for row in range(len(heat.rows))
     ]
-    blocks = (
-        Table(
-            grid("auroc"),
-            {"AUROC": text("model"), **columns},
-            "Test AUROC by model and augmentation",
-            levels,
-        ),
-        Table(
-            grid("auroc_patients"),
-            {"AUROC (patients)": text("model"), **columns},
-            "Test AUROC with equal weight for every patient",
-        ),
-        GRID_NOTES,
-    )
-    return Section("grid", "Test AUROC", blocks, table)
-
-
-def _metric(row: Row | None, name: str) -> tuple[float | None, float | None, float | None]:
-    return row.metrics.get(name, (None, None, None)) if row else (None, None, None)
+    headings = {"AUROC": text("model"), **columns}
+    by_image = Table(images, headings, "Test AUROC by model and augmentation", levels)
+    headings = {"AUROC (patients)": text("model"), **columns}
+    by_patient = Table(patients, headings, "Test AUROC with equal weight for every patient")
+    return Section("grid", "Test AUROC", (by_image, by_patient, GRID_NOTES), table)
 
 
 # --- Dependence on cell area
@@ -292,47 +272,33 @@ def area_section(configurations: Sequence[Configuration]) -> Section:
             if record.area
         ]
     )
-    if table.empty:
-        return Section(
-            "area",
-            "Dependence on cell area",
-            ("No run of this sweep has area checks.", AREA_NOTES),
-            table,
-        )
-    keys = list(_AREA_COLUMNS.values())
-    means = table.groupby("configuration", sort=False)[keys].agg(_mean).reset_index()
-    columns = {heading: number(key, missing="-") for heading, key in _AREA_COLUMNS.items()}
-    shown = Table(means, {"configuration": text("configuration"), **columns})
+    shown: Table | str = "No run of this sweep has area checks."
+    if not table.empty:
+        values = table[list(_AREA_COLUMNS.values())].astype(float)
+        means = values.groupby(table["configuration"], sort=False).mean().reset_index()
+        columns = {heading: number(key, missing="-") for heading, key in _AREA_COLUMNS.items()}
+        shown = Table(means, {"configuration": text("configuration"), **columns})
     return Section("area", "Dependence on cell area", (shown, AREA_NOTES), table)
-
-
-def _mean(values: pd.Series) -> float | None:
-    known = values.dropna()
-    return mean(known) if len(known) else None
 
 
 def _area_values(record: Record, run: Run | None) -> dict[str, float | None]:
     """All values of a record, flat; bins are numbered from the smallest cells."""
     bins, scaled = record.area["within_bins"], record.area["one_size"]
     nothing = {"value": None, "low": None, "high": None}
-    metrics = {
-        "within_bins": bins,
-        "within_bins_patients": bins.get("patients") or nothing,
-        "one_size": scaled["metrics"]["auroc"],
-        "one_size_patients": scaled["metrics"].get("auroc_patients", nothing),
-    }
-    by_patient = record.metrics["test"].get("auroc_patients", nothing)["value"]
+    test = {name: one["value"] for name, one in record.metrics["test"].items()}
+    by_patient = test.get("auroc_patients")
     if by_patient is None and run is not None:  # an older record
         images = run.test.sample.at_half
         by_patient = float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
-    values = {
-        "auroc": record.metrics["test"]["auroc"]["value"],
-        "auroc_patients": by_patient,
-        **{
-            f"{name}{end}": metric[bound]
-            for name, metric in metrics.items()
-            for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
-        },
+    values = {"auroc": test["auroc"], "auroc_patients": by_patient}
+    for name, metric in (
+        ("within_bins", bins),
+        ("within_bins_patients", bins.get("patients") or nothing),
+        ("one_size", scaled["metrics"]["auroc"]),
+        ("one_size_patients", scaled["metrics"].get("auroc_patients", nothing)),
+    ):
+        values |= _bounds(name, *(metric[key] for key in nothing))
+    values |= {
         "area_before": scaled["area_auroc_before"],
         "area_within_bins": record.area["area_within_bins"],
         "area_within_bins_patients": record.area.get("area_within_bins_patients"),
@@ -388,13 +354,12 @@ def referral_section(configurations: Sequence[Configuration]) -> Section:
         values: dict[str, object] = {"configuration": one.title, "runs": len(bands), "aim": AIM}
         for name, cut in (("healthy", "low"), ("leukemic", "high")):
             values[f"bands_{name}"] = sum(getattr(band, cut) is not None for band in bands)
-        for key, name in (
-            ("referred", "referred"),
-            ("right_healthy", "healthy"),
-            ("right_leukemic", "leukemic"),
+        for key, share in (
+            ("referred", achieved.referred),
+            ("right_healthy", achieved.healthy),
+            ("right_leukemic", achieved.leukemic),
         ):
-            share = getattr(achieved, name)
-            values |= {key: share.value, f"{key}_low": share.low, f"{key}_high": share.high}
+            values |= _bounds(key, share.value, share.low, share.high)
             values |= {f"{key}_images": share.images, f"{key}_patients": share.patients}
         rows.append(values)
         for reason in dict.fromkeys(band.reason for band in bands if band.reason):

@@ -113,10 +113,10 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
             values = _compared(place, model, ours)
             where = "-".join(filter(None, (run.split_name, short_name(run.settings))))
             blocks += [Heading(f"Table {place}: {model}, {where}"), _table(values)]
-            tables.append(values.assign(table=place, configuration=run.title))
+            values.insert(0, "table", place)
+            values.insert(1, "configuration", run.title)
+            tables.append(values)
     table = pd.concat(tables) if tables else pd.DataFrame()
-    if tables:
-        table = table[["table", "configuration", *table.columns[:-2]]]
     title = "Comparison with tables 3 to 5 of the thesis"
     return Section("thesis_tables", title, blocks, table)
 
@@ -132,37 +132,27 @@ def thesis_means(configuration: Configuration) -> dict[str, float]:
 def _compared(place: int, model: str, ours: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """Return a row per metric and augmentation; ours averages as the published value does."""
     table = published()
-    known = {
-        (row["group"], row["metric"]): (float(row["value"]), row["averaging_or_note"])
-        for row in table[table["table"] == place].to_dict("records")
-    }
-    rows: list[dict[str, object]] = []
+    known = table[table["table"] == place].set_index(["group", "metric"])
+    rows = []
     for metric in METRICS:
         for augmentation, metrics in ours.items():
-            value, note = known.get((f"{model}/{augmentation}", metric), (None, ""))
+            key = f"{model}/{augmentation}", metric
+            value, note = (
+                known.loc[key, ["value", "averaging_or_note"]] if key in known.index else (None, "")
+            )
             average = "macro" if note == "macro" else "weighted"
             name = f"{metric}_{average}" if metric in _AVERAGED else metric
-            rows.append(
-                {
-                    "metric": metric,
-                    "augmentation": augmentation,
-                    "published": value,
-                    "ours": metrics.get(name),
-                    "averaging_or_note": note,
-                }
-            )
-    return pd.DataFrame(rows)
+            rows.append((metric, augmentation, value, metrics.get(name), note))
+    columns = ["metric", "augmentation", "published", "ours", "averaging_or_note"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _table(values: pd.DataFrame) -> Table:
     """Return published values and ours, a pair of columns per augmentation, a row per metric."""
     rows = []
-    for shown, own in values.groupby("metric", sort=False):
-        notes = own["averaging_or_note"]
-        row: dict[str, object] = {"metric": shown}
-        row["remark"] = "; ".join(
-            dict.fromkeys(note for note in notes if note not in (*_MARKS, ""))
-        )
+    for metric, own in values.groupby("metric", sort=False):
+        notes = dict.fromkeys(note for note in own["averaging_or_note"] if note not in _MARKS)
+        row: dict[str, object] = {"metric": metric, "remark": "; ".join(filter(None, notes))}
         for one in own.to_dict("records"):
             name = one["augmentation"]
             row[f"{name}_mark"] = _MARKS.get(one["averaging_or_note"], "")

@@ -95,7 +95,8 @@ def test_all_output_of_a_leaky_split_is_marked(
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name
     record = json.loads((folder / "record.json").read_text())
-    assert record["run"]["split"] == f"{split}_LEAKY"
+    assert record["run"]["split"] == split
+    assert record["run"]["leaky"]
     assert record["warnings"][0]["kind"] == "leaky"
     assert f",{split}_LEAKY," in (folder / "predictions.csv").read_text()
     assert "LEAKY" in (folder / "leuk.log").read_text()

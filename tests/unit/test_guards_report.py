@@ -15,7 +15,7 @@ from leuk.report.figures import confusion
 from leuk.report.load import Results, read_predictions, read_results, stages_of
 from leuk.report.remarks import leaking_gains, remarks_on
 from leuk.report.rows import Row, configuration_rows, run_rows
-from leuk.report.tables import CALIBRATION, CHOSEN, MAIN
+from leuk.report.tables import metric_columns
 from leuk.runs.record import RunId, as_metrics
 
 
@@ -108,13 +108,17 @@ def test_metrics_use_test_images_and_the_thresholds_of_the_run(results: Results)
 
 
 def test_columns_match_their_headings() -> None:
-    assert {heading: MAIN[heading] for heading in _MAIN} == _MAIN
-    for heading, figure in CHOSEN.items():
-        assert figure.endswith("@youden" if "Youden" in heading else "@sensitivity95")
-        assert figure.startswith(_NAMES[heading.partition(".")[0]])
-    for heading, figure in CALIBRATION.items():
-        assert figure.startswith(heading.split()[0].lower())
-        assert figure.endswith("_calibrated") is ("calibrated" in heading)
+    tables = metric_columns()
+    assert {heading: tables["main"][heading] for heading in _MAIN} == _MAIN
+    assert all("_patients" in metric for metric in tables["patients"].values())
+    assert tables["calibration"]["ECE (calibrated)"] == "ece_calibrated"
+    for heading, metric in (tables["chosen"] | tables["patients"]).items():
+        assert metric.startswith(_NAMES[heading.partition(".")[0]])
+        for name, end in (("Youden", "@youden"), ("0.95", "@sensitivity95")):
+            assert metric.endswith(end) is (name in heading)
+    for heading, metric in tables["calibration"].items():
+        assert metric.startswith(heading.split()[0].lower())
+        assert metric.endswith("_calibrated") is ("calibrated" in heading)
 
 
 _MAIN = {
@@ -127,7 +131,12 @@ _MAIN = {
     "F1 weighted": "f1_weighted",
     "MCC": "mcc",
 }
-_NAMES = {"bal": "balanced_accuracy", "sens": "sensitivity", "spec": "specificity"}
+_NAMES = {
+    "AUROC": "auroc",
+    "bal": "balanced_accuracy",
+    "sens": "sensitivity",
+    "spec": "specificity",
+}
 
 
 def test_apparent_gain_by_hand() -> None:
@@ -168,7 +177,7 @@ def test_costs_are_medians_and_an_ensemble_s_the_sum_of_its_members(tmp_path: Pa
 
 
 def remarks(results: Results, auroc: tuple[float, float | None, float | None]) -> list[str]:
-    row = Row("x", "configuration", {"auroc": auroc})
+    row = Row("x", "configuration", RUN, {"auroc": auroc})
     return [one.kind for one in remarks_on(results, results.configurations, [row])]
 
 
@@ -188,7 +197,7 @@ def test_runs_that_are_not_complete_are_remarked_on(results: Results) -> None:
     configuration = results.configurations[0]
     stopped = replace(results.records[0], status="running")
     found = replace(results, configurations=(replace(configuration, records=(stopped,)),))
-    row = Row("x", "configuration", {})
+    row = Row("x", "configuration", RUN, {})
     assert "failed" in [one.kind for one in remarks_on(found, found.configurations, [row])]
 
 

@@ -141,7 +141,7 @@ def test_an_entry_adds_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def missed(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> np.ndarray:
         return fn / (tp + fn)
 
-    monkeypatch.setitem(METRICS, "missed", Metric("missed", missed))
+    monkeypatch.setitem(METRICS, "missed", Metric("miss rate", missed, patients=True))
     record = write_run(tmp_path, RUN)
     assert Record.read(tmp_path / RUN.folder).metrics == record.metrics
     write_report(tmp_path)
@@ -151,3 +151,6 @@ def test_an_entry_adds_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert row["missed"] == pytest.approx(expected)
     assert row["missed_low"] <= expected <= row["missed_high"]
     assert rows["missed"].notna().all()
+    shown = (tmp_path / "report/table.md").read_text()
+    assert shown.count("miss rate (Youden)") == 2
+    assert "miss rate (sens. 0.95)" in shown
