@@ -75,11 +75,12 @@ def leuk(tmp_path: Path, artifacts: Path) -> Callable[..., int]:
 
 
 @pytest.fixture
-def start(small_synthesis: list[str]) -> Callable[..., subprocess.Popen[str]]:
+def start(small_synthesis: list[str], artifacts: Path) -> Callable[..., subprocess.Popen[str]]:
     """Function ``start("train", outputs, "model=cnn", ...)`` that starts a new process."""
 
     def run(command: str, outputs: Path, *overrides: str) -> subprocess.Popen[str]:
-        small = {"train": SMALL, "synthesize": small_synthesis}[command]
+        smaller = {"train": SMALL, "synthesize": small_synthesis}
+        small = [*smaller[command], f"data.cache={artifacts}"]
         given = {override.split("=")[0] for override in overrides}
         kept = [override for override in small if override.split("=")[0] not in given]
         return subprocess.Popen(
@@ -110,6 +111,26 @@ def in_front() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """Draw the figures of reports, but render them blank, which takes half the time of a run."""
+    from matplotlib import rc_context
+
+    from leuk.report.figures import DPI, SETTINGS, Drawn
+
+    def write(drawn: Drawn, folder: Path) -> bytes:
+        with rc_context(SETTINGS):
+            width, height = (drawn.draw().get_size_inches() * DPI).round().astype(int).tolist()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{drawn.name}.pdf").touch()
+        Image.new("L", (width, height)).save(folder / f"{drawn.name}.png")
+        return (folder / f"{drawn.name}.png").read_bytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Drawn, "write", write)
+        yield
 
 
 @pytest.fixture(scope="session")

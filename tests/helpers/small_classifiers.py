@@ -18,6 +18,13 @@ from leuk.classifiers.vit import ViT
 from leuk.data.augment import Transforms
 from leuk.data.datamodule import ImageBatches
 from leuk.data.pixels import PixelBank
+from leuk.training import (
+    KerasAttention,
+    KerasBatchNorm1d,
+    KerasBatchNorm2d,
+    SameConv2d,
+    SameConvTranspose2d,
+)
 
 FORMS: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
     "cnn": (CNN, {"widths": (4, 8, 8), "hidden": 8}),
@@ -74,3 +81,10 @@ def trainer_for(tmp_path: Path, callbacks: Sequence[Callback] = (), **arguments:
             **arguments,
         }
     )
+
+
+def follows_keras(module: nn.Module) -> bool:
+    """Return True for a model with a layer that computes as Keras does."""
+    layers = KerasBatchNorm1d | KerasBatchNorm2d | KerasAttention
+    convolutions = SameConv2d | SameConvTranspose2d
+    return any(isinstance(layer, layers | convolutions) for layer in module.modules())

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, write_cell
+from omegaconf import OmegaConf
 from PIL import Image
 
 from leuk.cli import main
 from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def own(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None) -> Path:
     """Folder of a complete run."""
     outputs = tmp_path_factory.mktemp("fitted")
     assert main(["train", f"outputs={outputs}", f"data.cache={artifacts}", *SMALL]) == 0
@@ -46,10 +49,18 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
     return record.parent
 
 
-@pytest.mark.parametrize("way", ["--config-dir", "searchpath"])
-def test_an_experiment_of_the_user_takes_overrides(leuk: Leuk, own: Path, way: str) -> None:
-    found = ["--config-dir", str(own)] if way == "--config-dir" else [f'hydra.searchpath=["{own}"]']
-    assert leuk("train", *found, "experiment=mine", "fit.epochs=1", "explain=none") == 0
+def test_an_experiment_of_the_user_is_found_by_the_searchpath(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = [f'hydra.searchpath=["{own}"]', "experiment=mine", "fit.epochs=1"]
+    assert main(["train", "--cfg", "job", *mine]) == 0
+    fit = OmegaConf.create(capsys.readouterr().out)["fit"]
+    assert (fit["patience"], fit["epochs"]) == (4, 1)
+
+
+def test_an_experiment_of_the_user_takes_overrides(leuk: Leuk, own: Path) -> None:
+    mine = ["--config-dir", str(own), "experiment=mine"]
+    assert leuk("train", *mine, "fit.epochs=1", "explain=none") == 0
     (path,) = own.parent.glob("runs/single/*/record.json")
     assert Record.read(path.parent).settings["fit"]["patience"] == 4
 
@@ -218,12 +229,12 @@ def test_too_few_synthetic_images_are_refused_before_the_fit(
 
 
 def test_missing_explanations_of_a_complete_run_name_the_command(
-    leuk: Leuk, capsys: pytest.CaptureFixture[str]
+    leuk: Leuk, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leuk("train", "explain=none", "fit.epochs=1") == 0
-    capsys.readouterr()
-    assert leuk("train", "explain=gradcam", "fit.epochs=1") == 0
-    assert "not explained with gradcam; use leuk explain run=" in capsys.readouterr().out
+    shutil.copytree(fitted.parents[2], tmp_path, dirs_exist_ok=True)
+    assert leuk("train", "explain=lime") == 0
+    shown = capsys.readouterr().out
+    assert re.search("not explained with lime.*; use leuk explain run=", " ".join(shown.split()))
 
 
 def test_quoting_advice_works(
@@ -281,13 +292,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code"),
     [
         (["train", "--help"], {0, 141}),
-        (["train", "data.images_per_fold=60", "explain=none"], {141}),
+        (["train", *SMALL], {141}),
     ],
 )
 def test_closed_output_pipe_ends_the_command_in_order(
-    arguments: list[str], code: set[int], tmp_path: Path
+    arguments: list[str], code: set[int], tmp_path: Path, artifacts: Path
 ) -> None:
-    overrides = [] if "--help" in arguments else [f"outputs={tmp_path}", "data.resolution=32"]
+    folders = [f"outputs={tmp_path}", f"data.cache={artifacts}"]
+    overrides = [] if "--help" in arguments else folders
     process = subprocess.Popen(
         [sys.executable, "-m", "leuk", *arguments, *overrides],
         stdout=subprocess.PIPE,

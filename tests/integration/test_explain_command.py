@@ -15,19 +15,30 @@ from PIL import Image
 from leuk.cli import main
 from leuk.runs.record import Record
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUICK = ["explain_images=6", "explain_background=4", "checks=none", "trainer=cpu"]
 """Overrides for short explanations."""
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> dict[str, Path]:
-    """Folders of a trained CNN and a trained ViT, explained with Grad-CAM."""
+def fitted(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None
+) -> dict[str, Path]:
+    """Folders of a trained CNN and a trained ViT, explained with Grad-CAM.
+
+    The CNN's methods are a list with one that it does not have, the ViT's a single name.
+    """
     outputs = tmp_path_factory.mktemp("fitted")
+    chosen = {
+        "cnn": ["explain=[gradcam,rollout]", "explain.rollout.when_possible=true"],
+        "vit": ["explain=gradcam"],
+    }
     folders = {}
-    for model in ("cnn", "vit"):
+    for model, methods in chosen.items():
         small = [text for text in SMALL if not text.startswith(("explain", "check", "trainer"))]
         run = ["train", f"outputs={outputs}", f"name={model}", f"data.cache={artifacts}", *small]
-        assert main([*run, *QUICK, f"model={model}", "explain=gradcam", "fit.epochs=1"]) == 0
+        assert main([*run, *QUICK, f"model={model}", *methods, "fit.epochs=1"]) == 0
         (folders[model],) = (path.parent for path in outputs.glob(f"runs/{model}/*/record.json"))
     return folders
 
@@ -252,6 +263,7 @@ def test_data_that_has_changed_or_moved(
     quick = [*QUICK, "data.resolution=32", "fit.epochs=1", "explain=none"]
     assert main(["train", f"outputs={tmp_path}", "data=cnmc", f"data.root={root}", *quick]) == 0
     (folder,) = (path.parent for path in tmp_path.glob("runs/single/*/record.json"))
+    assert Record.read(folder).explanations == {}
     moved = root.rename(tmp_path / "moved")
     assert explain(folder, "explain=gradcam") == 2
     assert f"{root}: no such folder; set the images' new folder with root=DIR" in (
@@ -273,24 +285,12 @@ def test_several_runs_at_once(run: Callable[[str], Path], tmp_path: Path) -> Non
     assert all((folder / "explanations-two/gradcam.npz").is_file() for folder in folders)
 
 
-@pytest.mark.parametrize(
-    ("chosen", "methods"),
-    [("none", set()), ("[gradcam,rollout]", {"gradcam", "rollout"}), ("gradcam", {"gradcam"})],
-)
 def test_methods_of_a_training_run_are_chosen_by_name_or_as_a_list(
-    chosen: str, methods: set[str], leuk: Callable[..., int], record: Callable[..., Record]
+    fitted: dict[str, Path],
 ) -> None:
-    few = ["explain_images=2", "fit.epochs=1"]
-    assert leuk("train", "model=vit", f"explain={chosen}", "name=one", *few) == 0
-    assert set(record("one").explanations) - {"cohort"} == methods
-
-
-def test_all_skips_patch_methods_for_a_model_without_patches(
-    leuk: Callable[..., int], record: Callable[..., Record]
-) -> None:
-    few = ["explain_images=1", "fit.epochs=1"]
-    chosen = ["explain=[gradcam,rollout]", "explain.rollout.when_possible=true"]
-    assert leuk("train", "model=cnn", *chosen, "name=one", *few) == 0
-    written = record("one").explanations
-    assert written["cohort"]["left_out"] == {"rollout": "CNN has no patches"}
-    assert "rollout" not in written
+    found = {model: Record.read(folder).explanations for model, folder in fitted.items()}
+    assert {name: set(entry) - {"cohort"} for name, entry in found.items()} == {
+        "cnn": {"gradcam"},
+        "vit": {"gradcam"},
+    }
+    assert found["cnn"]["cohort"]["left_out"] == {"rollout": "CNN has no patches"}

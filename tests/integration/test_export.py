@@ -18,7 +18,7 @@ from leuk.runs.export import NEEDS
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None) -> Path:
     """Folder of a trained ViT with eight test-time views."""
     outputs = tmp_path_factory.mktemp("fitted")
     tiny = ["model.width=16", "model.depth=1", "model.mlp=16", "model.hidden=8"]

@@ -37,13 +37,17 @@ from leuk.runs.state import LOCK, is_held
 from leuk.runs.trainer import Progress
 from leuk.store import digest, is_whole, make_once
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
 Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None
+) -> Path:
     """Outputs of the undisturbed run, for comparison."""
     outputs = tmp_path_factory.mktemp("undisturbed")
     assert train(outputs, artifacts) == 0
@@ -213,7 +217,7 @@ def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
     list(track(range(2), "redrawn", console=on_terminal))
     assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
     tiny = [text for text in TINY if not text.startswith(("fit.", "augmentation="))]
-    run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1")
+    run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1", f"data.cache={tmp_path}")
     printed = run.communicate()[0]
     assert run.returncode == 0, printed
     assert "decoding 216 images" in printed

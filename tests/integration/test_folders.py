@@ -20,6 +20,8 @@ from leuk.runs.record import Record
 
 Leuk = Callable[..., int]
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 CSV = "C-NMC_test_prelim_phase_data_labels.csv"
 QUICK = ["fit.epochs=1", "data.batch_size=4", "explain=none", "trainer=cpu", "split.val=0.5"]
 

@@ -48,7 +48,9 @@ CHANGES = {"pixels": replace_pixels, "labels": invert_labels}
 
 
 @pytest.fixture(scope="module")
-def runs(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def runs(
+    phantom: Path, tmp_path_factory: pytest.TempPathFactory, blank_figures: None
+) -> dict[str, Path]:
     """Outputs of the same run on the original images and on each altered copy."""
     changes: dict[str, Callable[[Path], None]] = {"none": lambda root: None, **CHANGES}
     outputs = {}

@@ -18,7 +18,7 @@ from leuk.runs.record import Record
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Path:
+def fitted(tmp_path_factory: pytest.TempPathFactory, artifacts: Path, blank_figures: None) -> Path:
     """Folder of a trained CNN."""
     outputs = tmp_path_factory.mktemp("fitted")
     run = ["train", f"outputs={outputs}", f"data.cache={artifacts}", "explain=none", *SMALL]

@@ -12,7 +12,7 @@ import torch
 
 Start = Callable[..., subprocess.Popen[str]]
 
-LONG = ("fit.epochs=15", "fit.patience=15", "explain=none")
+LONG = ("fit.epochs=8", "fit.patience=8", "explain=none")
 
 
 def run_folder(outputs: Path) -> Path:

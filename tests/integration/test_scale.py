@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from leuk.cli import main
 from leuk.data.decode import Frame, Framing, decode
 from leuk.data.scale import Scale
 from leuk.runs.record import Record
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
 
 FIELD = 64
 """Side in pixels of the original frames; the training files are reduced to half of it."""
@@ -53,7 +56,7 @@ def small(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stated(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stated(small: Path, tmp_path_factory: pytest.TempPathFactory, blank_figures: None) -> Path:
     """Run trained on the reduced frames with their field of view set."""
     outputs = tmp_path_factory.mktemp("stated")
     assert train(small, outputs, f"data.frame={FIELD}") == 0
@@ -97,14 +100,23 @@ Predict = Callable[..., pd.DataFrame]
 def predict(tmp_path: Path) -> Predict:
     """Table of ``leuk predict`` without the columns that need training images."""
 
-    def call(run: Path, images: Path, *overrides: str) -> pd.DataFrame:
-        assert main(command(run, images, tmp_path, *overrides)) == 0
-        (path,) = tmp_path.glob("predictions/*/*/predictions.csv")
-        table = pd.read_csv(path)
-        shutil.rmtree(tmp_path / "predictions")
-        return table
+    return partial(predicted, tmp_path)
 
-    return call
+
+@pytest.fixture(scope="module")
+def original(
+    stated: Path, frames: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> pd.DataFrame:
+    """Predictions for the original frames."""
+    return predicted(tmp_path_factory.mktemp("original"), stated, frames[FIELD])
+
+
+def predicted(outputs: Path, run: Path, images: Path, *overrides: str) -> pd.DataFrame:
+    assert main(command(run, images, outputs, *overrides)) == 0
+    (path,) = outputs.glob("predictions/*/*/predictions.csv")
+    table = pd.read_csv(path)
+    shutil.rmtree(outputs / "predictions")
+    return table
 
 
 def command(run: Path, images: Path, outputs: Path, *overrides: str) -> Iterable[str]:
@@ -125,18 +137,20 @@ def test_the_scale_is_in_the_record(stated: Path) -> None:
 
 @pytest.mark.parametrize("statement", ["pixel_size=1", "frame=100"])
 def test_the_same_pixels_in_a_larger_frame_get_the_same_scores(
-    stated: Path, frames: dict[int, Path], predict: Predict, statement: str
+    stated: Path,
+    frames: dict[int, Path],
+    original: pd.DataFrame,
+    predict: Predict,
+    statement: str,
 ) -> None:
-    original = predict(stated, frames[FIELD])
     larger = predict(stated, frames[100], statement)
     np.testing.assert_array_equal(larger["score"], original["score"])
     np.testing.assert_array_equal(larger["refer"], original["refer"])
 
 
 def test_a_crop_gets_the_same_scores_where_it_cuts_no_cell(
-    stated: Path, frames: dict[int, Path], predict: Predict
+    stated: Path, frames: dict[int, Path], original: pd.DataFrame, predict: Predict
 ) -> None:
-    original = predict(stated, frames[FIELD])
     cropped = predict(stated, frames[30], "pixel_size=1")
     whole = ~cropped["why"].fillna("").str.contains("its cell is cut by the border of the image")
     assert 5 < whole.sum() < len(whole)
@@ -196,11 +210,13 @@ def test_single_images_of_an_unknown_scale_are_referred_without_a_score(
 
 
 def test_a_wrong_statement_is_noticed_by_the_size_of_the_cells(
-    stated: Path, frames: dict[int, Path], predict: Predict, capsys: pytest.CaptureFixture[str]
+    stated: Path,
+    frames: dict[int, Path],
+    original: pd.DataFrame,
+    predict: Predict,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    right = predict(stated, frames[FIELD])
-    assert (right["scale"] == "doubtful").mean() < 0.2
-    capsys.readouterr()
+    assert (original["scale"] == "doubtful").mean() < 0.2
     wrong = predict(stated, frames[100], "frame=same")
     assert wrong["refer"].all()
     assert (wrong["scale"] == "doubtful").all()

@@ -13,6 +13,8 @@ from leuk.runs.record import Record
 Leuk = Callable[..., int]
 Start = Callable[..., "subprocess.Popen[str]"]
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 QUICK = ("explain=none", "fit.epochs=1")
 
 
@@ -106,13 +108,11 @@ def test_joblib_and_a_second_start_share_a_folder_and_train_a_single_gan(
     leuk: Leuk,
     start: Start,
     tmp_path: Path,
-    artifacts: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ("-m", "name=s", "augmentation=dcgan", "fit.patience=3,4", "explain=none")
-    cache = f"data.cache={artifacts}"
-    second = start("train", tmp_path, *sweep, cache)
+    second = start("train", tmp_path, *sweep)
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     codes = leuk("train", *sweep, *joblib), second.wait()
     # joblib's processes log like a single process, without Lightning's hints.

@@ -1,6 +1,9 @@
 """``leuk synthesize`` through the real command line, reduced to seconds."""
 
+import contextlib
+import io
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import SMALL_SYNTHESIS
 from PIL import Image
 
 from leuk.cli import main
@@ -20,21 +24,54 @@ from leuk.runs import gan as gan_fit
 Leuk = Callable[..., int]
 Start = Callable[..., subprocess.Popen[str]]
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIDE = ["extractor.side=64"]
 GANS = ("dcgan", "wgan", "cgan")
 
 
-def weights(outputs: Path) -> dict[str, torch.Tensor]:
-    (path,) = outputs.glob("artifacts/gan/*/gan.ckpt")
+def weights(path: Path) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
     return state
 
 
+def only_gan(outputs: Path) -> Path:
+    (path,) = outputs.glob("artifacts/gan/*/gan.ckpt")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: Path
+) -> tuple[Path, str, dict[str, str]]:
+    """Outputs of a sweep over three GANs, the text printed, and each GAN's artifact by name."""
+    outputs = tmp_path_factory.mktemp("trained")
+    of_sweep = ["-m", "gan=dcgan,wgan,cgan", "name=three", f"outputs={outputs}"]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        arguments = [*SMALL_SYNTHESIS, *SIDE, f"data.cache={artifacts}"]
+        assert main(["synthesize", *of_sweep, *arguments]) == 0
+    found = {}
+    for gan in GANS:
+        (path,) = outputs.glob(f"synthetic/three/{gan}-folds-s0-*/balanced/manifest.csv")
+        (found[gan],) = pd.read_csv(path)["gan"].dropna().unique()
+    return outputs, printed.getvalue(), found
+
+
+@pytest.fixture
+def copied(trained: tuple[Path, str, dict[str, str]], tmp_path: Path) -> dict[str, str]:
+    """Artifacts of the GANs in a copy of the outputs, private to a test."""
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    return trained[2]
+
+
 def test_three_gans_write_all_documented_files(
-    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, str, dict[str, str]],
 ) -> None:
-    assert leuk("synthesize", *SIDE, "-m", "gan=dcgan,wgan,cgan", "name=three") == 0
-    sweep = tmp_path / "synthetic/three"
+    outputs, printed, artifacts = trained
+    assert {path.name for path in outputs.glob("artifacts/gan/[!.]*")} == set(artifacts.values())
+    assert len(set(artifacts.values())) == 3
+    sweep = outputs / "synthetic/three"
     for gan in GANS:
         (folder,) = sweep.glob(f"{gan}-folds-s0-*")
         report = json.loads((folder / "quality.json").read_text())
@@ -45,7 +82,6 @@ def test_three_gans_write_all_documented_files(
             assert (folder / picture).stat().st_size > 3_000
     table = pd.read_csv(sweep / "table_2.csv")
     assert set(GANS) <= {name.split("-")[0] for name in table["set"]}
-    printed = capsys.readouterr().out
     assert (sweep / "table_2.md").read_text().strip() in printed
     assert "1.274" in printed  # the published FID of the thesis's DCGAN
     assert f"written to {sweep}" in printed
@@ -54,10 +90,9 @@ def test_three_gans_write_all_documented_files(
 
 
 def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
-    leuk: Leuk, tmp_path: Path
+    trained: tuple[Path, str, dict[str, str]],
 ) -> None:
-    assert leuk("synthesize", *SIDE, "name=one") == 0
-    (folder,) = tmp_path.glob("synthetic/one/dcgan-folds-s0-*/balanced")
+    (folder,) = trained[0].glob("synthetic/three/dcgan-folds-s0-*/balanced")
     manifest = pd.read_csv(folder / "manifest.csv")
     counts = manifest["label"].value_counts()
     assert counts[0] == counts[1]
@@ -72,8 +107,7 @@ def test_balanced_set_is_readable_as_cnmc_with_the_origin_of_each_image(
     first = synthetic.iloc[0]
     pixels = np.asarray(Image.open(folder / first["file"]))
     np.testing.assert_array_equal(pixels, array[int(first["position"])])
-    (gan,) = {path.parent.name for path in tmp_path.glob("artifacts/gan/*/gan.ckpt")}
-    assert set(synthetic["gan"]) == {gan}
+    assert set(synthetic["gan"]) == {trained[2]["dcgan"]}
     assert manifest.loc[manifest["origin"] == "real", "subject"].notna().all()
 
 
@@ -94,7 +128,7 @@ def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
     start: Start, tmp_path: Path
 ) -> None:
     outputs = tmp_path / "killed"
-    overrides = ["gan_fit.epochs=30", "gan_fit.sample_every=30"]
+    overrides = ["gan_fit.epochs=8", "gan_fit.sample_every=8"]
     process = start("synthesize", outputs, *overrides)
     while not list(outputs.glob("artifacts/gan/.*.unfinished/checkpoints/[!.]*.ckpt")):
         assert process.poll() is None, process.communicate()[0]
@@ -112,13 +146,14 @@ def test_killed_training_resumes_with_the_results_of_an_uninterrupted_one(
     assert not list(outputs.glob("artifacts/gan/.*.unfinished"))
     unbroken = start("synthesize", tmp_path / "unbroken", *overrides)
     assert unbroken.wait() == 0
-    expected = weights(tmp_path / "unbroken")
-    for key, value in weights(outputs).items():
+    expected = weights(only_gan(tmp_path / "unbroken"))
+    for key, value in weights(only_gan(outputs)).items():
         assert torch.equal(value, expected[key]), key
 
 
 def test_three_processes_train_a_shared_gan_once(start: Start, tmp_path: Path) -> None:
-    processes = [start("synthesize", tmp_path, f"name=p{n}", "gan_fit.epochs=3") for n in range(3)]
+    settings = ("gan_fit.epochs=3", f"data.cache={tmp_path}/cache")
+    processes = [start("synthesize", tmp_path, f"name=p{n}", *settings) for n in range(3)]
     printed = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], printed
     assert sum("training leuk.gans.dcgan.DCGAN" in text for text in printed) == 1
@@ -128,17 +163,16 @@ def test_three_processes_train_a_shared_gan_once(start: Start, tmp_path: Path) -
 
 
 def test_damaged_gan_is_detected_and_trained_again(
-    leuk: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    leuk: Leuk, tmp_path: Path, copied: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leuk("synthesize", *SIDE, "name=one") == 0
-    before = weights(tmp_path)
-    (path,) = tmp_path.glob("artifacts/gan/*/gan.ckpt")
+    path = tmp_path / "artifacts/gan" / copied["dcgan"] / "gan.ckpt"
+    before = weights(path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255  # of the same size
     path.write_bytes(content)
     assert leuk("synthesize", *SIDE, "name=two") == 0
     assert "damaged or incomplete; building it again" in capsys.readouterr().out
-    for key, value in weights(tmp_path).items():
+    for key, value in weights(path).items():
         assert torch.equal(value, before[key]), key
 
 
@@ -184,16 +218,17 @@ def test_nonfinite_loss_stops_the_job_and_keeps_the_good_epochs(
     assert not list(tmp_path.glob("artifacts/gan/*/gan.ckpt"))
 
 
-def test_gan_is_trained_once_for_all_commands(leuk: Leuk, monkeypatch: pytest.MonkeyPatch) -> None:
-    fits: list[object] = []
-    fit = gan_fit._fit
-    monkeypatch.setattr(gan_fit, "_fit", lambda *args: (fits.append(args), fit(*args)))
-    assert leuk("synthesize", *SIDE, "gan.latent=9", "name=s") == 0
-    assert leuk("train", "augmentation=dcgan", "gan.latent=9", "name=t") == 0
-    assert len(fits) == 1
+def test_gan_is_trained_once_for_all_commands(
+    leuk: Leuk, copied: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(gan_fit, "_train_gan", fail)
+    assert leuk("train", "augmentation=dcgan", "name=t", "explain=none", "fit.epochs=1") == 0
 
 
-def test_own_classifier_as_extractor(leuk: Leuk, tmp_path: Path) -> None:
+def test_own_classifier_as_extractor(leuk: Leuk, tmp_path: Path, copied: dict[str, str]) -> None:
     assert leuk("train", "name=c", "explain=none") == 0
     (run,) = tmp_path.glob("runs/c/cnn*")
     assert leuk("synthesize", "name=s", "extractor=classifier", f"extractor.run={run}") == 0

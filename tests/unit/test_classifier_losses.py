@@ -18,7 +18,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule, Trainer
-from small_classifiers import Squares, small, trainer_for
+from small_classifiers import Squares, follows_keras, small, trainer_for
 from torch import Tensor, nn
 
 from leuk.classifiers.base import Classifier, dihedral
@@ -26,11 +26,13 @@ from leuk.classifiers.optim import Optim, build_optimizer, schedule_of
 from leuk.classifiers.pretrained import Pretrained
 from leuk.config import conf_dir
 from leuk.config.schema import register
+from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.pixels import PixelBank
 from leuk.errors import LeukError, TrainingError
 from leuk.metrics.calibration import prior_free_loss
 from leuk.runs.record import Record
+from leuk.runs.resolvers import register_resolvers
 from leuk.training import WeightEMA
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
@@ -275,10 +277,13 @@ def test_frozen_epochs_train_only_the_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", ["small", "strong", "thesis"])
 @pytest.mark.parametrize("model", ["cnn", "vit", "hybrid", "pretrained"])
-def test_criterion_of_each_recipe(model: str, recipe: str) -> None:
+def test_criterion_and_layers_of_each_recipe(model: str, recipe: str) -> None:
     register()
+    register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        fit = compose("train", [f"model={model}", f"recipe={recipe}"]).fit
+        chosen = [f"model={model}", f"recipe={recipe}"]
+        cfg = compose("train", chosen, return_hydra_config=True)
+    fit = cfg.fit
     published = {"cnn": "val/loss", "hybrid": "val/loss", "vit": "val/auroc"}
     if recipe == "thesis":
         monitor = published.get(model, "val/auroc")
@@ -286,6 +291,11 @@ def test_criterion_of_each_recipe(model: str, recipe: str) -> None:
     else:
         assert (fit.monitor, fit.equal_updates) == ("val/prior_free_loss", True)
     assert fit.mode == ("max" if fit.monitor == "val/auroc" else "min")
+    if model != "pretrained":
+        with torch.device("meta"):
+            built: Any = instantiate(cfg.model)
+        assert built.stack == built.hparams["stack"] == ("keras" if recipe == "thesis" else "torch")
+        assert follows_keras(built) == (recipe == "thesis")
 
 
 def test_plateau_lowers_the_rate(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from small_classifiers import parameters
+from small_classifiers import follows_keras, parameters
 from small_gans import FORMS, STRONG, fit, small
 from torch import nn
 
@@ -14,7 +14,6 @@ from leuk.config.schema import register
 from leuk.config.targets import instantiate
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
-from leuk.gans.base import Adversarial
 from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.layers import LeakyReLU, to_uint8
@@ -136,13 +135,18 @@ class TestLeakyReLU:
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_config_of_every_form_builds_that_form(name: str) -> None:
+def test_config_of_every_recipe_builds_its_form(
+    name: str,
+) -> None:
     register()
     register_resolvers()
     for form in ("thesis", "small", "strong"):
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("synthesize", [f"gan={name}", f"recipe={form}"], return_hydra_config=True)
-        gan: Adversarial = instantiate(cfg.gan)
+        with torch.device("meta"):
+            gan: Any = instantiate(cfg.gan)
+        assert gan.stack == gan.hparams["stack"] == ("keras" if form == "thesis" else "torch")
+        assert follows_keras(gan) == (form == "thesis")
         assert gan.hparams["resolution"] == cfg.data.resolution
         assert (gan.averaged is not None) == (form == "strong")
         if form == "thesis":

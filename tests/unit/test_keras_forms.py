@@ -9,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from lightning.pytorch import LightningModule, Trainer
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
 from leuk.classifiers.hybrid import Hybrid
 from leuk.classifiers.optim import Optim, plateau_of
 from leuk.classifiers.transformer import Block
 from leuk.classifiers.vit import ViT
-from leuk.config import conf_dir
-from leuk.config.schema import register
-from leuk.config.targets import instantiate
 from leuk.data.labels import Label
 from leuk.gans.cgan import CGAN, Embedded
 from leuk.gans.dcgan import DCGAN
@@ -30,7 +25,6 @@ from leuk.gans.layers import LeakyReLU
 from leuk.gans.wgan import WGANGP
 from leuk.runs.finished import FinishedRun
 from leuk.runs.gan import load_gan
-from leuk.runs.resolvers import register_resolvers
 from leuk.runs.trainer import older_arguments
 from leuk.training import (
     KerasAdam,
@@ -317,22 +311,6 @@ def test_activations() -> None:
         for name in ("dcgan", "wgan", "cgan")
     }
     assert slopes == {"dcgan": {0.3}, "wgan": {0.3}, "cgan": {0.2, 0.3}}
-
-
-@pytest.mark.parametrize("recipe", ["thesis", "small", "strong"])
-@pytest.mark.parametrize("name", ["cnn", "vit", "hybrid", "dcgan", "wgan", "cgan"])
-def test_only_the_thesis_recipe_follows_keras(recipe: str, name: str) -> None:
-    register()
-    register_resolvers()
-    kind = "model" if issubclass(FORMS[name][0], Classifier) else "gan"
-    command = "train" if kind == "model" else "synthesize"
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose(command, [f"{kind}={name}", f"recipe={recipe}"], return_hydra_config=True)
-    with torch.device("meta"):
-        built = instantiate(cfg[kind])
-    ours = KerasBatchNorm1d | KerasBatchNorm2d | KerasAttention | SameConv2d | SameConvTranspose2d
-    assert built.stack == built.hparams["stack"] == ("keras" if recipe == "thesis" else "torch")
-    assert any(isinstance(m, ours) for m in built.modules()) == (recipe == "thesis")
 
 
 @pytest.mark.parametrize("name", FORMS)
