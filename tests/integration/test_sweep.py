@@ -83,7 +83,7 @@ def test_failure_ends_the_sweep_only_with_fail_fast(
 
     sweep = ("train", "-m", "name=s", "seed=0,1", f"grid.fail_fast={fail_fast}", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(train_module, "_run_stages", fail)
+        patched.setattr(train_module, "run_stages", fail)
         assert leuk(*sweep) == 1
     printed = capsys.readouterr().out
     assert len(list(tmp_path.glob("runs/s/*/record.json"))) == begun
