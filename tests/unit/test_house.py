@@ -47,3 +47,10 @@ def test_every_fault_names_tests_that_there_are() -> None:
         assert f"def {name}(" in (ROOT / path).read_text(), text
         named += 1
     assert named > 40
+
+
+def test_the_map_names_every_module() -> None:
+    words = re.findall(r"\b[a-z0-9_]+\.py", (ROOT / "leuk/README.md").read_text())
+    named = {name for name in words if not name.startswith("test_")}
+    modules = {path.name for path in (ROOT / "leuk").rglob("*.py")} - {"__init__.py"}
+    assert named == modules
