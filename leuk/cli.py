@@ -83,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
+_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
+"""Hydra's flags that take a value."""
+
+
 def _dispatch(arguments: list[str]) -> int:
     if _completes(arguments):
         return _complete(arguments)
@@ -101,7 +105,7 @@ def _dispatch(arguments: list[str]) -> int:
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
     # Hydra accepts overrides only after all flags, or only before.
-    with_value = [number for number, text in enumerate(rest) if text in ("--config-dir", "-cd")]
+    with_value = [number for number, text in enumerate(rest) if text in _WITH_VALUE]
     flags = {number for number, text in enumerate(rest) if text.startswith("-")}
     flags |= {number + 1 for number in with_value}
     rest = [text for _, text in sorted(enumerate(rest), key=lambda pair: pair[0] not in flags)]

@@ -32,6 +32,11 @@ def test_help_of_a_command_lists_groups_and_keys(command: str) -> None:
         assert "learning_rate" in done.stdout
 
 
+def test_flags_with_a_value_may_follow_overrides(tmp_path: Path) -> None:
+    done = leuk("train", "seed=7", "--cfg", "job", "--config-dir", str(tmp_path))
+    assert "\nseed: 7\n" in done.stdout
+
+
 def test_misspelled_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     assert "no command trian; did you mean train?" in capsys.readouterr().err
