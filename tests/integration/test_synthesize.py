@@ -224,7 +224,7 @@ def test_gan_is_trained_once_for_all_commands(
     def fail(*_: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(gan_fit, "_train_gan", fail)
+    monkeypatch.setattr(gan_fit, "limit_epochs", fail)
     assert leuk("train", "augmentation=dcgan", "name=t", "explain=none", "fit.epochs=1") == 0
 
 

@@ -63,8 +63,8 @@ def test_same_seed_gives_the_same_metrics_to_the_last_digit_with_a_single_gan(
     leuk: Leuk, record: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[object] = []
-    fit = gan_fit._train_gan
-    monkeypatch.setattr(gan_fit, "_train_gan", lambda *args: (fits.append(args), fit(*args)))
+    begin = gan_fit.limit_epochs
+    monkeypatch.setattr(gan_fit, "limit_epochs", lambda *args: (fits.append(args), begin(*args)))
     for name, seed, count in (("a", 0, 1), ("b", 0, 1), ("c", 1, 2)):
         arguments = ["augmentation=dcgan", f"name={name}", f"seed={seed}"]
         assert leuk("train", *arguments, "explain=none") == 0
@@ -121,7 +121,7 @@ def test_failing_run_records_its_traceback_and_the_others_continue(
     def fail(*_: object) -> None:
         raise RuntimeError("the GAN broke")
 
-    monkeypatch.setattr(gan_fit, "_train_gan", fail)
+    monkeypatch.setattr(gan_fit, "limit_epochs", fail)
     sweep = ["-m", "name=s", "augmentation=dcgan,none", "gan.latent=13"]
     assert leuk("train", *sweep, *QUICK) == 1
     failed = record("s", "dcgan")
