@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 
-from leuk.classifiers.base import Classifier
+from leuk.classifiers.base import Classifier, Predictions
+from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.explain.base import Attribution, Explainer, possible_explainers
-from leuk.explain.cohort import DECIDED, MEANING, Cohort
+from leuk.explain.cohort import DECIDED, MEANING, Cohort, evaluated_cohort
 from leuk.explain.figures import draw_all, panel_name
 from leuk.explain.quality.checks import CheckSettings, check, save_checks
 from leuk.store import csv_text, whole_file, write_json, write_text
@@ -207,3 +209,64 @@ def _peak_of_process() -> int:
     """Peak memory of the process since its start, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class Explain:
+    """Explanation of a run: methods, checks and numbers of images, for any cohort.
+
+    Args:
+        explainers: the methods by name.
+        folder: output folder, see :meth:`Study.of`.
+        shown: number of test images that get figures.
+        checked: number of test images to explain if ``checks`` is set, shown images included.
+        background: number of training images that methods may compare with.
+        checks: settings of the quality checks; None skips them.
+        name: name of the run, in the title of every figure.
+
+    Attributes:
+        count: number of test images to explain.
+    """
+
+    def __init__(
+        self,
+        explainers: Mapping[str, Explainer],
+        folder: Path,
+        shown: int,
+        checked: int = 0,
+        background: int = 64,
+        checks: CheckSettings | None = None,
+        name: str = "",
+    ) -> None:
+        self.explainers, self.folder, self.name = explainers, folder, name
+        self.shown, self.background, self.checks = shown, background, checks
+        # Without checks, images beyond the shown ones would be explained for nothing.
+        self.count = max(shown, checked) if checks else shown
+
+    def explained(
+        self,
+        trainer: Trainer,
+        classifier: Classifier,
+        data: CNMCDataModule,
+        predictions: Predictions,
+    ) -> dict[str, Any]:
+        """Explain a sample of predicted test images, see :meth:`Study.of`.
+
+        Args:
+            trainer: provides the precision.
+            classifier: classifier on its device, in evaluation mode.
+            data: data module of the test images.
+            predictions: predictions of the test images.
+
+        Returns:
+            The summary; empty without methods.
+        """
+        if not self.explainers:
+            return {}
+        cohort = evaluated_cohort(data, predictions, self.shown, self.count, self.background)
+        with torch.no_grad():
+            return self.study(trainer).of(classifier, cohort)
+
+    def study(self, trainer: Trainer) -> Study:
+        """Study with these settings, predicting in the precision of ``trainer``."""
+        context = trainer.precision_plugin.forward_context
+        return Study(self.explainers, self.folder, self.name, context, self.checks)

@@ -20,9 +20,8 @@ from leuk.data.pixels import to_float
 from leuk.data.scale import SIZE_UNKNOWN, View, background_warning, file_sizes, has_background
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.base import possible_explainers
-from leuk.explain.callback import Explain
 from leuk.explain.cohort import Cohort, choose_background, unlabeled_cohort
-from leuk.explain.study import COHORT
+from leuk.explain.study import COHORT, Explain
 from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun
 from leuk.runs.record import RunWarning
@@ -62,12 +61,12 @@ def explain_test(
         TrainingError: a batch does not fit into memory.
     """
     with memory_errors("data.batch_size", cfg.data.batch_size):
-        explain = _callback(cfg, folder / EXPLANATIONS, folder.name)
+        explain = _explain(cfg, folder / EXPLANATIONS, folder.name)
         summary = explain.explained(scorer.trainer, scorer.classifier, data, test)
     return Explained(summary, _warnings_of(summary))
 
 
-def _callback(cfg: DictConfig, folder: Path, name: str) -> Explain:
+def _explain(cfg: DictConfig, folder: Path, name: str) -> Explain:
     return Explain(
         build_named(cfg.explain),
         folder,
@@ -178,7 +177,7 @@ def explain_run(cfg: DictConfig) -> None:
         folder = explanations_folder(cfg)
         before = _summary(folder)
         data, scorer = finished.data(cfg.root), finished.scorer(cfg, _BATCH)
-        explain = _callback(cfg, folder, finished.folder.name)
+        explain = _explain(cfg, folder, finished.folder.name)
         if cfg.images is None:
             summary = explain.explained(
                 scorer.trainer, scorer.classifier, data, scorer.stage(data, "test")

@@ -89,7 +89,7 @@ class Lost:
 def context() -> ForkServerContext:
     """Context whose processes start with all imports done, so that kills hit the work."""
     forks = multiprocessing.get_context("forkserver")
-    forks.set_forkserver_preload(["leuk.cli", "leuk.commands.train", "leuk.explain.callback"])
+    forks.set_forkserver_preload(["leuk.cli", "leuk.commands.train", "leuk.explain.study"])
     return forks
 
 

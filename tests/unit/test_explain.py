@@ -22,7 +22,6 @@ from leuk.data.rules import Folds
 from leuk.errors import ConfigError
 from leuk.explain import study
 from leuk.explain.base import Attribution, Explainer, possible_explainers
-from leuk.explain.callback import Explain
 from leuk.explain.cohort import (
     OUTCOMES,
     UNKNOWN,
@@ -38,7 +37,7 @@ from leuk.explain.lime import LIME, PatchLIME
 from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.rollout import AttentionRollout
 from leuk.explain.shap import GradientSHAP, PartitionSHAP
-from leuk.explain.study import COHORT, Study
+from leuk.explain.study import COHORT, Explain, Study
 
 ROOT = Path(__file__).parents[2]
 

@@ -189,7 +189,7 @@ def test_files_of_methods_that_are_no_longer_listed_are_removed(
         return summary
 
     callback = SimpleNamespace(explained=explained)
-    monkeypatch.setattr(explaining, "_callback", lambda *_: callback)
+    monkeypatch.setattr(explaining, "_explain", lambda *_: callback)
     monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
     cfg = {"run": str(tmp_path), "name": name, "images": None, "root": None}
     explain_run(OmegaConf.create(cfg))
