@@ -30,6 +30,20 @@ def start_stream(seed: int, epoch: int, rank: int) -> None:
     torch.manual_seed((seed + epoch * _EPOCHS + rank * _RANKS) % 2**63)
 
 
+class SeededModule(LightningModule):
+    """Module whose random numbers in an epoch depend only on seed, epoch and process."""
+
+    _seed: int | None = None
+
+    def on_fit_start(self) -> None:
+        if self._seed is None:
+            self._seed = torch.initial_seed()
+
+    def on_train_epoch_start(self) -> None:
+        assert self._seed is not None
+        start_stream(self._seed, self.current_epoch, self.global_rank)
+
+
 def save_arguments(module: LightningModule) -> None:
     """Save the arguments of a module's constructor in its checkpoints, as plain values only.
 

@@ -177,6 +177,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         (">= wanted", "> wanted"),
     ],
     ("training.py", "guards_training"): [
+        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ("seed + epoch * _EPOCHS", "seed"),
         ("+ rank * _RANKS", ""),
         ("= ~torch.isfinite(losses.detach()).all()", "= ~torch.isfinite(losses.detach()).any()"),
@@ -393,7 +394,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('group["params"], clip)', 'group["params"], 1e9)'),
         ("self.adversary.requires_grad_(False)", "pass"),
         ('batch["images"] * 2 - 1', 'batch["images"] * 2'),
-        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ('self.done_updates = checkpoint["generator_updates"]', "pass"),
         ("torch.manual_seed(seed)", "torch.manual_seed(0)"),
         ("torch.full((count,), label", "torch.full((count,), 1 - label"),
@@ -569,7 +569,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("= logits.double().softmax(dim=1)[:, 1]", "= logits.double().softmax(dim=1)[:, 0]"),
         ("order = columns[0].argsort(stable=True)", "order = torch.arange(len(columns[0]))"),
         ("torch.cat([-logit / 2, logit / 2], dim=1)", "torch.cat([logit / 2, -logit / 2], dim=1)"),
-        ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
         ('checkpoint["plateau"] = self._plateau.state_dict()', "pass"),
     ],
 }

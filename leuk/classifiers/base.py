@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +16,7 @@ from leuk.classifiers.optim import Optim, ParameterGroup, build_optimizer, plate
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, TrainingError
 from leuk.metrics.calibration import prior_free_loss
-from leuk.training import EVERY, FirstBad, Stack, save_arguments, start_stream
+from leuk.training import EVERY, FirstBad, SeededModule, Stack, save_arguments
 
 ADVICE = (
     "the best checkpoint so far is kept: lower model.optim.learning_rate or set "
@@ -47,7 +46,7 @@ class Predictions:
     labels: Tensor
 
 
-class Classifier(LightningModule, ABC):
+class Classifier(SeededModule, ABC):
     """Base class of the classifiers: two logits from images in [0, 1].
 
     A subclass defines :meth:`features`, :meth:`logits` and, for Grad-CAM, :attr:`cam_layer`. Its
@@ -82,7 +81,6 @@ class Classifier(LightningModule, ABC):
         self.val_auroc = BinaryAUROC()
         self.first_bad = FirstBad()
         self.stamp = {"form": type(self).__name__}
-        self._seed: int | None = None
         self._plateau: ReduceLROnPlateau | None = None
         self._stopped_plateau: dict[str, Any] | None = None
         self._collected: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -171,14 +169,6 @@ class Classifier(LightningModule, ABC):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
-
-    def on_fit_start(self) -> None:
-        if self._seed is None:
-            self._seed = torch.initial_seed()
-
-    def on_train_epoch_start(self) -> None:
-        assert self._seed is not None
-        start_stream(self._seed, self.current_epoch, self.global_rank)
 
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits ``(B, 2)`` of a training batch, and an additional scalar loss of the model."""

@@ -24,10 +24,10 @@ from leuk.training import (
     EVERY,
     FirstBad,
     KerasAdam,
+    SeededModule,
     Stack,
     move_average,
     save_arguments,
-    start_stream,
 )
 
 _SAMPLING_BATCH = 256
@@ -57,7 +57,7 @@ class Fitting:
     updates: Count | None = None  # generator updates after which training stops, before the epochs
 
 
-class Adversarial(LightningModule, ABC):
+class Adversarial(SeededModule, ABC):
     """Base class of the GANs; a subclass builds the networks and defines the losses.
 
     Each batch of real images updates the adversary once; the last batch of a round updates the
@@ -116,7 +116,6 @@ class Adversarial(LightningModule, ABC):
         self.first_bad = FirstBad()
         self.done_updates = 0
         self.adversary_updates = 0
-        self._seed: int | None = None
 
     @property
     def adversary(self) -> nn.Module:
@@ -238,14 +237,6 @@ class Adversarial(LightningModule, ABC):
         self.generator.compile()
         if not self.penalized:
             self.adversary.compile()
-
-    def on_fit_start(self) -> None:
-        if self._seed is None:
-            self._seed = torch.initial_seed()
-
-    def on_train_epoch_start(self) -> None:
-        assert self._seed is not None
-        start_stream(self._seed, self.current_epoch, self.global_rank)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["generator_updates"] = self.done_updates
