@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision.utils import save_image
 
 from leuk.config.schema import Count, Positive, Share
-from leuk.data.pixels import Batch
+from leuk.data.pixels import Batch, to_float
 from leuk.gans.diffaugment import DiffAugment
 from leuk.gans.layers import to_uint8
 from leuk.training import (
@@ -302,7 +302,7 @@ class SampleGrids(Callback):
         if not trainer.is_global_zero or not (last or epoch % self.every == 0):
             return
         sampled = [torch.from_numpy(pl_module.sample(16, label, seed=0)) for label in self.labels]
-        images = torch.cat(sampled).permute(0, 3, 1, 2) / 255
+        images = to_float(torch.cat(sampled))
         if images.shape[-1] > 64:  # hundreds of sheets then take a few megabytes
             images = F.interpolate(images, 64, mode="area")
         self.folder.mkdir(parents=True, exist_ok=True)

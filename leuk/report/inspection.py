@@ -17,6 +17,7 @@ from leuk.data.audit import Audit, audit
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.layouts import MERGED, PRELIM, Problem
 from leuk.data.phantom import PhantomDataModule
+from leuk.data.pixels import to_float
 from leuk.data.rules import Folds, SubjectKFold
 from leuk.data.scale import is_stated
 from leuk.data.splits import Rule
@@ -140,7 +141,7 @@ def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Pa
     except DataError:
         return {}
     rows = np.linspace(0, len(dataset) - 1, min(6, len(dataset))).astype(int)
-    images = torch.from_numpy(dataset.data[rows]).permute(0, 3, 1, 2) / 255
+    images = to_float(torch.from_numpy(dataset.data[rows]))
     sheets = {}
     for name, node in cfg.sheets.items():
         sheets[str(name)] = folder / f"augmentation-{name}.png"

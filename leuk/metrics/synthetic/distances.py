@@ -19,6 +19,7 @@ from torchmetrics.functional.image import (
 )
 
 from leuk.data.decode import cell_mask
+from leuk.data.pixels import to_float
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
 from leuk.metrics.arrays import Floats, Images, check_images
@@ -266,8 +267,8 @@ def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[s
     for start in range(0, len(synthetic), _BATCH):
         one, other = synthetic[start : start + _BATCH], real[nearest[start : start + _BATCH]]
         _, similarity = structural_similarity_index_measure(
-            _scaled(one),
-            _scaled(other),
+            to_float(torch.from_numpy(one)),
+            to_float(torch.from_numpy(other)),
             data_range=1.0,
             reduction="none",
             return_full_image=True,
@@ -305,8 +306,8 @@ def diversity(images: Images, seed: int) -> float:
     kept = _WEIGHTS[:scales]
     similar = [
         multiscale_structural_similarity_index_measure(
-            _scaled(images[first[start : start + _BATCH]]),
-            _scaled(images[second[start : start + _BATCH]]),
+            to_float(torch.from_numpy(images[first[start : start + _BATCH]])),
+            to_float(torch.from_numpy(images[second[start : start + _BATCH]])),
             data_range=1.0,
             betas=tuple(weight / sum(kept) for weight in kept),
             reduction="none",
@@ -314,10 +315,6 @@ def diversity(images: Images, seed: int) -> float:
         for start in range(0, _PAIRS, _BATCH)
     ]
     return 1 - float(torch.cat(similar).mean())
-
-
-def _scaled(images: Images) -> Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 def _check_side(images: Images) -> None:
