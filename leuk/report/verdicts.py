@@ -6,7 +6,7 @@ comparison that it needs is missing. Leaky splits are ignored; every split has s
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 from statistics import mean
@@ -259,10 +259,13 @@ def _regularized(comparisons: Sequence[Comparison]) -> _Decided:
     Undecided, whatever the AUROC, if the explanations of a comparison were not checked.
     """
     own = [c for c in comparisons if c.family == "attention_loss"]
+    if not own:
+        return "not run", ()
     evidence: list[str] = []
     claims: list[bool | None] = []
     unchecked = False
-    checked = [_checked_pairs(c.one, c.other) for c in own]
+    of_attention = _methods_of_attention()
+    checked = [_checked_pairs(c.one, c.other, of_attention) for c in own]
     tests = sum(bool(pairs) for _, pairs in checked)
     for c, (method, pairs) in zip(own, checked, strict=True):
         evidence.append(_text(c))
@@ -280,7 +283,9 @@ _Pair = tuple[int, Mapping[str, Any], Mapping[str, Any]]
 """A fold, and the records of one method from two runs of it."""
 
 
-def _checked_pairs(one: Configuration, other: Configuration) -> tuple[str, list[_Pair]]:
+def _checked_pairs(
+    one: Configuration, other: Configuration, of_attention: Container[str]
+) -> tuple[str, list[_Pair]]:
     """Return the first method checked in matching runs, and these runs.
 
     Maps of the attention itself, which H4 regularizes, come first; then the order of the records.
@@ -295,7 +300,6 @@ def _checked_pairs(one: Configuration, other: Configuration) -> tuple[str, list[
         for configuration in (one, other)
     )
     both = sorted(first.keys() & second.keys(), key=lambda key: key[1:])
-    of_attention = _methods_of_attention()
     names = dict.fromkeys(name for name, _, _ in first)
     for method in sorted(names, key=lambda name: name not in of_attention):
         if own := [key for key in both if key[0] == method]:
