@@ -37,8 +37,9 @@ def register_options(folder: Path) -> None:
     recipes = _files(folder, "recipe")
     for path in recipes:
         _register_recipe(path)
+    names = {path.stem for path in (*recipes, *_files(conf_dir(), "recipe"))}
     for path in _files(folder, "transforms"):
-        for recipe in {file.stem for file in (*recipes, *_files(conf_dir(), "recipe"))}:
+        for recipe in names:
             _register_transforms(path.stem, recipe, path.stem)
     for path in _files(folder, "gan"):
         node = {
