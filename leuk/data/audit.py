@@ -39,7 +39,7 @@ PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
 class Count:
     """Images and subjects of a source fold and class, found and published (None: unpublished)."""
 
-    part: str
+    source_fold: str
     label: str
     images: int
     published_images: int | None
@@ -62,7 +62,7 @@ class Link:
     """Two subjects with images of the same cells; the pairs are in descending order of score."""
 
     subjects: tuple[str, str]
-    parts: tuple[str, str]
+    source_folds: tuple[str, str]
     pairs: list[Pair]
 
 
@@ -95,7 +95,7 @@ class Audit:
             read, or with a background that is not black.
         strays: files that do not belong to C-NMC.
         links: pairs of linked subjects.
-        groups: patients with several subject numbers, which are joined by ``+``.
+        linked_patients: patients with several subject numbers, which are joined by ``+``.
         within: number of pairs of images of the same cell within a subject, by subject.
         framing: framing that the audit used.
         cuts: images with cut cells, per class.
@@ -109,7 +109,7 @@ class Audit:
     problems: list[Problem]
     strays: list[str]
     links: list[Link]
-    groups: list[str]
+    linked_patients: list[str]
     within: dict[str, int] = field(default_factory=dict)
     framing: str = "full"
     cuts: list[Cut] = field(default_factory=list)
@@ -138,7 +138,7 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         raise DataError(unread_message(root, index.problems))
     problems = [*index.problems, *index.unread]
     links: list[Link] = []
-    groups: list[str] = []
+    linked_patients: list[str] = []
     within: dict[str, int] = {}
     cuts: list[Cut] = []
     sized: list[tuple[str, str, Size]] = []  # source fold, path, size
@@ -169,30 +169,30 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
             if labels[a] != labels[b]
         ]
         patients = merge_subjects(kept["subject"], pairs).unique()
-        groups = sorted(patient for patient in patients if "+" in patient)
+        linked_patients = sorted(patient for patient in patients if "+" in patient)
         if not mixed and (text := mixed_sizes(root, Counter(sizes), frame.framing)):
             problems.append(Problem("mixed sizes", ".", text))
-    number = Counter((part, size) for part, _, size in sized)
+    number = Counter((fold, size) for fold, _, size in sized)
     # The most frequent size of each source fold; the final test set has a second one.
-    usual = {part: size for (part, size), _ in reversed(number.most_common())}
+    usual = {fold: size for (fold, size), _ in reversed(number.most_common())}
     if not mixed:
         problems += [
             Problem(
                 "odd size",
                 path,
-                f"{size[0]} x {size[1]} pixels; usual size: {usual[part][0]} x {usual[part][1]}",
+                f"{size[0]} x {size[1]} pixels; usual size: {usual[fold][0]} x {usual[fold][1]}",
             )
-            for part, path, size in sized
-            if size not in (usual[part], FINAL_SIZE)
+            for fold, path, size in sized
+            if size not in (usual[fold], FINAL_SIZE)
         ]
     return Audit(
         root=str(root),
         counts=_counts(index.table),
-        sizes={f"{part}: {size[0]} x {size[1]}": count for (part, size), count in number.items()},
+        sizes={f"{fold}: {size[0]} x {size[1]}": count for (fold, size), count in number.items()},
         problems=problems,
         strays=sorted({*index.strays} - {problem.path for problem in index.unread}),
         links=links,
-        groups=groups,
+        linked_patients=linked_patients,
         within=within,
         framing=frame.framing,
         cuts=cuts,
@@ -202,13 +202,13 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
 
 def _counts(table: pd.DataFrame) -> list[Count]:
     of_class: dict[tuple[str, int], list[str]] = {key: [] for key in PUBLISHED}
-    for part, label, subject in table[["source_fold", "label", "subject"]].to_numpy().tolist():
-        of_class.setdefault((part, label), []).append(subject)
+    for fold, label, subject in table[["source_fold", "label", "subject"]].to_numpy().tolist():
+        of_class.setdefault((fold, label), []).append(subject)
     counts = []
-    for (part, label), subjects in sorted(of_class.items(), key=lambda c: (c[0][0], -c[0][1])):
-        images, published = PUBLISHED.get((part, label), (None, None))
+    for (fold, label), subjects in sorted(of_class.items(), key=lambda c: (c[0][0], -c[0][1])):
+        images, published = PUBLISHED.get((fold, label), (None, None))
         known = len({*subjects}) if label != UNLABELED else 0
-        counts.append(Count(part, _class_name(label), len(subjects), images, known, published))
+        counts.append(Count(fold, _class_name(label), len(subjects), images, known, published))
     return counts
 
 

@@ -26,7 +26,7 @@ from leuk.store import digest, discard, ensure_room, make_once, read_arrays, wri
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """Version in the cache key; increase it when decoding or resizing changes."""
 
 CUT = 0.005
@@ -122,7 +122,7 @@ class PixelStore:
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
         try:
             facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
-            columns = read_arrays(folder / "cells.npz")
+            columns = read_arrays(folder / "index.npz")
         except (OSError, ValueError) as error:
             raise StoreError(f"{folder}: not a pixel store ({error}); remove it") from error
         count = len(columns["kept"])
@@ -178,7 +178,7 @@ def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
     found = pd.DataFrame(rows, columns=names)
     kept = found["kept"].to_numpy(np.int64)
     np.savez(
-        target / "cells.npz",
+        target / "index.npz",
         kept=kept,
         digests=np.frombuffer(b"".join(found["digest"]), np.uint8).reshape(len(kept), DIGEST),
         areas=found["area"].to_numpy(np.float32),

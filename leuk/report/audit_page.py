@@ -40,7 +40,7 @@ _SHOWN = 6
 _SIDE = 140
 
 _COUNTS = {
-    "folder": text("part"),
+    "source fold": text("source_fold"),
     "class": text("label"),
     "images": number("images", "d"),
     "published images": number("published_images", ".0f", "-"),
@@ -94,9 +94,10 @@ def audit_text(audit: Audit) -> str:
         identical = sum(pair.kind == "identical" for pair in link.pairs)
         best = link.pairs[0]
         linked.append(
-            f"{link.subjects[0]} ({link.parts[0]}) and {link.subjects[1]} "
-            f"({link.parts[1]}): {identical} identical and {len(link.pairs) - identical} nearly "
-            f"identical pairs, such as {Path(best.first).name} and {Path(best.second).name}"
+            f"{link.subjects[0]} ({link.source_folds[0]}) and {link.subjects[1]} "
+            f"({link.source_folds[1]}): {identical} identical and "
+            f"{len(link.pairs) - identical} nearly identical pairs, such as "
+            f"{Path(best.first).name} and {Path(best.second).name}"
         )
     strays, metadata = strays_of(audit)
     lines = [verdict(audit), *audit.notes]
@@ -143,7 +144,7 @@ def framing_lines(audit: Audit) -> list[str]:
 def verdict(audit: Audit) -> str:
     """One sentence: the problems by kind, or that the files have none."""
     images = sum(count.images for count in audit.counts)
-    found = f"{images} images, {len(audit.groups)} group(s) of linked subjects"
+    found = f"{images} images, {len(audit.linked_patients)} patient(s) with several subject numbers"
     if audit.problems:
         counts = {kind: len(problems) for kind, problems in by_kind(audit.problems).items()}
         kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
@@ -204,12 +205,13 @@ def _split(split: dict[str, Any]) -> list[Block]:
 
 def _links(audit: Audit, root: Path) -> list[Block]:
     blocks: list[Block] = [] if audit.links else [Paragraph("None found.")]
-    if audit.groups:
-        groups = ", ".join(audit.groups)
-        blocks.append(Paragraph(f"Each of these groups is treated as one patient: {groups}."))
+    if audit.linked_patients:
+        patients = ", ".join(audit.linked_patients)
+        blocks.append(Paragraph(f"Each of these is treated as one patient: {patients}."))
     for link in audit.links[:_EXAMPLES]:
         first, second = (
-            f"{subject} ({part})" for subject, part in zip(link.subjects, link.parts, strict=True)
+            f"{subject} ({fold})"
+            for subject, fold in zip(link.subjects, link.source_folds, strict=True)
         )
         count = f"{len(link.pairs)} pair{'s' if len(link.pairs) > 1 else ''}"
         blocks.append(Heading(f"{first} and {second}: {count}"))

@@ -138,8 +138,8 @@ def _audits(sweep: Path, records: Sequence[Record]) -> list[Text]:
                 continue
             texts.append(
                 f"Audit {path.parent.name}: {len(found['problems'])} problem(s), "
-                f"{len(found['groups'])} group(s) of linked subjects "
-                f"({', '.join(found['groups']) or 'none'}); details in its audit.html"
+                f"{len(found['linked_patients'])} patient(s) with several subject numbers "
+                f"({', '.join(found['linked_patients']) or 'none'}); details in its audit.html"
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             texts.append(f"Audit {path}: unreadable ({error}); run leuk data again")

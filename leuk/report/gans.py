@@ -413,7 +413,7 @@ def _images(sweep: Path, record: Record) -> dict[str, Images]:
     # Only the name is used: the recorded path may be of another host.
     folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name
     try:
-        pixels = np.load(file_in(folder, "cells.npy"), mmap_mode="r")
+        pixels = np.load(file_in(folder, "images.npy"), mmap_mode="r")
         labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()
         found = {label.folder: np.flatnonzero(labels == label)[:_EXAMPLES] for label in Label}
         return {name: np.asarray(pixels[rows]) for name, rows in found.items() if len(rows)}

@@ -83,6 +83,9 @@ Rows = npt.NDArray[np.int64]
 GAN_FORMAT = 3
 """Version in every GAN's key; increase it when training or sampling changes."""
 
+SYNTHETIC_FORMAT = 2
+"""Version in the key of synthetic images; increase it when their files change."""
+
 WEIGHTS = "gan.ckpt"
 
 FACTS = "fit.json"
@@ -310,18 +313,18 @@ def synthesize(cfg: DictConfig, data: CNMCDataModule) -> Synthetic | None:
             images.append(load_gan(cfg, gans[label]).sample(count, label, seed))
             origin = {"label": int(label), "gan": gans[label].name, "seed": seed}
             origins.append(pd.DataFrame({**origin, "position": np.arange(count)}))
-        np.save(target / "cells.npy", np.concatenate(images))
+        np.save(target / "images.npy", np.concatenate(images))
         pd.concat(origins).to_csv(target / "origin.csv", index=False)
 
     key = {
-        "format": GAN_FORMAT,
+        "format": [GAN_FORMAT, SYNTHETIC_FORMAT],
         "images": {label.folder: [gans[label].name, count] for label, count in counts.items()},
         "seed": seed,
     }
     folder = make_once(Path(cfg.outputs) / "artifacts", "synthetic", key, sample)
     for label, count in counts.items():
         log.info("%d synthetic %s images from %s", count, label.folder, gans[label])
-    pixels = np.load(folder / "cells.npy", mmap_mode="c")
+    pixels = np.load(folder / "images.npy", mmap_mode="c")
     return Synthetic(pixels, pd.read_csv(folder / "origin.csv"), folder)
 
 

@@ -16,10 +16,10 @@ def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
     printed = capsys.readouterr().out
     assert "linked: ALL-10 (fold_0) and ALL-11 (fold_1): 1 identical and" in printed
-    assert "No problems found: 243 images, 2 group(s) of linked" in printed
+    assert "No problems found: 243 images, 2 patient(s) with several" in printed
     folder = tmp_path / "data/phantom"
     found = json.loads((folder / "audit.json").read_text())
-    assert found["groups"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
+    assert found["linked_patients"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
     assert found["split"]["dropped"] == {"train: copy of another image": 2}
     page = (folder / "audit.html").read_text()
     assert page.count("<figure>") == sum(len(link["pairs"]) for link in found["links"])

@@ -199,7 +199,7 @@ def test_truncated_artifact_is_built_again(
 ) -> None:
     shutil.copytree(undisturbed / "artifacts", tmp_path / "artifacts")
     (weights,) = tmp_path.glob("artifacts/gan/[!.]*/gan.ckpt")
-    (images,) = tmp_path.glob("artifacts/synthetic/[!.]*/cells.npy")
+    (images,) = tmp_path.glob("artifacts/synthetic/[!.]*/images.npy")
     for path in (weights, images):
         os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(RuntimeError):

@@ -87,7 +87,7 @@ class TestTestImagesDoNotLeak:
         assert before["test"] != after["test"]
 
     def test_gan_and_its_images(self, runs: dict[str, Path], altered: str) -> None:
-        for pattern in ("artifacts/gan/*/gan.ckpt", "artifacts/synthetic/*/cells.npy"):
+        for pattern in ("artifacts/gan/*/gan.ckpt", "artifacts/synthetic/*/images.npy"):
             (before,), (after,) = (list(runs[name].glob(pattern)) for name in ("none", altered))
             assert before.parent.name == after.parent.name
         images = [

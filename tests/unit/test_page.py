@@ -228,7 +228,7 @@ def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
         )
     audits = tmp_path / "data/mine"
     audits.mkdir(parents=True)
-    found = {"problems": [1], "groups": ["a+b"], "split": {"counts": data["counts"]}}
+    found = {"problems": [1], "linked_patients": ["a+b"], "split": {"counts": data["counts"]}}
     (audits / "audit.json").write_text(json.dumps(found))
     task = ["name=s", "data.root=/my cells"]
     (sweep / "multirun.yaml").write_text(json.dumps({"hydra": {"overrides": {"task": task}}}))
@@ -251,7 +251,7 @@ def test_the_run_section_has_command_versions_and_times(tmp_path: Path) -> None:
         "folds, fold 0: 7 images left out of train: same person in test",
         "oversample (folds, fold 0): 4 hem images added (oversampled)",
         "f00d (3 runs)",
-        "Audit mine: 1 problem(s), 1 group(s) of linked subjects (a+b)",
+        "Audit mine: 1 problem(s), 1 patient(s) with several subject numbers (a+b)",
     ):
         assert words in of_data.markdown
     (sweep / "multirun.yaml").write_text(": [")

@@ -31,7 +31,7 @@ def recorded_set(sweep: Path) -> Record:
     folder = sweep.parent.parent / "artifacts/synthetic/0123"
     folder.mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 255, (10, 8, 8, 3), np.uint8)
-    np.save(folder / "cells.npy", pixels)
+    np.save(folder / "images.npy", pixels)
     pd.DataFrame({"label": [0] * 6 + [1] * 4}).to_csv(folder / "origin.csv")
     synthetic = {"counts": {"hem": 6, "all": 4}, "gans": ["feed"], "artifact": "elsewhere/0123"}
     return write_run(
@@ -51,7 +51,7 @@ def test_synthetic_images_are_shown_and_counted(tmp_path: Path) -> None:
     quality = quality_section(sweep, [record, record]).markdown
     assert "Not evaluated" in quality
     assert "1.274" in quality
-    (tmp_path / "artifacts/synthetic/0123/cells.npy").write_bytes(b"no")
+    (tmp_path / "artifacts/synthetic/0123/images.npy").write_bytes(b"no")
     assert contact_sheet(sweep, [record]) is None
 
 
