@@ -19,7 +19,6 @@ from leuk.report.table import (
     Column,
     Heading,
     Items,
-    Pairs,
     Paragraph,
     Picture,
     Pictures,
@@ -164,24 +163,21 @@ def audit_page(
         source: citation of the data set.
         sheets: contact sheets by recipe of conventional augmentation.
     """
-    tone = "harms" if audit.problems else "helps"
+    counts: list[Block] = [
+        _counts(audit),
+        Paragraph(f"Sizes: {', '.join(sizes_of(audit))}."),
+        *(Paragraph(f"{line}.") for line in framing_lines(audit)),
+    ]
+    title = "Images and subjects, compared with the published numbers"
     return page(
         f"{audit.root}: audit",
-        source,
         verdict(audit),
+        eyebrow=source,
         question=f"Audit of {audit.root}",
-        tone=tone,
+        tone="harms" if audit.problems else "helps",
         lead=[Paragraph(note) for note in audit.notes],
         chapters=[
-            Chapter(
-                "counts",
-                "Images and subjects, compared with the published numbers",
-                [
-                    _counts(audit),
-                    Paragraph(f"Sizes: {', '.join(sizes_of(audit))}."),
-                    *(Paragraph(f"{line}.") for line in framing_lines(audit)),
-                ],
-            ),
+            Chapter("counts", title, counts),
             Chapter("split", f"The split {split['name']} of these images", _split(split)),
             Chapter("shared", "Subjects with images of the same cell", _links(audit, root)),
             Chapter("problems", "Problems", _problems(audit)),
@@ -215,7 +211,8 @@ def _links(audit: Audit, root: Path) -> list[Block]:
         )
         count = f"{len(link.pairs)} pair{'s' if len(link.pairs) > 1 else ''}"
         blocks.append(Heading(f"{first} and {second}: {count}"))
-        blocks.append(Pairs(tuple(_picture(root, pair) for pair in link.pairs[:_SHOWN])))
+        pictures = tuple(_picture(root, pair) for pair in link.pairs[:_SHOWN])
+        blocks.append(Pictures("", "", pictures, "pair"))
     if (more := len(audit.links) - _EXAMPLES) > 0:
         blocks.append(Paragraph(f"{more} more pairs of subjects are in audit.json."))
     if audit.within:
@@ -245,10 +242,8 @@ def _sheets(sheets: dict[str, Path]) -> list[Block]:
     return [
         Pictures(
             name,
-            name,
             "Six images, each followed by eight random augmentations.",
             (Picture(png_uri(path.read_bytes()), f"Images augmented with the recipe {name}"),),
-            wide=True,
         )
         for name, path in sheets.items()
     ]

@@ -57,7 +57,7 @@ _ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_co
 _AUGMENTATION = (*_ALONE, "control", "ensemble_control")
 """Families of comparisons in the figure ``augmentation``; ``differences`` has the others."""
 
-_OTHERS = FAMILIES.keys() - set(_AUGMENTATION)
+_OTHERS = [family for family in FAMILIES if family not in _AUGMENTATION]
 
 _NAMED = 6
 """Number of configurations that an alternative text names; the tables contain all."""
@@ -65,33 +65,30 @@ _NAMED = 6
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A figure that is drawn when it is written, with caption and alternative text.
+    """A figure that is drawn when it is written.
 
     Attributes:
         name: stem of its files.
         title: its heading.
         caption: explanation of the figure.
         draw: function that draws it.
-        alt: alternative text of each panel, or of the whole figure.
-        panel: width and height in inches of a panel, by which a page cuts the figure for narrow
-            screens; None to keep it whole.
+        alt: alternative text.
     """
 
     name: str
     title: str
     caption: str
     draw: Callable[[], Figure]
-    alt: tuple[str, ...]
-    panel: tuple[float, float] | None = None
+    alt: str
 
     def write(self, folder: Path) -> bytes:
         """Write ``<name>.pdf`` and ``<name>.png`` atomically to a folder; return the PNG data."""
+        png = io.BytesIO()
         with rc_context(SETTINGS):
             figure = self.draw()
             with whole_file(folder / f"{self.name}.pdf") as temporary:
                 # Without the date, the same figure gives the same file.
                 figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-            png = io.BytesIO()
             figure.savefig(png, format="png", dpi=DPI)
         with whole_file(folder / f"{self.name}.png") as temporary:
             temporary.write_bytes(png.getvalue())
@@ -117,32 +114,96 @@ def figures_of(
         ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
     drawn: list[Drawn] = []
-
-    def add(name: str, title: str, caption: str, draw: Callable[[], Figure], alt: str) -> None:
-        drawn.append(Drawn(name, title, caption, draw, (alt,)))
-
     if heat is not None:
-        caption = "Test AUROC of each model with each augmentation."
         names = f"{', '.join(heat.rows)} with {', '.join(heat.columns)}"
-        alt = f"Heat map of the AUROC of {names}."
-        add("grid", "Test AUROC", caption, partial(heat_map_figure, heat), alt)
+        drawn.append(
+            Drawn(
+                "grid",
+                "Test AUROC",
+                "Test AUROC of each model with each augmentation.",
+                partial(heat_map_figure, heat),
+                f"Heat map of the AUROC of {names}.",
+            )
+        )
     intervals = (
         "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
         "Filled: {}"
     )
     if own := _of(_ALONE, comparisons):
-        caption = intervals.format("Holm-corrected p below 0.05. Right of 0: better.")
-        draw = partial(augmentation_figure, comparisons)
-        alt = f"Forest plot of each augmentation minus none. {_summary(own)}"
-        add("augmentation", "Effect of each augmentation", caption, draw, alt)
+        drawn.append(
+            Drawn(
+                "augmentation",
+                "Effect of each augmentation",
+                intervals.format("Holm-corrected p below 0.05. Right of 0: better."),
+                partial(augmentation_figure, comparisons),
+                f"Forest plot of each augmentation minus none. {_summary(own)}",
+            )
+        )
     if others := _of(_OTHERS, comparisons):
-        within = "p below 0.05, Holm-corrected within the family of comparisons."
-        draw = partial(differences_figure, comparisons)
-        alt = f"Forest plot of {len(others)} differences. {_summary(others)}"
-        add("differences", "Other comparisons", intervals.format(within), draw, alt)
-    if shown := [configuration for configuration in configurations if configuration.runs]:
-        drawn += [*_curves(shown, reached), *_decisions(shown)]
-    return drawn
+        drawn.append(
+            Drawn(
+                "differences",
+                "Other comparisons",
+                intervals.format("p below 0.05, Holm-corrected within the family of comparisons."),
+                partial(differences_figure, comparisons),
+                f"Forest plot of {len(others)} differences. {_summary(others)}",
+            )
+        )
+    shown = [configuration for configuration in configurations if configuration.runs]
+    if not shown:
+        return drawn
+    curves = {
+        "roc": (
+            "ROC curves",
+            "Mean over folds and seeds. Thick gray line: cell area alone.",
+            roc_figure,
+            "auroc",
+        ),
+        "precision_recall": (
+            "Precision and recall",
+            "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
+            precision_recall_figure,
+            "auprc",
+        ),
+        "reliability": (
+            "Calibration",
+            "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+            "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on "
+            "validation images.",
+            reliability_figure,
+            "ece_calibrated",
+        ),
+    }
+    for name, (title, caption, draw, metric) in curves.items():
+        found = [
+            f"{one.title} {reached[one.title][metric]:.3f}"
+            for one in shown
+            if metric in reached.get(one.title, {})
+        ]
+        values = f"{metric.split('_')[0].upper()} {', '.join(found[:_NAMED])}"
+        alt = f"{title}, a panel per model: {values if found else 'values in the tables'}."
+        drawn.append(Drawn(name, title, caption, partial(draw, shown), alt))
+    return [
+        *drawn,
+        Drawn(
+            "confusion",
+            "Confusion matrices",
+            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
+            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
+            "leukemic images.",
+            partial(confusion_figure, shown),
+            " ".join(map(_confusion_text, shown[:_NAMED])),
+        ),
+        Drawn(
+            "per_subject",
+            "Results by patient",
+            "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
+            "Patients at the left are mostly misclassified.",
+            partial(per_subject_figure, shown),
+            f"Dots for the patients of {len(shown)} configurations, healthy patients above, "
+            "leukemic patients below; the bar is the mean over patients.",
+        ),
+    ]
 
 
 def _rows(
@@ -247,7 +308,7 @@ def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
     """Forest plot of all other differences, below the names of their families."""
     names: list[str] = []
     placed: dict[int, Comparison] = {}
-    for family in (family for family in FAMILIES if family in _OTHERS):
+    for family in _OTHERS:
         if own := _of([family], comparisons):
             names.append(FAMILIES[family])
         for one in own:
@@ -278,152 +339,96 @@ def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
 
 # --- Curves, a panel per model
 
-
-def _curves(
-    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
-) -> list[Drawn]:
-    panel, models = _panel_size(configurations), by_model(configurations)
-
-    def drawn(
-        name: str, title: str, caption: str, draw: Callable[..., Figure], kind: str, metric: str
-    ) -> Drawn:
-        alt = []
-        for model, members in models.items():
-            found = [
-                f"{one.run.augmentation} {reached[one.title][metric]:.3f}"
-                for one in members[:_NAMED]
-                if metric in reached.get(one.title, {})
-            ]
-            values = f"{metric.split('_')[0].upper()} {', '.join(found)}"
-            alt.append(f"{kind} of {model}: {values if found else 'values in the tables'}.")
-        return Drawn(name, title, caption, partial(draw, configurations), tuple(alt), panel)
-
-    area = "Mean over folds and seeds. Thick gray line: cell area alone."
-    chance = "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level)."
-    scaled = (
-        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
-        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
-        "images."
-    )
-    precision = "Precision and recall", chance, precision_recall_figure, "Precision over recall"
-    return [
-        drawn("roc", "ROC curves", area, roc_figure, "ROC curves", "auroc"),
-        drawn("precision_recall", *precision, "auprc"),
-        drawn(
-            "reliability",
-            "Calibration",
-            scaled,
-            reliability_figure,
-            "Calibration",
-            "ece_calibrated",
-        ),
-    ]
+_GRID = np.linspace(0, 1, 201)
 
 
 def roc_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean ROC curves, a panel per model, a line per augmentation; gray: cell area alone."""
-
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        _mean_curves(ax, lines, roc_of)
-
-    return _panels(configurations, draw, "1 - specificity", "sensitivity")
+    figure = _panels(configurations, partial(_mean, roc_of), "1 - specificity", "sensitivity")
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=1)
+    return figure
 
 
 def precision_recall_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean precision over recall; the horizontal line is the share of leukemic cells."""
-
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.axhline(next(iter(lines)).pooled.labels.mean(), color="0.8", linewidth=0.8)
-        _mean_curves(ax, lines, precision_of)
-
-    return _panels(configurations, draw, "recall (sensitivity)", "precision")
+    mean = partial(_mean, precision_of)
+    figure = _panels(configurations, mean, "recall (sensitivity)", "precision")
+    for ax, members in zip(figure.axes, by_model(configurations).values(), strict=True):
+        ax.axhline(members[0].pooled.labels.mean(), color="0.8", linewidth=0.8, zorder=1)
+    return figure
 
 
 def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
     """Observed share of leukemic cells over the score, a panel per model; pale: uncalibrated."""
 
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        for configuration, looks in lines.items():
-            pooled = configuration.pooled
-            pale = {**looks, "alpha": 0.25, "label": None}
-            for scores, style in ((pooled.scores, pale), (pooled.calibrated, looks)):
-                if scores is not None:
-                    bins = reliability(scores, pooled.labels)
-                    ax.plot(bins["score"], bins["observed"], marker="o", markersize=3, **style)
+    def binned(configuration: Configuration) -> list[_Line]:
+        pooled = configuration.pooled
+        lines: list[_Line] = []
+        for scores, alpha in ((pooled.scores, 0.25), (pooled.calibrated, 1.0)):
+            if scores is not None:
+                bins = reliability(scores, pooled.labels)
+                lines.append((bins["score"], bins["observed"], {"alpha": alpha, "marker": "."}))
+        return lines
 
-    return _panels(configurations, draw, "score", "observed share leukemic")
-
-
-Lines = Mapping[Configuration, Mapping[str, Any]]
-"""Configurations of a panel, and label, color and line style of each."""
-
-
-def _panels(
-    configurations: Sequence[Configuration], draw: Callable[[Axes, Lines], None], x: str, y: str
-) -> Figure:
-    """Draw a square panel per model, at most four side by side, with a legend below.
-
-    ``draw`` draws the lines of a panel; ``x`` and ``y`` are the labels of its axes from 0 to 1.
-    """
-    models, labels = by_model(configurations), _labels(configurations)
-    across = min(4, len(models))
-    down = -(-len(models) // across)
-    width, height = _panel_size(configurations)
-    figure = Figure(figsize=(width * across, height * down), layout="constrained")
-    # A page cuts the figure at the borders of its panels.
-    figure.get_layout_engine().set(wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
-    order = list(dict.fromkeys(labels.values()))
-    parts = figure.subfigures(down, across, squeeze=False).flat
-    for part, (title, members) in zip(parts, models.items(), strict=False):
-        lines = {}
-        for one in members:
-            index = order.index(labels[one])
-            color, style = COLORS[index % len(COLORS)], STYLES[index % len(STYLES)]
-            lines[one] = {"label": labels[one], "color": color, "linestyle": style}
-        ax = part.subplots()
-        draw(ax, lines)
-        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x, ylabel=y)
-        ax.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), title=textwrap.fill(title, 36))
-        part.legend(loc="outside lower center", ncols=_legend_columns(labels), fontsize=7)
+    figure = _panels(configurations, binned, "score", "observed share leukemic", area=False)
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=1)
     return figure
 
 
-def _labels(configurations: Sequence[Configuration]) -> dict[Configuration, str]:
-    """Labels of the lines: the augmentation, or the title where a panel has it several times."""
-    labels = {}
-    for members in by_model(configurations).values():
-        names = [configuration.run.augmentation for configuration in members]
+_Line = tuple[Any, Any, Mapping[str, Any]]
+"""Values on both axes, and the looks of a line."""
+
+
+def _mean(curve: Callable[[Sample], Floats], configuration: Configuration) -> list[_Line]:
+    """Mean curve of the runs of a configuration."""
+    heights = np.mean([curve(run.test.sample) for run in configuration.runs], axis=0)
+    return [(_GRID, heights, {})]
+
+
+def _panels(
+    configurations: Sequence[Configuration],
+    lines_of: Callable[[Configuration], list[_Line]],
+    x: str,
+    y: str,
+    area: bool = True,
+) -> Figure:
+    """Draw a square panel per model, at most four side by side, and a legend below them.
+
+    ``lines_of`` returns the lines of a configuration; with ``area``, those of the cell area alone
+    are behind them. ``x`` and ``y`` label the axes, which run from 0 to 1.
+    """
+    models = by_model(configurations)
+    labels: dict[Configuration, str] = {}
+    for members in models.values():
+        names = [one.run.augmentation for one in members]
         for one, name in zip(members, names, strict=True):
             labels[one] = name if names.count(name) == 1 else one.title
-    return labels
-
-
-def _legend_columns(labels: Mapping[Configuration, str]) -> int:
-    return 2 if max(map(len, labels.values())) <= 15 else 1
-
-
-def _panel_size(configurations: Sequence[Configuration]) -> tuple[float, float]:
-    """Width and height in inches of a panel with room for its legend."""
-    entries = 1 + max(map(len, by_model(configurations).values()))
-    return 2.8, 2.7 + 0.15 * -(-entries // _legend_columns(_labels(configurations)))
-
-
-def _mean_curves(ax: Axes, lines: Lines, curve: Callable[[Sample], Floats]) -> None:
-    """Draw the mean curve of each configuration over its runs, and that of the area alone."""
-
-    def heights(configuration: Configuration) -> Floats:
-        curves = [curve(run.test.sample) for run in configuration.runs]
-        return np.asarray(np.mean(curves, axis=0))
-
-    if (area := baseline_of(next(iter(lines)), AREA)) is not None:
-        ax.plot(_GRID, heights(area), color="0.6", linewidth=3, alpha=0.6, label="area alone")
-    for configuration, looks in lines.items():
-        ax.plot(_GRID, heights(configuration), **looks)
-
-
-_GRID = np.linspace(0, 1, 201)
+    order = list(dict.fromkeys(labels.values()))
+    across = min(4, len(models))
+    down = -(-len(models) // across)
+    columns = max(1, 36 * across // (max(map(len, order)) + 9))
+    size = 2.6 * across, 2.7 * down + 0.16 * -(-(len(order) + 1) // columns)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for ax, (title, members) in zip(axes, models.items(), strict=False):
+        if area and (alone := baseline_of(members[0], AREA)) is not None:
+            for xs, ys, _ in lines_of(alone):
+                ax.plot(xs, ys, color="0.6", linewidth=3, alpha=0.6, label="area alone")
+        for one in members:
+            index = order.index(labels[one])
+            color, style = COLORS[index % len(COLORS)], STYLES[index % len(STYLES)]
+            for xs, ys, looks in lines_of(one):
+                ax.plot(xs, ys, color=color, linestyle=style, label=labels[one], **looks)
+        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x, ylabel=y)
+        ax.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), title=textwrap.fill(title, 36))
+    for ax in axes[len(models) :]:
+        ax.remove()
+    # Of several lines with a label, the last is the solid one.
+    found = {line.get_label(): line for ax in figure.axes for line in ax.lines}
+    figure.legend(handles=found.values(), loc="outside lower center", ncols=columns, fontsize=7)
+    return figure
 
 
 def roc_of(sample: Sample) -> Floats:
@@ -444,36 +449,13 @@ def precision_of(sample: Sample) -> Floats:
 # --- Decisions: confusion matrices, and results by patient
 
 
-def _decisions(configurations: Sequence[Configuration]) -> list[Drawn]:
-    def words(configuration: Configuration) -> str:
-        shares = (counts := confusion(configuration, "default")) / counts.sum(axis=1, keepdims=True)
-        return (
-            f"Confusion matrix of {configuration.title} at 0.5: {shares[0, 0]:.0%} of healthy and "
-            f"{shares[1, 1]:.0%} of leukemic cells are classified correctly."
-        )
-
-    return [
-        Drawn(
-            "confusion",
-            "Confusion matrices",
-            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
-            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
-            "leukemic images.",
-            partial(confusion_figure, configurations),
-            (" ".join(map(words, configurations[:_NAMED])),),
-        ),
-        Drawn(
-            "per_subject",
-            "Results by patient",
-            "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
-            "Patients at the left are mostly misclassified.",
-            partial(per_subject_figure, configurations),
-            (
-                f"Dots for the patients of {len(configurations)} configurations, healthy patients "
-                "above, leukemic patients below; the bar is the mean over patients.",
-            ),
-        ),
-    ]
+def _confusion_text(configuration: Configuration) -> str:
+    counts = confusion(configuration, "default")
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return (
+        f"Confusion matrix of {configuration.title} at 0.5: {shares[0, 0]:.0%} of healthy and "
+        f"{shares[1, 1]:.0%} of leukemic cells are classified correctly."
+    )
 
 
 def confusion_figure(configurations: Sequence[Configuration]) -> Figure:
