@@ -282,109 +282,116 @@ def asked(records: Sequence[Record]) -> str:
     )
 
 
+_CHAPTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("warnings", "All warnings", "The most serious kinds come first.", ()),
+    (
+        "answer",
+        "Effect of synthetic images",
+        "A difference counts if its interval excludes 0 and its corrected p is below 0.05.",
+        ("augmentation",),
+    ),
+    (
+        "table",
+        "Results by configuration",
+        "A configuration is a model with an augmentation; each row averages its runs.",
+        (),
+    ),
+    (
+        "grid",
+        "AUROC with equal weight for every patient",
+        "The grid above counts images; here, a patient with many images counts once.",
+        (),
+    ),
+    (
+        "synthetic_quality",
+        "Synthetic images",
+        "Compare each GAN with the row of real images, the best it can achieve.",
+        ("synthetic_images",),
+    ),
+    ("synthetic_images", "Numbers of synthetic images", "A row per GAN, fold, seed and class.", ()),
+    (
+        "curves",
+        "Curves and calibration",
+        "Curves nearer to the upper corner, and calibration nearer to the diagonal, are better.",
+        ("roc", "precision_recall", "reliability"),
+    ),
+    (
+        "decisions",
+        "Decisions by image and by patient",
+        "Shares of correct decisions; a model can be right on most patients and wrong on a few.",
+        ("confusion", "per_subject"),
+    ),
+    (
+        "explanations",
+        "Explanations",
+        "Maps show which parts of an image support or oppose leukemia for a model; the checks "
+        "test if a map describes the model at all.",
+        (),
+    ),
+    (
+        "comparisons",
+        "All comparisons",
+        "Every planned difference between two configurations, by question.",
+        ("differences",),
+    ),
+    (
+        "thesis_tables",
+        "Comparison with the thesis",
+        "Values of tables 3 to 5 of the thesis beside those of this sweep.",
+        (),
+    ),
+    (
+        "verdicts",
+        "The hypotheses of the thesis",
+        "Each hypothesis with the comparisons that decide it.",
+        (),
+    ),
+    (
+        "area",
+        "Dependence on cell area",
+        "A model that only measures cell size loses its AUROC among cells of one size.",
+        (),
+    ),
+    (
+        "referral",
+        "Referral to an expert",
+        "The share of images a model would leave to an expert, and its errors on the others.",
+        (),
+    ),
+    ("costs", "Computational cost", "Size and speed of each model.", ()),
+    ("data", "Data and split", "Images and patients of each stage.", ()),
+    ("run", "Commands, time and versions", "Facts to repeat this sweep.", ()),
+)
+"""Section or name, title, a sentence on how to read it, and the figures of each chapter."""
+
+_PRINTED = ("warnings", "answer", "table")
+"""Chapters that are printed although they are folded."""
+
+
 def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
-    """Folded chapters in reading order, each with a sentence that says how to read it."""
-
-    def of(name: str) -> list[Block]:
-        return list(report.sections[name].shown) if name in report.sections else []
-
-    def drawn(*names: str) -> list[Block]:
-        return [figures[name] for name in names if name in figures]
-
-    warned: list[Block] = []
+    """Folded chapters in reading order: their figures, then their tables."""
+    blocks: dict[str, list[Block]] = {
+        name: list(section.shown) for name, section in report.sections.items()
+    }
+    # The warnings have their own chapter, and the first screen has the grid by image.
+    kept = [one for one in blocks["table"] if not (isinstance(one, Items) and one.summary)]
+    blocks["table"] = fold_headings(kept)
+    blocks["warnings"] = []
     for kind, texts in boxes(report.remarks).items():
-        warned += [Heading(KINDS[kind]), Items(tuple(texts))]
-    # The warnings have their own chapter.
-    results = [one for one in of("table") if not (isinstance(one, Items) and one.summary)]
-    evidence = Items(report.answer.sentences)
-    synthetic = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
-    explanations = [*of("explanations"), *report.pictures]
-    found = [
-        ("all-warnings", "All warnings", "The most serious kinds come first.", warned),
-        (
-            "differences",
-            "Effect of synthetic images",
-            "A difference counts if its interval excludes 0 and its corrected p is below 0.05.",
-            [evidence, *of("answer"), *drawn("augmentation")],
-        ),
-        (
-            "results",
-            "Results by configuration",
-            "A configuration is a model with an augmentation; each row averages its runs.",
-            fold_headings(results),
-        ),
-        (
-            "patients",
-            "AUROC with equal weight for every patient",
-            "The grid above counts images; here, a patient with many images counts once.",
-            of("grid")[1:],
-        ),
-        (
-            "synthetic",
-            "Synthetic images",
-            "Compare the rows of each GAN with the row of real images, the best it can achieve.",
-            synthetic,
-        ),
-        (
-            "curves",
-            "Curves and calibration",
-            "Curves nearer to the upper left corner, and calibration nearer to the diagonal, are "
-            "better.",
-            drawn("roc", "precision_recall", "reliability"),
-        ),
-        (
-            "decisions",
-            "Decisions by image and by patient",
-            "Shares of correct decisions at a fixed threshold; a model can be good on most "
-            "patients and wrong on a few.",
-            drawn("confusion", "per_subject"),
-        ),
-        (
-            "explanations",
-            "Explanations",
-            "Maps show which parts of an image support or oppose leukemia for a model; the checks "
-            "test if a map describes the model at all.",
-            explanations,
-        ),
-        (
-            "comparisons",
-            "All comparisons",
-            "Every planned difference between two configurations, by question.",
-            [*drawn("differences"), *of("comparisons")],
-        ),
-        (
-            "thesis",
-            "Comparison with the thesis",
-            "Values of tables 3 to 5 of the thesis beside those of this sweep.",
-            of("thesis_tables"),
-        ),
-        (
-            "hypotheses",
-            "The hypotheses of the thesis",
-            "Each hypothesis with the comparisons that decide it.",
-            of("verdicts"),
-        ),
-        (
-            "area",
-            "Dependence on cell area",
-            "A model that only measures cell size loses its AUROC among cells of one size.",
-            of("area"),
-        ),
-        (
-            "referral",
-            "Referral to an expert",
-            "The share of images that a model would leave to an expert, and its errors on the "
-            "others.",
-            of("referral"),
-        ),
-        ("cost", "Computational cost", "Size and speed of each model.", of("costs")),
-        ("data", "Data and split", "Images and patients of each stage.", of("data")),
-        ("run", "Commands, time and versions", "Facts to repeat this sweep.", of("run")),
-    ]
-    printed = ("all-warnings", "differences", "results")
+        blocks["warnings"] += [Heading(KINDS[kind]), Items(tuple(texts))]
+    blocks["grid"] = blocks.get("grid", [])[1:]
+    blocks["answer"].insert(0, Items(report.answer.sentences))
+    blocks["explanations"] += report.pictures
     return [
-        Chapter(name, title, blocks, intro, folded=True, printed=name in printed)
-        for name, title, intro, blocks in found
+        Chapter(
+            name,
+            title,
+            [*(figures[one] for one in drawn if one in figures), *blocks.get(name, [])],
+            intro,
+            folded=True,
+            printed=name in _PRINTED,
+        )
+        for name, title, intro, drawn in _CHAPTERS
     ]
 
 
