@@ -13,8 +13,8 @@ from PIL import Image
 from leuk.report.html import png_uri
 from leuk.report.load import Configuration
 from leuk.report.table import (
+    Block,
     Column,
-    Details,
     Heading,
     Items,
     Paragraph,
@@ -305,22 +305,18 @@ def explained_image(sweep: Path, configurations: Sequence[Configuration]) -> Pic
     return None
 
 
-def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Details]:
-    """Pictures of the first run with any, of the first such configuration of each model.
-
-    They are folded by configuration because they are large.
-    """
-    of_model: dict[str, Details] = {}
+def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Block]:
+    """Pictures of the first run with any, of the first such configuration of each model."""
+    shown: dict[str, list[Block]] = {}
     room = _MOST
     for one in configurations:
-        if one.run.model in of_model or not room:
+        if one.run.model in shown or not room:
             continue
         of_runs = (list(_of_record(sweep, one.title, record)) for record in one.records)
         if found := next(filter(None, of_runs), [])[:room]:
-            names = ", ".join(shown.title for shown in found)
-            of_model[one.run.model] = Details(f"Pictures of {one.title}: {names}", tuple(found))
+            shown[one.run.model] = [Heading(f"Pictures of {one.title}"), *found]
             room -= len(found)
-    return list(of_model.values())
+    return [block for blocks in shown.values() for block in blocks]
 
 
 def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Pictures]:

@@ -6,7 +6,7 @@ patients have a row per configuration.
 
 import io
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
-from leuk.report.comparisons import FAMILIES, Comparison, reference
+from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.heatmap import HeatMap, by_model
-from leuk.report.load import Configuration, augmentations_of
+from leuk.report.load import Configuration
 from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 
@@ -53,11 +52,13 @@ SETTINGS: Any = {
 """Settings of matplotlib for all figures."""
 
 _ALPHA = 0.05
-_ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
-_AUGMENTATION = (*_ALONE, "control", "ensemble_control")
+_AUGMENTATION = (
+    "augmentation", "control_alone", "control",
+    "ensemble_augmentation", "ensemble_control_alone", "ensemble_control",
+)  # fmt: skip
 """Families of comparisons in the figure ``augmentation``; ``differences`` has the others."""
 
-_OTHERS = [family for family in FAMILIES if family not in _AUGMENTATION]
+_OTHERS = tuple(family for family in FAMILIES if family not in _AUGMENTATION)
 
 _NAMED = 6
 """Number of configurations that an alternative text names; the tables contain all."""
@@ -95,115 +96,84 @@ class Drawn:
         return png.getvalue()
 
 
+_INTERVALS = "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled)."
+_TEXTS = {
+    "grid": ("Test AUROC", "Test AUROC of each model with each augmentation."),
+    "augmentation": (
+        "Effect of each augmentation",
+        f"{_INTERVALS} Filled: Holm-corrected p below 0.05. Right of 0: better.",
+    ),
+    "differences": (
+        "Other comparisons",
+        f"{_INTERVALS} Filled: p below 0.05, Holm-corrected within the family of comparisons.",
+    ),
+    "roc": ("ROC curves", "Mean over folds and seeds. Thick gray line: cell area alone."),
+    "precision_recall": (
+        "Precision and recall",
+        "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
+    ),
+    "reliability": (
+        "Calibration",
+        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
+        "images.",
+    ),
+    "confusion": (
+        "Confusion matrices",
+        "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
+        "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
+        "leukemic images.",
+    ),
+    "per_subject": (
+        "Results by patient",
+        "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
+        "Patients at the left are mostly misclassified.",
+    ),
+}
+"""Title and caption of each figure."""
+
+
 def figures_of(
     configurations: Sequence[Configuration],
     comparisons: Sequence[Comparison],
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """All figures that have data.
+    """All figures of ``_TEXTS`` that have data.
 
     Args:
         configurations: all configurations of the report; those without predictions are skipped.
         comparisons: comparisons between them.
         reached: metrics by title of the configuration, for the alternative texts.
         heat: the heat map; None if no configuration has metrics.
-
-    Returns:
-        Those of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
-        ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
-    drawn: list[Drawn] = []
+    found: dict[str, tuple[Callable[[], Figure], str]] = {}
     if heat is not None:
         names = f"{', '.join(heat.rows)} with {', '.join(heat.columns)}"
-        drawn.append(
-            Drawn(
-                "grid",
-                "Test AUROC",
-                "Test AUROC of each model with each augmentation.",
-                partial(heat_map_figure, heat),
-                f"Heat map of the AUROC of {names}.",
-            )
-        )
-    intervals = (
-        "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
-        "Filled: {}"
-    )
-    if own := _of(_ALONE, comparisons):
-        drawn.append(
-            Drawn(
-                "augmentation",
-                "Effect of each augmentation",
-                intervals.format("Holm-corrected p below 0.05. Right of 0: better."),
-                partial(augmentation_figure, comparisons),
-                f"Forest plot of each augmentation minus none. {_summary(own)}",
-            )
-        )
-    if others := _of(_OTHERS, comparisons):
-        drawn.append(
-            Drawn(
-                "differences",
-                "Other comparisons",
-                intervals.format("p below 0.05, Holm-corrected within the family of comparisons."),
-                partial(differences_figure, comparisons),
-                f"Forest plot of {len(others)} differences. {_summary(others)}",
-            )
-        )
-    shown = [configuration for configuration in configurations if configuration.runs]
-    if not shown:
-        return drawn
-    curves = {
-        "roc": (
-            "ROC curves",
-            "Mean over folds and seeds. Thick gray line: cell area alone.",
-            roc_figure,
-            "auroc",
-        ),
-        "precision_recall": (
-            "Precision and recall",
-            "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
-            precision_recall_figure,
-            "auprc",
-        ),
-        "reliability": (
-            "Calibration",
-            "Observed share of leukemic cells against the score; on the diagonal, scores equal "
-            "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on "
-            "validation images.",
-            reliability_figure,
-            "ece_calibrated",
-        ),
-    }
-    for name, (title, caption, draw, metric) in curves.items():
-        found = [
-            f"{one.title} {reached[one.title][metric]:.3f}"
-            for one in shown
-            if metric in reached.get(one.title, {})
-        ]
-        values = f"{metric.split('_')[0].upper()} {', '.join(found[:_NAMED])}"
-        alt = f"{title}, a panel per model: {values if found else 'values in the tables'}."
-        drawn.append(Drawn(name, title, caption, partial(draw, shown), alt))
-    return [
-        *drawn,
-        Drawn(
-            "confusion",
-            "Confusion matrices",
-            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
-            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
-            "leukemic images.",
-            partial(confusion_figure, shown),
-            " ".join(map(_confusion_text, shown[:_NAMED])),
-        ),
-        Drawn(
-            "per_subject",
-            "Results by patient",
-            "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
-            "Patients at the left are mostly misclassified.",
-            partial(per_subject_figure, shown),
+        found["grid"] = partial(heat_map_figure, heat), f"Heat map of the AUROC of {names}."
+    for name, families in (("augmentation", _AUGMENTATION), ("differences", _OTHERS)):
+        if own := [c for c in comparisons if c.result is not None and c.family in families]:
+            alt = f"Forest plot of {len(own)} differences. {_summary(own)}"
+            found[name] = partial(forest_figure, own, families), alt
+    if shown := [configuration for configuration in configurations if configuration.runs]:
+        for name, draw, metric in (
+            ("roc", roc_figure, "auroc"),
+            ("precision_recall", precision_recall_figure, "auprc"),
+            ("reliability", reliability_figure, "ece_calibrated"),
+        ):
+            known = [one for one in shown if metric in reached.get(one.title, {})][:_NAMED]
+            values = [f"{one.title} {reached[one.title][metric]:.3f}" for one in known]
+            listed = f"{metric.split('_')[0].upper()} {', '.join(values)}" if values else "none"
+            alt = f"{_TEXTS[name][0]}, a panel per model: {listed}."
+            found[name] = partial(draw, shown), alt
+        texts = " ".join(map(_confusion_text, shown[:_NAMED]))
+        found["confusion"] = partial(confusion_figure, shown), texts
+        alt = (
             f"Dots for the patients of {len(shown)} configurations, healthy patients above, "
-            "leukemic patients below; the bar is the mean over patients.",
-        ),
-    ]
+            "leukemic patients below; the bar is the mean over patients."
+        )
+        found["per_subject"] = partial(per_subject_figure, shown), alt
+    return [Drawn(name, *_TEXTS[name], *one) for name, one in found.items()]
 
 
 def _rows(
@@ -241,14 +211,9 @@ def _shaded(ax: Axes, values: Floats, span: tuple[float, float], digits: int) ->
 def heat_map_figure(heat: HeatMap) -> Figure:
     """Heat map with the AUROC in each entry."""
     figure, (ax,) = _rows(heat.rows, 1.15 * len(heat.columns) + 1.2, 0.46)
-    values = np.array(heat.values)
-    _shaded(ax, values, heat.span, 3)
-    # White lines between the entries.
-    ax.set_xticks(np.arange(len(heat.columns) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(heat.rows) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=2)
+    _shaded(ax, np.array(heat.values), heat.span, 3)
     ax.set_xticks(range(len(heat.columns)), heat.columns)
-    ax.tick_params(which="both", length=0)
+    ax.tick_params(length=0)
     figure.colorbar(ax.images[0], ax=ax, label="test AUROC", pad=0.02)
     return figure
 
@@ -274,58 +239,16 @@ def _significant(comparison: Comparison) -> bool:
     return comparison.p is not None and comparison.p < _ALPHA
 
 
-def _of(families: Collection[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons of these families that have a result."""
-    return [c for c in comparisons if c.result is not None and c.family in families]
-
-
-def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of augmentations: minus none, and GANs also minus the controls."""
-    compared = _of(_AUGMENTATION, comparisons)
-    found = {(c.one.run, c.other.run.augmentation): c for c in compared}
-    shown = [c.one for c in _of(_ALONE, comparisons)]
-    columns = augmentations_of(c.other.run for c in compared)
-    figure, axes = _rows([one.title for one in shown], 2.75 * len(columns), 0.27, len(columns))
-    for ax, other in zip(axes, columns, strict=True):
-        keys = [(one.run, other) for one in shown]
-        _forest(ax, {row: found[key] for row, key in enumerate(keys) if key in found})
-        for row in range(1, len(shown)):
-            if shown[row].run.plain != shown[row - 1].run.plain:
-                ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {reference(other)}")
-        ax.locator_params(axis="x", nbins=5)
-    figure.supxlabel("difference in AUROC, 95 % interval", fontsize="medium")
-    looks = ("Holm p < 0.05", HEALTHY, HEALTHY), ("not significant", "0.45", "white")
-    dots = [
-        Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
-        for text, edge, face in looks
-    ]
-    figure.legend(handles=dots, loc="outside upper right", ncols=2)
-    return figure
-
-
-def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of all other differences, below the names of their families."""
+def forest_figure(comparisons: Sequence[Comparison], families: Sequence[str]) -> Figure:
+    """Forest plot: a row per comparison with a result, below the name of its family."""
     names: list[str] = []
-    placed: dict[int, Comparison] = {}
-    for family in _OTHERS:
-        if own := _of([family], comparisons):
+    rows: dict[int, Comparison] = {}
+    for family in families:
+        if own := [c for c in comparisons if c.family == family and c.result is not None]:
             names.append(FAMILIES[family])
-        for one in own:
-            placed[len(names)] = one
-            names.append(one.title)
+            rows |= {len(names) + place: one for place, one in enumerate(own)}
+            names += [one.title for one in own]
     figure, (ax,) = _rows(names, 5.0, 0.23)
-    _forest(ax, placed)
-    ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
-    for row, name in enumerate(ax.get_yticklabels()):
-        if row not in placed:
-            ax.axhspan(row - 0.3, row + 0.3, color="0.93")
-            name.set_fontweight("bold")
-    return figure
-
-
-def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
-    """Draw a dot and its interval in each row, and the line of no difference."""
     found = {row: one.result for row, one in rows.items() if one.result is not None}
     colors = [HEALTHY if _significant(rows[row]) else "0.45" for row in found]
     faces = [HEALTHY if _significant(rows[row]) else "white" for row in found]
@@ -335,6 +258,12 @@ def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
     ax.scatter(dots, list(found), s=20, facecolors=faces, edgecolors=colors, zorder=3)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.grid(axis="x")
+    ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
+    for row, name in enumerate(ax.get_yticklabels()):
+        if row not in rows:
+            ax.axhspan(row - 0.3, row + 0.3, color="0.93")
+            name.set_fontweight("bold")
+    return figure
 
 
 # --- Curves, a panel per model

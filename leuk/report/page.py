@@ -23,7 +23,6 @@ from leuk.report.remarks import KINDS, Kind, Remark, boxes, remarks_on
 from leuk.report.rows import Row, configuration_rows, draws_for
 from leuk.report.table import (
     Block,
-    Details,
     Heading,
     Items,
     Paragraph,
@@ -53,33 +52,19 @@ FIGURES = "figures"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Content of the report of a sweep.
-
-    Attributes:
-        sweep: folder of the sweep.
-        records: all readable records.
-        answer: answer to the question whether synthetic images help.
-        remarks: warnings to read before the results.
-        heat: AUROC by model and augmentation; None if no run is complete.
-        tiles: key numbers beside the answer, each with its label.
-        sections: all tables by name, the main one first.
-        drawn: all figures, not yet drawn.
-        samples: real and synthetic images, for the first screen.
-        explained: an explained image, for the first screen; None without explanations.
-        pictures: pictures of explanations.
-    """
+    """Content of the report of a sweep."""
 
     sweep: Path
     records: Sequence[Record]
     answer: Answer
     remarks: tuple[Remark, ...]
     heat: HeatMap | None
-    tiles: Sequence[tuple[str, str]]
-    sections: Mapping[str, Section]
-    drawn: tuple[Drawn, ...]
-    samples: tuple[Picture, ...]
+    tiles: Sequence[tuple[str, str]]  # key numbers, each with its label
+    sections: Mapping[str, Section]  # all tables by name
+    drawn: tuple[Drawn, ...]  # all figures, not yet drawn
+    samples: tuple[Picture, ...]  # strips of real and of synthetic images
     explained: Pictures | None
-    pictures: tuple[Details, ...]
+    pictures: Sequence[Block]  # of explanations
 
 
 def write_report(sweep: Path, latency_ms: float = LATENCY_MS) -> str:
@@ -162,7 +147,7 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
         (*figures_of(configurations, comparisons, reached, heat), *([sheet] if sheet else [])),
         samples(sweep, records),
         explained_image(sweep, configurations),
-        tuple(explained_pictures(sweep, configurations)),
+        explained_pictures(sweep, configurations),
     )
 
 
@@ -364,7 +349,7 @@ _CHAPTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 """Section or name, title, a sentence on how to read it, and the figures of each chapter."""
 
-_PRINTED = ("warnings", "answer", "table")
+_PRINTED = ("warnings", "answer")
 """Chapters that are printed although they are folded."""
 
 
@@ -374,8 +359,9 @@ def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
         name: list(section.shown) for name, section in report.sections.items()
     }
     # The warnings have their own chapter, and the first screen has the grid by image.
-    kept = [one for one in blocks["table"] if not (isinstance(one, Items) and one.summary)]
-    blocks["table"] = fold_headings(kept)
+    blocks["table"] = [
+        one for one in blocks["table"] if not (isinstance(one, Items) and one.summary)
+    ]
     blocks["warnings"] = []
     for kind, texts in boxes(report.remarks).items():
         blocks["warnings"] += [Heading(KINDS[kind]), Items(tuple(texts))]
@@ -393,20 +379,6 @@ def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
         )
         for name, title, intro, drawn in _CHAPTERS
     ]
-
-
-def fold_headings(blocks: Sequence[Block]) -> list[Block]:
-    """Fold the blocks below each heading; blocks before the first heading stay visible."""
-    shown: list[Block] = []
-    for block in blocks:
-        last = shown[-1] if shown else None
-        if isinstance(block, Heading):
-            shown.append(Details(block.text, ()))
-        elif isinstance(last, Details):
-            shown[-1] = Details(last.summary, (*last.blocks, block))
-        else:
-            shown.append(block)
-    return shown
 
 
 # --- The terminal

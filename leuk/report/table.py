@@ -302,17 +302,8 @@ class Pictures:
     kind = "pictures"
 
 
-@dataclass(frozen=True)
-class Details:
-    """Blocks folded below a summary."""
-
-    summary: str
-    blocks: tuple["Block", ...]
-    kind = "details"
-
-
 Written = Table | Heading | Paragraph | Items
-Block = Written | Pictures | Details
+Block = Written | Pictures
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,7 +40,8 @@ onload = async () => {
   const root = document.documentElement, result = {
     width: innerWidth, needed: root.scrollWidth,
     paper: getComputedStyle(document.body).backgroundColor,
-    tables: [...document.querySelectorAll(".scroll, .card")].map(e => e.getBoundingClientRect().right),
+    tables: [...document.querySelectorAll(".scroll, .card")]
+      .map(e => e.getBoundingClientRect().right),
   };
   if (window.axe) {
     const rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"];

@@ -11,17 +11,15 @@ from matplotlib.text import Text
 from PIL import Image
 from sweeps import RUN, predictions, varied, write_run, write_sweep
 
-from leuk.metrics.arrays import Floats
 from leuk.metrics.bootstrap import Sample
-from leuk.report.comparisons import compare
+from leuk.report.comparisons import FAMILIES, compare
 from leuk.report.figures import (
     SETTINGS,
     Drawn,
-    augmentation_figure,
     confusion,
     confusion_figure,
-    differences_figure,
     figures_of,
+    forest_figure,
     heat_map_figure,
     per_subject_figure,
     precision_of,
@@ -184,29 +182,18 @@ def test_each_patient_has_a_dot(configurations: list[Configuration]) -> None:
     assert rows_of(figure) == [configuration.title for configuration in configurations]
 
 
-def test_each_difference_has_a_row(configurations: list[Configuration]) -> None:
-    comparisons = compare(configurations)
-    (augmented,) = (c for c in comparisons if c.family == "augmentation")
-    others = [c for c in comparisons if c is not augmented]
-    figure = differences_figure(comparisons)
-    names = rows_of(figure)
-    assert {one.title for one in others} <= set(names)
-    assert len(names) == len(others) + len({one.family for one in others})
-    assert len(dots_of(figure.axes[0])) == len(others)
-    assert augmented.title not in names
-
-
-def test_a_forest_of_augmentations_and_controls(tmp_path: Path) -> None:
+def test_each_difference_has_a_row_below_its_family(tmp_path: Path) -> None:
     names = ("none", "oversample", "class_weights", "dcgan")
     write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in names])
     comparisons = compare(read_results(tmp_path).configurations)
-    figure = augmentation_figure(comparisons)
-    titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["minus no augmentation", "minus class weights", "minus oversampling"]
-    assert [len(dots_of(ax)) for ax in figure.axes] == [3, 1, 1]
-    found = {c.other.run.augmentation: c.result for c in comparisons if c.one.title == "cnn-dcgan"}
-    assert found["oversample"] is not None
-    assert dots_of(figure.axes[2])[0, 0] == found["oversample"].difference
+    figure = forest_figure(comparisons, ("control", "augmentation"))
+    own = [c for c in comparisons if c.family == "control"]
+    own += [c for c in comparisons if c.family == "augmentation"]
+    rows = [name for name in rows_of(figure) if name not in FAMILIES.values()]
+    assert rows == [one.title for one in own]
+    assert len(rows_of(figure)) == len(own) + 2
+    differences = [one.result.difference for one in own if one.result]
+    assert np.asarray(figure.axes[0].collections[-1].get_offsets())[:, 0].tolist() == differences
 
 
 def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
@@ -229,7 +216,3 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
 
 def rows_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].get_yticklabels()]
-
-
-def dots_of(ax: Axes) -> Floats:
-    return np.asarray(ax.collections[-1].get_offsets())

@@ -178,8 +178,9 @@ def test_the_summary_has_answer_grid_warnings_page_and_next_command(sweep: Path)
     assert len(lines) <= 20
     assert lines[0].startswith("grid: ")
     table = pd.read_csv(sweep / "report/table.csv").set_index("configuration")
-    (row,) = (line.split() for line in lines if line.startswith("dcgan"))
-    assert row[1] == f"{table.loc['cnn-dcgan-folds', 'auroc']:.3f}"
+    header, row = (line.split() for line in lines if line.startswith(("test", "cnn-folds")))
+    assert header == ["test", "AUROC", "none", "oversample", "dcgan"]
+    assert row[7] == f"{table.loc['cnn-dcgan-folds', 'auroc']:.3f}"
     warnings = [line for line in lines if line.startswith("warning: ")]
     assert 2 <= len(warnings) <= 4
     assert warnings[0].startswith("warning: LEAKY")
@@ -237,7 +238,7 @@ def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path
         "broken": {"picture": "explanations/broken.png"},
         "gone": {"picture": "explanations/gone.png"},
         "odd": "no mapping",
-        "cohort": {"curves": "explanations/curves.png", "pictures": ["../panels/1.png"]},
+        "cohort": {"curves": "explanations/curves.png"},
     }
     write_run(tmp_path, RUN, predictions(RUN, images=5), explanations=explanations)
     folder = tmp_path / RUN.folder / "explanations"
@@ -247,10 +248,12 @@ def test_pictures_of_explanations_come_from_the_folder_of_the_run(tmp_path: Path
     for path in (folder / "gradcam.png", folder / "curves.png", *outside):
         Image.new("RGB", (2000, 40)).save(path)
     (folder / "broken.png").write_text("no picture")
-    configurations = read_results(tmp_path).configurations
+    results = read_results(tmp_path)
+    configurations = results.configurations
+    results.records[0].explanations["cohort"]["pictures"] = ["../panels/1.png"]
     assert explained_image(tmp_path, configurations) is None
-    (shown,) = explained_pictures(tmp_path, configurations)
-    first, second = (block for block in shown.blocks if isinstance(block, Pictures))
+    shown = explained_pictures(tmp_path, configurations)
+    first, second = (block for block in shown if isinstance(block, Pictures))
     assert (first.title, second.title) == ("gradcam", "deletion and insertion")
     (picture,) = first.pictures
     assert "1 maps are degenerate" in picture.alt
