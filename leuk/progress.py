@@ -45,11 +45,11 @@ class Sweep:
 
     @property
     def left(self) -> str:
-        """Estimate of the remaining time, from the runs done; empty for the last run."""
-        if not self.done or self.done >= self.total - 1:
+        """Estimate of the remaining time of the sweep, from the runs done."""
+        if not self.done:
             return ""
         seconds = (time.perf_counter() - self.started) / self.done * (self.total - self.done)
-        return f", about {seconds / 60:.0f} min left for the sweep"
+        return f", about {seconds / 60:.0f} min left"
 
 
 class Terminal(logging.StreamHandler[TextIO]):
@@ -80,7 +80,7 @@ class Terminal(logging.StreamHandler[TextIO]):
                 return
             sweep.shown = time.perf_counter()
         if sweep.total > 1 and once is not True:
-            text = f"[{sweep.number + 1}/{sweep.total}] {text}{sweep.left if passing else ''}"
+            text = f"[{sweep.number + 1}/{sweep.total}{sweep.left}] {text}"
         line = self.format(logging.makeLogRecord(fields | {"msg": text, "args": ()}))
         if self.stream.isatty():
             if passing:

@@ -442,6 +442,9 @@ def _next_command(report: Report) -> str:
         return again
     if report.answer.command:
         return report.answer.command
-    best = max(complete, key=lambda record: record.metrics["test"]["auroc"]["value"] or 0.0)
+    usable = [one for one in complete if any((report.sweep / one.run.folder).glob("*/*.ckpt"))]
+    if not usable:  # published records have no weights
+        return last_command(report.sweep) or f"leuk report name={report.sweep.name}"
+    best = max(usable, key=lambda record: record.metrics["test"]["auroc"]["value"] or 0.0)
     folder = report.sweep / best.run.folder
     return f"{shlex.join(['leuk', 'predict', f'run={folder}'])} images=FOLDER"

@@ -43,10 +43,9 @@ def test_runs_are_numbered_and_facts_shown_once(stream: io.StringIO) -> None:
     text = stream.getvalue().replace("\r\x1b[K", "")
     assert text.count("4 stray files") == text.count("black images") == 1
     assert "[1/3] run-0: done\n" in text
-    assert "[3/3] run-2: done\n" in text
+    assert "[3/3, about 0 min left] run-2: done\n" in text
     if stream.isatty():
         assert text.count("epoch") == 6
-        assert "epoch 1, about 0 min left for the sweep" in text
         assert "epoch 1\n" not in text
     else:
         assert "\x1b" not in stream.getvalue()
