@@ -23,14 +23,14 @@ def measures(value: float) -> dict[str, Any]:
     return {"measures": dict.fromkeys(names, figure), "passes_randomization": value < 0.5}
 
 
-def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
+def explained(checked: bool = True) -> dict[str, Any]:
     method = {
         "picture": "explanations/lime.png",
         "arrays": "explanations/lime.npz",
         "images": 100,
         "degenerate": 3,
-        "seconds": 100 * seconds,
-        "seconds_per_image": seconds,
+        "seconds": 50.0,
+        "seconds_per_image": 0.5,
         "checks": {"r2": 0.75, "stability": 0.9},
     }
     together: dict[str, Any] = {
@@ -127,22 +127,17 @@ def test_checks_have_intervals_and_patients_and_sanity_is_separate(tmp_path: Pat
     assert row_of(text, "## Sanity checks", "lime")["R²"] == "0.75"
 
 
-def test_undecided_runs_of_a_configuration_are_counted(tmp_path: Path) -> None:
+def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
         write_run(tmp_path / "s", replace(RUN, seed=seed), explanations=checked_again(0.4, passes))
-    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
+    found = section(tmp_path / "s")
+    row = row_of(found.markdown, "## Faithfulness", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
     assert row["images (patients)"] == "72 (27)"
-
-
-def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
-    for seed, seconds in ((0, 0.5), (1, 1.5)):
-        write_run(tmp_path / "s", replace(RUN, seed=seed), explanations=explained(seconds=seconds))
-    table = section(tmp_path / "s").table.set_index(["method", "metric"])
-    assert table.loc[("lime", "images"), "value"] == 200
-    assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
-    assert table.loc[("lime", "infidelity"), "runs"] == 2
-    assert "2 of 2 pass" in section(tmp_path / "s").markdown
+    table = found.table.set_index(["method", "metric"])
+    assert table.loc[("lime", "images"), "value"] == 300
+    assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(0.5)
+    assert table.loc[("lime", "infidelity"), "runs"] == 3
 
 
 def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:
