@@ -61,7 +61,7 @@ def _check_configs(configs: list[DictConfig]) -> None:
     check_image_sizes(configs)
 
 
-_LISTED = 3
+_LISTED = 2
 """Number of incomplete runs that are listed; the report has all."""
 
 

@@ -229,7 +229,7 @@ def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
         eyebrow=("Report of the sweep ", strong(report.sweep.name)),
         question=QUESTION,
         tone=answered.conclusion.replace(" ", "-"),
-        lead=[Paragraph(asked(report.records)), Paragraph(answered.sentences[0])],
+        lead=[Paragraph(experiment_text(report.records)), Paragraph(answered.sentences[0])],
         command=(why, answered.command) if answered.command else None,
         tiles=report.tiles,
         first=first,
@@ -248,7 +248,7 @@ def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
     )
 
 
-def asked(records: Sequence[Record]) -> str:
+def experiment_text(records: Sequence[Record]) -> str:
     """Describe the experiment for readers who know nothing of it."""
     models = ", ".join(sorted({record.run.model for record in records}))
     kinds: dict[str, list[str]] = {"gan": [], "control": []}
@@ -389,7 +389,7 @@ _WIDEST = 150
 
 
 def summary(report: Report) -> str:
-    """Return the end of ``leuk train`` and ``leuk report`` in at most 20 lines.
+    """Return the end of ``leuk train`` and ``leuk report`` in at most 21 lines.
 
     They are the answer in two sentences, the AUROC grid, the most serious warning of each kind, the
     path of the page, and the next command to try.

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections import Counter
@@ -76,7 +77,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record.write(folder / record.run.folder)
     (kept := outputs / "artifacts/quality/7").mkdir(parents=True)
     shown = np.zeros((5, 8, 8, 3), np.uint8)
-    np.savez(kept / "images_hem.npz", real=shown, synthetic=shown)
+    np.savez(kept / "images_hem.npz", real=shown + 255, synthetic=shown)
     failed = Record(replace(RUN, model="vit"), "abc")
     failed.fail(RuntimeError(EVIL))
     failed.write(folder / failed.run.folder)
@@ -146,6 +147,8 @@ def test_the_first_screen_has_the_answer_grid_images_and_two_warnings(
     assert "of patients who were not used for training" not in first.text  # the split leaks
     assert len(first.of("table")) == 1
     assert len(first.of("img")) == 3
+    strips = [base64.b64decode(one["src"].partition(",")[2]) for one in first.of("img")[:2]]
+    assert [Image.open(io.BytesIO(one)).getpixel((0, 0))[0] for one in strips] == [255, 0]
     levels = [a["class"] for a in page.of("td") if a.get("class", "").startswith("level")]
     assert len(levels) == 4
     assert {"level0", "level7"} <= set(levels)
