@@ -112,7 +112,7 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
 def _fitting_split(data: CNMCDataModule) -> str:
     """Return overrides of a split that fits the data; empty if none fits."""
     try:
-        images = data.open().index
+        images = data.dataset.index
     except DataError:
         return ""
     folders = sorted({*images["source_fold"]} - {MERGED})
@@ -137,7 +137,7 @@ def _fitting_split(data: CNMCDataModule) -> str:
 def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Path]:
     """Write a contact sheet per recipe; none without labeled images."""
     try:
-        dataset = data.open()
+        dataset = data.dataset
     except DataError:
         return {}
     rows = np.linspace(0, len(dataset) - 1, min(6, len(dataset))).astype(int)
