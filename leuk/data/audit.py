@@ -177,17 +177,14 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
 
 
 def _counts(table: pd.DataFrame) -> list[Count]:
-    found = table.groupby(["source_fold", "label"])["subject"].agg(["size", "nunique"])
-    numbers: dict[tuple[str, int], tuple[int, int]] = dict.fromkeys(PUBLISHED, (0, 0))
-    numbers |= zip(found.index, found.to_numpy().tolist(), strict=True)
+    found: dict[tuple[str, int], list[str]] = {key: [] for key in PUBLISHED}
+    for fold, label, subject in table[["source_fold", "label", "subject"]].to_numpy().tolist():
+        found.setdefault((fold, label), []).append(subject)
     counts = []
-    for fold, label in sorted(numbers, key=lambda of: (of[0], -of[1])):
-        (images, subjects), published = numbers[fold, label], PUBLISHED.get((fold, label))
-        subjects = subjects if label != UNLABELED else 0
-        published_images, published_subjects = published or (None, None)
-        counts.append(
-            Count(fold, _class_name(label), images, published_images, subjects, published_subjects)
-        )
+    for (fold, label), subjects in sorted(found.items(), key=lambda of: (of[0][0], -of[0][1])):
+        images, published = PUBLISHED.get((fold, label), (None, None))
+        known = len(set(subjects)) if label != UNLABELED else 0
+        counts.append(Count(fold, _class_name(label), len(subjects), images, known, published))
     return counts
 
 

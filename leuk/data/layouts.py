@@ -331,8 +331,8 @@ def read_cnmc(root: Path) -> Index:
         )
         problems.append(Problem("folder not read", folder or ".", text))
     else:
-        for number, row in names.items():
-            text = f"row {number} ({row.text}) has no file; download the image or remove the row"
+        for number, named in names.items():
+            text = f"row {number} ({named.text}) has no file; download the image or remove the row"
             problems.append(Problem("row without file", tables[0], text))
     text = (
         f"it is numbered like C-NMC's test images; rename its folder to {_PRELIM_FOLDER} or "
@@ -349,9 +349,8 @@ def read_cnmc(root: Path) -> Index:
     lower = index["name"].str.lower()
     again = lower.duplicated() & (index["label"] != UNLABELED)
     first = dict(zip(lower[::-1], index["path"][::-1], strict=True))
-    for row, path in index.loc[again, "path"].items():
-        one = first[lower[row]]
-        text = f"{index['name'][row]} exists twice, first as {one}; set data.root to one copy"
+    for path, twice in index.loc[again, ["path", "name"]].to_numpy().tolist():
+        text = f"{twice} exists twice, first as {first[twice.lower()]}; set data.root to one copy"
         problems.append(Problem("name twice", path, text))
     return Index(index[~again].reset_index(drop=True), problems, sorted(strays + numbered), unread)
 

@@ -113,7 +113,8 @@ class PixelStore:
 
         pixels = mapped("pixels.raw", resolution, resolution, 3)
         thumbs = mapped("thumbs.raw", THUMB, THUMB)
-        return cls(pixels=pixels, thumbs=thumbs, folder=folder, **facts, **columns)
+        read: dict[str, Any] = {**facts, **columns}
+        return cls(pixels=pixels, thumbs=thumbs, folder=folder, **read)
 
 
 def file_size(path: Path) -> int:

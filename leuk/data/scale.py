@@ -52,9 +52,9 @@ class Scale:
     def of_record(cls, values: Mapping[str, Any]) -> "Scale":
         """Create the scale from ``data.scale`` of a record."""
         sizes = tuple((int(width), int(height)) for width, height in values["sizes"])
-        low, high = values.get("areas") or (None, None)
-        areas = None if low is None else (float(low), float(high))
-        return cls(sizes, values.get("frame"), values.get("canvas"), areas)
+        areas = values.get("areas")
+        bounds = None if areas is None else (float(areas[0]), float(areas[1]))
+        return cls(sizes, values.get("frame"), values.get("canvas"), bounds)
 
     @property
     def sizes_text(self) -> str:
@@ -252,12 +252,16 @@ def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uin
     """
     images = pd.concat([table.assign(stage=stage) for stage, table in stages.items()])
     images["found"] = has_background(thumbs[images.index.to_numpy()])
+    images["of"] = [
+        f"{Label(label).folder} images of {stage}"
+        for label, stage in images[["label", "stage"]].to_numpy().tolist()
+    ]
     # In the thesis split, the same images form the validation and the test stage.
     single = images[~images.index.duplicated()]
     warning = background_warning(single.loc[single["found"], "path"].tolist(), len(single))
     counts = [
-        f"{found.sum()} of {len(found)} {Label(int(label)).folder} images of {stage}"
-        for (stage, label), found in images.groupby(["stage", "label"], sort=False)["found"]
+        f"{found.sum()} of {len(found)} {which}"
+        for which, found in images.groupby("of", sort=False)["found"]
         if found.mean() > 0.5
     ]
     if counts:

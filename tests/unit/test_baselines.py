@@ -64,10 +64,8 @@ def test_image_without_a_lit_pixel_measures_zero() -> None:
 
 
 def test_area_alone_on_real_images(cnmc: object, artifacts: object) -> None:
-    from leuk.data.layouts import CNMC
-
-    data = CNMC(f"{cnmc}/224", resolution=64, cache=str(artifacts))
-    areas, labels = data.store.areas, np.array(data.targets)
+    data = CNMCDataModule(f"{cnmc}/224", Folds(), resolution=64, cache=str(artifacts)).dataset
+    areas, labels = data.store.areas, data.index["label"].to_numpy()
     for source_fold, published in (("fold_0", 0.84), ("fold_1", 0.87)):
         chosen = (data.index["source_fold"] == source_fold).to_numpy()
         assert roc_auc_score(labels[chosen], areas[chosen]) == pytest.approx(published, abs=0.01)
