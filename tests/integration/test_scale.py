@@ -13,8 +13,13 @@ from conftest import write_cell
 from PIL import Image
 
 from leuk.cli import main
-from leuk.data.decode import Frame, Framing, decode
+from leuk.data.audit import audit
+from leuk.data.datamodule import CNMCDataModule
+from leuk.data.decode import Frame, Framing
+from leuk.data.rules import RandomImages
 from leuk.data.scale import Scale
+from leuk.errors import ConfigError
+from leuk.report.audit_page import audit_text
 from leuk.runs.record import Record
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -158,15 +163,13 @@ def test_a_crop_gets_the_same_scores_where_it_cuts_no_cell(
     assert cropped["refer"][~whole].all()
 
 
-@pytest.mark.parametrize("size", [30, 100])
 def test_frames_of_an_unknown_scale_are_refused(
-    stated: Path,
-    frames: dict[int, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    size: int,
+    stated: Path, frames: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    size = 100
     count = len(list(frames[size].iterdir()))
+    assert main(command(stated, frames[size], tmp_path, "frame=0.01")) == 2
+    assert "its field of view would be" in capsys.readouterr().err
     assert main(command(stated, frames[size], tmp_path)) == 2
     message = capsys.readouterr().err
     assert f"{count} of {count} images ({size} x {size}: {count}) do not have the size" in message
@@ -226,27 +229,19 @@ def test_a_wrong_statement_is_noticed_by_the_size_of_the_cells(
 
 
 @pytest.mark.parametrize(
-    ("statement", "message"),
+    ("frame", "pixel_size", "message"),
     [
-        (["frame=wide"], "frame=wide: not a field of view; set same or a number above 0"),
-        (["frame=0"], "frame=0: not a field of view"),
-        (["pixel_size=-1"], "pixel_size=-1.0: not a field of view; set a number above 0"),
-        (["pixel_size=1", "frame=same"], "frame=same and pixel_size=1: both define the field"),
-        (["frame=0.01"], "its field of view would be"),
+        ("wide", None, "frame=wide: not a field of view; set same or a number above 0"),
+        ("0", None, "frame=0: not a field of view"),
+        (None, -1.0, "pixel_size=-1.0: not a field of view; set a number above 0"),
+        ("same", 1.0, "frame=same and pixel_size=1: both define the field"),
     ],
 )
 def test_an_impossible_field_of_view_is_refused(
-    stated: Path,
-    frames: dict[int, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    statement: list[str],
-    message: str,
+    frame: str | None, pixel_size: float | None, message: str
 ) -> None:
-    assert main(command(stated, frames[FIELD], tmp_path, *statement)) == 2
-    shown = capsys.readouterr()
-    assert message in shown.err
-    assert "Traceback" not in shown.out + shown.err
+    with pytest.raises(ConfigError, match=message):
+        Scale(((32, 32),), FIELD).view(Frame(32), frame, pixel_size)
 
 
 def test_no_image_is_squashed(
@@ -275,30 +270,28 @@ def without_scale(run: Path) -> None:
     record.write(run)
 
 
-def test_an_older_run_takes_its_scale_from_its_images(
-    run: Path, frames: dict[int, Path], small: Path, predict: Predict, tmp_path: Path
+def test_an_older_run_takes_its_scale_from_its_images_or_warns(
+    run: Path,
+    frames: dict[int, Path],
+    original: pd.DataFrame,
+    small: Path,
+    predict: Predict,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    now = predict(run, frames[FIELD], "frame=same")
     without_scale(run)
     assert main(command(run, frames[FIELD], tmp_path)) == 2
-    np.testing.assert_array_equal(predict(run, frames[FIELD], "frame=same")["score"], now["score"])
+    found = predict(run, frames[FIELD], "frame=same")["score"]
+    np.testing.assert_array_equal(found, original["score"])
     assert predict(run, next(small.glob("*/fold_2/all")))["score"].notna().all()
-
-
-def test_an_older_run_whose_images_are_gone_predicts_with_a_warning(
-    run: Path, frames: dict[int, Path], predict: Predict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    without_scale(run)
     config = run / ".hydra/config.yaml"
-    lines = config.read_text().splitlines()
-    config.write_text(
-        "\n".join("  root: /no/where" if line.startswith("  root:") else line for line in lines)
-    )
+    config.write_text(config.read_text().replace(f"root: {small}", "root: /no/where"))
     assert predict(run, frames[100])["score"].notna().all()
     message = " ".join(capsys.readouterr().out.split())
     assert "the size of the run's training images is unknown" in message
 
 
+@pytest.mark.slow
 def test_an_older_run_of_synthetic_images_knows_their_size(
     tmp_path: Path, artifacts: Path, frames: dict[int, Path], predict: Predict
 ) -> None:
@@ -354,20 +347,6 @@ def covers(scale: Scale, size: int, framing: Framing = "full") -> bool:
     return scale.view(Frame(32, framing), None, None).covers((size, size))
 
 
-def test_a_larger_image_is_cropped_about_its_middle_without_cutting_the_cell(
-    tmp_path: Path,
-) -> None:
-    for left, expected in ((40, 15), (80, 30), (0, 0)):
-        pixels = np.zeros((100, 100, 3), np.uint8)
-        pixels[30:50, left : left + 20] = 200
-        Image.fromarray(pixels).save(tmp_path / "cell.png")
-        decoded = decode(tmp_path / "cell.png", Frame(50, canvas=50))
-        lit = decoded.pixels[..., 0] > 0
-        assert (lit.sum(), int(lit.any(axis=0).argmax())) == (400, expected)
-        assert (decoded.area, decoded.outside) == (400 / 2500, 0)
-        assert decoded.at_border == (left in (0, 80))
-
-
 @pytest.fixture
 def mixed(tiny_folds: Path) -> Path:
     """Data set in which the second fold has larger frames."""
@@ -392,19 +371,18 @@ def test_training_on_frames_of_several_sizes_is_refused_before_any_work(
     assert not outputs.exists() or not [path for path in outputs.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize(
-    ("statement", "field", "canvas"), [("frame=96", 96, None), ("pixel_size=2", 96, 48)]
-)
+@pytest.mark.parametrize(("statement", "canvas"), [({"frame": 96}, None), ({"pixel_size": 2}, 48)])
 def test_training_on_several_sizes_with_their_scale_stated(
-    mixed: Path, tmp_path: Path, statement: str, field: int, canvas: int | None
+    mixed: Path, tmp_path: Path, statement: dict[str, float], canvas: int | None
 ) -> None:
-    train(mixed, tmp_path / "out", f"data.{statement}", "split=random")
-    record = Record.read(only_run(tmp_path / "out"))
-    scale = record.data["scale"]
-    assert (scale["frame"], scale["canvas"]) == (field, canvas)
-    assert scale["sizes"] == [[32, 32], [48, 48]]
+    data = CNMCDataModule(
+        str(mixed), RandomImages(), 32, cache=str(tmp_path / "cache"), **statement
+    )
+    data.setup()
+    scale = data.scale()
+    assert (scale.frame, scale.canvas, scale.sizes) == (96, canvas, ((32, 32), (48, 48)))
     # The disc's radius is a quarter of its frame, so that its share differs at equal pixel size.
-    low, high = scale["areas"]
+    low, high = scale.areas or (0, 0)
     assert high / low == pytest.approx(1 if canvas is None else (48 / 32) ** 2, rel=0.1)
 
 
@@ -416,23 +394,14 @@ def test_two_statements_of_one_field_are_refused(
     assert "data.frame=96 and data.pixel_size=2: both define the field of view" in message
 
 
-def test_the_audit_counts_sizes(
-    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data = ["data", "data=cnmc", f"data.root={mixed}", f"outputs={tmp_path}/out", "split=random"]
-    assert main(data) == 1
-    assert capsys.readouterr().out.count(MIXED) == 1
-    main([*data, "data.frame=96"])
-    assert MIXED not in capsys.readouterr().out
-
-
-def test_the_audit_counts_images_that_are_not_square(
-    tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in tiny_folds.glob("fold_*/*/*.bmp"):
-        with Image.open(path) as image:
-            oblong = image.crop((0, 4, 32, 28))
-        oblong.save(path)
-    data = ["data", "data=cnmc", f"data.root={tiny_folds}", f"outputs={tmp_path}/out"]
-    main([*data, "split=random"])
-    assert "16 images are not square; they are padded with black" in capsys.readouterr().out
+def test_the_audit_counts_sizes_and_images_that_are_not_square(mixed: Path, tmp_path: Path) -> None:
+    path = next(mixed.glob("fold_0/all/*.bmp"))
+    with Image.open(path) as image:
+        image.crop((0, 4, 32, 28)).save(path)
+    found = audit(mixed, Frame(16), tmp_path / "cache")
+    kinds = {problem.kind: str(problem) for problem in found.problems}
+    assert "images of 3 sizes (48 x 48: 8, 32 x 32: 7, 32 x 24: 1)" in kinds["mixed sizes"]
+    assert "32 x 24 pixels; usual size: 32 x 32" in kinds["odd size"]
+    assert audit(mixed, Frame(16), tmp_path / "cache", mixed=True).problems == []
+    assert found.filled == 1
+    assert "1 images are not square; they are padded with black" in audit_text(found)
