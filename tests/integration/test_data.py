@@ -76,7 +76,7 @@ def test_all_output_of_a_leaky_split_is_marked(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
-    quick = ["fit.epochs=1", "explain_images=2", "trainer=cpu"]
+    quick = ["fit.epochs=1", "explain=none", "trainer=cpu"]
     assert main(["train", f"outputs={tmp_path}", *SMALL, *quick, *chosen]) == 0
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name

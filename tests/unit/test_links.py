@@ -144,7 +144,12 @@ def test_copies_planted_among_real_images_are_found_and_no_others(
 @pytest.mark.slow
 def test_patients_with_several_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
     """Links beyond byte-identical copies; all pairs were checked by eye."""
-    patients = set(load(cnmc / "224", tmp_path / "cache").index["patient"])
+    index = load(cnmc / "224", tmp_path / "cache").index
+    patients = set(index["patient"])
     assert {patient for patient in patients if "+" in patient} == {
         *("ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24")
     }
+    split = Folds()(index)
+    train, test = (index.iloc[rows] for rows in (split.train, split.test))
+    assert not set(train["patient"]) & set(test["patient"])
+    assert split.dropped["train: same patient in test"] > 600

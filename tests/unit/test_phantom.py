@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from leuk.data.datamodule import CNMCDataModule
@@ -45,3 +46,10 @@ def test_cells_of_any_size_on_black(size: int) -> None:
         assert picture.shape == (size, size, 3)
         assert picture[: size // 25].max() == 0
         assert 0.07 < (picture.max(axis=2) > 0).mean() < 0.26
+
+
+@pytest.mark.slow
+def test_final_images_are_larger(tmp_path: Path) -> None:
+    root = make_phantom(tmp_path, images_per_fold=54, size=450, seed=0)
+    assert Image.open(next((root / "C-NMC_test_final_phase_data").iterdir())).size == (600, 600)
+    assert Image.open(next((root / "C-NMC_training_data/fold_0/hem").iterdir())).size == (450, 450)
