@@ -148,11 +148,6 @@ def test_synthetic_images_and_repeated_rows_are_added_to_training_only(
     assert len(data.stage("train")) == len(before["train"])
 
 
-def test_bank_checks_its_labels() -> None:
-    with pytest.raises(ValueError, match="2 images but 3 labels"):
-        PixelBank([np.zeros((2, 4, 4, 3), np.uint8)], np.zeros(3, np.int64))
-
-
 def test_statistics_and_content_are_those_of_the_training_images(data: CNMCDataModule) -> None:
     rows, (mean, std) = data.split.train, data.channel_statistics()
     pixels = data.dataset.data[rows] / 255
