@@ -12,7 +12,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import FINAL, PRELIM, Problem, read_cnmc, unread_message
-from leuk.data.links import find_pairs, merge_subjects
+from leuk.data.links import find_pairs, link_images
 from leuk.data.pixels import PixelStore
 from leuk.data.scale import REMEDY, check_background, has_background, mixed_sizes
 from leuk.data.splits import STAGES
@@ -139,16 +139,14 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         cuts += count_cuts(kept, store)
         if kept["label"].iloc[0] == UNLABELED:
             continue
-        pairs = find_pairs(store)
-        links, within = _links(kept, pairs)
-        patients = merge_subjects(kept["subject"], pairs).unique()
-        linked_patients = sorted(patient for patient in patients if "+" in patient)
-        paths, labels = kept["path"], kept["label"]
-        copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
+        links, within = _links(kept, find_pairs(store))
+        linked = link_images(kept, store)
+        linked_patients = sorted(one for one in linked["patient"].unique() if "+" in one)
+        first = linked.iloc[linked["original"]].reset_index(drop=True)
+        conflicts = linked.assign(first=first["path"])[linked["label"] != first["label"]]
         problems += [
-            Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
-            for a, b in copies
-            if labels[a] != labels[b]
+            Problem("label conflict", path, f"identical to {other}, which has another label")
+            for path, other in conflicts[["path", "first"]].to_numpy().tolist()
         ]
         if not mixed and (text := mixed_sizes(root, Counter(kept["size"]), frame.framing)):
             problems.append(Problem("mixed sizes", ".", text))
@@ -156,11 +154,10 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     number = Counter(zip(images["source_fold"], images["size"], strict=True))
     # The most frequent size of each source fold; the final test set has a second one.
     usual = {fold: size for (fold, size), _ in reversed(number.most_common())}
-    for image in images.to_dict("records"):
-        (width, height), (w, h) = image["size"], usual[image["source_fold"]]
-        if not mixed and (width, height) not in ((w, h), FINAL_SIZE):
-            text = f"{width} x {height} pixels; usual size: {w} x {h}"
-            problems.append(Problem("odd size", image["path"], text))
+    for fold, (width, height), path in images[["source_fold", "size", "path"]].to_numpy().tolist():
+        if not mixed and (width, height) not in (usual[fold], FINAL_SIZE):
+            text = "{} x {} pixels; usual size: {} x {}".format(width, height, *usual[fold])
+            problems.append(Problem("odd size", path, text))
     return Audit(
         root=str(root),
         counts=_counts(index.table),

@@ -210,18 +210,23 @@ class PixelBank:
     enough memory, where gathering then needs no transfer.
     """
 
-    def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]], labels: npt.NDArray[np.int64]):
-        self.arrays = list(arrays)
-        self.tensors = [torch.from_numpy(array) for array in arrays]
+    def __init__(
+        self,
+        arrays: Sequence[npt.NDArray[np.uint8] | dict[str, Any]],  # or arguments of a memory map
+        labels: npt.NDArray[np.int64],
+    ) -> None:
+        self.arrays = [np.memmap(**one) if isinstance(one, dict) else one for one in arrays]
+        self.tensors = [torch.from_numpy(array) for array in self.arrays]
         self.labels = torch.tensor(labels)
-        self.starts = np.cumsum([0, *(len(array) for array in arrays)])
+        self.starts = np.cumsum([0, *map(len, self.arrays)])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle memory-mapped arrays by file name instead of content, for other processes."""
-        return _restored, ([_file_reference(array) for array in self.arrays], self.labels.numpy())
+        arrays = [_file_reference(array) for array in self.arrays]
+        return PixelBank, (arrays, self.labels.numpy())
 
     def to(self, device: torch.device) -> "PixelBank":
         """Return a copy on ``device`` if it fits into half of the free memory, otherwise self."""
@@ -258,15 +263,4 @@ def _file_reference(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dic
     """Return the arguments that map the file again; the array itself if it is no complete map."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
         return array
-    return {
-        "filename": array.filename,
-        "dtype": array.dtype,
-        "mode": array.mode,
-        "offset": array.offset,
-        "shape": array.shape,
-    }
-
-
-def _restored(arrays: list[Any], labels: npt.NDArray[np.int64]) -> PixelBank:
-    mapped = [np.memmap(**array) if isinstance(array, dict) else array for array in arrays]
-    return PixelBank(mapped, labels)
+    return {name: getattr(array, name) for name in ("filename", "dtype", "mode", "offset", "shape")}
