@@ -250,20 +250,17 @@ def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uin
     Raises:
         DataError: in a stage, more than half of the images of a class have another background.
     """
-    images = pd.concat([table.assign(stage=stage) for stage, table in stages.items()])
-    images["found"] = has_background(thumbs[images.index.to_numpy()])
-    images["of"] = [
-        f"{Label(label).folder} images of {stage}"
-        for label, stage in images[["label", "stage"]].to_numpy().tolist()
-    ]
-    # In the thesis split, the same images form the validation and the test stage.
-    single = images[~images.index.duplicated()]
-    warning = background_warning(single.loc[single["found"], "path"].tolist(), len(single))
-    counts = [
-        f"{found.sum()} of {len(found)} {which}"
-        for which, found in images.groupby("of", sort=False)["found"]
-        if found.mean() > 0.5
-    ]
+    of_path: dict[str, bool] = {}  # in the thesis split, the same images are in two stages
+    counts: list[str] = []
+    for stage, table in stages.items():
+        found = has_background(thumbs[table.index.to_numpy()])
+        of_path |= zip(table["path"], found.tolist(), strict=True)
+        for label in table["label"].unique().tolist():
+            own = found[table["label"] == label]
+            if own.mean() > 0.5:
+                name = Label(label).folder
+                counts.append(f"{own.sum()} of {len(own)} {name} images of {stage}")
+    warning = background_warning([path for path, bad in of_path.items() if bad], len(of_path))
     if counts:
         raise DataError(
             f"{warning} ({', '.join(counts)}); cell areas, baselines, links between subjects and "
