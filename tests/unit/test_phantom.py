@@ -33,7 +33,7 @@ def test_same_seed_gives_the_same_images(tmp_path: Path, phantom: Path) -> None:
 
 
 def test_area_alone_classifies_as_well_as_on_real_images(tmp_path: Path) -> None:
-    root = make_phantom(tmp_path, images_per_fold=200, size=64, seed=3)
+    root = make_phantom(tmp_path, images_per_fold=120, size=64, seed=3)
     data = CNMCDataModule(str(root), Folds(), resolution=16, cache=str(tmp_path)).dataset
     assert 0.7 <= roc_auc_score(data.index["label"], data.store.areas) <= 0.9
 

@@ -102,7 +102,7 @@ def patients_of(images: pd.DataFrame, split: Split) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     pairs=some.lists(
         some.tuples(some.sampled_from(SUBJECTS), some.sampled_from(SUBJECTS)), max_size=30
