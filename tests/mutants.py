@@ -202,10 +202,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("squares / count - mean**2", "squares / count"),
         ("self._loader(self.split.val)", "self._loader(self.split.test)"),
         ("self._loader(self.split.test)", "self._loader(self.split.val)"),
-        (
-            "self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])",
-            "pass",
-        ),
+        ("self.repeat(np.arange(first, first + len(pixels)))", "pass"),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
     ],
     ("data/decode.py", "pixels links"): [
@@ -218,8 +215,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/layouts.py", "layouts"): [
         ('= _CLASS[match["label"].lower()]', '= Label(1 - _CLASS[match["label"].lower()])'),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        (", int(name.label), name.subject, PRELIM", ", 1 - int(name.label), name.subject, PRELIM"),
-        ("table.drop(index=names.index[again])", "table.drop(index=names.index[:0])"),
+        (", int(found.label), found.subject", ", 1 - int(found.label), found.subject"),
+        ("Index(index[~again].reset_index", "Index(index.reset_index"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -232,10 +229,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
-        ("stage in reversed(STAGES) if stage in stages", "stage in STAGES if stage in stages"),
+        ("for stage in reversed(assigned)", "for stage in assigned"),
         ('if "conflict" in table:', 'if "conflicts" in table:'),
         ('"patient" in table and self.link_subjects', '"patient" in table'),
-        ("repeated = set(patients[stages[later]])", "repeated = set(patients[stages[earlier]])"),
+        ("own.isin(others)", "own.isin(own)"),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [

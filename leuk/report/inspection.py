@@ -99,7 +99,7 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
 def _fitting_split(data: CNMCDataModule) -> str:
     """Return overrides of a split that fits the data; empty if none fits."""
     try:
-        images = data.open().index
+        images = data.dataset.index
     except DataError:
         return ""
     folders = sorted({*images["source_fold"]} - {MERGED})
@@ -127,7 +127,7 @@ def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Pa
     There is none without labeled images.
     """
     try:
-        dataset = data.open()
+        dataset = data.dataset
     except DataError:
         return {}
     rows = np.linspace(0, len(dataset) - 1, min(6, len(dataset))).astype(int)
