@@ -268,51 +268,6 @@ def test_no_image_is_squashed(
     np.testing.assert_array_equal(oblong, square)
 
 
-def without_scale(run: Path) -> None:
-    """Make a run look like one from before the scale was recorded."""
-    record = Record.read(run)
-    del record.data["scale"]
-    record.write(run)
-
-
-def test_an_older_run_takes_its_scale_from_its_images(
-    run: Path, frames: dict[int, Path], small: Path, predict: Predict, tmp_path: Path
-) -> None:
-    now = predict(run, frames[FIELD], "frame=same")
-    without_scale(run)
-    assert main(command(run, frames[FIELD], tmp_path)) == 2
-    np.testing.assert_array_equal(predict(run, frames[FIELD], "frame=same")["score"], now["score"])
-    assert predict(run, next(small.glob("*/fold_2/all")))["score"].notna().all()
-
-
-def test_an_older_run_whose_images_are_gone_predicts_with_a_warning(
-    run: Path, frames: dict[int, Path], predict: Predict, capsys: pytest.CaptureFixture[str]
-) -> None:
-    without_scale(run)
-    config = run / ".hydra/config.yaml"
-    lines = config.read_text().splitlines()
-    config.write_text(
-        "\n".join("  root: /no/where" if line.startswith("  root:") else line for line in lines)
-    )
-    assert predict(run, frames[100])["score"].notna().all()
-    message = " ".join(capsys.readouterr().out.split())
-    assert "the size of the run's training images is unknown" in message
-
-
-def test_an_older_run_of_synthetic_images_knows_their_size(
-    tmp_path: Path, artifacts: Path, frames: dict[int, Path], predict: Predict
-) -> None:
-    small = ["data.images_per_fold=60", "data.size=64", f"data.cache={artifacts}"]
-    overrides = [text for text in TRAIN if text != "data=cnmc"]
-    assert main(["train", f"outputs={tmp_path}", "trainer=cpu", *small, *overrides]) == 0
-    folder = only_run(tmp_path)
-    assert Record.read(folder).data["scale"]["frame"] == FIELD
-    without_scale(folder)
-    original = predict(folder, frames[FIELD])["score"]
-    np.testing.assert_array_equal(predict(folder, frames[100], "pixel_size=1")["score"], original)
-    assert main(command(folder, frames[100], tmp_path)) == 2
-
-
 def test_explain_converts_images_to_the_scale_or_refuses_them(
     run: Path, frames: dict[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
