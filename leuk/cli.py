@@ -21,7 +21,7 @@ from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
 from leuk.progress import Sweep
 from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, log_stop
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 from leuk.runs.state import disk_errors
 
 COMMANDS = {

@@ -1,12 +1,10 @@
 """``leuk report``: page, tables and figures of a sweep, from its records."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.runs.record import sweep_folder
+from leuk.runs.run import sweep_of
 
 
 def check(configs: list[DictConfig]) -> None:
@@ -30,15 +28,6 @@ def run(cfg: DictConfig) -> None:
     sweep = sweep_of(cfg)
     write_report(sweep, float(cfg.latency_ms))
     print((sweep / "report" / SUMMARY).read_text("utf-8"), end="")
-
-
-def sweep_of(cfg: DictConfig) -> Path:
-    """Folder of the sweep that a config names.
-
-    ``leuk.runs.run`` has the same function, but imports torch and Lightning, which takes
-    seconds.
-    """
-    return sweep_folder(str(cfg.outputs), str(cfg.name))
 
 
 def finish(configs: list[DictConfig]) -> int:

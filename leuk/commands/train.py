@@ -5,11 +5,11 @@ from omegaconf import DictConfig
 from leuk.errors import ConfigError, StoreError
 from leuk.report.page import SUMMARY, write_report
 from leuk.runs.dry_run import plan
-from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (
     check_components,
     check_existing,
     check_image_sizes,
+    check_launcher,
     check_paths,
     set_aside,
 )

@@ -238,49 +238,6 @@ def test_no_image_is_squashed(
     np.testing.assert_array_equal(oblong, square)
 
 
-def without_scale(run: Path) -> None:
-    """Make a run look like one from before the scale was recorded."""
-    record = Record.read(run)
-    del record.data["scale"]
-    record.write(run)
-
-
-def test_an_older_run_takes_its_scale_from_its_images_or_warns(
-    run: Path,
-    frames: dict[int, Path],
-    original: pd.DataFrame,
-    small: Path,
-    predict: Predict,
-    refuse: Refuse,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    without_scale(run)
-    refuse(frames[FIELD], run=run)
-    found = predict(frames[FIELD], "frame=same", run=run)["score"]
-    np.testing.assert_array_equal(found, original["score"])
-    assert predict(next(small.glob("*/fold_2/all")), run=run)["score"].notna().all()
-    config = run / ".hydra/config.yaml"
-    config.write_text(config.read_text().replace(f"root: {small}", "root: /no/where"))
-    assert predict(frames[100], run=run)["score"].notna().all()
-    message = " ".join(capsys.readouterr().out.split())
-    assert "the size of the run's training images is unknown" in message
-
-
-@pytest.mark.slow
-def test_an_older_run_of_phantom_images_knows_their_size(
-    tmp_path: Path, artifacts: Path, frames: dict[int, Path], predict: Predict, refuse: Refuse
-) -> None:
-    data = ["data.images_per_fold=60", "data.size=64", f"data.cache={artifacts}"]
-    assert main(["train", f"outputs={tmp_path}", *data, *TRAIN]) == 0
-    folder = next(tmp_path.glob("runs/single/*/record.json")).parent
-    assert Record.read(folder).data["scale"]["frame"] == FIELD
-    without_scale(folder)
-    scores = predict(frames[FIELD], run=folder)["score"]
-    larger = predict(frames[100], "pixel_size=1", run=folder)["score"]
-    np.testing.assert_array_equal(larger, scores)
-    refuse(frames[100], run=folder)
-
-
 def test_explain_converts_images_to_the_scale_or_refuses_them(
     run: Path, frames: dict[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

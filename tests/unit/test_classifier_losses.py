@@ -32,7 +32,7 @@ from leuk.data.pixels import PixelBank
 from leuk.errors import LeukError, TrainingError
 from leuk.metrics.calibration import prior_free_loss
 from leuk.runs.record import Record
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 from leuk.training import WeightEMA
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)

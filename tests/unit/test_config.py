@@ -14,7 +14,7 @@ from leuk.config.schema import register
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.augment import Transforms
 from leuk.errors import ConfigError
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 
 LIVE = {"split", "transforms"}
 """Arguments that the code passes as objects, not through a config."""
