@@ -24,7 +24,6 @@ Unit = Literal["pixel", "superpixel", "patch"]
 Target = int | Tensor
 """A :class:`leuk.data.labels.Label` for all images, or a label per image, ``int64 (B,)``."""
 
-
 CONTRIBUTION = "contribution to the log-odds of leukemia"
 
 
@@ -80,14 +79,13 @@ class Attribution:
     @classmethod
     def join(cls, parts: Sequence["Attribution"]) -> "Attribution":
         """Join the batches of a method."""
-        first = parts[0]
         segments = [part.segments for part in parts if part.segments is not None]
         return replace(
-            first,
+            parts[0],
             maps=torch.cat([part.maps for part in parts]),
             seconds=sum(part.seconds for part in parts),
             checks={
-                name: torch.cat([part.checks[name] for part in parts]) for name in first.checks
+                name: torch.cat([part.checks[name] for part in parts]) for name in parts[0].checks
             },
             segments=torch.cat(segments) if segments else None,
         )
@@ -128,14 +126,9 @@ class Explainer(ABC):
     ) -> Attribution:
         """Explain the log-odds of ``target`` against the other class.
 
-        The classifier sees each image once, without test-time augmentation.
-
-        Args:
-            classifier: trained classifier; its device is used, its weights do not change.
-            images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-            target: class whose evidence is positive in the maps.
-            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; required by
-                methods with :attr:`needs_background`, ignored by others.
+        The classifier sees each image once, without test-time augmentation; its weights do not
+        change. Images ``(B, 3, R, R)`` are in [0, 1] and on its device, like the training images
+        ``background``, which methods with :attr:`needs_background` require.
 
         Raises:
             ConfigError: the method does not support the classifier.
@@ -166,11 +159,7 @@ class Explainer(ABC):
         )
 
     def check(self, classifier: Classifier) -> None:
-        """Refuse a classifier that the method does not support.
-
-        Raises:
-            ConfigError: the classifier has no patches, or not the configured layer.
-        """
+        """Raise a ConfigError for a classifier that has no patches, or not the configured layer."""
         if self.needs_patches and not classifier.has_patches:
             raise ConfigError(f"explain={self.name}: {classifier.no_patches_message()}")
 
@@ -182,14 +171,7 @@ class Explainer(ABC):
 def possible_explainers(
     explainers: Mapping[str, Explainer], classifier: Classifier
 ) -> tuple[dict[str, Explainer], dict[str, str]]:
-    """Separate the methods that support this classifier from those to omit.
-
-    Args:
-        explainers: explainers by name.
-        classifier: classifier, trained or not.
-
-    Returns:
-        The applicable methods, and the reason for each omitted one, by name.
+    """Separate the methods that support this classifier from those to omit, with the reason.
 
     Raises:
         ConfigError: a method without ``when_possible`` does not support the classifier.
@@ -209,14 +191,14 @@ def possible_explainers(
 def evaluation_mode(classifier: Classifier) -> Iterator[None]:
     """Put the classifier into evaluation mode with gradients enabled; restore it afterwards."""
     training = classifier.training
-    frozen = [not parameter.requires_grad for parameter in classifier.parameters()]
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     classifier.eval().requires_grad_(False)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        for parameter, was_frozen in zip(classifier.parameters(), frozen, strict=True):
-            parameter.requires_grad_(not was_frozen)
+        for parameter in trained:
+            parameter.requires_grad_(True)
         classifier.train(training)
 
 

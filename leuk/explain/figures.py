@@ -186,7 +186,11 @@ def _name_row(axis: Axes, text: str) -> None:
 
 def _color_bar(figure: Figure, axes: Axes | Grid, drawn: Drawn, wide: int = 26) -> None:
     """Draw a color bar below axes, with a label of ``wide`` characters per line."""
-    how: dict[str, Any] = {"location": "bottom", "shrink": 0.5 if wide > 26 else 1, "panchor": False}
+    how: dict[str, Any] = {
+        "location": "bottom",
+        "shrink": 0.5 if wide > 26 else 1,
+        "panchor": False,
+    }
     bar = figure.colorbar(drawn.scale, ax=axes, aspect=wide / 2, **how)
     ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
     bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=7)
@@ -352,8 +356,8 @@ def curves_figure(
 ) -> Figure:
     """Draw deletion above insertion, a column per way of hiding pixels; controls in thin gray.
 
-    ``curves`` and ``methods`` are tables of :class:`leuk.explain.quality.checks.Checked`; ``titles``
-    are display names of the methods; ``title`` names the model.
+    ``curves`` and ``methods`` are tables of :class:`leuk.explain.quality.checks.Checked`;
+    ``titles`` are display names of the methods; ``title`` names the model.
     """
     hides = list(dict.fromkeys(curves["hide"]))
     figure = Figure(figsize=(4.2 * len(hides) + 2.0, 6.6), layout="constrained")

@@ -47,11 +47,6 @@ _COMPACTNESS = 20.0
 _SMOOTHED = 1.0
 """Standard deviation of the preceding smoothing, in pixels, against the same noise."""
 
-_PIXELS_ON_CPU = 64 * 224**2
-"""Pixels per pass on a CPU; more are no faster."""
-
-_PIXELS_ON_GPU = 256 * 224**2
-
 Draws = Annotated[int, Field(ge=2)]
 """Number of samples; a linear fit needs 2 or more."""
 
@@ -59,11 +54,8 @@ Draws = Annotated[int, Field(ge=2)]
 def cell_superpixels(images: Tensor, count: int) -> Tensor:
     """Superpixels of each cell, by SLIC within its mask (Achanta et al. 2012; Irving 2016).
 
-    The superpixels of an image do not depend on the other images of the batch.
-
-    Args:
-        images: ``(B, 3, R, R)`` in [0, 1].
-        count: approximate number of superpixels per image; at most one per pixel of the cell.
+    There are approximately ``count`` per image, at most one per pixel of the cell. They do not
+    depend on the other images of the batch.
 
     Returns:
         ``int64 (B, R, R)`` on the CPU: 0 to K - 1, all used, within a cell with K superpixels; -1
@@ -85,11 +77,7 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
     """lime's image explainer on presence vectors instead of images.
 
     The distances, the kernel and the fit are lime's. Its input is a strip with a pixel per segment.
-
-    Args:
-        features: lime's ``num_features``, the number of weights to keep; None keeps all and skips
-            lime's feature selection.
-        seed: seed of the draws.
+    ``features`` is the number of weights to keep; None keeps all and skips lime's selection.
     """
 
     def __init__(self, features: int | None, seed: int) -> None:
@@ -151,19 +139,20 @@ class _Local(Explainer):
 
     def __init__(
         self,
-        samples: int,
-        features: int | None,
-        repeats: int,
-        batch_size: int | None,
-        seed: int,
+        samples: Draws = 1000,
+        features: Count | None = None,
+        repeats: Count = 2,
+        batch_size: Count | None = None,
+        seed: CountOrZero = 0,
+        when_possible: bool = False,
     ) -> None:
         self.samples, self.features, self.repeats = samples, features, repeats
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.when_possible = batch_size, seed, when_possible
 
     def passes(self, images: Tensor) -> int:
         """Images per forward pass, from their size and device unless ``batch_size`` is set."""
-        pixels = _PIXELS_ON_CPU if images.device.type == "cpu" else _PIXELS_ON_GPU
-        return self.batch_size or max(1, pixels // images.shape[-1] ** 2)
+        most = 64 if images.device.type == "cpu" else 256  # of 224 px; more are no faster
+        return self.batch_size or max(1, most * 224**2 // images.shape[-1] ** 2)
 
     def _weighed(
         self, answers: Sequence[Answer], counts: Sequence[int], segments: Tensor, unit: Unit
@@ -249,18 +238,6 @@ class PatchLIME(_Local):
     title = "LIME, patches"
     needs_patches = True
     needs_background = True
-
-    def __init__(
-        self,
-        samples: Draws = 1000,
-        features: Count | None = None,
-        repeats: Count = 2,
-        batch_size: Count | None = None,
-        seed: CountOrZero = 0,
-        when_possible: bool = False,
-    ) -> None:
-        super().__init__(samples, features, repeats, batch_size, seed)
-        self.when_possible = when_possible
 
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:

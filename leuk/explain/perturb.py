@@ -22,9 +22,6 @@ Hide = Literal["cell", "black", "blur"]
 Answer = Callable[[Tensor], Tensor]
 """Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
 
-_BLUR = 8
-"""Image side divided by the standard deviation of the blur."""
-
 
 def hidden(images: Tensor, how: Hide) -> Tensor:
     """Hide every pixel of images ``(B, 3, R, R)``.
@@ -36,7 +33,7 @@ def hidden(images: Tensor, how: Hide) -> Tensor:
         return torch.zeros_like(images)
     if how == "blur":
         side = images.shape[-1]
-        sigma = max(1.0, side / _BLUR)
+        sigma = max(1.0, side / 8)
         kernel = min(2 * int(3 * sigma) + 1, side - 1 + side % 2)
         # On a CPU, a single blur of channels-last images in bfloat16 takes minutes.
         with torch.autocast(images.device.type, enabled=False):
@@ -64,7 +61,7 @@ def predict_coalitions(
     presence: Tensor,
     batch_size: int,
 ) -> Tensor:
-    """Predict log-odds of leukemia of an image with some of its segments replaced.
+    """Predict log-odds ``(S,)`` of leukemia, on the device, with segments of an image replaced.
 
     Args:
         classifier: classifier in evaluation mode.
@@ -73,9 +70,6 @@ def predict_coalitions(
         segments: ``int64 (R, R)``, the segment of each pixel, 0 to K - 1; -1 is always present.
         presence: ``bool (S, K)``, on any device; False replaces the segment.
         batch_size: images per pass.
-
-    Returns:
-        ``float32 (S,)`` on the device.
     """
     segments = segments.to(image.device).flatten()
     always = torch.ones(1, dtype=torch.bool, device=image.device)
@@ -121,11 +115,9 @@ def compared_tokens(
 
 
 def spread(values: Tensor, segments: Tensor) -> Tensor:
-    """Spread the value of each segment evenly over its pixels; returns maps ``float32 (B, R, R)``.
+    """Spread values ``(B, K)`` of segments evenly over their pixels, ``float32 (B, R, R)``.
 
-    Args:
-        values: ``(B, K)``, values of segments 0 to K - 1 of each image, on the CPU.
-        segments: ``int64 (B, R, R)``, the segment of each pixel; -1 gets the value 0.
+    ``segments int64 (B, R, R)`` are on the CPU; outside all of them, -1, the map is 0.
     """
     flat = segments.flatten(1)
     sizes = values.new_zeros(len(values), values.shape[1] + 1)
@@ -135,13 +127,7 @@ def spread(values: Tensor, segments: Tensor) -> Tensor:
 
 
 def patch_segments(side: int, patches: int, count: int) -> Tensor:
-    """Patch of each pixel, ``int64 (count, side, side)``, in a square grid numbered row by row.
-
-    Args:
-        side: image side in pixels.
-        patches: number of patches per image, a square number.
-        count: number of images.
-    """
+    """Patch of each pixel, ``int64 (count, side, side)``, in a square grid numbered row by row."""
     across = math.isqrt(patches)
     index = torch.arange(side) * across // side
     return (index[:, None] * across + index).repeat(count, 1, 1)

@@ -85,11 +85,7 @@ def owen_values(
 
 
 class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no types
-    """Masker whose masked input is the mask itself.
-
-    Args:
-        clustering: hierarchy of the players, see :func:`halvings`.
-    """
+    """Masker whose masked input is the mask itself; ``clustering`` as from :func:`halvings`."""
 
     immutable_outputs = True  # shap need not copy what it is given
 
@@ -105,8 +101,7 @@ class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no t
 def halvings(players: Tensor) -> npt.NDArray[np.float64]:
     """Hierarchy of the players of a grid: blocks are halved across their longer side.
 
-    Args:
-        players: ``bool (h, w)``, at least one True. Players are numbered row by row.
+    Players are the elements of ``bool (h, w)`` that are True, numbered row by row.
 
     Returns:
         ``(M - 1, 4)`` for M players, a linkage matrix as in ``scipy.cluster.hierarchy``: the two
@@ -156,9 +151,6 @@ def numpy_seeded(seed: int) -> Iterator[None]:
 
 _DRAWS = 50
 """Draws per call of shap, which keeps four float64 copies of each: 1.2 MB per copy at 224 px."""
-
-_ROUNDING = 1e-5
-"""Largest difference, relative to the largest token, at which a token equals its replacement."""
 
 
 class GradientSHAP(Explainer):
@@ -226,8 +218,15 @@ class _Owen(Explainer):
 
     thesis_figure = 10
 
-    def __init__(self, evaluations: Count, batch_size: Count, seed: CountOrZero) -> None:
+    def __init__(
+        self,
+        evaluations: Count = 500,
+        batch_size: Count = 32,
+        seed: CountOrZero = 0,
+        when_possible: bool = False,
+    ) -> None:
         self.evaluations, self.batch_size, self.seed = evaluations, batch_size, seed
+        self.when_possible = when_possible
 
     def _valued(
         self,
@@ -327,22 +326,12 @@ class PatchSHAP(_Owen):
     needs_patches = True
     needs_background = True
 
-    def __init__(
-        self,
-        evaluations: Count = 500,
-        batch_size: Count = 32,
-        seed: CountOrZero = 0,
-        when_possible: bool = False,
-    ) -> None:
-        super().__init__(evaluations, batch_size, seed)
-        self.when_possible = when_possible
-
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         size = self.batch_size
         tokens, other = compared_tokens(classifier, images, background, size)
         apart = (tokens - other).abs().amax(dim=2)  # (B, N)
-        players = (apart > _ROUNDING * tokens.abs().amax()).cpu()
+        players = (apart > 1e-5 * tokens.abs().amax()).cpu()  # not equal but for rounding
         segments = patch_segments(images.shape[-1], players.shape[1], len(images))
         across = int(segments[0, 0, -1]) + 1
         gains = predict_log_odds(classifier, images, size)
