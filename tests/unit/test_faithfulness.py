@@ -15,14 +15,13 @@ from leuk.data.labels import Label
 from leuk.explain.base import log_odds
 from leuk.explain.perturb import hidden
 from leuk.explain.quality.faithfulness import (
-    Curves,
     controls,
     curves,
     infidelity,
     removals,
     sensitivity,
 )
-from leuk.explain.quality.randomization import agreement, rank_correlation
+from leuk.explain.quality.randomization import agreement, rank_correlations
 
 images = pytest.fixture(lambda: some_cells(CELLS))
 model = pytest.fixture(lambda: linear().eval())
@@ -80,12 +79,6 @@ def test_curves_meet_at_their_ends(model: Linear, images: Tensor) -> None:
         np.testing.assert_allclose(curve[:, -1], last, atol=1e-5)
     assert healthy.shares[0] == 0
     assert healthy.shares[-1] == 1
-
-
-def test_areas_under_curves_are_mean_heights() -> None:
-    curves = Curves(np.array([0, 0.5, 1]), np.array([[1.0, 0.5, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
-    assert curves.deletion_auc.tolist() == [0.5]
-    assert curves.insertion_auc.tolist() == [0.75]
 
 
 def test_background_does_not_affect_curves(model: Linear, images: Tensor) -> None:
@@ -202,10 +195,11 @@ def test_rank_correlation_is_scipys(images: Tensor) -> None:
     one, other = torch.rand(2, CELLS, 32, 32).round(decimals=1)
     mask = cell_mask(images)
     expected = [spearmanr(a[m], b[m]).statistic for a, b, m in zip(one, other, mask, strict=True)]
-    np.testing.assert_allclose(rank_correlation(one, other, mask), expected)
+    np.testing.assert_allclose(rank_correlations([one, other], mask)[:, 0, 1], expected)
     broken = one.clone()
     broken[0], broken[1, 16, 16], mask[2] = 0, torch.nan, False
-    assert np.isnan(rank_correlation(broken, other, mask)).tolist() == [True] * 3 + [False] * 3
+    found = rank_correlations([broken, other], mask)[:, 0, 1]
+    assert np.isnan(found).tolist() == [True] * 3 + [False] * 3
     table = agreement({"one": one, "same": 2 * one, "opposite": -one, "broken": broken}, mask)
     assert table.loc["one", "same"] == pytest.approx(1)
     assert table.loc["one", "opposite"] == pytest.approx(-1)
