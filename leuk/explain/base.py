@@ -29,31 +29,20 @@ CONTRIBUTION = "contribution to the log-odds of leukemia"
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Contribution of each image region to the decisions on a batch.
+    """Contribution of each image region to the decisions on a batch; all tensors on the CPU.
 
-    Attributes:
-        maps: ``float32 (B, R, R)`` on the CPU; positive values are evidence for the target class.
-            The value of a superpixel or patch is spread evenly over its pixels, so that the sum
-            over a superpixel or patch is its value.
-        unit: element of the image that has a value of its own.
-        seconds: time for the whole batch.
-        checks: the method's own quality measures by name, each ``float32 (B,)`` on the CPU.
-        segments: ``int64 (B, R, R)`` on the CPU, the superpixel or patch of each pixel, -1 outside
-            all of them; None if the unit is a pixel.
-        signed: whether the method distinguishes evidence for a class from evidence against it; if
-            not, a map shows the importance of each region, whatever the target.
-        title: the method's display name.
-        quantity: name of the values, for the color bar.
+    Positive values of a map are evidence for the target class. The value of a superpixel or patch
+    is spread evenly over its pixels, so that the sum over them is its value.
     """
 
-    maps: Tensor
+    maps: Tensor  # float32 (B, R, R)
     unit: Unit
-    seconds: float = 0.0
-    checks: Mapping[str, Tensor] = field(default_factory=dict)
-    segments: Tensor | None = None
-    signed: bool = True
-    title: str = ""
-    quantity: str = CONTRIBUTION
+    seconds: float = 0.0  # for the whole batch
+    checks: Mapping[str, Tensor] = field(default_factory=dict)  # own quality measures, (B,)
+    segments: Tensor | None = None  # int64 (B, R, R), superpixel or patch, -1 outside all of them
+    signed: bool = True  # else a map shows the importance of each region, whatever the target
+    title: str = ""  # display name of the method
+    quantity: str = CONTRIBUTION  # name of the values
 
     def toward(self, target: Target) -> Tensor:
         """Convert maps for leukemia to maps of evidence for ``target``, ``float32 (B, R, R)``."""
@@ -95,27 +84,16 @@ class Explainer(ABC):
     """Method that attributes a classifier's decision to regions of the image.
 
     To add a method, write a subclass with :meth:`_explain`, and a file ``conf/explain/NAME.yaml``.
-
-    Attributes:
-        name: identifier in configs, file names and tables.
-        title: display name; the name if empty.
-        quantity: name of the values, for the color bar.
-        thesis_figure: number of the thesis's figure that shows such maps, 9, 10 or 11; None if it
-            has none.
-        needs_patches: whether the method requires a classifier with patch tokens.
-        needs_background: whether the method compares with training images.
-        of_attention: whether its maps show the classifier's attention.
-        when_possible: skip classifiers that lack patches instead of refusing them.
     """
 
-    name: str
-    title: str = ""
-    quantity: str = CONTRIBUTION
-    thesis_figure: int | None = None
-    needs_patches: bool = False
-    needs_background: bool = False
-    of_attention: bool = False
-    when_possible: bool = False
+    name: str  # identifier in configs, file names and tables
+    title: str = ""  # display name; the name if empty
+    quantity: str = CONTRIBUTION  # name of the values, for the color bar
+    thesis_figure: int | None = None  # number of the thesis's figure of such maps, 9, 10 or 11
+    needs_patches: bool = False  # requires a classifier with patch tokens
+    needs_background: bool = False  # compares with training images
+    of_attention: bool = False  # maps show the classifier's attention
+    when_possible: bool = False  # skip classifiers that lack patches instead of refusing them
 
     def attribute(
         self,

@@ -65,18 +65,14 @@ def _by_turns(table: pd.DataFrame, keys: list[str]) -> list[int]:
 class Cohort:
     """Images to explain.
 
-    Attributes:
-        table: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
-            the file), ``subject``, ``patient`` (both empty if unknown), ``file``,
-            ``label``, ``score`` (probability of leukemia), ``outcome`` (:data:`OUTCOMES` or
-            :data:`UNKNOWN`) and ``shown`` (has a figure of its own; shown images come first).
-        images: ``float32 (N, 3, R, R)`` in [0, 1], on the CPU.
-        background: ``float32 (K, 3, R, R)`` in [0, 1], training images of both classes, on the CPU.
+    The table has a row per image: ``row`` (in the bank, or the number of the file), ``subject``,
+    ``patient`` (both empty if unknown), ``file``, ``label``, ``score`` (probability of leukemia),
+    ``outcome`` and ``shown`` (has a figure of its own; shown images come first).
     """
 
     table: pd.DataFrame
-    images: Tensor
-    background: Tensor
+    images: Tensor  # float32 (N, 3, R, R) in [0, 1], on the CPU
+    background: Tensor  # float32 (K, 3, R, R), training images of both classes
 
     @property
     def shown(self) -> list[int]:

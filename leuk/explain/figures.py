@@ -60,27 +60,16 @@ Grid = npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Maps of a method, prepared for drawing on a common scale.
-
-    Attributes:
-        title: the method's display name.
-        label: quantity and unit of the color bar.
-        values: ``float32 (B, R, R)``; for superpixels and patches the value of the whole segment.
-        usable: ``bool (B,)``; False for degenerate maps, which are not drawn.
-        limit: end of the color bar, on both sides if the method is signed.
-        signed: whether negative values are evidence against leukemia.
-        segments: ``int64 (B, R, R)``, -1 outside all segments; None if the unit is a pixel.
-        notes: quality measures of each map, as text.
-    """
+    """Maps of a method, prepared for drawing on a common scale."""
 
     title: str
-    label: str
-    values: Pixels
-    usable: npt.NDArray[np.bool_]
-    limit: float
+    label: str  # of the color bar: quantity and unit
+    values: Pixels  # (B, R, R); for superpixels and patches the value of the whole segment
+    usable: npt.NDArray[np.bool_]  # (B,); False for degenerate maps, which are not drawn
+    limit: float  # end of the color bar, on both sides if the method is signed
     signed: bool
-    segments: npt.NDArray[np.int64] | None
-    notes: Sequence[str]
+    segments: npt.NDArray[np.int64] | None  # (B, R, R), -1 outside all; None if unit is a pixel
+    notes: Sequence[str]  # quality measures of each map
 
     @property
     def scale(self) -> ScalarMappable:
@@ -480,12 +469,13 @@ def _histogram(
 ) -> None:
     """Draw a histogram per class, in bins around zero, normalized to shares."""
     labels = cohort.table["label"].to_numpy()
-    joined = np.concatenate([np.zeros(1), *(values[i] for i in np.flatnonzero(usable))])[1:]
+    kept = [(one, label) for one, label, ok in zip(values, labels, usable, strict=True) if ok]
+    joined = np.concatenate([np.zeros(0), *(one for one, _ in kept)])
     many = len(joined) > 1000
     end = float(np.percentile(np.abs(joined), 99.9 if many else 100)) if len(joined) else 1.0
     edges = np.linspace(-(end or 1.0), end or 1.0, 62 if many else 18)
     for label, (color, style, name) in _CLASSES.items():
-        own = [values[i] for i in np.flatnonzero(usable & (labels == label))]
+        own = [one for one, of in kept if of == label]
         if own:
             counts, _ = np.histogram(np.concatenate(own), edges)
             shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
@@ -531,8 +521,6 @@ def draw_all(
     found: Mapping[str, Attribution],
 ) -> list[str]:
     """Draw every figure that these methods allow, below ``folder``.
-
-    ``title`` names the model, over every figure; ``found`` are the maps of all images by method.
 
     Returns:
         Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.

@@ -12,7 +12,6 @@ the thesis's notebooks. lime's feature selection does not: it keeps the largest 
 """
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -34,18 +33,11 @@ from leuk.explain.perturb import (
     Hide,
     compared_tokens,
     hidden,
+    image_answers,
     patch_segments,
-    predict_coalitions,
-    predict_token_coalitions,
     spread,
+    token_answers,
 )
-
-_COMPACTNESS = 20.0
-"""Weight of position against color in SLIC. At the paper's 10, pixel noise in small images merges
-16 superpixels to a few; at 30, superpixels become tiles that ignore the cell's structure."""
-
-_SMOOTHED = 1.0
-"""Standard deviation of the preceding smoothing, in pixels, against the same noise."""
 
 Draws = Annotated[int, Field(ge=2)]
 """Number of samples; a linear fit needs 2 or more."""
@@ -64,10 +56,12 @@ def cell_superpixels(images: Tensor, count: int) -> Tensor:
     masks = cell_mask(images).cpu().numpy()
     pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
     found = np.full(masks.shape, -1, dtype=np.int64)
-    options = {"sigma": _SMOOTHED, "start_label": 1, "channel_axis": -1}
+    # At the paper's compactness of 10, and without smoothing, pixel noise in small images merges 16
+    # superpixels to a few; at 30, they become tiles that ignore the cell's structure.
+    options = {"compactness": 20.0, "sigma": 1.0, "start_label": 1, "channel_axis": -1}
     for image, mask, segments in zip(pixels, masks, found, strict=True):
         if mask.any():
-            labels = slic(image, count, _COMPACTNESS, mask=mask, **options)
+            labels = slic(image, count, mask=mask, **options)
             # Pixels without a cluster, such as a mask of a single pixel, form one more superpixel.
             segments[mask] = np.unique(labels[mask], return_inverse=True)[1]
     return torch.from_numpy(found)
@@ -189,12 +183,12 @@ class LIME(_Local):
 
     Args:
         samples: perturbed images per image and repeat, so ``samples * repeats`` in total.
-        segments: approximate number of superpixels, see :func:`cell_superpixels`.
+        segments: approximate number of superpixels.
         hide: replacement of hidden superpixels, see :func:`leuk.explain.perturb.hidden`.
         features: number of weights lime keeps, the others being 0; None keeps all.
         repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
         batch_size: images per pass; None chooses by device and image size.
-        seed: seed of the first repeat; an image's draws do not depend on other images.
+        seed: seed of the first repeat.
     """
 
     name = "lime"
@@ -216,12 +210,8 @@ class LIME(_Local):
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         segments, size = cell_superpixels(images, self.segments), self.passes(images)
-        answers = [
-            partial(predict_coalitions, classifier, image, other, parts, batch_size=size)
-            for image, other, parts in zip(
-                images, hidden(images, self.hide), segments.to(images.device), strict=True
-            )
-        ]
+        others = hidden(images, self.hide)
+        answers = image_answers(classifier, images, others, segments.to(images.device), size)
         counts = (segments.flatten(1).amax(dim=1) + 1).tolist()
         return self._weighed(answers, counts, segments, "superpixel")
 
@@ -244,10 +234,7 @@ class PatchLIME(_Local):
         size = self.passes(images)
         tokens, other = compared_tokens(classifier, images, background, size)
         patches = tokens.shape[1]
-        answers = [
-            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
-            for one in tokens
-        ]
+        answers = token_answers(classifier, tokens, other, size)
         segments = patch_segments(images.shape[-1], patches, len(images))
         return self._weighed(answers, [patches] * len(images), segments, "patch")
 

@@ -6,6 +6,7 @@ presence of segments is transferred from the CPU.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -52,49 +53,41 @@ def predict_log_odds(classifier: Classifier, images: Tensor, batch_size: int) ->
     return torch.cat([log_odds(classifier(batch)) for batch in images.split(batch_size)])
 
 
-@torch.no_grad()
-def predict_coalitions(
-    classifier: Classifier,
-    image: Tensor,
-    other: Tensor,
-    segments: Tensor,
-    presence: Tensor,
-    batch_size: int,
-) -> Tensor:
-    """Predict log-odds ``(S,)`` of leukemia, on the device, with segments of an image replaced.
+def image_answers(
+    classifier: Classifier, images: Tensor, others: Tensor, segments: Tensor, batch_size: int
+) -> list[Answer]:
+    """Answers for images ``(B, 3, R, R)``; pixels of absent segments are those of ``others``.
 
-    Args:
-        classifier: classifier in evaluation mode.
-        image: ``(3, R, R)`` in [0, 1], on the classifier's device.
-        other: ``(3, R, R)`` on the same device, replacement of absent segments.
-        segments: ``int64 (R, R)``, the segment of each pixel, 0 to K - 1; -1 is always present.
-        presence: ``bool (S, K)``, on any device; False replaces the segment.
-        batch_size: images per pass.
+    ``segments int64 (B, R, R)`` are 0 to K - 1; -1 is always present. All are on the device.
     """
-    segments = segments.to(image.device).flatten()
-    always = torch.ones(1, dtype=torch.bool, device=image.device)
-    outputs = []
-    for batch in presence.split(batch_size):
-        present = torch.cat([batch.to(image.device), always.expand(len(batch), 1)], dim=1)
-        shown = present[:, segments].view(len(batch), 1, *image.shape[1:])  # -1: last column
-        outputs.append(log_odds(classifier(torch.where(shown, image, other))))
-    return torch.cat(outputs)
+
+    @torch.no_grad()
+    def answer(image: Tensor, other: Tensor, parts: Tensor, presence: Tensor) -> Tensor:
+        always = torch.ones(1, dtype=torch.bool, device=image.device)
+        outputs = []
+        for batch in presence.split(batch_size):
+            present = torch.cat([batch.to(image.device), always.expand(len(batch), 1)], dim=1)
+            shown = present[:, parts.flatten()].view(len(batch), 1, *parts.shape)  # -1: last column
+            outputs.append(log_odds(classifier(torch.where(shown, image, other))))
+        return torch.cat(outputs)
+
+    return [partial(answer, *own) for own in zip(images, others, segments, strict=True)]
 
 
-@torch.no_grad()
-def predict_token_coalitions(
-    classifier: Classifier, tokens: Tensor, other: Tensor, presence: Tensor, batch_size: int
-) -> Tensor:
-    """Predict log-odds ``(S,)`` as :func:`predict_coalitions`, replacing patch tokens.
+def token_answers(
+    classifier: Classifier, tokens: Tensor, other: Tensor, batch_size: int
+) -> list[Answer]:
+    """Answers for images with tokens ``(B, N, D)``; ``other (N, D)`` replaces absent tokens."""
 
-    ``tokens (N, D)`` are those of one image, see :meth:`leuk.classifiers.base.Classifier.tokens`;
-    ``other (N, D)`` replaces those that are absent in ``presence``, ``bool (S, N)``.
-    """
-    outputs = []
-    for batch in presence.split(batch_size):
-        present = batch.to(tokens.device)[:, :, None]
-        outputs.append(log_odds(classifier.from_tokens(torch.where(present, tokens, other))))
-    return torch.cat(outputs)
+    @torch.no_grad()
+    def answer(own: Tensor, presence: Tensor) -> Tensor:
+        outputs = []
+        for batch in presence.split(batch_size):
+            present = batch.to(own.device)[:, :, None]
+            outputs.append(log_odds(classifier.from_tokens(torch.where(present, own, other))))
+        return torch.cat(outputs)
+
+    return [partial(answer, own) for own in tokens]
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ log-odds computed. shap's DeepExplainer is missing because it fails on LayerNorm
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +23,11 @@ from leuk.explain.perturb import (
     Hide,
     compared_tokens,
     hidden,
+    image_answers,
     patch_segments,
-    predict_coalitions,
     predict_log_odds,
-    predict_token_coalitions,
     spread,
+    token_answers,
 )
 
 # --- Owen values of an image's segments by shap, with a masker that handles no pixels
@@ -160,12 +159,7 @@ class GradientSHAP(Explainer):
     training images and points on the straight line to the explained image. With enough draws, the
     values sum to the image's log-odds minus the mean log-odds of the training images. The
     additivity error refers to the range of the log-odds of all these images. Draws depend only on
-    the seed, not on other explained images.
-
-    Args:
-        samples: draws per image.
-        batch_size: images per pass.
-        seed: seed of the draws.
+    the seed, not on other explained images. ``samples`` are draws per image.
     """
 
     name = "shap_pixels"
@@ -300,10 +294,7 @@ class PartitionSHAP(_Owen):
         players = (found > 0).view(-1, self.regions, self.regions).cpu()
         gains = predict_log_odds(classifier, images, size)
         gains = gains - predict_log_odds(classifier, others, size)
-        answers = [
-            partial(predict_coalitions, classifier, image, other, grid, batch_size=size)
-            for image, other in zip(images, others, strict=True)
-        ]
+        answers = image_answers(classifier, images, others, segments.to(images.device), size)
         patches = classifier.has_patches and classifier.tokens(images[:1]).shape[1] == count
         return self._valued(answers, players, gains, segments, "patch" if patches else "superpixel")
 
@@ -312,13 +303,8 @@ class PatchSHAP(_Owen):
     """Owen values of patch embeddings (shap's ``PartitionExplainer``), as in the thesis, figure 10.
 
     An absent patch is replaced by the mean embedding of the training images at its position; the
-    reference has all patches absent. Patches whose embedding equals that mean are excluded.
-
-    Args:
-        evaluations: perturbed token sequences per explained image.
-        batch_size: token sequences per pass.
-        seed: seed of the order among equally important blocks of patches.
-        when_possible: skip classifiers without patches instead of refusing them.
+    reference has all patches absent. Patches whose embedding equals that mean are excluded. For the
+    arguments see :class:`PartitionSHAP`; ``when_possible`` skips classifiers without patches.
     """
 
     name = "shap_patches"
@@ -336,10 +322,7 @@ class PatchSHAP(_Owen):
         across = int(segments[0, 0, -1]) + 1
         gains = predict_log_odds(classifier, images, size)
         gains = gains - log_odds(classifier.from_tokens(other[None]))
-        answers = [
-            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
-            for one in tokens
-        ]
+        answers = token_answers(classifier, tokens, other, size)
         return self._valued(answers, players.unflatten(1, (across, -1)), gains, segments, "patch")
 
 

@@ -38,14 +38,9 @@ _CHUNK = 16
 
 @dataclass(frozen=True)
 class Study:
-    """Methods, output folder and checks of an explanation.
+    """Methods, output folder and checks of an explanation; ``title`` is over every figure.
 
-    Attributes:
-        explainers: the methods by name; file names start with it.
-        folder: output folder.
-        title: title of the model, over every figure.
-        context: context manager for every call of the classifier, such as the trainer's precision.
-        checks: settings of the quality checks; None skips them.
+    Every call of the classifier is in ``context()``, such as the trainer's precision.
     """
 
     explainers: Mapping[str, Explainer]
@@ -57,12 +52,10 @@ class Study:
     def of(self, classifier: Classifier, cohort: Cohort) -> dict[str, Any]:
         """Explain a cohort and write the results.
 
-        Files: ``manifest.csv`` with a row per image, in the order of the arrays, and the path of
-        its ``picture``; ``<method>.npz`` and ``<method>.png`` of each
-        method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
-        ``figure_11.png``, depending on the methods; the files of
-        :func:`leuk.explain.quality.checks.save_checks`, if checks are on; and ``summary.json`` with
-        the returned values.
+        Files: ``manifest.csv`` with a row per image, in the order of the arrays; ``<method>.npz``
+        and ``<method>.png``; a figure of each shown image under ``panels/``; ``cohort.png``;
+        ``figure_9.png`` to ``figure_11.png``, depending on the methods; the files of
+        :func:`leuk.explain.quality.checks.save_checks`; and ``summary.json``, the returned values.
 
         Returns:
             Plain values: for each method its files, ``images`` (number of images), ``degenerate``,
@@ -203,23 +196,13 @@ def _finite_mean(values: Tensor) -> float | None:
 
 @dataclass(frozen=True)
 class Explain:
-    """Explanation of a run, for any cohort.
-
-    Attributes:
-        explainers: the methods by name.
-        folder: output folder, see :meth:`Study.of`.
-        shown: number of test images that get figures.
-        checked: number of test images to explain if ``checks`` is set, shown images included.
-        background: number of training images that methods may compare with.
-        checks: settings of the quality checks; None skips them.
-        name: name of the run, in the title of every figure.
-    """
+    """Explanation of a run, for any cohort."""
 
     explainers: Mapping[str, Explainer]
     folder: Path
-    shown: int
-    checked: int = 0
-    background: int = 64
+    shown: int  # number of images with figures
+    checked: int = 0  # number of images to explain if there are checks, shown images included
+    background: int = 64  # number of training images that methods may compare with
     checks: CheckSettings | None = None
     name: str = ""
 

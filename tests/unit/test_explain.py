@@ -1,7 +1,6 @@
 """Explanations of a cohort: choice of images and methods, and the files written."""
 
 import inspect
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import torch
 import yaml
 from hydra.utils import get_class
-from shap_cases import BACKGROUND, IMAGES, METHODS, build_classifier
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier, Predictions
@@ -33,7 +31,6 @@ from leuk.explain.cohort import (
     unlabeled_cohort,
 )
 from leuk.explain.gradcam import GradCAM
-from leuk.explain.lime import LIME, PatchLIME
 from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.rollout import AttentionRollout
 from leuk.explain.study import COHORT, Explain, Study
@@ -369,13 +366,3 @@ def test_configs_name_every_method_and_setting(name: str) -> None:
         defaults = {key: it.default for key, it in inspect.signature(method).parameters.items()}
         assert node == defaults | {key: True for key in ("when_possible",) if node.get(key)}
         method(**node)
-
-
-def test_slow_explanations_print_nothing(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = itertools.count(step=100)
-    monkeypatch.setattr("time.time", lambda: float(next(clock)))
-    for method in (*METHODS.values(), LIME(samples=60, segments=12), PatchLIME(samples=60)):
-        method.attribute(build_classifier("vit"), IMAGES[:1], 1, BACKGROUND)
-    assert capfd.readouterr() == ("", "")

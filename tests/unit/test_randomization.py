@@ -1,6 +1,5 @@
 """Maps of copies of a classifier with random weights."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -38,34 +37,20 @@ def images() -> Tensor:
     return some_cells(6)
 
 
-def planted(count: int) -> tuple[Tensor, Tensor]:
-    """Images in which leukemic cells have a bright square at a random position."""
-    images, labels = some_cells(count, seed=3) * 0.5, torch.arange(count) % 2
-    places = torch.randint(10, 18, (count, 2), generator=torch.Generator().manual_seed(0))
+def test_gradcam_of_a_fitted_network_passes_and_controls_fail() -> None:
+    # Leukemic cells have a bright square at a random position.
+    images, labels = some_cells(64, seed=3) * 0.5, torch.arange(64) % 2
+    places = torch.randint(10, 18, (64, 2), generator=torch.Generator().manual_seed(0))
     for image, label, (top, left) in zip(images, labels, places.tolist(), strict=True):
         image[:, top : top + 5, left : left + 5] += 0.5 * label
-    return images, labels
-
-
-@pytest.fixture(scope="module")
-def fitted() -> CNN:
-    """Small network trained to detect the square."""
-    images, labels = planted(64)
     torch.manual_seed(0)
-    cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
-    optimizer = torch.optim.Adam(cnn.parameters(), lr=3e-3)
+    fitted = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
+    optimizer = torch.optim.Adam(fitted.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        F.cross_entropy(cnn(images), labels).backward()
+        F.cross_entropy(fitted(images), labels).backward()
         optimizer.step()
-    with torch.no_grad():
-        right = cnn.eval()(images).argmax(dim=1) == labels
-    assert float(right.float().mean()) > 0.95
-    return cnn
-
-
-def test_gradcam_of_a_fitted_network_passes_and_controls_fail(fitted: CNN) -> None:
-    images, labels = planted(12)
+    images, labels = images[:12], labels[:12]
     explainers: dict[str, Explainer] = {"gradcam": GradCAM(), **controls(0)}
     maps = {
         name: it.attribute(fitted, images, labels, images).maps for name, it in explainers.items()
@@ -147,17 +132,6 @@ def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> No
         torch.testing.assert_close(
             norm.running_mean, seen[name].mean(dim=(0, 2, 3)), atol=1e-3, rtol=1e-3
         )
-
-
-def test_random_layers_start_as_glorot_uniform() -> None:
-    torch.manual_seed(0)
-    cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=32)
-    images = some_cells(2)
-    *_, (_, copy) = randomized_copies(cnn, images, 2, seed=0)
-    layers = [it for it in copy.modules() if isinstance(it, nn.Linear)]
-    largest = max(layers, key=lambda it: it.weight.numel()).weight
-    bound = math.sqrt(6 / sum(largest.shape))
-    assert 0.98 * bound < float(largest.abs().max()) <= bound
 
 
 def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:

@@ -63,9 +63,6 @@ from leuk.store import csv_text, write_text
 HIDES: tuple[Hide, ...] = ("black", "blur")
 """Ways to hide pixels along the curves; square removals use the first."""
 
-LEVEL = 0.95
-"""Confidence level of every interval."""
-
 ANY = (-math.inf, math.inf)
 """Bounds of an unbounded measure."""
 
@@ -110,22 +107,13 @@ REPORTED = (
 
 
 class Mean(NamedTuple):
-    """Mean over patients of the means over each patient's images.
+    """Mean over patients of the means over each patient's images, with its 95 % interval."""
 
-    Attributes:
-        value: the mean; NaN without finite values.
-        low: lower end of the 95 % interval; NaN with fewer than two patients, which do not show how
-            patients differ.
-        high: upper end of the 95 % interval; NaN like ``low``.
-        images: number of images with a finite value.
-        subjects: number of patients of these images.
-    """
-
-    value: float
-    low: float
+    value: float  # NaN without finite values
+    low: float  # NaN with fewer than two patients, which do not show how patients differ
     high: float
-    images: int
-    subjects: int
+    images: int  # number of images with a finite value
+    subjects: int  # number of patients of these images
 
 
 def patient_mean(
@@ -150,9 +138,9 @@ def patient_mean(
     )
     lowest, highest = bounds
     if math.isfinite(lowest) and math.isfinite(highest):
-        low, high = found.interval_within(LEVEL, lowest, highest, count)
+        low, high = found.interval_within(0.95, lowest, highest, count)
     else:
-        low, high = found.interval(LEVEL)
+        low, high = found.interval(0.95)
     return Mean(value, max(low, lowest), min(high, highest), images, count)
 
 
@@ -258,15 +246,9 @@ def check(
 ) -> Checked:
     """Check methods and controls; see :class:`CheckSettings` for the cost.
 
-    Args:
-        classifier: trained classifier; its device is used, it does not change.
-        explainers: the methods by name.
-        attributions: maps for leukemia, by the same names.
-        images: ``(B, 3, R, R)`` in [0, 1].
-        background: ``(K, 3, R, R)`` training images in [0, 1].
-        patients: ``(B,)``, the patient of each image.
-        predicted: ``int64 (B,)``, the predicted class, which is the target of all measures.
-        settings: extent of the checks.
+    ``attributions`` are maps for leukemia, by the names of ``explainers``, of images ``(B, 3, R,
+    R)`` in [0, 1], like the training images ``background``; ``patients (B,)`` are theirs. The
+    target of all measures is the class ``predicted``, ``int64 (B,)``.
 
     Raises:
         ConfigError: a method has the name of a control.
@@ -303,7 +285,8 @@ def check(
         cascaded = cascades(few, methods, firsts, settings.stages)
 
     numbers: dict[str, dict[str, Floats]] = {}
-    drawn, stages = [], []
+    drawn: list[dict[str, Any]] = []
+    stages: list[dict[str, Any]] = []
     for name, explainer in methods.items():
         own, filled, ok = {}, maps[name].nan_to_num(), usable[name].numpy()
         for hide in HIDES:
@@ -325,19 +308,16 @@ def check(
                 settings.sensitivity_radius,
             )
         for number, stage in enumerate(cascaded.get(name, []), start=1):
-            means = {
-                "spearman": np.abs(stage.spearman),
-                "absolute": np.abs(stage.absolute),
-                "ssim": stage.ssim,
-            }
-            row = {"method": name, "stage": number, "layers": " ".join(stage.layers)}
-            row |= {kind: _mean(it, patients[: len(it)]) for kind, it in means.items()}
-            stages.append(row | {"images": int(np.isfinite(stage.spearman).sum())})
-            # The measures are of the last stage.
-            own["randomized_spearman"] = means["spearman"]
-            own["randomized_absolute"] = means["absolute"]
+            own["randomized_spearman"] = np.abs(stage.spearman)  # those of the last stage stay
+            own["randomized_absolute"] = np.abs(stage.absolute)
             own["randomized_similarity"] = stage.similarity
             own["randomized_ssim"] = stage.ssim
+            kinds = ("spearman", "absolute", "ssim")
+            stages.append(
+                {"method": name, "stage": number, "layers": " ".join(stage.layers)}
+                | {it: _mean(own[f"randomized_{it}"], patients[: len(few.images)]) for it in kinds}
+                | {"images": int(np.isfinite(stage.spearman).sum())}
+            )
         own |= region_shares(filled, regions)
         own |= {measure: it.double().numpy() for measure, it in found[name].checks.items()}
         numbers[name] = {
@@ -401,17 +381,14 @@ def save_checks(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the tables and the curves of a check.
 
-    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
-    ``agreement.csv``, see :class:`Checked`; ``measured_images.csv`` with every
-    measure of every image, keyed by ``row``, the image's row in the bank; and ``curves.png`` with
-    the methods' display names ``titles``.
+    Files: a CSV per table of :class:`Checked`, of which ``measured_images.csv`` is keyed by
+    ``rows``, the images' rows in the bank; ``curves.png`` with the display names ``titles``.
 
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of
-        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``images`` and
-        ``subjects``) and ``passes_randomization``. The second covers all methods: ``controls`` (the
-        same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
-        Missing values are None.
+        :data:`REPORTED` that apply) and ``passes_randomization``. The second covers all methods:
+        ``controls`` (the same values for maps that ignore the model), ``agreement``, ``tables`` and
+        ``curves``. Missing values are None.
     """
     tables = ("methods", "measures", "curves", "randomization")
     for name in tables:

@@ -30,21 +30,12 @@ from leuk.metrics.arrays import Floats
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A classifier and the images on which its explanations are checked.
-
-    Attributes:
-        classifier: trained classifier; its device is used, it does not change.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        target: ``int64 (B,)`` on the CPU, class that each image is explained for.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the classifier's device.
-        batch_size: images per forward pass.
-        seed: seed of all random draws.
-    """
+    """A trained classifier and the images on which its explanations are checked."""
 
     classifier: Classifier
-    images: Tensor
-    target: Tensor
-    background: Tensor
+    images: Tensor  # (B, 3, R, R) in [0, 1], on the classifier's device
+    target: Tensor  # int64 (B,) on the CPU, class that each image is explained for
+    background: Tensor  # (K, 3, R, R) training images in [0, 1], on the classifier's device
     batch_size: int = 64
     seed: int = 0
 
@@ -121,17 +112,11 @@ def _edges(image: Tensor) -> Tensor:
 
 
 class Curves(NamedTuple):
-    """Probability of a class as pixels are hidden or shown, highest map values first.
+    """Probability of a class as pixels are hidden or shown, highest map values first."""
 
-    Attributes:
-        shares: ``(S + 1,)``, shares of the cell's pixels from 0 to 1.
-        deletion: ``(B, S + 1)``, probability with that share hidden.
-        insertion: ``(B, S + 1)``, probability with only that share of the cell shown.
-    """
-
-    shares: Floats
-    deletion: Floats
-    insertion: Floats
+    shares: Floats  # (S + 1,), shares of the cell's pixels from 0 to 1
+    deletion: Floats  # (B, S + 1), probability with that share hidden
+    insertion: Floats  # (B, S + 1), probability with only that share of the cell shown
 
 
 def curves(case: Case, other: Tensor, maps: Tensor, steps: int = 16) -> Curves:
@@ -177,15 +162,10 @@ def _turns(maps: Tensor, masks: Tensor, steps: int, seed: int) -> Tensor:
 
 
 class Removals(NamedTuple):
-    """Squares removed from images and their effect on the classifier, shared by all maps.
+    """Squares removed from images and their effect on the classifier, shared by all maps."""
 
-    Attributes:
-        boxes: ``int64 (B, N, 4)``: first row, end row (exclusive), first column, end column.
-        changes: ``float32 (B, N)``, decrease of the log-odds of the target.
-    """
-
-    boxes: Tensor
-    changes: Tensor
+    boxes: Tensor  # int64 (B, N, 4): first row, end row (exclusive), first column, end column
+    changes: Tensor  # float32 (B, N), decrease of the log-odds of the target
 
 
 def removals(case: Case, other: Tensor, samples: int = 32) -> Removals:

@@ -31,15 +31,9 @@ CHANGED_BELOW = 0.5
 
 
 def rank_correlations(maps: Sequence[Tensor], masks: Tensor) -> Floats:
-    """Spearman's rank correlations of M maps of each image within its mask.
+    """Spearman's rank correlations ``(B, M, M)`` of M maps ``(B, R, R)`` within masks.
 
-    Args:
-        maps: M times ``(B, R, R)`` on the CPU.
-        masks: ``bool (B, R, R)``, the pixels to compare.
-
-    Returns:
-        ``float64 (B, M, M)`` in [-1, 1]; NaN for a map that is constant or not finite within the
-        mask.
+    NaN for a map that is constant or not finite within the mask.
     """
     found = np.full((len(masks), len(maps), len(maps)), np.nan)
     for own, mask, *of_image in zip(found, masks, *maps, strict=True):
@@ -70,19 +64,12 @@ def agreement(maps: Mapping[str, Tensor], masks: Tensor) -> pd.DataFrame:
 
 
 class Stage(NamedTuple):
-    """Similarity between maps of a classifier and of its randomized copy.
+    """Similarity ``(B,)`` between maps of a classifier and of its copy, within the cell mask."""
 
-    Attributes:
-        layers: names of the layers re-initialized in addition to those of earlier stages.
-        spearman: ``(B,)``, rank correlation within the cell mask.
-        absolute: ``(B,)``, rank correlation of the absolute values.
-        ssim: ``(B,)``, structural similarity within the cell mask of maps scaled to [-1, 1].
-    """
-
-    layers: list[str]
-    spearman: Floats
-    absolute: Floats
-    ssim: Floats
+    layers: list[str]  # re-initialized in addition to those of earlier stages
+    spearman: Floats  # rank correlation
+    absolute: Floats  # rank correlation of the absolute values
+    ssim: Floats  # structural similarity of maps scaled to [-1, 1]
 
     @property
     def similarity(self) -> Floats:
@@ -98,14 +85,9 @@ def cascades(
 ) -> dict[str, list[Stage]]:
     """Randomize a copy of the classifier in stages and compare the maps of every method.
 
-    Costs ``stages * B`` explanations per method, and a pass of at most 32 images per stage.
-
-    Args:
-        case: classifier, images and the class that is explained, whatever the copies predict.
-        explainers: methods by name.
-        maps: maps by the same names, ``(B, R, R)`` on the CPU, of the original classifier for the
-            target.
-        stages: maximum number of stages; limited by the number of layers.
+    Costs ``stages * B`` explanations per method, and a pass of at most 32 images per stage. The
+    explained class is the target, whatever the copies predict. ``maps (B, R, R)`` are those of the
+    original classifier, on the CPU.
     """
     masks = cell_mask(case.images).cpu()
     sample = torch.cat([case.background, case.images])[:32]
