@@ -148,7 +148,7 @@ def test_degenerate_maps_are_counted_and_excluded(
     assert len(images_) == (3 + len(CONTROLS)) * CELLS
 
 
-def test_black_images_are_counted(model: Linear, images: Tensor) -> None:
+def test_black_images_are_excluded(model: Linear, images: Tensor) -> None:
     images[3] = 0
     found = checked(model, images, TRUTH)
     assert measure(found, "deletion_black").loc["random", "images"] == CELLS - 1

@@ -159,9 +159,12 @@ def test_background_has_training_images_only(
 
 
 def test_cohort_has_the_prediction_of_each_image(
-    data: CNMCDataModule, predictions: Predictions
+    data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(data, "seed", 5)
     cohort = evaluated_cohort(data, predictions, shown=4, count=40, background=4)
+    behind = choose_background(data.stage("train"), 4, seed=5)
+    assert seen(cohort.background) == pixels(data, behind)
     scores = dict(zip(predictions.rows.tolist(), predictions.scores.tolist(), strict=True))
     assert len(cohort.table) == len(cohort.images) == 40
     assert cohort.table["shown"].tolist() == [True] * 4 + [False] * 36
@@ -176,16 +179,6 @@ def test_cohort_has_the_prediction_of_each_image(
     assert [len(cohort.of(outcome)) for outcome in OUTCOMES] == [12, 12, 12, 4]
     assert sorted(cohort.shown) == [0, 1, 2, 3]
     assert [cohort.table["outcome"].iloc[i] for i in cohort.shown] == list(OUTCOMES)
-
-
-def test_background_follows_the_seed_of_the_data(
-    data: CNMCDataModule, predictions: Predictions, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(data, "seed", 5)
-    cohort = evaluated_cohort(data, predictions, shown=1, count=1, background=6)
-    train = data.stage("train")
-    assert seen(cohort.background) == pixels(data, choose_background(train, 6, seed=5))
-    assert seen(cohort.background) != pixels(data, choose_background(train, 6, seed=0))
 
 
 def test_images_beyond_the_shown_are_explained_only_for_checks() -> None:

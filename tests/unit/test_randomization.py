@@ -1,34 +1,30 @@
 """Maps of copies of a classifier with random weights."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from checking import case
 from explained import SIDE, TRUTH, FunctionExplainer, disc, linear, some_cells
+from small_classifiers import small
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.vit import ViT
 from leuk.explain.base import Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.quality.faithfulness import controls
 from leuk.explain.quality.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
 
 MAKE: dict[str, Callable[[], Classifier]] = {
-    "cnn": lambda: CNN(resolution=32, widths=(4, 8, 8), hidden=8),
-    "deep cnn": lambda: CNN(
-        resolution=32, widths=(4, 8, 8), hidden=8, convolutions=3, batch_norm=True, pool="average"
-    ),
-    "vit": lambda: ViT(resolution=32, patch=8, width=32, depth=2, mlp=32, hidden=16),
-    "hybrid": lambda: Hybrid(
-        resolution=32, widths=(4, 8, 8), patch=2, stride=2, width=16, depth=2, mlp=16, hidden=(16,)
-    ),
-    "prototypes": lambda: CNN(resolution=32, widths=(4, 8, 8), head="prototype"),
+    "cnn": partial(small, "cnn"),
+    "deep cnn": partial(small, "cnn", convolutions=3, batch_norm=True, pool="average"),
+    "vit": partial(small, "vit"),
+    "hybrid": partial(small, "hybrid"),
+    "prototypes": partial(small, "cnn", head="prototype"),
 }
 
 
@@ -90,7 +86,7 @@ def test_layers_are_randomized_from_the_head_down(form: str, images: Tensor) -> 
 
 
 @pytest.mark.parametrize("form", MAKE)
-@pytest.mark.parametrize("stages", [1, 2, 4, 100])
+@pytest.mark.parametrize("stages", [1, 4, 100])
 def test_stages_start_at_the_output(form: str, stages: int) -> None:
     classifier = MAKE[form]()
     groups = stages_of(classifier, stages)
@@ -191,10 +187,8 @@ def test_structural_similarity_is_within_the_cell_and_independent_of_scale() -> 
 
 def test_incomparable_maps_leave_the_test_undecided(images: Tensor) -> None:
     model = linear()
-    flat = torch.zeros(6, 32, 32)
-    (found,) = cascades(case(model, images), {"it": TRUTH}, {"it": flat})["it"]
-    assert np.isnan(found.spearman).all()
-    truth = model.truth(images)
-    (found,) = cascades(case(model, images), {"it": TRUTH}, {"it": truth})["it"]
+    of_flat = cascades(case(model, images), {"it": TRUTH}, {"it": torch.zeros(6, 32, 32)})
+    assert np.isnan(of_flat["it"][0].spearman).all()
+    (found,) = cascades(case(model, images), {"it": TRUTH}, {"it": model.truth(images)})["it"]
     assert found.similarity.mean() < CHANGED_BELOW
     assert found.layers == [""]

@@ -19,9 +19,8 @@ from shap_cases import (
 )
 from torch import Tensor, nn
 
-from leuk.classifiers.base import Classifier, two_class
+from leuk.classifiers.base import two_class
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.optim import Optim
 from leuk.data.labels import Label
 from leuk.errors import ConfigError
 from leuk.explain.base import log_odds
@@ -84,36 +83,23 @@ def test_shapley_values_of_additive_and_interacting_parts() -> None:
     assert spread == pytest.approx(9)
 
 
-class FourPatches(Classifier):
+class FourPatches(Linear):
     """Log-odds are a weighted sum of patch means, the tokens, and a product of two of them."""
 
     has_patches = True
 
-    def __init__(self, product: float = 0.0) -> None:
-        super().__init__(Optim())
-        self.register_buffer("weights", torch.tensor([1.0, -2.0, 3.0, 5.0]))
-        self.product = product
+    def __init__(self) -> None:
+        super().__init__(torch.tensor([1.0, -2.0, 3.0, 5.0]))
 
     def tokens(self, images: Tensor) -> Tensor:
         return nn.functional.adaptive_avg_pool2d(images.mean(dim=1), 2).flatten(1)[:, :, None]
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         values = tokens[:, :, 0]
-        logit = values @ self.weights + self.product * values[:, 0] * values[:, 3]
+        logit = values @ self.weight + 10 * values[:, 0] * values[:, 3]
         return two_class(logit[:, None])
 
-    def features(self, images: Tensor) -> Tensor:
-        return self.tokens(images)
-
-    def logits(self, features: Tensor) -> Tensor:
-        return self.from_tokens(features)
-
-    @property
-    def cam_layer(self) -> nn.Module:
-        raise NotImplementedError
-
-    def cam_grid(self, activations: Tensor) -> Tensor:
-        raise NotImplementedError
+    features, logits = tokens, from_tokens
 
 
 def quarters(values: Sequence[float]) -> Tensor:
@@ -132,7 +118,7 @@ def test_patch_values_are_exact_shapley_values(target: Label) -> None:
     # An absent patch is 0.1, the background's mean. Patch 1 equals it and gets no share.
     background = torch.cat([quarters([0.0] * 4), quarters([0.2] * 4)])
     image = quarters([0.5, 0.1, 0.9, 0.3])
-    found = PatchSHAP(evaluations=500).attribute(FourPatches(10.0), image, target, background)
+    found = PatchSHAP(evaluations=500).attribute(FourPatches(), image, target, background)
     # Patches 0 and 3 share the gain of their product: each at the mean of the other.
     first = 1 * 0.4 + 10 * 0.4 * (0.3 + 0.1) / 2
     last = 5 * 0.2 + 10 * 0.2 * (0.5 + 0.1) / 2
