@@ -538,7 +538,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(trapezoid(heights, shares, axis=1))", "(trapezoid(heights, axis=1))"),
     ],
     ("explain/quality/checks.py", "faithfulness"): [
-        ('own[f"insertion_{hide}"] - own', '0 * own[f"insertion_{hide}"] - own'),
+        ('gain = own[f"insertion_{hide}"] - own', 'gain = -own[f"insertion_{hide}"] + own'),
         ('own[gain] - numbers["random"][gain]', "own[gain]"),
     ],
     ("explain/quality/regions.py", "regions"): [
