@@ -500,7 +500,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("odds - compared.mean(), range_", "odds, range_"),
         ("gains = gains - predict_log_odds", "gains = gains + predict_log_odds"),
         (".double().sum(dim=(1, 2)) - gains).abs(", ".double().mean(dim=(1, 2)) - gains).abs("),
-        (", classifier, one, other", ", classifier, other, one"),
+        ("gains - log_odds(classifier.from", "gains + log_odds(classifier.from"),
         ("= torch.from_numpy(found.values[0])", "= -torch.from_numpy(found.values[0])"),
     ],
     ("explain/lime.py", "lime"): [
@@ -516,24 +516,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(torch.where(shown, image, other))", "(torch.where(shown, other, image))"),
     ],
     ("explain/perturb.py", "perturb shap"): [
-        ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
+        ("torch.where(present, own, other)", "torch.where(present, other, own)"),
         (".stack(sums).sum(dim=0) / len(background)", ".stack(sums).sum(dim=0) / len(sums)"),
     ],
     ("explain/quality/faithfulness.py", "faithfulness"): [
-        ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
+        ("(1 / 8 + (1 / 3 - 1 / 8) * share)", "(1 / 8 + 1 / 3 * share)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
         ("toward.double().sigmoid()", "toward.double()"),
-        ("fallen.cpu() * signs(case.target, count)[:, None]", "fallen.cpu()"),
+        ("fallen * signs(case.target, count)[:, None]", "fallen"),
         (
-            "fallen = whole[:, None] - torch.cat(outputs).view(count, samples)",
-            "fallen = torch.cat(outputs).view(count, samples) - whole[:, None]",
+            "whole[:, None] - case.predict(indices, hides, other).view(count, samples)",
+            "case.predict(indices, hides, other).view(count, samples) - whole[:, None]",
         ),
         (".where(raw < opposite, fitted, none)", ".where(raw < opposite, fitted, fitted)"),
         ("case.classifier, batch, target", "case.classifier, case.images, case.target"),
         ("zlib.crc32(mask, seed)", "seed"),
     ],
     ("explain/quality/randomization.py", "randomization checked_tables"): [
-        ("rank_correlation(one.abs(), again.abs(), masks)", "rank_correlation(one, again, masks)"),
+        ("rank_correlations([one.abs(), again.abs()]", "rank_correlations([one, again]"),
         ("    ][::-1]", "    ]"),
         ("randomized, case.images", "case.classifier, case.images"),
         ("randomized, case.images, case.target,", "randomized, case.images, 0,"),
@@ -549,10 +549,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("found[name].toward(target).where", "found[name].maps.where"),
         ("~(it.degenerate | empty)", "~it.degenerate"),
-        ("case.first(few),", "Case(classifier, images, 1 - target, background).first(few),"),
+        (
+            "cascades(few, methods",
+            "cascades(Case(classifier, few.images, 1 - few.target, background), methods",
+        ),
+        ("(trapezoid(heights, shares, axis=1))", "(trapezoid(heights, axis=1))"),
     ],
     ("explain/quality/checks.py", "faithfulness"): [
-        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
+        ('gain = own[f"insertion_{hide}"] - own', 'gain = -own[f"insertion_{hide}"] + own'),
         ('own[gain] - numbers["random"][gain]', "own[gain]"),
     ],
     ("explain/quality/regions.py", "regions"): [
@@ -573,7 +577,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
     ],
     ("explain/figures.py", "panels"): [
-        ("cohort.of(outcome) if usable[position]]", "cohort.of(outcome)]"),
+        ("for position in group if usable[position]]", "for position in group]"),
         ('outcome.startswith("true") else "WRONG"', 'outcome.endswith("positive") else "WRONG"'),
         ("row = 2 * number + (target == Label.HEM)", "row = 2 * number + (target == Label.ALL)"),
     ],
