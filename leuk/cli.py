@@ -13,6 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
+from leuk.config.help import help_text
 from leuk.config.options import register_options
 from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswept, with_list
 from leuk.config.schema import register
@@ -41,7 +42,8 @@ usage: leuk COMMAND [overrides]
 
 {commands}
 
-leuk COMMAND --help lists all config groups and keys. leuk --version prints the version.
+leuk COMMAND --help lists its config groups, leuk COMMAND --help GROUP the keys of one.
+leuk --version prints the version.
 Tab completion in bash: eval "$(leuk -sc install=bash)"
 """
 
@@ -114,6 +116,9 @@ def _dispatch(arguments: list[str]) -> int:
         register_options(folder)
     if dry and (name != "train" or not line.runs):
         raise ConfigError(f"{DRY}: only available for leuk train; run leuk {name} without it")
+    if line.help is not None:
+        print(help_text(name, COMMANDS[name], line.overrides, line.help))
+        return 0
     if not line.runs:
         _hydra(name, f"leuk {name}", rest, _never)
         return 0

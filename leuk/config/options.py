@@ -53,7 +53,8 @@ def register_options(folder: Path) -> None:
         plugins.register(_RegisteredFirst)
     recipes = _files(folder, "recipe")
     for path in recipes:
-        for key, value in list((values := _read(path)).items()):
+        values = _read(path)
+        for key in list(values):
             group, _, name = str(key).partition("/")
             if group == "transforms":
                 _register_transforms(name, path.stem, values.pop(key))
@@ -169,5 +170,7 @@ def _parsed(module: str) -> tuple[dict[str, ast.ClassDef], dict[str, str]]:
     origins = {name: f"{module}.{name}" for name in classes}
     for node in body:
         if isinstance(node, ast.ImportFrom):
-            origins |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            origins |= {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
     return classes, origins

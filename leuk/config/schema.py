@@ -40,10 +40,6 @@ Node = dict[str, Any]
 """A node that a config group fills."""
 
 
-def _node() -> Any:
-    return field(default_factory=dict)
-
-
 # --- Keys that commands share
 
 
@@ -56,8 +52,8 @@ class _Command:
 @dataclass
 class _OnImages(_Command):
     seed: int = 0  # of initial weights, data order, dropout and sampling
-    data: Node = _node()
-    split: Node = _node()
+    data: Node = field(default_factory=dict)
+    split: Node = field(default_factory=dict)
 
 
 @dataclass
@@ -90,20 +86,23 @@ class GANFitConfig:
 class _Trained(_OnImages):
     recipe: str = MISSING  # variant of model and GAN: thesis, or small or strong at 64 px
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    gan: Node = _node()
+    gan: Node = field(default_factory=dict)
     gan_fit: GANFitConfig = field(default_factory=GANFitConfig)
-    trainer: Node = _node()
-    callbacks: Node = _node()
+    trainer: Node = field(default_factory=dict)
+    callbacks: Node = field(default_factory=dict)
 
 
 @dataclass
 class _Explained:
-    explain: Node = _node()
+    explain: Node = field(default_factory=dict)
     explain_images: int = 16  # images with figures of their explanations
-    checked_images: int = 100  # test images to explain if checks is set, those with figures included
+    # Test images to explain if checks is set, those with figures included.
+    checked_images: int = 100
     # Training images, of both classes, for methods that compare with a background.
     explain_background: int = 64
-    checks: Node = _node()  # quality checks of the explanations; these take time
+    checks: Node = field(
+        default_factory=dict
+    )  # quality checks of the explanations; these take time
 
 
 @dataclass
@@ -122,8 +121,8 @@ class _OnNewImages(_OfRun):
     # In place of frame, the side of one pixel of the images, in pixels of the original frame (1 for
     # images that were not resized) or in µm, as data.pixel_size.
     pixel_size: float | None = None
-    trainer: Node = _node()
-    callbacks: Node = _node()
+    trainer: Node = field(default_factory=dict)
+    callbacks: Node = field(default_factory=dict)
 
 
 # --- Commands
@@ -160,10 +159,10 @@ class TrainConfig(_Explained, _Trained):
     """Config of ``leuk train``, a run; ``name`` is its folder under ``outputs/runs``."""
 
     grid: GridConfig = field(default_factory=GridConfig)
-    transforms: Node = _node()
-    model: Node = _node()
+    transforms: Node = field(default_factory=dict)
+    model: Node = field(default_factory=dict)
     fit: FitConfig = field(default_factory=FitConfig)
-    logger: Node = _node()
+    logger: Node = field(default_factory=dict)
 
 
 @dataclass
@@ -172,7 +171,9 @@ class SynthesizeConfig(_Trained):
 
     replace: bool = False  # replace synthetic images of other data or settings
     held_out: str = "test"  # stage with the real images for comparison: test or val
-    extractor: Node = _node()  # of features, for distances between sets of images
+    extractor: Node = field(
+        default_factory=dict
+    )  # of features, for distances between sets of images
 
 
 @dataclass
@@ -227,7 +228,7 @@ class DataConfig(_OnImages):
 
     name: str = MISSING
     replace: bool = False  # replace the audit of another folder
-    sheets: Node = _node()  # conventional augmentations to show, by name
+    sheets: Node = field(default_factory=dict)  # conventional augmentations to show, by name
 
 
 SCHEMAS = {
