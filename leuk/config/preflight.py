@@ -356,10 +356,11 @@ def _check_added(cfg: DictConfig, override: Override) -> None:
 def _checked(cfg: DictConfig) -> DictConfig:
     """Refuse a config with missing values or with arguments that its targets do not accept."""
     try:
-        # Named objects last: their files are in the run's folder, whose name needs valid nodes.
-        for key in sorted(map(str, cfg), key=lambda key: key in (*NAMED, "hydra")):
+        for key in map(str, cfg):
             if OmegaConf.is_missing(cfg, key):
                 raise ConfigError(f"{key} has no value; set it: {key}={_MISSING.get(key, 'VALUE')}")
+        # Named objects last: their files are in the run's folder, whose name needs valid nodes.
+        for key in sorted(map(str, cfg), key=lambda key: key in (*NAMED, "hydra")):
             node = cfg[key]
             if key == "hydra":
                 check_hydra(OmegaConf.to_container(node, resolve=False))
