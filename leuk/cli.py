@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig
@@ -48,26 +48,6 @@ Tab completion in bash: eval "$(leuk -sc install=bash)"
 """
 
 
-class Command(Protocol):
-    """Interface of a module in ``leuk.commands``."""
-
-    def check(self, configs: list[DictConfig]) -> None:
-        """Refuse jobs that cannot succeed, before anything is written."""
-
-    def run(self, cfg: DictConfig) -> None:
-        """Do a job; called by Hydra."""
-
-    def finish(self, configs: list[DictConfig]) -> int:
-        """Report the results after all jobs and return the exit code."""
-
-
-class Planned(Protocol):
-    """Additional interface of a command that supports ``--dry-run``."""
-
-    def dry_run(self, configs: list[DictConfig]) -> int:
-        """Print the plan, write nothing, and return the exit code."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``leuk`` with ``argv`` (``sys.argv[1:]`` by default) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -90,7 +70,7 @@ _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if _completes(arguments):
+    if arguments and arguments[0] in ("-sc", "--shell-completion", "--shell_completion"):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         listed = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
@@ -102,7 +82,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
-    _register()
+    register()
+    register_resolvers()
     rest = expand_home(rest)
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
@@ -140,9 +121,11 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
             f"leuk: a single run of the experiment's sweep over {axes}; add -m for all runs",
             file=sys.stderr,
         )
-    command = cast(Command, import_module(f"leuk.commands.{name}"))
+    # check(configs) refuses jobs that cannot succeed, before anything is written; run(cfg) does a
+    # job; finish(configs) reports the results and returns the exit code, as does dry_run(configs).
+    command: Any = import_module(f"leuk.commands.{name}")
     if dry:
-        return cast(Planned, command).dry_run(configs)
+        return int(command.dry_run(configs))
     with disk_errors(_outputs(configs[0])):
         command.check(configs)
         try:
@@ -153,13 +136,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
             if line.multirun and not isinstance(end, StoppedError):
                 command.finish(configs)
             raise
-        return command.finish(configs)
-
-
-def _register() -> None:
-    """Register leuk's schemas and resolvers with Hydra and OmegaConf."""
-    register()
-    register_resolvers()
+        return int(command.finish(configs))
 
 
 def _outputs(cfg: DictConfig) -> Path:
@@ -167,13 +144,7 @@ def _outputs(cfg: DictConfig) -> Path:
 
 
 def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
-    """Run ``task`` through ``hydra.main``, as a program of its own.
-
-    Args:
-        name: name of the primary config.
-        program: name of the program in help texts.
-        rest: arguments of the command.
-        task: function to call with each composed config.
+    """Run ``task`` with each composed config through ``hydra.main``, as a program of its own.
 
     Raises:
         LeukError: the first error of ``task``; Hydra would print its traceback and exit.
@@ -204,10 +175,6 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         raise errors[0]
 
 
-def _completes(arguments: list[str]) -> bool:
-    return bool(arguments) and arguments[0] in ("-sc", "--shell-completion", "--shell_completion")
-
-
 def _complete(arguments: list[str]) -> int:
     """Complete the first word as a command and let Hydra complete the others."""
     line = os.environ.get("COMP_LINE", "")
@@ -220,7 +187,8 @@ def _complete(arguments: list[str]) -> int:
     name = words[1] if names_command and words[1] in COMMANDS else "train"
     if names_command:
         os.environ["COMP_LINE"] = " ".join(["leuk", *words[2:]]) + " " * line.endswith(" ")
-    _register()
+    register()
+    register_resolvers()
     _hydra(name, "leuk", arguments, _never)
     return 0
 

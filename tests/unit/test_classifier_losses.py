@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from small_classifiers import Squares, follows_keras, small, trainer_for
 from torch import Tensor, nn
 
