@@ -223,13 +223,13 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Predictions of every form by one and by two processes, as ``<form>-<processes>.pt``."""
+    """Predictions of two forms by one and by two processes, as ``<form>-<processes>.pt``."""
     folder = tmp_path_factory.mktemp("two")
     script = folder / "two.py"
     script.write_text(TWO_PROCESSES)
     for processes in (1, 2):
         done = subprocess.run(
-            [sys.executable, str(script), str(folder), str(processes), *FORMS],
+            [sys.executable, str(script), str(folder), str(processes), "cnn", "vit"],
             env={**os.environ, "PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
@@ -240,7 +240,7 @@ def fitted_by_one_and_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", ["cnn", "vit"])
 def test_two_processes_predict_and_train_as_one(name: str, fitted_by_one_and_two: Path) -> None:
     one, two = (
         torch.load(fitted_by_one_and_two / f"{name}-{processes}.pt", weights_only=True)
