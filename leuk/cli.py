@@ -204,6 +204,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning prints this wherever SLURM is installed, even outside of jobs.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # An option with the defaults of its class is merged with the user's file of the same name.
+    warnings.filterwarnings("ignore", message=r"\s*'.*' is validated against ConfigStore schema")
     # A resumed run finds its own checkpoints.
     warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* not empty")
     # The averaged generator of a GAN is in evaluation mode on purpose.

@@ -72,9 +72,7 @@ def register_options(folder: Path) -> None:
         _store("augmentation", path.stem, node)
     for group in FILLED:
         for path in _files(folder, group):
-            # As in Hydra's search path, leuk's own file precedes a file of the user.
-            owner = conf_dir() / group / path.name
-            if (path == owner or not owner.exists()) and (values := _filled(_read(path))):
+            if values := _filled(_read(path)):
                 package = re.match(r"# @package (\S+)", path.read_text("utf-8"))
                 _store(group, path.stem, values, package[1] if package else None)
 
