@@ -470,8 +470,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
         ('other = batch["labels"][:, None] != head.', 'other = batch["labels"][:, None] == head.'),
     ],
-    ("classifiers/vit.py", "vit classifiers"): [
+    ("classifiers/prototypes.py", "vit hybrid"): [
         ("self.attention_loss * off", "-self.attention_loss * off"),
+        ("self.fused(body, encoded[:, 0])", "self.fused(body, encoded[:, 1])"),
+    ],
+    ("config/options.py", "config"): [
+        ("filled[key] = value", "filled.setdefault(key, value)"),
+        ("zip([one.arg for one in own], init", "zip([one.arg for one in own][1:], init"),
     ],
     ("explain/base.py", "faithfulness gradcam checked_tables"): [
         ("return (labels == Label.ALL).float() * 2", "return (labels == Label.HEM).float() * 2"),

@@ -22,7 +22,7 @@ METRICS = {
 LARGE = {
     "demo": ["model=hybrid", "augmentation=none,cgan"],
     "grid": ["model=cnn", "augmentation=none,wgan", "explain=none"],
-    "thesis": ["model=cnn", "augmentation=none,cgan", "explain=none"],
+    "thesis": ["model=vit", "augmentation=none", "explain=none"],
 }
 """Overrides that reduce large experiments."""
 
