@@ -56,14 +56,10 @@ class Familiar:
         patients: npt.NDArray[np.generic],
         quantile: float = QUANTILE,
     ) -> "Familiar":
-        """Fit the detector and set its limit on held-out images.
+        """Fit the detector, and set its limit on held-out images of other patients.
 
-        Args:
-            train: ``(N, D)`` features of training images.
-            held_out: ``(M, D)`` features of images of other patients, such as validation images.
-            patients: ``(M,)`` the patient of each held-out image.
-            quantile: share of held-out images that should count as familiar, with equal weight for
-                every patient.
+        The limit is the quantile of the distances of held-out images ``(M, D)``, with equal weight
+        for every patient.
 
         Raises:
             ValueError: no images, different numbers of features, or different numbers of patients

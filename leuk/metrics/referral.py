@@ -18,7 +18,8 @@ from leuk.data.labels import Label
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
 from leuk.metrics.arrays import Flags, Floats
-from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
+from leuk.metrics.bootstrap import Fold, estimates
+from leuk.metrics.classification import Sample
 
 AIM = 0.95
 """Desired share of correct decisions outside the band."""
@@ -82,12 +83,7 @@ class Band:
     leukemic_patients: float = 0.0
 
     def refers(self, scores: Floats, leukemic: Flags) -> Flags:
-        """Return flags ``(N,)`` of the referred images.
-
-        Args:
-            scores: ``(N,)`` scores, calibrated like those that the band was chosen on.
-            leukemic: ``(N,)`` True for images called leukemic.
-        """
+        """Return flags ``(N,)`` of the referred images, from calibrated scores and decisions."""
         healthy = ~leukemic & (scores >= (-np.inf if self.low is None else self.low))
         unsure = leukemic & (scores < (np.inf if self.high is None else self.high))
         return np.asarray(healthy | unsure)
@@ -95,14 +91,14 @@ class Band:
     @property
     def reason(self) -> str:
         """Reason why a side has no cut; empty if both have one."""
-        patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
-        missing = []
-        if self.low is None:
-            missing.append(("healthy", self.healthy_bound))
-        if self.high is None:
-            missing.append(("leukemic", self.leukemic_bound))
+        sides = {
+            "healthy": (self.low, self.healthy_bound),
+            "leukemic": (self.high, self.leukemic_bound),
+        }
+        missing = [(name, bound) for name, (cut, bound) in sides.items() if cut is None]
         if not missing:
             return ""
+        patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
         few = [f"{n:.1f} effective {name}" for name, n in patients.items() if n < FEWEST_PATIENTS]
         if few:
             return (
@@ -255,10 +251,8 @@ def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
 def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags]:
     """Flag the images in numerator and denominator of each share of :class:`Achieved`.
 
-    Args:
-        sample: the images, calibrated by the temperature that the band was chosen with.
-        threshold: images with at least this score, before calibration, are called leukemic.
-        band: band chosen on validation images.
+    The images are calibrated by the temperature that the band was chosen with; the threshold is
+    for scores before calibration.
 
     Returns:
         ``(3, N)`` numerators and ``(3, N)`` denominators.
@@ -277,32 +271,29 @@ def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags
 def shares(sample: Sample, right: Flags, kept: Flags, level: float = 0.95) -> list[Share]:
     """Compute shares of images, each with an interval over patients.
 
-    See :meth:`leuk.metrics.bootstrap.Estimate.interval_within` for the interval.
-
     Args:
         sample: the images.
         right: ``(K, N)`` images in the numerator, a subset of ``kept``.
         kept: ``(K, N)`` images in the denominator.
         level: confidence level of the interval, in (0, 1).
     """
-    count, least = int(sample.codes.max()) + 1, np.finfo(np.float64).tiny
     counted, whole = (
-        np.stack([np.bincount(sample.codes, row, count) for row in flags.astype(np.float64)])
+        np.stack([np.bincount(sample.codes, row) for row in flags.astype(np.float64)])
         for flags in (right, kept)
-    )
-    fold = Fold([None], sample.strata, count, sample.images)
-    estimates = Bootstrap([fold], _DRAWS, 0).estimates(
-        lambda _, weights: (counted @ weights.T) / np.maximum(whole @ weights.T, least)
-    )
+    )  # (K, S)
+
+    def of_weights(_: None, weights: Floats) -> Floats:
+        return (counted @ weights.T) / np.maximum(whole @ weights.T, np.finfo(np.float64).tiny)
+
+    fold = Fold([None], sample.strata, sample.images)
     found = []
-    for estimate, row in zip(estimates, kept, strict=True):
-        patients = effective_patients(sample.subjects[row].tolist())
-        images = int(row.sum())
-        if not images:
+    for estimate, row in zip(estimates([fold], of_weights, _DRAWS), kept, strict=True):
+        if not row.any():
             found.append(Share(None, None, None, 0, 0.0))
             continue
+        patients = effective_patients(sample.subjects[row].tolist())
         low, high = estimate.interval_within(level, 0.0, 1.0, patients)
-        found.append(Share(estimate.value, low, high, images, patients))
+        found.append(Share(estimate.value, low, high, int(row.sum()), patients))
     return found
 
 

@@ -20,8 +20,8 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
+from leuk.metrics.classification import Sample, per_subject
 from leuk.report.comparisons import FAMILIES, Comparison, reference
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.heatmap import HeatMap, by_model

@@ -24,9 +24,15 @@ from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.metrics.arrays import Floats, Images
 from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
-from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, per_subject
+from leuk.metrics.bootstrap import bootstrap_intervals, few_subjects
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
+from leuk.metrics.classification import (
+    DEFAULT,
+    Sample,
+    Thresholds,
+    all_metrics,
+    per_subject,
+)
 from leuk.metrics.cost import measure_cost
 from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
@@ -424,6 +430,6 @@ def save_predictions(
 
 
 def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
-    """Write a row per patient: ``stage``, and :func:`.bootstrap.per_subject` at 0.5."""
+    """Write a row per patient: ``stage``, and :func:`.classification.per_subject` at 0.5."""
     tables = {stage: per_subject(sample, 0.5) for stage, sample in samples.items()}
     write_text(path, csv_text(pd.concat(tables, names=["stage"]).reset_index("stage")))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import norm
 
-from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import Sample
 
 SUBJECT, IMAGE = 0.7, 1.0
 """Standard deviation between subjects and within a subject, on the scale of the gap."""

@@ -12,7 +12,7 @@ from PIL import Image
 from sweeps import RUN, predictions, varied, write_run, write_sweep
 
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import Sample
 from leuk.report.comparisons import compare
 from leuk.report.figures import (
     DPI,
