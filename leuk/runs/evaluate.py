@@ -23,7 +23,7 @@ from leuk.data.splits import STAGES
 from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.metrics.arrays import Floats, Images
-from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
+from leuk.metrics.baselines import BASELINES, MEASURES, fit_baseline, measure_each
 from leuk.metrics.bootstrap import bootstrap_intervals, few_subjects
 from leuk.metrics.calibration import apply_temperature, fit_temperature
 from leuk.metrics.classification import (
@@ -322,8 +322,8 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
     # In the thesis's split, test images are validation images too.
     rows = pd.concat(others).index.unique()
     fitted = {
-        name: baseline.fitted(measures.loc[train.index], train["label"].to_numpy(np.int64))
-        for name, baseline in BASELINES.items()
+        name: fit_baseline(name, measures.loc[train.index], train["label"].to_numpy(np.int64))
+        for name in BASELINES
     }
     held_out = measures.loc[rows]
     return pd.DataFrame({name: score(held_out) for name, score in fitted.items()}, index=rows)

@@ -30,9 +30,9 @@ from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.gans.base import Adversarial, SampleGrids
 from leuk.metrics.arrays import Images
-from leuk.metrics.baselines import MEASURES, MorphologyExtractor
+from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.distances import FEWEST
-from leuk.metrics.synthetic.features import CachedExtractor, Extractor
+from leuk.metrics.synthetic.features import CachedExtractor, Extractor, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import copied
 from leuk.metrics.synthetic.quality import (
     Quality,
@@ -403,7 +403,7 @@ def evaluate_class(
 def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
     """Quality of a run's synthetic images for its record, computed once per set of images.
 
-    Uses :class:`leuk.metrics.baselines.MorphologyExtractor` as features, which needs no download;
+    Uses :class:`.features.MorphologyExtractor` as features, which needs no download;
     ``leuk synthesize`` uses those of a network.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Distances between synthetic and real images: in feature space, and structural similarity.
+"""Distances between synthetic and real images: of features, of cell measures, and structural.
 
 The usual metrics, computed by torch-fidelity where it has them. All are biased below a few thousand
 images, so both sets must have the same size, and every value must be compared with that of real
@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import wasserstein_distance
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 from torchmetrics.functional.image import (
@@ -22,13 +28,12 @@ from leuk.data.decode import cell_mask
 from leuk.data.pixels import to_float
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
-from leuk.metrics.arrays import Floats, Images, check_images
+from leuk.metrics.arrays import Floats, Images, Integers, check_images
+from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.features import Features
 
 Metrics = dict[str, float | None]
 """Name to value; None for an undefined metric, never NaN."""
-
-Rows = npt.NDArray[np.int64]
 
 Patients = npt.NDArray[Any]
 """The patient of each image, ``(N,)``."""
@@ -42,7 +47,7 @@ _PRECISION_NEIGHBORS = 3
 _COVERAGE_NEIGHBORS = 5
 
 
-def equal_rows(sizes: Sequence[int], seed: int) -> list[Rows]:
+def equal_rows(sizes: Sequence[int], seed: int) -> list[Integers]:
     """Draw random rows that cut sets of these sizes down to the smallest.
 
     Raises:
@@ -53,6 +58,14 @@ def equal_rows(sizes: Sequence[int], seed: int) -> list[Rows]:
         raise ValueError(f"at least {FEWEST} images per set are needed, found {smallest}")
     generator = np.random.default_rng(seed)
     return [generator.permutation(size)[:smallest] for size in sizes]
+
+
+def patient_numbers(patients: Patients | None, count: int) -> Integers:
+    """Return the patient number ``(N,)`` of each image; without patients images are independent."""
+    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
+
+
+# --- Distances between features
 
 
 def distances(
@@ -128,9 +141,7 @@ def kernel_distance(
     synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> tuple[float, float | None]:
-    """Unbiased squared maximum mean discrepancy with a cubic kernel.
-
-    Arguments are those of :func:`distances`, with features ``float64 (N, D)`` and ``(M, D)``.
+    """Unbiased squared maximum mean discrepancy of ``float64 (N, D)`` with a cubic kernel.
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
@@ -169,11 +180,6 @@ def kernel_distance(
     return distance, float(np.std(halves))
 
 
-def patient_numbers(patients: Patients | None, count: int) -> Rows:
-    """Return the patient number ``(N,)`` of each image; without patients images are independent."""
-    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
-
-
 def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
     """Unbiased squared discrepancy from kernels ``(M, M)``, ``(M, N)`` and ``(N, N)``."""
     # Torch-fidelity needs sets of equal size, but halves of patients differ in size.
@@ -184,7 +190,7 @@ def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
     return float(sum(own) - 2 * across.mean())
 
 
-def _half(patients: Rows, generator: np.random.Generator) -> Rows:
+def _half(patients: Integers, generator: np.random.Generator) -> Integers:
     """Rows of the images of half the patients, drawn without replacement."""
     count = int(patients.max()) + 1
     drawn = generator.choice(count, count // 2, replace=False)
@@ -234,7 +240,107 @@ def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     }
 
 
-# --- Structural similarity of synthetic to real images, and within a set
+# --- Probes of features: separability from real images, and usefulness for training
+
+_FOLDS = 5
+
+
+def two_sample_auroc(
+    synthetic: Features,
+    real: Features,
+    seed: int,
+    synthetic_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> float | None:
+    """Separate synthetic from real images: the classifier two-sample test.
+
+    The stain alone separates real images of different patients, so the value must be compared with
+    that of training images (Lopez-Paz & Oquab 2017). All images of a patient are in the same fold,
+    since a probe that has seen other images of a patient recognizes the patient, not the set.
+    Arguments are those of :func:`distances`.
+
+    Returns:
+        AUROC of cross-validation in five folds, or in as many as the set with the fewest patients
+        has: 0.5 for sets that cannot be separated, 1 for perfect separation. None if a set has a
+        single patient.
+    """
+    features, labels = _stacked(synthetic, real)
+    codes = [
+        patient_numbers(synthetic_patients, len(synthetic)),
+        patient_numbers(real_patients, len(real)),
+    ]
+    count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
+    if count < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    folds = np.concatenate([_folds(patients, count, generator) for patients in codes])
+    scores = cross_val_predict(
+        _probe(), features, labels, cv=PredefinedSplit(folds), method="decision_function"
+    )
+    return float(roc_auc_score(labels, scores))
+
+
+def _folds(patients: Integers, count: int, generator: np.random.Generator) -> Integers:
+    """Assign whole patients to folds, the largest first, each to the smallest fold so far."""
+    images = np.bincount(patients)
+    order = generator.permutation(len(images))
+    filled = np.zeros(count)
+    fold_of = np.zeros(len(images), np.int64)
+    for patient in order[np.argsort(-images[order], kind="stable")]:
+        fold_of[patient] = np.argmin(filled)
+        filled[fold_of[patient]] += images[patient]
+    return fold_of[patients]
+
+
+def usefulness(
+    train: Features, train_other: Features, test: Features, test_other: Features
+) -> float:
+    """Train a probe on images of a class and of the other, and classify held-out real images.
+
+    With synthetic training images this is "train on synthetic, test on real" (Esteban et al. 2017),
+    to be compared with as many real training images. If a single class is synthetic, the probe may
+    learn the look of synthetic images instead of the class; the AUROC then falls, as it should.
+
+    Returns:
+        AUROC on the test sets: 0.5 for no information, below 0.5 for a misleading probe.
+    """
+    probe = _probe().fit(*_stacked(train, train_other))
+    features, labels = _stacked(test, test_other)
+    return float(roc_auc_score(labels, probe.decision_function(features)))
+
+
+def _probe() -> Pipeline:
+    # A strong penalty, as features outnumber images.
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+
+def _stacked(one: Features, other: Features) -> tuple[Floats, Integers]:
+    if one.name != other.name:
+        raise ValueError(f"features of different extractors: {one.name} and {other.name}")
+    features = np.concatenate([one.pooled, other.pooled]).astype(np.float64)
+    return features, np.repeat([1, 0], [len(one), len(other)])
+
+
+# --- Distances between cell measures, and structural similarity
+
+
+def morphology_distance(synthetic: Floats, real: Floats) -> Metrics:
+    """Distance of two sets in each of the measures ``float64 (N, 8)`` of their cells.
+
+    Returns:
+        For each of :data:`.baselines.MEASURES` the Wasserstein-1 distance of the two sets over the
+        standard deviation of the real set (0 is best), and their ``mean``. Images without a lit
+        pixel are left out; None if those are all images of a set.
+    """
+    one, other = (rows[rows[:, 0] > 0] for rows in (synthetic, real))
+    if not len(one) or not len(other):
+        return dict.fromkeys((*MEASURES, "mean"))
+    found = [
+        float(wasserstein_distance(a, b) / (b.std() or 1.0))
+        for a, b in zip(one.T, other.T, strict=True)
+    ]
+    return {**dict(zip(MEASURES, found, strict=True)), "mean": float(np.mean(found))}
+
 
 _BATCH = 64
 _PAIRS = 200
@@ -245,7 +351,7 @@ _WINDOW = 11
 _SMALLEST = 16
 
 
-def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[str, float | None]:
+def nearest_similarity(synthetic: Images, real: Images, nearest: Integers) -> Metrics:
     """Compute the mean SSIM of synthetic images and their nearest real images.
 
     Args:
@@ -279,8 +385,7 @@ def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[s
         area = union.sum(dim=(1, 2))
         inside = (similarity * union).sum(dim=(1, 2)) / area
         within += inside[area > 0].tolist()
-    cell = float(np.mean(within)) if within else None
-    return {"ssim": float(np.mean(whole)), "ssim_mask": cell}
+    return {"ssim": float(np.mean(whole)), "ssim_mask": float(np.mean(within)) if within else None}
 
 
 def diversity(images: Images, seed: int) -> float:

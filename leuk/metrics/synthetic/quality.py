@@ -13,24 +13,20 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from leuk.data.splits import effective_patients
-from leuk.metrics.arrays import Floats, Images, check_images
-from leuk.metrics.baselines import (
-    MorphologyExtractor,
-    measure_each,
-    morphology_distance,
-    two_sample_auroc,
-    usefulness,
-)
+from leuk.metrics.arrays import Floats, Images, Integers, check_images
+from leuk.metrics.baselines import measure_each
 from leuk.metrics.synthetic.distances import (
     Metrics,
     Patients,
-    Rows,
     distances,
     diversity,
     equal_rows,
+    morphology_distance,
     nearest_similarity,
+    two_sample_auroc,
+    usefulness,
 )
-from leuk.metrics.synthetic.features import Extractor, Features
+from leuk.metrics.synthetic.features import Extractor, Features, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import (
     closest_pairs,
     compare,
@@ -38,74 +34,6 @@ from leuk.metrics.synthetic.memorization import (
     nearest_in_features,
     nearest_in_pixels,
 )
-
-# --- Warnings about synthetic images: mode collapse, black images, copies of training images
-
-_SAME = 1.0
-"""Smallest standard deviation of pixels between images, in gray levels; real images have 11."""
-
-_DISTINCT = 0.99
-_EMPTY = 0.05
-"""Least share of distinct images and largest share of black images in a synthetic set."""
-
-_COPIES = 0.05
-"""Largest excess of the share of synthetic images that are close to a training image, over the
-share of training images that are."""
-
-
-def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
-    """Warn of mode collapse and black images in a synthetic set.
-
-    Args:
-        synthetic: row ``synthetic`` of :attr:`Quality.rows`.
-        real: row ``real``, of as many training images.
-    """
-    found = []
-    if (empty := synthetic["empty"] or 0) > _EMPTY:
-        found.append(f"{empty:.0%} of the synthetic images are black")
-    if (spread := synthetic["spread"] or 0) < _SAME:
-        found.append(f"the synthetic images are all alike: pixels differ by {spread:.2f} of 255")
-    elif (distinct := synthetic["distinct"] or 0) < _DISTINCT:
-        found.append(
-            f"only {distinct:.0%} of the synthetic images are distinct, the rest repeat them"
-        )
-    variety = {
-        "coverage": "most kinds of real images have no similar synthetic image",
-        "diversity": "synthetic images resemble each other far more than real images do",
-    }
-    for name, meaning in variety.items():
-        ours, theirs = synthetic[name] or 0, real[name] or 0
-        if ours < theirs / 2:
-            found.append(f"{meaning}: {name} {ours:.2f}, for real images {theirs:.2f}")
-    return found
-
-
-def copying(memorized: dict[str, Metrics]) -> list[str]:
-    """Warn of near-exact copies, and of each space in which too many images are close to training.
-
-    ``memorized`` is :attr:`Quality.memorization`.
-    """
-    found = near_exact(int(memorized["pixels"]["copies"] or 0))
-    for space, metrics in memorized.items():
-        ours, usual = metrics["closer_share"] or 0, metrics["train_closer_share"] or 0
-        if ours > usual + _COPIES:
-            found.append(
-                f"{ours:.0%} of the synthetic images may be copies: in {space} they are closer to a"
-                " training image than 99% of new real images are; of the training images"
-                f" {usual:.0%} are that close to another training image"
-            )
-    return found
-
-
-def near_exact(count: int) -> list[str]:
-    """Warn of ``count`` near-exact copies; empty for none."""
-    if not count:
-        return []
-    copies = "image is a copy of a training image"
-    if count > 1:
-        copies = "images are copies of training images"
-    return [f"{count} synthetic {copies}, exact to about one gray level"]
-
 
 _SIMILAR = 500
 """Images, already in random order, that suffice for the mean SSIM."""
@@ -158,8 +86,8 @@ class Quality:
             share of black images; ``morphology``, mean distance of the cell measures; and
             ``two_sample_auroc``, AUROC of a probe that separates the set from held-out images. The
             spread of a distance and ``two_sample_auroc`` are None with too few patients.
-        morphology: for each row the distance of each cell measure; see
-            :func:`leuk.metrics.baselines.morphology_distance`.
+        morphology: for each row the distance of each cell measure, see
+            :func:`.distances.morphology_distance`.
         memorization: results in ``features`` and in ``pixels``, see
             :func:`.memorization.compare`; in ``pixels`` also ``copies``, the number of
             synthetic images that are exact or near-exact copies of training images of either class.
@@ -196,13 +124,13 @@ class _ImageSet:
     def extract(
         cls, images: Images, extractor: Extractor, patients: Patients | None = None
     ) -> "_ImageSet":
+        measures = measure_each(images)
+        # Measuring takes as long as a network, so such an extractor uses these measures.
         if isinstance(extractor, MorphologyExtractor):
-            # Measuring takes as long as a network, so the extractor's measures are reused.
-            measures = measure_each(images)
             return cls(images, extractor.of(measures), measures, patients)
-        return cls(images, extractor(images), measure_each(images), patients)
+        return cls(images, extractor(images), measures, patients)
 
-    def take(self, rows: Rows) -> "_ImageSet":
+    def take(self, rows: Integers) -> "_ImageSet":
         patients = None if self.patients is None else self.patients[rows]
         return _ImageSet(self.images[rows], self.features.take(rows), self.measures[rows], patients)
 
@@ -266,7 +194,7 @@ def assess_quality(
         for name, images in compared.items()
     }
     rows = {
-        name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
+        name: {**_row(images, reference, seed), "morphology": shapes[name]["mean"]}
         for name, images in compared.items()
     }
     features = {name: images.features for name, images in equal.items()}
@@ -295,7 +223,7 @@ def assess_quality(
     )
 
 
-def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
+def _row(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
     """Compute a row of :attr:`Quality.rows` without its morphology."""
     nearest = nearest_in_features(own.features, reference.features)
     patients = own.patients, reference.patients
@@ -312,7 +240,7 @@ def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
 
 
 def _memorization(
-    sets: dict[str, _ImageSet],
+    sets: Mapping[str, _ImageSet],
 ) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
     synthetic, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
     pixels = nearest_in_pixels(synthetic.images, train.images)
@@ -333,13 +261,73 @@ def _memorization(
     return metrics, closest_pairs(pixels, _SHOWN)
 
 
+# --- Warnings about synthetic images: mode collapse, black images, copies of training images
+
+_SAME = 1.0
+"""Smallest standard deviation of pixels between images, in gray levels; real images have 11."""
+
+_DISTINCT = 0.99
+_EMPTY = 0.05
+"""Least share of distinct images and largest share of black images in a synthetic set."""
+
+_COPIES = 0.05
+"""Largest excess of the share of synthetic images that are close to a training image, over the
+share of training images that are."""
+
+
+def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
+    """Warn of mode collapse and black images, from two rows of :attr:`Quality.rows`."""
+    found = []
+    if (empty := synthetic["empty"] or 0) > _EMPTY:
+        found.append(f"{empty:.0%} of the synthetic images are black")
+    if (spread := synthetic["spread"] or 0) < _SAME:
+        found.append(f"the synthetic images are all alike: pixels differ by {spread:.2f} of 255")
+    elif (distinct := synthetic["distinct"] or 0) < _DISTINCT:
+        found.append(
+            f"only {distinct:.0%} of the synthetic images are distinct, the rest repeat them"
+        )
+    variety = {
+        "coverage": "most kinds of real images have no similar synthetic image",
+        "diversity": "synthetic images resemble each other far more than real images do",
+    }
+    for name, meaning in variety.items():
+        ours, theirs = synthetic[name] or 0, real[name] or 0
+        if ours < theirs / 2:
+            found.append(f"{meaning}: {name} {ours:.2f}, for real images {theirs:.2f}")
+    return found
+
+
+def copying(memorized: dict[str, Metrics]) -> list[str]:
+    """Warn of near-exact copies, and of each space in which too many images are close to training.
+
+    ``memorized`` is :attr:`Quality.memorization`.
+    """
+    found = near_exact(int(memorized["pixels"]["copies"] or 0))
+    for space, metrics in memorized.items():
+        ours, usual = metrics["closer_share"] or 0, metrics["train_closer_share"] or 0
+        if ours > usual + _COPIES:
+            found.append(
+                f"{ours:.0%} of the synthetic images may be copies: in {space} they are closer to a"
+                " training image than 99% of new real images are; of the training images"
+                f" {usual:.0%} are that close to another training image"
+            )
+    return found
+
+
+def near_exact(count: int) -> list[str]:
+    """Warn of ``count`` near-exact copies; empty for none."""
+    if not count:
+        return []
+    copies = "image is a copy of a training image"
+    if count > 1:
+        copies = "images are copies of training images"
+    return [f"{count} synthetic {copies}, exact to about one gray level"]
+
+
 # --- Figures with rows of synthetic and real images
 
-_INCH = 0.9
-"""Side of an image in the figure."""
-
-_MARGIN = 1.4
-"""Inches for the names of the rows."""
+_INCH, _MARGIN = 0.9, 1.4
+"""Inches of an image's side, and for the names of the rows."""
 
 _GAP = 0.03
 """Width of the white gap between images, as a share of an image."""
