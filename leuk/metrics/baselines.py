@@ -68,11 +68,6 @@ def fit_baseline(name: str, measures: pd.DataFrame, labels: Integers) -> Scorer:
     """Fit a baseline on training images: logistic regression on standardized measures.
 
     Without a measure, every image gets the share of leukemic images among the training images.
-
-    Args:
-        name: a name in :data:`BASELINES`.
-        measures: a row per image, with the columns of the baseline.
-        labels: ``(N,)``, 1 = leukemic; both classes present.
     """
     columns = list(BASELINES[name])
     model = DummyClassifier(strategy="prior")

@@ -29,17 +29,11 @@ Run = TypeVar("Run")
 
 @dataclass(frozen=True)
 class Fold(Generic[Run]):
-    """Set of test images of S patients.
+    """Set of test images of S patients."""
 
-    Attributes:
-        runs: results on these images, one per seed.
-        strata: numbers of the patients of each stratum, which are resampled among themselves.
-        images: ``(S,)`` images per patient.
-    """
-
-    runs: Sequence[Run]
-    strata: Sequence[Integers]
-    images: Integers
+    runs: Sequence[Run]  # results on these images, one per seed
+    strata: Sequence[Integers]  # numbers of the patients who are resampled among themselves
+    images: Integers  # (S,) images per patient
 
 
 @dataclass(frozen=True)
@@ -142,19 +136,19 @@ def estimates(
     folds: Sequence[Fold[Run]],
     metrics: Callable[[Run, Floats], Floats],
     draws: int,
-    seed: int = 0,
     equal: npt.ArrayLike = False,
+    seed: int = 0,
 ) -> list[Estimate]:
-    """Estimate the means of F metrics over runs and folds.
+    """Estimate the means of F metrics over runs and folds with disjoint patients.
 
     Args:
-        folds: folds with disjoint patients.
+        folds: the folds.
         metrics: function of a run and weights ``(D, S)`` of the patients of its fold that returns
             values ``(F, D)``.
         draws: number of resamples.
-        seed: seed of the resamples.
         equal: True for metrics in which all patients weigh the same, however many images they
             have; ``(F,)``, or one value for all.
+        seed: seed of the resamples.
     """
     generator = np.random.default_rng(seed)
     share = 1 / len(folds)
@@ -221,38 +215,28 @@ def _freedom(components: Sequence[_Component], nothing: Floats) -> Floats:
 # --- Intervals of all metrics
 
 
+LEVEL = 0.95
+"""Confidence level of the intervals of all metrics."""
+
+
 def bootstrap_intervals(
-    sample: Sample,
-    thresholds: Thresholds,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    sample: Sample, thresholds: Thresholds, draws: int = 1000
 ) -> dict[str, tuple[float, float]]:
     """Confidence intervals of all metrics of a run that :func:`fold_mean` gives an interval."""
-    found = fold_mean([(sample, thresholds)], draws, seed, level)
     return {
         name: (low, high)
-        for name, (_, low, high) in found.items()
+        for name, (_, low, high) in fold_mean([(sample, thresholds)], draws).items()
         if low is not None and high is not None
     }
 
 
 def fold_mean(
-    samples: Sequence[tuple[Sample, Thresholds]],
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    samples: Sequence[tuple[Sample, Thresholds]], draws: int = 1000
 ) -> dict[str, tuple[float, float | None, float | None]]:
-    """Means of all metrics over folds, with confidence intervals.
+    """Means of all metrics over the folds of runs with the same names of thresholds.
 
     Samples of the same images are runs of different seeds of a fold: they are averaged within the
     fold, and seeds are resampled too.
-
-    Args:
-        samples: test images and thresholds of each run, with the same names of thresholds in all.
-        draws: bootstrap resamples of patients and seeds.
-        seed: seed of the resamples.
-        level: confidence level, in (0, 1).
 
     Returns:
         Name to value, lower and upper end; the ends are None for metrics of a class with a single
@@ -272,7 +256,6 @@ def fold_mean(
         folds,
         lambda run, weights: run.metrics(weights, list(named)),
         draws,
-        seed,
         [one.patients for one in named.values()],
     )
     shown = {label for label in Label if all(fold.subjects_of(label) > 1 for fold in tested)}
@@ -280,16 +263,14 @@ def fold_mean(
     for (name, one), estimate in zip(named.items(), found, strict=True):
         intervals[name] = estimate.value, None, None
         if set(one.metric.classes) <= shown:
-            intervals[name] = estimate.value, *_interval(one, estimate, level, tested)
+            intervals[name] = estimate.value, *_interval(one, estimate, tested)
     return intervals
 
 
-def _interval(
-    one: Named, found: Estimate, level: float, tested: Sequence[Sample]
-) -> tuple[float, float]:
+def _interval(one: Named, found: Estimate, tested: Sequence[Sample]) -> tuple[float, float]:
     lowest = one.metric.lowest
     if one.metric.absolute:
-        low, high = found.interval(level)
+        low, high = found.interval(LEVEL)
         return max(low, lowest), min(high, 1.0)
     effective = []
     for label in one.metric.classes:
@@ -300,7 +281,7 @@ def _interval(
         # The mean over k folds with n patients each, all of equal spread, varies like the mean
         # over k^2 / sum(1 / n) patients.
         effective.append(len(tested) ** 2 / sum(1 / count for count in counts))
-    return found.interval_within(level, lowest, 1.0, min(effective))
+    return found.interval_within(LEVEL, lowest, 1.0, min(effective))
 
 
 def few_subjects(sample: Sample) -> str | None:

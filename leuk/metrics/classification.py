@@ -35,22 +35,16 @@ Thresholds = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Table of images with the scores of a model; N images of S patients.
-
-    Attributes:
-        scores: ``float64 (N,)`` probability of leukemia, in [0, 1].
-        labels: ``int64 (N,)``, 1 = leukemic; both classes present.
-        subjects: ``(N,)`` the patient of each image; linked subjects share a name.
-        calibrated: ``float64 (N,)`` scores after temperature scaling; None without calibration.
+    """Table of N images of S patients with the scores of a model.
 
     Raises:
         ValueError: columns of different lengths, a single class, or scores outside [0, 1].
     """
 
-    scores: Floats
-    labels: Integers
-    subjects: npt.NDArray[np.generic]
-    calibrated: Floats | None = None
+    scores: Floats  # (N,) probability of leukemia
+    labels: Integers  # (N,), 1 = leukemic; both classes present
+    subjects: npt.NDArray[np.generic]  # (N,) patients; linked subjects share a name
+    calibrated: Floats | None = None  # (N,) scores after temperature scaling
 
     def __post_init__(self) -> None:
         for scores in (self.scores, self.calibrated):
@@ -107,12 +101,10 @@ class Sample:
 
 
 def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
-    """Tabulate images, decisions and scores per patient and class.
+    """Tabulate the images of each patient and class, ordered by label and patient.
 
-    Returns:
-        Columns ``subject``, ``label``, ``images`` (number), ``correct`` (share of correct
-        decisions at the threshold) and ``score`` (mean), ordered by label and patient; two rows
-        for a patient with images of both classes.
+    Columns are ``subject``, ``label``, ``images`` (number), ``correct`` (share of correct decisions
+    at the threshold) and ``score`` (mean).
     """
     right = (sample.scores >= threshold) == (sample.labels == 1)
     names, codes = np.unique(sample.subjects.astype(str), return_inverse=True)
@@ -133,46 +125,32 @@ def per_subject(sample: Sample, threshold: float) -> pd.DataFrame:
 class Metric:
     """Definition of a metric.
 
-    Attributes:
-        title: name in tables.
-        weighted: function that returns values ``(D,)`` for D weightings. Its arguments depend on
-            ``kind``. ``decision``: weighted true positives, false positives, false negatives and
-            true negatives ``(D,)``, at each threshold. ``probability``: a :class:`Reweighted`, the
-            weights ``(D, S)`` of its patients, and scores ``(N,)``, before and after calibration.
-            ``ranking``: a :class:`Reweighted`, the weights, and True to weigh the patients of a
-            class the same.
-        kind: ``decision``, ``probability`` or ``ranking``.
-        classes: classes whose images the metric depends on.
-        lowest: smallest possible value; the largest is 1.
-        patients: also computed with equal weight for every patient of a class.
-        absolute: a mean of absolute values, which fold at 0: near it, an interval on log-odds
-            would stretch to [0, 1].
-        library: function of decisions or scores, and labels, that gives the plain value instead of
-            ``weighted``: it differs in the last digits only, and keeps those of older records.
+    The arguments of ``weighted``, which returns values ``(D,)`` for D weightings, depend on the
+    kind. ``decision``: weighted true positives, false positives, false negatives and true negatives
+    ``(D,)``, at each threshold. ``probability``: a :class:`Reweighted`, the weights ``(D, S)`` of
+    its patients, and scores ``(N,)``, before and after calibration. ``ranking``: a
+    :class:`Reweighted`, the weights, and True to weigh the patients of a class the same.
     """
 
-    title: str
+    title: str  # in tables
     weighted: Callable[..., Floats]
     kind: str = "decision"
-    classes: tuple[Label, ...] = tuple(Label)
-    lowest: float = 0.0
-    patients: bool = False
+    classes: tuple[Label, ...] = tuple(Label)  # whose images it depends on
+    lowest: float = 0.0  # possible value; the highest is 1
+    patients: bool = False  # also with equal weight for every patient of a class
+    # A mean of absolute values folds at 0: near it, an interval on log-odds would reach 1.
     absolute: bool = False
+    # Function of decisions or scores, and labels, that gives the plain value instead of
+    # ``weighted``: it differs in the last digits only, and keeps those of older records.
     library: Callable[[npt.NDArray[Any], Integers], float] | None = None
 
 
 class Named(NamedTuple):
-    """Metric of a full name such as ``sensitivity_patients@youden``.
-
-    Attributes:
-        metric: its definition.
-        at: threshold of a decision; suffix of the scores of a probability metric.
-        patients: True if every patient of a class weighs the same.
-    """
+    """Metric of a full name such as ``sensitivity_patients@youden``."""
 
     metric: Metric
-    at: str
-    patients: bool
+    at: str  # threshold of a decision; suffix of the scores of a probability metric
+    patients: bool  # every patient of a class weighs the same
 
 
 class Reweighted:
@@ -181,15 +159,8 @@ class Reweighted:
     A weight of 2 counts every image of the patient twice, a weight of 0 leaves them out. Both
     classes need a patient with a positive weight. Metrics whose name has the suffix
     :data:`PATIENTS` weigh each image by 1 / (the patient's images of that class), so that every
-    patient of a class weighs the same.
-
-    Args:
-        sample: the images.
-        thresholds: name to threshold, or to a threshold for each image ``(N,)``.
-
-    Attributes:
-        count: S, the number of patients.
-        named: full name of each metric to its definition.
+    patient of a class weighs the same. A threshold may differ by image, ``(N,)``; ``named`` holds
+    the definition of each metric by its full name, and ``count`` is S.
     """
 
     def __init__(self, sample: Sample, thresholds: Mapping[str, float | Floats]) -> None:
@@ -281,17 +252,9 @@ class Reweighted:
 def pairs_won(scores: Floats, labels: Flags, codes: Integers, count: int) -> Floats:
     """Count the pairs in which a patient's leukemic images outscore another's healthy images.
 
-    AUROC is the share of such pairs, so these counts give it for any weights of the patients.
-
-    Args:
-        scores: ``(N,)``.
-        labels: ``(N,)`` True for leukemic.
-        codes: ``(N,)`` patient numbers, from 0.
-        count: S, the number of patients.
-
-    Returns:
-        ``(S, S)``: rows are patients of leukemic images, columns of healthy images; a tie counts as
-        half a pair.
+    AUROC is the share of such pairs, so these counts ``(S, S)`` give it for any weights of the
+    patients. Rows are patients of leukemic images, columns of healthy images; a tie counts as half
+    a pair. ``codes`` are patient numbers below ``count``.
     """
     order = np.argsort(scores[~labels], kind="stable")
     healthy = scores[~labels][order]
@@ -468,14 +431,7 @@ def all_metrics(
     calibrated: Vector | None = None,
     patients: npt.NDArray[np.generic] | None = None,
 ) -> dict[str, float]:
-    """Compute the value of all :data:`METRICS`.
-
-    Args:
-        scores: ``(N,)`` probability of leukemia, in [0, 1].
-        labels: ``(N,)``, 1 = leukemic; both classes present.
-        thresholds: name to the smallest score that is called leukemic.
-        calibrated: ``(N,)`` scores after temperature scaling.
-        patients: ``(N,)`` the patient of each image.
+    """Compute the value of all :data:`METRICS` of N images.
 
     Returns:
         Ranking and probability metrics, the latter also with the suffix ``_calibrated`` if
@@ -500,11 +456,8 @@ def all_metrics(
 def patient_metrics(sample: Sample, thresholds: Thresholds) -> dict[str, float]:
     """Compute the metrics in which every patient of a class weighs the same.
 
-    If one healthy patient has 789 of 825 images, an average over images is that patient's.
-
-    Returns:
-        ``auroc_patients``, and ``balanced_accuracy_patients``, ``sensitivity_patients`` and
-        ``specificity_patients`` at each threshold, named as in :func:`all_metrics`.
+    If one healthy patient has 789 of 825 images, an average over images is that patient's. Names
+    are those of :func:`all_metrics`, with the suffix :data:`PATIENTS` before a threshold's.
     """
     images = sample.reweighted(thresholds)
     return {name: images.value(name) for name, one in images.named.items() if one.patients}

@@ -27,7 +27,7 @@ from scipy.special import stdtr
 
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Fold, estimates, group_by_fold
+from leuk.metrics.bootstrap import LEVEL, Fold, estimates, group_by_fold
 from leuk.metrics.classification import DEFAULT, Reweighted, Sample, Thresholds
 
 _POWER = 0.8
@@ -39,32 +39,22 @@ _HAIR = 1e-12
 class Difference:
     """Difference of two models in a metric.
 
-    Attributes:
-        metric: name of the metric.
-        difference: second model minus first.
-        low: lower end of its confidence interval, from resampled patients (and seeds, if several);
-            the smallest possible value if a class has a single patient, who does not show how
-            patients differ.
-        high: upper end of the interval; the largest possible value in the same case.
-        p: two-sided p value, the larger of ``p_swap`` and ``p_t``.
-        detectable: minimum detectable difference: the smallest true difference that a test at 5 %
-            finds on this test set with 80 % power; smaller effects cannot be excluded.
-        folds: number of folds.
-        runs: number of pairs of runs.
-        p_swap: p value of the test that swaps both models' scores per patient.
-        p_t: p value of the t test with standard errors over patients (and seeds, if several).
+    The interval ``low`` to ``high`` is from resampled patients (and seeds, if several); it spans
+    all possible values if a class has a single patient, who does not show how patients differ.
+    ``detectable`` is the smallest true difference that a test at 5 % finds on this test set with
+    80 % power; smaller effects cannot be excluded.
     """
 
     metric: str
-    difference: float
+    difference: float  # second model minus first
     low: float
     high: float
-    p: float
+    p: float  # two-sided, the larger of p_swap and p_t
     detectable: float
     folds: int
-    runs: int
-    p_swap: float = float("nan")
-    p_t: float = float("nan")
+    runs: int  # number of pairs
+    p_swap: float = float("nan")  # of the test that swaps both models' scores per patient
+    p_t: float = float("nan")  # with standard errors over patients (and seeds, if several)
 
 
 class _Pair(NamedTuple):
@@ -98,8 +88,6 @@ def paired_difference(
     thresholds: Sequence[tuple[Thresholds, Thresholds]] | None = None,
     draws: int = 1000,
     permutations: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
 ) -> Difference:
     """Compare two models over matching runs.
 
@@ -120,8 +108,6 @@ def paired_difference(
         thresholds: for each run the thresholds of both models; 0.5 as ``default`` if None.
         draws: bootstrap resamples.
         permutations: random swaps; the smallest ``p`` is 1 / (permutations + 1).
-        seed: seed of resamples and swaps.
-        level: confidence level of the interval, in (0, 1).
 
     Raises:
         ValueError: runs that do not match, a patient tested in two folds, or an unknown metric.
@@ -145,8 +131,8 @@ def paired_difference(
     def difference(run: _Pair, weights: Floats) -> Floats:
         return run.second.metrics(weights, [metric]) - run.first.metrics(weights, [metric])
 
-    (found,) = estimates(folds, difference, draws, seed, named.patients)
-    p_swap = _swap_test(folds, metric, found.value, permutations, seed)
+    (found,) = estimates(folds, difference, draws, named.patients)
+    p_swap = _swap_test(folds, metric, found.value, permutations)
     if any(sample.subjects_of(label) == 1 for sample in a for label in Label):
         # A single patient does not show how patients differ.
         found = replace(found, error=np.inf)
@@ -155,8 +141,8 @@ def paired_difference(
     if found.error:
         p_t = float(2 * stdtr(found.freedom, -abs(found.value) / found.error))
     most = 1 - named.metric.lowest
-    low, high = np.clip(found.interval(level), -most, most)
-    detectable = (found.quantile((1 + level) / 2) + found.quantile(_POWER)) * found.error
+    low, high = np.clip(found.interval(LEVEL), -most, most)
+    detectable = (found.quantile((1 + LEVEL) / 2) + found.quantile(_POWER)) * found.error
     return Difference(
         metric,
         found.value,
@@ -171,11 +157,9 @@ def paired_difference(
     )
 
 
-def _swap_test(
-    folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int, seed: int
-) -> float:
+def _swap_test(folds: Sequence[Fold[_Pair]], metric: str, found: float, permutations: int) -> float:
     """Share of swaps with a difference at least as large, including the observed data."""
-    generator = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([0, 1])
     differences = np.zeros(permutations)
     for fold in folds:
         swaps = generator.integers(0, 2, (permutations, len(fold.images))).astype(np.float64)

@@ -39,14 +39,10 @@ class Familiar:
 
     The distance of an image is that to its ``NEIGHBORS``-th nearest training image, with all
     features scaled to length 1; it assumes nothing about the distribution of the features.
-
-    Attributes:
-        features: ``float32 (N, D)`` features of training images, each of length 1.
-        limit: distance above which an image is unfamiliar, in [0, 2].
     """
 
-    features: Rows
-    limit: float
+    features: Rows  # (N, D) of training images, each of length 1
+    limit: float  # distance above which an image is unfamiliar, in [0, 2]
 
     @classmethod
     def fitted(
@@ -101,10 +97,8 @@ def largest_parts(images: Images) -> Floats:
 def no_cell(area: float, largest: float, smallest: float | None) -> str:
     """Explain why an image shows no segmented cell on black; empty if it does.
 
-    Args:
-        area: share of the whole image that is lit.
-        largest: share of the frame that the largest lit region covers.
-        smallest: smallest ``largest`` of the training images; None if unknown.
+    ``area`` is the lit share of the whole image, ``largest`` the share of the frame that the
+    largest lit region covers, and ``smallest`` the smallest of these shares of training images.
     """
     if area > MOST_LIT:
         return f"no black background: {area:.0%} of the image is lit"

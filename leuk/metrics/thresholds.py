@@ -15,6 +15,7 @@ from leuk.metrics.classification import DEFAULT, Sample
 Patients = npt.NDArray[Any] | Sequence[str]
 """The patient of each image, ``(N,)``."""
 
+_DRAWS = 200
 _WANTED = 0.95
 """Sensitivity of the threshold ``sensitivity95``."""
 
@@ -50,13 +51,10 @@ def threshold_intervals(
     }
 
 
-def resampled_thresholds(
-    scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
-) -> dict[str, Floats]:
-    """Choose thresholds ``(draws,)`` on resampled validation sets, in which patients are drawn."""
+def resampled_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, Floats]:
+    """Choose thresholds ``(200,)`` on resampled validation sets, in which patients are drawn."""
     sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
-    generator = np.random.default_rng(seed)
-    drawn = resamples(sample.strata, len(sample.images), draws, generator)
+    drawn = resamples(sample.strata, len(sample.images), _DRAWS, np.random.default_rng(0))
     weights = drawn[:, sample.codes]
     return {
         "youden": youden_threshold(sample.scores, sample.labels, weights),

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -367,7 +367,7 @@ def assess_area(
 
     Returns:
         ``within_bins``: AUROC among cells of similar area, see
-        :class:`leuk.metrics.area.WithinBins`; ``area_within_bins`` and
+        :func:`leuk.metrics.area.auroc_within_area_bins`; ``area_within_bins`` and
         ``area_within_bins_patients``: the same with the area as the score, by image and by patient;
         ``one_size``: results with all cells scaled to ``target_area``, the mean share of the image
         that training cells cover: ``metrics`` with intervals, at the threshold 0.5, and the AUROC
@@ -387,9 +387,9 @@ def assess_area(
     scaled = replace(sample, scores=np.concatenate(scores).astype(np.float64))
     alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
-        "within_bins": asdict(auroc_within_area_bins(sample, areas)),
-        "area_within_bins": alone.value,
-        "area_within_bins_patients": alone.patients["value"],
+        "within_bins": auroc_within_area_bins(sample, areas),
+        "area_within_bins": alone["value"],
+        "area_within_bins_patients": alone["patients"]["value"],
         "one_size": {
             "target_area": target,
             "metrics": compute_metrics(scaled, {DEFAULT: 0.5}),

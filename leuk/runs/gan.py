@@ -32,7 +32,7 @@ from leuk.gans.base import Adversarial, SampleGrids
 from leuk.metrics.arrays import Images
 from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.distances import FEWEST
-from leuk.metrics.synthetic.features import CachedExtractor, Extractor, MorphologyExtractor
+from leuk.metrics.synthetic.features import Extractor, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import copied
 from leuk.metrics.synthetic.quality import (
     Quality,
@@ -624,11 +624,12 @@ def run_synthesis(cfg: DictConfig) -> None:
 
 
 @cache
-def _extractor(node: str) -> CachedExtractor:
+def _extractor(node: str) -> Extractor:
     """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
-    return CachedExtractor(instantiate(cfg))
+    extractor: Extractor = instantiate(cfg)
+    return extractor
 
 
 def _write_balanced(

@@ -152,7 +152,7 @@ def patient_mean(
         return Mean(value, math.nan, math.nan, images, count)
     fold = Fold([None], [np.arange(count)], np.ones(count, np.int64))
     (found,) = estimates(
-        [fold], lambda _, weights: (weights @ means)[None] / weights.sum(axis=1), draws, seed
+        [fold], lambda _, weights: (weights @ means)[None] / weights.sum(axis=1), draws, seed=seed
     )
     lowest, highest = bounds
     if math.isfinite(lowest) and math.isfinite(highest):

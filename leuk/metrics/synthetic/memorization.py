@@ -106,14 +106,8 @@ def compare(
     Images of the same subject are alike, so new real images of the training subjects are closer to
     the training images than held-out images of other subjects (measured: 11 to 14 % of them below
     the limit that 1 % of the held-out images pass). A good GAN generates such images; a GAN copies
-    only if its share exceeds that of the training images.
-
-    Args:
-        synthetic: nearest training images of synthetic images.
-        held_out: nearest training images of real images of other subjects.
-        train: nearest other training images of training images.
-        patients: ``(N,)`` the patient of each held-out image; patients weigh the same. None if the
-            images are independent.
+    only if its share exceeds that of the training images. The patients of held-out images, if
+    known, weigh the same.
 
     Returns:
         ``median_ratio``: median distance of synthetic over that of held-out images (about 1 for new

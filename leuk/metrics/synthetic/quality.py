@@ -16,6 +16,7 @@ from leuk.data.splits import effective_patients
 from leuk.metrics.arrays import Floats, Images, Integers, check_images
 from leuk.metrics.baselines import measure_each
 from leuk.metrics.synthetic.distances import (
+    SMALLEST,
     Metrics,
     Patients,
     distances,
@@ -49,18 +50,13 @@ _SHOWN = 16
 class RealImages:
     """Real images to compare synthetic images with; each set is ``uint8 (N, R, R, 3)``.
 
-    Attributes:
-        train: training images of the class, which the GAN was fitted on.
-        train_other: training images of the other class.
-        reference: images of the class from subjects outside the GAN's training data.
-        reference_other: images of the other class from such subjects.
-        patients: name of a set above to ``(N,)`` the patient of each image; images of sets without
-            an entry are independent.
+    ``patients`` maps the name of a set to the patient of each image ``(N,)``; images of sets
+    without an entry are independent.
     """
 
-    train: Images
-    train_other: Images
-    reference: Images
+    train: Images  # of the class; the GAN was fitted on them
+    train_other: Images  # of the other class
+    reference: Images  # of the class, of subjects outside the GAN's training data
     reference_other: Images
     patients: Mapping[str, Patients] = field(default_factory=dict)
 
@@ -142,22 +138,15 @@ def assess_quality(
     seed: int,
     synthetic_other: Images | None = None,
 ) -> Quality:
-    """Assess synthetic images of a class.
+    """Assess synthetic images of a class, ``uint8 (N, R, R, 3)``.
 
     All sets are cut down at random to the size of the smallest; only the search for copies uses all
-    synthetic, held-out and training images. Each image goes through the extractor once.
-
-    Args:
-        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
-        real: real images at the same resolution.
-        extractor: extractor of the features.
-        seed: seed of all random choices.
-        synthetic_other: synthetic images of the other class ``uint8 (M, R, R, 3)``, which train the
-            probe of usefulness; real images are used instead if None.
+    synthetic, held-out and training images. Each image goes through the extractor once. Synthetic
+    images of the other class, or else real images, train the probe of usefulness.
 
     Raises:
-        ValueError: images that are not 8-bit, differ in resolution, or number fewer than 10 in a
-            set.
+        ValueError: images that are not 8-bit, differ in resolution, have fewer than 16 pixels per
+            side, or number fewer than 10 in a set.
     """
     given = {"synthetic": synthetic, **real.sets}
     if synthetic_other is not None:
@@ -169,6 +158,8 @@ def assess_quality(
                 f"{name} images have {images.shape[1]} pixels per side,"
                 f" synthetic images {synthetic.shape[1]}"
             )
+    if synthetic.shape[1] < SMALLEST:
+        raise ValueError(f"SSIM needs {SMALLEST} pixels per side, found {synthetic.shape[1]}")
     kept = equal_rows([len(images) for images in given.values()], seed)
     patients = real.patients
     sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
