@@ -56,17 +56,7 @@ class Familiar:
 
         The limit is the quantile of the distances of held-out images ``(M, D)``, with equal weight
         for every patient.
-
-        Raises:
-            ValueError: no images, different numbers of features, or different numbers of patients
-                and held-out images.
         """
-        if not len(train) or not len(held_out) or train.shape[1:] != held_out.shape[1:]:
-            raise ValueError(f"features of {train.shape} and {held_out.shape}: both need rows (D,)")
-        if len(patients) != len(held_out):
-            raise ValueError(
-                f"{len(patients)} patients for {len(held_out)} images; give one per image"
-            )
         unlimited = cls(_of_length_one(train), np.inf)
         limit = patient_quantile(unlimited.distances(held_out), patients, quantile)
         return cls(unlimited.features, limit)

@@ -8,9 +8,7 @@ import torch
 from sklearn import metrics as oracle
 
 from leuk.metrics.classification import (
-    METRICS,
     PATIENTS,
-    Metric,
     Sample,
     all_metrics,
     per_subject,
@@ -90,19 +88,6 @@ def test_integer_weights_equal_repeated_images(tied: Sample) -> None:
     repeated = all_metrics(tied.scores[again], tied.labels[again], CUTS, tied.scores[again] ** 2)
     found = tied.reweighted(CUTS).metrics(weights.astype(np.float64), list(repeated))[:, 0]
     assert dict(zip(repeated, found, strict=True)) == pytest.approx(repeated, abs=1e-6)
-
-
-def test_an_added_metric_has_values_of_every_kind(
-    tied: Sample, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = Metric("J", lambda tp, fp, fn, tn: tp / (tp + fn) - fp / (fp + tn))
-    monkeypatch.setitem(METRICS, "informedness", one)
-    values = all_metrics(tied.scores, tied.labels, CUTS)
-    assert values["informedness@youden"] == pytest.approx(
-        values["sensitivity@youden"] + values["specificity@youden"] - 1, abs=1e-6
-    )
-    with pytest.raises(ValueError, match="no metric auc; choose from auroc"):
-        tied.reweighted(CUTS).metric("auc", np.ones((1, 9)))
 
 
 def test_metrics_of_known_cases() -> None:

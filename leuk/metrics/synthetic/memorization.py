@@ -5,7 +5,7 @@ images than new real images are.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,12 +41,11 @@ _DARK = 16
 """Gray level up to which a pixel counts as background where images are aligned."""
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbors:
-    """Nearest training image of each image: its row ``(N,)`` and ``float64 (N,)`` distance."""
+class Neighbors(NamedTuple):
+    """Nearest training image of each image."""
 
-    rows: Integers
-    distances: Floats
+    rows: Integers  # (N,)
+    distances: Floats  # (N,)
 
 
 def nearest_in_features(images: Features, train: Features, itself: bool = True) -> Neighbors:
