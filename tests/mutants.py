@@ -128,7 +128,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
         ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
-        ("(total * one / whole, freedom, n)", "(total * one, freedom, n)"),
+        ("(variance > _ROUNDING * total) / n", "(variance >= 0) / n"),
     ],
     ("metrics/comparison.py", "significance"): [
         ("* np.arange(len(values), 0, -1)", "* len(values)"),

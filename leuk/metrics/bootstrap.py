@@ -141,14 +141,9 @@ def estimates(
 ) -> list[Estimate]:
     """Estimate the means of F metrics over runs and folds with disjoint patients.
 
-    Args:
-        folds: the folds.
-        metrics: function of a run and weights ``(D, S)`` of the patients of its fold that returns
-            values ``(F, D)``.
-        draws: number of resamples.
-        equal: True for metrics in which all patients weigh the same, however many images they
-            have; ``(F,)``, or one value for all.
-        seed: seed of the resamples.
+    ``metrics`` is a function of a run and weights ``(D, S)`` of the patients of its fold that
+    returns values ``(F, D)``. ``equal``, ``(F,)`` or one value for all, is True for metrics in
+    which all patients weigh the same, however many images they have.
     """
     generator = np.random.default_rng(seed)
     share = 1 / len(folds)

@@ -466,15 +466,10 @@ def patient_metrics(sample: Sample, thresholds: Thresholds) -> dict[str, float]:
 def thesis_metrics(scores: Vector, labels: Vector, threshold: float = 0.5) -> dict[str, float]:
     """Compute metrics in the convention of the thesis, to compare its tables 3 to 5 with ours.
 
-    Labels are ours, 1 = leukemic; images with at least the threshold are called leukemic.
-
     Returns:
         ``accuracy``; ``sensitivity``, in the thesis the recall of *healthy* images, and
         ``specificity``, the recall of leukemic images; ``auc`` of hard labels, equal to balanced
         accuracy; and ``precision``, ``recall`` and ``f1`` each ``_macro`` and ``_weighted``.
-
-    Raises:
-        ValueError: a single class, or scores outside [0, 1].
     """
     checked, truth = as_scores_and_labels(scores, labels)
     images = Sample(checked, truth, np.zeros(len(truth))).reweighted({DEFAULT: threshold})

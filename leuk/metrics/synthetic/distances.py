@@ -43,8 +43,6 @@ FEWEST = 10
 
 _HALVES = 50
 _KERNEL = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
-_PRECISION_NEIGHBORS = 3
-_COVERAGE_NEIGHBORS = 5
 
 
 def equal_rows(sizes: Sequence[int], seed: int) -> list[Integers]:
@@ -181,7 +179,7 @@ def precision_recall(synthetic: Tensor, real: Tensor) -> Metrics:
     found = metric_prc.prc_features_to_metric(
         synthetic,
         real,
-        prc_neighborhood=_PRECISION_NEIGHBORS,
+        prc_neighborhood=3,
         prc_batch_size=10_000,
         save_cpu_ram=False,
         verbose=False,
@@ -196,7 +194,7 @@ def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     includes a synthetic image, divided by k; coverage is the share of real images with a synthetic
     image within reach. Torch-fidelity lacks both.
     """
-    k = _COVERAGE_NEIGHBORS
+    k = 5
     # The nearest neighbor of an image is the image itself.
     reach = torch.cdist(real, real).kthvalue(k + 1).values
     inside = torch.cdist(synthetic, real) <= reach
