@@ -425,16 +425,23 @@ def flat_cells(seed: int, bright: int) -> npt.NDArray[np.uint8]:
 
 
 def test_each_row_and_probe_is_of_its_own_images() -> None:
-    """All sets differ, so rows cannot be confused; held-out images are the other way round, bright
+    """All sets differ, so rows cannot be confused; held-out images, as synthetic images, are bright
     where training images are dark."""
     real = RealImages(
         flat_cells(0, 100), flat_cells(1, 180), flat_cells(2, 230), flat_cells(3, 170)
     )
-    synthetic = flat_cells(5, 100)
+    synthetic = flat_cells(5, 180)
     color = Network("color", lambda images: images.flatten(2).mean(dim=2))
-    found = assess_quality(synthetic, real, color, 0, synthetic_other=flat_cells(6, 180))
-    assert value(found.usefulness["real"]) < 0.3
-    assert value(found.usefulness["synthetic"]) < 0.3
+    found = assess_quality(synthetic, real, color, 0, synthetic_other=flat_cells(6, 100))
+    train, other, reference, reference_other = (color(images) for images in real.sets.values())
+    own, own_other, held_out = color(synthetic), color(flat_cells(6, 100)), reference
+    of_own = usefulness(own, own_other, held_out, reference_other)
+    of_real = usefulness(train, other, held_out, reference_other)
+    assert found.usefulness == pytest.approx({"synthetic": of_own, "real": of_real}, abs=0.02)
+    assert of_real < 0.5 < of_own
+    of_train = nearest_in_features(train, train, itself=False)
+    near = (nearest_in_features(images, train) for images in (own, held_out))
+    assert found.memorization["features"] == pytest.approx(compare(*near, of_train))
     sets = {"synthetic": synthetic, "real": real.train, "other_class": real.reference_other}
     reference = measure_each(real.reference)
     for name, images in sets.items():
