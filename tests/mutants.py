@@ -79,47 +79,91 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("cell_mask(images).float().mean(dim=(1", "cell_mask(images).float().sum(dim=(1"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
-        ("hem=int(healthy.sum())", "hem=int(leukemic.sum())"),
-        ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
+        ('"hem": int(healthy.sum())', '"hem": int(leukemic.sum())'),
+        ("[pairs, pairs / whole]", "[pairs, pairs]"),
     ],
     ("metrics/baselines.py", "baselines assess"): [
         ("to_numpy(np.float64), labels)", "to_numpy(np.float64), 1 - labels)"),
         ("to_numpy(np.float64))[:, 1]", "to_numpy(np.float64))[:, 0]"),
-        ('Baseline(("area",))', 'Baseline(("texture",))'),
-        ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
+        ('"area": ("area",)', '"area": ("texture",)'),
+        ('"morphology": MEASURES', '"morphology": MEASURES[:1]'),
     ],
     ("metrics/calibration.py", "calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
+        ('("observed", truth)', '("observed", 1 - truth)'),
+    ],
+    ("metrics/calibration.py", "calibration metrics intervals"): [
+        ('scores, side="right")', "scores)"),
     ],
     ("metrics/classification.py", "metrics thesis_tables"): [
         ('"sensitivity": "recall_hem"', '"sensitivity": "recall_all"'),
-        ("checked >= threshold", "checked > threshold"),
+        ("sample.scores >= at for", "sample.scores > at for"),
     ],
-    ("metrics/cost.py", "cost"): [
-        ("return 1000 * median(taken)", "return median(taken)"),
-        ("_flops(predict, images[:1])", "_flops(predict, images)"),
-    ],
-    ("metrics/synthetic/distances.py", "image_quality features"): [
-        ("kthvalue(k + 1)", "kthvalue(k)"),
-        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
-        ("inside.any(dim=0)", "inside.any(dim=1)"),
-        ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
-        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
-    ],
-    ("metrics/synthetic/features.py", "features"): [
-        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
-    ],
-    ("metrics/bootstrap.py", "intervals"): [
+    ("metrics/classification.py", "metrics"): [
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
+        (", wrong, missed: _ratio(hit, hit + missed)", ", wrong, missed: _ratio(hit, hit + wrong)"),
+        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
+        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
+        ("(1 - share) * hem(tp", "share * hem(tp"),
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         ("sample.labels * len(names) + codes", "codes"),
+    ],
+    ("metrics/classification.py", "metrics intervals"): [
+        ("_mcc, lowest=-1.0)", "_mcc)"),
+    ],
+    ("metrics/classification.py", "significance metrics"): [
+        ('leukemic, side="right")]', "leukemic)]"),
+    ],
+    ("metrics/classification.py", "intervals area significance"): [
+        ("np.bincount(self.codes[self.labels == label], ", "np.bincount(self.codes, "),
+    ],
+    ("metrics/cost.py", "cost"): [
+        ('"latency_ms": 1000 * _seconds', '"latency_ms": _seconds'),
+        ("_flops(predict, images[:1])", "_flops(predict, images)"),
+    ],
+    ("metrics/bootstrap.py", "intervals"): [
         ("quantile((1 + level) / 2) * self.error * slope", "quantile(level) * self.error * slope"),
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
         ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
+        ("(variance > _ROUNDING * total) / n", "(variance >= 0) / n"),
     ],
-    ("metrics/synthetic/quality.py", "image_quality features"): [
+    ("metrics/comparison.py", "significance"): [
+        ("* np.arange(len(values), 0, -1)", "* len(values)"),
+        ("np.maximum.accumulate(stepped)", "stepped"),
+        ('("1 ", "2 ")', '("1 ", "1 ")'),
+    ],
+    ("metrics/novelty.py", "novelty"): [
+        ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
+        ("distances[:, -1]", "distances[:, 0]"),
+        ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
+    ],
+    ("metrics/referral.py", "referral"): [
+        ("Label.ALL, aim)", "Label.HEM, aim)"),
+        ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
+        ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
+    ],
+    ("metrics/thresholds.py", "thresholds"): [
+        (">= wanted", "> wanted"),
+    ],
+    ("metrics/synthetic/distances.py", "image_quality"): [
+        ("kthvalue(k + 1)", "kthvalue(k)"),
+        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
+        ("inside.any(dim=0)", "inside.any(dim=1)"),
+        ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
+        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
+        ("().fit(*_stacked(train, train_other))", "().fit(*_stacked(test, test_other))"),
+        ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
+    ],
+    ("metrics/synthetic/features.py", "features"): [
+        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
+    ],
+    ("metrics/synthetic/features.py", "baselines"): [
+        ("(measures - self._mean) / self._spread", "measures / self._spread"),
+    ],
+    ("metrics/synthetic/quality.py", "image_quality"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
         ("held_out.features, train", "synthetic.features, train"),
@@ -129,52 +173,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if not itself:", "if itself:"),
         ("found.distances < limit", "found.distances > limit"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
-    ],
-    ("metrics/classification.py", "metrics"): [
-        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
-        (", wrong, missed: _ratio(hit, hit + missed)", ", wrong, missed: _ratio(hit, hit + wrong)"),
-        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
-        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
-        ("(1 - share) * hem(tp", "share * hem(tp"),
-    ],
-    ("metrics/classification.py", "metrics intervals"): [
-        ("_mcc, lowest=-1.0)", "_mcc)"),
-    ],
-    ("metrics/baselines.py", "baselines"): [
-        ("(measures - self._mean) / self._spread", "measures / self._spread"),
-    ],
-    ("metrics/novelty.py", "novelty"): [
-        ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
-        ("distances[:, -1]", "distances[:, 0]"),
-        ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
-    ],
-    ("metrics/classification.py", "significance metrics"): [
-        ('leukemic, side="right")]', "leukemic)]"),
-    ],
-    ("metrics/baselines.py", "image_quality"): [
-        ("().fit(*_stacked(train, train_other))", "().fit(*_stacked(test, test_other))"),
-    ],
-    ("metrics/referral.py", "referral"): [
-        ("Label.ALL, aim)", "Label.HEM, aim)"),
-        ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
-        ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
-    ],
-    ("metrics/calibration.py", "calibration metrics intervals"): [
-        ('scores, side="right")', "scores)"),
-        ('("observed", truth)', '("observed", 1 - truth)'),
-    ],
-    ("metrics/bootstrap.py", "intervals area figures significance"): [
-        ("np.unique(self.codes[self.labels == label]))", "np.unique(self.codes))"),
-    ],
-    ("metrics/comparison.py", "significance"): [
-        ("* np.arange(len(values), 0, -1)", "* len(values)"),
-        ("np.maximum.accumulate(stepped)", "stepped"),
-    ],
-    ("metrics/synthetic/distances.py", "image_quality"): [
-        ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
-    ],
-    ("metrics/thresholds.py", "metrics intervals"): [
-        (">= wanted", "> wanted"),
     ],
     ("training.py", "guards_training"): [
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
@@ -370,7 +368,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("report/rows.py", "guards_report report"): [
         ("images = [sample.reweighted(cuts)", "images = [sample.reweighted({'default': 0.5})"),
         ('["value"], entry["low"], entry["high"]', '["value"], entry["high"], entry["low"]'),
-        ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
+        ("[(run.test.sample, run.thresholds)", "[(run.val.sample, run.thresholds)"),
     ],
     ("report/remarks.py", "guards_report report page"): [
         ("(configuration.first_seed, AREA)", '(configuration.first_seed, "majority")'),

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
+from leuk.metrics.classification import Sample, per_subject
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.heatmap import HeatMap, by_model

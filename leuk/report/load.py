@@ -19,8 +19,8 @@ from pandas.api.types import is_numeric_dtype
 
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Floats, as_scores_and_labels
-from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
+from leuk.metrics.classification import Sample
 from leuk.runs.record import (
     FILE,
     OF_AUGMENTATION,

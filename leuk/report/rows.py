@@ -77,8 +77,10 @@ def configuration_rows(
 
 
 def _without_resampling(images: Reweighted) -> dict[str, Estimate]:
-    once = np.ones((1, images.count))
-    return {name: (float(images.metric(name, once)[0]), None, None) for name in images.named}
+    values = images.metrics(np.ones((1, images.count)), list(images.named))[:, 0]
+    return {
+        name: (value, None, None) for name, value in zip(images.named, values.tolist(), strict=True)
+    }
 
 
 def _means(metrics: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
@@ -111,8 +113,7 @@ def run_rows(results: Results) -> list[Row]:
             metrics = _recorded(record)
             if record.run in runs and "auroc_patients" not in metrics:
                 run = runs[record.run]
-                test = run.test.sample
-                values = patient_metrics(test.scores, test.labels, test.subjects, run.thresholds)
+                values = patient_metrics(run.test.sample, run.thresholds)
                 metrics |= {name: (value, None, None) for name, value in values.items()}
         note = "" if complete else record.state
         rows.append(Row(record.run.folder, "run", record.run, metrics, note))

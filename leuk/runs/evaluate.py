@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,16 @@ from leuk.data.splits import STAGES
 from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.metrics.arrays import Floats, Images
-from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
-from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, per_subject
+from leuk.metrics.baselines import BASELINES, MEASURES, fit_baseline, measure_each
+from leuk.metrics.bootstrap import bootstrap_intervals, few_subjects
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
+from leuk.metrics.classification import (
+    DEFAULT,
+    Sample,
+    Thresholds,
+    all_metrics,
+    per_subject,
+)
 from leuk.metrics.cost import measure_cost
 from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
@@ -264,8 +270,9 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
     # In the thesis's split, test images are validation images too.
     rows = pd.concat(others).index.unique()
     columns = {}
-    for name, baseline in BASELINES.items():
-        score = baseline.fitted(measures.loc[train.index], train["label"].to_numpy(np.int64))
+    for name in BASELINES:
+        labels = train["label"].to_numpy(np.int64)
+        score = fit_baseline(name, measures.loc[train.index], labels)
         columns[name] = score(measures.loc[rows])
     return pd.DataFrame(columns, index=rows)
 
@@ -307,7 +314,7 @@ def assess_area(
 
     Returns:
         ``within_bins``: AUROC among cells of similar area, see
-        :class:`leuk.metrics.area.WithinBins`; ``area_within_bins`` and
+        :func:`leuk.metrics.area.auroc_within_area_bins`; ``area_within_bins`` and
         ``area_within_bins_patients``: the same with the area as the score, by image and by patient;
         ``one_size``: results with all cells scaled to ``target_area``, the mean share of the image
         that training cells cover: ``metrics`` with intervals, at the threshold 0.5, and the AUROC
@@ -327,9 +334,9 @@ def assess_area(
     scaled = replace(sample, scores=np.concatenate(scores).astype(np.float64))
     alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
-        "within_bins": asdict(auroc_within_area_bins(sample, areas)),
-        "area_within_bins": alone.value,
-        "area_within_bins_patients": alone.patients["value"],
+        "within_bins": auroc_within_area_bins(sample, areas),
+        "area_within_bins": alone["value"],
+        "area_within_bins_patients": alone["patients"]["value"],
         "one_size": {
             "target_area": target,
             "metrics": compute_metrics(scaled, {DEFAULT: 0.5}),

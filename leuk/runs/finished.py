@@ -22,9 +22,8 @@ from leuk.data.decode import Frame
 from leuk.data.scale import Scale, View
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.metrics.arrays import Flags, Floats
-from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
-from leuk.metrics.classification import DEFAULT
+from leuk.metrics.classification import DEFAULT, Sample
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
 from leuk.runs.classifier import WEIGHTS

@@ -28,9 +28,9 @@ from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.gans.base import Adversarial, SampleGrids
-from leuk.metrics.baselines import MEASURES, MorphologyExtractor
+from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.distances import FEWEST
-from leuk.metrics.synthetic.features import CachedExtractor, Extractor
+from leuk.metrics.synthetic.features import Extractor, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import copied
 from leuk.metrics.synthetic.quality import (
     Quality,
@@ -367,7 +367,7 @@ def evaluate_class(
 def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
     """Quality of a run's synthetic images for its record, computed once per set of images.
 
-    Uses :class:`leuk.metrics.baselines.MorphologyExtractor` as features, which needs no download;
+    Uses :class:`.features.MorphologyExtractor` as features, which needs no download;
     ``leuk synthesize`` uses those of a network.
 
     Returns:
@@ -569,11 +569,12 @@ def run_synthesis(cfg: DictConfig) -> None:
 
 
 @cache
-def _extractor(node: str) -> CachedExtractor:
+def _extractor(node: str) -> Extractor:
     """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
-    return CachedExtractor(instantiate(cfg))
+    extractor: Extractor = instantiate(cfg)
+    return extractor
 
 
 def _write_balanced(

@@ -21,9 +21,8 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.rules import Folds, Thesis
 from leuk.errors import TrainingError
 from leuk.metrics.area import cell_areas
-from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import all_metrics
+from leuk.metrics.classification import Sample, all_metrics
 from leuk.metrics.referral import achieved, choose_band
 from leuk.metrics.thresholds import choose_thresholds
 from leuk.runs.evaluate import (

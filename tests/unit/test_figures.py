@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 from sweeps import RUN, predictions, varied, write_run, write_sweep
 
-from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import Sample
 from leuk.report.comparisons import FAMILIES, compare
 from leuk.report.figures import (
     SETTINGS,

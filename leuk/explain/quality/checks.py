@@ -57,7 +57,7 @@ from leuk.explain.quality.faithfulness import (
 from leuk.explain.quality.randomization import CHANGED_BELOW, agreement, cascades
 from leuk.explain.quality.regions import BAND, region_shares, regions_of
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Bootstrap, Fold
+from leuk.metrics.bootstrap import Fold, estimates
 from leuk.store import csv_text, write_text
 
 HIDES: tuple[Hide, ...] = ("black", "blur")
@@ -133,8 +133,9 @@ def patient_mean(
     value, count = _mean(values, patients), len(means)
     if count < 2:
         return Mean(value, math.nan, math.nan, images, count)
-    found = Bootstrap([Fold([None], [np.arange(count)], count)], draws, seed).estimate(
-        lambda _, weights: (weights @ means) / weights.sum(axis=1)
+    fold = Fold([None], [np.arange(count)], np.ones(count, np.int64))
+    (found,) = estimates(
+        [fold], lambda _, weights: (weights @ means)[None] / weights.sum(axis=1), draws, seed=seed
     )
     lowest, highest = bounds
     if math.isfinite(lowest) and math.isfinite(highest):
