@@ -24,8 +24,8 @@ from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
 from leuk.report.comparisons import FAMILIES, Comparison, reference
 from leuk.report.derived import AREA, baseline_of
-from leuk.report.heatmap import HeatMap, by_model
 from leuk.report.load import Configuration, augmentations_of
+from leuk.report.rows import HeatMap, by_model
 from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 

@@ -16,11 +16,10 @@ from leuk.report.explanations import explained_pictures, explanations_section
 from leuk.report.facts import common_overrides, data_section, run_section
 from leuk.report.figures import DPI, Drawn, figures_of
 from leuk.report.gans import contact_sheet, quality_section, synthetic_section
-from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.html import Chapter, page, png_of, png_uri
 from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
 from leuk.report.remarks import KINDS, Remark, boxes, remarks_on
-from leuk.report.rows import Row, configuration_rows, draws_for
+from leuk.report.rows import HeatMap, Row, configuration_rows, draws_for, heat_map
 from leuk.report.table import (
     Block,
     Details,
