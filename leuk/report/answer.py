@@ -42,21 +42,13 @@ controls as far as available."""
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The first paragraph of a report.
-
-    Attributes:
-        conclusion: the answer in a word or two.
-        headline: the answer in a sentence.
-        sentences: the evidence.
-        command: command line that completes the evidence; empty if nothing is missing.
-        section: the evidence as a table.
-    """
+    """The first paragraph of a report."""
 
     conclusion: Conclusion
-    headline: str
-    sentences: tuple[str, ...]
-    command: str
-    section: Section
+    headline: str  # the answer in a sentence
+    sentences: tuple[str, ...]  # the evidence
+    command: str  # completes the evidence; empty if nothing is missing
+    section: Section  # the evidence as a table
 
 
 def answer(
@@ -65,14 +57,9 @@ def answer(
     name: str,
     overrides: Sequence[str] = (),
 ) -> Answer:
-    """Answer the question from the comparisons of a sweep, leaky splits excluded.
+    """Answer the question from the comparisons of the sweep ``name``, leaky splits excluded.
 
-    Args:
-        configurations: all configurations of the report.
-        comparisons: comparisons between them.
-        name: name of the sweep.
-        overrides: overrides common to all runs, for the suggested command; complete runs are
-            skipped when it is started.
+    ``overrides``, common to all runs, are for the suggested command, which skips complete runs.
     """
     models = dict.fromkeys(one.run.model for one in configurations if one.records)
     chosen = {"name": name, "model": ",".join(models), "augmentation": ",".join(augmentations())}
@@ -82,9 +69,9 @@ def answer(
     found: dict[RunId, dict[str, Comparison]] = {}
     for c in comparisons:
         run = c.one.run
-        if c.family in ("augmentation", "control") and run.kind == "gan" and not run.leaky:
-            if c.result is not None:
-                found.setdefault(run, {}).setdefault(c.other.run.augmentation, c)
+        counts = c.family in ("augmentation", "control") and run.kind == "gan"
+        if counts and c.result is not None and not run.leaky:
+            found.setdefault(run, {}).setdefault(c.other.run.augmentation, c)
     tested = [against for against in found.values() if "none" in against]
     section = _section(tested)
     if not tested:

@@ -74,29 +74,17 @@ def reference(augmentation: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Planned difference, ``one`` minus ``other``.
+    """Planned difference, ``one`` minus ``other``, on the seeds and folds that both have."""
 
-    Attributes:
-        family: a key of :data:`FAMILIES`.
-        one: the configuration that the claim is about.
-        other: the configuration that it is compared with.
-        runs: number of seeds and folds that both have.
-        result: the difference in AUROC; None if it could not be computed.
-        p: Holm-corrected p of ``result``.
-        note: reason why there is no result.
-        patients: the same difference with equal weight for every patient of a class.
-        tests: number of tests that the correction accounts for.
-    """
-
-    family: str
+    family: str  # a key of FAMILIES
     one: Configuration
     other: Configuration
-    runs: int
-    result: Difference | None
-    p: float | None = None
-    note: str = ""
-    patients: Difference | None = None
-    tests: int = 0
+    runs: int  # number of common seeds and folds
+    result: Difference | None  # in AUROC; None if it could not be computed
+    p: float | None = None  # of the result, corrected for all tests of the family
+    note: str = ""  # reason why there is no result
+    patients: Difference | None = None  # with equal weight for every patient of a class
+    tests: int = 0  # number of tests that the correction accounts for
 
     @property
     def title(self) -> str:
@@ -166,7 +154,7 @@ def planned(
 
 
 def _rules(run: RunId, known: Collection[RunId]) -> dict[str, list[RunId]]:
-    """Runs that a configuration is compared with in each family, as far as they are known."""
+    """Return the runs that a configuration is compared with in each family, known or not."""
     gan, combined = run.kind == "gan", run.model == _COMBINED
     # The same run with another model, and with the default of a setting that differs.
     alike = [replace(run, model=model) for model in dict.fromkeys(one.model for one in known)]
@@ -259,17 +247,12 @@ def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
     for family, meaning in FAMILIES.items():
         if any(one.family == family for one in comparisons):
             own = table[table["family"] == family]
-            # Tests by split, or their number if all splits have the same.
             sizes = own[own["tests"] > 0].groupby("split", sort=False)["tests"].last()
-            counts = {split: f"{size} test{'s'[: size != 1]}" for split, size in sizes.items()} or {
-                "": "0 tests"
-            }
-            tests = (
-                ", ".join(f"{count} of {split}" for split, count in counts.items())
-                if sizes.nunique() > 1
-                else next(iter(counts.values()))
-            )
-            heading = f"{meaning[0].upper()}{meaning[1:]} ({tests})"
+            counts = {split: f"{size} test{'s'[: size != 1]}" for split, size in sizes.items()}
+            texts = [*dict.fromkeys(counts.values())] or ["0 tests"]
+            if len(texts) > 1:  # the splits differ
+                texts = [f"{count} of {split}" for split, count in counts.items()]
+            heading = f"{meaning[0].upper()}{meaning[1:]} ({', '.join(texts)})"
             blocks += [Heading(heading), Table(own, _COLUMNS)]
     if not comparisons:
         blocks.append("No two configurations of the sweep can be compared.")

@@ -56,19 +56,12 @@ class StagePredictions:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Complete run with its predictions.
-
-    Attributes:
-        id: identity of the run.
-        val: predictions on validation images, which chose the thresholds.
-        test: predictions on test images, which give the metrics.
-        thresholds: ``default`` (0.5), and ``youden`` and ``sensitivity95``, chosen on ``val``.
-    """
+    """Complete run with its predictions."""
 
     id: RunId
     val: StagePredictions
     test: StagePredictions
-    thresholds: Mapping[str, float]
+    thresholds: Mapping[str, float]  # default (0.5), and youden and sensitivity95, chosen on val
 
     @property
     def key(self) -> tuple[int, int]:
@@ -78,19 +71,12 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Runs that differ only in seed and fold: one row of a table.
+    """Runs that differ only in seed and fold: one row of a table."""
 
-    Attributes:
-        run: id that represents all runs, see :attr:`leuk.runs.record.RunId.configuration`.
-        records: records of all runs, complete or not.
-        runs: the complete runs with readable predictions.
-        name: name in tables; the title of ``run`` if empty.
-    """
-
-    run: RunId
-    records: tuple[Record, ...]
-    runs: tuple[Run, ...]
-    name: str = ""
+    run: RunId  # represents all runs: see RunId.configuration
+    records: tuple[Record, ...]  # of all runs, complete or not
+    runs: tuple[Run, ...]  # the complete runs with readable predictions
+    name: str = ""  # in tables; the title of the run if empty
 
     @property
     def title(self) -> str:
@@ -115,18 +101,11 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Results of a sweep.
+    """Results of a sweep; see :func:`row_names` for ``shared``."""
 
-    Attributes:
-        configurations: all configurations, in the order of the tables.
-        problems: missing and unreadable results, a sentence each.
-        shared: for each split, and each augmentation that has any: a text on the settings that all
-            its configurations share and their names omit.
-    """
-
-    configurations: tuple[Configuration, ...]
-    problems: tuple[str, ...]
-    shared: tuple[str, ...]
+    configurations: tuple[Configuration, ...]  # in the order of the tables
+    problems: tuple[str, ...]  # missing and unreadable results, a sentence each
+    shared: tuple[str, ...]  # settings that names omit, a text each
 
     @property
     def records(self) -> list[Record]:
@@ -171,11 +150,12 @@ def read_results(sweep: Path) -> Results:
             except StoreError as error:
                 problems.append(str(error))
     names, shared = row_names(sorted(found, key=sort_key))
-    configurations = tuple(
-        Configuration(run, *map(tuple, found[run]), name)  # type: ignore[arg-type]
-        for run, name in names.items()
-    )
-    return Results(configurations, (*problems, *_missing(configurations)), shared)
+    configurations = []
+    for run, name in names.items():
+        own, runs = found[run]
+        configurations.append(Configuration(run, tuple(own), tuple(runs), name))
+    problems += _missing(configurations)
+    return Results(tuple(configurations), tuple(problems), shared)
 
 
 def _run_of(sweep: Path, record: Record, table: pd.DataFrame | None) -> Run:
@@ -236,11 +216,7 @@ def read_predictions(folder: Path, name: str) -> pd.DataFrame:
 
 
 def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]:
-    """Predictions of the stages ``val`` and ``test``.
-
-    Args:
-        table: predictions as :func:`read_predictions` returns them.
-        where: name of their file, for errors.
+    """Predictions of the stages ``val`` and ``test`` in a table from the file ``where``.
 
     Raises:
         StoreError: the table lacks a column or a stage, or a value is out of range.

@@ -42,21 +42,13 @@ _EACH: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
 
 @dataclass(frozen=True)
 class Remark:
-    """Warning.
-
-    Attributes:
-        kind: a key of :data:`KINDS`.
-        text: the warning.
-        source: name of the run, split or configuration it is about; empty if the text names it.
-        brief: shorter text under the heading of its kind; ``text`` if empty.
-        of_run: True if it was recorded with a run, so that a warning of its configuration about
-            all folds together replaces it on the first screen.
-    """
+    """Warning."""
 
     kind: Kind
     text: Text
-    source: str = ""
-    brief: Text = ""
+    source: str = ""  # the run, split or configuration it is about; empty if the text names it
+    brief: Text = ""  # shorter text under the heading of its kind; the text if empty
+    # True if it was recorded with a run: one about all folds together replaces it on the page.
     of_run: bool = False
 
 
@@ -97,13 +89,7 @@ def _with_sources(text: Text, sources: Iterable[str]) -> tuple[Span, ...]:
 def remarks_on(
     results: Results, configurations: Sequence[Configuration], rows: Sequence[Row]
 ) -> tuple[Remark, ...]:
-    """All remarks on a sweep.
-
-    Args:
-        results: the results of the sweep.
-        configurations: all configurations of the report, ensembles included.
-        rows: table rows of the configurations, in the same order.
-    """
+    """All remarks on a sweep, its configurations with ensembles, and their rows of the table."""
     found = [Remark("leaky", text) for text in leaking_gains(results.records)]
     warned = {
         (warning, one.run.split_name): None

@@ -28,23 +28,14 @@ _NARROWEST = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One row of the table.
-
-    Attributes:
-        name: name of the configuration, run or baseline.
-        kind: ``configuration``, ``run`` or ``baseline``.
-        run: id of the run, or the id that represents a configuration.
-        metrics: metric name to value and interval.
-        note: remark on the metrics, or the reason why there are none.
-        runs: number of runs that the metrics average.
-    """
+    """One row of the table."""
 
     name: str
-    kind: str
-    run: RunId
+    kind: str  # configuration, run or baseline
+    run: RunId  # of the run, or the one that represents a configuration
     metrics: Mapping[str, Estimate]
-    note: str = ""
-    runs: int = 1
+    note: str = ""  # remark on the metrics, or the reason why there are none
+    runs: int = 1  # number of runs that the metrics average
 
 
 def draws_for(configurations: Iterable[Configuration]) -> int:

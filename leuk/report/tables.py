@@ -105,14 +105,9 @@ def main_section(
     draws: int,
     remarks: Iterable[Remark],
 ) -> Section:
-    """Return the main table: all configurations and baselines, with notes and remarks.
+    """Return the main table of the sweep ``name``, with notes and remarks.
 
-    Args:
-        name: name of the sweep.
-        results: the results as read.
-        shown: rows of the configurations, followed by those of the baselines.
-        draws: number of resamples behind each interval.
-        remarks: warnings to list.
+    ``shown`` are the rows of configurations and baselines, whose intervals rest on ``draws``.
     """
     table = pd.DataFrame([_values(row) for row in [*shown, *run_rows(results)]])
     present = dict.fromkeys(name for row in shown for name in row.metrics)
@@ -236,7 +231,7 @@ _AREA_COLUMNS = {
 
 
 def area_section(configurations: Sequence[Configuration]) -> Section:
-    """AUROC overall, within bins of area and at one size, of each configuration with area checks."""
+    """AUROC overall, within bins of area and at one size, of configurations with area checks."""
     runs = {run.id: run for one in configurations for run in one.runs}
     table = pd.DataFrame(
         [

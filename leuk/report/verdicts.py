@@ -106,13 +106,7 @@ def verdicts(
     costs: Mapping[RunId, Cost],
     latency_ms: float = LATENCY_MS,
 ) -> list[Verdict]:
-    """Verdicts on each hypothesis for each split with the needed runs, else ``not run``.
-
-    Args:
-        comparisons: comparisons between the configurations of a sweep.
-        costs: cost of each configuration.
-        latency_ms: latency limit for deployment, in ms per image.
-    """
+    """Verdicts on each hypothesis for each split with the needed runs, else ``not run``."""
     honest: dict[str, list[Comparison]] = defaultdict(list)
     for c in comparisons:
         if not c.one.run.leaky:
