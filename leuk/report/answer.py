@@ -69,8 +69,8 @@ def answer(
     found: dict[RunId, dict[str, Comparison]] = {}
     for c in comparisons:
         run = c.one.run
-        counts = c.family in ("augmentation", "control") and run.kind == "gan"
-        if counts and c.result is not None and not run.leaky:
+        synthetic = c.family in ("augmentation", "control") and run.kind == "gan"
+        if synthetic and c.result is not None and not run.leaky:
             found.setdefault(run, {}).setdefault(c.other.run.augmentation, c)
     tested = [against for against in found.values() if "none" in against]
     section = _section(tested)
@@ -87,22 +87,15 @@ def answer(
     ]
     for control in CONTROLS:
         compared = [against[control] for against in tested if control in against]
-        if compared:
-            results = [better(c) for c in compared]
-            counts = {"better": True, "worse": False, "undecided": None}
-            counted = [
-                f"{results.count(wanted)} {word}"
-                for word, wanted in counts.items()
-                if wanted in results
-            ]
-            sentences.append(
-                f"Compared with {reference(control)}: {', '.join(counted)}; the largest AUROC "
-                f"difference is {_largest(compared)}."
-            )
-        else:
-            sentences.append(
-                f"No comparison with {reference(control)}: the sweep has no complete run with it."
-            )
+        results = [better(c) for c in compared]
+        words = {"better": True, "worse": False, "undecided": None}
+        counts = [f"{results.count(one)} {word}" for word, one in words.items() if one in results]
+        sentences.append(
+            f"Compared with {reference(control)}: {', '.join(counts)}; the largest AUROC "
+            f"difference is {_largest(compared)}."
+            if compared
+            else f"No comparison with {reference(control)}: the sweep has no complete run with it."
+        )
     if losses and gains:
         sentences.append(f"Synthetic images worsen {_names(losses)}.")
     detectable = [c.result.detectable for c in alone if c.result]

@@ -17,8 +17,8 @@ from leuk.runs.record import RunId
 Cost = Mapping[str, Any]
 """Result of :func:`leuk.metrics.cost.measure_cost`, with ``fit_s``, seconds of training."""
 
-_SUMMED = ("parameters", "flops", "latency_ms", "latency_ms_low", "latency_ms_high")
-_SUMMED += ("batch_latency_ms", "fit_s")
+_LATENCY = ("latency_ms", "latency_ms_low", "latency_ms_high")
+_SUMMED = ("parameters", "flops", *_LATENCY, "batch_latency_ms", "fit_s")
 _TIMED = ("latency_ms", "batch_latency_ms", "memory_bytes")
 
 NOTES = """\

@@ -3,7 +3,6 @@
 The report computes them, so that no run depends on another, and treats them like any configuration.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,6 +20,8 @@ MEMBERS = ("cnn", "vit")
 
 AREA = "area"
 """Name of the baseline that uses cell area alone."""
+
+_Scores = tuple[str, str, frozenset[tuple[int, bytes]]]
 
 
 def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
@@ -82,40 +83,34 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
     Names include split and data set if several occur, and other settings if two baselines would
     have the same name. Baselines depend on neither model nor seed, so one run per fold is enough.
     """
-    # By name of the baseline, split, and scores of each fold: the baseline of each configuration
-    # that has these scores, and its configuration.
-    found: dict[
-        tuple[str, str, frozenset[tuple[int, bytes]]], list[tuple[Configuration, Configuration]]
-    ] = defaultdict(list)
+    # By name of the baseline, split, and scores of each fold: a baseline, and the configurations
+    # whose images have these scores.
+    found: dict[_Scores, tuple[Configuration, list[Configuration]]] = {}
     for one in configurations:
         once = one.first_seed
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (baseline := baseline_of(once, name)) is not None:
                 scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)
-                found[name, one.run.split_name, frozenset(scores)].append((baseline, one))
+                key = name, one.run.split_name, frozenset(scores)
+                found.setdefault(key, (baseline, []))[1].append(one)
     # A baseline whose folds are a subset of those of another adds nothing.
     kept = {
-        key: owners
-        for key, owners in found.items()
+        key: pair
+        for key, pair in found.items()
         if not any(key[:2] == other[:2] and key[2] < other[2] for other in found)
     }
     leaky = any(one.run.leaky for one in configurations)
     splits = {key: key[1] for key in kept}
-    sets = {key: _data_set([one for _, one in owners]) for key, owners in kept.items()}
-    # The settings that all configurations of a baseline have.
-    settings = {
-        key: set.intersection(*(set(setting_texts(one.run.settings).values()) for _, one in owners))
-        for key, owners in kept.items()
-    }
+    sets = {key: _data_set(owners) for key, (_, owners) in kept.items()}
+    settings = {key: _settings(owners) for key, (_, owners) in kept.items()}
     axes = [splits] if leaky or len(set(splits.values())) > 1 else []
     axes += [sets] if len(set(sets.values())) > 1 else []
     parts = {key: [key[0], *(axis[key] for axis in axes)] for key in kept}
     named = []
-    for key, owners in kept.items():
+    for key, (baseline, _) in kept.items():
         alike = [other for other in kept if parts[other] == parts[key]]
-        own = settings[key] - set.intersection(*(settings[other] for other in alike))
-        inside = ", ".join([*parts[key][1:], *sorted(own)])
-        baseline = owners[0][0]
+        shared: set[str] = set.intersection(*(settings[other] for other in alike))
+        inside = ", ".join([*parts[key][1:], *sorted(settings[key] - shared)])
         runs = []
         for run in baseline.runs:
             val = run.val.sample
@@ -124,6 +119,12 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
         name = f"{baseline.title} ({inside})" if inside else baseline.title
         named.append(replace(baseline, name=name, runs=tuple(runs)))
     return named
+
+
+def _settings(configurations: Sequence[Configuration]) -> set[str]:
+    """Return texts of the settings common to all configurations."""
+    texts = (set(setting_texts(one.run.settings).values()) for one in configurations)
+    return set.intersection(*texts)
 
 
 def _data_set(configurations: Sequence[Configuration]) -> str:

@@ -37,8 +37,7 @@ _ENDINGS = {
     "@youden": " (Youden)",
     "@sensitivity95": " (sens. 0.95)",
 }
-_MAIN = ("auprc", "balanced_accuracy", "sensitivity", "specificity")
-_MAIN += ("f1_macro", "f1_weighted", "mcc")
+_DECIDED = ("balanced_accuracy", "sensitivity", "specificity", "f1_macro", "f1_weighted", "mcc")
 
 
 def metric_columns() -> dict[str, dict[str, str]]:
@@ -61,7 +60,7 @@ def metric_columns() -> dict[str, dict[str, str]]:
     decisions = [name for name in by_patient if METRICS[name].kind == "decision"]
     probabilities = [name for name, metric in METRICS.items() if metric.kind == "probability"]
     return {
-        "main": headed(["auroc"], "", PATIENTS) | headed(_MAIN, ""),
+        "main": headed(["auroc"], "", PATIENTS) | headed(["auprc", *_DECIDED], ""),
         "patients": headed(by_patient, "", middle=PATIENTS)
         | headed(decisions, "@youden", middle=PATIENTS),
         "chosen": headed(decisions, "@youden") | headed(decisions, "@sensitivity95"),
