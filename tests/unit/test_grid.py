@@ -31,12 +31,8 @@ def test_folder_names_settings_by_the_last_component(
     assert folder == "-".join(filter(None, ("cnn-dcgan-folds-s2", name)))
 
 
-def test_leaky_splits_are_named(tmp_path: Path) -> None:
+def test_leaky_splits_are_named_and_a_run_has_one_without_augmentation() -> None:
     assert replace(RUN, leaky=True).folder == "cnn-dcgan-folds_LEAKY-s0"
-    assert replace(RUN, leaky=True) != RUN
-
-
-def test_a_run_without_its_augmentation() -> None:
     run = replace(RUN, settings={"fit.epochs": 2, "gan_fit.epochs": 3, "gan.latent": 9})
     assert run.plain == RunId("cnn", "none", "none", "folds", settings={"fit.epochs": 2})
 
@@ -112,13 +108,3 @@ def test_unreadable_records_are_reported(tmp_path: Path, text: str, message: str
     records, unreadable = read_records(tmp_path)
     assert not records
     assert message in unreadable[0]
-
-
-def test_a_record_in_a_folder_of_another_name_is_left_out(tmp_path: Path) -> None:
-    """A copy of a run's folder would count as one more run."""
-    for name in (RUN.folder, f"{RUN.folder} (copy)"):
-        Record(RUN, "abc").write(tmp_path / name)
-    records, unreadable = read_records(tmp_path)
-    assert [record.run for record in records] == [RUN]
-    assert len(unreadable) == 1
-    assert f"its record belongs to {RUN.folder}" in unreadable[0]
