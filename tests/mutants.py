@@ -333,7 +333,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if schema > SCHEMA:", "if False:"),
     ],
     ("report/derived.py", "report"): [
-        ("val = run.val.sample\n            thresholds", "val = run.test.sample\n            thresholds"),
+        (
+            "val = run.val.sample\n            thresholds",
+            "val = run.test.sample\n            thresholds",
+        ),
         ("one.with_scores(one.baselines[name]", "one.with_scores(1 - one.baselines[name]"),
         ("for one in (run.val, run.test)", "for one in (run.test, run.val)"),
         ("fit_temperature(val, sample.labels)", "fit_temperature(test, one.test.sample.labels)"),
@@ -345,7 +348,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("replace(found[place], p=p", "replace(found[place], p=known[place]"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
         ("return named if named in known else", "return"),
-        ("rules[\"fusion\"].append(", "str("),
+        ('rules["fusion"].append(', "str("),
     ],
     ("report/figures.py", "report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),

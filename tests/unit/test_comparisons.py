@@ -122,7 +122,9 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
     for seed in (1, 2):
         run_id = replace(better, seed=seed)
         write_run(tmp_path, run_id, predictions(run_id, strength=3.0))
-    one = next(c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation")
+    one = next(
+        c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation"
+    )
     assert one.result is not None
     aurocs = []
     for run_id, strength in ((replace(better, seed=1), 3.0), (replace(RUN, seed=1), 1.5)):
@@ -140,7 +142,9 @@ def test_the_difference_is_that_of_matching_runs(tmp_path: Path) -> None:
 
 def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
     write_sweep(tmp_path, [varied(RUN, augmentation=name) for name in ("none", "dcgan", "wgan")])
-    found = [c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation"]
+    found = [
+        c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation"
+    ]
     ps = sorted(c.result.p for c in found if c.result)
     corrected = sorted(c.p for c in found if c.p is not None)
     np.testing.assert_allclose(corrected, np.minimum(1, [2 * ps[0], max(2 * ps[0], ps[1])]))
@@ -152,7 +156,9 @@ def test_p_is_corrected_within_the_family(tmp_path: Path) -> None:
 
 def test_configurations_without_a_common_fold_are_not_compared(tmp_path: Path) -> None:
     write_sweep(tmp_path, [RUN, varied(RUN, augmentation="dcgan", seed=1)])
-    (one,) = (c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation")
+    (one,) = (
+        c for c in compare(read_results(tmp_path).configurations) if c.family == "augmentation"
+    )
     assert (one.result, one.p) == (None, None)
     section = comparisons_section([one])
     assert "no seed and fold in common" in section.markdown

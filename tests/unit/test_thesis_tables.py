@@ -9,7 +9,6 @@ from sweeps import RUN, predictions, varied, write_run
 from leuk.report.load import read_results
 from leuk.report.thesis import TABLES, thesis_means, thesis_section
 
-
 # Of 100 healthy cells 30 are called healthy, of 200 leukemic ones 180 leukemic.
 CALLED = {(0, 0): 30, (0, 1): 70, (1, 0): 20, (1, 1): 180}
 
