@@ -90,7 +90,7 @@ def data_section(
         for (split, fold, why), count in excluded.items()
     ]
     notes += [
-        f"{name} ({split}, fold {fold}): {more}" for (name, split, fold), more in added.items()
+        f"{name} ({split}, fold {fold}): {note}" for (name, split, fold), note in added.items()
     ]
     notes.append(f"Fingerprint of the data: {named}{more}")
     audits = _audits(sweep, [record.data["counts"] for record in counted])
