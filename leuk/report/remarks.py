@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
 
-import numpy as np
-
 from leuk.metrics.bootstrap import few_subjects
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.load import Configuration, Results, unlike
-from leuk.report.rows import Row
+from leuk.report.rows import Row, value_of
 from leuk.report.table import Items, Span, Text, spans, strong
 from leuk.runs.record import Record, RunId
 
@@ -119,8 +117,7 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
             continue
         split = configuration.run.split_name
         compared[split] += 1
-        images = [run.test.sample.at_half for run in area.runs]
-        value = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
+        value = mean(value_of(run.test.sample.at_half, "auroc") for run in area.runs)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= value:
             found[split, f"{value:.3f}"].append(configuration.title)

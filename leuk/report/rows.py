@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from leuk.metrics.bootstrap import fold_mean
-from leuk.metrics.classification import patient_metrics
+from leuk.metrics.classification import Reweighted, patient_metrics
 from leuk.report.load import Configuration, Results, augmentations_of
 from leuk.runs.record import OF_AUGMENTATION, Record, RunId, setting_texts
 
@@ -61,12 +61,8 @@ def configuration_rows(
                 note = "no interval: a class has a single patient" if single else ""
             except ValueError as error:
                 images = [sample.reweighted(cuts) for sample, cuts in samples]
-                once = [np.ones((1, own.count)) for own in images]
                 metrics = _means(
-                    [
-                        {name: float(own.metric(name, weights)[0]) for name in own.named}
-                        for own, weights in zip(images, once, strict=True)
-                    ]
+                    [{name: value_of(own, name) for name in own.named} for own in images]
                 )
                 note = f"no interval: {error}"
         elif complete:
@@ -85,6 +81,11 @@ def configuration_rows(
         name = f"{one.title} ({', '.join(texts)})" if texts else one.title
         rows.append(Row(name, kind, one.run, metrics, note, len(one.runs or complete)))
     return rows
+
+
+def value_of(images: Reweighted, metric: str) -> float:
+    """Value of a metric on images that are not resampled."""
+    return float(images.metric(metric, np.ones((1, images.count)))[0])
 
 
 def _means(runs: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:

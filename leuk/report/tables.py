@@ -14,7 +14,7 @@ from leuk.metrics.classification import CALIBRATED, METRICS, PATIENTS
 from leuk.metrics.referral import AIM, Achieved, choose_band, outcomes
 from leuk.report.load import Configuration, Results, Run
 from leuk.report.remarks import Remark, listed
-from leuk.report.rows import DRAWS, HeatMap, Row, run_rows
+from leuk.report.rows import DRAWS, HeatMap, Row, run_rows, value_of
 from leuk.report.table import (
     Column,
     Heading,
@@ -259,8 +259,7 @@ def _area_values(record: Record, run: Run | None) -> dict[str, float | None]:
     bins, scaled = area["within_bins"], area["one_size"]
     by_patient = test.get("auroc_patients", {}).get("value")
     if by_patient is None and run is not None:  # an older record
-        images = run.test.sample.at_half
-        by_patient = float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
+        by_patient = value_of(run.test.sample.at_half, "auroc_patients")
     values = {"auroc": test["auroc"]["value"], "auroc_patients": by_patient}
     for name, metric in (
         ("within_bins", bins),
