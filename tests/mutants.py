@@ -345,7 +345,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[place], p=p", "replace(found[place], p=known[place]"),
+        ("replace(found[index], p=p", "replace(found[index], p=known[index]"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
         ("return named if named in known else", "return"),
         ('rules["fusion"].append(', "str("),

@@ -96,16 +96,16 @@ def compare(configurations: Sequence[Configuration]) -> list[Comparison]:
     """All comparisons of configurations and ensembles, corrected within their family and split."""
     pairs = planned(configurations)
     families: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, (family, one, _) in enumerate(pairs):
-        families[family, one.run.split_name].append(place)
+    for index, (family, one, _) in enumerate(pairs):
+        families[family, one.run.split_name].append(index)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
     permutations = max(2000, 60 * max(map(len, families.values()), default=0))
     draws = draws_for(configurations)
     found = [_compared(*pair, draws, permutations) for pair in pairs]
-    for places in families.values():
-        known = {place: result.p for place in places if (result := found[place].result)}
-        for place, p in zip(known, holm(list(known.values())), strict=True):
-            found[place] = replace(found[place], p=p, tests=len(known))
+    for indices in families.values():
+        known = {index: result.p for index in indices if (result := found[index].result)}
+        for index, p in zip(known, holm(list(known.values())), strict=True):
+            found[index] = replace(found[index], p=p, tests=len(known))
     return found
 
 
