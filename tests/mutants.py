@@ -371,6 +371,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('for key in ("score", "calibrated")', 'for key in ("calibrated", "score")'),
         ('temperature = record.calibration["temperature"]', "temperature = 1.0"),
         ("file_in(folder, name)", "folder / name"),
+        ("np.concatenate(calibrated) if len(calibrated) == len(samples) else None", "None"),
     ],
     ("report/table.py", "table hostile"): [
         ('form: str = ".3f", bounds: str = ".2f"\n', 'form: str = ".2f", bounds: str = ".2f"\n'),

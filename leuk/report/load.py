@@ -95,8 +95,12 @@ class Configuration:
     def pooled(self) -> Sample:
         """Test images of all runs, whose scores are of several models and cannot be ranked."""
         samples = [run.test.sample for run in self.runs]
+        calibrated = [one.calibrated for one in samples if one.calibrated is not None]
         columns = ((one.scores, one.labels, one.subjects) for one in samples)
-        return Sample(*map(np.concatenate, zip(*columns, strict=True)))
+        return Sample(
+            *map(np.concatenate, zip(*columns, strict=True)),
+            np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -211,7 +211,11 @@ def table_of(stage: str) -> pd.DataFrame:
 
 
 def test_predictions_are_read_column_by_column(results: Results) -> None:
-    (run,) = results.configurations[0].runs
+    (configuration,) = results.configurations
+    (run,) = configuration.runs
+    pooled, test = configuration.pooled.calibrated, run.test.sample.calibrated
+    assert pooled is not None
+    assert pooled.tolist() == (None if test is None else test.tolist())
     for stage, found in (("val", run.val), ("test", run.test)):
         expected = table_of(stage)
         for column, values in (
