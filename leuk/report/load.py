@@ -96,9 +96,10 @@ class Configuration:
         """Test images of all runs, whose scores are of several models and cannot be ranked."""
         samples = [run.test.sample for run in self.runs]
         calibrated = [one.calibrated for one in samples if one.calibrated is not None]
-        columns = ((one.scores, one.labels, one.subjects) for one in samples)
         return Sample(
-            *map(np.concatenate, zip(*columns, strict=True)),
+            np.concatenate([one.scores for one in samples]),
+            np.concatenate([one.labels for one in samples]),
+            np.concatenate([one.subjects for one in samples]),
             np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
         )
 
