@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
@@ -18,6 +19,7 @@ from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswep
 from leuk.config.schema import register
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
+from leuk.progress import Sweep
 from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, log_stop
 from leuk.runs.resolvers import register_resolvers
 from leuk.runs.state import disk_errors
@@ -141,7 +143,7 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
     with disk_errors(_outputs(configs[0])):
         command.check(configs)
         try:
-            _hydra(name, f"leuk {name}", rest, command.run)
+            _hydra(name, f"leuk {name}", rest, command.run, len(configs))
         except SystemExit as end:
             # Hydra exits if a job did not run at all, for example if the cluster killed it. The
             # reason is printed; the other jobs have results. After a stop signal, leave at once.
@@ -161,7 +163,13 @@ def _outputs(cfg: DictConfig) -> Path:
     return Path(str(cfg.get("outputs") or cfg.get("run") or Path.cwd()))
 
 
-def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
+def _hydra(
+    name: str,
+    program: str,
+    rest: list[str],
+    task: Callable[[DictConfig], None],
+    jobs: int = 1,
+) -> None:
     """Run ``task`` through ``hydra.main``, as a program of its own.
 
     Args:
@@ -169,19 +177,22 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         program: name of the program in help texts.
         rest: arguments of the command.
         task: function to call with each composed config.
+        jobs: number of these configs.
 
     Raises:
         LeukError: the first error of ``task``; Hydra would print its traceback and exit.
     """
     errors: list[LeukError] = []
     main_process = os.getpid()
+    sweep = Sweep(jobs)
 
     def guarded(cfg: DictConfig) -> None:
         # Repeat the setup of main, because launchers run this function in other processes.
         _quiet()
         keep_heap()
         try:
-            with leaves_on_signals(), disk_errors(_outputs(cfg)):
+            number = HydraConfig.get().job.num if jobs > 1 else 0
+            with leaves_on_signals(), disk_errors(_outputs(cfg)), sweep.run(number):
                 task(cfg)
         except LeukError as error:
             # From a launcher's process, only Hydra can transfer the error.

@@ -353,6 +353,23 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("report/figures.py", "report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
+        ("dots = [one.difference for", "dots = [-one.difference for"),
+    ],
+    ("report/page.py", "page"): [
+        ("leaky = any(record.run.leaky for record in records)", "leaky = False"),
+        ("boxes(report.remarks).items())[:2]", "boxes(report.remarks).items())[2:]"),
+        (
+            'interval_text(*row.metrics["auroc"]) if row',
+            'interval_text(*row.metrics["mcc"]) if row',
+        ),
+    ],
+    ("report/gans.py", "page synthetic_images"): [
+        ('(f"real, {word}", real)', '(f"real, {word}", synthetic)'),
+    ],
+    ("progress.py", "progress"): [
+        ("if fact in sweep.seen:", "if False:"),
+        ("time.perf_counter() - sweep.shown < _EVERY", "False"),
+        ("{sweep.number + 1}/", "{sweep.number}/"),
     ],
     ("report/rows.py", "report"): [
         ("images = [sample.reweighted(cuts)", "images = [sample.reweighted({'default': 0.5})"),

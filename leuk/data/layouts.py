@@ -20,6 +20,7 @@ from leuk.data.decode import SPECIAL, Frame, Framing
 from leuk.data.labels import UNLABELED, Label
 from leuk.data.pixels import PixelStore
 from leuk.errors import DataError
+from leuk.progress import ONCE
 
 log = logging.getLogger(__name__)
 
@@ -545,9 +546,9 @@ def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
         more = f" (and {count - 1} more; leuk data lists them)" if count > 1 else ""
         raise DataError(f"{root}: {index.problems[0]}, or set data.on_corrupt=skip{more}")
     for problem in index.problems[:_PROBLEMS]:
-        log.warning("skipped: %s", problem)
+        log.warning("skipped: %s", problem, extra=ONCE)
     if count > _PROBLEMS:
-        log.warning("skipped: and %d more; leuk data lists them", count - _PROBLEMS)
+        log.warning("skipped: and %d more; leuk data lists them", count - _PROBLEMS, extra=ONCE)
     if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     unread = [problem.path for problem in index.unread]
@@ -559,7 +560,8 @@ def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
         if paths:
             more = ", ..." if len(paths) > _NAMED else ""
             named = ", ".join(paths[:_NAMED])
-            log.warning("%s: %d %s: %s%s", root, len(paths), text, named, more)
+            facts = (root, len(paths), text, named, more)
+            log.warning("%s: %d %s: %s%s", *facts, extra=ONCE)
     return index.table
 
 
@@ -572,7 +574,7 @@ def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
     labeled = table[table["label"] != UNLABELED]
     unlabeled = table.loc[table["label"] == UNLABELED, "source_fold"]
     for fold, count in unlabeled.value_counts().items():
-        log.info("%d unlabeled images of %s are not used", count, fold)
+        log.info("%d unlabeled images of %s are not used", count, fold, extra=ONCE)
     if labeled.empty:
         raise DataError(
             f"none of the {len(table)} images has a label; put the preliminary set's table "

@@ -25,6 +25,7 @@ from leuk.explain.base import Attribution, Explainer, possible_explainers
 from leuk.explain.cohort import DECIDED, MEANING, Cohort, evaluated_cohort
 from leuk.explain.figures import draw_all, panel_name
 from leuk.explain.quality.checks import CheckSettings, check, save_checks
+from leuk.progress import ONCE, PASSING
 from leuk.store import csv_text, whole_file, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Study:
         """
         explainers, left_out = possible_explainers(self.explainers, classifier)
         for name, reason in left_out.items():
-            log.info("%s: %s: skipped, %s", self.title, name, reason)
+            log.info("%s: skipped, %s", name, reason, extra=ONCE)
         on_gpu = classifier.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(classifier.device)
@@ -158,7 +159,8 @@ class Study:
         found = Attribution.join(parts)
         taken, count = time.perf_counter() - started, len(found.maps)
         rate = f"{count / taken:.1f}" if count < 100 * taken else f"{count / taken:,.0f}"
-        log.info("%s: %s: %d images, %.1f s, %s images/s", self.title, name, count, taken, rate)
+        facts = (self.title, name, count, taken, rate)
+        log.info("%s: %s: %d images, %.1f s, %s images/s", *facts, extra=PASSING)
         arrays: dict[str, Any] = {
             "maps": found.maps.numpy(),
             "rows": cohort.table["row"].to_numpy(np.int64),

@@ -19,6 +19,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.pixels import Batch
 from leuk.errors import StoreError, TrainingError
 from leuk.explain.figures import save_prototypes
+from leuk.progress import PASSING
 from leuk.runs.gan import class_weights
 from leuk.runs.trainer import (
     build_named,
@@ -102,7 +103,7 @@ def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerpr
         device = describe(trainer, channels_last)
         layout = "channels-last" if channels_last else "channels-first"
         facts = (folder.name, device["name"], device["precision"], layout)
-        log.info("%s: training on %s, %s, %s", *facts)
+        log.info("%s: training on %s, %s, %s", *facts, extra=PASSING)
         if cfg.fit.compile:
             classifier.compile()
         with memory_errors("data.batch_size", cfg.data.batch_size):

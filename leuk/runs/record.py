@@ -436,7 +436,8 @@ class Record:
     def warn(self, kind: WarningKind, text: str) -> None:
         """Add a warning and log it."""
         self.warnings.append(RunWarning(kind, text))
-        log.warning("%s: %s%s", self.run.folder, "LEAKY: " if kind == "leaky" else "", text)
+        leaky = "LEAKY: " if kind == "leaky" else ""
+        log.warning("%s: %s%s", self.run.folder, leaky, text, extra={"once": text})
 
     def fail(self, error: BaseException) -> None:
         """Record a failure with its traceback."""

@@ -17,6 +17,7 @@ from leuk.config.targets import instantiate
 from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import LeukError, StoreError
+from leuk.progress import ONCE
 from leuk.runs.classifier import FITTED, fit_classifier
 from leuk.runs.evaluate import Scorer, evaluate
 from leuk.runs.explain import explain_test
@@ -110,9 +111,9 @@ def open_data(cfg: DictConfig, name: str) -> Opened:
         f"{stage} {of['all']} all + {of['hem']} hem from {of['subjects']} subjects"
         for stage, of in counts.items()
     ]
-    log.info("%s: %s", name, ", ".join(stages))
+    log.info("%s", ", ".join(stages), extra=ONCE)
     for reason, count in data.split.dropped.items():
-        log.info("%s: excluded %d images from %s", name, count, reason)
+        log.info("excluded %d images from %s", count, reason, extra=ONCE)
     if scale.frame is None and data.framing != "cell":
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.errors import ConfigError, StoreError, TrainingError
+from leuk.progress import PASSING
 from leuk.runs.run import choice_of
 from leuk.store import whole_file
 from leuk.training import EndsProcessGroup
@@ -205,6 +206,7 @@ class Progress(Callback):
             self._images / elapsed,
             metrics,
             clock(left),
+            extra=PASSING,
         )
 
 

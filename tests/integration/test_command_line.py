@@ -501,7 +501,7 @@ def test_opaque_png_of_an_image_editor(
 
 
 def test_baselines_of_two_data_sets_in_one_sweep_name_them(
-    fitted: Path, tiny_folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fitted: Path, tiny_folds: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(fitted.parents[2] / "runs", tmp_path / "o/runs")
     real = [
@@ -509,7 +509,7 @@ def test_baselines_of_two_data_sets_in_one_sweep_name_them(
         "split.val=0.5", "split.test=[fold_1]", f"outputs={tmp_path}/o",
     ]  # fmt: skip
     assert main(["train", *real, "explain=none", "fit.epochs=1", "trainer=cpu"]) == 0
-    shown = capsys.readouterr().out
+    shown = (tmp_path / "o/runs/single/report/table.md").read_text()
     named = [shown.count(f"baseline: area ({data})") for data in ("phantom", "cnmc")]
     assert named[0] == named[1] > 0
     assert shown.count("baseline: area") == sum(named)

@@ -22,7 +22,9 @@ def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["linked_patients"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
     assert found["split"]["dropped"] == {"train: copy of another image": 2}
     page = (folder / "audit.html").read_text()
-    assert page.count("<figure>") == sum(len(link["pairs"]) for link in found["links"])
+    assert page.count("Two images of the same cell") == sum(
+        len(link["pairs"]) for link in found["links"]
+    )
     assert 'src="http' not in page
     for recipe in ("general", "cnn", "vit", "cells"):
         assert (folder / f"augmentation-{recipe}.png").stat().st_size > 10_000

@@ -40,7 +40,7 @@ def test_every_experiment_runs(
     assert records
     assert {record.status for record in records} == {"complete"}
     printed = capsys.readouterr().out
-    assert (sweep / "report/table.md").read_text().strip() in printed
+    assert (sweep / "report/summary.txt").read_text() in printed
     assert f"runs complete; see {sweep}" in printed
     assert (sweep / "report/table.csv").exists()
 

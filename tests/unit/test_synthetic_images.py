@@ -44,7 +44,7 @@ def test_synthetic_images_are_shown_and_counted(tmp_path: Path) -> None:
     record = recorded_set(sweep)
     sheet = contact_sheet(sweep, [record, record])
     assert sheet is not None
-    assert "dcgan hem, dcgan all" in sheet.alt[0]
+    assert "dcgan hem, dcgan all" in sheet.alt
     assert len(sheet.draw().axes[0].images) == 2
     section = synthetic_section([record, record])
     assert section.table[["class", "images"]].to_numpy().tolist() == [["hem", 6], ["all", 4]]
@@ -90,7 +90,7 @@ def test_quality_from_records_is_shown(tmp_path: Path) -> None:
     np.savez(kept / "images_hem.npz", real=shown, synthetic=shown)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
-    assert "real hem, dcgan hem" in sheet.alt[0]
+    assert "real hem, dcgan hem" in sheet.alt
     del record.data["synthetic"]["quality"]["hem"]["rows"]["black"]
     text = quality_section(sweep, [record]).markdown
     assert "unreadable quality of its synthetic images: KeyError('black')" in text
@@ -161,7 +161,7 @@ def test_malformed_kept_images_are_skipped(tmp_path: Path, shape: tuple[int, ...
     np.savez(kept / "images_hem.npz", real=odd, synthetic=odd)
     sheet = contact_sheet(sweep, [record])
     assert sheet is not None
-    assert "real" not in sheet.alt[0]
+    assert "real" not in sheet.alt
 
 
 def test_a_fifo_among_kept_images_does_not_block_the_report(tmp_path: Path) -> None:
