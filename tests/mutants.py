@@ -331,20 +331,25 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/record.py", "grid assess"): [
         ("if schema > SCHEMA:", "if False:"),
     ],
-    ("report/derived.py", "guards_report report ensemble"): [
-        ("for val in [run.val.sample]", "for val in [run.test.sample]"),
-        ("stage.with_scores(stage.baselines[name]", "stage.with_scores(1 - stage.baselines[name]"),
-        ("run.id, scored(run.val), scored(run.test)", "run.id, scored(run.test), scored(run.val)"),
+    ("report/derived.py", "report"): [
+        (
+            "val = run.val.sample\n            thresholds",
+            "val = run.test.sample\n            thresholds",
+        ),
+        ("one.with_scores(one.baselines[name]", "one.with_scores(1 - one.baselines[name]"),
+        ("for one in (run.val, run.test)", "for one in (run.test, run.val)"),
         ("fit_temperature(val, sample.labels)", "fit_temperature(test, one.test.sample.labels)"),
         ("choose_thresholds(val, sample.labels", "choose_thresholds(test, one.test.sample.labels"),
         ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
+        ("replace(found[index], p=p", "replace(found[index], p=known[index]"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
+        ("return named if named in known else", "return"),
+        ('rules["fusion"].append(', "str("),
     ],
-    ("report/figures.py", "guards_report figures"): [
+    ("report/figures.py", "report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
         ("dots = [one.difference for", "dots = [-one.difference for"),
@@ -365,29 +370,31 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("time.perf_counter() - sweep.shown < _EVERY", "False"),
         ("{sweep.number + 1}/", "{sweep.number}/"),
     ],
-    ("report/rows.py", "guards_report report"): [
+    ("report/rows.py", "report"): [
         ("images = [sample.reweighted(cuts)", "images = [sample.reweighted({'default': 0.5})"),
         ('["value"], entry["low"], entry["high"]', '["value"], entry["high"], entry["low"]'),
         ("[(run.test.sample, run.thresholds)", "[(run.val.sample, run.thresholds)"),
     ],
-    ("report/remarks.py", "guards_report report page"): [
+    ("report/remarks.py", "report page"): [
         ("(configuration.first_seed, AREA)", '(configuration.first_seed, "majority")'),
         ("few_subjects(one.first_seed.pooled))", "few_subjects(one.first_seed.pooled)) and False"),
     ],
-    ("report/load.py", "guards_report ensemble comparisons report"): [
+    ("report/load.py", "report comparisons"): [
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("if expected and expected != len(predicted.paths):", "if False:"),
         ('rows["patient"].to_numpy().astype(str)', 'rows["path"].to_numpy().astype(str)'),
         ('for key in ("score", "calibrated")', 'for key in ("calibrated", "score")'),
         ('temperature = record.calibration["temperature"]', "temperature = 1.0"),
+        ("file_in(folder, name)", "folder / name"),
+        ("np.concatenate(calibrated) if len(calibrated) == len(samples) else None", "None"),
     ],
     ("report/table.py", "table hostile"): [
         ('form: str = ".3f", bounds: str = ".2f"\n', 'form: str = ".2f", bounds: str = ".2f"\n'),
         ('inside = to.startswith("../") and', "inside ="),
         ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
-    ("report/tables.py", "guards_report report"): [
+    ("report/tables.py", "report"): [
         ('if METRICS[name].kind == "decision"', 'if METRICS[name].kind != "decision"'),
         ('headed(decisions, "@youden", middle=PATIENTS)', 'headed(decisions, "@youden")'),
         ('f"{name}{middle}{end}"', 'f"{name}{middle}"'),

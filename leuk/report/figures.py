@@ -23,8 +23,8 @@ from leuk.metrics.calibration import reliability
 from leuk.metrics.classification import Sample, per_subject
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.derived import AREA, baseline_of
-from leuk.report.heatmap import HeatMap, by_model
 from leuk.report.load import Configuration
+from leuk.report.rows import HeatMap, by_model
 from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 

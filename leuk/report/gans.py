@@ -14,7 +14,6 @@ from leuk.data.labels import Label
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Images, check_images
-from leuk.metrics.synthetic.quality import rows_figure, save_rows
 from leuk.report.figures import Drawn
 from leuk.report.html import picture_uri
 from leuk.report.table import (
@@ -106,6 +105,8 @@ def write_gan_report(sweep: Path) -> str:
     Raises:
         StoreError: no GAN of the sweep has been evaluated.
     """
+    from leuk.metrics.synthetic.quality import save_rows
+
     paths = sorted(sweep.glob(f"*/{QUALITY}"))
     reports = {path.parent: json.loads(path.read_text()) for path in paths}
     if not reports:
@@ -381,6 +382,9 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
             rows.setdefault(f"{record.run.augmentation} {cls}", images)
     if len(rows) == real:
         return None
+    # Imports torch, which takes longer than the rest of a report.
+    from leuk.metrics.synthetic.quality import rows_figure
+
     return Drawn(
         "synthetic_images",
         "Synthetic images",

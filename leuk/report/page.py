@@ -16,11 +16,10 @@ from leuk.report.explanations import explained_image, explained_pictures, explan
 from leuk.report.facts import common_overrides, data_section, last_command, run_section
 from leuk.report.figures import Drawn, figures_of
 from leuk.report.gans import contact_sheet, quality_section, samples, synthetic_section
-from leuk.report.heatmap import HeatMap, heat_map
 from leuk.report.html import Chapter, page, png_uri
 from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
 from leuk.report.remarks import KINDS, Kind, Remark, boxes, remarks_on
-from leuk.report.rows import Row, configuration_rows, draws_for
+from leuk.report.rows import HeatMap, Row, configuration_rows, draws_for, heat_map
 from leuk.report.table import (
     Block,
     Heading,

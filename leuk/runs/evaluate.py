@@ -271,8 +271,7 @@ def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFram
     rows = pd.concat(others).index.unique()
     columns = {}
     for name in BASELINES:
-        labels = train["label"].to_numpy(np.int64)
-        score = fit_baseline(name, measures.loc[train.index], labels)
+        score = fit_baseline(name, measures.loc[train.index], train["label"].to_numpy(np.int64))
         columns[name] = score(measures.loc[rows])
     return pd.DataFrame(columns, index=rows)
 

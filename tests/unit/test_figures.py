@@ -26,9 +26,8 @@ from leuk.report.figures import (
     roc_figure,
     roc_of,
 )
-from leuk.report.heatmap import LEVELS, by_model, heat_map
 from leuk.report.load import Configuration, read_results
-from leuk.report.rows import configuration_rows
+from leuk.report.rows import LEVELS, by_model, configuration_rows, heat_map
 from leuk.report.tables import grid_section
 
 NAMES = (
@@ -188,7 +187,7 @@ def test_the_grid_has_a_shade_for_each_figure(tmp_path: Path) -> None:
     heat = heat_map(configurations, configuration_rows(configurations, 20))
     assert heat is not None
     assert (heat.rows, heat.columns) == (("cnn", "vit"), ("none", "cgan", "dcgan", "wgan"))
-    levels = [heat.level(0, column) for column in range(4)]
+    levels = heat.levels[0]
     assert (levels[0], levels[1], levels[2]) == (0, None, LEVELS - 1)
     assert grid_section(heat).table["dcgan"].tolist()[0] == heat.values[0][2]
     texts = [text.get_text() for text in heat_map_figure(heat).axes[0].texts]

@@ -129,13 +129,3 @@ def test_unreadable_records_are_reported(tmp_path: Path, text: str, message: str
     records, unreadable = read_records(tmp_path)
     assert not records
     assert message in unreadable[0]
-
-
-def test_a_record_in_a_folder_of_another_name_is_left_out(tmp_path: Path) -> None:
-    """A copy of a run's folder would count as one more run."""
-    for name in (RUN.folder, f"{RUN.folder} (copy)"):
-        Record(RUN, "abc").write(tmp_path / name)
-    records, unreadable = read_records(tmp_path)
-    assert [record.run for record in records] == [RUN]
-    assert len(unreadable) == 1
-    assert f"its record belongs to {RUN.folder}" in unreadable[0]
