@@ -7,19 +7,22 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from leuk.config import conf_dir
+from leuk.config.help import help_text
 from leuk.config.options import register_options
 from leuk.config.preflight import CommandLine, compose_runs, expand_home, unswept, with_list
 from leuk.config.schema import register
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, LeukError, ListMeantError
+from leuk.progress import Sweep
 from leuk.runs.process import StoppedError, keep_heap, leaves_on_signals, log_stop
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 from leuk.runs.state import disk_errors
 
 COMMANDS = {
@@ -41,29 +44,10 @@ usage: leuk COMMAND [overrides]
 
 {commands}
 
-leuk COMMAND --help lists all config groups and keys. leuk --version prints the version.
+leuk COMMAND --help lists its config groups, leuk COMMAND --help GROUP the keys of one.
+leuk --version prints the version.
 Tab completion in bash: eval "$(leuk -sc install=bash)"
 """
-
-
-class Command(Protocol):
-    """Interface of a module in ``leuk.commands``."""
-
-    def check(self, configs: list[DictConfig]) -> None:
-        """Refuse jobs that cannot succeed, before anything is written."""
-
-    def run(self, cfg: DictConfig) -> None:
-        """Do a job; called by Hydra."""
-
-    def finish(self, configs: list[DictConfig]) -> int:
-        """Report the results after all jobs and return the exit code."""
-
-
-class Planned(Protocol):
-    """Additional interface of a command that supports ``--dry-run``."""
-
-    def dry_run(self, configs: list[DictConfig]) -> int:
-        """Print the plan, write nothing, and return the exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +72,7 @@ _WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd")
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if _completes(arguments):
+    if arguments and arguments[0] in ("-sc", "--shell-completion", "--shell_completion"):
         return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         listed = "\n".join(f"  {name:<10} {summary}" for name, summary in COMMANDS.items())
@@ -100,7 +84,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise LeukError(f"no command {name}; {hint(name, COMMANDS)}")
-    _register()
+    register()
+    register_resolvers()
     rest = expand_home(rest)
     if dry := DRY in rest:
         rest = [argument for argument in rest if argument != DRY]
@@ -114,6 +99,9 @@ def _dispatch(arguments: list[str]) -> int:
         register_options(folder)
     if dry and (name != "train" or not line.runs):
         raise ConfigError(f"{DRY}: only available for leuk train; run leuk {name} without it")
+    if line.help is not None:
+        print(help_text(name, COMMANDS[name], line.overrides, line.help))
+        return 0
     if not line.runs:
         _hydra(name, f"leuk {name}", rest, _never)
         return 0
@@ -135,53 +123,51 @@ def _run(name: str, line: CommandLine, rest: list[str], dry: bool) -> int:
             f"leuk: a single run of the experiment's sweep over {axes}; add -m for all runs",
             file=sys.stderr,
         )
-    command = cast(Command, import_module(f"leuk.commands.{name}"))
+    # check(configs) refuses jobs that cannot succeed, before anything is written; run(cfg) does a
+    # job; finish(configs) reports the results and returns the exit code, as does dry_run(configs).
+    command: Any = import_module(f"leuk.commands.{name}")
     if dry:
-        return cast(Planned, command).dry_run(configs)
+        return int(command.dry_run(configs))
     with disk_errors(_outputs(configs[0])):
         command.check(configs)
         try:
-            _hydra(name, f"leuk {name}", rest, command.run)
+            _hydra(name, f"leuk {name}", rest, command.run, len(configs))
         except SystemExit as end:
             # Hydra exits if a job did not run at all, for example if the cluster killed it. The
             # reason is printed; the other jobs have results. After a stop signal, leave at once.
             if line.multirun and not isinstance(end, StoppedError):
                 command.finish(configs)
             raise
-        return command.finish(configs)
-
-
-def _register() -> None:
-    """Register leuk's schemas and resolvers with Hydra and OmegaConf."""
-    register()
-    register_resolvers()
+        return int(command.finish(configs))
 
 
 def _outputs(cfg: DictConfig) -> Path:
     return Path(str(cfg.get("outputs") or cfg.get("run") or Path.cwd()))
 
 
-def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig], None]) -> None:
-    """Run ``task`` through ``hydra.main``, as a program of its own.
-
-    Args:
-        name: name of the primary config.
-        program: name of the program in help texts.
-        rest: arguments of the command.
-        task: function to call with each composed config.
+def _hydra(
+    name: str,
+    program: str,
+    rest: list[str],
+    task: Callable[[DictConfig], None],
+    jobs: int = 1,
+) -> None:
+    """Run ``task`` with each of ``jobs`` composed configs through ``hydra.main``.
 
     Raises:
         LeukError: the first error of ``task``; Hydra would print its traceback and exit.
     """
     errors: list[LeukError] = []
     main_process = os.getpid()
+    sweep = Sweep(jobs)
 
     def guarded(cfg: DictConfig) -> None:
         # Repeat the setup of main, because launchers run this function in other processes.
         _quiet()
         keep_heap()
         try:
-            with leaves_on_signals(), disk_errors(_outputs(cfg)):
+            number = HydraConfig.get().job.num if jobs > 1 else 0
+            with leaves_on_signals(), disk_errors(_outputs(cfg)), sweep.run(number):
                 task(cfg)
         except LeukError as error:
             # From a launcher's process, only Hydra can transfer the error.
@@ -199,10 +185,6 @@ def _hydra(name: str, program: str, rest: list[str], task: Callable[[DictConfig]
         raise errors[0]
 
 
-def _completes(arguments: list[str]) -> bool:
-    return bool(arguments) and arguments[0] in ("-sc", "--shell-completion", "--shell_completion")
-
-
 def _complete(arguments: list[str]) -> int:
     """Complete the first word as a command and let Hydra complete the others."""
     line = os.environ.get("COMP_LINE", "")
@@ -215,7 +197,8 @@ def _complete(arguments: list[str]) -> int:
     name = words[1] if names_command and words[1] in COMMANDS else "train"
     if names_command:
         os.environ["COMP_LINE"] = " ".join(["leuk", *words[2:]]) + " " * line.endswith(" ")
-    _register()
+    register()
+    register_resolvers()
     _hydra(name, "leuk", arguments, _never)
     return 0
 
@@ -231,6 +214,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # Lightning prints this wherever SLURM is installed, even outside of jobs.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # An option with the defaults of its class is merged with the user's file of the same name.
+    warnings.filterwarnings("ignore", message=r"\s*'.*' is validated against ConfigStore schema")
     # A resumed run finds its own checkpoints.
     warnings.filterwarnings("ignore", message="(Checkpoint|Experiment logs) directory .* not empty")
     # The averaged generator of a GAN is in evaluation mode on purpose.

@@ -31,15 +31,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def ensure_writable(folder: Path, key: str) -> None:
-    """Prove that a file can be written in ``folder``, and leave nothing there.
+    """Prove that a file can be written in a folder, or in its nearest existing parent.
 
-    Args:
-        folder: folder of the results; if it is missing, the nearest existing parent is tried, so
-            that a command that is refused later leaves no empty folder.
-        key: the config key that chose it, named in the error.
+    Nothing is left there, so that a command that is refused later leaves no empty folder.
 
     Raises:
-        StoreError: the folder cannot be created or written to.
+        StoreError: the folder, chosen by the config key ``key``, cannot be created or written to.
     """
     try:
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -147,15 +144,10 @@ def digest(value: Any) -> str:
 
 
 def refuse_loss(folder: Path, lost: Sequence[str], replace: bool) -> None:
-    """Refuse to overwrite results, unless the user allows it.
-
-    Args:
-        folder: output folder.
-        lost: results in it that the new ones would not reproduce; may be empty.
-        replace: value of the key ``replace``.
+    """Refuse to lose results in a folder that the new ones would not reproduce.
 
     Raises:
-        StoreError: results would be lost.
+        StoreError: something would be lost, and the user has not set ``replace``.
     """
     if lost and not replace:
         raise StoreError(
@@ -166,22 +158,15 @@ def refuse_loss(folder: Path, lost: Sequence[str], replace: bool) -> None:
 
 @dataclass(frozen=True)
 class Replaceable:
-    """A folder of results, and the condition for replacing it.
+    """A folder of results, and the condition for replacing it."""
 
-    Attributes:
-        target: the folder; it may be missing.
-        mark: name of the JSON file in it that describes the results.
-        same: keys and values of that file that the new results share.
-        own: patterns of the files that the command writes, relative to the folder; a folder with
-            other files than these, hidden ones aside, is never replaced.
-        replace: whether the user agrees to lose the results in it.
-    """
-
-    target: Path
-    mark: str
-    same: Mapping[str, str]
+    target: Path  # may be missing
+    mark: str  # name of the JSON file in it that describes the results
+    same: Mapping[str, str]  # keys and values of that file that the new results share
+    # Patterns of the files that the command writes, relative to the folder; a folder with other
+    # files, hidden ones aside, is never replaced.
     own: Sequence[str]
-    replace: bool
+    replace: bool  # the user agrees to lose the results in it
 
     def check(self) -> None:
         """Refuse to lose files.
@@ -206,21 +191,20 @@ class Replaceable:
                 "another name for the new results: name=NAME"
             )
         refuse_loss(self.target, ["earlier results"], self.replace)
-        if foreign := self._foreign():
+        known = (*self.own, ".*", "*/.*")
+        foreign = [
+            name
+            for path in sorted(self.target.rglob("*"))
+            if path.is_file()
+            and (name := path.relative_to(self.target).as_posix())
+            and not any(fnmatch(name, pattern) for pattern in known)
+        ]
+        if foreign:
             raise StoreError(
                 f"{self.target}: {foreign[0]} is not leuk's and would be lost"
                 f"{f', and {len(foreign) - 1} more' if foreign[1:] else ''}; move it away, or "
                 "write beside it with name=NAME"
             )
-
-    def _foreign(self) -> list[str]:
-        files = (path for path in sorted(self.target.rglob("*")) if path.is_file())
-        names = (path.relative_to(self.target).as_posix() for path in files)
-        return [
-            name
-            for name in names
-            if not any(fnmatch(name, pattern) for pattern in (*self.own, ".*", "*/.*"))
-        ]
 
     @contextmanager
     def replaced(self) -> Iterator[Path]:
@@ -245,10 +229,6 @@ _PACKED, _SMALL = 64, 2**20
 def file_in(folder: Path, name: str) -> Path:
     """Path of a regular file in a folder, checked before use.
 
-    Args:
-        folder: folder that must contain the file.
-        name: path relative to the folder.
-
     Raises:
         OSError: no such file, or it is a pipe or device, on which reading could block forever.
         ValueError: the name, or a link in it, leads out of the folder.
@@ -264,9 +244,6 @@ def file_in(folder: Path, name: str) -> Path:
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read all arrays of an ``.npz`` file into memory; object arrays are refused.
-
-    Args:
-        path: file written by ``np.savez`` or ``np.savez_compressed``.
 
     Raises:
         OSError: no such file.
@@ -437,15 +414,17 @@ def restored(text: str) -> str:
 def csv_text(table: pd.DataFrame, index_label: str | None = None) -> str:
     """Format a table as CSV with inert texts and unchanged numbers.
 
-    Args:
-        table: table to format.
-        index_label: heading of the index column; None to leave out the index.
+    Without an ``index_label``, the heading of the index column, the index is left out.
     """
-    safe = table.rename(columns=_safe, index=_safe)
+
+    def safe_value(value: Any) -> Any:
+        return inert(value) if isinstance(value, str) else value
+
+    safe = table.rename(columns=safe_value, index=safe_value)
     values: list[Any] = [*safe.columns, *safe.index]
     for position, kind in enumerate(table.dtypes):
         if not (is_numeric_dtype(kind) or is_bool_dtype(kind)):
-            column = [_safe(value) for value in table.iloc[:, position]]
+            column = [safe_value(value) for value in table.iloc[:, position]]
             safe.isetitem(position, column)
             values += column
     return safe.to_csv(
@@ -454,7 +433,3 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None) -> str:
         # Unquoted, a carriage return in a text would end the row.
         quoting=csv.QUOTE_NONNUMERIC if any("\r" in str(v) for v in values) else csv.QUOTE_MINIMAL,
     )
-
-
-def _safe(value: Any) -> Any:
-    return inert(value) if isinstance(value, str) else value

@@ -181,13 +181,9 @@ class FirstBad(nn.Module):
 
         A process that continued alone would wait for the others forever.
 
-        Args:
-            strategy: strategy of the trainer.
-            unit: unit of the step numbers for the message, such as ``step``.
-            advice: remedy for the message.
-
         Raises:
-            TrainingError: a loss was NaN or infinite; the message names the first such step.
+            TrainingError: a loss was NaN or infinite; the message names the first such step, in
+                ``unit``, and ends with ``advice``.
         """
         first = int(strategy.reduce(self.step.clone(), reduce_op="max"))
         if first >= 0:
@@ -231,18 +227,8 @@ NORM_MOMENTUM = 0.01
 _ADAM_EPSILON = 1e-7
 
 
-class KerasBatchNorm1d(nn.BatchNorm1d):
-    """Batch normalization of features ``(B, C)``; see :class:`KerasBatchNorm2d`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
-
-    def forward(self, values: Tensor) -> Tensor:
-        return _normalized(self, values) if self.training else super().forward(values)
-
-
-class KerasBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization of maps ``(B, C, h, w)`` with Keras's constants and running variance.
+class _KerasBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch normalization with Keras's constants and running variance.
 
     Keras averages the biased variance of the batches, PyTorch the unbiased one, which is 3 % larger
     for features in a batch of 32.
@@ -252,25 +238,35 @@ class KerasBatchNorm2d(nn.BatchNorm2d):
         super().__init__(channels, eps=NORM_EPSILON, momentum=NORM_MOMENTUM)
 
     def forward(self, values: Tensor) -> Tensor:
-        return _normalized(self, values) if self.training else super().forward(values)
+        if not self.training:
+            return super().forward(values)
+        past_mean, past_variance, batches = (
+            self.running_mean, self.running_var, self.num_batches_tracked,
+        )  # fmt: skip
+        assert past_mean is not None
+        assert past_variance is not None
+        assert batches is not None
+        batches.add_(1)
+        # Momentum None: the running statistics are the mean over all batches.
+        share = 1 / int(batches) if self.momentum is None else self.momentum
+        # Copies, because autograd refuses in-place changes of tensors that batch_norm has saved.
+        mean, variance = past_mean.clone(), past_variance.clone()
+        normalized = F.batch_norm(
+            values, mean, variance, self.weight, self.bias, True, share, self.eps
+        )
+        count = values.numel() // values.shape[1]
+        past_mean.copy_(mean)
+        # From (1 - share) * old + share * unbiased to (1 - share) * old + share * biased.
+        past_variance.mul_((1 - share) / count).add_(variance, alpha=(count - 1) / count)
+        return normalized
 
 
-def _normalized(norm: nn.BatchNorm1d | nn.BatchNorm2d, values: Tensor) -> Tensor:
-    """Normalize values by their batch, and update the running statistics as Keras does."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    # Momentum None: the running statistics are the mean over all batches.
-    share = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    # Copies, because autograd refuses in-place changes of tensors that batch_norm has saved.
-    mean, variance = norm.running_mean.clone(), norm.running_var.clone()
-    normalized = F.batch_norm(values, mean, variance, norm.weight, norm.bias, True, share, norm.eps)
-    count = values.numel() // values.shape[1]
-    norm.running_mean.copy_(mean)
-    # From (1 - share) * old + share * unbiased to (1 - share) * old + share * biased.
-    norm.running_var.mul_((1 - share) / count).add_(variance, alpha=(count - 1) / count)
-    return normalized
+class KerasBatchNorm1d(_KerasBatchNorm, nn.BatchNorm1d):
+    """Batch normalization of features ``(B, C)``."""
+
+
+class KerasBatchNorm2d(_KerasBatchNorm, nn.BatchNorm2d):
+    """Batch normalization of maps ``(B, C, h, w)``."""
 
 
 def batch_norm1d(features: int, stack: Stack) -> nn.BatchNorm1d:
@@ -292,13 +288,8 @@ class SameConv2d(nn.Conv2d):
     """Convolution that divides the side by its stride, with Keras's ``same`` padding.
 
     If the padding is odd, the additional row and column of zeros are at the bottom and right.
-    PyTorch pads symmetrically, which shifts every window up and left by a pixel.
-
-    Args:
-        before: input channels.
-        after: output channels.
-        kernel: side of the kernel, at least ``stride``.
-        stride: stride, a divisor of the side of the maps.
+    PyTorch pads symmetrically, which shifts every window up and left by a pixel. The kernel is at
+    least as large as the stride, a divisor of the side of the maps.
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int) -> None:
@@ -316,13 +307,6 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
     It is the gradient of :class:`SameConv2d`: if the crop is odd, an additional row and column are
     removed at the bottom and right.
-
-    Args:
-        before: input channels.
-        after: output channels.
-        kernel: side of the kernel, at least ``stride``.
-        stride: factor on the side of the maps.
-        bias: add a bias.
     """
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, bias: bool) -> None:
@@ -341,10 +325,6 @@ class KerasAdam(AdamW):
 
     Keras adds 1e-7 to the root of the second moment before the bias correction, PyTorch after it.
     In PyTorch's convention this is an epsilon of 3e-6 at the first step and 1.3e-7 at step 1,000.
-
-    Args:
-        parameters: tensors or parameter groups, as in :class:`torch.optim.Adam`.
-        arguments: other arguments of :class:`torch.optim.AdamW`.
     """
 
     def __init__(self, parameters: Any, **arguments: Any) -> None:

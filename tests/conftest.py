@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,8 @@ def in_front() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
-def blank_figures() -> Iterator[None]:
+@contextmanager
+def blank() -> Iterator[None]:
     """Draw the figures of reports, but render them blank, which takes half the time of a run."""
     from matplotlib import rc_context
 
@@ -131,6 +132,41 @@ def blank_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Drawn, "write", write)
         yield
+
+
+@pytest.fixture(scope="module")
+def blank_figures() -> Iterator[None]:
+    """Render the figures of reports blank."""
+    with blank():
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> dict[str, Path]:
+    """Folders of a trained CNN and a small ViT with eight test-time views.
+
+    Both are explained with Grad-CAM. The CNN's methods are a list with one that it does not have,
+    the ViT's a single name.
+    """
+    outputs = tmp_path_factory.mktemp("finished")
+    chosen = {
+        "cnn": ["explain=[gradcam,rollout]", "explain.rollout.when_possible=true"],
+        "vit": [
+            *("explain=gradcam", "model.optim.test_views=8", "fit.epochs=1"),
+            *("model.width=16", "model.depth=1", "model.mlp=16", "model.hidden=8"),
+        ],
+    }
+    folders = {}
+    for model, overrides in chosen.items():
+        given = {text.split("=")[0] for text in overrides}
+        small = [text for text in SMALL if text.split("=")[0] not in given]
+        few = ["explain_images=6", "explain_background=4", "checks=none"]
+        run = ["train", f"outputs={outputs}", f"name={model}", f"data.cache={artifacts}"]
+        small = [text for text in small if not text.startswith("explain_images")]
+        with blank():
+            assert main([*run, f"model={model}", *overrides, *small, *few]) == 0
+        (folders[model],) = (path.parent for path in outputs.glob(f"runs/{model}/*/record.json"))
+    return folders
 
 
 @pytest.fixture(scope="session")

@@ -79,47 +79,91 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("cell_mask(images).float().mean(dim=(1", "cell_mask(images).float().sum(dim=(1"),
         ("torch.sqrt(cell_areas(scaled) / target_area)", "(cell_areas(scaled) / target_area)"),
         ("np.outer(leukemic, healthy)", "np.outer(leukemic, leukemic)"),
-        ("hem=int(healthy.sum())", "hem=int(leukemic.sum())"),
-        ("_Pairs(self.won / total, self.all / total)", "_Pairs(self.won, self.all)"),
+        ('"hem": int(healthy.sum())', '"hem": int(leukemic.sum())'),
+        ("[pairs, pairs / whole]", "[pairs, pairs]"),
     ],
     ("metrics/baselines.py", "baselines assess"): [
         ("to_numpy(np.float64), labels)", "to_numpy(np.float64), 1 - labels)"),
         ("to_numpy(np.float64))[:, 1]", "to_numpy(np.float64))[:, 0]"),
-        ('Baseline(("area",))', 'Baseline(("texture",))'),
-        ("Baseline(MEASURES)", "Baseline(MEASURES[:1])"),
+        ('"area": ("area",)', '"area": ("texture",)'),
+        ('"morphology": MEASURES', '"morphology": MEASURES[:1]'),
     ],
     ("metrics/calibration.py", "calibration"): [
         ("* (2 * truth - 1)", "* (1 - 2 * truth)"),
         ("np.exp(-log_temperature)", "np.exp(log_temperature)"),
+        ('("observed", truth)', '("observed", 1 - truth)'),
+    ],
+    ("metrics/calibration.py", "calibration metrics intervals"): [
+        ('scores, side="right")', "scores)"),
     ],
     ("metrics/classification.py", "metrics thesis_tables"): [
         ('"sensitivity": "recall_hem"', '"sensitivity": "recall_all"'),
-        ("checked >= threshold", "checked > threshold"),
+        ("sample.scores >= at for", "sample.scores > at for"),
     ],
-    ("metrics/cost.py", "cost"): [
-        ("return 1000 * median(taken)", "return median(taken)"),
-        ("_flops(predict, images[:1])", "_flops(predict, images)"),
-    ],
-    ("metrics/synthetic/distances.py", "image_quality features"): [
-        ("kthvalue(k + 1)", "kthvalue(k)"),
-        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
-        ("inside.any(dim=0)", "inside.any(dim=1)"),
-        ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
-        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
-    ],
-    ("metrics/synthetic/features.py", "features"): [
-        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
-    ],
-    ("metrics/bootstrap.py", "intervals"): [
+    ("metrics/classification.py", "metrics"): [
+        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
+        (", wrong, missed: _ratio(hit, hit + missed)", ", wrong, missed: _ratio(hit, hit + wrong)"),
+        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
+        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
+        ("(1 - share) * hem(tp", "share * hem(tp"),
         ("(sample.scores >= threshold) ==", "(sample.scores > threshold) =="),
         ("sample.labels * len(names) + codes", "codes"),
+    ],
+    ("metrics/classification.py", "metrics intervals"): [
+        ("_mcc, lowest=-1.0)", "_mcc)"),
+    ],
+    ("metrics/classification.py", "significance metrics"): [
+        ('leukemic, side="right")]', "leukemic)]"),
+    ],
+    ("metrics/classification.py", "intervals area significance"): [
+        ("np.bincount(self.codes[self.labels == label], ", "np.bincount(self.codes, "),
+    ],
+    ("metrics/cost.py", "cost"): [
+        ('"latency_ms": 1000 * _seconds', '"latency_ms": _seconds'),
+        ("_flops(predict, images[:1])", "_flops(predict, images)"),
+    ],
+    ("metrics/bootstrap.py", "intervals"): [
         ("quantile((1 + level) / 2) * self.error * slope", "quantile(level) * self.error * slope"),
         ("np.maximum(drawn.std(axis=1, ddof=1), jackknife)", "drawn.std(axis=1, ddof=1)"),
         ("((1 - level) / 2) ** (1 / patients)", "(1 - level) ** (1 / patients)"),
         ("all(fold.subjects_of(label) > 1", "all(fold.subjects_of(label) > 0"),
         ("weights[np.arange(n), members] = 0", "weights[np.arange(n), members] = 1"),
+        ("(variance > _ROUNDING * total) / n", "(variance >= 0) / n"),
     ],
-    ("metrics/synthetic/quality.py", "image_quality features"): [
+    ("metrics/comparison.py", "significance"): [
+        ("* np.arange(len(values), 0, -1)", "* len(values)"),
+        ("np.maximum.accumulate(stepped)", "stepped"),
+        ('("1 ", "2 ")', '("1 ", "1 ")'),
+    ],
+    ("metrics/novelty.py", "novelty"): [
+        ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
+        ("distances[:, -1]", "distances[:, 0]"),
+        ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
+    ],
+    ("metrics/referral.py", "referral"): [
+        ("Label.ALL, aim)", "Label.HEM, aim)"),
+        ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
+        ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
+    ],
+    ("metrics/thresholds.py", "thresholds"): [
+        (">= wanted", "> wanted"),
+    ],
+    ("metrics/synthetic/distances.py", "image_quality"): [
+        ("kthvalue(k + 1)", "kthvalue(k)"),
+        ("reach = torch.cdist(real, real)", "reach = torch.cdist(synthetic, synthetic)"),
+        ("inside.any(dim=0)", "inside.any(dim=1)"),
+        ("generator.permutation(size)[:smallest]", "np.arange(size)[:smallest]"),
+        ("synthetic,\n        real,\n        prc", "real,\n        synthetic,\n        prc"),
+        ("().fit(*_stacked(train, train_other))", "().fit(*_stacked(test, test_other))"),
+        ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
+    ],
+    ("metrics/synthetic/features.py", "features"): [
+        ("scaled = images.float() / 255", "scaled = images.float() / 127.5"),
+    ],
+    ("metrics/synthetic/features.py", "baselines"): [
+        ("(measures - self._mean) / self._spread", "measures / self._spread"),
+    ],
+    ("metrics/synthetic/quality.py", "image_quality"): [
         ('"real": equal["train"]', '"real": equal["reference"]'),
         ('test = features["reference"], features', 'test = features["train"], features'),
         ("held_out.features, train", "synthetic.features, train"),
@@ -129,52 +173,6 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if not itself:", "if itself:"),
         ("found.distances < limit", "found.distances > limit"),
         ("/ ours.shape[1] ** 0.5", "/ ours.shape[1]"),
-    ],
-    ("metrics/classification.py", "metrics"): [
-        ("return _ratio(tp * tn - fp * fn", "return _ratio(tp * tn + fp * fn"),
-        (", wrong, missed: _ratio(hit, hit + missed)", ", wrong, missed: _ratio(hit, hit + wrong)"),
-        ("return one(tn, fn, fp)", "return one(tn, fp, fn)"),
-        ("torch.from_numpy(labels)) ** 2)", "torch.from_numpy(labels)).abs())"),
-        ("(1 - share) * hem(tp", "share * hem(tp"),
-    ],
-    ("metrics/classification.py", "metrics intervals"): [
-        ("_mcc, lowest=-1.0)", "_mcc)"),
-    ],
-    ("metrics/baselines.py", "baselines"): [
-        ("(measures - self._mean) / self._spread", "measures / self._spread"),
-    ],
-    ("metrics/novelty.py", "novelty"): [
-        ("unlimited.distances(held_out), patients", "unlimited.distances(train), patients"),
-        ("distances[:, -1]", "distances[:, 0]"),
-        ("unlimited = cls(_of_length_one(train), np.inf)", "unlimited = cls(train, np.inf)"),
-    ],
-    ("metrics/classification.py", "significance metrics"): [
-        ('leukemic, side="right")]', "leukemic)]"),
-    ],
-    ("metrics/baselines.py", "image_quality"): [
-        ("().fit(*_stacked(train, train_other))", "().fit(*_stacked(test, test_other))"),
-    ],
-    ("metrics/referral.py", "referral"): [
-        ("Label.ALL, aim)", "Label.HEM, aim)"),
-        ("healthy = ~leukemic & (scores >=", "healthy = ~leukemic & (scores <"),
-        ("confidence = 1 - (1 - CONFIDENCE) / len(starts)", "confidence = CONFIDENCE"),
-    ],
-    ("metrics/calibration.py", "calibration metrics intervals"): [
-        ('scores, side="right")', "scores)"),
-        ('("observed", truth)', '("observed", 1 - truth)'),
-    ],
-    ("metrics/bootstrap.py", "intervals area figures significance"): [
-        ("np.unique(self.codes[self.labels == label]))", "np.unique(self.codes))"),
-    ],
-    ("metrics/comparison.py", "significance"): [
-        ("* np.arange(len(values), 0, -1)", "* len(values)"),
-        ("np.maximum.accumulate(stepped)", "stepped"),
-    ],
-    ("metrics/synthetic/distances.py", "image_quality"): [
-        ("real[nearest[start : start + _BATCH]]", "real[start : start + _BATCH]"),
-    ],
-    ("metrics/thresholds.py", "metrics intervals"): [
-        (">= wanted", "> wanted"),
     ],
     ("training.py", "guards_training"): [
         ("self.current_epoch, self.global_rank)", "self.current_epoch, 0)"),
@@ -202,10 +200,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("squares / count - mean**2", "squares / count"),
         ("self._loader(self.split.val)", "self._loader(self.split.test)"),
         ("self._loader(self.split.test)", "self._loader(self.split.val)"),
-        (
-            "self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])",
-            "pass",
-        ),
+        ("self.repeat(np.arange(first, first + len(pixels)))", "pass"),
         ("self.train = np.concatenate([self.train, rows])", "self.train = rows"),
     ],
     ("data/decode.py", "pixels links"): [
@@ -218,8 +213,8 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("data/layouts.py", "layouts"): [
         ('= _CLASS[match["label"].lower()]', '= Label(1 - _CLASS[match["label"].lower()])'),
         ("-{int(match['subject'])}\"", "-{match['subject']}\""),
-        (", int(name.label), name.subject, PRELIM", ", 1 - int(name.label), name.subject, PRELIM"),
-        ("table.drop(index=names.index[again])", "table.drop(index=names.index[:0])"),
+        (", int(found.label), found.subject", ", 1 - int(found.label), found.subject"),
+        ("Index(index[~again].reset_index", "Index(index.reset_index"),
     ],
     ("data/links.py", "links splits"): [
         ("SAME_TEXTURE = 0.7", "SAME_TEXTURE = -1.0"),
@@ -232,10 +227,10 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("rows.append((row, *facts))", "rows.append((len(rows), *facts))"),
     ],
     ("data/splits.py", "splits"): [
-        ("stage in reversed(STAGES) if stage in stages", "stage in STAGES if stage in stages"),
+        ("for stage in reversed(assigned)", "for stage in assigned"),
         ('if "conflict" in table:', 'if "conflicts" in table:'),
         ('"patient" in table and self.link_subjects', '"patient" in table'),
-        ("repeated = set(patients[stages[later]])", "repeated = set(patients[stages[earlier]])"),
+        ("own.isin(others)", "own.isin(own)"),
         ("if not self.purge:\n            return", "if False:\n            return"),
     ],
     ("data/rules.py", "splits"): [
@@ -244,32 +239,35 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ('"val": stages["test"].copy()', '"val": stages["train"].copy()'),
         ("stratify=labels[rest], random_state=self.seed", "stratify=labels[rest], random_state=0"),
     ],
-    ("runs/evaluate.py", "guards_runs assess baselines"): [
-        ("(val.scores, val.labels)", '(samples["test"].scores, samples["test"].labels)'),
-        ('.loc[train.index], train["label"].', '.loc[others[1].index], others[1]["label"].'),
-        ("= column[val.index].to_numpy(), val", "= column[test.index].to_numpy(), test"),
-        ("= val.scores, val.labels, val", '= (test := samples["test"]).scores, test.labels, test'),
+    ("runs/evaluate.py", "assess baselines"): [
+        ("fit_temperature(val.scores, val.labels)", "fit_temperature(val.scores, 1 - val.labels)"),
         (
-            'thresholds = choose_thresholds(*chosen, val["patient"].to_numpy().astype(str))',
-            "thresholds = choose_thresholds(sample.scores, sample.labels, sample.subjects)",
+            "choose_on(val)\n    val, test",
+            'choose_on(sample_of(data, predicted["test"]))\n    val, test',
+        ),
+        ('.loc[train.index], train["label"].', '.loc[others[1].index], others[1]["label"].'),
+        ("choose_on(val)\n        results", "choose_on(test)\n        results"),
+        (
+            "val.subjects)\n    return thresholds",
+            "np.arange(len(val)))\n    return thresholds",
         ),
         ('patients = data.dataset.index["patient"]', 'patients = data.dataset.index["subject"]'),
-        ('test["patient"].to_numpy().astype(str)', 'test["subject"].to_numpy().astype(str)'),
+        ('table["patient"].to_numpy().astype(str)', 'table["subject"].to_numpy().astype(str)'),
         ('assess_area(data, predicted["test"]', 'assess_area(data, predicted["val"]'),
         ("store.areas[rows.numpy()].astype", "store.areas[: len(rows)].astype"),
         ('data.stage("train").index', 'data.stage("test").index'),
-        ("apply_temperature(test_scores, fit_temperature(*chosen))", "test_scores"),
-        ("calibrated=apply_temperature(scores, temperature),", "calibrated=scores,"),
+        ("calibrated(test, temperature), thresholds", "test, thresholds"),
+        ("calibrated=sample.calibrated", "calibrated=sample.scores"),
         ("(replace(sample, scores=areas), areas)", "(sample, areas)"),
     ],
     ("runs/predict.py", "guards_runs"): [
-        ('(data, scorer, "val")', '(data, scorer, "train")'),
-        ('_features_and_shares(data, scorer, "val")', '_features_and_shares(data, scorer, "test")'),
+        ('in chunks("val")', 'in chunks("train")'),
+        ('in chunks("val")', 'in chunks("test")'),
     ],
-    ("runs/evaluate.py", "guards_runs"): [
+    ("runs/evaluate.py", "assess"): [
         ("softmax(dim=1)[:, 1]", "softmax(dim=1)[:, 0]"),
-        ("torch.stack(each).mean(dim=0)", "each[0]"),
-        ("if not bool(joined.isfinite().all()):", "if False:"),
+        ("(self.classifier.predict_logits, images)", "(self.classifier, images)"),
+        ("if not bool(logits.isfinite().all()):", "if False:"),
     ],
     ("runs/finished.py", "guards_runs"): [
         ('"val"', '"test"'),
@@ -284,10 +282,11 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ],
     ("runs/gan.py", "guards_runs synthetic_images"): [
         ('HELD_OUT = "val"', 'HELD_OUT = "test"'),
-        ('("reference", held_out, label)', '("reference", held_out, _other(label))'),
+        ('("reference", held_out, label)', '("reference", held_out, other)'),
         ('("reference", held_out, label)', '("reference", "train", label)'),
         ("= MorphologyExtractor(real.train)", "= MorphologyExtractor(real.reference)"),
-        ("Label(1 - label)", "label"),
+        ("other = Label(1 - label)", "other = label"),
+        ("synthetic.of(Label(1 - label))", "synthetic.of(label)"),
         ("= Label.ALL).sum() - (labels == Label.HEM", "= Label.HEM).sum() - (labels == Label.ALL"),
         ('counts.items()},\n        "seed": seed,', 'counts.items()},\n        "seed": 0,'),
         ('synthetic.origin["label"].to_numpy', '1 - synthetic.origin["label"].to_numpy'),
@@ -332,46 +331,70 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
     ("runs/record.py", "grid assess"): [
         ("if schema > SCHEMA:", "if False:"),
     ],
-    ("report/derived.py", "guards_report report ensemble"): [
-        ("for val in [run.val.sample]", "for val in [run.test.sample]"),
-        ("stage.with_scores(stage.baselines[name]", "stage.with_scores(1 - stage.baselines[name]"),
-        ("run.id, scored(run.val), scored(run.test)", "run.id, scored(run.test), scored(run.val)"),
+    ("report/derived.py", "report"): [
+        (
+            "val = run.val.sample\n            thresholds",
+            "val = run.test.sample\n            thresholds",
+        ),
+        ("one.with_scores(one.baselines[name]", "one.with_scores(1 - one.baselines[name]"),
+        ("for one in (run.val, run.test)", "for one in (run.test, run.val)"),
         ("fit_temperature(val, sample.labels)", "fit_temperature(test, one.test.sample.labels)"),
         ("choose_thresholds(val, sample.labels", "choose_thresholds(test, one.test.sample.labels"),
         ("np.mean([getattr(run, stage)", "np.max([getattr(run, stage)"),
         ("if np.array_equal(one.val.paths, two.val.paths)", "if True"),
     ],
     ("report/comparisons.py", "comparisons"): [
-        ("replace(found[index], p=p", "replace(found[index], p=found[index].result.p"),
+        ("replace(found[index], p=p", "replace(found[index], p=known[index]"),
         ("return (one.model == _COMBINED, sort_key(one)) <", "return (True, sort_key(one)) <"),
+        ("return named if named in known else", "return"),
+        ('rules["fusion"].append(', "str("),
     ],
-    ("report/figures.py", "guards_report figures"): [
+    ("report/figures.py", "report figures"): [
         ("2 * sample.labels + called", "2 * called + sample.labels"),
         ("sample.scores >= run.thresholds[cut]", "sample.scores >= 0.5"),
+        ("dots = [one.difference for", "dots = [-one.difference for"),
     ],
-    ("report/rows.py", "guards_report report"): [
+    ("report/page.py", "page"): [
+        ("leaky = any(record.run.leaky for record in records)", "leaky = False"),
+        ("boxes(report.remarks).items())[:2]", "boxes(report.remarks).items())[2:]"),
+        (
+            'interval_text(*row.metrics["auroc"]) if row',
+            'interval_text(*row.metrics["mcc"]) if row',
+        ),
+    ],
+    ("report/gans.py", "page synthetic_images"): [
+        ('(f"real, {word}", real)', '(f"real, {word}", synthetic)'),
+    ],
+    ("progress.py", "progress"): [
+        ("if fact in sweep.seen:", "if False:"),
+        ("time.perf_counter() - sweep.shown < _EVERY", "False"),
+        ("{sweep.number + 1}/", "{sweep.number}/"),
+    ],
+    ("report/rows.py", "report"): [
         ("images = [sample.reweighted(cuts)", "images = [sample.reweighted({'default': 0.5})"),
         ('["value"], entry["low"], entry["high"]', '["value"], entry["high"], entry["low"]'),
-        ("(run.test.sample, run.thresholds)", "(run.val.sample, run.thresholds)"),
+        ("[(run.test.sample, run.thresholds)", "[(run.val.sample, run.thresholds)"),
     ],
-    ("report/remarks.py", "guards_report report page"): [
+    ("report/remarks.py", "report page"): [
         ("(configuration.first_seed, AREA)", '(configuration.first_seed, "majority")'),
         ("few_subjects(one.first_seed.pooled))", "few_subjects(one.first_seed.pooled)) and False"),
     ],
-    ("report/load.py", "guards_report ensemble comparisons report"): [
+    ("report/load.py", "report comparisons"): [
         ("and np.array_equal(run.test.paths, theirs[run.key].test.paths)", ""),
         ('stages["val"], stages["test"], chosen)', 'stages["test"], stages["val"], chosen)'),
         ("if expected and expected != len(predicted.paths):", "if False:"),
         ('rows["patient"].to_numpy().astype(str)', 'rows["path"].to_numpy().astype(str)'),
         ('for key in ("score", "calibrated")', 'for key in ("calibrated", "score")'),
         ('temperature = record.calibration["temperature"]', "temperature = 1.0"),
+        ("file_in(folder, name)", "folder / name"),
+        ("np.concatenate(calibrated) if len(calibrated) == len(samples) else None", "None"),
     ],
     ("report/table.py", "table hostile"): [
         ('form: str = ".3f", bounds: str = ".2f"\n', 'form: str = ".2f", bounds: str = ".2f"\n'),
         ('inside = to.startswith("../") and', "inside ="),
         ("csv_text(self.table)", "self.table.to_csv(index=False)"),
     ],
-    ("report/tables.py", "guards_report report"): [
+    ("report/tables.py", "report"): [
         ('if METRICS[name].kind == "decision"', 'if METRICS[name].kind != "decision"'),
         ('headed(decisions, "@youden", middle=PATIENTS)', 'headed(decisions, "@youden")'),
         ('f"{name}{middle}{end}"', 'f"{name}{middle}"'),
@@ -452,8 +475,13 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("labels, self.class_weights) + head.sparsity()", "labels) + head.sparsity()"),
         ('other = batch["labels"][:, None] != head.', 'other = batch["labels"][:, None] == head.'),
     ],
-    ("classifiers/vit.py", "vit classifiers"): [
+    ("classifiers/prototypes.py", "vit hybrid"): [
         ("self.attention_loss * off", "-self.attention_loss * off"),
+        ("self.fused(body, encoded[:, 0])", "self.fused(body, encoded[:, 1])"),
+    ],
+    ("config/options.py", "config"): [
+        ("filled[key] = value", "filled.setdefault(key, value)"),
+        ("zip([one.arg for one in own], init", "zip([one.arg for one in own][1:], init"),
     ],
     ("explain/base.py", "faithfulness gradcam checked_tables"): [
         ("return (labels == Label.ALL).float() * 2", "return (labels == Label.HEM).float() * 2"),
@@ -482,7 +510,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("odds - compared.mean(), range_", "odds, range_"),
         ("gains = gains - predict_log_odds", "gains = gains + predict_log_odds"),
         (".double().sum(dim=(1, 2)) - gains).abs(", ".double().mean(dim=(1, 2)) - gains).abs("),
-        (", classifier, one, other", ", classifier, other, one"),
+        ("gains - log_odds(classifier.from", "gains + log_odds(classifier.from"),
         ("= torch.from_numpy(found.values[0])", "= -torch.from_numpy(found.values[0])"),
     ],
     ("explain/lime.py", "lime"): [
@@ -498,24 +526,24 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("(torch.where(shown, image, other))", "(torch.where(shown, other, image))"),
     ],
     ("explain/perturb.py", "perturb shap"): [
-        ("torch.where(present, tokens, other)", "torch.where(present, other, tokens)"),
+        ("torch.where(present, own, other)", "torch.where(present, other, own)"),
         (".stack(sums).sum(dim=0) / len(background)", ".stack(sums).sum(dim=0) / len(sums)"),
     ],
     ("explain/quality/faithfulness.py", "faithfulness"): [
-        ("trapezoid(self.deletion, self.shares, axis=1)", "trapezoid(self.deletion, axis=1)"),
+        ("(1 / 8 + (1 / 3 - 1 / 8) * share)", "(1 / 8 + 1 / 3 * share)"),
         ("dim=1, descending=True, stable=True", "dim=1, descending=False, stable=True"),
         ("toward.double().sigmoid()", "toward.double()"),
-        ("fallen.cpu() * signs(case.target, count)[:, None]", "fallen.cpu()"),
+        ("fallen * signs(case.target, count)[:, None]", "fallen"),
         (
-            "fallen = whole[:, None] - torch.cat(outputs).view(count, samples)",
-            "fallen = torch.cat(outputs).view(count, samples) - whole[:, None]",
+            "whole[:, None] - case.predict(indices, hides, other).view(count, samples)",
+            "case.predict(indices, hides, other).view(count, samples) - whole[:, None]",
         ),
         (".where(raw < opposite, fitted, none)", ".where(raw < opposite, fitted, fitted)"),
         ("case.classifier, batch, target", "case.classifier, case.images, case.target"),
         ("zlib.crc32(mask, seed)", "seed"),
     ],
     ("explain/quality/randomization.py", "randomization checked_tables"): [
-        ("rank_correlation(one.abs(), again.abs(), masks)", "rank_correlation(one, again, masks)"),
+        ("rank_correlations([one.abs(), again.abs()]", "rank_correlations([one, again]"),
         ("    ][::-1]", "    ]"),
         ("randomized, case.images", "case.classifier, case.images"),
         ("randomized, case.images, case.target,", "randomized, case.images, 0,"),
@@ -531,10 +559,14 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ),
         ("found[name].toward(target).where", "found[name].maps.where"),
         ("~(it.degenerate | empty)", "~it.degenerate"),
-        ("case.first(few),", "Case(classifier, images, 1 - target, background).first(few),"),
+        (
+            "cascades(few, methods",
+            "cascades(Case(classifier, few.images, 1 - few.target, background), methods",
+        ),
+        ("(trapezoid(heights, shares, axis=1))", "(trapezoid(heights, axis=1))"),
     ],
     ("explain/quality/checks.py", "faithfulness"): [
-        ("curve.insertion_auc - curve.deletion_auc", "curve.deletion_auc - curve.insertion_auc"),
+        ('gain = own[f"insertion_{hide}"] - own', 'gain = -own[f"insertion_{hide}"] + own'),
         ('own[gain] - numbers["random"][gain]', "own[gain]"),
     ],
     ("explain/quality/regions.py", "regions"): [
@@ -555,7 +587,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("finite = values[values.isfinite()]", "finite = values.nan_to_num()"),
     ],
     ("explain/figures.py", "panels"): [
-        ("cohort.of(outcome) if usable[position]]", "cohort.of(outcome)]"),
+        ("for position in group if usable[position]]", "for position in group]"),
         ('outcome.startswith("true") else "WRONG"', 'outcome.endswith("positive") else "WRONG"'),
         ("row = 2 * number + (target == Label.HEM)", "row = 2 * number + (target == Label.ALL)"),
     ],

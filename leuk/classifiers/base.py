@@ -33,17 +33,11 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of a classifier for N images.
+    """Predictions of a classifier for N images."""
 
-    Attributes:
-        rows: rows of the images in the bank, ``int64 (N,)``, unique and ascending.
-        scores: probabilities of leukemia, ``float64 (N,)``.
-        labels: true classes, ``int64 (N,)``.
-    """
-
-    rows: Tensor
-    scores: Tensor
-    labels: Tensor
+    rows: Tensor  # of the images in the bank, int64 (N,), unique and ascending
+    scores: Tensor  # probabilities of leukemia, float64 (N,)
+    labels: Tensor  # true classes, int64 (N,)
 
 
 class Classifier(SeededModule, ABC):
@@ -51,12 +45,7 @@ class Classifier(SeededModule, ABC):
 
     A subclass defines :meth:`features`, :meth:`logits` and, for Grad-CAM, :attr:`cam_layer`. Its
     constructor takes plain values only. They are saved, so that every checkpoint can be read with
-    ``torch.load(weights_only=True)``.
-
-    Args:
-        optim: optimizer settings, or a mapping of their fields as read from a checkpoint.
-        stack: framework whose conventions Adam and the plateau schedule follow, see
-            :mod:`leuk.training`.
+    ``torch.load(weights_only=True)``; ``optim`` may be a mapping, as read from it.
 
     Attributes:
         stamp: identity stored in every checkpoint: the class name as ``form``, and hashes that the
@@ -109,11 +98,7 @@ class Classifier(SeededModule, ABC):
         return activations
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Patches ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1].
-
-        Raises:
-            ConfigError: :attr:`has_patches` is False.
-        """
+        """Patches ``(B, N, D)``, row by row; ConfigError unless :attr:`has_patches`."""
         raise ConfigError(self.no_patches_message())
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
@@ -132,10 +117,7 @@ class Classifier(SeededModule, ABC):
         )
 
     def normalize_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Set the mean and standard deviation per channel of the training images.
-
-        They are saved with the weights.
-        """
+        """Set mean and standard deviation of the training images' channels, saved with weights."""
         self.mean.copy_(torch.tensor(mean).view(3, 1, 1))
         self.std.copy_(torch.tensor(std).view(3, 1, 1))
 

@@ -66,24 +66,21 @@ class CNN(Prototyped):
         self.head = nn.Linear(hidden, 1)
         self.apply(glorot)
 
-    def features(self, images: Tensor) -> Tensor:
-        grid = self.grid(images)
-        if self.prototypes is not None:
-            similarities: Tensor = self.prototypes(grid)
-            return similarities
+    def body(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.blocks(self.normalized(images))  # (B, C, s, s)
+        return maps
+
+    def patch_features(self, body: Tensor) -> Tensor:
+        return body
+
+    def pooled(self, body: Tensor) -> Tensor:
         # Channels last, as in memory and in Keras's Flatten, so nothing is copied.
-        flat = self.flatten(self.pool(grid).permute(0, 2, 3, 1))  # (B, s*s*C)
+        flat = self.flatten(self.pool(body).permute(0, 2, 3, 1))  # (B, s*s*C)
         hidden: Tensor = self.activation(self.hidden(self.norm(flat)))
         return hidden
 
-    def logits(self, features: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            return self.prototypes.logits(features)
+    def linear(self, features: Tensor) -> Tensor:
         return two_class(self.head(self.dropout(features)))
-
-    def grid(self, images: Tensor) -> Tensor:
-        grid: Tensor = self.blocks(self.normalized(images))  # (B, C, s, s)
-        return grid
 
     @property
     def patch_pixels(self) -> tuple[int, int]:

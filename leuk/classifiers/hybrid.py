@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from leuk.classifiers.base import two_class
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.prototypes import Head, Prototyped, PrototypeHead, refuse_attention_loss
-from leuk.classifiers.transformer import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.classifiers.prototypes import Attentive, Head, PrototypeHead, refuse_attention_loss
+from leuk.classifiers.transformer import Encoder, Norm, divisors
 from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.errors import ConfigError
 from leuk.training import Stack, batch_norm2d, glorot, glorot_uniform
@@ -59,7 +59,7 @@ class Fusion(nn.Module):
         return share * convolved + (1 - share) * attended
 
 
-class Hybrid(Prototyped):
+class Hybrid(Attentive):
     """Convolutions to a feature map F, then two branches whose vectors are fused.
 
     The CNN branch averages F and has a dense layer. The transformer branch encodes patches of F and
@@ -139,35 +139,28 @@ class Hybrid(Prototyped):
         if head == "prototype":
             self.prototypes = PrototypeHead(self.fusion.width, per_class)
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Feature map F ``(B, C, s, s)`` of images ``(B, 3, R, R)`` in [0, 1]."""
-        feature_map: Tensor = self.blocks(self.normalized(images))
+    def body(self, images: Tensor) -> Tensor:
+        feature_map: Tensor = self.blocks(self.normalized(images))  # F (B, C, s, s)
         return feature_map
 
-    def features(self, images: Tensor) -> Tensor:
-        return self._features(self.feature_map(images))
-
-    def _features(self, feature_map: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            similarities: Tensor = self.prototypes(self._grid(feature_map))
-            return similarities
-        return self._fused(feature_map, self.encoder.cls(self._embedded(feature_map)))
-
-    def _embedded(self, feature_map: Tensor) -> Tensor:
-        """Patch embeddings ``(B, N, D)`` from F ``(B, C, s, s)``."""
-        embedded: Tensor = self.embed(feature_map)  # (B, D, n, n)
+    def embedded(self, body: Tensor) -> Tensor:
+        embedded: Tensor = self.embed(body)  # (B, D, n, n)
         return embedded.flatten(2).transpose(1, 2)
 
-    def _fused(self, feature_map: Tensor, cls: Tensor) -> Tensor:
-        """Features of the perceptron from F and the encoded [CLS] ``(B, D)``."""
-        pooled = self.vector(feature_map.mean(dim=(2, 3)))  # (B, D)
+    def fused(self, body: Tensor, cls: Tensor) -> Tensor:
+        pooled = self.vector(body.mean(dim=(2, 3)))  # (B, D)
         features: Tensor = self.perceptron(self.fusion(pooled, cls))
         return features
 
-    def logits(self, features: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            return self.prototypes.logits(features)
+    def linear(self, features: Tensor) -> Tensor:
         return two_class(self.head(self.dropout(features)))
+
+    def patch_features(self, body: Tensor) -> Tensor:
+        """Both branches fused patch by patch: mean of F in the patch, and encoded token."""
+        means = F.avg_pool2d(body, self.patch, self.stride).flatten(2).transpose(1, 2)
+        fused = self.fusion(self.vector(means), self.encoder(self.embedded(body))[:, 1:])
+        grid: Tensor = fused.transpose(1, 2).unflatten(2, (self.encoder.side, self.encoder.side))
+        return grid
 
     def tokens(self, images: Tensor) -> Tensor:
         """Patches of F ``(B, N, C * patch * patch)``, row by row, before their projection.
@@ -178,15 +171,14 @@ class Hybrid(Prototyped):
             ConfigError: patches overlap, so ``has_patches`` is False.
         """
         self._refuse_overlap()
-        patches = F.unfold(self.feature_map(images), self.patch, stride=self.stride)
-        return patches.transpose(1, 2)
+        return F.unfold(self.body(images), self.patch, stride=self.stride).transpose(1, 2)
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` of both branches from patches of F, see :meth:`tokens`."""
         self._refuse_overlap()
         size = (self.side, self.side)
-        feature_map = F.fold(tokens.transpose(1, 2), size, self.patch, stride=self.stride)
-        return self.logits(self._features(feature_map))
+        body = F.fold(tokens.transpose(1, 2), size, self.patch, stride=self.stride)
+        return self.logits(self.features_of(body))
 
     def _refuse_overlap(self) -> None:
         if not self.has_patches:
@@ -194,31 +186,6 @@ class Hybrid(Prototyped):
                 f"model.stride={self.stride}: patches of side {self.patch} overlap and cannot be "
                 f"changed separately; set model.stride={self.patch} to explain by patches"
             )
-
-    def attention(self, images: Tensor) -> Tensor:
-        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
-        _, attentions = self.encoder.attended(self._embedded(self.feature_map(images)))
-        return torch.stack(attentions, dim=1)
-
-    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.attention_loss:
-            return super().training_logits(images, labels)
-        feature_map = self.feature_map(images)
-        encoded, attentions = self.encoder.attended(self._embedded(feature_map))
-        off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
-        return self.logits(self._fused(feature_map, encoded[:, 0])), self.attention_loss * off
-
-    def grid(self, images: Tensor) -> Tensor:
-        return self._grid(self.feature_map(images))
-
-    def _grid(self, feature_map: Tensor) -> Tensor:
-        """Both branches fused patch by patch: mean of F in the patch, and encoded token."""
-        means = F.avg_pool2d(feature_map, self.patch, self.stride).flatten(2).transpose(1, 2)
-        encoded = self.encoder(self._embedded(feature_map))
-        fused = self.fusion(self.vector(means), encoded[:, 1:])
-        side = self.encoder.side
-        grid: Tensor = fused.transpose(1, 2).unflatten(2, (side, side))
-        return grid
 
     @property
     def patch_pixels(self) -> tuple[int, int]:

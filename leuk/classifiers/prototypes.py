@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from leuk.classifiers.base import BROKEN, Classifier
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.transformer import off_cell
+from leuk.classifiers.transformer import Encoder, attention_off_cell, off_cell
 from leuk.data.labels import Label
 from leuk.data.pixels import Batch
 from leuk.errors import ConfigError, DataError, TrainingError
@@ -49,25 +49,20 @@ _OTHER_WEIGHT = -0.5
 """Initial weight of a prototype in the logit of the other class."""
 
 
+_BOTH = "prototypes need training images of both classes"
+
+
 @dataclass(frozen=True)
 class Prototype:
-    """Patch of a training image that serves as a prototype of a class.
+    """Patch of a training image that serves as a prototype of a class."""
 
-    Attributes:
-        label: class, see :class:`leuk.data.labels.Label`.
-        row: row of the training image in the bank.
-        top: top edge of the patch in the image in pixels.
-        left: left edge of the patch in the image in pixels.
-        side: side of the patch in pixels.
-        similarity: similarity of the learned prototype to the patch that replaced it; ln(10,000),
-            about 9.2, if they are equal.
-    """
-
-    label: int
-    row: int
-    top: int
+    label: int  # class, see leuk.data.labels.Label
+    row: int  # of the training image in the bank
+    top: int  # edges and side of the patch in the image in pixels
     left: int
     side: int
+    # Similarity of the learned prototype to the patch that replaced it; ln(10,000), about 9.2, if
+    # they are equal.
     similarity: float
 
 
@@ -112,11 +107,6 @@ class PrototypeHead(nn.Module):
     def forward(self, grid: Tensor) -> Tensor:
         """Similarities ``(B, P)`` of a grid ``(B, C, h, w)``, healthy prototypes first."""
         return _similarity(self.distances(self.patches(grid)).amin(dim=(2, 3)))
-
-    def logits(self, similarities: Tensor) -> Tensor:
-        """Logits ``(B, 2)`` from similarities ``(B, P)``."""
-        logits: Tensor = self.head(similarities)
-        return logits
 
     def with_cost(self, grid: Tensor, labels: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities ``(B, P)``, and the scalar loss that pulls prototypes to their class.
@@ -191,7 +181,7 @@ def _float32(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 class Prototyped(Classifier):
-    """Classifier with a linear or a prototype head.
+    """Classifier of a body that is read by a linear or a prototype head.
 
     Attributes:
         prototypes: the prototype head, or None with a linear head.
@@ -202,20 +192,52 @@ class Prototyped(Classifier):
         self.prototypes: PrototypeHead | None = None
 
     @abstractmethod
-    def grid(self, images: Tensor) -> Tensor:
-        """Patch features ``(B, C, h, w)`` of images ``(B, 3, R, R)`` in [0, 1]."""
+    def body(self, images: Tensor) -> Tensor:
+        """Compute maps or tokens of images ``(B, 3, R, R)`` in [0, 1] for the layers of a head."""
+
+    @abstractmethod
+    def pooled(self, body: Tensor) -> Tensor:
+        """Features ``(B, D)`` of the linear head."""
+
+    @abstractmethod
+    def linear(self, features: Tensor) -> Tensor:
+        """Logits ``(B, 2)`` of the linear head."""
+
+    @abstractmethod
+    def patch_features(self, body: Tensor) -> Tensor:
+        """Grid of patch features ``(B, C, h, w)``."""
 
     @property
     @abstractmethod
     def patch_pixels(self) -> tuple[int, int]:
         """Side of a patch of the grid, and distance between neighboring patches, in pixels."""
 
+    def grid(self, images: Tensor) -> Tensor:
+        """Patch features ``(B, C, h, w)`` of images ``(B, 3, R, R)`` in [0, 1]."""
+        return self.patch_features(self.body(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.features_of(self.body(images))
+
+    def features_of(self, body: Tensor) -> Tensor:
+        """Features of either head."""
+        if self.prototypes is None:
+            return self.pooled(body)
+        similarities: Tensor = self.prototypes(self.patch_features(body))
+        return similarities
+
+    def logits(self, features: Tensor) -> Tensor:
+        if self.prototypes is None:
+            return self.linear(features)
+        logits: Tensor = self.prototypes.head(features)
+        return logits
+
     def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         if self.prototypes is None:
             return super().training_logits(images, labels)
         outside = off_cell(images, *self.patch_pixels)
         similarities, cost = self.prototypes.with_cost(self.grid(images), labels, outside)
-        return self.prototypes.logits(similarities), cost
+        return self.logits(similarities), cost
 
     @torch.no_grad()
     def project(self, batches: Iterable[Batch]) -> list[Prototype]:
@@ -234,14 +256,14 @@ class Prototyped(Classifier):
         Raises:
             DataError: ``batches`` lacks a class.
             TrainingError: the weights give NaN.
-            ValueError: the head is not a prototype head.
         """
-        head = self._head()
+        head = self.prototypes
+        assert head is not None
         training = self.training
         self.eval()
-        # Squared distances (P,) of the nearest patches so far, the patches (P, D), and their places
-        # (P, 3); the distance is infinite if no image has the class.
-        best: tuple[Tensor, Tensor, Tensor] | None = None
+        # Of each batch: squared distances (P,) of the nearest patches, infinite without an image of
+        # the class; the patches (P, D); and their places (P, 3).
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
         for batch in batches:
             patches = head.patches(self.grid(batch["images"]))  # (B, D, h, w)
             other = batch["labels"][:, None] != head.classes  # (B, P)
@@ -252,23 +274,20 @@ class Prototyped(Classifier):
             height, width = patches.shape[2:]
             image, position = indices // (height * width), indices % (height * width)
             places = torch.stack([batch["rows"][image], position // width, position % width], dim=1)
-            found = smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places
-            if best is not None:
-                nearer = found[0] < best[0]
-                found = (
-                    torch.where(nearer, found[0], best[0]),
-                    torch.where(nearer[:, None], found[1], best[1]),
-                    torch.where(nearer[:, None], found[2], best[2]),
-                )
-            best = found
+            found.append((smallest, patches.permute(0, 2, 3, 1).flatten(0, 2)[indices], places))
         self.train(training)
-        if best is not None and bool(best[0].isnan().any()):
+        if not found:
+            raise DataError(_BOTH)
+        smallest, nearest, places = (torch.stack(column) for column in zip(*found, strict=True))
+        least, first = smallest.min(dim=0)  # over batches
+        if bool(least.isnan().any()):
             raise TrainingError(BROKEN)
-        if best is None or bool(best[0].isinf().any()):
-            raise DataError("prototypes need training images of both classes")
-        head.similarities.copy_(_similarity(best[0]))
-        head.prototypes.data.copy_(best[1])
-        head.places.copy_(best[2])
+        if bool(least.isinf().any()):
+            raise DataError(_BOTH)
+        every = torch.arange(len(first), device=first.device)
+        head.similarities.copy_(_similarity(least))
+        head.prototypes.data.copy_(nearest[first, every])
+        head.places.copy_(places[first, every])
         return self.placed()
 
     def refit_head(self, batches: Iterable[Batch]) -> None:
@@ -278,11 +297,9 @@ class Prototyped(Classifier):
 
         Args:
             batches: training images, as for :meth:`project`.
-
-        Raises:
-            ValueError: the head is not a prototype head.
         """
-        head = self._head()
+        head = self.prototypes
+        assert head is not None
         training = self.training
         self.eval()
         with torch.no_grad():
@@ -304,12 +321,9 @@ class Prototyped(Classifier):
         weight.grad = None
 
     def placed(self) -> list[Prototype]:
-        """Positions of the prototypes in training images; empty before :meth:`project`.
-
-        Raises:
-            ValueError: the head is not a prototype head.
-        """
-        head = self._head()
+        """Positions of the prototypes in training images; empty before :meth:`project`."""
+        head = self.prototypes
+        assert head is not None
         side, step = self.patch_pixels
         table = zip(
             head.classes.tolist(), head.places.tolist(), head.similarities.tolist(), strict=True
@@ -320,18 +334,45 @@ class Prototyped(Classifier):
             if row >= 0
         ]
 
-    def _head(self) -> PrototypeHead:
-        if self.prototypes is None:
-            raise ValueError("this classifier has no prototypes; set model.head=prototype")
-        return self.prototypes
+
+class Attentive(Prototyped):
+    """Model with a transformer, whose attention is explained and may be kept on the cell.
+
+    Attributes:
+        encoder: the transformer.
+        attention_loss: weight of the loss on attention outside the cell.
+    """
+
+    encoder: Encoder
+    attention_loss: float
+
+    def embedded(self, body: Tensor) -> Tensor:
+        """Patch embeddings ``(B, N, D)``."""
+        return body
+
+    @abstractmethod
+    def fused(self, body: Tensor, cls: Tensor) -> Tensor:
+        """Features of the linear head from the body and the encoded [CLS] ``(B, D)``."""
+
+    def pooled(self, body: Tensor) -> Tensor:
+        return self.fused(body, self.encoder.cls(self.embedded(body)))
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
+        _, attentions = self.encoder.attended(self.embedded(self.body(images)))
+        return torch.stack(attentions, dim=1)
+
+    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.attention_loss:
+            return super().training_logits(images, labels)
+        body = self.body(images)
+        encoded, attentions = self.encoder.attended(self.embedded(body))
+        off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
+        return self.logits(self.fused(body, encoded[:, 0])), self.attention_loss * off
 
 
 def refuse_attention_loss(attention_loss: float, head: Head) -> None:
-    """Check that the attention loss is not combined with a prototype head.
-
-    Raises:
-        ConfigError: both are set, but the prototype head does not read [CLS].
-    """
+    """Refuse an attention loss with a prototype head, which does not read [CLS]."""
     if attention_loss and head == "prototype":
         raise ConfigError(
             f"model.attention_loss={attention_loss}: prototypes do not read [CLS]; set "

@@ -20,14 +20,8 @@ Xiong et al. 2020)."""
 class Block(nn.Module):
     """Transformer block: self-attention and a two-layer perceptron with residual connections.
 
-    Args:
-        width: length of a token.
-        heads: attention heads.
-        mlp: hidden units of the perceptron.
-        norm: position of the LayerNorms.
-        drop_path: share of training images whose residual branches are dropped (stochastic depth,
-            Huang et al. 2016).
-        stack: framework whose initial attention weights and LayerNorm constants are used.
+    ``drop_path`` is the share of training images whose residual branches are dropped (stochastic
+    depth, Huang et al. 2016); it is 0 in the first block of an encoder and rises linearly.
     """
 
     def __init__(
@@ -74,17 +68,6 @@ class Encoder(nn.Module):
     with ``stack="torch"`` normal with a standard deviation of 0.02, as in the paper's code. The
     caller initializes the other weights.
 
-    Args:
-        side: patches per side of the image.
-        width: length of a token.
-        depth: number of blocks.
-        heads: attention heads per block.
-        mlp: hidden units of each block's perceptron.
-        norm: position of the LayerNorms.
-        drop_path: drop rate of the last block; it rises linearly from 0 in the first block.
-        stack: framework whose conventions the encoder follows, see :mod:`leuk.training`.
-        last_norm: add a LayerNorm after the blocks; always true with ``norm="pre"``.
-
     Attributes:
         patch_grid: identity layer on the patch tokens ``(B, D, h, w)`` before the last block. At
             this point all patches still influence [CLS]; after the last block none does, and their
@@ -96,15 +79,15 @@ class Encoder(nn.Module):
 
     def __init__(
         self,
-        side: int,
-        width: int,
-        depth: int,
+        side: int,  # patches per side of the image
+        width: int,  # length of a token
+        depth: int,  # blocks
         heads: int,
-        mlp: int,
+        mlp: int,  # hidden units of each block's perceptron
         norm: Norm,
-        drop_path: float,
+        drop_path: float,  # of the last block
         stack: Stack,
-        last_norm: bool = True,
+        last_norm: bool = True,  # a LayerNorm after the blocks, which norm="pre" always has
     ) -> None:
         super().__init__()
         if width % heads:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from leuk.classifiers.optim import Optim
-from leuk.classifiers.prototypes import Head, Prototyped, PrototypeHead, refuse_attention_loss
-from leuk.classifiers.transformer import Encoder, Norm, attention_off_cell, divisors, off_cell
+from leuk.classifiers.prototypes import Attentive, Head, PrototypeHead, refuse_attention_loss
+from leuk.classifiers.transformer import Encoder, Norm, divisors
 from leuk.config.schema import Count, NotNegative, Share
 from leuk.errors import ConfigError
 from leuk.training import Stack, batch_norm2d, glorot
@@ -19,7 +18,7 @@ Stem = Literal["patch", "conv"]
 *Early convolutions help transformers see better*)."""
 
 
-class ViT(Prototyped):
+class ViT(Attentive):
     """Patch embeddings, a transformer encoder, and a head on [CLS].
 
     The defaults are the thesis's form: 16 x 16 patches, four post-LN blocks, a last LayerNorm, a
@@ -73,48 +72,28 @@ class ViT(Prototyped):
         if head == "prototype":
             self.prototypes = PrototypeHead(width, per_class)
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """Patch embeddings ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1]."""
+    def body(self, images: Tensor) -> Tensor:
         embedded: Tensor = self.stem(self.normalized(images))  # (B, D, h, w)
         return embedded.flatten(2).transpose(1, 2)
 
-    def features(self, images: Tensor) -> Tensor:
-        return self._from_tokens(self.tokens(images))
-
-    def _from_tokens(self, tokens: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            similarities: Tensor = self.prototypes(self.encoder.as_grid(self.encoder(tokens)))
-            return similarities
-        return self._hidden(self.encoder.cls(tokens))
-
-    def _hidden(self, cls: Tensor) -> Tensor:
-        hidden: Tensor = self.activation(self.hidden(cls))
-        return hidden
-
-    def logits(self, features: Tensor) -> Tensor:
-        if self.prototypes is not None:
-            return self.prototypes.logits(features)
-        logits: Tensor = self.head(self.dropout(features))
-        return logits
+    def tokens(self, images: Tensor) -> Tensor:
+        """Patch embeddings ``(B, N, D)``, row by row, of images ``(B, 3, R, R)`` in [0, 1]."""
+        return self.body(images)
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Logits ``(B, 2)`` from patch embeddings ``(B, N, D)``."""
-        return self.logits(self._from_tokens(tokens))
+        return self.logits(self.features_of(tokens))
 
-    def attention(self, images: Tensor) -> Tensor:
-        """Attention ``(B, depth, heads, 1 + N, 1 + N)``, [CLS] first; each row sums to 1."""
-        _, attentions = self.encoder.attended(self.tokens(images))
-        return torch.stack(attentions, dim=1)
+    def fused(self, body: Tensor, cls: Tensor) -> Tensor:
+        hidden: Tensor = self.activation(self.hidden(cls))
+        return hidden
 
-    def training_logits(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.attention_loss:
-            return super().training_logits(images, labels)
-        encoded, attentions = self.encoder.attended(self.tokens(images))
-        off = attention_off_cell(attentions, off_cell(images, *self.patch_pixels))
-        return self.logits(self._hidden(encoded[:, 0])), self.attention_loss * off
+    def linear(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
 
-    def grid(self, images: Tensor) -> Tensor:
-        return self.encoder.as_grid(self.encoder(self.tokens(images)))
+    def patch_features(self, body: Tensor) -> Tensor:
+        return self.encoder.as_grid(self.encoder(body))
 
     @property
     def patch_pixels(self) -> tuple[int, int]:

@@ -1,12 +1,10 @@
 """``leuk report``: page, tables and figures of a sweep, from its records."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
 from leuk.config.targets import hint
 from leuk.errors import ConfigError, StoreError
-from leuk.runs.record import sweep_folder
+from leuk.runs.run import sweep_of
 
 
 def check(configs: list[DictConfig]) -> None:
@@ -23,22 +21,13 @@ def check(configs: list[DictConfig]) -> None:
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the main table of a sweep and write its report."""
+    """Write the report of a sweep and print its summary."""
     # Mistakes in the command are reported without the seconds of this import.
-    from leuk.report.page import FILE, write_report
+    from leuk.report.page import SUMMARY, write_report
 
     sweep = sweep_of(cfg)
-    print(write_report(sweep, float(cfg.latency_ms)))
-    print(f"written to {sweep / 'report'}; open its {FILE} in a browser")
-
-
-def sweep_of(cfg: DictConfig) -> Path:
-    """Folder of the sweep that a config names.
-
-    ``leuk.runs.run`` has the same function, but imports torch and Lightning, which takes
-    seconds.
-    """
-    return sweep_folder(str(cfg.outputs), str(cfg.name))
+    write_report(sweep, float(cfg.latency_ms))
+    print((sweep / "report" / SUMMARY).read_text("utf-8"), end="")
 
 
 def finish(configs: list[DictConfig]) -> int:

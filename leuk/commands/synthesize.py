@@ -4,8 +4,12 @@ from omegaconf import DictConfig
 
 from leuk.report.gans import write_gan_report
 from leuk.runs.gan import check_kept, run_synthesis
-from leuk.runs.launching import check_launcher
-from leuk.runs.preconditions import check_image_sizes, check_paths, check_synthesis
+from leuk.runs.preconditions import (
+    check_image_sizes,
+    check_launcher,
+    check_paths,
+    check_synthesis,
+)
 from leuk.runs.run import synthesis_folder
 
 run = run_synthesis

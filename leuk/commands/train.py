@@ -3,13 +3,13 @@
 from omegaconf import DictConfig
 
 from leuk.errors import ConfigError, StoreError
-from leuk.report.page import write_report
+from leuk.report.page import SUMMARY, write_report
 from leuk.runs.dry_run import plan
-from leuk.runs.launching import check_launcher
 from leuk.runs.preconditions import (
     check_components,
     check_existing,
     check_image_sizes,
+    check_launcher,
     check_paths,
     set_aside,
 )
@@ -61,8 +61,12 @@ def _check_configs(configs: list[DictConfig]) -> None:
     check_image_sizes(configs)
 
 
+_LISTED = 2
+"""Number of incomplete runs that are listed; the report has all."""
+
+
 def finish(configs: list[DictConfig]) -> int:
-    """Write and print the sweep's report; return 1 if a run is incomplete."""
+    """Write the sweep's report and print its summary; return 1 if a run is incomplete."""
     incomplete = []
     for cfg in configs:
         folder = folder_of(cfg, cfg.hydra)
@@ -73,12 +77,15 @@ def finish(configs: list[DictConfig]) -> int:
     sweeps = list(dict.fromkeys(sweep_of(cfg) for cfg in configs))
     try:
         for sweep in sweeps:
-            print(write_report(sweep))
+            write_report(sweep)
+            print((sweep / "report" / SUMMARY).read_text("utf-8"), end="")
     except StoreError as error:  # no run has a record yet
         print(error)
     finally:
-        for message in incomplete:
+        for message in incomplete[:_LISTED]:
             print(f"incomplete: {message}")
+        if len(incomplete) > _LISTED:
+            print(f"and {len(incomplete) - _LISTED} more incomplete runs")
         folders = ", ".join(map(str, sweeps))
         complete = len(configs) - len(incomplete)
         print(f"{complete} of {len(configs)} runs complete; see {folders}")

@@ -7,6 +7,7 @@ of its targets. Hydra then runs the checked configs.
 import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -32,22 +33,28 @@ from leuk.errors import ConfigError, ListMeantError
 NAMED = ("callbacks", "logger", "explain")
 """Nodes with named objects, to which users may add their own."""
 
-PATHS = (
-    "data.cache",
-    "data.root",
-    "extractor.run",
-    "extractor.weights",
-    "hydra.searchpath",
-    "images",
-    "model.weights",
-    "outputs",
-    "root",
-    "run",
-)
-"""Keys whose value is a path; a leading ``~`` stands for the home folder."""
+PATHS = {
+    "data": ("cache", "root"),
+    "extractor": ("run", "weights"),
+    "hydra": ("searchpath",),
+    "model": ("weights",),
+    "": ("images", "outputs", "root", "run"),
+}
+"""Keys, by node, whose value is a path; a leading ``~`` stands for the home folder."""
+
+_HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
 
 OWN_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 """Keys of Hydra that leuk sets from ``outputs`` and ``name``."""
+
+_MISSING = {
+    "run": "FOLDER, that of a finished run below outputs/runs/NAME",
+    "images": "DIR, a folder of images, one image or a text file with a path per line",
+}
+"""Suggested values of required keys."""
+
+_FAULTS = (HydraException, OmegaConfBaseException, ValueError, TypeError)
+"""Errors of a composition, besides those of YAML."""
 
 RENAMED = {
     "checked_cells": "checked_images",
@@ -151,12 +158,19 @@ AUTOMATIC = {
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Arguments after ``leuk COMMAND``, parsed as Hydra parses them."""
+    """Arguments after ``leuk COMMAND``, parsed as Hydra parses them.
+
+    Attributes:
+        overrides: overrides, with the folder of ``--config-dir`` as one.
+        multirun: ``-m`` was given.
+        runs: False if only help, the config or completions are printed.
+        help: None without ``--help``, else the group whose keys to list; may be empty.
+    """
 
     overrides: list[str]
     multirun: bool
     runs: bool
-    """False if Hydra only prints help, the config or completions."""
+    help: str | None = None
 
     @classmethod
     def read(cls, command: str, argv: Sequence[str]) -> "CommandLine":
@@ -173,18 +187,21 @@ class CommandLine:
         if unknown:
             raise ConfigError(f"{unknown[0]}: no such flag; leuk {command} --help lists all")
         shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
-        overrides = list(args.overrides)
+        overrides, topic = list(args.overrides), None
+        if args.help:
+            topics = [text for text in overrides if "=" not in text or text.startswith("group=")]
+            overrides = [text for text in overrides if text not in topics]
+            topic = topics[0].removeprefix("group=") if topics else ""
         if args.config_dir:
             overrides.append(f'hydra.searchpath=["file://{Path(args.config_dir).resolve()}"]')
-        return cls(overrides, bool(args.multirun), not shows)
+        return cls(overrides, bool(args.multirun), not shows, topic)
 
     def folders(self) -> list[Path]:
         """Config folders of the user, from ``--config-dir`` and ``hydra.searchpath``."""
         texts = [text for text in self.overrides if text.startswith("hydra.searchpath=")]
-        parser = OverridesParser.create()
         try:
-            return _search_folders([parser.parse_override(text) for text in texts])
-        except HydraException:  # reported when the overrides are composed
+            return _search_folders(_parse(texts))
+        except ConfigError:  # reported when the overrides are composed
             return []
 
 
@@ -196,28 +213,20 @@ def expand_home(arguments: Sequence[str]) -> list[str]:
     expanded = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key.lstrip("+") in PATHS:
+        owner, _, last = key.lstrip("+").rpartition(".")
+        if equals and last in PATHS.get(owner, ()):
             argument = f"{key}={_HOME.sub(lambda start: start[1] + str(Path.home()), value)}"
         expanded.append(argument)
     return expanded
 
 
-_HOME = re.compile(r"""((?:^|[,\[]\s*)["']?)~(?=[/,\]"']|$)""")
-
-
 def with_list(arguments: Sequence[str], key: str) -> list[str]:
-    """Replace each value of ``key`` with a list of this single value.
-
-    Args:
-        arguments: arguments after ``leuk COMMAND``.
-        key: dotted key.
-    """
-    parser = OverridesParser.create()
+    """Replace each value of ``key`` in the arguments with a list of this single value."""
     listed = []
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if equals and name.lstrip("+") == key:
-            override = parser.parse_override(argument)
+            override = OverridesParser.create().parse_override(argument)
             values = (
                 list(override.sweep_string_iterator())
                 if override.is_sweep_override()
@@ -227,6 +236,16 @@ def with_list(arguments: Sequence[str], key: str) -> list[str]:
             argument = f"{name}={','.join(lists)}"
         listed.append(argument)
     return listed
+
+
+def unswept(cfg: DictConfig) -> dict[str, str]:
+    """Values by key that the experiment would sweep and the user has not set."""
+    given = {text.lstrip("+").partition("=")[0] for text in cfg.hydra.overrides.task}
+    params = cfg.hydra.sweeper.params or {}
+    return {str(key): str(value) for key, value in params.items() if key not in given}
+
+
+# --- Composition and checks
 
 
 def compose_runs(command: str, line: CommandLine) -> list[DictConfig]:
@@ -241,67 +260,51 @@ def compose_runs(command: str, line: CommandLine) -> list[DictConfig]:
     with initialize_config_dir(str(conf_dir()), job_name=command, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         overrides = _parse(line.overrides, loader)
-        jobs = _jobs(command, overrides, loader) if line.multirun else [_single(overrides)]
+        swept = [o for o in overrides if o.is_sweep_override()]
+        if swept and not line.multirun:
+            raise ConfigError(
+                f"{swept[0].input_line}: several values; add -m to run them all, or write "
+                f"{swept[0].key_or_group}=[VALUE,VALUE] for a single list"
+            )
+        jobs = _jobs(command, overrides, loader) if line.multirun else [line.overrides]
         # Compose all before the checks, which import torch and Lightning.
         composed = [_compose(command, job, loader) for job in jobs]
         return [_checked(cfg) for cfg in composed]
 
 
-def _parse(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:
+def _parse(texts: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     parser = OverridesParser.create(config_loader=loader)
     parsed = []
     for text in texts:
         try:
             override = parser.parse_override(text)
-            override.config_loader = loader  # glob(...) lists the options of a group
-            parsed.append(override)
         except HydraException as error:
-            raise ConfigError(f"{text}: cannot be read; {_quoting_advice(parser, text)}") from error
+            key, equals, value = text.partition("=")
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+            quoted = f'{key}="{escaped}"'
+            advice = """write KEY=VALUE, and quote a value with special characters: 'KEY="VALUE"'"""
+            with suppress(HydraException):
+                parser.parse_override(quoted)
+                advice = f"quote the value: {shlex.quote(quoted)}" if equals else advice
+            raise ConfigError(f"{text}: cannot be read; {advice}") from error
+        override.config_loader = loader  # glob(...) lists the options of a group
+        parsed.append(override)
     return parsed
-
-
-def _quoting_advice(parser: OverridesParser, text: str) -> str:
-    """Suggest a quoted form of an override that Hydra can parse, or the general syntax."""
-    key, equals, value = text.partition("=")
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-    try:
-        parser.parse_override(f'{key}="{quoted}"')
-    except HydraException:
-        equals = ""
-    if not equals:
-        return """write KEY=VALUE, and quote a value with special characters: 'KEY="VALUE"'"""
-    return "quote the value: " + shlex.quote(f'{key}="{quoted}"')
-
-
-def _single(overrides: Sequence[Override]) -> list[str]:
-    """Return the overrides of a single job.
-
-    Raises:
-        ConfigError: an override has several values.
-    """
-    for override in overrides:
-        if override.is_sweep_override():
-            raise ConfigError(
-                f"{override.input_line}: several values; add -m to run them all, or write "
-                f"{override.key_or_group}=[VALUE,VALUE] for a single list"
-            )
-    return [override.input_line or "" for override in overrides]
 
 
 def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
     """Return the overrides of each job; the user's take precedence over the experiment's sweep."""
-    fixed = [o.input_line or "" for o in overrides if not o.is_sweep_override()]
     for override in overrides:
         if override.key_or_group == "experiment" and override.is_sweep_override():
             raise ConfigError(
                 f"{override.input_line}: each experiment can define its own sweep; run one "
                 "leuk command per experiment"
             )
-    params = _compose(command, fixed, loader).hydra.sweeper.params or {}
-    swept = _parse([f"{key}={value}" for key, value in params.items()], loader)
-    for override in overrides:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(f"{override.input_line}: name the values to run: KEY=VALUE,VALUE")
+    fixed = [_text(o) for o in overrides if not o.is_sweep_override()]
+    params = _compose(command, fixed, loader).hydra.sweeper.params or {}
+    swept = _parse([f"{key}={value}" for key, value in params.items()], loader)
     try:
         (jobs,) = BasicSweeper.split_arguments([*swept, *overrides], max_batch_size=None)
     except HydraException as error:
@@ -309,54 +312,30 @@ def _jobs(command: str, overrides: Sequence[Override], loader: ConfigLoader) -> 
     return [list(job) for job in jobs]
 
 
-def unswept(cfg: DictConfig) -> dict[str, str]:
-    """Return the keys that the experiment would sweep and the user has not set.
-
-    Args:
-        cfg: a composed job with its ``hydra`` node.
-
-    Returns:
-        Values by key, as the experiment lists them; empty for a sweep or without an experiment.
-    """
-    given = {text.lstrip("+").partition("=")[0] for text in cfg.hydra.overrides.task}
-    params = cfg.hydra.sweeper.params or {}
-    return {str(key): str(value) for key, value in params.items() if key not in given}
-
-
-def _compose(command: str, overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:
-    parsed = _parse(overrides, loader)
-    for override in parsed:
-        _refuse_deletion(override)
-        if override.key_or_group in OWN_FOLDERS:
-            raise ConfigError(
-                f"{override.input_line}: leuk chooses the folder names; set outputs=DIR and "
-                "name=NAME"
-            )
+def _compose(command: str, texts: Sequence[str], loader: ConfigLoader) -> DictConfig:
+    overrides = _parse(texts, loader)
+    for override in overrides:
+        key = override.key_or_group
+        # Every job needs the keys of the schema and each _target_.
+        if override.is_delete() and ("." not in key or key.endswith("._target_")):
+            raise ConfigError(f"{_text(override)}: {key} cannot be removed; set another value")
+        if key in OWN_FOLDERS:
+            advice = "leuk chooses the folder names; set outputs=DIR and name=NAME"
+            raise ConfigError(f"{_text(override)}: {advice}")
     try:
-        cfg = compose(command, overrides=list(overrides), return_hydra_config=True)
+        cfg = compose(command, overrides=list(texts), return_hydra_config=True)
     except YAMLError as error:
-        raise ConfigError(_yaml_fault(error)) from error
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
-        raise _diagnosis(command, parsed, loader, error) from error
-    for override in parsed:
+        mark = getattr(error, "problem_mark", None)
+        at = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        advice = "indent with spaces, not tabs, and write KEY: VALUE"
+        raise ConfigError(f"{at}: not YAML: {problem}; {advice}") from error
+    except _FAULTS as error:
+        raise _diagnosis(command, overrides, loader, error) from error
+    for override in overrides:
         if override.is_add() or override.is_force_add():
             _check_added(cfg, override)
     return cfg
-
-
-def _yaml_fault(error: YAMLError) -> str:
-    """Describe a YAML syntax error with file and line."""
-    mark = getattr(error, "problem_mark", None)
-    at = f"{mark.name}, line {mark.line + 1}" if mark else "a config file"
-    problem = getattr(error, "problem", None) or " ".join(str(error).split())
-    return f"{at}: not YAML: {problem}; indent with spaces, not tabs, and write KEY: VALUE"
-
-
-def _refuse_deletion(override: Override) -> None:
-    """Refuse to delete keys that every job needs: those of the schema and ``_target_``."""
-    key = override.key_or_group
-    if override.is_delete() and ("." not in key or key.endswith("._target_")):
-        raise ConfigError(f"{override.input_line}: {key} cannot be removed; set another value")
 
 
 def _check_added(cfg: DictConfig, override: Override) -> None:
@@ -369,18 +348,9 @@ def _check_added(cfg: DictConfig, override: Override) -> None:
             return
         known = [field.name for field in fields(schema)]
         if key not in known and not (parent is cfg and key == "hydra"):
-            siblings = [f"{path}{name}" for name in known]
-            raise ConfigError(
-                f"{override.input_line}: no key {path}{key}; {hint(f'{path}{key}', siblings)}"
-            )
+            advice = hint(f"{path}{key}", [f"{path}{name}" for name in known])
+            raise ConfigError(f"{_text(override)}: no key {path}{key}; {advice}")
         parent, path = parent._get_node(key), f"{path}{key}."
-
-
-_MISSING = {
-    "run": "FOLDER, that of a finished run below outputs/runs/NAME",
-    "images": "DIR, a folder of images, one image or a text file with a path per line",
-}
-"""Suggested values of required keys."""
 
 
 def _checked(cfg: DictConfig) -> DictConfig:
@@ -389,32 +359,28 @@ def _checked(cfg: DictConfig) -> DictConfig:
         for key in map(str, cfg):
             if OmegaConf.is_missing(cfg, key):
                 raise ConfigError(f"{key} has no value; set it: {key}={_MISSING.get(key, 'VALUE')}")
-            value = cfg[key]
+        # Named objects last: their files are in the run's folder, whose name needs valid nodes.
+        for key in sorted(map(str, cfg), key=lambda key: key in (*NAMED, "hydra")):
+            node = cfg[key]
             if key == "hydra":
-                check_hydra(OmegaConf.to_container(value, resolve=False))
-                continue
-            if not OmegaConf.is_config(value):
-                continue
-            for missing in sorted(OmegaConf.missing_keys(value)):
-                raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")
-            # Check in order: interpolations of later nodes, such as the folder name, need valid
-            # earlier nodes, such as the split.
-            check_targets({key: OmegaConf.to_container(value, resolve=True)})
-            if key in NAMED:
-                _check_named(key, value)
+                check_hydra(OmegaConf.to_container(node, resolve=False))
+            elif OmegaConf.is_config(node):
+                for missing in sorted(OmegaConf.missing_keys(node)):
+                    raise ConfigError(f"{missing} has no value; set it: {missing}=VALUE")
+                check_targets({key: OmegaConf.to_container(node, resolve=True)})
+                for name in map(str, node) if key in NAMED else []:
+                    if (one := node[name]) is not None and not (
+                        isinstance(one, DictConfig) and "_target_" in one
+                    ):
+                        advice = "an object needs a _target_; write null to remove it"
+                        raise ConfigError(f"{key}.{name}={one}: {advice}")
     except OmegaConfBaseException as error:
         raise ConfigError(_first_lines(error)) from error
     check_schema(cfg)
     return cfg
 
 
-def _check_named(key: str, nodes: DictConfig) -> None:
-    for name in map(str, nodes):
-        node = nodes[name]
-        if node is not None and not (isinstance(node, DictConfig) and "_target_" in node):
-            raise ConfigError(
-                f"{key}.{name}={node}: an object needs a _target_; write null to remove it"
-            )
+# --- Advice on overrides that cannot be composed
 
 
 def _diagnosis(
@@ -424,71 +390,78 @@ def _diagnosis(
     for override in overrides:
         if override.key_or_group == "hydra.searchpath" and isinstance(override.value(), str):
             return ListMeantError(override.key_or_group, override.value())
-    search = [o.input_line or "" for o in overrides if o.key_or_group == "hydra.searchpath"]
+    search = [_text(o) for o in overrides if o.key_or_group == "hydra.searchpath"]
     plain = compose(command, overrides=search, return_hydra_config=True)
-    groups_of = {name.partition("@")[0] for name in map(str, plain.hydra.runtime.choices)}
+    groups = {name.partition("@")[0] for name in map(str, plain.hydra.runtime.choices)}
     folders = _search_folders(overrides)
-    options_of = {
-        o.key_or_group: [
-            *loader.get_group_options(o.key_or_group, ObjectType.CONFIG),
-            *(path.stem for folder in folders for path in (folder / o.key_or_group).glob("*.yaml")),
-        ]
-        for o in overrides
+    chosen = []
+    for override in overrides:
+        group = override.key_or_group
         # Hydra lists the groups of all commands; skip those that this command does not use.
-        if o.key_or_group in groups_of or o.is_add()
-    }
-    chosen = [o for o in overrides if options_of.get(o.key_or_group)]
-    for override in chosen:
-        options = options_of[override.key_or_group]
+        if group not in groups and not override.is_add():
+            continue
+        files = [path.stem for folder in folders for path in (folder / group).glob("*.yaml")]
+        if not (options := [*loader.get_group_options(group, ObjectType.CONFIG), *files]):
+            continue
+        chosen.append(override)
         for value in _values(override):
             if value is None and not override.is_delete():
-                problem = "a config group cannot be removed"
-                return ConfigError(f"{override.input_line}: {problem}; {hint('', options)}")
+                problem = f"a config group cannot be removed; {hint('', options)}"
+                return ConfigError(f"{_text(override)}: {problem}")
             if value is not None and value not in options:
-                problem = f"no {override.key_or_group} {value}"
-                return ConfigError(f"{override.input_line}: {problem}; {hint(value, options)}")
+                return ConfigError(f"{_text(override)}: no {group} {value}; {hint(value, options)}")
     try:
-        base = compose(command, overrides=[*search, *(o.input_line or "" for o in chosen)])
-    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as cause:
-        files = [
-            str(path)
+        base = compose(command, overrides=[*search, *map(_text, chosen)])
+    except _FAULTS as cause:
+        paths = [
+            folder / override.key_or_group / f"{value}.yaml"
             for override in chosen
             for value in _values(override)
             for folder in folders
-            if (path := folder / override.key_or_group / f"{value}.yaml").is_file()
         ]
-        where = f"{', '.join(files)}: " if files else ""
-        return ConfigError(f"{where}{_first_lines(cause)}")
+        where = ", ".join(str(path) for path in paths if path.is_file())
+        return ConfigError(f"{where}{': ' if where else ''}{_first_lines(cause)}")
+    tops = {name for name in groups if "/" not in name}
+    known = {*_keys(base, ""), *tops} - {"hydra"}
     for override in overrides:
         key = override.key_or_group
-        node = None if override in chosen else OmegaConf.select(base, key)
-        if OmegaConf.is_list(node) and not isinstance(override.value(), list | dict | None):
+        if override in chosen or key.startswith("hydra."):
+            continue
+        if key not in known:
+            return ConfigError(f"{_text(override)}: {_advice(command, key, base, tops, chosen)}")
+        if OmegaConf.is_list(OmegaConf.select(base, key)) and not isinstance(
+            override.value(), list | dict | None
+        ):
             return ListMeantError(key, override.get_value_element_as_str())
-    groups = [name for name in groups_of if "/" not in name]
-    known = {*_keys(base, ""), *groups} - {"hydra"}
-    for override in overrides:
-        key = override.key_or_group
-        if override not in chosen and key not in known and not key.startswith("hydra."):
-            if advice := _translated(key, known):
-                return ConfigError(f"{override.input_line}: no key {key}; {advice}")
-            if option := _option_with(command, key, chosen, loader):
-                return ConfigError(f"{override.input_line}: {key} belongs to {option}; add that")
-            owner, _, word = key.rpartition(".")
-            if not owner.startswith("gan") and (advice := _translated(word, known)):
-                return ConfigError(f"{override.input_line}: no key {key}; {advice}")
-            return ConfigError(
-                f"{override.input_line}: no key {key}; {hint(key, _suggestions(base, key, groups))}"
-            )
     return ConfigError(_first_lines(error))
 
 
-def _translated(word: str, known: Collection[str]) -> str:
-    """Return advice on a former key or a term of another library, or an empty string.
+def _advice(
+    command: str, key: str, base: DictConfig, groups: set[str], chosen: Sequence[Override]
+) -> str:
+    """Describe an unknown key and suggest the key or the option that was meant."""
+    known = {*_keys(base, ""), *groups} - {"hydra"}
+    owner, _, word = key.rpartition(".")
+    if advice := _translated(key, known):
+        return f"no key {key}; {advice}"
+    # The option of a group that has the key which the chosen option lacks.
+    group = key.split(".")[0]
+    kept = [_text(o) for o in chosen if o.key_or_group != group]
+    loader = GlobalHydra.instance().config_loader()
+    for option in loader.get_group_options(group, ObjectType.CONFIG):
+        with suppress(HydraException, OmegaConfBaseException):
+            if key in _keys(compose(command, overrides=[*kept, f"{group}={option}"]), ""):
+                return f"{key} belongs to {group}={option}; add that"
+    if not owner.startswith("gan") and (advice := _translated(word, known)):
+        return f"no key {key}; {advice}"
+    # Siblings, and keys that are not interpolations.
+    siblings = {other for other in known if other.rpartition(".")[0] == owner}
+    near = {*_keys(base, "", following=False), *siblings, *groups} - {"hydra"}
+    return f"no key {key}; {hint(key, near)}"
 
-    Args:
-        word: unknown key, or its last component.
-        known: keys and groups of the command.
-    """
+
+def _translated(word: str, known: Collection[str]) -> str:
+    """Return advice on a former key or a term of another library, or an empty string."""
     if new := RENAMED.get(word):
         return f"it is called {new} now"
     for meant in SYNONYMS.get(word, "").split(" | "):
@@ -499,37 +472,13 @@ def _translated(word: str, known: Collection[str]) -> str:
 
 def _search_folders(overrides: Sequence[Override]) -> list[Path]:
     """Return the config folders of ``--config-dir`` and ``hydra.searchpath``."""
-    paths = [
-        value
-        for override in overrides
-        if override.key_or_group == "hydra.searchpath"
-        for value in _values(override)
-        if value is not None
-    ]
+    found = [o for o in overrides if o.key_or_group == "hydra.searchpath"]
+    paths = [value for override in found for value in _values(override) if value is not None]
     return [Path(path.removeprefix("file://")).expanduser() for path in paths]
 
 
-def _option_with(
-    command: str, key: str, chosen: Sequence[Override], loader: ConfigLoader
-) -> str | None:
-    """Return the option of a config group that has a key which the chosen option lacks."""
-    group = key.split(".")[0]
-    kept = [o.input_line or "" for o in chosen if o.key_or_group != group]
-    for option in loader.get_group_options(group, ObjectType.CONFIG):
-        try:
-            cfg = compose(command, overrides=[*kept, f"{group}={option}"])
-        except (HydraException, OmegaConfBaseException):
-            continue
-        if key in _keys(cfg, ""):
-            return f"{group}={option}"
-    return None
-
-
-def _suggestions(cfg: DictConfig, word: str, groups: Sequence[str]) -> set[str]:
-    """Return keys similar to an unknown one: siblings, and keys that are not interpolations."""
-    siblings = word.rpartition(".")[0]
-    near = {key for key in _keys(cfg, "") if key.rpartition(".")[0] == siblings}
-    return {*_keys(cfg, "", following=False), *near, *groups} - {"hydra"}
+def _text(override: Override) -> str:
+    return override.input_line or ""
 
 
 def _values(override: Override) -> list[str | None]:
@@ -541,13 +490,11 @@ def _values(override: Override) -> list[str | None]:
 def _keys(cfg: DictConfig, prefix: str, following: bool = True) -> Iterator[str]:
     """Yield all dotted keys; without ``following``, skip keys that interpolate another key."""
     for key in map(str, cfg):
-        if not following and OmegaConf.is_interpolation(cfg, key):
-            continue
-        path = f"{prefix}{key}"
-        yield path
-        child = cfg._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none():
-            yield from _keys(child, f"{path}.", following)
+        if following or not OmegaConf.is_interpolation(cfg, key):
+            yield f"{prefix}{key}"
+            child = cfg._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                yield from _keys(child, f"{prefix}{key}.", following)
 
 
 def _first_lines(error: BaseException) -> str:

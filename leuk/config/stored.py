@@ -4,6 +4,7 @@ Read by all commands that use a finished run, before anything is resolved or ins
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,21 +12,17 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from leuk.config.targets import check_names
+from leuk.config.targets import check_names, walk
 from leuk.errors import ConfigError, StoreError
-
-NEEDED = ("model", "data", "split", "trainer")
-"""Nodes that every run's config must have."""
 
 _LARGEST = 2**20
 """Maximum size in bytes; configs written by leuk have a few thousand."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_READ_ERRORS = (OSError, ValueError, RecursionError, yaml.YAMLError)
+_READ_ERRORS = (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
+_ADVICE = "set run= to the folder of a finished run, or run it again"
 
 _RESOLVER = re.compile(r"\$\{\s*([^${}:]+):")
-_RESOLVERS = re.compile(r"leuk\.[a-z_]+")
-"""Names of leuk's resolvers; others could read environment variables or files."""
 
 
 def read_stored(path: Path) -> DictConfig:
@@ -44,13 +41,20 @@ def read_stored(path: Path) -> DictConfig:
             raise ValueError("it has no keys")
         cfg = OmegaConf.create(text)
         values = OmegaConf.to_container(cfg, resolve=False)
-    except (*_READ_ERRORS, OmegaConfBaseException) as error:
+    except _READ_ERRORS as error:
         raise StoreError(f"{path}: no readable config ({_first(error)}); {_ADVICE}") from error
     try:
         check_names(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    _check_resolvers(path, values)
+    for _, value in walk(values):
+        for text in value if isinstance(value, Mapping) else [value]:
+            for name in _RESOLVER.findall(text) if isinstance(text, str) else []:
+                # Other resolvers could read environment variables or files.
+                if not re.fullmatch(r"leuk\.[a-z_]+", name.strip()):
+                    raise ConfigError(
+                        f"{path}: ${{{name}:...}} is not one of leuk's resolvers; remove it"
+                    )
     return cast(DictConfig, cfg)
 
 
@@ -66,6 +70,18 @@ def read_plain(path: Path) -> Any:
         raise StoreError(f"{path}: cannot be read ({_first(error)})") from error
 
 
+def check_complete(path: Path, cfg: DictConfig) -> None:
+    """Refuse a config without the nodes that every run has.
+
+    Raises:
+        StoreError: a node is missing; the message names the first.
+    """
+    for name in ("model", "data", "split", "trainer"):
+        node = OmegaConf.select(cfg, name, throw_on_missing=False)
+        if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+            raise StoreError(f"{path}: {name}._target_ is missing; {_ADVICE}")
+
+
 def _text(path: Path) -> str:
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"more than {_LARGEST} bytes")
@@ -74,38 +90,6 @@ def _text(path: Path) -> str:
     if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, _LOADER)):
         raise ValueError("it contains aliases")
     return text
-
-
-_ADVICE = "set run= to the folder of a finished run, or run it again"
-
-
-def check_complete(path: Path, cfg: DictConfig) -> None:
-    """Refuse a config without the nodes that every run has.
-
-    Raises:
-        StoreError: a node is missing; the message names the first.
-    """
-    for name in NEEDED:
-        node = OmegaConf.select(cfg, name, throw_on_missing=False)
-        lacks = not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str)
-        if lacks:
-            raise StoreError(f"{path}: {name}._target_ is missing; {_ADVICE}")
-
-
-def _check_resolvers(path: Path, value: object) -> None:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            _check_resolvers(path, key)
-            _check_resolvers(path, child)
-    elif isinstance(value, list):
-        for child in value:
-            _check_resolvers(path, child)
-    elif isinstance(value, str):
-        for name in _RESOLVER.findall(value):
-            if not _RESOLVERS.fullmatch(name.strip()):
-                raise ConfigError(
-                    f"{path}: ${{{name}:...}} is not one of leuk's resolvers; remove it"
-                )
 
 
 def _first(error: BaseException) -> str:

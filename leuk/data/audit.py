@@ -12,14 +12,14 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, Frame
 from leuk.data.labels import UNLABELED, Label
 from leuk.data.layouts import FINAL, PRELIM, Problem, read_cnmc, unread_message
-from leuk.data.links import find_pairs, merge_subjects
-from leuk.data.pixels import CUT, PixelStore
+from leuk.data.links import find_pairs, link_images
+from leuk.data.pixels import PixelStore
 from leuk.data.scale import REMEDY, check_background, has_background, mixed_sizes
 from leuk.data.splits import STAGES
 from leuk.errors import DataError
 
-Size = tuple[int, int]
-"""Width and height in pixels."""
+CUT = 0.005
+"""Share of a cell's area outside the frame above which the cell counts as cut."""
 
 PUBLISHED: dict[tuple[str, int], tuple[int, int]] = {
     ("fold_0", Label.ALL): (2397, 19),
@@ -68,13 +68,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Cut:
-    """Images of a class whose cells are cut by the frame or touch the image border.
+    """Numbers of images of a class (or ``unlabeled``): all, those cut by the frame, at the border.
 
-    Attributes:
-        label: folder name of the class, or ``unlabeled``.
-        images: number of images of the class.
-        cut: number of images with more than 0.5 % of the cell's area outside the frame.
-        at_border: number of images whose cell touches the image border, which may have cut it.
+    A cell at the border of its image may have been cut there.
     """
 
     label: str
@@ -85,36 +81,20 @@ class Cut:
 
 @dataclass(frozen=True)
 class Audit:
-    """Result of an audit.
-
-    Attributes:
-        root: the image folder.
-        counts: counts per source fold and class.
-        sizes: number of images by ``source fold: width x height``.
-        problems: files and table rows to fix: corrupt, of an unusual size, contradictory, not
-            read, or with a background that is not black.
-        strays: files that do not belong to C-NMC.
-        links: pairs of linked subjects.
-        linked_patients: patients with several subject numbers, which are joined by ``+``.
-        within: number of pairs of images of the same cell within a subject, by subject.
-        framing: framing that the audit used.
-        cuts: images with cut cells, per class.
-        notes: remarks that need no action, such as another split that fits the data.
-        filled: number of images that are not square, which are padded with black.
-    """
+    """Result of an audit."""
 
     root: str
     counts: list[Count]
-    sizes: dict[str, int]
-    problems: list[Problem]
-    strays: list[str]
+    sizes: dict[str, int]  # images by "source fold: width x height"
+    problems: list[Problem]  # files and table rows to fix
+    strays: list[str]  # files that do not belong to C-NMC
     links: list[Link]
-    linked_patients: list[str]
-    within: dict[str, int] = field(default_factory=dict)
+    linked_patients: list[str]  # with several subject numbers, joined by +
+    within: dict[str, int] = field(default_factory=dict)  # pairs of images of a cell, by subject
     framing: str = "full"
     cuts: list[Cut] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    filled: int = 0
+    notes: list[str] = field(default_factory=list)  # remarks that need no action
+    filled: int = 0  # images that are not square, which are padded with black
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values, for JSON."""
@@ -122,7 +102,7 @@ class Audit:
 
 
 def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
-    """Inspect every file below ``root``.
+    """Inspect every file below a folder.
 
     Args:
         root: a folder at or above the images.
@@ -141,16 +121,16 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
     linked_patients: list[str] = []
     within: dict[str, int] = {}
     cuts: list[Cut] = []
-    sized: list[tuple[str, str, Size]] = []  # source fold, path, size
-    is_labeled = index.table["label"] != UNLABELED
+    inspected = []
     # Separate stores, because training reuses that of the labeled images.
+    is_labeled = index.table["label"] != UNLABELED
     for table in (index.table[is_labeled], index.table[~is_labeled]):
         if table.empty:
             continue
         store = PixelStore.open(table, root, frame, cache, "skip")
         kept = table.iloc[store.kept].reset_index(drop=True)
-        sizes: list[Size] = [(width, height) for width, height in store.sizes.tolist()]
-        sized += zip(kept["source_fold"], kept["path"], sizes, strict=True)
+        kept["size"] = [(width, height) for width, height in store.sizes.tolist()]
+        inspected.append(kept)
         problems += [Problem("corrupt", *error.split(": ", 1)) for error in store.errors]
         problems += [
             Problem("background", path, f"its background is not black; {REMEDY}")
@@ -159,32 +139,25 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         cuts += count_cuts(kept, store)
         if kept["label"].iloc[0] == UNLABELED:
             continue
-        pairs = find_pairs(store)
-        links, within = _links(kept, pairs)
-        paths, labels = kept["path"].to_numpy(), kept["label"].to_numpy()
-        copies = pairs.loc[pairs["kind"] == "identical", ["first", "second"]].to_numpy()
+        links, within = _links(kept, find_pairs(store))
+        linked = link_images(kept, store)
+        linked_patients = sorted(one for one in linked["patient"].unique() if "+" in one)
+        first = linked.iloc[linked["original"]].reset_index(drop=True)
+        conflicts = linked.assign(first=first["path"])[linked["label"] != first["label"]]
         problems += [
-            Problem("label conflict", paths[b], f"identical to {paths[a]}, which has another label")
-            for a, b in copies
-            if labels[a] != labels[b]
+            Problem("label conflict", path, f"identical to {other}, which has another label")
+            for path, other in conflicts[["path", "first"]].to_numpy().tolist()
         ]
-        patients = merge_subjects(kept["subject"], pairs).unique()
-        linked_patients = sorted(patient for patient in patients if "+" in patient)
-        if not mixed and (text := mixed_sizes(root, Counter(sizes), frame.framing)):
+        if not mixed and (text := mixed_sizes(root, Counter(kept["size"]), frame.framing)):
             problems.append(Problem("mixed sizes", ".", text))
-    number = Counter((fold, size) for fold, _, size in sized)
+    images = pd.concat(inspected)
+    number = Counter(zip(images["source_fold"], images["size"], strict=True))
     # The most frequent size of each source fold; the final test set has a second one.
     usual = {fold: size for (fold, size), _ in reversed(number.most_common())}
-    if not mixed:
-        problems += [
-            Problem(
-                "odd size",
-                path,
-                f"{size[0]} x {size[1]} pixels; usual size: {usual[fold][0]} x {usual[fold][1]}",
-            )
-            for fold, path, size in sized
-            if size not in (usual[fold], FINAL_SIZE)
-        ]
+    for fold, (width, height), path in images[["source_fold", "size", "path"]].to_numpy().tolist():
+        if not mixed and (width, height) not in (usual[fold], FINAL_SIZE):
+            text = "{} x {} pixels; usual size: {} x {}".format(width, height, *usual[fold])
+            problems.append(Problem("odd size", path, text))
     return Audit(
         root=str(root),
         counts=_counts(index.table),
@@ -196,18 +169,18 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
         within=within,
         framing=frame.framing,
         cuts=cuts,
-        filled=sum(width != height for _, _, (width, height) in sized),
+        filled=sum(width != height for width, height in images["size"]),
     )
 
 
 def _counts(table: pd.DataFrame) -> list[Count]:
-    of_class: dict[tuple[str, int], list[str]] = {key: [] for key in PUBLISHED}
+    found: dict[tuple[str, int], list[str]] = {key: [] for key in PUBLISHED}
     for fold, label, subject in table[["source_fold", "label", "subject"]].to_numpy().tolist():
-        of_class.setdefault((fold, label), []).append(subject)
+        found.setdefault((fold, label), []).append(subject)
     counts = []
-    for (fold, label), subjects in sorted(of_class.items(), key=lambda c: (c[0][0], -c[0][1])):
+    for (fold, label), subjects in sorted(found.items(), key=lambda of: (of[0][0], -of[0][1])):
         images, published = PUBLISHED.get((fold, label), (None, None))
-        known = len({*subjects}) if label != UNLABELED else 0
+        known = len(set(subjects)) if label != UNLABELED else 0
         counts.append(Count(fold, _class_name(label), len(subjects), images, known, published))
     return counts
 
@@ -234,30 +207,16 @@ def _links(table: pd.DataFrame, pairs: pd.DataFrame) -> tuple[list[Link], dict[s
 
 
 def count_cuts(table: pd.DataFrame, store: PixelStore) -> list[Cut]:
-    """Count the images with cut cells per class.
-
-    Args:
-        table: table of the images of the store, with ``label``.
-        store: the decoded images.
-    """
-    labels = table["label"].to_numpy()
-    cut, at_border = store.outside > CUT, store.at_border
+    """Count the images with cut cells per class, in a table of the images of the store."""
+    found = table.assign(cut=store.outside > CUT, at_border=store.at_border)
     return [
-        Cut(
-            _class_name(label),
-            int((labels == label).sum()),
-            int(cut[labels == label].sum()),
-            int(at_border[labels == label].sum()),
-        )
-        for label in sorted(set(labels.tolist()), reverse=True)
+        Cut(_class_name(int(label)), len(own), int(own["cut"].sum()), int(own["at_border"].sum()))
+        for label, own in reversed([*found.groupby("label")])
     ]
 
 
 def image_warnings(data: CNMCDataModule) -> list[str]:
     """Return warnings about the backgrounds and the framing of a data module's images.
-
-    Args:
-        data: data module after ``setup``.
 
     Raises:
         DataError: see :func:`leuk.data.scale.check_background`.

@@ -15,29 +15,17 @@ from leuk.config.schema import NotNegative, Share
 
 @dataclass(frozen=True)
 class Transforms:
-    """Random changes of images with their limits, drawn uniformly; 0 or False disables a change.
+    """Random changes of images with their limits, drawn uniformly; 0 or False disables one."""
 
-    Attributes:
-        rotation: maximum angle in degrees, in both directions.
-        translate: maximum shift along each axis, as a share of the side.
-        shear: maximum shear angle in degrees, in both directions.
-        zoom: maximum change of scale; 0.15 draws from 0.85 to 1.15.
-        horizontal_flip: mirror left to right with probability 0.5.
-        vertical_flip: mirror top to bottom with probability 0.5.
-        brightness: maximum relative change of all channels together.
-        color: maximum relative change of each channel separately.
-        contrast: maximum relative change of the distance from the mean of the pixels above 0.
-    """
-
-    rotation: NotNegative = 0.0
-    translate: Share = 0.0
-    shear: NotNegative = 0.0
-    zoom: Share = 0.0
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    brightness: Share = 0.0
-    color: Share = 0.0
-    contrast: Share = 0.0
+    rotation: NotNegative = 0.0  # angle in degrees, in both directions
+    translate: Share = 0.0  # shift along each axis, as a share of the side
+    shear: NotNegative = 0.0  # angle in degrees, in both directions
+    zoom: Share = 0.0  # change of scale; 0.15 draws from 0.85 to 1.15
+    horizontal_flip: bool = False  # left to right, with probability 0.5
+    vertical_flip: bool = False  # top to bottom, with probability 0.5
+    brightness: Share = 0.0  # relative change of all channels together
+    color: Share = 0.0  # relative change of each channel separately
+    contrast: Share = 0.0  # relative change of the distance from the mean of the pixels above 0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Augment a batch ``(B, 3, H, W)`` with values in [0, 1]."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,9 @@ from leuk.config.schema import Count, CountOrZero, Positive
 from leuk.data.augment import Transforms
 from leuk.data.decode import Frame, Framing
 from leuk.data.labels import Label
-from leuk.data.layouts import CNMC, OnCorrupt, index_images, labeled_images
+from leuk.data.layouts import OnCorrupt, index_images, labeled_images
 from leuk.data.links import link_images
-from leuk.data.pixels import Batch, PixelBank, file_size
+from leuk.data.pixels import Batch, PixelBank, PixelStore, file_size
 from leuk.data.scale import Scale, training_sizes
 from leuk.data.splits import STAGES, Rule, Split, effective_patients
 from leuk.errors import DataError
@@ -33,14 +34,8 @@ class Draws(DistributedSampler[int]):
     Permutation c has seed + c, and epoch e takes draws e * draws to (e + 1) * draws - 1 of the
     concatenation. Each image is therefore drawn once before any is drawn again, also across epochs;
     the expected class balance is that of all images; and the draws depend only on seed and epoch.
-    With as many draws as images, an epoch is the permutation of :class:`DistributedSampler`.
-
-    Args:
-        images: number of images to draw from.
-        draws: draws per epoch, over all processes.
-        processes: number of processes; the first draws are repeated if ``draws`` is not a multiple.
-        rank: rank of this process.
-        seed: seed of the first permutation.
+    With as many draws as images, an epoch is the permutation of :class:`DistributedSampler`. If
+    ``draws``, over all processes, is no multiple of their number, the first are repeated.
     """
 
     def __init__(
@@ -65,31 +60,19 @@ class Draws(DistributedSampler[int]):
 
 
 class ImageBatches(LightningDataModule):
-    """Training batches from a bank of pixels, gathered and augmented on the device.
-
-    Args:
-        bank: pixels and labels.
-        train: ``int64 (N,)``, rows of the training images.
-        batch_size: images per batch, over all processes of a distributed fit.
-        workers: loader processes; they do not change the order.
-        seed: seed of the order of the training rows, which changes each epoch.
-        transforms: augmentation of training batches ``(B, 3, R, R)`` on the device.
-
-    Attributes:
-        images_per_epoch: training images drawn per epoch, see :class:`Draws`; None for one pass
-            over all images.
-    """
+    """Training batches from a bank of pixels, gathered and augmented on the device."""
 
     images_per_epoch: int | None = None
+    """Training images drawn per epoch, see :class:`Draws`; None for one pass over all images."""
 
     def __init__(
         self,
         bank: PixelBank,
-        train: npt.NDArray[np.int64],
-        batch_size: int,
-        workers: CountOrZero = 0,
-        seed: int = 0,
-        transforms: Callable[[Tensor], Tensor] | None = None,
+        train: npt.NDArray[np.int64],  # rows of the training images, (N,)
+        batch_size: int,  # over all processes of a distributed fit
+        workers: CountOrZero = 0,  # loader processes; they do not change the order
+        seed: int = 0,  # of the order of the training rows, which changes each epoch
+        transforms: Callable[[Tensor], Tensor] | None = None,  # of training batches (B, 3, R, R)
     ) -> None:
         super().__init__()
         self.bank = bank
@@ -105,8 +88,7 @@ class ImageBatches(LightningDataModule):
         return self._loader(self.train, shuffle=True)
 
     def _loader(self, rows: npt.NDArray[np.int64], shuffle: bool = False) -> DataLoader[int]:
-        # A list has all that loaders need of a data set.
-        dataset = cast("Dataset[int]", rows.tolist())
+        dataset = cast("Dataset[int]", rows.tolist())  # a list is enough for loaders
         # The order depends only on seed and epoch, so a resumed run draws the same images.
         # Distributed samplers pad the last batch; predictions are de-duplicated by row.
         processes = self.trainer.world_size if self.trainer else 1
@@ -147,7 +129,23 @@ class ImageBatches(LightningDataModule):
 _CHUNK = 1024
 
 _NONE = np.empty(0, dtype=np.int64)
-_EMPTY_BANK = PixelBank([], _NONE)
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Labeled images of a folder, decoded once."""
+
+    index: pd.DataFrame  # of link_images; row i is image i
+    listed: pd.DataFrame  # of index_images, with unreadable images too
+    store: PixelStore
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        """Pixels ``uint8 (N, resolution, resolution, 3)``, memory-mapped."""
+        return self.store.pixels
+
+    def __len__(self) -> int:
+        return len(self.index)
 
 
 class CNMCDataModule(ImageBatches):
@@ -156,12 +154,7 @@ class CNMCDataModule(ImageBatches):
     Args:
         root: folder of the images, see :func:`leuk.data.layouts.index_images`.
         split: rule that assigns images to stages.
-        resolution: pixels per side.
         framing: crop of each image, see :class:`leuk.data.decode.Frame`.
-        batch_size: images per batch.
-        workers: loader processes.
-        seed: seed of the order of the training images.
-        transforms: conventional augmentation of training batches.
         cache: folder of artifacts, which holds the pixel store.
         on_corrupt: ``raise``, or ``skip`` to omit unreadable files.
         frame: field of view of each image along its longer side, in pixels of the microscope's
@@ -170,6 +163,7 @@ class CNMCDataModule(ImageBatches):
         pixel_size: side of one pixel of each image in the same unit (1 for images that were never
             resized), instead of ``frame``; images of several sizes are padded with black to the
             size of the largest.
+        others: see :class:`ImageBatches`.
     """
 
     def __init__(
@@ -195,15 +189,25 @@ class CNMCDataModule(ImageBatches):
         self.field = frame
         self.pixel_size = pixel_size
         self.rule = split
-        self._dataset: CNMC | None = None
+        self._dataset: LabeledImages | None = None
         self.split = Split(_NONE, _NONE, _NONE)
-        super().__init__(_EMPTY_BANK, _NONE, batch_size, workers, seed, transforms)
+        # The bank is empty until setup().
+        super().__init__(PixelBank([], _NONE), _NONE, batch_size, workers, seed, transforms)
 
     @property
-    def dataset(self) -> CNMC:
-        """All images below the root; needs :meth:`setup`."""
+    def dataset(self) -> LabeledImages:
+        """All labeled images below the root, with linked subjects, before any split."""
         if self._dataset is None:
-            raise RuntimeError("call setup() first")
+            listed = labeled_images(index_images(self.root, self.on_corrupt))
+            store = PixelStore.open(listed, self.root, self.view, self.cache, self.on_corrupt)
+            index = link_images(listed.iloc[store.kept].reset_index(drop=True), store)
+            if self.on_corrupt == "raise" and index["conflict"].any():
+                path = index.loc[index["conflict"], "path"].iloc[0]
+                raise DataError(
+                    f"{self.root / path}: an identical image has the other label; find it with "
+                    "leuk data and remove both, or set data.on_corrupt=skip"
+                )
+            self._dataset = LabeledImages(index, listed, store)
         return self._dataset
 
     @cached_property
@@ -211,8 +215,7 @@ class CNMCDataModule(ImageBatches):
         """Crop and size of the decoded images."""
         canvas = None
         if self.pixel_size is not None:
-            sizes = training_sizes(self.root)
-            canvas = max((max(size) for size in sizes), default=None)
+            canvas = max(map(max, training_sizes(self.root)), default=None)
         return Frame(self.resolution, self.framing, canvas)
 
     def scale(self) -> Scale:
@@ -228,8 +231,8 @@ class CNMCDataModule(ImageBatches):
 
     def prepare_data(self) -> None:
         """Decode the images and find linked subjects in one process, unless the store exists."""
-        if self.bank is _EMPTY_BANK:
-            self.open()
+        if not len(self.bank):
+            _ = self.dataset
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle rows and bank for other processes of a fit, without table and device memory."""
@@ -237,11 +240,11 @@ class CNMCDataModule(ImageBatches):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store and split the images; a second call has no effect."""
-        if self.bank is _EMPTY_BANK:
-            dataset = self.open()
-            self.split = self.rule(dataset.index)
+        if not len(self.bank):
+            self.split = self.rule(self.dataset.index)
             self.train = self.split.train
-            self.bank = PixelBank([dataset.data], dataset.index["label"].to_numpy(np.int64))
+            labels = self.dataset.index["label"].to_numpy(np.int64)
+            self.bank = PixelBank([self.dataset.data], labels)
 
     def val_dataloader(self) -> DataLoader[int]:
         """Return a loader of the validation rows, in ascending order."""
@@ -251,33 +254,11 @@ class CNMCDataModule(ImageBatches):
         """Test rows in ascending order."""
         return self._loader(self.split.test)
 
-    def open(self) -> CNMC:
-        """Index all images with linked subjects, before any split; once per process."""
-        if self._dataset is not None:
-            return self._dataset
-        dataset = CNMC(
-            self.root,
-            resolution=self.resolution,
-            framing=self.framing,
-            canvas=self.view.canvas,
-            cache=self.cache,
-            on_corrupt=self.on_corrupt,
-        )
-        dataset.index = link_images(dataset.index, dataset.store)
-        if self.on_corrupt == "raise" and dataset.index["conflict"].any():
-            path = dataset.index.loc[dataset.index["conflict"], "path"].iloc[0]
-            raise DataError(
-                f"{self.root / path}: an identical image has the other label; find it with leuk "
-                "data and remove both, or set data.on_corrupt=skip"
-            )
-        self._dataset = dataset
-        return dataset
-
     def listing(self) -> str:
         """Hash of the names, labels and sizes of the files, which detects changed data."""
         if self._dataset is not None:
             table = self._dataset.listed
-        else:
+        else:  # without decoding
             table = labeled_images(index_images(self.root, self.on_corrupt))
         sizes = [file_size(self.root / path) for path in table["path"]]
         return digest([table[["name", "label", "source_fold"]].to_numpy().tolist(), sizes])
@@ -288,10 +269,10 @@ class CNMCDataModule(ImageBatches):
         self.bank = PixelBank(
             [self.dataset.data, pixels], np.concatenate([self.bank.labels.numpy(), labels])
         )
-        self.train = np.concatenate([self.train, np.arange(first, first + len(pixels))])
+        self.repeat(np.arange(first, first + len(pixels)))
 
     def repeat(self, rows: npt.NDArray[np.int64]) -> None:
-        """Repeat these training rows once more per epoch."""
+        """Add rows to the training rows, once more per epoch."""
         self.train = np.concatenate([self.train, rows])
 
     def expected_epoch(self) -> dict[str, float]:
@@ -320,28 +301,29 @@ class CNMCDataModule(ImageBatches):
         return content.hexdigest()[:16]
 
     def _chunks(self, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield the pixels of rows in parts that fit into memory."""
+        """Yield the pixels of rows in chunks that fit into memory."""
         for chunk in np.array_split(rows, max(1, len(rows) // _CHUNK)):
             yield self.dataset.data[chunk]
 
     def counts(self) -> dict[str, dict[str, float]]:
-        """Count real images per class, subjects, and effective patients per class of each stage.
+        """Count the real images of each stage.
 
         Returns:
             By stage: ``all`` and ``hem`` (images), ``subjects`` (subject numbers), and
-            ``effective_all`` and ``effective_hem``
-            (:func:`leuk.data.splits.effective_patients`; linked subjects are one patient).
+            ``effective_all`` and ``effective_hem`` (:func:`leuk.data.splits.effective_patients`).
         """
         counts: dict[str, dict[str, float]] = {}
         for stage in STAGES:
             images = self.stage(stage)
+            of_class = {label: images[images["label"] == label] for label in reversed(Label)}
             counts[stage] = {
-                label.folder: int((images["label"] == label).sum()) for label in reversed(Label)
+                **{label.folder: len(own) for label, own in of_class.items()},
+                "subjects": int(images["subject"].nunique()),
+                **{
+                    f"effective_{label.folder}": round(effective_patients(own["patient"]), 2)
+                    for label, own in of_class.items()
+                },
             }
-            counts[stage]["subjects"] = int(images["subject"].nunique())
-            for label in reversed(Label):
-                patients = images.loc[images["label"] == label, "patient"]
-                counts[stage][f"effective_{label.folder}"] = round(effective_patients(patients), 2)
         return counts
 
     def stage(self, stage: str) -> pd.DataFrame:

@@ -58,11 +58,8 @@ def cell_mask(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]: ...
 def cell_mask(images: Tensor | npt.NDArray[np.uint8]) -> Tensor | npt.NDArray[np.bool_]:
     """Mask of the cell: pixels with a channel brighter than :data:`LIT` of 255.
 
-    Args:
-        images: tensor ``float (B, 3, R, R)`` in [0, 1], or array ``uint8 (..., R, R, 3)``.
-
-    Returns:
-        ``bool (B, R, R)`` on the same device, or ``bool (..., R, R)``.
+    ``bool (B, R, R)`` for a tensor ``float (B, 3, R, R)`` in [0, 1], on its device; ``bool (..., R,
+    R)`` for an array ``uint8 (..., R, R, 3)``.
     """
     if isinstance(images, Tensor):
         return images.amax(dim=1) > LIT / 255
@@ -70,13 +67,7 @@ def cell_mask(images: Tensor | npt.NDArray[np.uint8]) -> Tensor | npt.NDArray[np
 
 
 class UnusableError(DataError):
-    """An image file that cannot be used.
-
-    Args:
-        path: path of the file.
-        problem: description of the problem.
-        remedy: change to the file that would make it usable.
-    """
+    """An image file that cannot be used: its problem, and a change that would make it usable."""
 
     def __init__(self, path: Path, problem: str, remedy: str = "replace the file") -> None:
         super().__init__(f"{path}: {problem}; {remedy}{SKIP}")
@@ -96,8 +87,7 @@ class Frame:
 
     C-NMC's cells are often off center: ``crop300`` cuts more than 0.5 % of the cell's area in 5.6 %
     of the leukemic and 2.0 % of the healthy images of folds 0 and 1, which leaves straight edges
-    that classifiers can learn; it remains for runs that choose it. ``centered`` cuts no cell: for
-    cells that do not fit (0.8 % of the leukemic, 0.5 % of the healthy images), the square grows.
+    that classifiers can learn; it remains for runs that choose it.
 
     Attributes:
         resolution: pixels per side after resizing.
@@ -105,11 +95,9 @@ class Frame:
             side of other images) around the center of the cell, or more for larger cells;
             ``crop300`` for the central 300 pixels (two thirds); or ``cell`` for the square around
             the cell.
-        canvas: side in pixels of the square to which images are first cropped or padded with black,
-            so that images of one pixel size show the same field of view.
-        share: side of that square as a share of the image's longer side. By default, the square
-            has the central 450 pixels of C-NMC's final images and the longer side of others, which
-            keeps the aspect ratio.
+        canvas: side in pixels of the square to which images are first cropped or padded with black;
+            by default the longer side of the image, or the central 450 pixels of final images.
+        share: side of that square as a share of the image's longer side, in place of ``canvas``.
     """
 
     resolution: int
@@ -120,28 +108,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded image.
+    """A decoded image."""
 
-    Attributes:
-        pixels: ``uint8 (R, R, 3)``, RGB, the resized frame.
-        digest: hash of the pixels before framing; equal for identical images.
-        thumb: ``uint8 (64, 64)`` gray, the square around the cell, to find near-duplicates.
-        area: share of the square canvas that the cell covers.
-        size: width and height of the image.
-        outside: share of the cell's area, 0 to 1, that the frame cuts off.
-        at_border: True if the cell touches the image border or exceeds the canvas, either of which
-            may cut it.
-        filled: True if the canvas is larger than the image.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    digest: bytes
-    thumb: npt.NDArray[np.uint8]
-    area: float
-    size: tuple[int, int]
-    outside: float
-    at_border: bool
-    filled: bool = False
+    pixels: npt.NDArray[np.uint8]  # (R, R, 3), RGB, the resized frame
+    digest: bytes  # hash of the pixels before framing; equal for identical images
+    thumb: npt.NDArray[np.uint8]  # (64, 64), gray, the square around the cell
+    area: float  # share of the square canvas that the cell covers
+    size: tuple[int, int]  # width and height of the image
+    outside: float  # share of the cell's area that the frame cuts off
+    at_border: bool  # the cell touches the image border or exceeds the canvas, which may cut it
+    filled: bool  # the canvas is larger than the image
 
 
 def decode(path: Path, frame: Frame) -> Decoded:
@@ -171,18 +147,17 @@ def decode(path: Path, frame: Frame) -> Decoded:
         side = NATIVE if size == FINAL_SIZE else max(size)
     if side > LARGEST:
         raise UnusableError(path, f"its field of view would be {side} pixels wide, limit {LARGEST}")
-    at_border = False
-    if box is not None:
-        left, upper, right, lower = box
-        touches = min(left, upper) == 0 or right == size[0] or lower == size[1]
-        at_border = touches or max(right - left, lower - upper) > side
-        # The canvas is centered on the image, but moved to contain the cell.
-        x = min(max((size[0] - side) // 2, right - side), left)
-        y = min(max((size[1] - side) // 2, lower - side), upper)
-        canvas = (x, y, x + side, y + side)
-        if canvas != (0, 0, *size):
-            image, gray, mask = image.crop(canvas), gray.crop(canvas), mask.crop(canvas)
-            box = mask.getbbox()
+    if box is None:
+        raise NoCellError(path, "no cell, all pixels are black")
+    left, upper, right, lower = box
+    touches = min(left, upper) == 0 or right == size[0] or lower == size[1]
+    at_border = touches or max(right - left, lower - upper) > side
+    # The canvas is centered on the image, but moved to contain the cell.
+    x = min(max((size[0] - side) // 2, right - side), left)
+    y = min(max((size[1] - side) // 2, lower - side), upper)
+    canvas = (x, y, x + side, y + side)
+    image, gray, mask = image.crop(canvas), gray.crop(canvas), mask.crop(canvas)
+    box = mask.getbbox()
     if box is None:
         raise NoCellError(path, "no cell, all pixels are black")
 
@@ -192,31 +167,30 @@ def decode(path: Path, frame: Frame) -> Decoded:
     left, upper = left - (edge - (right - left)) // 2, upper - (edge - (lower - upper)) // 2
     thumb = gray.crop((left, upper, left + edge, upper + edge))
 
-    if frame.framing == "full":
-        x0, y0, wide = 0.0, 0.0, float(side)
-    elif frame.framing == "crop300":
-        wide = _CROP300 * side
-        x0 = y0 = (side - wide) / 2
-    else:
-        if frame.framing == "cell":
-            wide = edge + 2 * round(_MARGIN * edge)
-        else:
-            wide = max(round(_CENTERED * side), edge + 2 * math.ceil(_CENTERED_MARGIN * edge))
-        x0, y0 = left - (wide - edge) // 2, upper - (wide - edge) // 2
-    exact = (x0, y0, x0 + wide, y0 + wide)
-    whole_pixels = (round(x0), round(y0), round(x0 + wide), round(y0 + wide))
     resolution = (frame.resolution, frame.resolution)
     if frame.framing == "crop300":  # its edges can be fractions of pixels
+        wide = _CROP300 * side
+        x0 = y0 = (side - wide) / 2
+        exact = (x0, y0, x0 + wide, y0 + wide)
         resized = image.resize(resolution, Image.Resampling.BILINEAR, box=exact)
+        square = (round(x0), round(y0), round(x0 + wide), round(y0 + wide))
     else:
-        resized = image.crop(whole_pixels).resize(resolution, Image.Resampling.BILINEAR)
+        wide, x, y = side, 0, 0
+        if frame.framing != "full":
+            wide = edge + 2 * round(_MARGIN * edge)
+            if frame.framing == "centered":
+                margin = math.ceil(_CENTERED_MARGIN * edge)
+                wide = max(round(_CENTERED * side), edge + 2 * margin)
+            x, y = left - (wide - edge) // 2, upper - (wide - edge) // 2
+        square = (x, y, x + wide, y + wide)
+        resized = image.crop(square).resize(resolution, Image.Resampling.BILINEAR)
     return Decoded(
         pixels=np.asarray(resized),
         digest=hashlib.sha256(image.tobytes()).digest()[:DIGEST],
         thumb=np.asarray(thumb.resize((THUMB, THUMB), Image.Resampling.BOX)),
         area=mask.histogram()[255] / side**2,
         size=size,
-        outside=1 - mask.crop(whole_pixels).histogram()[255] / whole,
+        outside=1 - mask.crop(square).histogram()[255] / whole,
         at_border=at_border,
         filled=side > max(size),
     )

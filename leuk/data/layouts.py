@@ -9,22 +9,24 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from leuk.data.decode import SPECIAL, Frame, Framing
+from leuk.data.decode import SPECIAL
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.pixels import PixelStore
 from leuk.errors import DataError
+from leuk.progress import ONCE
 
 log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = {".bmp", ".png"}
-_OTHER_FORMATS = {".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm"}
+_PICTURES = IMAGE_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".webp", ".gif", ".jp2", ".ppm")
+}
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"}
 _NAMED = 5
 """Maximum number of files or folders to list in a message."""
@@ -39,18 +41,11 @@ _HIDDEN_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories of control characters, undecodable bytes and line breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file, or a folder that cannot be listed.
+class Entry(NamedTuple):
+    """A file, or a folder that cannot be listed."""
 
-    Attributes:
-        path: path relative to the listed folder, with forward slashes.
-        problem: reason not to open it, and remedy; empty if it can be opened.
-        folder: True for a folder.
-    """
-
-    path: str
-    problem: str = ""
+    path: str  # relative to the listed folder, with forward slashes
+    problem: str = ""  # reason not to open it, and remedy
     folder: bool = False
 
 
@@ -81,13 +76,10 @@ def files_below(root: Path) -> Iterator[Entry]:
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             problem, is_folder = _inspect(entry, allowed)
-            if not is_folder:
-                yield Entry(path, problem)
+            if not is_folder or (problem and not entry.name.startswith(".")):
+                yield Entry(path, problem, is_folder)
             elif not entry.name.startswith("."):
-                if problem:
-                    yield Entry(path, problem, folder=True)
-                else:
-                    below.append(path)
+                below.append(path)
         waiting += reversed(below)
 
 
@@ -99,33 +91,29 @@ def _stores(base: str) -> list[str]:
     an untrusted archive could contain a store with links to other places.
     """
     found = []
-    folder = base
-    while folder != (above := os.path.dirname(folder)):
-        if os.path.basename(above) == "snapshots":
-            found.append(os.path.join(os.path.dirname(above), "blobs"))
-        found += [os.path.join(folder, store) for store in (".git/annex/objects", ".dvc/cache")]
-        folder = above
+    for folder in (Path(base), *Path(base).parents):
+        if folder.parent.name == "snapshots":
+            found.append(str(folder.parent.parent / "blobs"))
+        found += [str(folder / store) for store in (".git/annex/objects", ".dvc/cache")]
     return found
 
 
 def _inspect(entry: os.DirEntry[str], allowed: Sequence[str]) -> tuple[str, bool]:
     """Return the problem of an entry, or an empty string, and True for a folder."""
-    special = f"{SPECIAL}; remove it"
     if not entry.is_symlink():
-        if entry.is_dir(follow_symlinks=False):
-            return "", True
-        return ("" if entry.is_file(follow_symlinks=False) else special), False
-    target = os.path.realpath(entry.path)
-    is_folder = os.path.isdir(target)
-    if not os.path.exists(target):
-        return "", False
-    if not any(os.path.commonpath([base, target]) == base for base in allowed):
-        kind = "folder" if is_folder else "file"
-        return (
-            f"a link that leads out of the folder, to {printable(target)}; put the {kind} itself "
-            "there, for example with cp -rL"
-        ), is_folder
-    return ("" if is_folder or os.path.isfile(target) else special), is_folder
+        is_folder, is_file = entry.is_dir(), entry.is_file()
+    else:
+        target = os.path.realpath(entry.path)
+        is_folder, is_file = os.path.isdir(target), os.path.isfile(target)
+        if not os.path.exists(target):
+            return "", False
+        if not any(os.path.commonpath([base, target]) == base for base in allowed):
+            kind = "folder" if is_folder else "file"
+            return (
+                f"a link that leads out of the folder, to {printable(target)}; put the {kind} "
+                "itself there, for example with cp -rL"
+            ), is_folder
+    return ("" if is_folder or is_file else f"{SPECIAL}; remove it"), is_folder
 
 
 def is_metadata(path: str) -> bool:
@@ -158,6 +146,12 @@ def printable(name: str) -> str:
     return name if is_plain(name) else "".join(map(escaped, name))
 
 
+def shortened(names: Sequence[str], most: int = _NAMED) -> str:
+    """List the first names, and the number of the others."""
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} more" if others > 0 else "")
+
+
 def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
@@ -167,44 +161,32 @@ def _suffix(path: str) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a file or table row.
+    """A problem of a file or table row."""
 
-    Attributes:
-        kind: kind of problem, such as ``label conflict``.
-        path: path of the file, with the line number for a table row.
-        text: problem and remedy.
-    """
-
-    kind: str
-    path: str
-    text: str
+    kind: str  # such as "label conflict"
+    path: str  # with the line number for a table row
+    text: str  # problem and remedy
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}"
 
 
 COLUMNS = ["path", "label", "subject", "source_fold", "name"]
-Row = tuple[str, int, str, str, str]
 
 
 @dataclass(frozen=True)
 class Index:
     """Content of an image folder.
 
-    Attributes:
-        table: one row per image, sorted by path: ``path`` (relative, forward slashes), ``label`` (a
-            :class:`Label` or :data:`UNLABELED`), ``subject`` (unique over all classes, such as
-            ``ALL-11``; empty if unknown), ``source_fold``, ``name`` (C-NMC's name of the image).
-        problems: unusable files, and files and table rows that contradict each other; the table
-            omits these images.
-        strays: relative paths of files that do not belong to the data set.
-        unread: strays that are images in folders of the data set, with the reason.
+    The table has a row per image, sorted by path: ``path`` (relative, forward slashes), ``label``
+    (a :class:`Label` or :data:`UNLABELED`), ``subject`` (unique over all classes, such as
+    ``ALL-11``; empty if unknown), ``source_fold``, ``name`` (C-NMC's name of the image).
     """
 
     table: pd.DataFrame
-    problems: list[Problem]
-    strays: list[str]
-    unread: list[Problem]
+    problems: list[Problem]  # unusable or contradictory files and table rows, not in the table
+    strays: list[str]  # files that do not belong to the data set
+    unread: list[Problem]  # strays that are images in folders of the data set, with the reason
 
 
 # --- Layout of C-NMC 2019
@@ -212,24 +194,19 @@ class Index:
 PRELIM, FINAL, MERGED = "prelim", "final", "merged"
 """Source folds besides ``fold_0`` to ``fold_2``: both test sets, and folders without folds."""
 
-_PHASES = {"prelim_phase": PRELIM, "final_phase": FINAL}
 LABELS_CSV = ("Patient_ID", "new_names", "labels")
 """Columns of the preliminary set's label table, which has the labels of :class:`Label`."""
 
 _CLASS = {label.folder: label for label in Label}
-_ENDINGS = [f"_{label.folder}" for label in reversed(Label)]
-UID_FORM = "UID_<subject>_<image>_<cell>" + " or ...".join(_ENDINGS)
-"""File names of C-NMC's labeled images, for messages."""
+_ENDINGS = " or ".join(f"_{label.folder}" for label in reversed(Label))
+_UID_FORM = "UID_<subject>_<image>_<cell>" + _ENDINGS.replace("or ", "or ...")
+_PRELIM_FOLDER = "C-NMC_test_prelim_phase_data"
 
-NUMBERED = (
-    "it is numbered like C-NMC's test images; rename its folder to C-NMC_test_prelim_phase_data or "
-    "C-NMC_test_final_phase_data"
-)
-"""Reason why a numbered image in another folder is not read."""
-
-BAD_NAME = "its name has control characters or is not UTF-8; rename it"
-
-_FOLD = re.compile(r"fold_?([0-9]{1,9})", re.IGNORECASE)
+_FOLDS = [  # (pattern of a folder's name, source fold)
+    (re.compile(r"\Afold_?([0-9]{1,9})\Z", re.IGNORECASE), None),
+    (re.compile("prelim_phase", re.IGNORECASE), PRELIM),
+    (re.compile("final_phase", re.IGNORECASE), FINAL),
+]
 _UID = re.compile(
     rf"UID_H?(?P<subject>[0-9]{{1,12}})_[0-9]{{1,12}}_[0-9]{{1,12}}_(?P<label>{'|'.join(_CLASS)})",
     re.IGNORECASE | re.ASCII,
@@ -238,9 +215,8 @@ _TEST_SET = re.compile("prelim|final|test|val", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]+")
 
 
-@dataclass(frozen=True)
-class _Name:
-    """Content of a labeled image's name: C-NMC's name, the class, and the key of the subject.
+class _Name(NamedTuple):
+    """A labeled image's name, its class, and the key of its subject.
 
     The key has the class, as 19 numbers occur in both classes.
     """
@@ -249,34 +225,35 @@ class _Name:
     label: Label
     subject: str
 
-    @classmethod
-    def of(cls, stem: str) -> "_Name | None":
-        match = _UID.fullmatch(stem)
-        if match is None:
-            return None
-        label = _CLASS[match["label"].lower()]
-        return cls(match[0], label, f"{label.name}-{int(match['subject'])}")
 
-    @property
-    def ending(self) -> str:
-        return self.text.rpartition("_")[2]
+def _parse_name(stem: str) -> _Name | None:
+    if match := _UID.fullmatch(stem):
+        label = _CLASS[match["label"].lower()]
+        return _Name(match[0], label, f"{label.name}-{int(match['subject'])}")
+    return None
+
+
+def _source_fold(folders: Sequence[str]) -> str | None:
+    """Parse the source fold from the names of the folders above a file; the innermost counts."""
+    for folder in reversed(folders):
+        for pattern, fold in _FOLDS:
+            if match := pattern.search(folder):
+                return fold or f"fold_{int(match[1])}"
+    return None
 
 
 def read_cnmc(root: Path) -> Index:
-    """Index the images of C-NMC below ``root``.
+    """Index the images of C-NMC at or below a folder.
 
     Supports BMP and PNG in the folders of the archive and of Kaggle, with repeated folder names (as
     some tools unpack them), and merged into ``all`` and ``hem``.
-
-    Args:
-        root: a folder at or above the images.
 
     Raises:
         DataError: the folder is missing, or the label table cannot be read.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; set data.root=DIR to the C-NMC images")
-    rows: list[Row] = []
+    rows: list[tuple[str, int, str, str, str]] = []
     problems: list[Problem] = []
     strays: list[str] = []
     unread: list[Problem] = []
@@ -284,132 +261,99 @@ def read_cnmc(root: Path) -> Index:
     prelim: list[str] = []  # its numbered images
     numbered: list[str] = []  # numbered images in folders of another name
     root_name = root.resolve().name
-    folders: dict[str, tuple[str | None, Label | None]] = {}
     for entry in files_below(root):
         path = entry.path
-        folder, _, file = path.rpartition("/")
-        if folder not in folders:
-            folders[folder] = _fold_and_label([root_name, *filter(None, folder.split("/"))])
-        fold, label = folders[folder]
+        *above, file = path.split("/")
+        folders = [root_name, *above]
+        fold, label = _source_fold(folders), _CLASS.get(folders[-1].lower())
         stem, suffix = os.path.splitext(file)
         is_image = suffix.lower() in IMAGE_SUFFIXES
         is_table = suffix.lower() == ".csv" and all(
             word in file.lower() for word in ("prelim_phase", "label")
         )
-        is_number = _NUMBER.fullmatch(stem) is not None and label is None
-        name = _Name.of(stem) if is_image else None
-        problem = entry.problem or ("" if is_plain(path) else BAD_NAME)
+        is_numbered = is_image and label is None and _NUMBER.fullmatch(stem) is not None
+        name = _parse_name(stem) if is_image else None
+        problem = entry.problem or (
+            "" if is_plain(path) else "its name has control characters or is not UTF-8; rename it"
+        )
         if is_metadata(path) and not entry.folder:
             strays.append(printable(path))
         elif problem and (is_image or is_table or entry.folder):
             problems.append(Problem("unusable file", printable(path), problem))
         elif is_table:
             tables.append(path)
-        elif name is not None and label is name.label:
+        elif name and label is name.label:
             rows.append((path, int(label), name.subject, fold or MERGED, name.text))
-        elif name is not None and label is not None:
-            text = (
-                f"in folder {label.folder}, but its name ends in {name.ending}; move or remove it"
-            )
+        elif name and label is not None:
+            ending = name.label.folder
+            text = f"in folder {label.folder}, but its name ends in {ending}; move or remove it"
             problems.append(Problem("label conflict", path, text))
-        elif is_image and is_number and fold == PRELIM:
+        elif is_numbered and fold == PRELIM:
             prelim.append(path)
-        elif is_image and is_number and fold == FINAL:
+        elif is_numbered and fold == FINAL:
             rows.append((path, UNLABELED, "", FINAL, file))
-        elif is_image and is_number and fold is None:
+        elif is_numbered and fold is None:
             numbered.append(path)
         else:
             strays.append(printable(path))
-            reason = ""
-            if name is not None:
-                reason = (
+            if name:
+                text = (
                     "its folder is neither all nor hem; move it into the one that its name states"
                 )
             elif is_image and (label is not None or fold in (PRELIM, FINAL)):
-                expected = "a number" if label is None else UID_FORM
-                reason = f"its name is not {expected}; rename it, or remove it if it is a copy"
-            if reason:
-                unread.append(Problem("image not read", printable(path), reason))
+                expected = "a number" if label is None else _UID_FORM
+                text = f"its name is not {expected}; rename it, or remove it if it is a copy"
+            else:
+                continue
+            unread.append(Problem("image not read", printable(path), text))
 
-    found = _prelim_rows(root, prelim, tables, numbered)
-    numbered = [path for path in numbered if Path(path).parent != found.misnamed]
-    unread += [
-        Problem("image not read", path, NUMBERED)
-        for path in numbered
-        if _TEST_SET.search(Path(path).parent.name)
-    ]
-    problems += found.problems
-    table = pd.DataFrame(rows + found.rows, columns=COLUMNS).sort_values("path", ignore_index=True)
-
-    # Two formats or copies of C-NMC repeat its names; file systems differ in whether case counts.
-    labeled = table[table["label"] != UNLABELED]
-    names = labeled["name"].str.lower()
-    again = names.duplicated()
-    first = dict(zip(names[~again], labeled.loc[~again, "path"], strict=True))
-    for path, named in labeled.loc[again, ["path", "name"]].itertuples(index=False):
-        text = f"{named} exists twice, first as {first[named.lower()]}; set data.root to one copy"
-        problems.append(Problem("name twice", path, text))
-    table = table.drop(index=names.index[again]).reset_index(drop=True)
-    return Index(table, problems, sorted(strays + numbered), unread)
-
-
-def _fold_and_label(folders: list[str]) -> tuple[str | None, Label | None]:
-    """Parse source fold and class from the folder names of a file; the innermost fold counts."""
-    label = _CLASS.get(folders[-1].lower())
-    for folder in reversed(folders):
-        if match := _FOLD.fullmatch(folder):
-            return f"fold_{int(match[1])}", label
-        for phase, fold in _PHASES.items():
-            if phase in folder.lower():
-                return fold, label
-    return None, label
-
-
-class _Prelim(NamedTuple):
-    """Rows and problems of the preliminary set, and a folder that seems to be it."""
-
-    rows: list[Row]
-    problems: list[Problem]
-    misnamed: Path | None = None
-
-
-def _prelim_rows(root: Path, images: list[str], tables: list[str], others: list[str]) -> _Prelim:
-    """Give the preliminary set's numbered images the labels and names of its tables.
-
-    Args:
-        root: folder to which all paths are relative.
-        images: numbered images of the preliminary set.
-        tables: its label tables.
-        others: numbered images in folders of another name.
-    """
-    if not tables:
-        rows: list[Row] = [(path, UNLABELED, "", PRELIM, Path(path).name) for path in images]
-        text = "no label table; put C-NMC_test_prelim_phase_data_labels.csv beside it"
-        missing = [Problem("no table", str(Path(path).parent), text) for path in sorted(images)[:1]]
-        return _Prelim(rows, missing)
+    # The preliminary set's images have numbers; its table has their names and labels.
     names: dict[str, _Name] = {}
-    problems: list[Problem] = []
     for table in tables:
         problems += _read_labels(root, table, names)
-    rows = []
-    for path in images:
-        if name := names.pop(Path(path).stem, None):
-            rows.append((path, int(name.label), name.subject, PRELIM, name.text))
-        else:
+    for path in prelim:
+        if found := names.pop(Path(path).stem, None):
+            rows.append((path, int(found.label), found.subject, PRELIM, found.text))
+        elif tables:
             text = f"its label is missing in {tables[0]}; complete the table or remove the file"
             problems.append(Problem("file without row", path, text))
-    folders = Counter(Path(path).parent for path in others if Path(path).stem in names)
-    folder, count = max(folders.items(), key=lambda item: item[1], default=(Path(), 0))
+        else:
+            rows.append((path, UNLABELED, "", PRELIM, Path(path).name))
+    if prelim and not tables:
+        text = f"no label table; put {_PRELIM_FOLDER}_labels.csv beside it"
+        problems.append(Problem("no table", os.path.dirname(min(prelim)) or ".", text))
+    matching = Counter(os.path.dirname(path) for path in numbered if Path(path).stem in names)
+    ((folder, count),) = matching.most_common(1) or [("", 0)]
     if count > len(names) / 2:
+        numbered = [path for path in numbered if os.path.dirname(path) != folder]
         text = (
             f"{count} of its images have the numbers of the {len(names)} rows without a file in "
-            f"{tables[0]}; rename the folder to C-NMC_test_prelim_phase_data"
+            f"{tables[0]}; rename the folder to {_PRELIM_FOLDER}"
         )
-        return _Prelim(rows, [*problems, Problem("folder not read", str(folder), text)], folder)
-    for number, name in names.items():
-        text = f"row {number} ({name.text}) has no file; download the image or remove the row"
-        problems.append(Problem("row without file", tables[0], text))
-    return _Prelim(rows, problems)
+        problems.append(Problem("folder not read", folder or ".", text))
+    else:
+        for number, named in names.items():
+            text = f"row {number} ({named.text}) has no file; download the image or remove the row"
+            problems.append(Problem("row without file", tables[0], text))
+    text = (
+        f"it is numbered like C-NMC's test images; rename its folder to {_PRELIM_FOLDER} or "
+        "C-NMC_test_final_phase_data"
+    )
+    unread += [
+        Problem("image not read", path, text)
+        for path in numbered
+        if _TEST_SET.search(os.path.basename(os.path.dirname(path)))
+    ]
+
+    # Two formats or copies of C-NMC repeat its names; file systems differ in whether case counts.
+    index = pd.DataFrame(rows, columns=COLUMNS).sort_values("path", ignore_index=True)
+    lower = index["name"].str.lower()
+    again = lower.duplicated() & (index["label"] != UNLABELED)
+    first = dict(zip(lower[::-1], index["path"][::-1], strict=True))
+    for path, twice in index.loc[again, ["path", "name"]].to_numpy().tolist():
+        text = f"{twice} exists twice, first as {first[twice.lower()]}; set data.root to one copy"
+        problems.append(Problem("name twice", path, text))
+    return Index(index[~again].reset_index(drop=True), problems, sorted(strays + numbered), unread)
 
 
 def _read_labels(root: Path, table: str, names: dict[str, _Name]) -> list[Problem]:
@@ -424,12 +368,12 @@ def _read_labels(root: Path, table: str, names: dict[str, _Name]) -> list[Proble
     problems = []
     for line, row in enumerate(frame[list(LABELS_CSV)].itertuples(index=False), start=2):
         patient, number, label = (printable(str(value).strip()) for value in row)
-        name, kind = _Name.of(Path(patient).stem), "label conflict"
-        if name is None or label not in map(str, map(int, Label)):
-            kind, expected = "unknown label", f"UID_...{' or '.join(_ENDINGS)} and label 0 or 1"
-            text = f"{patient},{number},{label}: expected {expected}"
+        name, kind = _parse_name(Path(patient).stem), "label conflict"
+        if name is None or label not in ("0", "1"):
+            kind = "unknown label"
+            text = f"{patient},{number},{label}: expected UID_...{_ENDINGS} and label 0 or 1"
         elif name.label != int(label):
-            text = f"name {name.ending}, but label {label} ({Label(int(label)).folder})"
+            text = f"name {name.label.folder}, but label {label} ({Label(int(label)).folder})"
         elif (first := names.setdefault(Path(number).stem, name)) != name:
             text = f"{number} is {first.text} in another row; remove a row"
         else:
@@ -440,35 +384,22 @@ def _read_labels(root: Path, table: str, names: dict[str, _Name]) -> list[Proble
 
 # --- Description of a folder without usable images: its contents, the expected layout and a remedy
 
-_EXPECTED = (
-    f"BMP or PNG images named {UID_FORM} in folders all and hem, below fold_0, fold_1, ... if "
-    "the folds are known, or the numbered images of C-NMC's test sets in their own folders"
-)
-
 
 def contents(paths: Sequence[str]) -> str:
     """Summarize relative paths: formats with counts, folders, and three example names."""
     if not paths:
         return "no files"
-    suffixes = Counter(_suffix(path) or "without suffix" for path in paths)
-    images = [path for path in paths if _is_picture(path)] or list(paths)
-    folders = Counter(os.path.dirname(path) for path in images)
-    formats = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common())
-    listed = ", ".join(
-        f"{printable(folder) or '.'}/ ({count})" for folder, count in folders.most_common(_NAMED)
-    )
-    more = f" and {len(folders) - _NAMED} more" if len(folders) > _NAMED else ""
+    formats = Counter(_suffix(path) or "without suffix" for path in paths).most_common()
+    images = [path for path in paths if _suffix(path) in _PICTURES] or paths
+    folders = Counter(map(os.path.dirname, images)).most_common()
     names = ", ".join(printable(os.path.basename(path)) for path in images[:3])
-    return f"{formats} in {listed}{more}, such as {names}"
+    counts = shortened([f"{printable(folder) or '.'}/ ({count})" for folder, count in folders])
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in formats)
+    return f"{listed} in {counts}, such as {names}"
 
 
 def unread_message(root: Path, problems: Sequence[Problem] = ()) -> str:
-    """Describe a folder without C-NMC images: its content, the expected layout, and a remedy.
-
-    Args:
-        root: the folder.
-        problems: problems found in the folder.
-    """
+    """Describe a folder without C-NMC images: its content and problems, and remedies."""
     paths = [
         entry.path
         for entry in files_below(root)
@@ -480,7 +411,9 @@ def unread_message(root: Path, problems: Sequence[Problem] = ()) -> str:
             f"{root}: no cell images in fold_*/all or fold_*/hem, or in all or hem, below it",
             f"found: {contents(paths)}",
             *stated,
-            f"expected: {_EXPECTED}",
+            f"expected: BMP or PNG images named {_UID_FORM} in folders all and hem, below fold_0, "
+            "fold_1, ... if the folds are known, or the numbered images of C-NMC's test sets in "
+            "their own folders",
             *_remedies(paths),
             "then set data.root=DIR to the folder above them",
         ]
@@ -488,24 +421,25 @@ def unread_message(root: Path, problems: Sequence[Problem] = ()) -> str:
 
 
 def _remedies(paths: Sequence[str]) -> Iterator[str]:
-    pictures = [path for path in paths if _is_picture(path)]
+    pictures = [path for path in paths if _suffix(path) in _PICTURES]
+    packed = [printable(path) for path in paths if _suffix(path) in _ARCHIVES]
     if not pictures:
-        if packed := [printable(path) for path in paths if _suffix(path) in _ARCHIVES]:
+        if packed:
             yield f"unpack {', '.join(packed[:_NAMED])}"
         return
     suffixes = set(map(_suffix, pictures))
     if others := sorted(suffixes - IMAGE_SUFFIXES):
         lossy = "; JPEG changes pixels, so use the original files if they exist"
         yield f"save {' and '.join(others)} as PNG{lossy if '.jpg' in others else ''}"
-    names = {path: _Name.of(os.path.splitext(os.path.basename(path))[0]) for path in pictures}
+    names = {path: _parse_name(Path(path).stem) for path in pictures}
     if None in names.values():
         yield (
-            f"rename the images to {UID_FORM}, whose first number identifies the patient; label "
+            f"rename the images to {_UID_FORM}, whose first number identifies the patient; label "
             "tables are supported only for the preliminary set"
         )
         if suffixes & IMAGE_SUFFIXES:
             yield "leuk predict run=RUN images=DIR reads images of any name, without labels"
-    if {os.path.basename(os.path.dirname(path)).lower() for path in pictures} & {*_CLASS}:
+    if {Path(path).parent.name.lower() for path in pictures} & {*_CLASS}:
         return
     classes = {os.path.dirname(path): name.label.folder for path, name in names.items() if name}
     if classes and len(classes) == len(set(classes.values())):
@@ -515,26 +449,17 @@ def _remedies(paths: Sequence[str]) -> Iterator[str]:
         yield "put the leukemic images into a folder all, the healthy ones into a folder hem"
 
 
-def _is_picture(path: str) -> bool:
-    return _suffix(path) in IMAGE_SUFFIXES | _OTHER_FORMATS
-
-
-# --- Images of a data set, without or with decoded pixels
+# --- Images of a data set
 
 OnCorrupt = Literal["raise", "skip"]
 
-_PROBLEMS = 10
-
 
 def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
-    """List the images below ``root``, in any form that :func:`read_cnmc` supports.
+    """Return the table of :class:`Index` of a folder, including unlabeled images.
 
     Args:
-        root: a folder at or above the images.
+        root: a folder at or above the images, in any form that :func:`read_cnmc` supports.
         on_corrupt: ``raise``, or ``skip`` to omit files and table rows that contradict each other.
-
-    Returns:
-        The table of :class:`Index`, including unlabeled images.
 
     Raises:
         DataError: the folder is missing or has no images, or, with ``raise``, a contradiction.
@@ -544,85 +469,40 @@ def index_images(root: Path, on_corrupt: OnCorrupt = "raise") -> pd.DataFrame:
     if count and on_corrupt == "raise":
         more = f" (and {count - 1} more; leuk data lists them)" if count > 1 else ""
         raise DataError(f"{root}: {index.problems[0]}, or set data.on_corrupt=skip{more}")
-    for problem in index.problems[:_PROBLEMS]:
-        log.warning("skipped: %s", problem)
-    if count > _PROBLEMS:
-        log.warning("skipped: and %d more; leuk data lists them", count - _PROBLEMS)
+    warn_of_skipped(index.problems)
     if index.table.empty:
         raise DataError(unread_message(root, index.problems))
     unread = [problem.path for problem in index.unread]
-    strays = [path for path in index.strays if path not in {*unread}]
+    strays = [path for path in index.strays if path not in set(unread)]
     for paths, text in (
         (unread, "images not read, leuk data gives the reasons"),
         (strays, "stray files ignored"),
     ):
         if paths:
-            more = ", ..." if len(paths) > _NAMED else ""
-            named = ", ".join(paths[:_NAMED])
-            log.warning("%s: %d %s: %s%s", root, len(paths), text, named, more)
+            log.warning("%s: %d %s: %s", root, len(paths), text, shortened(paths), extra=ONCE)
     return index.table
 
 
-def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
-    """Select the images with a label.
+def warn_of_skipped(problems: Sequence[object]) -> None:
+    """Log the first ten problems of skipped files, and the number of the others."""
+    for problem in problems[:10]:
+        log.warning("skipped: %s", problem, extra=ONCE)
+    if len(problems) > 10:
+        log.warning("skipped: and %d more; leuk data lists them", len(problems) - 10, extra=ONCE)
 
-    Raises:
-        DataError: no image has a label.
-    """
+
+def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
+    """Select the images with a label; raise DataError if none has one."""
     labeled = table[table["label"] != UNLABELED]
     unlabeled = table.loc[table["label"] == UNLABELED, "source_fold"]
     for fold, count in unlabeled.value_counts().items():
-        log.info("%d unlabeled images of %s are not used", count, fold)
+        log.info("%d unlabeled images of %s are not used", count, fold, extra=ONCE)
     if labeled.empty:
         raise DataError(
             f"none of the {len(table)} images has a label; put the preliminary set's table "
-            "C-NMC_test_prelim_phase_data_labels.csv beside its folder"
+            f"{_PRELIM_FOLDER}_labels.csv beside its folder"
         )
     return labeled.reset_index(drop=True)
-
-
-class CNMC:
-    """Labeled images of C-NMC 2019, decoded once into a memory-mapped store that later runs reuse.
-
-    Attributes:
-        index: the table of :func:`index_images`; row ``i`` is image ``i``.
-        listed: the same table including unreadable images.
-        store: the decoded images with areas, sizes and thumbnails.
-        data: ``uint8 (N, resolution, resolution, 3)``, memory-mapped.
-        targets: ``N`` labels, see :class:`Label`.
-
-    Args:
-        root: a folder at or above the fold folders.
-        resolution: pixels per side.
-        framing: crop of each image, see :class:`leuk.data.decode.Frame`.
-        canvas: side in pixels of the square to which images are first cropped or padded; None for
-            the longer side of each image.
-        cache: folder of the pixel store.
-        on_corrupt: ``raise``, or ``skip`` to omit unreadable files with a warning.
-
-    Raises:
-        DataError: no labeled images, or an unreadable image.
-    """
-
-    def __init__(
-        self,
-        root: str | Path,
-        resolution: int = 224,
-        framing: Framing = "full",
-        canvas: int | None = None,
-        cache: str | Path = "outputs/artifacts",
-        on_corrupt: OnCorrupt = "raise",
-    ) -> None:
-        root = Path(root).expanduser()
-        self.listed = labeled_images(index_images(root, on_corrupt))
-        frame = Frame(resolution, framing, canvas)
-        self.store = PixelStore.open(self.listed, root, frame, Path(cache), on_corrupt)
-        self.index = self.listed.iloc[self.store.kept].reset_index(drop=True)
-        self.data = self.store.pixels
-        self.targets: list[int] = self.index["label"].tolist()
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 # --- Images outside a data set: those of a folder, of a list, or a single file
@@ -630,32 +510,19 @@ class CNMC:
 _SUFFIXES = " or ".join(sorted(IMAGE_SUFFIXES))
 
 
-@dataclass(frozen=True)
-class UnlabeledImage:
-    """An image file.
+class UnlabeledImage(NamedTuple):
+    """An image file."""
 
-    Attributes:
-        name: name in results: path relative to the folder, or the path in the list.
-        path: path of the file.
-        problem: reason not to read it; empty if it can be tried.
-    """
-
-    name: str
+    name: str  # in results: path relative to the folder, or the path in the list
     path: Path
-    problem: str = ""
+    problem: str = ""  # reason not to read it
 
 
-@dataclass(frozen=True)
-class Images:
-    """Images of a folder or list.
-
-    Attributes:
-        images: sorted by name for a folder, otherwise in the order of the list.
-        others: number of other files in the folder, by suffix.
-    """
+class Images(NamedTuple):
+    """Images of a folder, sorted by name, or of a list, and numbers of other files by suffix."""
 
     images: list[UnlabeledImage]
-    others: dict[str, int]
+    others: Mapping[str, int]
 
 
 def find_images(source: str) -> Images:
@@ -695,7 +562,7 @@ def find_images(source: str) -> Images:
     if _suffix(path.name) in IMAGE_SUFFIXES:
         return Images([UnlabeledImage(printable(path.name), path)], {})
     try:
-        lines = map(str.strip, path.read_text("utf-8-sig").splitlines())
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"images={source}: neither a {_SUFFIXES} image nor a text file ({error}); write one "
@@ -704,9 +571,11 @@ def find_images(source: str) -> Images:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names or any("\0" in name for name in names):
         raise DataError(f"images={source}: no paths; write one path per line")
-    problems = {
-        name: "" if _suffix(name) in IMAGE_SUFFIXES else f"not a {_SUFFIXES} file" for name in names
-    }
-    return Images(
-        [UnlabeledImage(printable(name), path.parent / name, problems[name]) for name in names], {}
-    )
+    wrong = f"not a {_SUFFIXES} file"
+    images = [
+        UnlabeledImage(
+            printable(name), path.parent / name, "" if _suffix(name) in IMAGE_SUFFIXES else wrong
+        )
+        for name in names
+    ]
+    return Images(images, {})

@@ -47,15 +47,10 @@ _CHUNK = 512
 
 
 def link_images(table: pd.DataFrame, store: PixelStore) -> pd.DataFrame:
-    """Add columns that follow from images of the same cell.
+    """Add columns that follow from images of the same cell to the table of a store's images.
 
-    Args:
-        table: table of the images of the store, with ``subject`` and ``label``.
-        store: the decoded images.
-
-    Returns:
-        The table with ``patient`` (linked subjects), ``original`` (row of the first identical
-        image) and ``conflict`` (True if an identical image has the other label).
+    These are ``patient`` (linked subjects), ``original`` (row of the first identical image) and
+    ``conflict`` (True if an identical image has the other label).
     """
     pairs = find_pairs(store)
     original = np.arange(len(table))
@@ -90,13 +85,11 @@ def merge_subjects(subjects: "pd.Series[str]", pairs: pd.DataFrame) -> "pd.Serie
         subjects: subject of each image, by row.
         pairs: table with the rows ``first`` and ``second`` of linked images.
     """
-    names, codes = np.unique(subjects.to_numpy(str), return_inverse=True)
+    names, codes = np.unique(subjects.to_numpy(str), return_inverse=True)  # names are sorted
     first, second = codes[pairs["first"]], codes[pairs["second"]]
     edges = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     component = np.asarray(connected_components(edges, directed=False)[1])
-    joined = (
-        pd.Series(names, dtype=str).groupby(component).agg(lambda linked: "+".join(sorted(linked)))
-    )
+    joined = pd.Series(names, dtype=str).groupby(component).agg("+".join)
     return pd.Series(joined.to_numpy()[component[codes]], index=subjects.index, name="patient")
 
 
@@ -116,10 +109,8 @@ def _search(store: PixelStore) -> pd.DataFrame:
             for pair, score in zip(alike, scores, strict=True)
             if score >= SAME_TEXTURE
         ]
-    log.info(
-        "%d identical and %d nearly identical pairs of images",
-        *(len(copies), len(pairs) - len(copies)),
-    )
+    near = len(pairs) - len(copies)
+    log.info("%d identical and %d nearly identical pairs of images", len(copies), near)
     found = pd.DataFrame(pairs, columns=["first", "second", "kind", "score"])
     return found.sort_values(["first", "second"], ignore_index=True)
 
@@ -141,14 +132,11 @@ def _candidates(thumbs: Thumbs, rows: Rows) -> Iterator[Rows]:
 
 
 def perceptual_hash(thumbs: Thumbs) -> Floats:
-    """Low frequencies of the discrete cosine transform, invariant to rotations and reflections.
+    """Hash images ``uint8 (N, H, H)``, invariant to rotations and reflections.
 
-    Reflection changes signs and transposition swaps the axes, so magnitudes are used and each pair
-    of transposed frequencies is sorted (after Zauner 2010, "Implementation and benchmarking
-    of perceptual image hash functions", section 3.1).
-
-    Args:
-        thumbs: ``uint8 (N, H, H)``.
+    Low frequencies of the discrete cosine transform. Reflection changes signs and transposition
+    swaps the axes, so magnitudes are used and each pair of transposed frequencies is sorted (after
+    Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", section 3.1).
 
     Returns:
         ``float32 (N, 35)``, to compare by Euclidean distance.
@@ -175,9 +163,8 @@ def _texture(thumbs: Thumbs) -> Floats:
     images = thumbs.astype(np.float32)
     inside = (images > 2 * LIT).astype(np.float32)
     near = (0, THUMB / 21, THUMB / 21)
-    shading = gaussian_filter(images * inside, near) / np.maximum(
-        gaussian_filter(inside, near), 1e-3
-    )
+    weight = np.maximum(gaussian_filter(inside, near), 1e-3)
+    shading = gaussian_filter(images * inside, near) / weight
     core = binary_erosion(inside, np.ones((1, 9, 9), bool))
     return _unit(gaussian_filter((images - shading) * core, (0, 0.7, 0.7)))
 
@@ -188,12 +175,9 @@ def _unit(images: npt.NDArray[np.float64] | Floats) -> Floats:
 
 
 def turn_to_match(first: Thumbs, second: Thumbs, picture: Thumbs) -> Thumbs:
-    """Rotate and reflect a picture of ``second`` to match ``first`` best.
+    """Rotate and reflect a picture ``uint8 (R, R, 3)`` of a cell to match another one best.
 
-    Args:
-        first: ``uint8 (64, 64)``, thumbnail.
-        second: ``uint8 (64, 64)``, thumbnail of the same cell in another orientation.
-        picture: ``uint8 (R, R, 3)``, picture in the orientation of ``second``.
+    ``first`` and ``second`` are the thumbnails ``uint8 (64, 64)`` of the other picture and of this.
     """
     correlations = _over_turns(_texture(first[None]), _texture(second[None]))
     turn = int(np.argmax(np.concatenate(correlations)))

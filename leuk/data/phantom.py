@@ -23,7 +23,7 @@ from leuk.data.augment import Transforms
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import FINAL_SIZE, NATIVE, Framing
 from leuk.data.labels import Label
-from leuk.data.layouts import LABELS_CSV, PRELIM
+from leuk.data.layouts import FINAL, LABELS_CSV, PRELIM
 from leuk.data.splits import Rule
 from leuk.store import make_once, write_text
 
@@ -35,7 +35,6 @@ Picture = npt.NDArray[np.uint8]
 
 _PATCH = 0.62
 """Side of the central square with the cell, as a share of the image's side."""
-
 _RADIUS = 0.2
 """Mean radius of a cell, as a share of the side."""
 
@@ -49,41 +48,25 @@ _WITH_CYTOPLASM = {Label.HEM: 0.3, Label.ALL: 0.2}
 
 @dataclass(frozen=True)
 class Subject:
-    """Parameters common to all cells of a simulated patient.
+    """Parameters common to all cells of a simulated patient."""
 
-    Attributes:
-        key: class letter and number in C-NMC's file names, such as ``H3``.
-        label: class of the patient.
-        stain: ``(3,)``, color of the nucleus relative to the mean color.
-        size: relative size of the cells.
-        maturity: degree of chromatin clumping; higher in healthy cells.
-    """
-
-    key: str
+    key: str  # class letter and number in C-NMC's file names, such as H3
     label: Label
-    stain: npt.NDArray[np.float64]
-    size: float
-    maturity: float
+    stain: npt.NDArray[np.float64]  # (3,), color of the nucleus relative to the mean color
+    size: float  # relative size of the cells
+    maturity: float  # degree of chromatin clumping; higher in healthy cells
 
     @classmethod
     def draw(cls, label: Label, key: str, generator: np.random.Generator) -> "Subject":
         """Draw the parameters of a patient of a class."""
-        sick = label is Label.ALL
-        return cls(
-            key=key,
-            label=label,
-            stain=generator.normal(1, [0.05, 0.08, 0.05]),
-            size=(1.04 if sick else 0.96) * generator.normal(1, 0.03),
-            maturity=(-1.0 if sick else 1.0) + generator.normal(0, 0.25),
-        )
+        mean_size, mean_maturity = {Label.ALL: (1.04, -1.0), Label.HEM: (0.96, 1.0)}[label]
+        stain = generator.normal(1, [0.05, 0.08, 0.05])
+        size = mean_size * generator.normal(1, 0.03)
+        return cls(key, label, stain, size, mean_maturity + generator.normal(0, 0.25))
 
 
 def draw_cell(subject: Subject, size: int, generator: np.random.Generator) -> Picture:
-    """Draw a cell of a patient on black.
-
-    Returns:
-        ``uint8 (size, size, 3)``, RGB.
-    """
+    """Draw a cell of a patient on black, ``uint8 (size, size, 3)``, RGB."""
     side = round(_PATCH * size)
     radius = _RADIUS * size * subject.size * generator.normal(1, 0.09)
     # Pixel positions relative to the center of the cell, in radii.
@@ -144,13 +127,12 @@ def rephotograph(picture: Picture, generator: np.random.Generator) -> Picture:
     lit = picture.max(axis=2, keepdims=True) > 0
     gain = generator.normal(1, 0.05) * generator.normal(1, 0.01, 3)
     height, width = picture.shape[:2]
-    down, right = generator.integers(-height // 50, height // 50 + 1, 2)
-    again = np.roll((picture * gain).clip(14, 255) * lit, (down, right), axis=(0, 1))
-    softer = Image.fromarray(again.astype(np.uint8)).resize(
-        (round(0.9 * width), round(0.9 * height)), Image.Resampling.BOX
-    )
+    shift = tuple(generator.integers(-height // 50, height // 50 + 1, 2))
+    again = np.roll((picture * gain).clip(14, 255) * lit, shift, axis=(0, 1)).astype(np.uint8)
+    half = (round(0.9 * width), round(0.9 * height))
+    softer = Image.fromarray(again).resize(half, Image.Resampling.BOX)
     soft = np.asarray(softer.resize((width, height), Image.Resampling.BICUBIC))
-    photograph: Picture = soft * np.roll(lit, (down, right), axis=(0, 1))
+    photograph: Picture = soft * np.roll(lit, shift, axis=(0, 1))
     return photograph
 
 
@@ -199,7 +181,6 @@ SHARE = {Label.ALL: 2 / 3, Label.HEM: 1 / 3}
 """Shares of the classes, as in C-NMC."""
 FINAL_SHARE = 0.05
 """Number of final images, as a share of the images of a fold."""
-
 MINIMUM = 54
 """Minimum images per fold, so that each subject has an image."""
 
@@ -207,22 +188,15 @@ _SHARED = 3
 """Cells of a patient that occur under both subject numbers: the first image is copied, the others
 are photographed again."""
 
-_FOLDER = "C-NMC"
-_TRAINING = "C-NMC_training_data"
-_PRELIM = "C-NMC_test_prelim_phase_data"
-_FINAL = "C-NMC_test_final_phase_data"
-
 
 class PhantomDataModule(CNMCDataModule):
     """:class:`CNMCDataModule` of phantom images, which are drawn on first use.
 
     Args:
-        split: rule that assigns images to stages.
         images_per_fold: images in each of the three folds and in the preliminary set, two thirds
             of them leukemic.
         size: pixels per side of the image files.
         phantom_seed: seed of the images; independent of the run's seed.
-        cache: folder of artifacts, which holds image files and pixel store.
         others: see :class:`CNMCDataModule`.
     """
 
@@ -240,85 +214,58 @@ class PhantomDataModule(CNMCDataModule):
         transforms: Transforms | None = None,
         cache: str = "outputs/artifacts",
     ) -> None:
-        root = make_phantom(Path(cache), images_per_fold, size, phantom_seed)
-        super().__init__(
-            str(root),
-            split,
-            resolution=resolution,
-            framing=framing,
-            batch_size=batch_size,
-            workers=workers,
-            seed=seed,
-            transforms=transforms,
-            cache=cache,
-            frame=size,
-        )
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """An image to draw.
-
-    Attributes:
-        subject: subject of the cell.
-        name: C-NMC's name of the image; empty for final images.
-        path: relative path of the file.
-        seed: seed of the image; equal seeds show the same cell.
-        again: True for another photograph of the cell.
-    """
-
-    subject: Subject
-    name: str
-    path: str
-    seed: tuple[int, ...]
-    again: bool = False
-
-    def draw(self, size: int) -> Picture:
-        generator = np.random.default_rng(self.seed)
-        picture = draw_cell(self.subject, size, generator)
-        if self.again:
-            return rephotograph(picture, generator)
-        if self.path.startswith(_FINAL) and size == NATIVE:
-            edge = (FINAL_SIZE[0] - size) // 2
-            return np.pad(picture, ((edge, edge), (edge, edge), (0, 0)))
-        return picture
+        root = str(make_phantom(Path(cache), images_per_fold, size, phantom_seed))
+        same = (resolution, framing, batch_size, workers, seed, transforms, cache)
+        super().__init__(root, split, *same, frame=size)
 
 
 def make_phantom(cache: Path, images_per_fold: int, size: int, seed: int) -> Path:
-    """Write a phantom data set, unless it exists.
-
-    Args:
-        cache: folder of artifacts.
-        images_per_fold: images in each fold and in the preliminary set.
-        size: pixels per side.
-        seed: seed of the images.
-
-    Returns:
-        The parent folder of ``C-NMC_training_data``.
-    """
+    """Write a phantom data set, unless it exists; return its folder, see PhantomDataModule."""
     key = {"format": FORMAT, "images_per_fold": images_per_fold, "size": size, "seed": seed}
 
     def write(target: Path) -> None:
-        folder = target / _FOLDER
         planned = list(_plan(images_per_fold, seed))
-        for parent in {(folder / image.path).parent for image in planned}:
-            parent.mkdir(parents=True)
 
         def save(image: _Planned) -> None:
-            Image.fromarray(image.draw(size)).save(folder / image.path, compress_level=1)
+            path = target / "C-NMC" / image.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.draw(size)).save(path, compress_level=1)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(save, planned))
         rows = [
             f"{image.name}.bmp,{Path(image.path).stem}.bmp,{int(image.subject.label)}"
             for image in planned
-            if image.path.startswith(_PRELIM)
+            if image.fold == PRELIM
         ]
-        write_text(folder / f"{_PRELIM}_labels.csv", "\n".join([",".join(LABELS_CSV), *rows, ""]))
-        stray = folder / _TRAINING / FOLDS[0] / Label.ALL.folder / "Thumbs.db"
+        table = "\n".join([",".join(LABELS_CSV), *rows, ""])
+        write_text(target / "C-NMC/C-NMC_test_prelim_phase_data_labels.csv", table)
+        stray = target / "C-NMC/C-NMC_training_data/fold_0/all/Thumbs.db"
         write_text(stray, "a stray file\n")
 
-    return make_once(cache, "phantom", key, write) / _FOLDER
+    return make_once(cache, "phantom", key, write) / "C-NMC"
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """An image to draw."""
+
+    subject: Subject
+    fold: str
+    name: str  # C-NMC's name of the image, or its number in the final set
+    path: str
+    seed: tuple[int, ...]  # equal seeds show the same cell
+    again: bool = False  # another photograph of the cell
+
+    def draw(self, size: int) -> Picture:
+        generator = np.random.default_rng(self.seed)
+        picture = draw_cell(self.subject, size, generator)
+        if self.again:
+            return rephotograph(picture, generator)
+        if self.fold == FINAL and size == NATIVE:
+            edge = (FINAL_SIZE[0] - size) // 2
+            return np.pad(picture, ((edge, edge), (edge, edge), (0, 0)))
+        return picture
 
 
 def _plan(images_per_fold: int, seed: int) -> Iterator[_Planned]:
@@ -347,14 +294,14 @@ def _plan(images_per_fold: int, seed: int) -> Iterator[_Planned]:
                 source, again = (seed, fold, int(label), image), False
                 if fold == 1 and position == 0 and turn < _SHARED:
                     # The image with the same turn of this patient in fold_0.
-                    last = (turn + 1) * count - 1
-                    source, again = (seed, 0, int(label), last), turn > 0
+                    source, again = (seed, 0, int(label), (turn + 1) * count - 1), turn > 0
                 name = f"UID_{keys[position]}_{turn + 1}_1_{label.folder}"
-                path = f"{_TRAINING}/{fold_name}/{label.folder}/{name}.png"
+                path = f"C-NMC_training_data/{fold_name}/{label.folder}/{name}.png"
                 if fold_name == PRELIM:
-                    path = f"{_PRELIM}/{number}.png"
-                yield _Planned(subjects[position], name, path, source, again)
+                    path = f"C-NMC_test_prelim_phase_data/{number}.png"
+                yield _Planned(subjects[position], fold_name, name, path, source, again)
     for number in range(1, 1 + max(2, round(images_per_fold * FINAL_SHARE))):
         label = Label(int(generator.random() < SHARE[Label.ALL]))
+        path = f"C-NMC_test_final_phase_data/{number}.png"
         subject = Subject.draw(label, "", generator)
-        yield _Planned(subject, "", f"{_FINAL}/{number}.png", (seed, 9, 0, number))
+        yield _Planned(subject, FINAL, str(number), path, (seed, 9, 0, number))

@@ -21,7 +21,8 @@ from rich.progress import track
 from torch import Tensor
 
 from leuk.data.decode import DIGEST, SKIP, THUMB, Decoded, Frame, UnusableError, decode
-from leuk.errors import DataError, StoreError
+from leuk.data.layouts import warn_of_skipped
+from leuk.errors import DataError
 from leuk.store import digest, discard, ensure_room, make_once, read_arrays, write_json
 
 log = logging.getLogger(__name__)
@@ -29,44 +30,24 @@ log = logging.getLogger(__name__)
 FORMAT = 5
 """Version in the cache key; increase it when decoding or resizing changes."""
 
-CUT = 0.005
-"""Share of a cell's area outside the frame above which the cell counts as cut."""
-
 _AHEAD = 256
 """Maximum number of images decoded in advance, which bounds the memory."""
-
-_NAMED = 10
-"""Maximum number of images to list in a message."""
 
 
 @dataclass(frozen=True)
 class PixelStore:
-    """Decoded images; row ``i`` of each array belongs to the same image.
+    """Decoded images; row ``i`` of each array belongs to the same image."""
 
-    Attributes:
-        pixels: ``uint8 (N, R, R, 3)`` RGB, memory-mapped; changes are not written to the file.
-        thumbs: ``uint8 (N, 64, 64)`` gray squares around the cells, memory-mapped.
-        digests: ``uint8 (N, 16)``, equal for identical images.
-        areas: ``float32 (N,)``, share of the image that the cell covers.
-        sizes: ``int32 (N, 2)``, width and height of the files.
-        outside: ``float32 (N,)``, share of the cell's area that the frame cuts off.
-        at_border: ``bool (N,)``, True if the cell touches the border of its image.
-        kept: ``int64 (N,)``, positions in the decoded table, without unreadable images.
-        errors: messages about the unreadable images.
-        fingerprint: hash of all pixels, names and labels; equal on all hosts.
-        folder: folder of the store.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    thumbs: npt.NDArray[np.uint8]
-    digests: npt.NDArray[np.uint8]
-    areas: npt.NDArray[np.float32]
-    sizes: npt.NDArray[np.int32]
-    outside: npt.NDArray[np.float32]
-    at_border: npt.NDArray[np.bool_]
-    kept: npt.NDArray[np.int64]
-    errors: list[str]
-    fingerprint: str
+    pixels: npt.NDArray[np.uint8]  # (N, R, R, 3) RGB, mapped; changes are not written to the file
+    thumbs: npt.NDArray[np.uint8]  # (N, 64, 64), gray squares around the cells, mapped
+    digests: npt.NDArray[np.uint8]  # (N, 16), equal for identical images
+    areas: npt.NDArray[np.float32]  # (N,), share of the image that the cell covers
+    sizes: npt.NDArray[np.int32]  # (N, 2), width and height of the files
+    outside: npt.NDArray[np.float32]  # (N,), share of the cell's area that the frame cuts off
+    at_border: npt.NDArray[np.bool_]  # (N,), the cell touches the border of its image
+    kept: npt.NDArray[np.int64]  # (N,), positions in the table, without unreadable images
+    errors: list[str]  # about the unreadable images
+    fingerprint: str  # hash of all pixels, names and labels; equal on all hosts
     folder: Path
 
     @classmethod
@@ -94,16 +75,16 @@ class PixelStore:
             "frame": asdict(frame),
         }
 
-        def build(target: Path) -> None:
-            ensure_room(target, len(table) * (3 * frame.resolution**2 + THUMB**2))
-            _decode_all(table, root, frame, target)
+        def found() -> PixelStore:
+            folder = make_once(cache, "pixels", key, lambda to: _build(table, root, frame, to))
+            return cls._load(folder, frame.resolution)
 
-        store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+        store = found()
         missing = np.setdiff1d(np.arange(len(paths)), store.kept)
         if any(isinstance(_attempt(paths[row], frame), Decoded) for row in missing):
             # An unreadable file became readable with the same size and date.
             discard(store.folder)
-            store = cls._load(make_once(cache, "pixels", key, build), frame.resolution)
+            store = found()
         bad = store.errors
         if len(bad) == len(table):
             # Skipping them would leave no image.
@@ -112,19 +93,13 @@ class PixelStore:
         if bad and on_corrupt == "raise":
             more = f" (and {len(bad) - 1} more such files)" if len(bad) > 1 else ""
             raise DataError(f"{bad[0]}{more}")
-        for error in bad[:_NAMED]:
-            log.warning("skipped: %s", error)
-        if len(bad) > _NAMED:
-            log.warning("skipped: and %d more; leuk data lists them", len(bad) - _NAMED)
+        warn_of_skipped(bad)
         return store
 
     @classmethod
     def _load(cls, folder: Path, resolution: int) -> "PixelStore":
-        try:
-            facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
-            columns = read_arrays(folder / "index.npz")
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{folder}: not a pixel store ({error}); remove it") from error
+        facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
+        columns = read_arrays(folder / "index.npz")
         count = len(columns["kept"])
 
         def mapped(name: str, *shape: int) -> npt.NDArray[np.uint8]:
@@ -133,14 +108,10 @@ class PixelStore:
             # Copy-on-write protects the file without torch's warning about read-only memory.
             return np.memmap(folder / name, np.uint8, mode="c", shape=(count, *shape))
 
-        return cls(
-            pixels=mapped("pixels.raw", resolution, resolution, 3),
-            thumbs=mapped("thumbs.raw", THUMB, THUMB),
-            errors=facts["errors"],
-            fingerprint=facts["fingerprint"],
-            folder=folder,
-            **columns,
-        )
+        pixels = mapped("pixels.raw", resolution, resolution, 3)
+        thumbs = mapped("thumbs.raw", THUMB, THUMB)
+        read: dict[str, Any] = {**facts, **columns}
+        return cls(pixels=pixels, thumbs=thumbs, folder=folder, **read)
 
 
 def file_size(path: Path) -> int:
@@ -156,8 +127,9 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
+def _build(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> None:
     """Decode all images of a table into ``target``, on all cores with bounded memory."""
+    ensure_room(target, len(table) * (3 * frame.resolution**2 + THUMB**2))
     started = time.perf_counter()
     content = hashlib.sha256()
     rows: list[tuple[Any, ...]] = []
@@ -172,33 +144,27 @@ def _decode_all(table: pd.DataFrame, root: Path, frame: Frame, target: Path) -> 
             content.update(raw)
             pixels.write(raw)
             thumbs.write(image.thumb.tobytes())
-            facts = (image.digest, image.area, *image.size, image.outside, image.at_border)
+            facts = (image.digest, image.area, image.size, image.outside, image.at_border)
             rows.append((row, *facts))
-    names = ["kept", "digest", "area", "width", "height", "outside", "at_border"]
-    found = pd.DataFrame(rows, columns=names)
-    kept = found["kept"].to_numpy(np.int64)
+    kept, digests, areas, sizes, outside, at_border = zip(*rows, strict=True) if rows else [()] * 6
     np.savez(
         target / "index.npz",
-        kept=kept,
-        digests=np.frombuffer(b"".join(found["digest"]), np.uint8).reshape(len(kept), DIGEST),
-        areas=found["area"].to_numpy(np.float32),
-        sizes=found[["width", "height"]].to_numpy(np.int32),
-        outside=found["outside"].to_numpy(np.float32),
-        at_border=found["at_border"].to_numpy(np.bool_),
+        kept=np.array(kept, np.int64),
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(len(rows), DIGEST),
+        areas=np.array(areas, np.float32),
+        sizes=np.array(sizes, np.int32).reshape(len(rows), 2),
+        outside=np.array(outside, np.float32),
+        at_border=np.array(at_border, np.bool_),
     )
-    content.update(digest(table.iloc[kept][["name", "label"]].to_numpy().tolist()).encode())
+    content.update(digest(table.iloc[[*kept]][["name", "label"]].to_numpy().tolist()).encode())
     about = {"fingerprint": content.hexdigest()[:16], "errors": errors}
     write_json(target / "facts.json", about)
     seconds = time.perf_counter() - started
-    log.info("decoded %d images in %.1f s (%.0f/s)", len(kept), seconds, len(kept) / seconds)
+    log.info("decoded %d images in %.1f s (%.0f/s)", len(rows), seconds, len(rows) / seconds)
 
 
 def decode_ahead(paths: Sequence[Path], frame: Frame) -> Iterator[Decoded | UnusableError]:
     """Decode images in order on all cores, a limited number of images ahead.
-
-    Args:
-        paths: image files.
-        frame: crop and size of the decoded images.
 
     Returns:
         Iterator of decoded images, with an error in place of each unusable image.
@@ -227,19 +193,13 @@ def _attempt(path: Path, frame: Frame) -> Decoded | UnusableError:
 class Batch(TypedDict):
     """Input of a Lightning module's step."""
 
-    images: Tensor
-    """``float32 (B, 3, R, R)`` in [0, 1], channels-last in memory."""
-    labels: Tensor
-    """``int64 (B,)``, see :class:`leuk.data.labels.Label`."""
-    rows: Tensor
-    """``int64 (B,)``, rows of the bank."""
+    images: Tensor  # float32 (B, 3, R, R) in [0, 1], channels-last in memory
+    labels: Tensor  # int64 (B,), see Label
+    rows: Tensor  # int64 (B,), of the bank
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Convert stored pixels ``uint8 (B, R, R, 3)`` to ``float32 (B, 3, R, R)`` in [0, 1].
-
-    The memory stays channels-last.
-    """
+    """Convert ``uint8 (B, R, R, 3)`` to ``float32 (B, 3, R, R)`` in [0, 1], channels-last."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
@@ -250,35 +210,30 @@ class PixelBank:
     enough memory, where gathering then needs no transfer.
     """
 
-    def __init__(self, arrays: Sequence[npt.NDArray[np.uint8]], labels: npt.NDArray[np.int64]):
-        self.arrays = list(arrays)
-        self.tensors = [torch.from_numpy(array) for array in arrays]
+    def __init__(
+        self,
+        arrays: Sequence[npt.NDArray[np.uint8] | dict[str, Any]],  # or arguments of a memory map
+        labels: npt.NDArray[np.int64],
+    ) -> None:
+        self.arrays = [np.memmap(**one) if isinstance(one, dict) else one for one in arrays]
+        self.tensors = [torch.from_numpy(array) for array in self.arrays]
         self.labels = torch.tensor(labels)
-        self.starts = np.cumsum([0, *(len(array) for array in arrays)])
-        if self.starts[-1] != len(labels):
-            raise ValueError(f"{self.starts[-1]} images but {len(labels)} labels")
+        self.starts = np.cumsum([0, *map(len, self.arrays)])
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle memory-mapped arrays by file name instead of content, for other processes."""
         arrays = [_file_reference(array) for array in self.arrays]
-        return {"arrays": arrays, "labels": self.labels.numpy()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = [
-            np.memmap(**array) if isinstance(array, dict) else array for array in state["arrays"]
-        ]
-        self.__init__(arrays, state["labels"])  # type: ignore[misc]
+        return PixelBank, (arrays, self.labels.numpy())
 
     def to(self, device: torch.device) -> "PixelBank":
         """Return a copy on ``device`` if it fits into half of the free memory, otherwise self."""
         size = sum(tensor.numel() for tensor in self.tensors)
         if device.type != "cuda" or size > torch.cuda.mem_get_info(device)[0] // 2:
             return self
-        moved = object.__new__(PixelBank)
-        moved.arrays = self.arrays
+        moved = PixelBank(self.arrays, self.labels.numpy())
         moved.tensors = [torch.cat([tensor.to(device) for tensor in self.tensors])]
         moved.labels = self.labels.to(device)
         moved.starts = self.starts[[0, -1]]
@@ -308,10 +263,4 @@ def _file_reference(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | dic
     """Return the arguments that map the file again; the array itself if it is no complete map."""
     if not isinstance(array, np.memmap) or not isinstance(array.base, mmap.mmap):
         return array
-    return {
-        "filename": array.filename,
-        "dtype": array.dtype,
-        "mode": array.mode,
-        "offset": array.offset,
-        "shape": array.shape,
-    }
+    return {name: getattr(array, name) for name in ("filename", "dtype", "mode", "offset", "shape")}

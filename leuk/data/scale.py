@@ -18,7 +18,7 @@ from PIL import Image
 
 from leuk.data.decode import FINAL_SIZE, FORMATS, LIT, NATIVE, Frame
 from leuk.data.labels import UNLABELED, Label
-from leuk.data.layouts import read_cnmc
+from leuk.data.layouts import read_cnmc, shortened
 from leuk.errors import ConfigError, DataError
 
 Size = tuple[int, int]
@@ -35,27 +35,17 @@ SIZE_UNKNOWN = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Sizes and field of view of a run's training images.
+    """Sizes and field of view of a run's training images; None where unknown."""
 
-    Attributes:
-        sizes: (width, height) of the image files in pixels; empty if unknown.
-        frame: side of the field of view in pixels of the microscope's frame or in µm; None if
-            unknown.
-        canvas: side in pixels of the square to which images are cropped or padded; None for the
-            longer side of each image.
-        areas: smallest and largest share of the field of view that a training cell covers, in
-            [0, 1]; None if unknown.
-    """
-
-    sizes: tuple[Size, ...] = ()
-    frame: float | None = None
-    canvas: int | None = None
-    areas: tuple[float, float] | None = None
+    sizes: tuple[Size, ...] = ()  # of the image files
+    frame: float | None = None  # side of the field of view, in pixels of the microscope or in µm
+    canvas: int | None = None  # see Frame
+    areas: tuple[float, float] | None = None  # range of the cells' shares of the field of view
 
     @classmethod
     def of_sizes(cls, sizes: Iterable[Size]) -> "Scale":
         """Create the scale of C-NMC files; the field of view is known only if none was resized."""
-        found = tuple(sorted({framed(size) for size in sizes}))
+        found = tuple(sorted(set(map(framed, sizes))))
         return cls(found, float(NATIVE) if found == ((NATIVE, NATIVE),) else None)
 
     @classmethod
@@ -76,9 +66,8 @@ class Scale:
 
         Args:
             trained: frame of the training images.
-            frame: :data:`SAME`, or the field of view of each image along its longer side, in the
-                unit of :attr:`frame`; None if not stated.
-            pixel_size: side of one pixel of the images in the same unit; None if not stated.
+            frame: :data:`SAME`, or the field of view of each image along its longer side; or None.
+            pixel_size: side of one pixel of the images in the same unit, or None.
 
         Raises:
             ConfigError: a value is not a field of view, or that of the training images is unknown.
@@ -101,26 +90,19 @@ class Scale:
                 f"({self.sizes_text}); crop the images to that field and set frame=same, or train "
                 "again with data.frame=N"
             )
+        sides = self.frame / number
         if key == "frame":
-            changed = replace(trained, canvas=None, share=self.frame / number)
-        else:
-            changed = replace(trained, canvas=max(1, round(self.frame / number)))
-        return View(self, changed, stated=True)
+            return View(self, replace(trained, canvas=None, share=sides), stated=True)
+        return View(self, replace(trained, canvas=max(1, round(sides))), stated=True)
 
 
 @dataclass(frozen=True)
 class View:
-    """Frame that brings images to the scale of a run's training images.
+    """Frame that brings images to the scale of a run's training images."""
 
-    Attributes:
-        scale: scale of the training images.
-        frame: frame to decode the images with.
-        stated: True if the user states the field of view.
-    """
-
-    scale: Scale
-    frame: Frame
-    stated: bool
+    scale: Scale  # of the training images
+    frame: Frame  # to decode the images with
+    stated: bool  # by the user: the field of view
 
     def covers(self, size: Size) -> bool:
         """Return True if the field of view of an image of this size is known."""
@@ -143,15 +125,9 @@ class View:
         )
 
     def area_warning(self, area: float) -> str:
-        """Warn of an implausible area, which suggests a wrong scale; empty if plausible.
-
-        Args:
-            area: share of the field of view that the cell covers, in [0, 1].
-        """
-        if self.scale.areas is None or self.frame.framing == "cell":
-            return ""
-        low, high = self.scale.areas
-        if low <= area <= high:
+        """Warn of a share of the field of view that no training cell covers; empty if plausible."""
+        low, high = self.scale.areas or (0.0, np.inf)
+        if self.frame.framing == "cell" or low <= area <= high:
             return ""
         return (
             f"its cell covers {area:.1%} of the field of view, cells of the training images "
@@ -192,7 +168,7 @@ def format_sizes(sizes: Mapping[Size, int]) -> str:
 
 def mixed_sizes(root: Path, sizes: Mapping[Size, int], framing: str) -> str:
     """Describe problem and remedy for training images of several sizes; empty for one size."""
-    if framing == "cell" or len({framed(size) for size in sizes}) < 2:
+    if framing == "cell" or len(set(map(framed, sizes))) < 2:
         return ""
     return (
         f"data.root={root}: images of {len(sizes)} sizes ({format_sizes(sizes)}) and unknown "
@@ -203,12 +179,7 @@ def mixed_sizes(root: Path, sizes: Mapping[Size, int], framing: str) -> str:
 
 
 def is_stated(frame: float | str | None, pixel_size: float | None, node: str = "") -> bool:
-    """Return True if the field of view is given, by one of its two keys.
-
-    Args:
-        frame: value of ``frame``, or None.
-        pixel_size: value of ``pixel_size``, or None.
-        node: prefix of both keys, such as ``data.``.
+    """Return True if the field of view is given, by the key ``frame`` or ``pixel_size`` of a node.
 
     Raises:
         ConfigError: both are given.
@@ -223,17 +194,11 @@ def is_stated(frame: float | str | None, pixel_size: float | None, node: str = "
 
 
 def check_sizes(root: Path, framing: str, frame: float | None, pixel_size: float | None) -> None:
-    """Refuse training images of different scales.
-
-    Args:
-        root: folder of the data set.
-        framing: crop of each image.
-        frame: field of view of each image, or None.
-        pixel_size: side of one pixel of each image, or None.
+    """Refuse training images of several sizes, unless the field of view is given.
 
     Raises:
-        ConfigError: both are given.
-        DataError: images of several sizes, and neither is given.
+        ConfigError: it is given twice.
+        DataError: images of several sizes.
     """
     stated = is_stated(frame, pixel_size, "data.")
     if not stated and (problem := mixed_sizes(root, training_sizes(root), framing)):
@@ -248,75 +213,57 @@ black: a round cell touches that box in few places. Maximum on folds 0 and 1 of 
 
 REMEDY = "set everything but the cell to black (0, 0, 0), as C-NMC does"
 
-_NAMED = 10
-
 
 def has_background(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Find images with a background that is not black, or without any background.
+    """Find images with a background that is not black, or without any background: ``bool (N,)``.
 
-    Args:
-        thumbs: ``uint8 (N, 64, 64)``, the square around the lit pixels of each image.
-
-    Returns:
-        ``bool (N,)``.
+    ``thumbs`` are the squares around the lit pixels of each image, ``uint8 (N, 64, 64)``.
     """
-    found = []
-    for lit in thumbs > LIT:
-        rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-        if not len(rows):
-            found.append(False)
-            continue
-        # The border of the smallest box around the lit pixels.
-        box = lit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        border = np.concatenate([box[0], box[-1], box[1:-1, 0], box[1:-1, -1]])
-        found.append(float(border.mean()) >= OUTLINE)
-    return np.array(found, np.bool_)
+    found = np.zeros(len(thumbs), np.bool_)
+    for number, lit in enumerate(thumbs > LIT):
+        rows, columns = np.nonzero(lit)
+        if len(rows):
+            # The border of the smallest box around the lit pixels.
+            box = lit[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            border = np.concatenate([box[0], box[-1], box[1:-1, 0], box[1:-1, -1]])
+            found[number] = border.mean() >= OUTLINE
+    return found
 
 
 def background_warning(names: Sequence[str], count: int) -> str:
-    """Warn of images with a background that is not black; empty without such images.
-
-    Args:
-        names: names of these images; up to ten are listed.
-        count: number of all images.
-    """
+    """Warn of the named ones of ``count`` images, whose background is not black; empty if none."""
     if not names:
         return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
         f"background: {len(names)} of {count} images have a background that is not black, so that "
-        f"all of it counts as the cell: {', '.join(names[:_NAMED])}{more}; {REMEDY}"
+        f"all of it counts as the cell: {shortened(names, 10)}; {REMEDY}"
     )
 
 
 def check_background(stages: dict[str, pd.DataFrame], thumbs: npt.NDArray[np.uint8]) -> str:
-    """Refuse to train on data without black backgrounds.
+    """Refuse to train on data without black backgrounds; return a warning about single images.
 
     Args:
-        stages: table of images by stage, with ``path`` and ``label``; its index holds the rows of
-            ``thumbs``.
+        stages: table of images by stage, whose index holds the rows of ``thumbs``.
         thumbs: ``uint8 (N, 64, 64)``, thumbnails of the data set.
-
-    Returns:
-        A warning about single images; empty if all backgrounds are black.
 
     Raises:
         DataError: in a stage, more than half of the images of a class have another background.
     """
-    images = pd.concat([table.assign(stage=stage) for stage, table in stages.items()])
-    images["found"] = has_background(thumbs[images.index.to_numpy()])
-    shares = images.groupby(["stage", "label"], sort=False)["found"].agg(["mean", "sum", "size"])
-    # In the thesis split, the same images form the validation and the test stage.
-    single = images[~images.index.duplicated()]
-    warning = background_warning(single.loc[single["found"], "path"].tolist(), len(single))
-    most = shares[shares["mean"] > 0.5]
-    if most.empty:
-        return warning
-    counts = ", ".join(
-        f"{row['sum']} of {row['size']} {Label(row['label']).folder} images of {row['stage']}"
-        for row in most.reset_index().to_dict("records")
-    )
-    raise DataError(
-        f"{warning} ({counts}); cell areas, baselines, links between subjects and explanations "
-        "would refer to the whole image"
-    )
+    of_path: dict[str, bool] = {}  # in the thesis split, the same images are in two stages
+    counts: list[str] = []
+    for stage, table in stages.items():
+        found = has_background(thumbs[table.index.to_numpy()])
+        of_path |= zip(table["path"], found.tolist(), strict=True)
+        for label in table["label"].unique().tolist():
+            own = found[table["label"] == label]
+            if own.mean() > 0.5:
+                name = Label(label).folder
+                counts.append(f"{own.sum()} of {len(own)} {name} images of {stage}")
+    warning = background_warning([path for path, bad in of_path.items() if bad], len(of_path))
+    if counts:
+        raise DataError(
+            f"{warning} ({', '.join(counts)}); cell areas, baselines, links between subjects and "
+            "explanations would refer to the whole image"
+        )
+    return warning

@@ -24,37 +24,25 @@ Unit = Literal["pixel", "superpixel", "patch"]
 Target = int | Tensor
 """A :class:`leuk.data.labels.Label` for all images, or a label per image, ``int64 (B,)``."""
 
-
 CONTRIBUTION = "contribution to the log-odds of leukemia"
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Contribution of each image region to the decisions on a batch.
+    """Contribution of each image region to the decisions on a batch; all tensors on the CPU.
 
-    Attributes:
-        maps: ``float32 (B, R, R)`` on the CPU; positive values are evidence for the target class.
-            The value of a superpixel or patch is spread evenly over its pixels, so that the sum
-            over a superpixel or patch is its value.
-        unit: element of the image that has a value of its own.
-        seconds: time for the whole batch.
-        checks: the method's own quality measures by name, each ``float32 (B,)`` on the CPU.
-        segments: ``int64 (B, R, R)`` on the CPU, the superpixel or patch of each pixel, -1 outside
-            all of them; None if the unit is a pixel.
-        signed: whether the method distinguishes evidence for a class from evidence against it; if
-            not, a map shows the importance of each region, whatever the target.
-        title: the method's display name.
-        quantity: name of the values, for the color bar.
+    Positive values of a map are evidence for the target class. The value of a superpixel or patch
+    is spread evenly over its pixels, so that the sum over them is its value.
     """
 
-    maps: Tensor
+    maps: Tensor  # float32 (B, R, R)
     unit: Unit
-    seconds: float = 0.0
-    checks: Mapping[str, Tensor] = field(default_factory=dict)
-    segments: Tensor | None = None
-    signed: bool = True
-    title: str = ""
-    quantity: str = CONTRIBUTION
+    seconds: float = 0.0  # for the whole batch
+    checks: Mapping[str, Tensor] = field(default_factory=dict)  # own quality measures, (B,)
+    segments: Tensor | None = None  # int64 (B, R, R), superpixel or patch, -1 outside all of them
+    signed: bool = True  # else a map shows the importance of each region, whatever the target
+    title: str = ""  # display name of the method
+    quantity: str = CONTRIBUTION  # name of the values
 
     def toward(self, target: Target) -> Tensor:
         """Convert maps for leukemia to maps of evidence for ``target``, ``float32 (B, R, R)``."""
@@ -80,14 +68,13 @@ class Attribution:
     @classmethod
     def join(cls, parts: Sequence["Attribution"]) -> "Attribution":
         """Join the batches of a method."""
-        first = parts[0]
         segments = [part.segments for part in parts if part.segments is not None]
         return replace(
-            first,
+            parts[0],
             maps=torch.cat([part.maps for part in parts]),
             seconds=sum(part.seconds for part in parts),
             checks={
-                name: torch.cat([part.checks[name] for part in parts]) for name in first.checks
+                name: torch.cat([part.checks[name] for part in parts]) for name in parts[0].checks
             },
             segments=torch.cat(segments) if segments else None,
         )
@@ -97,27 +84,16 @@ class Explainer(ABC):
     """Method that attributes a classifier's decision to regions of the image.
 
     To add a method, write a subclass with :meth:`_explain`, and a file ``conf/explain/NAME.yaml``.
-
-    Attributes:
-        name: identifier in configs, file names and tables.
-        title: display name; the name if empty.
-        quantity: name of the values, for the color bar.
-        thesis_figure: number of the thesis's figure that shows such maps, 9, 10 or 11; None if it
-            has none.
-        needs_patches: whether the method requires a classifier with patch tokens.
-        needs_background: whether the method compares with training images.
-        of_attention: whether its maps show the classifier's attention.
-        when_possible: skip classifiers that lack patches instead of refusing them.
     """
 
-    name: str
-    title: str = ""
-    quantity: str = CONTRIBUTION
-    thesis_figure: int | None = None
-    needs_patches: bool = False
-    needs_background: bool = False
-    of_attention: bool = False
-    when_possible: bool = False
+    name: str  # identifier in configs, file names and tables
+    title: str = ""  # display name; the name if empty
+    quantity: str = CONTRIBUTION  # name of the values, for the color bar
+    thesis_figure: int | None = None  # number of the thesis's figure of such maps, 9, 10 or 11
+    needs_patches: bool = False  # requires a classifier with patch tokens
+    needs_background: bool = False  # compares with training images
+    of_attention: bool = False  # maps show the classifier's attention
+    when_possible: bool = False  # skip classifiers that lack patches instead of refusing them
 
     def attribute(
         self,
@@ -128,14 +104,9 @@ class Explainer(ABC):
     ) -> Attribution:
         """Explain the log-odds of ``target`` against the other class.
 
-        The classifier sees each image once, without test-time augmentation.
-
-        Args:
-            classifier: trained classifier; its device is used, its weights do not change.
-            images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-            target: class whose evidence is positive in the maps.
-            background: ``(K, 3, R, R)`` training images in [0, 1], on the same device; required by
-                methods with :attr:`needs_background`, ignored by others.
+        The classifier sees each image once, without test-time augmentation; its weights do not
+        change. Images ``(B, 3, R, R)`` are in [0, 1] and on its device, like the training images
+        ``background``, which methods with :attr:`needs_background` require.
 
         Raises:
             ConfigError: the method does not support the classifier.
@@ -166,11 +137,7 @@ class Explainer(ABC):
         )
 
     def check(self, classifier: Classifier) -> None:
-        """Refuse a classifier that the method does not support.
-
-        Raises:
-            ConfigError: the classifier has no patches, or not the configured layer.
-        """
+        """Raise a ConfigError for a classifier that has no patches, or not the configured layer."""
         if self.needs_patches and not classifier.has_patches:
             raise ConfigError(f"explain={self.name}: {classifier.no_patches_message()}")
 
@@ -182,14 +149,7 @@ class Explainer(ABC):
 def possible_explainers(
     explainers: Mapping[str, Explainer], classifier: Classifier
 ) -> tuple[dict[str, Explainer], dict[str, str]]:
-    """Separate the methods that support this classifier from those to omit.
-
-    Args:
-        explainers: explainers by name.
-        classifier: classifier, trained or not.
-
-    Returns:
-        The applicable methods, and the reason for each omitted one, by name.
+    """Separate the methods that support this classifier from those to omit, with the reason.
 
     Raises:
         ConfigError: a method without ``when_possible`` does not support the classifier.
@@ -209,14 +169,14 @@ def possible_explainers(
 def evaluation_mode(classifier: Classifier) -> Iterator[None]:
     """Put the classifier into evaluation mode with gradients enabled; restore it afterwards."""
     training = classifier.training
-    frozen = [not parameter.requires_grad for parameter in classifier.parameters()]
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     classifier.eval().requires_grad_(False)
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        for parameter, was_frozen in zip(classifier.parameters(), frozen, strict=True):
-            parameter.requires_grad_(not was_frozen)
+        for parameter in trained:
+            parameter.requires_grad_(True)
         classifier.train(training)
 
 

@@ -38,25 +38,16 @@ def choose_images(images: pd.DataFrame, count: int) -> list[int]:
 
     The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
     the subjects take turns, so that neither a frequent outcome nor a large subject dominates. A
-    smaller choice is the start of a larger one.
-
-    Args:
-        images: images with ``label``, ``decided`` (the predicted label) and ``subject``.
-        count: number to choose; all if the table has fewer.
+    smaller choice is the start of a larger one. ``images`` have the columns ``label``, ``decided``
+    (the predicted label) and ``subject``.
     """
     return _by_turns(images.reset_index(drop=True), ["label", "decided"])[:count]
 
 
 def choose_background(train: pd.DataFrame, count: int, seed: int) -> list[int]:
-    """Choose training images, the same number from both classes as far as possible.
+    """Choose rows of training images, the same number from both classes as far as possible.
 
-    Args:
-        train: real training images with ``label`` and ``subject``, indexed by row of the bank.
-        count: number to choose; all if the table has fewer.
-        seed: seed of the random choice.
-
-    Returns:
-        Rows of the bank, ascending.
+    ``train`` has the columns ``label`` and ``subject`` and is indexed by row of the bank.
     """
     shuffled = train.iloc[np.random.default_rng(seed).permutation(len(train))]
     return sorted(_by_turns(shuffled, ["label"])[:count])
@@ -74,18 +65,14 @@ def _by_turns(table: pd.DataFrame, keys: list[str]) -> list[int]:
 class Cohort:
     """Images to explain.
 
-    Attributes:
-        table: a row per image, in the order of ``images``: ``row`` (in the bank, or the number of
-            the file), ``subject``, ``patient`` (both empty if unknown), ``file``,
-            ``label``, ``score`` (probability of leukemia), ``outcome`` (:data:`OUTCOMES` or
-            :data:`UNKNOWN`) and ``shown`` (has a figure of its own; shown images come first).
-        images: ``float32 (N, 3, R, R)`` in [0, 1], on the CPU.
-        background: ``float32 (K, 3, R, R)`` in [0, 1], training images of both classes, on the CPU.
+    The table has a row per image: ``row`` (in the bank, or the number of the file), ``subject``,
+    ``patient`` (both empty if unknown), ``file``, ``label``, ``score`` (probability of leukemia),
+    ``outcome`` and ``shown`` (has a figure of its own; shown images come first).
     """
 
     table: pd.DataFrame
-    images: Tensor
-    background: Tensor
+    images: Tensor  # float32 (N, 3, R, R) in [0, 1], on the CPU
+    background: Tensor  # float32 (K, 3, R, R), training images of both classes
 
     @property
     def shown(self) -> list[int]:
@@ -116,14 +103,9 @@ class Cohort:
 def evaluated_cohort(
     data: CNMCDataModule, predictions: Predictions, shown: int, count: int, background: int
 ) -> Cohort:
-    """Sample test images, stratified by outcome and subject, with training images as background.
+    """Sample ``count`` test images, stratified by outcome and subject; the first ones are shown.
 
-    Args:
-        data: data module with the predicted images.
-        predictions: predictions of the test stage.
-        shown: number of images with a figure.
-        count: number of images to explain, shown images included.
-        background: number of training images, chosen with the seed of ``data``.
+    ``background`` is the number of training images, chosen with the seed of ``data``.
     """
     rows, scores = predictions.rows.numpy(), predictions.scores.numpy()
     index = data.dataset.index.iloc[rows].reset_index(drop=True)
@@ -154,15 +136,7 @@ def evaluated_cohort(
 def unlabeled_cohort(
     files: Sequence[str], images: Tensor, scores: Sequence[float], background: Tensor, shown: int
 ) -> Cohort:
-    """Cohort of images without label, subject or patient.
-
-    Args:
-        files: names of the N images.
-        images: ``(N, 3, R, R)`` in [0, 1], on the CPU.
-        scores: predicted probability of leukemia of each image.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the CPU.
-        shown: number of images with a figure, from the start.
-    """
+    """Cohort of images without label, subject or patient, of which the first ones are shown."""
     table = pd.DataFrame(
         {
             "row": np.arange(len(files)),

@@ -16,7 +16,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -33,43 +32,44 @@ from leuk.store import whole_file
 SIGNED, UNSIGNED = "PuOr_r", "Greens"
 """Color maps in which zero is white; color-blind readers distinguish orange from purple."""
 
-HEALTHY, LEUKEMIC = "#0072B2", "#D55E00"
-"""Colors of the classes, distinct for color-blind readers too (Okabe & Ito 2008)."""
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colors that color-blind readers distinguish too (Okabe & Ito 2008)."""
 
-_PRINT = 0.45
-"""Darkest gray of a print, 0 being white and 1 black."""
+_DASHES = ("-", "--", "-.", ":")
 
-_DPI = 110
+_CLASSES = {
+    int(Label.ALL): (_COLORS[0], "-", "leukemic cells"),
+    int(Label.HEM): (_COLORS[1], "--", "healthy cells"),
+    UNLABELED: ("0.3", ":", "cells without a label"),
+}
+"""Color, line style and legend entry of each label."""
+
+_BOX = "#ffb000"
+"""Color visible on stained cells and on black, for color-blind readers too."""
+
+_MOST_LAYERS = 12
+
+FOLDER = "panels"
+"""Subfolder of the explanations for figures of single images."""
 
 Pixels = npt.NDArray[np.float32]
-
+Grid = npt.NDArray[Any]
 
 # --- Maps, prepared for drawing on a common scale
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Maps of a method, prepared for drawing on a common scale.
-
-    Attributes:
-        title: the method's display name.
-        label: quantity and unit of the color bar.
-        values: ``float32 (B, R, R)``; for superpixels and patches the value of the whole segment.
-        usable: ``bool (B,)``; False for degenerate maps, which are not drawn.
-        limit: end of the color bar, on both sides if the method is signed.
-        signed: whether negative values are evidence against leukemia.
-        segments: ``int64 (B, R, R)``, -1 outside all segments; None if the unit is a pixel.
-        notes: quality measures of each map, as text.
-    """
+    """Maps of a method, prepared for drawing on a common scale."""
 
     title: str
-    label: str
-    values: Pixels
-    usable: npt.NDArray[np.bool_]
-    limit: float
+    label: str  # of the color bar: quantity and unit
+    values: Pixels  # (B, R, R); for superpixels and patches the value of the whole segment
+    usable: npt.NDArray[np.bool_]  # (B,); False for degenerate maps, which are not drawn
+    limit: float  # end of the color bar, on both sides if the method is signed
     signed: bool
-    segments: npt.NDArray[np.int64] | None
-    notes: Sequence[str]
+    segments: npt.NDArray[np.int64] | None  # (B, R, R), -1 outside all; None if unit is a pixel
+    notes: Sequence[str]  # quality measures of each map
 
     @property
     def scale(self) -> ScalarMappable:
@@ -86,7 +86,7 @@ class Drawn:
 
 
 def drawn_of(attribution: Attribution) -> Drawn:
-    """Prepare maps for drawing, with scale, title and label.
+    """Prepare maps for drawing.
 
     The scale ends at the 99th percentile of the magnitudes, so that a few extreme pixels do not
     make the others pale. Superpixels and patches show the value of the whole segment, the quantity
@@ -95,34 +95,21 @@ def drawn_of(attribution: Attribution) -> Drawn:
     values, segments, unit = attribution.maps.numpy(), None, "pixel"
     if attribution.segments is not None:
         segments, unit = attribution.segments.numpy(), attribution.unit
-        values = values * sizes_of(segments)
+        sizes = [np.bincount(one.ravel() + 1)[one + 1] for one in segments]
+        values = values * np.asarray(sizes, np.float32)
     usable = ~attribution.degenerate.numpy()
     magnitudes, limit = np.abs(values[usable]), 1.0
     if magnitudes.any():
         limit = float(np.percentile(magnitudes, 99)) or float(magnitudes.max())
-    named = {
-        name.replace("_", " ").replace("r2", "R²"): [
-            "< 0.01" if 0 <= it < 0.005 else f"{it:.2f}" for it in of.tolist()
-        ]
-        for name, of in attribution.checks.items()
-    }
-    notes = [
-        ", ".join(f"{name} {texts[position]}" for name, texts in named.items())
-        for position in range(len(values))
-    ]
+    notes = [""] * len(values)
+    for name, measured in attribution.checks.items():
+        for position, value in enumerate(measured.tolist()):
+            text = "< 0.01" if 0 <= value < 0.005 else f"{value:.2f}"
+            before = f"{notes[position]}, " if notes[position] else ""
+            notes[position] = f"{before}{name.replace('_', ' ').replace('r2', 'R²')} {text}"
     label = f"{attribution.quantity}, per {unit}"
     signed = attribution.signed
     return Drawn(attribution.title, label, values, usable, limit, signed, segments, notes)
-
-
-def sizes_of(segments: npt.NDArray[np.int64]) -> Pixels:
-    """Size in pixels of the segment of each pixel, ``(B, R, R)``; 0 outside all segments."""
-    sizes = np.zeros(segments.shape, np.float32)
-    for one, size in zip(segments, sizes, strict=True):
-        counts = np.bincount(one.ravel() + 1)
-        counts[0] = 0
-        size[:] = counts[one + 1]
-    return sizes
 
 
 def printed(image: Tensor) -> Pixels:
@@ -132,70 +119,45 @@ def printed(image: Tensor) -> Pixels:
     if mask.any():
         low, high = np.percentile(gray[mask], (2, 98))
         shade = (high - gray[mask]) / max(high - low, 1e-6)
-        light[mask] = 1 - _PRINT * (0.2 + 0.8 * shade.clip(0, 1))
+        light[mask] = 1 - 0.45 * (0.2 + 0.8 * shade.clip(0, 1))  # at most 45 % black
     return np.repeat(light[..., None], 3, axis=2).astype(np.float32)
 
 
-def to_pixels(images: Tensor) -> Pixels:
-    """Convert images ``(..., 3, R, R)`` to arrays ``(..., R, R, 3)`` for drawing."""
-    return np.asarray(images.movedim(-3, -1).float().cpu().numpy().clip(0, 1))
+def to_pixels(image: Tensor) -> Pixels:
+    """Convert an image ``(3, R, R)`` to an array ``(R, R, 3)`` for drawing."""
+    return np.asarray(image.movedim(-3, -1).float().cpu().numpy().clip(0, 1))
 
 
 # --- Parts of figures; no text is math, since file names may contain dollar signs
 
 
-_BAR = 0.06
-"""Height of a row of color bars."""
-
-
-def _grid(
-    rows: Sequence[float], columns: Sequence[float], title: str, inches: float
-) -> tuple[Figure, GridSpec, npt.NDArray[Any]]:
-    """Figure with axes of these relative heights and widths, in which 1 is ``inches``.
-
-    Rows of height :data:`_BAR` have space for labels below, and no axes yet.
-    """
-    height = inches * sum(rows) + 0.5 * rows.count(_BAR) + 0.2 * title.count("\n") + 0.5
-    size = (max(inches * sum(columns), 7.0), height)
+def _sheet(
+    down: int, across: int, title: str, wide: float, tall: float, **options: Any
+) -> tuple[Figure, Grid]:
+    """Figure with bare axes ``(down, across)``, each with ``wide`` by ``tall`` inches."""
+    size = (max(wide * across, 7.0), tall * down + 0.2 * title.count("\n") + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, parse_math=False)
-    grid = figure.add_gridspec(len(rows), len(columns), height_ratios=rows, width_ratios=columns)
-    axes = np.empty((len(rows), len(columns)), dtype=object)
-    for place in np.ndindex(axes.shape):
-        if rows[place[0]] != _BAR:
-            axis = axes[place] = figure.add_subplot(grid[place])
-            axis.set_axis_off()
-    return figure, grid, axes
+    axes = figure.subplots(down, across, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    return figure, axes
 
 
-def _title(axis: Axes, text: str, size: float = 8.5) -> None:
-    axis.set_title(text, fontsize=size, loc="left", parse_math=False)
-
-
-def _text(axis: Axes, text: str, **how: Any) -> None:
-    """Write text from the upper left corner of axes, without effect on the layout."""
-    how = {"fontsize": 8.5, "va": "top", "in_layout": False, "parse_math": False, **how}
-    axis.text(0, 1, text, transform=axis.transAxes, **how)
-
-
-def _show(axis: Axes, pixels: Pixels) -> None:
+def _draw(axis: Axes, pixels: Pixels, title: str = "") -> None:
     axis.imshow(pixels, interpolation="nearest")
+    axis.set_title(title, fontsize=8.5, loc="left", parse_math=False)
 
 
-def _show_map(axis: Axes, drawn: Drawn, position: int, image: Tensor, beside: bool = False) -> None:
-    """Draw a map over its image ``(3, R, R)``, with the plain image on its left if ``beside``."""
-    pixels = drawn.over(position, image)
-    if beside:
-        gap = np.ones((len(pixels), max(1, len(pixels) // 50), 3), np.float32)
-        pixels = np.concatenate([to_pixels(image), gap, pixels], axis=1)
-    _show(axis, pixels)
+def _draw_map(axis: Axes, drawn: Drawn, position: int, image: Tensor, title: str = "") -> None:
+    """Draw a map over its image ``(3, R, R)``."""
+    _draw(axis, drawn.over(position, image), title)
     if not drawn.usable[position]:
-        left = 0.75 if beside else 0.5
         how: dict[str, Any] = {"ha": "center", "va": "center", "transform": axis.transAxes}
-        axis.text(left, 0.5, "degenerate", style="italic", fontsize=10, **how)
+        axis.text(0.5, 0.5, "degenerate", style="italic", fontsize=10, **how)
 
 
-def _show_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> None:
+def _draw_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> None:
     """Draw the borders between segments ``(R, R)``."""
     down, right = np.nonzero(segments[:, 1:] != segments[:, :-1])
     upright = np.stack([right + 1, down, right + 1, down + 1], axis=1)
@@ -206,24 +168,31 @@ def _show_borders(axis: Axes, segments: npt.NDArray[np.int64], color: str) -> No
     axis.add_collection(LineCollection(list(ends - 0.5), colors=color, linewidths=0.6))
 
 
-def _color_bar(figure: Figure, place: SubplotSpec, drawn: Drawn, wide: int = 26) -> None:
-    """Draw a color bar, with a label of ``wide`` characters per line."""
-    axis = figure.add_subplot(place)
+def _name_row(axis: Axes, text: str) -> None:
+    how: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center", "parse_math": False}
+    axis.set_ylabel(text, fontsize=8.5, **how)
+
+
+def _color_bar(figure: Figure, axes: Axes | Grid, drawn: Drawn, wide: int = 26) -> None:
+    """Draw a color bar below axes, with a label of ``wide`` characters per line."""
+    how: dict[str, Any] = {
+        "location": "bottom",
+        "shrink": 0.5 if wide > 26 else 1,
+        "panchor": False,
+    }
+    bar = figure.colorbar(drawn.scale, ax=axes, aspect=wide / 2, **how)
     ends = (-drawn.limit, 0, drawn.limit) if drawn.signed else (0, drawn.limit)
-    shades = drawn.scale.to_rgba(np.linspace(ends[0], ends[-1], 129))[None]
-    axis.imshow(shades, extent=(ends[0], ends[-1], 0, 1), aspect="auto")
-    axis.yaxis.set_visible(False)
-    axis.set_xticks(ends, [f"{end:.2g}" for end in ends], fontsize=7)
-    axis.set_xlabel(textwrap.fill(drawn.label, wide), fontsize=7)
+    bar.set_ticks(ends, labels=[f"{end:.2g}" for end in ends], fontsize=7)
+    bar.set_label(textwrap.fill(drawn.label, wide), fontsize=7)
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG atomically."""
     with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=_DPI)
+        figure.savefig(temporary, dpi=110)
 
 
-# --- All images of a method, in one figure
+# --- All images of a method, and all methods for an image
 
 
 def save_overlays(
@@ -231,21 +200,12 @@ def save_overlays(
 ) -> None:
     """Draw images ``(B, 3, R, R)`` in [0, 1], each beside its map and with a caption, in a PNG."""
     across = min(4, len(images))
-    down = -(-len(images) // across)
-    figure, grid, axes = _grid([1] * down + [_BAR], [2] * across, title, 1.65)
-    for position, axis in zip(range(len(images)), axes.flat, strict=False):
-        _title(axis, captions[position], 8)
-        _show_map(axis, drawn, position, images[position], beside=True)
-    _color_bar(figure, grid[-1, 0], drawn, 60)
+    figure, axes = _sheet(-(-len(images) // across), 2 * across, title, 1.65, 1.85)
+    for position, (left, right) in enumerate(axes.reshape(-1, 2)[: len(images)]):
+        _draw(left, to_pixels(images[position]), captions[position])
+        _draw_map(right, drawn, position, images[position])
+    _color_bar(figure, axes, drawn, 80)
     save(figure, path)
-
-
-# --- All methods for one image
-
-FOLDER = "panels"
-"""Subfolder of the explanations for figures of single images."""
-
-_COLUMNS = 5
 
 
 def panel_name(row: int) -> str:
@@ -272,20 +232,15 @@ def save_panels(folder: Path, cohort: Cohort, drawn: Mapping[str, Drawn], title:
 
 def panel(cohort: Cohort, drawn: Mapping[str, Drawn], position: int, title: str) -> Figure:
     """Draw an image and the maps of all methods, each with its color bar and quality measures."""
-    down = -(-(1 + len(drawn)) // _COLUMNS)
-    across = min(_COLUMNS, 1 + len(drawn))
+    across = min(5, 1 + len(drawn))
     words = f"{described(cohort, position)}\n{title}"
-    figure, grid, axes = _grid([1.15, _BAR] * down, [1] * across, words, 2.3)
+    figure, axes = _sheet(-(-(1 + len(drawn)) // across), across, words, 2.3, 3.0)
     image = cohort.images[position]
-    _title(axes[0, 0], "image")
-    _show(axes[0, 0], to_pixels(image))
-    for tile, maps in enumerate(drawn.values(), start=1):
-        row, column = divmod(tile, across)
-        axis = axes[2 * row, column]
+    _draw(axes[0, 0], to_pixels(image), "image")
+    for axis, maps in zip(axes.flat[1:], drawn.values(), strict=False):
         note = textwrap.fill(maps.notes[position], 30)
-        _title(axis, f"{maps.title}\n{note}" if note else maps.title)
-        _show_map(axis, maps, position, image)
-        _color_bar(figure, grid[2 * row + 1, column], maps)
+        _draw_map(axis, maps, position, image, f"{maps.title}\n{note}" if note else maps.title)
+        _color_bar(figure, axis, maps)
     return figure
 
 
@@ -300,14 +255,11 @@ def described(cohort: Cohort, position: int) -> str:
     return f"score {row['score']:.2f} for leukemia, {truth}\n{row['file']}    {row['subject']}"
 
 
-def captions(cohort: Cohort, positions: Sequence[int]) -> list[str]:
-    """Caption of each image: its subject or file name, its score, right or wrong."""
-    words = []
-    for position in positions:
-        row = cohort.table.iloc[position]
-        source = row["subject"] or Path(row["file"]).stem
-        words.append(f"{source}   {row['score']:.2f}   {verdict(str(row['outcome']))}")
-    return words
+def caption(cohort: Cohort, position: int) -> str:
+    """Caption of an image: its subject or file name, its score, right or wrong."""
+    row = cohort.table.iloc[position]
+    source = row["subject"] or Path(row["file"]).stem
+    return f"{source}   {row['score']:.2f}   {verdict(str(row['outcome']))}"
 
 
 def verdict(outcome: str) -> str:
@@ -322,27 +274,23 @@ def verdict(outcome: str) -> str:
 
 def cohort_figure(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw the mean map of each method for each outcome, without degenerate maps."""
-    methods = [drawn_of(averaged(cohort, maps)) for maps in found.values()]
-    counts = {outcome: len(cohort.of(outcome)) for outcome in cohort.outcomes}
-    rows = [1.0 if count else 0.45 for count in counts.values()]
-    words = f"{title}\nmean map per outcome; {sampled(cohort)}"
-    figure, grid, axes = _grid([*rows, _BAR], [1.1] + [1] * (1 + len(methods)), words, 1.65)
-    for axis, name in zip(axes[0, 1:], ["mean image", *(m.title for m in methods)], strict=True):
-        _title(axis, name)
-    for row, (outcome, image) in enumerate(zip(counts, mean_images(cohort), strict=True)):
-        axis, *others = axes[row]
+    own = {outcome: cohort.of(outcome) for outcome in cohort.outcomes}
+    absent = "".join(f"; no {name} ({MEANING[name]})" for name in own if not own[name])
+    own = {outcome: positions for outcome, positions in own.items() if positions}
+    methods = [drawn_of(averaged(maps, list(own.values()))) for maps in found.values()]
+    words = f"{title}\nmean map per outcome; {sampled(cohort)}{absent}"
+    figure, axes = _sheet(len(own), 1 + len(methods), words, 1.65, 1.8)
+    for row, (outcome, positions) in enumerate(own.items()):
+        image, top = cohort.images[positions].mean(dim=0), row == 0
+        _draw(axes[row, 0], to_pixels(image), "mean image" if top else "")
         meaning = MEANING[outcome].replace(", ", ",\n")
-        _text(axis, f"{outcome}\n{meaning}\nn = {counts[outcome]}")
-        if not counts[outcome]:
-            _text(others[0], "no such image among those explained", color="0.4")
-            continue
-        _show(others[0], to_pixels(image))
+        _name_row(axes[row, 0], f"{outcome}\n{meaning}\nn = {len(positions)}")
         # Print only where about half of the images have a cell; elsewhere the mean is nearly black.
         core = image.where(image.amax(dim=0) > image.max() / 2, 0)
-        for axis, drawn in zip(others[1:], methods, strict=True):
-            _show_map(axis, drawn, row, core)
-    for column, drawn in enumerate(methods, start=2):
-        _color_bar(figure, grid[-1, column], drawn)
+        for axis, drawn in zip(axes[row, 1:], methods, strict=True):
+            _draw_map(axis, drawn, row, core, drawn.title if top else "")
+    for column, drawn in enumerate(methods, start=1):
+        _color_bar(figure, axes[:, column], drawn)
     return figure
 
 
@@ -353,30 +301,19 @@ def sampled(cohort: Cohort) -> str:
     return f"{len(cohort.table)} test images, balanced by outcome: not the test population"
 
 
-def averaged(cohort: Cohort, maps: Attribution) -> Attribution:
-    """Mean map of each outcome, ``(outcomes, R, R)``, pixel by pixel whatever the method's unit.
+def averaged(maps: Attribution, groups: Sequence[Sequence[int]]) -> Attribution:
+    """Mean map of each group of positions, ``(groups, R, R)``, pixel by pixel.
 
-    An outcome without images, or with only degenerate maps, has a map of zeros.
+    A group with only degenerate maps has a map of zeros.
     """
-    usable = ~maps.degenerate
-    means = []
-    for outcome in cohort.outcomes:
-        own = [position for position in cohort.of(outcome) if usable[position]]
+    usable, means = ~maps.degenerate, []
+    for group in groups:
+        own = [position for position in group if usable[position]]
         means.append(maps.maps[own].mean(dim=0) if own else torch.zeros_like(maps.maps[0]))
     return replace(maps, maps=torch.stack(means), checks={}, segments=None)
 
 
-def mean_images(cohort: Cohort) -> Tensor:
-    """Mean image of each outcome, ``(outcomes, 3, R, R)``; black for an outcome without images."""
-    black = torch.zeros_like(cohort.images[:1])
-    own = [cohort.of(outcome) for outcome in cohort.outcomes]
-    return torch.stack([(cohort.images[it] if it else black).mean(dim=0) for it in own])
-
-
 # --- Prototypes: the training patches they were projected to
-
-_BOX = "#ffb000"
-"""Color visible on stained cells and on black, for color-blind readers too."""
 
 
 def save_prototypes(
@@ -385,38 +322,22 @@ def save_prototypes(
     """Draw each prototype's training image with a box around its patch, a row per class.
 
     The box is the grid position of the prototype; its receptive field is larger. The number over
-    each image is the similarity of the learned prototype to the patch that replaced it.
-
-    Args:
-        path: output file.
-        images: ``(P, 3, R, R)`` in [0, 1], the image of each prototype.
-        prototypes: prototypes from :meth:`leuk.classifiers.prototypes.Prototyped.project`.
-        title: title of the whole figure.
-
-    Raises:
-        ValueError: no prototypes, or another number of images.
+    each image is the similarity of the learned prototype to the patch that replaced it. ``images``
+    are ``(P, 3, R, R)`` in [0, 1], the image of each prototype.
     """
-    if not prototypes or len(images) != len(prototypes):
-        raise ValueError(f"{len(images)} images for {len(prototypes)} prototypes")
-    rows = [[n for n, p in enumerate(prototypes) if p.label == label] for label in Label]
-    figure, _, axes = _grid([1.15] * len(rows), [1] * max(map(len, rows)), title, 1.7)
-    for label, own, row in zip(Label, rows, axes, strict=True):
-        for number, axis in zip(own, row, strict=False):
-            prototype, side = prototypes[number], prototypes[number].side
-            _show(axis, to_pixels(images[number]))
+    most = max(sum(p.label == label for p in prototypes) for label in Label)
+    figure, axes = _sheet(len(Label), most, title, 1.7, 1.95)
+    for label, row in zip(Label, axes, strict=True):
+        own = [both for both in zip(prototypes, images, strict=True) if both[0].label == label]
+        for axis, (one, image) in zip(row, own, strict=False):
+            _draw(axis, to_pixels(image), f"{label.folder}  {one.similarity:.1f}")
             # Matplotlib draws pixels around their centers.
-            corner = (prototype.left - 0.5, prototype.top - 0.5)
-            axis.add_patch(Rectangle(corner, side, side, fill=False, ec=_BOX, lw=1.5))
-            _title(axis, f"{label.folder}  {prototype.similarity:.1f}", 7)
+            corner = (one.left - 0.5, one.top - 0.5)
+            axis.add_patch(Rectangle(corner, one.side, one.side, fill=False, ec=_BOX, lw=1.5))
     save(figure, path)
 
 
 # --- Curves of the quality checks
-
-_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colors of the methods, distinct for color-blind readers too (Okabe & Ito 2008)."""
-
-_DASHES = ("-", "--", "-.", ":")
 
 
 def curves_figure(
@@ -424,25 +345,21 @@ def curves_figure(
 ) -> Figure:
     """Draw deletion above insertion, a column per way of hiding pixels; controls in thin gray.
 
-    Args:
-        curves: see :class:`leuk.explain.quality.checks.Checked`.
-        methods: ``method`` and ``control``, in the order of the legend.
-        titles: display names of the methods.
-        title: title of the model.
+    ``curves`` and ``methods`` are tables of :class:`leuk.explain.quality.checks.Checked`;
+    ``titles`` are display names of the methods; ``title`` names the model.
     """
     hides = list(dict.fromkeys(curves["hide"]))
     figure = Figure(figsize=(4.2 * len(hides) + 2.0, 6.6), layout="constrained")
     words = "probability of the predicted class, mean over patients; sample balanced by outcome"
     figure.suptitle(f"{title}\n{words}", fontsize=11, parse_math=False)
     axes = figure.subplots(2, len(hides), squeeze=False, sharex=True, sharey=True)
-    lines = dict(list(curves.groupby(["curve", "hide", "method"])))
-    for row, (curve, done, better) in zip(
-        axes, (("deletion", "hidden", "lower"), ("insertion", "shown", "higher")), strict=True
-    ):
+    kinds = (("deletion", "hidden", "lower"), ("insertion", "shown", "higher"))
+    for row, (curve, done, better) in zip(axes, kinds, strict=True):
         for axis, hide in zip(row, hides, strict=True):
-            for control, own in methods.groupby("control"):
-                for turn, name in enumerate(own["method"]):
-                    line = lines[curve, hide, name]
+            own = curves[(curves["curve"] == curve) & (curves["hide"] == hide)]
+            for control, names in methods.groupby("control")["method"]:
+                for turn, name in enumerate(names):
+                    line = own[own["method"] == name]
                     axis.plot(
                         line["share"].to_numpy(),
                         line["probability"].to_numpy(),
@@ -463,19 +380,6 @@ def curves_figure(
 
 # --- Figures 9 to 11 of the thesis, drawn for any classifier and cohort
 
-_MOST_LAYERS = 12
-_BINS, _FEW_BINS = 62, 18
-_MANY, _SHOWN = 1000, 99.9
-"""Number of values from which the axis ends at a percentile of the magnitudes, and this percentile.
-"""
-
-_CLASSES = {
-    int(Label.ALL): (LEUKEMIC, "-", "leukemic cells"),
-    int(Label.HEM): (HEALTHY, "--", "healthy cells"),
-    UNLABELED: ("0.3", ":", "cells without a label"),
-}
-"""Color, line style and legend entry of each label."""
-
 
 def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     """Draw Grad-CAM of both classes at every layer, for an image of each class.
@@ -490,28 +394,25 @@ def figure_9(classifier: Classifier, cohort: Cohort, title: str) -> Figure:
     words = f"{title}\nGrad-CAM at {count} layers, first to last, for the logit of each class"
     positions = one_of_each(cohort)
     images = cohort.images[positions]
-    figure, grid, axes = _grid(
-        [1.1] * 2 * len(positions) + [_BAR], [0.75] + [1] * (1 + len(layers)), words, 1.45
-    )
-    for number, caption in enumerate(captions(cohort, positions)):
-        upper, lower = axes[2 * number : 2 * number + 2]
-        _show(upper[1], to_pixels(images[number]))
-        _text(lower[1], caption.replace("   ", "\n"))
-        _text(upper[0], "evidence for\nleukemia")
-        _text(lower[0], "evidence for\nhealthy")
+    figure, axes = _sheet(2 * len(positions), 1 + len(layers), words, 1.45, 1.65)
+    for number, position in enumerate(positions):
+        for axis, name in zip(axes[2 * number :, 0], ("leukemia", "healthy"), strict=False):
+            _draw(axis, to_pixels(images[number]), caption(cohort, position))
+            _name_row(axis, f"evidence for\n{name}")
     label = "activation x gradient of the class's logit, relative to the layer's scale"
-    for column, layer in enumerate(layers, start=2):
+    for layer, column in zip(layers, axes.T[1:], strict=True):
         # (2, images, R, R), healthy first
         maps = GradCAM(layer).of_classes(classifier, images.to(classifier.device))
         most = float(maps.abs().max().clamp(min=1e-30))
-        _title(axes[0, column], f"{_broken(layer, 19)}\nscale: {most:.1g}", 7.5)
+        broken = "\n".join(textwrap.wrap(layer.replace(".", " ."), 19)).replace(" .", ".")
         for target in Label:
             drawn = drawn_of(Attribution(maps[target] / most, "pixel"))
             drawn = replace(drawn, limit=1.0, label=label)
             for number, image in enumerate(images):
                 row = 2 * number + (target == Label.HEM)
-                _show_map(axes[row, column], drawn, number, image)
-    _color_bar(figure, grid[-1, 2], drawn)
+                name = f"{broken}\nscale: {most:.1g}" if row == 0 else ""
+                _draw_map(column[row], drawn, number, image, name)
+    _color_bar(figure, axes, drawn, 80)
     return figure
 
 
@@ -529,11 +430,6 @@ def one_of_each(cohort: Cohort) -> list[int]:
     return chosen or cohort.shown[:1]
 
 
-def _broken(name: str, width: int) -> str:
-    """Break a dotted name into lines of at most ``width`` characters, if its parts allow."""
-    return "\n".join(textwrap.wrap(name.replace(".", " ."), width)).replace(" .", ".")
-
-
 def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw the distributions of the SHAP values of healthy and leukemic cells.
 
@@ -547,10 +443,14 @@ def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
     axes = figure.subplots(2, len(found), squeeze=False)
     for (upper, lower), maps in zip(axes.T, found.values(), strict=True):
         drawn = drawn_of(maps)
-        singles = [_single(drawn, position) for position in range(len(drawn.values))]
-        _histogram(upper, cohort, drawn, singles)
+        singles = [own.ravel().astype(np.float64) for own in drawn.values]
+        if drawn.segments is not None:
+            for position, segments in enumerate(drawn.segments):  # a value per segment
+                parts, first = np.unique(segments.ravel(), return_index=True)
+                singles[position] = singles[position][first[parts >= 0]]
+        _histogram(upper, cohort, drawn.usable, singles)
         sums = [np.atleast_1d(own.sum()).astype(np.float64) for own in maps.maps.numpy()]
-        _histogram(lower, cohort, drawn, sums)
+        _histogram(lower, cohort, drawn.usable, sums)
         upper.set_title(drawn.title, fontsize=10)
         upper.set_xlabel(drawn.label, fontsize=8)
         upper.set_yscale("log")
@@ -564,27 +464,19 @@ def figure_10(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> F
     return figure
 
 
-def _single(drawn: Drawn, position: int) -> Floats:
-    """Return a value per segment of a map, or per pixel without segments."""
-    values: Floats = drawn.values[position].ravel().astype(np.float64)
-    if drawn.segments is None:
-        return values
-    parts, first = np.unique(drawn.segments[position].ravel(), return_index=True)
-    chosen: Floats = values[first[parts >= 0]]
-    return chosen
-
-
-def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats]) -> None:
+def _histogram(
+    axis: Axes, cohort: Cohort, usable: npt.NDArray[np.bool_], values: Sequence[Floats]
+) -> None:
     """Draw a histogram per class, in bins around zero, normalized to shares."""
-    usable = [
-        (values[i], label) for i, label in enumerate(cohort.table["label"]) if drawn.usable[i]
-    ]
-    joined = np.concatenate([own for own, _ in usable] or [np.zeros(1)])
-    many = len(joined) > _MANY
-    end = float(np.percentile(np.abs(joined), _SHOWN if many else 100)) or 1.0
-    edges = np.linspace(-end, end, _BINS if many else _FEW_BINS)
+    labels = cohort.table["label"].to_numpy()
+    kept = [(one, label) for one, label, ok in zip(values, labels, usable, strict=True) if ok]
+    joined = np.concatenate([np.zeros(0), *(one for one, _ in kept)])
+    many = len(joined) > 1000
+    end = float(np.percentile(np.abs(joined), 99.9 if many else 100)) if len(joined) else 1.0
+    edges = np.linspace(-(end or 1.0), end or 1.0, 62 if many else 18)
     for label, (color, style, name) in _CLASSES.items():
-        if own := [one for one, of in usable if of == label]:
+        own = [one for one, of in kept if of == label]
+        if own:
             counts, _ = np.histogram(np.concatenate(own), edges)
             shares, text = counts / max(1, counts.sum()), f"{name} ({len(own)})"
             axis.stairs(shares, edges, color=color, linestyle=style, linewidth=1.4, label=text)
@@ -595,31 +487,25 @@ def _histogram(axis: Axes, cohort: Cohort, drawn: Drawn, values: Sequence[Floats
 def figure_11(cohort: Cohort, found: Mapping[str, Attribution], title: str) -> Figure:
     """Draw LIME's segments and their weights for the first shown image of each outcome, in rows."""
     methods = [drawn_of(maps) for maps in found.values()]
-    first: dict[str, int] = {}
-    for position in cohort.shown:
-        first.setdefault(cohort.table["outcome"].iloc[position], position)
+    outcomes = cohort.table["outcome"]
+    first = {outcomes.iloc[position]: position for position in reversed(cohort.shown)}
+    positions = sorted(first.values(), key=cohort.shown.index)
     words = f"{title}\nLIME: superpixels or patches, and their weights"
-    figure, grid, axes = _grid(
-        [1.1] * len(first) + [_BAR], [1] * (1 + 2 * len(methods)), words, 2.3
-    )
-    for row, position in zip(axes, first.values(), strict=False):
+    figure, axes = _sheet(len(first), 1 + 2 * len(methods), words, 2.3, 2.5)
+    for (whole, *others), position in zip(axes, positions, strict=True):
         image = cohort.images[position]
-        _title(row[0], captions(cohort, [position])[0], 9)
-        _show(row[0], to_pixels(image))
-        for column, drawn in enumerate(methods):
-            plain, weighed = row[1 + 2 * column : 3 + 2 * column]
-            _show(plain, to_pixels(image))
-            _show_map(weighed, drawn, position, image)
+        _draw(whole, to_pixels(image), caption(cohort, position))
+        for plain, weighed, drawn in zip(others[::2], others[1::2], methods, strict=True):
             count = 0
             if drawn.segments is not None:
                 segments = drawn.segments[position]
                 count = len(np.unique(segments[segments >= 0]))
-                _show_borders(plain, segments, "white")
-                _show_borders(weighed, segments, "0.35")
-            _title(plain, f"{drawn.title}: {count} segments", 9)
-            _title(weighed, drawn.notes[position], 8)
-    for column, drawn in enumerate(methods):
-        _color_bar(figure, grid[-1, 2 + 2 * column], drawn)
+                _draw_borders(plain, segments, "white")
+                _draw_borders(weighed, segments, "0.35")
+            _draw(plain, to_pixels(image), f"{drawn.title}: {count} segments")
+            _draw_map(weighed, drawn, position, image, drawn.notes[position])
+    for column, drawn in zip(axes.T[2::2], methods, strict=True):
+        _color_bar(figure, column, drawn)
     return figure
 
 
@@ -636,19 +522,16 @@ def draw_all(
 ) -> list[str]:
     """Draw every figure that these methods allow, below ``folder``.
 
-    ``title`` names the model, over every figure; ``found`` are the maps of all images by method.
-
     Returns:
         Paths of the figures, relative to ``folder``, without the ``<method>.png`` of each method.
     """
     if not found:
         return []
-    shown = cohort.shown
+    captions = [caption(cohort, position) for position in cohort.shown]
     above = "above each image its subject and predicted score of leukemia"
     for name, maps in found.items():
-        drawn, words = drawn_of(maps.of(shown)), f"{title}\n{maps.title}; {above}"
-        texts = captions(cohort, shown)
-        save_overlays(folder / f"{name}.png", cohort.images[shown], drawn, texts, words)
+        drawn, words = drawn_of(maps.of(cohort.shown)), f"{title}\n{maps.title}; {above}"
+        save_overlays(folder / f"{name}.png", cohort.images[cohort.shown], drawn, captions, words)
     written = save_panels(
         folder, cohort, {name: drawn_of(maps) for name, maps in found.items()}, title
     )

@@ -44,11 +44,8 @@ class GradCAM(Explainer):
     def of_classes(self, classifier: Classifier, images: Tensor) -> Tensor:
         """Compute maps of each class's logit, ``float32 (2, B, R, R)`` on the CPU, healthy first.
 
-        For a classifier with a single output, each map is the negative of the other.
-
-        Args:
-            classifier: trained classifier; its device is used.
-            images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
+        For a classifier with a single output, each map is the negative of the other. Images
+        ``(B, 3, R, R)`` are in [0, 1], on the classifier's device.
 
         Raises:
             ConfigError: the layer does not exist or has no spatial output.

@@ -12,7 +12,6 @@ the thesis's notebooks. lime's feature selection does not: it keeps the largest 
 """
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import combinations
 from typing import Annotated, Any
 
@@ -34,23 +33,11 @@ from leuk.explain.perturb import (
     Hide,
     compared_tokens,
     hidden,
+    image_answers,
     patch_segments,
-    predict_coalitions,
-    predict_token_coalitions,
     spread,
+    token_answers,
 )
-
-_COMPACTNESS = 20.0
-"""Weight of position against color in SLIC. At the paper's 10, pixel noise in small images merges
-16 superpixels to a few; at 30, superpixels become tiles that ignore the cell's structure."""
-
-_SMOOTHED = 1.0
-"""Standard deviation of the preceding smoothing, in pixels, against the same noise."""
-
-_PIXELS_ON_CPU = 64 * 224**2
-"""Pixels per pass on a CPU; more are no faster."""
-
-_PIXELS_ON_GPU = 256 * 224**2
 
 Draws = Annotated[int, Field(ge=2)]
 """Number of samples; a linear fit needs 2 or more."""
@@ -59,11 +46,8 @@ Draws = Annotated[int, Field(ge=2)]
 def cell_superpixels(images: Tensor, count: int) -> Tensor:
     """Superpixels of each cell, by SLIC within its mask (Achanta et al. 2012; Irving 2016).
 
-    The superpixels of an image do not depend on the other images of the batch.
-
-    Args:
-        images: ``(B, 3, R, R)`` in [0, 1].
-        count: approximate number of superpixels per image; at most one per pixel of the cell.
+    There are approximately ``count`` per image, at most one per pixel of the cell. They do not
+    depend on the other images of the batch.
 
     Returns:
         ``int64 (B, R, R)`` on the CPU: 0 to K - 1, all used, within a cell with K superpixels; -1
@@ -72,10 +56,12 @@ def cell_superpixels(images: Tensor, count: int) -> Tensor:
     masks = cell_mask(images).cpu().numpy()
     pixels = images.permute(0, 2, 3, 1).float().cpu().numpy()
     found = np.full(masks.shape, -1, dtype=np.int64)
-    options = {"sigma": _SMOOTHED, "start_label": 1, "channel_axis": -1}
+    # At the paper's compactness of 10, and without smoothing, pixel noise in small images merges 16
+    # superpixels to a few; at 30, they become tiles that ignore the cell's structure.
+    options = {"compactness": 20.0, "sigma": 1.0, "start_label": 1, "channel_axis": -1}
     for image, mask, segments in zip(pixels, masks, found, strict=True):
         if mask.any():
-            labels = slic(image, count, _COMPACTNESS, mask=mask, **options)
+            labels = slic(image, count, mask=mask, **options)
             # Pixels without a cluster, such as a mask of a single pixel, form one more superpixel.
             segments[mask] = np.unique(labels[mask], return_inverse=True)[1]
     return torch.from_numpy(found)
@@ -85,11 +71,7 @@ class PresenceLime(LimeImageExplainer):  # type: ignore[misc] # lime has no type
     """lime's image explainer on presence vectors instead of images.
 
     The distances, the kernel and the fit are lime's. Its input is a strip with a pixel per segment.
-
-    Args:
-        features: lime's ``num_features``, the number of weights to keep; None keeps all and skips
-            lime's feature selection.
-        seed: seed of the draws.
+    ``features`` is the number of weights to keep; None keeps all and skips lime's selection.
     """
 
     def __init__(self, features: int | None, seed: int) -> None:
@@ -151,19 +133,20 @@ class _Local(Explainer):
 
     def __init__(
         self,
-        samples: int,
-        features: int | None,
-        repeats: int,
-        batch_size: int | None,
-        seed: int,
+        samples: Draws = 1000,
+        features: Count | None = None,
+        repeats: Count = 2,
+        batch_size: Count | None = None,
+        seed: CountOrZero = 0,
+        when_possible: bool = False,
     ) -> None:
         self.samples, self.features, self.repeats = samples, features, repeats
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.when_possible = batch_size, seed, when_possible
 
     def passes(self, images: Tensor) -> int:
         """Images per forward pass, from their size and device unless ``batch_size`` is set."""
-        pixels = _PIXELS_ON_CPU if images.device.type == "cpu" else _PIXELS_ON_GPU
-        return self.batch_size or max(1, pixels // images.shape[-1] ** 2)
+        most = 64 if images.device.type == "cpu" else 256  # of 224 px; more are no faster
+        return self.batch_size or max(1, most * 224**2 // images.shape[-1] ** 2)
 
     def _weighed(
         self, answers: Sequence[Answer], counts: Sequence[int], segments: Tensor, unit: Unit
@@ -200,12 +183,12 @@ class LIME(_Local):
 
     Args:
         samples: perturbed images per image and repeat, so ``samples * repeats`` in total.
-        segments: approximate number of superpixels, see :func:`cell_superpixels`.
+        segments: approximate number of superpixels.
         hide: replacement of hidden superpixels, see :func:`leuk.explain.perturb.hidden`.
         features: number of weights lime keeps, the others being 0; None keeps all.
         repeats: fits per image, each with its own seed; ``stability`` needs at least 2.
         batch_size: images per pass; None chooses by device and image size.
-        seed: seed of the first repeat; an image's draws do not depend on other images.
+        seed: seed of the first repeat.
     """
 
     name = "lime"
@@ -227,12 +210,8 @@ class LIME(_Local):
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         segments, size = cell_superpixels(images, self.segments), self.passes(images)
-        answers = [
-            partial(predict_coalitions, classifier, image, other, parts, batch_size=size)
-            for image, other, parts in zip(
-                images, hidden(images, self.hide), segments.to(images.device), strict=True
-            )
-        ]
+        others = hidden(images, self.hide)
+        answers = image_answers(classifier, images, others, segments.to(images.device), size)
         counts = (segments.flatten(1).amax(dim=1) + 1).tolist()
         return self._weighed(answers, counts, segments, "superpixel")
 
@@ -250,27 +229,12 @@ class PatchLIME(_Local):
     needs_patches = True
     needs_background = True
 
-    def __init__(
-        self,
-        samples: Draws = 1000,
-        features: Count | None = None,
-        repeats: Count = 2,
-        batch_size: Count | None = None,
-        seed: CountOrZero = 0,
-        when_possible: bool = False,
-    ) -> None:
-        super().__init__(samples, features, repeats, batch_size, seed)
-        self.when_possible = when_possible
-
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         size = self.passes(images)
         tokens, other = compared_tokens(classifier, images, background, size)
         patches = tokens.shape[1]
-        answers = [
-            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
-            for one in tokens
-        ]
+        answers = token_answers(classifier, tokens, other, size)
         segments = patch_segments(images.shape[-1], patches, len(images))
         return self._weighed(answers, [patches] * len(images), segments, "patch")
 

@@ -6,6 +6,7 @@ presence of segments is transferred from the CPU.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -22,9 +23,6 @@ Hide = Literal["cell", "black", "blur"]
 Answer = Callable[[Tensor], Tensor]
 """Function from presence ``bool (S, K)`` of segments to log-odds of leukemia, ``float32 (S,)``."""
 
-_BLUR = 8
-"""Image side divided by the standard deviation of the blur."""
-
 
 def hidden(images: Tensor, how: Hide) -> Tensor:
     """Hide every pixel of images ``(B, 3, R, R)``.
@@ -36,7 +34,7 @@ def hidden(images: Tensor, how: Hide) -> Tensor:
         return torch.zeros_like(images)
     if how == "blur":
         side = images.shape[-1]
-        sigma = max(1.0, side / _BLUR)
+        sigma = max(1.0, side / 8)
         kernel = min(2 * int(3 * sigma) + 1, side - 1 + side % 2)
         # On a CPU, a single blur of channels-last images in bfloat16 takes minutes.
         with torch.autocast(images.device.type, enabled=False):
@@ -55,52 +53,41 @@ def predict_log_odds(classifier: Classifier, images: Tensor, batch_size: int) ->
     return torch.cat([log_odds(classifier(batch)) for batch in images.split(batch_size)])
 
 
-@torch.no_grad()
-def predict_coalitions(
-    classifier: Classifier,
-    image: Tensor,
-    other: Tensor,
-    segments: Tensor,
-    presence: Tensor,
-    batch_size: int,
-) -> Tensor:
-    """Predict log-odds of leukemia of an image with some of its segments replaced.
+def image_answers(
+    classifier: Classifier, images: Tensor, others: Tensor, segments: Tensor, batch_size: int
+) -> list[Answer]:
+    """Answers for images ``(B, 3, R, R)``; pixels of absent segments are those of ``others``.
 
-    Args:
-        classifier: classifier in evaluation mode.
-        image: ``(3, R, R)`` in [0, 1], on the classifier's device.
-        other: ``(3, R, R)`` on the same device, replacement of absent segments.
-        segments: ``int64 (R, R)``, the segment of each pixel, 0 to K - 1; -1 is always present.
-        presence: ``bool (S, K)``, on any device; False replaces the segment.
-        batch_size: images per pass.
-
-    Returns:
-        ``float32 (S,)`` on the device.
+    ``segments int64 (B, R, R)`` are 0 to K - 1; -1 is always present. All are on the device.
     """
-    segments = segments.to(image.device).flatten()
-    always = torch.ones(1, dtype=torch.bool, device=image.device)
-    outputs = []
-    for batch in presence.split(batch_size):
-        present = torch.cat([batch.to(image.device), always.expand(len(batch), 1)], dim=1)
-        shown = present[:, segments].view(len(batch), 1, *image.shape[1:])  # -1: last column
-        outputs.append(log_odds(classifier(torch.where(shown, image, other))))
-    return torch.cat(outputs)
+
+    @torch.no_grad()
+    def answer(image: Tensor, other: Tensor, parts: Tensor, presence: Tensor) -> Tensor:
+        always = torch.ones(1, dtype=torch.bool, device=image.device)
+        outputs = []
+        for batch in presence.split(batch_size):
+            present = torch.cat([batch.to(image.device), always.expand(len(batch), 1)], dim=1)
+            shown = present[:, parts.flatten()].view(len(batch), 1, *parts.shape)  # -1: last column
+            outputs.append(log_odds(classifier(torch.where(shown, image, other))))
+        return torch.cat(outputs)
+
+    return [partial(answer, *own) for own in zip(images, others, segments, strict=True)]
 
 
-@torch.no_grad()
-def predict_token_coalitions(
-    classifier: Classifier, tokens: Tensor, other: Tensor, presence: Tensor, batch_size: int
-) -> Tensor:
-    """Predict log-odds ``(S,)`` as :func:`predict_coalitions`, replacing patch tokens.
+def token_answers(
+    classifier: Classifier, tokens: Tensor, other: Tensor, batch_size: int
+) -> list[Answer]:
+    """Answers for images with tokens ``(B, N, D)``; ``other (N, D)`` replaces absent tokens."""
 
-    ``tokens (N, D)`` are those of one image, see :meth:`leuk.classifiers.base.Classifier.tokens`;
-    ``other (N, D)`` replaces those that are absent in ``presence``, ``bool (S, N)``.
-    """
-    outputs = []
-    for batch in presence.split(batch_size):
-        present = batch.to(tokens.device)[:, :, None]
-        outputs.append(log_odds(classifier.from_tokens(torch.where(present, tokens, other))))
-    return torch.cat(outputs)
+    @torch.no_grad()
+    def answer(own: Tensor, presence: Tensor) -> Tensor:
+        outputs = []
+        for batch in presence.split(batch_size):
+            present = batch.to(own.device)[:, :, None]
+            outputs.append(log_odds(classifier.from_tokens(torch.where(present, own, other))))
+        return torch.cat(outputs)
+
+    return [partial(answer, own) for own in tokens]
 
 
 @torch.no_grad()
@@ -121,11 +108,9 @@ def compared_tokens(
 
 
 def spread(values: Tensor, segments: Tensor) -> Tensor:
-    """Spread the value of each segment evenly over its pixels; returns maps ``float32 (B, R, R)``.
+    """Spread values ``(B, K)`` of segments evenly over their pixels, ``float32 (B, R, R)``.
 
-    Args:
-        values: ``(B, K)``, values of segments 0 to K - 1 of each image, on the CPU.
-        segments: ``int64 (B, R, R)``, the segment of each pixel; -1 gets the value 0.
+    ``segments int64 (B, R, R)`` are on the CPU; outside all of them, -1, the map is 0.
     """
     flat = segments.flatten(1)
     sizes = values.new_zeros(len(values), values.shape[1] + 1)
@@ -135,13 +120,7 @@ def spread(values: Tensor, segments: Tensor) -> Tensor:
 
 
 def patch_segments(side: int, patches: int, count: int) -> Tensor:
-    """Patch of each pixel, ``int64 (count, side, side)``, in a square grid numbered row by row.
-
-    Args:
-        side: image side in pixels.
-        patches: number of patches per image, a square number.
-        count: number of images.
-    """
+    """Patch of each pixel, ``int64 (count, side, side)``, in a square grid numbered row by row."""
     across = math.isqrt(patches)
     index = torch.arange(side) * across // side
     return (index[:, None] * across + index).repeat(count, 1, 1)

@@ -7,7 +7,6 @@ log-odds computed. shap's DeepExplainer is missing because it fails on LayerNorm
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +23,11 @@ from leuk.explain.perturb import (
     Hide,
     compared_tokens,
     hidden,
+    image_answers,
     patch_segments,
-    predict_coalitions,
     predict_log_odds,
-    predict_token_coalitions,
     spread,
+    token_answers,
 )
 
 # --- Owen values of an image's segments by shap, with a masker that handles no pixels
@@ -85,11 +84,7 @@ def owen_values(
 
 
 class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no types
-    """Masker whose masked input is the mask itself.
-
-    Args:
-        clustering: hierarchy of the players, see :func:`halvings`.
-    """
+    """Masker whose masked input is the mask itself; ``clustering`` as from :func:`halvings`."""
 
     immutable_outputs = True  # shap need not copy what it is given
 
@@ -105,8 +100,7 @@ class PresenceMasker(shap.maskers.Masker):  # type: ignore[misc] # shap has no t
 def halvings(players: Tensor) -> npt.NDArray[np.float64]:
     """Hierarchy of the players of a grid: blocks are halved across their longer side.
 
-    Args:
-        players: ``bool (h, w)``, at least one True. Players are numbered row by row.
+    Players are the elements of ``bool (h, w)`` that are True, numbered row by row.
 
     Returns:
         ``(M - 1, 4)`` for M players, a linkage matrix as in ``scipy.cluster.hierarchy``: the two
@@ -157,9 +151,6 @@ def numpy_seeded(seed: int) -> Iterator[None]:
 _DRAWS = 50
 """Draws per call of shap, which keeps four float64 copies of each: 1.2 MB per copy at 224 px."""
 
-_ROUNDING = 1e-5
-"""Largest difference, relative to the largest token, at which a token equals its replacement."""
-
 
 class GradientSHAP(Explainer):
     """Expected gradients (shap's ``GradientExplainer``; Erion et al. 2021), summed over channels.
@@ -168,12 +159,7 @@ class GradientSHAP(Explainer):
     training images and points on the straight line to the explained image. With enough draws, the
     values sum to the image's log-odds minus the mean log-odds of the training images. The
     additivity error refers to the range of the log-odds of all these images. Draws depend only on
-    the seed, not on other explained images.
-
-    Args:
-        samples: draws per image.
-        batch_size: images per pass.
-        seed: seed of the draws.
+    the seed, not on other explained images. ``samples`` are draws per image.
     """
 
     name = "shap_pixels"
@@ -226,8 +212,15 @@ class _Owen(Explainer):
 
     thesis_figure = 10
 
-    def __init__(self, evaluations: Count, batch_size: Count, seed: CountOrZero) -> None:
+    def __init__(
+        self,
+        evaluations: Count = 500,
+        batch_size: Count = 32,
+        seed: CountOrZero = 0,
+        when_possible: bool = False,
+    ) -> None:
         self.evaluations, self.batch_size, self.seed = evaluations, batch_size, seed
+        self.when_possible = when_possible
 
     def _valued(
         self,
@@ -301,10 +294,7 @@ class PartitionSHAP(_Owen):
         players = (found > 0).view(-1, self.regions, self.regions).cpu()
         gains = predict_log_odds(classifier, images, size)
         gains = gains - predict_log_odds(classifier, others, size)
-        answers = [
-            partial(predict_coalitions, classifier, image, other, grid, batch_size=size)
-            for image, other in zip(images, others, strict=True)
-        ]
+        answers = image_answers(classifier, images, others, segments.to(images.device), size)
         patches = classifier.has_patches and classifier.tokens(images[:1]).shape[1] == count
         return self._valued(answers, players, gains, segments, "patch" if patches else "superpixel")
 
@@ -313,13 +303,8 @@ class PatchSHAP(_Owen):
     """Owen values of patch embeddings (shap's ``PartitionExplainer``), as in the thesis, figure 10.
 
     An absent patch is replaced by the mean embedding of the training images at its position; the
-    reference has all patches absent. Patches whose embedding equals that mean are excluded.
-
-    Args:
-        evaluations: perturbed token sequences per explained image.
-        batch_size: token sequences per pass.
-        seed: seed of the order among equally important blocks of patches.
-        when_possible: skip classifiers without patches instead of refusing them.
+    reference has all patches absent. Patches whose embedding equals that mean are excluded. For the
+    arguments see :class:`PartitionSHAP`; ``when_possible`` skips classifiers without patches.
     """
 
     name = "shap_patches"
@@ -327,30 +312,17 @@ class PatchSHAP(_Owen):
     needs_patches = True
     needs_background = True
 
-    def __init__(
-        self,
-        evaluations: Count = 500,
-        batch_size: Count = 32,
-        seed: CountOrZero = 0,
-        when_possible: bool = False,
-    ) -> None:
-        super().__init__(evaluations, batch_size, seed)
-        self.when_possible = when_possible
-
     @torch.no_grad()
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         size = self.batch_size
         tokens, other = compared_tokens(classifier, images, background, size)
         apart = (tokens - other).abs().amax(dim=2)  # (B, N)
-        players = (apart > _ROUNDING * tokens.abs().amax()).cpu()
+        players = (apart > 1e-5 * tokens.abs().amax()).cpu()  # not equal but for rounding
         segments = patch_segments(images.shape[-1], players.shape[1], len(images))
         across = int(segments[0, 0, -1]) + 1
         gains = predict_log_odds(classifier, images, size)
         gains = gains - log_odds(classifier.from_tokens(other[None]))
-        answers = [
-            partial(predict_token_coalitions, classifier, one, other, batch_size=size)
-            for one in tokens
-        ]
+        answers = token_answers(classifier, tokens, other, size)
         return self._valued(answers, players.unflatten(1, (across, -1)), gains, segments, "patch")
 
 

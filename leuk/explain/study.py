@@ -25,6 +25,7 @@ from leuk.explain.base import Attribution, Explainer, possible_explainers
 from leuk.explain.cohort import DECIDED, MEANING, Cohort, evaluated_cohort
 from leuk.explain.figures import draw_all, panel_name
 from leuk.explain.quality.checks import CheckSettings, check, save_checks
+from leuk.progress import ONCE, PASSING
 from leuk.store import csv_text, whole_file, write_json, write_text
 
 log = logging.getLogger(__name__)
@@ -38,14 +39,9 @@ _CHUNK = 16
 
 @dataclass(frozen=True)
 class Study:
-    """Methods, output folder and checks of an explanation.
+    """Methods, output folder and checks of an explanation; ``title`` is over every figure.
 
-    Attributes:
-        explainers: the methods by name; file names start with it.
-        folder: output folder.
-        title: title of the model, over every figure.
-        context: context manager for every call of the classifier, such as the trainer's precision.
-        checks: settings of the quality checks; None skips them.
+    Every call of the classifier is in ``context()``, such as the trainer's precision.
     """
 
     explainers: Mapping[str, Explainer]
@@ -57,16 +53,10 @@ class Study:
     def of(self, classifier: Classifier, cohort: Cohort) -> dict[str, Any]:
         """Explain a cohort and write the results.
 
-        Files: ``manifest.csv`` with a row per image, in the order of the arrays, and the path of
-        its ``picture``; ``<method>.npz`` and ``<method>.png`` of each
-        method; a figure of each shown image under ``panels/``; ``cohort.png``; ``figure_9.png`` to
-        ``figure_11.png``, depending on the methods; the files of
-        :func:`leuk.explain.quality.checks.save_checks`, if checks are on; and ``summary.json`` with
-        the returned values.
-
-        Args:
-            classifier: trained classifier, on its device.
-            cohort: the images.
+        Files: ``manifest.csv`` with a row per image, in the order of the arrays; ``<method>.npz``
+        and ``<method>.png``; a figure of each shown image under ``panels/``; ``cohort.png``;
+        ``figure_9.png`` to ``figure_11.png``, depending on the methods; the files of
+        :func:`leuk.explain.quality.checks.save_checks`; and ``summary.json``, the returned values.
 
         Returns:
             Plain values: for each method its files, ``images`` (number of images), ``degenerate``,
@@ -78,7 +68,7 @@ class Study:
         """
         explainers, left_out = possible_explainers(self.explainers, classifier)
         for name, reason in left_out.items():
-            log.info("%s: %s: skipped, %s", self.title, name, reason)
+            log.info("%s: skipped, %s", name, reason, extra=ONCE)
         on_gpu = classifier.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(classifier.device)
@@ -87,7 +77,8 @@ class Study:
             for name, explainer in explainers.items()
         }
         own, of_all = self._check(explainers, found, classifier, cohort)
-        peak = {"process": _peak_of_process()}
+        unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+        peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
         if on_gpu:
             peak["device"] = torch.cuda.max_memory_allocated(classifier.device)
         pictures = draw_all(self.folder, self.title, classifier, cohort, explainers, found)
@@ -106,25 +97,25 @@ class Study:
             for name, maps in found.items()
         }
         warnings = [
-            {
-                "kind": "degenerate",
-                "text": f"{name}: {entry['degenerate']} of {entry['images']} maps are degenerate",
-            }
+            (
+                "degenerate",
+                f"{name}: {entry['degenerate']} of {entry['images']} maps are degenerate",
+            )
             for name, entry in summary.items()
             if entry["degenerate"]
         ]
         # Explanations of a class without a correct prediction show errors only.
         warnings += [
-            {
-                "kind": "other",
-                "text": f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted "
-                "images; the explanations of this class show errors only",
-            }
+            (
+                "other",
+                f"explanations: no {outcome} ({MEANING[outcome]}) among the predicted images; the "
+                "explanations of this class show errors only",
+            )
             for outcome in cohort.missing
             if outcome.startswith("true")
         ]
-        for warning in warnings:
-            log.warning("%s: %s", self.title, warning["text"])
+        for _, text in warnings:
+            log.warning("%s: %s", self.title, text)
         summary[COHORT] = {
             "manifest": f"{below}/manifest.csv",
             "images": len(cohort.table),
@@ -133,7 +124,7 @@ class Study:
             "left_out": left_out,
             "pictures": [f"{below}/{picture}" for picture in pictures],
             "peak_memory_bytes": peak,
-            "warnings": warnings,
+            "warnings": [{"kind": kind, "text": text} for kind, text in warnings],
         } | of_all
         table = cohort.table.drop(columns="shown")
         table["label"] = table["label"].where(table["label"] >= 0).astype("Int64")
@@ -147,8 +138,7 @@ class Study:
         self, name: str, explainer: Explainer, classifier: Classifier, cohort: Cohort
     ) -> Attribution:
         """Attribute the whole cohort in chunks and save the arrays."""
-        started = time.perf_counter()
-        device = classifier.device
+        started, device = time.perf_counter(), classifier.device
         background = cohort.background.to(device)
         with self.context():
             parts = [
@@ -158,7 +148,8 @@ class Study:
         found = Attribution.join(parts)
         taken, count = time.perf_counter() - started, len(found.maps)
         rate = f"{count / taken:.1f}" if count < 100 * taken else f"{count / taken:,.0f}"
-        log.info("%s: %s: %d images, %.1f s, %s images/s", self.title, name, count, taken, rate)
+        facts = (self.title, name, count, taken, rate)
+        log.info("%s: %s: %d images, %.1f s, %s images/s", *facts, extra=PASSING)
         arrays: dict[str, Any] = {
             "maps": found.maps.numpy(),
             "rows": cohort.table["row"].to_numpy(np.int64),
@@ -205,42 +196,22 @@ def _finite_mean(values: Tensor) -> float | None:
     return float(finite.mean()) if len(finite) else None
 
 
-def _peak_of_process() -> int:
-    """Peak memory of the process since its start, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
+@dataclass(frozen=True)
 class Explain:
-    """Explanation of a run: methods, checks and numbers of images, for any cohort.
+    """Explanation of a run, for any cohort."""
 
-    Args:
-        explainers: the methods by name.
-        folder: output folder, see :meth:`Study.of`.
-        shown: number of test images that get figures.
-        checked: number of test images to explain if ``checks`` is set, shown images included.
-        background: number of training images that methods may compare with.
-        checks: settings of the quality checks; None skips them.
-        name: name of the run, in the title of every figure.
+    explainers: Mapping[str, Explainer]
+    folder: Path
+    shown: int  # number of images with figures
+    checked: int = 0  # number of images to explain if there are checks, shown images included
+    background: int = 64  # number of training images that methods may compare with
+    checks: CheckSettings | None = None
+    name: str = ""
 
-    Attributes:
-        count: number of test images to explain.
-    """
-
-    def __init__(
-        self,
-        explainers: Mapping[str, Explainer],
-        folder: Path,
-        shown: int,
-        checked: int = 0,
-        background: int = 64,
-        checks: CheckSettings | None = None,
-        name: str = "",
-    ) -> None:
-        self.explainers, self.folder, self.name = explainers, folder, name
-        self.shown, self.background, self.checks = shown, background, checks
-        # Without checks, images beyond the shown ones would be explained for nothing.
-        self.count = max(shown, checked) if checks else shown
+    @property
+    def count(self) -> int:
+        """Number of images to explain; without checks, only those with figures."""
+        return max(self.shown, self.checked) if self.checks else self.shown
 
     def explained(
         self,
@@ -249,16 +220,9 @@ class Explain:
         data: CNMCDataModule,
         predictions: Predictions,
     ) -> dict[str, Any]:
-        """Explain a sample of predicted test images, see :meth:`Study.of`.
+        """Explain a sample of predicted test images, see :meth:`Study.of`; empty without methods.
 
-        Args:
-            trainer: provides the precision.
-            classifier: classifier on its device, in evaluation mode.
-            data: data module of the test images.
-            predictions: predictions of the test images.
-
-        Returns:
-            The summary; empty without methods.
+        The classifier is on its device, in evaluation mode; ``trainer`` provides the precision.
         """
         if not self.explainers:
             return {}

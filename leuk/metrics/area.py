@@ -5,7 +5,7 @@ score well by measuring area. Two controls: AUROC among cells of similar area, a
 every cell has been scaled to the same area.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,149 +15,83 @@ from leuk.data.augment import warp
 from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
-from leuk.metrics.classification import pairs_won
+from leuk.metrics.bootstrap import LEVEL, Fold, estimates
+from leuk.metrics.classification import Sample, pairs_won
 
 _ROUNDS = 3
 """Rounds of scaling: interpolation blurs the rim, so the first leaves areas up to 20 % off."""
 
 
-@dataclass(frozen=True)
-class AreaBin:
-    """Images of cells with areas from ``low`` to ``high``, as shares of the image.
-
-    Attributes:
-        hem: number of healthy images.
-        all: number of leukemic images.
-        auroc: AUROC of these images; None if a class is missing.
-        auroc_patients: AUROC with the weights of :attr:`WithinBins.patients`.
-    """
-
-    low: float
-    high: float
-    hem: int
-    all: int
-    auroc: float | None
-    auroc_patients: float | None
-
-
-@dataclass(frozen=True)
-class WithinBins:
-    """AUROC among cells of similar area.
-
-    Attributes:
-        value: share of the pairs of a leukemic and a healthy image of the same bin in which the
-            leukemic image has the higher score: the mean of the bins' AUROCs, weighted by their
-            pairs. None if no bin has both classes.
-        low: lower end of the confidence interval; like the upper end ``high`` None if a class has
-            a single patient.
-        bins: the bins, smallest cells first.
-        patients: ``value``, ``low`` and ``high`` with equal weight for every patient of a class:
-            each image counts 1 / (the patient's images of its class, in all bins), as in
-            ``auroc_patients`` of :func:`leuk.metrics.classification.patient_metrics`.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    bins: list[AreaBin]
-    patients: dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Pairs of images by patient ``(S, S)``: those in which the leukemic image wins, and all."""
-
-    won: Floats
-    all: Floats
-
-    @property
-    def share(self) -> float | None:
-        """Share of pairs in the right order; None without pairs."""
-        total = self.all.sum()
-        return float(self.won.sum() / total) if total else None
-
-    def by_patient(self, sample: Sample) -> "_Pairs":
-        """Pairs weighted so that every patient of a class weighs the same."""
-        count = len(self.won)
-        images = [np.bincount(sample.codes[sample.labels == c], minlength=count) for c in (1, 0)]
-        total = np.maximum(np.outer(*images), 1)
-        return _Pairs(self.won / total, self.all / total)
-
-    def auroc(self, weights: Floats) -> Floats:
-        """AUROC ``(D,)`` for weights of the patients ``(D, S)``."""
-        won, total = (((weights @ pairs) * weights).sum(axis=1) for pairs in (self.won, self.all))
-        # A resample without a pair of similar area is no evidence either way.
-        share: Floats = np.divide(won, total, out=np.full_like(won, 0.5), where=total > 0)
-        return share
-
-
 def auroc_within_area_bins(
-    sample: Sample,
-    areas: Floats,
-    bins: int = 5,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> WithinBins:
-    """Compute AUROC among cells of similar area.
+    sample: Sample, areas: Floats, bins: int = 5, draws: int = 1000
+) -> dict[str, Any]:
+    """Compute AUROC among cells of similar area, from the areas ``(N,)`` of the images.
 
-    Args:
-        sample: the images of a stage with their scores.
-        areas: ``(N,)`` cell areas of these images, such as shares of the image.
-        bins: number of bins, with equally many images in each.
-        draws: bootstrap resamples of the patients, for the interval.
-        seed: seed of the resamples.
-        level: confidence level, in (0, 1).
-
-    Raises:
-        ValueError: the number of areas differs from the number of images.
+    Returns:
+        ``value``: share of the pairs of a leukemic and a healthy image of the same bin in which the
+        leukemic image has the higher score: the mean of the bins' AUROCs, weighted by their pairs;
+        None if no bin has both classes. ``low`` and ``high``: its confidence interval, None if a
+        class has a single patient. ``patients``: the same three with equal weight for every patient
+        of a class: each image counts 1 / (the patient's images of its class, in all bins).
+        ``bins``: a dictionary for each of the bins of equally many images, smallest cells first:
+        areas ``low`` to ``high``, numbers of images ``hem`` and ``all``, and ``auroc`` and
+        ``auroc_patients`` of these images, None if a class is missing.
     """
-    if areas.shape != sample.labels.shape:
-        raise ValueError(f"{len(sample)} images but {len(areas)} areas")
-    labels, codes = sample.labels == 1, sample.codes
+    labels, codes, count = sample.labels == 1, sample.codes, len(sample.images)
+    # Pairs (S, S) of each two patients in all bins: divided by them, patients weigh the same.
+    whole = np.maximum(np.outer(sample.images_of(Label.ALL), sample.images_of(Label.HEM)), 1)
     edges = np.quantile(areas, np.linspace(0, 1, bins + 1)[1:-1])
     bin_of = np.searchsorted(edges, areas, side="right")
-    count = int(codes.max()) + 1
-    described, found = [], []
+    described, pairs = [], np.zeros((2, count, count))  # in the right order, and all
     for number in np.unique(bin_of):
         rows = np.flatnonzero(bin_of == number)
-        won = pairs_won(sample.scores[rows], labels[rows], codes[rows], count)
         leukemic, healthy = (
             np.bincount(codes[rows[of_class]], minlength=count)
             for of_class in (labels[rows], ~labels[rows])
         )
-        own = _Pairs(won, np.outer(leukemic, healthy).astype(np.float64))
-        found.append(own)
+        won = pairs_won(sample.scores[rows], labels[rows], codes[rows], count)
+        own = np.stack([won, np.outer(leukemic, healthy)])
+        pairs += own
         described.append(
-            AreaBin(
-                low=float(areas[rows].min()),
-                high=float(areas[rows].max()),
-                hem=int(healthy.sum()),
-                all=int(leukemic.sum()),
-                auroc=own.share,
-                auroc_patients=own.by_patient(sample).share,
-            )
+            {
+                "low": float(areas[rows].min()),
+                "high": float(areas[rows].max()),
+                "hem": int(healthy.sum()),
+                "all": int(leukemic.sum()),
+                "auroc": _share(own),
+                "auroc_patients": _share(own / whole),
+            }
         )
-    pairs = _Pairs(np.sum([p.won for p in found], 0), np.sum([p.all for p in found], 0))
-    if not pairs.all.any():
-        undefined = dict.fromkeys(("value", "low", "high"))
-        return WithinBins(None, None, None, described, undefined)
-    both = pairs, pairs.by_patient(sample)
-    bootstrap = Bootstrap([Fold([both], sample.strata, count, sample.images)], draws, seed)
-    estimates = bootstrap.estimates(
-        lambda run, weights: np.stack([pairs.auroc(weights) for pairs in run]),
-        np.array([False, True]),
-    )
+    nothing = {"value": None, "low": None, "high": None}
+    if not pairs[1].any():
+        return {**nothing, "bins": described, "patients": nothing}
+
+    def auroc(run: Floats, weights: Floats) -> Floats:
+        """AUROC ``(2, D)``, by image and by patient, from their pairs ``(2, 2, S, S)``."""
+        won, every = np.moveaxis(((weights @ run) * weights).sum(axis=-1), 1, 0)
+        # A resample without a pair of similar area is no evidence either way.
+        return np.asarray(np.divide(won, every, out=np.full_like(won, 0.5), where=every > 0))
+
+    fold = Fold([np.stack([pairs, pairs / whole])], sample.strata, sample.images)
+    found = estimates([fold], auroc, draws, [False, True])
     patients = min(map(sample.subjects_of, Label))
     effective = min(map(sample.effective_subjects_of, Label)), patients
-    (value, low, high), by_patient = (
-        # A single patient does not show how patients differ.
-        (found.value, *(found.interval_within(level, 0, 1, n) if patients > 1 else (None, None)))
-        for found, n in zip(estimates, effective, strict=True)
+    # A single patient does not show how patients differ.
+    ends = [
+        one.interval_within(LEVEL, 0, 1, n) if patients > 1 else (None, None)
+        for one, n in zip(found, effective, strict=True)
+    ]
+    by_image, by_patient = (
+        {"value": one.value, "low": low, "high": high}
+        for one, (low, high) in zip(found, ends, strict=True)
     )
-    named = dict(zip(("value", "low", "high"), by_patient, strict=True))
-    return WithinBins(value, low, high, described, named)
+    return {**by_image, "bins": described, "patients": by_patient}
+
+
+def _share(pairs: Floats) -> float | None:
+    """Share of the pairs ``(2, S, S)`` in the right order; None without pairs."""
+    won, total = (one.sum() for one in pairs)
+    return float(won / total) if total else None
 
 
 def cell_areas(images: Tensor) -> Tensor:

@@ -21,12 +21,9 @@ Vector = Union[npt.NDArray[Any], "Tensor"]
 
 
 def check_images(images: Images) -> None:
-    """Check that images are 8-bit RGB.
+    """Raise ValueError unless images are ``uint8 (N, R, R, 3)`` with N >= 1.
 
     Floats are refused, not converted, since a wrong guess of their range would go unnoticed.
-
-    Raises:
-        ValueError: ``images`` are not ``uint8 (N, R, R, 3)`` with N >= 1.
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         found = getattr(images, "dtype", type(images).__name__)
@@ -38,7 +35,7 @@ def check_images(images: Images) -> None:
 
 
 def as_scores_and_labels(scores: Vector, labels: Vector) -> tuple[Floats, Integers]:
-    """Check scores and labels and return them as arrays ``(N,)``.
+    """Return scores and labels as arrays ``(N,)``.
 
     Raises:
         ValueError: scores outside [0, 1], different lengths, or a single class.

@@ -20,15 +20,9 @@ _SUREST = 1e-12
 def fit_temperature(scores: Vector, labels: Vector) -> float:
     """Fit the temperature with the best match of scores and labels (Guo et al. 2017, section 4.2).
 
-    The result is the T with the smallest cross-entropy of ``sigmoid(log-odds / T)``, which is
-    convex in 1 / T. Above 1 the model was overconfident, below 1 underconfident.
-
-    Args:
-        scores: ``(N,)`` probability of leukemia of validation images; exact 0 and 1 are allowed.
-        labels: ``(N,)``, 1 = leukemic; both classes present.
-
-    Returns:
-        T, in [0.05, 20].
+    The result is the T in [0.05, 20] with the smallest cross-entropy of ``sigmoid(log-odds / T)``,
+    which is convex in 1 / T. Above 1 the model was overconfident, below 1 underconfident. Scores of
+    exactly 0 and 1 are allowed.
 
     Raises:
         ValueError: a single class, or scores outside [0, 1].
@@ -71,11 +65,6 @@ ECE_BINS = 15
 def reliability(scores: Vector, labels: Vector, bins: int = ECE_BINS) -> pd.DataFrame:
     """Compute the calibration curve in bins of equal width.
 
-    Args:
-        scores: ``(N,)`` probability of leukemia, in [0, 1].
-        labels: ``(N,)``, 1 = leukemic; both classes present.
-        bins: number of bins.
-
     Returns:
         A row per occupied bin: its edges ``low`` and ``high``, ``score`` (mean), ``observed``
         (share of leukemic images) and ``count``. The expected calibration error is the
@@ -112,10 +101,6 @@ def prior_free_loss(log_odds: Floats, labels: Integers) -> float:
     log loss counts as an error. Here each class weighs half, and the constant minimizes the loss,
     so adding any constant to all log odds changes nothing.
 
-    Args:
-        log_odds: ``(N,)`` log odds of the positive class, at any base rate.
-        labels: ``(N,)`` in {0, 1}.
-
     Returns:
         Loss in nats: log 2 for equal log odds, near 0 for well separated classes, NaN if a class is
         missing or a value is not finite.
@@ -129,7 +114,7 @@ def prior_free_loss(log_odds: Floats, labels: Integers) -> float:
     positive = labels == 1
 
     def slope(shift: float) -> float:
-        """Twice the derivative of the loss, which rises from at most 0 to at least 0."""
+        # Twice the derivative of the loss, which rises from at most 0 to at least 0.
         probability = expit(relative + shift)
         return float(probability[~positive].mean() + probability[positive].mean() - 1)
 

@@ -17,11 +17,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 _WARM_UP = 3
-_REPEATS = 15
+_FEWEST, _REPEATS = 3, 15
 _LONGEST = 10.0
 """Seconds after which timing stops, after at least three repeats."""
-
-_FEWEST = 3
 
 Cost = dict[str, float | int | str]
 
@@ -38,12 +36,8 @@ def measure_cost(
 ) -> Cost:
     """Measure the cost of predicting, in evaluation mode and float32.
 
-    Args:
-        model: takes ``(B, 3, R, R)`` in [0, 1]; stays on ``device`` afterwards.
-        resolution: pixels per side.
-        device: device to measure on.
-        batch: images in the large batch.
-        predict: used in place of a plain call of the model, such as the mean over views.
+    The model stays on ``device`` afterwards. ``predict`` is used in place of a plain call of the
+    model, such as the mean over views.
 
     Returns:
         ``parameters`` and ``trainable_parameters``; ``flops`` per image (a multiply-add counts
@@ -64,8 +58,8 @@ def measure_cost(
             "parameters": sum(size for size, _ in sizes),
             "trainable_parameters": sum(size for size, trainable in sizes if trainable),
             "flops": _flops(predict, images[:1]),
-            "latency_ms": _milliseconds(predict, images[:1]),
-            "batch_latency_ms": _milliseconds(predict, images) / batch,
+            "latency_ms": 1000 * _seconds(predict, images[:1]),
+            "batch_latency_ms": 1000 * _seconds(predict, images) / batch,
             "memory_bytes": _peak_memory(model, predict, images),
             "batch": batch,
             "resolution": resolution,
@@ -98,21 +92,18 @@ def _flops(predict: Predict, images: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-def _milliseconds(predict: Predict, images: Tensor) -> float:
+def _seconds(predict: Predict, images: Tensor) -> float:
+    """Median time of a prediction, after a warm-up."""
+    taken: list[float] = []
     for _ in range(_WARM_UP):
         predict(images)
-    taken: list[float] = []
     while len(taken) < _FEWEST or (len(taken) < _REPEATS and sum(taken) < _LONGEST):
-        taken.append(_seconds(lambda: predict(images), images.device))
-    return 1000 * median(taken)
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
-    started = time.perf_counter()
-    work()
-    _wait(device)
-    return time.perf_counter() - started
+        _wait(images.device)
+        started = time.perf_counter()
+        predict(images)
+        _wait(images.device)
+        taken.append(time.perf_counter() - started)
+    return median(taken)
 
 
 def _wait(device: torch.device) -> None:

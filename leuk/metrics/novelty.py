@@ -39,14 +39,10 @@ class Familiar:
 
     The distance of an image is that to its ``NEIGHBORS``-th nearest training image, with all
     features scaled to length 1; it assumes nothing about the distribution of the features.
-
-    Attributes:
-        features: ``float32 (N, D)`` features of training images, each of length 1.
-        limit: distance above which an image is unfamiliar, in [0, 2].
     """
 
-    features: Rows
-    limit: float
+    features: Rows  # (N, D) of training images, each of length 1
+    limit: float  # distance above which an image is unfamiliar, in [0, 2]
 
     @classmethod
     def fitted(
@@ -56,25 +52,11 @@ class Familiar:
         patients: npt.NDArray[np.generic],
         quantile: float = QUANTILE,
     ) -> "Familiar":
-        """Fit the detector and set its limit on held-out images.
+        """Fit the detector, and set its limit on held-out images of other patients.
 
-        Args:
-            train: ``(N, D)`` features of training images.
-            held_out: ``(M, D)`` features of images of other patients, such as validation images.
-            patients: ``(M,)`` the patient of each held-out image.
-            quantile: share of held-out images that should count as familiar, with equal weight for
-                every patient.
-
-        Raises:
-            ValueError: no images, different numbers of features, or different numbers of patients
-                and held-out images.
+        The limit is the quantile of the distances of held-out images ``(M, D)``, with equal weight
+        for every patient.
         """
-        if not len(train) or not len(held_out) or train.shape[1:] != held_out.shape[1:]:
-            raise ValueError(f"features of {train.shape} and {held_out.shape}: both need rows (D,)")
-        if len(patients) != len(held_out):
-            raise ValueError(
-                f"{len(patients)} patients for {len(held_out)} images; give one per image"
-            )
         unlimited = cls(_of_length_one(train), np.inf)
         limit = patient_quantile(unlimited.distances(held_out), patients, quantile)
         return cls(unlimited.features, limit)
@@ -105,10 +87,8 @@ def largest_parts(images: Images) -> Floats:
 def no_cell(area: float, largest: float, smallest: float | None) -> str:
     """Explain why an image shows no segmented cell on black; empty if it does.
 
-    Args:
-        area: share of the whole image that is lit.
-        largest: share of the frame that the largest lit region covers.
-        smallest: smallest ``largest`` of the training images; None if unknown.
+    ``area`` is the lit share of the whole image, ``largest`` the share of the frame that the
+    largest lit region covers, and ``smallest`` the smallest of these shares of training images.
     """
     if area > MOST_LIT:
         return f"no black background: {area:.0%} of the image is lit"

@@ -18,7 +18,8 @@ from leuk.data.labels import Label
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
 from leuk.metrics.arrays import Flags, Floats
-from leuk.metrics.bootstrap import Bootstrap, Fold, Sample
+from leuk.metrics.bootstrap import Fold, estimates
+from leuk.metrics.classification import Sample
 
 AIM = 0.95
 """Desired share of correct decisions outside the band."""
@@ -36,58 +37,37 @@ _STARTS = 5
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images with its interval over patients.
-
-    Attributes:
-        value: share in [0, 1]; like the ends ``low`` and ``high`` of its interval None without
-            images.
-        images: number of images in the denominator.
-        patients: effective number of their patients.
-    """
+    """A share of images with its interval over patients; None without images."""
 
     value: float | None
     low: float | None
     high: float | None
-    images: int
-    patients: float
+    images: int  # in the denominator
+    patients: float  # their effective number
 
 
 @dataclass(frozen=True)
 class Band:
     """Range of calibrated scores whose images are referred to an expert.
 
-    Attributes:
-        aim: desired share of correct decisions, for each decision separately.
-        low: an image called healthy is referred from this calibrated score on; None if no cut can
-            guarantee the aim, so that every such image is referred.
-        high: an image called leukemic is referred below this calibrated score; None if no cut can
-            guarantee the aim, so that every such image is referred.
-        referred: share of the validation images that are referred.
-        right: share of correct decisions on the other validation images; None if all are referred.
-        healthy_bound: lower confidence bound of the share of correct decisions on images called
-            healthy, of the chosen cut or else the largest of any cut; None if no cut was tried.
-        leukemic_bound: the same for images called leukemic.
-        healthy_patients: effective number of validation patients with healthy images.
-        leukemic_patients: effective number of validation patients with leukemic images.
+    An image called healthy is referred from the score ``low`` on, an image called leukemic below
+    ``high``; without a cut that can guarantee the aim, None, every such image is referred. A bound
+    is the lower confidence bound of the share of correct decisions on images called so, of the
+    chosen cut or else the largest of any cut; None if no cut was tried.
     """
 
-    aim: float
+    aim: float  # share of correct decisions, for each decision separately
     low: float | None
     high: float | None
-    referred: float
-    right: float | None
+    referred: float  # share of the validation images
+    right: float | None  # share of correct decisions on the others; None if all are referred
     healthy_bound: float | None = None
     leukemic_bound: float | None = None
-    healthy_patients: float = 0.0
+    healthy_patients: float = 0.0  # effective number of validation patients with such images
     leukemic_patients: float = 0.0
 
     def refers(self, scores: Floats, leukemic: Flags) -> Flags:
-        """Return flags ``(N,)`` of the referred images.
-
-        Args:
-            scores: ``(N,)`` scores, calibrated like those that the band was chosen on.
-            leukemic: ``(N,)`` True for images called leukemic.
-        """
+        """Return flags ``(N,)`` of the referred images, from calibrated scores and decisions."""
         healthy = ~leukemic & (scores >= (-np.inf if self.low is None else self.low))
         unsure = leukemic & (scores < (np.inf if self.high is None else self.high))
         return np.asarray(healthy | unsure)
@@ -95,14 +75,14 @@ class Band:
     @property
     def reason(self) -> str:
         """Reason why a side has no cut; empty if both have one."""
-        patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
-        missing = []
-        if self.low is None:
-            missing.append(("healthy", self.healthy_bound))
-        if self.high is None:
-            missing.append(("leukemic", self.leukemic_bound))
+        sides = {
+            "healthy": (self.low, self.healthy_bound),
+            "leukemic": (self.high, self.leukemic_bound),
+        }
+        missing = [(name, bound) for name, (cut, bound) in sides.items() if cut is None]
         if not missing:
             return ""
+        patients = {"healthy": self.healthy_patients, "leukemic": self.leukemic_patients}
         few = [f"{n:.1f} effective {name}" for name, n in patients.items() if n < FEWEST_PATIENTS]
         if few:
             return (
@@ -140,16 +120,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Achieved:
-    """Performance of a band on images that were not used to choose it.
-
-    Attributes:
-        referred: share of all images that are referred.
-        healthy: share of correct decisions among images called healthy and not referred.
-        leukemic: share of correct decisions among images called leukemic and not referred.
-    """
+    """Performance of a band on images that were not used to choose it."""
 
     referred: Share
-    healthy: Share
+    healthy: Share  # correct decisions among images called so and not referred
     leukemic: Share
 
     @classmethod
@@ -187,10 +161,7 @@ def choose_band(sample: Sample, threshold: float, aim: float = AIM) -> Band:
     0.025; with each cut tried at the full level, up to 0.12 (``tests/benchmarks/intervals.py``). A
     range of scores next to the band without validation images counts as part of the band.
 
-    Args:
-        sample: validation images with calibrated scores.
-        threshold: images with at least this score, before calibration, are called leukemic.
-        aim: desired share of correct decisions, in (0.5, 1).
+    Images with at least the threshold, before calibration, are called leukemic.
 
     Raises:
         ValueError: an aim out of range, or scores that are not calibrated.
@@ -255,11 +226,6 @@ def achieved(sample: Sample, threshold: float, band: Band) -> Achieved:
 def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags]:
     """Flag the images in numerator and denominator of each share of :class:`Achieved`.
 
-    Args:
-        sample: the images, calibrated by the temperature that the band was chosen with.
-        threshold: images with at least this score, before calibration, are called leukemic.
-        band: band chosen on validation images.
-
     Returns:
         ``(3, N)`` numerators and ``(3, N)`` denominators.
 
@@ -275,41 +241,29 @@ def outcomes(sample: Sample, threshold: float, band: Band) -> tuple[Flags, Flags
 
 
 def shares(sample: Sample, right: Flags, kept: Flags, level: float = 0.95) -> list[Share]:
-    """Compute shares of images, each with an interval over patients.
-
-    See :meth:`leuk.metrics.bootstrap.Estimate.interval_within` for the interval.
-
-    Args:
-        sample: the images.
-        right: ``(K, N)`` images in the numerator, a subset of ``kept``.
-        kept: ``(K, N)`` images in the denominator.
-        level: confidence level of the interval, in (0, 1).
-    """
-    count, least = int(sample.codes.max()) + 1, np.finfo(np.float64).tiny
+    """Compute shares of images, from K numerators and denominators ``(K, N)`` of N images."""
     counted, whole = (
-        np.stack([np.bincount(sample.codes, row, count) for row in flags.astype(np.float64)])
+        np.stack([np.bincount(sample.codes, row) for row in flags.astype(np.float64)])
         for flags in (right, kept)
-    )
-    fold = Fold([None], sample.strata, count, sample.images)
-    estimates = Bootstrap([fold], _DRAWS, 0).estimates(
-        lambda _, weights: (counted @ weights.T) / np.maximum(whole @ weights.T, least)
-    )
+    )  # (K, S)
+
+    def of_weights(_: None, weights: Floats) -> Floats:
+        return (counted @ weights.T) / np.maximum(whole @ weights.T, np.finfo(np.float64).tiny)
+
+    fold = Fold([None], sample.strata, sample.images)
     found = []
-    for estimate, row in zip(estimates, kept, strict=True):
-        patients = effective_patients(sample.subjects[row].tolist())
-        images = int(row.sum())
-        if not images:
+    for estimate, row in zip(estimates([fold], of_weights, _DRAWS), kept, strict=True):
+        if not row.any():
             found.append(Share(None, None, None, 0, 0.0))
             continue
+        patients = effective_patients(sample.subjects[row].tolist())
         low, high = estimate.interval_within(level, 0.0, 1.0, patients)
-        found.append(Share(estimate.value, low, high, images, patients))
+        found.append(Share(estimate.value, low, high, int(row.sum()), patients))
     return found
 
 
 def referral_record(val: Sample, test: Sample, threshold: float, name: str) -> dict[str, Any]:
     """Choose and measure a run's band for its record.
-
-    Both samples have calibrated scores; ``threshold`` was chosen on validation images.
 
     Returns:
         ``threshold`` (its ``name``), ``band`` (:class:`Band` and ``reason``), and ``test``

@@ -9,12 +9,13 @@ import numpy.typing as npt
 from leuk.data.labels import Label
 from leuk.data.splits import FEWEST, effective_patients
 from leuk.metrics.arrays import Floats, Integers, Vector, as_scores_and_labels
-from leuk.metrics.bootstrap import Sample, resamples
-from leuk.metrics.classification import DEFAULT
+from leuk.metrics.bootstrap import resamples
+from leuk.metrics.classification import DEFAULT, Sample
 
 Patients = npt.NDArray[Any] | Sequence[str]
 """The patient of each image, ``(N,)``."""
 
+_DRAWS = 200
 _WANTED = 0.95
 """Sensitivity of the threshold ``sensitivity95``."""
 
@@ -24,12 +25,7 @@ def choose_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dic
 
     With few patients the best threshold depends strongly on which are included. The median over
     bootstrap samples is more stable (Thiele & Hirschfeld, *Journal of Statistical Software* 98(11),
-    2021, ``maximize_boot_metric``); whole patients are drawn, see :func:`resampled_thresholds`.
-
-    Args:
-        scores: ``(N,)`` probability of leukemia, in [0, 1].
-        labels: ``(N,)``, 1 = leukemic; both classes present.
-        patients: ``(N,)`` the patient of each image.
+    2021, ``maximize_boot_metric``); whole patients are drawn.
 
     Returns:
         ``default`` (0.5), ``youden`` (maximizes sensitivity + specificity - 1) and
@@ -55,13 +51,10 @@ def threshold_intervals(
     }
 
 
-def resampled_thresholds(
-    scores: Vector, labels: Vector, patients: Patients, draws: int = 200, seed: int = 0
-) -> dict[str, Floats]:
-    """Choose thresholds ``(draws,)`` on resampled validation sets, in which patients are drawn."""
+def resampled_thresholds(scores: Vector, labels: Vector, patients: Patients) -> dict[str, Floats]:
+    """Choose thresholds ``(200,)`` on resampled validation sets, in which patients are drawn."""
     sample = Sample(*as_scores_and_labels(scores, labels), np.asarray(patients))
-    count = int(sample.codes.max()) + 1
-    drawn = resamples(sample.strata, count, draws, np.random.default_rng(seed))
+    drawn = resamples(sample.strata, len(sample.images), _DRAWS, np.random.default_rng(0))
     weights = drawn[:, sample.codes]
     return {
         "youden": youden_threshold(sample.scores, sample.labels, weights),
@@ -72,11 +65,11 @@ def resampled_thresholds(
 def few_patients(labels: Vector, patients: Patients) -> str | None:
     """Return a warning if a class has too few validation patients for stable thresholds."""
     truth, names = np.asarray(labels), np.asarray(patients)
-    effective = {
-        name: effective_patients(names[truth == label].tolist())
+    few = [
+        f"{effective:.1f} effective {name}"
         for label, name in ((Label.HEM, "healthy"), (Label.ALL, "leukemic"))
-    }
-    few = [f"{n:.1f} effective {name}" for name, n in effective.items() if n < FEWEST]
+        if (effective := effective_patients(names[truth == label].tolist())) < FEWEST
+    ]
     if not few:
         return None
     return (
@@ -88,10 +81,7 @@ def few_patients(labels: Vector, patients: Patients) -> str | None:
 def youden_threshold(scores: Floats, labels: Integers, weights: Floats) -> Floats:
     """Choose thresholds ``(D,)`` that maximize sensitivity + specificity - 1 (Youden 1950).
 
-    Args:
-        scores: ``(N,)``.
-        labels: ``(N,)``, 1 = leukemic; both classes present.
-        weights: ``(D, N)`` weights of the images; each row has a positive weight in both classes.
+    Each row of the weights of the images ``(D, N)`` has a positive weight in both classes.
     """
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=np.inf))
@@ -110,12 +100,7 @@ def sensitivity_threshold(
 ) -> Floats:
     """Choose the largest thresholds ``(D,)`` with a sensitivity of at least ``wanted``.
 
-    Args:
-        scores: ``(N,)``.
-        labels: ``(N,)``, 1 = leukemic; at least one.
-        weights: ``(D, N)`` weights of the images; each row has a positive weight of a leukemic
-            image.
-        wanted: sensitivity, in (0, 1].
+    Each row of the weights of the images ``(D, N)`` has a positive weight of a leukemic image.
     """
     positive = labels == Label.ALL
     order = np.argsort(-scores[positive], kind="stable")

@@ -35,41 +35,20 @@ ONCE = """\
 Every fold was trained with one seed, so the intervals do not include the variation between
 training runs; run seed=0,1,2 to include it."""
 
-
-@dataclass(frozen=True, eq=False)
-class Tested:
-    """A configuration with synthetic images and its comparisons.
-
-    Attributes:
-        configuration: a model trained with a GAN's images.
-        against: comparisons with no augmentation and with controls, by name, as far as available.
-    """
-
-    configuration: Configuration
-    against: Mapping[str, Comparison]
-
-    def better(self, reference: str) -> bool | None:
-        """Return True if better than ``reference``, False if worse, None if not decided."""
-        return better(self.against[reference]) if reference in self.against else None
+Tested = Mapping[str, Comparison]
+"""Comparisons of a model trained with a GAN's images, by the other augmentation: ``none``, and
+controls as far as available."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The first paragraph of a report.
-
-    Attributes:
-        conclusion: the answer in a word or two.
-        headline: the answer in a sentence.
-        sentences: the evidence.
-        command: command line that completes the evidence; empty if nothing is missing.
-        section: the evidence as a table.
-    """
+    """The first paragraph of a report."""
 
     conclusion: Conclusion
-    headline: str
-    sentences: tuple[str, ...]
-    command: str
-    section: Section
+    headline: str  # the answer in a sentence
+    sentences: tuple[str, ...]  # the evidence
+    command: str  # completes the evidence; empty if nothing is missing
+    section: Section  # the evidence as a table
 
 
 def answer(
@@ -78,70 +57,75 @@ def answer(
     name: str,
     overrides: Sequence[str] = (),
 ) -> Answer:
-    """Answer the question from the comparisons of a sweep, leaky splits excluded.
+    """Answer the question from the comparisons of the sweep ``name``, leaky splits excluded.
 
-    Args:
-        configurations: all configurations of the report.
-        comparisons: comparisons between them.
-        name: name of the sweep.
-        overrides: overrides common to all runs, for the suggested command; complete runs are
-            skipped when it is started.
+    ``overrides``, common to all runs, are for the suggested command, which skips complete runs.
     """
     models = dict.fromkeys(one.run.model for one in configurations if one.records)
     chosen = {"name": name, "model": ",".join(models), "augmentation": ",".join(augmentations())}
     kept = [override for override in overrides if override.partition("=")[0] not in chosen]
     command = ["leuk", "train", "-m", *(f"{key}={value}" for key, value in chosen.items()), *kept]
     suggested = shlex.join(command)
-    tested = tested_configurations(comparisons)
+    found: dict[RunId, dict[str, Comparison]] = {}
+    for c in comparisons:
+        run = c.one.run
+        synthetic = c.family in ("augmentation", "control") and run.kind == "gan"
+        if synthetic and c.result is not None and not run.leaky:
+            found.setdefault(run, {}).setdefault(c.other.run.augmentation, c)
+    tested = [against for against in found.values() if "none" in against]
     section = _section(tested)
     if not tested:
         headline = "This sweep cannot answer the question yet."
         return Answer("cannot say", headline, (_obstacle(configurations),), suggested, section)
-    lacking = [control for control in CONTROLS if not any(control in one.against for one in tested)]
-    gains = [one for one in tested if one.better("none")]
-    losses = [one for one in tested if one.better("none") is False]
-    conclusion, headline = _conclude(gains, losses)
-    detectable = [c.result.detectable for one in tested if (c := one.against["none"]).result]
-    span = " to ".join(dict.fromkeys((f"{min(detectable):.3f}", f"{max(detectable):.3f}")))
+    alone = [against["none"] for against in tested]
+    gains = [against for against in tested if better(against["none"])]
+    losses = [c for c in alone if better(c) is False]
     several = f"Among {len(tested)} configurations with synthetic images, the"
-    sentences = (
+    sentences = [
         f"{several if len(tested) > 1 else 'The'} largest AUROC difference from no augmentation is "
-        f"{_largest([one.against['none'] for one in tested])}.",
-        *(_control_sentence(tested, control) for control in CONTROLS),
-        *([f"Synthetic images worsen {_names(losses)}."] if losses and gains else []),
-        f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded.",
+        f"{_largest(alone)}."
+    ]
+    for control in CONTROLS:
+        compared = [against[control] for against in tested if control in against]
+        results = [better(c) for c in compared]
+        words = {"better": True, "worse": False, "undecided": None}
+        counts = [f"{results.count(one)} {word}" for word, one in words.items() if one in results]
+        sentences.append(
+            f"Compared with {reference(control)}: {', '.join(counts)}; the largest AUROC "
+            f"difference is {_largest(compared)}."
+            if compared
+            else f"No comparison with {reference(control)}: the sweep has no complete run with it."
+        )
+    if losses and gains:
+        sentences.append(f"Synthetic images worsen {_names(losses)}.")
+    detectable = [c.result.detectable for c in alone if c.result]
+    span = " to ".join(dict.fromkeys((f"{min(detectable):.3f}", f"{max(detectable):.3f}")))
+    sentences.append(
+        f"Minimum detectable difference (80 % power): {span}; smaller effects cannot be excluded."
     )
-    return Answer(conclusion, headline, sentences, suggested if lacking else "", section)
+    complete = all(any(control in against for against in tested) for control in CONTROLS)
+    conclusion, headline = _conclusion(gains, losses)
+    return Answer(conclusion, headline, tuple(sentences), "" if complete else suggested, section)
 
 
-def tested_configurations(comparisons: Sequence[Comparison]) -> list[Tested]:
-    """Configurations with synthetic images that have a counterpart without augmentation."""
-    found: dict[RunId, dict[str, Comparison]] = {}
-    configurations: dict[RunId, Configuration] = {}
-    for comparison in comparisons:
-        run = comparison.one.run
-        if comparison.family not in ("augmentation", "control") or run.kind != "gan":
-            continue
-        if comparison.result is None or run.leaky:
-            continue
-        configurations[run] = comparison.one
-        found.setdefault(run, {}).setdefault(comparison.other.run.augmentation, comparison)
-    return [Tested(configurations[run], them) for run, them in found.items() if "none" in them]
-
-
-def _conclude(gains: Sequence[Tested], losses: Sequence[Tested]) -> tuple[Conclusion, str]:
+def _conclusion(gains: Sequence[Tested], losses: Sequence[Comparison]) -> tuple[Conclusion, str]:
+    """Conclusion and headline from the comparisons that show a gain or a loss."""
     controls = [reference(control) for control in CONTROLS]
-    proven = [one for one in gains if all(one.better(control) for control in CONTROLS)]
+    proven = [
+        against["none"]
+        for against in gains
+        if all(control in against and better(against[control]) for control in CONTROLS)
+    ]
     if proven:
         return "helps", (
             f"Yes, for {_names(proven)}: better than "
             f"{', '.join(['no augmentation', *controls[:-1]])} and {controls[-1]}."
         )
     if gains:
-        compared = [c for c in CONTROLS if any(c in one.against for one in gains)]
-        return "in part", f"In part: better than no augmentation for {_names(gains)}, but " + (
-            "not significantly better than "
-            f"{' and '.join(map(reference, compared))} (no GAN needed)."
+        compared = [reference(c) for c in CONTROLS if any(c in against for against in gains)]
+        names = _names([against["none"] for against in gains])
+        return "in part", f"In part: better than no augmentation for {names}, but " + (
+            f"not significantly better than {' and '.join(compared)} (no GAN needed)."
             if compared
             else f"this sweep has no comparison with {' and '.join(controls)}."
         )
@@ -150,25 +134,10 @@ def _conclude(gains: Sequence[Tested], losses: Sequence[Tested]) -> tuple[Conclu
     return "not shown", "Not shown: no significant gain or loss for any model."
 
 
-def _names(tested: Sequence[Tested], most: int = 3) -> str:
-    titles = [one.configuration.title for one in tested]
+def _names(comparisons: Sequence[Comparison], most: int = 3) -> str:
+    titles = [c.one.title for c in comparisons]
     more = f" and {len(titles) - most} more" if len(titles) > most else ""
     return ", ".join(titles[:most]) + more
-
-
-def _control_sentence(tested: Sequence[Tested], control: str) -> str:
-    """Sentence on the comparisons with a control, or on their absence."""
-    name = reference(control)
-    compared = [one for one in tested if control in one.against]
-    if not compared:
-        return f"No comparison with {name}: the sweep has no complete run with it."
-    counts = [
-        (sum(one.better(control) is wanted for one in compared), words)
-        for wanted, words in ((True, "better"), (False, "worse"), (None, "undecided"))
-    ]
-    counted = ", ".join(f"{count} {words}" for count, words in counts if count)
-    largest = _largest([one.against[control] for one in compared])
-    return f"Compared with {name}: {counted}; the largest AUROC difference is {largest}."
 
 
 def _largest(comparisons: Sequence[Comparison]) -> str:
@@ -200,37 +169,33 @@ def _obstacle(configurations: Sequence[Configuration]) -> str:
 
 
 def _section(tested: Sequence[Tested]) -> Section:
+    every = [(name, c) for against in tested for name, c in against.items()]
     table = pd.DataFrame(
         [
             {
-                "configuration": one.configuration.title,
+                "configuration": c.one.title,
                 "minus": name,
                 **{key: getattr(c.result, key) for key in ("difference", "low", "high", "p")},
                 "p_holm": c.p,
                 "tests": c.tests,
                 "detectable": c.result.detectable if c.result else None,
             }
-            for one in tested
-            for name, c in one.against.items()
+            for name, c in every
         ]
     )
     shown: Written | str = "No comparison is possible."
     if tested:
-        names = dict.fromkeys(name for one in tested for name in one.against)
         columns = {"with synthetic images": text("configuration")}
-        columns |= {f"minus {reference(name)}": Column((name,), _shown) for name in names}
-        rows = [{"configuration": one.configuration.title, **one.against} for one in tested]
+        columns |= {f"minus {reference(name)}": Column((name,), _shown) for name, _ in every}
+        rows = [{"configuration": against["none"].one.title, **against} for against in tested]
         title = "Difference in test AUROC by configuration with synthetic images"
         shown = Table(pd.DataFrame(rows), columns, title)
-    sizes = dict.fromkeys(
-        f"{c.tests} for {FAMILIES[c.family]}"
-        for one in tested
-        for c in one.against.values()
-        if c.tests
-    )
-    notes = f"{NOTES} Tests corrected together: {'; '.join(sizes)}." if sizes else NOTES
-    once = bool(tested) and all(one.configuration.fitted_once for one in tested)
-    return Section("answer", QUESTION, (shown, f"{notes} {ONCE}" if once else notes), table)
+    notes = NOTES
+    if sizes := dict.fromkeys(f"{c.tests} for {FAMILIES[c.family]}" for _, c in every if c.tests):
+        notes += f" Tests corrected together: {'; '.join(sizes)}."
+    if tested and all(len(c.one.first_seed.runs) == len(c.one.runs) for _, c in every):
+        notes += f" {ONCE}"
+    return Section("answer", QUESTION, (shown, notes), table)
 
 
 def _shown(comparison: Comparison | None) -> Shown:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from leuk.data.audit import Audit, Pair, framing_warning
+from leuk.data.audit import Audit, Link, Pair, framing_warning
 from leuk.data.decode import Frame, decode
 from leuk.data.layouts import Problem, is_metadata
 from leuk.data.links import turn_to_match
@@ -19,7 +19,6 @@ from leuk.report.table import (
     Column,
     Heading,
     Items,
-    Pairs,
     Paragraph,
     Picture,
     Pictures,
@@ -78,7 +77,7 @@ def findings(audit: Audit) -> str:
     return csv_text(pd.DataFrame(rows, columns=["kind", "path", "text"]))
 
 
-def strays_of(audit: Audit) -> tuple[list[str], str]:
+def _strays(audit: Audit) -> tuple[list[str], str]:
     """Stray files, and a phrase on files of operating systems, which are not listed."""
     metadata = [path for path in audit.strays if is_metadata(path)]
     others = [path for path in audit.strays if not is_metadata(path)]
@@ -91,19 +90,18 @@ def audit_text(audit: Audit) -> str:
     """Return the audit as text for a terminal: verdict, examples of each problem, counts."""
     linked = []
     for link in audit.links:
+        first, second = _subjects(link)
         identical = sum(pair.kind == "identical" for pair in link.pairs)
         best = link.pairs[0]
         linked.append(
-            f"{link.subjects[0]} ({link.source_folds[0]}) and {link.subjects[1]} "
-            f"({link.source_folds[1]}): {identical} identical and "
-            f"{len(link.pairs) - identical} nearly identical pairs, such as "
-            f"{Path(best.first).name} and {Path(best.second).name}"
+            f"{first} and {second}: {identical} identical and {len(link.pairs) - identical} nearly "
+            f"identical pairs, such as {Path(best.first).name} and {Path(best.second).name}"
         )
-    strays, metadata = strays_of(audit)
+    strays, metadata = _strays(audit)
     lines = [verdict(audit), *audit.notes]
     for kind, problems in by_kind(audit.problems).items():
         lines += [f"{kind}: {text}" for text in _first([str(one) for one in problems])]
-    lines += [_counts(audit).text, f"sizes: {', '.join(sizes_of(audit))}", *framing_lines(audit)]
+    lines += [_counts(audit).text, f"sizes: {_sizes(audit)}", *_framing(audit)]
     lines += [f"linked: {text}" for text in _first(linked, "audit.json")]
     if audit.within:
         count = sum(audit.within.values())
@@ -112,12 +110,18 @@ def audit_text(audit: Audit) -> str:
     return "\n".join([*lines, metadata] if metadata else lines)
 
 
-def sizes_of(audit: Audit) -> list[str]:
+def _subjects(link: Link) -> list[str]:
+    """Both subjects of a link, each with its source fold."""
+    pairs = zip(link.subjects, link.source_folds, strict=True)
+    return [f"{subject} ({fold})" for subject, fold in pairs]
+
+
+def _sizes(audit: Audit) -> str:
     """Return the ten most frequent image sizes with counts, and the number of other sizes."""
     frequent = Counter(audit.sizes).most_common(_EXAMPLES)
-    others = len(audit.sizes) - len(frequent)
     listed = [f"{size} ({number})" for size, number in frequent]
-    return [*listed, f"{others} other sizes"] if others else listed
+    others = len(audit.sizes) - len(frequent)
+    return ", ".join([*listed, f"{others} other sizes"] if others else listed)
 
 
 def _counts(audit: Audit) -> Table:
@@ -125,7 +129,7 @@ def _counts(audit: Audit) -> Table:
     return Table(rows, _COUNTS, "By folder and class")
 
 
-def framing_lines(audit: Audit) -> list[str]:
+def _framing(audit: Audit) -> list[str]:
     """Lines on cells cut by the framing or the image border, and on padded images."""
     lines = []
     if warning := framing_warning(audit.framing, audit.cuts):
@@ -134,10 +138,8 @@ def framing_lines(audit: Audit) -> list[str]:
         counted = ", ".join(f"{one.at_border} {one.label}" for one in audit.cuts)
         lines.append(f"cells that touch the image border: {counted}")
     if audit.filled:
-        lines.append(
-            f"{audit.filled} images are not square; they are padded with black to squares, not "
-            "rescaled"
-        )
+        padded = "they are padded with black to squares, not rescaled"
+        lines.append(f"{audit.filled} images are not square; {padded}")
     return lines
 
 
@@ -145,11 +147,10 @@ def verdict(audit: Audit) -> str:
     """One sentence: the problems by kind, or that the files have none."""
     images = sum(count.images for count in audit.counts)
     found = f"{images} images, {len(audit.linked_patients)} patient(s) with several subject numbers"
-    if audit.problems:
-        counts = {kind: len(problems) for kind, problems in by_kind(audit.problems).items()}
-        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        return f"{len(audit.problems)} problem(s) to fix ({kinds}): {found}."
-    return f"No problems found: {found}."
+    if not audit.problems:
+        return f"No problems found: {found}."
+    kinds = ", ".join(f"{len(own)} {kind}" for kind, own in by_kind(audit.problems).items())
+    return f"{len(audit.problems)} problem(s) to fix ({kinds}): {found}."
 
 
 def audit_page(
@@ -164,29 +165,39 @@ def audit_page(
         source: citation of the data set.
         sheets: contact sheets by recipe of conventional augmentation.
     """
-    tone = "harms" if audit.problems else "helps"
+    counts: list[Block] = [_counts(audit), Paragraph(f"Sizes: {_sizes(audit)}.")]
+    counts += [Paragraph(f"{line}.") for line in _framing(audit)]
+    problems: list[Block] = [] if audit.problems else [Paragraph("None.")]
+    for kind, own in by_kind(audit.problems).items():
+        texts = _first([(code(one.path), f": {one.text}") for one in own])
+        problems += [Heading(f"{kind}: {len(own)}"), Items(tuple(texts))]
+    strays, metadata = _strays(audit)
+    stray: list[Block] = [Items(tuple(_first([(code(one),) for one in strays])))] * bool(strays)
+    if metadata or not strays:
+        stray.append(Paragraph(f"{metadata}." if metadata else "None."))
+    augmented = [
+        Pictures(
+            name,
+            "Six images, each followed by eight random augmentations.",
+            (Picture(png_uri(path.read_bytes()), f"Images augmented with the recipe {name}"),),
+        )
+        for name, path in sheets.items()
+    ]
+    title = "Images and subjects, compared with the published numbers"
     return page(
         f"{audit.root}: audit",
-        source,
         verdict(audit),
+        eyebrow=source,
         question=f"Audit of {audit.root}",
-        tone=tone,
+        tone="harms" if audit.problems else "helps",
         lead=[Paragraph(note) for note in audit.notes],
         chapters=[
-            Chapter(
-                "counts",
-                "Images and subjects, compared with the published numbers",
-                [
-                    _counts(audit),
-                    Paragraph(f"Sizes: {', '.join(sizes_of(audit))}."),
-                    *(Paragraph(f"{line}.") for line in framing_lines(audit)),
-                ],
-            ),
+            Chapter("counts", title, counts),
             Chapter("split", f"The split {split['name']} of these images", _split(split)),
             Chapter("shared", "Subjects with images of the same cell", _links(audit, root)),
-            Chapter("problems", "Problems", _problems(audit)),
-            Chapter("stray", "Stray files", _strays(audit)),
-            Chapter("augmentation", "Conventional augmentation", _sheets(sheets)),
+            Chapter("problems", "Problems", problems),
+            Chapter("stray", "Stray files", stray),
+            Chapter("augmentation", "Conventional augmentation", augmented),
         ],
     )
 
@@ -209,49 +220,17 @@ def _links(audit: Audit, root: Path) -> list[Block]:
         patients = ", ".join(audit.linked_patients)
         blocks.append(Paragraph(f"Each of these is treated as one patient: {patients}."))
     for link in audit.links[:_EXAMPLES]:
-        first, second = (
-            f"{subject} ({fold})"
-            for subject, fold in zip(link.subjects, link.source_folds, strict=True)
-        )
+        first, second = _subjects(link)
         count = f"{len(link.pairs)} pair{'s' if len(link.pairs) > 1 else ''}"
         blocks.append(Heading(f"{first} and {second}: {count}"))
-        blocks.append(Pairs(tuple(_picture(root, pair) for pair in link.pairs[:_SHOWN])))
+        pictures = tuple(_picture(root, pair) for pair in link.pairs[:_SHOWN])
+        blocks.append(Pictures("", "", pictures, "pair"))
     if (more := len(audit.links) - _EXAMPLES) > 0:
         blocks.append(Paragraph(f"{more} more pairs of subjects are in audit.json."))
     if audit.within:
         counted = ", ".join(f"{subject} {count}" for subject, count in audit.within.items())
         blocks.append(Paragraph(f"Pairs of images of the same cell within a subject: {counted}."))
     return blocks
-
-
-def _problems(audit: Audit) -> list[Block]:
-    blocks: list[Block] = [] if audit.problems else [Paragraph("None.")]
-    for kind, problems in by_kind(audit.problems).items():
-        texts = _first([(code(one.path), f": {one.text}") for one in problems])
-        blocks += [Heading(f"{kind}: {len(problems)}"), Items(tuple(texts))]
-    return blocks
-
-
-def _strays(audit: Audit) -> list[Block]:
-    strays, metadata = strays_of(audit)
-    texts = _first([(code(stray),) for stray in strays])
-    blocks: list[Block] = [Items(tuple(texts))] if texts else []
-    if metadata or not texts:
-        blocks.append(Paragraph(f"{metadata}." if metadata else "None."))
-    return blocks
-
-
-def _sheets(sheets: dict[str, Path]) -> list[Block]:
-    return [
-        Pictures(
-            name,
-            name,
-            "Six images, each followed by eight random augmentations.",
-            (Picture(png_uri(path.read_bytes()), f"Images augmented with the recipe {name}"),),
-            wide=True,
-        )
-        for name, path in sheets.items()
-    ]
 
 
 def _picture(root: Path, pair: Pair) -> Picture:

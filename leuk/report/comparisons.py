@@ -6,8 +6,8 @@ The ensemble is computed from the CNN and the ViT, so its tests form separate fa
 of the controls alone. Verdicts and forest plots use these comparisons.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -74,29 +74,17 @@ def reference(augmentation: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Planned difference, ``one`` minus ``other``.
+    """Planned difference, ``one`` minus ``other``, on the seeds and folds that both have."""
 
-    Attributes:
-        family: a key of :data:`FAMILIES`.
-        one: the configuration that the claim is about.
-        other: the configuration that it is compared with.
-        runs: number of seeds and folds that both have.
-        result: the difference in AUROC; None if it could not be computed.
-        p: Holm-corrected p of ``result``.
-        note: reason why there is no result.
-        patients: the same difference with equal weight for every patient of a class.
-        tests: number of tests that the correction accounts for.
-    """
-
-    family: str
+    family: str  # a key of FAMILIES
     one: Configuration
     other: Configuration
-    runs: int
-    result: Difference | None
-    p: float | None = None
-    note: str = ""
-    patients: Difference | None = None
-    tests: int = 0
+    runs: int  # number of common seeds and folds
+    result: Difference | None  # in AUROC; None if it could not be computed
+    p: float | None = None  # of the result, corrected for all tests of the family
+    note: str = ""  # reason why there is no result
+    patients: Difference | None = None  # with equal weight for every patient of a class
+    tests: int = 0  # number of tests that the correction accounts for
 
     @property
     def title(self) -> str:
@@ -107,20 +95,17 @@ class Comparison:
 def compare(configurations: Sequence[Configuration]) -> list[Comparison]:
     """All comparisons of configurations and ensembles, corrected within their family and split."""
     pairs = planned(configurations)
-    sizes = Counter((family, one.run.split_name) for family, one, _ in pairs)
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, (family, one, _) in enumerate(pairs):
+        families[family, one.run.split_name].append(index)
     # The smallest possible p, multiplied by the size of its family, must be below 0.05.
-    permutations = max(2000, 60 * max(sizes.values(), default=0))
+    permutations = max(2000, 60 * max(map(len, families.values()), default=0))
     draws = draws_for(configurations)
     found = [_compared(*pair, draws, permutations) for pair in pairs]
-    for family in sizes:
-        members = [
-            (index, one.result.p)
-            for index, one in enumerate(found)
-            if one.result is not None and (one.family, one.one.run.split_name) == family
-        ]
-        corrected = holm([p for _, p in members])
-        for (index, _), p in zip(members, corrected, strict=True):
-            found[index] = replace(found[index], p=p, tests=len(members))
+    for indices in families.values():
+        known = {index: result.p for index in indices if (result := found[index].result)}
+        for index, p in zip(known, holm(list(known.values())), strict=True):
+            found[index] = replace(found[index], p=p, tests=len(known))
     return found
 
 
@@ -141,12 +126,21 @@ def _compared(
     return Comparison(family, one, other, len(pairs), result, patients=patients)
 
 
+# --- Planned comparisons
+
+
 def planned(
     configurations: Sequence[Configuration],
 ) -> list[tuple[str, Configuration, Configuration]]:
     """Family and both configurations of every possible comparison, sorted by family."""
     known = {one.run: one for one in configurations if one.runs}
-    pairs = {pair for run in known for pair in _questions(run, known)}
+    pairs = {
+        (_family(family, run), run, other)
+        for run in known
+        for family, others in _rules(run, known).items()
+        for other in others
+        if other in known and other != run
+    }
     order = list(FAMILIES)
     ordered = sorted(
         pairs, key=lambda pair: (order.index(pair[0]), sort_key(pair[1]), sort_key(pair[2]))
@@ -159,30 +153,26 @@ def planned(
     return alone + [(family, known[one], known[other]) for family, one, other in ordered]
 
 
-def _questions(
-    run: RunId, known: Mapping[RunId, Configuration]
-) -> Iterator[tuple[str, RunId, RunId]]:
-    """Comparisons planned for a configuration, as far as the sweep has the other one."""
-    alone = "control_alone" if run.kind == "control" else "augmentation"
-    pairs = [(alone, run.plain)]
-    if run.kind == "gan":
-        controls = [one for one in known if one.kind == "control" and one.plain == run.plain]
-        pairs += [("control", control) for control in controls]
-    if run.model == ENSEMBLE:
-        models = {one.model for one in known} - {ENSEMBLE}
-        pairs += [("ensemble", replace(run, model=model)) for model in models]
-    elif run.model == _COMBINED and run.kind == "gan":
-        pairs += [("gan_hybrid", replace(run.plain, model=model)) for model in MEMBERS]
-    for other in known:
-        if replace(other, model=run.model) == run and _comes_before(other, run):
-            pairs.append(("model", other))
-    for key in SETTINGS:
-        pairs += [(key.removeprefix("model."), other) for other in _without(key, run, known)]
-    if changed(run, "model.fusion"):
-        pairs.append(("fusion", replace(_bare(run, "model.fusion"), model=ENSEMBLE)))
-    for family, other in pairs:
-        if other in known and other != run:
-            yield _family(family, run), run, other
+def _rules(run: RunId, known: Collection[RunId]) -> dict[str, list[RunId]]:
+    """Return the runs that a configuration is compared with in each family, known or not."""
+    gan, combined = run.kind == "gan", run.model == _COMBINED
+    # The same run with another model, and with the default of a setting that differs.
+    alike = [replace(run, model=model) for model in dict.fromkeys(one.model for one in known)]
+    defaults = {key: _with_default(key, run, known) for key in SETTINGS if changed(run, key)}
+    rules = {
+        "augmentation": [run.plain] if gan else [],
+        "control": [
+            one for one in known if gan and one.kind == "control" and one.plain == run.plain
+        ],
+        "control_alone": [run.plain] if run.kind == "control" else [],
+        "model": [one for one in alike if _comes_before(one, run)],
+        "ensemble": alike if run.model == ENSEMBLE else [],
+        "gan_hybrid": [replace(run.plain, model=one) for one in MEMBERS if gan and combined],
+        **{key.removeprefix("model."): [default] for key, default in defaults.items()},
+    }
+    if "model.fusion" in defaults:
+        rules["fusion"].append(replace(_bare(run, "model.fusion"), model=ENSEMBLE))
+    return rules
 
 
 def _family(family: str, run: RunId) -> str:
@@ -203,17 +193,10 @@ def changed(run: RunId, key: str) -> bool:
     return bool(run.settings.get(key, SETTINGS[key]) != SETTINGS[key])
 
 
-def _without(key: str, run: RunId, known: Iterable[RunId]) -> list[RunId]:
-    """Return the configuration that has the default of a setting and otherwise equals ``run``."""
-    if not changed(run, key):
-        return []
-    plain = _bare(run, key)
-    named = [
-        other
-        for other in known
-        if key in other.settings and not changed(other, key) and _bare(other, key) == plain
-    ]
-    return named or [plain]
+def _with_default(key: str, run: RunId, known: Collection[RunId]) -> RunId:
+    """Return the run with the default of a setting, which its id may name."""
+    named = replace(run, settings={**run.settings, key: SETTINGS[key]})
+    return named if named in known else _bare(run, key)
 
 
 def _bare(run: RunId, key: str) -> RunId:
@@ -221,39 +204,18 @@ def _bare(run: RunId, key: str) -> RunId:
     return replace(run, settings={k: v for k, v in run.settings.items() if k != key})
 
 
-def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
-    """All comparisons, by family."""
-    table = pd.DataFrame([_values(one) for one in comparisons])
-    blocks: list[Written | str] = [NOTES]
-    for family, meaning in FAMILIES.items():
-        if own := [one for one in comparisons if one.family == family]:
-            blocks += [
-                Heading(f"{meaning[0].upper()}{meaning[1:]} ({_tests(own)})"),
-                Table(table[table["family"] == family], _COLUMNS),
-            ]
-    if not comparisons:
-        blocks.append("No two configurations of the sweep can be compared.")
-    return Section("comparisons", "Comparisons between configurations", blocks, table)
+# --- Section
 
-
-def _tests(family: Sequence[Comparison]) -> str:
-    """``9 tests``, or the number for each split if they differ."""
-    sizes = {one.one.run.split_name: one.tests for one in family if one.tests}
-    counted = [(split, f"{size} test{'s'[: size != 1]}") for split, size in sizes.items()]
-    if len(set(sizes.values())) > 1:
-        return ", ".join(f"{count} of {split}" for split, count in counted)
-    return counted[0][1] if counted else "0 tests"
-
-
-def _result(value: float | None, low: float | None, high: float | None, note: str) -> Shown:
-    """Difference with its interval, or the reason why there is none."""
-    return Shown(note) if value is None else signed(value, low, high)
-
+_VALUES = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
 
 _COLUMNS = {
     "difference": Column(("one", "other"), "{} minus {}".format, numeric=False),
     "runs": number("runs", "d"),
-    "AUROC": Column(("difference", "low", "high", "note"), _result),
+    # The difference with its interval, or the reason why there is none.
+    "AUROC": Column(
+        ("note", "difference", "low", "high"),
+        lambda note, *values: Shown(note) if values[0] is None else signed(*values),
+    ),
     "p": p_value("p"),
     "p (Holm)": p_value("p_holm"),
     "detectable": number("detectable"),
@@ -262,19 +224,36 @@ _COLUMNS = {
 }
 
 
-def _values(comparison: Comparison) -> dict[str, object]:
-    """Return a row of the CSV file."""
-    names = ("difference", "low", "high", "p_swap", "p_t", "p", "detectable")
-    found, by = comparison.result, comparison.patients
-    return {
-        "family": comparison.family,
-        "split": comparison.one.run.split_name,
-        "one": comparison.one.title,
-        "other": comparison.other.title,
-        "runs": comparison.runs,
-        **{name: getattr(found, name) if found else None for name in names},
-        "p_holm": comparison.p,
-        "tests": comparison.tests,
-        **{f"{name}{PATIENTS}": getattr(by, name) if by else None for name in names},
-        "note": comparison.note,
-    }
+def comparisons_section(comparisons: Sequence[Comparison]) -> Section:
+    """All comparisons, by family."""
+    table = pd.DataFrame(
+        [
+            {
+                "family": one.family,
+                "split": one.one.run.split_name,
+                "one": one.one.title,
+                "other": one.other.title,
+                "runs": one.runs,
+                **{name: getattr(one.result, name, None) for name in _VALUES},
+                "p_holm": one.p,
+                "tests": one.tests,
+                **{f"{name}{PATIENTS}": getattr(one.patients, name, None) for name in _VALUES},
+                "note": one.note,
+            }
+            for one in comparisons
+        ]
+    )
+    blocks: list[Written | str] = [NOTES]
+    for family, meaning in FAMILIES.items():
+        if any(one.family == family for one in comparisons):
+            own = table[table["family"] == family]
+            sizes = own[own["tests"] > 0].groupby("split", sort=False)["tests"].last()
+            counts = {split: f"{size} test{'s'[: size != 1]}" for split, size in sizes.items()}
+            texts = [*dict.fromkeys(counts.values())] or ["0 tests"]
+            if len(texts) > 1:  # the splits differ
+                texts = [f"{count} of {split}" for split, count in counts.items()]
+            heading = f"{meaning[0].upper()}{meaning[1:]} ({', '.join(texts)})"
+            blocks += [Heading(heading), Table(own, _COLUMNS)]
+    if not comparisons:
+        blocks.append("No two configurations of the sweep can be compared.")
+    return Section("comparisons", "Comparisons between configurations", blocks, table)

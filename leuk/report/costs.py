@@ -35,9 +35,6 @@ def costs_of(configurations: Sequence[Configuration]) -> dict[RunId, Cost]:
 
     The latency has a 95 % t interval of its logarithm over runs, unless there is one run or several
     devices. Runs are timed hours apart, so it includes the effect of other load on the machine.
-
-    Args:
-        configurations: all configurations of the report.
     """
     found: dict[RunId, Cost] = {}
     for configuration in configurations:
@@ -46,43 +43,35 @@ def costs_of(configurations: Sequence[Configuration]) -> dict[RunId, Cost]:
             continue
         costs: list[Cost] = [record.cost for record in measured]
         fits = [record.timings["fit"] for record in measured if "fit" in record.timings]
-        timed = {name: median(cost[name] for cost in costs) for name in _TIMED}
-        interval: list[float | None] = [None, None]
+        low = high = None
         if len(costs) > 1 and len({cost["device"] for cost in costs}) == 1:
             logs = np.log([cost["latency_ms"] for cost in costs])
             half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / np.sqrt(len(logs))
-            interval = np.exp(logs.mean() + np.array([-half, half])).tolist()
+            low, high = np.exp(logs.mean() + np.array([-half, half])).tolist()
         found[configuration.run] = {
             **costs[0],
-            **timed,
-            **dict(zip(_LATENCY[1:], interval, strict=True)),
+            **{name: median(cost[name] for cost in costs) for name in _TIMED},
+            "latency_ms_low": low,
+            "latency_ms_high": high,
             "fit_s": median(fits) if fits else None,
         }
-    for configuration in configurations:
-        one, other = (found.get(replace(configuration.run, model=model)) for model in MEMBERS)
-        if configuration.run.model == ENSEMBLE and one and other:
-            same = one["device"] == other["device"]
-            found[configuration.run] = {
-                **one,
-                **{
-                    name: None if None in (one[name], other[name]) else one[name] + other[name]
-                    for name in _SUMMED
-                },
-                "memory_bytes": None,  # depends on the implementation
-                "device": one["device"] if same else f"{one['device']}, {other['device']}",
+    for run in (configuration.run for configuration in configurations):
+        one, other = (found.get(replace(run, model=model)) for model in MEMBERS)
+        if run.model == ENSEMBLE and one and other:
+            sums = {
+                name: None if None in (one[name], other[name]) else one[name] + other[name]
+                for name in _SUMMED
             }
+            devices = ", ".join(dict.fromkeys((one["device"], other["device"])))
+            # Its memory depends on the implementation.
+            found[run] = {**one, **sums, "memory_bytes": None, "device": devices}
     return found
 
 
 def costs_section(configurations: Sequence[Configuration], costs: Mapping[RunId, Cost]) -> Section:
     """Return the cost of every configuration for which it was measured."""
-    table = pd.DataFrame(
-        [
-            {"configuration": one.title, **costs[one.run]}
-            for one in configurations
-            if one.run in costs
-        ]
-    )
+    known = [one for one in configurations if one.run in costs]
+    table = pd.DataFrame([{"configuration": one.title, **costs[one.run]} for one in known])
     shown = "The cost was not measured in any run of this sweep."
     blocks = [shown if table.empty else Table(table, _COLUMNS), NOTES]
     return Section("costs", "Computational cost", blocks, table)

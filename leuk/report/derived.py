@@ -10,7 +10,7 @@ import numpy as np
 
 from leuk.metrics.calibration import apply_temperature, fit_temperature
 from leuk.metrics.thresholds import choose_thresholds
-from leuk.report.load import Configuration, Run, StagePredictions, matching
+from leuk.report.load import Configuration, Run, matching
 from leuk.runs.record import setting_texts
 
 ENSEMBLE = "ensemble"
@@ -22,7 +22,6 @@ AREA = "area"
 """Name of the baseline that uses cell area alone."""
 
 _Scores = tuple[str, str, frozenset[tuple[int, bytes]]]
-"""Name of a baseline, split, and fold and scores of each run."""
 
 
 def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
@@ -30,9 +29,6 @@ def ensembles(configurations: Sequence[Configuration]) -> list[Configuration]:
 
     Augmentation, split, settings, fold, seed and images are the same; runs that only one of the two
     has are skipped. Temperature and thresholds are chosen on the mean validation scores.
-
-    Args:
-        configurations: configurations of the sweep.
     """
     found = {configuration.run: configuration for configuration in configurations}
     averaged = []
@@ -68,21 +64,16 @@ def _averaged(one: Run, other: Run) -> Run:
 
 
 def baseline_of(configuration: Configuration, name: str) -> Configuration | None:
-    """Return a baseline on the images of each run; None if a run lacks its scores.
+    """Return a baseline on the images of each run, without thresholds, which few comparisons need.
 
-    Its runs have no thresholds, since most comparisons need none.
-
-    Args:
-        configuration: runs with scores of baselines.
-        name: name of the baseline.
+    None if there is no run, or a run lacks its scores.
     """
     if not configuration.runs or any(name not in run.test.baselines for run in configuration.runs):
         return None
-
-    def scored(stage: StagePredictions) -> StagePredictions:
-        return stage.with_scores(stage.baselines[name], None)
-
-    runs = (Run(run.id, scored(run.val), scored(run.test), {}) for run in configuration.runs)
+    runs = []
+    for run in configuration.runs:
+        val, test = (one.with_scores(one.baselines[name], None) for one in (run.val, run.test))
+        runs.append(Run(run.id, val, test, {}))
     return Configuration(configuration.run, (), tuple(runs), f"baseline: {name}")
 
 
@@ -91,60 +82,54 @@ def baselines(configurations: Sequence[Configuration]) -> list[Configuration]:
 
     Names include split and data set if several occur, and other settings if two baselines would
     have the same name. Baselines depend on neither model nor seed, so one run per fold is enough.
-
-    Args:
-        configurations: all configurations of the report.
     """
-    # Configurations whose images have the same scores of a baseline, with the latter.
-    found: dict[_Scores, list[Configuration]] = {}
-    first: dict[_Scores, Configuration] = {}
-    for configuration in configurations:
-        once = configuration.first_seed
+    # By name of the baseline, split, and scores of each fold: a baseline, and the configurations
+    # whose images have these scores.
+    found: dict[_Scores, tuple[Configuration, list[Configuration]]] = {}
+    for one in configurations:
+        once = one.first_seed
         for name in dict.fromkeys(name for run in once.runs for name in run.test.baselines):
             if (baseline := baseline_of(once, name)) is not None:
                 scores = ((run.id.fold, run.test.sample.scores.tobytes()) for run in baseline.runs)
-                key = (name, configuration.run.split_name, frozenset(scores))
-                found.setdefault(key, []).append(configuration)
-                first.setdefault(key, baseline)
+                key = name, one.run.split_name, frozenset(scores)
+                found.setdefault(key, (baseline, []))[1].append(one)
     # A baseline whose folds are a subset of those of another adds nothing.
-    kept = [
-        key
-        for key in found
-        if not any(key[2] < more for name, split, more in found if (name, split) == key[:2])
-    ]
-    leaky = any(configuration.run.leaky for configuration in configurations)
-    several_splits = leaky or len({key[1] for key in kept}) > 1
-    sets = {key: _data_set(found[key]) for key in kept}
-    several_sets = len(set(sets.values())) > 1
-    parts = {
-        key: [*([key[1]] if several_splits else []), *([sets[key]] if several_sets else [])]
-        for key in kept
+    kept = {
+        key: pair
+        for key, pair in found.items()
+        if not any(key[:2] == other[:2] and key[2] < other[2] for other in found)
     }
+    leaky = any(one.run.leaky for one in configurations)
+    splits = {key: key[1] for key in kept}
+    sets = {key: _data_set(owners) for key, (_, owners) in kept.items()}
+    settings = {key: _settings(owners) for key, (_, owners) in kept.items()}
+    axes = [splits] if leaky or len(set(splits.values())) > 1 else []
+    axes += [sets] if len(set(sets.values())) > 1 else []
+    parts = {key: [key[0], *(axis[key] for axis in axes)] for key in kept}
     named = []
-    for key in kept:
-        alike = [other for other in kept if (other[0], parts[other]) == (key[0], parts[key])]
-        shared = set.intersection(*(_settings(found[one]) for one in alike))
-        inside = ", ".join([*parts[key], *sorted(_settings(found[key]) - shared)])
-        name = f"{first[key].name} ({inside})" if inside else first[key].name
-        runs = tuple(
-            replace(run, thresholds=choose_thresholds(val.scores, val.labels, val.subjects))
-            for run in first[key].runs
-            for val in [run.val.sample]
-        )
-        named.append(replace(first[key], name=name, runs=runs))
+    for key, (baseline, _) in kept.items():
+        alike = [other for other in kept if parts[other] == parts[key]]
+        shared: set[str] = set.intersection(*(settings[other] for other in alike))
+        inside = ", ".join([*parts[key][1:], *sorted(settings[key] - shared)])
+        runs = []
+        for run in baseline.runs:
+            val = run.val.sample
+            thresholds = choose_thresholds(val.scores, val.labels, val.subjects)
+            runs.append(replace(run, thresholds=thresholds))
+        name = f"{baseline.title} ({inside})" if inside else baseline.title
+        named.append(replace(baseline, name=name, runs=tuple(runs)))
     return named
 
 
 def _settings(configurations: Sequence[Configuration]) -> set[str]:
     """Return texts of the settings common to all configurations."""
-    return set.intersection(
-        *(set(setting_texts(one.run.settings).values()) for one in configurations)
-    )
+    texts = (set(setting_texts(one.run.settings).values()) for one in configurations)
+    return set.intersection(*texts)
 
 
 def _data_set(configurations: Sequence[Configuration]) -> str:
     """Name of the data set as in ``data=NAME``; empty for records without settings."""
-    records = [record for configuration in configurations for record in configuration.records]
+    records = [record for one in configurations for record in one.records]
     data = records[0].settings.get("data", {}) if records else {}
     name = str(data.get("_target_", "")).rpartition(".")[2]
     return name.removesuffix("DataModule").lower()

@@ -1,9 +1,8 @@
-"""The explanations section: methods, faithfulness measures and sanity checks."""
+"""Explanations of a sweep: methods, faithfulness measures, sanity checks and pictures."""
 
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -14,8 +13,8 @@ from PIL import Image
 from leuk.report.html import png_uri
 from leuk.report.load import Configuration
 from leuk.report.table import (
+    Block,
     Column,
-    Details,
     Heading,
     Items,
     Paragraph,
@@ -23,8 +22,8 @@ from leuk.report.table import (
     Pictures,
     Section,
     Shown,
-    Span,
     Table,
+    Text,
     Written,
     code,
     difference,
@@ -115,90 +114,140 @@ _OF_SANITY = {
 _Bounded = tuple[float | None, float | None, float | None]
 """Value and the bounds of its interval."""
 
+_Entries = Sequence[Mapping[str, Any]]
+"""Entries of a method, or of a control, in the records of the runs of a configuration."""
 
-@dataclass(frozen=True)
-class _Method:
-    """Method of a configuration.
 
-    Attributes:
-        configuration: name of the configuration.
-        name: name of the method.
-        runs: entry of the method in the record of each run.
-        picture: path of the first run's figure relative to the report; empty for a control, which
-            ignores the model.
+def explanations_section(configurations: Sequence[Configuration]) -> Section:
+    """Methods of every configuration, with their measures where they were computed."""
+    explained = {
+        one.title: own
+        for one in configurations
+        if (own := [record for record in one.records if _COHORT in record.explanations])
+    }
+    rows, values = [], []
+    for title, records in explained.items():
+        for name, runs, picture in _methods(records):
+            row = _row(title, name, runs, picture)
+            rows.append(row)
+            found: dict[str, _Bounded] = {
+                key: (value, None, None) for key, value in _plain(runs, picture).items()
+            }
+            for key, (value, low, high) in (found | _measures(runs)).items():
+                kept = {"value": value, "low": low, "high": high}
+                values.append(
+                    {"configuration": title, "method": name, "metric": key, **kept}
+                    | {"runs": len(runs)}
+                )
+    explain = code("leuk explain run=FOLDER")
+    methods = [row for row in rows if row["picture"]]
+    if not methods:
+        nothing = Paragraph(("No run of the sweep has explanations; ", explain, " computes them."))
+        return Section("explanations", "Explanations", (nothing,), pd.DataFrame())
+    blocks: list[Written | str] = [Table(pd.DataFrame(methods), _OVERVIEW), NOTES]
+    measured = [row for row in rows if row["measured"]]
+    if measured:
+        blocks += [Heading("Faithfulness"), Table(pd.DataFrame(measured), _MEASURES), MEASURED]
+    else:
+        blocks.append(Paragraph(("Faithfulness was not measured; ", explain, " measures it.")))
+    keys = [column.keys[0] for column in _OF_SANITY.values()]
+    controls = [row for row in measured if not row["picture"]]
+    sanity = [row for row in methods + controls if any(row.get(key) is not None for key in keys)]
+    if sanity:
+        table = Table(pd.DataFrame(sanity), _NAMES | _OF_SANITY)
+        blocks += [Heading("Sanity checks"), table, SANITY]
+    links = (_links(title, records[0]) for title, records in explained.items())
+    blocks += [Heading("Figures"), Items(tuple(links))]
+    return Section("explanations", "Explanations", blocks, pd.DataFrame(values))
+
+
+def _methods(records: Sequence[Record]) -> Iterator[tuple[str, _Entries, str]]:
+    """Methods of the runs of a configuration, then the controls.
+
+    Yields:
+        Name, entries in the records, and the path of the first run's figure relative to the report;
+        the path is empty for a control, which ignores the model.
     """
+    methods: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    controls: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    pictures: dict[str, str] = {}
+    for record in records:
+        for name, entry in record.explanations.items():
+            if "arrays" in entry:
+                methods[name].append(entry)
+                pictures.setdefault(name, f"../{record.run.folder}/{entry['picture']}")
+        for name, entry in record.explanations[_COHORT].get("controls", {}).items():
+            controls[name].append(entry)
+    for name, entries in methods.items():
+        yield name, entries, pictures[name]
+    for name, entries in controls.items():
+        yield f"control: {name}", entries, ""
 
-    configuration: str
-    name: str
-    runs: tuple[Mapping[str, Any], ...]
-    picture: str
 
-    @property
-    def plain(self) -> dict[str, float | None]:
-        """Counts, time, and the checks that the method reports itself, as means over the runs."""
-        if not self.picture:
-            return {}
-        checks = dict.fromkeys(name for run in self.runs for name in run.get("checks", {}))
-        return {
-            "images": sum(run["images"] for run in self.runs),
-            "degenerate": sum(run["degenerate"] for run in self.runs),
-            "seconds_per_image": _mean(run.get("seconds_per_image") for run in self.runs),
-            **{
-                name: _mean(run.get("checks", {}).get(name) for run in self.runs) for name in checks
-            },
-        }
+def _plain(runs: _Entries, picture: str) -> dict[str, float | None]:
+    """Average over the runs: counts, time, and the checks that a method reports itself."""
+    if not picture:
+        return {}
+    checks = dict.fromkeys(name for run in runs for name in run.get("checks", {}))
+    return {
+        "images": sum(run["images"] for run in runs),
+        "degenerate": sum(run["degenerate"] for run in runs),
+        "seconds_per_image": _mean(run.get("seconds_per_image") for run in runs),
+        **{name: _mean(run.get("checks", {}).get(name) for run in runs) for name in checks},
+    }
 
-    @property
-    def measures(self) -> dict[str, _Bounded]:
-        """Measures with bounds; means without bounds for several runs."""
-        found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for run in self.runs:
-            for name, measure in run.get("measures", {}).items():
-                found[name].append(measure)
-        return {
-            name: (mean(one["value"] for one in own), None, None)
-            if len(own) > 1
-            else (own[0]["value"], own[0]["low"], own[0]["high"])
-            for name, own in found.items()
-        }
 
-    @property
-    def row(self) -> dict[str, Any]:
-        """Values of the printed tables."""
-        measures = self.measures
-        # Older records have the similarity of signed maps.
-        for name in ("randomized_similarity", "randomized_spearman"):
-            if name in measures:
-                measures.setdefault("randomized", measures[name])
-        if not self.picture and "sensitivity" in measures:
-            measures["sensitivity_of_control"] = measures.pop("sensitivity")
-        again = [run.get("measures", {}).get("randomized_similarity", {}) for run in self.runs]
-        images, patients = (sum(one.get(key, 0) for one in again) for key in ("images", "subjects"))
-        values: dict[str, Any] = {"configuration": self.configuration, "method": self.name}
-        for name, bounded in measures.items():
-            values |= dict(zip((name, f"{name}_low", f"{name}_high"), bounded, strict=True))
-        return values | {
-            **self.plain,
-            "picture": self.picture,
-            "verdict": self.verdict,
-            "tested": f"{images} ({patients})" if images else "",
-        }
+def _measures(runs: _Entries) -> dict[str, _Bounded]:
+    """Measures with bounds; means without bounds for several runs."""
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for run in runs:
+        for name, measure in run.get("measures", {}).items():
+            found[name].append(measure)
+    return {
+        name: (mean(one["value"] for one in own), None, None)
+        if len(own) > 1
+        else (own[0]["value"], own[0]["low"], own[0]["high"])
+        for name, own in found.items()
+    }
 
-    @property
-    def verdict(self) -> str:
-        """``passes``, ``FAILS`` or ``undecided``; for several runs the number that pass."""
-        # Records with this measure have an interval; no verdict means that it includes the limit.
-        tried = [
-            run.get("passes_randomization")
-            for run in self.runs
-            if run.get("passes_randomization") is not None
-            or "randomized_similarity" in run.get("measures", {})
-        ]
-        if len(tried) < 2:
-            words = {True: "passes", False: "FAILS", None: "undecided"}
-            return words[tried[0]] if tried else ""
-        undecided = f", {tried.count(None)} undecided" if None in tried else ""
-        return f"{tried.count(True)} of {len(tried)} pass{undecided}"
+
+def _row(configuration: str, name: str, runs: _Entries, picture: str) -> dict[str, Any]:
+    """Values of the printed tables."""
+    measures = _measures(runs)
+    # Older records have the similarity of signed maps.
+    for older in ("randomized_similarity", "randomized_spearman"):
+        if older in measures:
+            measures.setdefault("randomized", measures[older])
+    if not picture and "sensitivity" in measures:
+        measures["sensitivity_of_control"] = measures.pop("sensitivity")
+    again = [run.get("measures", {}).get("randomized_similarity", {}) for run in runs]
+    images, patients = (sum(one.get(key, 0) for one in again) for key in ("images", "subjects"))
+    values: dict[str, Any] = {"configuration": configuration, "method": name}
+    for key, bounded in measures.items():
+        values |= dict(zip((key, f"{key}_low", f"{key}_high"), bounded, strict=True))
+    return values | {
+        **_plain(runs, picture),
+        "picture": picture,
+        "measured": any(run.get("measures") for run in runs),
+        "verdict": _verdict(runs),
+        "tested": f"{images} ({patients})" if images else "",
+    }
+
+
+def _verdict(runs: _Entries) -> str:
+    """Return ``passes``, ``FAILS`` or ``undecided``; for several runs the number that pass."""
+    # Records with this measure have an interval; no verdict means that it includes the limit.
+    tried = [
+        run.get("passes_randomization")
+        for run in runs
+        if run.get("passes_randomization") is not None
+        or "randomized_similarity" in run.get("measures", {})
+    ]
+    if len(tried) < 2:
+        words = {True: "passes", False: "FAILS", None: "undecided"}
+        return words[tried[0]] if tried else ""
+    undecided = f", {tried.count(None)} undecided" if None in tried else ""
+    return f"{tried.count(True)} of {len(tried)} pass{undecided}"
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
@@ -206,78 +255,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return mean(known) if known else None
 
 
-def explanations_section(configurations: Sequence[Configuration]) -> Section:
-    """Methods of every configuration, with their measures where they were computed."""
-    explained = [
-        (one.title, own)
-        for one in configurations
-        if (own := [record for record in one.records if _COHORT in record.explanations])
-    ]
-    both = [method for title, own in explained for method in _methods(title, own)]
-    methods = [method for method in both if method.picture]
-    explain = code("leuk explain run=FOLDER")
-    if not methods:
-        nothing = Paragraph(("No run of the sweep has explanations; ", explain, " computes them."))
-        return Section("explanations", "Explanations", (nothing,), pd.DataFrame())
-    measured = [method for method in both if any(run.get("measures") for run in method.runs)]
-
-    def table(methods: Iterable[_Method], columns: Mapping[str, Column]) -> Table:
-        return Table(pd.DataFrame([method.row for method in methods]), columns)
-
-    blocks: list[Written | str] = [table(methods, _OVERVIEW), NOTES]
-    if measured:
-        blocks += [Heading("Faithfulness"), table(measured, _MEASURES), MEASURED]
-    else:
-        blocks.append(Paragraph(("Faithfulness was not measured; ", explain, " measures it.")))
-    controls = [method for method in measured if not method.picture]
-    keys = [column.keys[0] for column in _OF_SANITY.values()]
-    if sanity := [
-        method
-        for method in (*methods, *controls)
-        if any(method.row.get(key) is not None for key in keys)
-    ]:
-        blocks += [Heading("Sanity checks"), table(sanity, _NAMES | _OF_SANITY), SANITY]
-    links = tuple((f"{title}: ", *_links(own[0])) for title, own in explained)
-    blocks += [Heading("Figures"), Items(links)]
-    values: list[tuple[_Method, str, _Bounded]] = [
-        (method, name, (value, None, None))
-        for method in methods
-        for name, value in method.plain.items()
-    ]
-    values += [(method, *found) for method in measured for found in method.measures.items()]
-    data = pd.DataFrame(
-        [
-            {
-                "configuration": method.configuration,
-                "method": method.name,
-                "metric": name,
-                **dict(zip(("value", "low", "high"), bounded, strict=True)),
-                "runs": len(method.runs),
-            }
-            for method, name, bounded in values
-        ]
-    )
-    return Section("explanations", "Explanations", blocks, data)
-
-
-def _methods(title: str, records: Sequence[Record]) -> Iterator[_Method]:
-    """Methods of a configuration, then the controls, from its records with explanations."""
-    methods: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-    controls: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for record in records:
-        for name, entry in record.explanations.items():
-            if "arrays" in entry:
-                methods[name][record.run.folder] = entry
-        for name, entry in record.explanations[_COHORT].get("controls", {}).items():
-            controls[name].append(entry)
-    for name, of_runs in methods.items():
-        folder, first = next(iter(of_runs.items()))
-        yield _Method(title, name, tuple(of_runs.values()), f"../{folder}/{first['picture']}")
-    for name, entries in controls.items():
-        yield _Method(title, f"control: {name}", tuple(entries), "")
-
-
-def _links(record: Record) -> list[Span | str]:
+def _links(title: str, record: Record) -> Text:
     """Links to the figures of all methods, and the methods that are not available."""
     cohort, folder = record.explanations[_COHORT], f"../{record.run.folder}"
     paths = [*cohort["pictures"], *filter(None, [cohort.get("curves")])]
@@ -290,10 +268,10 @@ def _links(record: Record) -> list[Span | str]:
         links.append(link(count, f"{folder}/{single[0].rpartition('/')[0]}"))
     skipped = [f"; {name} not available ({why})" for name, why in cohort["left_out"].items()]
     separated = [part for one in links for part in (", ", one)]
-    return [*separated[1:], *skipped]
+    return (f"{title}: ", *separated[1:], *skipped)
 
 
-# --- Pictures of one run of each model for the page, reduced in size
+# --- Pictures for the page, reduced in size
 
 _WIDEST = 1100
 _LARGEST = 8000
@@ -303,25 +281,42 @@ _COLORS = 192
 _MOST = 24
 """Maximum number of pictures on the page; the others are in the folders of their runs."""
 
+_READ_IMAGE = """\
+A test image as the model sees it, and maps of {name}: orange parts support leukemia, purple parts
+oppose it, by each method's own scale. Above it: score, true class, and patient."""
 
-def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Details]:
-    """Pictures of the first run with any, of the first such configuration of each model.
 
-    They are collapsed by configuration because they are large.
-    """
-    of_model: dict[str, tuple[str, list[Pictures]]] = {}
+def explained_image(sweep: Path, configurations: Sequence[Configuration]) -> Pictures | None:
+    """Picture of the first single image that a run explained; None without explanations."""
+    for one in configurations:
+        for record in one.records:
+            cohort = record.explanations.get(_COHORT)
+            paths = cohort.get("pictures", ()) if isinstance(cohort, dict) else ()
+            for path in map(str, paths):
+                if Path(path).parent.name not in _PANELS:
+                    continue
+                if png := _small(sweep / record.run.folder, path):
+                    alt = (
+                        f"A test image, and maps of the parts that support leukemia in {one.title}."
+                    )
+                    caption = _READ_IMAGE.format(name=one.title)
+                    picture = Picture(png_uri(png), alt)
+                    return Pictures("One explained image", caption, (picture,))
+    return None
+
+
+def explained_pictures(sweep: Path, configurations: Sequence[Configuration]) -> list[Block]:
+    """Pictures of the first run with any, of the first such configuration of each model."""
+    shown: dict[str, list[Block]] = {}
     room = _MOST
     for one in configurations:
-        if one.run.model in of_model or not room:
+        if one.run.model in shown or not room:
             continue
         of_runs = (list(_of_record(sweep, one.title, record)) for record in one.records)
         if found := next(filter(None, of_runs), [])[:room]:
-            of_model[one.run.model] = (one.title, found)
+            shown[one.run.model] = [Heading(f"Pictures of {one.title}"), *found]
             room -= len(found)
-    return [
-        Details(f"Pictures of {name}: {', '.join(one.title for one in found)}", tuple(found))
-        for name, found in of_model.values()
-    ]
+    return [block for blocks in shown.values() for block in blocks]
 
 
 def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Pictures]:
@@ -334,11 +329,11 @@ def _of_record(sweep: Path, name: str, record: Record) -> Iterator[Pictures]:
             images = f"{count} test images, balanced by outcome" if count else "images"
             empty = f"; {blank} maps are degenerate" if blank else ""
             alt = f"{method} of {name}: regions of {images} that support or oppose leukemia{empty}."
-            yield Pictures("", method, "", (Picture(png_uri(png), alt),), wide=True)
+            yield Pictures(method, "", (Picture(png_uri(png), alt),))
     cohort = record.explanations.get(_COHORT)
     if isinstance(cohort, dict) and (png := _small(folder, cohort.get("curves"))):
         alt = f"Deletion and insertion curves of every method for {name}, controls in gray."
-        yield Pictures("", "deletion and insertion", "", (Picture(png_uri(png), alt),), wide=True)
+        yield Pictures("deletion and insertion", "", (Picture(png_uri(png), alt),))
 
 
 def _small(folder: Path, name: object) -> bytes | None:

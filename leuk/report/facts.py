@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,99 +56,83 @@ def data_section(
 ) -> Section:
     """Images and patients by stage, excluded and added images, and audits of the data.
 
-    Args:
-        sweep: folder of the sweep; audits are in ``<outputs>/data``.
-        records: records of the sweep.
-        configurations: configurations with predictions, needed for older records without effective
-            patients.
+    Older records lack effective patients, which then follow from the configurations' predictions.
     """
     runs = {run.id: run for configuration in configurations for run in configuration.runs}
     counted = [record for record in records if record.data.get("counts")]
     if not counted:
         nothing = "No record of the sweep describes its data."
         return Section("data", "Data and split", (nothing,), pd.DataFrame())
-    counts: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    rows: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     excluded: dict[tuple[str, int, str], int] = {}
     added: dict[tuple[str, str, int], str] = {}
     for record in counted:
-        split, fold = record.run.split_name, record.run.fold
-        key = split, fold, json.dumps(record.data["counts"])
-        if key not in counts:
-            run = runs.get(record.run)
-            counts[key] = [_counts(record, stage, run) for stage in ("train", "val", "test")]
-        for why, count in record.data.get("dropped", {}).items():
+        data, split, fold = record.data, record.run.split_name, record.run.fold
+        key = split, fold, json.dumps(data["counts"])
+        if key not in rows:
+            rows[key] = [
+                {"split": split, "fold": fold, "stage": stage}
+                | _counts(data["counts"].get(stage, {}), stage, runs.get(record.run))
+                for stage in ("train", "val", "test")
+            ]
+        for why, count in data.get("dropped", {}).items():
             excluded[split, fold, why] = count
-        images = record.data.get("synthetic", {}).get("counts") or record.data.get("oversampled")
-        if images:
+        if images := data.get("synthetic", {}).get("counts") or data.get("oversampled"):
             listed = " and ".join(f"{count} {label}" for label, count in images.items())
-            kind = "oversampled" if "oversampled" in record.data else "synthetic"
-            added.setdefault(
-                (record.run.augmentation, split, fold), f"{listed} images added ({kind})"
-            )
+            kind = "oversampled" if "oversampled" in data else "synthetic"
+            where = record.run.augmentation, split, fold
+            added.setdefault(where, f"{listed} images added ({kind})")
     prints = Counter(str(record.data.get("fingerprint", "?")) for record in counted)
     named = ", ".join(f"{name} ({count} runs)" for name, count in prints.items())
     more = "; runs on different data cannot be compared" if len(prints) > 1 else ""
-    notes: tuple[Text, ...] = (
-        *(
-            f"{split}, fold {fold}: {count} images left out of {why}"
-            for (split, fold, why), count in excluded.items()
-        ),
-        *(
-            f"{name} ({split}, fold {fold}): {images}"
-            for (name, split, fold), images in added.items()
-        ),
-        f"Fingerprint of the data: {named}{more}",
-        *_audits(sweep, counted),
-    )
-    table = pd.DataFrame([row for key in sorted(counts) for row in counts[key]])
-    blocks = (Table(table, _COUNTS), DATA_NOTES, Items(notes))
+    notes = [
+        f"{split}, fold {fold}: {count} images left out of {why}"
+        for (split, fold, why), count in excluded.items()
+    ]
+    notes += [
+        f"{name} ({split}, fold {fold}): {note}" for (name, split, fold), note in added.items()
+    ]
+    notes.append(f"Fingerprint of the data: {named}{more}")
+    audits = _audits(sweep, [record.data["counts"] for record in counted])
+    table = pd.DataFrame([row for key in sorted(rows) for row in rows[key]])
+    blocks = (Table(table, _COUNTS), DATA_NOTES, Items((*notes, *audits)))
     return Section("data", "Data and split", blocks, table)
 
 
-def _counts(record: Record, stage: str, run: Run | None) -> dict[str, Any]:
+def _counts(counts: Mapping[str, Any], stage: str, run: Run | None) -> dict[str, Any]:
     """Images, patients and effective patients of a stage; a dash if the latter are unknown."""
-    counts = record.data["counts"].get(stage, {})
     values = {
-        "split": record.run.split_name,
-        "fold": record.run.fold,
-        "stage": stage,
         "leukemic": counts.get("all", ""),
         "healthy": counts.get("hem", ""),
         "patients": counts.get("subjects", ""),
     }
     for label in (Label.ALL, Label.HEM):
         key = f"effective_{label.folder}"
-        values[key] = "-"
-        if counts.get(key) is not None:
-            values[key] = float(counts[key])
-        elif run is not None and stage in ("val", "test"):
+        values[key] = "-" if counts.get(key) is None else float(counts[key])
+        if values[key] == "-" and run is not None and stage != "train":
             sample = getattr(run, stage).sample
             values[key] = round(sample.effective_subjects_of(label), 2)
     return values
 
 
-def _audits(sweep: Path, records: Sequence[Record]) -> list[Text]:
+def _audits(sweep: Path, counts: Sequence[object]) -> list[Text]:
     """Results of ``leuk data`` for the same images, recognized by the counts of the split."""
-    counts = [record.data["counts"] for record in records]
     texts: list[Text] = []
     for path in sorted((sweep.parent.parent / "data").glob("*/audit.json")):
         try:
             found: Mapping[str, Any] = json.loads(path.read_text())
-            if found["split"].get("counts") not in counts:
-                continue
-            texts.append(
-                f"Audit {path.parent.name}: {len(found['problems'])} problem(s), "
-                f"{len(found['linked_patients'])} patient(s) with several subject numbers "
-                f"({', '.join(found['linked_patients']) or 'none'}); details in its audit.html"
-            )
+            if found["split"].get("counts") in counts:
+                linked = found["linked_patients"]
+                texts.append(
+                    f"Audit {path.parent.name}: {len(found['problems'])} problem(s), "
+                    f"{len(linked)} patient(s) with several subject numbers "
+                    f"({', '.join(linked) or 'none'}); details in its audit.html"
+                )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             texts.append(f"Audit {path}: unreadable ({error}); run leuk data again")
-    nothing = (
-        "No audit of these images was found; ",
-        code("leuk data"),
-        " checks them for errors.",
-    )
-    return texts or [nothing]
+    return texts or [
+        ("No audit of these images was found; ", code("leuk data"), " checks them for errors.")
+    ]
 
 
 def run_section(sweep: Path, records: Sequence[Record]) -> Section:
@@ -159,21 +143,21 @@ def run_section(sweep: Path, records: Sequence[Record]) -> Section:
     times = [(step, value) for record in records for step, value in record.timings.items()]
     if times:
         by_step = pd.DataFrame(times, columns=["step", "seconds"]).groupby("step", sort=False)
-        table = by_step["seconds"].agg(["count", "median", "max", "sum"]).reset_index()
-        blocks += [Heading("Time"), Table(table, _TIMES), TIME_NOTES]
-    devices = Counter(
+        rows = by_step["seconds"].agg(["count", "median", "max", "sum"]).reset_index()
+        blocks += [Heading("Time"), Table(rows, _TIMES), TIME_NOTES]
+    devices = [
         (str(record.device.get("name")), str(record.device.get("precision")))
         for record in records
         if record.device
-    )
-    versions = Counter(item for record in records for item in record.versions.items())
+    ]
+    versions = [item for record in records for item in record.versions.items()]
     for title, names, found in (
-        ("Hardware", ("device", "precision"), devices),
-        ("Versions", ("library", "version"), versions),
+        ("Hardware", ["device", "precision"], devices),
+        ("Versions", ["library", "version"], versions),
     ):
         if found:
-            rows = pd.DataFrame([(*key, count) for key, count in found.items()])
-            rows.columns = pd.Index([*names, "runs"])
+            counts = [(*key, count) for key, count in Counter(found).items()]
+            rows = pd.DataFrame(counts, columns=[*names, "runs"])
             columns = {**{name: text(name) for name in names}, "runs": number("runs", "d")}
             blocks += [Heading(title), Table(rows, columns)]
     table = pd.DataFrame(
@@ -206,30 +190,28 @@ def last_command(sweep: Path) -> str:
         return ""
 
 
-def common_overrides(sweep: Path, configurations: Iterable[Configuration]) -> list[str]:
-    """Return the overrides common to all configurations of a sweep, with all seeds and folds.
-
-    Args:
-        sweep: folder of the sweep.
-        configurations: all configurations of the sweep.
-    """
-    found: dict[str, list[str]] = {}
+def common_overrides(sweep: Path, configurations: Sequence[Configuration]) -> list[str]:
+    """Return the overrides common to all configurations of a sweep, with all seeds and folds."""
     recorded = [one.records for one in configurations if one.records]
+    found: dict[str, list[str]] = {}
     for records in recorded:
         path = sweep / records[0].run.folder / ".hydra" / "overrides.yaml"
         try:
-            given = [str(override).partition("=")[::2] for override in read_plain(path)]
+            for override in read_plain(path):
+                key, _, value = str(override).partition("=")
+                found.setdefault(key, []).append(value)
         except (StoreError, TypeError):
             return []
-        for key, value in given:
-            found.setdefault(key, []).append(value)
     runs = [record.run for records in recorded for record in records]
-    several = {"seed": {run.seed for run in runs}, "split.fold": {run.fold for run in runs}}
+    several = {
+        "seed": {str(run.seed) for run in runs},
+        "split.fold": {str(run.fold) for run in runs},
+    }
     kept = []
     for key, values in found.items():
-        alike = {str(value) for value in sorted(several.get(key, ()))} or set(values)
+        alike = sorted(several.get(key, set(values)), key=lambda value: (len(value), value))
         if len(values) == len(recorded) and (key in several or len(alike) == 1):
-            kept.append(f"{key}={','.join(sorted(alike, key=lambda value: (len(value), value)))}")
+            kept.append(f"{key}={','.join(alike)}")
     return kept
 
 

@@ -6,7 +6,7 @@ patients have a row per configuration.
 
 import io
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Sample, per_subject
 from leuk.metrics.calibration import reliability
-from leuk.report.comparisons import FAMILIES, Comparison, reference
+from leuk.metrics.classification import Sample, per_subject
+from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.derived import AREA, baseline_of
-from leuk.report.heatmap import HeatMap, by_model
-from leuk.report.load import Configuration, augmentations_of
+from leuk.report.load import Configuration
+from leuk.report.rows import HeatMap, by_model
 from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
 
@@ -53,11 +52,13 @@ SETTINGS: Any = {
 """Settings of matplotlib for all figures."""
 
 _ALPHA = 0.05
-_ALONE = ("augmentation", "control_alone", "ensemble_augmentation", "ensemble_control_alone")
-_AUGMENTATION = (*_ALONE, "control", "ensemble_control")
+_AUGMENTATION = (
+    "augmentation", "control_alone", "control",
+    "ensemble_augmentation", "ensemble_control_alone", "ensemble_control",
+)  # fmt: skip
 """Families of comparisons in the figure ``augmentation``; ``differences`` has the others."""
 
-_OTHERS = FAMILIES.keys() - set(_AUGMENTATION)
+_OTHERS = tuple(family for family in FAMILIES if family not in _AUGMENTATION)
 
 _NAMED = 6
 """Number of configurations that an alternative text names; the tables contain all."""
@@ -65,37 +66,71 @@ _NAMED = 6
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A figure that is drawn when it is written, with caption and alternative text.
+    """A figure that is drawn when it is written.
 
     Attributes:
         name: stem of its files.
         title: its heading.
         caption: explanation of the figure.
         draw: function that draws it.
-        alt: alternative text of each panel, or of the whole figure.
-        panel: width and height in inches of a panel, by which a page cuts the figure for narrow
-            screens; None to keep it whole.
+        alt: alternative text.
     """
 
     name: str
     title: str
     caption: str
     draw: Callable[[], Figure]
-    alt: tuple[str, ...]
-    panel: tuple[float, float] | None = None
+    alt: str
 
     def write(self, folder: Path) -> bytes:
         """Write ``<name>.pdf`` and ``<name>.png`` atomically to a folder; return the PNG data."""
+        png = io.BytesIO()
         with rc_context(SETTINGS):
             figure = self.draw()
             with whole_file(folder / f"{self.name}.pdf") as temporary:
                 # Without the date, the same figure gives the same file.
                 figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-            png = io.BytesIO()
             figure.savefig(png, format="png", dpi=DPI)
         with whole_file(folder / f"{self.name}.png") as temporary:
             temporary.write_bytes(png.getvalue())
         return png.getvalue()
+
+
+_INTERVALS = "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled)."
+_TEXTS = {
+    "grid": ("Test AUROC", "Test AUROC of each model with each augmentation."),
+    "augmentation": (
+        "Effect of each augmentation",
+        f"{_INTERVALS} Filled: Holm-corrected p below 0.05. Right of 0: better.",
+    ),
+    "differences": (
+        "Other comparisons",
+        f"{_INTERVALS} Filled: p below 0.05, Holm-corrected within the family of comparisons.",
+    ),
+    "roc": ("ROC curves", "Mean over folds and seeds. Thick gray line: cell area alone."),
+    "precision_recall": (
+        "Precision and recall",
+        "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level).",
+    ),
+    "reliability": (
+        "Calibration",
+        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
+        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
+        "images.",
+    ),
+    "confusion": (
+        "Confusion matrices",
+        "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
+        "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
+        "leukemic images.",
+    ),
+    "per_subject": (
+        "Results by patient",
+        "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
+        "Patients at the left are mostly misclassified.",
+    ),
+}
+"""Title and caption of each figure."""
 
 
 def figures_of(
@@ -104,45 +139,41 @@ def figures_of(
     reached: Mapping[str, Mapping[str, float]],
     heat: HeatMap | None = None,
 ) -> list[Drawn]:
-    """All figures that have data.
+    """All figures of ``_TEXTS`` that have data.
 
     Args:
         configurations: all configurations of the report; those without predictions are skipped.
         comparisons: comparisons between them.
         reached: metrics by title of the configuration, for the alternative texts.
         heat: the heat map; None if no configuration has metrics.
-
-    Returns:
-        Those of ``grid``, ``augmentation``, ``differences``, ``roc``, ``precision_recall``,
-        ``reliability``, ``confusion`` and ``per_subject`` that are not empty.
     """
-    drawn: list[Drawn] = []
-
-    def add(name: str, title: str, caption: str, draw: Callable[[], Figure], alt: str) -> None:
-        drawn.append(Drawn(name, title, caption, draw, (alt,)))
-
+    found: dict[str, tuple[Callable[[], Figure], str]] = {}
     if heat is not None:
-        caption = "Test AUROC of each model with each augmentation."
         names = f"{', '.join(heat.rows)} with {', '.join(heat.columns)}"
-        alt = f"Heat map of the AUROC of {names}."
-        add("grid", "Test AUROC", caption, partial(heat_map_figure, heat), alt)
-    intervals = (
-        "Dots are differences in test AUROC, bars their 95 % intervals (patients resampled). "
-        "Filled: {}"
-    )
-    if own := _of(_ALONE, comparisons):
-        caption = intervals.format("Holm-corrected p below 0.05. Right of 0: better.")
-        draw = partial(augmentation_figure, comparisons)
-        alt = f"Forest plot of each augmentation minus none. {_summary(own)}"
-        add("augmentation", "Effect of each augmentation", caption, draw, alt)
-    if others := _of(_OTHERS, comparisons):
-        within = "p below 0.05, Holm-corrected within the family of comparisons."
-        draw = partial(differences_figure, comparisons)
-        alt = f"Forest plot of {len(others)} differences. {_summary(others)}"
-        add("differences", "Other comparisons", intervals.format(within), draw, alt)
+        found["grid"] = partial(heat_map_figure, heat), f"Heat map of the AUROC of {names}."
+    for name, families in (("augmentation", _AUGMENTATION), ("differences", _OTHERS)):
+        if own := [c for c in comparisons if c.result is not None and c.family in families]:
+            alt = f"Forest plot of {len(own)} differences. {_summary(own)}"
+            found[name] = partial(forest_figure, own, families), alt
     if shown := [configuration for configuration in configurations if configuration.runs]:
-        drawn += [*_curves(shown, reached), *_decisions(shown)]
-    return drawn
+        for name, draw, metric in (
+            ("roc", roc_figure, "auroc"),
+            ("precision_recall", precision_recall_figure, "auprc"),
+            ("reliability", reliability_figure, "ece_calibrated"),
+        ):
+            known = [one for one in shown if metric in reached.get(one.title, {})][:_NAMED]
+            values = [f"{one.title} {reached[one.title][metric]:.3f}" for one in known]
+            listed = f"{metric.split('_')[0].upper()} {', '.join(values)}" if values else "none"
+            alt = f"{_TEXTS[name][0]}, a panel per model: {listed}."
+            found[name] = partial(draw, shown), alt
+        texts = " ".join(map(_confusion_text, shown[:_NAMED]))
+        found["confusion"] = partial(confusion_figure, shown), texts
+        alt = (
+            f"Dots for the patients of {len(shown)} configurations, healthy patients above, "
+            "leukemic patients below; the bar is the mean over patients."
+        )
+        found["per_subject"] = partial(per_subject_figure, shown), alt
+    return [Drawn(name, *_TEXTS[name], *one) for name, one in found.items()]
 
 
 def _rows(
@@ -180,14 +211,9 @@ def _shaded(ax: Axes, values: Floats, span: tuple[float, float], digits: int) ->
 def heat_map_figure(heat: HeatMap) -> Figure:
     """Heat map with the AUROC in each entry."""
     figure, (ax,) = _rows(heat.rows, 1.15 * len(heat.columns) + 1.2, 0.46)
-    values = np.array(heat.values)
-    _shaded(ax, values, heat.span, 3)
-    # White lines between the entries.
-    ax.set_xticks(np.arange(len(heat.columns) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(heat.rows) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=2)
+    _shaded(ax, np.array(heat.values), heat.span, 3)
     ax.set_xticks(range(len(heat.columns)), heat.columns)
-    ax.tick_params(which="both", length=0)
+    ax.tick_params(length=0)
     figure.colorbar(ax.images[0], ax=ax, label="test AUROC", pad=0.02)
     return figure
 
@@ -213,58 +239,16 @@ def _significant(comparison: Comparison) -> bool:
     return comparison.p is not None and comparison.p < _ALPHA
 
 
-def _of(families: Collection[str], comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons of these families that have a result."""
-    return [c for c in comparisons if c.result is not None and c.family in families]
-
-
-def augmentation_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of augmentations: minus none, and GANs also minus the controls."""
-    compared = _of(_AUGMENTATION, comparisons)
-    found = {(c.one.run, c.other.run.augmentation): c for c in compared}
-    shown = [c.one for c in _of(_ALONE, comparisons)]
-    columns = augmentations_of(c.other.run for c in compared)
-    figure, axes = _rows([one.title for one in shown], 2.75 * len(columns), 0.27, len(columns))
-    for ax, other in zip(axes, columns, strict=True):
-        keys = [(one.run, other) for one in shown]
-        _forest(ax, {row: found[key] for row, key in enumerate(keys) if key in found})
-        for row in range(1, len(shown)):
-            if shown[row].run.plain != shown[row - 1].run.plain:
-                ax.axhline(row - 0.5, color="0.8", linewidth=0.8)
-        ax.set_title(f"minus {reference(other)}")
-        ax.locator_params(axis="x", nbins=5)
-    figure.supxlabel("difference in AUROC, 95 % interval", fontsize="medium")
-    looks = ("Holm p < 0.05", HEALTHY, HEALTHY), ("not significant", "0.45", "white")
-    dots = [
-        Line2D([], [], marker="o", markersize=4.5, color=edge, markerfacecolor=face, label=text)
-        for text, edge, face in looks
-    ]
-    figure.legend(handles=dots, loc="outside upper right", ncols=2)
-    return figure
-
-
-def differences_figure(comparisons: Sequence[Comparison]) -> Figure:
-    """Forest plot of all other differences, below the names of their families."""
+def forest_figure(comparisons: Sequence[Comparison], families: Sequence[str]) -> Figure:
+    """Forest plot: a row per comparison with a result, below the name of its family."""
     names: list[str] = []
-    placed: dict[int, Comparison] = {}
-    for family in (family for family in FAMILIES if family in _OTHERS):
-        if own := _of([family], comparisons):
+    rows: dict[int, Comparison] = {}
+    for family in families:
+        if own := [c for c in comparisons if c.family == family and c.result is not None]:
             names.append(FAMILIES[family])
-        for one in own:
-            placed[len(names)] = one
-            names.append(one.title)
+            rows |= {len(names) + place: one for place, one in enumerate(own)}
+            names += [one.title for one in own]
     figure, (ax,) = _rows(names, 5.0, 0.23)
-    _forest(ax, placed)
-    ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
-    for row, name in enumerate(ax.get_yticklabels()):
-        if row not in placed:
-            ax.axhspan(row - 0.3, row + 0.3, color="0.93")
-            name.set_fontweight("bold")
-    return figure
-
-
-def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
-    """Draw a dot and its interval in each row, and the line of no difference."""
     found = {row: one.result for row, one in rows.items() if one.result is not None}
     colors = [HEALTHY if _significant(rows[row]) else "0.45" for row in found]
     faces = [HEALTHY if _significant(rows[row]) else "white" for row in found]
@@ -274,156 +258,106 @@ def _forest(ax: Axes, rows: Mapping[int, Comparison]) -> None:
     ax.scatter(dots, list(found), s=20, facecolors=faces, edgecolors=colors, zorder=3)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.grid(axis="x")
+    ax.set_xlabel("difference in AUROC, 95 % interval (filled: Holm p < 0.05)")
+    for row, name in enumerate(ax.get_yticklabels()):
+        if row not in rows:
+            ax.axhspan(row - 0.3, row + 0.3, color="0.93")
+            name.set_fontweight("bold")
+    return figure
 
 
 # --- Curves, a panel per model
 
-
-def _curves(
-    configurations: Sequence[Configuration], reached: Mapping[str, Mapping[str, float]]
-) -> list[Drawn]:
-    panel, models = _panel_size(configurations), by_model(configurations)
-
-    def drawn(
-        name: str, title: str, caption: str, draw: Callable[..., Figure], kind: str, metric: str
-    ) -> Drawn:
-        alt = []
-        for model, members in models.items():
-            found = [
-                f"{one.run.augmentation} {reached[one.title][metric]:.3f}"
-                for one in members[:_NAMED]
-                if metric in reached.get(one.title, {})
-            ]
-            values = f"{metric.split('_')[0].upper()} {', '.join(found)}"
-            alt.append(f"{kind} of {model}: {values if found else 'values in the tables'}.")
-        return Drawn(name, title, caption, partial(draw, configurations), tuple(alt), panel)
-
-    area = "Mean over folds and seeds. Thick gray line: cell area alone."
-    chance = "Mean over folds and seeds. Horizontal line: share of leukemic cells (chance level)."
-    scaled = (
-        "Observed share of leukemic cells against the score; on the diagonal, scores equal "
-        "probabilities. Pale: uncalibrated scores; solid: after temperature scaling on validation "
-        "images."
-    )
-    precision = "Precision and recall", chance, precision_recall_figure, "Precision over recall"
-    return [
-        drawn("roc", "ROC curves", area, roc_figure, "ROC curves", "auroc"),
-        drawn("precision_recall", *precision, "auprc"),
-        drawn(
-            "reliability",
-            "Calibration",
-            scaled,
-            reliability_figure,
-            "Calibration",
-            "ece_calibrated",
-        ),
-    ]
+_GRID = np.linspace(0, 1, 201)
 
 
 def roc_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean ROC curves, a panel per model, a line per augmentation; gray: cell area alone."""
-
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        _mean_curves(ax, lines, roc_of)
-
-    return _panels(configurations, draw, "1 - specificity", "sensitivity")
+    figure = _panels(configurations, partial(_mean, roc_of), "1 - specificity", "sensitivity")
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=1)
+    return figure
 
 
 def precision_recall_figure(configurations: Sequence[Configuration]) -> Figure:
     """Mean precision over recall; the horizontal line is the share of leukemic cells."""
-
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.axhline(next(iter(lines)).pooled.labels.mean(), color="0.8", linewidth=0.8)
-        _mean_curves(ax, lines, precision_of)
-
-    return _panels(configurations, draw, "recall (sensitivity)", "precision")
+    mean = partial(_mean, precision_of)
+    figure = _panels(configurations, mean, "recall (sensitivity)", "precision")
+    for ax, members in zip(figure.axes, by_model(configurations).values(), strict=True):
+        ax.axhline(members[0].pooled.labels.mean(), color="0.8", linewidth=0.8, zorder=1)
+    return figure
 
 
 def reliability_figure(configurations: Sequence[Configuration]) -> Figure:
     """Observed share of leukemic cells over the score, a panel per model; pale: uncalibrated."""
 
-    def draw(ax: Axes, lines: Lines) -> None:
-        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)
-        for configuration, looks in lines.items():
-            pooled = configuration.pooled
-            pale = {**looks, "alpha": 0.25, "label": None}
-            for scores, style in ((pooled.scores, pale), (pooled.calibrated, looks)):
-                if scores is not None:
-                    bins = reliability(scores, pooled.labels)
-                    ax.plot(bins["score"], bins["observed"], marker="o", markersize=3, **style)
+    def binned(configuration: Configuration) -> list[_Line]:
+        pooled = configuration.pooled
+        lines: list[_Line] = []
+        for scores, alpha in ((pooled.scores, 0.25), (pooled.calibrated, 1.0)):
+            if scores is not None:
+                bins = reliability(scores, pooled.labels)
+                lines.append((bins["score"], bins["observed"], {"alpha": alpha, "marker": "."}))
+        return lines
 
-    return _panels(configurations, draw, "score", "observed share leukemic")
-
-
-Lines = Mapping[Configuration, Mapping[str, Any]]
-"""Configurations of a panel, and label, color and line style of each."""
-
-
-def _panels(
-    configurations: Sequence[Configuration], draw: Callable[[Axes, Lines], None], x: str, y: str
-) -> Figure:
-    """Draw a square panel per model, at most four side by side, with a legend below.
-
-    ``draw`` draws the lines of a panel; ``x`` and ``y`` are the labels of its axes from 0 to 1.
-    """
-    models, labels = by_model(configurations), _labels(configurations)
-    across = min(4, len(models))
-    down = -(-len(models) // across)
-    width, height = _panel_size(configurations)
-    figure = Figure(figsize=(width * across, height * down), layout="constrained")
-    # A page cuts the figure at the borders of its panels.
-    figure.get_layout_engine().set(wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
-    order = list(dict.fromkeys(labels.values()))
-    parts = figure.subfigures(down, across, squeeze=False).flat
-    for part, (title, members) in zip(parts, models.items(), strict=False):
-        lines = {}
-        for one in members:
-            index = order.index(labels[one])
-            color, style = COLORS[index % len(COLORS)], STYLES[index % len(STYLES)]
-            lines[one] = {"label": labels[one], "color": color, "linestyle": style}
-        ax = part.subplots()
-        draw(ax, lines)
-        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x, ylabel=y)
-        ax.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), title=textwrap.fill(title, 36))
-        part.legend(loc="outside lower center", ncols=_legend_columns(labels), fontsize=7)
+    figure = _panels(configurations, binned, "score", "observed share leukemic", area=False)
+    for ax in figure.axes:
+        ax.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=1)
     return figure
 
 
-def _labels(configurations: Sequence[Configuration]) -> dict[Configuration, str]:
-    """Labels of the lines: the augmentation, or the title where a panel has it several times."""
-    labels = {}
-    for members in by_model(configurations).values():
-        names = [configuration.run.augmentation for configuration in members]
+_Line = tuple[Any, Any, Mapping[str, Any]]
+"""Values on both axes, and the looks of a line."""
+
+
+def _mean(curve: Callable[[Sample], Floats], configuration: Configuration) -> list[_Line]:
+    """Mean curve of the runs of a configuration."""
+    heights = np.mean([curve(run.test.sample) for run in configuration.runs], axis=0)
+    return [(_GRID, heights, {})]
+
+
+def _panels(
+    configurations: Sequence[Configuration],
+    lines_of: Callable[[Configuration], list[_Line]],
+    x: str,
+    y: str,
+    area: bool = True,
+) -> Figure:
+    """Draw a square panel per model, at most four side by side, and a legend below them.
+
+    ``lines_of`` returns the lines of a configuration; with ``area``, those of the cell area alone
+    are behind them. ``x`` and ``y`` label the axes, which run from 0 to 1.
+    """
+    models = by_model(configurations)
+    labels: dict[Configuration, str] = {}
+    for members in models.values():
+        names = [one.run.augmentation for one in members]
         for one, name in zip(members, names, strict=True):
             labels[one] = name if names.count(name) == 1 else one.title
-    return labels
-
-
-def _legend_columns(labels: Mapping[Configuration, str]) -> int:
-    return 2 if max(map(len, labels.values())) <= 15 else 1
-
-
-def _panel_size(configurations: Sequence[Configuration]) -> tuple[float, float]:
-    """Width and height in inches of a panel with room for its legend."""
-    entries = 1 + max(map(len, by_model(configurations).values()))
-    return 2.8, 2.7 + 0.15 * -(-entries // _legend_columns(_labels(configurations)))
-
-
-def _mean_curves(ax: Axes, lines: Lines, curve: Callable[[Sample], Floats]) -> None:
-    """Draw the mean curve of each configuration over its runs, and that of the area alone."""
-
-    def heights(configuration: Configuration) -> Floats:
-        curves = [curve(run.test.sample) for run in configuration.runs]
-        return np.asarray(np.mean(curves, axis=0))
-
-    if (area := baseline_of(next(iter(lines)), AREA)) is not None:
-        ax.plot(_GRID, heights(area), color="0.6", linewidth=3, alpha=0.6, label="area alone")
-    for configuration, looks in lines.items():
-        ax.plot(_GRID, heights(configuration), **looks)
-
-
-_GRID = np.linspace(0, 1, 201)
+    order = list(dict.fromkeys(labels.values()))
+    across = min(4, len(models))
+    down = -(-len(models) // across)
+    columns = max(1, 36 * across // (max(map(len, order)) + 9))
+    size = 2.6 * across, 2.7 * down + 0.16 * -(-(len(order) + 1) // columns)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for ax, (title, members) in zip(axes, models.items(), strict=False):
+        if area and (alone := baseline_of(members[0], AREA)) is not None:
+            for xs, ys, _ in lines_of(alone):
+                ax.plot(xs, ys, color="0.6", linewidth=3, alpha=0.6, label="area alone")
+        for one in members:
+            index = order.index(labels[one])
+            color, style = COLORS[index % len(COLORS)], STYLES[index % len(STYLES)]
+            for xs, ys, looks in lines_of(one):
+                ax.plot(xs, ys, color=color, linestyle=style, label=labels[one], **looks)
+        ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel=x, ylabel=y)
+        ax.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1), title=textwrap.fill(title, 36))
+    for ax in axes[len(models) :]:
+        ax.remove()
+    # Of several lines with a label, the last is the solid one.
+    found = {line.get_label(): line for ax in figure.axes for line in ax.lines}
+    figure.legend(handles=found.values(), loc="outside lower center", ncols=columns, fontsize=7)
+    return figure
 
 
 def roc_of(sample: Sample) -> Floats:
@@ -444,36 +378,13 @@ def precision_of(sample: Sample) -> Floats:
 # --- Decisions: confusion matrices, and results by patient
 
 
-def _decisions(configurations: Sequence[Configuration]) -> list[Drawn]:
-    def words(configuration: Configuration) -> str:
-        shares = (counts := confusion(configuration, "default")) / counts.sum(axis=1, keepdims=True)
-        return (
-            f"Confusion matrix of {configuration.title} at 0.5: {shares[0, 0]:.0%} of healthy and "
-            f"{shares[1, 1]:.0%} of leukemic cells are classified correctly."
-        )
-
-    return [
-        Drawn(
-            "confusion",
-            "Confusion matrices",
-            "Shares of the healthy and of the leukemic test images of all runs, at 0.5 and at the "
-            "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
-            "leukemic images.",
-            partial(confusion_figure, configurations),
-            (" ".join(map(words, configurations[:_NAMED])),),
-        ),
-        Drawn(
-            "per_subject",
-            "Results by patient",
-            "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
-            "Patients at the left are mostly misclassified.",
-            partial(per_subject_figure, configurations),
-            (
-                f"Dots for the patients of {len(configurations)} configurations, healthy patients "
-                "above, leukemic patients below; the bar is the mean over patients.",
-            ),
-        ),
-    ]
+def _confusion_text(configuration: Configuration) -> str:
+    counts = confusion(configuration, "default")
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    return (
+        f"Confusion matrix of {configuration.title} at 0.5: {shares[0, 0]:.0%} of healthy and "
+        f"{shares[1, 1]:.0%} of leukemic cells are classified correctly."
+    )
 
 
 def confusion_figure(configurations: Sequence[Configuration]) -> Figure:

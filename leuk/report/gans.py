@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from leuk.data.labels import Label
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Images, check_images
-from leuk.metrics.synthetic.quality import rows_figure, save_rows
 from leuk.report.figures import Drawn
+from leuk.report.html import picture_uri
 from leuk.report.table import (
     Column,
     Heading,
     Items,
     Paragraph,
+    Picture,
     Section,
     Shown,
     Table,
@@ -104,6 +105,8 @@ def write_gan_report(sweep: Path) -> str:
     Raises:
         StoreError: no GAN of the sweep has been evaluated.
     """
+    from leuk.metrics.synthetic.quality import save_rows
+
     paths = sorted(sweep.glob(f"*/{QUALITY}"))
     reports = {path.parent: json.loads(path.read_text()) for path in paths}
     if not reports:
@@ -122,14 +125,21 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.
         reports: quality reports by name of the GAN, not empty. With several folds or seeds,
             ``where`` names the one of the report.
     """
-    table = pd.DataFrame(
-        [
-            row
-            for gan, report in reports.items()
-            for name, quality in report["quality"].items()
-            for row in _rows(gan, name, quality, report.get("where", ""))
-        ]
-    )
+    rows = []
+    for gan, report in reports.items():
+        where = f" ({report['where']})" if report.get("where") else ""
+        for cls, quality in report["quality"].items():
+            copies = {
+                f"{space}_{name}": value
+                for space, found in quality["memorization"].items()
+                for name, value in found.items()
+            }
+            for row, title in _ROWS.items():
+                own = row == "synthetic"
+                named = {"set": title.format(gan=gan) + ("" if own else where), "row": row}
+                facts = {"class": cls, "extractor": quality["extractor"], "n": quality["n"]}
+                rows.append(named | facts | quality["rows"][row] | (copies if own else {}))
+    table = pd.DataFrame(rows)
     columns = {
         title: key for title, key in _COLUMNS.items() if key in table and table[key].notna().any()
     }
@@ -150,27 +160,6 @@ def quality_tables(reports: Mapping[str, Any]) -> tuple[list[Written | str], pd.
         naming="" if "fid" in table else ", so the distances are not FID and KID",
     )
     return [Table(shown, formats), notes, Items(tuple(_remarks(reports)))], table
-
-
-def _rows(gan: str, cls: str, quality: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    rows = []
-    for row, title in _ROWS.items():
-        values = dict(quality["rows"][row])
-        if row == "synthetic":
-            for space, found in quality["memorization"].items():
-                values |= {f"{space}_{name}": value for name, value in found.items()}
-        named = title.format(gan=gan)
-        rows.append(
-            {
-                "set": f"{named} ({where})" if where and row != "synthetic" else named,
-                "row": row,
-                "class": cls,
-                "extractor": quality["extractor"],
-                "n": quality["n"],
-                **values,
-            }
-        )
-    return rows
 
 
 def _with_spread(value: float | None, spread: float | None) -> Shown:
@@ -210,14 +199,21 @@ def synthesis_examples(folders: Iterable[Path]) -> dict[str, Images]:
     """Images kept by synthesis: rows of real images, then a row for each GAN and class."""
     rows: dict[str, Images] = {}
     for folder in folders:
-        for file in sorted(folder.glob("images_*.npz")):
-            cls = file.stem.removeprefix("images_")
-            kept = read_arrays(file_in(folder, file.name))
-            for images in (kept["real"], kept["synthetic"]):
-                check_images(images)
-            rows.setdefault(f"real {cls}", kept["real"])
-            rows[f"{folder.name.split('-')[0]} {cls}"] = kept["synthetic"]
+        for cls, (real, synthetic) in _kept(folder).items():
+            rows.setdefault(f"real {cls}", real)
+            rows[f"{folder.name.split('-')[0]} {cls}"] = synthetic
     return rows
+
+
+def _kept(folder: Path) -> dict[str, tuple[Images, Images]]:
+    """Real and synthetic images by class, kept when the quality was computed."""
+    found = {}
+    for file in sorted(folder.glob("images_*.npz")):
+        kept = read_arrays(file_in(folder, file.name))
+        for images in (kept["real"], kept["synthetic"]):
+            check_images(images)
+        found[file.stem.removeprefix("images_")] = kept["real"], kept["synthetic"]
+    return found
 
 
 # --- Synthetic images of a sweep of classifiers
@@ -282,13 +278,41 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
         for gan in report["artifacts"]
         for cls in report["quality"]
     }
-    own, unreadable, skipped = _by_measures(sets, covered)
     names = [folder.name for folder in network]
     named = {
         f"{folder.parent.name}/{folder.name}" if names.count(folder.name) > 1 else folder.name: one
         for folder, one in network.items()
     }
-    blocks: list[Written | str] = [Items((*problems, *unreadable))]
+    own: dict[str, Any] = {}
+    skipped = []
+    several = len({_fold(record) for record in sets}) > 1
+    for record in sets:
+        synthetic = record.data["synthetic"]
+        gans, quality = synthetic.get("gans", []), synthetic.get("quality", {})
+        name = f"{record.run.augmentation} ({_fold(record)})"
+        if name in own:
+            name = f"{name} {', '.join(gans)}"
+        wanted = [
+            cls
+            for cls in synthetic.get("counts", {})
+            if not any((gan, cls) in covered for gan in gans)
+        ]
+        if wanted and not quality:
+            skipped.append(name)
+        report = {
+            "held_out": synthetic.get("held_out"),
+            "quality": {cls: quality[cls] for cls in wanted if cls in quality},
+            "where": _fold(record) if several else "",
+        }
+        if report["quality"]:
+            try:
+                _check(name, report)
+                own[name] = report
+            except _UNREADABLE as error:
+                problems.append(
+                    f"{record.run.folder}: unreadable quality of its synthetic images: {error!r}"
+                )
+    blocks: list[Written | str] = [Items(tuple(problems))]
     tables = []
     for found in filter(None, (named, own)):
         shown, table = quality_tables(found)
@@ -304,42 +328,8 @@ def quality_section(sweep: Path, records: Sequence[Record]) -> Section:
     return Section("synthetic_quality", title, blocks, table)
 
 
-def _by_measures(
-    records: Sequence[Record], covered: set[tuple[str, str]]
-) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Return reports by name, unreadable ones, and sets without quality, unless covered."""
-    found: dict[str, Any] = {}
-    problems, skipped = [], []
-    folds = {_fold(record) for record in records}
-    for record in records:
-        synthetic = record.data["synthetic"]
-        gans, quality = synthetic.get("gans", []), synthetic.get("quality", {})
-        name = f"{record.run.augmentation} ({_fold(record)})"
-        if name in found:
-            name = f"{name} {', '.join(gans)}"
-        wanted = [
-            cls
-            for cls in synthetic.get("counts", {})
-            if not any((gan, cls) in covered for gan in gans)
-        ]
-        if wanted and not quality:
-            skipped.append(name)
-        classes = {cls: quality[cls] for cls in wanted if cls in quality}
-        where = _fold(record) if len(folds) > 1 else ""
-        report = {"held_out": synthetic.get("held_out"), "quality": classes, "where": where}
-        try:
-            if classes:
-                _check(name, report)
-                found[name] = report
-        except _UNREADABLE as error:
-            problems.append(
-                f"{record.run.folder}: unreadable quality of its synthetic images: {error!r}"
-            )
-    return found, problems, skipped
-
-
 def _check(name: str, report: Any) -> None:
-    """Print a report to find out whether it is complete."""
+    """Print a report, which raises one of ``_UNREADABLE`` if it is incomplete."""
     blocks, _ = quality_tables({name: report})
     for block in blocks:
         if isinstance(block, Table):
@@ -366,22 +356,15 @@ def _by_network(sweep: Path, records: Iterable[Record]) -> tuple[dict[Path, Any]
     return found, problems
 
 
-def _quality_examples(sweep: Path, sets: Sequence[Record]) -> dict[str, Images]:
-    """Rows of real and synthetic images that were kept when their quality was computed."""
-    artifacts = sweep.parent.parent / "artifacts" / "quality"
-    names = [Path(str(one.data["synthetic"].get("quality_artifact", ""))).name for one in sets]
-    folders = [*_by_network(sweep, sets)[0], *(artifacts / name for name in names if name)]
-    try:
-        return synthesis_examples(folders)
-    except (OSError, ValueError, KeyError) as error:
-        log.warning("examples of synthetic images cannot be shown (%s)", error)
-        return {}
-
-
 # --- Examples
 
 _EXAMPLES = 12
 """Images of each set in the figure."""
+
+_FIRST, _GANS = 4, 3
+"""Images of each set on the first screen of a page, and the number of GANs there."""
+
+_CLASSES = {Label.HEM.folder: "healthy", Label.ALL.folder: "leukemic"}
 
 
 def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
@@ -390,32 +373,70 @@ def contact_sheet(sweep: Path, records: Sequence[Record]) -> Drawn | None:
     None if the records of the sweep name no synthetic images, or none are readable.
     """
     sets = quality_records(records)
-    kept = _quality_examples(sweep, sets)
+    folders = [*_by_network(sweep, sets)[0], *filter(None, (_artifact(sweep, r) for r in sets))]
+    kept = _readable(lambda: synthesis_examples(folders))
     rows = {name: images[:_EXAMPLES] for name, images in kept.items() if name.startswith("real")}
+    real = len(rows)
     for record in sets:
-        for cls, images in _images(sweep, record).items():
+        for cls, images in _readable(partial(_images, sweep, record)).items():
             rows.setdefault(f"{record.run.augmentation} {cls}", images)
-    if all(name.startswith("real") for name in rows):
+    if len(rows) == real:
         return None
+    # Imports torch, which takes longer than the rest of a report.
+    from leuk.metrics.synthetic.quality import rows_figure
+
     return Drawn(
         "synthetic_images",
         "Synthetic images",
         "The first images of each set, not selected, from the first split, fold and seed that has "
         "it. hem: healthy, all: leukemic.",
         partial(rows_figure, rows),
-        (f"Rows of up to {_EXAMPLES} images each: {', '.join(rows)}.",),
+        f"Rows of up to {_EXAMPLES} images each: {', '.join(rows)}.",
     )
 
 
-def _images(sweep: Path, record: Record) -> dict[str, Images]:
-    """Return the first synthetic images of each class; empty without a readable artifact."""
-    recorded = Path(str(record.data["synthetic"].get("artifact")))
+def samples(sweep: Path, records: Sequence[Record]) -> tuple[Picture, ...]:
+    """Return strips of four real images and of four of each GAN; empty if none are readable."""
+    strips: dict[str, Images] = {}
+    for record in quality_records(records):
+        folder = _artifact(sweep, record)
+        kept = _readable(partial(_kept, folder)) if folder else {}
+        for cls, (real, synthetic) in list(kept.items())[:1]:
+            word = _CLASSES.get(cls, cls)
+            strips.setdefault(f"real, {word}", real)
+            strips.setdefault(f"{record.run.augmentation}, {word}", synthetic)
+    pictures = []
+    for name, images in list(strips.items())[: 1 + _GANS]:
+        gap = max(1, images.shape[1] // 32)
+        spaced = np.pad(images[:_FIRST], ((0, 0), (0, 0), (0, gap), (0, 0)), constant_values=255)
+        uri = picture_uri(np.concatenate(list(spaced), axis=1)[:, :-gap])
+        pictures.append(Picture(uri, f"Four images of single cells, {name}", (name,)))
+    return tuple(pictures)
+
+
+def _artifact(sweep: Path, record: Record) -> Path | None:
+    """Folder of the images kept with the quality of a record's synthetic images."""
     # Only the name is used: the recorded path may be of another host.
-    folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name
+    name = Path(str(record.data["synthetic"].get("quality_artifact", ""))).name
+    return sweep.parent.parent / "artifacts" / "quality" / name if name else None
+
+
+def _readable(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``read`` returns; empty if its files are missing or damaged."""
     try:
-        pixels = np.load(file_in(folder, "images.npy"), mmap_mode="r")
-        labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()
-        found = {label.folder: np.flatnonzero(labels == label)[:_EXAMPLES] for label in Label}
-        return {name: np.asarray(pixels[rows]) for name, rows in found.items() if len(rows)}
-    except (OSError, ValueError, KeyError, IndexError):
+        return read()
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        log.warning("examples of synthetic images cannot be shown (%s)", error)
+        return {}
+
+
+def _images(sweep: Path, record: Record) -> dict[str, Images]:
+    """Return the first synthetic images of each class."""
+    recorded = Path(str(record.data["synthetic"].get("artifact")))
+    folder = sweep.parent.parent / "artifacts" / "synthetic" / recorded.name
+    pixels = np.load(file_in(folder, "images.npy"), mmap_mode="r")
+    labels = pd.read_csv(file_in(folder, "origin.csv"))["label"].to_numpy()
+    found = {label.folder: np.flatnonzero(labels == label)[:_EXAMPLES] for label in Label}
+    return {name: np.asarray(pixels[rows]) for name, rows in found.items() if len(rows)}

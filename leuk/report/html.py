@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from leuk.report.table import Block, Text, spans
+from leuk.report.table import Block, spans
 
 
 @cache
@@ -27,19 +28,11 @@ def _template() -> tuple[jinja2.Template, str]:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["breakable"] = breakable
+    # Long names may break after an underscore.
+    environment.filters["breakable"] = lambda text: Markup("_<wbr>").join(text.split("_"))
     environment.filters["spans"] = spans
     style = (resources.files("leuk.report") / "templates" / "page.css").read_text("utf-8")
     return environment.get_template("page.html"), style
-
-
-def breakable(text: Markup) -> Markup:
-    """Allow line breaks after the underscores of a name.
-
-    Args:
-        text: escaped text.
-    """
-    return Markup("_<wbr>").join(text.split("_"))
 
 
 @dataclass(frozen=True)
@@ -50,29 +43,20 @@ class Chapter:
         name: anchor of a chapter; kind of warnings, for the style sheet.
         title: its heading; may be empty for warnings.
         blocks: its content.
+        intro: sentence that says how to read it.
+        folded: True to show it when its heading is opened.
+        printed: True to print it although it is folded.
     """
 
     name: str
     title: str
     blocks: Sequence[Block]
+    intro: str = ""
+    folded: bool = False
+    printed: bool = False
 
 
-def page(
-    title: str,
-    eyebrow: Text,
-    headline: str,
-    *,
-    question: str = "",
-    tone: str = "",
-    lead: Sequence[Block] = (),
-    command: tuple[str, str] | None = None,
-    tiles: Sequence[tuple[str, str]] = (),
-    warned: str = "",
-    warnings: Sequence[Chapter] = (),
-    chapters: Sequence[Chapter] = (),
-    contents: bool = False,
-    footer: Text = "",
-) -> str:
+def page(title: str, headline: str, **content: Any) -> str:
     """Return a page as HTML.
 
     Its content security policy allows only embedded pictures and its style sheet, by its hash, so
@@ -80,18 +64,13 @@ def page(
 
     Args:
         title: title of the window.
-        eyebrow: line above everything.
         headline: the result in a sentence.
-        question: the question that the headline answers.
-        tone: ``helps``, ``harms`` or another class of the headline.
-        lead: blocks below the headline.
-        command: command line to run, after the reason to run it.
-        tiles: key numbers, each with its label.
-        warned: heading of the warnings.
-        warnings: warnings, the most serious first.
-        chapters: chapters in reading order; empty ones are omitted.
-        contents: True for a table of contents.
-        footer: text at the end.
+        content: further parts of ``templates/page.html``, each of which may be missing: ``eyebrow``
+            (line above everything), ``question`` (that the headline answers), ``tone`` (class of
+            the headline, such as ``helps``), ``lead`` (blocks below it), ``command`` (reason to run
+            a command line, and the command line), ``tiles`` (key numbers with labels), ``first``
+            (blocks above the warnings), ``warned`` (heading of the warnings), ``warnings``
+            (chapters, the most serious first), ``chapters`` (empty ones are omitted), ``footer``.
     """
     template, style = _template()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -99,12 +78,15 @@ def page(
         f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'"
     )
+    chapters = [chapter for chapter in content.pop("chapters", ()) if chapter.blocks]
+    empty = dict.fromkeys(
+        ("eyebrow", "question", "tone", "lead", "command", "tiles", "first", "warned", "warnings",
+         "footer"), ""
+    )  # fmt: skip
     return template.render(
         # The style sheet is part of this package, so it needs no escaping.
-        style=Markup(style), policy=policy, title=title, eyebrow=eyebrow, headline=headline,
-        question=question, tone=tone, lead=lead, command=command, tiles=tiles, warned=warned,
-        warnings=warnings, chapters=[chapter for chapter in chapters if chapter.blocks],
-        contents=contents, footer=footer,
+        empty | content, style=Markup(style), policy=policy, title=title, headline=headline,
+        chapters=chapters,
     )  # fmt: skip
 
 

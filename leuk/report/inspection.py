@@ -1,7 +1,6 @@
 """``leuk data``: audit of the folder and the split of a config, with contact sheets."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
 from leuk.config.targets import instantiate
@@ -39,9 +37,6 @@ _DRAWS = 8
 def check_kept(cfg: DictConfig) -> None:
     """Refuse to overwrite the audit of another image folder, unless ``replace=true``.
 
-    Args:
-        cfg: config of ``leuk data``.
-
     Raises:
         StoreError: the audit of another folder, or an unreadable one, would be overwritten.
     """
@@ -69,9 +64,6 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
 
     A split that does not fit the data is a problem if the user chose it or no other split fits.
 
-    Args:
-        cfg: config of ``leuk data``.
-
     Returns:
         The audit, and the folder it was written to.
     """
@@ -79,28 +71,23 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
     data.on_corrupt = "skip"
     stated = is_stated(data.field, data.pixel_size, "data.")
     found = audit(data.root, data.view, data.cache, mixed=stated)
-    folder = _folder(cfg)
-    split: dict[str, Any] = {"name": choice_of("split", cfg), "error": None}
+    name = choice_of("split", cfg)
+    split: dict[str, Any] = {"name": name, "error": None}
     try:
         data.setup()
-        split |= {
-            "counts": data.counts(),
-            "dropped": data.split.dropped,
-            "leaky": data.split.leaky,
-        }
+        split |= {"counts": data.counts(), "dropped": data.split.dropped}
+        split["leaky"] = data.split.leaky
     except DataError as error:
         split["error"] = str(error)
-    if split["error"]:
         other = _fitting_split(data)
-        chosen = any(
-            text.lstrip("+").startswith("split") for text in current_hydra().overrides.task
-        )
         if other:
-            refused = f"The split {split['name']} does not fit: {split['error']}."
-            found = replace(found, notes=[f"{refused} This split fits: {other}"])
-        if chosen or not other:
-            problem = Problem("split", split["name"], split["error"])
+            refused = f"The split {name} does not fit: {error}. This split fits: {other}"
+            found = replace(found, notes=[refused])
+        given = [text.lstrip("+") for text in current_hydra().overrides.task]
+        if not other or any(text.startswith("split") for text in given):
+            problem = Problem("split", name, str(error))
             found = replace(found, problems=[*found.problems, problem])
+    folder = _folder(cfg)
     sheets = _sheets(cfg, data, folder)
     source = STAND_IN if isinstance(data, PhantomDataModule) else CITATION
     write_json(folder / _AUDIT, {**found.to_dict(), "split": split})
@@ -112,7 +99,7 @@ def inspect_data(cfg: DictConfig) -> tuple[Audit, Path]:
 def _fitting_split(data: CNMCDataModule) -> str:
     """Return overrides of a split that fits the data; empty if none fits."""
     try:
-        images = data.open().index
+        images = data.dataset.index
     except DataError:
         return ""
     folders = sorted({*images["source_fold"]} - {MERGED})
@@ -135,31 +122,25 @@ def _fitting_split(data: CNMCDataModule) -> str:
 
 
 def _sheets(cfg: DictConfig, data: CNMCDataModule, folder: Path) -> dict[str, Path]:
-    """Write a contact sheet per recipe; none without labeled images."""
+    """Write a sheet per recipe, a row per image: the original, then augmentations.
+
+    There is none without labeled images.
+    """
     try:
-        dataset = data.open()
+        dataset = data.dataset
     except DataError:
         return {}
     rows = np.linspace(0, len(dataset) - 1, min(6, len(dataset))).astype(int)
-    images = to_float(torch.from_numpy(dataset.data[rows]))
+    images = to_float(torch.from_numpy(dataset.data[rows]))  # (N, 3, R, R) in [0, 1]
+    folder.mkdir(parents=True, exist_ok=True)
     sheets = {}
     for name, node in cfg.sheets.items():
-        sheets[str(name)] = folder / f"augmentation-{name}.png"
-        save_contact_sheet(sheets[str(name)], images, instantiate(node))
+        transforms = instantiate(node)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            columns = [images, *(transforms(images.clone()) for _ in range(_DRAWS))]
+        tiles = torch.stack(columns, dim=1).flatten(0, 1)
+        path = folder / f"augmentation-{name}.png"
+        save_image(make_grid(tiles, nrow=_DRAWS + 1, padding=2, pad_value=0.35), path)
+        sheets[str(name)] = path
     return sheets
-
-
-def save_contact_sheet(path: Path, images: Tensor, transforms: Callable[[Tensor], Tensor]) -> None:
-    """Write a row per image: the original and eight random augmentations.
-
-    Args:
-        path: PNG file to write.
-        images: images ``(N, 3, H, W)`` in [0, 1].
-        transforms: augmentation of a batch of images.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        columns = [images, *(transforms(images.clone()) for _ in range(_DRAWS))]
-    tiles = torch.stack(columns, dim=1).flatten(0, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(make_grid(tiles, nrow=_DRAWS + 1, padding=2, pad_value=0.35), path)

@@ -19,16 +19,9 @@ from pandas.api.types import is_numeric_dtype
 
 from leuk.errors import StoreError
 from leuk.metrics.arrays import Floats, as_scores_and_labels
-from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
-from leuk.runs.record import (
-    FILE,
-    OF_AUGMENTATION,
-    Record,
-    RunId,
-    read_records,
-    setting_texts,
-)
+from leuk.metrics.classification import Sample
+from leuk.runs.record import FILE, OF_AUGMENTATION, Record, RunId, read_records, setting_texts
 from leuk.runs.state import LOCK
 from leuk.store import file_in, restored
 
@@ -38,9 +31,8 @@ TABLE = "predictions.csv.xz"
 BASELINE = "baseline_"
 """Prefix of the columns with scores of baselines."""
 
+# Columns read as text, since patients 1 and 01 differ.
 _TEXTS = ("run", "stage", "path", "patient")
-"""Columns read as text, since patients 1 and 01 differ."""
-
 _COLUMNS = ("stage", "path", "patient", "label", "score", "calibrated")
 _AGAIN = "remove the folder and start the run again"
 _KINDS = ("none", "control", "gan")
@@ -51,13 +43,7 @@ _LARGEST = 2**30
 
 @dataclass(frozen=True, eq=False)
 class StagePredictions:
-    """Predictions of one stage, sorted by path.
-
-    Attributes:
-        sample: score, label and patient of each image.
-        paths: paths of the images ``(N,)``.
-        baselines: scores ``(N,)`` of the same images by name of the baseline.
-    """
+    """Scores, paths ``(N,)`` and scores of baselines of the images of a stage, sorted by path."""
 
     sample: Sample
     paths: npt.NDArray[Any]
@@ -70,19 +56,12 @@ class StagePredictions:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Complete run with its predictions.
-
-    Attributes:
-        id: identity of the run.
-        val: predictions on validation images, which chose the thresholds.
-        test: predictions on test images, which give the metrics.
-        thresholds: ``default`` (0.5), and ``youden`` and ``sensitivity95``, chosen on ``val``.
-    """
+    """Complete run with its predictions."""
 
     id: RunId
     val: StagePredictions
     test: StagePredictions
-    thresholds: Mapping[str, float]
+    thresholds: Mapping[str, float]  # default (0.5), and youden and sensitivity95, chosen on val
 
     @property
     def key(self) -> tuple[int, int]:
@@ -92,19 +71,12 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Configuration:
-    """Runs that differ only in seed and fold: one row of a table.
+    """Runs that differ only in seed and fold: one row of a table."""
 
-    Attributes:
-        run: id that represents all runs, see :attr:`leuk.runs.record.RunId.configuration`.
-        records: records of all runs, complete or not.
-        runs: the complete runs with readable predictions.
-        name: name in tables; the title of ``run`` if empty.
-    """
-
-    run: RunId
-    records: tuple[Record, ...]
-    runs: tuple[Run, ...]
-    name: str = ""
+    run: RunId  # represents all runs: see RunId.configuration
+    records: tuple[Record, ...]  # of all runs, complete or not
+    runs: tuple[Run, ...]  # the complete runs with readable predictions
+    name: str = ""  # in tables; the title of the run if empty
 
     @property
     def title(self) -> str:
@@ -120,37 +92,25 @@ class Configuration:
         return replace(self, runs=tuple(chosen.values()))
 
     @property
-    def fitted_once(self) -> bool:
-        """True if every fold has a single seed, so that intervals lack training variation."""
-        return len(self.first_seed.runs) == len(self.runs)
-
-    @property
     def pooled(self) -> Sample:
         """Test images of all runs, whose scores are of several models and cannot be ranked."""
         samples = [run.test.sample for run in self.runs]
-        calibrated = [sample.calibrated for sample in samples if sample.calibrated is not None]
+        calibrated = [one.calibrated for one in samples if one.calibrated is not None]
         return Sample(
-            np.concatenate([sample.scores for sample in samples]),
-            np.concatenate([sample.labels for sample in samples]),
-            np.concatenate([sample.subjects for sample in samples]),
+            np.concatenate([one.scores for one in samples]),
+            np.concatenate([one.labels for one in samples]),
+            np.concatenate([one.subjects for one in samples]),
             np.concatenate(calibrated) if len(calibrated) == len(samples) else None,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Results of a sweep.
+    """Results of a sweep; see :func:`row_names` for ``shared``."""
 
-    Attributes:
-        configurations: all configurations, in the order of the tables.
-        problems: missing and unreadable results, a sentence each.
-        shared: for each split, and each augmentation that has any: a text on the settings that all
-            its configurations share and their names omit.
-    """
-
-    configurations: tuple[Configuration, ...]
-    problems: tuple[str, ...]
-    shared: tuple[str, ...]
+    configurations: tuple[Configuration, ...]  # in the order of the tables
+    problems: tuple[str, ...]  # missing and unreadable results, a sentence each
+    shared: tuple[str, ...]  # settings that names omit, a text each
 
     @property
     def records(self) -> list[Record]:
@@ -159,12 +119,7 @@ class Results:
 
 
 class NoRecordsError(StoreError):
-    """No readable record in the folder of a sweep.
-
-    Args:
-        sweep: the folder.
-        problems: its missing and unreadable records, one sentence each.
-    """
+    """No readable record in the folder ``sweep``; ``problems`` are the unreadable ones."""
 
     def __init__(self, sweep: Path, problems: Sequence[str]) -> None:
         message = f"{sweep}: no records; run leuk train with name={sweep.name} first"
@@ -173,10 +128,7 @@ class NoRecordsError(StoreError):
 
 
 def read_results(sweep: Path) -> Results:
-    """Read every record of a sweep and the predictions of the complete ones.
-
-    Args:
-        sweep: folder of the sweep.
+    """Read every record in the folder of a sweep and the predictions of the complete ones.
 
     Raises:
         NoRecordsError: no readable record in the folder.
@@ -190,44 +142,41 @@ def read_results(sweep: Path) -> Results:
     if not records:
         raise NoRecordsError(sweep, problems)
     records.sort(key=lambda record: (record.run.title, record.run.seed, record.run.fold))
-    together = dict(list(_read(sweep / TABLE).groupby("run"))) if (sweep / TABLE).is_file() else {}
-    runs: dict[RunId, list[Run]] = defaultdict(list)
-    found: dict[RunId, list[Record]] = defaultdict(list)
+    together: dict[Any, pd.DataFrame] = {}
+    if (sweep / TABLE).is_file():
+        together = dict(list(read_predictions(sweep, TABLE).groupby("run")))
+    found: dict[RunId, tuple[list[Record], list[Run]]] = {}
     for record in records:
-        found[record.run.configuration].append(record)
+        own, runs = found.setdefault(record.run.configuration, ([], []))
+        own.append(record)
         if record.status == "complete":
             try:
-                runs[record.run.configuration].append(_run_of(sweep, record, together))
+                runs.append(_run_of(sweep, record, together.get(record.run.folder)))
             except StoreError as error:
                 problems.append(str(error))
     names, shared = row_names(sorted(found, key=sort_key))
-    configurations = [
-        Configuration(one, tuple(found[one]), tuple(runs[one]), name) for one, name in names.items()
-    ]
-    return Results(tuple(configurations), (*problems, *_holes(configurations)), shared)
+    configurations = []
+    for run, name in names.items():
+        own, runs = found[run]
+        configurations.append(Configuration(run, tuple(own), tuple(runs), name))
+    problems += _missing(configurations)
+    return Results(tuple(configurations), tuple(problems), shared)
 
 
-def _run_of(sweep: Path, record: Record, together: Mapping[Any, pd.DataFrame]) -> Run:
-    """Read the predictions of a run: from its folder unless they are in the table of all runs."""
-    if (table := together.get(record.run.folder)) is None:
+def _run_of(sweep: Path, record: Record, table: pd.DataFrame | None) -> Run:
+    """Run with its rows of the table of all runs, or else with the predictions in its folder."""
+    path = sweep / TABLE
+    if table is None:
         folder, name = sweep / record.run.folder, record.predictions or "predictions.csv"
-        try:
-            path = file_in(folder, name)
-        except (OSError, ValueError) as error:
-            raise StoreError(
-                f"{folder / name}: no readable predictions ({error}); {_AGAIN}"
-            ) from error
-        table = read_predictions(path)
-    else:
-        path = sweep / TABLE
-        if "calibrated" not in table:  # it omits what follows from the record
-            temperature = record.calibration["temperature"]
-            scores = apply_temperature(table["score"].to_numpy(), temperature)
-            table = table.assign(calibrated=scores)
+        path, table = folder / name, read_predictions(folder, name)
+    elif "calibrated" not in table:  # the table omits what follows from the record
+        temperature = record.calibration["temperature"]
+        scores = apply_temperature(table["score"].to_numpy(), temperature)
+        table = table.assign(calibrated=scores)
     stages = stages_of(table, path)
-    counts = record.data.get("counts", {})
     for stage, predicted in stages.items():
-        expected = sum(counts.get(stage, {}).get(label, 0) for label in ("all", "hem"))
+        counts = record.data.get("counts", {}).get(stage, {})
+        expected = counts.get("all", 0) + counts.get("hem", 0)
         if expected and expected != len(predicted.paths):
             raise StoreError(
                 f"{path}: {len(predicted.paths)} rows of stage {stage}, but its record counts "
@@ -241,27 +190,17 @@ def _run_of(sweep: Path, record: Record, together: Mapping[Any, pd.DataFrame]) -
     return Run(record.run, stages["val"], stages["test"], chosen)
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read the predictions of a run.
-
-    Returns:
-        Columns ``stage``, ``path``, ``patient``, ``label``, ``score``, ``calibrated`` and those of
-        baselines.
+def read_predictions(folder: Path, name: str) -> pd.DataFrame:
+    """Read a file of predictions: paths, patients, labels, scores, and those of baselines.
 
     Raises:
-        StoreError: the file is missing or damaged, or lacks a column or values.
+        StoreError: the file is missing or damaged, or lacks values.
     """
-    table = _read(path)
-    if lacking := [name for name in _COLUMNS if name not in table]:
-        raise StoreError(f"{path}: no column {', '.join(lacking)}; {_AGAIN}")
-    return table
-
-
-def _read(path: Path) -> pd.DataFrame:
+    path = folder / name
     try:
-        source: Path | io.BytesIO = path
-        if path.name == TABLE:
-            with lzma.open(file_in(path.parent, path.name)) as file:
+        source: Path | io.BytesIO = file_in(folder, name)
+        if name == TABLE:
+            with lzma.open(path) as file:
                 content = file.read(_LARGEST + 1)
             if len(content) > _LARGEST:
                 raise ValueError(f"more than {_LARGEST:,} bytes")
@@ -282,15 +221,13 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]:
-    """Predictions of the stages ``val`` and ``test``.
-
-    Args:
-        table: predictions as :func:`read_predictions` returns them.
-        where: name of their file, for errors.
+    """Predictions of the stages ``val`` and ``test`` in a table from the file ``where``.
 
     Raises:
-        StoreError: the table lacks a stage, or a value is out of range.
+        StoreError: the table lacks a column or a stage, or a value is out of range.
     """
+    if lacking := [name for name in _COLUMNS if name not in table]:
+        raise StoreError(f"{where}: no column {', '.join(lacking)}; {_AGAIN}")
     stages = {}
     try:
         for stage in ("val", "test"):
@@ -315,22 +252,25 @@ def stages_of(table: pd.DataFrame, where: object) -> dict[str, StagePredictions]
     return stages
 
 
-def _holes(configurations: Sequence[Configuration]) -> list[str]:
-    """Problems of configurations that lack seeds or folds of their split."""
+def _missing(configurations: Iterable[Configuration]) -> list[str]:
+    """Problems of configurations that lack seeds or folds of others with the same split."""
     # Three of three folds lack no fourth.
-    splits = [(one.run.split_name, one.run.settings.get("split.n_folds")) for one in configurations]
-    present = [
-        {(record.run.seed, record.run.fold) for record in one.records} for one in configurations
-    ]
-    everywhere: dict[tuple[str, object], set[tuple[int, int]]] = defaultdict(set)
-    for split, keys in zip(splits, present, strict=True):
-        everywhere[split] |= keys
-    lacking = []
-    for one, split, keys in zip(configurations, splits, present, strict=True):
-        if missing := sorted(everywhere[split] - keys):
+    runs = {
+        one: (
+            (one.run.split_name, one.run.settings.get("split.n_folds")),
+            {(record.run.seed, record.run.fold) for record in one.records},
+        )
+        for one in configurations
+    }
+    of_split: dict[object, set[tuple[int, int]]] = defaultdict(set)
+    for split, keys in runs.values():
+        of_split[split] |= keys
+    problems = []
+    for one, (split, keys) in runs.items():
+        if missing := sorted(of_split[split] - keys):
             named = ", ".join(f"seed {seed} fold {fold}" for seed, fold in missing)
-            lacking.append(f"{one.title}: lacks runs that other configurations have: {named}")
-    return lacking
+            problems.append(f"{one.title}: lacks runs that other configurations have: {named}")
+    return problems
 
 
 def matching(one: Configuration, other: Configuration) -> list[tuple[Run, Run]]:
@@ -368,10 +308,6 @@ def unlike(one: RunId, other: RunId) -> int:
 def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]:
     """Names of configurations without the settings that all share, and these settings.
 
-    Args:
-        runs: the id that represents each configuration, see
-            :attr:`leuk.runs.record.RunId.configuration`.
-
     Returns:
         Names by id, ``<model>-<augmentation>[-<split>][-<settings>]``: the split is omitted if it
         is the only one and does not leak, a setting if all configurations of the split have it or
@@ -382,14 +318,10 @@ def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]
     alone = len(splits) == 1 and not runs[0].leaky
     names = dict.fromkeys(runs, "")
     shared = []
-
-    def omit(name: str, settings: set[str]) -> None:
-        shared.append(f"{name}: {', '.join(sorted(settings))}" if settings else name)
-
     for split in splits:
         texts = {run: setting_texts(run.settings) for run in runs if run.split_name == split}
         common = set.intersection(*(set(own.values()) for own in texts.values()))
-        omit(split, common)
+        shared.append(": ".join(filter(None, (split, ", ".join(sorted(common))))))
         for augmentation in dict.fromkeys(run.augmentation for run in texts):
             alike = [run for run in texts if run.augmentation == augmentation]
             of_augmentation = (
@@ -397,8 +329,8 @@ def row_names(runs: Sequence[RunId]) -> tuple[dict[RunId, str], tuple[str, ...]]
                 for run in alike
             )
             if own := set.intersection(*of_augmentation) - common:
-                omit(f"{split}, {augmentation}", own)
+                shared.append(f"{split}, {augmentation}: {', '.join(sorted(own))}")
             for run in alike:
-                kept = sorted(text for text in texts[run].values() if text not in common | own)
+                kept = sorted(set(texts[run].values()) - common - own)
                 names[run] = "-".join([run.model, augmentation, *([] if alone else [split]), *kept])
     return names, tuple(shared)

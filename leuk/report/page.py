@@ -1,38 +1,40 @@
-"""The report of a sweep: tables, figures and one HTML page, readable on a phone and on paper."""
+"""The report of a sweep: tables, figures, one HTML page and a summary for the terminal."""
 
-import io
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+import pandas as pd
 
 from leuk.report.answer import QUESTION, Answer, answer
 from leuk.report.comparisons import compare, comparisons_section
 from leuk.report.costs import costs_of, costs_section
 from leuk.report.derived import AREA, baselines, ensembles
-from leuk.report.explanations import explained_pictures, explanations_section
-from leuk.report.facts import common_overrides, data_section, run_section
-from leuk.report.figures import DPI, Drawn, figures_of
-from leuk.report.gans import contact_sheet, quality_section, synthetic_section
-from leuk.report.heatmap import HeatMap, heat_map
-from leuk.report.html import Chapter, page, png_of, png_uri
+from leuk.report.explanations import explained_image, explained_pictures, explanations_section
+from leuk.report.facts import common_overrides, data_section, last_command, run_section
+from leuk.report.figures import Drawn, figures_of
+from leuk.report.gans import contact_sheet, quality_section, samples, synthetic_section
+from leuk.report.html import Chapter, page, png_uri
 from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
-from leuk.report.remarks import KINDS, Remark, boxes, remarks_on
-from leuk.report.rows import Row, configuration_rows, draws_for
+from leuk.report.remarks import KINDS, Kind, Remark, boxes, remarks_on
+from leuk.report.rows import HeatMap, Row, configuration_rows, draws_for, heat_map
 from leuk.report.table import (
     Block,
-    Details,
     Heading,
     Items,
     Paragraph,
     Picture,
     Pictures,
     Section,
+    Span,
+    Table,
     code,
     interval_text,
+    joined,
     strong,
+    text,
 )
 from leuk.report.tables import area_section, grid_section, main_section, referral_section
 from leuk.report.thesis import thesis_section
@@ -41,47 +43,37 @@ from leuk.runs.record import Record
 from leuk.store import write_text
 
 FILE = "report.html"
+SUMMARY = "summary.txt"
 
 FIGURES = "figures"
 """Folder of the figures, below ``report/``."""
 
-_MANY = 6
-"""Number of panels above which a figure is collapsed."""
-
-_AT_ONCE = 3
-"""Number of warnings of a kind above which the others are collapsed."""
-
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Content of the report of a sweep.
+    """Content of the report of a sweep."""
 
-    Attributes:
-        name: name of the sweep.
-        answer: answer to the question whether synthetic images help.
-        remarks: warnings to read before the results.
-        tiles: key numbers beside the answer, each with its label.
-        sections: all tables by name, the main one first.
-        drawn: all figures, not yet drawn.
-        pictures: pictures of explanations.
-    """
-
-    name: str
+    sweep: Path
+    records: Sequence[Record]
     answer: Answer
     remarks: tuple[Remark, ...]
-    tiles: tuple[tuple[str, str], ...]
-    sections: Mapping[str, Section]
-    drawn: tuple[Drawn, ...]
-    pictures: tuple[Details, ...]
+    heat: HeatMap | None
+    tiles: Sequence[tuple[str, str]]  # key numbers, each with its label
+    sections: Mapping[str, Section]  # all tables by name
+    drawn: tuple[Drawn, ...]  # all figures, not yet drawn
+    samples: tuple[Picture, ...]  # strips of real and of synthetic images
+    explained: Pictures | None
+    pictures: Sequence[Block]  # of explanations
 
 
 def write_report(sweep: Path, latency_ms: float = LATENCY_MS) -> str:
-    """Write the report of a sweep (page, tables and figures) and return the main table.
+    """Write the report of a sweep (page, tables, figures, summary) and return the main table.
 
-    The folder ``report/`` then holds ``report.html``; Markdown and CSV files ``table``, ``answer``,
-    ``grid``, ``verdicts``, ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``,
-    ``synthetic_images``, ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and in
-    ``figures/`` those of :func:`leuk.report.figures.figures_of`.
+    The folder ``report/`` then holds ``report.html``; ``summary.txt``, which the commands print;
+    Markdown and CSV files ``table``, ``answer``, ``grid``, ``verdicts``, ``comparisons``,
+    ``referral``, ``thesis_tables``, ``costs``, ``area``, ``synthetic_images``,
+    ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and in ``figures/`` those of
+    :func:`leuk.report.figures.figures_of`.
 
     Args:
         sweep: folder of the sweep.
@@ -99,19 +91,17 @@ def write_report(sweep: Path, latency_ms: float = LATENCY_MS) -> str:
     report = build_report(sweep, results, latency_ms)
     for section in report.sections.values():
         section.write(folder)
-    figures = {one.name: pictures_of(one, one.write(folder / FIGURES)) for one in report.drawn}
+    figures = {}
+    for one in report.drawn:
+        picture = Picture(png_uri(one.write(folder / FIGURES)), one.alt)
+        figures[one.name] = Pictures(one.title, one.caption, (picture,))
     write_text(folder / FILE, report_page(report, figures))
+    write_text(folder / SUMMARY, summary(report))
     return report.sections["table"].markdown
 
 
 def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) -> Report:
-    """Compute the content of the report of a sweep.
-
-    Args:
-        sweep: folder of the sweep.
-        results: results read from it.
-        latency_ms: latency limit for deployment, in ms per image.
-    """
+    """Compute the content of the report of a sweep from its results."""
     records = results.records
     configurations = [*results.configurations, *ensembles(results.configurations)]
     configurations.sort(key=lambda configuration: sort_key(configuration.run))
@@ -120,7 +110,6 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
     of_baselines = configuration_rows(baselines(configurations), draws, "baseline")
     comparisons = compare(configurations)
     costs = costs_of(configurations)
-    found = verdicts(comparisons, costs, latency_ms)
     remarks = remarks_on(results, configurations, rows)
     heat = heat_map(configurations, rows)
     overrides = common_overrides(sweep, configurations)
@@ -129,7 +118,7 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
         main_section(sweep.name, results, [*rows, *of_baselines], draws, remarks),
         answered.section,
         *([grid_section(heat)] if heat else []),
-        verdicts_section(found, latency_ms),
+        verdicts_section(verdicts(comparisons, costs, latency_ms), latency_ms),
         comparisons_section(comparisons),
         referral_section(configurations),
         thesis_section(configurations),
@@ -145,64 +134,19 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
         configuration.title: {name: metric[0] for name, metric in row.metrics.items()}
         for configuration, row in zip(configurations, rows, strict=True)
     }
-    drawn = figures_of(configurations, comparisons, reached, heat)
     sheet = contact_sheet(sweep, records)
     return Report(
-        sweep.name,
+        sweep,
+        records,
         answered,
         remarks,
-        tuple(tiles(records, heat, of_baselines)),
+        heat,
+        tiles(records, heat, of_baselines),
         {section.name: section for section in sections},
-        (*drawn, *([sheet] if sheet else [])),
-        tuple(explained_pictures(sweep, configurations)),
-    )
-
-
-def missing_page(name: str, problems: Sequence[str]) -> str:
-    """Return the page of a folder without readable records, with its problems."""
-    lead: list[Block] = [
-        Paragraph("This folder contains no record of a run, or none is readable."),
-        *([Items(tuple(problems))] if problems else []),
-    ]
-    why = "Run or resume the sweep with this command, which also rewrites this page:"
-    return page(
-        f"{name}: nothing to report",
-        ("Report of the sweep ", strong(name)),
-        "Nothing to report yet.",
-        tone="cannot-say",
-        lead=lead,
-        command=(why, shlex.join(["leuk", "train", "-m", f"name={name}"])),
-    )
-
-
-def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
-    """Return the page of a sweep.
-
-    Args:
-        report: the content.
-        figures: the figures by name.
-    """
-    answered = report.answer
-    why = "To complete the answer, run this command; complete runs are kept:"
-    return page(
-        f"{report.name}: report",
-        ("Report of the sweep ", strong(report.name)),
-        answered.headline,
-        question=QUESTION,
-        tone=answered.conclusion.replace(" ", "-"),
-        lead=[Paragraph(sentence) for sentence in answered.sentences],
-        command=(why, answered.command) if answered.command else None,
-        tiles=report.tiles,
-        warned="Read before using these results",
-        warnings=warnings_of(report.remarks),
-        chapters=chapters(report, figures),
-        contents=True,
-        footer=(
-            "Written by leuk, for research only; not a medical device. The tables are in the same "
-            "folder as CSV and Markdown files, the figures in ",
-            code("figures/"),
-            " as PNG and PDF files.",
-        ),
+        (*figures_of(configurations, comparisons, reached, heat), *([sheet] if sheet else [])),
+        samples(sweep, records),
+        explained_image(sweep, configurations),
+        explained_pictures(sweep, configurations),
     )
 
 
@@ -229,91 +173,277 @@ def tiles(
         # Of several baselines, the one with the most similar settings is on the same data.
         _, nearest = min(area, key=lambda pair: pair[0])
         named.append((nearest, "test AUROC of cell area alone"))
-    weights = {"auroc": "", "auroc_patients": ", every patient weighted equally"}
-    return found + [
-        (interval_text(*row.metrics[metric]), f"{label}{weighted}")
-        for row, label in named
-        for metric, weighted in weights.items()
-        if metric in row.metrics
+    return found + [(interval_text(*row.metrics["auroc"]), label) for row, label in named]
+
+
+# --- The page
+
+
+def missing_page(name: str, problems: Sequence[str]) -> str:
+    """Return the page of a folder without readable records, with its problems."""
+    lead: list[Block] = [
+        Paragraph("This folder contains no record of a run, or none is readable."),
+        *([Items(tuple(problems))] if problems else []),
     ]
+    why = "Run or resume the sweep with this command, which also rewrites this page:"
+    return page(
+        f"{name}: nothing to report",
+        "Nothing to report yet.",
+        eyebrow=("Report of the sweep ", strong(name)),
+        tone="cannot-say",
+        lead=lead,
+        command=(why, shlex.join(["leuk", "train", "-m", f"name={name}"])),
+    )
 
 
-def warnings_of(remarks: Sequence[Remark]) -> list[Chapter]:
-    """Warnings of the first screen; many of a kind are collapsed."""
-    found = []
-    for kind, texts in boxes(remarks).items():
-        blocks: list[Block] = [Items(tuple(texts[:_AT_ONCE]))]
-        if others := texts[_AT_ONCE:]:
-            blocks.append(Details(f"{len(others)} more", (Items(tuple(others)),)))
-        found.append(Chapter(kind, KINDS[kind], blocks))
-    return found
+_READ_GRID = """\
+Test AUROC: the probability that a leukemic cell gets a higher score than a healthy one; 1 is
+perfect, 0.5 is chance. Brackets: 95 % interval, from resampled patients. If intervals overlap
+widely, a difference may be chance. Darker: higher within this table."""
+
+_READ_SAMPLES = """\
+Real cells of patients held out from training, and cells that a GAN generated. Good synthetic cells
+have the size, color and texture of real ones, and differ from each other."""
+
+
+def report_page(report: Report, figures: Mapping[str, Pictures]) -> str:
+    """Return the page of a sweep.
+
+    Its first screen has the question, the answer, the AUROC grid, synthetic beside real images, an
+    explained image and the most serious warnings; folded chapters have everything else.
+    """
+    answered = report.answer
+    first: list[Block] = []
+    if report.heat:
+        (grid, *_) = report.sections["grid"].shown
+        first += [grid, Paragraph(_READ_GRID)]
+    if report.samples:
+        first.append(Pictures("Real and synthetic", _READ_SAMPLES, report.samples, "pixels"))
+    if report.explained:
+        first.append(report.explained)
+    why = "To complete the answer, run this command; complete runs are kept:"
+    return page(
+        f"{report.sweep.name}: report",
+        answered.headline,
+        eyebrow=("Report of the sweep ", strong(report.sweep.name)),
+        question=QUESTION,
+        tone=answered.conclusion.replace(" ", "-"),
+        lead=[Paragraph(experiment_text(report.records)), Paragraph(answered.sentences[0])],
+        command=(why, answered.command) if answered.command else None,
+        tiles=report.tiles,
+        first=first,
+        warned="Read before using these results",
+        warnings=[
+            Chapter(kind, KINDS[kind], [Items(tuple(texts[:1]))])
+            for kind, texts in list(boxes(report.remarks).items())[:2]
+        ],
+        chapters=chapters(report, figures),
+        footer=(
+            "Written by leuk, for research only; not a medical device. The tables are in the same "
+            "folder as CSV and Markdown files, the figures in ",
+            code(f"{FIGURES}/"),
+            " as PNG and PDF files.",
+        ),
+    )
+
+
+def experiment_text(records: Sequence[Record]) -> str:
+    """Describe the experiment for readers who know nothing of it."""
+    models = ", ".join(sorted({record.run.model for record in records}))
+    kinds: dict[str, list[str]] = {"gan": [], "control": []}
+    for name, kind in sorted({(record.run.augmentation, record.run.kind) for record in records}):
+        kinds.setdefault(kind, []).append(name)
+    gans = f" ({', '.join(kinds['gan'])})" if kinds["gan"] else ""
+    controls = ", ".join(kinds["control"])
+    simpler = f", or with a simpler remedy for rare healthy images ({controls})"
+    leaky = any(record.run.leaky for record in records)
+    return (
+        f"Classifiers ({models}) learned to tell leukemic from healthy white blood cells in "
+        "microscope images of single cells. They learned from real images alone, "
+        f"or also from synthetic images that a GAN generated{gans}"
+        f"{simpler if controls else ''}. Their results are on images "
+        f"{'not used for training' if leaky else 'of patients who were not used for training'}."
+    )
+
+
+_CHAPTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("warnings", "All warnings", "The most serious kinds come first.", ()),
+    (
+        "answer",
+        "Effect of synthetic images",
+        "A difference counts if its interval excludes 0 and its corrected p is below 0.05.",
+        ("augmentation",),
+    ),
+    (
+        "table",
+        "Results by configuration",
+        "A configuration is a model with an augmentation; each row averages its runs.",
+        (),
+    ),
+    (
+        "grid",
+        "AUROC with equal weight for every patient",
+        "The grid above counts images; here, a patient with many images counts once.",
+        (),
+    ),
+    (
+        "synthetic_quality",
+        "Synthetic images",
+        "Compare each GAN with the row of real images, the best it can achieve.",
+        ("synthetic_images",),
+    ),
+    ("synthetic_images", "Numbers of synthetic images", "A row per GAN, fold, seed and class.", ()),
+    (
+        "curves",
+        "Curves and calibration",
+        "Curves nearer to the upper corner, and calibration nearer to the diagonal, are better.",
+        ("roc", "precision_recall", "reliability"),
+    ),
+    (
+        "decisions",
+        "Decisions by image and by patient",
+        "Shares of correct decisions; a model can be right on most patients and wrong on a few.",
+        ("confusion", "per_subject"),
+    ),
+    (
+        "explanations",
+        "Explanations",
+        "Maps show which parts of an image support or oppose leukemia for a model; the checks "
+        "test if a map describes the model at all.",
+        (),
+    ),
+    (
+        "comparisons",
+        "All comparisons",
+        "Every planned difference between two configurations, by question.",
+        ("differences",),
+    ),
+    (
+        "thesis_tables",
+        "Comparison with the thesis",
+        "Values of tables 3 to 5 of the thesis beside those of this sweep.",
+        (),
+    ),
+    (
+        "verdicts",
+        "The hypotheses of the thesis",
+        "Each hypothesis with the comparisons that decide it.",
+        (),
+    ),
+    (
+        "area",
+        "Dependence on cell area",
+        "A model that only measures cell size loses its AUROC among cells of one size.",
+        (),
+    ),
+    (
+        "referral",
+        "Referral to an expert",
+        "The share of images a model would leave to an expert, and its errors on the others.",
+        (),
+    ),
+    ("costs", "Computational cost", "Size and speed of each model.", ()),
+    ("data", "Data and split", "Images and patients of each stage.", ()),
+    ("run", "Commands, time and versions", "Facts to repeat this sweep.", ()),
+)
+"""Section or name, title, a sentence on how to read it, and the figures of each chapter."""
+
+_PRINTED = ("warnings", "answer")
+"""Chapters that are printed although they are folded."""
 
 
 def chapters(report: Report, figures: Mapping[str, Pictures]) -> list[Chapter]:
-    """Return the chapters below the first screen, in reading order."""
-
-    def of(name: str) -> list[Block]:
-        section = report.sections.get(name)
-        return list(section.shown) if section else []
-
-    def drawn(*names: str) -> list[Block]:
-        return [figures[name] for name in names if name in figures]
-
-    # The first screen shows the remarks.
-    results = [one for one in of("table") if not (isinstance(one, Items) and one.summary)]
-    others = [*drawn("differences"), *of("comparisons")]
-    comparisons = [Details("Show all comparisons and their figure", tuple(others))]
-    curves = drawn("roc", "precision_recall", "reliability")
-    if any(isinstance(one, Pictures) and len(one.pictures) > _MANY for one in curves):
-        curves[1:] = [Details(one.title, (one,)) for one in curves[1:] if isinstance(one, Pictures)]
-    synthetic = [*drawn("synthetic_images"), *of("synthetic_images"), *of("synthetic_quality")]
+    """Folded chapters in reading order: their figures, then their tables."""
+    blocks: dict[str, list[Block]] = {
+        name: list(section.shown) for name, section in report.sections.items()
+    }
+    # The warnings have their own chapter, and the first screen has the grid by image.
+    blocks["table"] = [
+        one for one in blocks["table"] if not (isinstance(one, Items) and one.summary)
+    ]
+    blocks["warnings"] = []
+    for kind, texts in boxes(report.remarks).items():
+        blocks["warnings"] += [Heading(KINDS[kind]), Items(tuple(texts))]
+    blocks["grid"] = blocks.get("grid", [])[1:]
+    blocks["answer"].insert(0, Items(report.answer.sentences))
+    blocks["explanations"] += report.pictures
     return [
-        Chapter("grid", "Overview", of("grid")),
         Chapter(
-            "differences", "Effect of synthetic images", [*of("answer"), *drawn("augmentation")]
-        ),
-        Chapter("results", "Results by configuration", fold_headings(results)),
-        Chapter("comparisons", "All comparisons", comparisons),
-        Chapter("thesis", "Comparison with tables 3 to 5 of the thesis", of("thesis_tables")),
-        Chapter("synthetic", "Synthetic images, and table 2 of the thesis", synthetic),
-        Chapter("curves", "Curves and calibration", curves),
-        Chapter(
-            "decisions", "Decisions by image and by patient", drawn("confusion", "per_subject")
-        ),
-        Chapter("referral", "Referral to an expert", of("referral")),
-        Chapter("explanations", "Explanations", [*of("explanations"), *report.pictures]),
-        Chapter("area", "Dependence on cell area", of("area")),
-        Chapter("hypotheses", "The hypotheses of the thesis", of("verdicts")),
-        Chapter("cost", "Computational cost", of("costs")),
-        Chapter("data", "Data and split", of("data")),
-        Chapter("run", "Commands, time and versions", of("run")),
+            name,
+            title,
+            [*(figures[one] for one in drawn if one in figures), *blocks.get(name, [])],
+            intro,
+            folded=True,
+            printed=name in _PRINTED,
+        )
+        for name, title, intro, drawn in _CHAPTERS
     ]
 
 
-def fold_headings(blocks: Sequence[Block]) -> list[Block]:
-    """Collapse the blocks below each heading; blocks before the first heading stay visible."""
-    shown: list[Block] = []
-    for block in blocks:
-        last = shown[-1] if shown else None
-        if isinstance(block, Heading):
-            shown.append(Details(block.text, ()))
-        elif isinstance(last, Details):
-            shown[-1] = Details(last.summary, (*last.blocks, block))
-        else:
-            shown.append(block)
-    return shown
+# --- The terminal
+
+_GRID_ROWS = 7
+_WARNINGS = 4
+_WIDEST = 150
 
 
-def pictures_of(drawn: Drawn, png: bytes) -> Pictures:
-    """Return a figure as written, cut into its panels, if any, for narrow screens."""
-    pictures = [png]
-    if drawn.panel is not None:
-        width, height = (round(side * DPI) for side in drawn.panel)
-        with Image.open(io.BytesIO(png)) as picture:
-            across = round(picture.width / width)
-            pictures = []
-            for panel in range(len(drawn.alt)):
-                left, top = panel % across * width, panel // across * height
-                pictures.append(png_of(picture.crop((left, top, left + width, top + height))))
-    shown = (Picture(png_uri(data), alt) for data, alt in zip(pictures, drawn.alt, strict=True))
-    return Pictures(drawn.name, drawn.title, drawn.caption, tuple(shown), drawn.panel is None)
+def summary(report: Report) -> str:
+    """Return the end of ``leuk train`` and ``leuk report`` in at most 21 lines.
+
+    They are the answer in two sentences, the AUROC grid, the most serious warning of each kind, the
+    path of the page, and the next command to try.
+    """
+    lines = [f"{report.sweep.name}: {report.answer.headline}", report.answer.sentences[0]]
+    if report.heat:
+        lines += ["", *_grid_lines(report.heat)]
+    kinds = boxes(report.remarks)
+    if kinds:
+        lines.append("")
+    for kind, texts in list(kinds.items())[:_WARNINGS]:
+        lines.append(_warning_line(kind, texts))
+    if others := sum(len(texts) for texts in list(kinds.values())[_WARNINGS:]):
+        lines.append(f"and {others} more in the report")
+    lines += ["", f"page: {report.sweep / 'report' / FILE}", f"next: {_next_command(report)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _grid_lines(heat: HeatMap) -> list[str]:
+    """AUROC with intervals; the longer of models and augmentations as rows."""
+    names, columns, entries = heat.rows, heat.columns, heat.entries
+    if len(columns) > len(names):
+        names, columns, entries = columns, names, tuple(zip(*entries, strict=True))
+    table = pd.DataFrame(
+        [
+            {"": name}
+            | {
+                column: interval_text(*row.metrics["auroc"]) if row else "-"
+                for column, row in zip(columns, own, strict=True)
+            }
+            for name, own in zip(names, entries, strict=True)
+        ]
+    )
+    headings = {"test AUROC": text(""), **{column: text(column) for column in columns}}
+    lines = Table(table, headings).text.splitlines()
+    more = len(lines) - 1 - _GRID_ROWS
+    return lines if more <= 0 else [*lines[: 1 + _GRID_ROWS], f"and {more} more rows in grid.md"]
+
+
+def _warning_line(kind: Kind, texts: Sequence[tuple[Span, ...]]) -> str:
+    more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+    first = joined(texts[0]).replace("**", "")
+    return textwrap.shorten(f"warning: {KINDS[kind]}: {first}", _WIDEST, placeholder=" ...") + more
+
+
+def _next_command(report: Report) -> str:
+    """Command that completes the runs, or else the answer, or else uses the best run."""
+    complete = [record for record in report.records if record.status == "complete"]
+    if len(complete) < len(report.records) and (again := last_command(report.sweep)):
+        return again
+    if report.answer.command:
+        return report.answer.command
+    usable = [one for one in complete if any((report.sweep / one.run.folder).glob("*/*.ckpt"))]
+    if not usable:  # published records have no weights
+        return last_command(report.sweep) or f"leuk report name={report.sweep.name}"
+    best = max(usable, key=lambda record: record.metrics["test"]["auroc"]["value"] or 0.0)
+    folder = report.sweep / best.run.folder
+    return f"{shlex.join(['leuk', 'predict', f'run={folder}'])} images=FOLDER"

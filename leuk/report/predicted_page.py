@@ -65,9 +65,8 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         folder: folder of the overlays.
         most: maximum number of images shown.
     """
-    summary, rows = predicted.summary, predicted.rows
+    summary, rows, frozen = predicted.summary, predicted.rows, predicted.frozen
     counts = summary["counts"]
-    frozen, frame = predicted.frozen, predicted.view.frame
     # The sort is stable, so referred and decided images keep their order.
     order = sorted(range(len(rows)), key=lambda place: not rows[place].refer)
     good = [place for place in order if not rows[place].problem]
@@ -89,46 +88,53 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             "The first images, each beside its Grad-CAM map: orange regions support leukemia, "
             "purple regions oppose it."
         )
-        sheet.append(Pictures("sheet", "Grad-CAM", caption, (picture,), wide=True))
-    bad = [row for row in rows if row.problem]
-    unreadable: list[Text] = [(code(row.image), f": {row.problem}") for row in bad]
-    if (others := len(bad) - _UNREADABLE_SHOWN) > 0:
+        sheet.append(Pictures("Grad-CAM", caption, (picture,)))
+    unreadable: list[Text] = [(code(row.image), f": {row.problem}") for row in rows if row.problem]
+    if (others := len(unreadable) - _UNREADABLE_SHOWN) > 0:
         more = f"and {others} more, listed in predictions.csv"
         unreadable = [*unreadable[:_UNREADABLE_SHOWN], more]
-    texts: list[Text] = [
+    warnings: list[Text] = [
         "For research only, not for diagnosis: the model has not been validated for clinical use.",
         *((strong(warning),) for warning in summary["warnings"]),
         frozen.band.message,
         frozen.test.message,
     ]
+    limit = "not computed"
     if predicted.limit is None:
-        texts.append("The images were not compared with the training images (familiarity=false).")
-    facts = (
-        ("threshold", f"{frozen.name}, {frozen.threshold:.6f} of the uncalibrated score"),
-        ("threshold of the calibrated score", f"{frozen.calibrated_threshold:.6f}"),
-        ("temperature", f"{frozen.temperature:.4f}"),
-        (
-            "distance above which an image is unfamiliar",
-            "not computed" if predicted.limit is None else f"{predicted.limit:.4f}",
-        ),
-        ("images", f"{frame.resolution} px, {frame.framing}"),
-        ("fingerprint of the settings", summary["fingerprint"]),
-        ("hash of the weights", summary["weights"]),
-    )
+        unknown = "The images were not compared with the training images (familiarity=false)."
+        warnings.append(unknown)
+    else:
+        limit = f"{predicted.limit:.4f}"
+    frame = predicted.view.frame
+    facts = {
+        "threshold": f"{frozen.name}, {frozen.threshold:.6f} of the uncalibrated score",
+        "threshold of the calibrated score": f"{frozen.calibrated_threshold:.6f}",
+        "temperature": f"{frozen.temperature:.4f}",
+        "distance above which an image is unfamiliar": limit,
+        "images": f"{frame.resolution} px, {frame.framing}",
+        "fingerprint of the settings": summary["fingerprint"],
+        "hash of the weights": summary["weights"],
+    }
     settings = Table(
-        pd.DataFrame(facts, columns=["name", "value"]),
+        pd.DataFrame(facts.items(), columns=["name", "value"]),
         {"setting": text("name"), "value": text("value")},
     )
     return page(
         f"{summary['images']}: predictions",
-        ("Predictions of ", strong(predicted.finished.folder.name), f" for {summary['images']}"),
         f"{counts['leukemic']} of {counts['images']} images are classified as leukemic; "
         f"{counts['referred']} are referred to an expert.",
+        eyebrow=(
+            "Predictions of ",
+            strong(predicted.finished.folder.name),
+            f" for {summary['images']}",
+        ),
         tiles=[(str(counts[key]), label) for key, label in _TILES.items()],
         warned="Read before using these decisions",
-        warnings=[Chapter("", "", (Items(tuple(texts)),))],
+        warnings=[Chapter("", "", (Items(tuple(warnings)),))],
         chapters=[
-            Chapter("unreadable", "Unreadable images", [Items(tuple(unreadable))] if bad else []),
+            Chapter(
+                "unreadable", "Unreadable images", [Items(tuple(unreadable))] * bool(unreadable)
+            ),
             Chapter("images", "Images", images),
             Chapter("evidence", "Evidence in the images", sheet),
             Chapter("settings", "Model and settings", [settings]),

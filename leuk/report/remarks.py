@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Literal
 
-import numpy as np
-
 from leuk.metrics.bootstrap import few_subjects
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.load import Configuration, Results, unlike
-from leuk.report.rows import Row
+from leuk.report.rows import Row, value_of
 from leuk.report.table import Items, Span, Text, spans, strong
 from leuk.runs.record import Record, RunId
 
@@ -33,29 +31,6 @@ KINDS: dict[Kind, str] = {
 }
 """Headings of the kinds of remarks, the most serious first."""
 
-
-@dataclass(frozen=True)
-class Remark:
-    """Warning.
-
-    Attributes:
-        kind: a key of :data:`KINDS`.
-        text: the warning.
-        source: name of the run, split or configuration it is about; empty if the text names it.
-        bold: the main table prints it in bold.
-        brief: shorter text under the heading of its kind; ``text`` if empty.
-        of_run: True if it was recorded with a run, so that a warning of its configuration about
-            all folds together replaces it on the first screen.
-    """
-
-    kind: Kind
-    text: Text
-    source: str = ""
-    bold: bool = False
-    brief: Text = ""
-    of_run: bool = False
-
-
 NAMED = 2
 """Number of runs that a remark names; more are counted, and their records hold the same text."""
 
@@ -63,15 +38,27 @@ _EACH: tuple[Kind, ...] = ("failed", "synthetic", "degenerate")
 """Kinds for which the main table names every run, since each needs action."""
 
 
+@dataclass(frozen=True)
+class Remark:
+    """Warning."""
+
+    kind: Kind
+    text: Text
+    source: str = ""  # the run, split or configuration it is about; empty if the text names it
+    brief: Text = ""  # shorter text under the heading of its kind; the text if empty
+    # True if it was recorded with a run: one about all folds together replaces it on the page.
+    of_run: bool = False
+
+
 def listed(remarks: Iterable[Remark]) -> Items:
     """List of remarks; equal ones on several runs are one item, except for kinds in ``_EACH``."""
     sources: dict[tuple[Text, bool, str], list[str]] = defaultdict(list)
     for one in remarks:
         alone = one.source if one.kind in _EACH else ""
-        sources[one.text, one.bold, alone].append(one.source)
+        sources[one.text, one.kind == "few" and not one.of_run, alone].append(one.source)
     items = []
     for (text, bold, _), names in sources.items():
-        item = with_sources(text, names)
+        item = _with_sources(text, names)
         items.append((strong("".join(span.text for span in item)),) if bold else item)
     return Items(tuple(items), summary=True)
 
@@ -83,13 +70,13 @@ def boxes(remarks: Iterable[Remark]) -> dict[Kind, list[tuple[Span, ...]]]:
         if not (one.kind == "few" and one.of_run):
             sources[one.kind].setdefault(one.brief or one.text, []).append(one.source)
     return {
-        kind: [with_sources(text, names) for text, names in texts.items()]
+        kind: [_with_sources(text, names) for text, names in texts.items()]
         for kind, texts in sources.items()
         if texts
     }
 
 
-def with_sources(text: Text, sources: Iterable[str]) -> tuple[Span, ...]:
+def _with_sources(text: Text, sources: Iterable[str]) -> tuple[Span, ...]:
     """``<source>, <source>: <text>``, or ``<text> (in <n> runs)`` for more than two sources."""
     named = [name for name in sources if name]
     if len(named) > NAMED:
@@ -100,15 +87,15 @@ def with_sources(text: Text, sources: Iterable[str]) -> tuple[Span, ...]:
 def remarks_on(
     results: Results, configurations: Sequence[Configuration], rows: Sequence[Row]
 ) -> tuple[Remark, ...]:
-    """All remarks on a sweep.
-
-    Args:
-        results: the results of the sweep.
-        configurations: all configurations of the report, ensembles included.
-        rows: table rows of the configurations, in the same order.
-    """
+    """All remarks on a sweep, its configurations with ensembles, and their rows of the table."""
     found = [Remark("leaky", text) for text in leaking_gains(results.records)]
-    found += [*_few(configurations), *_not_above_area(configurations, rows)]
+    warned = {
+        (warning, one.run.split_name): None
+        for one in configurations
+        if one.runs and (warning := few_subjects(one.first_seed.pooled))
+    }
+    found += [Remark("few", text, split) for text, split in warned]
+    found += _not_above_area(configurations, rows)
     found += [Remark("other", row.note, row.name) for row in rows if row.metrics and row.note]
     for record in results.records:
         name = record.run.folder
@@ -130,29 +117,18 @@ def _not_above_area(configurations: Sequence[Configuration], rows: Sequence[Row]
             continue
         split = configuration.run.split_name
         compared[split] += 1
-        images = [run.test.sample.at_half for run in area.runs]
-        value = mean(float(one.metric("auroc", np.ones((1, one.count)))[0]) for one in images)
+        value = mean(value_of(run.test.sample.at_half, "auroc") for run in area.runs)
         _, low, _ = row.metrics["auroc"]
         if low is None or low <= value:
             found[split, f"{value:.3f}"].append(configuration.title)
     remarks = []
     for (split, reached), titles in found.items():
-        many = len(titles) == compared[split] > NAMED
-        names = f" all {compared[split]} configurations" if many else f" {', '.join(titles)}"
+        every = len(titles) == compared[split] > NAMED
+        names = f" all {compared[split]} configurations" if every else f" {', '.join(titles)}"
         text = f"AUROC not significantly better than cell area alone ({reached}, {split}):"
         brief = f"{split}: the AUROC of cell area alone, {reached}, is within or above the interval"
         remarks.append(Remark("area", (strong(text), names), brief=(strong(f"{brief} of:"), names)))
     return remarks
-
-
-def _few(configurations: Sequence[Configuration]) -> list[Remark]:
-    """Remarks on splits with few test patients in a class, over all folds."""
-    found = {
-        (one.run.split_name, warning): None
-        for one in configurations
-        if one.runs and (warning := few_subjects(one.first_seed.pooled))
-    }
-    return [Remark("few", text, split, bold=True) for split, text in found]
 
 
 def leaking_gains(records: Iterable[Record]) -> list[str]:
@@ -169,12 +145,12 @@ def leaking_gains(records: Iterable[Record]) -> list[str]:
             scores[record.run.configuration].append(value)
     texts = []
     for leaky in (run for run in scores if run.leaky):
-        alike = leaky.model, leaky.augmentation, False
-        if same := [run for run in scores if (run.model, run.augmentation, run.leaky) == alike]:
+        axes = leaky.model, leaky.augmentation, False
+        if same := [run for run in scores if (run.model, run.augmentation, run.leaky) == axes]:
             honest = min(same, key=lambda run: unlike(leaky, run))
-            values = mean(scores[leaky]), mean(scores[honest])
+            one, other = mean(scores[leaky]), mean(scores[honest])
             texts.append(
-                f"LEAKY: {leaky.title} has a test AUROC of {values[0]:.3f}, {honest.title} of "
-                f"{values[1]:.3f}: apparent gain {values[0] - values[1]:+.3f}"
+                f"LEAKY: {leaky.title} has a test AUROC of {one:.3f}, {honest.title} of "
+                f"{other:.3f}: apparent gain {one - other:+.3f}"
             )
     return sorted(texts)

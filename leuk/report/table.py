@@ -6,7 +6,7 @@ blocks through ``templates/blocks.html``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +15,13 @@ import pandas as pd
 
 from leuk.store import csv_text, write_text
 
+LONGEST = 12
+"""Number of rows above which a page splits a table by model, or folds it."""
+
 
 @dataclass(frozen=True)
 class Span:
-    """Part of a text in one style.
-
-    Attributes:
-        text: the text.
-        style: ``code``, ``strong`` or ``link``; empty for plain text.
-        to: target of a link.
-    """
+    """Part of a text in one style; ``to`` is the target of a link."""
 
     text: str
     style: Literal["", "code", "strong", "link"] = ""
@@ -69,15 +66,12 @@ def joined(text: Text) -> str:
     return "".join(span.markdown for span in spans(text))
 
 
+# --- Values of a table
+
+
 @dataclass(frozen=True)
 class Picture:
-    """A picture on a page.
-
-    Attributes:
-        uri: its data URI.
-        alt: alternative text.
-        lines: lines of text below it.
-    """
+    """A picture on a page: its data URI, alternative text, and lines of text below it."""
 
     uri: str
     alt: str
@@ -86,13 +80,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Shown:
-    """Printed value of a table.
-
-    Attributes:
-        text: the value.
-        interval: interval or remark after it, which a page prints smaller.
-        picture: picture beside it on a page.
-    """
+    """Printed value of a table, with an interval or a picture that a page sets apart."""
 
     text: Text = ""
     interval: str = ""
@@ -150,6 +138,11 @@ def difference(keys: tuple[str, str, str], missing: str = "") -> Column:
     return Column(keys, lambda *known: signed(*known) if known[0] is not None else missing)
 
 
+def p_value(key: str, missing: str = "") -> Column:
+    """Column of p values."""
+    return Column((key,), lambda p: missing if p is None else p_text(p))
+
+
 def with_interval(
     value: float, low: float | None, high: float | None, form: str = ".3f", bounds: str = ".2f"
 ) -> Shown:
@@ -161,11 +154,6 @@ def with_interval(
 def signed(value: float, low: float | None, high: float | None) -> Shown:
     """Difference, with its interval if known."""
     return with_interval(value, low, high, "+.3f", "+.3f")
-
-
-def p_value(key: str, missing: str = "") -> Column:
-    """Column of p values."""
-    return Column((key,), lambda p: missing if p is None else p_text(p))
 
 
 def interval_text(value: float | None, low: float | None, high: float | None) -> str:
@@ -182,6 +170,9 @@ def difference_text(value: float, low: float, high: float) -> str:
 def p_text(p: float) -> str:
     """``0.012``, or ``<0.001``."""
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+# --- Blocks: tables, texts, and what only a page shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +206,21 @@ class Table:
             (heading, column.numeric and place > 0)
             for place, (heading, column) in enumerate(self.columns.items())
         ]
+
+    @property
+    def parts(self) -> list["Table"]:
+        """This table, or a table per model if it is long and its data name the models."""
+        if len(self.data) <= LONGEST or "model" not in self.data or self.levels:
+            return [self]
+        return [
+            replace(self, data=rows, title=f"{self.title}: {model}" if self.title else str(model))
+            for model, rows in self.data.groupby("model", sort=False)
+        ]
+
+    @property
+    def folded(self) -> bool:
+        """True if the table is too long to be shown at once."""
+        return len(self.data) > LONGEST
 
     @property
     def text(self) -> str:
@@ -265,12 +271,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Items:
-    """A list.
-
-    Attributes:
-        texts: its items.
-        summary: True for warnings that a page shows on its first screen and not again.
-    """
+    """A list; ``summary`` marks warnings that a page shows above its sections and not again."""
 
     texts: tuple[Text, ...]
     summary: bool = False
@@ -284,43 +285,25 @@ class Items:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A figure of one or several pictures, shown on a page only.
+    """Pictures with a common caption, shown on a page only.
 
     Attributes:
-        name: stem of its files.
-        title: its heading.
-        caption: explanation of the figure.
+        title: heading; empty without a caption.
+        caption: explanation of the pictures.
         pictures: the pictures.
-        wide: True to keep its width on a narrow screen and scroll it.
+        look: ``figure`` keeps the width on a narrow screen and scrolls, ``pixels`` enlarges small
+            images without blur, ``pair`` sets small pictures side by side, with their lines.
     """
 
-    name: str
     title: str
     caption: str
     pictures: tuple[Picture, ...]
-    wide: bool = False
+    look: Literal["figure", "pixels", "pair"] = "figure"
     kind = "pictures"
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Pictures with lines of text below each, shown on a page only."""
-
-    pictures: tuple[Picture, ...]
-    kind = "pairs"
-
-
-@dataclass(frozen=True)
-class Details:
-    """Blocks that are collapsed on screen and expanded in print."""
-
-    summary: str
-    blocks: tuple["Block", ...]
-    kind = "details"
-
-
 Written = Table | Heading | Paragraph | Items
-Block = Written | Pictures | Pairs | Details
+Block = Written | Pictures
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 Metrics of a configuration are means over its folds and seeds; intervals resample patients.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,9 @@ import pandas as pd
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.metrics.classification import CALIBRATED, METRICS, PATIENTS
 from leuk.metrics.referral import AIM, Achieved, choose_band, outcomes
-from leuk.report.heatmap import HeatMap
 from leuk.report.load import Configuration, Results, Run
 from leuk.report.remarks import Remark, listed
-from leuk.report.rows import DRAWS, Row, run_rows
+from leuk.report.rows import DRAWS, HeatMap, Row, run_rows, value_of
 from leuk.report.table import (
     Column,
     Heading,
@@ -38,15 +37,7 @@ _ENDINGS = {
     "@youden": " (Youden)",
     "@sensitivity95": " (sens. 0.95)",
 }
-_MAIN = (
-    "auprc",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "f1_macro",
-    "f1_weighted",
-    "mcc",
-)
+_DECIDED = ("balanced_accuracy", "sensitivity", "specificity", "f1_macro", "f1_weighted", "mcc")
 
 
 def metric_columns() -> dict[str, dict[str, str]]:
@@ -69,7 +60,7 @@ def metric_columns() -> dict[str, dict[str, str]]:
     decisions = [name for name in by_patient if METRICS[name].kind == "decision"]
     probabilities = [name for name, metric in METRICS.items() if metric.kind == "probability"]
     return {
-        "main": headed(["auroc"], "", PATIENTS) | headed(_MAIN, ""),
+        "main": headed(["auroc"], "", PATIENTS) | headed(["auprc", *_DECIDED], ""),
         "patients": headed(by_patient, "", middle=PATIENTS)
         | headed(decisions, "@youden", middle=PATIENTS),
         "chosen": headed(decisions, "@youden") | headed(decisions, "@sensitivity95"),
@@ -113,48 +104,37 @@ def main_section(
     draws: int,
     remarks: Iterable[Remark],
 ) -> Section:
-    """Return the main table: all configurations and baselines, with notes and remarks.
+    """Return the main table of the sweep ``name``, with notes and remarks.
 
-    Args:
-        name: name of the sweep.
-        results: the results as read.
-        shown: rows of the configurations, followed by those of the baselines.
-        draws: number of resamples behind each interval.
-        remarks: warnings to list.
+    ``shown`` are the rows of configurations and baselines, whose intervals rest on ``draws``.
     """
     table = pd.DataFrame([_values(row) for row in [*shown, *run_rows(results)]])
-    of_rows = table[: len(shown)]
-
-    def metrics(columns: Mapping[str, str], title: str = "") -> Table:
-        # Old records lack metrics by patient.
-        formats = {
-            heading: estimate(key, "-" if PATIENTS in key else "")
-            for heading, key in columns.items()
-        }
-        first = next(iter(formats))
-        formats[first] = _or_note(formats[first])
-        return Table(of_rows, {"configuration": text("configuration"), **formats}, title)
-
     present = dict.fromkeys(name for row in shown for name in row.metrics)
     columns = metric_columns()
     named = {key for names in columns.values() for key in names.values()}
     others = {key: key for key in present if key not in named and "@" not in key}
-    optional = (
+    blocks: list[Written | str] = [
+        "Settings that all configurations share, omitted from their names: "
+        f"{'; '.join(results.shared)}."
+    ]
+    for heading, names, notes in (
+        ("", columns["main"], NOTES.format(draws=draws) + (FEWER if draws < DRAWS else "")),
         ("Equal weight for every patient", columns["patients"], PATIENT_NOTES),
         ("Thresholds chosen on validation images", columns["chosen"], CHOSEN_NOTES),
         ("Calibration", columns["calibration"], CALIBRATION_NOTES),
         ("Other metrics", others, OTHER_NOTES),
-    )
-    shared = "Settings that all configurations share, omitted from their names: "
-    blocks: list[Written | str] = [
-        f"{shared}{'; '.join(results.shared)}.",
-        metrics(columns["main"], "Test metrics by configuration"),
-        NOTES.format(draws=draws) + (FEWER if draws < DRAWS else ""),
-        listed(remarks),
-    ]
-    for heading, names, notes in optional:
-        if any(name in present for name in names.values()):
-            blocks += [Heading(heading), metrics(names), notes]
+    ):
+        if heading and not present.keys() & set(names.values()):
+            continue
+        formats = {"configuration": text("configuration")}
+        for title, key in names.items():
+            # Old records lack metrics by patient.
+            column = estimate(key, "-" if PATIENTS in key else "")
+            formats[title] = column if len(formats) > 1 else _or_note(column)
+        caption = "" if heading else "Test metrics by configuration"
+        blocks += [Heading(heading)] if heading else []
+        blocks += [Table(table[: len(shown)], formats, caption), notes]
+        blocks += [] if heading else [listed(remarks)]
     return Section("table", name, blocks, table)
 
 
@@ -205,24 +185,20 @@ means that no run is complete. AUROC gives every image equal weight and determin
 
 def grid_section(heat: HeatMap) -> Section:
     """Return the heat map as tables: images, and patients of a class, weighted equally."""
-
-    def grid(metric: str) -> pd.DataFrame:
+    names = list(heat.columns)
+    tables = []
+    for metric in ("auroc", "auroc_patients"):
         rows: list[dict[str, Any]] = [{"model": model} for model in heat.rows]
         for row, entries in zip(rows, heat.entries, strict=True):
-            for column, entry in zip(heat.columns, entries, strict=True):
-                nothing = (None, None, None)
-                row |= _bounds(column, *(entry.metrics if entry else {}).get(metric, nothing))
-        return pd.DataFrame(rows)
-
-    names = list(heat.columns)
-    images, patients = grid("auroc"), grid("auroc_patients")
+            for name, entry in zip(names, entries, strict=True):
+                metrics = entry.metrics if entry else {}
+                row |= _bounds(name, *metrics.get(metric, (None, None, None)))
+        tables.append(pd.DataFrame(rows))
+    images, patients = tables
     table = images[["model", *names]].join(patients[names].add_suffix(PATIENTS))
     columns = {name: estimate(name, "-") for name in names}
-    levels = [
-        [heat.level(row, column) for column in range(len(names))] for row in range(len(heat.rows))
-    ]
     headings = {"AUROC": text("model"), **columns}
-    by_image = Table(images, headings, "Test AUROC by model and augmentation", levels)
+    by_image = Table(images, headings, "Test AUROC by model and augmentation", heat.levels)
     headings = {"AUROC (patients)": text("model"), **columns}
     by_patient = Table(patients, headings, "Test AUROC with equal weight for every patient")
     return Section("grid", "Test AUROC", (by_image, by_patient, GRID_NOTES), table)
@@ -254,11 +230,7 @@ _AREA_COLUMNS = {
 
 
 def area_section(configurations: Sequence[Configuration]) -> Section:
-    """AUROC overall, within bins of area and at one size, of each configuration with area checks.
-
-    Args:
-        configurations: all configurations of the report.
-    """
+    """AUROC overall, within bins of area and at one size, of configurations with area checks."""
     runs = {run.id: run for one in configurations for run in one.runs}
     table = pd.DataFrame(
         [
@@ -283,25 +255,23 @@ def area_section(configurations: Sequence[Configuration]) -> Section:
 
 def _area_values(record: Record, run: Run | None) -> dict[str, float | None]:
     """All values of a record, flat; bins are numbered from the smallest cells."""
-    bins, scaled = record.area["within_bins"], record.area["one_size"]
-    nothing = {"value": None, "low": None, "high": None}
-    test = {name: one["value"] for name, one in record.metrics["test"].items()}
-    by_patient = test.get("auroc_patients")
+    area, test = record.area, record.metrics["test"]
+    bins, scaled = area["within_bins"], area["one_size"]
+    by_patient = test.get("auroc_patients", {}).get("value")
     if by_patient is None and run is not None:  # an older record
-        images = run.test.sample.at_half
-        by_patient = float(images.metric("auroc_patients", np.ones((1, images.count)))[0])
-    values = {"auroc": test["auroc"], "auroc_patients": by_patient}
+        by_patient = value_of(run.test.sample.at_half, "auroc_patients")
+    values = {"auroc": test["auroc"]["value"], "auroc_patients": by_patient}
     for name, metric in (
         ("within_bins", bins),
-        ("within_bins_patients", bins.get("patients") or nothing),
+        ("within_bins_patients", bins.get("patients") or {}),
         ("one_size", scaled["metrics"]["auroc"]),
-        ("one_size_patients", scaled["metrics"].get("auroc_patients", nothing)),
+        ("one_size_patients", scaled["metrics"].get("auroc_patients", {})),
     ):
-        values |= _bounds(name, *(metric[key] for key in nothing))
+        values |= _bounds(name, *(metric.get(key) for key in ("value", "low", "high")))
     values |= {
         "area_before": scaled["area_auroc_before"],
-        "area_within_bins": record.area["area_within_bins"],
-        "area_within_bins_patients": record.area.get("area_within_bins_patients"),
+        "area_within_bins": area["area_within_bins"],
+        "area_within_bins_patients": area.get("area_within_bins_patients"),
         "area_after": scaled["area_auroc"],
     }
     for place, one in enumerate(bins["bins"], start=1):
@@ -336,8 +306,7 @@ _REFERRAL_COLUMNS = {
 def referral_section(configurations: Sequence[Configuration]) -> Section:
     """Bands chosen on validation images and their results on test images, by configuration.
 
-    Args:
-        configurations: all configurations of the report; those without thresholds are skipped.
+    Configurations without thresholds are skipped.
     """
     rows = []
     reasons: dict[str, list[str]] = {}
@@ -351,9 +320,13 @@ def referral_section(configurations: Sequence[Configuration]) -> Section:
         ]
         right, kept = (np.concatenate(flags, axis=1) for flags in zip(*found, strict=True))
         achieved = Achieved.of(one.pooled, right, kept, bands)
-        values: dict[str, object] = {"configuration": one.title, "runs": len(bands), "aim": AIM}
-        for name, cut in (("healthy", "low"), ("leukemic", "high")):
-            values[f"bands_{name}"] = sum(getattr(band, cut) is not None for band in bands)
+        values: dict[str, object] = {
+            "configuration": one.title,
+            "runs": len(bands),
+            "aim": AIM,
+            "bands_healthy": sum(band.low is not None for band in bands),
+            "bands_leukemic": sum(band.high is not None for band in bands),
+        }
         for key, share in (
             ("referred", achieved.referred),
             ("right_healthy", achieved.healthy),
@@ -368,10 +341,9 @@ def referral_section(configurations: Sequence[Configuration]) -> Section:
     shown = Table(table, _REFERRAL_COLUMNS) if rows else "No run has a chosen threshold."
     blocks: list[Written | str] = [shown, REFERRAL_NOTES]
     if reasons:
-        named = {
-            reason: "all configurations" if len(names) == len(rows) > 2 else ", ".join(names)
-            for reason, names in reasons.items()
-        }
-        items = tuple(f"{names}: {reason}." for reason, names in named.items())
-        blocks += [Heading("Reasons for missing bands"), Items(items)]
+        items = []
+        for reason, names in reasons.items():
+            every = len(names) == len(rows) > 2
+            items.append(f"{'all configurations' if every else ', '.join(names)}: {reason}.")
+        blocks += [Heading("Reasons for missing bands"), Items(tuple(items))]
     return Section("referral", "Referral to an expert", blocks, table)

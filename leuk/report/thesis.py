@@ -90,27 +90,20 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
 
     Of several configurations with the same augmentation, the first is used; those with settings
     that the thesis only proposes are omitted.
-
-    Args:
-        configurations: all configurations of the report.
     """
-    known: dict[tuple[RunId, str], Configuration] = {}
+    known: dict[RunId, dict[str, Configuration]] = {}
     for one in configurations:
         proposed = any(changed(one.run, key) for key in SETTINGS)
         if one.runs and not proposed and one.run.augmentation in COLUMNS:
-            known.setdefault((one.run.plain, one.run.augmentation), one)
+            known.setdefault(one.run.plain, {}).setdefault(one.run.augmentation, one)
     blocks: list[Written | str] = [Paragraph(NOTES), Items(PROBLEMS)]
     tables = []
     for place, model in TABLES.items():
-        plain = dict.fromkeys(run for run, _ in known if run.model == model)
+        plain = [run for run in known if run.model == model]
         if not plain:
             blocks += [Heading(f"Table {place}: {model}"), "Not in this sweep."]
         for run in plain:
-            ours = {
-                name: thesis_means(known[run, name]) if (run, name) in known else {}
-                for name in COLUMNS
-            }
-            values = _compared(place, model, ours)
+            values = _values(place, model, known[run])
             where = "-".join(filter(None, (run.split_name, short_name(run.settings))))
             blocks += [Heading(f"Table {place}: {model}, {where}"), _table(values)]
             values.insert(0, "table", place)
@@ -123,26 +116,26 @@ def thesis_section(configurations: Sequence[Configuration]) -> Section:
 
 def thesis_means(configuration: Configuration) -> dict[str, float]:
     """Metrics in the convention of the thesis at 0.5, means over the runs of a configuration."""
-    of_runs = [
-        thesis_metrics(run.test.sample.scores, run.test.sample.labels) for run in configuration.runs
-    ]
+    samples = [run.test.sample for run in configuration.runs]
+    of_runs = [thesis_metrics(sample.scores, sample.labels) for sample in samples]
     return {name: float(np.mean([metrics[name] for metrics in of_runs])) for name in of_runs[0]}
 
 
-def _compared(place: int, model: str, ours: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+def _values(place: int, model: str, own: Mapping[str, Configuration]) -> pd.DataFrame:
     """Return a row per metric and augmentation; ours averages as the published value does."""
     table = published()
     known = table[table["table"] == place].set_index(["group", "metric"])
+    ours = {name: thesis_means(own[name]) if name in own else {} for name in COLUMNS}
     rows = []
     for metric in METRICS:
-        for augmentation, metrics in ours.items():
+        for augmentation in COLUMNS:
             key = f"{model}/{augmentation}", metric
             value, note = (
                 known.loc[key, ["value", "averaging_or_note"]] if key in known.index else (None, "")
             )
             average = "macro" if note == "macro" else "weighted"
             name = f"{metric}_{average}" if metric in _AVERAGED else metric
-            rows.append((metric, augmentation, value, metrics.get(name), note))
+            rows.append((metric, augmentation, value, ours[augmentation].get(name), note))
     columns = ["metric", "augmentation", "published", "ours", "averaging_or_note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -155,17 +148,16 @@ def _table(values: pd.DataFrame) -> Table:
         row: dict[str, object] = {"metric": metric, "remark": "; ".join(filter(None, notes))}
         for one in own.to_dict("records"):
             name = one["augmentation"]
-            row[f"{name}_mark"] = _MARKS.get(one["averaging_or_note"], "")
-            row |= {f"{name}_{whose}": one[whose] for whose in ("published", "ours")}
+            row[f"{name} mark"] = _MARKS.get(one["averaging_or_note"], "")
+            row |= {f"{name} {whose}": one[whose] for whose in ("published", "ours")}
         rows.append(row)
-
-    def value(name: str, whose: str) -> Column:
-        keys = (f"{name}_{whose}", f"{name}_mark")
-        return Column(keys, lambda x, mark: "" if x is None else f"{x:.3f} {mark}".rstrip())
-
     columns = {"": text("metric")}
     for name in COLUMNS:
-        columns[f"{name}: thesis"] = value(name, "published")
-        columns[f"{name}: ours"] = value(name, "ours")
+        for heading, whose in (("thesis", "published"), ("ours", "ours")):
+            columns[f"{name}: {heading}"] = Column((f"{name} {whose}", f"{name} mark"), _marked)
     columns["remark on the published values"] = text("remark")
     return Table(pd.DataFrame(rows), columns)
+
+
+def _marked(value: float | None, mark: str) -> str:
+    return "" if value is None else f"{value:.3f} {mark}".rstrip()

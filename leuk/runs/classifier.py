@@ -19,6 +19,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.pixels import Batch
 from leuk.errors import StoreError, TrainingError
 from leuk.explain.figures import save_prototypes
+from leuk.progress import PASSING
 from leuk.runs.gan import class_weights
 from leuk.runs.trainer import (
     build_named,
@@ -48,32 +49,17 @@ _BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Trained classifier.
-
-    Attributes:
-        classifier: classifier with the weights of the best validation metric.
-        device: device and precision of the training, see :func:`leuk.runs.trainer.describe`.
-        resumed: True if an earlier process did a part of the training, or all of it.
-    """
+    """Classifier with the weights of the best validation metric."""
 
     classifier: Classifier
-    device: dict[str, Any]
-    resumed: bool
+    device: dict[str, Any]  # of the training, see leuk.runs.trainer.describe
+    resumed: bool  # an earlier process did a part of the training, or all of it
 
 
 def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerprint: str) -> Fitted:
     """Train a run's classifier and load the weights with the best validation metric.
 
-    Args:
-        cfg: config of the run.
-        folder: folder of the run.
-        data: data module, with the augmentation's images.
-        fingerprint: hash of the run's settings, stored in every checkpoint.
-
-    Raises:
-        StoreError: a checkpoint in the folder belongs to another run.
-        TrainingError: the loss is not finite, a batch does not fit into memory, or training ends
-            without a checkpoint.
+    ``fingerprint`` is the hash of the run's settings, stored in every checkpoint.
     """
     # Seed again, so that results do not depend on whether the GAN was trained in this process.
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -102,7 +88,7 @@ def fit_classifier(cfg: DictConfig, folder: Path, data: CNMCDataModule, fingerpr
         device = describe(trainer, channels_last)
         layout = "channels-last" if channels_last else "channels-first"
         facts = (folder.name, device["name"], device["precision"], layout)
-        log.info("%s: training on %s, %s, %s", *facts)
+        log.info("%s: training on %s, %s, %s", *facts, extra=PASSING)
         if cfg.fit.compile:
             classifier.compile()
         with memory_errors("data.batch_size", cfg.data.batch_size):

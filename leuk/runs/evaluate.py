@@ -1,10 +1,10 @@
 """Evaluation of a trained classifier: scores, metrics, baselines, results at equal area, cost."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from leuk.classifiers.base import BROKEN, Classifier, Predictions, dihedral
+from leuk.classifiers.base import BROKEN, Classifier, Predictions
 from leuk.classifiers.prototypes import Prototyped
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.pixels import to_float
@@ -23,10 +23,16 @@ from leuk.data.splits import STAGES
 from leuk.errors import TrainingError
 from leuk.metrics.area import auroc_within_area_bins, cell_areas, scaled_to_one_size
 from leuk.metrics.arrays import Floats, Images
-from leuk.metrics.baselines import BASELINES, MEASURES, measure_each
-from leuk.metrics.bootstrap import Sample, bootstrap_intervals, few_subjects, per_subject
+from leuk.metrics.baselines import BASELINES, MEASURES, fit_baseline, measure_each
+from leuk.metrics.bootstrap import bootstrap_intervals, few_subjects
 from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import DEFAULT, Thresholds, all_metrics
+from leuk.metrics.classification import (
+    DEFAULT,
+    Sample,
+    Thresholds,
+    all_metrics,
+    per_subject,
+)
 from leuk.metrics.cost import measure_cost
 from leuk.metrics.referral import referral_record
 from leuk.metrics.thresholds import choose_thresholds, few_patients, threshold_intervals
@@ -42,28 +48,13 @@ _BATCH = 64
 # --- The one way from images to scores
 
 
-class Outputs(NamedTuple):
-    """Outputs of a classifier for N images."""
-
-    scores: Floats
-    """``float64 (N,)``, probability of leukemia."""
-    features: npt.NDArray[np.float32]
-    """``float32 (N, D)``, features without test-time augmentation."""
-
-
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """Classifier on its device in evaluation mode, with the precision of a trainer.
-
-    Attributes:
-        classifier: the classifier.
-        trainer: provides device, precision and loops over a run's stages.
-        batch_size: images per forward pass for images that no data loader provides.
-    """
+    """Classifier on its device in evaluation mode, with the precision of a trainer."""
 
     classifier: Classifier
     trainer: Trainer
-    batch_size: int = _BATCH
+    batch_size: int = _BATCH  # of images that no data loader provides
 
     @classmethod
     def build(
@@ -77,13 +68,7 @@ class Scorer:
         """Move a classifier to the first configured device.
 
         The trainer is not that of the training, in which weight averaging would swap the weights.
-
-        Args:
-            cfg: config with ``trainer`` and ``callbacks``.
-            folder: folder in which Lightning may write.
-            classifier: classifier with its final weights.
-            batch_size: images per forward pass.
-            changes: see :func:`leuk.runs.trainer.build_trainer`, also for the errors.
+        ``changes`` and errors are those of :func:`leuk.runs.trainer.build_trainer`.
         """
         devices = cfg.trainer.devices
         callbacks = [*build_named(cfg.callbacks, ("channels_last",)).values()]
@@ -110,23 +95,14 @@ class Scorer:
         return device
 
     def stage(self, data: CNMCDataModule, stage: str) -> Predictions:
-        """Predict the images of ``val`` or ``test``, each once.
-
-        Raises:
-            TrainingError: a score is not finite.
-        """
+        """Predict the images of ``val`` or ``test``, each once."""
         loop = self.trainer.validate if stage == "val" else self.trainer.test
         loop(self.classifier, datamodule=data, verbose=False)
         self.classifier.to(self.device).eval()  # Lightning moves it to the CPU
         return self.classifier.collected()
 
     def scores(self, images: Images | Tensor) -> Floats:
-        """Scores ``float64 (N,)`` of images as for :meth:`outputs`, with the same errors."""
-        return self.outputs(images).scores
-
-    @torch.no_grad()
-    def outputs(self, images: Images | Tensor) -> Outputs:
-        """Predict scores, as for the images of a stage, and features.
+        """Probabilities of leukemia ``float64 (N,)``, as for the images of a stage.
 
         Args:
             images: pixels ``uint8 (N, R, R, 3)``, or images ``(N, 3, R, R)`` in [0, 1].
@@ -134,7 +110,18 @@ class Scorer:
         Raises:
             TrainingError: a score is not finite, or a batch does not fit into memory.
         """
-        logits, features = [], []
+        logits = self._in_batches(self.classifier.predict_logits, images)
+        if not bool(logits.isfinite().all()):
+            raise TrainingError(BROKEN)
+        return logits.double().softmax(dim=1)[:, 1].numpy()
+
+    def features(self, images: Images | Tensor) -> npt.NDArray[np.float32]:
+        """Features ``float32 (N, D)`` of images as for :meth:`scores`, without views."""
+        return self._in_batches(self.classifier.features, images).numpy()
+
+    @torch.no_grad()
+    def _in_batches(self, function: Callable[[Tensor], Tensor], images: Images | Tensor) -> Tensor:
+        results = []
         with memory_errors("batch_size", self.batch_size):
             for start in range(0, len(images), self.batch_size):
                 batch = images[start : start + self.batch_size]
@@ -142,40 +129,11 @@ class Scorer:
                     pixels = torch.from_numpy(np.ascontiguousarray(batch))
                     batch = to_float(pixels.to(self.device))
                 with self.trainer.precision_plugin.forward_context():
-                    # As Classifier.predict_logits, which does not return features.
-                    many = self.classifier.optim.test_views > 1
-                    views = dihedral(batch) if many else [batch]
-                    of_views = [self.classifier.features(view) for view in views]
-                    each = [self.classifier.logits(found).float() for found in of_views]
-                logits.append(torch.stack(each).mean(dim=0).cpu())
-                features.append(of_views[0].float().cpu())
-        joined = torch.cat(logits)
-        if not bool(joined.isfinite().all()):
-            raise TrainingError(BROKEN)
-        scores = joined.double().softmax(dim=1)[:, 1]
-        return Outputs(scores.numpy(), torch.cat(features).numpy())
+                    results.append(function(batch).float().cpu())
+        return torch.cat(results)
 
 
 # --- Evaluation of a run, a stage of leuk train
-
-
-@dataclass(frozen=True, eq=False)
-class Assessed:
-    """Metrics and samples from the predictions of a run.
-
-    Attributes:
-        metrics: ``val``, ``test`` and ``thresholds``, for the record.
-        temperature: fitted on validation images.
-        samples: predictions of ``val`` and ``test``, calibrated.
-        referral: entry of the record, see :func:`leuk.metrics.referral.referral_record`.
-        warnings: reasons to doubt the intervals, such as few patients.
-    """
-
-    metrics: dict[str, Metrics]
-    temperature: float
-    samples: dict[str, Sample]
-    referral: dict[str, Any]
-    warnings: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,60 +161,49 @@ class Evaluation:
 def evaluate(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, scorer: Scorer, run: RunId
 ) -> Evaluation:
-    """Predict validation and test images, and write ``predictions.csv`` and ``subjects.csv``.
-
-    Raises:
-        TrainingError: a score is not finite, or a batch does not fit into memory.
-    """
+    """Predict validation and test images, and write ``predictions.csv`` and ``subjects.csv``."""
     classifier, prototypes = scorer.classifier, {}
     if isinstance(classifier, Prototyped) and classifier.prototypes is not None:
         prototypes = project_prototypes(classifier, data, scorer.device, folder)
     with memory_errors("data.batch_size", cfg.data.batch_size):
         predicted = {stage: scorer.stage(data, stage) for stage in ("val", "test")}
-    assessed = assess(data, predicted)
-    baselines = baseline_scores(data, measure_images(data))
-    save_predictions(
-        folder / Evaluation.predictions, data, predicted, assessed.temperature, baselines, run
+
+    val = sample_of(data, predicted["val"])
+    thresholds, temperature = choose_on(val)
+    val, test = (
+        calibrated(sample, temperature) for sample in (val, sample_of(data, predicted["test"]))
     )
-    save_subjects(folder / "subjects.csv", assessed.samples)
+    samples = {"val": val, "test": test}
+    metrics = {stage: compute_metrics(sample, thresholds) for stage, sample in samples.items()}
+    intervals = threshold_intervals(val.scores, val.labels, val.subjects)
+    doubts = [(stage, few_subjects(sample)) for stage, sample in samples.items()]
+    doubts.append(("val", few_patients(val.labels, val.subjects)))
+
+    baselines = baseline_scores(data, measure_images(data))
+    images, patients = {}, {}  # rows of the tables by stage
+    for stage, sample in samples.items():
+        table = data.dataset.index.iloc[predicted[stage].rows.numpy()]
+        images[stage] = (
+            table[["path", "subject", "patient", "label"]]
+            .assign(score=sample.scores, calibrated=sample.calibrated)
+            .assign(split=run.split_name, seed=run.seed)
+            .join(baselines.add_prefix("baseline_"))
+        )
+        patients[stage] = per_subject(sample, 0.5)
+    for name, tables in ((Evaluation.predictions, images), ("subjects.csv", patients)):
+        table = pd.concat(tables, names=["stage"]).reset_index("stage")
+        write_text(folder / name, csv_text(table))
     resolution, device = cfg.data.resolution, scorer.device
     return Evaluation(
         predicted=predicted,
-        metrics=assessed.metrics,
-        calibration={"temperature": assessed.temperature},
-        referral=assessed.referral,
+        metrics=metrics | {"thresholds": as_metrics(thresholds, intervals)},
+        calibration={"temperature": temperature},
+        referral=referral_record(val, test, thresholds["youden"], "youden"),
         baselines=assess_baselines(data, baselines),
         area=assess_area(data, predicted["test"], scorer.scores, device),
         cost=measure_cost(classifier, resolution, device, predict=classifier.predict_logits),
-        warnings=[RunWarning("few", text) for text in assessed.warnings],
+        warnings=[RunWarning("few", f"{stage}: {text}") for stage, text in doubts if text],
         prototypes=prototypes,
-    )
-
-
-def assess(data: CNMCDataModule, predictions: Mapping[str, Predictions]) -> Assessed:
-    """Metrics of validation and test, with intervals.
-
-    Thresholds and temperature are chosen on validation images only and applied to test images.
-    """
-    samples = {stage: sample_of(data, found) for stage, found in predictions.items()}
-    val = samples["val"]
-    temperature = fit_temperature(val.scores, val.labels)
-    chosen_on = val.scores, val.labels, val.subjects
-    thresholds = choose_thresholds(*chosen_on)
-    samples = {
-        stage: replace(sample, calibrated=apply_temperature(sample.scores, temperature))
-        for stage, sample in samples.items()
-    }
-    metrics = {stage: compute_metrics(sample, thresholds) for stage, sample in samples.items()}
-    few = {stage: few_subjects(sample) for stage, sample in samples.items()}
-    unsteady = few_patients(val.labels, val.subjects)
-    of_thresholds = [f"val: {unsteady}"] if unsteady else []
-    return Assessed(
-        metrics | {"thresholds": as_metrics(thresholds, threshold_intervals(*chosen_on))},
-        temperature,
-        samples,
-        referral_record(samples["val"], samples["test"], thresholds["youden"], "youden"),
-        [f"{stage}: {text}" for stage, text in few.items() if text] + of_thresholds,
     )
 
 
@@ -264,6 +211,17 @@ def sample_of(data: CNMCDataModule, predictions: Predictions) -> Sample:
     """Join predictions with the patients of the images."""
     patients = data.dataset.index["patient"].to_numpy()[predictions.rows.numpy()]
     return Sample(predictions.scores.numpy(), predictions.labels.numpy(), patients.astype(str))
+
+
+def choose_on(val: Sample) -> tuple[dict[str, float], float]:
+    """Choose thresholds and temperature on validation images only."""
+    thresholds = choose_thresholds(val.scores, val.labels, val.subjects)
+    return thresholds, fit_temperature(val.scores, val.labels)
+
+
+def calibrated(sample: Sample, temperature: float) -> Sample:
+    """Add calibrated scores."""
+    return replace(sample, calibrated=apply_temperature(sample.scores, temperature))
 
 
 def compute_metrics(sample: Sample, thresholds: Thresholds) -> Metrics:
@@ -305,39 +263,33 @@ def measure_images(data: CNMCDataModule) -> pd.DataFrame:
 def baseline_scores(data: CNMCDataModule, measures: pd.DataFrame) -> pd.DataFrame:
     """Scores of the baselines for validation and test images, fitted on training images.
 
-    Args:
-        data: data module, set up.
-        measures: morphology of all images, from :func:`measure_images`.
-
     Returns:
         A column of scores in [0, 1] per entry of :data:`BASELINES`, indexed by row of the bank.
     """
     train, *others = (data.stage(stage) for stage in STAGES)
     # In the thesis's split, test images are validation images too.
     rows = pd.concat(others).index.unique()
-    fitted = {
-        name: baseline.fitted(measures.loc[train.index], train["label"].to_numpy(np.int64))
-        for name, baseline in BASELINES.items()
-    }
-    held_out = measures.loc[rows]
-    return pd.DataFrame({name: score(held_out) for name, score in fitted.items()}, index=rows)
+    columns = {}
+    for name in BASELINES:
+        score = fit_baseline(name, measures.loc[train.index], train["label"].to_numpy(np.int64))
+        columns[name] = score(measures.loc[rows])
+    return pd.DataFrame(columns, index=rows)
 
 
 def assess_baselines(data: CNMCDataModule, scores: pd.DataFrame) -> dict[str, Metrics]:
     """Test metrics of each baseline, with thresholds and temperature from validation images."""
-    val, test = data.stage("val"), data.stage("test")
     results = {}
     for name, column in scores.items():
-        chosen = column[val.index].to_numpy(), val["label"].to_numpy(np.int64)
-        test_scores = column[test.index].to_numpy()
-        sample = Sample(
-            test_scores,
-            test["label"].to_numpy(np.int64),
-            test["patient"].to_numpy().astype(str),
-            apply_temperature(test_scores, fit_temperature(*chosen)),
+        val, test = (
+            Sample(
+                column[table.index].to_numpy(),
+                table["label"].to_numpy(np.int64),
+                table["patient"].to_numpy().astype(str),
+            )
+            for table in (data.stage("val"), data.stage("test"))
         )
-        thresholds = choose_thresholds(*chosen, val["patient"].to_numpy().astype(str))
-        results[str(name)] = compute_metrics(sample, thresholds)
+        thresholds, temperature = choose_on(val)
+        results[str(name)] = compute_metrics(calibrated(test, temperature), thresholds)
     return results
 
 
@@ -361,7 +313,7 @@ def assess_area(
 
     Returns:
         ``within_bins``: AUROC among cells of similar area, see
-        :class:`leuk.metrics.area.WithinBins`; ``area_within_bins`` and
+        :func:`leuk.metrics.area.auroc_within_area_bins`; ``area_within_bins`` and
         ``area_within_bins_patients``: the same with the area as the score, by image and by patient;
         ``one_size``: results with all cells scaled to ``target_area``, the mean share of the image
         that training cells cover: ``metrics`` with intervals, at the threshold 0.5, and the AUROC
@@ -381,9 +333,9 @@ def assess_area(
     scaled = replace(sample, scores=np.concatenate(scores).astype(np.float64))
     alone = auroc_within_area_bins(replace(sample, scores=areas), areas)
     return {
-        "within_bins": asdict(auroc_within_area_bins(sample, areas)),
-        "area_within_bins": alone.value,
-        "area_within_bins_patients": alone.patients["value"],
+        "within_bins": auroc_within_area_bins(sample, areas),
+        "area_within_bins": alone["value"],
+        "area_within_bins_patients": alone["patients"]["value"],
         "one_size": {
             "target_area": target,
             "metrics": compute_metrics(scaled, {DEFAULT: 0.5}),
@@ -391,39 +343,3 @@ def assess_area(
             "area_auroc_before": float(roc_auc_score(sample.labels, areas)),
         },
     }
-
-
-# --- Tables of a run
-
-
-def save_predictions(
-    path: Path,
-    data: CNMCDataModule,
-    predictions: Mapping[str, Predictions],
-    temperature: float,
-    baselines: pd.DataFrame,
-    run: RunId,
-) -> None:
-    """Write a table of predictions with a row per image.
-
-    Columns: ``stage``, ``path``, ``subject``, ``patient``, ``label``, ``score``, ``calibrated``
-    (the score at the temperature), ``split``, ``seed``, and ``baseline_<name>`` per baseline.
-    """
-    tables = {}
-    for stage, found in predictions.items():
-        images = data.dataset.index.iloc[found.rows.numpy()]
-        scores: Floats = found.scores.numpy()
-        table = images[["path", "subject", "patient", "label"]].assign(
-            score=scores,
-            calibrated=apply_temperature(scores, temperature),
-            split=run.split_name,
-            seed=run.seed,
-        )
-        tables[stage] = table.join(baselines.add_prefix("baseline_"))
-    write_text(path, csv_text(pd.concat(tables, names=["stage"]).reset_index("stage")))
-
-
-def save_subjects(path: Path, samples: Mapping[str, Sample]) -> None:
-    """Write a row per patient: ``stage``, and :func:`.bootstrap.per_subject` at 0.5."""
-    tables = {stage: per_subject(sample, 0.5) for stage, sample in samples.items()}
-    write_text(path, csv_text(pd.concat(tables, names=["stage"]).reset_index("stage")))

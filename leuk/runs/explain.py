@@ -2,13 +2,11 @@
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from leuk.classifiers.base import Predictions
@@ -17,7 +15,7 @@ from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import UnusableError, decode
 from leuk.data.layouts import UnlabeledImage, find_images
 from leuk.data.pixels import to_float
-from leuk.data.scale import SIZE_UNKNOWN, View, background_warning, file_sizes, has_background
+from leuk.data.scale import View, background_warning, file_sizes, has_background
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.base import possible_explainers
 from leuk.explain.cohort import Cohort, choose_background, unlabeled_cohort
@@ -26,7 +24,7 @@ from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun
 from leuk.runs.record import RunWarning
 from leuk.runs.run import resolved
-from leuk.runs.state import LOCK
+from leuk.runs.state import sole_use
 from leuk.runs.trainer import build_named, check_device, memory_errors
 from leuk.store import ensure_writable, refuse_loss, write_json
 
@@ -38,32 +36,19 @@ EXPLANATIONS = "explanations"
 _BATCH = 64
 
 
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """Explanations of a run's test images.
-
-    Attributes:
-        summary: entry of the record, see :meth:`leuk.explain.study.Study.of`; empty without
-            methods.
-        warnings: such as degenerate explanations.
-    """
-
-    summary: dict[str, Any]
-    warnings: list[RunWarning]
-
-
 def explain_test(
     cfg: DictConfig, folder: Path, data: CNMCDataModule, scorer: Scorer, test: Predictions
-) -> Explained:
+) -> tuple[dict[str, Any], list[RunWarning]]:
     """Explain a sample of a run's test images; figures and arrays are in a subfolder.
 
-    Raises:
-        TrainingError: a batch does not fit into memory.
+    Returns:
+        Entry of the record, see :meth:`leuk.explain.study.Study.of`, empty without methods; and
+        warnings such as degenerate explanations.
     """
     with memory_errors("data.batch_size", cfg.data.batch_size):
         explain = _explain(cfg, folder / EXPLANATIONS, folder.name)
         summary = explain.explained(scorer.trainer, scorer.classifier, data, test)
-    return Explained(summary, _warnings_of(summary))
+    return summary, _warnings_of(summary)
 
 
 def _explain(cfg: DictConfig, folder: Path, name: str) -> Explain:
@@ -98,13 +83,7 @@ def explanations_folder(cfg: DictConfig) -> Path:
 
 
 def check_explaining(cfg: DictConfig) -> None:
-    """Refuse what cannot be explained, before anything is written.
-
-    Raises:
-        ConfigError: no finished run, no method, or a method that does not suit the classifier.
-        DataError: no images to explain, or images of unknown scale.
-        StoreError: the folder cannot be written, or the checkpoint belongs to another run.
-    """
+    """Refuse what cannot be explained, before anything is written."""
     finished = FinishedRun.read(cfg.run)
     check_device(cfg)
     explainers = build_named(cfg.explain)
@@ -161,20 +140,10 @@ def explain_run(cfg: DictConfig) -> None:
     """Explain the test images of a finished run, or new images.
 
     Explanations of the test images under the default name replace those in the run's record.
-
-    Raises:
-        DataError: an image cannot be read, or the run's data no longer exist.
-        StoreError: another process uses the run's folder.
     """
     finished = FinishedRun.read(cfg.run)
-    try:
-        held = FileLock(finished.folder / LOCK).acquire(timeout=0)
-    except Timeout as error:
-        raise StoreError(
-            f"{finished.folder}: in use by another process; wait until it ends"
-        ) from error
-    with held:
-        folder = explanations_folder(cfg)
+    folder = explanations_folder(cfg)
+    with sole_use(finished.folder):
         before = _summary(folder)
         data, scorer = finished.data(cfg.root), finished.scorer(cfg, _BATCH)
         explain = _explain(cfg, folder, finished.folder.name)
@@ -192,19 +161,13 @@ def explain_run(cfg: DictConfig) -> None:
             for ending in ("npz", "png"):
                 (folder / f"{name}.{ending}").unlink(missing_ok=True)
         if folder.name == EXPLANATIONS:
-            _update_record(finished, summary)
+            record = finished.record
+            old, warned = record.explanations, _warnings_of(record.explanations)
+            record.explanations = {k: old[k] for k in ("prototypes",) if k in old} | summary
+            record.warnings = [one for one in record.warnings if one not in warned]
+            record.warnings += _warnings_of(summary)
+            record.write(finished.folder)
     log.info("%s: explanations are in %s", finished.folder.name, folder)
-
-
-def _update_record(finished: FinishedRun, summary: dict[str, Any]) -> None:
-    """Replace the explanations in the record, and their warnings."""
-    record = finished.record
-    before = record.explanations
-    record.explanations = {key: before[key] for key in ("prototypes",) if key in before} | summary
-    old = _warnings_of(before)
-    kept = [warning for warning in record.warnings if warning not in old]
-    record.warnings = kept + _warnings_of(summary)
-    record.write(finished.folder)
 
 
 def _files(images: str) -> list[UnlabeledImage]:
@@ -235,8 +198,6 @@ def image_cohort(
         except UnusableError as error:
             advice = f"{error.remedy} or remove it from the folder"
             raise DataError(f"{file.path}: {error.problem}; {advice}") from error
-    if not view.stated and not view.scale.sizes:
-        log.warning(SIZE_UNKNOWN)
     found = has_background(np.stack([image.thumb for image in decoded]))
     names = [file.name for file, present in zip(files, found, strict=True) if present]
     if text := background_warning(names, len(files)):

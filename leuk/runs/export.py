@@ -4,8 +4,8 @@ import json
 import logging
 import platform
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -47,11 +47,7 @@ Forward = Callable[[Images], Tensor]
 
 
 class Exportable(nn.Module):
-    """Classifier with its preprocessing and test-time augmentation, from pixels to logits.
-
-    Args:
-        classifier: trained classifier.
-    """
+    """Classifier with its preprocessing and test-time augmentation, from pixels to logits."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -69,12 +65,7 @@ class Exportable(nn.Module):
 
 
 def check_exporting(cfg: DictConfig) -> None:
-    """Refuse what cannot be exported, before anything is written.
-
-    Raises:
-        ConfigError: no finished run, an unknown format, or a missing package.
-        StoreError: the folder cannot be written, or the checkpoint belongs to another run.
-    """
+    """Refuse what cannot be exported, before anything is written."""
     if cfg.format not in NEEDS:
         raise ConfigError(f"format={cfg.format}: {hint(cfg.format, NEEDS)}")
     if missing := [name for name in NEEDS[cfg.format] if find_spec(name) is None]:
@@ -114,7 +105,13 @@ def export(cfg: DictConfig, folder: Path) -> float:
     pixels = data.dataset.data[data.stage("test").index.to_numpy()[: cfg.test_images]]
     expected = classifier.predict_logits(to_float(torch.from_numpy(pixels)))
     path = folder / f"model.{_SUFFIX[cfg.format]}"
-    with _silence(), whole_file(path) as temporary:
+    # The exporters warn for every network.
+    silenced = (logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx"))
+    with warnings.catch_warnings(), ExitStack() as stack, whole_file(path) as temporary:
+        warnings.simplefilter("ignore")
+        for logger in silenced:
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         exported = _WRITERS[cfg.format](classifier, temporary, pixels)
         with torch.no_grad():
             batch, single = exported(pixels), exported(pixels[:1])
@@ -130,7 +127,7 @@ def export(cfg: DictConfig, folder: Path) -> float:
         "format": str(cfg.format),
         "file": path.name,
         **source_paths(cfg, "run"),
-        **_facts(finished, classifier, cfg.root),
+        **_facts(finished, classifier),
         "agreement": {
             "images": len(pixels),
             "largest_difference": difference,
@@ -188,19 +185,7 @@ _WRITERS: dict[str, Callable[[Classifier, Path, Images], Forward]] = {
 }
 
 
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Hide the exporters' warnings and log lines, which appear for every network."""
-    with warnings.catch_warnings(), ExitStack() as stack:
-        warnings.simplefilter("ignore")
-        for name in ("onnxscript", "onnx_ir", "torch.onnx"):
-            logger = logging.getLogger(name)
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
-        yield
-
-
-def _facts(finished: FinishedRun, classifier: Classifier, root: str | None) -> dict[str, Any]:
+def _facts(finished: FinishedRun, classifier: Classifier) -> dict[str, Any]:
     record, frame = finished.record, finished.frame
     chosen = record.metrics.get("thresholds", {})
     return {
@@ -212,7 +197,7 @@ def _facts(finished: FinishedRun, classifier: Classifier, root: str | None) -> d
             "resolution": frame.resolution,
             "framing": frame.framing,
             "scale": {
-                **asdict(finished.scale(root)),
+                **asdict(finished.scale),
                 "description": "each image has to show the field of view of the training images: "
                 "crop or pad it with black, centered, to a square with a side of canvas pixels "
                 "(its longer side if null); frame is the side of that field in pixels of the "

@@ -19,17 +19,17 @@ from leuk.config.stored import check_complete, read_stored
 from leuk.config.targets import check_targets, instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Frame
-from leuk.data.scale import Scale, View, training_sizes
+from leuk.data.scale import Scale, View
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.metrics.arrays import Flags, Floats
-from leuk.metrics.bootstrap import Sample
 from leuk.metrics.calibration import apply_temperature
-from leuk.metrics.classification import DEFAULT
+from leuk.metrics.classification import DEFAULT, Sample
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
 from leuk.runs.classifier import WEIGHTS
 from leuk.runs.evaluate import Scorer
-from leuk.runs.record import FILE, Record
+from leuk.runs.record import FILE, Record, folders_of
+from leuk.runs.run import resolved
 from leuk.runs.trainer import older_arguments, read_checkpoint
 from leuk.store import file_in
 
@@ -41,21 +41,13 @@ THRESHOLDS = {"youden": "youden", "0.5": DEFAULT, "sensitivity": "sensitivity95"
 
 @dataclass(frozen=True)
 class Frozen:
-    """Decision rule, chosen on a run's validation images and applied unchanged to others.
+    """Decision rule, chosen on a run's validation images and applied unchanged to others."""
 
-    Attributes:
-        name: name of the threshold, one of :data:`THRESHOLDS`.
-        threshold: lowest score that is called leukemic, in [0, 1].
-        temperature: temperature of the calibration of scores.
-        band: calibrated scores that are referred to an expert.
-        test: performance of the band on the run's test images.
-    """
-
-    name: str
-    threshold: float
+    name: str  # one of THRESHOLDS
+    threshold: float  # lowest score that is called leukemic, in [0, 1]
     temperature: float
-    band: Band
-    test: Achieved
+    band: Band  # calibrated scores that are referred to an expert
+    test: Achieved  # performance of the band on the run's test images
 
     @property
     def calibrated_threshold(self) -> float:
@@ -77,13 +69,7 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """Complete run of a sweep.
-
-    Attributes:
-        folder: folder of the run.
-        record: results of the run.
-        cfg: config of the run.
-    """
+    """Complete run of a sweep: its folder, its results and its config."""
 
     folder: Path
     record: Record
@@ -91,23 +77,19 @@ class FinishedRun:
 
     @classmethod
     def read(cls, run: str, key: str = "run") -> "FinishedRun":
-        """Open the run in a folder.
-
-        Args:
-            run: the folder, under ``outputs/runs/<name>``.
-            key: config key of the folder, for error messages.
+        """Open the run in a folder under ``outputs/runs/<name>``; ``key`` is for error messages.
 
         Raises:
             ConfigError: the folder has no finished run.
             StoreError: the record or the config cannot be read.
         """
-        folder = Path(run).expanduser().resolve()
+        folder = resolved(run)
         advice = "name the folder of a finished run, under outputs/runs/NAME"
         if not folder.is_dir():
             raise ConfigError(f"{key}={run}: no such folder; {advice}")
         if not (folder / FILE).is_file():
-            runs = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
-            remedy = f"it has several runs, choose one: {', '.join(runs)}" if runs else advice
+            runs = ", ".join(path.name for path in folders_of(folder))
+            remedy = f"it has several runs, choose one: {runs}" if runs else advice
             raise ConfigError(f"{key}={run}: no {FILE} in it; {remedy}")
         record = Record.read(folder)
         if record.status != "complete":
@@ -125,31 +107,22 @@ class FinishedRun:
         return cls(folder, record, cfg)
 
     @property
+    def scale(self) -> Scale:
+        """Field of view of the training images."""
+        if not (recorded := self.record.data.get("scale")):
+            raise StoreError(
+                f"{self.folder / FILE}: it lacks data.scale; remove the folder and repeat the run"
+            )
+        return Scale.of_record(recorded)
+
+    @property
     def frame(self) -> Frame:
         """Framing and resolution of the classifier's input."""
-        canvas = (self.record.data.get("scale") or {}).get("canvas")
-        return Frame(int(self.cfg.data.resolution), self.cfg.data.framing, canvas)
-
-    def scale(self, root: str | None = None) -> Scale:
-        """Field of view of the training images.
-
-        Older records lack it. For phantom data it then follows from the settings; otherwise the
-        headers of the images are read, and it is unknown if these no longer exist.
-
-        Args:
-            root: new location of the images, if they have moved.
-        """
-        if recorded := self.record.data.get("scale"):
-            return Scale.of_record(recorded)
-        if "size" in self.cfg.data:
-            size = int(self.cfg.data.size)
-            return Scale(((size, size),), float(size))
-        folder = Path(str(root or self.cfg.data.get("root"))).expanduser()
-        return Scale.of_sizes(training_sizes(folder)) if folder.is_dir() else Scale()
+        return Frame(int(self.cfg.data.resolution), self.cfg.data.framing, self.scale.canvas)
 
     def view(self, cfg: DictConfig) -> View:
         """Frame that brings new images to the training images' scale, see :meth:`Scale.view`."""
-        return self.scale(cfg.root).view(self.frame, cfg.frame, cfg.pixel_size)
+        return self.scale.view(self.frame, cfg.frame, cfg.pixel_size)
 
     @property
     def weights_digest(self) -> str:
@@ -186,10 +159,7 @@ class FinishedRun:
         return loaded.eval()
 
     def data(self, root: str | None = None) -> CNMCDataModule:
-        """Set up the data module of the run.
-
-        Args:
-            root: new location of the images, if they have moved.
+        """Set up the data module of the run; ``root`` is the new folder of images that have moved.
 
         Raises:
             ConfigError: ``root`` is set for phantom data, which has no image folder.
@@ -216,12 +186,7 @@ class FinishedRun:
         return data
 
     def scorer(self, cfg: DictConfig, batch_size: int) -> Scorer:
-        """Move the classifier to one device, by default with the precision of the run's training.
-
-        Raises:
-            ConfigError: the trainer cannot be built on this host.
-            StoreError: the checkpoint cannot be read, or belongs to another run.
-        """
+        """Move the classifier to one device, by default with the precision of its training."""
         changes = {}
         if cfg.trainer.precision is None:
             changes["precision"] = self.record.device["precision"]
@@ -230,9 +195,8 @@ class FinishedRun:
     def frozen(self, name: str, aim: float) -> Frozen:
         """Read threshold and temperature, and choose the band on the validation images.
 
-        Args:
-            name: name of the threshold, one of :data:`THRESHOLDS`.
-            aim: required share of correct decisions outside the band, in (0.5, 1).
+        ``name`` is one of :data:`THRESHOLDS`, ``aim`` the required share of correct decisions
+        outside the band, in (0.5, 1).
 
         Raises:
             ConfigError: unknown name, or ``aim`` out of range.
@@ -279,18 +243,7 @@ class FinishedRun:
 
 
 def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
-    """Build an extractor from the classifier of a finished run.
-
-    Args:
-        run: folder of the run, under ``outputs/runs/<name>``.
-        batch_size: images per forward pass.
-        device: ``cpu`` or ``cuda``.
-
-    Raises:
-        ConfigError: the folder has no finished run, or its config names a target that is not
-            allowed.
-        StoreError: record, config or checkpoint cannot be read or belong to another model.
-    """
+    """Build an extractor from the classifier of a finished run, on ``cpu`` or ``cuda``."""
     finished = FinishedRun.read(run, key="extractor.run")
     classifier = finished.classifier().to(device)
     name = f"classifier {finished.folder.name}"
@@ -298,11 +251,7 @@ def from_run(run: str, batch_size: Count = 64, device: str = "cpu") -> Network:
 
 
 def check_own_folders(folders: Sequence[Path]) -> None:
-    """Refuse jobs of a command that would write to the same folder.
-
-    Raises:
-        StoreError: the message names the folder.
-    """
+    """Refuse jobs of a command that would write to the same folder."""
     for folder in folders:
         if folders.count(folder) > 1:
             raise StoreError(f"{folder}: two jobs have this folder; give each its own name=NAME")

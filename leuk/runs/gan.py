@@ -3,13 +3,12 @@
 import json
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,9 @@ from leuk.data.datamodule import CNMCDataModule, ImageBatches
 from leuk.data.labels import Label
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.gans.base import Adversarial, SampleGrids
-from leuk.metrics.arrays import Images
-from leuk.metrics.baselines import MEASURES, MorphologyExtractor
+from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.distances import FEWEST
-from leuk.metrics.synthetic.features import CachedExtractor, Extractor
+from leuk.metrics.synthetic.features import Extractor, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import copied
 from leuk.metrics.synthetic.quality import (
     Quality,
@@ -41,17 +39,18 @@ from leuk.metrics.synthetic.quality import (
     near_exact,
     save_rows,
 )
-from leuk.runs.launching import assign_devices
 from leuk.runs.record import RunWarning
 from leuk.runs.run import (
     NEUTRAL,
     choice_of,
     current_hydra,
+    listing_of,
     settings_of,
     synthesis_folder,
     uses_gan,
 )
 from leuk.runs.trainer import (
+    assign_devices,
     build_named,
     build_trainer,
     clock,
@@ -62,11 +61,9 @@ from leuk.runs.trainer import (
     read_checkpoint,
 )
 from leuk.store import (
-    MissingArtifactError,
     csv_text,
     digest,
     make_once,
-    read_only,
     refuse_loss,
     unfinished,
     whole_folder,
@@ -118,11 +115,7 @@ def gan_key(cfg: DictConfig, content: str) -> dict[str, object]:
 
 
 def gan_rows(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -> Rows:
-    """Rows of the training images of some classes, which a GAN is trained on.
-
-    Raises:
-        DataError: a class has no images, or the images do not fill a batch.
-    """
+    """Rows of the training images of some classes, which a GAN is trained on."""
     stage = data.stage("train")["label"].to_numpy()
     for label in labels:
         if not (stage == label).any():
@@ -146,9 +139,6 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 
     Returns:
         Folder of the artifact, with ``gan.ckpt``, ``fit.json``, ``samples/`` and ``log/``.
-
-    Raises:
-        DataError: see :func:`gan_rows`.
     """
     rows = gan_rows(cfg, data, labels)
     root = Path(cfg.outputs) / "artifacts"
@@ -207,10 +197,7 @@ def fitted_gan(cfg: DictConfig, data: CNMCDataModule, labels: Sequence[Label]) -
 
 
 def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
-    """Lower ``max_epochs`` to the GAN's updates, for a correct remaining time.
-
-    ``batches`` is their number per epoch.
-    """
+    """Lower ``max_epochs`` to the updates of a GAN with ``batches`` per epoch."""
     if gan.fitting.updates is not None:
         rounds = math.ceil(gan.fitting.updates / gan.fitting.generator_steps)
         needed = math.ceil(rounds * gan.fitting.adversary_steps / max(1, batches))
@@ -218,11 +205,7 @@ def limit_epochs(trainer: Trainer, gan: Adversarial, batches: int) -> None:
 
 
 def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
-    """Load the GAN of an artifact, on the CPU.
-
-    Raises:
-        StoreError: the checkpoint is not a readable file of weights.
-    """
+    """Load the GAN of an artifact, on the CPU."""
     form = form_of(cfg)
     older = older_arguments(form, read_checkpoint(folder / WEIGHTS, {}))
     gan = form.load_from_checkpoint(
@@ -239,16 +222,13 @@ def load_gan(cfg: DictConfig, folder: Path) -> Adversarial:
 class Synthetic:
     """Synthetic images for a training stage.
 
-    Attributes:
-        pixels: ``uint8 (N, R, R, 3)``.
-        origin: a row per image: ``label``, ``gan`` (name of the GAN's artifact), ``seed`` and
-            ``position`` of the draw; GAN, seed and position determine the image.
-        folder: artifact of the images.
+    ``origin`` has a row per image: ``label``, ``gan`` (name of the GAN's artifact), ``seed`` and
+    ``position`` of the draw; GAN, seed and position determine the image.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: npt.NDArray[np.uint8]  # (N, R, R, 3)
     origin: pd.DataFrame
-    folder: Path
+    folder: Path  # artifact of the images
 
     def of(self, label: Label) -> npt.NDArray[np.uint8]:
         """Images of a class, ``uint8 (n, R, R, 3)``; n can be 0."""
@@ -261,11 +241,7 @@ class Synthetic:
 
 
 def classes_of(cfg: DictConfig) -> list[Label]:
-    """Classes of the images to add.
-
-    Raises:
-        ConfigError: a name is not a class, a class is repeated, or the list is empty.
-    """
+    """Classes of the images to add."""
     known = {label.folder: label for label in Label}
     names = list(cfg.augmentation.classes)
     if not names or set(names) - set(known) or len(set(names)) < len(names):
@@ -344,38 +320,26 @@ QUALITY_FORMAT = 2
 def real_images(data: CNMCDataModule, label: Label, held_out: str) -> RealImages:
     """Real images of both classes to compare synthetic images of ``label`` with.
 
-    Args:
-        data: data module with its stages.
-        label: class of the synthetic images.
-        held_out: stage without training images, ``val`` or ``test``.
-
-    Raises:
-        DataError: a stage lacks a class.
+    ``held_out`` is the stage without training images, ``val`` or ``test``.
     """
-    tables = {}
+    other = Label(1 - label)
+    images, patients = {}, {}
     for name, stage, wanted in (
         ("train", "train", label),
-        ("train_other", "train", _other(label)),
+        ("train_other", "train", other),
         ("reference", held_out, label),
-        ("reference_other", held_out, _other(label)),
+        ("reference_other", held_out, other),
     ):
         table = data.stage(stage)
-        tables[name] = table[table["label"] == wanted]
-        if tables[name].empty:
+        table = table[table["label"] == wanted]
+        if table.empty:
             raise DataError(
                 f"split: no {wanted.folder} images in stage {stage} to compare synthetic images "
                 "with; choose other folds, or another stage with held_out"
             )
-    images = {
-        name: np.asarray(data.dataset.data[table.index.to_numpy()])
-        for name, table in tables.items()
-    }
-    patients = {name: table["patient"].to_numpy().astype(str) for name, table in tables.items()}
+        images[name] = np.asarray(data.dataset.data[table.index.to_numpy()])
+        patients[name] = table["patient"].to_numpy().astype(str)
     return RealImages(**images, patients=patients)
-
-
-def _other(label: Label) -> Label:
-    return Label(1 - label)
 
 
 def evaluate_class(
@@ -386,12 +350,12 @@ def evaluate_class(
     extractor: Extractor,
     seed: int,
 ) -> Quality:
-    """Measure the quality of the synthetic images of a class.
+    """Measure the quality of the synthetic images of a class; the seed is that of subsampling.
 
     Writes :data:`SHOWN` unselected images, ``real`` and ``synthetic``, for the report, to
-    ``images_<class>.npz`` in ``folder``. The seed is that of subsampling.
+    ``images_<class>.npz`` in ``folder``.
     """
-    own, others = synthetic.of(label), synthetic.of(_other(label))
+    own, others = synthetic.of(label), synthetic.of(Label(1 - label))
     log.info("evaluating %d synthetic %s images by %s", len(own), label.folder, extractor.name)
     found = assess_quality(own, real, extractor, seed, others if len(others) else None)
     spread = np.linspace(0, len(real.reference) - 1, SHOWN).astype(int)
@@ -403,7 +367,7 @@ def evaluate_class(
 def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) -> dict[str, Any]:
     """Quality of a run's synthetic images for its record, computed once per set of images.
 
-    Uses :class:`leuk.metrics.baselines.MorphologyExtractor` as features, which needs no download;
+    Uses :class:`.features.MorphologyExtractor` as features, which needs no download;
     ``leuk synthesize`` uses those of a network.
 
     Returns:
@@ -415,18 +379,19 @@ def cached_quality(cfg: DictConfig, data: CNMCDataModule, synthetic: Synthetic) 
         StoreError: the stored quality cannot be read.
     """
     stages = {stage: data.stage(stage) for stage in ("train", HELD_OUT)}
-    sizes = [len(synthetic.of(label)) for label in synthetic.labels]
+    of_class = {label: synthetic.of(label) for label in synthetic.labels}
+    sizes = [len(own) for own in of_class.values()]
     sizes += [int((table["label"] == label).sum()) for table in stages.values() for label in Label]
     if min(sizes) < FEWEST:
         log.warning("synthetic images are not evaluated: fewer than %d images of a class", FEWEST)
         train = np.asarray(data.dataset.data[data.split.train])
-        of_class = {label.folder: synthetic.of(label) for label in synthetic.labels}
-        return {"copies": {name: int(copied(own, train).sum()) for name, own in of_class.items()}}
+        copies = {label.folder: int(copied(own, train).sum()) for label, own in of_class.items()}
+        return {"copies": copies}
     seed = int(cfg.seed)
 
     def measure(target: Path) -> None:
         found = {}
-        for label in synthetic.labels:
+        for label in of_class:
             real = real_images(data, label, HELD_OUT)
             extractor = MorphologyExtractor(real.train)
             quality = evaluate_class(target, synthetic, label, real, extractor, seed)
@@ -472,22 +437,13 @@ def quality_warnings(synthetic: Mapping[str, Any], augmentation: str) -> list[st
 # --- Images added to the training stage of a run, or class weights
 
 
-@dataclass(frozen=True)
-class Added:
-    """Images that an augmentation added to the training stage of a run.
+def add_images(cfg: DictConfig, data: CNMCDataModule) -> tuple[dict[str, Any], list[RunWarning]]:
+    """Add the augmentation's synthetic or repeated images to the training rows of ``data``.
 
-    Attributes:
-        facts: entry of ``data`` in the record, ``synthetic`` or ``oversampled``; empty if nothing
-            was added.
-        warnings: such as low quality of the synthetic images.
+    Returns:
+        Entry of ``data`` in the record, ``synthetic`` or ``oversampled``, empty if nothing was
+        added; and warnings such as low quality of the synthetic images.
     """
-
-    facts: dict[str, Any] = field(default_factory=dict)
-    warnings: list[RunWarning] = field(default_factory=list)
-
-
-def add_images(cfg: DictConfig, data: CNMCDataModule) -> Added:
-    """Add the augmentation's synthetic or repeated images to the training rows of ``data``."""
     name = cfg.augmentation.name
     if uses_gan(cfg):
         if synthetic := synthesize(cfg, data):
@@ -499,16 +455,16 @@ def add_images(cfg: DictConfig, data: CNMCDataModule) -> Added:
                 **cached_quality(cfg, data, synthetic),
             }
             texts = quality_warnings(facts, name)
-            return Added({"synthetic": facts}, [RunWarning("synthetic", text) for text in texts])
+            return {"synthetic": facts}, [RunWarning("synthetic", text) for text in texts]
     elif name == "oversample":
         if repeated := repeated_rows(cfg, data):
             data.repeat(np.concatenate(list(repeated.values())))
             counts = {label.folder: len(rows) for label, rows in repeated.items()}
-            return Added({"oversampled": counts})
+            return {"oversampled": counts}, []
     else:
-        return Added()
+        return {}, []
     nothing = "augmentation: no healthy images are missing; nothing was added"
-    return Added(warnings=[RunWarning("other", nothing)])
+    return {}, [RunWarning("other", nothing)]
 
 
 def repeated_rows(cfg: DictConfig, data: CNMCDataModule) -> dict[Label, Rows]:
@@ -547,20 +503,13 @@ def check_kept(cfg: DictConfig) -> None:
     """Refuse to replace synthetic images of other data or settings.
 
     Images of the same data and settings are reproduced exactly.
-
-    Raises:
-        StoreError: the folder has such images; the message names it.
     """
     path = synthesis_folder(cfg, cfg.hydra) / QUALITY
     if cfg.replace or not path.exists():
         return
     expected = {"settings": digest(settings_of(cfg))}
-    try:
-        with read_only():
-            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
-            expected["files"] = data.listing()
-    except MissingArtifactError:  # phantom images, which the settings determine
-        pass
+    if (files := listing_of(cfg)) is not None:
+        expected["files"] = files
     try:
         kept = json.loads(path.read_text("utf-8"))
         same = all(kept.get(key) == value for key, value in expected.items())
@@ -570,11 +519,7 @@ def check_kept(cfg: DictConfig) -> None:
 
 
 def run_synthesis(cfg: DictConfig) -> None:
-    """Generate images with a GAN, balance the training stage with them, and measure their quality.
-
-    Raises:
-        DataError: nothing is to be generated, or a stage lacks a class for the comparison.
-    """
+    """Generate images with a GAN, balance the training stage with them, measure their quality."""
     folder = synthesis_folder(cfg, current_hydra())
     assign_devices(cfg, current_hydra())
     started = time.perf_counter()
@@ -624,11 +569,12 @@ def run_synthesis(cfg: DictConfig) -> None:
 
 
 @cache
-def _extractor(node: str) -> CachedExtractor:
+def _extractor(node: str) -> Extractor:
     """Build the extractor of a config node, shared by all jobs of a sweep in this process."""
     cfg = OmegaConf.create(node)
     assert isinstance(cfg, DictConfig)
-    return CachedExtractor(instantiate(cfg))
+    extractor: Extractor = instantiate(cfg)
+    return extractor
 
 
 def _write_balanced(
@@ -642,13 +588,12 @@ def _write_balanced(
     ``synthetic.npy``, which holds them as ``uint8 (N, R, R, 3)``).
     """
     real, drawn = data.stage("train"), synthetic.origin
-    files = [
-        f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
-        for name, label in zip(real["name"], real["label"], strict=True)
-    ]
     of_real = pd.DataFrame(
         {
-            "file": files,
+            "file": [
+                f"{SUBFOLDER}/{Label(label).folder}/{Path(name).stem}.png"
+                for name, label in zip(real["name"], real["label"], strict=True)
+            ],
             "label": real["label"].to_numpy(),
             "origin": "real",
             "source": real["path"].to_numpy(),
@@ -669,15 +614,12 @@ def _write_balanced(
             return
         refuse_loss(target, _LOST, replace)
         shutil.rmtree(target)
-    with whole_folder(target) as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with whole_folder(target) as folder:
         for label in Label:
             (folder / SUBFOLDER / label.folder).mkdir(parents=True)
-
-        def write(file: str, image: Images) -> None:
+        pixels = chain(data.dataset.data[real.index.to_numpy()], synthetic.pixels)
+        for file, image in zip(manifest["file"], pixels, strict=True):
             Image.fromarray(image).save(folder / file)
-
-        list(pool.map(write, files, data.dataset.data[real.index.to_numpy()]))
-        list(pool.map(write, names, synthetic.pixels))
         np.save(folder / "synthetic.npy", synthetic.pixels)
         write_text(folder / MANIFEST, csv_text(manifest))
     log.info("%d images, real and synthetic, in %s", len(manifest), target)

@@ -2,28 +2,26 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Sequence
-from itertools import chain, count
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from omegaconf import DictConfig
 
 from leuk.config.targets import instantiate
-from leuk.data.datamodule import CNMCDataModule
 from leuk.data.scale import check_sizes
 from leuk.errors import ConfigError, DataError, StoreError
 from leuk.explain.base import possible_explainers
 from leuk.metrics.synthetic.distances import FEWEST
 from leuk.runs.gan import classes_of
-from leuk.runs.launching import runs_elsewhere
 from leuk.runs.record import Record
-from leuk.runs.run import choice_of, folder_of, initial_record, uses_gan
-from leuk.runs.state import LOCK, Found, State, inspect_folder
-from leuk.runs.trainer import build_named, build_trainer, check_device, check_loggers
-from leuk.store import MissingArtifactError, ensure_writable, read_only
+from leuk.runs.run import choice_of, folder_of, initial_record, listing_of, uses_gan
+from leuk.runs.state import LOCK, Found, State, inspect_folder, sole_use
+from leuk.runs.trainer import build_named, build_trainer, check_device
+from leuk.store import ensure_writable
 
 log = logging.getLogger(__name__)
 
@@ -36,53 +34,78 @@ PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 REPLACED = ".replaced"
 """Subfolder of a sweep for folders of runs that are repeated with other settings."""
 
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+}
+"""Package that each launcher requires, and the extra that installs it."""
+
+LOGGERS = {
+    "TensorBoardLogger": "tensorboard",
+    "MLFlowLogger": "mlflow",
+    "WandbLogger": "wandb",
+}
+"""Package that each of Lightning's loggers requires; the extra ``loggers`` installs all."""
+
 # Lightning logs the devices of every trainer, including those that are only built as a check.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def check_components(cfg: DictConfig) -> None:
-    """Build the components of a run, networks without memory, to find errors early.
-
-    Raises:
-        ConfigError: a component refuses an argument, or two keys contradict each other.
-        DataError: the image folder does not exist, or no data can satisfy the split.
-    """
-    chosen = choice_of("augmentation", cfg)
-    if cfg.augmentation.name != chosen:
-        raise ConfigError(
+    """Build the components of a run, networks without memory, to find errors early."""
+    epochs, every = cfg.fit.epochs, cfg.trainer.get("check_val_every_n_epoch")
+    for refused, message in (
+        (
+            cfg.augmentation.name != choice_of("augmentation", cfg),
             f"augmentation.name={cfg.augmentation.name}: the name follows from the option; set "
-            "augmentation=NAME"
-        )
-    if cfg.model.resolution != cfg.data.resolution:
-        raise ConfigError(
+            "augmentation=NAME",
+        ),
+        (
+            cfg.model.resolution != cfg.data.resolution,
             f"model.resolution={cfg.model.resolution} and data.resolution={cfg.data.resolution}: "
-            "set only data.resolution"
-        )
-    check_root(cfg)
-    _check_weights_kept(cfg)
-    instantiate(cfg.split).check()
+            "set only data.resolution",
+        ),
+        # Training would end without a checkpoint of the best weights.
+        (
+            cfg.callbacks.get("checkpoint") is None,
+            "callbacks.checkpoint=null: the weights would be lost, so that the run could not be "
+            "explained or used for prediction; keep the default",
+        ),
+        (
+            cfg.trainer.get("fast_dev_run"),
+            f"trainer.fast_dev_run={cfg.trainer.get('fast_dev_run')}: Lightning then saves no "
+            "checkpoint; for a short run set fit.epochs=1",
+        ),
+        (
+            every is not None and every > epochs,
+            f"trainer.check_val_every_n_epoch={every}: no validation in {epochs} epochs, so no "
+            f"checkpoint; set {epochs} or less",
+        ),
+        (
+            cfg.trainer.get("limit_val_batches") == 0,
+            "trainer.limit_val_batches=0: without validation there is no checkpoint; set 1 or more",
+        ),
+    ):
+        if refused:
+            raise ConfigError(message)
+    _check_parts(cfg, with_gan=uses_gan(cfg))
     with torch.device("meta"):
         classifier = instantiate(cfg.model)
-        if uses_gan(cfg):
-            instantiate(cfg.gan)
     possible_explainers(build_named(cfg.explain), classifier)
-    classes_of(cfg)
-    check_loggers(cfg)
+    for name, node in cfg.logger.items():
+        package = LOGGERS.get(str(node._target_).rpartition(".")[2]) if node is not None else None
+        if package is not None and find_spec(package) is None:
+            raise ConfigError(
+                f"logger.{name}: {package} is not installed; pip install 'leuk[loggers]', or "
+                "choose logger=csv"
+            )
     _check_trainer(cfg)
 
 
 def check_synthesis(cfg: DictConfig) -> None:
-    """Build the components of ``leuk synthesize`` to find errors early.
-
-    Raises:
-        ConfigError: a component refuses an argument, or weights of the extractor are missing.
-        DataError: the image folder does not exist, or no data can satisfy the split.
-    """
-    check_root(cfg)
-    instantiate(cfg.split).check()
-    with torch.device("meta"):
-        instantiate(cfg.gan)
-    classes_of(cfg)
+    """Build the components of ``leuk synthesize`` to find errors early."""
+    _check_parts(cfg, with_gan=True)
     if cfg.augmentation.count is not None and cfg.augmentation.count < FEWEST:
         raise ConfigError(
             f"augmentation.count={cfg.augmentation.count}: distances between sets need {FEWEST} "
@@ -92,44 +115,41 @@ def check_synthesis(cfg: DictConfig) -> None:
     _check_trainer(cfg)
 
 
-def _check_weights_kept(cfg: DictConfig) -> None:
-    """Refuse training that would end without a checkpoint of the best weights.
+def _check_parts(cfg: DictConfig, with_gan: bool) -> None:
+    check_root(cfg)
+    instantiate(cfg.split).check()
+    if with_gan:
+        with torch.device("meta"):
+            instantiate(cfg.gan)
+    classes_of(cfg)
 
-    Raises:
-        ConfigError: the message names the key that prevents the checkpoint.
-    """
-    if cfg.callbacks.get("checkpoint") is None:
+
+def check_launcher(cfg: DictConfig) -> None:
+    """Refuse a launcher that is not installed, or SLURM on a host without it."""
+    name = _launcher_of(cfg)
+    if name not in LAUNCHERS:
+        return
+    package, extra = LAUNCHERS[name]
+    try:
+        installed = find_spec(package) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        installed = False
+    if not installed:
+        raise ConfigError(f"hydra/launcher={name}: not installed; pip install 'leuk[{extra}]'")
+    lacking = [program for program in ("sbatch", "srun") if shutil.which(program) is None]
+    if name == "submitit_slurm" and lacking:
         raise ConfigError(
-            "callbacks.checkpoint=null: the weights would be lost, so that the run could not be "
-            "explained or used for prediction; keep the default"
+            f"hydra/launcher={name}: no SLURM on this host ({', '.join(lacking)} not found); start "
+            "it on a login node, or choose hydra/launcher=joblib"
         )
-    if cfg.trainer.get("fast_dev_run"):
-        raise ConfigError(
-            f"trainer.fast_dev_run={cfg.trainer.fast_dev_run}: Lightning then saves no checkpoint; "
-            "for a short run set fit.epochs=1"
-        )
-    every = cfg.trainer.get("check_val_every_n_epoch")
-    if every is not None and every > cfg.fit.epochs:
-        raise ConfigError(
-            f"trainer.check_val_every_n_epoch={every}: no validation in {cfg.fit.epochs} epochs, "
-            f"so no checkpoint; set {cfg.fit.epochs} or less"
-        )
-    if cfg.trainer.get("limit_val_batches") == 0:
-        raise ConfigError(
-            "trainer.limit_val_batches=0: without validation there is no checkpoint; set 1 or more"
-        )
+
+
+def _launcher_of(cfg: DictConfig) -> str:
+    return str(cfg.hydra.runtime.choices.get("hydra/launcher", "basic"))
 
 
 def check_paths(configs: Sequence[DictConfig], folders: Sequence[Path]) -> None:
-    """Refuse jobs that write to the same folder, or to a folder without write permission.
-
-    Args:
-        configs: config of each job.
-        folders: output folder of each job.
-
-    Raises:
-        StoreError: a folder is refused; the message names it.
-    """
+    """Refuse jobs that write to the same folder, or to a folder without write permission."""
     for folder in folders:
         if folders.count(folder) > 1:
             raise StoreError(f"{folder}: two jobs of this sweep would write to this folder")
@@ -138,22 +158,19 @@ def check_paths(configs: Sequence[DictConfig], folders: Sequence[Path]) -> None:
     for folder in folders:
         if folder.is_dir():
             ensure_writable(folder, "outputs")
-            _check_writable(folder / LOCK, folder / LOG)
-
-
-def _check_writable(*files: Path) -> None:
-    """Refuse existing files, such as another user's, that this process may not overwrite."""
-    for file in files:
-        if file.exists() and not os.access(file, os.W_OK, effective_ids=True):
-            raise StoreError(
-                f"{file}: cannot be written (Permission denied); ask its owner for permission, "
-                "or choose another folder with outputs=DIR"
-            )
+            # Existing files can be another user's.
+            for file in (folder / LOCK, folder / LOG):
+                if file.exists() and not os.access(file, os.W_OK, effective_ids=True):
+                    raise StoreError(
+                        f"{file}: cannot be written (Permission denied); ask its owner for "
+                        "permission, or choose another folder with outputs=DIR"
+                    )
 
 
 def _check_trainer(cfg: DictConfig) -> None:
     # Jobs that run on other hosts use the devices of those.
-    changes = {"accelerator": "cpu", "devices": 1} if runs_elsewhere(cfg) else {}
+    elsewhere = _launcher_of(cfg) == "submitit_slurm"
+    changes = {"accelerator": "cpu", "devices": 1} if elsewhere else {}
     if not changes:
         check_device(cfg)
     trainer = build_trainer(cfg, Path(), [], logger=False, enable_checkpointing=False, **changes)
@@ -185,11 +202,7 @@ def check_root(cfg: DictConfig) -> None:
 
 
 def check_image_sizes(configs: Sequence[DictConfig]) -> None:
-    """Refuse folders whose training images differ in size without a known scale.
-
-    Raises:
-        DataError: the message gives the folder and the number of images of each size.
-    """
+    """Refuse folders whose training images differ in size without a known scale."""
     sources = {
         (str(data.root), str(data.framing), data.get("frame"), data.get("pixel_size"))
         for data in (cfg.data for cfg in configs)
@@ -228,39 +241,22 @@ def inspect(cfg: DictConfig) -> Found:
     """Inspect the state of a run; a complete run on other data counts as one of other settings."""
     folder, expected = folder_of(cfg, cfg.hydra), initial_record(cfg, cfg.hydra)
     found = inspect_folder(folder, expected)
-    if found.state != State.COMPLETE or found.record is None:
-        return found
-    before = found.record.data.get("files")
-    try:
-        with read_only():
-            data: CNMCDataModule = instantiate(cfg.data, split=instantiate(cfg.split))
-            now = data.listing()
-    except MissingArtifactError:  # phantom images, which the settings determine
-        return found
-    if before == now:
-        return found
-    return Found(State.OTHER, f"{data.root} has changed since", found.record)
+    if found.state == State.COMPLETE and found.record is not None:
+        now = listing_of(cfg)
+        if now not in (None, found.record.data.get("files")):
+            return Found(State.OTHER, f"{cfg.data.get('root')} has changed since", found.record)
+    return found
 
 
 def set_aside(cfg: DictConfig) -> None:
-    """Move a run's folder to the sweep's :data:`REPLACED`, so that the run can be repeated.
-
-    Raises:
-        StoreError: another process uses the folder.
-    """
+    """Move a run's folder to the sweep's :data:`REPLACED`, so that the run can be repeated."""
     folder = folder_of(cfg, cfg.hydra)
-    try:
-        with FileLock(folder / LOCK).acquire(timeout=0):
-            kept = folder.parent / REPLACED / f"{folder.name}-{Record.read(folder).fingerprint}"
-            kept = _unused(kept)
-            kept.parent.mkdir(exist_ok=True)
-            folder.rename(kept)
-    except Timeout as error:
-        raise StoreError(f"{folder}: in use by another process; wait until it ends") from error
+    with sole_use(folder):
+        name, number = f"{folder.name}-{Record.read(folder).fingerprint}", 1
+        kept = folder.parent / REPLACED / name
+        while kept.exists():
+            number += 1
+            kept = kept.with_name(f"{name}-{number}")
+        kept.parent.mkdir(exist_ok=True)
+        folder.rename(kept)
     log.warning("%s: has other settings; moved to %s", folder.name, kept)
-
-
-def _unused(path: Path) -> Path:
-    """Return the path, with a number appended if it exists."""
-    numbered = (path.with_name(f"{path.name}-{number}") for number in count(2))
-    return next(found for found in chain([path], numbered) if not found.exists())

@@ -9,24 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from omegaconf import DictConfig
 from PIL import Image
 from rich.progress import track
 
-from leuk.data.datamodule import CNMCDataModule
 from leuk.data.decode import Decoded, NoCellError, UnusableError
 from leuk.data.labels import Label
 from leuk.data.layouts import Images, UnlabeledImage, find_images
 from leuk.data.pixels import decode_ahead, to_float
-from leuk.data.scale import REMEDY, SIZE_UNKNOWN, Size, View, file_sizes, has_background
+from leuk.data.scale import REMEDY, Size, View, file_sizes, has_background
 from leuk.errors import DataError
 from leuk.explain.base import Attribution
 from leuk.explain.figures import drawn_of, save_overlays
 from leuk.explain.gradcam import GradCAM
-from leuk.metrics.arrays import Floats
 from leuk.metrics.arrays import Images as Pixels
 from leuk.metrics.novelty import Familiar, largest_parts, no_cell
 from leuk.runs.evaluate import Scorer
@@ -98,35 +95,19 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Predictions for new images, with the rule behind the decisions.
-
-    Attributes:
-        finished: the run whose classifier was used.
-        frozen: the rule from scores to decisions.
-        limit: distance above which an image is unfamiliar; None if distances were not computed.
-        view: converts images to the scale of the training images.
-        images: the new images.
-        rows: a prediction per image.
-        summary: settings and counts, as plain values.
-    """
+    """Predictions for new images, with the rule behind the decisions."""
 
     finished: FinishedRun
     frozen: Frozen
-    limit: float | None
-    view: View
+    limit: float | None  # distance above which an image is unfamiliar; None without distances
+    view: View  # brings images to the scale of the training images
     images: Sequence[UnlabeledImage]
-    rows: Sequence[Prediction]
+    rows: Sequence[Prediction]  # a row per image
     summary: dict[str, Any]
 
 
 def check_predicting(cfg: DictConfig) -> None:
-    """Refuse predictions that would fail, before anything is written.
-
-    Raises:
-        ConfigError: no finished run, or an invalid setting.
-        DataError: no images, or none of known scale.
-        StoreError: the folder cannot be written, or the run lacks a file.
-    """
+    """Refuse predictions that would fail, before anything is written."""
     finished = FinishedRun.read(cfg.run)
     check_device(cfg)
     finished.frozen(str(cfg.threshold), cfg.aim)
@@ -151,18 +132,12 @@ def predictions_target(cfg: DictConfig) -> Replaceable:
 
 
 def predict(cfg: DictConfig, folder: Path) -> Predicted:
-    """Predict new images, and write the table, the summary and the overlays into a folder.
-
-    Raises:
-        DataError: no image can be read, or the run's data are needed but do not exist.
-        StoreError: the run lacks a file.
-    """
+    """Predict new images, and write the table, the summary and the overlays into a folder."""
     finished = FinishedRun.read(cfg.run)
-    frozen = finished.frozen(str(cfg.threshold), cfg.aim)
+    frozen, view = finished.frozen(str(cfg.threshold), cfg.aim), finished.view(cfg)
     found = find_images(cfg.images)
     scorer = finished.scorer(cfg, int(cfg.batch_size))
     familiarity = load_familiarity(finished, scorer, cfg.root) if cfg.familiarity else None
-    view = finished.view(cfg)
 
     rows = [Prediction(image.name, problem=image.problem) for image in found.images]
     usable = [n for n, image in enumerate(found.images) if not image.problem]
@@ -187,23 +162,34 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
                     why = f"its scale is unknown: no training image has {width} x {height} px"
                     rows[n] = replace(rows[n], refer=True, why=why, scale="unknown")
         if good:
-            names = [rows[n].image for n in good]
-            predicted = _predictions(names, [*good.values()], scorer, frozen, familiarity, view)
-            for n, row in zip(good, predicted, strict=True):
-                rows[n] = row
-                if row.cell_found and len(pictured) < int(cfg.overlays):
-                    pictured[n] = good[n].pixels
+            predicted = _predict_batch([*good.values()], scorer, frozen, familiarity, view)
+            for (n, image), values in zip(good.items(), predicted, strict=True):
+                rows[n] = replace(rows[n], **values)
+                if rows[n].cell_found and len(pictured) < int(cfg.overlays):
+                    pictured[n] = image.pixels
     _log_files(cfg.images, found, rows)
-    scale_warnings = _doubt_scale(view, sizes, rows)
+
+    warnings = [f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"]
+    if text := view.unknown_scale(sizes):
+        warnings.append(f"{text}; these images are referred to an expert without a score")
+    scored = [n for n, row in enumerate(rows) if row.score is not None]
+    doubtful = sum(rows[n].scale == "doubtful" for n in scored)
+    if doubtful >= max(_FEW, _MANY * len(scored)):
+        warnings.append(
+            f"{doubtful} of {len(scored)} images show a cell that is cut, or smaller or larger "
+            "than that of any training image; check their scale; all are referred to an expert"
+        )
+        for n in scored:
+            if not rows[n].scale:
+                why = "; ".join(filter(None, [rows[n].why, "the scale of the others is doubtful"]))
+                rows[n] = replace(rows[n], refer=True, why=why, scale="doubtful")
+    for warning in warnings:
+        log.warning("%s: %s", finished.folder.name, warning)
     captions = {n: f"{rows[n].decision} {rows[n].calibrated:.2f}" for n in pictured}
     for n, file in save_maps(folder, scorer, pictured, captions, finished.folder.name).items():
         rows[n] = replace(rows[n], overlay=file)
 
     limit = familiarity.images.limit if familiarity else None
-    warnings = [f"LEAKY: {item.text}" for item in finished.record.warnings if item.kind == "leaky"]
-    warnings += scale_warnings
-    for warning in warnings:
-        log.warning("%s: %s", finished.folder.name, warning)
     summary = {
         **source_paths(cfg, "run", "images"),
         "run_name": finished.record.run.folder,
@@ -242,75 +228,47 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     return Predicted(finished, frozen, limit, view, found.images, rows, summary)
 
 
-def _predictions(
-    names: Sequence[str],
+def _predict_batch(
     decoded: Sequence[Decoded],
     scorer: Scorer,
     frozen: Frozen,
     familiarity: "Familiarity | None",
     view: View,
-) -> Iterator[Prediction]:
+) -> Iterator[dict[str, Any]]:
+    """Values of :class:`Prediction` for images of known scale."""
     pixels = np.stack([image.pixels for image in decoded])
-    outputs = scorer.outputs(pixels)
-    calibrated = frozen.calibrated(outputs.scores)
-    leukemic, banded = frozen.leukemic(outputs.scores), frozen.refers(outputs.scores)
+    scores = scorer.scores(pixels)
+    calibrated = frozen.calibrated(scores)
+    leukemic, banded = frozen.leukemic(scores), frozen.refers(scores)
     shares = largest_parts(pixels)
-    distances = familiarity.images.distances(outputs.features) if familiarity else None
-    for n, (name, image) in enumerate(zip(names, decoded, strict=True)):
-        distance = unfamiliar = smallest = None
+    distances = familiarity.images.distances(scorer.features(pixels)) if familiarity else None
+    for n, image in enumerate(decoded):
+        values = {"score": float(scores[n]), "calibrated": float(calibrated[n])}
+        why = ["its score is in the referral band"] if banded[n] else []
+        smallest = None
         if familiarity and distances is not None:
-            distance, smallest = float(distances[n]), familiarity.smallest
-            unfamiliar = distance > familiarity.images.limit
-        row = Prediction(
-            name,
-            score=float(outputs.scores[n]),
-            calibrated=float(calibrated[n]),
-            distance=distance,
-            unfamiliar=unfamiliar,
-        )
+            unfamiliar = bool(distances[n] > familiarity.images.limit)
+            values |= {"distance": float(distances[n]), "unfamiliar": unfamiliar}
+            why += ["it differs from the training images"] if unfamiliar else []
+            smallest = familiarity.smallest
         missing = no_cell(image.area, shares[n], smallest)
         if not missing and has_background(image.thumb[None])[0]:
             missing = "its background is not black"
         if missing:
-            yield replace(row, cell_found=False, refer=True, why=f"no cell found: {missing}")
+            why = [f"no cell found: {missing}"]
+            yield values | {"cell_found": False, "refer": True, "why": why[0]}
             continue
         doubt = view.area_warning(image.area)
         if image.filled and image.at_border:
             doubt = "its cell is cut by the border of the image"
-        why = ["its score is in the referral band"] if banded[n] else []
-        if unfamiliar:
-            why.append("it differs from the training images")
-        if doubt:
-            why.append(doubt)
-        yield replace(
-            row,
-            decision=(Label.ALL if leukemic[n] else Label.HEM).name,
-            cell_found=True,
-            refer=bool(why),
-            why="; ".join(why),
-            scale="doubtful" if doubt else "",
-        )
-
-
-def _doubt_scale(view: View, sizes: Counter[Size], rows: list[Prediction]) -> list[str]:
-    """Warn of unknown or doubtful scales; if many are doubtful, refer all images in ``rows``."""
-    warnings = []
-    if not view.stated and not view.scale.sizes:
-        warnings.append(SIZE_UNKNOWN)
-    if text := view.unknown_scale(sizes):
-        warnings.append(f"{text}; these images are referred to an expert without a score")
-    scored = [n for n, row in enumerate(rows) if row.score is not None]
-    doubtful = sum(rows[n].scale == "doubtful" for n in scored)
-    if doubtful >= max(_FEW, _MANY * len(scored)):
-        warnings.append(
-            f"{doubtful} of {len(scored)} images show a cell that is cut, or smaller or larger "
-            "than that of any training image; check their scale; all are referred to an expert"
-        )
-        for n in scored:
-            if not rows[n].scale:
-                why = "; ".join(filter(None, [rows[n].why, "the scale of the others is doubtful"]))
-                rows[n] = replace(rows[n], refer=True, why=why, scale="doubtful")
-    return warnings
+        why += [doubt] if doubt else []
+        yield values | {
+            "decision": (Label.ALL if leukemic[n] else Label.HEM).name,
+            "cell_found": True,
+            "refer": bool(why),
+            "why": "; ".join(why),
+            "scale": "doubtful" if doubt else "",
+        }
 
 
 def _log_files(source: str, found: Images, rows: Sequence[Prediction]) -> None:
@@ -346,27 +304,17 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Familiarity:
-    """Reference values of the training images, with which new images are compared.
+    """Reference values of the training images, with which new images are compared."""
 
-    Attributes:
-        images: training features, and the limit of the distance from validation images.
-        smallest: share of the frame that the smallest training cell covers, in [0, 1].
-    """
-
-    images: Familiar
-    smallest: float
+    images: Familiar  # training features, and the limit of the distance from validation images
+    smallest: float  # share of the frame that the smallest training cell covers, in [0, 1]
 
 
 def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) -> Familiarity:
     """Read the cache in the run's folder, or compute it from the run's real training images.
 
-    Args:
-        finished: the finished run.
-        scorer: the run's classifier.
-        root: new location of the data set's images, if they have moved.
-
     Raises:
-        DataError: the cache does not exist, and neither does the image folder.
+        DataError: the cache does not exist, and neither does the image folder, nor ``root``.
         StoreError: the data differ from those of the run.
     """
     path, key = finished.folder / FAMILIAR, f"{DISTANCES_FORMAT} {finished.weights_digest}"
@@ -384,10 +332,16 @@ def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) ->
     except DataError as error:
         raise DataError(f"{error}; or skip the comparison with familiarity=false") from error
     log.info("%s: computing features of its training images, once", finished.folder.name)
-    train, shares = _features_and_shares(data, scorer, "train")
-    held_out, _ = _features_and_shares(data, scorer, "val")
+
+    def chunks(stage: str) -> Iterator[Pixels]:
+        rows = data.stage(stage).index.to_numpy()
+        return (data.dataset.data[rows[n : n + _CHUNK]] for n in range(0, len(rows), _CHUNK))
+
+    train = np.concatenate([scorer.features(pixels) for pixels in chunks("train")])
+    held_out = np.concatenate([scorer.features(pixels) for pixels in chunks("val")])
+    smallest = min(float(largest_parts(pixels).min()) for pixels in chunks("train"))
     patients = data.stage("val")["patient"].to_numpy().astype(str)
-    familiar, smallest = Familiar.fitted(train, held_out, patients), float(shares.min())
+    familiar = Familiar.fitted(train, held_out, patients)
     try:
         with whole_file(path) as temporary, temporary.open("wb") as file:
             limit = familiar.limit
@@ -395,18 +349,6 @@ def load_familiarity(finished: FinishedRun, scorer: Scorer, root: str | None) ->
     except OSError as error:
         log.warning("%s: cannot be written (%s); it will be computed again each time", path, error)
     return Familiarity(familiar, smallest)
-
-
-def _features_and_shares(
-    data: CNMCDataModule, scorer: Scorer, stage: str
-) -> tuple[npt.NDArray[np.float32], Floats]:
-    rows = data.stage(stage).index.to_numpy()
-    features, shares = [], []
-    for start in range(0, len(rows), _CHUNK):
-        pixels = data.dataset.data[rows[start : start + _CHUNK]]
-        features.append(scorer.outputs(pixels).features)
-        shares.append(largest_parts(pixels))
-    return np.concatenate(features), np.concatenate(shares)
 
 
 # --- Grad-CAM of new images, drawn over them: a file per image, and a sheet with the color bar
@@ -425,17 +367,10 @@ def save_maps(
     captions: Mapping[int, str],
     title: str,
 ) -> dict[int, str]:
-    """Explain images by Grad-CAM for leukemia and draw the maps.
-
-    Args:
-        folder: output folder.
-        scorer: classifier with its device and precision.
-        images: pixels ``uint8 (R, R, 3)``, by number from 0.
-        captions: captions of the images, by the same numbers.
-        title: title of the sheet.
+    """Explain images ``uint8 (R, R, 3)`` by Grad-CAM for leukemia and draw the maps.
 
     Returns:
-        File of each image, relative to the folder.
+        File of each image by its number, relative to the folder.
     """
     if not images:
         return {}

@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -21,16 +20,13 @@ KEPT = 2**31 - 1
 
 
 def keep_heap() -> bool:
-    """Make glibc keep freed blocks of any size.
+    """Make glibc keep freed blocks of any size; return False with other C libraries.
 
     By default, glibc maps each block of 32 MiB or more separately and unmaps it when freed. On a
     CPU, activations are such blocks, whose pages the kernel has to zero in every step: 40 % of the
     time of a CNN's training step at 224 px (``tests/benchmarks/training.py --default-heap``).
     The cost is memory: the process keeps its peak, with fragmentation, such as 0.4 GB more when
     explaining at 224 px. See mallopt(3).
-
-    Returns:
-        True if the setting was applied; False with other C libraries or systems.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -43,26 +39,15 @@ def keep_heap() -> bool:
 CODE = 128 + signal.SIGTERM
 """Exit code after SIGTERM, as in shells."""
 
-_UNTOUCHED: dict[signal.Signals, Any] = {
-    signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGPIPE: signal.SIG_IGN,
+_SIGNALS: dict[signal.Signals, tuple[Any, str]] = {
+    signal.SIGTERM: (signal.SIG_DFL, "SIGTERM"),
+    signal.SIGINT: (signal.default_int_handler, "Ctrl-C"),
+    signal.SIGPIPE: (signal.SIG_IGN, "a closed output pipe"),
 }
-"""Python's default handler of each signal."""
-
-_NAMES = {
-    128 + signal.SIGTERM: "SIGTERM",
-    128 + signal.SIGINT: "Ctrl-C",
-    128 + signal.SIGPIPE: "a closed output pipe",
-}
+"""Python's default handler of each signal, and its name in messages."""
 
 _GRACE = 3.0
 """Seconds for child processes to exit before they are killed."""
-
-_MESSAGE = (
-    "stopped by {}; complete results and the last complete epoch are kept: run the same command "
-    "again to resume"
-)
 
 
 class StoppedError(SystemExit):
@@ -88,17 +73,33 @@ def leaves_on_signals() -> Iterator[None]:
             return
         # Forked processes inherit this handler, and a terminal interrupts them too. If a data
         # loader exited by itself, that would look like a failure.
-        if os.getpid() == here or number != signal.SIGINT:
-            _leave(number)
+        if os.getpid() != here and number == signal.SIGINT:
+            return
+        # Child processes would delay the exit; joblib ends its own and must not find them dead.
+        children = [
+            child
+            for child in multiprocessing.active_children()
+            if not type(child).__module__.startswith("joblib")
+        ]
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join(_GRACE)
+            child.kill()
+        raise StoppedError(128 + number)
 
-    ours = [number for number, usual in _UNTOUCHED.items() if signal.getsignal(number) is usual]
+    ours = {
+        number: default
+        for number, (default, _) in _SIGNALS.items()
+        if signal.getsignal(number) is default
+    }
     for number in ours:
         signal.signal(number, leave)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, _UNTOUCHED[number])
+        for number, default in ours.items():
+            signal.signal(number, default)
 
 
 def _output_is_closed() -> bool:
@@ -111,30 +112,19 @@ def _output_is_closed() -> bool:
     if not any(event & select.POLLERR for _, event in poller.poll(0)):
         return False
     # The interpreter flushes remaining output at exit, which would raise again.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
     return True
-
-
-def _leave(number: int) -> None:
-    """End child processes, which would delay the exit, and raise :class:`StoppedError`."""
-    children = [child for child in multiprocessing.active_children() if not _of_joblib(child)]
-    for child in children:
-        child.terminate()
-    for child in children:
-        child.join(_GRACE)
-        child.kill()
-    raise StoppedError(128 + number)
-
-
-def _of_joblib(child: BaseProcess) -> bool:
-    """Return True for joblib's processes, which joblib ends itself and must not find dead."""
-    return type(child).__module__.startswith("joblib")
 
 
 def log_stop(error: StoppedError) -> int:
     """Print the reason for the stop and return the exit code."""
     code = int(error.code or CODE)
-    print(f"leuk: {_MESSAGE.format(_NAMES[code])}", file=sys.stderr)
+    _, name = _SIGNALS[signal.Signals(code - 128)]
+    print(
+        f"leuk: stopped by {name}; complete results and the last complete epoch are kept: run the "
+        "same command again to resume",
+        file=sys.stderr,
+    )
     return code

@@ -186,36 +186,29 @@ OF_AUGMENTATION = ("gan.", "gan_fit.", "augmentation.")
 
 _LONGEST = 130
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+-]+")
-_NAME = re.compile(r"\w[\w .,+@=-]*")
-_KEY = re.compile(r"\w[\w./@-]*")
+# Other characters are not allowed in a folder's name, or would be markup in a report.
+_Name = Annotated[str, pydantic.Field(pattern=r"^\w[\w .,+@=-]*$")]
+_Key = Annotated[str, pydantic.Field(pattern=r"^\w[\w./@-]*$")]
 
 
 @dataclass(frozen=True)
 class RunId:
     """Identity of a run of the grid.
 
-    Attributes:
-        model: model such as ``cnn``.
-        augmentation: augmentation such as ``dcgan``.
-        kind: kind of the augmentation.
-        split: split such as ``folds``.
-        leaky: True if stages may share patients.
-        fold: test fold; 0 for splits without folds.
-        seed: seed of the initial weights, the order of images and sampling.
-        settings: values of all other settings that change results and differ from the
-            experiment's, by dotted key such as ``data.resolution``.
+    ``settings`` holds the values of all other settings that change results and differ from the
+    experiment's, by dotted key such as ``data.resolution``.
     """
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
 
-    model: str
-    augmentation: str
+    model: _Name
+    augmentation: _Name
     kind: Kind
-    split: str
-    leaky: bool = False
+    split: _Name
+    leaky: bool = False  # stages may share patients
     fold: int = 0
     seed: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[_Key, Any] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         # Values may be lists, which have no hash; equal settings have the same keys.
@@ -254,25 +247,6 @@ class RunId:
         }
         return replace(self, augmentation="none", kind="none", settings=kept)
 
-    def check(self) -> None:
-        """Check the names of a run that was read from a file.
-
-        Raises:
-            ValueError: a name contains characters that are not allowed in a folder name or would
-                be markup in a report.
-        """
-        for axis in ("model", "augmentation", "split"):
-            if not _NAME.fullmatch(getattr(self, axis)):
-                raise ValueError(f"run.{axis}={getattr(self, axis)!a}: not a valid name")
-        for key in self.settings:
-            if not _KEY.fullmatch(key):
-                raise ValueError(f"run.settings: {key!a} is not a valid key")
-
-
-def sweep_folder(outputs: str, name: str) -> Path:
-    """Folder ``<outputs>/runs/<name>`` with the run folders of a sweep."""
-    return Path(outputs) / "runs" / name
-
 
 def setting_texts(settings: Mapping[str, Any]) -> dict[str, str]:
     """Short text of each setting by key: ``{"data.resolution": 96}`` gives ``resolution_96``.
@@ -296,10 +270,6 @@ def short_name(settings: Mapping[str, Any], fold: int = 0) -> str:
     If the name is too long for a folder, the longest settings are dropped, and a hash of all
     settings is appended. Neither depends on the fold, so that the folds of a configuration have
     matching names.
-
-    Args:
-        settings: values by key, such as ``data.resolution``.
-        fold: test fold.
     """
     texts = sorted(setting_texts(settings).values(), key=lambda text: (len(text), text))
     end = []
@@ -323,12 +293,7 @@ resumed fit, whose time is only that of its rest; and everything else."""
 
 @dataclass(frozen=True)
 class RunWarning:
-    """A warning for readers of a run's metrics.
-
-    Attributes:
-        kind: sorts warnings in the report.
-        text: one sentence, without the kind.
-    """
+    """A warning for readers of a run's metrics: its kind, and a sentence."""
 
     kind: WarningKind
     text: str
@@ -347,25 +312,17 @@ class Record:
     """Record of a run, with the fields of ``record.json``.
 
     Attributes:
-        run: identity of the run.
-        fingerprint: hash of all settings that change results.
-        status: progress of the run.
+        fingerprint: hash of ``settings``.
         settings: configured values of all settings that change results.
-        data: counts and fingerprint of the data.
-        versions: versions of Python and the libraries.
-        device: device and precision.
         timings: seconds per stage.
         metrics: metrics by stage, ``val`` and ``test``, and the ``thresholds`` used.
         calibration: ``temperature`` fitted on ``val``; metrics named ``*_calibrated`` use it.
         referral: band of :func:`leuk.metrics.referral.referral_record` and its results on
             ``test``; empty in older records.
         baselines: metrics of each baseline on ``test``.
-        area: metrics on ``test`` among cells of similar area, and with all cells scaled to the same
-            size.
-        cost: parameters, arithmetic operations, time and memory of the model.
+        area: see :func:`leuk.runs.evaluate.assess_area`.
         predictions: file name of the scores per image.
         explanations: results and files of each explanation method.
-        warnings: warnings to consider when reading the metrics.
         error: type, message and traceback of a failure.
     """
 
@@ -416,7 +373,6 @@ class Record:
                     "names of settings and metrics; use that leuk, or run the sweep again"
                 )
             record = _types().validate_python(values)
-            record.run.check()
             if record.area:
                 for metrics in (record.metrics["test"], record.area["one_size"]["metrics"]):
                     metrics["auroc"]  # a report compares these
@@ -428,15 +384,20 @@ class Record:
             ) from error
 
     @property
+    def reason(self) -> str:
+        """First line of the error; empty without one."""
+        return next(iter((self.error or {}).get("message", "").strip().splitlines()), "")
+
+    @property
     def state(self) -> str:
         """Status and reason: ``<status>: <first line of the error>``."""
-        message = self.error["message"].strip() if self.error else ""
-        return f"{self.status}: {message.splitlines()[0] if message else 'not finished'}"
+        return f"{self.status}: {self.reason or 'not finished'}"
 
     def warn(self, kind: WarningKind, text: str) -> None:
         """Add a warning and log it."""
         self.warnings.append(RunWarning(kind, text))
-        log.warning("%s: %s%s", self.run.folder, "LEAKY: " if kind == "leaky" else "", text)
+        leaky = "LEAKY: " if kind == "leaky" else ""
+        log.warning("%s: %s%s", self.run.folder, leaky, text, extra={"once": text})
 
     def fail(self, error: BaseException) -> None:
         """Record a failure with its traceback."""
@@ -497,16 +458,9 @@ def read_records(sweep: Path) -> tuple[list[Record], list[str]]:
 def as_metrics(
     values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]] | None = None
 ) -> Metrics:
-    """Combine metrics and their intervals.
-
-    Args:
-        values: values by metric name.
-        intervals: lower and upper bounds by metric name; missing bounds become None.
-    """
-    bounds = intervals or {}
-    return {
-        name: dict(
-            zip(("value", "low", "high"), (value, *bounds.get(name, (None, None))), strict=True)
-        )
-        for name, value in values.items()
-    }
+    """Combine metrics and their lower and upper bounds; missing bounds become None."""
+    metrics: Metrics = {}
+    for name, value in values.items():
+        low, high = (intervals or {}).get(name, (None, None))
+        metrics[name] = {"value": value, "low": low, "high": high}
+    return metrics

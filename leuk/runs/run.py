@@ -1,8 +1,12 @@
-"""Output folders of predictions and exported models, and their default names."""
+"""Identity of a run from its composed config, folders of its results, and ``${leuk...}`` resolvers.
+
+Nothing here imports torch, which takes seconds, before a resolver needs it.
+"""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,38 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config import conf_dir
 from leuk.config.targets import instantiate
-from leuk.runs.record import LEAKY, Record, RunId, short_name, sweep_folder
-from leuk.store import digest
-
-
-def predictions_folder(cfg: DictConfig) -> Path:
-    """Folder of predictions, ``<outputs>/predictions/<name>/<run>``."""
-    return Path(str(cfg.outputs)) / "predictions" / str(cfg.name) / resolved(cfg.run).name
-
-
-def export_folder(cfg: DictConfig) -> Path:
-    """Folder of an exported model, ``<outputs>/exports/<name>/<run>/<format>``."""
-    run = resolved(cfg.run).name
-    return Path(str(cfg.outputs)) / "exports" / str(cfg.name) / run / str(cfg.format)
-
-
-def resolved(path: str) -> Path:
-    """Resolve a path: absolute, with ``~`` expanded and symbolic links followed."""
-    return Path(str(path)).expanduser().resolve()
-
-
-def stem(path: str) -> str:
-    """Return the name of a folder, or of a file without its suffix."""
-    full = resolved(path)
-    return full.name if full.is_dir() else full.stem
-
-
-def source_paths(cfg: DictConfig, *keys: str) -> dict[str, str]:
-    """Full paths of inputs in a config, by key; stored with results to identify their origin."""
-    return {key: str(resolved(cfg[key])) for key in keys}
-
-
-# --- Identity of a run from its composed config: name, folder, settings and fingerprint
+from leuk.runs.record import LEAKY, Record, RunId, short_name
+from leuk.store import MissingArtifactError, digest, read_only
 
 AXES = ("model", "augmentation", "split")
 """Config groups that are components of a run's name."""
@@ -85,18 +59,12 @@ NEUTRAL = (
 )
 """Keys that do not change results, only their location or the way to compute them."""
 
-
 UNSTATED = ("data.frame", "data.pixel_size")
 """Keys that do not count as settings if they are null."""
 
 
 def run_id_of(cfg: DictConfig, hydra_cfg: DictConfig) -> RunId:
-    """Identify the run that a config describes.
-
-    Args:
-        cfg: composed config, with or without its ``hydra`` node.
-        hydra_cfg: the ``hydra`` node.
-    """
+    """Identify the run that a config describes; ``hydra_cfg`` is its ``hydra`` node."""
     axes = {axis: str(hydra_cfg.runtime.choices[axis]) for axis in AXES}
     return RunId(
         **axes,
@@ -116,11 +84,6 @@ def synthesis_name(cfg: DictConfig, hydra_cfg: DictConfig) -> str:
     return "-".join(filter(None, (choices.gan, split, f"s{cfg.seed}", settings)))
 
 
-def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
-    """Folder of a set of synthetic images, ``<outputs>/synthetic/<name>/<synthesis name>``."""
-    return Path(str(cfg.outputs)) / "synthetic" / str(cfg.name) / synthesis_name(cfg, hydra_cfg)
-
-
 def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> dict[str, Any]:
     """Collect the overrides that change results and differ from the experiment's values.
 
@@ -128,11 +91,8 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
     """
     parsed = OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task))
     named = {*axes, *NEUTRAL_GROUPS, "seed", "experiment"}
-    candidates = [
-        o
-        for o in parsed
-        if o.key_or_group not in {*named, "split.fold"} and not is_neutral(o.key_or_group, cfg)
-    ]
+    keys = {o.key_or_group for o in parsed} - {*named, "split.fold"}
+    candidates = sorted(key for key in keys if not is_neutral(key, cfg))
     if not candidates:
         return {}
     command, groups = str(hydra_cfg.job.config_name), hydra_cfg.runtime.choices
@@ -151,14 +111,14 @@ def _settings(cfg: DictConfig, hydra_cfg: DictConfig, axes: Sequence[str]) -> di
     # Compare a group with the default choice, and a key with its value under the chosen groups.
     plain, grouped = base_with(named), base_with({*named, *groups})
     settings = {}
-    for key in (o.key_or_group for o in candidates):
+    for key in candidates:
         if key in groups:
             now, before = groups[key], plain.hydra.runtime.choices.get(key)
         else:
             now, before = OmegaConf.select(cfg, key), OmegaConf.select(grouped, key)
         if now != before:
             settings[key] = OmegaConf.to_container(now) if OmegaConf.is_config(now) else now
-    return dict(sorted(settings.items()))
+    return settings
 
 
 @cache
@@ -176,12 +136,7 @@ def uses_gan(cfg: DictConfig) -> bool:
 
 
 def is_neutral(key: str, cfg: DictConfig) -> bool:
-    """Return True if a dotted key does not change this run's results.
-
-    Args:
-        key: dotted key; keys below a neutral key are neutral.
-        cfg: config of the run.
-    """
+    """Return True if a dotted key, or one above it, does not change this run's results."""
     names = NEUTRAL if uses_gan(cfg) else (*NEUTRAL, "gan", "gan_fit")
     return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
@@ -190,6 +145,16 @@ def initial_record(cfg: DictConfig, hydra_cfg: DictConfig) -> Record:
     """Create the initial record of a run."""
     settings = settings_of(cfg)
     return Record(run_id_of(cfg, hydra_cfg), digest(settings), settings=settings)
+
+
+def listing_of(cfg: DictConfig) -> str | None:
+    """Digest of the list of image files; None for phantom images, which the settings determine."""
+    try:
+        with read_only():
+            listing: str = instantiate(cfg.data, split=instantiate(cfg.split)).listing()
+            return listing
+    except MissingArtifactError:
+        return None
 
 
 def settings_of(cfg: DictConfig) -> dict[str, Any]:
@@ -212,16 +177,6 @@ def _without_neutral(values: dict[Any, Any], prefix: str, cfg: DictConfig) -> di
     return kept
 
 
-def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
-    """Folder of a run, ``<outputs>/runs/<name>/<run name>``."""
-    return sweep_of(cfg) / run_id_of(cfg, hydra_cfg).folder
-
-
-def sweep_of(cfg: DictConfig) -> Path:
-    """Folder of the sweep, ``<outputs>/runs/<name>``."""
-    return sweep_folder(str(cfg.outputs), str(cfg.name))
-
-
 def with_hydra(root: DictConfig) -> tuple[DictConfig, DictConfig]:
     """Return a config and its ``hydra`` node, which Hydra removes before it calls the task."""
     return root, root.hydra if "hydra" in root else current_hydra()
@@ -235,3 +190,80 @@ def choice_of(group: str, cfg: DictConfig) -> str:
 def current_hydra() -> DictConfig:
     """Return the ``hydra`` node of the current job."""
     return cast(DictConfig, HydraConfig.get())
+
+
+# --- Folders and paths
+
+
+def folder_of(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
+    """Folder of a run, ``<outputs>/runs/<name>/<run name>``."""
+    return sweep_of(cfg) / run_id_of(cfg, hydra_cfg).folder
+
+
+def sweep_of(cfg: DictConfig) -> Path:
+    """Folder of the sweep, ``<outputs>/runs/<name>``."""
+    return Path(str(cfg.outputs)) / "runs" / str(cfg.name)
+
+
+def synthesis_folder(cfg: DictConfig, hydra_cfg: DictConfig) -> Path:
+    """Folder of a set of synthetic images, ``<outputs>/synthetic/<name>/<synthesis name>``."""
+    return Path(str(cfg.outputs)) / "synthetic" / str(cfg.name) / synthesis_name(cfg, hydra_cfg)
+
+
+def predictions_folder(cfg: DictConfig) -> Path:
+    """Folder of predictions, ``<outputs>/predictions/<name>/<run>``."""
+    return Path(str(cfg.outputs)) / "predictions" / str(cfg.name) / resolved(cfg.run).name
+
+
+def export_folder(cfg: DictConfig) -> Path:
+    """Folder of an exported model, ``<outputs>/exports/<name>/<run>/<format>``."""
+    run = resolved(cfg.run).name
+    return Path(str(cfg.outputs)) / "exports" / str(cfg.name) / run / str(cfg.format)
+
+
+def resolved(path: str) -> Path:
+    """Resolve a path: absolute, with ``~`` expanded and symbolic links followed."""
+    return Path(str(path)).expanduser().resolve()
+
+
+def source_paths(cfg: DictConfig, *keys: str) -> dict[str, str]:
+    """Full paths of inputs in a config, by key; stored with results to identify their origin."""
+    return {key: str(resolved(cfg[key])) for key in keys}
+
+
+# --- Values for configs, such as ``${leuk.folder:}``
+
+
+def register_resolvers() -> None:
+    """Register the resolvers with OmegaConf."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "leuk.run": lambda *, _root_: run_id_of(*with_hydra(_root_)).folder,
+        "leuk.folder": lambda *, _root_: str(folder_of(*with_hydra(_root_))),
+        "leuk.synthesis": lambda *, _root_: str(synthesis_folder(*with_hydra(_root_))),
+        "leuk.synthesis_name": lambda *, _root_: synthesis_name(*with_hydra(_root_)),
+        "leuk.choice": lambda group, *, _root_: choice_of(group, _root_),
+        "leuk.stem": _stem,
+        "leuk.sweep": lambda run: resolved(run).parent.name,
+        "leuk.precision": _later("precision_for"),
+        "leuk.device": _later("device_for"),
+        "leuk.channels_last": _later("gains_from_channels_last"),
+        "leuk.jobs": _later("jobs_at_once"),
+        "leuk.batch": lambda *, _root_: _later("batch_of")(*with_hydra(_root_)),
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _stem(path: str) -> str:
+    """Name of a folder, or of a file without its suffix."""
+    full = resolved(path)
+    return full.name if full.is_dir() else full.stem
+
+
+def _later(name: str) -> Callable[..., Any]:
+    """Return a function of ``leuk.runs.trainer``, imported when called."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module("leuk.runs.trainer"), name)(*arguments)
+
+    return call

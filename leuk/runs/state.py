@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from leuk.errors import StoreError
 from leuk.runs.record import FILE, Record
 
@@ -37,13 +39,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """State and record of a run.
-
-    Attributes:
-        state: state of the run.
-        message: reason for the state in a sentence; may be empty.
-        record: record in the folder; None if it is missing or unreadable.
-    """
+    """State of a run, the reason in a sentence if there is one, and the record if readable."""
 
     state: State
     message: str = ""
@@ -72,8 +68,7 @@ def inspect_folder(folder: Path, expected: Record, ours: bool = False) -> Found:
     if held:
         return Found(State.RUNNING, record=record)
     if record.status == "failed":
-        message = record.error["message"].strip() if record.error else "no reason recorded"
-        return Found(State.FAILED, message.splitlines()[0], record)
+        return Found(State.FAILED, record.reason, record)
     return Found(State.STOPPED, record=record)
 
 
@@ -97,13 +92,26 @@ def is_held(lock: Path) -> bool:
     return False
 
 
+@contextmanager
+def sole_use(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder."""
+    try:
+        held = FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(f"{folder}: in use by another process; wait until it ends") from error
+    with held:
+        yield
+
+
 def differences(before: Record, now: Record) -> list[str]:
     """List the settings in which two records differ, such as ``fit.epochs=3 (was 2)``."""
     old, new = (dict(_flat(record.settings, "")) for record in (before, now))
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if not old or not keys:
         return ["its record does not list them"]
-    texts = [f"{key}={_value(new, key)} (was {_value(old, key)})" for key in keys[:_SHOWN]]
+    texts = [
+        f"{key}={new.get(key, 'not set')} (was {old.get(key, 'not set')})" for key in keys[:_SHOWN]
+    ]
     return texts + ([f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else [])
 
 
@@ -113,10 +121,6 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _value(values: Mapping[str, Any], key: str) -> str:
-    return str(values[key]) if key in values else "not set"
 
 
 # --- Errors of full, failing or read-only disks, with a remedy for each
@@ -143,29 +147,16 @@ _SHORT = ("Not enough free space to write", "requested and", "unexpected pos")
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Convert disk errors to messages with a remedy; all files are written atomically.
-
-    Args:
-        folder: working folder, used in the message if the error names no file.
-
-    Raises:
-        StoreError: replaces the system's error.
-    """
+    """Convert disk errors to messages with a remedy; all files are written atomically."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        number = _cause(error)
-        if number is None:
+        number = getattr(error, "errno", None)
+        if number is None and any(words in str(error) for words in _SHORT):
+            number = errno.ENOSPC
+        if number not in _ADVICE:
             raise
-        where = getattr(error, "filename", None) or folder
+        path = getattr(error, "filename", None) or folder
         raise StoreError(
-            f"{where}: {os.strerror(number)}; {_ADVICE[number]}, and start again to resume"
+            f"{path}: {os.strerror(number)}; {_ADVICE[number]}, and start again to resume"
         ) from error
-
-
-def _cause(error: OSError | RuntimeError) -> int | None:
-    """Error number of a disk error; None for any other error."""
-    number = getattr(error, "errno", None)
-    if number is None:
-        number = errno.ENOSPC if any(words in str(error) for words in _SHORT) else None
-    return number if number in _ADVICE else None

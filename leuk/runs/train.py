@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from leuk.config.targets import instantiate
 from leuk.data.audit import image_warnings
 from leuk.data.datamodule import CNMCDataModule
 from leuk.errors import LeukError, StoreError
+from leuk.progress import ONCE
 from leuk.runs.classifier import FITTED, fit_classifier
 from leuk.runs.evaluate import Scorer, evaluate
 from leuk.runs.explain import explain_test
 from leuk.runs.gan import add_images
-from leuk.runs.launching import assign_devices
 from leuk.runs.record import RESUMED, Record, RunWarning
 from leuk.runs.run import current_hydra, folder_of, initial_record, sweep_of
 from leuk.runs.state import LOCK, State, disk_errors, inspect_folder
-from leuk.runs.trainer import clock
+from leuk.runs.trainer import assign_devices, clock
 from leuk.store import write_text
 
 log = logging.getLogger(__name__)
@@ -36,24 +36,18 @@ def run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
 
     After a failure the record holds the results of the stages before. Only this function and those
     that start it change the record.
-
-    Args:
-        cfg: composed config of the run.
-        folder: folder of the run, for its files.
-        record: initial record of the run.
     """
     with _timed(record, "data"):
-        opened = open_data(cfg, folder.name)
-    data = opened.module
-    record.data = opened.facts
-    _warn(record, opened.warnings)
+        data, facts, warnings = open_data(cfg, folder.name)
+    record.data = facts
+    _warn(record, warnings)
 
     with _timed(record, "augmentation"):
-        added = add_images(cfg, data)
+        facts, warnings = add_images(cfg, data)
     if cfg.fit.equal_updates:
         data.images_per_epoch = len(data.split.train)
-    record.data |= {**added.facts, "epoch": data.expected_epoch()}
-    _warn(record, added.warnings)
+    record.data |= {**facts, "epoch": data.expected_epoch()}
+    _warn(record, warnings)
 
     with _timed(record, "fit"):
         fitted = fit_classifier(cfg, folder, data, record.fingerprint)
@@ -73,32 +67,19 @@ def run_stages(cfg: DictConfig, folder: Path, record: Record) -> None:
     record.warnings += evaluated.warnings
 
     with _timed(record, "explain"):
-        explained = explain_test(cfg, folder, data, scorer, evaluated.predicted["test"])
-    record.explanations = evaluated.prototypes | explained.summary
-    record.warnings += explained.warnings
+        summary, warnings = explain_test(cfg, folder, data, scorer, evaluated.predicted["test"])
+    record.explanations = evaluated.prototypes | summary
+    record.warnings += warnings
 
 
-@dataclass(frozen=True, eq=False)
-class Opened:
-    """Data of a run.
+def open_data(
+    cfg: DictConfig, name: str
+) -> tuple[CNMCDataModule, dict[str, Any], list[RunWarning]]:
+    """Decode and split the images of a run; ``name`` is for the log.
 
-    Attributes:
-        module: data module, set up.
-        facts: ``data`` of the record: fingerprint, counts, excluded images and scale.
-        warnings: such as a split that leaks.
-    """
-
-    module: CNMCDataModule
-    facts: dict[str, Any]
-    warnings: list[RunWarning]
-
-
-def open_data(cfg: DictConfig, name: str) -> Opened:
-    """Decode and split the images of a run.
-
-    Args:
-        cfg: config of the run.
-        name: name of the run, for the log.
+    Returns:
+        Data module, set up; ``data`` of the record: fingerprint, counts, excluded images and scale;
+        and warnings such as a split that leaks.
     """
     data: CNMCDataModule = instantiate(
         cfg.data, split=instantiate(cfg.split), transforms=instantiate(cfg.transforms)
@@ -110,9 +91,9 @@ def open_data(cfg: DictConfig, name: str) -> Opened:
         f"{stage} {of['all']} all + {of['hem']} hem from {of['subjects']} subjects"
         for stage, of in counts.items()
     ]
-    log.info("%s: %s", name, ", ".join(stages))
+    log.info("%s", ", ".join(stages), extra=ONCE)
     for reason, count in data.split.dropped.items():
-        log.info("%s: excluded %d images from %s", name, count, reason)
+        log.info("excluded %d images from %s", count, reason, extra=ONCE)
     if scale.frame is None and data.framing != "cell":
         log.warning(
             "%s: data.frame=null: images of %s; leuk predict refuses other sizes unless they show "
@@ -127,7 +108,7 @@ def open_data(cfg: DictConfig, name: str) -> Opened:
         "scale": {**asdict(scale), "input": data.resolution},
     }
     leaks = [RunWarning("leaky", data.split.leaky)] if data.split.leaky else []
-    return Opened(data, facts, leaks + [RunWarning("other", text) for text in image_warnings(data)])
+    return data, facts, leaks + [RunWarning("other", text) for text in image_warnings(data)]
 
 
 def _warn(record: Record, warnings: list[RunWarning]) -> None:
@@ -163,9 +144,6 @@ def train_run(cfg: DictConfig) -> None:
 
     Failures are logged and recorded, not raised, so that a sweep continues with the other runs. The
     command reads the records to report the outcome.
-
-    Args:
-        cfg: composed config of the run.
     """
     hydra_cfg = current_hydra()
     record, folder = initial_record(cfg, hydra_cfg), folder_of(cfg, hydra_cfg)

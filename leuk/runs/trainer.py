@@ -8,7 +8,6 @@ import pickle
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from leuk.config.targets import instantiate
 from leuk.errors import ConfigError, StoreError, TrainingError
+from leuk.progress import PASSING
 from leuk.runs.run import choice_of
 from leuk.store import whole_file
 from leuk.training import EndsProcessGroup
@@ -36,11 +36,7 @@ def uses_cuda(accelerator: str) -> bool:
 
 
 def check_device(cfg: DictConfig) -> None:
-    """Refuse a GPU on a host without one.
-
-    Raises:
-        ConfigError: with the reason and an alternative.
-    """
+    """Refuse a GPU on a host without one."""
     wanted = cfg.trainer.accelerator
     if wanted not in ("gpu", "cuda") or torch.cuda.is_available():
         return
@@ -58,6 +54,35 @@ def check_device(cfg: DictConfig) -> None:
         f"{key}: no CUDA device ({why}); choose trainer=cpu, or trainer=auto to use a GPU if "
         "present"
     )
+
+
+def assign_devices(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
+    """Assign a job its share of this host if several run in parallel.
+
+    A job gets the GPU with its number, unless ``trainer.devices``, which is changed, names devices.
+    Without GPUs it gets its share of the cores; joblib divides the cores itself.
+    """
+    launcher = hydra_cfg.runtime.choices.get("hydra/launcher")
+    number = OmegaConf.select(hydra_cfg, "job.num", throw_on_missing=False)
+    if launcher not in ("joblib", "submitit_local") or number is None:
+        return
+    if not uses_cuda(cfg.trainer.accelerator):
+        if at_once := OmegaConf.select(hydra_cfg, "sweeper.max_batch_size"):
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // at_once))
+    elif cfg.trainer.devices == 1:
+        cfg.trainer.devices = [int(number) % torch.cuda.device_count()]
+
+
+def jobs_at_once(accelerator: str) -> int:
+    """Default number of parallel runs on this host: one per GPU, or per core without GPUs."""
+    return torch.cuda.device_count() if uses_cuda(accelerator) else os.cpu_count() or 1
+
+
+def batch_of(cfg: DictConfig, hydra_cfg: DictConfig) -> int | None:
+    """Return the number of runs per call of the launcher; None for all, if it queues them."""
+    if hydra_cfg.runtime.choices.get("hydra/launcher") != "submitit_local":
+        return None
+    return jobs_at_once(OmegaConf.select(cfg, "trainer.accelerator") or "auto")
 
 
 def device_for(accelerator: str) -> str:
@@ -108,11 +133,7 @@ def _cpu_name() -> str:
 
 
 class ChannelsLast(Callback):
-    """Keep convolution weights in channels-last memory, the layout of the images.
-
-    Args:
-        enabled: False keeps the default layout.
-    """
+    """Keep convolution weights in channels-last memory, the layout of the images."""
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
@@ -125,8 +146,7 @@ class ChannelsLast(Callback):
 class TF32(Callback):
     """Allow TF32 for float32 matrix products and convolutions: faster, with 10 bits of mantissa.
 
-    Args:
-        enabled: False sets full float32, even if an earlier run in this process allowed TF32.
+    ``enabled=False`` sets full float32, even if an earlier run in this process allowed TF32.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -144,8 +164,7 @@ class TF32(Callback):
 class Progress(Callback):
     """Log the images per second, the validation metrics and the remaining time.
 
-    Args:
-        every: minimum seconds between lines; the last epoch is always logged.
+    At least ``every`` seconds pass between lines; the last epoch is always logged.
     """
 
     def __init__(self, every: float = 10.0) -> None:
@@ -205,6 +224,7 @@ class Progress(Callback):
             self._images / elapsed,
             metrics,
             clock(left),
+            extra=PASSING,
         )
 
 
@@ -261,10 +281,8 @@ def last_readable(folder: Path) -> Path | None:
 def read_checkpoint(path: Path, stamp: Mapping[str, str]) -> dict[str, Any]:
     """Read the weights and plain values of a checkpoint.
 
-    Args:
-        path: the file.
-        stamp: required values of the checkpoint's stamp, see :attr:`Classifier.stamp`; missing keys
-            are not compared.
+    ``stamp`` has the required values of its stamp, see :attr:`Classifier.stamp`; missing keys are
+    not compared.
 
     Raises:
         StoreError: the file cannot be read, or belongs to another model, other settings or other
@@ -316,17 +334,7 @@ def _load(path: Path) -> dict[str, Any]:
 def build_trainer(
     cfg: DictConfig, folder: Path, callbacks: list[Callback], **changes: Any
 ) -> Trainer:
-    """Build the configured trainer.
-
-    Args:
-        cfg: a complete training config.
-        folder: folder in which Lightning may write.
-        callbacks: callbacks in the order they are called.
-        changes: arguments of the trainer that differ from the config's.
-
-    Raises:
-        ConfigError: a value that Lightning refuses, or a device that this host lacks.
-    """
+    """Build the configured trainer; ``changes`` are arguments that differ from the config's."""
     try:
         trainer: Trainer = instantiate(
             cfg.trainer,
@@ -341,12 +349,7 @@ def build_trainer(
 
 
 def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[str, Any]:
-    """Instantiate the children of a node, by name, without null children.
-
-    Args:
-        nodes: config node whose children have a ``_target_``.
-        only: names to instantiate; None for all.
-    """
+    """Instantiate the children of a node, by name, without null children."""
     return {
         str(name): instantiate(node)
         for name, node in nodes.items()
@@ -358,12 +361,7 @@ def build_named(nodes: DictConfig, only: Collection[str] | None = None) -> dict[
 def memory_errors(key: str, batch_size: int) -> Iterator[None]:
     """Convert out-of-memory errors, of the device or of data loaders, to a message with a remedy.
 
-    Args:
-        key: config key of the batch size.
-        batch_size: its current value.
-
-    Raises:
-        TrainingError: replaces the device's error.
+    ``key`` is the config key of the batch size.
     """
     try:
         yield
@@ -382,28 +380,6 @@ def memory_errors(key: str, batch_size: int) -> Iterator[None]:
 
 
 # --- Lightning loggers for the training curves of a classifier, opened and closed safely
-
-_NEEDS = {
-    "TensorBoardLogger": "tensorboard",
-    "MLFlowLogger": "mlflow",
-    "WandbLogger": "wandb",
-}
-"""Package that each of Lightning's loggers requires; the extra ``loggers`` installs all."""
-
-
-def check_loggers(cfg: DictConfig) -> None:
-    """Refuse a logger whose package is not installed.
-
-    Raises:
-        ConfigError: with the package to install.
-    """
-    for name, node in cfg.logger.items():
-        package = _NEEDS.get(str(node._target_).rpartition(".")[2]) if node is not None else None
-        if package is not None and find_spec(package) is None:
-            raise ConfigError(
-                f"logger.{name}: {package} is not installed; pip install 'leuk[loggers]', or "
-                "choose logger=csv"
-            )
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from scipy.special import expit
 
 from leuk.config import augmentations
 from leuk.metrics.classification import all_metrics
+from leuk.metrics.comparison import Difference
 from leuk.metrics.thresholds import choose_thresholds
+from leuk.report.comparisons import Comparison
+from leuk.report.load import Configuration
 from leuk.runs.record import Record, RunId, as_metrics
 
 RUN = RunId("cnn", "none", "none", "folds")
@@ -147,3 +150,26 @@ def write_sweep(sweep: Path, runs: Iterable[RunId], /, **options: Any) -> None:
     """Write the folders of complete runs; ``options`` are those of :func:`predictions`."""
     for run in runs:
         write_run(sweep, run, predictions(run, **options))
+
+
+BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
+"""Bounds of a difference and its Holm p."""
+
+
+def compared(
+    family: str,
+    one: RunId,
+    other: RunId,
+    found: tuple[float, float, float] | None,
+    explained: tuple[dict[str, Any], dict[str, Any]] = ({}, {}),
+) -> Comparison:
+    """A comparison with this interval and Holm p, of runs with these explanations."""
+    configurations = [
+        Configuration(run, (Record(run, "", explanations=entry),), ())
+        for run, entry in zip((one, other), explained, strict=True)
+    ]
+    if found is None:
+        return Comparison(family, *configurations, 0, None, note="no seed and fold in common")
+    low, high, p = found
+    result = Difference("auroc", (low + high) / 2, low, high, p, 0.03, 1, 1)
+    return Comparison(family, *configurations, 1, result, p)

@@ -35,10 +35,6 @@ def failure(tmp_path: Path) -> str:
     return record.error["message"]
 
 
-def test_small_real_folder_runs(run: Leuk, tiny_folds: Path) -> None:
-    assert run(*real(tiny_folds)) == 0
-
-
 def test_missing_root(run: Leuk, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*real(tmp_path / "nowhere")) == 2
     printed = capsys.readouterr()
@@ -80,14 +76,6 @@ def test_unwritable_outputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "file").write_text("")
     assert main(["train", f"outputs={tmp_path}/file/out"]) == 2
     assert "cannot be written" in capsys.readouterr().err
-
-
-def test_unknown_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from leuk.cli import main
-
-    assert main(["train", f"outputs={tmp_path}/out", "model=resnet"]) == 2
-    assert "no model resnet; known: cnn" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_healthy_images_than_a_batch(

@@ -22,7 +22,9 @@ def test_audit_of_phantom_images(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert found["linked_patients"] == ["ALL-10+ALL-11", "HEM-8+HEM-9"]
     assert found["split"]["dropped"] == {"train: copy of another image": 2}
     page = (folder / "audit.html").read_text()
-    assert page.count("<figure>") == sum(len(link["pairs"]) for link in found["links"])
+    assert page.count("Two images of the same cell") == sum(
+        len(link["pairs"]) for link in found["links"]
+    )
     assert 'src="http' not in page
     for recipe in ("general", "cnn", "vit", "cells"):
         assert (folder / f"augmentation-{recipe}.png").stat().st_size > 10_000
@@ -50,29 +52,10 @@ def test_audit_lists_all_problems(
     assert "<b>note" not in page
 
 
-def test_audit_of_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["data=cnmc", f"data.root={tmp_path}/nowhere", f"outputs={tmp_path}/out"]
-    assert main(["data", *arguments]) == 2
-    printed = capsys.readouterr()
-    assert "nowhere: no such folder; set the folder of the C-NMC images" in printed.err
-    assert "Traceback" not in printed.err
-
-
-def test_training_reuses_the_images_that_the_audit_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(["data", f"outputs={tmp_path}", *SMALL]) == 0
-    from leuk.data import pixels
-
-    monkeypatch.setattr(pixels, "decode", None)
-    quick = ["fit.epochs=1", "explain=none", "trainer=cpu"]
-    assert main(["train", f"outputs={tmp_path}", *SMALL, *quick]) == 0
-
-
-def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
+def test_training_reuses_the_audit_s_images_and_warns_of_a_framing_that_cuts_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from leuk.data import decode
+    from leuk.data import decode, pixels
 
     monkeypatch.setattr(decode, "_CROP300", 0.3)
     chosen = [f"outputs={tmp_path}", *SMALL, "data.framing=crop300"]
@@ -80,17 +63,22 @@ def test_audit_and_training_warn_of_a_framing_that_cuts_cells(
     warning = "data.framing=crop300: more than 0.5% of the cell is outside the frame in 160 of"
     assert f"warning: {warning}" in capsys.readouterr().out
     assert warning in (tmp_path / "data/phantom/audit.html").read_text()
+    monkeypatch.setattr(pixels, "decode", None)
     assert main(["train", *chosen, "fit.epochs=1", "explain=none", "trainer=cpu"]) == 0
     (path,) = (tmp_path / "runs/single").glob("*/record.json")
     assert any(one["text"].startswith(warning) for one in json.loads(path.read_text())["warnings"])
 
 
-@pytest.mark.parametrize("split", ["random", "thesis", "folds"])
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize(
+    "split",
+    ["folds", *(pytest.param(name, marks=pytest.mark.slow) for name in ("random", "thesis"))],
+)
 def test_all_output_of_a_leaky_split_is_marked(
     split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = [f"split={split}", *(["split.purge=false"] if split == "folds" else [])]
-    quick = ["fit.epochs=1", "explain_images=2", "trainer=cpu"]
+    quick = ["fit.epochs=1", "explain=none", "trainer=cpu"]
     assert main(["train", f"outputs={tmp_path}", *SMALL, *quick, *chosen]) == 0
     (folder,) = (path for path in (tmp_path / "runs/single").iterdir() if path.name != "report")
     assert f"{split}_LEAKY" in folder.name
@@ -105,13 +93,14 @@ def test_all_output_of_a_leaky_split_is_marked(
     assert "LEAKY" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_merged_folders_without_folds(tmp_path: Path, phantom: Path) -> None:
     for path in (phantom / "C-NMC_training_data").rglob("*.png"):
         (tmp_path / "cells" / path.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy(path, tmp_path / "cells" / path.parent.name / path.name)
     arguments = [
-        "data=cnmc", f"data.root={tmp_path}/cells", "split=subject_kfold", "data.resolution=32",
-        "fit.epochs=1", "explain=none", "trainer=cpu", f"outputs={tmp_path}/out",
-    ]  # fmt: skip
+        *("data=cnmc", f"data.root={tmp_path}/cells", "split=subject_kfold", "data.resolution=32"),
+        *("fit.epochs=1", "explain=none", "trainer=cpu", f"outputs={tmp_path}/out"),
+    ]
     assert main(["train", "-m", "split.fold=0,1", *arguments]) == 0
     assert len(list((tmp_path / "out/runs/single").glob("*-subject_kfold-*/record.json"))) == 2

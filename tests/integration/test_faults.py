@@ -1,10 +1,9 @@
-"""Failing and stopped processes: the danger without leuk's precautions, then leuk's behavior.
+"""Failing and stopped processes.
 
 Kills are in test_kills.py and test_resume.py, disks in test_disks.py, parallel processes in
 test_sweep.py.
 """
 
-import io
 import itertools
 import multiprocessing
 import os
@@ -18,14 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.demos.boring_classes import BoringModel
-from rich.console import Console
-from rich.progress import track
 from tiny_run import TINY, results, run_folder, train
 
 from leuk.cli import main
@@ -70,24 +64,6 @@ def in_epoch(number: int, action: Callable[[], None]) -> Callable[..., None]:
             action()
 
     return hook
-
-
-class _Terminated(Callback):
-    continued = False
-
-    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        terminate()
-        self.continued = True
-
-
-def test_sigterm_is_swallowed_while_lightning_tests(tmp_path: Path) -> None:
-    callback = _Terminated()
-    quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False}
-    trainer = Trainer(
-        accelerator="cpu", callbacks=[callback], limit_test_batches=1, barebones=False, **quiet
-    )
-    trainer.test(BoringModel(), verbose=False)
-    assert callback.continued
 
 
 def test_stop_signals_take_effect_during_all_stages(
@@ -202,10 +178,6 @@ def test_truncated_artifact_is_built_again(
     (images,) = tmp_path.glob("artifacts/synthetic/[!.]*/images.npy")
     for path in (weights, images):
         os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(RuntimeError):
-        torch.load(weights, weights_only=True)
-    with pytest.raises(ValueError, match="mmap length"):
-        np.load(images, mmap_mode="c")
     assert train(tmp_path, artifacts) == 0
     assert capsys.readouterr().out.count("damaged or incomplete; building it again") == 2
     assert results(tmp_path) == results(undisturbed)
@@ -213,9 +185,6 @@ def test_truncated_artifact_is_built_again(
 
 def test_log_is_plain_text(start: Start, tmp_path: Path) -> None:
     """Log lines as in ``docker logs`` and output files of clusters."""
-    on_terminal = Console(file=io.StringIO(), force_terminal=True)
-    list(track(range(2), "redrawn", console=on_terminal))
-    assert control_characters(on_terminal.file.getvalue())  # type: ignore[attr-defined]
     tiny = [text for text in TINY if not text.startswith(("fit.", "augmentation="))]
     run = start("train", tmp_path, "-m", *tiny, "fit.epochs=1", f"data.cache={tmp_path}")
     printed = run.communicate()[0]

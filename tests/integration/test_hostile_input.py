@@ -73,11 +73,17 @@ class Payload:
         return os.mkdir, (str(self.marker),)
 
 
-COMMANDS = [("predict", "images"), ("explain", "name"), ("export", "name")]
-
-
-@pytest.mark.parametrize("harm", ["code in weights", "code in settings", "record", "not a run"])
-@pytest.mark.parametrize(("command", "key"), COMMANDS, ids=[name for name, _ in COMMANDS])
+@pytest.mark.parametrize(
+    ("command", "key", "harm"),
+    [
+        ("predict", "images", "code in weights"),
+        ("explain", "name", "code in weights"),
+        ("export", "name", "code in weights"),
+        ("predict", "images", "code in settings"),
+        ("explain", "name", "record"),
+        ("export", "name", "not a run"),
+    ],
+)
 def test_untrusted_runs_execute_nothing(
     foreign: Path,
     tmp_path: Path,

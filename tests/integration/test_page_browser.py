@@ -40,7 +40,8 @@ onload = async () => {
   const root = document.documentElement, result = {
     width: innerWidth, needed: root.scrollWidth,
     paper: getComputedStyle(document.body).backgroundColor,
-    tables: [...document.querySelectorAll(".scroll")].map(e => e.getBoundingClientRect().right),
+    tables: [...document.querySelectorAll(".scroll, .card")]
+      .map(e => e.getBoundingClientRect().right),
   };
   if (window.axe) {
     const rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"];
@@ -101,6 +102,7 @@ def chromium(profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def measured(report: Path, folder: Path, width: int, scheme: int, axe: str = "") -> dict[str, Any]:
     """Measurements of a copy of the page that may run scripts, in a frame of this width."""
     open_page = re.sub(r"<meta http-equiv=[^>]*>", "", report.read_text())
+    open_page = open_page.replace("<details", "<details open")
     script = MEASURE.replace("{axe}", axe)
     (folder / "copy.html").write_text(open_page.replace("</head>", f"{script}</head>"))
     (folder / "frame.html").write_text(FRAME.replace("{width}", str(width)))
@@ -147,3 +149,9 @@ def test_the_page_as_it_is_obeys_its_own_policy(report: Path, tmp_path: Path) ->
     # The style sheet is applied: its background color, and enough content on it.
     assert tuple(pixels[5, 5]) == (0xFD, 0xFD, 0xFB)
     assert (pixels != pixels[5, 5]).any(axis=2).mean() > 0.03
+
+
+def test_the_page_prints_on_few_sheets(report: Path, tmp_path: Path) -> None:
+    target = tmp_path / "page.pdf"
+    chromium(tmp_path / "profile", f"--print-to-pdf={target}", f"file://{report}")
+    assert len(re.findall(rb"/Type\s*/Page\b", target.read_bytes())) <= 12

@@ -5,31 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sweeps import RUN, SYNTHETIC, varied, write_sweep
+from sweeps import BETTER, RUN, SYNTHETIC, UNCLEAR, WORSE, compared, varied, write_sweep
 
-from leuk.metrics.comparison import Difference
 from leuk.report.answer import answer
 from leuk.report.comparisons import Comparison, compare
 from leuk.report.facts import common_overrides
-from leuk.report.load import Configuration, read_results
+from leuk.report.load import read_results
 from leuk.runs.record import RunId
-
-BETTER, WORSE, UNCLEAR = (0.01, 0.05, 0.01), (-0.05, -0.01, 0.01), (-0.01, 0.03, 0.2)
-
 
 Found = tuple[float, float, float] | None
 
 
-def compared(run_id: RunId, other: str, found: Found, family: str = "control") -> Comparison:
-    """A comparison with and without synthetic images, with this interval and Holm p."""
-    configurations = [
-        Configuration(one, (), ()) for one in (run_id, varied(run_id, augmentation=other))
-    ]
-    if found is None:
-        return Comparison(family, *configurations, 0, None, note="nothing in common")
-    low, high, p = found
-    result = Difference("auroc", (low + high) / 2, low, high, p, 0.03, 1, 1)
-    return Comparison(family, *configurations, 1, result, p)
+def minus(run: RunId, other: str, found: Found) -> Comparison:
+    family = "augmentation" if other == "none" else "control"
+    return compared(family, run, varied(run, augmentation=other), found)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +42,10 @@ def compared(run_id: RunId, other: str, found: Found, family: str = "control") -
 def test_the_answer(
     none: Found, oversample: Found, weights: Found, conclusion: str, text: str
 ) -> None:
-    found = [compared(SYNTHETIC, "none", none, "augmentation")]
+    found = [minus(SYNTHETIC, "none", none)]
     for other, interval in (("oversample", oversample), ("class_weights", weights)):
         if interval is not None:
-            found.append(compared(SYNTHETIC, other, interval))
+            found.append(minus(SYNTHETIC, other, interval))
     given = answer([], found, "mine")
     assert given.conclusion == conclusion
     assert text in given.headline
@@ -68,9 +57,9 @@ def test_the_answer(
 def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
     other = replace(SYNTHETIC, model="vit")
     found = [
-        compared(SYNTHETIC, "none", UNCLEAR, "augmentation"),
-        compared(other, "none", (-0.2, 0.1, 1.0), "augmentation"),
-        compared(other, "oversample", WORSE),
+        minus(SYNTHETIC, "none", UNCLEAR),
+        minus(other, "none", (-0.2, 0.1, 1.0)),
+        minus(other, "oversample", WORSE),
     ]
     first, weights, oversampling, detectable = answer([], found, "mine").sentences
     assert "-0.050 [-0.200, +0.100] (vit-dcgan-folds, Holm p 1.000)" in first
@@ -81,9 +70,9 @@ def test_the_answer_names_the_largest_and_the_detectable_difference() -> None:
 
 def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
     leaky = replace(SYNTHETIC, split="random", leaky=True)
-    write_sweep(tmp_path, [leaky, varied(leaky, augmentation="none")])
+    write_sweep(tmp_path, [leaky, varied(leaky, augmentation="none")], images=2)
     configurations = read_results(tmp_path).configurations
-    given = answer(configurations, [compared(leaky, "none", BETTER, "augmentation")], "mine")
+    given = answer(configurations, [minus(leaky, "none", BETTER)], "mine")
     assert given.conclusion == "cannot say"
     assert "leaks" in given.sentences[0]
 
@@ -92,7 +81,7 @@ def test_a_leaky_split_answers_nothing(tmp_path: Path) -> None:
 def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> None:
     run_ids = [varied(RUN, augmentation=name, seed=seed) for seed in (0, 2)]
     run_ids.append(replace(run_ids[0], settings={"model.head": "prototype"}))
-    write_sweep(tmp_path, run_ids)
+    write_sweep(tmp_path, run_ids, images=2)
     for run_id in run_ids:
         (tmp_path / run_id.folder / ".hydra").mkdir()
         overrides = ["name=old", "data.root=/my cells", "model=cnn", f"seed={run_id.seed}"]
@@ -112,7 +101,9 @@ def test_the_command_that_completes_the_answer(tmp_path: Path, name: str) -> Non
 def test_a_note_warns_that_one_seed_shows_no_training_variation(
     tmp_path: Path, seeds: tuple[int, ...], once: bool
 ) -> None:
-    write_sweep(tmp_path, [replace(one, seed=seed) for one in (RUN, SYNTHETIC) for seed in seeds])
+    write_sweep(
+        tmp_path, [replace(one, seed=seed) for one in (RUN, SYNTHETIC) for seed in seeds], images=2
+    )
     configurations = read_results(tmp_path).configurations
     text = answer(configurations, compare(configurations), "mine").section.markdown
     assert ("Every fold was trained with one seed" in text) is once

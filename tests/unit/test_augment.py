@@ -27,37 +27,28 @@ def test_nothing_switched_on_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("transforms", "angle", "translate", "scale", "shear"),
+    ("transforms", "angle", "scale", "shear"),
     [
-        (Transforms(rotation=90), 90.0, (0, 0), 1.0, 0.0),
-        (Transforms(rotation=33), 33.0, (0, 0), 1.0, 0.0),
-        (Transforms(zoom=0.15), 0.0, (0, 0), 1.15, 0.0),
-        (Transforms(shear=20), 0.0, (0, 0), 1.0, 20.0),
+        (Transforms(rotation=33), 33.0, 1.0, 0.0),
+        (Transforms(zoom=0.15), 0.0, 1.15, 0.0),
+        (Transforms(shear=20), 0.0, 1.0, 20.0),
     ],
 )
 def test_warp_agrees_with_torchvision(
     monkeypatch: pytest.MonkeyPatch,
     transforms: Transforms,
     angle: float,
-    translate: tuple[int, int],
     scale: float,
     shear: float,
 ) -> None:
     monkeypatch.setattr("leuk.data.augment._symmetric", drawn(1.0))
     images = blob()
     ours = transforms(images)
-    candidates = [
-        affine(
-            images,
-            sign * angle,
-            list(translate),
-            scale,
-            [sign * shear, 0.0],
-            InterpolationMode.BILINEAR,
-        )
-        for sign in (1, -1)
-    ]
     # The sign is a convention; the parameters are symmetric about zero.
+    candidates = [
+        affine(images, s * angle, [0, 0], scale, [s * shear, 0.0], InterpolationMode.BILINEAR)
+        for s in (1, -1)
+    ]
     assert min(float((ours - other).abs().max()) for other in candidates) < 0.02
     assert float((ours - images).abs().max()) > 0.05
 
@@ -77,15 +68,6 @@ def test_flips_are_exact_and_even() -> None:
     mirrored = (flipped - images.flip(3)).abs().amax(dim=(1, 2, 3)) < 1e-5
     assert bool((same ^ mirrored).all())
     assert 150 < int(same.sum()) < 250
-
-
-def test_same_seed_same_change() -> None:
-    recipe = Transforms(rotation=180, translate=0.1, color=0.2, contrast=0.2)
-    results = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        results.append(recipe(blob()))
-    torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
 def test_outside_is_black_and_values_stay_in_range() -> None:
@@ -113,16 +95,12 @@ def gray(count: int, value: float = 0.5) -> Tensor:
     return torch.full((count, 3, 4, 4), value)
 
 
-def test_brightness_changes_either_way_within_its_limit() -> None:
-    """A relative change of at most 0.5 of 0.4: from 0.2 to 0.6."""
-    torch.manual_seed(0)
-    found = Transforms(brightness=0.5)(gray(64, 0.4))[:, 0, 0, 0]
-    assert 0.2 <= float(found.min()) < 0.3
-    assert 0.5 < float(found.max()) <= 0.6
-
-
 def test_brightness_is_of_an_image_and_color_of_each_channel() -> None:
     torch.manual_seed(0)
+    # A relative change of at most 0.5 of 0.4: from 0.2 to 0.6.
+    many = Transforms(brightness=0.5)(gray(64, 0.4))[:, 0, 0, 0]
+    assert 0.2 <= float(many.min()) < 0.3
+    assert 0.5 < float(many.max()) <= 0.6
     brighter, colored = (Transforms(**{name: 0.5})(gray(4)) for name in ("brightness", "color"))
     assert brighter.amax(dim=(1, 2, 3)).unique().numel() == 4
     torch.testing.assert_close(brighter.amax(dim=(1, 2, 3)), brighter.amin(dim=(1, 2, 3)))

@@ -87,7 +87,7 @@ def test_cost_of_a_linear_map_by_hand() -> None:
 
 
 def test_latencies_are_milliseconds_per_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leuk.metrics.cost._seconds", lambda work, device: 0.012)
+    monkeypatch.setattr("leuk.metrics.cost._seconds", lambda predict, images: 0.012)
     found = measure_cost(Fixed(), 4, "cpu", batch=3)
     assert found["latency_ms"] == pytest.approx(12)
     assert found["batch_latency_ms"] == pytest.approx(4)

@@ -35,23 +35,18 @@ def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
     return open_data(phantom, artifacts)
 
 
-def test_workers_do_not_change_the_order(phantom: Path, artifacts: Path) -> None:
-    orders = [order(open_data(phantom, artifacts, workers=workers)) for workers in (0, 2)]
-    assert orders[0] == orders[1]
-
-
-def test_order_depends_on_seed_and_epoch(phantom: Path, artifacts: Path) -> None:
-    zero, zero_again, one = (open_data(phantom, artifacts, seed=seed) for seed in (0, 0, 1))
-    assert order(zero) == order(zero_again)
-    assert order(zero) != order(one)
-    assert order(zero) != order(zero, epoch=1)
-
-
-def test_each_training_image_once_per_epoch(data: CNMCDataModule) -> None:
-    rows = order(data)
+def test_order_depends_on_seed_and_epoch_but_not_on_workers(phantom: Path, artifacts: Path) -> None:
+    zero, one, workers = (
+        open_data(phantom, artifacts, **changes)
+        for changes in ({"seed": 0}, {"seed": 1}, {"seed": 0, "workers": 2})
+    )
+    rows = order(zero)
+    assert rows == order(workers)
+    assert rows != order(one)
+    assert rows != order(zero, epoch=1)
     assert len(set(rows)) == len(rows)
-    assert set(rows) <= set(data.split.train)
-    assert len(data.split.train) - len(rows) < data.batch_size
+    assert set(rows) <= set(zero.split.train)
+    assert len(zero.split.train) - len(rows) < zero.batch_size
 
 
 def drawn(
@@ -76,13 +71,9 @@ def test_no_image_is_drawn_again_before_all_were(images: int, draws: int) -> Non
     assert len(stream) == 8 * draws
     for start in range(0, len(stream) - images + 1, images):
         assert sorted(stream[start : start + images]) == list(range(images))
-    assert stream[:images] != sorted(stream[:images])
+    assert drawn(images, draws, 8, seed=6)[0] != stream[:draws] != sorted(stream[:draws])
     if len(stream) >= 2 * images:
         assert stream[:images] != stream[images : 2 * images]
-
-
-def test_draws_are_shuffled_by_their_seed() -> None:
-    assert drawn(15, 10, 4, seed=5) == drawn(15, 10, 4, seed=5) != drawn(15, 10, 4, seed=6)
 
 
 @pytest.mark.parametrize("draws", [10, 11])
@@ -118,10 +109,14 @@ def test_epoch_of_equal_updates(data: CNMCDataModule) -> None:
     assert expected["hem"] == pytest.approx(healthy)
 
 
-@pytest.mark.parametrize("stage", ["val", "test"])
-def test_each_image_is_evaluated_once_and_in_order(data: CNMCDataModule, stage: str) -> None:
-    rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
-    assert rows == getattr(data.split, stage).tolist()
+def test_validation_and_test_images_are_evaluated_once_and_in_order(data: CNMCDataModule) -> None:
+    for stage in ("val", "test"):
+        rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
+        assert rows == getattr(data.split, stage).tolist() == data.stage(stage).index.tolist()
+        names, found = data.stage(stage)["path"].tolist(), data.counts()[stage]
+        assert found["hem"] == sum("/hem/" in name for name in names)
+        assert found["all"] == sum("/all/" in name for name in names)
+        assert found["subjects"] == data.stage(stage)["subject"].nunique()
 
 
 def test_batches_contain_the_images_of_their_rows(data: CNMCDataModule) -> None:
@@ -129,43 +124,37 @@ def test_batches_contain_the_images_of_their_rows(data: CNMCDataModule) -> None:
     batch = data.transfer_batch_to_device(rows, CPU, 0)
     assert batch["images"].shape == (3, 3, 32, 32)
     assert batch["images"].is_contiguous(memory_format=torch.channels_last)
-    assert batch["labels"].tolist() == [data.dataset.targets[i] for i in (5, 0, 17)]
+    assert batch["labels"].tolist() == data.dataset.index["label"][[5, 0, 17]].tolist()
     np.testing.assert_array_equal(
         (batch["images"] * 255).round().byte().permute(0, 2, 3, 1), data.dataset.data[[5, 0, 17]]
     )
 
 
-def test_synthetic_images_are_added_to_training_only(data: CNMCDataModule) -> None:
+def test_synthetic_images_and_repeated_rows_are_added_to_training_only(
+    data: CNMCDataModule,
+) -> None:
     before = {stage: getattr(data.split, stage).copy() for stage in ("train", "val", "test")}
     synthetic = np.full((7, 32, 32, 3), 200, np.uint8)
     data.add_synthetic(synthetic, np.full(len(synthetic), int(Label.HEM)))
     new = np.setdiff1d(data.train, before["train"])
     assert len(new) == 7
     batch = data.transfer_batch_to_device(torch.from_numpy(np.r_[new, 0]), CPU, 0)
-    assert batch["labels"].tolist() == [0] * 7 + [data.dataset.targets[0]]
+    assert batch["labels"].tolist() == [0] * 7 + [data.dataset.index["label"][0]]
     assert float(batch["images"][:7].min()) == pytest.approx(200 / 255)
+    data.repeat(new[:2])
+    assert data.train.tolist() == [*before["train"], *new, *new[:2]]
     for stage, rows in before.items():
         np.testing.assert_array_equal(getattr(data.split, stage), rows)
     assert len(data.stage("train")) == len(before["train"])
 
 
-def test_bank_checks_its_labels() -> None:
-    with pytest.raises(ValueError, match="2 images but 3 labels"):
-        PixelBank([np.zeros((2, 4, 4, 3), np.uint8)], np.zeros(3, np.int64))
-
-
-def test_channel_statistics_are_those_of_the_training_images(data: CNMCDataModule) -> None:
-    mean, std = data.channel_statistics()
-    pixels = data.dataset.data[data.split.train] / 255
+def test_statistics_and_content_are_those_of_the_training_images(data: CNMCDataModule) -> None:
+    rows, (mean, std) = data.split.train, data.channel_statistics()
+    pixels = data.dataset.data[rows] / 255
     np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)))
     np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)))
-
-
-def test_content_depends_on_its_rows_only(data: CNMCDataModule) -> None:
-    rows = data.split.train
     before = data.content(rows)
-    outside = np.setdiff1d(np.arange(len(data.dataset)), rows)
-    data.dataset.data[outside] = 0
+    data.dataset.data[np.setdiff1d(np.arange(len(data.dataset)), rows)] = 0
     assert data.content(rows) == before
     data.dataset.data[rows[0]] = 0
     assert data.content(rows) != before
@@ -215,25 +204,3 @@ def test_processes_share_the_training_rows_and_the_batch() -> None:
     assert [len(rows) for rows in (*first, *second)] == [4] * 6
     assert sorted(row for rows in (*first, *second) for row in rows) == list(range(24))
     assert batches_of(0, seed=1) != first
-
-
-def test_counts_are_those_of_each_stage(data: CNMCDataModule) -> None:
-    for stage, found in data.counts().items():
-        names = data.stage(stage)["path"].tolist()
-        assert found["hem"] == sum("/hem/" in name for name in names)
-        assert found["all"] == sum("/all/" in name for name in names)
-        assert found["subjects"] == data.stage(stage)["subject"].nunique()
-
-
-def test_repeated_rows_are_added_to_the_training_rows(data: CNMCDataModule) -> None:
-    before = data.train.tolist()
-    data.repeat(np.array([before[0], before[0]]))
-    assert data.train.tolist() == [*before, before[0], before[0]]
-    assert data.split.train.tolist() == before
-
-
-def test_validation_and_test_loaders_have_their_own_stage(data: CNMCDataModule) -> None:
-    for stage in ("val", "test"):
-        rows = torch.cat(list(getattr(data, f"{stage}_dataloader")())).tolist()
-        assert rows == data.stage(stage).index.tolist()
-    assert not set(data.split.val) & set(data.split.test)

@@ -15,7 +15,7 @@ from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.runs.dry_run import expected_seconds
 from leuk.runs.record import Record, RunId
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 from leuk.runs.state import LOCK, State, differences, inspect_folder
 from leuk.store import MissingArtifactError, discard, make_once, read_only, unfinished
 
@@ -83,9 +83,6 @@ def test_lock_holder_sees_the_state_of_its_folder(tmp_path: Path) -> None:
     make_record().write(tmp_path)
     with FileLock(tmp_path / LOCK):
         assert inspect_folder(tmp_path, make_record(), ours=True).state == State.STOPPED
-
-
-def test_record_of_a_newer_leuk_is_unreadable(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(json.dumps({"schema": 9, "status": "complete"}))
     found = inspect_folder(tmp_path, make_record())
     assert found.state == State.UNREADABLE
@@ -147,7 +144,11 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "experiment", sorted(path.stem for path in (conf_dir() / "experiment").iterdir())
+    "experiment",
+    [
+        pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem != "thesis" else [])
+        for path in sorted((conf_dir() / "experiment").iterdir())
+    ],
 )
 def test_every_experiment_has_a_dry_run(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

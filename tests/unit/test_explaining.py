@@ -22,7 +22,7 @@ from leuk.errors import StoreError
 from leuk.explain.base import log_odds
 from leuk.runs import explain as explaining
 from leuk.runs.evaluate import Scorer
-from leuk.runs.explain import _update_record, check_explaining, explain_run, image_cohort
+from leuk.runs.explain import check_explaining, explain_run, image_cohort
 from leuk.runs.record import RunWarning
 
 TRAINER: Any = SimpleNamespace(
@@ -59,13 +59,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> None:
+def test_images_are_read_as_a_run_s_own_beside_training_images(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The fixture's images are lit everywhere; a black border makes the cell of another smaller."""
+    small = np.zeros((SIDE, SIDE, 3), np.uint8)
+    small[8:24, 8:24] = 90
+    Image.fromarray(small).save(folder / "2.bmp")
     cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
     model, data = linear(scale=0.005).eval(), Data()
-    view = Scale().view(Frame(SIDE), None, None)
-    cohort = image_cohort(cfg, view, 2, data, Scorer(model, TRAINER))  # type: ignore[arg-type]
-    assert [Path(name).name for name in cohort.table["file"]] == ["0.bmp", "1.bmp"]
-    for image, name in zip(cohort.images, ("0.bmp", "1.bmp"), strict=True):
+    view = Scale(((SIDE, SIDE),), areas=(0.2, 0.3)).view(Frame(SIDE), None, None)
+    cohort = image_cohort(cfg, view, 3, data, Scorer(model, TRAINER))  # type: ignore[arg-type]
+    assert [Path(name).name for name in cohort.table["file"]] == ["0.bmp", "1.bmp", "2.bmp"]
+    texts = [record.getMessage() for record in caplog.records]
+    named = {text[:5] for text in texts if "of the field of view" in text}
+    assert named == {"0.bmp", "1.bmp"}
+    for image, name in zip(cohort.images, ("0.bmp", "1.bmp", "2.bmp"), strict=True):
         pixels = np.asarray(Image.open(folder / name), np.float32) / 255
         np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), pixels, atol=1e-6)
     with torch.no_grad():
@@ -74,44 +83,7 @@ def test_images_are_read_as_a_run_s_own_beside_training_images(folder: Path) -> 
     rows = (cohort.background[:, 0, 0, 0] * 100).round().int().tolist()
     assert len(rows) == 6
     assert set(rows) <= set(Data.stages["train"])
-    assert cohort.table["shown"].tolist() == [True, False]
-
-
-SMALL = RunWarning("few", "a small test stage")
-LIME, GRADCAM = (RunWarning("degenerate", f"{name}: degenerate") for name in ("lime", "gradcam"))
-
-
-def test_new_explanations_replace_the_record_s_and_their_warnings(tmp_path: Path) -> None:
-    written: list[Path] = []
-    record = SimpleNamespace(
-        explanations={
-            "prototypes": {"picture": "p.png"},
-            "lime": {"images": 1},
-            "cohort": {"warnings": [asdict(LIME)]},
-        },
-        warnings=[SMALL, LIME],
-        write=written.append,
-    )
-    finished: Any = SimpleNamespace(record=record, folder=tmp_path)
-    summary = {"gradcam": {"images": 2}, "cohort": {"warnings": [asdict(GRADCAM)]}}
-    _update_record(finished, summary)
-    assert record.explanations == {"prototypes": {"picture": "p.png"}} | summary
-    assert record.warnings == [SMALL, GRADCAM]
-    assert written == [tmp_path]
-
-
-def test_implausible_areas_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The fixture's images are lit everywhere; a black border makes the cell of another smaller."""
-    small = np.zeros((SIDE, SIDE, 3), np.uint8)
-    small[8:24, 8:24] = 90
-    Image.fromarray(small).save(folder / "9.bmp")
-    cfg = OmegaConf.create({"images": str(folder), "explain_background": 6, "explain_images": 1})
-    scale = Scale(((SIDE, SIDE),), areas=(0.2, 0.3))
-    view = scale.view(Frame(SIDE), None, None)
-    image_cohort(cfg, view, 4, Data(), Scorer(linear(), TRAINER))  # type: ignore[arg-type]
-    texts = [record.getMessage() for record in caplog.records]
-    named = {text[:5] for text in texts if "of the field of view" in text}
-    assert named == {"0.bmp", "1.bmp", "2.bmp"}
+    assert cohort.table["shown"].tolist() == [True, False, False]
 
 
 KEPT = {
@@ -142,12 +114,10 @@ def stub_run(folder: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]) 
     ("methods", "changes", "lost"),
     [
         (["gradcam", "lime", "shap_pixels"], {}, ""),
-        (["gradcam", "lime"], {"explain_images": 8, "checked_images": 2}, ""),
         (["gradcam"], {}, "lime would"),
         (["gradcam", "lime"], {"checks": False}, "the checks, 4 of 8 explained images would"),
         (["lime"], {"checked_images": 6}, "gradcam, 2 of 8 explained images would"),
         (["lime"], {"replace": True}, ""),
-        (["lime"], {"name": "other"}, ""),
     ],
 )
 def test_explanations_that_would_be_lost_are_listed(
@@ -170,31 +140,39 @@ def test_explanations_that_would_be_lost_are_listed(
 
 
 @pytest.mark.parametrize("name", ["explanations", "other"])
-def test_files_of_methods_that_are_no_longer_listed_are_removed(
+def test_new_explanations_replace_files_record_and_warnings(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished = stub_run(tmp_path, monkeypatch, ["gradcam"])
-    (tmp_path / "explanations").rename(tmp_path / "kept")
+    small = RunWarning("few", "a small test stage")
+    lime, gradcam = (RunWarning("degenerate", text) for text in ("lime: flat", "gradcam: flat"))
+    prototypes = {"prototypes": {"picture": "p.png"}}
+    old = {"lime": {"images": 1}, "cohort": {"warnings": [asdict(lime)]}}
+    written: list[Path] = []
+    finished.record = SimpleNamespace(
+        explanations=prototypes | old, warnings=[small, lime], write=written.append
+    )
     folder = tmp_path / ("explanations" if name == "explanations" else f"explanations-{name}")
-    (tmp_path / "kept").rename(folder)
+    (tmp_path / "explanations").rename(folder)
     for method in ("gradcam", "lime"):
         for ending in ("npz", "png"):
             (folder / f"{method}.{ending}").touch()
-    summary = {"gradcam": {}, "cohort": {}}
-    recorded: list[Any] = []
+    summary = {"gradcam": {"images": 2}, "cohort": {"warnings": [asdict(gradcam)]}}
     given: list[Any] = []
 
     def explained(*arguments: Any) -> dict[str, Any]:
         given.append(arguments[3])
         return summary
 
-    callback = SimpleNamespace(explained=explained)
-    monkeypatch.setattr(explaining, "_explain", lambda *_: callback)
-    monkeypatch.setattr(explaining, "_update_record", lambda *given: recorded.append(given))
+    monkeypatch.setattr(explaining, "_explain", lambda *_: SimpleNamespace(explained=explained))
     cfg = {"run": str(tmp_path), "name": name, "images": None, "root": None}
     explain_run(OmegaConf.create(cfg))
     assert given == ["predictions of test"]
     remaining = sorted(path.name for path in folder.iterdir())
     assert remaining == ["gradcam.npz", "gradcam.png", "summary.json"]
-    # Only explanations under the default name are in the record.
-    assert recorded == ([(finished, summary)] if name == "explanations" else [])
+    if name == "other":
+        assert not written
+        return
+    assert written == [tmp_path]
+    assert finished.record.explanations == prototypes | summary
+    assert finished.record.warnings == [small, gradcam]

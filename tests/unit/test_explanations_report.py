@@ -1,5 +1,6 @@
 """The section of a report on explanations, from records."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from leuk.report.explanations import explanations_section
 from leuk.report.load import read_results
 from leuk.report.page import write_report
 from leuk.report.table import Section
-from leuk.runs.record import RunId
 
 
 def measures(value: float) -> dict[str, Any]:
@@ -23,14 +23,14 @@ def measures(value: float) -> dict[str, Any]:
     return {"measures": dict.fromkeys(names, figure), "passes_randomization": value < 0.5}
 
 
-def explained(checked: bool = True, seconds: float = 0.5) -> dict[str, Any]:
+def explained(checked: bool = True) -> dict[str, Any]:
     method = {
         "picture": "explanations/lime.png",
         "arrays": "explanations/lime.npz",
         "images": 100,
         "degenerate": 3,
-        "seconds": 100 * seconds,
-        "seconds_per_image": seconds,
+        "seconds": 50.0,
+        "seconds_per_image": 0.5,
         "checks": {"r2": 0.75, "stability": 0.9},
     }
     together: dict[str, Any] = {
@@ -78,6 +78,10 @@ def test_measures_of_methods_and_controls(tmp_path: Path) -> None:
     assert table.loc[("lime", "degenerate"), "value"] == 3
     assert table.loc[("lime", "infidelity"), "low"] == pytest.approx(0.1)
     assert table.loc[("control: random", "infidelity"), "value"] == pytest.approx(0.9)
+    # Records without the newer measures are shown.
+    row = row_of(text, "## Faithfulness", "lime")
+    assert row["randomized"] == "0.200 [0.10, 0.30]"
+    assert (row["verdict"], row["sensitivity"], row["images (patients)"]) == ("passes", "", "")
 
 
 def row_of(text: str, heading: str, method: str) -> dict[str, str]:
@@ -106,7 +110,7 @@ def checked_again(similarity: float, passes: bool | None) -> dict[str, Any]:
     return found
 
 
-def test_checks_that_explain_again_have_intervals_and_patients(tmp_path: Path) -> None:
+def test_checks_have_intervals_and_patients_and_sanity_is_separate(tmp_path: Path) -> None:
     write_run(tmp_path / "s", RUN, explanations=checked_again(0.4, None))
     text = section(tmp_path / "s").markdown
     row = row_of(text, "## Faithfulness", "lime")
@@ -114,11 +118,6 @@ def test_checks_that_explain_again_have_intervals_and_patients(tmp_path: Path) -
     assert row["randomized"] == "0.400 [0.10, 0.70]"
     assert row["images (patients)"] == "24 (9)"
     assert row["verdict"] == "undecided"
-
-
-def test_sanity_checks_are_separate(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", RUN, explanations=checked_again(0.4, True))
-    text = section(tmp_path / "s").markdown
     evidence = text.split("## Sanity checks")[0]
     assert "R²" not in evidence
     assert "additivity error" not in evidence
@@ -128,31 +127,17 @@ def test_sanity_checks_are_separate(tmp_path: Path) -> None:
     assert row_of(text, "## Sanity checks", "lime")["R²"] == "0.75"
 
 
-def test_records_without_the_new_measures_are_shown(tmp_path: Path) -> None:
-    write_run(tmp_path / "s", RUN, explanations=explained())
-    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
-    assert row["randomized"] == "0.200 [0.10, 0.30]"
-    assert (row["verdict"], row["sensitivity"], row["images (patients)"]) == ("passes", "", "")
-
-
-def test_undecided_runs_of_a_configuration_are_counted(tmp_path: Path) -> None:
+def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
     for seed, passes in enumerate((True, None, False)):
-        run_id = RunId("cnn", "none", "none", "folds", seed=seed)
-        write_run(tmp_path / "s", run_id, explanations=checked_again(0.4, passes))
-    row = row_of(section(tmp_path / "s").markdown, "## Faithfulness", "lime")
+        write_run(tmp_path / "s", replace(RUN, seed=seed), explanations=checked_again(0.4, passes))
+    found = section(tmp_path / "s")
+    row = row_of(found.markdown, "## Faithfulness", "lime")
     assert row["verdict"] == "1 of 3 pass, 1 undecided"
     assert row["images (patients)"] == "72 (27)"
-
-
-def test_runs_of_a_configuration_share_a_row(tmp_path: Path) -> None:
-    for seed, seconds in ((0, 0.5), (1, 1.5)):
-        run_id = RunId("cnn", "none", "none", "folds", seed=seed)
-        write_run(tmp_path / "s", run_id, explanations=explained(seconds=seconds))
-    table = section(tmp_path / "s").table.set_index(["method", "metric"])
-    assert table.loc[("lime", "images"), "value"] == 200
-    assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(1)
-    assert table.loc[("lime", "infidelity"), "runs"] == 2
-    assert "2 of 2 pass" in section(tmp_path / "s").markdown
+    table = found.table.set_index(["method", "metric"])
+    assert table.loc[("lime", "images"), "value"] == 300
+    assert table.loc[("lime", "seconds_per_image"), "value"] == pytest.approx(0.5)
+    assert table.loc[("lime", "infidelity"), "runs"] == 3
 
 
 def test_sweeps_without_explanations_and_of_older_records(tmp_path: Path) -> None:

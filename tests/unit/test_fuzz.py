@@ -125,7 +125,7 @@ def test_tables_of_predictions(tmp_path: Path, table: str, head: str) -> None:
     path = tmp_path / "predictions.csv"
     path.write_bytes("\n".join([head + table, *rows]).encode("utf-8", "surrogatepass"))
     with nothing_but(StoreError, naming=path):
-        stages_of(read_predictions(path), path)
+        stages_of(read_predictions(path.parent, path.name), path)
 
 
 NAMES = (

@@ -19,7 +19,7 @@ from leuk.config.stored import read_stored
 from leuk.config.targets import check_hydra, check_targets
 from leuk.errors import ConfigError, LeukError, StoreError
 from leuk.runs.record import FILE, SCHEMA, Record
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 
 RECORD = {"schema": SCHEMA, **asdict(record_of(RUN, predictions(RUN, images=5)))}
 

@@ -18,7 +18,7 @@ from leuk.gans.cgan import CGAN
 from leuk.gans.dcgan import DCGAN
 from leuk.gans.layers import LeakyReLU, to_uint8
 from leuk.gans.wgan import WGANGP
-from leuk.runs.resolvers import register_resolvers
+from leuk.runs.run import register_resolvers
 
 
 @pytest.mark.parametrize(

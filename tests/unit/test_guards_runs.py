@@ -1,41 +1,28 @@
 """Use of the stages in a run: fitting, choices, limits and tests each have their own images."""
 
-from contextlib import nullcontext
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
-from explained import Linear
 from omegaconf import DictConfig, OmegaConf
-from sklearn.metrics import roc_auc_score
 
-from leuk.classifiers.base import Predictions
-from leuk.classifiers.optim import Optim
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.data.rules import Folds, Thesis
-from leuk.errors import DataError, StoreError, TrainingError
-from leuk.metrics.area import cell_areas
-from leuk.metrics.calibration import apply_temperature, fit_temperature
-from leuk.metrics.classification import all_metrics
+from leuk.errors import DataError, StoreError
+from leuk.metrics.calibration import apply_temperature
 from leuk.runs import gan as synthesis
 from leuk.runs import train as train_module
 from leuk.runs.classifier import new_classifier
-from leuk.runs.evaluate import (
-    Scorer,
-    assess_area,
-    assess_baselines,
-    baseline_scores,
-    measure_images,
-    sample_of,
-)
 from leuk.runs.finished import FinishedRun
 from leuk.runs.gan import (
     HELD_OUT,
@@ -53,141 +40,31 @@ from leuk.runs.gan import (
     synthesize,
 )
 from leuk.runs.predict import load_familiarity
-from leuk.runs.resolvers import register_resolvers
-from leuk.runs.run import run_id_of, settings_of, uses_gan
+from leuk.runs.run import register_resolvers, run_id_of, settings_of
 from leuk.runs.trainer import last_readable, read_checkpoint
 
-CPU = torch.device("cpu")
 
-
-def config(*overrides: str) -> DictConfig:
+@cache
+def composed(*overrides: str) -> DictConfig:
     register()
     register_resolvers()
     (cfg,) = compose_runs("train", CommandLine.read("train", overrides))
     return cfg
 
 
-def opened(phantom: Path, artifacts: Path) -> CNMCDataModule:
+def config(*overrides: str) -> DictConfig:
+    return deepcopy(composed(*overrides))
+
+
+@pytest.fixture(scope="module")
+def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
     rule = Folds(train=["fold_0"], val=0.3, test=["fold_1"])
     data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     data.setup()
     return data
 
 
-@pytest.fixture(scope="module")
-def data(phantom: Path, artifacts: Path) -> CNMCDataModule:
-    return opened(phantom, artifacts)
-
-
-def swap_labels(data: CNMCDataModule, stage: str) -> None:
-    """Swap the labels of a stage."""
-    rows = getattr(data.split, stage)
-    labels = data.dataset.index["label"].to_numpy().copy()
-    labels[rows] = 1 - labels[rows]
-    data.dataset.index = data.dataset.index.assign(label=labels)
-
-
-# Baselines
-
-
-@pytest.mark.parametrize(("stage", "matters"), [("train", True), ("val", False), ("test", False)])
-def test_baselines_are_fitted_on_training_images_only(
-    stage: str, matters: bool, phantom: Path, artifacts: Path
-) -> None:
-    data = opened(phantom, artifacts)
-    before = baseline_scores(data, measure_images(data))
-    swap_labels(data, stage)
-    after = baseline_scores(data, measure_images(data))
-    for name in ("majority", "area", "morphology"):
-        same = np.allclose(before[name], after[name])
-        assert same is not matters or name == "majority", name
-
-
-def test_the_area_is_that_of_the_published_image(data: CNMCDataModule) -> None:
-    table = measure_images(data)
-    np.testing.assert_allclose(table["area"], data.dataset.store.areas)
-    assert not np.allclose(
-        table["area"], cell_areas(data.bank.gather(torch.arange(8), CPU)["images"])[0]
-    )
-
-
-def test_thresholds_and_temperature_of_baselines_are_from_validation(
-    data: CNMCDataModule, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[Any] = []
-    cuts = {"default": 0.5, "youden": 0.6, "sensitivity95": 0.4}
-
-    def choose(scores: Any, labels: Any, *patients: Any) -> dict[str, float]:
-        given.append((scores.tolist(), labels.tolist()))
-        return cuts
-
-    monkeypatch.setattr("leuk.runs.evaluate.choose_thresholds", choose)
-    scores = baseline_scores(data, measure_images(data))
-    found = assess_baselines(data, scores)
-    val, test = data.stage("val"), data.stage("test")
-    for name in ("area", "morphology"):
-        chosen = scores[name][val.index].to_numpy(), val["label"].to_numpy()
-        assert (chosen[0].tolist(), chosen[1].tolist()) in given
-        tested, labels = scores[name][test.index].to_numpy(), test["label"].to_numpy()
-        calibrated = apply_temperature(tested, fit_temperature(*chosen))
-        expected = all_metrics(tested, labels, cuts, calibrated)
-        for metric in ("auroc", "brier_calibrated", "sensitivity@youden", "specificity@youden"):
-            assert found[name][metric]["value"] == pytest.approx(expected[metric]), (name, metric)
-
-
-def test_predictions_are_joined_with_linked_patients(phantom: Path, artifacts: Path) -> None:
-    data = opened(phantom, artifacts)
-    patients = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(patient=patients)
-    rows = torch.tensor(data.stage("test").index.to_numpy())
-    labels = data.bank.labels[rows]
-    sample = sample_of(data, Predictions(rows, labels * 0.5 + 0.2, labels))
-    assert sample.subjects.tolist() == [f"linked{row % 7}" for row in rows.tolist()]
-
-
-def test_baselines_are_evaluated_with_linked_patients(
-    phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = opened(phantom, artifacts)
-    linked = [f"linked{row % 7}" for row in range(len(data.dataset.index))]
-    data.dataset.index = data.dataset.index.assign(patient=linked)
-    chosen: list[Any] = []
-    tested: list[Any] = []
-
-    def choose(scores: Any, labels: Any, patients: Any) -> dict[str, float]:
-        chosen.append(patients.tolist())
-        return {"default": 0.5}
-
-    def compute_metrics(sample: Any, thresholds: Any) -> dict[str, Any]:
-        tested.append(sample.subjects.tolist())
-        return {}
-
-    monkeypatch.setattr("leuk.runs.evaluate.choose_thresholds", choose)
-    monkeypatch.setattr("leuk.runs.evaluate.compute_metrics", compute_metrics)
-    assess_baselines(data, baseline_scores(data, measure_images(data)))
-    for stage, found in (("val", chosen), ("test", tested)):
-        expected = [linked[row] for row in data.stage(stage).index]
-        assert found == [expected] * 3
-
-
-def test_cells_are_scaled_to_the_mean_area_of_training_cells(data: CNMCDataModule) -> None:
-    train, test = (torch.tensor(data.stage(stage).index.to_numpy()) for stage in ("train", "test"))
-    labels = data.bank.labels[test]
-    predictions = Predictions(test, labels.double() * 0.2 + 0.4, labels)
-    # Score by the red channel, so that the scores at one size differ from the predictions.
-    found = assess_area(
-        data, predictions, lambda images: images[:, 0].mean(dim=(1, 2)).double().numpy(), CPU
-    )
-    mean = cell_areas(data.bank.gather(train, CPU)["images"]).mean()
-    assert found["one_size"]["target_area"] == pytest.approx(float(mean), rel=1e-6)
-    assert found["one_size"]["metrics"]["auroc"]["value"] < 1
-    areas = data.dataset.store.areas[test.numpy()]
-    assert found["one_size"]["area_auroc_before"] == pytest.approx(roc_auc_score(labels, areas))
-    assert found["within_bins"]["value"] == 1
-    assert found["area_within_bins"] < 1
-
-
-# Novelty
+# Finished runs
 
 
 def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
@@ -204,13 +81,13 @@ def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
         pixels[row, 5:15, 5 : 7 + row % 12] = 99
     directions = np.concatenate([*angles.values()])
 
-    def predict(images: npt.NDArray[np.uint8]) -> Any:
+    def features(images: npt.NDArray[np.uint8]) -> Any:
         angle = directions[images[:, 0, 0, 0]]
-        return SimpleNamespace(features=np.stack([np.cos(angle), np.sin(angle)], 1).astype("f4"))
+        return np.stack([np.cos(angle), np.sin(angle)], 1).astype("f4")
 
     data = SimpleNamespace(stage=stages.__getitem__, dataset=SimpleNamespace(data=pixels))
     finished: Any = SimpleNamespace(folder=tmp_path, weights_digest="w", data=lambda root: data)
-    scorer: Any = SimpleNamespace(outputs=predict)
+    scorer: Any = SimpleNamespace(features=features)
     found = load_familiarity(finished, scorer, None)
     # The chord of the 99th percentile of 101 angles.
     assert found.images.limit == pytest.approx(2 * np.sin(0.29949 / 2), rel=1e-5)
@@ -223,102 +100,48 @@ def test_the_limit_of_novelty_is_from_validation_images(tmp_path: Path) -> None:
     assert again.images.limit == pytest.approx(2 * np.sin(0.3 / 2), rel=1e-5)
 
 
-# Decision rule
-
-
-def finished_run(folder: Path, table: pd.DataFrame) -> FinishedRun:
-    table.to_csv(folder / "predictions.csv", index=False)
+def finished_run(folder: Path, val: int, test: int) -> FinishedRun:
+    """A run with scores of its validation and test images from two seeds."""
+    tables = []
+    for stage, seed in (("val", val), ("test", test)):
+        label = np.repeat([0, 1], 200)
+        logit = np.random.default_rng(seed).normal(2.0 * (label - 0.5) * 2, 1.2)
+        table = pd.DataFrame({"label": label, "score": 1 / (1 + np.exp(-logit))})
+        tables.append(table.assign(stage=stage, patient=[f"p{n % 40}" for n in range(400)]))
+    folder.mkdir()
+    pd.concat(tables).to_csv(folder / "predictions.csv", index=False)
     chosen = {"default": 0.5, "youden": 0.7, "sensitivity95": 0.3}
-    record = SimpleNamespace(
+    record: Any = SimpleNamespace(
         metrics={"thresholds": {name: {"value": value} for name, value in chosen.items()}},
         calibration={"temperature": 2.0},
         predictions="predictions.csv",
     )
-    return FinishedRun(folder, record, OmegaConf.create())  # type: ignore[arg-type]
-
-
-def scored(seed: int, shift: float) -> pd.DataFrame:
-    generator = np.random.default_rng(seed)
-    label = np.repeat([0, 1], 200)
-    logit = generator.normal(2.0 * (label - 0.5) * 2 + shift, 1.2)
-    score = 1 / (1 + np.exp(-logit))
-    names = [f"p{number % 40}" for number in range(400)]
-    table = pd.DataFrame({"label": label, "score": score, "subject": names, "patient": names})
-    return table.assign(path=[f"{seed}-{row}" for row in range(400)])
+    return FinishedRun(folder, record, OmegaConf.create())
 
 
 def test_the_referral_band_is_chosen_on_validation_images(tmp_path: Path) -> None:
-    def band(val: int, test: int) -> object:
-        tables = [scored(val, 0.0).assign(stage="val"), scored(test, 0.4).assign(stage="test")]
-        folder = tmp_path / f"{val}-{test}"
-        folder.mkdir()
-        return finished_run(folder, pd.concat(tables)).frozen("youden", 0.8).band
-
-    first = band(0, 1)
-    assert band(0, 2) == first
-    assert band(3, 1) != first
+    first, other_test, other_val = (
+        finished_run(tmp_path / f"{val}-{test}", val, test).frozen("youden", 0.8).band
+        for val, test in ((0, 1), (0, 2), (3, 1))
+    )
+    assert other_test == first
+    assert other_val != first
 
 
 def test_decisions_use_the_score_and_the_band_its_calibrated_form(tmp_path: Path) -> None:
-    table = scored(0, 0.0).assign(stage="val")
-    run = finished_run(tmp_path, pd.concat([table, scored(1, 0.0).assign(stage="test")]))
+    run = finished_run(tmp_path / "run", 0, 1)
+    scores = np.linspace(0.01, 0.99, 99)
+    calibrated = apply_temperature(scores, 2.0)
     for name, value in (("youden", 0.7), ("0.5", 0.5), ("sensitivity", 0.3)):
         frozen = run.frozen(name, 0.8)
         assert frozen.threshold == value
-        scores = np.linspace(0.01, 0.99, 99)
         assert frozen.leukemic(scores).tolist() == (scores >= value).tolist()
-        calibrated = apply_temperature(scores, 2.0)
         expected = frozen.band.refers(calibrated, scores >= value)
         assert frozen.refers(scores).tolist() == expected.tolist()
-    assert frozen.calibrated_threshold == pytest.approx(
-        float(apply_temperature(np.array([0.3]), 2.0)[0])
-    )
+    assert frozen.calibrated_threshold == pytest.approx(float(calibrated[29]))
 
 
-# Evaluation
-
-
-TRAINER: Any = SimpleNamespace(
-    precision_plugin=SimpleNamespace(forward_context=nullcontext),
-    strategy=SimpleNamespace(root_device=CPU),
-)
-
-
-class Corner(Linear):
-    """Twice the log-odds of leukemia are the red value of the first pixel: views differ."""
-
-    def __init__(self, views: Literal[1, 8]) -> None:
-        weight = torch.zeros(3, 4, 4)
-        weight[0, 0, 0] = 2.0
-        super().__init__(weight)
-        self.optim = Optim(test_views=views)
-
-
-def test_pixels_and_images_have_the_scores_of_the_loaders() -> None:
-    """Each of the eight views has one corner as its first pixel, and each corner is in two."""
-    pixels = np.zeros((3, 4, 4, 3), np.uint8)
-    pixels[:, 0, 0, 0] = (0, 51, 255)
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    for views in (1, 8):
-        scorer = Scorer(Corner(views).eval(), TRAINER, batch_size=2)
-        found = scorer.outputs(pixels)
-        logits = 2 * np.array([0.0, 0.2, 1.0]) * (1 if views == 1 else 0.25)
-        assert found.scores == pytest.approx(1 / (1 + np.exp(-logits)))
-        assert scorer.scores(images).tolist() == found.scores.tolist()
-        assert found.features[:, 0] == pytest.approx([0.0, 0.4, 2.0])
-        with torch.no_grad():
-            expected = scorer.classifier.predict_logits(images).double().softmax(dim=1)[:, 1]
-        assert found.scores.tolist() == expected.tolist()
-
-
-def test_scores_that_are_not_finite_are_refused() -> None:
-    classifier = Corner(1).eval()
-    classifier.weight.data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="no finite scores"):
-        Scorer(classifier, TRAINER).scores(np.zeros((1, 4, 4, 3), np.uint8))
-
-
-# Synthetic images
+# Added images
 
 
 def labeled(hem: int, all_: int) -> Any:
@@ -329,43 +152,34 @@ def labeled(hem: int, all_: int) -> Any:
     return SimpleNamespace(stage={"train": table}.__getitem__, split=SimpleNamespace(train=rows))
 
 
-def test_class_weights_by_hand() -> None:
-    """Of 3 and 9 images: 12 / (2 * 3) and 12 / (2 * 9)."""
-    assert class_weights(labeled(3, 9)) == pytest.approx([2.0, 2 / 3])
+def adding(count: int | None, *classes: str, seed: int = 0, **more: str) -> DictConfig:
+    node = {"count": count, "classes": list(classes), **more}
+    return OmegaConf.create({"augmentation": node, "seed": seed})
 
 
 def test_added_images_balance_the_classes() -> None:
-    cfg = OmegaConf.create({"augmentation": {"count": None, "classes": ["hem"]}, "seed": 0})
-    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 6}
-    assert images_to_add(cfg, labeled(9, 3)) == {}
-    cfg.augmentation.count = 2
-    cfg.augmentation.classes = ["all", "hem"]
-    assert images_to_add(cfg, labeled(3, 9)) == {Label.HEM: 2, Label.ALL: 2}
+    """Weights of 3 and 9 images: 12 / (2 * 3) and 12 / (2 * 9)."""
+    assert class_weights(labeled(3, 9)) == pytest.approx([2.0, 2 / 3])
+    assert images_to_add(adding(None, "hem"), labeled(3, 9)) == {Label.HEM: 6}
+    assert images_to_add(adding(None, "hem"), labeled(9, 3)) == {}
+    both = {Label.HEM: 2, Label.ALL: 2}
+    assert images_to_add(adding(2, "all", "hem"), labeled(3, 9)) == both
 
 
 def test_repeated_rows_are_healthy_training_rows_and_follow_the_seed() -> None:
-    cfg = OmegaConf.create({"augmentation": {"count": 12, "classes": ["hem"]}, "seed": 0})
-    found = repeated_rows(cfg, labeled(5, 9))[Label.HEM].tolist()
-    assert set(found) == {100, 101, 102, 103, 104}
-    assert sorted(found[:5]) == sorted(found[5:10]) == [100, 101, 102, 103, 104]
     orders = set()
     for seed in range(4):
-        cfg.seed = seed
-        orders.add(tuple(repeated_rows(cfg, labeled(5, 9))[Label.HEM].tolist()))
+        found = repeated_rows(adding(12, "hem", seed=seed), labeled(5, 9))[Label.HEM].tolist()
+        assert len(found) == 12
+        assert sorted(found[:5]) == sorted(found[5:10]) == [100, 101, 102, 103, 104]
+        orders.add(tuple(found))
     assert len(orders) == 4
-
-
-class Recorder:
-    """A GAN that records its calls."""
-
-    calls: list[tuple[str, int, int, int]]
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def sample(self, count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
-        Recorder.calls.append((self.folder.name, count, int(label), seed))
-        return np.full((count, 4, 4, 3), 10 * int(label) + seed, np.uint8)
+    data = labeled(3, 9)
+    repeated: list[Any] = []
+    data.repeat = repeated.append
+    facts, _ = add_images(adding(None, "hem", name="oversample", kind="control"), data)
+    assert set(repeated[0].tolist()) == {100, 101, 102}
+    assert facts["oversampled"] == {"hem": 6}
 
 
 @pytest.mark.parametrize(
@@ -374,21 +188,28 @@ class Recorder:
 def test_each_class_is_sampled_from_its_own_gan_by_seed(
     conditional: bool, gans: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Recorder.calls = []
+    calls: list[Any] = []
+
+    def load(cfg: DictConfig, folder: Path) -> Any:
+        def sample(count: int, label: int, seed: int) -> npt.NDArray[np.uint8]:
+            calls.append((folder.name, count, int(label), seed))
+            return np.full((count, 4, 4, 3), 10 * int(label) + seed, np.uint8)
+
+        return SimpleNamespace(sample=sample)
+
+    def fitted(cfg: DictConfig, data: Any, labels: Any) -> Path:
+        return tmp_path / "+".join(label.folder for label in labels)
+
     form = SimpleNamespace(CONDITIONAL=conditional)
     monkeypatch.setattr(synthesis, "form_of", lambda cfg: form)
-    monkeypatch.setattr(
-        synthesis,
-        "fitted_gan",
-        lambda cfg, data, labels: tmp_path / "+".join(label.folder for label in labels),
-    )
-    monkeypatch.setattr(synthesis, "load_gan", lambda cfg, folder: Recorder(folder))
-    settings = {"count": 3, "classes": ["hem", "all"]}
+    monkeypatch.setattr(synthesis, "fitted_gan", fitted)
+    monkeypatch.setattr(synthesis, "load_gan", load)
     for seed in (5, 6):
-        cfg = OmegaConf.create({"augmentation": settings, "seed": seed, "outputs": str(tmp_path)})
+        cfg = adding(3, "hem", "all", seed=seed)
+        cfg.outputs = str(tmp_path)
         found = synthesize(cfg, labeled(3, 9))
         assert found is not None
-        assert Recorder.calls[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
+        assert calls[-2:] == [(gans[0], 3, 0, seed), (gans[1], 3, 1, seed)]
         assert set(found.of(Label.HEM).ravel().tolist()) == {seed}
         assert set(found.of(Label.ALL).ravel().tolist()) == {10 + seed}
         assert found.origin["label"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -403,27 +224,12 @@ def test_synthetic_images_join_with_their_own_labels(
     synthetic = Synthetic(np.zeros((3, 4, 4, 3), np.uint8), origin, tmp_path)
     monkeypatch.setattr(synthesis, "synthesize", lambda cfg, data: synthetic)
     monkeypatch.setattr(synthesis, "cached_quality", lambda cfg, data, synthetic: {})
-    monkeypatch.setattr(synthesis, "uses_gan", lambda cfg: True)
     added: list[Any] = []
     data: Any = SimpleNamespace(add_synthetic=lambda *given: added.append(given))
-    found = add_images(OmegaConf.create({"augmentation": {"name": "dcgan"}}), data)
+    facts, warnings = add_images(adding(None, "hem", name="dcgan", kind="gan"), data)
     assert added[0][1].tolist() == [0, 0, 1]
-    assert found.facts["synthetic"]["counts"] == {"hem": 2, "all": 1}
-    assert [warning.kind for warning in found.warnings] == ["synthetic"]
-
-
-def test_oversampling_repeats_rows_of_the_data() -> None:
-    data = labeled(3, 9)
-    repeated: list[Any] = []
-    data.repeat = repeated.append
-    settings = {"name": "oversample", "kind": "control", "count": None, "classes": ["hem"]}
-    found = add_images(OmegaConf.create({"augmentation": settings, "seed": 0}), data)
-    assert len(repeated[0]) == 6
-    assert set(repeated[0].tolist()) == {100, 101, 102}
-    assert found.facts["oversampled"] == {"hem": 6}
-
-
-# Quality of synthetic images
+    assert facts["synthetic"]["counts"] == {"hem": 2, "all": 1}
+    assert [warning.kind for warning in warnings] == ["synthetic"]
 
 
 @pytest.mark.parametrize("label", Label)
@@ -457,10 +263,9 @@ def test_measures_are_standardized_by_training_images(
     pixels = np.stack([np.full((32, 32, 3), 10 * (row < 12) + 50, np.uint8) for row in range(24)])
     origin = pd.DataFrame({"label": [0] * 12 + [1] * 12})
     synthetic = Synthetic(pixels, origin, tmp_path)
+    cfg = OmegaConf.create({"seed": 3, "outputs": str(tmp_path)})
     with pytest.raises(StopIteration):
-        synthesis.cached_quality(
-            OmegaConf.create({"seed": 3, "outputs": str(tmp_path)}), data, synthetic
-        )
+        synthesis.cached_quality(cfg, data, synthetic)
     own, real, extractor, seed, other = seen[0]
     assert set(own.ravel().tolist()) == {60}
     assert set(other.ravel().tolist()) == {50}
@@ -475,7 +280,8 @@ def test_measures_are_standardized_by_training_images(
 
 
 def test_a_gan_is_trained_on_training_images_of_its_class(data: CNMCDataModule) -> None:
-    cfg = config("augmentation=dcgan", "gan_fit.batch_size=4", "trainer=cpu")
+    cfg = config("augmentation=dcgan")
+    cfg.gan_fit.batch_size = 4
     train = data.stage("train")
     for labels in ((Label.HEM,), (Label.ALL,), tuple(Label)):
         rows = train.index[train["label"].isin(labels)].to_numpy()
@@ -486,48 +292,46 @@ def test_a_gan_is_trained_on_training_images_of_its_class(data: CNMCDataModule) 
 
 
 def test_the_key_of_a_gan_follows_seed_and_images() -> None:
-    first = gan_key(config("trainer=cpu"), "one")
-    other = gan_key(config("trainer=cpu", "seed=4"), "two")
+    cfg = config()
+    first = gan_key(cfg, "one")
+    cfg.seed = 4
+    other = gan_key(cfg, "two")
     assert {name for name in first if first[name] != other[name]} == {"seed", "images"}
+    OmegaConf.update(cfg, "trainer.limit_train_batches", 1, force_add=True)
+    short = gan_key(cfg, "two")
+    assert {name for name in short if short[name] != other[name]} == {"trainer"}
 
 
 @pytest.mark.parametrize(("updates", "steps", "epochs"), [(21, 1, 3), (20, 1, 2), (21, 2, 2)])
 def test_epochs_of_a_gan_cover_its_updates(updates: int, steps: int, epochs: int) -> None:
     """With ten batches per epoch."""
     fitting = SimpleNamespace(updates=updates, generator_steps=steps, adversary_steps=1)
-    gan: Any = SimpleNamespace(fitting=fitting)
     loop = SimpleNamespace(max_epochs=99)
     trainer: Any = SimpleNamespace(max_epochs=99, fit_loop=loop)
-    limit_epochs(trainer, gan, 10)
+    limit_epochs(trainer, SimpleNamespace(fitting=fitting), 10)  # type: ignore[arg-type]
     assert loop.max_epochs == epochs
 
 
 # Classifiers
 
 
-def new(data: CNMCDataModule, *overrides: str) -> Any:
-    cfg = config("data.resolution=32", *overrides)
-    return new_classifier(cfg, data, "settings")
-
-
-def test_class_weights_reach_the_classifier_only_by_its_augmentation(data: CNMCDataModule) -> None:
-    counts = data.counts()["train"]
-    total = counts["all"] + counts["hem"]
-    expected = [total / (2 * counts["hem"]), total / (2 * counts["all"])]
-    assert new(data, "augmentation=class_weights").class_weights.tolist() == pytest.approx(expected)
-    assert new(data).class_weights.tolist() == [1, 1]
-
-
-def test_a_classifier_is_standardized_by_training_images_if_set(
+def test_a_classifier_has_statistics_weights_and_stamp_of_its_training_images(
     data: CNMCDataModule,
 ) -> None:
-    mean, std = data.channel_statistics()
-    standardized = new(data, "fit.standardize=true")
-    assert standardized.mean.flatten().tolist() == pytest.approx(mean)
-    assert standardized.std.flatten().tolist() == pytest.approx(std)
-    plain = new(data, "fit.standardize=false")
+    cfg = config()
+    cfg.model.resolution = 32
+    cfg.fit.standardize = False
+    plain = new_classifier(cfg, data, "settings")
     assert plain.mean.flatten().tolist() == [0, 0, 0]
+    assert plain.class_weights.tolist() == [1, 1]
     assert plain.stamp == {"form": "CNN", "settings": "settings", "data": data.listing()}
+    cfg.fit.standardize = True
+    cfg.augmentation.name = "class_weights"
+    other = new_classifier(cfg, data, "settings")
+    mean, std = data.channel_statistics()
+    assert other.mean.flatten().tolist() == pytest.approx(mean)
+    assert other.std.flatten().tolist() == pytest.approx(std)
+    assert other.class_weights.tolist() == pytest.approx(class_weights(data))
 
 
 def test_early_stopping_and_checkpoints_watch_validation() -> None:
@@ -557,56 +361,44 @@ def test_a_fit_resumes_from_its_newest_checkpoint_of_the_same_settings(tmp_path:
             read_checkpoint(found, stamp)
 
 
-# Data of a run
+# Data and identity of a run
 
 
 @pytest.mark.parametrize("leaky", [True, False])
 def test_a_record_names_the_data_and_what_leaks(
-    leaky: bool, phantom: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+    leaky: bool, data: CNMCDataModule, phantom: Path, artifacts: Path, monkeypatch: Any
 ) -> None:
-    data = opened(phantom, artifacts)
     if leaky:
         rule = Thesis(train=["fold_0"], test=["fold_1"])
         data = CNMCDataModule(str(phantom), rule, resolution=32, cache=str(artifacts))
     monkeypatch.setattr(train_module, "instantiate", lambda node, **_: data)
     cfg = OmegaConf.create({key: {} for key in ("data", "split", "transforms")})
-    opened_data = train_module.open_data(cfg, "name")
-    assert opened_data.module is data
-    assert opened_data.facts["fingerprint"] == data.dataset.store.fingerprint
-    assert opened_data.facts["files"] == data.listing()
-    assert opened_data.facts["counts"] == data.counts()
-    leaks = [one.text for one in opened_data.warnings if one.kind == "leaky"]
+    module, facts, warnings = train_module.open_data(cfg, "name")
+    assert module is data
+    assert facts["fingerprint"] == data.dataset.store.fingerprint
+    assert facts["files"] == data.listing()
+    assert facts["counts"] == data.counts()
+    leaks = [one.text for one in warnings if one.kind == "leaky"]
     assert leaks == ([data.split.leaky] if leaky else [])
 
 
-# Identity
-
-
 def test_settings_of_a_run() -> None:
-    plain = settings_of(config())
-    assert settings_of(config("data.workers=2", "outputs=elsewhere", "gan.latent=7")) == plain
-    one, two = (settings_of(config("data=cnmc", f"data.root={root}")) for root in ("a", "b"))
-    assert one == two
-    other = settings_of(config("seed=1", "data.resolution=96", "fit.epochs=3"))
-    for keys in (["seed"], ["data", "resolution"], ["fit", "epochs"]):
-        one, two = plain, other
-        for key in keys:
-            one, two = one[key], two[key]
-        assert one != two, keys
-    with_gan = settings_of(config("augmentation=dcgan"))
-    assert settings_of(config("augmentation=dcgan", "gan.latent=7")) != with_gan
-    assert settings_of(config("augmentation=dcgan", "gan_fit.sample_every=7")) == with_gan
+    plain, with_gan = config(), config("augmentation=dcgan")
+
+    def differ(cfg: DictConfig, key: str, value: object) -> bool:
+        changed = deepcopy(cfg)
+        OmegaConf.update(changed, key, value, force_add=True)
+        return settings_of(changed) != settings_of(cfg)
+
+    for key in ("data.workers", "data.root", "outputs", "gan.latent", "explain_images"):
+        assert not differ(plain, key, 7), key
+    for key in ("seed", "data.resolution", "fit.epochs"):
+        assert differ(plain, key, 7), key
+    assert differ(with_gan, "gan.latent", 7)
+    assert not differ(with_gan, "gan_fit.sample_every", 7)
 
 
-def test_augmentations_with_a_gan() -> None:
-    found = {
-        name: uses_gan(config(f"augmentation={name}"))
-        for name in ("none", "oversample", "class_weights", "dcgan", "wgan", "cgan")
-    }
-    assert [name for name, uses in found.items() if uses] == ["dcgan", "wgan", "cgan"]
-
-
-def test_a_leaky_split_is_marked_in_the_name_of_a_run() -> None:
-    for split, leaky in (("folds", False), ("thesis", True)):
-        cfg = config(f"split={split}")
-        assert run_id_of(cfg, cfg.hydra).leaky is leaky
+def test_leaky_splits_and_folds_identify_a_run() -> None:
+    fold, leaky = config("split=subject_kfold", "split.fold=2"), config("split=thesis")
+    found = [run_id_of(cfg, cfg.hydra) for cfg in (fold, leaky)]
+    assert [(run.leaky, run.fold) for run in found] == [(False, 2), (True, 0)]

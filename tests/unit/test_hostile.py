@@ -266,7 +266,7 @@ def test_leuk_reads_its_own_tables_unchanged(tmp_path: Path) -> None:
     table = predictions(RUN, images=2)
     names = [f"={number}.bmp" for number in range(len(table))]
     Section("predictions", "P", (), table.assign(path=names)).write(tmp_path)
-    assert read_predictions(tmp_path / "predictions.csv")["path"].tolist() == names
+    assert read_predictions(tmp_path, "predictions.csv")["path"].tolist() == names
 
 
 def test_shown_command_is_a_single_command(tmp_path: Path) -> None:

@@ -78,19 +78,14 @@ def test_links_stay_below_the_folder(tmp_path: Path, linked: str) -> None:
     (problem,) = index.problems
     assert (problem.path, problem.kind) == (link, "unusable file")
     assert "leads out of the folder, to /" in problem.text
+    if linked == "file":
+        assert problem in audit(root, Frame(16), tmp_path / "cache").problems
     with pytest.raises(DataError, match=f"{link}: a link that leads out"):
         index_images(root)
     named = {image.name: image.problem for image in find_images(str(root)).images}
     assert named[CELL] == ""
     assert "leads out" in named[link]
     assert len(named) == 2
-
-
-def test_links_below_the_folder_are_followed(tmp_path: Path) -> None:
-    write_cell(tmp_path / "kept/one.bmp")
-    (tmp_path / "fold_0/all").mkdir(parents=True)
-    (tmp_path / CELL).symlink_to("../../kept/one.bmp")
-    assert index_images(tmp_path)["path"].tolist() == [CELL]
 
 
 def test_folders_that_may_not_be_read_are_named(
@@ -153,9 +148,12 @@ def bomb(path: Path, side: int) -> None:
 @pytest.mark.parametrize("side", [LARGEST + 1, 10**4, 10**9])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, side: int) -> None:
-    path = tmp_path / "cell.png"
-    bomb(path, side)
-    assert path.stat().st_size < 200_000
+    bomb(tmp_path / "cell.png", side)
+    assert (tmp_path / "cell.png").stat().st_size < 200_000
+    refused_in_little_memory(tmp_path / "cell.png")
+
+
+def refused_in_little_memory(path: Path) -> None:
     tracemalloc.start()
     with pytest.raises(UnusableError, match=r"pixels, limit 4096|cannot be read"):
         decode(path, Frame(16))
@@ -167,11 +165,7 @@ def test_a_huge_file_is_not_read_to_report_it(tmp_path: Path) -> None:
     with (tmp_path / "cell.bmp").open("wb") as file:
         file.write(b"no image")
         file.truncate(2**28)
-    tracemalloc.start()
-    with pytest.raises(UnusableError, match="cannot be read"):
-        decode(tmp_path / "cell.bmp", Frame(16))
-    assert tracemalloc.get_traced_memory()[1] < 10**7
-    tracemalloc.stop()
+    refused_in_little_memory(tmp_path / "cell.bmp")
 
 
 @pytest.mark.parametrize("kind", ["eps", "jpeg", "tiff", "gif"])
@@ -182,20 +176,15 @@ def test_no_reader_but_those_of_bmp_and_png_is_started(tmp_path: Path, kind: str
         decode(tmp_path / "cell.bmp", Frame(16))
 
 
-def names_of(root: Path, count: int) -> None:
-    for number in range(count):
-        label, prefix = (("hem", "H"), ("all", ""))[number % 3 > 0]
-        folder = root / f"fold_{number % 3}" / label
-        if number < 6:
-            folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"UID_{prefix}{number % 50}_{number}_1_{label}.bmp").touch()
-
-
-@pytest.mark.parametrize("count", [3000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_many_files_are_listed_without_opening_or_querying_any(
     tmp_path: Path, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names_of(tmp_path, count)
+    for number in range(count):
+        label, prefix = (("hem", "H"), ("all", ""))[number % 3 > 0]
+        folder = tmp_path / f"fold_{number % 3}" / label
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"UID_{prefix}{number % 50}_{number}_1_{label}.bmp").touch()
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a file was opened")
@@ -243,15 +232,3 @@ def test_names_on_pictures_are_no_formulas(tmp_path: Path, name: str) -> None:
     maps = drawn_of(Attribution(torch.rand(1, 8, 8) - 0.5, "pixel"))
     save_overlays(tmp_path / "a.png", torch.rand(1, 3, 8, 8), maps, [name], name)
     assert np.asarray(Image.open(tmp_path / "a.png")).std() > 1
-
-
-def test_audit_of_a_hostile_folder(tmp_path: Path) -> None:
-    write_cell(tmp_path / "root" / CELL)
-    write_cell(tmp_path / "root/fold_1/hem/UID_H2_1_1_hem.bmp")
-    (tmp_path / "root/fold_0/hem").symlink_to("/")
-    pipe(tmp_path / "root/fold_1/hem/UID_H3_1_1_hem.bmp")
-    found = audit(tmp_path / "root", Frame(16), tmp_path / "cache")
-    assert [problem.path for problem in found.problems] == [
-        "fold_0/hem",
-        "fold_1/hem/UID_H3_1_1_hem.bmp",
-    ]

@@ -83,7 +83,7 @@ class TestFusion:
 
 def test_features_are_a_perceptron_on_the_mean_of_the_map_plus_cls() -> None:
     hybrid, images = small(), torch.rand(2, 3, 32, 32)
-    feature_map = hybrid.feature_map(images)
+    feature_map = hybrid.body(images)
     vector, (first, _, _, second, _) = hybrid.vector[0], hybrid.perceptron
     patches = hybrid.embed(feature_map).flatten(2).transpose(1, 2)
     fused = vector(feature_map.mean(dim=(2, 3))).relu() + hybrid.encoder(patches)[:, 0]
@@ -94,11 +94,11 @@ def test_features_are_a_perceptron_on_the_mean_of_the_map_plus_cls() -> None:
 
 def test_patches_of_the_map_determine_both_branches() -> None:
     hybrid, images = small(), torch.rand(2, 3, 32, 32)
-    tokens, feature_map = hybrid.tokens(images), hybrid.feature_map(images)
+    tokens, feature_map = hybrid.tokens(images), hybrid.body(images)
     assert tokens.shape == (2, 16, 8 * 2 * 2)
     feature_map[:, :, 2:4, 4:6] = 0  # second row, third column of 4 x 4
     tokens[:, 6] = 0
-    hybrid.feature_map = lambda _: feature_map  # type: ignore[method-assign]
+    hybrid.body = lambda _: feature_map  # type: ignore[method-assign]
     torch.testing.assert_close(hybrid.from_tokens(tokens), hybrid(images))
 
 

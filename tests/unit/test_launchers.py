@@ -14,18 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from leuk import cli
 from leuk.cli import main
 from leuk.commands import train
-from leuk.config import conf_dir
 from leuk.config.preflight import CommandLine, compose_runs
 from leuk.config.schema import register
 from leuk.data.pixels import PixelBank
 from leuk.errors import ConfigError
-from leuk.runs import launching
-from leuk.runs import trainer as curves
-from leuk.runs.launching import LAUNCHERS, assign_devices, check_launcher
-from leuk.runs.preconditions import check_components
-from leuk.runs.resolvers import register_resolvers
-from leuk.runs.run import initial_record
-from leuk.runs.trainer import TF32, build_trainer
+from leuk.runs import preconditions
+from leuk.runs import trainer as trainers
+from leuk.runs.preconditions import LAUNCHERS, check_components, check_launcher
+from leuk.runs.run import initial_record, register_resolvers
+from leuk.runs.trainer import TF32, assign_devices, build_trainer, jobs_at_once
 from leuk.training import EndsProcessGroup
 
 Patch = pytest.MonkeyPatch
@@ -39,44 +36,31 @@ def config(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_launcher_has_the_keys_of_the_plugin(name: str) -> None:
-    cfg = config("-m", f"hydra/launcher={name}")
-    target = cfg.hydra.launcher._target_
-    module, _, form = target.rpartition(".")
+def test_launcher_has_the_keys_of_the_plugin_and_must_be_installed(
+    name: str, monkeypatch: Patch
+) -> None:
+    cfg = config("-m", f"hydra/launcher={name}", "trainer=gpu")
+    module, _, form = cfg.hydra.launcher._target_.rpartition(".")
     assert hasattr(pytest.importorskip(module), form)
     check = cfg.hydra.launcher.n_jobs if name == "joblib" else cfg.hydra.sweeper.max_batch_size
-    assert check == (None if name == "submitit_slurm" else launching.jobs_at_once("auto"))
+    assert check == (None if name == "submitit_slurm" else jobs_at_once("auto"))
     if name != "joblib":
         assert cfg.hydra.launcher.timeout_min == 1440
         assert cfg.hydra.launcher.submitit_folder == "outputs/runs/single/.submitit/%j"
-
-
-@pytest.mark.parametrize(
-    ("name", "extra"),
-    [("joblib", "joblib"), ("submitit_local", "slurm"), ("submitit_slurm", "slurm")],
-)
-def test_launcher_that_is_not_installed(
-    name: str, extra: str, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(launching, "find_spec", lambda _: None)
-    assert main(["train", "-m", f"outputs={tmp_path}/o", f"hydra/launcher={name}"]) == 2
-    assert f"{name}: not installed; pip install 'leuk[{extra}]'" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_missing_slurm_is_refused(monkeypatch: Patch) -> None:
-    cfg = config("-m", "hydra/launcher=submitit_slurm")
-    monkeypatch.setattr(launching, "find_spec", lambda _: object())
-    monkeypatch.setattr(launching.shutil, "which", lambda name: None if name == "srun" else name)
-    with pytest.raises(ConfigError, match=r"no SLURM on this host \(srun not found\)"):
-        check_launcher(cfg)
-
-
-def test_devices_of_a_cluster_are_not_checked_on_this_host(monkeypatch: Patch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_components(config("-m", "hydra/launcher=submitit_slurm", "trainer=gpu"))
-    with pytest.raises(ConfigError, match=r"^trainer=gpu: no CUDA device"):
-        check_components(config("-m", "hydra/launcher=joblib", "trainer=gpu"))
+    if name == "submitit_slurm":
+        check_components(cfg)  # the devices of a cluster are not checked on this host
+        programs = {"sbatch": "/bin/sbatch", "srun": None}
+        monkeypatch.setattr(preconditions.shutil, "which", programs.get)
+        with pytest.raises(ConfigError, match=r"no SLURM on this host \(srun not found\)"):
+            check_launcher(cfg)
+    elif name == "joblib":
+        with pytest.raises(ConfigError, match=r"^trainer=gpu: no CUDA device"):
+            check_components(cfg)
+    monkeypatch.setattr(preconditions, "find_spec", lambda _: None)
+    extra = "joblib" if name == "joblib" else "slurm"
+    with pytest.raises(ConfigError, match=rf"{name}: not installed; pip install 'leuk\[{extra}\]"):
+        check_launcher(cfg)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +77,7 @@ def test_devices_of_a_cluster_are_not_checked_on_this_host(monkeypatch: Patch) -
 def test_each_job_has_the_gpu_of_its_number(
     launcher: str, devices: Any, number: int | None, expected: Any, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(launching, "uses_cuda", lambda _: True)
+    monkeypatch.setattr(trainers, "uses_cuda", lambda _: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     cfg = OmegaConf.create({"trainer": {"accelerator": "auto", "devices": devices}})
     job = {"num": number} if number is not None else {}
@@ -104,49 +88,35 @@ def test_each_job_has_the_gpu_of_its_number(
     assert cfg.trainer.devices == expected
 
 
-LOGGERS = sorted(path.stem for path in (conf_dir() / "logger").iterdir())
-
-
-@pytest.mark.parametrize("logger", [name for name in LOGGERS if name not in ("csv", "none")])
-def test_logger_that_is_not_installed(
-    logger: str, tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(curves, "find_spec", lambda _: None)
-    assert main(["train", f"outputs={tmp_path}/o", f"logger=[csv,{logger}]"]) == 2
-    message = f"logger.{logger}: {logger} is not installed; pip install 'leuk[loggers]'"
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
-def test_loggers_write_locally_to_their_run() -> None:
+def test_loggers_must_be_installed_and_write_locally_to_their_run(monkeypatch: Patch) -> None:
     cfg = config("logger=[csv,tensorboard,mlflow,wandb]", "name=s", "outputs=/x")
     folder = "/x/runs/s/cnn-none-folds-s0"
     assert cfg.logger.csv.save_dir == cfg.logger.tensorboard.save_dir == folder
     assert cfg.logger.mlflow.tracking_uri == "sqlite:////x/mlflow.db"
     assert (cfg.logger.wandb.save_dir, cfg.logger.wandb.offline) == (folder, True)
     assert cfg.logger.mlflow.run_name == cfg.logger.wandb.name == "cnn-none-folds-s0"
+    for lacking in ("tensorboard", "mlflow", "wandb"):
+        monkeypatch.setattr(preconditions, "find_spec", lambda name, no=lacking: name != no or None)
+        message = rf"logger\.{lacking}: {lacking} is not installed; pip install 'leuk\[loggers\]'"
+        with pytest.raises(ConfigError, match=message):
+            check_components(cfg)
 
 
-def test_choice_of_trainer_does_not_change_the_run() -> None:
+def test_choice_of_trainer_does_not_change_the_run(tmp_path: Path) -> None:
     chosen = {name: config(f"trainer={name}") for name in ("auto", "cpu", "gpu", "ddp")}
     assert len({initial_record(cfg, cfg.hydra).fingerprint for cfg in chosen.values()}) == 1
     assert len({cfg.hydra.run.dir for cfg in chosen.values()}) == 1
     tf32 = {name: cfg.callbacks.tf32.enabled for name, cfg in chosen.items()}
     assert tf32 == {"auto": False, "cpu": False, "gpu": True, "ddp": True}
     assert {cfg.trainer.deterministic for cfg in chosen.values()} == {True}
-    check_components(config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"))
+    several = chosen["ddp"]
+    several.trainer.accelerator, several.trainer.devices = "cpu", 2
+    check_components(several)
+    callbacks = build_trainer(several, tmp_path, []).callbacks
+    assert any(isinstance(callback, EndsProcessGroup) for callback in callbacks)
+    several.fit.compile = True
     with pytest.raises(ConfigError, match=r"fit\.compile=true: impossible on several devices"):
-        check_components(
-            config(
-                "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "fit.compile=true"
-            )
-        )
-
-
-def test_each_trainer_has_its_processes_close_their_group(tmp_path: Path) -> None:
-    several = config("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    trainer = build_trainer(several, tmp_path, [])
-    assert any(isinstance(callback, EndsProcessGroup) for callback in trainer.callbacks)
+        check_components(several)
 
 
 def test_mapped_pixels_go_to_a_process_by_their_name(tmp_path: Path) -> None:

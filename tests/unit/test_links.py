@@ -10,11 +10,17 @@ import pytest
 from conftest import write_cell
 from PIL import Image
 
+from leuk.data.datamodule import CNMCDataModule, LabeledImages
 from leuk.data.decode import THUMB
 from leuk.data.labels import Label
-from leuk.data.layouts import CNMC
-from leuk.data.links import find_pairs, link_images, merge_subjects, perceptual_hash
+from leuk.data.links import find_pairs, merge_subjects, perceptual_hash
 from leuk.data.phantom import Subject, draw_cell, rephotograph
+from leuk.data.rules import Folds
+
+
+def load(root: Path, cache: Path) -> LabeledImages:
+    rule = Folds()
+    return CNMCDataModule(str(root), rule, 16, cache=str(cache), on_corrupt="skip").dataset
 
 
 def recoded(quality: int) -> Callable[[Image.Image, Path], Image.Image]:
@@ -33,6 +39,10 @@ def smaller(image: Image.Image, _: Path) -> Image.Image:
     return image.resize((image.width * 2 // 3, image.height * 2 // 3), Image.Resampling.LANCZOS)
 
 
+def photographed(image: Image.Image, _: Path) -> Image.Image:
+    return Image.fromarray(rephotograph(np.asarray(image), np.random.default_rng(2)))
+
+
 CHANGES = {
     "renamed": lambda image, _: image,
     "quarter turn": turned(Image.Transpose.ROTATE_90),
@@ -46,15 +56,14 @@ CHANGES = {
 
 
 def subjects_linked(root: Path, cache: Path) -> set[tuple[str, str]]:
-    data = CNMC(root, resolution=16, cache=cache)
-    subjects = data.index["subject"].to_numpy()
-    pairs = find_pairs(data.store)
-    ends = [(subjects[a], subjects[b]) for a, b in pairs[["first", "second"]].to_numpy()]
-    return {(min(pair), max(pair)) for pair in ends if pair[0] != pair[1]}
+    images = load(root, cache)
+    subjects = images.index["subject"].to_numpy()
+    ends = subjects[find_pairs(images.store)[["first", "second"]].to_numpy()]
+    return {(min(pair), max(pair)) for pair in ends.tolist() if pair[0] != pair[1]}
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_planted_copy_among_phantom_images(change: str, tmp_path: Path) -> None:
+def test_planted_copies_among_phantom_images(tmp_path: Path) -> None:
+    """Each of nine cells is linked to its altered copy, and no other cell to any."""
     generator = np.random.default_rng(1)
     folder = tmp_path / "cells/fold_0/all"
     folder.mkdir(parents=True)
@@ -63,22 +72,12 @@ def test_planted_copy_among_phantom_images(change: str, tmp_path: Path) -> None:
         Image.fromarray(draw_cell(subject, 200, generator)).save(
             folder / f"UID_{number}_1_1_all.png"
         )
-    original = Image.open(folder / "UID_7_1_1_all.png")
-    CHANGES[change](original, tmp_path).save(folder / "UID_99_1_1_all.png")
-    assert subjects_linked(tmp_path / "cells", tmp_path / "cache") == {("ALL-7", "ALL-99")}
-
-
-def test_another_photograph_of_a_cell_is_found(tmp_path: Path) -> None:
-    generator = np.random.default_rng(2)
-    folder = tmp_path / "cells/fold_0/hem"
-    folder.mkdir(parents=True)
-    for number in range(1, 21):
-        subject = Subject.draw(Label.HEM, str(number), generator)
-        picture = draw_cell(subject, 450, generator)
-        Image.fromarray(picture).save(folder / f"UID_H{number}_1_1_hem.png")
-    again = rephotograph(picture, generator)
-    Image.fromarray(again).save(folder / "UID_H50_1_1_hem.png")
-    assert subjects_linked(tmp_path / "cells", tmp_path / "cache") == {("HEM-20", "HEM-50")}
+    changes = [*CHANGES.values(), photographed]
+    for number, change in enumerate(changes, 1):
+        with Image.open(folder / f"UID_{number}_1_1_all.png") as original:
+            change(original, tmp_path).save(folder / f"UID_{number + 90}_1_1_all.png")
+    expected = {(f"ALL-{number}", f"ALL-{number + 90}") for number in range(1, len(changes) + 1)}
+    assert subjects_linked(tmp_path / "cells", tmp_path / "cache") == expected
 
 
 def test_perceptual_hash_is_invariant_to_rotation_and_reflection() -> None:
@@ -94,25 +93,19 @@ def test_perceptual_hash_is_invariant_to_rotation_and_reflection() -> None:
 def test_patients_follow_chains_of_links() -> None:
     subjects = pd.Series(["A", "A", "B", "C", "D", "D"])
     pairs = pd.DataFrame({"first": [1, 2], "second": [2, 3]})
-    patients = merge_subjects(subjects, pairs)
-    assert patients.tolist() == ["A+B+C"] * 4 + ["D"] * 2
-    none = merge_subjects(subjects, pairs.iloc[:0])
-    assert none.tolist() == subjects.tolist()
+    assert merge_subjects(subjects, pairs).tolist() == ["A+B+C"] * 4 + ["D"] * 2
+    assert merge_subjects(subjects, pairs.iloc[:0]).tolist() == subjects.tolist()
 
 
 def test_identical_images_point_to_the_first(phantom: Path, artifacts: Path) -> None:
-    data = CNMC(phantom, resolution=16, cache=artifacts)
-    table = link_images(data.index, data.store)
+    table = load(phantom, artifacts).index
     copies = table[table["original"] != table.index]
     assert len(copies) == 2
     for row, original in copies["original"].items():
-        first, second = (
-            np.asarray(Image.open(phantom / table["path"][index])) for index in (original, row)
-        )
-        np.testing.assert_array_equal(first, second)
-    assert set(table.loc[table["patient"].str.contains("+", regex=False), "patient"]) == {
-        "ALL-10+ALL-11", "HEM-8+HEM-9",
-    }  # fmt: skip
+        first, second = ((phantom / table["path"][one]).read_bytes() for one in (original, row))
+        assert first == second
+    patients = set(table["patient"])
+    assert {one for one in patients if "+" in one} == {"ALL-10+ALL-11", "HEM-8+HEM-9"}
 
 
 def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
@@ -124,8 +117,7 @@ def test_identical_images_of_two_labels_are_conflicts(tmp_path: Path) -> None:
     (root / "hem").mkdir()
     shutil.copy(root / names[1], root / "all/UID_3_1_1_all.bmp")
     shutil.copy(root / names[0], root / "hem/UID_H4_1_1_hem.bmp")
-    data = CNMC(tmp_path / "cells", resolution=16, cache=tmp_path / "cache")
-    found = link_images(data.index, data.store)
+    found = load(tmp_path / "cells", tmp_path / "cache").index
     assert found["original"].tolist() == [0, 1, 1, 0]
     assert found["conflict"].tolist() == [True, False, False, True]
 
@@ -152,8 +144,12 @@ def test_copies_planted_among_real_images_are_found_and_no_others(
 @pytest.mark.slow
 def test_patients_with_several_numbers_in_the_real_folds(cnmc: Path, tmp_path: Path) -> None:
     """Links beyond byte-identical copies; all pairs were checked by eye."""
-    data = CNMC(cnmc / "224", resolution=16, cache=tmp_path / "cache")
-    patients = set(link_images(data.index, data.store)["patient"])
+    index = load(cnmc / "224", tmp_path / "cache").index
+    patients = set(index["patient"])
     assert {patient for patient in patients if "+" in patient} == {
-        "ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24",
-    }  # fmt: skip
+        *("ALL-1+ALL-15+ALL-16+ALL-17+ALL-20", "ALL-43+ALL-44", "HEM-14+HEM-24")
+    }
+    split = Folds()(index)
+    train, test = (index.iloc[rows] for rows in (split.train, split.test))
+    assert not set(train["patient"]) & set(test["patient"])
+    assert split.dropped["train: same patient in test"] > 600

@@ -39,13 +39,6 @@ def test_distance_is_to_the_tenth_nearest_neighbor() -> None:
     np.testing.assert_allclose(few.distances(new), every[:, :3].max(axis=1), atol=1e-5)
 
 
-def test_features_of_another_network_are_refused() -> None:
-    with pytest.raises(ValueError, match="both need rows"):
-        Familiar.fitted(directions(0, 5), directions(0, 5)[:, :4], np.arange(5))
-    with pytest.raises(ValueError, match="4 patients for 5 images"):
-        Familiar.fitted(directions(0, 5), directions(0, 5), np.arange(4))
-
-
 def test_limit_weighs_every_patient_the_same() -> None:
     """Patient a has eight images at distances 0.1 to 0.8, b and c one each, at 1.0 and 1.2: below
     0.8 and half of it is 7.5 / 24 of the weight, below 1.0 a half, below 1.2 five sixths."""

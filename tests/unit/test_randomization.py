@@ -1,35 +1,30 @@
 """Maps of copies of a classifier with random weights."""
 
-import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from checking import case
 from explained import SIDE, TRUTH, FunctionExplainer, disc, linear, some_cells
+from small_classifiers import small
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from leuk.classifiers.base import Classifier
 from leuk.classifiers.cnn import CNN
-from leuk.classifiers.hybrid import Hybrid
-from leuk.classifiers.vit import ViT
 from leuk.explain.base import Explainer
 from leuk.explain.gradcam import GradCAM
 from leuk.explain.quality.faithfulness import controls
 from leuk.explain.quality.randomization import CHANGED_BELOW, cascades, randomized_copies, stages_of
 
 MAKE: dict[str, Callable[[], Classifier]] = {
-    "cnn": lambda: CNN(resolution=32, widths=(4, 8, 8), hidden=8),
-    "deep cnn": lambda: CNN(
-        resolution=32, widths=(4, 8, 8), hidden=8, convolutions=3, batch_norm=True, pool="average"
-    ),
-    "vit": lambda: ViT(resolution=32, patch=8, width=32, depth=2, mlp=32, hidden=16),
-    "hybrid": lambda: Hybrid(
-        resolution=32, widths=(4, 8, 8), patch=2, stride=2, width=16, depth=2, mlp=16, hidden=(16,)
-    ),
-    "prototypes": lambda: CNN(resolution=32, widths=(4, 8, 8), head="prototype"),
+    "cnn": partial(small, "cnn"),
+    "deep cnn": partial(small, "cnn", convolutions=3, batch_norm=True, pool="average"),
+    "vit": partial(small, "vit"),
+    "hybrid": partial(small, "hybrid"),
+    "prototypes": partial(small, "cnn", head="prototype"),
 }
 
 
@@ -38,45 +33,31 @@ def images() -> Tensor:
     return some_cells(6)
 
 
-def planted(count: int) -> tuple[Tensor, Tensor]:
-    """Images in which leukemic cells have a bright square at a random position."""
-    images, labels = some_cells(count, seed=3) * 0.5, torch.arange(count) % 2
-    places = torch.randint(10, 18, (count, 2), generator=torch.Generator().manual_seed(0))
+def test_gradcam_of_a_fitted_network_passes_and_controls_fail() -> None:
+    # Leukemic cells have a bright square at a random position.
+    images, labels = some_cells(64, seed=3) * 0.5, torch.arange(64) % 2
+    places = torch.randint(10, 18, (64, 2), generator=torch.Generator().manual_seed(0))
     for image, label, (top, left) in zip(images, labels, places.tolist(), strict=True):
         image[:, top : top + 5, left : left + 5] += 0.5 * label
-    return images, labels
-
-
-@pytest.fixture(scope="module")
-def fitted() -> CNN:
-    """Small network trained to detect the square."""
-    images, labels = planted(64)
     torch.manual_seed(0)
-    cnn = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
-    optimizer = torch.optim.Adam(cnn.parameters(), lr=3e-3)
+    fitted = CNN(resolution=32, widths=(8, 8, 8), hidden=16, dropout=0.0, stack="torch")
+    optimizer = torch.optim.Adam(fitted.parameters(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        F.cross_entropy(cnn(images), labels).backward()
+        F.cross_entropy(fitted(images), labels).backward()
         optimizer.step()
-    with torch.no_grad():
-        right = cnn.eval()(images).argmax(dim=1) == labels
-    assert float(right.float().mean()) > 0.95
-    return cnn
-
-
-def test_gradcam_of_a_fitted_network_passes_and_controls_fail(fitted: CNN) -> None:
-    images, labels = planted(12)
+    images, labels = images[:12], labels[:12]
     explainers: dict[str, Explainer] = {"gradcam": GradCAM(), **controls(0)}
     maps = {
         name: it.attribute(fitted, images, labels, images).maps for name, it in explainers.items()
     }
     found = cascades(case(fitted, images, labels), explainers, maps)
-    assert float(np.nanmean(found["gradcam"].similarity)) < CHANGED_BELOW
-    assert float(np.nanmean(found["gradcam"].ssim[-1])) < 0.8
-    for name in controls(0):
-        np.testing.assert_allclose(found[name].similarity, 1)
-        np.testing.assert_allclose(found[name].spearman, 1)
-        np.testing.assert_allclose(found[name].ssim, 1, atol=1e-5)
+    assert float(np.nanmean(found["gradcam"][-1].similarity)) < CHANGED_BELOW
+    assert float(np.nanmean(found["gradcam"][-1].ssim)) < 0.8
+    for stage in (stage for name in controls(0) for stage in found[name]):
+        np.testing.assert_allclose(stage.similarity, 1)
+        np.testing.assert_allclose(stage.spearman, 1)
+        np.testing.assert_allclose(stage.ssim, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", MAKE)
@@ -105,7 +86,7 @@ def test_layers_are_randomized_from_the_head_down(form: str, images: Tensor) -> 
 
 
 @pytest.mark.parametrize("form", MAKE)
-@pytest.mark.parametrize("stages", [1, 2, 4, 100])
+@pytest.mark.parametrize("stages", [1, 4, 100])
 def test_stages_start_at_the_output(form: str, stages: int) -> None:
     classifier = MAKE[form]()
     groups = stages_of(classifier, stages)
@@ -149,17 +130,6 @@ def test_new_layers_have_the_statistics_of_new_activations(images: Tensor) -> No
         )
 
 
-def test_random_layers_start_as_glorot_uniform() -> None:
-    torch.manual_seed(0)
-    cnn = CNN(resolution=SIDE, widths=(4, 8, 8), hidden=32)
-    images = some_cells(2)
-    *_, (_, copy) = randomized_copies(cnn, images, 2, seed=0)
-    layers = [it for it in copy.modules() if isinstance(it, nn.Linear)]
-    largest = max(layers, key=lambda it: it.weight.numel()).weight
-    bound = math.sqrt(6 / sum(largest.shape))
-    assert 0.98 * bound < float(largest.abs().max()) <= bound
-
-
 def test_copies_do_not_copy_the_trainer(images: Tensor) -> None:
     class Trainer:
         def __deepcopy__(self, memo: object) -> None:
@@ -178,13 +148,13 @@ def test_maps_of_random_copies_have_the_same_target(images: Tensor) -> None:
     model, target = linear(), torch.tensor([1, 0, 0, 1, 0, 1])
     maps = {"it": brightness.attribute(model, images, target).maps}
     own = case(model, images, target)
-    found = cascades(own, {"it": brightness}, maps)["it"]
+    (found,) = cascades(own, {"it": brightness}, maps)["it"]
     np.testing.assert_allclose(found.spearman, 1)
     np.testing.assert_allclose(found.ssim, 1, atol=1e-5)
     # Inverted maps count as similar.
     inverted = {"it": -maps["it"]}
-    found = cascades(own, {"it": brightness}, inverted)["it"]
-    np.testing.assert_allclose(found.spearman[-1], -1)
+    (found,) = cascades(own, {"it": brightness}, inverted)["it"]
+    np.testing.assert_allclose(found.spearman, -1)
     np.testing.assert_allclose(found.similarity, 1)
 
 
@@ -196,10 +166,10 @@ def test_rank_correlation_with_and_without_sign() -> None:
     maps[1, 0, 16, 10:14] = torch.tensor([1.0, 2.0, -40.0, 3.0])
     steps = iter([maps[1]])
     again = FunctionExplainer("again", lambda *_: next(steps))
-    found = cascades(case(linear(), images), {"it": again}, {"it": maps[0]}, stages=1)["it"]
+    (found,) = cascades(case(linear(), images), {"it": again}, {"it": maps[0]}, stages=1)["it"]
     # Ranks 1 2 3 4 against 2 3 1 4, or 1 2 4 3 without signs: 1 - 6 sum(d^2) / (n (n^2 - 1)).
-    assert found.spearman[-1, 0] == pytest.approx(1 - 6 * 6 / 60)
-    assert found.absolute[-1, 0] == pytest.approx(1 - 6 * 2 / 60)
+    assert found.spearman[0] == pytest.approx(1 - 6 * 6 / 60)
+    assert found.absolute[0] == pytest.approx(1 - 6 * 2 / 60)
     assert found.similarity[0] == pytest.approx(0.8)
 
 
@@ -210,17 +180,15 @@ def test_structural_similarity_is_within_the_cell_and_independent_of_scale() -> 
     elsewhere[:, :4] = 1 - elsewhere[:, :4]  # farther away than a window reaches
     scaled = elsewhere * torch.tensor([1000.0, 0.01])[:, None, None]
     again = FunctionExplainer("again", lambda *_: scaled)
-    found = cascades(case(linear(), images), {"it": again}, {"it": maps}, stages=1)["it"]
+    (found,) = cascades(case(linear(), images), {"it": again}, {"it": maps}, stages=1)["it"]
     # The scales differ only by the largest pixel, which is close to 1 in both.
-    np.testing.assert_allclose(found.ssim[-1], 1, atol=1e-3)
+    np.testing.assert_allclose(found.ssim, 1, atol=1e-3)
 
 
 def test_incomparable_maps_leave_the_test_undecided(images: Tensor) -> None:
     model = linear()
-    flat = torch.zeros(6, 32, 32)
-    found = cascades(case(model, images), {"it": TRUTH}, {"it": flat})["it"]
-    assert np.isnan(found.spearman).all()
-    truth = model.truth(images)
-    found = cascades(case(model, images), {"it": TRUTH}, {"it": truth})["it"]
+    of_flat = cascades(case(model, images), {"it": TRUTH}, {"it": torch.zeros(6, 32, 32)})
+    assert np.isnan(of_flat["it"][0].spearman).all()
+    (found,) = cascades(case(model, images), {"it": TRUTH}, {"it": model.truth(images)})["it"]
     assert found.similarity.mean() < CHANGED_BELOW
-    assert found.layers == [[""]]
+    assert found.layers == [""]

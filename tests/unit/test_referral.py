@@ -1,15 +1,11 @@
 """Referral band: referred images, and guaranteed and achieved accuracy on the others."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from scipy.special import expit, logit
-from scipy.stats import norm
-from simulated import ALL_IMAGES, HEM_IMAGES, UNEQUAL_NOISE, unequal
+from scipy.special import expit
 
-from leuk.metrics.bootstrap import Sample
-from leuk.metrics.referral import Band, achieved, choose_band, referral_record, shares
+from leuk.metrics.classification import Sample
+from leuk.metrics.referral import Band, achieved, choose_band, referral_record
 
 BELOW_HALF = 0.5
 
@@ -56,37 +52,15 @@ def test_bound_is_below_the_observed_share() -> None:
     assert band.referred == pytest.approx(1 - kept.mean())
 
 
-def test_aim_is_reached_on_other_patients() -> None:
-    """In at least 9 of 10 experiments; chosen by the observed share, in about half."""
-    held = offered = 0
-    for seed in range(40):
-        val, test = drawn(seed, 6, 10, between=1.0), drawn(seed + 1000, 300, 500, 10, 1.0)
-        band = choose_band(val, 0.5, 0.8)
-        found = kept_right(test, band) if band.low is not None and band.high is not None else []
-        offered += len(found)
-        held += sum(right >= 0.8 for right in found)
-    assert offered >= 20
-    assert held / offered >= 0.9
-
-
-def test_trying_many_cuts_keeps_the_error_rate() -> None:
-    """Sets with the image counts of real patients: with each cut tried at the full level, 12 of 100
-    missed the aim."""
-    generator = np.random.default_rng(0)
-    hem, leukemic = sum(HEM_IMAGES), sum(ALL_IMAGES)
-    gap, broken, offered = 1.6, 0, 0
-    for _ in range(100):
-        (sample,) = unequal(generator, (HEM_IMAGES, ALL_IMAGES), [gap], share=0.25)
-        band = choose_band(replace(sample, calibrated=sample.scores), 0.5, 0.95)
-        if band.high is None:
-            continue
-        right, wrong = (
-            norm.sf((logit(band.high) - mean) / UNEQUAL_NOISE) for mean in (gap / 2, -gap / 2)
-        )
-        offered += 1
-        broken += leukemic * right / (leukemic * right + hem * wrong) < 0.95
-    assert offered >= 2
-    assert broken / 100 <= 0.05
+def test_each_of_five_starts_has_a_fifth_of_the_level() -> None:
+    """Flawless decisions of 20 patients with 60 scores: a bound of (0.05 / 5) ** (1 / 20)."""
+    scores = np.tile(np.linspace(0.6, 0.99, 60), 20)
+    patients = np.repeat(np.arange(40), 60)
+    labels = (patients < 20).astype(np.int64)
+    band = choose_band(sample_of(np.append(scores, 1 - scores), labels, patients), 0.5, 0.75)
+    assert band.high == 0.6
+    assert band.leukemic_bound == pytest.approx(0.01 ** (1 / 20))
+    assert band.healthy_bound == pytest.approx(0.01 ** (1 / 20))
 
 
 def test_sequence_of_cuts_ends_at_the_first_failure() -> None:
@@ -172,20 +146,6 @@ def test_achieved_shares_by_hand() -> None:
         assert share.low < share.value < share.high
     assert "20% of the images are referred" in found.message
     assert "of 4 images called healthy and not referred 75.0% [" in found.message
-
-
-def test_intervals_are_by_patient() -> None:
-    sample = drawn(2, between=1.5)
-    right = ((sample.scores >= 0.5) == (sample.labels == 1))[None]
-    whole = np.ones_like(right)
-    clustered, alone = (
-        shares(sample_of(sample.scores, sample.labels, names), right, whole)[0]
-        for names in (sample.codes, np.arange(len(sample)))
-    )
-    assert clustered.value == alone.value
-    assert clustered.low is not None
-    assert alone.low is not None
-    assert alone.low - clustered.low > 0.01
 
 
 def test_record_holds_the_shares_of_the_test_stage() -> None:

@@ -6,7 +6,6 @@ import torch
 from explained import SIDE, disc, some_cells
 from torch import Tensor
 
-from leuk.explain.quality.checks import CheckSettings
 from leuk.explain.quality.regions import region_shares, regions_of
 
 BIG = 128
@@ -30,14 +29,6 @@ def test_band_has_the_specified_width(band: float) -> None:
     assert float(regions["border"].sum() / cell.sum()) == pytest.approx(
         1 - (1 - 2 * band) ** 2, abs=0.02
     )
-
-
-def test_default_border_is_a_tenth_of_the_diameter() -> None:
-    cell = disc(40, BIG)
-    share = regions_of(painted(cell), CheckSettings().band)["border"].sum() / cell.sum()
-    assert float(share) == pytest.approx(1 - 0.8**2, abs=0.02)
-    shares = region_shares(torch.ones(1, BIG, BIG), regions_of(painted(cell)))
-    assert shares["positive_border"][0] == pytest.approx(float(share * cell.float().mean()))
 
 
 @pytest.mark.parametrize("value", [0.3, -0.3])

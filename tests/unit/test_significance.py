@@ -1,6 +1,7 @@
+"""Paired comparisons of two models: differences by hand, and error rates in simulated sets."""
+
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,17 +9,16 @@ from scipy.special import expit
 from simulated import (
     ALL_IMAGES,
     HEM_IMAGES,
-    PAIR_NOISE,
     TEST_FOLDS,
+    Images,
+    simulate,
     three_folds,
     true_auroc,
-    two_models,
     unequal,
 )
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from leuk.metrics.bootstrap import Sample
-from leuk.metrics.classification import all_metrics
+from leuk.metrics.classification import Sample
 from leuk.metrics.comparison import Difference, holm, paired_difference
 
 Gaps = tuple[float, float]
@@ -31,7 +31,7 @@ def differences(
     generator = np.random.default_rng(7)
     return [
         paired_difference(
-            *three_folds(generator, gaps, seeds, luck), metric, draws=200, permutations=200
+            *three_folds(generator, gaps, seeds, luck), metric, draws=100, permutations=100
         )
         for _ in range(count)
     ]
@@ -45,107 +45,84 @@ def covered(found: list[Difference], truth: float) -> float:
     return float(np.mean([one.low <= truth <= one.high for one in found]))
 
 
-@pytest.mark.parametrize("metric", ["auroc", "balanced_accuracy"])
-def test_false_positive_rate(metric: str) -> None:
+def auroc(sample: Sample) -> float:
+    return float(roc_auc_score(sample.labels, sample.scores))
+
+
+@pytest.mark.parametrize(
+    ("metric", "seeds", "luck"),
     # Balanced accuracy at 0.5 does not depend on the confidence of a model.
-    found = differences(300, (1.6, 1.6), metric=metric)
-    assert 0.01 <= rejected(found) <= 0.08
-    assert 0.91 <= covered(found, 0.0) <= 0.99
+    [("auroc", 1, 0.0), ("balanced_accuracy", 1, 0.0), ("auroc", 3, 0.4)],
+)
+def test_false_positive_rate(metric: str, seeds: int, luck: float) -> None:
+    found = differences(100, (1.6, 1.6), seeds, luck, metric)
+    assert rejected(found) <= 0.1
+    assert covered(found, 0.0) >= 0.9
 
 
-@pytest.mark.parametrize("metric", ["auroc", "auroc_patients"])
-@pytest.mark.parametrize("folds", [[(HEM_IMAGES, ALL_IMAGES)], TEST_FOLDS])
-def test_false_positive_rate_with_unequal_patients(
-    metric: str, folds: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> None:
+@pytest.mark.parametrize(
+    ("metric", "folds"), [("auroc_patients", [(HEM_IMAGES, ALL_IMAGES)]), ("auroc", TEST_FOLDS)]
+)
+def test_false_positive_rate_with_unequal_patients(metric: str, folds: Sequence[Images]) -> None:
     """Swapping ranks instead of scores would call 9 to 12 % of these different."""
     generator = np.random.default_rng(7)
     found = []
-    for _ in range(250):
+    for _ in range(150):
         pairs = [
             unequal(generator, images, (1.6, 1.6), share=0.1, name=f"{fold}-")
             for fold, images in enumerate(folds)
         ]
         first, second = zip(*pairs, strict=True)
-        found.append(paired_difference(first, second, metric, draws=150, permutations=150))
+        found.append(paired_difference(first, second, metric, draws=100, permutations=100))
     assert rejected(found) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / len(found))
     assert all(one.p == max(one.p_swap, one.p_t) for one in found)
-    assert any(one.p_swap < one.p_t for one in found)
-    assert any(one.p_swap > one.p_t for one in found)
-
-
-def test_false_positive_rate_with_lucky_seeds() -> None:
-    found = differences(100, (1.6, 1.6), seeds=3, luck=0.4)
-    assert rejected(found) <= 0.08
-    assert covered(found, 0.0) >= 0.91
-
-
-def test_testing_over_images_has_too_many_false_positives() -> None:
-    generator = np.random.default_rng(7)
-    p = []
-    for _ in range(40):
-        ((one, other),) = two_models(generator, (6, 15), (1.6, 1.6))
-        by_cell = [replace(s, subjects=np.arange(len(s))) for s in (one, other)]
-        p.append(paired_difference([by_cell[0]], [by_cell[1]], draws=2, permutations=100).p)
-    assert np.mean(np.array(p) <= 0.05) > 0.2
+    assert {one.p_swap < one.p_t for one in found} == {False, True}
 
 
 def test_power_at_the_detectable_difference() -> None:
     gaps = (1.3, 2.2)
-    truth = true_auroc(gaps[1], PAIR_NOISE) - true_auroc(gaps[0], PAIR_NOISE)
-    found = differences(150, gaps)
+    truth = true_auroc(gaps[1]) - true_auroc(gaps[0])
+    found = differences(100, gaps)
     # The reported minimum detectable difference (80 % power) is slightly larger than this.
-    assert truth == pytest.approx(np.mean([one.detectable for one in found]), rel=0.15)
-    assert 0.65 <= rejected(found) <= 0.95
-    assert 0.91 <= covered(found, truth) <= 0.99
+    assert truth == pytest.approx(np.mean([one.detectable for one in found]), rel=0.2)
+    assert 0.6 <= rejected(found) <= 0.95
+    assert covered(found, truth) >= 0.9
 
 
 def test_difference_is_second_model_minus_first() -> None:
     first, second = three_folds(np.random.default_rng(0), (1.0, 3.0))
     found = paired_difference(first, second)
-    apart = [
-        all_metrics(b.scores, b.labels, {})["auroc"] - all_metrics(a.scores, a.labels, {})["auroc"]
-        for a, b in zip(first, second, strict=True)
-    ]
-    assert found.difference == pytest.approx(np.mean(apart), abs=1e-6)
+    apart = [auroc(b) - auroc(a) for a, b in zip(first, second, strict=True)]
+    assert found.difference == pytest.approx(np.mean(apart))
     assert 0 < found.low < found.difference < found.high
     assert found.p < 0.01
     assert (found.folds, found.runs) == (3, 3)
     back = paired_difference(second, first)
-    assert back.difference == pytest.approx(-found.difference)
-    assert back == replace(
-        found,
-        difference=back.difference,
-        low=back.low,
-        high=back.high,
-        p=back.p,
-        p_swap=back.p_swap,
+    assert (back.difference, back.low, back.high) == pytest.approx(
+        (-found.difference, -found.high, -found.low)
     )
 
 
 def test_seeds_are_averaged_before_folds() -> None:
     generator = np.random.default_rng(0)
-    three = two_models(generator, (4, 10), (1.0, 2.0), name="0-", seeds=3, luck=0.5)
-    one = two_models(generator, (4, 10), (1.0, 2.0), name="1-")
-    runs = [three[0], *one, *three[1:]]
-    found = paired_difference([a for a, _ in runs], [b for _, b in runs])
-
-    def apart(a: Sample, b: Sample) -> float:
-        figures = [all_metrics(s.scores, s.labels, {})["auroc"] for s in (a, b)]
-        return figures[1] - figures[0]
-
-    expected = (np.mean([apart(*pair) for pair in three]) + apart(*one[0])) / 2
-    assert found.difference == pytest.approx(expected)
+    images = [20] * 4, [20] * 10
+    three = unequal(generator, images, (1.0, 2.0), name="0-", seeds=3, luck=0.5)
+    one = unequal(generator, images, (1.0, 2.0), name="1-")
+    found = paired_difference([three[0], one[0], *three[1:3]], [three[3], one[1], *three[4:]])
+    of_seeds = [auroc(b) - auroc(a) for a, b in zip(three[:3], three[3:], strict=True)]
+    assert found.difference == pytest.approx(
+        (np.mean(of_seeds) + auroc(one[1]) - auroc(one[0])) / 2
+    )
     assert (found.folds, found.runs) == (2, 4)
+
+
+IMAGES = (13, 5, 5, 4, 3)
 
 
 def auroc_patients(labels: np.ndarray, scores: np.ndarray) -> float:
     """AUROC by patient of five patients, the first with thirteen images."""
     weights = 1 / np.repeat(IMAGES, IMAGES)
     return float(roc_auc_score(labels, scores, sample_weight=weights))
-
-
-IMAGES = (13, 5, 5, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -171,19 +148,10 @@ def test_p_is_the_share_of_all_swaps(metric: str, figure: Callable[..., float]) 
     exact = np.mean(np.abs(found) >= abs(found[0]) - 1e-9)
     names = subjects.astype(str)
     difference = paired_difference(
-        [Sample(one, labels, names)], [Sample(other, labels, names)], metric, permutations=20_000
+        [Sample(one, labels, names)], [Sample(other, labels, names)], metric, permutations=10_000
     )
     assert difference.difference == pytest.approx(found[0], abs=1e-6)
-    assert difference.p_swap == pytest.approx(exact, abs=0.015)
-
-
-@pytest.mark.parametrize("metric", ["auroc", "auprc"])
-def test_confidence_does_not_affect_ranking_metrics(metric: str) -> None:
-    runs, _ = three_folds(np.random.default_rng(0), (1.6, 1.6))
-    surer = [replace(run, scores=run.scores**3) for run in runs]
-    found = paired_difference(runs, surer, metric, draws=50, permutations=50)
-    assert found.difference == pytest.approx(0, abs=1e-12)
-    assert found.p == 1
+    assert difference.p_swap == pytest.approx(exact, abs=0.02)
 
 
 def test_every_metric_is_compared_at_each_model_s_own_threshold() -> None:
@@ -195,10 +163,14 @@ def test_every_metric_is_compared_at_each_model_s_own_threshold() -> None:
         for a, b in zip(first, second, strict=True)
     ]
     assert found.difference == pytest.approx(np.mean(expected))
-    brier = paired_difference(first, second, "brier", draws=50, permutations=50)
-    assert brier.low < brier.difference < brier.high
     with pytest.raises(ValueError, match="no metric kappa"):
         paired_difference(first, second, "kappa")
+
+
+def test_a_single_patient_of_a_class_excludes_no_difference() -> None:
+    one, other = (simulate(np.random.default_rng(seed), 1, 9, 15, 1.6) for seed in (0, 1))
+    found = paired_difference([one], [other], draws=50, permutations=50)
+    assert (found.low, found.high, found.detectable, found.p) == (-1, 1, 1, 1)
 
 
 def test_runs_must_match() -> None:
@@ -214,7 +186,6 @@ def test_runs_must_match() -> None:
 def test_holm_on_a_worked_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([0.02]) == [0.02]
     assert holm([]) == []
     with pytest.raises(ValueError, match=r"must be in \[0, 1\]"):
         holm([0.2, float("nan")])

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from sklearn.model_selection import train_test_split
 
-from leuk.data.datamodule import CNMCDataModule
 from leuk.data.labels import Label
 from leuk.data.links import merge_subjects
 from leuk.data.rules import Folds, RandomImages, SubjectKFold, Thesis
@@ -36,8 +34,7 @@ IMAGES = table(
 )
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize(("share", "seed"), [(0.1, 0), (0.2, 1), (0.2, 2), (0.5, 3)])
 def test_held_out_share_is_near_and_no_subject_straddles(share: float, seed: int) -> None:
     split = Folds(["fold_0"], share, ["fold_1"], seed)(IMAGES)
     train, val = IMAGES.iloc[split.train], IMAGES.iloc[split.val]
@@ -46,12 +43,6 @@ def test_held_out_share_is_near_and_no_subject_straddles(share: float, seed: int
     for label in Label:
         held, kept = (val["label"] == label).sum(), (train["label"] == label).sum()
         assert held / (held + kept) == pytest.approx(share, abs=0.03)
-
-
-def test_validation_by_name() -> None:
-    split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(IMAGES)
-    for stage, part in zip(STAGES, ("fold_0", "fold_2", "fold_1"), strict=True):
-        assert set(IMAGES.iloc[getattr(split, stage)]["source_fold"]) == {part}
 
 
 def test_test_images_do_not_change_the_held_out_subjects() -> None:
@@ -69,21 +60,16 @@ def test_test_images_do_not_change_the_held_out_subjects() -> None:
         (["fold_0", "fold_1"], 0.2, ["fold_1"], "split.test: fold_1 is also in split.train"),
         (["fold_0"], 1.5, ["fold_1"], "split.val=1.5: choose a share between 0 and 1"),
         (["fold_0"], 0.0, ["fold_1"], "choose a share between 0 and 1"),
-        (["fold_1"], 0.2, ["fold_2"], r"1 hem patient\(s\) in split.train"),
+        (["fold_1"], 0.2, ["fold_0"], r"1 hem patient\(s\) in split.train"),
         (["fold_0"], 0.2, [], "split.test: no images"),
+        (["fold_0"], 0.2, ["fold_2"], "split.test: no hem images among 20"),
     ],
 )
 def test_bad_splits(
     train: list[str], val: float | list[str], test: list[str], message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        Folds(train, val, test)(IMAGES)
-
-
-def test_fold_without_healthy_images() -> None:
-    two = dict.fromkeys(("ALL-1", "ALL-2", "HEM-1", "HEM-2"), 5)
-    with pytest.raises(DataError, match=r"split\.test: no hem images among 5"):
-        Folds(["fold_0"], 0.5, ["fold_1"])(table({"fold_0": two, "fold_1": {"ALL-3": 5}}))
+        Folds(train, val, test)(IMAGES[IMAGES["subject"] != "HEM-93"])
 
 
 def linked(images: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
@@ -116,7 +102,7 @@ def patients_of(images: pd.DataFrame, split: Split) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     pairs=some.lists(
         some.tuples(some.sampled_from(SUBJECTS), some.sampled_from(SUBJECTS)), max_size=30
@@ -192,7 +178,7 @@ def images_of(images: pd.DataFrame, rows: np.ndarray, label: Label) -> "pd.Serie
     return patients
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_three_folds_of_the_real_patients(seed: int) -> None:
     """One patient has a third of the healthy images: no fold may rest on that one alone."""
     tested = []
@@ -218,9 +204,8 @@ def test_three_folds_of_the_real_patients(seed: int) -> None:
     assert sorted(np.concatenate(tested)) == list(range(len(REAL)))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_share_of_images_that_validates_can_be_chosen(seed: int) -> None:
-    few, many = (SubjectKFold(n_folds=3, val=val, seed=seed)(REAL) for val in (0.15, 0.4))
+def test_share_of_images_that_validates_can_be_chosen() -> None:
+    few, many = (SubjectKFold(n_folds=3, val=val)(REAL) for val in (0.15, 0.4))
     np.testing.assert_array_equal(few.test, many.test)
     assert len(few.val) < 0.2 * (len(REAL) - len(few.test)) < 0.3 * len(REAL) * 2 / 3
     assert len(many.val) > 0.3 * (len(REAL) - len(many.test))
@@ -262,9 +247,6 @@ def test_each_seed_validates_on_other_patients() -> None:
 def test_impossible_settings_are_refused(rule: Rule, message: str) -> None:
     with pytest.raises(DataError, match=message):
         rule(WHOLE)
-
-
-def test_merged_folders_need_another_rule() -> None:
     with pytest.raises(DataError, match=r"no source fold fold_0; .*merged.*split=subject_kfold"):
         Folds()(WHOLE.assign(source_fold="merged"))
 
@@ -283,15 +265,6 @@ def test_leaky_rules_leak_and_declare_it() -> None:
     assert not Folds(drop_copies=False).leaky
 
 
-def test_real_folds_without_linked_subjects(cnmc: Path, artifacts: Path) -> None:
-    data = CNMCDataModule(f"{cnmc}/224", Folds(), resolution=64, cache=str(artifacts))
-    data.setup()
-    train, test = data.stage("train"), data.stage("test")
-    assert not set(train["patient"]) & set(test["patient"])
-    assert {"ALL-43", "HEM-24"} & set(train["subject"]) == set()
-    assert data.split.dropped["train: same patient in test"] > 600
-
-
 def test_random_images_are_drawn_by_share_class_and_seed() -> None:
     """Of 100 images, 66 leukemic: 20 of the whole validate, although 50 are taken out first."""
     images = table({"fold_0": {"ALL-1": 66, "HEM-1": 34}})
@@ -306,19 +279,13 @@ def test_random_images_are_drawn_by_share_class_and_seed() -> None:
             assert found.tolist() == sorted(expected)
 
 
-NAMED = {"train": "fold_0", "val": "fold_2", "test": "fold_1"}
-
-
 def test_images_with_two_labels_are_in_no_stage() -> None:
-    conflict = np.zeros(len(IMAGES), bool)
-    wrong = {
-        stage: np.flatnonzero(IMAGES["source_fold"] == part)[:2] for stage, part in NAMED.items()
-    }
-    conflict[np.concatenate([*wrong.values()])] = True
+    folds = {"train": "fold_0", "val": "fold_2", "test": "fold_1"}
+    rows = {stage: np.flatnonzero(IMAGES["source_fold"] == fold) for stage, fold in folds.items()}
+    conflict = np.isin(IMAGES.index, [row for own in rows.values() for row in own[:2]])
     split = Folds(["fold_0"], ["fold_2"], ["fold_1"])(IMAGES.assign(conflict=conflict))
-    for stage, part in NAMED.items():
-        rows = np.flatnonzero(IMAGES["source_fold"] == part)
-        assert getattr(split, stage).tolist() == rows[2:].tolist()
+    for stage, own in rows.items():
+        assert getattr(split, stage).tolist() == own[2:].tolist()
         assert split.dropped[f"{stage}: identical image with the other label"] == 2
 
 

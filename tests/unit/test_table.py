@@ -1,5 +1,6 @@
 """Tables and texts of a report: one renderer for terminal, Markdown, CSV and HTML."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -68,7 +69,7 @@ def test_numbers_are_printed_by_the_format_of_their_column() -> None:
 
 def test_a_page_aligns_numbers_sets_intervals_apart_and_escapes() -> None:
     details = [Heading("Below"), Table(DATA, COLUMNS), Paragraph((strong(EVIL), code("x")))]
-    html = page(EVIL, "", EVIL, chapters=[Chapter("a", EVIL, [TABLE, *details])])
+    html = page(EVIL, EVIL, chapters=[Chapter("a", EVIL, [TABLE, *details])])
     assert "<b" not in html.replace("<body", "")
     assert '<td class="number">0.912 <span class="interval">[0.80, 1.00]</span></td>' in html
     assert '<th scope="col">configuration</th>' in html
@@ -78,6 +79,18 @@ def test_a_page_aligns_numbers_sets_intervals_apart_and_escapes() -> None:
     assert '<caption id="a-3" class="unseen">Below</caption>' in html
     assert "<strong>&lt;b" in html
     assert "<code>x</code>" in html
+
+
+def test_long_tables_are_split_by_model_or_folded_on_a_page() -> None:
+    data = pd.DataFrame({"name": range(15), "model": ["cnn"] * 13 + ["vit"] * 2})
+    long = Table(data, {"run": text("name")}, "Runs")
+    assert [(one.title, len(one.rows)) for one in long.parts] == [
+        ("Runs: cnn", 13),
+        ("Runs: vit", 2),
+    ]
+    html = page("t", "h", chapters=[Chapter("a", "A", [long, Table(data[["name"]], long.columns)])])
+    summaries = re.findall("<summary>(.*?)</summary>", html)
+    assert summaries == ["Table of 13 rows: Runs: cnn", "Table of 15 rows: A"]
 
 
 def test_a_section_is_written_as_markdown_and_csv(tmp_path: Path) -> None:

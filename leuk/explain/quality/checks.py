@@ -26,7 +26,7 @@ See :mod:`leuk.explain.quality.faithfulness`,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,12 +35,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy.integrate import trapezoid
 from torch import Tensor
 
 from leuk.classifiers.base import Classifier
 from leuk.config.schema import Count, CountOrZero, Positive, Share
 from leuk.data.decode import cell_mask
 from leuk.data.labels import Label
+from leuk.errors import ConfigError
 from leuk.explain.base import Attribution, Explainer
 from leuk.explain.figures import curves_figure, save
 from leuk.explain.perturb import Hide, hidden
@@ -55,14 +57,11 @@ from leuk.explain.quality.faithfulness import (
 from leuk.explain.quality.randomization import CHANGED_BELOW, agreement, cascades
 from leuk.explain.quality.regions import BAND, region_shares, regions_of
 from leuk.metrics.arrays import Floats
-from leuk.metrics.bootstrap import Bootstrap, Fold
+from leuk.metrics.bootstrap import Fold, estimates
 from leuk.store import csv_text, write_text
 
 HIDES: tuple[Hide, ...] = ("black", "blur")
 """Ways to hide pixels along the curves; square removals use the first."""
-
-LEVEL = 0.95
-"""Confidence level of every interval."""
 
 ANY = (-math.inf, math.inf)
 """Bounds of an unbounded measure."""
@@ -108,22 +107,13 @@ REPORTED = (
 
 
 class Mean(NamedTuple):
-    """Mean over patients of the means over each patient's images.
+    """Mean over patients of the means over each patient's images, with its 95 % interval."""
 
-    Attributes:
-        value: the mean; NaN without finite values.
-        low: lower end of the 95 % interval; NaN with fewer than two patients, which do not show how
-            patients differ.
-        high: upper end of the 95 % interval; NaN like ``low``.
-        images: number of images with a finite value.
-        subjects: number of patients of these images.
-    """
-
-    value: float
-    low: float
+    value: float  # NaN without finite values
+    low: float  # NaN with fewer than two patients, which do not show how patients differ
     high: float
-    images: int
-    subjects: int
+    images: int  # number of images with a finite value
+    subjects: int  # number of patients of these images
 
 
 def patient_mean(
@@ -133,31 +123,25 @@ def patient_mean(
     draws: int = 1000,
     seed: int = 0,
 ) -> Mean:
-    """Mean over patients with its interval.
+    """Mean over patients of ``values (B,)``, without those that are not finite, with its interval.
 
     The interval is the value plus or minus t standard errors, which
-    :mod:`leuk.metrics.bootstrap` found best. With two finite bounds, the computation is on the
-    log-odds of the relative position between the bounds.
-
-    Args:
-        values: ``(B,)``, a value per image; values that are not finite are excluded.
-        patients: ``(B,)``, the patient of each image.
-        bounds: range of the mean.
-        draws: bootstrap resamples of the patients.
-        seed: seed of the resamples.
+    :mod:`leuk.metrics.bootstrap` found best. With two finite bounds of the mean, the computation is
+    on the log-odds of the relative position between the bounds.
     """
     means, images = _by_patient(values, patients), int(np.isfinite(values).sum())
     value, count = _mean(values, patients), len(means)
     if count < 2:
         return Mean(value, math.nan, math.nan, images, count)
-    found = Bootstrap([Fold([None], [np.arange(count)], count)], draws, seed).estimate(
-        lambda _, weights: (weights @ means) / weights.sum(axis=1)
+    fold = Fold([None], [np.arange(count)], np.ones(count, np.int64))
+    (found,) = estimates(
+        [fold], lambda _, weights: (weights @ means)[None] / weights.sum(axis=1), draws, seed=seed
     )
     lowest, highest = bounds
     if math.isfinite(lowest) and math.isfinite(highest):
-        low, high = found.interval_within(LEVEL, lowest, highest, count)
+        low, high = found.interval_within(0.95, lowest, highest, count)
     else:
-        low, high = found.interval(LEVEL)
+        low, high = found.interval(0.95)
     return Mean(value, max(low, lowest), min(high, highest), images, count)
 
 
@@ -174,15 +158,11 @@ def _mean(values: Floats, patients: npt.NDArray[np.generic]) -> float:
 
 
 def passes_randomization(similarity: Mean) -> bool | None:
-    """Decide the randomization test of a method from its interval over patients.
+    """Decide the randomization test from the similarity to maps of a random copy, in [0, 1].
 
-    Args:
-        similarity: between maps of the classifier and of its random copy, in [0, 1].
-
-    Returns:
-        True if the whole interval is below :data:`.randomization.CHANGED_BELOW`, False
-        if it is entirely at or above that limit, and None if undecided: the interval contains the
-        limit, or fewer than two patients have a value.
+    True if the whole interval is below :data:`.randomization.CHANGED_BELOW`, False if it is
+    entirely at or above that limit, and None if undecided: the interval contains the limit, or
+    fewer than two patients have a value.
     """
     if similarity.high < CHANGED_BELOW:
         return True
@@ -230,10 +210,9 @@ class Checked:
     """Tables of all checks, methods first, then controls.
 
     Attributes:
-        values: a row per ``method``, ``measure`` and ``image`` (its position) with the ``value``;
-            NaN for images without a usable map. All other tables of measures follow from it.
-        measures: ``method``, ``measure``, ``value``, ``low`` and ``high`` (95 % interval over
-            patients), ``images`` and ``subjects`` (images and patients with a value).
+        per_image: a row per ``method`` and ``image`` (its position) and a column per measure; NaN
+            for images without a usable map. ``measures`` follow from it.
+        measures: ``method``, ``measure`` and the columns of :class:`Mean`.
         methods: a row per method: ``method``, ``control``, ``unit``, ``signed``, ``images`` (number
             of images), ``degenerate`` (number of degenerate maps, which no other value includes),
             ``seconds_per_image`` and ``passes_randomization`` (see :func:`passes_randomization`;
@@ -244,27 +223,16 @@ class Checked:
         randomization: ``method``, ``stage`` (from 1), ``layers`` (re-initialized at this stage),
             mean absolute values of ``spearman`` and ``absolute``, mean ``ssim``, and ``images``
             (number of images with a value).
-        empty: number of images without a lit pixel, excluded from all tables.
+
+    No table includes values of images without a lit pixel.
     """
 
-    values: pd.DataFrame
+    per_image: pd.DataFrame
     measures: pd.DataFrame
     methods: pd.DataFrame
     curves: pd.DataFrame
     agreement: pd.DataFrame
     randomization: pd.DataFrame
-    empty: int
-
-    @property
-    def per_image(self) -> pd.DataFrame:
-        """``values`` with a row per method and image and a column per measure."""
-        rows = pd.MultiIndex.from_frame(self.values[["method", "image"]].drop_duplicates())
-        # pivot_table would drop measures without a value.
-        wide = self.values.pivot(  # noqa: PD010
-            index=["method", "image"], columns="measure", values="value"
-        )
-        wide = wide.reindex(index=rows, columns=self.values["measure"].unique())
-        return wide.rename_axis(columns=None).reset_index()
 
 
 def check(
@@ -273,36 +241,23 @@ def check(
     attributions: Mapping[str, Attribution],
     images: Tensor,
     background: Tensor,
-    subjects: npt.NDArray[np.generic],
+    patients: npt.NDArray[np.generic],
     predicted: Tensor,
     settings: CheckSettings = CheckSettings(),
 ) -> Checked:
     """Check methods and controls; see :class:`CheckSettings` for the cost.
 
-    Args:
-        classifier: trained classifier; its device is used, it does not change.
-        explainers: the methods by name.
-        attributions: maps for leukemia, by the same names.
-        images: ``(B, 3, R, R)`` in [0, 1].
-        background: ``(K, 3, R, R)`` training images in [0, 1].
-        subjects: ``(B,)``, the patient of each image.
-        predicted: ``int64 (B,)``, the predicted class, which is the target of all measures.
-        settings: extent of the checks.
+    ``attributions`` are maps for leukemia, by the names of ``explainers``, of images ``(B, 3, R,
+    R)`` in [0, 1], like the training images ``background``; ``patients (B,)`` are theirs. The
+    target of all measures is the class ``predicted``, ``int64 (B,)``.
 
     Raises:
-        ValueError: no images, arguments of different lengths, or a method with a control's name.
+        ConfigError: a method has the name of a control.
     """
-    count, seed = len(images), settings.seed
-    ignorant = controls(seed)
-    lengths = {name: len(it.maps) for name, it in attributions.items()}
-    lengths |= {"subjects": len(subjects), "predicted": len(predicted)}
-    if not count or any(length != count for length in lengths.values()):
-        raise ValueError(f"{count} images to check, but lengths {lengths}")
-    if set(attributions) != set(explainers) or set(explainers) & set(ignorant):
-        raise ValueError(
-            f"methods {sorted(explainers)} with attributions of {sorted(attributions)}: each needs "
-            f"its own, and a name that is not among {sorted(ignorant)}"
-        )
+    ignorant = controls(settings.seed)
+    for name in set(explainers) & set(ignorant):
+        raise ConfigError(f"explain={name}: a control of the checks has this name; choose another")
+    methods: dict[str, Explainer] = {**explainers, **ignorant}
     with torch.inference_mode(False):  # a tensor made within it has no gradients
         images = images.to(classifier.device).clone()
         background = background.to(classifier.device).clone()
@@ -315,8 +270,7 @@ def check(
     removed = removals(case, others[HIDES[0]], settings.removals)
 
     # Maps of methods and controls for the predicted class; NaN if degenerate
-    methods = {**explainers, **ignorant}
-    found = {name: attributions[name] for name in explainers}
+    found = dict(attributions)
     found |= {name: it.attribute(classifier, images, Label.ALL) for name, it in ignorant.items()}
     usable = {name: ~(it.degenerate | empty) for name, it in found.items()}
     maps = {
@@ -325,26 +279,27 @@ def check(
     }
 
     # Explanations of the first images again, by copies with random weights
-    few = min(settings.randomized_images, count)
+    few = case.first(settings.randomized_images)
     cascaded = {}
-    if few:
-        firsts = {name: it[:few] for name, it in maps.items()}
-        cascaded = cascades(case.first(few), methods, firsts, settings.stages)
+    if settings.randomized_images:
+        firsts = {name: it[: len(few.images)] for name, it in maps.items()}
+        cascaded = cascades(few, methods, firsts, settings.stages)
 
     numbers: dict[str, dict[str, Floats]] = {}
     drawn: list[dict[str, Any]] = []
+    stages: list[dict[str, Any]] = []
     for name, explainer in methods.items():
         own, filled, ok = {}, maps[name].nan_to_num(), usable[name].numpy()
         for hide in HIDES:
-            curve = curves(case, others[hide], filled, settings.steps)
-            own[f"deletion_{hide}"] = curve.deletion_auc
-            own[f"insertion_{hide}"] = curve.insertion_auc
-            own[f"insertion_minus_deletion_{hide}"] = curve.insertion_auc - curve.deletion_auc
-            for kind, heights in (("deletion", curve.deletion), ("insertion", curve.insertion)):
-                for share, column in zip(curve.shares, heights[ok].T, strict=True):
-                    mean = _mean(column, subjects[ok])
-                    row = {"method": name, "hide": hide, "curve": kind}
+            shares, *both = curves(case, others[hide], filled, settings.steps)
+            for curve, heights in zip(("deletion", "insertion"), both, strict=True):
+                own[f"{curve}_{hide}"] = np.asarray(trapezoid(heights, shares, axis=1))
+                for share, column in zip(shares, heights[ok].T, strict=True):
+                    mean = _mean(column, patients[ok])
+                    row = {"method": name, "hide": hide, "curve": curve}
                     drawn.append({**row, "share": share, "probability": mean})
+            gain = own[f"insertion_{hide}"] - own[f"deletion_{hide}"]
+            own[f"insertion_minus_deletion_{hide}"] = gain
         own["infidelity"], own["infidelity_raw"] = infidelity(filled, removed)
         if settings.sensitivity_images:
             own["sensitivity"] = sensitivity(
@@ -353,12 +308,17 @@ def check(
                 settings.sensitivity_samples,
                 settings.sensitivity_radius,
             )
-        if name in cascaded:
-            cascade = cascaded[name]
-            own["randomized_spearman"] = np.abs(cascade.spearman[-1])
-            own["randomized_absolute"] = np.abs(cascade.absolute[-1])
-            own["randomized_similarity"] = cascade.similarity
-            own["randomized_ssim"] = cascade.ssim[-1]
+        for number, stage in enumerate(cascaded.get(name, []), start=1):
+            own["randomized_spearman"] = np.abs(stage.spearman)  # those of the last stage stay
+            own["randomized_absolute"] = np.abs(stage.absolute)
+            own["randomized_similarity"] = stage.similarity
+            own["randomized_ssim"] = stage.ssim
+            kinds = ("spearman", "absolute", "ssim")
+            stages.append(
+                {"method": name, "stage": number, "layers": " ".join(stage.layers)}
+                | {it: _mean(own[f"randomized_{it}"], patients[: len(few.images)]) for it in kinds}
+                | {"images": int(np.isfinite(stage.spearman).sum())}
+            )
         own |= region_shares(filled, regions)
         own |= {measure: it.double().numpy() for measure, it in found[name].checks.items()}
         numbers[name] = {
@@ -368,54 +328,44 @@ def check(
         for gain in (f"insertion_minus_deletion_{hide}" for hide in HIDES):
             own[f"{gain}_over_random"] = own[gain] - numbers["random"][gain]
 
-    columns = {
-        (name, measure): column for name, own in numbers.items() for measure, column in own.items()
-    }
-    series = {key: pd.Series(column) for key, column in columns.items()}
-    values = pd.concat(series, names=["method", "measure", "image"]).rename("value")
     means = {
-        key: patient_mean(column, subjects[: len(column)], _bounds(key[1]), settings.draws, seed)
-        for key, column in columns.items()
+        (name, measure): patient_mean(
+            column, patients[: len(column)], _bounds(measure), settings.draws, settings.seed
+        )
+        for name, own in numbers.items()
+        for measure, column in own.items()
     }
-    measures = pd.DataFrame(
-        list(means.values()), pd.MultiIndex.from_tuples(means, names=["method", "measure"])
-    )
     rows = [
         {
             "method": name,
             "control": name in ignorant,
             "unit": it.unit,
             "signed": it.signed,
-            "images": count,
+            "images": len(images),
             "degenerate": int(it.degenerate.sum()),
-            "seconds_per_image": it.seconds / count,
+            "seconds_per_image": it.seconds / len(images),
             "passes_randomization": passes_randomization(means[name, "randomized_similarity"])
             if cascaded
             else None,
         }
         for name, it in found.items()
     ]
-    stages = [
-        {
-            "method": name,
-            "stage": stage + 1,
-            "layers": " ".join(layers),
-            "spearman": _mean(np.abs(cascade.spearman[stage]), subjects[:few]),
-            "absolute": _mean(np.abs(cascade.absolute[stage]), subjects[:few]),
-            "ssim": _mean(cascade.ssim[stage], subjects[:few]),
-            "images": int(np.isfinite(cascade.spearman[stage]).sum()),
-        }
-        for name, cascade in cascaded.items()
-        for stage, layers in enumerate(cascade.layers)
-    ]
     return Checked(
-        values.reset_index(),
-        measures.reset_index(),
+        pd.concat(
+            [
+                pd.DataFrame({measure: pd.Series(column) for measure, column in own.items()})
+                for own in numbers.values()
+            ],
+            keys=numbers,
+            names=["method", "image"],
+        ).reset_index(),
+        pd.DataFrame(
+            list(means.values()), pd.MultiIndex.from_tuples(means, names=["method", "measure"])
+        ).reset_index(),
         pd.DataFrame(rows),
         pd.DataFrame(drawn),
         agreement(maps, mask),
         pd.DataFrame(stages),
-        int(empty.sum()),
     )
 
 
@@ -426,31 +376,27 @@ def _bounds(measure: str) -> tuple[float, float]:
 def save_checks(
     folder: Path,
     checked: Checked,
-    rows: Sequence[int] | npt.NDArray[np.integer],
+    rows: npt.NDArray[np.integer],
     titles: Mapping[str, str],
     title: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Write the tables and the curves of a check.
 
-    Files: ``methods.csv``, ``measures.csv``, ``curves.csv``, ``randomization.csv`` and
-    ``agreement.csv``, see :class:`Checked`; ``measured_images.csv`` with every
-    measure of every image, keyed by ``row``, the image's row in the bank; and ``curves.png`` with
-    the methods' display names ``titles``.
+    Files: a CSV per table of :class:`Checked`, of which ``measured_images.csv`` is keyed by
+    ``rows``, the images' rows in the bank; ``curves.png`` with the display names ``titles``.
 
     Returns:
         Two mappings for the record. The first has, by method, ``measures`` (those of
-        :data:`REPORTED` that apply, each with ``value``, ``low``, ``high``, ``images`` and
-        ``subjects``) and ``passes_randomization``. The second covers all methods: ``controls`` (the
-        same values for maps that ignore the model), ``agreement``, ``tables`` and ``curves``.
-        Missing values are None.
+        :data:`REPORTED` that apply) and ``passes_randomization``. The second covers all methods:
+        ``controls`` (the same values for maps that ignore the model), ``agreement``, ``tables`` and
+        ``curves``. Missing values are None.
     """
-    tables = {name: getattr(checked, name) for name in ("methods", "measures", "curves")}
-    tables["randomization"] = checked.randomization
-    for name, table in tables.items():
-        write_text(folder / f"{name}.csv", csv_text(table))
+    tables = ("methods", "measures", "curves", "randomization")
+    for name in tables:
+        write_text(folder / f"{name}.csv", csv_text(getattr(checked, name)))
     write_text(folder / "agreement.csv", csv_text(checked.agreement, "method"))
-    per_image = checked.per_image
-    per_image.insert(1, "row", np.asarray(rows)[per_image.pop("image")])
+    per_image = checked.per_image.copy()
+    per_image.insert(1, "row", rows[per_image.pop("image")])
     write_text(folder / "measured_images.csv", csv_text(per_image))
     save(curves_figure(checked.curves, checked.methods, titles, title), folder / "curves.png")
 
@@ -464,7 +410,7 @@ def save_checks(
         name = row["method"]
         entries[bool(row["control"])][name] = {
             "measures": {it: plain[name, it] for it in REPORTED if (name, it) in plain},
-            "passes_randomization": _plain(row["passes_randomization"]),
+            "passes_randomization": row["passes_randomization"],
         }
     return entries[False], {
         "controls": entries[True],
@@ -477,10 +423,8 @@ def save_checks(
     }
 
 
-def _plain(value: Any) -> Any:
-    """Convert to a number, string or None, for JSON; not finite becomes None."""
-    if isinstance(value, np.generic):
-        value = value.item()
+def _plain(value: float) -> float | None:
+    """Round for JSON; a value that is not finite becomes None."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value

@@ -11,12 +11,12 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import sensitivity_max
-from scipy.integrate import trapezoid
 from skimage.filters import sobel
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,30 +27,15 @@ from leuk.explain.base import Attribution, Explainer, evaluation_mode, log_odds,
 from leuk.explain.perturb import predict_log_odds
 from leuk.metrics.arrays import Floats
 
-_BELL = 0.2
-"""Standard deviation of the ``center`` control, as a share of the image's side."""
-
-_SMALLEST, _LARGEST = 1 / 8, 1 / 3
-"""Sides of the removed squares, as shares of the image's side."""
-
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A classifier and the images on which its explanations are checked.
-
-    Attributes:
-        classifier: trained classifier; its device is used, it does not change.
-        images: ``(B, 3, R, R)`` in [0, 1], on the classifier's device.
-        target: ``int64 (B,)`` on the CPU, class that each image is explained for.
-        background: ``(K, 3, R, R)`` training images in [0, 1], on the classifier's device.
-        batch_size: images per forward pass.
-        seed: seed of all random draws.
-    """
+    """A trained classifier and the images on which its explanations are checked."""
 
     classifier: Classifier
-    images: Tensor
-    target: Tensor
-    background: Tensor
+    images: Tensor  # (B, 3, R, R) in [0, 1], on the classifier's device
+    target: Tensor  # int64 (B,) on the CPU, class that each image is explained for
+    background: Tensor  # (K, 3, R, R) training images in [0, 1], on the classifier's device
     batch_size: int = 64
     seed: int = 0
 
@@ -58,21 +43,29 @@ class Case:
         """Return the case of the first ``count`` images."""
         return replace(self, images=self.images[:count], target=self.target[:count])
 
+    def predict(self, indices: Tensor, hides: Callable[[Tensor], Tensor], other: Tensor) -> Tensor:
+        """Predict log-odds of leukemia, on the CPU, of images of which pixels are replaced.
+
+        ``indices (N,)`` of the images are on the device; ``hides`` returns the pixels to replace by
+        those of ``other``, ``bool (b, R, R)``, from positions in ``indices``.
+        """
+        outputs = []
+        with evaluation_mode(self.classifier), torch.no_grad():
+            for at in torch.arange(len(indices), device=indices.device).split(self.batch_size):
+                own = indices[at]
+                shown = torch.where(hides(at)[:, None], other[own], self.images[own])
+                outputs.append(log_odds(self.classifier(shown)))
+        return torch.cat(outputs).cpu()
+
 
 # --- Control maps that ignore the classifier: the baseline that an explanation has to beat
 
 
 class Control(Explainer):
-    """Unsigned map that depends only on the image, not on the classifier or the target.
-
-    Args:
-        name: name in tables.
-        draw: function from an image ``(3, R, R)`` to a map ``float32 (R, R)``, both on the CPU.
-    """
+    """Unsigned map that ``draw`` computes from an image ``(3, R, R)`` alone, both on the CPU."""
 
     def __init__(self, name: str, draw: Callable[[Tensor], Tensor]) -> None:
-        self.name = name
-        self.draw = draw
+        self.name, self.draw = name, draw
 
     def _explain(self, classifier: Classifier, images: Tensor, background: Tensor) -> Attribution:
         maps = torch.stack([self.draw(image) for image in images.cpu()])
@@ -80,13 +73,9 @@ class Control(Explainer):
 
 
 def controls(seed: int) -> dict[str, Control]:
-    """Build the controls ``random``, ``random_pixels``, ``center`` and ``edges``, by name.
-
-    Args:
-        seed: seed of the noise.
-    """
+    """Build the controls by name; the noise of two of them depends on ``seed``."""
     draws: dict[str, Callable[[Tensor], Tensor]] = {
-        "random": partial(_noise, points=8, seed=seed),
+        "random": partial(_noise, points=8, seed=seed),  # as coarse as superpixels
         "random_pixels": partial(_noise, points=None, seed=seed),
         "center": _bell,
         "edges": _edges,
@@ -95,13 +84,9 @@ def controls(seed: int) -> dict[str, Control]:
 
 
 def _noise(image: Tensor, points: int | None, seed: int) -> Tensor:
-    """Uniform noise, drawn anew for each cell mask, so that noise on pixels does not change it.
+    """Uniform noise at ``points`` per side, interpolated, or at every pixel.
 
-    Args:
-        image: ``(3, R, R)``.
-        points: grid points per side of the noise, interpolated between, so that 8 are as coarse as
-            superpixels; None draws every pixel.
-        seed: seed of the noise.
+    It is drawn anew for each cell mask, so that noise on pixels does not change it.
     """
     mask, side = cell_mask(image[None])[0].numpy().tobytes(), image.shape[-1]
     generator = torch.Generator().manual_seed(zlib.crc32(mask, seed))
@@ -113,7 +98,7 @@ def _noise(image: Tensor, points: int | None, seed: int) -> Tensor:
 def _bell(image: Tensor) -> Tensor:
     """Gaussian around the center, where C-NMC has its cells; a fifth of the side is its width."""
     side = image.shape[-1]
-    offset = (torch.arange(side) - (side - 1) / 2) / (_BELL * side)
+    offset = (torch.arange(side) - (side - 1) / 2) / (0.2 * side)
     bell = torch.exp(-(offset**2) / 2)
     return bell[:, None] * bell
 
@@ -126,58 +111,34 @@ def _edges(image: Tensor) -> Tensor:
 # --- Deletion and insertion
 
 
-@dataclass(frozen=True, eq=False)
-class Curves:
-    """Probability of a class as pixels are hidden or shown, highest map values first.
+class Curves(NamedTuple):
+    """Probability of a class as pixels are hidden or shown, highest map values first."""
 
-    Attributes:
-        shares: ``(S + 1,)``, shares of the cell's pixels from 0 to 1.
-        deletion: ``(B, S + 1)``, probability with that share hidden.
-        insertion: ``(B, S + 1)``, probability with only that share of the cell shown.
-    """
-
-    shares: Floats
-    deletion: Floats
-    insertion: Floats
-
-    @property
-    def deletion_auc(self) -> Floats:
-        """Area under each deletion curve, ``(B,)``; lower is better."""
-        return np.asarray(trapezoid(self.deletion, self.shares, axis=1))
-
-    @property
-    def insertion_auc(self) -> Floats:
-        """Area under each insertion curve, ``(B,)``; higher is better."""
-        return np.asarray(trapezoid(self.insertion, self.shares, axis=1))
+    shares: Floats  # (S + 1,), shares of the cell's pixels from 0 to 1
+    deletion: Floats  # (B, S + 1), probability with that share hidden
+    insertion: Floats  # (B, S + 1), probability with only that share of the cell shown
 
 
 def curves(case: Case, other: Tensor, maps: Tensor, steps: int = 16) -> Curves:
     """Compute deletion and insertion curves (Petsiuk et al. 2018, RISE, section 4.2).
 
     Costs ``2 * B * steps`` forward passes. Pixels with equal values, such as those of a superpixel,
-    are in random order.
-
-    Args:
-        case: classifier, images and the class whose probability is measured.
-        other: ``(B, 3, R, R)`` on the classifier's device, replacement of hidden pixels, see
-            :func:`leuk.explain.perturb.hidden`.
-        maps: finite, ``(B, R, R)`` on the CPU; high values are evidence for the target.
-        steps: number of steps from no pixel to all pixels.
+    are in random order. ``other (B, 3, R, R)``, on the device, replaces hidden pixels; ``maps
+    (B, R, R)``, on the CPU, are finite.
     """
-    images, device, count = case.images, case.images.device, len(case.images)
-    turns = _turns(maps, cell_mask(images).cpu(), steps, case.seed).to(device)
+    device, count = case.images.device, len(case.images)
+    turns = _turns(maps, cell_mask(case.images).cpu(), steps, case.seed).to(device)
     levels = torch.arange(steps, device=device).repeat(2 * count)
     deleting = torch.tensor([True, False], device=device).repeat_interleave(steps).repeat(count)
     indices = torch.arange(count, device=device).repeat_interleave(2 * steps)
-    outputs = []
-    with evaluation_mode(case.classifier), torch.no_grad():
-        for at in torch.arange(len(indices), device=device).split(case.batch_size):
-            index, turn = indices[at], turns[indices[at]]
-            gone = (turn < levels[at, None, None]) == deleting[at, None, None]
-            hides = (gone & (turn >= 0))[:, None]
-            shown = torch.where(hides, other[index], images[index])
-            outputs.append(log_odds(case.classifier(shown)))
-    toward = torch.cat(outputs).cpu() * signs(case.target, count).repeat_interleave(2 * steps)
+
+    def hides(at: Tensor) -> Tensor:
+        turn = turns[indices[at]]
+        gone = (turn < levels[at, None, None]) == deleting[at, None, None]
+        return gone & (turn >= 0)
+
+    odds = case.predict(indices, hides, other)
+    toward = odds * signs(case.target, count).repeat_interleave(2 * steps)
     down, up = toward.double().sigmoid().view(count, 2, steps).unbind(dim=1)
     # Deletion ends with the image that insertion starts from, and vice versa.
     deletion, insertion = (torch.cat([down, up[:, :1]], 1), torch.cat([up, down[:, :1]], 1))
@@ -200,49 +161,36 @@ def _turns(maps: Tensor, masks: Tensor, steps: int, seed: int) -> Tensor:
 # --- Infidelity
 
 
-@dataclass(frozen=True, eq=False)
-class Removals:
-    """Squares removed from images and their effect on the classifier, shared by all maps.
+class Removals(NamedTuple):
+    """Squares removed from images and their effect on the classifier, shared by all maps."""
 
-    Attributes:
-        boxes: ``int64 (B, N, 4)``: first row, end row (exclusive), first column, end column.
-        changes: ``float32 (B, N)``, decrease of the log-odds of the target.
-    """
-
-    boxes: Tensor
-    changes: Tensor
+    boxes: Tensor  # int64 (B, N, 4): first row, end row (exclusive), first column, end column
+    changes: Tensor  # float32 (B, N), decrease of the log-odds of the target
 
 
 def removals(case: Case, other: Tensor, samples: int = 32) -> Removals:
     """Remove squares around random pixels of each cell, 1/8 to 1/3 of the image's side.
 
     Square removal as in Yeh et al. 2019, section 3.2. Costs ``B * (samples + 1)`` forward passes,
-    for any number of maps.
-
-    Args:
-        case: classifier, images and the class whose log-odds are measured.
-        other: ``(B, 3, R, R)`` on the classifier's device, replacement of removed pixels.
-        samples: squares per image.
+    for any number of maps. ``other (B, 3, R, R)``, on the device, replaces removed pixels.
     """
-    images, device, size = case.images, case.images.device, case.batch_size
-    count, side = len(images), images.shape[-1]
+    images, device, count = case.images, case.images.device, len(case.images)
     boxes = _boxes(cell_mask(images).cpu(), samples, case.seed)
-    indices = torch.arange(count, device=device).repeat_interleave(samples)
-    line = torch.arange(side, device=device)
-    outputs = []
+    flat = boxes.to(device).flatten(0, 1)[:, :, None]
+    line = torch.arange(images.shape[-1], device=device)
+
+    def hides(at: Tensor) -> Tensor:
+        top, bottom, left, right = flat[at].unbind(dim=1)
+        rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
+        return rows[:, :, None] & columns[:, None]
+
     # In bfloat16 the effect of a small square would be lost in rounding.
-    exact = torch.autocast(device.type, enabled=False)
-    with exact, evaluation_mode(case.classifier), torch.no_grad():
-        whole = predict_log_odds(case.classifier, images, size)
-        flat = boxes.to(device).flatten(0, 1)[:, :, None]
-        for index, box in zip(indices.split(size), flat.split(size), strict=True):
-            top, bottom, left, right = box.unbind(dim=1)
-            rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
-            hides = (rows[:, :, None] & columns[:, None])[:, None]
-            shown = torch.where(hides, other[index], images[index])
-            outputs.append(log_odds(case.classifier(shown)))
-    fallen = whole[:, None] - torch.cat(outputs).view(count, samples)
-    return Removals(boxes, fallen.cpu() * signs(case.target, count)[:, None])
+    with torch.autocast(device.type, enabled=False):
+        with evaluation_mode(case.classifier):
+            whole = predict_log_odds(case.classifier, images, case.batch_size).cpu()
+        indices = torch.arange(count, device=device).repeat_interleave(samples)
+        fallen = whole[:, None] - case.predict(indices, hides, other).view(count, samples)
+    return Removals(boxes, fallen * signs(case.target, count)[:, None])
 
 
 def _boxes(masks: Tensor, samples: int, seed: int) -> Tensor:
@@ -253,7 +201,7 @@ def _boxes(masks: Tensor, samples: int, seed: int) -> Tensor:
     middles = flat.multinomial(samples, replacement=True, generator=generator)
     middles = torch.stack([middles // side, middles % side], dim=2)
     share = torch.rand((len(masks), samples, 1), generator=generator)
-    half = ((_SMALLEST + (_LARGEST - _SMALLEST) * share) * side / 2).round().long().clamp(min=1)
+    half = ((1 / 8 + (1 / 3 - 1 / 8) * share) * side / 2).round().long().clamp(min=1)
     ends = torch.stack([middles - half, middles + half], dim=3).clamp(0, side)
     return ends.flatten(2)
 
@@ -262,11 +210,8 @@ def infidelity(maps: Tensor, removed: Removals) -> tuple[Floats, Floats]:
     """Infidelity of maps (Yeh et al. 2019): error of their sums in predicting the removals' effect.
 
     Does not run the classifier: Captum gets a linear function that returns the measured changes,
-    with the index of the removed square as its input.
-
-    Args:
-        maps: finite, ``(B, R, R)`` on the CPU, for the target of the removals.
-        removed: see :func:`removals`.
+    with the index of the removed square as its input. ``maps (B, R, R)``, on the CPU, are finite
+    and for the target of the removals.
 
     Returns:
         Two ``float64 (B,)``. The first, in [0, 1], lower is better, is the share of the mean
@@ -276,7 +221,7 @@ def infidelity(maps: Tensor, removed: Removals) -> tuple[Floats, Floats]:
         meaningful only for maps in log-odds.
     """
     sums = maps.double().cumsum(dim=1).cumsum(dim=2)
-    corners = torch.nn.functional.pad(sums, (1, 0, 1, 0))
+    corners = F.pad(sums, (1, 0, 1, 0))
     top, bottom, left, right = removed.boxes.unbind(dim=2)
     at = torch.arange(len(maps))[:, None]
     predicted = corners[at, bottom, right] + corners[at, top, left]
@@ -310,14 +255,8 @@ def _captum(predicted: Tensor, changes: Tensor, normalize: bool = False) -> Tens
 def sensitivity(case: Case, explainer: Explainer, samples: int = 4, radius: float = 0.02) -> Floats:
     """Sensitivity of maps to slight pixel noise (Yeh et al. 2019), by Captum; lower is better.
 
-    Costs ``B * (samples + 1)`` explanations.
-
-    Args:
-        case: classifier, images and the class that is explained.
-        explainer: the method.
-        samples: noisy copies per image.
-        radius: amplitude of the uniform noise within the cell mask; pixels that the noise would
-            move out of the mask do not change.
+    Costs ``B * (samples + 1)`` explanations. The noise is uniform, with amplitude ``radius``,
+    within the cell mask; pixels that it would move out of the mask do not change.
 
     Returns:
         ``float64 (B,)``, the largest Euclidean distance between the maps with and without noise,

@@ -29,10 +29,6 @@ def regions_of(images: Tensor, band: float = BAND) -> dict[str, Tensor]:
     is background. The border is as wide as ``band`` times the equivalent diameter of the cell, at
     least one pixel; the image's edge is no border.
 
-    Args:
-        images: ``(B, 3, R, R)`` in [0, 1].
-        band: width of the border, as a share of the diameter of the disc with the cell's area.
-
     Returns:
         Masks ``bool (B, R, R)`` on the CPU. ``border`` and ``interior`` make up the ``cell``;
         ``cell`` and ``background`` make up the image.
@@ -44,11 +40,7 @@ def regions_of(images: Tensor, band: float = BAND) -> dict[str, Tensor]:
 
 
 def region_shares(maps: Tensor, regions: Mapping[str, Tensor]) -> dict[str, Floats]:
-    """Shares of a method's attribution in every region.
-
-    Args:
-        maps: ``(B, R, R)`` on the CPU.
-        regions: regions of the same images.
+    """Shares of the attribution of maps ``(B, R, R)``, on the CPU, in every region of the images.
 
     Returns:
         ``float64 (B,)`` by name. ``positive_<region>`` is the share of positive attribution in the

@@ -1,4 +1,4 @@
-"""Distances between synthetic and real images: in feature space, and structural similarity.
+"""Distances between synthetic and real images: of features, of cell measures, and structural.
 
 The usual metrics, computed by torch-fidelity where it has them. All are biased below a few thousand
 images, so both sets must have the same size, and every value must be compared with that of real
@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import wasserstein_distance
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 from torchmetrics.functional.image import (
@@ -22,13 +28,12 @@ from leuk.data.decode import cell_mask
 from leuk.data.pixels import to_float
 from leuk.data.splits import FEWEST as FEWEST_PATIENTS
 from leuk.data.splits import effective_patients
-from leuk.metrics.arrays import Floats, Images, check_images
+from leuk.metrics.arrays import Floats, Images, Integers
+from leuk.metrics.baselines import MEASURES
 from leuk.metrics.synthetic.features import Features
 
 Metrics = dict[str, float | None]
 """Name to value; None for an undefined metric, never NaN."""
-
-Rows = npt.NDArray[np.int64]
 
 Patients = npt.NDArray[Any]
 """The patient of each image, ``(N,)``."""
@@ -38,21 +43,23 @@ FEWEST = 10
 
 _HALVES = 50
 _KERNEL = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
-_PRECISION_NEIGHBORS = 3
-_COVERAGE_NEIGHBORS = 5
 
 
-def equal_rows(sizes: Sequence[int], seed: int) -> list[Rows]:
-    """Draw random rows that cut sets of these sizes down to the smallest.
-
-    Raises:
-        ValueError: the smallest set has fewer than 10 images.
-    """
+def equal_rows(sizes: Sequence[int], seed: int) -> list[Integers]:
+    """Draw random rows that cut sets of at least 10 images down to the smallest."""
     smallest = min(sizes)
     if smallest < FEWEST:
         raise ValueError(f"at least {FEWEST} images per set are needed, found {smallest}")
     generator = np.random.default_rng(seed)
     return [generator.permutation(size)[:smallest] for size in sizes]
+
+
+def patient_numbers(patients: Patients | None, count: int) -> Integers:
+    """Return the patient number ``(N,)`` of each image; without patients images are independent."""
+    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
+
+
+# --- Distances between features
 
 
 def distances(
@@ -62,16 +69,10 @@ def distances(
     synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> Metrics:
-    """Compute all distances between ``synthetic`` and ``real``.
+    """Compute all distances between ``synthetic`` images, or real images in their place, and real.
 
-    Args:
-        synthetic: features of the set to evaluate: synthetic images, or real images that are
-            compared in the same way.
-        real: features of as many real images, from the same extractor.
-        seed: seed of the random halves behind the spread.
-        synthetic_patients: ``(N,)`` patients of ``synthetic`` if these are real images; None if its
-            images are independent, such as those of a GAN.
-        real_patients: ``(N,)`` patients of ``real``; None if its images are independent.
+    Both sets have the same size and extractor. The patient of each image matters to the spread,
+    that of random halves; without patients images are independent, such as those of a GAN.
 
     Returns:
         ``fid`` (0 is best; Heusel et al. 2017), ``kid`` with ``kid_spread`` (0 is best, may be
@@ -83,18 +84,8 @@ def distances(
         values that cannot be compared with published ones.
 
     Raises:
-        ValueError: sets of different sizes or extractors, fewer than 10 images, or features that
-            are not finite.
+        ValueError: features that are not finite.
     """
-    if synthetic.name != real.name:
-        raise ValueError(f"features of different extractors: {synthetic.name} and {real.name}")
-    if len(synthetic) != len(real):
-        raise ValueError(
-            f"sets must have the same size, found {len(synthetic)} and {len(real)} images;"
-            " cut them down with equal_rows"
-        )
-    if len(synthetic) < FEWEST:
-        raise ValueError(f"at least {FEWEST} images per set are needed, found {len(synthetic)}")
     for features in (synthetic, real):
         if not np.isfinite(features.pooled).all():
             raise ValueError(f"features of {features.name} are not finite")
@@ -128,9 +119,7 @@ def kernel_distance(
     synthetic_patients: Patients | None = None,
     real_patients: Patients | None = None,
 ) -> tuple[float, float | None]:
-    """Unbiased squared maximum mean discrepancy with a cubic kernel.
-
-    Arguments are those of :func:`distances`, with features ``float64 (N, D)`` and ``(M, D)``.
+    """Unbiased squared maximum mean discrepancy of ``float64 (N, D)`` with a cubic kernel.
 
     Returns:
         The distance over all images, and its standard deviation over 50 random halves of both
@@ -138,40 +127,21 @@ def kernel_distance(
         an odd number of patients the smaller half counts, so that it errs on the large side).
         Halves hold whole patients, as images of the same patient are alike. The standard deviation
         is None with fewer than three effective patients in either set.
-
-    Raises:
-        ValueError: a set with a single image, or with so few that no half of its patients has two.
     """
     x, y = synthetic.numpy(), real.numpy()
-    for name, features in (("synthetic", x), ("real", y)):
-        if len(features) < 2:
-            raise ValueError(f"{name}={len(features)} images: a distance needs pairs; add images")
     kernels = [metric_kid.kernel_poly(a, b, **_KERNEL) for a, b in ((x, x), (x, y), (y, y))]
     distance = _mmd2(*kernels)
     patients = [patient_numbers(synthetic_patients, len(x)), patient_numbers(real_patients, len(y))]
     if min(effective_patients(codes.tolist()) for codes in patients) < FEWEST_PATIENTS:
         return distance, None
-    for name, codes in zip(("synthetic", "real"), patients, strict=True):
-        largest = np.sort(np.bincount(codes))[::-1]
-        if largest[: len(largest) // 2].sum() < 2:
-            raise ValueError(
-                f"{name}={len(codes)} images of {len(largest)} patients: no half of the patients "
-                "has two images, which the unbiased estimate needs; add images"
-            )
+    # Of ten images of three effective patients or more, any half of the patients has a pair.
     generator = np.random.default_rng(seed)
     halves: list[float] = []
-    while len(halves) < _HALVES:
+    for _ in range(_HALVES):
         i, j = (_half(codes, generator) for codes in patients)
-        if min(len(i), len(j)) < 2:  # the unbiased estimate needs pairs
-            continue
         chosen = (np.ix_(i, i), np.ix_(i, j), np.ix_(j, j))
         halves.append(_mmd2(*(kernel[rows] for kernel, rows in zip(kernels, chosen, strict=True))))
     return distance, float(np.std(halves))
-
-
-def patient_numbers(patients: Patients | None, count: int) -> Rows:
-    """Return the patient number ``(N,)`` of each image; without patients images are independent."""
-    return np.arange(count) if patients is None else np.unique(patients, return_inverse=True)[1]
 
 
 def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
@@ -184,7 +154,7 @@ def _mmd2(within: Floats, across: Floats, other: Floats) -> float:
     return float(sum(own) - 2 * across.mean())
 
 
-def _half(patients: Rows, generator: np.random.Generator) -> Rows:
+def _half(patients: Integers, generator: np.random.Generator) -> Integers:
     """Rows of the images of half the patients, drawn without replacement."""
     count = int(patients.max()) + 1
     drawn = generator.choice(count, count // 2, replace=False)
@@ -209,7 +179,7 @@ def precision_recall(synthetic: Tensor, real: Tensor) -> Metrics:
     found = metric_prc.prc_features_to_metric(
         synthetic,
         real,
-        prc_neighborhood=_PRECISION_NEIGHBORS,
+        prc_neighborhood=3,
         prc_batch_size=10_000,
         save_cpu_ram=False,
         verbose=False,
@@ -224,7 +194,7 @@ def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     includes a synthetic image, divided by k; coverage is the share of real images with a synthetic
     image within reach. Torch-fidelity lacks both.
     """
-    k = _COVERAGE_NEIGHBORS
+    k = 5
     # The nearest neighbor of an image is the image itself.
     reach = torch.cdist(real, real).kthvalue(k + 1).values
     inside = torch.cdist(synthetic, real) <= reach
@@ -234,7 +204,104 @@ def density_coverage(synthetic: Tensor, real: Tensor) -> Metrics:
     }
 
 
-# --- Structural similarity of synthetic to real images, and within a set
+# --- Probes of features: separability from real images, and usefulness for training
+
+_FOLDS = 5
+
+
+def two_sample_auroc(
+    synthetic: Features,
+    real: Features,
+    seed: int,
+    synthetic_patients: Patients | None = None,
+    real_patients: Patients | None = None,
+) -> float | None:
+    """Separate synthetic from real images: the classifier two-sample test.
+
+    The stain alone separates real images of different patients, so the value must be compared with
+    that of training images (Lopez-Paz & Oquab 2017). All images of a patient are in the same fold,
+    since a probe that has seen other images of a patient recognizes the patient, not the set.
+
+    Returns:
+        AUROC of cross-validation in five folds, or in as many as the set with the fewest patients
+        has: 0.5 for sets that cannot be separated, 1 for perfect separation. None if a set has a
+        single patient.
+    """
+    features, labels = _stacked(synthetic, real)
+    codes = [
+        patient_numbers(synthetic_patients, len(synthetic)),
+        patient_numbers(real_patients, len(real)),
+    ]
+    count = min(_FOLDS, *(int(patients.max()) + 1 for patients in codes))
+    if count < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    folds = np.concatenate([_folds(patients, count, generator) for patients in codes])
+    scores = cross_val_predict(
+        _probe(), features, labels, cv=PredefinedSplit(folds), method="decision_function"
+    )
+    return float(roc_auc_score(labels, scores))
+
+
+def _folds(patients: Integers, count: int, generator: np.random.Generator) -> Integers:
+    """Assign whole patients to folds, the largest first, each to the smallest fold so far."""
+    images = np.bincount(patients)
+    order = generator.permutation(len(images))
+    filled = np.zeros(count)
+    fold_of = np.zeros(len(images), np.int64)
+    for patient in order[np.argsort(-images[order], kind="stable")]:
+        fold_of[patient] = np.argmin(filled)
+        filled[fold_of[patient]] += images[patient]
+    return fold_of[patients]
+
+
+def usefulness(
+    train: Features, train_other: Features, test: Features, test_other: Features
+) -> float:
+    """Train a probe on images of a class and of the other, and classify held-out real images.
+
+    With synthetic training images this is "train on synthetic, test on real" (Esteban et al. 2017),
+    to be compared with as many real training images. If a single class is synthetic, the probe may
+    learn the look of synthetic images instead of the class; the AUROC then falls, as it should.
+
+    Returns:
+        AUROC on the test sets: 0.5 for no information, below 0.5 for a misleading probe.
+    """
+    probe = _probe().fit(*_stacked(train, train_other))
+    features, labels = _stacked(test, test_other)
+    return float(roc_auc_score(labels, probe.decision_function(features)))
+
+
+def _probe() -> Pipeline:
+    # A strong penalty, as features outnumber images.
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000))
+
+
+def _stacked(one: Features, other: Features) -> tuple[Floats, Integers]:
+    features = np.concatenate([one.pooled, other.pooled]).astype(np.float64)
+    return features, np.repeat([1, 0], [len(one), len(other)])
+
+
+# --- Distances between cell measures, and structural similarity
+
+
+def morphology_distance(synthetic: Floats, real: Floats) -> Metrics:
+    """Distance of two sets in each of the measures ``float64 (N, 8)`` of their cells.
+
+    Returns:
+        For each of :data:`.baselines.MEASURES` the Wasserstein-1 distance of the two sets over the
+        standard deviation of the real set (0 is best), and their ``mean``. Images without a lit
+        pixel are left out; None if those are all images of a set.
+    """
+    one, other = (rows[rows[:, 0] > 0] for rows in (synthetic, real))
+    if not len(one) or not len(other):
+        return dict.fromkeys((*MEASURES, "mean"))
+    found = [
+        float(wasserstein_distance(a, b) / (b.std() or 1.0))
+        for a, b in zip(one.T, other.T, strict=True)
+    ]
+    return {**dict(zip(MEASURES, found, strict=True)), "mean": float(np.mean(found))}
+
 
 _BATCH = 64
 _PAIRS = 200
@@ -242,26 +309,19 @@ _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of the scales, finest first (Wang et al. 2003)."""
 
 _WINDOW = 11
-_SMALLEST = 16
+SMALLEST = 16
+"""Pixels per side that structural similarity needs."""
 
 
-def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[str, float | None]:
+def nearest_similarity(synthetic: Images, real: Images, nearest: Integers) -> Metrics:
     """Compute the mean SSIM of synthetic images and their nearest real images.
 
-    Args:
-        synthetic: ``uint8 (N, R, R, 3)``.
-        real: ``uint8 (M, R, R, 3)``.
-        nearest: ``(N,)`` row in ``real`` of the nearest image of each synthetic image.
+    ``nearest`` holds the row ``(N,)`` in ``real`` of the nearest image of each synthetic image.
 
     Returns:
         ``ssim`` over whole images (Wang et al. 2004) and ``ssim_mask`` over the union of the two
         cell masks, None if no pair has a lit pixel.
-
-    Raises:
-        ValueError: images are not 8-bit, or smaller than 16 pixels.
     """
-    for images in (synthetic, real):
-        _check_side(images)
     whole: list[float] = []
     within: list[float] = []
     for start in range(0, len(synthetic), _BATCH):
@@ -279,8 +339,7 @@ def nearest_similarity(synthetic: Images, real: Images, nearest: Rows) -> dict[s
         area = union.sum(dim=(1, 2))
         inside = (similarity * union).sum(dim=(1, 2)) / area
         within += inside[area > 0].tolist()
-    cell = float(np.mean(within)) if within else None
-    return {"ssim": float(np.mean(whole)), "ssim_mask": cell}
+    return {"ssim": float(np.mean(whole)), "ssim_mask": float(np.mean(within)) if within else None}
 
 
 def diversity(images: Images, seed: int) -> float:
@@ -288,13 +347,7 @@ def diversity(images: Images, seed: int) -> float:
 
     It is 0 for identical images. Images of 224 pixels have all five scales, of 64 pixels three
     and of 32 pixels two, so values at different resolutions cannot be compared.
-
-    Raises:
-        ValueError: images are not 8-bit, smaller than 16 pixels, or fewer than two.
     """
-    _check_side(images)
-    if len(images) < 2:
-        raise ValueError("diversity needs at least two images, found one")
     generator = np.random.default_rng(seed)
     first = generator.integers(len(images), size=_PAIRS)
     # An image is never paired with itself.
@@ -315,9 +368,3 @@ def diversity(images: Images, seed: int) -> float:
         for start in range(0, _PAIRS, _BATCH)
     ]
     return 1 - float(torch.cat(similar).mean())
-
-
-def _check_side(images: Images) -> None:
-    check_images(images)
-    if images.shape[1] < _SMALLEST:
-        raise ValueError(f"SSIM needs {_SMALLEST} pixels per side, found {images.shape[1]}")

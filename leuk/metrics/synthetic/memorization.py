@@ -5,10 +5,9 @@ images than new real images are.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,8 +15,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import rotate
 
 from leuk.data.splits import patient_quantile
-from leuk.metrics.arrays import Flags, Floats, Images, check_images
-from leuk.metrics.synthetic.distances import Metrics, Rows, patient_numbers
+from leuk.metrics.arrays import Flags, Floats, Images, Integers, check_images
+from leuk.metrics.synthetic.distances import Metrics, Patients, patient_numbers
 from leuk.metrics.synthetic.features import Features
 
 _SIDE = 32
@@ -42,17 +41,11 @@ _DARK = 16
 """Gray level up to which a pixel counts as background where images are aligned."""
 
 
-@dataclass(frozen=True, eq=False)
-class Neighbors:
-    """Nearest training image of each image.
+class Neighbors(NamedTuple):
+    """Nearest training image of each image."""
 
-    Attributes:
-        rows: ``(N,)`` row of the nearest image in the training set.
-        distances: ``float64 (N,)`` distance to it.
-    """
-
-    rows: Rows
-    distances: Floats
+    rows: Integers  # (N,)
+    distances: Floats  # (N,)
 
 
 def nearest_in_features(images: Features, train: Features, itself: bool = True) -> Neighbors:
@@ -69,16 +62,9 @@ def nearest_in_pixels(images: Images, train: Images, itself: bool = True) -> Nei
 
     GANs train on flipped and rotated images, so a copy may be rotated. In Lite0's features a
     rotated copy of a real image is no closer to its original than another image, so rotated copies
-    are found in pixels only, by comparing all rotations.
-
-    Args:
-        images: images to look up, ``uint8 (N, R, R, 3)``.
-        train: training images, ``uint8 (M, R, R, 3)``.
-        itself: False if ``images`` are ``train``, where no image may be its own neighbor.
-
-    Returns:
-        Neighbors with distances in gray levels: the root mean squared difference at 32 pixels per
-        side.
+    are found in pixels only, by comparing all rotations. Distances are in gray levels: the root
+    mean squared difference at 32 pixels per side. ``itself`` is as for
+    :func:`nearest_in_features`.
     """
     ours = _shrunk(images).flatten(1)
     shrunk = _shrunk(train)
@@ -92,14 +78,10 @@ def nearest_in_pixels(images: Images, train: Images, itself: bool = True) -> Nei
 
 
 def copied(synthetic: Images, train: Images) -> Flags:
-    """Find the images that are exact or near-exact copies of training images.
+    """Find the images that are exact or near-exact copies of any training image of the GAN.
 
     A copy may be mirrored or rotated by multiples of 90 degrees, or else shifted within the frame,
     and may differ by about one gray level per pixel.
-
-    Args:
-        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
-        train: all training images of the GAN, ``uint8 (M, R, R, 3)``.
     """
     shrunk = _shrunk(train)
     turned = (
@@ -107,33 +89,24 @@ def copied(synthetic: Images, train: Images) -> Flags:
         for mirrored in (shrunk, shrunk.flip(3))
         for quarters in range(4)
     )
-    in_place = _nearest(_shrunk(synthetic).flatten(1), turned, itself=True)
+    in_place = _nearest(_shrunk(synthetic).flatten(1), turned)
     moved = _nearest(
-        _shrunk(synthetic, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)], True
+        _shrunk(synthetic, aligned=True).flatten(1), [_shrunk(train, aligned=True).flatten(1)]
     )
     limit = _COPY * shrunk[0].numel() ** 0.5
     return np.asarray(np.minimum(in_place.distances, moved.distances) <= limit)
 
 
 def compare(
-    synthetic: Neighbors,
-    held_out: Neighbors,
-    train: Neighbors,
-    patients: npt.NDArray[np.generic] | None = None,
+    synthetic: Neighbors, held_out: Neighbors, train: Neighbors, patients: Patients | None = None
 ) -> Metrics:
     """Compare distances to training images of synthetic and of real images.
 
     Images of the same subject are alike, so new real images of the training subjects are closer to
     the training images than held-out images of other subjects (measured: 11 to 14 % of them below
     the limit that 1 % of the held-out images pass). A good GAN generates such images; a GAN copies
-    only if its share exceeds that of the training images.
-
-    Args:
-        synthetic: nearest training images of synthetic images.
-        held_out: nearest training images of real images of other subjects.
-        train: nearest other training images of training images.
-        patients: ``(N,)`` the patient of each held-out image; patients weigh the same. None if the
-            images are independent.
+    only if its share exceeds that of the training images. The patients of held-out images, if
+    known, weigh the same.
 
     Returns:
         ``median_ratio``: median distance of synthetic over that of held-out images (about 1 for new
@@ -153,11 +126,7 @@ def compare(
 
 
 def closest_pairs(synthetic: Neighbors, count: int) -> list[tuple[int, int, float]]:
-    """List the ``count`` synthetic images closest to a training image.
-
-    Returns:
-        Row of the synthetic image, row of the training image and their distance; closest first.
-    """
+    """List row, row of the training image and distance of the closest images, closest first."""
     order = np.argsort(synthetic.distances, kind="stable")[:count]
     return [(int(i), int(synthetic.rows[i]), float(synthetic.distances[i])) for i in order]
 
@@ -182,7 +151,7 @@ def _shrunk(images: Images, aligned: bool = False) -> Tensor:
     return torch.cat(shrunk)
 
 
-def _nearest(images: Tensor, versions: Iterable[Tensor], itself: bool) -> Neighbors:
+def _nearest(images: Tensor, versions: Iterable[Tensor], itself: bool = True) -> Neighbors:
     """Find the nearest of ``versions`` ``(M, D)`` of the training images for each of ``(N, D)``."""
     best = torch.full((len(images),), torch.inf, dtype=images.dtype)
     rows = torch.zeros(len(images), dtype=torch.int64)

@@ -13,24 +13,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from leuk.data.splits import effective_patients
-from leuk.metrics.arrays import Floats, Images, check_images
-from leuk.metrics.baselines import (
-    MorphologyExtractor,
-    measure_each,
-    morphology_distance,
-    two_sample_auroc,
-    usefulness,
-)
+from leuk.metrics.arrays import Floats, Images, Integers, check_images
+from leuk.metrics.baselines import measure_each
 from leuk.metrics.synthetic.distances import (
+    SMALLEST,
     Metrics,
     Patients,
-    Rows,
     distances,
     diversity,
     equal_rows,
+    morphology_distance,
     nearest_similarity,
+    two_sample_auroc,
+    usefulness,
 )
-from leuk.metrics.synthetic.features import Extractor, Features
+from leuk.metrics.synthetic.features import Extractor, Features, MorphologyExtractor
 from leuk.metrics.synthetic.memorization import (
     closest_pairs,
     compare,
@@ -38,6 +35,222 @@ from leuk.metrics.synthetic.memorization import (
     nearest_in_features,
     nearest_in_pixels,
 )
+
+_SIMILAR = 500
+"""Images, already in random order, that suffice for the mean SSIM."""
+
+_WHOLE = ("synthetic", "train", "reference")
+"""Sets searched for copies in full; of the others only the compared images are used."""
+
+_SHOWN = 16
+"""Closest pairs kept for the figure."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Real images to compare synthetic images with; each set is ``uint8 (N, R, R, 3)``.
+
+    ``patients`` maps the name of a set to the patient of each image ``(N,)``; images of sets
+    without an entry are independent.
+    """
+
+    train: Images  # of the class; the GAN was fitted on them
+    train_other: Images  # of the other class
+    reference: Images  # of the class, of subjects outside the GAN's training data
+    reference_other: Images
+    patients: Mapping[str, Patients] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> dict[str, Images]:
+        """The sets by name."""
+        return {name: value for name, value in vars(self).items() if name != "patients"}
+
+
+@dataclass(frozen=True)
+class Quality:
+    """All quality metrics; ``dataclasses.asdict`` of it is valid JSON.
+
+    Attributes:
+        extractor: name of the extractor of the features.
+        n: images in each set.
+        rows: metrics of each set against the same held-out real images: ``synthetic``; ``real``,
+            training images, the best possible row; ``other_class``; ``black``, black images;
+            ``mean_image``, the mean training image, repeated. Metrics of each: those of
+            :func:`.distances.distances`; ``ssim`` and ``ssim_mask`` with the nearest
+            held-out images; ``diversity``; ``spread``, standard deviation of pixels between the
+            images (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
+            share of black images; ``morphology``, mean distance of the cell measures; and
+            ``two_sample_auroc``, AUROC of a probe that separates the set from held-out images. The
+            spread of a distance and ``two_sample_auroc`` are None with too few patients.
+        morphology: for each row the distance of each cell measure, see
+            :func:`.distances.morphology_distance`.
+        memorization: results in ``features`` and in ``pixels``, see
+            :func:`.memorization.compare`; in ``pixels`` also ``copies``, the number of
+            synthetic images that are exact or near-exact copies of training images of either class.
+        closest: pairs of synthetic and training images that are closest in pixels: row of the
+            synthetic image, row of the training image, distance in gray levels.
+        usefulness: AUROC on held-out images of a probe trained on ``synthetic`` and on ``real``
+            images.
+        warnings: warnings about the synthetic images; empty if none.
+        patients: effective number of patients of each real set as compared; empty if patients are
+            unknown.
+    """
+
+    extractor: str
+    n: int
+    rows: dict[str, Metrics]
+    morphology: dict[str, Metrics]
+    memorization: dict[str, Metrics]
+    closest: list[tuple[int, int, float]]
+    usefulness: Metrics
+    warnings: list[str]
+    patients: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _ImageSet:
+    """A set of images with its features and cell measures, each computed once."""
+
+    images: Images
+    features: Features
+    measures: Floats
+    patients: Patients | None = None
+
+    @classmethod
+    def extract(
+        cls, images: Images, extractor: Extractor, patients: Patients | None = None
+    ) -> "_ImageSet":
+        measures = measure_each(images)
+        # Measuring takes as long as a network, so such an extractor uses these measures.
+        if isinstance(extractor, MorphologyExtractor):
+            return cls(images, extractor.of(measures), measures, patients)
+        return cls(images, extractor(images), measures, patients)
+
+    def take(self, rows: Integers) -> "_ImageSet":
+        patients = None if self.patients is None else self.patients[rows]
+        return _ImageSet(self.images[rows], self.features.take(rows), self.measures[rows], patients)
+
+
+def assess_quality(
+    synthetic: Images,
+    real: RealImages,
+    extractor: Extractor,
+    seed: int,
+    synthetic_other: Images | None = None,
+) -> Quality:
+    """Assess synthetic images of a class, ``uint8 (N, R, R, 3)``.
+
+    All sets are cut down at random to the size of the smallest; only the search for copies uses all
+    synthetic, held-out and training images. Each image goes through the extractor once. Synthetic
+    images of the other class, or else real images, train the probe of usefulness.
+
+    Raises:
+        ValueError: images that are not 8-bit, differ in resolution, have fewer than 16 pixels per
+            side, or number fewer than 10 in a set.
+    """
+    given = {"synthetic": synthetic, **real.sets}
+    if synthetic_other is not None:
+        given["synthetic_other"] = synthetic_other
+    for name, images in given.items():
+        check_images(images)
+        if images.shape[1:] != synthetic.shape[1:]:
+            raise ValueError(
+                f"{name} images have {images.shape[1]} pixels per side,"
+                f" synthetic images {synthetic.shape[1]}"
+            )
+    if synthetic.shape[1] < SMALLEST:
+        raise ValueError(f"SSIM needs {SMALLEST} pixels per side, found {synthetic.shape[1]}")
+    kept = equal_rows([len(images) for images in given.values()], seed)
+    patients = real.patients
+    sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
+    equal = {}
+    for name, chosen in zip(given, kept, strict=True):
+        if name in sets:
+            equal[name] = sets[name].take(chosen)
+        else:
+            own = patients[name][chosen] if name in patients else None
+            equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
+    mean = np.mean(real.train, axis=0, keepdims=True).round().astype(np.uint8)
+    repeated = np.zeros(len(kept[0]), np.int64)
+    compared = {
+        "synthetic": equal["synthetic"],
+        "real": equal["train"],
+        "other_class": equal["reference_other"],
+        "black": _ImageSet.extract(np.zeros_like(mean), extractor).take(repeated),
+        "mean_image": _ImageSet.extract(mean, extractor).take(repeated),
+    }
+    reference = equal["reference"]
+    shapes = {
+        name: morphology_distance(images.measures, reference.measures)
+        for name, images in compared.items()
+    }
+    rows = {
+        name: {**_row(images, reference, seed), "morphology": shapes[name]["mean"]}
+        for name, images in compared.items()
+    }
+    features = {name: images.features for name, images in equal.items()}
+    test = features["reference"], features["reference_other"]
+    other = features.get("synthetic_other", features["train_other"])
+    memorized, closest = _memorization(sets)
+    copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
+    memorized["pixels"]["copies"] = int(copies.sum())
+    return Quality(
+        extractor=extractor.name,
+        n=len(kept[0]),
+        rows=rows,
+        morphology=shapes,
+        memorization=memorized,
+        closest=closest,
+        usefulness={
+            "synthetic": usefulness(features["synthetic"], other, *test),
+            "real": usefulness(features["train"], features["train_other"], *test),
+        },
+        warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
+        patients={
+            name: effective_patients(images.patients.tolist())
+            for name, images in equal.items()
+            if images.patients is not None
+        },
+    )
+
+
+def _row(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
+    """Compute a row of :attr:`Quality.rows` without its morphology."""
+    nearest = nearest_in_features(own.features, reference.features)
+    patients = own.patients, reference.patients
+    return {
+        **distances(own.features, reference.features, seed, *patients),
+        **nearest_similarity(own.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
+        "diversity": diversity(own.images, seed),
+        # Row by row: all pixels as floats would take eight times the memory of the images.
+        "spread": float(np.mean([row.std(axis=0).mean() for row in np.moveaxis(own.images, 1, 0)])),
+        "distinct": len({image.tobytes() for image in own.images}) / len(own.images),
+        "empty": float((own.measures[:, 0] == 0).mean()),
+        "two_sample_auroc": two_sample_auroc(own.features, reference.features, seed, *patients),
+    }
+
+
+def _memorization(
+    sets: Mapping[str, _ImageSet],
+) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
+    synthetic, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
+    pixels = nearest_in_pixels(synthetic.images, train.images)
+    metrics = {
+        "features": compare(
+            nearest_in_features(synthetic.features, train.features),
+            nearest_in_features(held_out.features, train.features),
+            nearest_in_features(train.features, train.features, itself=False),
+            held_out.patients,
+        ),
+        "pixels": compare(
+            pixels,
+            nearest_in_pixels(held_out.images, train.images),
+            nearest_in_pixels(train.images, train.images, itself=False),
+            held_out.patients,
+        ),
+    }
+    return metrics, closest_pairs(pixels, _SHOWN)
+
 
 # --- Warnings about synthetic images: mode collapse, black images, copies of training images
 
@@ -54,12 +267,7 @@ share of training images that are."""
 
 
 def collapse(synthetic: Metrics, real: Metrics) -> list[str]:
-    """Warn of mode collapse and black images in a synthetic set.
-
-    Args:
-        synthetic: row ``synthetic`` of :attr:`Quality.rows`.
-        real: row ``real``, of as many training images.
-    """
+    """Warn of mode collapse and black images, from two rows of :attr:`Quality.rows`."""
     found = []
     if (empty := synthetic["empty"] or 0) > _EMPTY:
         found.append(f"{empty:.0%} of the synthetic images are black")
@@ -107,239 +315,10 @@ def near_exact(count: int) -> list[str]:
     return [f"{count} synthetic {copies}, exact to about one gray level"]
 
 
-_SIMILAR = 500
-"""Images, already in random order, that suffice for the mean SSIM."""
-
-_WHOLE = ("synthetic", "train", "reference")
-"""Sets searched for copies in full; of the others only the compared images are used."""
-
-_SHOWN = 16
-"""Closest pairs kept for the figure."""
-
-
-@dataclass(frozen=True, eq=False)
-class RealImages:
-    """Real images to compare synthetic images with; each set is ``uint8 (N, R, R, 3)``.
-
-    Attributes:
-        train: training images of the class, which the GAN was fitted on.
-        train_other: training images of the other class.
-        reference: images of the class from subjects outside the GAN's training data.
-        reference_other: images of the other class from such subjects.
-        patients: name of a set above to ``(N,)`` the patient of each image; images of sets without
-            an entry are independent.
-    """
-
-    train: Images
-    train_other: Images
-    reference: Images
-    reference_other: Images
-    patients: Mapping[str, Patients] = field(default_factory=dict)
-
-    @property
-    def sets(self) -> dict[str, Images]:
-        """The sets by name."""
-        return {name: value for name, value in vars(self).items() if name != "patients"}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """All quality metrics; ``dataclasses.asdict`` of it is valid JSON.
-
-    Attributes:
-        extractor: name of the extractor of the features.
-        n: images in each set.
-        rows: metrics of each set against the same held-out real images: ``synthetic``; ``real``,
-            training images, the best possible row; ``other_class``; ``black``, black images;
-            ``mean_image``, the mean training image, repeated. Metrics of each: those of
-            :func:`.distances.distances`; ``ssim`` and ``ssim_mask`` with the nearest
-            held-out images; ``diversity``; ``spread``, standard deviation of pixels between the
-            images (gray levels); ``distinct``, share of images that are not repeated; ``empty``,
-            share of black images; ``morphology``, mean distance of the cell measures; and
-            ``two_sample_auroc``, AUROC of a probe that separates the set from held-out images. The
-            spread of a distance and ``two_sample_auroc`` are None with too few patients.
-        morphology: for each row the distance of each cell measure; see
-            :func:`leuk.metrics.baselines.morphology_distance`.
-        memorization: results in ``features`` and in ``pixels``, see
-            :func:`.memorization.compare`; in ``pixels`` also ``copies``, the number of
-            synthetic images that are exact or near-exact copies of training images of either class.
-        closest: pairs of synthetic and training images that are closest in pixels: row of the
-            synthetic image, row of the training image, distance in gray levels.
-        usefulness: AUROC on held-out images of a probe trained on ``synthetic`` and on ``real``
-            images.
-        warnings: warnings about the synthetic images; empty if none.
-        patients: effective number of patients of each real set as compared; empty if patients are
-            unknown.
-    """
-
-    extractor: str
-    n: int
-    rows: dict[str, Metrics]
-    morphology: dict[str, Metrics]
-    memorization: dict[str, Metrics]
-    closest: list[tuple[int, int, float]]
-    usefulness: Metrics
-    warnings: list[str]
-    patients: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class _ImageSet:
-    """A set of images with its features and cell measures, each computed once."""
-
-    images: Images
-    features: Features
-    measures: Floats
-    patients: Patients | None = None
-
-    @classmethod
-    def extract(
-        cls, images: Images, extractor: Extractor, patients: Patients | None = None
-    ) -> "_ImageSet":
-        if isinstance(extractor, MorphologyExtractor):
-            # Measuring takes as long as a network, so the extractor's measures are reused.
-            measures = measure_each(images)
-            return cls(images, extractor.of(measures), measures, patients)
-        return cls(images, extractor(images), measure_each(images), patients)
-
-    def take(self, rows: Rows) -> "_ImageSet":
-        patients = None if self.patients is None else self.patients[rows]
-        return _ImageSet(self.images[rows], self.features.take(rows), self.measures[rows], patients)
-
-
-def assess_quality(
-    synthetic: Images,
-    real: RealImages,
-    extractor: Extractor,
-    seed: int,
-    synthetic_other: Images | None = None,
-) -> Quality:
-    """Assess synthetic images of a class.
-
-    All sets are cut down at random to the size of the smallest; only the search for copies uses all
-    synthetic, held-out and training images. Each image goes through the extractor once.
-
-    Args:
-        synthetic: synthetic images ``uint8 (N, R, R, 3)``.
-        real: real images at the same resolution.
-        extractor: extractor of the features.
-        seed: seed of all random choices.
-        synthetic_other: synthetic images of the other class ``uint8 (M, R, R, 3)``, which train the
-            probe of usefulness; real images are used instead if None.
-
-    Raises:
-        ValueError: images that are not 8-bit, differ in resolution, or number fewer than 10 in a
-            set.
-    """
-    given = {"synthetic": synthetic, **real.sets}
-    if synthetic_other is not None:
-        given["synthetic_other"] = synthetic_other
-    for name, images in given.items():
-        check_images(images)
-        if images.shape[1:] != synthetic.shape[1:]:
-            raise ValueError(
-                f"{name} images have {images.shape[1]} pixels per side,"
-                f" synthetic images {synthetic.shape[1]}"
-            )
-    kept = equal_rows([len(images) for images in given.values()], seed)
-    patients = real.patients
-    sets = {name: _ImageSet.extract(given[name], extractor, patients.get(name)) for name in _WHOLE}
-    equal = {}
-    for name, chosen in zip(given, kept, strict=True):
-        if name in sets:
-            equal[name] = sets[name].take(chosen)
-        else:
-            own = patients[name][chosen] if name in patients else None
-            equal[name] = _ImageSet.extract(given[name][chosen], extractor, own)
-    mean = np.mean(real.train, axis=0, keepdims=True).round().astype(np.uint8)
-    repeated = np.zeros(len(kept[0]), np.int64)
-    compared = {
-        "synthetic": equal["synthetic"],
-        "real": equal["train"],
-        "other_class": equal["reference_other"],
-        "black": _ImageSet.extract(np.zeros_like(mean), extractor).take(repeated),
-        "mean_image": _ImageSet.extract(mean, extractor).take(repeated),
-    }
-    reference = equal["reference"]
-    shapes = {
-        name: morphology_distance(images.measures, reference.measures)
-        for name, images in compared.items()
-    }
-    rows = {
-        name: {**_metrics(images, reference, seed), "morphology": shapes[name]["mean"]}
-        for name, images in compared.items()
-    }
-    features = {name: images.features for name, images in equal.items()}
-    test = features["reference"], features["reference_other"]
-    other = features.get("synthetic_other", features["train_other"])
-    memorized, closest = _memorization(sets)
-    copies = copied(synthetic, real.train) | copied(synthetic, real.train_other)
-    memorized["pixels"]["copies"] = int(copies.sum())
-    return Quality(
-        extractor=extractor.name,
-        n=len(kept[0]),
-        rows=rows,
-        morphology=shapes,
-        memorization=memorized,
-        closest=closest,
-        usefulness={
-            "synthetic": usefulness(features["synthetic"], other, *test),
-            "real": usefulness(features["train"], features["train_other"], *test),
-        },
-        warnings=[*collapse(rows["synthetic"], rows["real"]), *copying(memorized)],
-        patients={
-            name: effective_patients(images.patients.tolist())
-            for name, images in equal.items()
-            if images.patients is not None
-        },
-    )
-
-
-def _metrics(own: _ImageSet, reference: _ImageSet, seed: int) -> Metrics:
-    """Compute a row of :attr:`Quality.rows` without its morphology."""
-    nearest = nearest_in_features(own.features, reference.features)
-    patients = own.patients, reference.patients
-    return {
-        **distances(own.features, reference.features, seed, *patients),
-        **nearest_similarity(own.images[:_SIMILAR], reference.images, nearest.rows[:_SIMILAR]),
-        "diversity": diversity(own.images, seed),
-        # Row by row: all pixels as floats would take eight times the memory of the images.
-        "spread": float(np.mean([row.std(axis=0).mean() for row in np.moveaxis(own.images, 1, 0)])),
-        "distinct": len({image.tobytes() for image in own.images}) / len(own.images),
-        "empty": float((own.measures[:, 0] == 0).mean()),
-        "two_sample_auroc": two_sample_auroc(own.features, reference.features, seed, *patients),
-    }
-
-
-def _memorization(
-    sets: dict[str, _ImageSet],
-) -> tuple[dict[str, Metrics], list[tuple[int, int, float]]]:
-    synthetic, held_out, train = (sets[name] for name in ("synthetic", "reference", "train"))
-    pixels = nearest_in_pixels(synthetic.images, train.images)
-    metrics = {
-        "features": compare(
-            nearest_in_features(synthetic.features, train.features),
-            nearest_in_features(held_out.features, train.features),
-            nearest_in_features(train.features, train.features, itself=False),
-            held_out.patients,
-        ),
-        "pixels": compare(
-            pixels,
-            nearest_in_pixels(held_out.images, train.images),
-            nearest_in_pixels(train.images, train.images, itself=False),
-            held_out.patients,
-        ),
-    }
-    return metrics, closest_pairs(pixels, _SHOWN)
-
-
 # --- Figures with rows of synthetic and real images
 
-_INCH = 0.9
-"""Side of an image in the figure."""
-
-_MARGIN = 1.4
-"""Inches for the names of the rows."""
+_INCH, _MARGIN = 0.9, 1.4
+"""Inches of an image's side, and for the names of the rows."""
 
 _GAP = 0.03
 """Width of the white gap between images, as a share of an image."""
