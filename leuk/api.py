@@ -27,24 +27,29 @@ import torch
 from omegaconf import DictConfig
 
 from leuk.config.preflight import CommandLine, compose_runs
-from leuk.config.targets import build_named, instantiate
+from leuk.config.schema import register
+from leuk.config.targets import instantiate
 from leuk.data.datamodule import CNMCDataModule
 from leuk.data.pixels import to_float
 from leuk.errors import ConfigError
 from leuk.explain.base import Attribution, Explainer
-from leuk.explain.study import choose_background
-from leuk.gans.base import GAN
+from leuk.explain.cohort import choose_background
+from leuk.gans.base import Adversarial
 from leuk.metrics.arrays import Images
 from leuk.report.load import read_results
-from leuk.report.rows import DRAWS, main_rows
+from leuk.report.page import build_report
 from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun
 from leuk.runs.predict import predict
+from leuk.runs.run import register_resolvers
+from leuk.runs.trainer import build_named
 
 _BATCH = 64
 
 
 def _compose(command: str, *overrides: str) -> DictConfig:
+    register()
+    register_resolvers()
     return compose_runs(command, CommandLine([*overrides], multirun=False, runs=True))[0]
 
 
@@ -74,7 +79,9 @@ class LoadedRun:
     @property
     def metrics(self) -> dict[str, float | None]:
         """Metrics of the run on its test images, by name."""
-        return {name: entry["value"] for name, entry in self.finished.record.metrics["test"].items()}
+        return {
+            name: entry["value"] for name, entry in self.finished.record.metrics["test"].items()
+        }
 
     def predict(self, images: Images | str | Path) -> pd.DataFrame:
         """Predict images by the run's frozen decision rule.
@@ -164,12 +171,13 @@ def report_table(sweep: str | Path) -> pd.DataFrame:
         sweep: folder of the sweep, such as ``outputs/runs/demo``.
 
     Returns:
-        The table that ``leuk report`` writes as ``results.csv``.
+        The table that ``leuk report`` writes as ``report/table.csv``.
 
     Raises:
-        NoRecordsError: no readable record in the folder.
+        StoreError: no readable record in the folder.
     """
-    raise NotImplementedError
+    folder = Path(sweep).expanduser()
+    return build_report(folder, read_results(folder)).sections["table"].table
 
 
 def data_module(name: str = "phantom", *overrides: str, **keys: Any) -> CNMCDataModule:
@@ -192,7 +200,7 @@ def data_module(name: str = "phantom", *overrides: str, **keys: Any) -> CNMCData
     return data
 
 
-def gan(name: str = "dcgan", *overrides: str) -> GAN:
+def gan(name: str = "dcgan", *overrides: str) -> Adversarial:
     """Build an untrained GAN by its name in the config group ``gan``.
 
     Args:
@@ -203,5 +211,5 @@ def gan(name: str = "dcgan", *overrides: str) -> GAN:
         ConfigError: an unknown name or key.
     """
     cfg = _compose("synthesize", f"gan={name}", *overrides)
-    built: GAN = instantiate(cfg.gan)
+    built: Adversarial = instantiate(cfg.gan)
     return built

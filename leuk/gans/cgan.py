@@ -17,7 +17,7 @@ from leuk.data.labels import Label
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.dcgan import cross_entropy
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import LeakyReLU
+from leuk.gans.layers import LeakyReLU, plain_widths
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.gans.wgan import Generator
@@ -93,7 +93,7 @@ class ProjectionDiscriminator(StrongDiscriminator):
     From Miyato & Koyama 2018, equation 3.
     """
 
-    def __init__(self, resolution: int, widths: Sequence[int]) -> None:
+    def __init__(self, resolution: int, widths: Sequence[int] | None) -> None:
         super().__init__(resolution, widths, spread=True)
         self.classes = nn.Embedding(_CLASSES, self.score.in_features)
         nn.init.normal_(self.classes.weight, 0.0, 0.02)
@@ -124,9 +124,10 @@ class CGAN(Adversarial):
         latent: Count = 500,  # length of a latent vector, without the encoded label
         networks: Networks = "plain",  # the thesis's, or those of leuk.gans.strong
         condition: Condition = "onehot",  # encoding of the label for the generator
-        first: Count = 128,  # channels of the generator's first map
-        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
-        adversary_widths: Counts = (64, 128, 256, 512, 1024),  # after each halving
+        first: Count | None = 128,  # channels of the generator's first map; None if strong
+        # Channels after each doubling, 5 if plain, 4 if strong; None if strong, to fit the images.
+        widths: Counts | None = (128, 64, 64, 32, 32),
+        adversary_widths: Counts | None = (64, 128, 256, 512, 1024),  # after each halving
         dropout: Share = 0.3,  # dropout rate of the plain discriminator
         r1: NotNegative = 0.0,  # weight of the R1 penalty; 0 for none
         r1_every: Count = 8,  # rounds between R1 penalties, and a factor (Karras et al. 2020)
@@ -142,6 +143,7 @@ class CGAN(Adversarial):
             network = StrongGenerator(resolution, inputs, first, widths)
             discriminator = ProjectionDiscriminator(resolution, adversary_widths)
         else:
+            first, widths, adversary_widths = plain_widths(first, widths, adversary_widths)
             network = Generator(resolution, inputs, first, widths, stack)
             discriminator = PlaneDiscriminator(resolution, adversary_widths, dropout)
         generator = ConditionalGenerator(network, encoding)

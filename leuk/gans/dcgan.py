@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from leuk.config.schema import Count, Counts, NotNegative, Share
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import LeakyReLU, batch_norm, downsampling, first_side, upsampling
+from leuk.gans.layers import (
+    LeakyReLU,
+    batch_norm,
+    downsampling,
+    first_side,
+    plain_widths,
+    upsampling,
+)
 from leuk.gans.penalties import r1_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.training import Stack, glorot
@@ -73,9 +80,10 @@ class DCGAN(Adversarial):
         resolution: Count = 224,  # side of the images in pixels, a multiple of 32
         latent: Count = 500,  # length of a latent vector
         networks: Networks = "plain",  # those above, or those of leuk.gans.strong
-        first: Count = 128,  # channels of the generator's first map
-        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
-        adversary_widths: Counts = (64, 128),  # channels after each halving of the discriminator
+        first: Count | None = 128,  # channels of the generator's first map; None if strong
+        # Channels after each doubling, 5 if plain, 4 if strong; None if strong, to fit the images.
+        widths: Counts | None = (128, 64, 64, 32, 32),
+        adversary_widths: Counts | None = (64, 128),  # after each halving; None as for widths
         dropout: Share = 0.5,  # dropout rate of the plain discriminator
         r1: NotNegative = 0.0,  # weight of the R1 penalty; 0 for none
         r1_every: Count = 8,  # rounds between R1 penalties, and a factor (Karras et al. 2020)
@@ -89,6 +97,7 @@ class DCGAN(Adversarial):
             generator = StrongGenerator(resolution, latent, first, widths)
             discriminator = StrongDiscriminator(resolution, adversary_widths, spread=True)
         else:
+            first, widths, adversary_widths = plain_widths(first, widths, adversary_widths)
             generator = Generator(resolution, latent, first, widths, stack)
             discriminator = Discriminator(resolution, adversary_widths, dropout, stack)
         super().__init__(generator, discriminator, latent, stack, fitting, augment)

@@ -36,6 +36,22 @@ def first_side(resolution: int, widths: Sequence[int], doublings: int = 5) -> in
     return int(resolution // 2**doublings)
 
 
+def plain_widths(
+    first: int | None, widths: Sequence[int] | None, adversary_widths: Sequence[int] | None
+) -> tuple[int, Sequence[int], Sequence[int]]:
+    """Return the channels of plain networks, which have no default that fits the resolution.
+
+    Raises:
+        ConfigError: one is None.
+    """
+    if first is None or widths is None or adversary_widths is None:
+        raise ConfigError(
+            "gan.first, gan.widths, gan.adversary_widths=null: plain networks need numbers; set "
+            "them, or gan.networks=strong"
+        )
+    return first, widths, adversary_widths
+
+
 def upsampling(before: int, after: int, stack: Stack, bias: bool = True) -> nn.ConvTranspose2d:
     """Return a 5 x 5 transposed convolution that doubles the side."""
     if stack == "keras":

@@ -50,15 +50,20 @@ class StrongGenerator(nn.Module):
     Args:
         resolution: side of the images in pixels, a multiple of 32.
         inputs: length of the input, which is the latent vector and, in the cGAN, the encoded label.
-        first: channels of the first map.
-        widths: channels after each of the four doublings.
+        first: channels of the first map; None for a number that fits the resolution.
+        widths: channels after each of the four doublings; None likewise.
 
     Raises:
         ConfigError: ``resolution`` is not a multiple of 32, or ``widths`` has the wrong length.
     """
 
-    def __init__(self, resolution: int, inputs: int, first: int, widths: Sequence[int]) -> None:
+    def __init__(
+        self, resolution: int, inputs: int, first: int | None, widths: Sequence[int] | None
+    ) -> None:
         super().__init__()
+        # Smaller images need fewer channels: half as many at 32 px.
+        fitting = [max(24, n * min(resolution, 64) // 64) for n in (192, 128, 96, 48, 32)]
+        first, widths = first or fitting[0], widths or fitting[1:]
         # A doubling less than in the thesis; from a 2 x 2 map all cells leaned the same way.
         side = first_side(resolution, widths, doublings=4)
         layers: list[nn.Module] = [
@@ -134,15 +139,16 @@ class StrongDiscriminator(nn.Module):
 
     Args:
         resolution: side of the images in pixels, a multiple of 2 to the number of widths.
-        widths: channels after each halving.
+        widths: channels after each halving; None for halvings down to 4 to 7 pixels.
         spread: compare the images of a batch with :class:`MinibatchSpread`.
 
     Raises:
         ConfigError: ``resolution`` cannot be halved once per width.
     """
 
-    def __init__(self, resolution: int, widths: Sequence[int], spread: bool) -> None:
+    def __init__(self, resolution: int, widths: Sequence[int] | None, spread: bool) -> None:
         super().__init__()
+        widths = widths or [32 << halved for halved in range((resolution // 4).bit_length() - 1)]
         side, rest = divmod(resolution, 2 ** len(widths))
         if rest:
             raise ConfigError(

@@ -11,7 +11,7 @@ from leuk.config.schema import Count, Counts, NotNegative, Positive, Share
 from leuk.gans.base import Adversarial, Fitting
 from leuk.gans.dcgan import Discriminator
 from leuk.gans.diffaugment import DiffAugment
-from leuk.gans.layers import batch_norm, first_side, upsampling
+from leuk.gans.layers import batch_norm, first_side, plain_widths, upsampling
 from leuk.gans.penalties import gradient_penalty
 from leuk.gans.strong import Networks, StrongDiscriminator, StrongGenerator
 from leuk.training import Stack, glorot
@@ -64,9 +64,10 @@ class WGANGP(Adversarial):
         resolution: Count = 224,  # side of the images in pixels, a multiple of 32
         latent: Count = 500,  # length of a latent vector
         networks: Networks = "plain",  # the thesis's, or those of leuk.gans.strong
-        first: Count = 128,  # channels of the generator's first map
-        widths: Counts = (128, 64, 64, 32, 32),  # after each doubling: 5 if plain, 4 if strong
-        adversary_widths: Counts = (64, 128),  # channels after each halving of the critic
+        first: Count | None = 128,  # channels of the generator's first map; None if strong
+        # Channels after each doubling, 5 if plain, 4 if strong; None if strong, to fit the images.
+        widths: Counts | None = (128, 64, 64, 32, 32),
+        adversary_widths: Counts | None = (64, 128),  # channels after each halving of the critic
         dropout: Share = 0.3,  # dropout rate of the plain critic
         penalty: Positive = 10.0,  # weight of the gradient penalty
         # Weight of the mean squared score of real images, which keeps scores near 0 (Karras et al.
@@ -82,6 +83,7 @@ class WGANGP(Adversarial):
             generator = StrongGenerator(resolution, latent, first, widths)
             critic = StrongDiscriminator(resolution, adversary_widths, spread=False)
         else:
+            first, widths, adversary_widths = plain_widths(first, widths, adversary_widths)
             generator = Generator(resolution, latent, first, widths, stack)
             critic = Discriminator(resolution, adversary_widths, dropout, stack)
         super().__init__(generator, critic, latent, stack, fitting, augment)

@@ -17,7 +17,7 @@ from scipy.stats import binomtest, norm, rankdata
 
 from leuk.data.labels import Label
 from leuk.metrics.arrays import Floats, Integers
-from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import Sample
 
 _EDGE = 1e-6
 """Distance from 0 and 1 to which scores are clipped before their log odds are averaged."""
@@ -26,7 +26,8 @@ Interval = tuple[float, float]
 
 
 def _mean_logit(scores: Floats) -> float:
-    return float(expit(logit(scores.clip(_EDGE, 1 - _EDGE)).mean()))
+    # Rounded, so that patients with equal scores of all images tie whatever their number.
+    return round(float(expit(logit(scores.clip(_EDGE, 1 - _EDGE)).mean())), 12)
 
 
 SCORES: Mapping[str, Callable[[Floats], float]] = {

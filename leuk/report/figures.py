@@ -24,6 +24,7 @@ from leuk.metrics.classification import Sample, per_subject
 from leuk.report.comparisons import FAMILIES, Comparison
 from leuk.report.derived import AREA, baseline_of
 from leuk.report.load import Configuration
+from leuk.report.patients import SCORE, patient_scores
 from leuk.report.rows import HeatMap, by_model
 from leuk.report.table import difference_text, p_text
 from leuk.store import whole_file
@@ -124,8 +125,14 @@ _TEXTS = {
         "threshold chosen on validation images (Youden). In parentheses: numbers of healthy + "
         "leukemic images.",
     ),
+    "patients": (
+        "Scores of patients",
+        "Each dot is a test patient, larger with more images: the mean log odds of the images, "
+        "calibrated, as a probability of leukemia. Crosses: decided wrongly at the threshold "
+        "from validation patients.",
+    ),
     "per_subject": (
-        "Results by patient",
+        "Correct images of each patient",
         "Each dot is a patient: the share of the patient's images classified correctly at 0.5. "
         "Patients at the left are mostly misclassified.",
     ),
@@ -173,6 +180,8 @@ def figures_of(
             "leukemic patients below; the bar is the mean over patients."
         )
         found["per_subject"] = partial(per_subject_figure, shown), alt
+        alt = f"Scores of the patients of {len(shown)} configurations, by true class."
+        found["patients"] = partial(patients_figure, shown), alt
     return [Drawn(name, *_TEXTS[name], *one) for name, one in found.items()]
 
 
@@ -445,5 +454,37 @@ def per_subject_figure(configurations: Sequence[Configuration]) -> Figure:
     ax.grid(axis="x")
     for row in range(1, len(configurations)):
         ax.axhline(row - 0.5, color="0.9", linewidth=0.8)
+    figure.legend(loc="outside upper center", ncols=2)
+    return figure
+
+
+def patients_figure(configurations: Sequence[Configuration]) -> Figure:
+    """Score of each patient of the first repeat, a row per configuration."""
+    figure, (ax,) = _rows([one.title for one in configurations], 5.0, 0.42)
+    classes = (
+        (0, "healthy patients", -0.18, HEALTHY),
+        (1, "leukemic patients", 0.18, LEUKEMIC),
+    )
+    for row, one in enumerate(configurations):
+        table = patient_scores(one, SCORE).query("repeat == 0")
+        for label, name, shift, color in classes:
+            own = table[table["label"] == label]
+            wrong = own["called"] != bool(label)
+            for rows, marker in ((own[~wrong], "o"), (own[wrong], "X")):
+                ax.scatter(
+                    rows["score"],
+                    np.full(len(rows), row + shift),
+                    s=6 + 3 * np.sqrt(rows["images"]),
+                    marker=marker,
+                    color=color,
+                    alpha=0.6,
+                    linewidths=0,
+                    label=name if row == 0 and marker == "o" else None,
+                )
+        if row:
+            ax.axhline(row - 0.5, color="0.9", linewidth=0.8)
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xlabel("patient's score")
+    ax.grid(axis="x")
     figure.legend(loc="outside upper center", ncols=2)
     return figure

@@ -18,6 +18,7 @@ from leuk.report.figures import Drawn, figures_of
 from leuk.report.gans import contact_sheet, quality_section, samples, synthetic_section
 from leuk.report.html import Chapter, page, png_uri
 from leuk.report.load import NoRecordsError, Results, read_results, sort_key, unlike
+from leuk.report.patients import patients_section
 from leuk.report.remarks import KINDS, Kind, Remark, boxes, remarks_on
 from leuk.report.rows import HeatMap, Row, configuration_rows, draws_for, heat_map
 from leuk.report.table import (
@@ -70,8 +71,8 @@ def write_report(sweep: Path, latency_ms: float = LATENCY_MS) -> str:
     """Write the report of a sweep (page, tables, figures, summary) and return the main table.
 
     The folder ``report/`` then holds ``report.html``; ``summary.txt``, which the commands print;
-    Markdown and CSV files ``table``, ``answer``, ``grid``, ``verdicts``, ``comparisons``,
-    ``referral``, ``thesis_tables``, ``costs``, ``area``, ``synthetic_images``,
+    Markdown and CSV files ``table``, ``answer``, ``grid``, ``patients``, ``verdicts``,
+    ``comparisons``, ``referral``, ``thesis_tables``, ``costs``, ``area``, ``synthetic_images``,
     ``synthetic_quality``, ``explanations``, ``data`` and ``run``; and in ``figures/`` those of
     :func:`leuk.report.figures.figures_of`.
 
@@ -107,7 +108,8 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
     configurations.sort(key=lambda configuration: sort_key(configuration.run))
     draws = draws_for(configurations)
     rows = configuration_rows(configurations, draws)
-    of_baselines = configuration_rows(baselines(configurations), draws, "baseline")
+    known = baselines(configurations)
+    of_baselines = configuration_rows(known, draws, "baseline")
     comparisons = compare(configurations)
     costs = costs_of(configurations)
     remarks = remarks_on(results, configurations, rows)
@@ -118,6 +120,7 @@ def build_report(sweep: Path, results: Results, latency_ms: float = LATENCY_MS) 
         main_section(sweep.name, results, [*rows, *of_baselines], draws, remarks),
         answered.section,
         *([grid_section(heat)] if heat else []),
+        patients_section(configurations, known),
         verdicts_section(verdicts(comparisons, costs, latency_ms), latency_ms),
         comparisons_section(comparisons),
         referral_section(configurations),
@@ -285,6 +288,12 @@ _CHAPTERS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
         "AUROC with equal weight for every patient",
         "The grid above counts images; here, a patient with many images counts once.",
         (),
+    ),
+    (
+        "patients",
+        "Results by patient",
+        "A patient is diagnosed, not an image: one score per patient, from all of the images.",
+        ("patients",),
     ),
     (
         "synthetic_quality",

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from leuk.metrics.bootstrap import Sample
+from leuk.metrics.classification import Sample
+from leuk.metrics.comparison import paired_difference
 from leuk.metrics.patients import (
     auroc,
     auroc_interval,
@@ -144,3 +146,17 @@ def test_more_images_per_patient_average_out_the_noise_of_images() -> None:
     patients = by_patient(sample(*rows))
     assert areas[-1] == auroc(patients.scores, patients.labels)
     assert curve == image_count_curve(sample(*rows), 0.5, draws=20)
+
+
+def test_paired_comparisons_of_patients_keep_the_level() -> None:
+    generator = np.random.default_rng(1)
+    labels = np.repeat([1, 0], [24, 12])
+    names = np.arange(36).astype(str)
+    rejected = 0
+    for _ in range(100):
+        shared = generator.normal(1.5 * labels, 1)
+        one, other = (
+            Sample(expit(shared + generator.normal(0, 0.8, 36)), labels, names) for _ in range(2)
+        )
+        rejected += paired_difference([one], [other], draws=100, permutations=200).p <= 0.05
+    assert rejected <= 7
