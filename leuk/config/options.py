@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 import leuk
 from leuk.config import conf_dir
+from leuk.errors import ConfigError
 
 FILLED = ("model", "gan", "transforms", "checks")
 """Groups whose nodes get the defaults of their classes."""
@@ -43,6 +44,7 @@ def register_options(folder: Path) -> None:
     A file ``recipe/NAME.yaml`` has sections such as ``model/cnn``, which apply only with
     ``model=cnn``: each becomes the option ``NAME`` of the group ``model/cnn``. Its entries such as
     ``transforms/cnn`` and files such as ``transforms/cnn.yaml`` set the model's default transforms.
+    A recipe with ``extends: OTHER`` holds only what differs from the recipe ``OTHER``.
     A file ``gan/NAME.yaml`` gives ``augmentation=NAME``, images of this GAN.
 
     Args:
@@ -54,6 +56,12 @@ def register_options(folder: Path) -> None:
     recipes = _files(folder, "recipe")
     for path in recipes:
         values = _read(path)
+        if base := values.pop("extends", None):
+            bases = [one / f"recipe/{base}.yaml" for one in (folder, conf_dir())]
+            inherited = next((_read(one) for one in bases if one.is_file()), None)
+            if inherited is None:
+                raise ConfigError(f"{path}: extends={base}: no such recipe in recipe/")
+            values = _container(OmegaConf.merge(inherited, values))
         for key in list(values):
             group, _, name = str(key).partition("/")
             if group == "transforms":
@@ -84,9 +92,13 @@ def _files(folder: Path, group: str) -> list[Path]:
 def _read(path: Path) -> Values:
     """Values of a config file; empty if it is damaged, which Hydra reports if it is chosen."""
     try:
-        values: Any = OmegaConf.to_container(OmegaConf.load(path))
+        return _container(OmegaConf.load(path))
     except (OSError, ValueError, YAMLError, OmegaConfBaseException):
         return {}
+
+
+def _container(config: Any) -> Values:
+    values: Any = OmegaConf.to_container(config)
     return values if isinstance(values, dict) else {}
 
 
