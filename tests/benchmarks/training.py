@@ -65,12 +65,9 @@ class Clock(Callback):
             trainer.should_stop = True
 
 
-def rate(name: str, seconds: float, precision: str, compiled: bool = False) -> float:
+def rate(module: LightningModule, side: int, seconds: float, precision: str) -> float:
     """Updates times batch size per second on random images, as ``leuk`` fits on this device."""
-    module = FORMS[name]()
-    if compiled and isinstance(module, Adversarial):
-        module.compile_networks()
-    pixels = np.random.default_rng(0).integers(0, 255, (8 * BATCH, SIDE, SIDE, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 255, (8 * BATCH, side, side, 3), np.uint8)
     bank = PixelBank([pixels], np.arange(len(pixels)) % 2)
     clock = Clock(seconds)
     trainer = Trainer(
@@ -85,6 +82,14 @@ def rate(name: str, seconds: float, precision: str, compiled: bool = False) -> f
     )
     trainer.fit(module, datamodule=ImageBatches(bank, np.arange(len(pixels)), BATCH))
     return clock.rate
+
+
+def of_thesis(name: str, seconds: float, precision: str, compiled: bool = False) -> float:
+    """Rate of the thesis's form."""
+    module = FORMS[name]()
+    if compiled and isinstance(module, Adversarial):
+        module.compile_networks()
+    return rate(module, SIDE, seconds, precision)
 
 
 def main() -> None:
@@ -104,11 +109,11 @@ def main() -> None:
     if not args.default_heap:
         keep_heap()
     for name in args.names:
-        kinds = {"leuk": partial(rate, name, args.seconds, precision_for("auto"))}
+        kinds = {"leuk": partial(of_thesis, name, args.seconds, precision_for("auto"))}
         if args.float32:
-            kinds["float32"] = partial(rate, name, args.seconds, "32-true")
+            kinds["float32"] = partial(of_thesis, name, args.seconds, "32-true")
         if args.compile and issubclass(type(FORMS[name]()), Adversarial):
-            kinds["compiled"] = partial(rate, name, args.seconds, precision_for("auto"), True)
+            kinds["compiled"] = partial(of_thesis, name, args.seconds, precision_for("auto"), True)
         if args.keras:
             duration = ("--seconds", str(args.seconds))
             kinds["keras"] = partial(peer_rate, args.keras, args.peer, name, *duration)
