@@ -1,7 +1,7 @@
 """leuk: do GAN-generated images help a leukemia classifier, and what drives its decisions?
 
 For notebooks, :mod:`leuk.api` is re-exported here: ``load_run``, ``report_table``, ``data_module``
-and ``gan``. Importing leuk imports no torch; using one of these does.
+and ``gan``. Importing leuk imports no torch; using these does.
 """
 
 from importlib import import_module

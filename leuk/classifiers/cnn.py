@@ -1,4 +1,4 @@
-"""CNN of the thesis, with options for a stronger one."""
+"""CNN of the thesis, with options for a stronger form."""
 
 from collections.abc import Mapping
 from itertools import pairwise

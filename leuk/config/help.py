@@ -1,4 +1,4 @@
-"""Help of a command that fits a screen: its config groups, and the keys of one of them."""
+"""Help of a command that fits a screen: its config groups, and the keys of a group."""
 
 import json
 import textwrap
@@ -18,7 +18,7 @@ from leuk.errors import ConfigError
 
 
 def help_text(command: str, summary: str, overrides: Sequence[str], topic: str) -> str:
-    """Describe the groups and keys of a command, or the options and keys of one group.
+    """Describe the groups and keys of a command, or the options and keys of a group.
 
     Args:
         command: name of the command.

@@ -48,7 +48,7 @@ def register_options(folder: Path) -> None:
     A file ``gan/NAME.yaml`` gives ``augmentation=NAME``, images of this GAN.
 
     Args:
-        folder: leuk's config folder, or one of the user's.
+        folder: config folder of leuk or of the user.
     """
     plugins = Plugins.instance()
     if _RegisteredFirst not in plugins.discover(SearchPathPlugin):

@@ -152,7 +152,7 @@ def audit(root: Path, frame: Frame, cache: Path, mixed: bool = False) -> Audit:
             problems.append(Problem("mixed sizes", ".", text))
     images = pd.concat(inspected)
     number = Counter(zip(images["source_fold"], images["size"], strict=True))
-    # The most frequent size of each source fold; the final test set has a second one.
+    # The most frequent size of each source fold; the final test set has a second size.
     usual = {fold: size for (fold, size), _ in reversed(number.most_common())}
     for fold, (width, height), path in images[["source_fold", "size", "path"]].to_numpy().tolist():
         if not mixed and (width, height) not in (usual[fold], FINAL_SIZE):

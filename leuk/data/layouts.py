@@ -492,7 +492,7 @@ def warn_of_skipped(problems: Sequence[object]) -> None:
 
 
 def labeled_images(table: pd.DataFrame) -> pd.DataFrame:
-    """Select the images with a label; raise DataError if none has one."""
+    """Select the images with a label; raise DataError if none has any."""
     labeled = table[table["label"] != UNLABELED]
     unlabeled = table.loc[table["label"] == UNLABELED, "source_fold"]
     for fold, count in unlabeled.value_counts().items():
@@ -529,7 +529,7 @@ def find_images(source: str) -> Images:
     """List images without opening them.
 
     Args:
-        source: a folder, which is searched recursively; an image; or a text file with one path per
+        source: a folder, which is searched recursively; an image; or a text file with a path per
             line, relative to the folder of the text file. Empty lines and lines that begin with
             ``#`` are ignored.
 

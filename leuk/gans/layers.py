@@ -42,7 +42,7 @@ def plain_widths(
     """Return the channels of plain networks, which have no default that fits the resolution.
 
     Raises:
-        ConfigError: one is None.
+        ConfigError: a value is None.
     """
     if first is None or widths is None or adversary_widths is None:
         raise ConfigError(

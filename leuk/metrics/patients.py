@@ -1,4 +1,4 @@
-"""Patient-level evaluation: one score per patient, with intervals that hold for a dozen patients.
+"""Patient-level evaluation: a score per patient, with intervals that hold for a dozen patients.
 
 A child has leukemia, not an image. :func:`by_patient` turns a sample of images into a sample of
 patients; every metric, threshold and comparison of images then applies to patients unchanged. The
@@ -40,7 +40,7 @@ SCORES: Mapping[str, Callable[[Floats], float]] = {
 
 
 def by_patient(sample: Sample, score: str = "mean_logit") -> Sample:
-    """Reduce a sample of images to a sample with one row per patient, in the order of their names.
+    """Reduce a sample of images to a sample with a row per patient, in the order of their names.
 
     Args:
         sample: images, with calibrated scores if there are any: these are then used.
@@ -50,7 +50,7 @@ def by_patient(sample: Sample, score: str = "mean_logit") -> Sample:
         A sample of S patients. A patient with images of both classes counts as leukemic.
 
     Raises:
-        ValueError: an unknown name, or patients of one class only.
+        ValueError: an unknown name, or patients of a single class.
     """
     if score not in SCORES:
         raise ValueError(f"no patient score {score}; choose from {', '.join(SCORES)}")
@@ -157,7 +157,7 @@ def patient_metrics(
         labels: ``(S,)``, 1 = leukemic; both classes present.
         called: ``(S,)`` True for patients called leukemic.
         images: ``(S,)`` number of images per patient.
-        threshold: the threshold behind ``called``, if it is one.
+        threshold: the threshold behind ``called``, if it is the same for all.
         level: confidence level of the intervals, in (0, 1).
     """
     positive = labels == Label.ALL
@@ -194,7 +194,7 @@ def patient_threshold(scores: Floats, labels: Integers) -> float:
 
     It maximizes sensitivity + specificity and lies in the middle between two patients' scores: with
     few patients the maximum is a wide gap, and its ends would call the next patient by a hair. Of
-    several maxima the one in the middle of the widest gap is taken.
+    several maxima the middle of the widest gap is taken.
 
     Args:
         scores: ``(S,)`` in [0, 1].

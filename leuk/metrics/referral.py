@@ -74,7 +74,7 @@ class Band:
 
     @property
     def reason(self) -> str:
-        """Reason why a side has no cut; empty if both have one."""
+        """Reason why a side has no cut; empty if both have a cut."""
         sides = {
             "healthy": (self.low, self.healthy_bound),
             "leukemic": (self.high, self.leukemic_bound),

@@ -1,4 +1,4 @@
-"""HTML pages: one file each, from templates that escape all texts, without scripts or requests."""
+"""HTML pages: a file each, from templates that escape all texts, without scripts or requests."""
 
 import base64
 import hashlib
@@ -37,7 +37,7 @@ def _template() -> tuple[jinja2.Template, str]:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of a page, or the warnings of one kind.
+    """A chapter of a page, or the warnings of a kind.
 
     Attributes:
         name: anchor of a chapter; kind of warnings, for the style sheet.

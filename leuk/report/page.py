@@ -173,7 +173,7 @@ def tiles(
         if row.name.startswith(f"baseline: {AREA}") and row.run.split_name == top.run.split_name
     ]
     if area:
-        # Of several baselines, the one with the most similar settings is on the same data.
+        # Of several baselines, that with the most similar settings is on the same data.
         _, nearest = min(area, key=lambda pair: pair[0])
         named.append((nearest, "test AUROC of cell area alone"))
     return found + [(interval_text(*row.metrics["auroc"]), label) for row, label in named]

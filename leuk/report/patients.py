@@ -1,10 +1,10 @@
 """Patient-level results of a sweep, pooled over folds: tables, figure and the images per decision.
 
-With ``split=subject_kfold`` every patient is tested once, so the patients of all folds form one
-test set. Pooling assumes that a score has the same meaning in every fold: scores are calibrated on
+With ``split=subject_kfold`` every patient is tested once, so the patients of all folds form a
+single test set. Pooling assumes that a score has the same meaning in every fold: scores are calibrated on
 the validation images of their fold, and each fold decides by its own threshold, chosen on its own
 validation patients. With several seeds, the values are means over seeds and the intervals are those
-of one seed, since seeds add no patients.
+of a single seed, since seeds add no patients.
 """
 
 from collections import defaultdict
@@ -42,7 +42,7 @@ SCORE = "mean_logit"
 
 
 def _repeats(configuration: Configuration) -> list[list[Run]]:
-    """Group runs so that each group has one seed of every fold."""
+    """Group runs so that each group has a seed of every fold."""
     of_fold: dict[int, list[Run]] = defaultdict(list)
     for run in sorted(configuration.runs, key=lambda run: run.key):
         of_fold[run.id.fold].append(run)
@@ -139,7 +139,7 @@ def patient_table(configurations: Sequence[Configuration], score: str) -> pd.Dat
 
 
 def pooled_samples(configuration: Configuration, score: str) -> list[Sample]:
-    """Patients of all folds as one sample per repeat, in the order of their names."""
+    """Patients of all folds as a sample per repeat, in the order of their names."""
     table = patient_scores(configuration, score).sort_values(["repeat", "patient"])
     return [
         Sample(

@@ -32,7 +32,7 @@ class Row:
 
     name: str
     kind: str  # configuration, run or baseline
-    run: RunId  # of the run, or the one that represents a configuration
+    run: RunId  # of the run, or the id that represents a configuration
     metrics: Mapping[str, Estimate]
     note: str = ""  # remark on the metrics, or the reason why there are none
     runs: int = 1  # number of runs that the metrics average

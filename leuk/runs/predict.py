@@ -75,7 +75,7 @@ class Prediction:
         scale: ``unknown`` if the size of the image does not determine its field of view, so that it
             has no score; ``doubtful`` if its cell is cut, or smaller or larger than all training
             cells.
-        overlay: file of its Grad-CAM; empty without one.
+        overlay: file of its Grad-CAM; empty if it has none.
         problem: reason why the file cannot be read; all other fields are then empty.
     """
 

@@ -385,7 +385,7 @@ class Record:
 
     @property
     def reason(self) -> str:
-        """First line of the error; empty without one."""
+        """First line of the error; empty without an error."""
         return next(iter((self.error or {}).get("message", "").strip().splitlines()), "")
 
     @property

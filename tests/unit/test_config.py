@@ -54,7 +54,7 @@ WRONG = [
     ("model/cnn=smal", "did you mean small?"),
     ("--mutlirun", "--mutlirun: no such flag"),
     ("-cn=report", "-cn and -cp are not supported"),
-    # What every run needs.
+    # Needed by every run.
     ("experiment=null", "a config group cannot be removed; known: demo"),
     ("~model._target_", "model._target_ cannot be removed"),
     ("~trainer", "trainer cannot be removed"),
