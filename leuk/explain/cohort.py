@@ -38,8 +38,8 @@ def choose_images(images: pd.DataFrame, count: int) -> list[int]:
 
     The four outcomes (each label, predicted rightly or wrongly) take turns, and within an outcome
     the subjects take turns, so that neither a frequent outcome nor a large subject dominates. A
-    smaller choice is the start of a larger choice. ``images`` have the columns ``label``, ``decided``
-    (the predicted label) and ``subject``.
+    smaller choice is the start of a larger. ``images`` have the columns ``label``, ``decided`` (the
+    predicted label) and ``subject``.
     """
     return _by_turns(images.reset_index(drop=True), ["label", "decided"])[:count]
 

@@ -1,10 +1,10 @@
 """Patient-level results of a sweep, pooled over folds: tables, figure and the images per decision.
 
 With ``split=subject_kfold`` every patient is tested once, so the patients of all folds form a
-single test set. Pooling assumes that a score has the same meaning in every fold: scores are calibrated on
-the validation images of their fold, and each fold decides by its own threshold, chosen on its own
-validation patients. With several seeds, the values are means over seeds and the intervals are those
-of a single seed, since seeds add no patients.
+single test set. Pooling assumes that a score has the same meaning in every fold: scores are
+calibrated on the validation images of their fold, and each fold decides by its own threshold,
+chosen on its own validation patients. With several seeds, values are means over seeds, with the
+intervals of a single seed, since seeds add no patients.
 """
 
 from collections import defaultdict

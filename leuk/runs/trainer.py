@@ -174,7 +174,7 @@ class Progress(Callback):
         self._logging: dict[str, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle with the logging setup, so that other processes of the run log as this one does."""
+        """Pickle with the logging setup, so that other processes of the run log likewise."""
         logs = None
         if HydraConfig.initialized():
             logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
