@@ -35,11 +35,10 @@ REPLACED = ".replaced"
 """Subfolder of a sweep for folders of runs that are repeated with other settings."""
 
 LAUNCHERS = {
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
     "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
 }
-"""Package that each launcher requires, and the extra that installs it."""
+"""Package that a launcher requires, and the extra that installs it."""
 
 LOGGERS = {
     "TensorBoardLogger": "tensorboard",
