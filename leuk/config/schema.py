@@ -187,6 +187,9 @@ class PredictConfig(_OnNewImages):
     # Required share of correct decisions outside the band of scores that are referred to an expert.
     # Must hold with 95 % confidence on validation patients; else all images are referred.
     aim: float = 0.95
+    # Patient of each image, for a table by patient: a CSV file with columns image and patient, a
+    # regular expression on the image name with a group, or cnmc for C-NMC's names; null for none.
+    patients: str | None = None
     familiarity: bool = True  # compare with the training images, which must be readable once
     overlays: int = 16  # images, from the start, with a figure of their Grad-CAM
     page_images: int = 200  # images on the page; the table contains all

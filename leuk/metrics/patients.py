@@ -25,13 +25,14 @@ _EDGE = 1e-6
 Interval = tuple[float, float]
 
 
-def _mean_logit(scores: Floats) -> float:
+def mean_logit(scores: Floats) -> float:
+    """Mean log odds of scores ``(n,)``, as a probability."""
     # Rounded, so that patients with equal scores of all images tie whatever their number.
     return round(float(expit(logit(scores.clip(_EDGE, 1 - _EDGE)).mean())), 12)
 
 
 SCORES: Mapping[str, Callable[[Floats], float]] = {
-    "mean_logit": _mean_logit,
+    "mean_logit": mean_logit,
     "median": lambda scores: float(np.median(scores)),
     "mean_probability": lambda scores: float(scores.mean()),
     "share_above": lambda scores: float((scores >= 0.5).mean()),

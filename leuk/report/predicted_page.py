@@ -57,6 +57,18 @@ _COLUMNS = {
 }
 
 
+_PATIENTS = {
+    "patient": text("patient"),
+    "images": number("images", "d"),
+    "left out": number("left_out", "d"),
+    "score": number("score", missing="-"),
+    "decision": Column(("decision",), lambda decision: _DECISIONS[decision], numeric=False),
+    "referral": Column(("why",), lambda why: why or "no", numeric=False),
+    "most suspicious": text("most_suspicious_1"),
+    "least suspicious": text("least_suspicious_1"),
+}
+
+
 def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
     """Page of predictions for new images.
 
@@ -89,6 +101,18 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             "purple regions oppose it."
         )
         sheet.append(Pictures("Grad-CAM", caption, (picture,)))
+    patients: list[Block] = []
+    if predicted.patients is not None:
+        rule = predicted.finished.frozen_for_patients(frozen.band.aim)
+        reason = f" Validation is too small to decide without an expert: {rule.band.reason}."
+        patients = [
+            Paragraph(
+                "A patient's score is the mean log odds of the calibrated scores of the images; "
+                f"from {rule.threshold:.3f} on, a patient is classified as leukemic."
+                f"{reason if rule.band.reason else ''}"
+            ),
+            Table(predicted.patients, _PATIENTS),
+        ]
     unreadable: list[Text] = [(code(row.image), f": {row.problem}") for row in rows if row.problem]
     if (others := len(unreadable) - _UNREADABLE_SHOWN) > 0:
         more = f"and {others} more, listed in predictions.csv"
@@ -135,6 +159,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
             Chapter(
                 "unreadable", "Unreadable images", [Items(tuple(unreadable))] * bool(unreadable)
             ),
+            *([Chapter("patients", "Patients", patients)] if patients else []),
             Chapter("images", "Images", images),
             Chapter("evidence", "Evidence in the images", sheet),
             Chapter("settings", "Model and settings", [settings]),

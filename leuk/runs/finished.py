@@ -5,7 +5,7 @@ Used by ``leuk explain``, ``predict`` and ``export``, and as an extractor of ``l
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from leuk.errors import ConfigError, DataError, StoreError
 from leuk.metrics.arrays import Flags, Floats
 from leuk.metrics.calibration import apply_temperature
 from leuk.metrics.classification import DEFAULT, Sample
+from leuk.metrics.patients import by_patient, patient_threshold
 from leuk.metrics.referral import Achieved, Band, achieved, choose_band
 from leuk.metrics.synthetic.features import Network
 from leuk.runs.classifier import WEIGHTS
@@ -219,6 +220,21 @@ class FinishedRun:
         band = choose_band(self._sample("val", temperature), threshold, aim)
         test = achieved(self._sample("test", temperature), threshold, band)
         return Frozen(name, threshold, temperature, band, test)
+
+    def frozen_for_patients(self, aim: float) -> Frozen:
+        """Choose threshold and band of patients' scores on the validation patients.
+
+        Scores are mean log odds of calibrated scores, so their temperature is 1.
+
+        Raises:
+            StoreError: a file of the run, or a value in it, is missing.
+        """
+        temperature = self.record.calibration["temperature"]
+        val, test = (by_patient(self._sample(stage, temperature)) for stage in ("val", "test"))
+        threshold = patient_threshold(val.scores, val.labels)
+        val, test = (replace(one, calibrated=one.scores) for one in (val, test))
+        band = choose_band(val, threshold, aim)
+        return Frozen("patients", threshold, 1.0, band, achieved(test, threshold, band))
 
     def _sample(self, stage: str, temperature: float) -> Sample:
         name = self.record.predictions or "predictions.csv"

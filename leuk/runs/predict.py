@@ -1,6 +1,7 @@
 """Predictions of a finished run for new images: a table row per image, in bounded memory."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,17 +16,18 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.progress import track
 
-from leuk.data.decode import Decoded, NoCellError, UnusableError
+from leuk.data.decode import Decoded, NoCellError, UnusableError, decode
 from leuk.data.labels import Label
 from leuk.data.layouts import Images, UnlabeledImage, find_images
 from leuk.data.pixels import decode_ahead, to_float
 from leuk.data.scale import REMEDY, Size, View, file_sizes, has_background
-from leuk.errors import DataError
+from leuk.errors import ConfigError, DataError
 from leuk.explain.base import Attribution
 from leuk.explain.figures import drawn_of, save_overlays
 from leuk.explain.gradcam import GradCAM
 from leuk.metrics.arrays import Images as Pixels
 from leuk.metrics.novelty import Familiar, largest_parts, no_cell
+from leuk.metrics.patients import mean_logit
 from leuk.runs.evaluate import Scorer
 from leuk.runs.finished import FinishedRun, Frozen
 from leuk.runs.run import predictions_folder, source_paths
@@ -47,6 +49,13 @@ SUMMARY = "summary.json"
 PAGE = "predictions.html"
 SHEET = "overlays.png"
 OVERLAYS = "overlays"
+PATIENTS = "patients.csv"
+SUSPICIOUS = 3
+"""Number of images named per patient, the most and the least suspicious."""
+
+CNMC = r"UID_([A-Za-z]?\d+)_"
+"""Patient in C-NMC's file names, such as H3 in ``UID_H3_1_1_hem.bmp``."""
+
 FAMILIAR = "familiar.npz"
 """Cache in the folder of a run, see :func:`load_familiarity`."""
 
@@ -104,6 +113,7 @@ class Predicted:
     images: Sequence[UnlabeledImage]
     rows: Sequence[Prediction]  # a row per image
     summary: dict[str, Any]
+    patients: pd.DataFrame | None = None  # from predict_patients, if the patients are known
 
 
 def check_predicting(cfg: DictConfig) -> None:
@@ -113,7 +123,10 @@ def check_predicting(cfg: DictConfig) -> None:
     finished.frozen(str(cfg.threshold), cfg.aim)
     finished.scorer(cfg, int(cfg.batch_size))
     view = finished.view(cfg)
-    sizes = file_sizes(file.path for file in find_images(cfg.images).images if not file.problem)
+    files = find_images(cfg.images).images
+    if cfg.patients:
+        patients_of(cfg.patients, [file.name for file in files])
+    sizes = file_sizes(file.path for file in files if not file.problem)
     if sizes and not any(map(view.covers, sizes)):
         raise DataError(f"images={cfg.images}: {view.unknown_scale(sizes)}")
     ensure_writable(Path(str(cfg.outputs)), "outputs")
@@ -126,7 +139,7 @@ def predictions_target(cfg: DictConfig) -> Replaceable:
         predictions_folder(cfg),
         SUMMARY,
         source_paths(cfg, "run", "images"),
-        (TABLE, SUMMARY, PAGE, SHEET, f"{OVERLAYS}/*.png"),
+        (TABLE, PATIENTS, SUMMARY, PAGE, SHEET, f"{OVERLAYS}/*.png"),
         cfg.replace,
     )
 
@@ -185,6 +198,18 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
                 rows[n] = replace(rows[n], refer=True, why=why, scale="doubtful")
     for warning in warnings:
         log.warning("%s: %s", finished.folder.name, warning)
+    patients = None
+    if cfg.patients:
+        names = patients_of(cfg.patients, [row.image for row in rows])
+        patients = predict_patients(rows, names, finished.frozen_for_patients(cfg.aim))
+        place = {row.image: n for n, row in enumerate(rows)}
+        suspicious = patients[[*_EXTREMES]].to_numpy().ravel()
+        # The maps of these images replace those of the first images.
+        named = [place[name] for name in dict.fromkeys(suspicious) if name]
+        pictured = {
+            n: decode(found.images[n].path, view.frame).pixels for n in named[: int(cfg.overlays)]
+        }
+        write_text(folder / PATIENTS, csv_text(patients.astype({"refer": "boolean"})))
     captions = {n: f"{rows[n].decision} {rows[n].calibrated:.2f}" for n in pictured}
     for n, file in save_maps(folder, scorer, pictured, captions, finished.folder.name).items():
         rows[n] = replace(rows[n], overlay=file)
@@ -225,7 +250,98 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     flags = dict.fromkeys(("refer", "unfamiliar", "cell_found"), "boolean")
     write_text(folder / TABLE, csv_text(table.astype(flags)))
     write_json(folder / SUMMARY, summary)
-    return Predicted(finished, frozen, limit, view, found.images, rows, summary)
+    return Predicted(finished, frozen, limit, view, found.images, rows, summary, patients)
+
+
+_EXTREMES = [f"{end}_suspicious_{n}" for end in ("most", "least") for n in range(1, SUSPICIOUS + 1)]
+"""Columns of the names of images, of the highest and of the lowest scores of a patient."""
+
+
+def patients_of(patients: str, names: Sequence[str]) -> list[str]:
+    """Return the patient of each image; empty where it has none.
+
+    Args:
+        patients: a CSV file with columns ``image`` and ``patient``, a regular expression with a
+            group, or ``cnmc``.
+        names: names of the images.
+
+    Raises:
+        ConfigError: the file or expression cannot be read, or no image has a patient.
+    """
+    if patients.lower().endswith(".csv"):
+        try:
+            table = pd.read_csv(patients, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            known = dict(zip(table["image"], table["patient"], strict=True))
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"patients={patients}: not a CSV file with columns image and patient ({error})"
+            ) from error
+        found = [known.get(name, "") for name in names]
+    else:
+        try:
+            pattern = re.compile(CNMC if patients == "cnmc" else patients)
+        except re.error as error:
+            raise ConfigError(f"patients={patients}: not a regular expression ({error})") from error
+        if pattern.groups != 1:
+            raise ConfigError(
+                f"patients={patients}: it needs a group for the patient, such as '^([A-Z]+-\\d+)_'"
+            )
+        matches = [pattern.search(name) for name in names]
+        found = [(match[1] or "") if match else "" for match in matches]
+    if names and not any(found):
+        raise ConfigError(
+            f"patients={patients}: it gives no patient for any image, such as {names[0]}"
+        )
+    return found
+
+
+def predict_patients(
+    rows: Sequence[Prediction], names: Sequence[str], frozen: Frozen
+) -> pd.DataFrame:
+    """Predict each patient from the calibrated scores of the images.
+
+    Args:
+        rows: predictions of the images.
+        names: the patient of each image; images without a patient are left out.
+        frozen: the rule for patients, see :meth:`FinishedRun.frozen_for_patients`.
+
+    Returns:
+        Columns ``patient``, ``images`` (number used), ``left_out`` (images without a score or of
+        doubtful scale), ``score`` (mean log odds as a probability), ``decision``, ``refer``,
+        ``why``, and the names of the images with the highest and the lowest scores.
+    """
+    table = pd.DataFrame(
+        [(name, row.image, row.calibrated) for name, row in zip(names, rows, strict=True) if name],
+        columns=["patient", "image", "score"],
+    )
+    doubtful = {row.image for row in rows if row.scale or row.score is None}
+    found = []
+    for patient, images in table.groupby("patient"):
+        used = images[~images["image"].isin(doubtful)].sort_values("score", kind="stable")
+        values: dict[str, Any] = {
+            "patient": patient,
+            "images": len(used),
+            "left_out": len(images) - len(used),
+            "score": None,
+            "decision": "",
+            "refer": True,
+            "why": "no image of known scale with a cell",
+        }
+        low, high = used["image"].tolist(), used["image"].tolist()[::-1]
+        if len(used):
+            score = np.array([mean_logit(used["score"].to_numpy(np.float64))])
+            leukemic = frozen.leukemic(score)
+            refer = bool(frozen.refers(score)[0])
+            values |= {
+                "score": float(score[0]),
+                "decision": Label(int(leukemic[0])).name,
+                "refer": refer,
+                "why": "the patient's score is in the referral band" if refer else "",
+            }
+        ends = (*high[:SUSPICIOUS], *[""] * (SUSPICIOUS - len(high[:SUSPICIOUS])))
+        ends += (*low[:SUSPICIOUS], *[""] * (SUSPICIOUS - len(low[:SUSPICIOUS])))
+        found.append(values | dict(zip(_EXTREMES, ends, strict=True)))
+    return pd.DataFrame(found)
 
 
 def _predict_batch(

@@ -235,3 +235,57 @@ def test_results_of_other_images_are_not_replaced(
     (folder / "summary.json").unlink()
     assert predict(run, tmp_path / "one/new", "familiarity=false") == 2
     assert "no readable summary.json" in capsys.readouterr().err
+
+
+def test_patients_get_a_score_from_all_their_images(
+    fitted: Path, phantom: Path, predict: Predict, tmp_path: Path
+) -> None:
+    images = next(phantom.rglob("fold_1/all"))
+    assert predict(fitted, images, "name=by", "patients=cnmc", "overlays=2") == 0
+    table, folder = results(tmp_path, "by")
+    patients = pd.read_csv(folder / "patients.csv", dtype={"patient": str})
+    numbers = table["image"].str.extract(r"UID_(\w+?)_")[0]
+    assert patients["patient"].tolist() == sorted(set(numbers))
+    for row in patients.itertuples():
+        own = table[(numbers == row.patient) & (table["scale"] != "doubtful")]
+        assert row.images + row.left_out == (numbers == row.patient).sum()
+        assert row.images == len(own)
+        odds = np.log(own["calibrated"] / (1 - own["calibrated"])).mean()
+        assert row.score == pytest.approx(1 / (1 + np.exp(-odds)))
+        assert (
+            own["calibrated"].max() == own.set_index("image")["calibrated"][row.most_suspicious_1]
+        )
+        assert (
+            own["calibrated"].min() == own.set_index("image")["calibrated"][row.least_suspicious_1]
+        )
+    assert "Patients" in (folder / "predictions.html").read_text()
+    assert table["overlay"].notna().sum() == 2
+
+    # A table names the patients of some images; the others have none.
+    names = tmp_path / "patients.csv"
+    names.write_text(f"image,patient\n{table['image'][0]},007\n{table['image'][1]},NA\n")
+    assert predict(fitted, images, "name=table", f"patients={names}") == 0
+    _, folder = results(tmp_path, "table")
+    named = pd.read_csv(folder / "patients.csv", dtype=str, keep_default_na=False)
+    assert named["patient"].tolist() == ["007", "NA"]
+
+
+@pytest.mark.parametrize(
+    ("patients", "message"),
+    [
+        ("nowhere.csv", "not a CSV file with columns image and patient"),
+        ("'UID_('", "not a regular expression"),
+        ("'UID_'", "it needs a group for the patient"),
+        ("'no(thing)'", "it gives no patient for any image"),
+    ],
+)
+def test_patients_that_cannot_be_read_are_refused(
+    fitted: Path,
+    phantom: Path,
+    predict: Predict,
+    capsys: pytest.CaptureFixture[str],
+    patients: str,
+    message: str,
+) -> None:
+    assert predict(fitted, next(phantom.rglob("fold_1/all")), f"patients={patients}") == 2
+    assert message in " ".join(capsys.readouterr().err.split())
