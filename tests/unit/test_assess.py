@@ -2,7 +2,7 @@
 
 import json
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -48,7 +48,7 @@ def opened(phantom: Path, artifacts: Path, rule: Any = None) -> CNMCDataModule:
     index = data.dataset.index
     subjects = index.groupby("label")["subject"].transform(lambda column: column.factorize()[0])
     linked = index["label"].astype(str) + "-" + (subjects // 2).astype(str)
-    data.dataset.index = index.assign(patient=linked)
+    data._dataset = replace(data.dataset, index=index.assign(patient=linked))
     return data
 
 
@@ -195,7 +195,7 @@ def test_baselines_are_fitted_on_training_images_only(
     labels = data.dataset.index["label"].to_numpy().copy()
     rows = getattr(data.split, stage)
     labels[rows] = 1 - labels[rows]
-    data.dataset.index = data.dataset.index.assign(label=labels)
+    data._dataset = replace(data.dataset, index=data.dataset.index.assign(label=labels))
     after = baseline_scores(data, measures)
     for name in ("area", "morphology"):
         assert np.allclose(before[name], after[name]) is not matters, name
