@@ -67,7 +67,15 @@ class Terminal(logging.StreamHandler[TextIO]):
         self.setFormatter(formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record."""
+        """Show a record; as of any handler, an error such as a closed stream stops nothing."""
+        try:
+            self._show(record)
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
         sweep, fields = self.sweep, dict[str, Any](record.__dict__)
         text, passing = record.getMessage(), fields.get("passing", False)
         if once := fields.get("once", False):

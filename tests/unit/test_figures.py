@@ -39,6 +39,7 @@ NAMES = (
     "reliability",
     "confusion",
     "per_subject",
+    "patients",
 )
 
 

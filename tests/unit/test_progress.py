@@ -22,13 +22,12 @@ class Screen(io.StringIO):
 def stream(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """Terminal or file that gets the log."""
     stream: io.StringIO = request.param()
-    handler, level = logging.StreamHandler(stream), log.level
-    logging.getLogger().addHandler(handler)
+    root, level = logging.getLogger(), log.level
+    before, root.handlers = root.handlers, [logging.StreamHandler(stream)]
     log.setLevel(logging.INFO)
     yield stream
     log.setLevel(level)
-    root = logging.getLogger()
-    root.handlers = [one for one in root.handlers if getattr(one, "stream", None) is not stream]
+    root.handlers = before
 
 
 def test_runs_are_numbered_and_facts_shown_once(stream: io.StringIO) -> None:
