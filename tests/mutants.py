@@ -270,7 +270,7 @@ PLANTED: dict[tuple[str, str], list[tuple[str, str]]] = {
         ("if not bool(logits.isfinite().all()):", "if False:"),
     ],
     ("runs/finished.py", "guards_runs"): [
-        ('"val"', '"test"'),
+        ('choose_band(self._sample("val"', 'choose_band(self._sample("test"'),
         ('"sensitivity": "sensitivity95"', '"sensitivity": "youden"'),
         ("return scores >= self.threshold", "return scores >= 0.5"),
         ("self.band.refers(self.calibrated(scores)", "self.band.refers((scores)"),

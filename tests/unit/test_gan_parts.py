@@ -5,7 +5,9 @@ import torch
 from small_gans import small
 from torch import nn
 
+from leuk.errors import ConfigError
 from leuk.gans.cgan import OneHot, ProjectionDiscriminator
+from leuk.gans.dcgan import DCGAN
 from leuk.gans.diffaugment import DiffAugment, shifted, turned
 from leuk.gans.layers import LeakyReLU
 from leuk.gans.penalties import gradient_penalty, r1_penalty
@@ -170,3 +172,17 @@ class TestCellGenerator:
         for layer in layers:
             assert float(layer.weight.std()) == pytest.approx(0.02, rel=0.1)
             assert layer.bias is None or not layer.bias.any()
+
+
+def test_strong_networks_choose_channels_that_fit_the_resolution() -> None:
+    def channels(network: nn.Module) -> list[int]:
+        return [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
+
+    for side, generator, adversary in (
+        (32, [64, 48, 24, 24], [32, 64, 128]),
+        (64, [128, 96, 48, 32], [32, 64, 128, 256]),
+    ):
+        assert channels(StrongGenerator(side, 8, None, None))[:-1] == generator
+        assert channels(StrongDiscriminator(side, None, spread=True))[:-1] == adversary
+    with pytest.raises(ConfigError, match=r"null: plain networks need numbers"):
+        DCGAN(resolution=32, widths=None)
