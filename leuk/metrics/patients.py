@@ -55,12 +55,18 @@ def by_patient(sample: Sample, score: str = "mean_logit") -> Sample:
     """
     if score not in SCORES:
         raise ValueError(f"no patient score {score}; choose from {', '.join(SCORES)}")
+    images, labels, names = _grouped(sample)
+    return Sample(np.array([SCORES[score](own) for own in images]), labels, names)
+
+
+def _grouped(sample: Sample) -> tuple[list[Floats], Integers, npt.NDArray[np.generic]]:
+    """Return the scores of each patient's images, and the label and name of each patient."""
     given = sample.scores if sample.calibrated is None else sample.calibrated
     order = np.argsort(sample.codes, kind="stable")
     starts = np.flatnonzero(np.diff(sample.codes[order], prepend=-1))
-    scores = np.array([SCORES[score](part) for part in np.split(given[order], starts[1:])])
+    images = np.split(given[order], starts[1:])
     labels = np.maximum.reduceat(sample.labels[order], starts)
-    return Sample(scores, labels, sample.subjects[order][starts])
+    return images, labels, sample.subjects[order][starts]
 
 
 # --- Intervals
@@ -132,7 +138,6 @@ class PatientMetrics:
         leukemic: number of leukemic patients.
         healthy: number of healthy patients.
         images: smallest, median and largest number of images per patient.
-        threshold: lowest score that is called leukemic; NaN if it differs between folds.
     """
 
     values: dict[str, float]
@@ -140,7 +145,6 @@ class PatientMetrics:
     leukemic: int
     healthy: int
     images: tuple[int, float, int]
-    threshold: float
 
 
 def patient_metrics(
@@ -148,8 +152,6 @@ def patient_metrics(
     labels: Integers,
     called: npt.NDArray[np.bool_],
     images: Integers,
-    threshold: float = float("nan"),
-    level: float = 0.95,
 ) -> PatientMetrics:
     """Compute the metrics of patients, pooled over folds if they come from several.
 
@@ -158,17 +160,12 @@ def patient_metrics(
         labels: ``(S,)``, 1 = leukemic; both classes present.
         called: ``(S,)`` True for patients called leukemic.
         images: ``(S,)`` number of images per patient.
-        threshold: the threshold behind ``called``, if it is the same for all.
-        level: confidence level of the intervals, in (0, 1).
     """
     positive = labels == Label.ALL
     leukemic, healthy = int(positive.sum()), int((~positive).sum())
     hits, passed = int((called & positive).sum()), int((~called & ~positive).sum())
     shares = hits / leukemic, passed / healthy
-    of_shares = (
-        share_interval(hits, leukemic, level),
-        share_interval(passed, healthy, level),
-    )
+    of_shares = share_interval(hits, leukemic), share_interval(passed, healthy)
     area = auroc(scores, labels)
     return PatientMetrics(
         {
@@ -178,7 +175,7 @@ def patient_metrics(
             "specificity": shares[1],
         },
         {
-            "auroc": auroc_interval(area, leukemic, healthy, level),
+            "auroc": auroc_interval(area, leukemic, healthy),
             "balanced_accuracy": mean_interval(shares, of_shares),
             "sensitivity": of_shares[0],
             "specificity": of_shares[1],
@@ -186,7 +183,6 @@ def patient_metrics(
         leukemic,
         healthy,
         (int(images.min()), float(np.median(images)), int(images.max())),
-        threshold,
     )
 
 
@@ -233,25 +229,19 @@ def image_count_curve(
         Number of images to the mean over draws of AUROC and of the mean error of both classes; the
         key 0 is for all images.
     """
-    given = sample.scores if sample.calibrated is None else sample.calibrated
     generator = np.random.default_rng(seed)
-    order = np.argsort(sample.codes, kind="stable")
-    starts = np.flatnonzero(np.diff(sample.codes[order], prepend=-1))
-    images = np.split(given[order], starts[1:])
-    positive = np.maximum.reduceat(sample.labels[order], starts) == Label.ALL
+    images, labels, _ = _grouped(sample)
+    positive = labels == Label.ALL
     function, curve = SCORES[score], {}
     for count in (*COUNTS, 0):
         found = []
         for _ in range(draws if count else 1):
             scores = np.array(
-                [
-                    function(part if not count else generator.permutation(part)[:count])
-                    for part in images
-                ]
+                [function(generator.permutation(own)[:count] if count else own) for own in images]
             )
             called = scores >= threshold
             error = ((~called[positive]).mean() + called[~positive].mean()) / 2
-            found.append((auroc(scores, positive.astype(np.int64)), float(error)))
+            found.append((auroc(scores, labels), float(error)))
         area, wrong = np.mean(found, axis=0)
         curve[count] = float(area), float(wrong)
     return curve

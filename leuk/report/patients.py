@@ -127,20 +127,13 @@ def patient_row(table: pd.DataFrame) -> dict[str, float | int]:
     return row
 
 
-def patient_table(configurations: Sequence[Configuration], score: str) -> pd.DataFrame:
-    """Rows of :func:`patient_row` for configurations and baselines, with a column ``name``."""
-    return pd.DataFrame(
-        [
-            {"name": one.title} | patient_row(patient_scores(one, score))
-            for one in configurations
-            if one.runs
-        ]
-    )
+def pooled_samples(table: pd.DataFrame) -> list[Sample]:
+    """Patients of all folds as a sample per repeat, in the order of their names.
 
-
-def pooled_samples(configuration: Configuration, score: str) -> list[Sample]:
-    """Patients of all folds as a sample per repeat, in the order of their names."""
-    table = patient_scores(configuration, score).sort_values(["repeat", "patient"])
+    Args:
+        table: from :func:`patient_scores`.
+    """
+    table = table.sort_values(["repeat", "patient"])
     return [
         Sample(
             one["score"].to_numpy(),
@@ -151,21 +144,24 @@ def pooled_samples(configuration: Configuration, score: str) -> list[Sample]:
     ]
 
 
-def patient_difference(one: Configuration, other: Configuration, score: str) -> dict[str, float]:
+def patient_difference(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
     """Difference in patients' AUROC, ``one`` minus ``other``, paired by patient.
+
+    Args:
+        one: from :func:`patient_scores`.
+        other: the same of another configuration or baseline.
 
     Returns:
         ``difference``, ``low``, ``high`` and ``p``, see
-        :func:`leuk.metrics.comparison.paired_difference`. With a dozen healthy patients the test
-        rejects 2.5 % of true null hypotheses at the 5 % level, and 0.5 % with three
-        (``tests/unit/test_patients.py``).
-
-    Raises:
-        ValueError: the two were not tested on the same patients.
+        :func:`leuk.metrics.comparison.paired_difference`; empty if the two were not tested on the
+        same patients. With a dozen healthy patients the test rejects 2.5 % of true null hypotheses
+        at the 5 % level, and 0.5 % with three (``tests/unit/test_patients.py``).
     """
-    first, second = pooled_samples(one, score), pooled_samples(other, score)
+    first, second = pooled_samples(one), pooled_samples(other)
     if len(second) == 1:  # baselines have no seeds
         second *= len(first)
+    if first[0].fingerprint != second[0].fingerprint:
+        return {}
     found = paired_difference(second, first, "auroc")
     return {
         "difference": found.difference,
@@ -224,13 +220,11 @@ def patients_section(
     every = [*usable, *(one for one in baselines if one.runs)]
     if not every:
         return Section("patients", "Results by patient", ("No predictions.",), pd.DataFrame())
-    table = patient_table(every, SCORE)
-    area = next((one for one in baselines if one.name.startswith(f"baseline: {AREA}")), None)
+    scores = {one: patient_scores(one, SCORE) for one in every}
+    table = pd.DataFrame([{"name": one.title} | patient_row(own) for one, own in scores.items()])
+    area = next((one for one in every if one.name.startswith(f"baseline: {AREA}")), None)
     if area is not None:
-        differences = [
-            patient_difference(one, area, SCORE) if _same_patients(one, area) else {}
-            for one in usable
-        ]
+        differences = [patient_difference(scores[one], scores[area]) for one in usable]
         found = pd.DataFrame(differences, index=range(len(usable))).add_prefix("from_area_")
         table = table.join(found)
     columns: dict[str, Column] = {
@@ -272,8 +266,3 @@ def patients_section(
 
 def _count(count: int) -> Column:
     return Column((count,), lambda value: f"{value:.3f}")  # type: ignore[arg-type]
-
-
-def _same_patients(one: Configuration, other: Configuration) -> bool:
-    first, second = (pooled_samples(each, SCORE)[0] for each in (one, other))
-    return first.fingerprint == second.fingerprint

@@ -102,8 +102,7 @@ def predicted_page(predicted: Predicted, folder: Path, most: int) -> str:
         )
         sheet.append(Pictures("Grad-CAM", caption, (picture,)))
     patients: list[Block] = []
-    if predicted.patients is not None:
-        rule = predicted.finished.frozen_for_patients(frozen.band.aim)
+    if predicted.patients is not None and (rule := predicted.patient_rule):
         reason = f" Validation is too small to decide without an expert: {rule.band.reason}."
         patients = [
             Paragraph(

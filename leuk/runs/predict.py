@@ -114,6 +114,7 @@ class Predicted:
     rows: Sequence[Prediction]  # a row per image
     summary: dict[str, Any]
     patients: pd.DataFrame | None = None  # from predict_patients, if the patients are known
+    patient_rule: Frozen | None = None  # from scores of patients to their decisions
 
 
 def check_predicting(cfg: DictConfig) -> None:
@@ -198,10 +199,11 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
                 rows[n] = replace(rows[n], refer=True, why=why, scale="doubtful")
     for warning in warnings:
         log.warning("%s: %s", finished.folder.name, warning)
-    patients = None
+    patients = patient_rule = None
     if cfg.patients:
+        patient_rule = finished.frozen_for_patients(cfg.aim)
         names = patients_of(cfg.patients, [row.image for row in rows])
-        patients = predict_patients(rows, names, finished.frozen_for_patients(cfg.aim))
+        patients = predict_patients(rows, names, patient_rule)
         place = {row.image: n for n, row in enumerate(rows)}
         suspicious = patients[[*_EXTREMES]].to_numpy().ravel()
         # The maps of these images replace those of the first images.
@@ -250,7 +252,8 @@ def predict(cfg: DictConfig, folder: Path) -> Predicted:
     flags = dict.fromkeys(("refer", "unfamiliar", "cell_found"), "boolean")
     write_text(folder / TABLE, csv_text(table.astype(flags)))
     write_json(folder / SUMMARY, summary)
-    return Predicted(finished, frozen, limit, view, found.images, rows, summary, patients)
+    about = (finished, frozen, limit, view, found.images)
+    return Predicted(*about, rows, summary, patients, patient_rule)
 
 
 _EXTREMES = [f"{end}_suspicious_{n}" for end in ("most", "least") for n in range(1, SUSPICIOUS + 1)]

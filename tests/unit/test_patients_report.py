@@ -65,12 +65,12 @@ def test_pooled_values_are_means_over_repeats_with_the_interval_of_one(
 
 
 def test_differences_are_paired_by_patient(found: tuple[Configuration, ...]) -> None:
-    one, other = found
-    forth, back = (patient_difference(*pair, SCORE) for pair in ((one, other), (other, one)))
+    one, other = (patient_scores(each, SCORE) for each in found)
+    forth, back = (patient_difference(*pair) for pair in ((one, other), (other, one)))
     assert forth["difference"] == pytest.approx(-back["difference"])
-    assert patient_difference(one, one, SCORE)["p"] == 1
+    assert patient_difference(one, one)["p"] == 1
     (area,) = (each for each in baselines(found) if "area" in each.name)
-    against = patient_difference(one, area, SCORE)
+    against = patient_difference(one, patient_scores(area, SCORE))
     assert against["low"] < against["difference"] < against["high"]
 
 
