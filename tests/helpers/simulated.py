@@ -117,3 +117,19 @@ def three_folds(
         first += runs[:seeds]
         second += runs[seeds:]
     return first, second
+
+
+def nine_patients(steps: int | None = None) -> Sample:
+    """400 images of nine patients, one with images of both classes, with calibrated scores.
+
+    Args:
+        steps: number of steps to which scores are rounded, so that many tie; None for none.
+    """
+    generator = np.random.default_rng(0)
+    subjects = generator.integers(0, 9, 400)
+    labels = np.where(subjects < 3, 0, 1)
+    labels[subjects == 8] = generator.integers(0, 2, int((subjects == 8).sum()))
+    scores = generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1)
+    if steps:
+        scores = (scores * steps).round() / steps
+    return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)

@@ -11,6 +11,7 @@ from simulated import (
     HEM_IMAGES,
     TEST_FOLDS,
     Images,
+    nine_patients,
     simulate,
     three_folds,
     true_auroc,
@@ -152,13 +153,7 @@ def test_error_is_the_larger_of_bootstrap_and_jackknife() -> None:
 
 @pytest.fixture
 def uneven() -> Sample:
-    """Nine patients, one with images of both classes, with calibrated scores."""
-    generator = np.random.default_rng(0)
-    subjects = generator.integers(0, 9, 400)
-    labels = np.where(subjects < 3, 0, 1)
-    labels[subjects == 8] = generator.integers(0, 2, int((subjects == 8).sum()))
-    scores = generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1)
-    return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)
+    return nine_patients()
 
 
 def test_every_metric_is_inside_its_interval(uneven: Sample) -> None:

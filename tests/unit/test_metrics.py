@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from simulated import nine_patients
 from sklearn import metrics as oracle
 
 from leuk.metrics.classification import (
@@ -20,13 +21,8 @@ CUTS = {"default": 0.5, "youden": 0.62}
 
 @pytest.fixture
 def tied() -> Sample:
-    """Nine patients, one with images of both classes, and few distinct scores."""
-    generator = np.random.default_rng(0)
-    subjects = generator.integers(0, 9, 400)
-    labels = np.where(subjects < 3, 0, 1)
-    labels[subjects == 8] = generator.integers(0, 2, int((subjects == 8).sum()))
-    scores = (generator.normal(0.4 + 0.2 * labels, 0.2).clip(0, 1) * 12).round() / 12
-    return Sample(scores, labels.astype(np.int64), subjects, calibrated=scores**2)
+    """Few distinct scores."""
+    return nine_patients(steps=12)
 
 
 def expected(sample: Sample, cuts: Mapping[str, float], weights: np.ndarray) -> dict[str, float]:
